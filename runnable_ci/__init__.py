@@ -1,0 +1,1 @@
+"""Reproducible, resumable pipeline runs for teams that live in GitHub Actions."""

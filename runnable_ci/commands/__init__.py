@@ -1,0 +1,1 @@
+"""One module a verb: plain functions that get their collaborators as arguments."""

@@ -1,0 +1,79 @@
+"""Everything that can go wrong, as data: one class a cause, each with its exit code.
+
+Raised where the cause is known, caught once in `cli.py`. A traceback on the terminal is a bug of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class RunnableError(Exception):
+    """A cause that the user can act upon: what and where in `message`, what to do in `hint`."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"error: {self.message}" + (f"\nhint: {self.hint}" if self.hint else "")
+
+
+class PipelineError(RunnableError):
+    """The pipeline file cannot be used; nothing was run."""
+
+    exit_code = 2
+
+
+class UsageError(RunnableError):
+    """The command line asks for something that does not exist or does not fit together."""
+
+    exit_code = 2
+
+
+class RunNotFoundError(RunnableError):
+    """No run of that id or reference."""
+
+    exit_code = 2
+
+
+class RunInUseError(RunnableError):
+    """Another process is writing this run."""
+
+
+class RunLogError(RunnableError):
+    """A run log that cannot be read: damaged, or written by something else."""
+
+
+class StoreError(RunnableError):
+    """A store (layout or registry) could not be read or written."""
+
+
+class BlobMissingError(StoreError):
+    """The store does not hold that content."""
+
+
+class BlobCorruptError(StoreError):
+    """Content that does not match its digest or size; it was not used."""
+
+
+class UnsafePathError(RunnableError):
+    """A path that would leave the folder it belongs to."""
+
+
+class CodeIdentityError(RunnableError):
+    """The code of a run cannot be recorded or rebuilt."""
+
+
+class StepError(RunnableError):
+    """A step cannot be started or its results cannot be taken."""
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """A hint naming the closest of `known`, or `otherwise` where nothing is close."""
+    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean `{close[0]}`?" if close else otherwise

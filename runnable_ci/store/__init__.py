@@ -1,0 +1,1 @@
+"""One kind of store: a local OCI image layout and a remote OCI registry behind the same interface."""

@@ -1,0 +1,100 @@
+"""The one interface of all stores, and the one transfer.
+
+A target holds blobs by digest and manifests by tag: a folder (`layout.py`) or a registry (`registry.py`).
+Nothing read from a target is trusted: `verified` is the only way from a target's stream to bytes that are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol
+
+from runnable_ci.errors import BlobCorruptError
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
+MANIFEST_MAX_BYTES = 4 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """Content by its digest. Source: OCI image-spec v1.1.1, descriptor.md.
+
+    `digest` is always `sha256:` and 64 hex digits, `size` is in bytes: anything else raises `BlobCorruptError`,
+    so that no other form ever reaches a URL or a path.
+    """
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not DIGEST.fullmatch(self.digest):
+            raise BlobCorruptError(f"{self.digest[:100]!r} is not a digest", hint="only sha256 digests are accepted")
+        if self.size < 0:
+            raise BlobCorruptError(f"{self.digest} has the impossible size {self.size}")
+
+    @property
+    def hex(self) -> str:
+        """The digest without its algorithm, as the run log writes it."""
+        return self.digest.removeprefix("sha256:")
+
+
+class Target(Protocol):
+    """A place for blobs and tagged manifests. Model: `Target` of the ORAS libraries."""
+
+    @property
+    def label(self) -> str:
+        """How an error message names this side."""
+
+    def resolve(self, reference: str) -> Descriptor:
+        """The manifest that a tag or digest stands for; `RunNotFoundError` where there is none."""
+
+    def tags(self) -> Iterator[str]:
+        """All tags, in no particular order."""
+
+    def exists(self, descriptor: Descriptor) -> bool:
+        """Whether the content is there (its bytes are not checked)."""
+
+    def fetch(self, descriptor: Descriptor) -> BinaryIO:
+        """The stored bytes, unchecked: read them through `verified`. `BlobMissingError` where there are none."""
+
+    def push(self, descriptor: Descriptor, content: BinaryIO) -> None:
+        """Store a blob or (by its media type) a manifest, refusing bytes that do not match the descriptor."""
+
+    def tag(self, descriptor: Descriptor, reference: str) -> None:
+        """Let a tag stand for a manifest that is already stored, replacing what it stood for."""
+
+
+def verified(source: BinaryIO, descriptor: Descriptor, *, label: str) -> Iterator[bytes]:
+    """The bytes of `source` in chunks; after the last of them, proof that they are what `descriptor` says.
+
+    Stops one byte past the expected size. Raises `BlobCorruptError`; a caller keeps nothing of a stream that raised.
+    """
+    digest = hashlib.sha256()
+    size = 0
+    while chunk := source.read(min(CHUNK_BYTES, descriptor.size - size + 1)):
+        size += len(chunk)
+        if size > descriptor.size:
+            raise BlobCorruptError(f"{descriptor.digest} in {label} is longer than its {descriptor.size} bytes")
+        digest.update(chunk)
+        yield chunk
+    if size != descriptor.size:
+        raise BlobCorruptError(f"{descriptor.digest} in {label} ends after {size} of {descriptor.size} bytes")
+    if f"sha256:{digest.hexdigest()}" != descriptor.digest:
+        raise BlobCorruptError(
+            f"{descriptor.digest} in {label} does not match its digest", hint="restore the file from another copy"
+        )
+
+
+def read_manifest(source: BinaryIO, descriptor: Descriptor, *, label: str) -> bytes:
+    """A verified manifest, never more than `MANIFEST_MAX_BYTES` of it."""
+    if descriptor.size > MANIFEST_MAX_BYTES:
+        raise BlobCorruptError(f"the manifest {descriptor.digest} in {label} is larger than 4 MiB")
+    return b"".join(verified(source, descriptor, label=label))

@@ -1,0 +1,365 @@
+"""Publish and pull against curl, skopeo and the oras package, in one run: `python benchmarks/transfer.py [--quick]`.
+
+Needs curl, openssl, skopeo and docker-registry on the PATH. Every tool is a whole process, start-up included; figures
+are medians. We and skopeo write an OCI layout, curl and oras plain files; only we sync to disk. curl verifies by
+`openssl dgst`, oras does not verify. Skopeo and oras, slow at a distance, are measured once there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
+
+JOBS = 16
+MIB = 1024 * 1024
+ROUND_TRIP_S = 0.04
+TAG = "bench"
+
+OURS = """
+import sys
+from pathlib import Path
+from runnable_ci.store.copy import copy
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.registry import Registry
+verb, folder, repository, jobs = sys.argv[1:]
+layout, registry = Layout(Path(folder)), Registry(repository, environ={})
+if verb == "push":
+    copy(layout, "bench", registry, jobs=int(jobs))
+else:
+    layout.create()
+    copy(registry, "bench", layout, jobs=int(jobs))
+"""
+
+ORAS = """
+import os, sys
+from pathlib import Path
+from oras.client import OrasClient
+verb, folder, repository = sys.argv[1:]
+client = OrasClient(insecure=True)
+os.chdir(folder)
+if verb == "push":
+    client.push(target=f"{repository}:oras", files=sorted(os.listdir()))
+else:
+    client.pull(target=f"{repository}:oras", outdir=folder)
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one process took."""
+
+    seconds: float
+    peak_mb: int
+    requests: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of `count` files, as a layout and as plain files."""
+
+    layout: Path
+    files: Path
+    blobs: tuple[Descriptor, ...]
+
+
+class Bench:
+    """A registry, a folder for everything, and what was measured."""
+
+    def __init__(self, folder: Path, host: str, log: Path) -> None:
+        self.folder = folder
+        self.host = host
+        self._log = log
+        self.costs: dict[tuple[str, str], list[Cost]] = {}
+
+    def measure(self, work: str, tool: str, *commands: list[str]) -> None:
+        """Run the commands one after the other and keep their cost together."""
+        asked = self._requests()
+        begin, peak = time.perf_counter(), 0
+        for command in commands:
+            with (self.folder / "output").open("wb") as output:
+                process = subprocess.Popen(command, stdout=output, stderr=output, cwd=self.folder)
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                raise SystemExit(f"{tool} failed at {work}: {(self.folder / 'output').read_text()[-2000:]}")
+            peak = max(peak, usage.ru_maxrss // 1024)
+        seconds = time.perf_counter() - begin
+        self.costs.setdefault((work, tool), []).append(Cost(seconds, peak, self._requests() - asked))
+        print(f"{work}: {tool} {seconds:.2f} s", file=sys.stderr)
+
+    def repository(self, host: str | None = None) -> str:
+        """One that holds nothing yet."""
+        return f"{host or self.host}/bench/r{uuid.uuid4().hex[:12]}"
+
+    def fresh(self, name: str) -> Path:
+        """An empty folder."""
+        path = self.folder / name
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+        return path
+
+    def _requests(self) -> int:
+        time.sleep(0.02)
+        return self._log.read_text(errors="replace").count(' HTTP/1.1" ')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    rounds = 1 if options.quick else options.rounds
+    large, many, far = (64 * MIB, 100, 20) if options.quick else (1024 * MIB, 1000, 200)
+    for program in ("curl", "openssl", "skopeo", "docker-registry"):
+        if shutil.which(program) is None:
+            raise SystemExit(f"{program} is missing: apt-get install curl openssl skopeo docker-registry")
+    with tempfile.TemporaryDirectory(prefix="transfer-") as name, serving(Path(name)) as bench:
+        both_ways(bench, f"{large // MIB} MiB file", count=1, size=large, rounds=rounds, host=bench.host)
+        both_ways(bench, f"{many} x 10 KiB", count=many, size=10 * 1024, rounds=rounds, host=bench.host)
+        again(bench, count=many, size=10 * 1024, rounds=rounds)
+        with delaying(bench.host) as host:
+            distant = f"{far} x 10 KiB at {ROUND_TRIP_S * 1000:.0f} ms"
+            both_ways(bench, distant, count=far, size=10 * 1024, rounds=rounds, host=host)
+        print(table(bench.costs))
+
+
+def both_ways(bench: Bench, name: str, *, count: int, size: int, rounds: int, host: str) -> None:
+    """Push to an empty repository and pull from it, each tool in turn with files that are new to the registry."""
+    push, pull = f"push {name}", f"pull {name}"
+    for number in range(rounds):
+        with new_run(bench, count, size) as run:
+            repository = bench.repository(host)
+            bench.measure(push, "runnable-ci", ours("push", run.layout, repository))
+            bench.measure(pull, "runnable-ci", ours("pull", bench.fresh("pulled") / "x", repository))
+        with new_run(bench, count, size) as run:
+            posts, puts, gets = curl_lists(bench, run, bench.repository(host))
+            bench.measure(push, "curl", ["bash", "-c", f"{posts} && {puts}"])
+            bench.fresh("pulled")
+            check = "find pulled -type f -exec openssl dgst -sha256 {} +"
+            bench.measure(pull, "curl", ["bash", "-c", f"{gets} && {check}"])
+        if number and host != bench.host:
+            continue
+        with new_run(bench, count, size) as run:
+            there = f"docker://{bench.repository(host)}:{TAG}"
+            skopeo = ["skopeo", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"]
+            bench.measure(push, "skopeo", [*skopeo, f"oci:{run.layout}:{TAG}", there])
+            bench.fresh("pulled")
+            bench.measure(pull, "skopeo", [*skopeo, there, f"oci:pulled:{TAG}"])
+        with new_run(bench, count, size) as run:
+            repository = bench.repository(host)
+            bench.measure(push, "oras", [sys.executable, "-c", ORAS, "push", str(run.files), repository])
+            bench.measure(pull, "oras", [sys.executable, "-c", ORAS, "pull", str(bench.fresh("pulled")), repository])
+
+
+def again(bench: Bench, *, count: int, size: int, rounds: int) -> None:
+    """Push once more: nothing changed, and one file changed under the same tag."""
+    name = f"push {count} x {size // 1024} KiB again"
+    with new_run(bench, count, size) as run:
+        repository, theirs = bench.repository(), bench.repository()
+        skopeo = ["skopeo", "copy", "--dest-tls-verify=false", f"oci:{run.layout}:{TAG}", f"docker://{theirs}:{TAG}"]
+        subprocess.run(ours("push", run.layout, repository), check=True)
+        subprocess.run(skopeo, check=True, stdout=subprocess.DEVNULL)
+        for _ in range(rounds):
+            bench.measure(f"{name}, unchanged", "runnable-ci", ours("push", run.layout, repository))
+            bench.measure(f"{name}, unchanged", "skopeo", skopeo)
+            layout = Layout(run.layout)
+            changed = layout.put_bytes(os.urandom(size), "application/octet-stream")
+            tag_run(layout, [changed, *run.blobs[1:]])
+            bench.measure(f"{name}, one changed", "runnable-ci", ours("push", run.layout, repository))
+            bench.measure(f"{name}, one changed", "skopeo", skopeo)
+
+
+def ours(verb: str, layout: Path, repository: str) -> list[str]:
+    return [sys.executable, "-c", OURS, verb, str(layout), repository, str(JOBS)]
+
+
+def curl_lists(bench: Bench, run: Run, repository: str) -> tuple[str, str, str]:
+    """Shell commands of curl that open an upload for each blob, send them, and get them."""
+    host, _, path = repository.partition("/")
+    base = f"http://{host}/v2/{path}/blobs"
+    digests = [(run.layout / "blobs" / "sha256" / blob.hex, blob.digest) for blob in run.blobs]
+    _write(bench.folder / "posts", [f'url = "{base}/uploads/"\noutput = "/dev/null"' for _ in digests])
+    _write(bench.folder / "files", [f'upload-file = "{path}"\noutput = "/dev/null"' for path, _ in digests])
+    _write(bench.folder / "digests", [digest for _, digest in digests])
+    _write(
+        bench.folder / "gets",
+        [f'url = "{base}/{digest}"\noutput = "pulled/{digest[7:]}"' for _, digest in digests],
+    )
+    parallel = f"curl -sSf --parallel --parallel-immediate --parallel-max {JOBS}"
+    post = f"{parallel} -X POST -H 'Content-Length: 0' -w '%header{{location}}\\n' -K posts"
+    posts = f"{post} 2> progress | grep ^http > places"
+    # Each place with its digest becomes the URL that goes with the file of the same number.
+    puts = (
+        "paste -d '&' places <(sed 's/^/digest=/' digests) | sed 's/.*/url = \"&\"/' > urls"
+        f" && paste -d '\\n' urls <(grep upload files) <(grep output files) > puts && {parallel} -K puts 2> progress"
+    )
+    return posts, puts, f"{parallel} -K gets 2> progress"
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    path.write_text("\n".join(lines) + "\n")
+
+
+@contextmanager
+def new_run(bench: Bench, count: int, size: int) -> Iterator[Run]:
+    """Files that no other run has, the same in a layout and in a folder; gone afterwards."""
+    folder = bench.fresh("run")
+    files, layout = folder / "files", Layout(folder / "layout")
+    files.mkdir()
+    layout.create()
+    blobs, block = [], os.urandom(MIB)
+    for number in range(count):
+        path = files / f"file-{number:04}"
+        with path.open("wb") as file:
+            file.write(os.urandom(16))
+            for start in range(16, size, MIB):
+                file.write(block[: size - start])
+        blobs.append(layout.put_file(path))
+    tag_run(layout, blobs)
+    yield Run(layout.folder, files, tuple(blobs))
+    shutil.rmtree(folder)
+    os.sync()
+
+
+def tag_run(layout: Layout, blobs: list[Descriptor]) -> None:
+    """Let the tag stand for an image manifest with these layers."""
+    config = layout.put_bytes(b"{}", "application/vnd.oci.empty.v1+json")
+    entries = [
+        # skopeo copies only layers that have the media type of one
+        {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": blob.digest, "size": blob.size}
+        for blob in blobs
+    ]
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_MEDIA_TYPE,
+        "config": {"mediaType": config.media_type, "digest": config.digest, "size": config.size},
+        "layers": entries,
+    }
+    raw = json.dumps(manifest).encode()
+    layout.tag(layout.put_bytes(raw, MANIFEST_MEDIA_TYPE), TAG)
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Bench]:
+    """A plain docker-registry on loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{probe.getsockname()[1]}"
+    config = {
+        "version": "0.1",
+        "log": {"level": "error"},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "cache": {"blobdescriptor": "inmemory"}},
+        "http": {"addr": host},
+    }
+    (folder / "config.yml").write_text(json.dumps(config))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        wait_for(host)
+        yield Bench(folder, host, folder / "log")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def delaying(upstream: str) -> Iterator[str]:
+    """A TCP proxy that adds a round trip to the connection and to everything after."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    process = multiprocessing.get_context("spawn").Process(target=_delay, args=(port, upstream), daemon=True)
+    process.start()
+    try:
+        wait_for(f"127.0.0.1:{port}")
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.join()
+
+
+def wait_for(host: str) -> None:
+    """Return when something listens there."""
+    address, _, port = host.partition(":")
+    for _ in range(500):
+        with suppress(OSError), socket.create_connection((address, int(port)), timeout=1):
+            return
+        time.sleep(0.02)
+    raise SystemExit(f"nothing listens on {host}")
+
+
+def _delay(port: int, upstream: str) -> None:
+    asyncio.run(_delaying_proxy(port, upstream))
+
+
+async def _delaying_proxy(port: int, upstream: str) -> None:
+    address, _, upstream_port = upstream.partition(":")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(ROUND_TRIP_S)
+        their_reader, their_writer = await asyncio.open_connection(address, int(upstream_port))
+        await asyncio.gather(_carry(reader, their_writer), _carry(their_reader, writer), return_exceptions=True)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port, backlog=256)
+    await server.serve_forever()
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass everything on, each piece half a round trip after it came."""
+    pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+    async def send() -> None:
+        while True:
+            due, piece = await pieces.get()
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if not piece:
+                writer.close()
+                return
+            writer.write(piece)
+            await writer.drain()
+
+    sender = asyncio.create_task(send())
+    while True:
+        piece = await reader.read(256 * 1024)
+        pieces.put_nowait((time.monotonic() + ROUND_TRIP_S / 2, piece))
+        if not piece:
+            break
+    await sender
+
+
+def table(costs: dict[tuple[str, str], list[Cost]]) -> str:
+    """The medians in markdown, with the ratio to curl (where it did the same work) and to the oras package."""
+    lines = ["| Work | Tool | Seconds | of curl's | of oras's | Peak MB | Requests |", "|---|---|---|---|---|---|---|"]
+    works = list(dict.fromkeys(work for work, _ in costs))
+    for work in works:
+        seconds = {tool: statistics.median(c.seconds for c in costs[w, tool]) for w, tool in costs if w == work}
+        for tool, taken in seconds.items():
+            peak = statistics.median(cost.peak_mb for cost in costs[work, tool])
+            requests = statistics.median(cost.requests for cost in costs[work, tool])
+            ratios = [f"{taken / seconds[other]:.2f}" if other in seconds else "" for other in ("curl", "oras")]
+            lines.append(f"| {work} | {tool} | {taken:.2f} | {' | '.join(ratios)} | {peak:.0f} | {requests:.0f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""One attempt at a step: its files, its process, what it returned. Runs in a thread of its own, records nothing."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from runnable_ci import steps
+from runnable_ci.catalog import Catalog, matches
+from runnable_ci.errors import RunnableError, StepError
+from runnable_ci.output import AttemptOutput
+from runnable_ci.pipeline import Step
+from runnable_ci.plan import Scope
+from runnable_ci.printer import Printer
+from runnable_ci.process import Exit, Stream, Supervisor
+from runnable_ci.recorder import now, remember_process
+from runnable_ci.runlog import FAIL, SUCCESS, CatalogEntry, Pack, Parameter, StepAttempt
+from runnable_ci.steps.launch import Launch, Returned, Surroundings
+from runnable_ci.steps.python import find_source
+from runnable_ci.store.target import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What all attempts of an invocation share."""
+
+    catalog: Catalog
+    supervisor: Supervisor
+    printer: Printer
+    environ: Mapping[str, str]
+    interpreter: str
+    outputs: Path
+    """The folder that keeps the attempts' output until the run is sealed."""
+    scratch: Path
+    """A folder for the attempts' own folders."""
+
+
+@dataclass(slots=True)
+class Attempted:
+    """A finished attempt, to be recorded."""
+
+    step: Step
+    attempt: StepAttempt
+    entries: list[CatalogEntry] = field(default_factory=list)
+    packs: dict[str, Pack] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> Attempted:
+    """Do what a step says. A failure of the step is a finished attempt too; only our own failures raise."""
+    started = time.monotonic()
+    done = Attempted(step, begun.model_copy())
+    attempt = done.attempt
+    title = f"{step.name}.{attempt.attempt_number}"
+    scratch = at.scratch / title
+    scratch.mkdir(parents=True)
+    output = AttemptOutput(at.outputs, title)
+
+    def keep(stream: Stream, chunk: bytes) -> None:
+        output.write(stream, chunk)
+        at.printer.output(step.name, stream, chunk)
+
+    parameters = {name: parameter for name, (_, parameter) in scope.parameters.items()}
+    around = Surroundings(
+        workspace=at.catalog.workspace,
+        scratch=scratch,
+        environ=at.environ,
+        interpreter=at.interpreter,
+        parameters=parameters,
+        blob=lambda p: at.catalog.layout.path(Descriptor("", f"sha256:{p.data_hash}", p.size or 0)),
+    )
+    try:
+        done.entries = _take_files(step, scope, at)
+        if step.kind == "python" and (source := find_source(step, at.catalog.workspace)):
+            attempt.function_hash = source.hash()
+        launch = steps.prepare(step, around)
+        ended = at.supervisor.run(
+            launch.argv,
+            cwd=launch.cwd,
+            env=launch.env,
+            output=keep,
+            started=lambda pid: remember_process(scratch, pid),
+            timeout_s=step.timeout_s,
+        )
+        _take_results(done, launch, ended, around, at)
+    except RunnableError as e:
+        attempt.status, attempt.message = FAIL, e.message
+        keep("e", f"{e}\n".encode())
+    finally:
+        written = output.close()
+        attempt.log = written if written.size else None
+    attempt.end_time = now()
+    done.seconds = time.monotonic() - started
+    return done
+
+
+def _take_files(step: Step, scope: Scope, at: Workplace) -> list[CatalogEntry]:
+    """Have the files that the step gets in the workspace; their entries."""
+    if not step.get:
+        return []
+    wanted: dict[str, CatalogEntry] = {}
+    inputs: set[str] = set()
+    for pattern in step.get:
+        put = {name: entry for name, (_, entry) in scope.files.items() if matches(pattern, name)}
+        present = [name for name in at.catalog.expand([pattern])[pattern] if name not in scope.files]
+        if not put and not present:
+            raise StepError(
+                f"catalog get `{pattern}` matches no file that an earlier step put, and none in the workspace",
+                hint="let the step need the one that puts it, or add the file",
+            )
+        wanted |= put
+        inputs.update(present)
+    taken, replaced = at.catalog.get(wanted[name] for name in sorted(wanted))
+    for name in replaced:
+        at.printer.say(f"replaced {name} by the catalog's; the other one is kept in {at.catalog.run_folder}/replaced")
+    return [*taken, *at.catalog.inputs(sorted(inputs))]
+
+
+def _take_results(done: Attempted, launch: Launch, ended: Exit, around: Surroundings, at: Workplace) -> None:
+    """Fill in the attempt from how its process ended and what it left."""
+    step, attempt = done.step, done.attempt
+    attempt.exit_code = ended.code
+    interrupted = _interruption(step, ended)
+    try:
+        returned = steps.collect(step, around) if step.kind == "python" or not ended.code else Returned()
+    except StepError:
+        if not interrupted and ended.code == 0:
+            raise
+        returned = Returned()
+    consumed = [*launch.consumed, *returned.consumed]
+    attempt.input_parameters = {name: around.parameters[name] for name in consumed if name in around.parameters}
+    attempt.defaulted = list(returned.defaulted)
+    attempt.modules = {name: _module_hash(name, seen, at.catalog) for name, seen in returned.modules.items()}
+    attempt.exception = returned.exception
+    problem = interrupted or returned.problem or (_death(ended) if ended.code else "")
+    if problem:
+        attempt.status, attempt.message = FAIL, problem
+        if returned.exception and returned.exception.file and not interrupted:
+            attempt.message += f" ({returned.exception.file}:{returned.exception.line})"
+        elif returned.problem and not returned.exception and not interrupted:
+            at.printer.output(step.name, "e", f"{problem}\n".encode())
+        return
+    if step.put:
+        entries, done.packs = at.catalog.put(step.put)
+        done.entries = [*done.entries, *entries]
+    for name, kind in step.returns.items():
+        if kind == "object":
+            path, object_type = returned.objects[name]
+            stored = at.catalog.layout.take_file(path)
+            attempt.output_parameters[name] = Parameter.of_object(
+                name, data_hash=stored.hex, size=stored.size, object_type=object_type
+            )
+        elif kind == "metric":
+            attempt.user_defined_metrics[name] = Parameter.of_json(returned.values[name], "metric")
+        else:
+            attempt.output_parameters[name] = Parameter.of_json(returned.values[name])
+    attempt.status = SUCCESS
+
+
+def _module_hash(name: str, seen: tuple[int, int], catalog: Catalog) -> str:
+    """sha256 of a module's file, empty where it is not any more the one that was loaded."""
+    try:
+        stat = (catalog.workspace / name).stat()
+    except OSError:
+        return ""
+    return cast("str", catalog.hash_of(name)) if (stat.st_mtime_ns, stat.st_size) == seen else ""
+
+
+def _interruption(step: Step, ended: Exit) -> str:
+    if ended.cancelled:
+        return "cancelled"
+    if ended.timed_out:
+        return f"timed out after {(step.timeout_s or 0) / 60:g} min"
+    return ""
+
+
+def _death(ended: Exit) -> str:
+    if ended.code < 0:
+        try:
+            return f"ended by {signal.Signals(-ended.code).name}"
+        except ValueError:
+            return f"ended by signal {-ended.code}"
+    return f"exit code {ended.code}"

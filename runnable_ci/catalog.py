@@ -1,0 +1,335 @@
+"""Files of the workspace ↔ content of the store.
+
+Many small files are stored as one tar, a pack: its members are found by their sha256 at an offset that the run log
+keeps, so that no name in a tar is ever trusted.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import hashlib
+import io
+import mimetypes
+import os
+import stat
+import tarfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+from runnable_ci.errors import BlobCorruptError, BlobMissingError, StepError, UnsafePathError
+from runnable_ci.files import copy_and_hash, temporary
+from runnable_ci.pipeline import check_relative
+from runnable_ci.runlog import CatalogEntry, Pack
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.target import Descriptor, verified
+
+PACK_MAX_BYTES = 64 * 1024 * 1024
+PACKED_FILE_MAX_BYTES = 256 * 1024
+PACK_MIN_FILES = 16
+_RACY_NS = 50_000_000
+_OURS = (".runnable", ".git")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Content that is in the store now, by sha256, and the packs that were made for it."""
+
+    sizes: Mapping[Path, tuple[str, int]]
+    packs: Mapping[str, Pack]
+
+
+@dataclass(slots=True)
+class Catalog:
+    """The files of one run: `packs` are those of its run log, and grow with it."""
+
+    layout: Layout
+    workspace: Path
+    run_folder: Path
+    """`.runnable/runs/RUN_ID`; a file whose place a `get` takes is kept under its `replaced/`, unless it is stored."""
+    packs: dict[str, Pack] = field(default_factory=dict)
+    _members: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    _seen: dict[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for digest, pack in self.packs.items():
+            self.add_pack(digest, pack)
+
+    def add_pack(self, digest: str, pack: Pack) -> None:
+        """Let the members of a pack be found."""
+        self.packs[digest] = pack
+        for member, (offset, size) in pack.members.items():
+            self._members[member] = (digest, offset, size)
+
+    # -- names
+
+    def expand(self, patterns: Sequence[str]) -> dict[str, list[str]]:
+        """For each glob the files that it matches, relative to the workspace, sorted; a folder means all files in it.
+
+        Raises `UnsafePathError` for a match that leads out of the workspace.
+        """
+        inside: dict[str, bool] = {}
+        return {
+            pattern: sorted({name for name in self._matches(pattern) if self._is_file(name, inside)})
+            for pattern in patterns
+        }
+
+    def _matches(self, pattern: str) -> Iterator[str]:
+        # glob.iglob: Path.glob knows neither root_dir nor hidden files
+        for match in glob.iglob(pattern, root_dir=self.workspace, recursive=True, include_hidden=True):  # noqa: PTH207
+            if (self.workspace / match).is_dir():
+                for folder, folders, names in os.walk(self.workspace / match):
+                    folders[:] = [f for f in folders if f not in _OURS]
+                    yield from (os.path.relpath(os.path.join(folder, name), self.workspace) for name in names)  # noqa: PTH118
+            else:
+                yield match
+
+    def _is_file(self, name: str, inside: dict[str, bool]) -> bool:
+        folder = name.rpartition("/")[0]
+        if name.split("/")[0] in _OURS or not (self.workspace / name).is_file():
+            return False
+        if folder not in inside:
+            inside[folder] = self._is_inside(self.workspace / folder)
+        path = self.workspace / name
+        if not inside[folder] or (path.is_symlink() and not self._is_inside(path)):
+            raise UnsafePathError(f"`{name}` is behind a link that leads out of the workspace")
+        return True
+
+    def _is_inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.workspace.resolve())
+
+    # -- workspace → store
+
+    def put(self, patterns: Sequence[str]) -> tuple[list[CatalogEntry], dict[str, Pack]]:
+        """Store what the globs match; the entries, and the packs that were made.
+
+        Raises `StepError` for a glob that matches nothing.
+        """
+        matches = self.expand(patterns)
+        for pattern, found in matches.items():
+            if not found:
+                raise StepError(f"catalog put `{pattern}` matches no file", hint="did the step write somewhere else?")
+        names = sorted({name for found in matches.values() for name in found})
+        before = {name: _fingerprint(self.workspace / name) for name in names}
+        stored = self.store([(self.workspace / name, name) for name in names])
+        entries = []
+        for name in names:
+            digest, size = stored.sizes[self.workspace / name]
+            self._remember(name, before[name], digest)
+            mode = stat.S_IMODE((self.workspace / name).stat().st_mode)
+            entries.append(self._entry(name, digest, size, mode=mode, stage="put"))
+        return entries, dict(stored.packs)
+
+    def store(self, files: Sequence[tuple[Path, str]]) -> Stored:
+        """Store files, each with its name for a pack; large ones alone, many small ones together."""
+        sizes: dict[Path, tuple[str, int]] = {}
+        packs: dict[str, Pack] = {}
+        small = [item for item in files if item[0].stat().st_size <= PACKED_FILE_MAX_BYTES]
+        waiting = list(reversed(small)) if len(small) >= PACK_MIN_FILES else []
+        together = set(waiting)
+        for path, name in files:
+            if (path, name) not in together:
+                descriptor = self.layout.put_file(path)
+                sizes[path] = (descriptor.hex, descriptor.size)
+        while waiting:
+            with temporary(self.layout.folder) as new:
+                members = self._fill_pack(new.file, waiting, sizes)
+                if members:
+                    new.file.flush()
+                    descriptor = self.layout.take_file(new.path)
+                    packs[descriptor.hex] = Pack(size=descriptor.size, members=members)
+                    self.add_pack(descriptor.hex, packs[descriptor.hex])
+        return Stored(sizes, packs)
+
+    def _fill_pack(
+        self, pack: BinaryIO, waiting: list[tuple[Path, str]], sizes: dict[Path, tuple[str, int]]
+    ) -> dict[str, tuple[int, int]]:
+        """Write a deterministic tar of the contents that the store does not hold yet, until it is full."""
+        members: dict[str, tuple[int, int]] = {}
+        position = 0
+        while waiting and position < PACK_MAX_BYTES:
+            path, name = waiting.pop()
+            content = path.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            sizes[path] = (digest, len(content))
+            if digest in members or self._holds(digest, len(content)):
+                continue
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            header = info.tobuf(tarfile.PAX_FORMAT)
+            pack.write(header)
+            pack.write(content)
+            pack.write(b"\0" * (-len(content) % 512))
+            members[digest] = (position + len(header), len(content))
+            position += len(header) + len(content) + (-len(content) % 512)
+        if members:
+            pack.write(b"\0" * 1024)
+        return members
+
+    def _holds(self, digest: str, size: int) -> bool:
+        if digest in self._members:
+            pack = self._members[digest][0]
+            return self.layout.is_intact(_descriptor(pack, self.packs[pack].size))
+        return self.layout.is_intact(_descriptor(digest, size))
+
+    # -- store → anywhere
+
+    def read(self, data_hash: str, size: int) -> Iterator[bytes]:
+        """Stored content in chunks, verified as `verified` does."""
+        with self._open(data_hash, size) as content:
+            yield from verified(cast("BinaryIO", content), _descriptor(data_hash, size), label=self.layout.label)
+
+    def _open(self, data_hash: str, size: int) -> io.RawIOBase:
+        descriptor = _descriptor(data_hash, size)
+        member = self._members.get(data_hash)
+        if member is None or self.layout.exists(descriptor):
+            return cast("io.RawIOBase", self.layout.fetch(descriptor))
+        digest, offset, length = member
+        return _Section(self.layout.fetch(_descriptor(digest, self.packs[digest].size)), offset, length)
+
+    def extract(self, entry: CatalogEntry, destination: Path) -> None:
+        """Write an entry's content to a file, whole and verified or not at all."""
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with temporary(destination.parent) as new, self._open(entry.data_hash, entry.size) as content:
+            digest, size = copy_and_hash(content, new.file)
+            if (digest, size) != (entry.data_hash, entry.size):
+                raise BlobCorruptError(
+                    f"`{entry.name}` in {self.layout.label} does not match its digest sha256:{entry.data_hash}",
+                    hint="restore that blob from another copy of the store, then go on",
+                )
+            new.path.chmod(0o600 | (entry.mode & 0o777))
+            new.keep_as(destination)
+
+    def check(self, entry: CatalogEntry) -> None:
+        """Raise `BlobMissingError` for an entry whose content is not in the store."""
+        member = self._members.get(entry.data_hash)
+        digest = member[0] if member else entry.data_hash
+        if not self.layout.exists(_descriptor(digest, 0)) and not self.layout.exists(_descriptor(entry.data_hash, 0)):
+            raise BlobMissingError(f"the store does not hold `{entry.name}` (sha256:{entry.data_hash})")
+
+    # -- store → workspace
+
+    def get(self, entries: Iterable[CatalogEntry]) -> tuple[list[CatalogEntry], list[str]]:
+        """Have the workspace hold these files; their `get` entries, and the names of those that were replaced.
+
+        A file that is there already is not touched. One with other content that the store does not hold is moved to
+        `replaced` first. Raises `UnsafePathError`, `BlobMissingError`, `BlobCorruptError`.
+        """
+        taken, replaced = [], []
+        for entry in entries:
+            path = self.safe_path(entry.name)
+            present = self.hash_of(entry.name)
+            if present is None or present != entry.data_hash:
+                if present is not None and self._keep(path, present):
+                    replaced.append(entry.name)
+                self.extract(entry, path)
+                self._remember(entry.name, _fingerprint(path), entry.data_hash)
+            taken.append(
+                self._entry(entry.name, entry.data_hash, entry.size, mode=entry.mode, stage="get", source=entry.source)
+            )
+        return taken, replaced
+
+    def inputs(self, names: Iterable[str]) -> list[CatalogEntry]:
+        """`get` entries for files that no step put: recorded with their hash."""
+        return [
+            self._entry(name, cast("str", self.hash_of(name)), (self.workspace / name).stat().st_size, stage="get")
+            for name in names
+        ]
+
+    def hash_of(self, name: str) -> str | None:
+        """sha256 of a file of the workspace, None where it is not there; an unchanged file is not read twice."""
+        path = self.workspace / name
+        try:
+            fingerprint = _fingerprint(path)
+            if (seen := self._seen.get(name)) and seen[0] == fingerprint:
+                return seen[1]
+            with path.open("rb", buffering=0) as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except IsADirectoryError as e:
+            raise UnsafePathError(f"`{name}` is a folder in the workspace", hint="move it away") from e
+        self._remember(name, fingerprint, digest)
+        return digest
+
+    def safe_path(self, name: str) -> Path:
+        """Where a name of the run log belongs in the workspace; `UnsafePathError` if that is outside."""
+        check_relative(name, lambda message: UnsafePathError(f"a file of the run log has {message}"))
+        path = self.workspace / name
+        if name.split("/")[0] in _OURS or not self._is_inside(path.parent):
+            raise UnsafePathError(f"`{name}` of the run log leads out of the workspace")
+        return path
+
+    def _keep(self, path: Path, digest: str) -> bool:
+        if self._holds(digest, path.stat().st_size):
+            return False
+        kept = self.run_folder / "replaced" / path.relative_to(self.workspace)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(kept)
+        return True
+
+    def _remember(self, name: str, fingerprint: tuple[int, ...], digest: str) -> None:
+        """Trust a file's stat from now on, unless it was changed so recently that the clock could not tell."""
+        if time.time_ns() - fingerprint[2] > _RACY_NS and fingerprint == _fingerprint(self.workspace / name):
+            self._seen[name] = (fingerprint, digest)
+
+    def _entry(
+        self, name: str, digest: str, size: int, *, stage: str, mode: int = 0o644, source: str = ""
+    ) -> CatalogEntry:
+        return CatalogEntry(
+            name=name,
+            data_hash=digest,
+            catalog_relative_path=f"{self.run_folder.name}/{name}",
+            stage=stage,
+            size=size,
+            media_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
+            mode=mode,
+            source=source,
+        )
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a glob of `catalog` means this file: it matches the file, or a folder above it."""
+    return _match(PurePosixPath(pattern).parts, PurePosixPath(name).parts)
+
+
+def _match(pattern: tuple[str, ...], name: tuple[str, ...]) -> bool:
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_match(pattern[1:], name[i:]) for i in range(len(name) + 1))
+    return bool(name) and fnmatch.fnmatchcase(name[0], pattern[0]) and _match(pattern[1:], name[1:])
+
+
+class _Section(io.RawIOBase):
+    """A part of an open file that ends where the part does."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        super().__init__()
+        self._file, self._left = file, size
+        file.seek(offset)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self._file.read(min(len(buffer), self._left))
+        buffer[: len(chunk)] = chunk
+        self._left -= len(chunk)
+        return len(chunk)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _descriptor(digest: str, size: int) -> Descriptor:
+    return Descriptor("application/octet-stream", f"sha256:{digest}", size)
+
+
+def _fingerprint(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -1,0 +1,24 @@
+"""How a plan and its outcome are shown: one line a step, with its reason, and one line a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from runnable_ci.plan import Decision
+from runnable_ci.runlog import RunLog
+
+
+def print_plan(decisions: Mapping[str, Decision]) -> None:
+    """Print what would be done with each step, and why."""
+    width = max(map(len, decisions))
+    for name, decision in decisions.items():
+        sys.stdout.write(f"{name:{width}}  {decision.action:5}  {decision.reason}\n")
+
+
+def closing(log: RunLog) -> str:
+    """How a run ended, and what to do next."""
+    metrics = "".join(f", {name} = {value}" for name, value in log.metrics().items())
+    if log.message:
+        return f"run {log.run_id}: {log.status}, {log.message}{metrics}\nhint: runnable-ci retry {log.run_id}"
+    return f"run {log.run_id}: {log.status}{metrics}"

@@ -1,0 +1,123 @@
+"""`runnable-ci retry`: go on with a run from where it failed, by the same loop as `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runnable_ci.catalog import Catalog
+from runnable_ci.changes import changed_code, changed_inputs
+from runnable_ci.commands.plan import closing, print_plan
+from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.identity import Code
+from runnable_ci.invocation import Options, code_of, invoke
+from runnable_ci.plan import Facts, Plan, Scope, plan, unread_parameters
+from runnable_ci.project import Project, given_parameters, load
+from runnable_ci.recorder import now, reopen
+from runnable_ci.runlog import SUCCESS, Invocation, RunLog, Started
+from runnable_ci.runs import catalog_of, resolve_id
+from runnable_ci.runs import load as load_log
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a retry is asked for beyond going on."""
+
+    from_step: str | None
+    params: list[str]
+    rerun_changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a retry would do."""
+
+    parameters: Mapping[str, Any]
+    facts: Facts
+    plan: Plan
+    notes: list[str]
+
+
+def retry(given: Path | None, run: str, options: Options, wishes: Wishes, *, dry_run: bool) -> int:
+    """Go on with a run; the exit code."""
+    project = load(given)
+    run_id = resolve_id(project.layout, run)
+    code = code_of(project, options.environ)
+    if dry_run:
+        log = load_log(project.layout, run_id)
+        prospect = _look_ahead(project, log, catalog_of(project.layout, log, project.workspace), code, wishes)
+        for note in prospect.notes:
+            options.printer.say(f"note: {note}")
+        print_plan(prospect.plan.decisions)
+        return 0
+    with reopen(project.layout, load_log(project.layout, run_id)) as recorder:
+        log = recorder.log
+        catalog = catalog_of(project.layout, log, project.workspace)
+        prospect = _look_ahead(project, log, catalog, code, wishes)
+        for note in prospect.notes:
+            options.printer.say(f"note: {note}")
+        running = prospect.plan.running
+        if not running and log.status == SUCCESS:
+            options.printer.say(f"run {run_id}: nothing to do, all {len(prospect.plan.decisions)} steps are done")
+            for name, decision in prospect.plan.decisions.items():
+                options.printer.say(f"{decision.action}: {decision.reason}", step=name)
+            return 0
+        for name in catalog.get(prospect.plan.wanted.values())[1]:
+            options.printer.say(f"replaced {name}; the other one is kept in {catalog.run_folder / 'replaced'}")
+        recorder.record(
+            Started(
+                run_id=run_id,
+                name=project.pipeline.name,
+                dag_hash=project.pipeline.dag_hash(),
+                run_config={**log.run_config, "pipeline_file": project.pipeline.file},
+                invocation=Invocation(
+                    number=log.invocation + 1,
+                    command="retry",
+                    start_time=now(),
+                    parameters=dict(prospect.parameters),
+                ),
+            )
+        )
+        options.printer.begin(list(project.pipeline.steps), len(running))
+        reused = len(prospect.plan.decisions) - len(running)
+        options.printer.say(f"run {run_id}: {len(running)} steps to run, {reused} reused")
+        code_number = invoke(project, recorder, catalog, code, prospect.facts, options)
+        options.printer.end()
+        options.printer.say(closing(recorder.log))
+    return code_number
+
+
+def _look_ahead(project: Project, log: RunLog, catalog: Catalog, code: Code, wishes: Wishes) -> Prospect:
+    pipeline = project.pipeline
+    if wishes.from_step is not None and wishes.from_step not in pipeline.steps:
+        raise UsageError(
+            f"--from {wishes.from_step}: there is no such step in {pipeline.file}",
+            hint=did_you_mean(wishes.from_step, pipeline.steps, f"the steps are: {', '.join(pipeline.steps)}"),
+        )
+    original = log.invocations[-1].parameters if log.invocations else {}
+    given = given_parameters(wishes.params, {**pipeline.parameters, **original})
+    added = {name: value for name, value in pipeline.parameters.items() if name not in original and name not in given}
+    notes = [f"parameter {name} = {value!r} is new in {pipeline.file}" for name, value in added.items()]
+    notes += [
+        f"parameter {name} is {value!r} in {pipeline.file} now; the run keeps its {original[name]!r} "
+        f"(--param {name}=… changes it)"
+        for name, value in pipeline.parameters.items()
+        if name in original and name not in given and original[name] != value
+    ]
+    changed = [name for name, value in given.items() if name not in original or original[name] != value]
+    notes += [
+        f"no finished step is known to have read {name}; --from STEP runs one again regardless"
+        for name in unread_parameters(changed, pipeline, log)
+    ]
+    facts = Facts(
+        forced=dict.fromkeys(pipeline.below(wishes.from_step), f"--from {wishes.from_step}")
+        if wishes.from_step
+        else {},
+        changed_inputs=changed_inputs(pipeline, log, catalog),
+        changed_code=changed_code(pipeline, log, catalog, code),
+        rerun_changed=wishes.rerun_changed,
+    )
+    parameters = {**original, **added, **given}
+    return Prospect(parameters, facts, plan(pipeline, log, initial=Scope.initial(parameters), facts=facts), notes)

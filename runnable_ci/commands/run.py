@@ -1,0 +1,60 @@
+"""`runnable-ci run`: a new run of a pipeline."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runnable_ci.commands.plan import closing, print_plan
+from runnable_ci.errors import UsageError
+from runnable_ci.invocation import Options, code_of, invoke
+from runnable_ci.names import run_id as new_run_id
+from runnable_ci.plan import Facts, Scope, plan
+from runnable_ci.project import load, parameters_of
+from runnable_ci.recorder import create, now, run_folder
+from runnable_ci.runlog import Invocation, RunLog, Started
+from runnable_ci.runs import LATEST, catalog_of
+from runnable_ci.store.target import TAG
+
+
+def run(
+    given: Path | None,
+    options: Options,
+    *,
+    run_id: str | None,
+    tag: str,
+    params_file: Path | None,
+    params: list[str],
+    dry_run: bool,
+) -> int:
+    """Run the pipeline in or at `given`; the exit code."""
+    project = load(given)
+    pipeline = project.pipeline
+    parameters = parameters_of(pipeline, params_file=params_file, environ=options.environ, given=params)
+    if dry_run:
+        print_plan(plan(pipeline, RunLog(run_id=""), initial=Scope.initial(parameters), facts=Facts()).decisions)
+        return 0
+    if run_id is not None and (not TAG.fullmatch(run_id) or run_id == LATEST):
+        raise UsageError(
+            f"`{run_id}` cannot be a run id", hint="letters, digits, `_`, `.` and `-`, at most 128; and not `latest`"
+        )
+    while run_id is None:
+        candidate = new_run_id(datetime.now(UTC), random.SystemRandom().choice)
+        run_id = None if run_folder(project.layout, candidate).exists() else candidate
+    started = Started(
+        run_id=run_id,
+        name=pipeline.name,
+        tag=tag,
+        dag_hash=pipeline.dag_hash(),
+        run_config={"executor": "local", "pipeline_file": pipeline.file},
+        invocation=Invocation(number=1, command="run", start_time=now(), parameters=parameters),
+    )
+    with create(project.layout, started) as recorder:
+        options.printer.begin(list(pipeline.steps), len(pipeline.steps))
+        options.printer.say(f"run {run_id}: {pipeline.name}, {len(pipeline.steps)} steps")
+        catalog = catalog_of(project.layout, recorder.log, project.workspace)
+        code = invoke(project, recorder, catalog, code_of(project, options.environ), Facts(), options)
+        options.printer.end()
+        options.printer.say(closing(recorder.log))
+    return code

@@ -1,0 +1,97 @@
+"""Where steps run: the interpreter, its packages, the machine. Recorded once for all attempts that share it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from runnable_ci.errors import PipelineError
+from runnable_ci.pipeline import Pipeline
+from runnable_ci.process import capture
+from runnable_ci.runlog import Environment
+
+LOCK_FILES = (
+    *("requirements*.txt", "pyproject.toml", "poetry.lock", "uv.lock", "pdm.lock", "pylock*.toml", "Pipfile.lock"),
+    *("environment.y*ml", "conda-lock.y*ml", "pixi.lock", "renv.lock", "package-lock.json", "Cargo.lock", "go.sum"),
+)
+VARIABLES = (
+    *("CI", "LANG", "LC_ALL", "TZ", "PYTHONHASHSEED", "CONDA_DEFAULT_ENV", "CUDA_VISIBLE_DEVICES"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+    *("GITHUB_ACTOR", "GITHUB_EVENT_NAME", "GITHUB_JOB", "GITHUB_REF", "GITHUB_REPOSITORY", "GITHUB_RUN_ATTEMPT"),
+    *("GITHUB_RUN_ID", "GITHUB_RUN_NUMBER", "GITHUB_SERVER_URL", "GITHUB_SHA", "GITHUB_TRIGGERING_ACTOR"),
+    *("GITHUB_WORKFLOW_REF", "GITHUB_WORKFLOW_SHA", "ImageOS", "ImageVersion"),
+    *("RUNNER_ARCH", "RUNNER_ENVIRONMENT", "RUNNER_NAME", "RUNNER_OS"),
+)
+_PROBE = (
+    "import sys;i=sys.implementation;"
+    "sys.stdout.write('\\0'.join([i.name+' '+sys.version.split()[0],sys.executable]+[p for p in sys.path if p]))"
+)
+_DISTRIBUTION = re.compile(r"(?P<name>[^-]+(?:-[^-]+)*?)-(?P<version>\d[^-]*)(?:-py[\d.]+)?\.(?:dist|egg)-info")
+
+
+def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str]) -> str:
+    """The program that runs python steps.
+
+    Raises `PipelineError` where the pipeline names one that is not there, or has python steps and there is none.
+    """
+    if pipeline.python is not None:
+        named = pipeline.python
+        path = workspace / named if os.sep in named or "/" in named else None
+        found = str(path) if path and os.access(path, os.X_OK) else shutil.which(named, path=environ.get("PATH"))
+        if not found:
+            raise PipelineError(f'{pipeline.file}: python = "{named}" is not there, or is not a program')
+        return found
+    search = environ.get("PATH", os.defpath)
+    found = shutil.which("python", path=search) or shutil.which("python3", path=search)
+    if found is None and any(step.kind == "python" for step in pipeline.steps.values()):
+        raise PipelineError(
+            f"{pipeline.file}: there is no `python` on PATH for the python steps",
+            hint='name one at the top of the file: python = ".venv/bin/python"',
+        )
+    return found or ""
+
+
+def describe(interpreter: str, workspace: Path, environ: Mapping[str, str], *, tool_version: str) -> Environment:
+    """The environment as it is now; the interpreter is asked, its packages are listed from their folders' names."""
+    answer = capture([interpreter, "-c", _PROBE], cwd=workspace, env=environ, timeout_s=30) if interpreter else None
+    version, executable, *folders = answer.decode(errors="replace").split("\0") if answer else ("", interpreter)
+    return Environment(
+        tool_version=tool_version,
+        os=f"{platform.system()} {platform.release()}",
+        architecture=platform.machine(),
+        cpu_count=os.cpu_count() or 0,
+        interpreter=executable,
+        interpreter_version=version,
+        packages=_packages(folders),
+        lock_files=_lock_files(workspace),
+        variables={name: environ[name] for name in VARIABLES if name in environ},
+    )
+
+
+def key_of(environment: Environment) -> str:
+    """A short name for an environment: equal environments have equal keys."""
+    return hashlib.sha256(json.dumps(environment.model_dump(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _packages(folders: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for folder in reversed(folders):
+        try:
+            names = os.listdir(folder)  # noqa: PTH208 - names are all that is needed
+        except OSError:
+            continue
+        for name in names:
+            if match := _DISTRIBUTION.fullmatch(name):
+                found[re.sub(r"[-_.]+", "-", match["name"]).lower()] = match["version"]
+    return dict(sorted(found.items()))
+
+
+def _lock_files(workspace: Path) -> dict[str, str]:
+    found = {path.name: path for pattern in LOCK_FILES for path in workspace.glob(pattern) if path.is_file()}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(found.items())}

@@ -1,0 +1,121 @@
+"""One invocation of a run, from the command line to the sealed artifact: what `run` and `retry` have in common."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+
+from runnable_ci.attempt import Workplace
+from runnable_ci.catalog import Catalog, matches
+from runnable_ci.environment import describe, find_interpreter, key_of
+from runnable_ci.identity import Code
+from runnable_ci.plan import Course, Facts, Scope
+from runnable_ci.printer import Printer
+from runnable_ci.process import Supervisor
+from runnable_ci.project import Project
+from runnable_ci.recorder import Recorder
+from runnable_ci.runlog import SUCCESS, Environment, EnvironmentSeen
+from runnable_ci.runner import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `run` and `retry` are told alike."""
+
+    jobs: int | None
+    environ: Mapping[str, str]
+    printer: Printer
+
+
+def code_of(project: Project, environ: Mapping[str, str]) -> Code:
+    """The code of a project: its pipeline's own products never count as a change."""
+    patterns = [pattern for step in project.pipeline.steps.values() for pattern in step.put]
+    return Code(
+        project.workspace,
+        products=lambda name: any(matches(pattern, name) for pattern in patterns),
+        environ=environ,
+    )
+
+
+def invoke(project: Project, recorder: Recorder, catalog: Catalog, code: Code, facts: Facts, options: Options) -> int:
+    """Run the pipeline on an open run and seal it; the exit code."""
+    interpreter = find_interpreter(project.pipeline, project.workspace, options.environ)
+    environment = _Described(interpreter, project.workspace, options.environ)
+    code.state()  # GitPython is slow to load: meanwhile the interpreter answers
+    key = environment.record(recorder)
+    supervisor = Supervisor()
+    workplace = Workplace(
+        catalog=catalog,
+        supervisor=supervisor,
+        printer=options.printer,
+        environ={**options.environ, "RUNNABLE_RUN_ID": recorder.log.run_id},
+        interpreter=interpreter,
+        outputs=recorder.outputs,
+        scratch=recorder.scratch,
+    )
+    run = Run(
+        pipeline=project.pipeline,
+        recorder=recorder,
+        workplace=workplace,
+        code=code,
+        environ=options.environ,
+        environment=key,
+        printer=options.printer,
+        jobs=options.jobs or os.cpu_count() or 1,
+        course=Course(project.pipeline, facts, Scope.initial(recorder.log.invocations[-1].parameters)),
+    )
+    with _signals(supervisor):
+        status = run.execute()
+        recorder.seal(catalog)
+    if supervisor.cancelled_by:
+        return 128 + supervisor.cancelled_by
+    return 0 if status == SUCCESS else 1
+
+
+def tool_version() -> str:
+    """The version of this program."""
+    return version("runnable-ci")
+
+
+class _Described:
+    """Asks for the environment in a thread, since the interpreter that it asks takes its time."""
+
+    def __init__(self, interpreter: str, workspace: Path, environ: Mapping[str, str]) -> None:
+        self._found = Environment()
+
+        def ask() -> None:
+            self._found = describe(interpreter, workspace, environ, tool_version=tool_version())
+
+        self._thread = threading.Thread(target=ask, name="environment")
+        self._thread.start()
+
+    def record(self, recorder: Recorder) -> str:
+        """The key of the environment, which the run log has from now on."""
+        self._thread.join()
+        key = key_of(self._found)
+        if key not in recorder.log.environments:
+            recorder.record(EnvironmentSeen(key=key, environment=self._found))
+        return key
+
+
+@contextmanager
+def _signals(supervisor: Supervisor) -> Iterator[None]:
+    """Within the block SIGINT and SIGTERM end the steps, and then the run, in good order."""
+
+    def cancel(number: int, _frame: FrameType | None) -> None:
+        supervisor.cancel(signal.Signals(number))
+
+    earlier = {number: signal.signal(number, cancel) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+        supervisor.close()

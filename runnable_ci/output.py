@@ -1,0 +1,123 @@
+"""What a step writes: kept as bytes in the order they came, with an index of which stream wrote which of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from runnable_ci.process import Stream
+from runnable_ci.runlog import LogFile
+
+_CHUNK_BYTES = 1 << 20
+
+
+class AttemptOutput:
+    """Takes an attempt's output as it comes; memory does not grow with it.
+
+    The index, `TITLE.idx`, has a line a run of bytes, `o 120` or `e 14`; it is written once both streams were used.
+    """
+
+    def __init__(self, folder: Path, title: str) -> None:
+        self._path = folder / f"{title}.log"
+        self._index_path = folder / f"{title}.idx"
+        self._file = self._path.open("wb", buffering=0)
+        self._index: BinaryIO | None = None
+        self._digest = hashlib.sha256()
+        self._index_digest = hashlib.sha256()
+        self._bytes: dict[Stream, int] = {"o": 0, "e": 0}
+        self._last: Stream | None = None
+        self._last_bytes = 0
+
+    def write(self, stream: Stream, chunk: bytes) -> None:
+        """Keep a chunk."""
+        left = memoryview(chunk)
+        while left:
+            left = left[self._file.write(left) :]
+        self._digest.update(chunk)
+        self._bytes[stream] += len(chunk)
+        if stream != self._last:
+            self._note_last()
+            self._last = stream
+            self._last_bytes = 0
+        self._last_bytes += len(chunk)
+
+    def close(self) -> LogFile:
+        """What was written, whole."""
+        index_size = 0
+        if self._index is not None:
+            self._note_last()
+            index_size = self._index.tell()
+            self._index.close()
+        self._file.close()
+        size = self._bytes["o"] + self._bytes["e"]
+        if not size:
+            self._path.unlink()
+        return LogFile(
+            data_hash=self._digest.hexdigest(),
+            size=size,
+            stdout_bytes=self._bytes["o"],
+            stderr_bytes=self._bytes["e"],
+            index_hash=self._index_digest.hexdigest() if index_size else "",
+            index_size=index_size,
+        )
+
+    def _note_last(self) -> None:
+        if self._last is None:
+            return
+        if self._index is None:
+            self._index = self._index_path.open("wb")
+        line = f"{self._last} {self._last_bytes}\n".encode()
+        self._index.write(line)
+        self._index_digest.update(line)
+
+
+def recover(folder: Path, title: str) -> LogFile | None:
+    """The output of an attempt whose run was killed, as far as it was written; None where there is none."""
+    path, index = folder / f"{title}.log", folder / f"{title}.idx"
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    size = path.stat().st_size
+    indexed = index.read_bytes() if index.exists() else b""
+    indexed = indexed[: indexed.rfind(b"\n") + 1]
+    stderr = sum(count for stream, count in parse_index(indexed) if stream == "e")
+    if index.exists():
+        index.write_bytes(indexed)
+    return LogFile(
+        data_hash=digest,
+        size=size,
+        stdout_bytes=size - stderr,
+        stderr_bytes=stderr,
+        index_hash=hashlib.sha256(indexed).hexdigest() if indexed else "",
+        index_size=len(indexed),
+    )
+
+
+def parse_index(index: bytes) -> Iterator[tuple[Stream, int]]:
+    """The (stream, byte count) runs of an index, in order; lines that are not of the form are passed over."""
+    for line in index.splitlines():
+        stream, _, count = line.decode(errors="replace").partition(" ")
+        if count.isdigit():
+            if stream == "o":
+                yield "o", int(count)
+            elif stream == "e":
+                yield "e", int(count)
+
+
+def split(content: Iterator[bytes], index: bytes, *, only_stream: Stream) -> Iterator[tuple[Stream, bytes]]:
+    """Output in its order, as (stream, bytes); what the index does not cover is `only_stream`'s."""
+    runs = parse_index(index)
+    stream, left = next(runs, (only_stream, -1))
+    for chunk in content:
+        rest = chunk
+        while rest:
+            if left == 0:
+                stream, left = next(runs, (only_stream, -1))
+                continue
+            part = rest if left < 0 else rest[:left]
+            yield stream, part
+            rest = rest[len(part) :]
+            left -= len(part) if left > 0 else 0

@@ -1,0 +1,231 @@
+"""The one decision of the loop: what to do with a step, and why. Pure: it looks at values and returns values.
+
+A first run is the loop on an empty log, a retry is the same loop on a reopened log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from runnable_ci.pipeline import Pipeline, Step
+from runnable_ci.runlog import SUCCESS, CatalogEntry, DecisionRecord, Parameter, RunLog, StepAttempt, StepLog
+
+
+class Outcome(Enum):
+    """How a step was settled in this invocation."""
+
+    RAN = "ran"
+    REUSED = "reused"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do with a step (`run`, `reuse` or `skip`), with its reason in one line."""
+
+    action: str
+    reason: str
+
+    def record(self) -> DecisionRecord:
+        """As the run log keeps it."""
+        return DecisionRecord(action=self.action, reason=self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found out about the world before deciding."""
+
+    forced: Mapping[str, str] = field(default_factory=dict)
+    """Steps that run whatever the log says → why."""
+    changed_inputs: Mapping[str, str] = field(default_factory=dict)
+    """Step → which of its workspace inputs changed since."""
+    changed_code: Mapping[str, str] = field(default_factory=dict)
+    """Step → which of its code changed since."""
+    rerun_changed: bool = False
+    """Run steps whose code changed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a step can see: what the run began with and what the steps before it gave.
+
+    Each value stands with the position of the step that gave it: where two gave the same name, the later one counts.
+    """
+
+    parameters: Mapping[str, tuple[int, Parameter]]
+    files: Mapping[str, tuple[int, CatalogEntry]]
+
+    @classmethod
+    def initial(cls, parameters: Mapping[str, Any]) -> Scope:
+        """The scope of a step that needs no other."""
+        return cls({name: (-1, Parameter.of_json(value)) for name, value in parameters.items()}, {})
+
+    @classmethod
+    def merged(cls, scopes: Iterable[Scope]) -> Scope:
+        """What is visible after several steps."""
+        first, *others = scopes
+        if all(other is first for other in others):
+            return first
+        parameters, files = dict(first.parameters), dict(first.files)
+        for scope in others:
+            for name, given in scope.parameters.items():
+                if name not in parameters or parameters[name][0] < given[0]:
+                    parameters[name] = given
+            for name, put in scope.files.items():
+                if name not in files or files[name][0] < put[0]:
+                    files[name] = put
+        return cls(parameters, files)
+
+    def after(self, step: StepLog | None, position: int) -> Scope:
+        """What is visible once the step gave its own."""
+        if step is None or not step.attempts:
+            return self
+        last = step.attempts[-1]
+        gave = last.output_parameters | last.user_defined_metrics
+        put = {entry.name: (position, entry.model_copy(update={"source": step.name})) for entry in step.put_entries()}
+        if not gave and not put:
+            return self
+        return Scope({**self.parameters, **{n: (position, p) for n, p in gave.items()}}, {**self.files, **put})
+
+
+@dataclass(slots=True)
+class Course:
+    """How far an invocation has come: how each step was settled, and what the steps after it can see."""
+
+    pipeline: Pipeline
+    facts: Facts
+    initial: Scope
+    settled: dict[str, Outcome] = field(default_factory=dict)
+    _after: dict[str, Scope] = field(default_factory=dict)
+    _positions: dict[str, int] = field(default_factory=dict)
+
+    def scope(self, step: Step) -> Scope:
+        """What a step can see, once all that it needs is settled."""
+        return Scope.merged([self._after[need] for need in step.needs]) if step.needs else self.initial
+
+    def decide(self, step: Step, log: RunLog) -> Decision:
+        """What to do with a step, all that it needs being settled."""
+        return decide(
+            step, pipeline=self.pipeline, log=log, settled=self.settled, scope=self.scope(step), facts=self.facts
+        )
+
+    def settle(self, step: Step, outcome: Outcome, given: StepLog | None) -> None:
+        """Note how a step came out; `given` is what it gave to the steps after it, None if nothing."""
+        position = self._positions.setdefault(step.name, len(self._positions))
+        scope = self.scope(step)
+        self.settled[step.name] = outcome
+        self._after[step.name] = scope.after(given, position) if given else scope
+
+
+def decide(
+    step: Step,
+    *,
+    pipeline: Pipeline,
+    log: RunLog,
+    settled: Mapping[str, Outcome],
+    scope: Scope,
+    facts: Facts,
+) -> Decision:
+    """What to do with a step, all that it needs being settled."""
+    for need in step.needs:
+        outcome = settled[need]
+        if outcome is Outcome.SKIPPED or (outcome is Outcome.FAILED and not pipeline.steps[need].continue_on_error):
+            return Decision("skip", f"`{need}` {'failed' if outcome is Outcome.FAILED else 'was skipped'}")
+    past = log.steps.get(step.name)
+    if past is None or not past.attempts:
+        return Decision("run", "first attempt")
+    last = past.attempts[-1]
+    reason = (
+        facts.forced.get(step.name)
+        or _unfinished(last)
+        or changed_definition(last.definition, step.definition())
+        or _needs_ran(step, settled)
+        or _changed_parameter(last, scope)
+        or facts.changed_inputs.get(step.name)
+    )
+    if reason:
+        return Decision("run", reason)
+    if code := facts.changed_code.get(step.name):
+        return Decision("run", code) if facts.rerun_changed else Decision("reuse", f"reused, but {code}")
+    return Decision("reuse", f"unchanged since attempt {last.attempt_number}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the loop would do with each step if every step that runs succeeded, and which files it would find first."""
+
+    decisions: Mapping[str, Decision]
+    wanted: Mapping[str, CatalogEntry]
+    """Files of reused steps that a step without a `get` of its own may read."""
+
+    @property
+    def running(self) -> list[str]:
+        """The steps that would run."""
+        return [name for name, decision in self.decisions.items() if decision.action == "run"]
+
+
+def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, facts: Facts) -> Plan:
+    """The plan of an invocation."""
+    course = Course(pipeline, facts, initial)
+    decisions: dict[str, Decision] = {}
+    wanted: dict[str, CatalogEntry] = {}
+    for step in pipeline.steps.values():
+        decisions[step.name] = decision = course.decide(step, log)
+        if decision.action == "reuse":
+            course.settle(step, Outcome.REUSED, log.steps[step.name])
+        else:
+            if decision.action == "run" and step.get is None:
+                wanted |= {name: entry for name, (_, entry) in course.scope(step).files.items()}
+            course.settle(step, Outcome.RAN if decision.action == "run" else Outcome.SKIPPED, None)
+    return Plan(decisions, wanted)
+
+
+def changed_definition(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which keys of a definition changed, empty if none did."""
+    keys = [f"`{key}`" for key in {**then, **now} if then.get(key) != now.get(key)]
+    return f"its {', '.join(keys)} changed" if keys else ""
+
+
+def unread_parameters(changed: Iterable[str], pipeline: Pipeline, log: RunLog) -> list[str]:
+    """Those of the changed parameters that no finished step is known to have read."""
+    read = {n for s in log.steps.values() if s.attempts and s.name in pipeline.steps for n in _consumed(s.attempts[-1])}
+    return [name for name in changed if name not in read]
+
+
+def _unfinished(last: StepAttempt) -> str:
+    if last.status == SUCCESS:
+        return ""
+    return f"attempt {last.attempt_number} failed: {last.message}" if last.message else "its last attempt failed"
+
+
+def _needs_ran(step: Step, settled: Mapping[str, Outcome]) -> str:
+    ran = [f"`{need}`" for need in step.needs if settled[need] is not Outcome.REUSED]
+    return f"{', '.join(ran)} ran again" if ran else ""
+
+
+def _consumed(attempt: StepAttempt) -> list[str]:
+    return [*attempt.input_parameters, *attempt.defaulted]
+
+
+def _changed_parameter(last: StepAttempt, scope: Scope) -> str:
+    """Which parameter that the attempt consumed has another value now, or is there where a default was used."""
+    for name, then in last.input_parameters.items():
+        given = scope.parameters.get(name)
+        if given is None:
+            return f"parameter {name} is gone"
+        now = given[1]
+        if then.kind != now.kind or then.value != now.value or then.data_hash != now.data_hash:
+            return f"parameter {name} changed: {_short(then.value)} → {_short(now.value)}"
+    for name in last.defaulted:
+        if name in scope.parameters:
+            return f"parameter {name} is now given: {_short(scope.parameters[name][1].value)}"
+    return ""
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,138 @@
+"""What a person sees of a run: the steps' output, each line with its step's name, and one line a change of state.
+
+The steps' stdout goes to stdout and their stderr to stderr; everything that we say goes to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import BinaryIO
+
+from runnable_ci.process import Stream
+
+_LINE_MAX_BYTES = 1 << 16
+_COLOURS = (36, 33, 35, 34, 32)
+_TICK_S = 1.0
+
+
+class Printer:
+    """Writes to a terminal or a pipe from many threads, never mixing two lines."""
+
+    def __init__(self, stdout: BinaryIO, stderr: BinaryIO, *, terminal: bool, colour: bool, quiet: bool) -> None:
+        self._streams: dict[Stream, BinaryIO] = {"o": stdout, "e": stderr}
+        self._terminal = terminal
+        self._colour = colour
+        self._quiet = quiet
+        self._lock = threading.Lock()
+        self._partial: dict[tuple[str, Stream], bytes] = {}
+        self._prefixes: dict[str, bytes] = {}
+        self._width = 0
+        self._running: dict[str, float] = {}
+        self._done, self._total = 0, 0
+        self._status_shown = False
+        self._ended = threading.Event()
+
+    @classmethod
+    def of_process(cls, *, quiet: bool = False, no_colour: bool = False) -> Printer:
+        """A printer on this process's own stdout and stderr."""
+        terminal = sys.stderr.isatty()
+        return cls(
+            sys.stdout.buffer,
+            sys.stderr.buffer,
+            terminal=terminal,
+            colour=terminal and sys.stdout.isatty() and not no_colour,
+            quiet=quiet,
+        )
+
+    def begin(self, steps: list[str], total: int) -> None:
+        """Get ready for these steps, of which `total` will run."""
+        self._width = min(24, max(map(len, steps), default=0))
+        self._total = total
+        if self._terminal and not self._quiet:
+            threading.Thread(target=self._tick, name="status", daemon=True).start()
+
+    def end(self) -> None:
+        """Take the status line away."""
+        self._ended.set()
+        with self._lock:
+            self._clear_status()
+            self._flush()
+
+    def say(self, text: str, *, step: str = "") -> None:
+        """One line of ours."""
+        with self._lock:
+            self._clear_status()
+            line = f"{text}\n".encode(errors="replace")
+            self._streams["e"].write(self._prefix(step) + line if step else line)
+            self._flush()
+
+    def started(self, step: str) -> None:
+        """A step begins."""
+        with self._lock:
+            self._running[step] = time.monotonic()
+
+    def finished(self, step: str, text: str, *, failed: bool) -> None:
+        """A step is over; `text` says how."""
+        for stream in self._streams:
+            self._finish_line(step, stream)
+        with self._lock:
+            self._running.pop(step, None)
+            self._done += 1
+        mark, colour = ("✗", 31) if failed else ("✓", 32)
+        self.say(f"\x1b[{colour}m{mark}\x1b[0m {text}" if self._colour else f"{mark} {text}", step=step)
+
+    def output(self, step: str, stream: Stream, chunk: bytes) -> None:
+        """Show what a step wrote, line by line."""
+        if self._quiet:
+            return
+        key = (step, stream)
+        held = self._partial.pop(key, b"")
+        text = held + chunk if held else chunk
+        cut = text.rfind(b"\n") + 1
+        if cut < len(text):
+            if len(text) - cut < _LINE_MAX_BYTES:
+                self._partial[key] = text[cut:]
+                text = text[:cut]
+            else:
+                text += b"\n"
+        if text:
+            prefix = self._prefix(step)
+            lines = prefix + text[:-1].replace(b"\n", b"\n" + prefix) + b"\n"
+            with self._lock:
+                self._clear_status()
+                self._streams[stream].write(lines)
+                self._flush()
+
+    def _finish_line(self, step: str, stream: Stream) -> None:
+        if self._partial.get((step, stream)):
+            self.output(step, stream, b"\n")
+
+    def _prefix(self, step: str) -> bytes:
+        if step not in self._prefixes:
+            name = f"{step[:24]:{self._width}}"
+            colour = _COLOURS[len(self._prefixes) % len(_COLOURS)]
+            self._prefixes[step] = (f"\x1b[{colour}m{name} │\x1b[0m " if self._colour else f"{name} | ").encode()
+        return self._prefixes[step]
+
+    def _flush(self) -> None:
+        for stream in self._streams.values():
+            stream.flush()
+
+    def _tick(self) -> None:
+        while not self._ended.wait(_TICK_S):
+            with self._lock:
+                self._clear_status()
+                now = time.monotonic()
+                running = ", ".join(f"{step} {now - since:.0f} s" for step, since in list(self._running.items())[:3])
+                if running and not self._ended.is_set():
+                    self._streams["e"].write(f"\x1b[2m[{self._done}/{self._total}] {running}\x1b[0m".encode())
+                    self._streams["e"].flush()
+                    self._status_shown = True
+
+    def _clear_status(self) -> None:
+        if self._status_shown:
+            self._streams["e"].write(b"\r\x1b[K")
+            self._streams["e"].flush()
+            self._status_shown = False

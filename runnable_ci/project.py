@@ -1,0 +1,159 @@
+"""The pipeline file on disk and the folder around it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runnable_ci.errors import PipelineError, StepError, UsageError, did_you_mean
+from runnable_ci.pipeline import Pipeline, check_parameters, resolve
+from runnable_ci.steps.python import find_source
+from runnable_ci.steps.shell import parse_value
+from runnable_ci.store.layout import Layout
+
+FILE_NAME = "runnable.toml"
+STORE_NAME = ".runnable"
+PARAMETER_PREFIX = "RUNNABLE_PRM_"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A checked pipeline, its folder, and the store in it."""
+
+    pipeline: Pipeline
+    workspace: Path
+    layout: Layout
+
+
+def load(given: Path | None) -> Project:
+    """The project of a pipeline file or its folder; by default the current folder or the nearest one above it.
+
+    Raises `PipelineError` for a file that cannot be used.
+    """
+    file = find_file(given)
+    table, prefix = _read(file)
+    shown = os.path.relpath(file) if file.is_relative_to(Path.cwd()) else str(file)
+    pipeline = resolve(table, file=shown, default_name=file.parent.name, prefix=prefix)
+    for step in pipeline.steps.values():
+        if not (file.parent / step.working_directory).is_dir():
+            raise PipelineError(
+                f"{shown}: [steps.{step.name}] working-directory: there is no folder `{step.working_directory}`"
+            )
+        if step.kind == "python":
+            try:
+                find_source(step, file.parent)
+            except StepError as e:
+                raise PipelineError(f"{shown}: [steps.{step.name}] python: {e.message}", hint=e.hint) from e
+    return Project(pipeline, file.parent, Layout(file.parent / STORE_NAME))
+
+
+def find_file(given: Path | None) -> Path:
+    """The pipeline file that is meant."""
+    if given is not None and given.is_file():
+        return given.resolve()
+    folder = (given or Path()).resolve()
+    if given is not None and not folder.is_dir():
+        raise PipelineError(f"there is no {given}", hint=did_you_mean(given.name, _names(folder.parent)))
+    candidates = [folder] if given is not None else [folder, *folder.parents]
+    for candidate in candidates:
+        if (candidate / FILE_NAME).is_file():
+            return candidate / FILE_NAME
+        if "runnable-ci" in _tool_tables(candidate / "pyproject.toml"):
+            return candidate / "pyproject.toml"
+    raise PipelineError(
+        f"there is no {FILE_NAME} in {folder}, and no [tool.runnable-ci] in a pyproject.toml there",
+        hint="runnable-ci init writes one",
+    )
+
+
+def find_store(given: Path | None = None) -> Layout:
+    """The store of the current folder or the nearest one above it; where there is none, that of the current folder."""
+    folder = (given or Path()).resolve()
+    for candidate in (folder, *folder.parents):
+        if (candidate / STORE_NAME / "index.json").is_file():
+            return Layout(candidate / STORE_NAME)
+    return Layout(folder / STORE_NAME)
+
+
+def parameters_of(
+    pipeline: Pipeline, *, params_file: Path | None, environ: Mapping[str, str], given: list[str]
+) -> dict[str, Any]:
+    """The parameters of a new run: the file's, then `--params-file`, the environment, `--param`; the last counts."""
+    found = dict(pipeline.parameters)
+    if params_file is not None:
+        found |= _read_parameters(params_file)
+    found |= {
+        name: _typed(text, found.get(name))
+        for variable, text in environ.items()
+        if (name := variable.removeprefix(PARAMETER_PREFIX)) != variable
+    }
+    found |= given_parameters(given, found)
+    check_parameters(found, lambda _table, message, hint: UsageError(message, hint=hint))
+    return found
+
+
+def given_parameters(given: list[str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """`--param name=value` as values: JSON where it is JSON, but text for a parameter that is text."""
+    found: dict[str, Any] = {}
+    for word in given:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--param {word}: expected name=value")
+        found[name] = _typed(text, known.get(name))
+    check_parameters(found, lambda _table, message, hint: UsageError(f"--param: {message}", hint=hint))
+    return found
+
+
+def _typed(text: str, known: Any) -> Any:
+    return text if isinstance(known, str) else parse_value(text)
+
+
+def _read_parameters(path: Path) -> dict[str, Any]:
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UsageError(f"--params-file {path} cannot be read: {e}") from e
+    if path.suffix == ".json":
+        parsed = parse_value(content)
+    else:
+        parsed = _parse_toml(content, str(path)).get("parameters") or _parse_toml(content, str(path))
+    if not isinstance(parsed, dict):
+        raise UsageError(f"--params-file {path} is not a table of parameters", hint="TOML, or JSON in a .json file")
+    return parsed
+
+
+def _read(file: Path) -> tuple[dict[str, Any], str]:
+    try:
+        content = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise PipelineError(f"{file} cannot be read: {e}") from e
+    table = _parse_toml(content, str(file))
+    if file.name != "pyproject.toml":
+        return table, ""
+    tool = table.get("tool", {}).get("runnable-ci")
+    if not isinstance(tool, dict):
+        raise PipelineError(f"{file} has no table [tool.runnable-ci]")
+    return tool, "tool.runnable-ci"
+
+
+def _parse_toml(content: str, shown: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(content)
+    except tomllib.TOMLDecodeError as e:
+        raise PipelineError(f"{shown} is not TOML: {e}", hint="https://toml.io has the rules") from e
+
+
+def _tool_tables(path: Path) -> dict[str, Any]:
+    try:
+        tool = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return {}
+    return tool if isinstance(tool, dict) else {}
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []

@@ -1,0 +1,202 @@
+"""Writes one run: each change is a line appended to the run's journal, so that a killed run is readable up to there.
+
+`runs/RUN_ID/journal.jsonl` is the truth while a run lives; sealing makes the run log document, a manifest and a tag in
+the layout of it, which any OCI client can copy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runnable_ci.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
+from runnable_ci.catalog import Catalog
+from runnable_ci.errors import RunInUseError, StoreError, UsageError
+from runnable_ci.files import try_lock
+from runnable_ci.output import recover
+from runnable_ci.process import end_group, start_time
+from runnable_ci.runlog import (
+    AttemptSaved,
+    Document,
+    Event,
+    Packed,
+    RunLog,
+    Started,
+    apply,
+    decode_events,
+    encode,
+    encode_event,
+    mark_interrupted,
+)
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
+
+JOURNAL = "journal.jsonl"
+JOURNAL_SIZE = "vnd.runnable.journal-size"
+"""Stands with a tag in `index.json`: where the journal has grown since, the summary beside it is out of date."""
+
+
+def now() -> str:
+    """The time as the run log has it: UTC, ISO 8601, microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def run_folder(layout: Layout, run_id: str) -> Path:
+    """Where a run's own files are."""
+    return layout.folder / "runs" / run_id
+
+
+class Recorder:
+    """The one writer of a run. Use as a context; it holds the run's lock until it ends."""
+
+    def __init__(self, layout: Layout, log: RunLog, journal: int, lock: int) -> None:
+        self.layout = layout
+        self.log = log
+        self.folder = run_folder(layout, log.run_id)
+        self.outputs = self.folder / "logs"
+        self.outputs.mkdir(exist_ok=True)
+        self._journal = journal
+        self._lock = lock
+
+    def record(self, *events: Event) -> None:
+        """Let these happen: in the log, and on disk before this returns."""
+        for event in events:
+            self.log = apply(self.log, event)
+        _append(self._journal, b"".join(map(encode_event, events)), self.folder)
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for the attempts' own folders; it is gone when the recorder is closed."""
+        return self.folder / "tmp"
+
+    def seal(self, catalog: Catalog) -> None:
+        """Make an OCI artifact of the run as it is now, tagged with its id. The newest seal takes the tag."""
+        files = {path.name: path for path in self.outputs.iterdir()}
+        stored = catalog.store([(path, f"logs/{name}") for name, path in sorted(files.items())])
+        if stored.packs:
+            self.record(*(Packed(digest=digest, pack=pack) for digest, pack in stored.packs.items()))
+        log = self.layout.put_bytes(encode(self.log), RUN_LOG_MEDIA_TYPE)
+        config, manifest = build_manifest(self.log, log)
+        self.layout.put_bytes(config, "")
+        descriptor = self.layout.put_bytes(manifest, MANIFEST_MEDIA_TYPE)
+        summary = {**manifest_annotations(self.log), JOURNAL_SIZE: str(os.fstat(self._journal).st_size)}
+        self.layout.tag(replace(descriptor, annotations=summary), self.log.run_id)
+        for path in files.values():
+            path.unlink()
+
+    def close(self) -> None:
+        """Let other processes write the run."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        os.close(self._journal)
+        os.close(self._lock)
+
+
+@contextmanager
+def create(layout: Layout, started: Started) -> Iterator[Recorder]:
+    """The recorder of a new run. Raises `UsageError` where there is a run of that id."""
+    layout.create()
+    folder = run_folder(layout, started.run_id)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as e:
+        raise UsageError(
+            f"there is already a run `{started.run_id}`", hint=f"runnable-ci retry {started.run_id} goes on with it"
+        ) from e
+    lock = _take_lock(folder, started.run_id)
+    journal = os.open(folder / JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    recorder = Recorder(layout, RunLog(run_id=started.run_id), journal, lock)
+    try:
+        recorder.record(started)
+        yield recorder
+    finally:
+        recorder.close()
+
+
+@contextmanager
+def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
+    """The recorder of a run that there is: what a killed process left is brought in order first.
+
+    `log` is what was read of it (a run that came as an artifact has no journal yet). Raises `RunInUseError`.
+    """
+    folder = run_folder(layout, log.run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _take_lock(folder, log.run_id)
+    path = folder / JOURNAL
+    lines = path.read_bytes() if path.exists() else b""
+    journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    if not lines.endswith(b"\n"):
+        os.truncate(path, lines.rfind(b"\n") + 1)
+    written = decode_events(lines.splitlines(keepends=True), where=str(path))
+    recorder = Recorder(layout, written or log, journal, lock)
+    try:
+        _end_orphans(folder)
+        shutil.rmtree(folder / "tmp", ignore_errors=True)
+        if written is None:
+            recorder.record(Document(run_log=log))
+        if events := mark_interrupted(recorder.log, time=now()):
+            recorder.record(*(_with_output(event, recorder.outputs) for event in events))
+        yield recorder
+    finally:
+        recorder.close()
+
+
+def is_running(layout: Layout, run_id: str) -> bool:
+    """Whether a process is writing the run at this moment."""
+    path = run_folder(layout, run_id) / "lock"
+    if not path.exists():
+        return False
+    lock = try_lock(path)
+    if lock is not None:
+        os.close(lock)
+    return lock is None
+
+
+def remember_process(scratch: Path, pid: int) -> None:
+    """Note a step's process, so that a later invocation can end it should ours be killed."""
+    (scratch / "process").write_text(f"{pid} {start_time(pid)}")
+
+
+def _with_output(event: Event, outputs: Path) -> Event:
+    """An interrupted attempt with the output that it left."""
+    if isinstance(event, AttemptSaved):
+        event.attempt.log = recover(outputs, f"{event.step}.{event.attempt.attempt_number}")
+    return event
+
+
+def _end_orphans(folder: Path) -> None:
+    """End what the steps of a killed run left running: it would write into the workspace under the retry's hands."""
+    for note in (folder / "tmp").glob("*/process"):
+        pid, _, started = note.read_text().partition(" ")
+        if pid.isdigit():
+            end_group(int(pid), started)
+
+
+def _take_lock(folder: Path, run_id: str) -> int:
+    lock = try_lock(folder / "lock")
+    if lock is None:
+        raise RunInUseError(f"run `{run_id}` is being written by another process", hint="wait for it, or end it")
+    return lock
+
+
+def _append(journal: int, lines: bytes, folder: Path) -> None:
+    position = os.fstat(journal).st_size
+    try:
+        left = memoryview(lines)
+        while left:
+            left = left[os.write(journal, left) :]
+        _to_disk(journal)
+    except OSError as e:
+        os.ftruncate(journal, position)
+        if e.errno == errno.ENOSPC:
+            hint = "free some space, then: runnable-ci retry"
+            raise StoreError(f"no space left on the disk of {folder}", hint=hint) from e
+        raise StoreError(f"cannot write the journal in {folder}: {e.strerror}") from e
+
+
+_to_disk = getattr(os, "fdatasync", os.fsync)

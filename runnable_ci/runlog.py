@@ -1,0 +1,466 @@
+"""The run log: what a run was made from, what each attempt did, and how the events of a run become it.
+
+The structure is the reference system's (run, step, attempt, code identity, catalog entry, parameter); the fields
+below the line "ours" are added. Readers are tolerant: unknown fields of a newer version are kept, never refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from runnable_ci.errors import RunLogError
+
+SCHEMA_VERSION = "1"
+SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
+
+
+class Record(BaseModel):
+    """A part of the run log; fields that this version does not know are kept."""
+
+    model_config = ConfigDict(extra="allow", defer_build=True)
+
+
+class Parameter(Record):
+    """A named value that steps take and give."""
+
+    kind: Literal["json", "metric", "object"]
+    value: Any
+    """The value itself; for an object its name in the catalog."""
+    description: Any = ""
+    reduced: bool = True
+    # ours
+    data_hash: str = ""
+    """sha256 of the pickle, for objects."""
+    size: int | None = None
+    """Size of the pickle in bytes, for objects."""
+    object_type: str = ""
+    """Qualified type name, for objects, as the step's interpreter saw it."""
+
+    @classmethod
+    def of_json(cls, value: Any, kind: Literal["json", "metric"] = "json") -> Parameter:
+        """A json or metric parameter that describes itself, long text shortened."""
+        short = f"{value[:10]}..." if isinstance(value, str) and len(value) > 10 else value
+        return cls(kind=kind, value=value, description=short)
+
+    @classmethod
+    def of_object(cls, name: str, *, data_hash: str, size: int, object_type: str) -> Parameter:
+        """An object parameter: `name` is its name, the pickle is found by its sha256."""
+        return cls(
+            kind="object",
+            value=name,
+            description=f"Pickled object stored in catalog as: {name}",
+            data_hash=data_hash,
+            size=size,
+            object_type=object_type,
+        )
+
+
+class CodeIdentity(Record):
+    """Which code an attempt ran."""
+
+    code_identifier: str = ""
+    """Commit sha (git) or image digest (docker)."""
+    code_identifier_type: str = "git"
+    code_identifier_dependable: bool = False
+    """True only if nothing in the work tree differs from that commit."""
+    code_identifier_url: str = ""
+    """The remote, without credentials."""
+    code_identifier_message: str = ""
+    """The files that differ, or why the identity is not known."""
+    # ours
+    ref: str = ""
+    changes: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    """Path → (modified, untracked …, sha256 of its content or empty)."""
+    snapshot: str = ""
+    """sha256 of the archive of the difference, for a tree that is not dependable."""
+    snapshot_size: int = 0
+    snapshot_omitted: list[str] = Field(default_factory=list)
+    """Files that were left out of the archive, each with its reason."""
+
+
+class CatalogEntry(Record):
+    """A file that a step took from the catalog or the workspace (get), or gave to the catalog (put)."""
+
+    name: str
+    """Path relative to the workspace, with forward slashes."""
+    data_hash: str = ""
+    """sha256 of the whole file."""
+    catalog_relative_path: str = ""
+    catalog_handler_location: str = ".runnable"
+    stage: str = ""
+    # ours
+    size: int = 0
+    media_type: str = "application/octet-stream"
+    mode: int = 0o644
+    source: str = ""
+    """The step that put the file which a `get` took; empty where it was an input from the workspace."""
+
+
+class LogFile(Record):
+    """Where an attempt's output is: one file of bytes in the order they came, and who wrote which of them."""
+
+    data_hash: str
+    size: int
+    stdout_bytes: int
+    stderr_bytes: int
+    index_hash: str = ""
+    """sha256 of the index (lines `o 120`, `e 14`: stream and byte count); empty where there was one stream only."""
+    index_size: int = 0
+
+
+class ExceptionInfo(Record):
+    """The exception that ended a python step."""
+
+    type: str
+    message: str
+    traceback: str
+    file: str = ""
+    line: int = 0
+
+
+class StepAttempt(Record):
+    """One try at a step. It has one writer and is never changed after its end."""
+
+    attempt_number: int = 1
+    start_time: str = ""
+    end_time: str = ""
+    status: str = PROCESSING
+    message: str = ""
+    input_parameters: dict[str, Parameter] = Field(default_factory=dict)
+    """What the step consumed, not all that was in scope."""
+    output_parameters: dict[str, Parameter] = Field(default_factory=dict)
+    user_defined_metrics: dict[str, Parameter] = Field(default_factory=dict)
+    retry_indicator: str = ""
+    code_identities: list[CodeIdentity] = Field(default_factory=list)
+    # ours
+    invocation: int = 1
+    """Which of the run's invocations made this attempt, counted from 1."""
+    reason: str = ""
+    """Why the step ran, in one line."""
+    exit_code: int | None = None
+    """Of the process; negative: the signal that ended it."""
+    definition: dict[str, Any] = Field(default_factory=dict)
+    """The step as it was defined, resolved."""
+    environment: str = ""
+    """Key into the run's `environments`."""
+    log: LogFile | None = None
+    exception: ExceptionInfo | None = None
+    modules: dict[str, str] = Field(default_factory=dict)
+    """Workspace modules that a python step loaded → sha256; empty where the file changed while it was running."""
+    function_hash: str = ""
+    """sha256 of the source of a python step's function."""
+    defaulted: list[str] = Field(default_factory=list)
+    """Arguments of a python step's function that no parameter filled."""
+    data_catalog: list[CatalogEntry] = Field(default_factory=list)
+    """The attempt's files, once a later attempt has taken their place in the step."""
+
+
+class StepLog(Record):
+    """A step and its attempts; `data_catalog` holds the files of the last one."""
+
+    name: str
+    internal_name: str
+    status: str = PROCESSING
+    step_type: str = "task"
+    message: str = ""
+    mock: bool = False
+    attempts: list[StepAttempt] = Field(default_factory=list)
+    data_catalog: list[CatalogEntry] = Field(default_factory=list)
+    branches: dict[str, Any] = Field(default_factory=dict)
+
+    def put_entries(self) -> list[CatalogEntry]:
+        """The files that the last attempt gave to the catalog."""
+        return [entry for entry in self.data_catalog if entry.stage == "put"]
+
+
+class DecisionRecord(Record):
+    """What an invocation did with a step, and why."""
+
+    action: str
+    """`run`, `reuse` or `skip`."""
+    reason: str
+
+
+class Environment(Record):
+    """Where steps ran: recorded once for all attempts that share it."""
+
+    tool_version: str = ""
+    os: str = ""
+    architecture: str = ""
+    cpu_count: int = 0
+    interpreter: str = ""
+    """Path of the interpreter that runs python steps."""
+    interpreter_version: str = ""
+    packages: dict[str, str] = Field(default_factory=dict)
+    """Installed in that interpreter: name → version."""
+    lock_files: dict[str, str] = Field(default_factory=dict)
+    """Lock and requirement files of the workspace → sha256."""
+    variables: dict[str, str] = Field(default_factory=dict)
+    """Environment variables, by an allow-list only."""
+
+
+class Invocation(Record):
+    """One `run` or `retry` of the run."""
+
+    number: int
+    command: str
+    start_time: str
+    end_time: str = ""
+    status: str = PROCESSING
+    message: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """The run's own parameters at this invocation, before any step gave one."""
+    decisions: dict[str, DecisionRecord] = Field(default_factory=dict)
+
+
+class Pack(Record):
+    """A tar of many small contents; each is found by its sha256 at an offset."""
+
+    size: int
+    members: dict[str, tuple[int, int]]
+    """sha256 → (offset, size) in bytes."""
+
+
+class RunLog(Record):
+    """One run, whole."""
+
+    run_id: str
+    dag_hash: str = ""
+    tag: str = ""
+    status: str = PROCESSING
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    run_config: dict[str, Any] = Field(default_factory=dict)
+    steps: dict[str, StepLog] = Field(default_factory=dict)
+    # ours
+    schema_version: str = SCHEMA_VERSION
+    name: str = ""
+    message: str = ""
+    start_time: str = ""
+    end_time: str = ""
+    invocations: list[Invocation] = Field(default_factory=list)
+    environments: dict[str, Environment] = Field(default_factory=dict)
+    packs: dict[str, Pack] = Field(default_factory=dict)
+    """sha256 of the pack → what is in it."""
+
+    @property
+    def invocation(self) -> int:
+        """The number of the current or last invocation, 0 before the first."""
+        return self.invocations[-1].number if self.invocations else 0
+
+    def metrics(self) -> dict[str, Any]:
+        """The metrics that the steps' last attempts gave, the later step winning."""
+        return {
+            name: parameter.value
+            for step in self.steps.values()
+            if step.attempts
+            for name, parameter in step.attempts[-1].user_defined_metrics.items()
+        }
+
+    def failed_steps(self) -> list[str]:
+        """The steps whose last attempt failed."""
+        return [name for name, step in self.steps.items() if step.status == FAIL]
+
+    def code(self) -> CodeIdentity | None:
+        """The code identity of the newest attempt."""
+        attempts = [a for step in self.steps.values() for a in step.attempts if a.code_identities]
+        newest = max(attempts, key=lambda a: a.start_time, default=None)
+        return newest.code_identities[0] if newest else None
+
+
+class Occurrence(BaseModel):
+    """Something that changed a run log."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class Started(Occurrence):
+    """The run is opened, for the first time or again."""
+
+    event: Literal["started"] = "started"
+    run_id: str
+    name: str
+    tag: str = ""
+    dag_hash: str
+    run_config: dict[str, Any]
+    invocation: Invocation
+
+
+class Decided(Occurrence):
+    """A step was reused or skipped."""
+
+    event: Literal["decided"] = "decided"
+    step: str
+    decision: DecisionRecord
+
+
+class AttemptSaved(Occurrence):
+    """An attempt began or ended; the later event of one attempt number takes the place of the earlier."""
+
+    event: Literal["attempt"] = "attempt"
+    step: str
+    attempt: StepAttempt
+    data_catalog: list[CatalogEntry] = Field(default_factory=list)
+
+
+class EnvironmentSeen(Occurrence):
+    """The environment in which attempts run."""
+
+    event: Literal["environment"] = "environment"
+    key: str
+    environment: Environment
+
+
+class Packed(Occurrence):
+    """Small contents were stored together."""
+
+    event: Literal["packed"] = "packed"
+    digest: str
+    pack: Pack
+
+
+class Ended(Occurrence):
+    """The invocation is over."""
+
+    event: Literal["ended"] = "ended"
+    time: str
+    status: str
+    message: str = ""
+
+
+class Document(Occurrence):
+    """A whole run log from elsewhere, on which later events build."""
+
+    event: Literal["document"] = "document"
+    run_log: RunLog
+
+
+Event = Started | Decided | AttemptSaved | EnvironmentSeen | Packed | Ended | Document
+_EVENT: TypeAdapter[Event] = TypeAdapter(
+    Annotated[
+        Started | Decided | AttemptSaved | EnvironmentSeen | Packed | Ended | Document, Field(discriminator="event")
+    ],
+    config=ConfigDict(defer_build=True),
+)
+
+
+def apply(log: RunLog, event: Event) -> RunLog:
+    """The log with the event in it (changed in place, except that a `Document` takes its place)."""
+    match event:
+        case Started():
+            log.name, log.dag_hash, log.run_config = event.name, event.dag_hash, event.run_config
+            log.tag = event.tag or log.tag
+            log.start_time = log.start_time or event.invocation.start_time
+            log.status, log.message, log.end_time = PROCESSING, "", ""
+            log.invocations.append(event.invocation)
+            log.parameters.update({n: Parameter.of_json(v) for n, v in event.invocation.parameters.items()})
+        case Decided():
+            log.invocations[-1].decisions[event.step] = event.decision
+            if event.decision.action == "skip":
+                step = log.steps.setdefault(event.step, StepLog(name=event.step, internal_name=event.step))
+                step.status, step.message = SKIPPED, event.decision.reason
+        case AttemptSaved():
+            _save_attempt(log, event)
+        case EnvironmentSeen():
+            log.environments[event.key] = event.environment
+        case Packed():
+            log.packs[event.digest] = event.pack
+        case Ended():
+            last = log.invocations[-1]
+            log.end_time = last.end_time = event.time
+            log.status = last.status = event.status
+            log.message = last.message = event.message
+        case Document():
+            return event.run_log
+    return log
+
+
+def _save_attempt(log: RunLog, event: AttemptSaved) -> None:
+    step = log.steps.setdefault(event.step, StepLog(name=event.step, internal_name=event.step))
+    attempt = event.attempt
+    if step.attempts and step.attempts[-1].attempt_number == attempt.attempt_number:
+        step.attempts[-1] = attempt
+    else:
+        if step.attempts:
+            step.attempts[-1].data_catalog = step.data_catalog
+        step.attempts.append(attempt)
+        log.invocations[-1].decisions[event.step] = DecisionRecord(action="run", reason=attempt.reason)
+    step.status, step.message = attempt.status, attempt.message
+    step.data_catalog = event.data_catalog
+    log.parameters.update(attempt.output_parameters)
+    log.parameters.update(attempt.user_defined_metrics)
+
+
+def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:
+    """The events that end a run whose process is gone: the attempts in flight and the invocation become failures."""
+    if not log.invocations or log.invocations[-1].status != PROCESSING:
+        return []
+    gone = "interrupted: the process that ran it was killed"
+    events: list[Event] = [
+        AttemptSaved(
+            step=name,
+            attempt=step.attempts[-1].model_copy(update={"status": FAIL, "end_time": time, "message": gone}),
+            data_catalog=step.data_catalog,
+        )
+        for name, step in log.steps.items()
+        if step.attempts and step.attempts[-1].status == PROCESSING
+    ]
+    return [*events, Ended(time=time, status=FAIL, message="interrupted: the run was killed")]
+
+
+def encode_event(event: Event) -> bytes:
+    """One line of a journal; defaults are left out, they come back when it is read."""
+    return event.model_dump_json(exclude_defaults=True)[:-1].encode() + f',"event":"{event.event}"}}\n'.encode()
+
+
+def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
+    """The run log that a journal's lines add up to, None where there is not one whole line.
+
+    A last line without its newline was cut off by a crash and does not count. Raises `RunLogError` for any other
+    line that cannot be read.
+    """
+    log: RunLog | None = None
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            event = _EVENT.validate_json(line)
+        except ValidationError as e:
+            raise RunLogError(
+                f"{where}, line {number}: not an event of a run log ({e.errors()[0]['msg']})",
+                hint="the file was damaged, or written by a newer version of runnable-ci",
+            ) from e
+        match event, log:
+            case Started(), None:
+                log = apply(RunLog(run_id=event.run_id), event)
+            case Document(), _:
+                log = event.run_log
+            case _, None:
+                raise RunLogError(f"{where}, line {number}: an event before the run was started")
+            case _, RunLog():
+                log = apply(log, event)
+    return log
+
+
+def encode(log: RunLog) -> bytes:
+    """The run log as its JSON document."""
+    return json.dumps(log.model_dump(mode="json"), indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def decode(document: bytes, *, where: str) -> RunLog:
+    """A run log from its JSON document; `RunLogError` where it is none."""
+    try:
+        log = RunLog.model_validate_json(document)
+    except ValidationError as e:
+        first = e.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RunLogError(f"{where} is not a run log: {place}: {first['msg']}") from e
+    if log.schema_version.split(".")[0] != SCHEMA_VERSION:
+        raise RunLogError(
+            f"{where} has run log schema {log.schema_version}, this version reads {SCHEMA_VERSION}",
+            hint="upgrade runnable-ci",
+        )
+    return log

@@ -1,0 +1,207 @@
+"""The loop: decide on each step, do it, append what happened to the run log, go on until nothing is left to do."""
+
+from __future__ import annotations
+
+import heapq
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from pathlib import Path
+from queue import SimpleQueue
+
+from runnable_ci.attempt import Attempted, Workplace, carry_out
+from runnable_ci.identity import Code, pull_request_head
+from runnable_ci.pipeline import Pipeline, Step
+from runnable_ci.plan import Course, Decision, Outcome
+from runnable_ci.printer import Printer
+from runnable_ci.recorder import Recorder, now
+from runnable_ci.runlog import (
+    FAIL,
+    SUCCESS,
+    AttemptSaved,
+    CodeIdentity,
+    Decided,
+    Ended,
+    Event,
+    Packed,
+    StepAttempt,
+    StepLog,
+)
+from runnable_ci.worktree import snapshot
+
+SNAPSHOT_MAX_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Run:
+    """One invocation of a pipeline on an open run."""
+
+    pipeline: Pipeline
+    recorder: Recorder
+    workplace: Workplace
+    code: Code
+    environ: Mapping[str, str]
+    environment: str
+    printer: Printer
+    jobs: int
+    course: Course
+    _running: int = 0
+    _results: SimpleQueue[Attempted | BaseException] = field(default_factory=SimpleQueue)
+    _snapshots: dict[str, tuple[str, int, list[str]]] = field(default_factory=dict)
+
+    def execute(self) -> str:
+        """Run the pipeline to its end; the status of the run."""
+        order = list(self.pipeline.steps)
+        positions = {name: i for i, name in enumerate(order)}
+        sorter = TopologicalSorter({step.name: step.needs for step in self.pipeline.steps.values()})
+        sorter.prepare()
+        ready = [positions[name] for name in sorter.get_ready()]
+        events: list[Event] = []
+
+        def settled(name: str) -> None:
+            sorter.done(name)
+            for freed in sorter.get_ready():
+                heapq.heappush(ready, positions[freed])
+
+        heapq.heapify(ready)
+        while True:
+            launches: list[tuple[Step, StepAttempt]] = []
+            waiting: list[int] = []
+            while ready:
+                position = heapq.heappop(ready)
+                step = self.pipeline.steps[order[position]]
+                decision = self._decide(step)
+                if decision.action != "run":
+                    events.append(self._pass(step, decision))
+                    settled(step.name)
+                elif self._running + len(launches) < self.jobs:
+                    attempt = self._begin(step, decision)
+                    events.append(AttemptSaved(step=step.name, attempt=attempt))
+                    launches.append((step, attempt))
+                else:
+                    waiting.append(position)
+            ready.extend(waiting)
+            if events:
+                self.recorder.record(*events)
+            for step, attempt in launches:
+                self._launch(step, attempt)
+            if not self._running:
+                return self._end()
+            events, finished = self._finish(self._results.get())
+            settled(finished)
+
+    def _decide(self, step: Step) -> Decision:
+        decision = self.course.decide(step, self.recorder.log)
+        cancelled = self.workplace.supervisor.cancelled_by
+        if cancelled and decision.action == "run":
+            return Decision("skip", f"the run was cancelled by {cancelled.name}")
+        return decision
+
+    def _pass(self, step: Step, decision: Decision) -> Event:
+        """Go past a step that does not run."""
+        if decision.action == "reuse":
+            self.course.settle(step, Outcome.REUSED, self.recorder.log.steps[step.name])
+        else:
+            self.course.settle(step, Outcome.SKIPPED, None)
+        self.printer.say(f"{decision.action}: {decision.reason}", step=step.name)
+        return Decided(step=step.name, decision=decision.record())
+
+    def _begin(self, step: Step, decision: Decision) -> StepAttempt:
+        past = self.recorder.log.steps.get(step.name)
+        return StepAttempt(
+            attempt_number=past.attempts[-1].attempt_number + 1 if past and past.attempts else 1,
+            start_time=now(),
+            code_identities=self._identities(),
+            invocation=self.recorder.log.invocation,
+            reason=decision.reason,
+            definition=step.definition(),
+            environment=self.environment,
+        )
+
+    def _launch(self, step: Step, attempt: StepAttempt) -> None:
+        self._running += 1
+        scope = self.course.scope(step)
+        self.printer.started(step.name)
+
+        def work() -> None:
+            try:
+                self._results.put(carry_out(step, attempt, scope, self.workplace))
+            except BaseException as e:  # noqa: BLE001 - handed over to the main thread, which raises it
+                self._results.put(e)
+
+        threading.Thread(target=work, name=step.name).start()
+
+    def _finish(self, result: Attempted | BaseException) -> tuple[list[Event], str]:
+        self._running -= 1
+        if isinstance(result, BaseException):
+            self.workplace.supervisor.cancel(signal.SIGKILL)
+            while self._running:
+                self._results.get()
+                self._running -= 1
+            raise result
+        events: list[Event] = [Packed(digest=digest, pack=pack) for digest, pack in result.packs.items()]
+        events.append(AttemptSaved(step=result.step.name, attempt=result.attempt, data_catalog=result.entries))
+        failed = result.attempt.status != SUCCESS
+        given = StepLog(
+            name=result.step.name,
+            internal_name=result.step.name,
+            attempts=[result.attempt],
+            data_catalog=result.entries,
+        )
+        self.course.settle(result.step, Outcome.FAILED if failed else Outcome.RAN, None if failed else given)
+        text = f"failed after {result.seconds:.1f} s: {result.attempt.message}" if failed else f"{result.seconds:.1f} s"
+        self.printer.finished(result.step.name, text, failed=failed)
+        return events, result.step.name
+
+    def _end(self) -> str:
+        failed = [
+            name
+            for name, outcome in self.course.settled.items()
+            if outcome is Outcome.FAILED and not self.pipeline.steps[name].continue_on_error
+        ]
+        cancelled = self.workplace.supervisor.cancelled_by
+        message = f"failed: {', '.join(failed)}" if failed else ""
+        if cancelled:
+            message = f"cancelled by {cancelled.name}"
+        status = FAIL if failed or cancelled else SUCCESS
+        self.recorder.record(Ended(time=now(), status=status, message=message))
+        return status
+
+    def _identities(self) -> list[CodeIdentity]:
+        """The code as it is now; on a pull request also the head that the merge commit was made of."""
+        state = self.code.state()
+        digest, size, omitted = self._snapshot() if state.commit and not state.dependable else ("", 0, [])
+        identity = CodeIdentity(
+            code_identifier=state.commit,
+            code_identifier_dependable=state.dependable,
+            code_identifier_url=state.url,
+            code_identifier_message=state.message,
+            ref=state.ref,
+            changes=dict(state.changes),
+            snapshot=digest,
+            snapshot_size=size,
+            snapshot_omitted=omitted,
+        )
+        head = pull_request_head(self.environ)
+        if not head:
+            return [identity]
+        message = "head of the pull request; the attempt ran its merge commit"
+        return [
+            identity,
+            CodeIdentity(
+                code_identifier=head, code_identifier_url=state.url, code_identifier_message=message, ref="head"
+            ),
+        ]
+
+    def _snapshot(self) -> tuple[str, int, list[str]]:
+        state = self.code.state()
+        if state.digest not in self._snapshots:
+            path = Path(self.recorder.folder) / f"code.{time.monotonic_ns()}.tar"
+            with path.open("wb") as file:
+                omitted = snapshot(self.code, state, file, limit_bytes=SNAPSHOT_MAX_BYTES)
+            stored = self.recorder.layout.take_file(path)
+            self._snapshots[state.digest] = (stored.hex, stored.size, list(omitted))
+        return self._snapshots[state.digest]

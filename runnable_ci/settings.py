@@ -1,0 +1,36 @@
+"""Our own settings, from environment variables `RUNNABLE_CI_…`; nothing else reads those."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from runnable_ci.errors import UsageError
+
+PREFIX = "RUNNABLE_CI_"
+
+
+class Settings(BaseModel):
+    """What can be set for all commands; an option on the command line goes first."""
+
+    model_config = ConfigDict(extra="forbid", defer_build=True)
+
+    jobs: int | None = Field(None, ge=1, description="How many steps run at once. Default: the number of cores.")
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """The settings; pydantic-settings is loaded only where a variable is set, since that takes longer than a step."""
+    if not any(name.upper().startswith(PREFIX) for name in environ):
+        return Settings(jobs=None)
+    from pydantic import ValidationError
+    from pydantic_settings import BaseSettings, SettingsConfigDict
+
+    class FromEnvironment(Settings, BaseSettings):
+        model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
+
+    try:
+        return FromEnvironment()
+    except ValidationError as e:
+        first = e.errors()[0]
+        raise UsageError(f"{PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from e

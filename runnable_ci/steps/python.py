@@ -1,0 +1,171 @@
+"""Python steps: a function in the user's own interpreter, run by a worker that needs nothing installed there."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from runnable_ci.errors import StepError, did_you_mean
+from runnable_ci.pipeline import Step
+from runnable_ci.runlog import ExceptionInfo
+from runnable_ci.steps.launch import Launch, Returned, Surroundings
+
+WORKER = Path(__file__).parent.parent / "worker" / "python_step.py"
+RESPONSE_MAX_BYTES = 256 * 1024 * 1024
+
+
+def prepare(step: Step, around: Surroundings) -> Launch:
+    """The process that calls a python step's function, with its request written to the scratch folder."""
+    parameters: dict[str, Mapping[str, object]] = {}
+    objects = _objects_taken(step, around)
+    for name, parameter in around.parameters.items():
+        if name in objects:
+            parameters[name] = {"kind": "object", "path": str(around.blob(parameter))}
+        elif parameter.kind != "object":
+            parameters[name] = {"kind": parameter.kind, "value": parameter.value}
+    request = {
+        "function": step.command,
+        "path": [str(folder) for folder in _folders(step, around.workspace)],
+        "workspace": str(around.workspace),
+        "parameters": parameters,
+        "returns": [[name, kind] for name, kind in step.returns.items()],
+        "objects": str(around.scratch),
+    }
+    file = around.scratch / "request.json"
+    file.write_text(json.dumps(request), encoding="utf-8")
+    return Launch(
+        argv=(around.interpreter, str(WORKER), str(file), str(around.scratch / "response.json")),
+        cwd=around.workspace / step.working_directory,
+        env={**around.environ, **step.env, "RUNNABLE_STEP": step.name},
+    )
+
+
+def collect(step: Step, around: Surroundings) -> Returned:
+    """What the function gave back, or the exception that ended it.
+
+    Raises `StepError` where the worker could not leave an answer: the interpreter itself died.
+    """
+    file = around.scratch / "response.json"
+    if not file.exists():
+        raise StepError(f"the interpreter ended before `{step.command}` returned")
+    if file.stat().st_size > RESPONSE_MAX_BYTES:
+        raise StepError(f"`{step.command}` returned more than 256 MiB of JSON", hint="declare it as `object`")
+    try:
+        answer = json.loads(file.read_bytes())
+        values = {name: r["value"] for name, r in answer["returns"].items() if r["kind"] != "object"}
+        objects = {
+            name: (around.scratch / Path(r["file"]).name, str(r["type"]))
+            for name, r in answer["returns"].items()
+            if r["kind"] == "object"
+        }
+        error = answer["error"]
+        return Returned(
+            consumed=tuple(answer["consumed"]),
+            defaulted=tuple(answer["defaulted"]),
+            values=values,
+            objects=objects,
+            modules={name: (int(seen[0]), int(seen[1])) for name, seen in answer["modules"].items()},
+            exception=ExceptionInfo.model_validate(error) if error else None,
+            problem=f"{error['type']}: {error['message']}" if error else "",
+            exit_code=int(answer["exit_code"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise StepError(f"the answer of `{step.command}` cannot be read ({e})") from e
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a function is written: the module's file, and the function's own text, empty where it is not plain."""
+
+    file: Path
+    text: str
+    arguments: tuple[str, ...] | None = None
+    """The names of its arguments; None where the text does not tell."""
+
+    def hash(self) -> str:
+        """sha256 of the function's text, empty where that is not known."""
+        return hashlib.sha256(self.text.encode()).hexdigest() if self.text else ""
+
+
+def find_source(step: Step, workspace: Path) -> Source | None:
+    """Where a step's function is written; None where its module is not in the workspace.
+
+    Reads, never imports. Raises `StepError` where the module is there and can have no such function.
+    """
+    module, _, qualified = step.command.partition(":")
+    files = [f for folder in _folders(step, workspace) for f in _module_files(folder, module)]
+    file = next(filter(Path.is_file, files), None)
+    if file is None:
+        return None
+    stat = file.stat()
+    tree = _parse(file, (stat.st_mtime_ns, stat.st_size))
+    if tree is None:
+        return Source(file, "")
+    name, _, rest = qualified.partition(".")
+    defined = _defined(tree.body)
+    if name not in defined:
+        if "*" in defined or "__getattr__" in defined:
+            return Source(file, "")
+        raise StepError(f"{file.name} has no function `{name}`", hint=did_you_mean(name, defined))
+    node = defined[name]
+    if rest or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return Source(file, "")
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    arguments = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    return Source(
+        file,
+        "\n".join(lines[first - 1 : node.end_lineno]),
+        None if node.decorator_list else tuple(arguments),
+    )
+
+
+def _objects_taken(step: Step, around: Surroundings) -> set[str]:
+    """The object parameters that the function may take: those it names, or all where an argument is none of them."""
+    source = find_source(step, around.workspace)
+    objects = {name for name, parameter in around.parameters.items() if parameter.kind == "object"}
+    if source is None or source.arguments is None or not around.parameters.keys() >= set(source.arguments):
+        return objects
+    return objects.intersection(source.arguments)
+
+
+def _folders(step: Step, workspace: Path) -> list[Path]:
+    return list(dict.fromkeys([workspace / step.working_directory, workspace]))
+
+
+@lru_cache(maxsize=256)
+def _parse(file: Path, _version: tuple[int, int]) -> ast.Module | None:
+    try:
+        return ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # the user's interpreter may know a newer syntax: it will tell
+        return None
+
+
+def _module_files(folder: Path, module: str) -> list[Path]:
+    base = folder.joinpath(*module.split("."))
+    return [base / "__init__.py", base.with_name(f"{base.name}.py")]
+
+
+def _defined(body: list[ast.stmt]) -> dict[str, ast.stmt]:
+    """The names that statements bind at the top level, also under `if` and `try`; `*` for a star import."""
+    names: dict[str, ast.stmt] = {}
+    for node in body:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                names[node.name] = node
+            case ast.Import() | ast.ImportFrom():
+                names |= {(alias.asname or alias.name.split(".")[0]): node for alias in node.names}
+            case ast.If() | ast.Try() | ast.With() | ast.For() | ast.While():
+                for block in ("body", "orelse", "finalbody"):
+                    names |= _defined(getattr(node, block, []))
+                for handler in getattr(node, "handlers", []):
+                    names |= _defined(handler.body)
+            case _:
+                targets = [n for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+                names |= {target.id: node for target in targets}
+    return names

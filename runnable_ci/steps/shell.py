@@ -1,0 +1,158 @@
+"""Shell steps: a script for a shell, parameters as environment variables, returns through a file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from runnable_ci.errors import StepError
+from runnable_ci.pipeline import Step
+from runnable_ci.steps.launch import Launch, Returned, Surroundings
+
+OUTPUT_FILE = "output"
+OUTPUT_MAX_BYTES = 16 * 1024 * 1024
+_SCRIPT_MAX_BYTES = 64 * 1024
+_SCANNED_MAX_BYTES = 1024 * 1024
+_NOT_JSON_NUMBERS = ("NaN", "Infinity", "-Infinity")
+_WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
+# As GitHub Actions starts them.
+_SHELLS = {
+    "bash": ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"),
+    "sh": ("sh", "-e", "-c"),
+    "python": ("python", "-c"),
+    "pwsh": ("pwsh", "-command"),
+}
+_TEMPLATES = {
+    "bash": "bash --noprofile --norc -eo pipefail {0}",
+    "sh": "sh -e {0}",
+    "python": "python {0}",
+    "pwsh": "pwsh -command . '{0}'",
+}
+
+
+def prepare(step: Step, around: Surroundings) -> Launch:
+    """The process that runs a shell step.
+
+    It gets the full environment, the step's `env`, and every json and metric parameter in scope (or those that the step
+    lists) under its own name: text as it is, everything else as JSON. Raises `StepError` for a listed one that is not
+    there.
+    """
+    values = {name: p.value for name, p in around.parameters.items() if p.kind != "object"}
+    if step.parameters is not None:
+        if missing := [name for name in step.parameters if name not in values]:
+            raise StepError(f"step `{step.name}` lists the parameter `{missing[0]}`, which nothing before it gives")
+        values = {name: values[name] for name in step.parameters}
+        consumed: Iterable[str] = values
+    else:
+        consumed = _mentioned(step, around.workspace, values)
+    output = around.scratch / OUTPUT_FILE
+    output.touch()
+    return Launch(
+        argv=_argv(step, around.scratch),
+        cwd=around.workspace / step.working_directory,
+        env={
+            **around.environ,
+            **{name: environment_text(value) for name, value in values.items()},
+            **step.env,
+            "RUNNABLE_OUTPUT": str(output),
+            "RUNNABLE_STEP": step.name,
+        },
+        consumed=tuple(consumed),
+    )
+
+
+def collect(step: Step, around: Surroundings) -> Returned:
+    """What the step wrote to `$RUNNABLE_OUTPUT`; a `problem` for what it should have written and did not."""
+    output = around.scratch / OUTPUT_FILE
+    size = output.stat().st_size if output.exists() else 0
+    if size > OUTPUT_MAX_BYTES:
+        return Returned(problem=f"$RUNNABLE_OUTPUT holds {size} bytes, more than 16 MiB; put large data into a file")
+    try:
+        texts = parse_output(output.read_text(encoding="utf-8") if size else "")
+    except (StepError, UnicodeDecodeError) as e:
+        return Returned(problem=f"$RUNNABLE_OUTPUT: {e.message if isinstance(e, StepError) else 'not UTF-8 text'}")
+    values: dict[str, Any] = {}
+    for name, kind in step.returns.items():
+        if name not in texts:
+            return Returned(problem=f"it did not return `{name}`: no line `{name}=…` in $RUNNABLE_OUTPUT")
+        value = parse_value(texts[name])
+        if kind == "metric" and not _is_metric(value):
+            return Returned(problem=f"the metric `{name}` is not a number: {texts[name][:100]}")
+        values[name] = value
+    return Returned(values=values)
+
+
+def parse_output(text: str) -> dict[str, str]:
+    """Name → text of lines `name=value` and blocks `name<<EOF`, as in GitHub's files; a later one wins.
+
+    Raises `StepError` with the line number for anything else.
+    """
+    found: dict[str, str] = {}
+    lines = iter(enumerate(text.splitlines(), start=1))
+    for number, line in lines:
+        if not line.strip():
+            continue
+        name, equals, value = line.partition("=")
+        block, heredoc, delimiter = line.partition("<<")
+        if heredoc and delimiter and len(block) < len(name):
+            body: list[str] = []
+            for _, inner in lines:
+                if inner == delimiter:
+                    break
+                body.append(inner)
+            else:
+                raise StepError(f"line {number}: the block of `{block}` has no end `{delimiter}`")
+            found[block.strip()] = "\n".join(body)
+        elif equals:
+            found[name.strip()] = value
+        else:
+            raise StepError(f"line {number}: expected `name=value` or `name<<EOF`, got `{line[:100]}`")
+    return found
+
+
+def parse_value(text: str) -> Any:
+    """JSON where the text is JSON, else the text itself."""
+    try:
+        return json.loads(text, parse_constant=str)
+    except ValueError:
+        return text
+
+
+def environment_text(value: Any) -> str:
+    """A parameter as an environment variable: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _is_metric(value: Any) -> bool:
+    """Whether a value can be a metric: a number (also the three that JSON lacks, as text), or a structure of them."""
+    return value in _NOT_JSON_NUMBERS or (isinstance(value, int | float | dict | list) and not isinstance(value, bool))
+
+
+def _argv(step: Step, scratch: Path) -> tuple[str, ...]:
+    script = step.command
+    if step.shell in _SHELLS and len(script) < _SCRIPT_MAX_BYTES:
+        return (*_SHELLS[step.shell], script)
+    file = scratch / ("script.ps1" if step.shell == "pwsh" else "script")
+    file.write_text(script, encoding="utf-8")
+    template = _TEMPLATES.get(step.shell, step.shell)
+    return tuple(word.replace("{0}", str(file)) for word in template.split())
+
+
+def _mentioned(step: Step, workspace: Path, values: Mapping[str, Any]) -> list[str]:
+    """The parameters that the script names, or a file of the workspace that the script names."""
+    if not values:
+        return []
+    text = step.command.encode(errors="surrogateescape")
+    words = set(_WORD.findall(text))
+    folder = workspace / step.working_directory
+    for token in re.split(r"""[\s'"();|&<>]+""", step.command):
+        file = folder / token
+        try:
+            if "." in token and file.is_file() and file.stat().st_size <= _SCANNED_MAX_BYTES:
+                words.update(_WORD.findall(file.read_bytes()))
+        except (OSError, ValueError):
+            continue
+    return [name for name in values if name.encode() in words]

@@ -1,0 +1,221 @@
+"""The local store: a folder that is an OCI image layout, readable by any OCI client.
+
+Source: OCI image-spec v1.1.1, image-layout.md. Blobs appear whole or not at all; `index.json` changes under a lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, StoreError, did_you_mean
+from runnable_ci.files import copy_and_hash, locked, replacing, temporary, write_whole
+from runnable_ci.store.target import (
+    DIGEST,
+    MANIFEST_MEDIA_TYPE,
+    TAG,
+    Descriptor,
+    read_manifest,
+    verified,
+)
+
+REF_NAME = "org.opencontainers.image.ref.name"
+INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
+_GITIGNORE = b"*\n"
+
+
+class Layout:
+    """A `Target` in a folder. Safe for many processes and threads at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._blobs = folder / "blobs" / "sha256"
+        self._checked: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def label(self) -> str:
+        """How an error message names this side."""
+        return str(self.folder)
+
+    def create(self) -> None:
+        """Make the folder a layout; no effect on one that is."""
+        if (self.folder / "index.json").exists():
+            return
+        try:
+            self._blobs.mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / ".gitignore", _GITIGNORE)
+            write_whole(self.folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+            with locked(self.folder / "index.lock"):
+                if not (self.folder / "index.json").exists():
+                    self._write_index([])
+        except OSError as e:
+            raise StoreError(f"cannot make the store {self.folder}: {e.strerror}") from e
+
+    # -- Target
+
+    def resolve(self, reference: str) -> Descriptor:
+        """The manifest that a tag or digest stands for; `RunNotFoundError` where there is none."""
+        entries = self.manifests()
+        for tag, descriptor in entries.items():
+            if reference in (tag, descriptor.digest):
+                return descriptor
+        if DIGEST.fullmatch(reference) and (path := self._path(reference)).exists():
+            return Descriptor(MANIFEST_MEDIA_TYPE, reference, path.stat().st_size)
+        raise RunNotFoundError(f"no `{reference}` in {self.label}", hint=did_you_mean(reference, entries))
+
+    def tags(self) -> Iterator[str]:
+        """All tags, oldest first."""
+        yield from self.manifests()
+
+    def exists(self, descriptor: Descriptor) -> bool:
+        """Whether the content is there (its bytes are not checked)."""
+        return self._path(descriptor.digest).exists()
+
+    def fetch(self, descriptor: Descriptor) -> BinaryIO:
+        """The stored bytes, unchecked: read them through `verified`."""
+        try:
+            return self._path(descriptor.digest).open("rb", buffering=0)
+        except FileNotFoundError as e:
+            raise BlobMissingError(
+                f"{self.label} does not hold {descriptor.digest}", hint="copy it from where the run was made"
+            ) from e
+
+    def push(self, descriptor: Descriptor, content: BinaryIO) -> None:
+        """Store content, refusing bytes that do not match the descriptor."""
+        path = self._path(descriptor.digest)
+        if path.exists() and self.is_intact(descriptor):
+            return
+        with replacing(path, mode=0o444) as file:
+            for chunk in verified(content, descriptor, label="the source"):
+                file.write(chunk)
+
+    def tag(self, descriptor: Descriptor, reference: str) -> None:
+        """Let a tag stand for a manifest, replacing what it stood for."""
+        if not TAG.fullmatch(reference):
+            raise StoreError(f"{reference!r} is not a tag")
+        entry = {
+            "mediaType": descriptor.media_type,
+            "digest": descriptor.digest,
+            "size": descriptor.size,
+            "annotations": {**descriptor.annotations, REF_NAME: reference},
+        }
+        with locked(self.folder / "index.lock"):
+            others = [e for e in self._index() if e.get("annotations", {}).get(REF_NAME) != reference]
+            self._write_index([*others, entry])
+
+    # -- what only a folder can do
+
+    def path(self, descriptor: Descriptor) -> Path:
+        """The verified blob as a file, for programs that read files. It must not be written to.
+
+        A blob is read in full the first time; later its file's stat is enough. Raises `BlobMissingError` and
+        `BlobCorruptError`.
+        """
+        path = self._path(descriptor.digest)
+        try:
+            stat = _fingerprint(path)
+            if self._checked.get(descriptor.digest) != stat:
+                with path.open("rb", buffering=0) as file:
+                    for _ in verified(file, descriptor, label=self.label):
+                        pass
+                self._checked[descriptor.digest] = stat
+        except FileNotFoundError as e:
+            raise BlobMissingError(
+                f"{self.label} does not hold {descriptor.digest}", hint="copy it from where the run was made"
+            ) from e
+        return path
+
+    def is_intact(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is there with the right bytes."""
+        try:
+            self.path(descriptor)
+        except (BlobMissingError, BlobCorruptError):
+            return False
+        return True
+
+    def put_bytes(self, content: bytes, media_type: str) -> Descriptor:
+        """Store small content."""
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        descriptor = Descriptor(media_type, digest, len(content))
+        if not self.is_intact(descriptor):
+            with replacing(self._path(digest), mode=0o444) as file:
+                file.write(content)
+        return descriptor
+
+    def read_bytes(self, descriptor: Descriptor) -> bytes:
+        """Small content, verified."""
+        with self.fetch(descriptor) as file:
+            return b"".join(verified(file, descriptor, label=self.label))
+
+    def put_file(self, source: Path) -> Descriptor:
+        """Store a file's content, hashing the copy while it is made; the file is left alone."""
+        with source.open("rb", buffering=0) as opened, temporary(self._blobs, mode=0o444) as new:
+            digest, size = copy_and_hash(opened, new.file)
+            descriptor = Descriptor("application/octet-stream", f"sha256:{digest}", size)
+            if not self.is_intact(descriptor):
+                new.keep_as(self._path(descriptor.digest))
+                self._checked[descriptor.digest] = _fingerprint(self._path(descriptor.digest))
+        return descriptor
+
+    def take_file(self, source: Path, digest: str | None = None) -> Descriptor:
+        """Store a file by moving it; `digest` is its known `sha256:…`, else it is read."""
+        if digest is None:
+            with source.open("rb", buffering=0) as file:
+                digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        descriptor = Descriptor("application/octet-stream", digest, source.stat().st_size)
+        if self.is_intact(descriptor):
+            source.unlink()
+        else:
+            with source.open("rb") as file:
+                os.fsync(file.fileno())
+            source.chmod(0o444)
+            source.replace(self._path(digest))
+            self._checked[digest] = _fingerprint(self._path(digest))
+        return descriptor
+
+    def manifests(self) -> dict[str, Descriptor]:
+        """Tag → manifest, oldest first, with the manifest's annotations as the index has them."""
+        found: dict[str, Descriptor] = {}
+        for entry in self._index():
+            annotations = entry.get("annotations") or {}
+            if tag := annotations.get(REF_NAME):
+                found[tag] = Descriptor(
+                    str(entry.get("mediaType", "")), str(entry["digest"]), int(entry["size"]), annotations
+                )
+        return found
+
+    def manifest(self, descriptor: Descriptor) -> dict[str, Any]:
+        """A manifest's JSON, verified."""
+        with self.fetch(descriptor) as file:
+            parsed = json.loads(read_manifest(file, descriptor, label=self.label))
+        if not isinstance(parsed, dict):
+            raise BlobCorruptError(f"{descriptor.digest} in {self.label} is not a manifest")
+        return parsed
+
+    def _path(self, digest: str) -> Path:
+        return self._blobs / digest.removeprefix("sha256:")
+
+    def _index(self) -> list[dict[str, Any]]:
+        path = self.folder / "index.json"
+        try:
+            entries = json.loads(path.read_bytes())["manifests"]
+        except FileNotFoundError:
+            return []
+        except (ValueError, KeyError, TypeError) as e:
+            raise StoreError(f"{path} is damaged", hint="restore it, or remove it: runs are found without it") from e
+        if not isinstance(entries, list):
+            raise StoreError(f"{path} is damaged", hint="restore it, or remove it: runs are found without it")
+        return [entry for entry in entries if isinstance(entry, dict)]
+
+    def _write_index(self, entries: list[Mapping[str, Any]]) -> None:
+        index = {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": entries}
+        write_whole(self.folder / "index.json", json.dumps(index, separators=(",", ":")).encode())
+
+
+def _fingerprint(path: Path) -> tuple[int, ...]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -1,0 +1,200 @@
+"""What went wrong in a step, in Python's own words and without the frames of this package."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+
+from .returns import type_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import FrameType
+    from typing import Any
+
+    from .workspace import Workspace
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+class StepError(Exception):
+    """A mistake between the step and its function `at`: no line of the user's raised it."""
+
+    def __init__(self, message: str, *, hint: str = "", at: Any = None) -> None:
+        super().__init__(message + ("\nhint: " + hint if hint else ""))
+        self.message, self.hint, self.at = message, hint, at
+
+    def __init_subclass__(cls) -> None:
+        cls.__module__ = "builtins"  # printed by its bare name, as ValueError is
+
+
+class FunctionNotFoundError(StepError):
+    """`module:function` stands for nothing that can be called."""
+
+
+class MissingParameterError(StepError):
+    """Nothing gives a required argument."""
+
+
+class WrongParameterError(StepError):
+    """A value that the annotated dataclass cannot be built from."""
+
+
+class UnreadableObjectError(StepError):
+    """A pickle that this interpreter cannot load."""
+
+
+class WrongReturnsError(StepError):
+    """What the function returned is not what the step declares."""
+
+
+class NotPicklableError(StepError):
+    """No pickler of this environment can write the returned object."""
+
+
+class LeftEarlyError(StepError):
+    """`sys.exit(0)` before the step was done."""
+
+
+def missing_parameter(
+    missing: list[tuple[str, Any]], sources: dict[str, Any], function: Any, *, what: str, where: str
+) -> MissingParameterError:
+    """The error for arguments (name, annotated model or None) that nothing gives."""
+    hints = []
+    for name, model in missing:
+        hint = did_you_mean(name, sources)
+        if model is not None:
+            from .models import missing_fields
+
+            fields = ", ".join("`%s`" % field for field in missing_fields(model, sources))
+            hint = "give `%s`, or the fields of %s that are missing: %s" % (name, model.__name__, fields)
+        if hint:
+            hints.append(hint)
+    names = ", ".join("`%s`" % name for name, _ in missing)
+    problem = "%s needs %s, which no %s gives" % (what, names, where)
+    return MissingParameterError(problem, hint="; ".join(hints), at=function)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint naming the closest of `known`, empty where nothing is close."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, list(known), n=1)
+    return "did you mean `%s`?" % close[0] if close else ""
+
+
+def did_you_mean_module(name: str, path: list[str]) -> str:
+    """A hint naming the closest module in the folders of `path`."""
+    *packages, last = name.split(".")
+    known = []
+    for folder in [os.path.join(root, *packages) for root in path]:
+        if os.path.isdir(folder):
+            known += [entry[:-3] if entry.endswith(".py") else entry for entry in os.listdir(folder)]
+    return did_you_mean(last, known)
+
+
+def user_frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
+    """The frames and their lines of the error, outermost first, without ours at the top."""
+    trace, ours = error.__traceback__, True
+    while trace is not None:
+        ours = ours and _is_ours(trace.tb_frame)
+        if not ours:
+            yield trace.tb_frame, trace.tb_lineno
+        trace = trace.tb_next
+
+
+def record(error: BaseException, response: dict[str, Any], workspace: Workspace) -> None:
+    """Write the failure into the response and, as Python would, to stderr."""
+    _strip(error)
+    exit_code, shown = 1, _as_python_prints(error)
+    trace = shown
+    if isinstance(error, KeyboardInterrupt):
+        exit_code = 130
+    elif isinstance(error, SystemExit):
+        shown = ""
+        if isinstance(error.code, int):
+            exit_code = error.code & 0xFF or 1
+        elif error.code is not None:
+            shown = "%s\n" % error.code
+    file, line = _location(error, workspace)
+    response.update(
+        status="failed",
+        exit_code=exit_code,
+        error={
+            "type": type_name(error),
+            "message": _text(error.message if isinstance(error, StepError) else _message(error)),
+            "hint": _text(error.hint) if isinstance(error, StepError) else "",
+            "traceback": _text(trace),
+            "file": file and _text(file),
+            "line": line,
+        },
+    )
+    with suppress(Exception):  # closed or replaced by the user's code; the response has it all
+        sys.stderr.write(shown)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    names = frame.f_globals
+    return names is vars(sys.modules["__main__"]) or str(names.get("__name__")).startswith(_PACKAGE)
+
+
+def _strip(error: BaseException) -> None:
+    """Take our frames from the error and from all that it was caused by."""
+    seen: set[int] = set()
+    waiting: list[Any] = [error]
+    while waiting:
+        link = waiting.pop()
+        if not isinstance(link, BaseException) or id(link) in seen:
+            continue
+        seen.add(id(link))
+        while link.__traceback__ is not None and _is_ours(link.__traceback__.tb_frame):
+            link.__traceback__ = link.__traceback__.tb_next
+        parts = getattr(link, "exceptions", ())  # of an ExceptionGroup
+        waiting += [link.__cause__, link.__context__, *(parts if isinstance(parts, tuple) else ())]
+
+
+def _as_python_prints(error: BaseException) -> str:
+    if sys.version_info >= (3, 13):  # the hook there colours for a terminal, by the environment
+        from traceback import format_exception
+
+        return "".join(format_exception(error))
+    stderr, sys.stderr = sys.stderr, io.StringIO()
+    try:
+        sys.__excepthook__(type(error), error, error.__traceback__)  # knows suggestions that `traceback` does not
+        return sys.stderr.getvalue()
+    finally:
+        sys.stderr = stderr
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "<exception str() failed>"
+
+
+def _text(text: str) -> str:
+    """The text without lone surrogates, which the reader of the response could not write to a file."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _location(error: BaseException, workspace: Workspace) -> tuple[str | None, int | None]:
+    """File and line to look at: the innermost in the workspace, else the innermost of all."""
+    if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
+        return workspace.relative(error.filename) or error.filename, error.lineno
+    places = [(frame.f_code.co_filename, line) for frame, line in user_frames(error)]
+    if isinstance(error, StepError) and not places:
+        function = error.at
+        while hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        if not hasattr(function, "__code__"):
+            return None, None
+        places = [(function.__code__.co_filename, function.__code__.co_firstlineno)]
+    for file, line in reversed(places):
+        inner = workspace.relative(file)
+        if inner is not None:
+            return inner, line
+    return places[-1] if places else (None, None)

@@ -1,0 +1,148 @@
+"""One python step: import the user's function, fill its arguments, call it, keep its returns.
+
+Every import here is paid for at each step: what only some steps need is imported where they need it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .arguments import Parameters, fill
+from .json_text import dumps, loads
+from .returns import keep, type_name
+from .workspace import Workspace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_ABSENT = object()
+
+
+def main(request_path: str, response_path: str) -> int:
+    """The exit code of the step that the request file describes; what became of it is in the response file."""
+    response_path = os.path.abspath(response_path)
+    process = os.getpid()
+    with open(request_path, encoding="utf-8") as file:
+        request = loads(file.read())
+    sys.argv[:] = [request["function"]]
+    sys.path[:0] = request["path"]
+    workspace = Workspace(request["workspace"])
+    response: dict[str, Any] = {
+        "status": "ok",
+        "exit_code": 0,
+        "consumed": [],
+        "defaulted": [],
+        "returns": {},
+        "modules": {},
+        "error": None,
+    }
+    interrupt = None
+    try:
+        _run(request, response, workspace)
+    except BaseException as error:
+        from .failures import record
+
+        record(error, response, workspace)
+        interrupt = error if isinstance(error, KeyboardInterrupt) else None
+    workspace.note(response["modules"])
+    if os.getpid() == process:  # not a child that the function forked and that came back from it
+        _flush(sys.stdout)  # should the interpreter crash while it ends
+        _flush(sys.stderr)
+        temporary = response_path + ".part"
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(dumps(response))
+        os.replace(temporary, response_path)
+    if interrupt is not None:
+        sys.excepthook = lambda *_: None  # it is printed already
+        raise interrupt  # Python then ends itself by the signal, as the shell expects
+    exit_code: int = response["exit_code"]
+    return exit_code
+
+
+def _run(request: dict[str, Any], response: dict[str, Any], workspace: Workspace) -> None:
+    name, returns = request["function"], request["returns"]
+    function = _function(name, request["path"])
+    workspace.note(response["modules"])
+    parameters = Parameters(request["parameters"], response["consumed"], response["defaulted"])
+    args, kwargs = fill(function, parameters, what="function `%s`" % name)
+    try:
+        result = function(*args, **kwargs)
+        if type(result).__module__ == "builtins" and type(result).__name__ in _NO_VALUES:
+            result = _value(result, name)
+    except SystemExit as left:
+        if left.code not in (None, 0):
+            raise
+        if not returns:
+            return
+        from .failures import LeftEarlyError
+
+        names = ", ".join(name for name, _ in returns)
+        problem = LeftEarlyError("function `%s` left by sys.exit(0) before returning %s" % (name, names))
+        raise problem.with_traceback(left.__traceback__) from None
+    if returns:
+        response["returns"] = keep(result, returns, request["objects"], function, name)
+
+
+def _flush(stream: Any) -> None:
+    try:
+        stream.flush()
+    except Exception:  # closed or replaced by the user's code; Python says at its end what it could not write
+        return
+
+
+_NO_VALUES = ("coroutine", "generator", "async_generator")
+
+
+def _value(result: Any, name: str) -> Any:
+    if type(result).__name__ == "coroutine":
+        import asyncio
+
+        return asyncio.run(result)
+    from .failures import WrongReturnsError
+
+    raise WrongReturnsError(
+        "function `%s` is a generator: nothing of it has run" % name, hint="return the values, do not yield them"
+    )
+
+
+def _function(name: str, path: list[str]) -> Any:
+    """What `module:qualified.name` stands for."""
+    module_name, _, attributes = name.partition(":")
+    found = module = _module(module_name, path)
+    for attribute in attributes.split("."):
+        holder, found = found, getattr(found, attribute, _ABSENT)
+        if found is _ABSENT:
+            from .failures import FunctionNotFoundError, did_you_mean
+
+            where = "%s (%s)" % (module_name, getattr(module, "__file__", None) or "built in")
+            hint = did_you_mean(attribute, [known for known in dir(holder) if not known.startswith("_")])
+            raise FunctionNotFoundError("no `%s` in module %s" % (attributes, where), hint=hint)
+    if not callable(found):
+        from .failures import FunctionNotFoundError
+
+        raise FunctionNotFoundError("`%s` is not a function but of type %s" % (name, type_name(found)))
+    return found
+
+
+def _module(name: str, path: list[str]) -> Any:
+    try:
+        __import__(name)
+    except ModuleNotFoundError as error:
+        from .failures import FunctionNotFoundError, did_you_mean_module, user_frames
+
+        own = error.name == name or name.startswith("%s." % error.name)
+        if not own or any(user_frames(error)):  # an import inside the user's code
+            raise
+        where = ", ".join(path) or "sys.path"
+        hint = did_you_mean_module(name, path)
+        raise FunctionNotFoundError("no module `%s` in %s" % (name, where), hint=hint) from None
+    except SystemExit as left:
+        if left.code not in (None, 0):
+            raise
+        from .failures import LeftEarlyError
+
+        problem = LeftEarlyError("module `%s` left by sys.exit(0) while it was imported" % name)
+        raise problem.with_traceback(left.__traceback__) from None
+    return sys.modules[name]

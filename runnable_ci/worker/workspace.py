@@ -1,0 +1,51 @@
+"""Which of the loaded modules are the user's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+class Workspace:
+    """The user's folder, without what is installed in it: `site-packages`, the interpreter, its environment."""
+
+    def __init__(self, root: str) -> None:
+        self._root = os.path.join(root, "")
+        self._real_root = os.path.join(os.path.realpath(root), "")
+        library = os.path.dirname(os.__file__)
+        roots = (self._root, self._real_root)
+        environments = [prefix for prefix in (sys.prefix, sys.base_prefix) if prefix.startswith(roots)]
+        self._foreign = tuple(os.path.join(folder, "") for folder in [library, *environments])
+
+    def relative(self, file: str) -> str | None:
+        """The path of a file of the user's below the workspace, with `/`, or None for any other file."""
+        if not file.startswith("/"):  # the `<string>` of code without a file
+            return None
+        path, root = os.path.normpath(file), self._root
+        if not path.startswith(root):
+            if "-packages/" in path or path.startswith(self._foreign):
+                return None  # most modules: spares them the links on their path
+            path, root = os.path.realpath(path), self._real_root
+        inner = path[len(root) :]
+        if not path.startswith(root) or path.startswith(self._foreign):
+            return None
+        return None if "site-packages/" in inner or "dist-packages/" in inner else inner
+
+    def note(self, modules: dict[str, list[int]]) -> None:
+        """Add the modification time (ns) and size (bytes) of each loaded module of the user's not yet in `modules`."""
+        for name, module in list(sys.modules.items()):
+            if name == "__main__" or name.startswith("_runnable_ci_worker"):
+                continue
+            try:
+                # Asking a lazy module itself would load it.
+                file = object.__getattribute__(module, "__dict__").get("__file__")
+            except AttributeError:  # anything may stand in sys.modules
+                continue
+            path = self.relative(file) if isinstance(file, str) else None
+            if path is None or path in modules:
+                continue
+            try:
+                state = os.stat(file)
+            except OSError:  # gone since, or inside a zip file
+                continue
+            modules[path] = [state.st_mtime_ns, state.st_size]

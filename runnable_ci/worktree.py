@@ -1,0 +1,500 @@
+"""The difference between a tree and its commit: stored, rebuilt elsewhere, and compared with an earlier one.
+
+A snapshot is an uncompressed tar, equal bytes for equal code: `state.json`, `staged.diff` (from the commit to the
+index), `unstaged.diff` (from the index to the files), `untracked/…`, and `unmerged/…` for files in a merge conflict.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO, BinaryIO, Final
+
+from pydantic import BaseModel, ValidationError
+
+from runnable_ci.errors import CodeIdentityError, UnsafePathError, UsageError
+from runnable_ci.identity import (
+    COMMIT,
+    PATHS_PER_CALL,
+    Code,
+    CodeState,
+    Entry,
+    Git,
+    content_sha256,
+    git_mode,
+    link_target,
+    open_plainly,
+    printable,
+)
+
+FORMAT_VERSION: Final = 1
+STATE_MAX_BYTES: Final = 64 * 1024**2
+REBUILT_MAX_BYTES: Final = 8 * 1024**3
+REBUILT_MAX_FILES: Final = 200_000
+_DIFFED_TOGETHER_BYTES: Final = 16 * 1024**2
+_CHUNK_BYTES: Final = 1024 * 1024
+# Plumbing: what the user configured for the eye has no say in it. No program that a repository names makes the text.
+_DIFF: Final = (
+    *("--patch", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color"),
+    *("--ita-invisible-in-index", "--ignore-submodules=dirty", "--src-prefix=a/", "--dst-prefix=b/"),
+)
+_URL: Final = re.compile(r"(https|ssh|file)://.+|[A-Za-z0-9._][A-Za-z0-9._-]*@[A-Za-z0-9._-]+:.+")
+_PROTOCOLS: Final = {"GIT_ALLOW_PROTOCOL": "https:ssh:file"}
+
+
+class SnapshotState(BaseModel):
+    """`state.json` of a snapshot: the recorded code state, and what of it is not in the snapshot, with the reason."""
+
+    format_version: int = FORMAT_VERSION
+    commit: str
+    ref: str
+    url: str
+    digest: str
+    message: str
+    changes: dict[str, tuple[str, str]]
+    omitted: dict[str, str]
+
+
+@dataclass(slots=True)
+class _Store:
+    """Members on their way into the tar; their bytes wait in a temporary file, as a member's size comes before them."""
+
+    content: IO[bytes]
+    left_bytes: int
+    members: list[tuple[tarfile.TarInfo, int]] = field(default_factory=list)
+    omitted: dict[str, str] = field(default_factory=dict)
+
+    def add(self, member: tarfile.TarInfo, source: IO[bytes]) -> bool:
+        """Whether the source fitted; nothing of it is kept otherwise."""
+        start = self.content.seek(0, os.SEEK_END)
+        while chunk := source.read(_CHUNK_BYTES):
+            self.content.write(chunk)
+            if self.content.tell() - start > self.left_bytes:
+                self.content.truncate(start)
+                return False
+        member.size = self.content.tell() - start
+        self.left_bytes -= member.size
+        self.members.append((member, start))
+        return True
+
+    def write(self, destination: BinaryIO, state: bytes) -> None:
+        with tarfile.open(fileobj=destination, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8") as tar:
+            about = tarfile.TarInfo("state.json")
+            about.size = len(state)
+            tar.addfile(about, io.BytesIO(state))
+            for member, start in sorted(self.members, key=lambda pair: os.fsencode(pair[0].name)):
+                self.content.seek(start)
+                tar.addfile(member, self.content)
+
+
+def snapshot(code: Code, state: CodeState, destination: BinaryIO, *, limit_bytes: int) -> tuple[str, ...]:
+    """The paths that were left out of the snapshot written to `destination`; why is in its `state.json`.
+
+    `state` is what `code.state()` gave last. At most `limit_bytes` of diffs and files are stored: diffs first, then the
+    smaller files first. A path that changed meanwhile counts as left out, though something of it may be there.
+    Raises `CodeIdentityError` where git fails.
+    """
+    entries = code.entries()
+    with TemporaryDirectory() as scratch, TemporaryFile() as content:
+        store = _Store(content, limit_bytes)
+        if entries:
+            _store_diffs(code, state.commit, entries, store, Path(scratch))
+            _store_files(code, entries, store)
+        now = code.state()
+        for name in sorted(state.changes.keys() | now.changes.keys()):
+            if state.commit != now.commit or state.changes.get(name) != now.changes.get(name):
+                store.omitted.setdefault(name, "changed while it was being recorded")
+        about = SnapshotState(
+            commit=state.commit,
+            ref=state.ref,
+            url=state.url,
+            digest=state.digest,
+            message=state.message,
+            changes=dict(state.changes),
+            omitted=dict(sorted(store.omitted.items())),
+        )
+        store.write(destination, about.model_dump_json(indent=1).encode())
+    return tuple(sorted(store.omitted))
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Paths that belong into one diff: a file, and all that is below a folder of the same name."""
+
+    entries: tuple[Entry, ...]
+    size_bytes: int
+
+
+def _store_diffs(code: Code, commit: str, entries: Sequence[Entry], store: _Store, scratch: Path) -> None:
+    environ = code.index_environ(scratch)
+    git, part = code.git, scratch / "part.diff"
+    sizes = _blob_sizes(git, entries)
+    base = commit or git("hash-object", "-t", "tree", "/dev/null").decode().strip()
+    for name, side, command in (
+        ("staged.diff", "index", ("diff-index", "--cached", base)),
+        ("unstaged.diff", "tree", ("diff-files",)),
+    ):
+        waiting = _batches(_groups(git.folder, entries, side, sizes, store))
+        with TemporaryFile() as diff:
+            while waiting:
+                batch = waiting.pop()
+                verb, *rest = command
+                paths = [entry.path for group in batch for entry in group.entries]
+                git(verb, *_DIFF, f"--output={part}", *rest, "--", *paths, environ=environ)
+                if diff.tell() + part.stat().st_size <= store.left_bytes:
+                    with part.open("rb") as text:
+                        shutil.copyfileobj(text, diff, _CHUNK_BYTES)
+                elif len(batch) > 1:
+                    waiting += [[group] for group in reversed(batch)]
+                else:
+                    store.omitted.update((entry.name, "its diff is over the limit") for entry in batch[0].entries)
+            diff.seek(0)
+            if part.exists() and os.fstat(diff.fileno()).st_size:
+                store.add(tarfile.TarInfo(name), diff)
+
+
+def _groups(root: str, entries: Iterable[Entry], side: str, sizes: Mapping[str, int], store: _Store) -> list[_Group]:
+    """What goes into the staged (`side` is index) or unstaged (tree) diff; the rest of that side is put as omitted.
+
+    What is omitted from the first is from the second too, which builds on it.
+    """
+    groups: list[list[Entry]] = []
+    for entry in sorted(entries, key=lambda entry: entry.path.split("/")):
+        if entry.kind in ("untracked", "unmerged") or entry.name in store.omitted:
+            continue
+        if entry.kind == "submodule" or (side == "tree" and "160000" in entry.modes[:2] and entry.tree != "."):
+            store.omitted[entry.name] = "a submodule: its own changes are not stored"
+        elif (entry.index if side == "index" else entry.tree) != ".":
+            if groups and entry.path.startswith(f"{groups[-1][0].path}/"):
+                groups[-1].append(entry)
+            else:
+                groups.append([entry])
+    found = [_Group(tuple(group), sum(_size(root, entry, sizes) for entry in group)) for group in groups]
+    for group in found:
+        if group.size_bytes > store.left_bytes:  # git would take as much memory
+            store.omitted.update((entry.name, "larger than the limit") for entry in group.entries)
+    return [group for group in found if group.size_bytes <= store.left_bytes]
+
+
+def _batches(groups: Iterable[_Group]) -> list[list[_Group]]:
+    """Groups for one command each, the last first."""
+    batches: list[list[_Group]] = []
+    paths = size_bytes = 0
+    for group in groups:
+        paths, size_bytes = paths + len(group.entries), size_bytes + group.size_bytes
+        if not batches or paths > PATHS_PER_CALL or size_bytes > _DIFFED_TOGETHER_BYTES:
+            batches.append([])
+            paths, size_bytes = len(group.entries), group.size_bytes
+        batches[-1].append(group)
+    return batches[::-1]
+
+
+def _blob_sizes(git: Git, entries: Iterable[Entry]) -> dict[str, int]:
+    with TemporaryFile() as asked:
+        asked.write("".join(f"{blob}\n" for entry in entries for blob in entry.blobs).encode())
+        asked.seek(0)
+        answers = git("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=asked).decode().splitlines()
+    sizes = (answer.split(" ") for answer in answers)
+    return {blob: int(size) for blob, size in sizes if size.isdigit()}
+
+
+def _size(root: str, entry: Entry, sizes: Mapping[str, int]) -> int:
+    """At most so many bytes come together for the diff of an entry."""
+    size_bytes = sum(sizes.get(blob, 0) for blob in entry.blobs)
+    with suppress(OSError):
+        size_bytes = max(size_bytes, os.lstat(f"{root}/{entry.path}").st_size)
+    return size_bytes
+
+
+def _store_files(code: Code, entries: Iterable[Entry], store: _Store) -> None:
+    root = code.git.folder
+    found: list[tuple[int, Entry, os.stat_result]] = []
+    for entry in entries:
+        if entry.path.endswith("/"):
+            store.omitted[entry.name] = "a git repository of its own"
+        elif entry.kind in ("untracked", "unmerged"):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                now = os.lstat(f"{root}/{entry.path}")
+                found.append((now.st_size, entry, now))
+    for size_bytes, entry, now in sorted(found, key=lambda file: (file[0], os.fsencode(file[1].path))):
+        member = tarfile.TarInfo(f"{entry.kind}/{entry.path}")
+        member.mode = 0o755 if git_mode(now.st_mode) == "100755" else 0o644
+        path = f"{root}/{entry.path}"
+        try:
+            if stat.S_ISLNK(now.st_mode):
+                member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(link_target(path))
+                store.add(member, io.BytesIO())
+            elif not stat.S_ISREG(now.st_mode):
+                store.omitted[entry.name] = "not a file"
+            elif size_bytes > store.left_bytes:
+                store.omitted[entry.name] = "over the limit"
+            else:
+                with open(path, "rb", opener=open_plainly) as content:
+                    if not store.add(member, content):
+                        store.omitted[entry.name] = "over the limit"
+        except OSError as error:
+            store.omitted[entry.name] = f"cannot be read: {error.strerror}"
+
+
+def rebuild(
+    snapshot: Path | None,
+    *,
+    commit: str,
+    sources: Sequence[Path | str],
+    destination: Path,
+    environ: Mapping[str, str],
+) -> tuple[str, ...]:
+    """What could not be rebuilt, a line each, after the recorded tree was made in `destination` as a git checkout.
+
+    The commit comes from the first of `sources` that has it: a folder in a repository, or a URL (https, ssh, file).
+    `snapshot` is a tar of `snapshot()`, already verified, but not trusted: it writes nothing outside of `destination`
+    and starts nothing. Raises `UsageError` (`destination` is not empty), `UnsafePathError`, `CodeIdentityError`;
+    nothing is left in `destination` then.
+    """
+    if destination.is_symlink() or (destination.exists() and (not destination.is_dir() or any(destination.iterdir()))):
+        raise UsageError(f"{destination} exists and is not empty", hint="name a folder that does not exist yet")
+    created = not destination.exists()
+    destination.mkdir(parents=True, exist_ok=True)
+    try:
+        return _rebuilt(snapshot, commit, sources, Git(str(destination.resolve()), {**environ, **_PROTOCOLS}))
+    except BaseException:
+        for path in destination.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        if created:
+            destination.rmdir()
+        raise
+
+
+def _rebuilt(snapshot: Path | None, commit: str, sources: Sequence[Path | str], git: Git) -> tuple[str, ...]:
+    if snapshot is None:
+        _check_out(git, commit, sources, url="")
+        return ()
+    try:
+        with tarfile.open(snapshot, "r:") as tar:
+            recorded = _checked(tar)
+            if recorded.commit != commit:
+                raise CodeIdentityError(f"the stored changes are of commit {recorded.commit[:100]!r}, not of {commit}")
+            if not recorded.digest:
+                raise CodeIdentityError(f"the run's code is unknown: {recorded.message[:500]}")
+            _check_out(git, commit, sources, url=recorded.url)
+            _apply(git, tar, "staged.diff", "--index")
+            _apply(git, tar, "unstaged.diff")
+            _mark_added(git)
+            _write_files(git.folder, tar, recorded)
+    except (tarfile.TarError, ValueError, EOFError) as error:
+        raise CodeIdentityError(f"the stored changes cannot be read: {error}") from error
+    return tuple(_missing(git, recorded))
+
+
+def _checked(tar: tarfile.TarFile) -> SnapshotState:
+    """The state of a snapshot in which every member is of a kind and name that `snapshot()` makes."""
+    size_bytes = count = 0
+    for member in tar:
+        size_bytes, count = size_bytes + member.size, count + 1
+        if size_bytes > REBUILT_MAX_BYTES or count > REBUILT_MAX_FILES:
+            raise UnsafePathError("the stored changes are larger than any that are stored")
+        plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
+        if member.name not in ("state.json", "staged.diff", "unstaged.diff"):
+            _parts(member.name.partition("/")[2])
+            if not member.name.startswith(("untracked/", "unmerged/")) or not (plain or member.issym()):
+                raise UnsafePathError(f"the stored changes have an unexpected member {member.name!r}")
+        elif not plain:
+            raise UnsafePathError(f"{member.name} of the stored changes is not a plain file")
+    source = tar.extractfile("state.json") if "state.json" in tar.getnames() else None
+    if source is None:
+        raise CodeIdentityError("the stored changes have no state.json")
+    try:
+        recorded = SnapshotState.model_validate_json(source.read(STATE_MAX_BYTES))
+    except ValidationError as error:
+        raise CodeIdentityError("state.json of the stored changes is not one of ours") from error
+    if recorded.format_version != FORMAT_VERSION:
+        raise CodeIdentityError(
+            f"the stored changes have format {recorded.format_version}", hint="a newer runnable-ci can read them"
+        )
+    return recorded
+
+
+def _parts(path: str) -> list[str]:
+    parts = path.split("/")
+    if any(part in ("", ".", "..") or part.casefold() == ".git" or "\0" in part for part in parts):
+        raise UnsafePathError(f"the stored changes name the path {path!r}, which leaves the folder or enters .git")
+    return parts
+
+
+def _check_out(git: Git, commit: str, sources: Sequence[Path | str], *, url: str) -> None:
+    if commit and not COMMIT.fullmatch(commit):
+        raise CodeIdentityError(f"{commit[:100]!r} is not a commit", hint="a commit has 40 or 64 hex digits")
+    git("init", "--quiet", "--template=", f"--object-format={'sha256' if len(commit) == 64 else 'sha1'}")
+    git("config", "core.autocrlf", "false")  # bytes are as they were, whatever the user's own settings
+    if _URL.fullmatch(url):
+        git("remote", "add", "origin", url)
+    if not commit:
+        return
+    refusals = []
+    for source in sources:
+        try:
+            _fetch(git, commit, source)
+            break
+        except CodeIdentityError as error:
+            refusals.append(f"{source}: {error.message}" if isinstance(source, Path) else error.message)
+    else:
+        raise CodeIdentityError(
+            f"commit {commit} cannot be had" + "".join(f"\n  {refusal}" for refusal in refusals),
+            hint="run this in a clone that has the commit (`git fetch --unshallow` completes a shallow one)",
+        )
+    git("checkout", "--quiet", "--detach", commit)
+
+
+def _fetch(git: Git, commit: str, source: Path | str) -> None:
+    fetch = ("fetch", "--quiet", "--no-tags", "--update-shallow", "--no-write-fetch-head", "--no-recurse-submodules")
+    if isinstance(source, Path):
+        near = Git(str(source.resolve()), git.environ)
+        folder = os.fsdecode(near("rev-parse", "--absolute-git-dir")).removesuffix("\n")
+        if not near.has_commit(commit):
+            raise CodeIdentityError("does not have the commit")
+        any_commit = "--upload-pack=git -c uploadpack.allowAnySHA1InWant=true upload-pack"
+        git(*fetch, any_commit, folder, commit)
+        return
+    if not _URL.fullmatch(source):
+        raise CodeIdentityError("code is fetched by https, ssh or file URLs only")
+    try:
+        git(*fetch, source, commit)
+    except CodeIdentityError:  # a server may give only what a branch or tag names
+        git(*fetch, source, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+        if not git.has_commit(commit):
+            raise CodeIdentityError("no branch or tag of the remote has the commit") from None
+
+
+def _apply(git: Git, tar: tarfile.TarFile, name: str, *where: str) -> None:
+    source = tar.extractfile(name) if name in tar.getnames() else None
+    if source is not None:
+        with TemporaryFile() as diff:
+            shutil.copyfileobj(source, diff, _CHUNK_BYTES)
+            diff.seek(0)
+            git("apply", "--whitespace=nowarn", "--binary", *where, stdin=diff)
+
+
+def _mark_added(git: Git) -> None:
+    """Files that only the unstaged diff makes were announced to the index by `git add --intent-to-add`."""
+    with TemporaryFile() as names:
+        if names.write(git("ls-files", "-z", "--others")):
+            names.seek(0)
+            git("add", "--intent-to-add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul", stdin=names)
+
+
+def _write_files(root: str, tar: tarfile.TarFile, recorded: SnapshotState) -> None:
+    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name, (kind, _) in recorded.changes.items():
+            if kind == "unmerged":
+                _remove(top, _parts(name))
+        for member in tar:
+            if "/" in member.name:
+                _write(top, _parts(member.name.partition("/")[2]), member, tar)
+    except OSError as error:
+        raise UnsafePathError(f"the stored changes do not fit into the tree: {error}") from error
+    finally:
+        os.close(top)
+
+
+def _folder_of(top: int, parts: Sequence[str]) -> int:
+    """The folder that a path is in, made where missing, and never reached through a link; the caller closes it."""
+    folder = os.dup(top)
+    for part in parts[:-1]:
+        with suppress(FileExistsError):
+            os.mkdir(part, dir_fd=folder)
+        try:
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = below
+    return folder
+
+
+def _remove(top: int, parts: Sequence[str]) -> None:
+    folder = _folder_of(top, parts)
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(parts[-1], dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _write(top: int, parts: Sequence[str], member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+    folder = _folder_of(top, parts)
+    try:
+        if member.issym():
+            os.symlink(member.linkname, parts[-1], dir_fd=folder)
+            return
+        mode = 0o755 if member.mode & stat.S_IXUSR else 0o644
+        fresh = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with open(os.open(parts[-1], fresh, mode, dir_fd=folder), "wb") as target:
+            source = tar.extractfile(member)
+            if source is not None:
+                shutil.copyfileobj(source, target, _CHUNK_BYTES)
+    finally:
+        os.close(folder)
+
+
+def _missing(git: Git, recorded: SnapshotState) -> Iterator[str]:
+    """In what the rebuilt tree differs from the recorded one; the digests prove that there is nothing else."""
+    now = Code(Path(git.folder), products=lambda _: False, environ=git.environ).state()
+    if now.digest == recorded.digest:
+        return
+    both = recorded.changes.keys() | now.changes.keys()
+    names = [name for name in both if recorded.changes.get(name) != now.changes.get(name)]
+    for name in sorted({*names, *recorded.omitted}):
+        yield f"{name}: {recorded.omitted.get(name, 'not as it was (a merge conflict, a filter or line endings)')}"
+    if not names:
+        yield "the index is not exactly as it was"
+
+
+def changed_between(
+    code: Code, commit: str, changes: Mapping[str, tuple[str, str]], now: CodeState
+) -> list[str] | None:
+    """Paths from the repository's root whose content differs between an earlier code state and `now`, sorted.
+
+    `commit` and `changes` are the earlier state's, `now` is what `code.state()` gave last. None where that cannot be
+    said: one of the commits is unknown, or not in this clone. What the pipeline itself makes is left out.
+    """
+    if not now.commit or not COMMIT.fullmatch(commit) or not code.git.has_commit(commit):
+        return None
+    output = code.git("diff-tree", "-r", "-z", "--name-only", "--no-renames", commit, now.commit)
+    differ = {printable(path) for path in output.split(b"\0") if path} - changes.keys() - now.changes.keys()
+    for name in changes.keys() & now.changes.keys():
+        if changes[name][1] != now.changes[name][1] or (not changes[name][1] and changes[name][0] != "deleted"):
+            differ.add(name)
+    root = code.git.folder
+    differ |= {
+        name for name in changes.keys() - now.changes.keys() if changes[name][1] != content_sha256(f"{root}/{name}")
+    }
+    differ |= set(_differing(code.git, commit, sorted(now.changes.keys() - changes.keys())))
+    return sorted(name for name in differ if not code.makes(name))
+
+
+def _differing(git: Git, commit: str, names: Sequence[str]) -> Iterator[str]:
+    """Which files differ from what they are in the commit; what is no regular file counts as different."""
+    for start in range(0, len(names), PATHS_PER_CALL):
+        some = names[start : start + PATHS_PER_CALL]
+        committed = {}
+        for item in git("ls-tree", "-z", commit, "--", *some).split(b"\0")[:-1]:
+            about, _, path = item.partition(b"\t")
+            committed[printable(path)] = about.split(b" ")[2]
+        files = [name for name in some if Path(git.folder, name).is_file() and not Path(git.folder, name).is_symlink()]
+        present = dict(zip(files, git("hash-object", "--", *files).split(), strict=True)) if files else {}
+        for name in some:
+            gone = name not in committed and not os.path.lexists(f"{git.folder}/{name}")
+            if not gone and (name not in committed or committed[name] != present.get(name)):
+                yield name

@@ -1,0 +1,444 @@
+"""Tests of storing a tree's difference from its commit, and rebuilding it, on real repositories."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from runnable_ci.errors import CodeIdentityError, UnsafePathError, UsageError
+from runnable_ci.identity import Code
+from runnable_ci.worktree import changed_between, rebuild, snapshot
+
+LIMIT_BYTES = 10_000_000
+BINARY = bytes(range(256)) * 40
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """An environment in which git knows an author and nothing of the machine's own settings."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".gitconfig").write_text(
+        '[user]\nname = A\nemail = a@example.org\n[init]\ndefaultBranch = main\n[protocol "file"]\nallow = always\n'
+    )
+    return {
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "XDG_CONFIG_HOME": str(home / "x"),
+    }
+
+
+@pytest.fixture
+def git(environ: Mapping[str, str]) -> Callable[..., str]:
+    """Runs git in a folder."""
+
+    def run(folder: Path, *arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        done = subprocess.run(command, env=environ, check=True, capture_output=True)
+        return os.fsdecode(done.stdout).strip()
+
+    return run
+
+
+@pytest.fixture
+def repository(tmp_path: Path, git: Callable[..., str]) -> Path:
+    """A repository with text, binary, executable and linked files."""
+    folder = tmp_path / "repository"
+    (folder / "pkg").mkdir(parents=True)
+    git(folder, "init", "-q")
+    for name in ("a.py", "both.py", "gone.py", "staged-gone.py", "old name.py", "mode.sh", "pkg/c.py", "to-folder"):
+        (folder / name).write_text(f"name = {name!r}\n" * 9)
+    (folder / "crlf.txt").write_bytes(b"one\r\ntwo\r\n")
+    (folder / "data.bin").write_bytes(BINARY)
+    (folder / "link").symlink_to("a.py")
+    (folder / ".gitignore").write_text("*.log\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "first")
+    return folder
+
+
+@pytest.fixture
+def look(environ: Mapping[str, str]) -> Callable[[Path], Code]:
+    """A look at a folder whose pipeline makes `out.csv`."""
+    return lambda folder: Code(folder, products=lambda path: path == "out.csv", environ=environ)
+
+
+def stored(code: Code, folder: Path, limit_bytes: int = LIMIT_BYTES) -> tuple[Path, tuple[str, ...]]:
+    """A snapshot file, and what it omits."""
+    path = folder / "snapshot.tar"
+    with path.open("wb") as destination:
+        omitted = snapshot(code, code.state(), destination, limit_bytes=limit_bytes)
+    return path, omitted
+
+
+def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """All files and links of a tree, with their executable bits and bytes."""
+    found = {}
+    for path in folder.rglob("*"):
+        mode = path.lstat().st_mode
+        if path.is_relative_to(folder / ".git") or stat.S_ISDIR(mode):
+            continue
+        content = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+        found[str(path.relative_to(folder))] = (stat.S_IFMT(mode) | mode & stat.S_IXUSR, content)
+    return found
+
+
+def edit_all_ways(folder: Path, git: Callable[..., str]) -> None:
+    """Makes one change of each kind."""
+    (folder / "both.py").write_text("staged = 1\n")
+    (folder / "data.bin").write_bytes(BINARY[::-1])
+    (folder / "new-staged.py").write_text("no newline at the end")
+    (folder / "new-gone.py").write_text("staged, then removed")
+    (folder / "to-folder").unlink()
+    (folder / "to-folder").mkdir()
+    (folder / "to-folder/below.py").write_text("below")
+    git(folder, "rm", "-q", "staged-gone.py")
+    git(folder, "mv", "old name.py", "new name.py")
+    git(folder, "add", "both.py", "data.bin", "new-staged.py", "new-gone.py", "to-folder")
+    git(folder, "rm", "-q", "--cached", "pkg/c.py")
+    (folder / "both.py").write_text("staged = 1\nunstaged = 2\n")
+    (folder / "new-gone.py").unlink()
+    (folder / "gone.py").unlink()
+    (folder / "mode.sh").chmod(0o755)
+    (folder / "link").unlink()
+    (folder / "link").symlink_to("pkg")
+    (folder / "crlf.txt").write_bytes(b"one\r\ntwo\nthree\r\n")
+    (folder / "a.py").unlink()
+    (folder / "a.py").symlink_to("both.py")
+    (folder / "announced.py").write_text("announced\n")
+    git(folder, "add", "-N", "announced.py")
+    (folder / "new/deep").mkdir(parents=True)
+    (folder / "new/deep/ü\n x").write_bytes(BINARY)
+    (folder / os.fsdecode(b"latin\xe9.py")).write_text("x")
+    (folder / "run.sh").write_text("#!/bin/sh\n")
+    (folder / "run.sh").chmod(0o755)
+    (folder / "dangling").symlink_to("./nowhere")
+
+
+def test_round_trip(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """A tree with every kind of change is rebuilt: commit, staged, unstaged and untracked, bytes and modes."""
+    edit_all_ways(repository, git)
+    expected = everything(repository)
+    for name in ("out.csv", "x.log", ".runnable/x", "pkg/__pycache__/c.pyc"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text("not code")
+    path, omitted = stored(look(repository), tmp_path)
+    assert omitted == ()
+    state = look(repository).state()
+    copy = tmp_path / "somewhere/copy"
+    assert rebuild(path, commit=state.commit, sources=[repository / "pkg"], destination=copy, environ=environ) == ()
+    assert everything(copy) == expected
+    status = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames")
+    (repository / "out.csv").unlink()
+    shutil.rmtree(repository / ".runnable")
+    shutil.rmtree(repository / "pkg/__pycache__")
+    assert git(copy, *status) == git(repository, *status)
+    assert git(copy, "rev-parse", "HEAD") == state.commit
+    assert look(copy).state().digest == state.digest
+
+
+def test_equal_bytes_for_equal_code(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """Two snapshots of the same code are the same bytes, whatever the times and the user's taste in diffs."""
+    edit_all_ways(repository, git)
+    first = stored(look(repository), tmp_path)[0].read_bytes()
+    for path in repository.glob("*.py"):
+        os.utime(path, (1, 1), follow_symlinks=False)
+    for name, value in (("noprefix", "true"), ("mnemonicPrefix", "true"), ("external", "false"), ("context", "1")):
+        git(repository, "config", f"diff.{name}", value)
+    (repository / "out.csv").write_text("made")
+    assert stored(look(repository), tmp_path)[0].read_bytes() == first
+
+
+def test_no_commits(
+    tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """A tree without any commit can be rebuilt too; one without git cannot, and says so."""
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    (plain / "a.py").write_text("a")
+    path, _ = stored(look(plain), tmp_path)
+    with pytest.raises(CodeIdentityError, match="not a git repository"):
+        rebuild(path, commit="", sources=[plain], destination=tmp_path / "copy", environ=environ)
+    git(plain, "init", "-q")
+    git(plain, "add", ".")
+    (plain / "b.py").write_text("b")
+    path, _ = stored(look(plain), tmp_path)
+    assert rebuild(path, commit="", sources=[], destination=tmp_path / "copy", environ=environ) == ()
+    assert everything(tmp_path / "copy") == everything(plain)
+
+
+def test_clean_tree_from_other_clones(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """A commit is taken from a detached, shallow clone or a URL; sources without it are passed over."""
+    first = git(repository, "rev-parse", "HEAD")
+    git(repository, "commit", "-q", "--allow-empty", "-m", "second")
+    second = git(repository, "rev-parse", "HEAD")
+    git(tmp_path, "clone", "-q", "--depth=1", repository.as_uri(), "shallow")
+    shallow = tmp_path / "shallow"
+    git(shallow, "checkout", "-q", "--detach")
+    assert rebuild(None, commit=second, sources=[shallow], destination=tmp_path / "1", environ=environ) == ()
+    sources: list[Path | str] = [tmp_path / "absent", shallow, repository.as_uri()]
+    assert rebuild(None, commit=first, sources=sources, destination=tmp_path / "2", environ=environ) == ()
+    assert [git(tmp_path / name, "rev-parse", "HEAD") for name in "12"] == [second, first]
+    assert everything(tmp_path / "2") == everything(repository)
+    with pytest.raises(CodeIdentityError, match="does not have the commit"):
+        rebuild(None, commit=first, sources=[shallow], destination=tmp_path / "3", environ=environ)
+    assert not (tmp_path / "3").exists()
+
+
+def test_over_the_limit(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """What does not fit is left out and named, the small things are kept, and the rest can be rebuilt."""
+    (repository / "a.py").write_text("small = 1\n")
+    (repository / "data.bin").write_bytes(os.urandom(9_000))
+    git(repository, "add", "data.bin")
+    (repository / "data.bin").write_bytes(os.urandom(9_000))
+    (repository / "small.txt").write_text("small")
+    (repository / "large.txt").write_bytes(b"x" * 9_000)
+    path, omitted = stored(look(repository), tmp_path, limit_bytes=5_000)
+    assert omitted == ("data.bin", "large.txt")
+    assert path.stat().st_size < 20_000
+    commit = git(repository, "rev-parse", "HEAD")
+    remarks = rebuild(path, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+    assert remarks == ("data.bin: larger than the limit", "large.txt: over the limit")
+    assert (tmp_path / "copy/a.py").read_text() == "small = 1\n"
+    assert (tmp_path / "copy/small.txt").exists()
+
+
+def test_many_diffs_that_do_not_fit_together(
+    repository: Path, tmp_path: Path, look: Callable[[Path], Code], git: Callable[..., str]
+) -> None:
+    """Where all diffs together are over the limit, each is taken that still fits."""
+    for number in range(5):
+        (repository / f"{number}.bin").write_bytes(os.urandom(3_000))
+        git(repository, "add", ".")
+    _, omitted = stored(look(repository), tmp_path, limit_bytes=9_000)
+    assert omitted == ("2.bin", "3.bin", "4.bin")
+
+
+def test_conflict_and_submodule(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """Files in conflict come back as they lie there; what cannot be rebuilt of index and submodules is said."""
+    shutil.copytree(repository, tmp_path / "library")
+    git(repository, "submodule", "add", "-q", str(tmp_path / "library"), "lib")
+    git(repository, "commit", "-qm", "with a library")
+    git(repository, "checkout", "-qb", "other")
+    (repository / "a.py").write_text("theirs\n")
+    git(repository, "rm", "-q", "gone.py")
+    git(repository, "commit", "-qam", "theirs")
+    git(repository, "checkout", "-q", "main")
+    (repository / "a.py").write_text("ours\n")
+    (repository / "gone.py").write_text("ours\n")
+    git(repository, "commit", "-qam", "ours")
+    with pytest.raises(subprocess.CalledProcessError):
+        git(repository, "merge", "-q", "other")
+    (repository / "gone.py").unlink()
+    (repository / "lib/a.py").write_text("changed inside")
+    path, omitted = stored(look(repository), tmp_path)
+    assert omitted == ("lib",)
+    state = look(repository).state()
+    remarks = rebuild(path, commit=state.commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+    assert [remark.partition(":")[0] for remark in remarks] == ["a.py", "gone.py", "lib"]
+    assert "<<<<<<<" in (tmp_path / "copy/a.py").read_text()
+    assert not (tmp_path / "copy/gone.py").exists()
+
+
+def test_staged_submodule_and_hidden_change(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """A submodule's staged commit is rebuilt, and so is a change that a flag hid from git."""
+    shutil.copytree(repository, tmp_path / "library")
+    git(repository, "submodule", "add", "-q", str(tmp_path / "library"), "lib")
+    git(repository, "commit", "-qm", "with a library")
+    git(repository / "lib", "commit", "-q", "--allow-empty", "-m", "newer")
+    git(repository, "add", "lib")
+    git(repository, "update-index", "--assume-unchanged", "a.py")
+    (repository / "a.py").write_text("hidden")
+    path, omitted = stored(look(repository), tmp_path)
+    assert omitted == ()
+    state = look(repository).state()
+    rebuild(path, commit=state.commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+    assert (tmp_path / "copy/a.py").read_text() == "hidden"
+    assert git(repository / "lib", "rev-parse", "HEAD") in git(tmp_path / "copy", "ls-files", "--stage", "lib")
+
+
+def test_changed_meanwhile(repository: Path, tmp_path: Path, look: Callable[[Path], Code]) -> None:
+    """A file that changes between the look and the snapshot is named as not stored as it was."""
+    (repository / "a.py").write_text("one")
+    code = look(repository)
+    state = code.state()
+    (repository / "a.py").write_text("two")
+    with io.BytesIO() as destination:
+        assert snapshot(code, state, destination, limit_bytes=LIMIT_BYTES) == ("a.py",)
+
+
+def test_destination_must_be_empty(repository: Path, tmp_path: Path, environ: Mapping[str, str]) -> None:
+    """Nothing is ever rebuilt over something."""
+    with pytest.raises(UsageError):
+        rebuild(None, commit="a" * 40, sources=[repository], destination=repository, environ=environ)
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    with pytest.raises(UsageError):
+        rebuild(None, commit="a" * 40, sources=[repository], destination=tmp_path / "link", environ=environ)
+
+
+@pytest.mark.parametrize(
+    "source", ["ext::sh -c touch% ran", "--upload-pack=touch ran", "git://example.org/a", "-x@h:p"]
+)
+def test_odd_sources(repository: Path, tmp_path: Path, environ: Mapping[str, str], source: str) -> None:
+    """Only plain URLs are fetched from, and only real commits."""
+    for commit in ("a" * 40, "--output=x", "HEAD"):
+        with pytest.raises(CodeIdentityError):
+            rebuild(None, commit=commit, sources=[source], destination=tmp_path / "copy", environ=environ)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_within_a_git_hook(
+    repository: Path, tmp_path: Path, git: Callable[..., str], environ: Mapping[str, str]
+) -> None:
+    """With the variables of a git hook set, the copy is made in its folder and not in the hook's repository."""
+    hook = {**environ, "GIT_DIR": str(repository / ".git"), "GIT_INDEX_FILE": str(repository / ".git/index")}
+    before = (repository / ".git/index").read_bytes(), git(repository, "status", "--branch", "--porcelain")
+    commit = git(repository, "rev-parse", "HEAD")
+    rebuild(None, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=hook)
+    assert everything(tmp_path / "copy") == everything(repository)
+    assert ((repository / ".git/index").read_bytes(), git(repository, "status", "--branch", "--porcelain")) == before
+
+
+def test_nothing_of_the_user_is_started(
+    repository: Path, tmp_path: Path, git: Callable[..., str], environ: Mapping[str, str]
+) -> None:
+    """Neither template hooks nor hooks that the user configured run in the copy."""
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (hooks / "post-checkout").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (hooks / "post-checkout").chmod(0o755)
+    git(repository, "config", "--global", "core.hooksPath", str(hooks))
+    commit = git(repository, "rev-parse", "HEAD")
+    rebuild(None, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+    assert not (tmp_path / "ran").exists()
+
+
+def hostile(tmp_path: Path, commit: str, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
+    """A snapshot with the given members, and a state that says little."""
+    about = {"commit": commit, "ref": "", "url": "", "digest": "x", "message": "", "changes": {}, "omitted": {}}
+    state = json.dumps(about).encode()
+    path = tmp_path / "hostile.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        for member, content in ((tarfile.TarInfo("state.json"), state), *members):
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def member(
+    name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = ""
+) -> tuple[tarfile.TarInfo, bytes]:
+    """A tar member."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info, content
+
+
+EVIL_DIFF = b"diff --git a/x b/x\nnew file mode 100644\n--- /dev/null\n+++ b/%s\n@@ -0,0 +1 @@\n+evil\n"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [member("untracked/../evil", b"evil")],
+        [member("/evil", b"evil")],
+        [member("untracked//evil", b"evil")],
+        [member("untracked/.git/hooks/post-checkout", b"evil")],
+        [member("untracked/pkg/.GIT/config", b"evil")],
+        [member("elsewhere/evil", b"evil")],
+        [member("evil", b"evil")],
+        [member("untracked/out", kind=tarfile.SYMTYPE, link="/var"), member("untracked/out/evil", b"evil")],
+        [member("untracked/outside/evil", b"evil")],
+        [member("untracked/a.py", b"overwritten")],
+        [member("untracked/evil", kind=tarfile.LNKTYPE, link="/etc/passwd")],
+        [member("untracked/evil", kind=tarfile.FIFOTYPE)],
+        [member("staged.diff", kind=tarfile.SYMTYPE, link="/etc/passwd")],
+        [member("staged.diff", EVIL_DIFF.replace(b"x", b"../evil") % b"../evil")],
+        [member("staged.diff", EVIL_DIFF.replace(b"x", b".git/evil") % b".git/evil")],
+        [member("unstaged.diff", EVIL_DIFF.replace(b"x", b"outside/evil") % b"outside/evil")],
+        [member("state.json", b"[]")],
+    ],
+)
+def test_hostile_snapshot(
+    repository: Path,
+    tmp_path: Path,
+    git: Callable[..., str],
+    environ: Mapping[str, str],
+    members: list[tuple[tarfile.TarInfo, bytes]],
+) -> None:
+    """A snapshot that would write elsewhere is refused as a whole, and leaves nothing behind."""
+    (tmp_path / "outside").mkdir()
+    (repository / "outside").symlink_to(tmp_path / "outside")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "a link that leads out")
+    commit = git(repository, "rev-parse", "HEAD")
+    path = hostile(tmp_path, commit, *members)
+    with pytest.raises((UnsafePathError, CodeIdentityError)):
+        rebuild(path, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+    assert not (tmp_path / "copy").exists()
+    assert not any((tmp_path / "outside").iterdir())
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_damaged_snapshot(
+    repository: Path, tmp_path: Path, git: Callable[..., str], environ: Mapping[str, str]
+) -> None:
+    """A snapshot that is no tar, or of another commit, is a clear error."""
+    commit = git(repository, "rev-parse", "HEAD")
+    (tmp_path / "bad.tar").write_bytes(b"bad" * 999)
+    for path in (tmp_path / "bad.tar", hostile(tmp_path, "b" * 40)):
+        with pytest.raises(CodeIdentityError, match="stored changes"):
+            rebuild(path, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+
+
+def test_changed_between(repository: Path, git: Callable[..., str], look: Callable[[Path], Code]) -> None:
+    """Only files whose content differs are named, however the difference is spread over commits and edits."""
+    (repository / "a.py").write_text("edited\n")
+    (repository / "gone.py").unlink()
+    (repository / "new.py").write_text("new\n")
+    code = look(repository)
+    then = code.state()
+    assert changed_between(code, then.commit, then.changes, then) == []
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "the same, committed")
+    assert changed_between(code, then.commit, then.changes, code.state()) == []
+    (repository / "a.py").write_text("edited again\n")
+    (repository / "out.csv").write_text("made")
+    (repository / "both.py").write_text("committed\n")
+    git(repository, "commit", "-qam", "more")
+    (repository / "new.py").write_text("newer\n")
+    (repository / "pkg/c.py").write_text("edited\n")
+    assert changed_between(code, then.commit, then.changes, code.state()) == ["a.py", "both.py", "new.py", "pkg/c.py"]
+    git(repository, "checkout", "-q", then.commit, "--", "both.py", "pkg/c.py")
+    assert changed_between(code, then.commit, then.changes, code.state()) == ["a.py", "new.py"]
+
+
+def test_changed_since_an_unknown_commit(repository: Path, look: Callable[[Path], Code], tmp_path: Path) -> None:
+    """Where the old commit is not in the clone, or there never was one, nothing is claimed."""
+    code = look(repository)
+    assert changed_between(code, "a" * 40, {}, code.state()) is None
+    assert changed_between(code, "", {}, code.state()) is None
+    nowhere = look(tmp_path)
+    assert changed_between(nowhere, "a" * 40, {}, nowhere.state()) is None

@@ -1,1 +1,28 @@
-"""Reproducible, resumable pipeline runs for teams that live in GitHub Actions."""
+"""Reproducible, resumable pipeline runs for teams that live in GitHub Actions.
+
+In a notebook:
+
+    import runnable_ci
+    run = runnable_ci.open_run("latest")
+    run.metrics, run.parameters, run.files
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runnable_ci.door import OpenRun
+
+__all__ = ["open_run"]
+
+
+def open_run(run_id: str = "latest", folder: str | Path | None = None) -> OpenRun:
+    """A finished, failed or running run, for reading; `folder` is one with a store, by default here or above.
+
+    Raises `RunNotFoundError`.
+    """
+    from runnable_ci.door import open_run as opened
+
+    return opened(run_id, Path(folder) if folder is not None else None)

@@ -13,6 +13,7 @@ from runnable_ci.errors import RunnableError
 
 if TYPE_CHECKING:
     from runnable_ci.invocation import Options
+    from runnable_ci.process import Stream
 
 app = typer.Typer(
     name="runnable-ci",
@@ -31,6 +32,7 @@ Params = Annotated[list[str], typer.Option("--param", "-p", metavar="NAME=VALUE"
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Steps at once.  [default: the cores]")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Keep the steps' output to the log.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done with each step, and why.")]
+Store = Annotated[Path | None, typer.Option(metavar="DIR", help="A folder with a store.  [default: here or above]")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -95,6 +97,94 @@ def retry_command(
 
     wishes = Wishes(from_step, param, rerun_changed)
     raise typer.Exit(command(file, run_id, _options(jobs, quiet=quiet), wishes, dry_run=dry_run))
+
+
+@app.command("runs")
+def runs_command(store: Store = None, as_json: Json = False) -> None:
+    """List the runs, newest last."""
+    from runnable_ci.commands.runs import runs as command
+    from runnable_ci.project import find_store
+
+    command(find_store(store), as_json=as_json)
+
+
+@app.command("show")
+def show_command(run_id: RunId, store: Store = None, as_json: Json = False) -> None:
+    """Show a run: steps, reasons, parameters, files. With --json its run log."""
+    from runnable_ci.commands.show import show as command
+    from runnable_ci.project import find_store
+
+    command(find_store(store), run_id, as_json=as_json)
+
+
+@app.command("logs")
+def logs_command(
+    run_id: RunId,
+    step: Annotated[str | None, typer.Argument(help="Only this step, without prefixes.")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt.  [default: the last]")] = None,
+    stdout: Annotated[bool, typer.Option("--stdout", help="Only what went to stdout.")] = False,
+    stderr: Annotated[bool, typer.Option("--stderr", help="Only what went to stderr.")] = False,
+    store: Store = None,
+) -> None:
+    """Print what the steps wrote."""
+    from runnable_ci.commands.logs import logs as command
+    from runnable_ci.project import find_store
+
+    stream: Stream | None = None if stdout == stderr else "o" if stdout else "e"
+    command(find_store(store), run_id, step, attempt=attempt, stream=stream)
+
+
+@app.command("catalog")
+def catalog_command(
+    run_id: RunId,
+    get: Annotated[str | None, typer.Option(metavar="NAME", help="Write this file out.")] = None,
+    to: Annotated[Path | None, typer.Option(metavar="PATH", help="Where to.  [default: its base name here]")] = None,
+    step: Annotated[str | None, typer.Option(help="The version that this step put.")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="The version of this attempt.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """List the files of a run, or write one out."""
+    from runnable_ci.commands import catalog as commands
+    from runnable_ci.project import find_store
+
+    if get is None:
+        commands.catalog(find_store(store), run_id, as_json=as_json)
+    else:
+        commands.get_file(find_store(store), run_id, get, to=to, step=step, attempt=attempt, force=force)
+
+
+@app.command("checkout")
+def checkout_command(
+    run_id: RunId,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
+    step: Annotated[str | None, typer.Option(help="The code of this step.  [default: of the newest attempt]")] = None,
+    store: Store = None,
+) -> None:
+    """Rebuild the exact code of a run, with its uncommitted changes."""
+    from runnable_ci.commands.checkout import checkout as command
+    from runnable_ci.project import find_store
+
+    command(find_store(store), run_id, folder, step=step, environ=os.environ)
+
+
+@app.command("check")
+def check_command(pipeline: PipelinePath = None) -> None:
+    """Validate a pipeline file."""
+    from runnable_ci.commands.check import check as command
+
+    command(pipeline, os.environ)
+
+
+@app.command("init")
+def init_command(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of the new pipeline.")] = Path(),
+) -> None:
+    """Write a commented starter file."""
+    from runnable_ci.commands.init import init as command
+
+    command(folder)
 
 
 def _options(jobs: int | None, *, quiet: bool) -> Options:

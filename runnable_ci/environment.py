@@ -11,10 +11,11 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from runnable_ci.errors import PipelineError
+from runnable_ci.errors import PipelineError, did_you_mean
 from runnable_ci.pipeline import Pipeline
 from runnable_ci.process import capture
 from runnable_ci.runlog import Environment
+from runnable_ci.steps.python import find_source
 
 LOCK_FILES = (
     *("requirements*.txt", "pyproject.toml", "poetry.lock", "uv.lock", "pdm.lock", "pylock*.toml", "Pipfile.lock"),
@@ -32,6 +33,7 @@ _PROBE = (
     "import sys;i=sys.implementation;"
     "sys.stdout.write('\\0'.join([i.name+' '+sys.version.split()[0],sys.executable]+[p for p in sys.path if p]))"
 )
+_FIND = "import sys,importlib.util as u;print(*[m for m in sys.argv[1:] if u.find_spec(m) is None])"
 _DISTRIBUTION = re.compile(r"(?P<name>[^-]+(?:-[^-]+)*?)-(?P<version>\d[^-]*)(?:-py[\d.]+)?\.(?:dist|egg)-info")
 
 
@@ -55,6 +57,30 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
             hint='name one at the top of the file: python = ".venv/bin/python"',
         )
     return found or ""
+
+
+def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str]) -> str:
+    """The interpreter of python steps, after it was asked for the modules that are not files of the workspace.
+
+    Raises `PipelineError` for a step whose module it does not find.
+    """
+    interpreter = find_interpreter(pipeline, workspace, environ)
+    foreign = {
+        step.command.partition(":")[0].partition(".")[0]: step
+        for step in pipeline.steps.values()
+        if step.kind == "python" and find_source(step, workspace) is None
+    }
+    if foreign:
+        answer = capture([interpreter, "-c", _FIND, *foreign], cwd=workspace, env=environ, timeout_s=30)
+        for module in (answer or b"").decode(errors="replace").split():
+            step = foreign[module]
+            folder = workspace / step.working_directory
+            raise PipelineError(
+                f"{pipeline.file}: [steps.{step.name}] python: there is no module `{module}`, neither in {folder} nor "
+                f"in the environment of {interpreter}",
+                hint=did_you_mean(module, [path.stem for path in folder.glob("*.py")]),
+            )
+    return interpreter
 
 
 def describe(interpreter: str, workspace: Path, environ: Mapping[str, str], *, tool_version: str) -> Environment:

@@ -14,7 +14,7 @@ from types import FrameType
 
 from runnable_ci.attempt import Workplace
 from runnable_ci.catalog import Catalog, matches
-from runnable_ci.environment import describe, find_interpreter, key_of
+from runnable_ci.environment import describe, key_of
 from runnable_ci.identity import Code
 from runnable_ci.plan import Course, Facts, Scope
 from runnable_ci.printer import Printer
@@ -44,9 +44,17 @@ def code_of(project: Project, environ: Mapping[str, str]) -> Code:
     )
 
 
-def invoke(project: Project, recorder: Recorder, catalog: Catalog, code: Code, facts: Facts, options: Options) -> int:
-    """Run the pipeline on an open run and seal it; the exit code."""
-    interpreter = find_interpreter(project.pipeline, project.workspace, options.environ)
+def invoke(
+    project: Project,
+    recorder: Recorder,
+    catalog: Catalog,
+    code: Code,
+    *,
+    facts: Facts,
+    interpreter: str,
+    options: Options,
+) -> int:
+    """Run the pipeline on an open run and seal it; the exit code. `interpreter` runs the python steps."""
     environment = _Described(interpreter, project.workspace, options.environ)
     code.state()  # GitPython is slow to load: meanwhile the interpreter answers
     key = environment.record(recorder)

@@ -75,8 +75,7 @@ class Printer:
 
     def finished(self, step: str, text: str, *, failed: bool) -> None:
         """A step is over; `text` says how."""
-        for stream in self._streams:
-            self._finish_line(step, stream)
+        self.finish_lines(step)
         with self._lock:
             self._running.pop(step, None)
             self._done += 1
@@ -105,9 +104,11 @@ class Printer:
                 self._streams[stream].write(lines)
                 self._flush()
 
-    def _finish_line(self, step: str, stream: Stream) -> None:
-        if self._partial.get((step, stream)):
-            self.output(step, stream, b"\n")
+    def finish_lines(self, step: str) -> None:
+        """Show what a step wrote last, should its line have no end."""
+        for stream in self._streams:
+            if self._partial.get((step, stream)):
+                self.output(step, stream, b"\n")
 
     def _prefix(self, step: str) -> bytes:
         if step not in self._prefixes:

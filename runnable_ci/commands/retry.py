@@ -10,6 +10,7 @@ from typing import Any
 from runnable_ci.catalog import Catalog
 from runnable_ci.changes import changed_code, changed_inputs
 from runnable_ci.commands.plan import closing, print_plan
+from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.identity import Code
 from runnable_ci.invocation import Options, code_of, invoke
@@ -43,6 +44,7 @@ class Prospect:
 def retry(given: Path | None, run: str, options: Options, wishes: Wishes, *, dry_run: bool) -> int:
     """Go on with a run; the exit code."""
     project = load(given)
+    interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
     run_id = resolve_id(project.layout, run)
     code = code_of(project, options.environ)
     if dry_run:
@@ -83,7 +85,9 @@ def retry(given: Path | None, run: str, options: Options, wishes: Wishes, *, dry
         options.printer.begin(list(project.pipeline.steps), len(running))
         reused = len(prospect.plan.decisions) - len(running)
         options.printer.say(f"run {run_id}: {len(running)} steps to run, {reused} reused")
-        code_number = invoke(project, recorder, catalog, code, prospect.facts, options)
+        code_number = invoke(
+            project, recorder, catalog, code, facts=prospect.facts, interpreter=interpreter, options=options
+        )
         options.printer.end()
         options.printer.say(closing(recorder.log))
     return code_number

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runnable_ci.commands.plan import closing, print_plan
+from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import UsageError
 from runnable_ci.invocation import Options, code_of, invoke
 from runnable_ci.names import run_id as new_run_id
@@ -30,6 +31,7 @@ def run(
 ) -> int:
     """Run the pipeline in or at `given`; the exit code."""
     project = load(given)
+    interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
     pipeline = project.pipeline
     parameters = parameters_of(pipeline, params_file=params_file, environ=options.environ, given=params)
     if dry_run:
@@ -54,7 +56,15 @@ def run(
         options.printer.begin(list(pipeline.steps), len(pipeline.steps))
         options.printer.say(f"run {run_id}: {pipeline.name}, {len(pipeline.steps)} steps")
         catalog = catalog_of(project.layout, recorder.log, project.workspace)
-        code = invoke(project, recorder, catalog, code_of(project, options.environ), Facts(), options)
+        code = invoke(
+            project,
+            recorder,
+            catalog,
+            code_of(project, options.environ),
+            facts=Facts(),
+            interpreter=interpreter,
+            options=options,
+        )
         options.printer.end()
         options.printer.say(closing(recorder.log))
     return code

@@ -1,0 +1,23 @@
+"""`runnable-ci check`: is the pipeline file right?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from runnable_ci.environment import check_interpreter
+from runnable_ci.project import load
+
+
+def check(given: Path | None, environ: Mapping[str, str]) -> None:
+    """Find every mistake that can be found without running a step; print what the pipeline is otherwise."""
+    project = load(given)
+    interpreter = check_interpreter(project.pipeline, project.workspace, environ)
+    steps = project.pipeline.steps.values()
+    sys.stdout.write(f"{project.pipeline.file}: {project.pipeline.name}, {len(steps)} steps\n")
+    for step in steps:
+        after = f" after {', '.join(step.needs)}" if step.needs else ""
+        sys.stdout.write(f"  {step.name}: {step.kind}{after}\n")
+    if any(step.kind == "python" for step in steps):
+        sys.stdout.write(f"python steps run in {interpreter}\n")

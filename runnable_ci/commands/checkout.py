@@ -1,0 +1,42 @@
+"""`runnable-ci checkout`: the code of a run, exactly as it was."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from runnable_ci.errors import CodeIdentityError, UsageError, did_you_mean
+from runnable_ci.runlog import CodeIdentity, RunLog
+from runnable_ci.runs import load, resolve_id
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.target import Descriptor
+from runnable_ci.worktree import rebuild
+
+
+def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, environ: Mapping[str, str]) -> None:
+    """Rebuild the tree that a run's newest attempt (or a step's) ran: the commit and what differed from it."""
+    log = load(layout, resolve_id(layout, run))
+    code = _identity(log, step)
+    snapshot = None
+    if code.snapshot:
+        snapshot = layout.path(Descriptor("", f"sha256:{code.snapshot}", code.snapshot_size))
+    sources: list[Path | str] = [layout.folder.parent]
+    if code.code_identifier_url:
+        sources.append(code.code_identifier_url)
+    missing = rebuild(snapshot, commit=code.code_identifier, sources=sources, destination=folder, environ=environ)
+    for line in [*code.snapshot_omitted, *missing]:
+        sys.stderr.write(f"note: not rebuilt: {line}\n")
+    differs = f", with {code.code_identifier_message}" if not code.code_identifier_dependable else ""
+    sys.stdout.write(f"{folder}: {code.code_identifier}{differs}\n")
+
+
+def _identity(log: RunLog, step: str | None) -> CodeIdentity:
+    if step is not None and step not in log.steps:
+        raise UsageError(f"run {log.run_id} has no step `{step}`", hint=did_you_mean(step, log.steps))
+    attempts = log.steps[step].attempts if step else []
+    found = attempts[-1].code_identities[0] if attempts and attempts[-1].code_identities else log.code()
+    if found is None or not found.code_identifier:
+        why = found.code_identifier_message if found else "no step ran"
+        raise CodeIdentityError(f"run {log.run_id} has no commit: {why}")
+    return found

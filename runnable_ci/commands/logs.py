@@ -1,0 +1,51 @@
+"""`runnable-ci logs`: what the steps of a run wrote."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.printer import Printer
+from runnable_ci.process import Stream
+from runnable_ci.runlog import RunLog, StepAttempt
+from runnable_ci.runs import load, output_of, resolve_id
+from runnable_ci.store.layout import Layout
+
+
+def logs(layout: Layout, run: str, step: str | None, *, attempt: int | None, stream: Stream | None) -> None:
+    """Write output to stdout in the order it came; without a step that of all, each line with its step."""
+    log = load(layout, resolve_id(layout, run))
+    if step is not None and step not in log.steps:
+        raise UsageError(
+            f"run {log.run_id} has no step `{step}`",
+            hint=did_you_mean(step, log.steps, f"the steps are: {', '.join(log.steps)}"),
+        )
+    chosen = list(_attempts(log, step, attempt))
+    if not chosen:
+        raise UsageError(f"there is no attempt {attempt or 'yet'} of {step or 'any step'} in run {log.run_id}")
+    out = sys.stdout.buffer
+    printer = Printer(out, out, terminal=False, colour=False, quiet=False)
+    printer.begin(list(log.steps), len(chosen))
+    for name, one in chosen:
+        for written_to, chunk in output_of(layout, log, f"{name}.{one.attempt_number}", one):
+            if stream not in (None, written_to):
+                continue
+            if step is None:
+                printer.output(name, "o", chunk)
+            else:
+                out.write(chunk)
+        if step is None:
+            printer.finish_lines(name)
+    out.flush()
+
+
+def _attempts(log: RunLog, step: str | None, attempt: int | None) -> Iterator[tuple[str, StepAttempt]]:
+    """The attempts that are meant: by default the last of each step, in the order in which they began."""
+    found = [
+        (name, one)
+        for name in ([step] if step else log.steps)
+        for one in log.steps[name].attempts
+        if one.attempt_number == (attempt or log.steps[name].attempts[-1].attempt_number)
+    ]
+    yield from sorted(found, key=lambda item: item[1].start_time)

@@ -1,0 +1,101 @@
+"""`runnable-ci show`: one run, what it did and why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from runnable_ci.commands.text import duration, moment, pairs, printable, short, size, table
+from runnable_ci.runlog import PROCESSING, CodeIdentity, Environment, RunLog, StepLog, encode
+from runnable_ci.runs import load, resolve_id
+from runnable_ci.store.layout import Layout
+
+
+def show(layout: Layout, run: str, *, as_json: bool) -> None:
+    """Print a run for a person, or its run log."""
+    log = load(layout, resolve_id(layout, run))
+    if as_json:
+        sys.stdout.write(encode(log).decode())
+    else:
+        sys.stdout.write("\n\n".join(block.rstrip() for block in _blocks(log) if block) + "\n")
+
+
+def _blocks(log: RunLog) -> Iterator[str]:
+    yield _head(log)
+    yield _steps(log)
+    yield _failures(log)
+    yield _parameters(log)
+    yield _files(log)
+
+
+def _head(log: RunLog) -> str:
+    code = log.code()
+    environment = next(reversed(log.environments.values()), None)
+    lines = {
+        "run": f"{log.run_id}  {log.status}" + (f" ({log.message})" if log.message else ""),
+        "pipeline": log.name + (f", tag {log.tag}" if log.tag else ""),
+        "started": f"{moment(log.start_time)} UTC, took {duration(log.start_time, log.end_time) or 'not yet known'}",
+        "invocations": ", ".join(f"{i.command} {i.status}" for i in log.invocations),
+        "code": _code(code) if code else "",
+        "differs": code.code_identifier_message if code else "",
+        "python": _python(environment) if environment else "",
+        "metrics": pairs(log.metrics()),
+    }
+    return "\n".join(f"{name:12} {printable(value)}" for name, value in lines.items() if value)
+
+
+def _code(code: CodeIdentity) -> str:
+    state = "clean" if code.code_identifier_dependable else "dirty"
+    parts = [code.code_identifier[:12] or "none", code.ref, code.code_identifier_url]
+    return f"{' '.join(filter(None, parts))}" + (f" ({state})" if code.code_identifier else "")
+
+
+def _python(environment: Environment) -> str:
+    packages = f"{len(environment.packages)} packages" if environment.packages else ""
+    found = [environment.interpreter_version, packages, environment.os, environment.architecture]
+    return ", ".join(filter(None, found))
+
+
+def _steps(log: RunLog) -> str:
+    rows = []
+    for name, step in log.steps.items():
+        decision = log.invocations[-1].decisions.get(name)
+        last = step.attempts[-1] if step.attempts else None
+        rows.append(
+            (
+                step.internal_name,
+                "RUNNING" if step.status == PROCESSING else step.status,
+                str(len(step.attempts)),
+                duration(last.start_time, last.end_time) if last else "",
+                f"{decision.action}: {decision.reason}" if decision else "",
+            )
+        )
+    return table(("STEP", "STATUS", "ATTEMPTS", "TOOK", "WHY"), rows)
+
+
+def _failures(log: RunLog) -> str:
+    blocks = []
+    for name in log.failed_steps():
+        last = log.steps[name].attempts[-1]
+        blocks.append(f"{name}, attempt {last.attempt_number}: {printable(last.message)}")
+        if last.exception:
+            blocks.extend("    " + printable(line) for line in last.exception.traceback.splitlines())
+    return "\n".join(blocks)
+
+
+def _parameters(log: RunLog) -> str:
+    rows = [(name, p.kind, short(p.object_type or p.value, 60)) for name, p in log.parameters.items()]
+    return table(("PARAMETER", "KIND", "VALUE"), rows) if rows else ""
+
+
+def _files(log: RunLog) -> str:
+    rows = [row for step in log.steps.values() for row in _step_files(step)]
+    return table(("FILE", "STAGE", "STEP", "SIZE", "SHA256"), rows) if rows else ""
+
+
+def _step_files(step: StepLog) -> Iterator[tuple[str, ...]]:
+    entries = step.data_catalog
+    for entry in entries[:20]:
+        yield entry.name, entry.stage, step.internal_name, size(entry.size), entry.data_hash[:12]
+    if len(entries) > 20:
+        yield f"… and {len(entries) - 20} more", "", step.internal_name, "", ""

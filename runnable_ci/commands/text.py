@@ -1,0 +1,58 @@
+"""How values are shown to people: plain aligned text that reads the same on a terminal, in a CI log and in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell, two spaces apart; control characters of hostile cells are shown as `?`."""
+    clean = [[printable(cell) for cell in row] for row in [head, *rows]]
+    widths = [max(len(row[i]) for row in clean) for i in range(len(head))]
+    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean]
+    return "\n".join(lines) + "\n"
+
+
+def printable(text: str) -> str:
+    """Text of one line without anything that could move a terminal's cursor."""
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
+
+
+def duration(start: str, end: str) -> str:
+    """From one time of the run log to another, as `1.2 s`, `3 min 05 s` or `2 h 03 min`; empty where one is missing."""
+    try:
+        seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except (ValueError, TypeError):
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def moment(time: str) -> str:
+    """A time of the run log to the minute, as `2026-11-24 03:00`."""
+    return time[:16].replace("T", " ")
+
+
+def size(size_bytes: int) -> str:
+    """A size as `312 B`, `4.0 KiB`, `1.2 GiB`."""
+    amount = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            break
+        amount /= 1024
+    return f"{size_bytes} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def short(value: Any, width: int = 40) -> str:
+    """A value in at most `width` characters."""
+    text = printable(f"{value:.6g}" if isinstance(value, float) else str(value))
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def pairs(values: dict[str, Any]) -> str:
+    """`name = value` of each, separated by commas."""
+    return ", ".join(f"{name} = {short(value)}" for name, value in values.items())

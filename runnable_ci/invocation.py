@@ -55,9 +55,7 @@ def invoke(
     options: Options,
 ) -> int:
     """Run the pipeline on an open run and seal it; the exit code. `interpreter` runs the python steps."""
-    environment = _Described(interpreter, project.workspace, options.environ)
-    code.state()  # GitPython is slow to load: meanwhile the interpreter answers
-    key = environment.record(recorder)
+    described = _Described(interpreter, project.workspace, options.environ)
     supervisor = Supervisor()
     workplace = Workplace(
         catalog=catalog,
@@ -74,7 +72,7 @@ def invoke(
         workplace=workplace,
         code=code,
         environ=options.environ,
-        environment=key,
+        environment=lambda: described.record(recorder),
         printer=options.printer,
         jobs=options.jobs or os.cpu_count() or 1,
         course=Course(project.pipeline, facts, Scope.initial(recorder.log.invocations[-1].parameters)),
@@ -93,10 +91,11 @@ def tool_version() -> str:
 
 
 class _Described:
-    """Asks for the environment in a thread, since the interpreter that it asks takes its time."""
+    """Asks for the environment in a thread: the first step need not wait for the interpreter's answer."""
 
     def __init__(self, interpreter: str, workspace: Path, environ: Mapping[str, str]) -> None:
         self._found = Environment()
+        self._key = ""
 
         def ask() -> None:
             self._found = describe(interpreter, workspace, environ, tool_version=tool_version())
@@ -106,11 +105,12 @@ class _Described:
 
     def record(self, recorder: Recorder) -> str:
         """The key of the environment, which the run log has from now on."""
-        self._thread.join()
-        key = key_of(self._found)
-        if key not in recorder.log.environments:
-            recorder.record(EnvironmentSeen(key=key, environment=self._found))
-        return key
+        if self._thread.is_alive():
+            self._thread.join()
+        self._key = self._key or key_of(self._found)
+        if self._key not in recorder.log.environments:
+            recorder.record(EnvironmentSeen(key=self._key, environment=self._found))
+        return self._key
 
 
 @contextmanager

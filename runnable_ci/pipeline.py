@@ -24,20 +24,30 @@ KINDS: tuple[Kind, ...] = ("json", "metric", "object")
 STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+# As they are written: `input_size` and `language` are good names, and no program takes them for its own.
 RESERVED = frozenset(
     {"PATH", "HOME", "SHELL", "USER", "LOGNAME", "PWD", "OLDPWD", "IFS", "TMPDIR", "TMP", "TEMP", "LANG", "LANGUAGE"}
-    | {"TERM", "CI", "ENV", "BASH_ENV", "HOSTNAME", "UID", "EUID", "PPID", "SHLVL", "PYTHONPATH", "PYTHONHOME"}
-    | {"VIRTUAL_ENV", "SYSTEMROOT", "COMSPEC", "PATHEXT", "USERPROFILE"}
+    | {"TERM", "CI", "ENV", "HOSTNAME", "UID", "EUID", "PPID", "SHLVL", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+    | {"SYSTEMROOT", "COMSPEC", "PATHEXT", "USERPROFILE"}
+    # A shell gives these a value of its own.
+    | {"_", "RANDOM", "SRANDOM", "SECONDS", "LINENO", "GROUPS", "SHELLOPTS", "OPTIND", "OPTERR", "OPTARG", "HISTCMD"}
+    | {"DIRSTACK", "FUNCNAME", "PIPESTATUS", "EPOCHSECONDS", "EPOCHREALTIME", "COMP_WORDBREAKS", "PS1", "PS2", "PS4"}
 )
-RESERVED_PREFIXES = ("RUNNABLE_", "GITHUB_", "RUNNER_", "INPUT_", "ACTIONS_", "LD_", "DYLD_", "LC_", "BASH_FUNC_")
+RESERVED_PREFIXES = ("RUNNABLE_", "GITHUB_", "RUNNER_", "INPUT_", "ACTIONS_", "LD_", "DYLD_", "LC_", "BASH")
+YEAR_MINUTES = 366 * 24 * 60
+NESTED_MAX = 64
+INTEGER_MAX_BITS = 4096
+
+
+def _or_list_of_names(schema: dict[str, Any]) -> None:
+    table = {key: schema.pop(key) for key in ("type", "additionalProperties")}
+    schema["anyOf"] = [table, {"type": "array", "items": {"type": "string"}, "uniqueItems": True}]
 
 
 class Table(BaseModel):
     """A table of the pipeline file: unknown keys are errors, and nothing is cast."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, populate_by_name=True, alias_generator=lambda name: name.replace("_", "-")
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=lambda name: name.replace("_", "-"))
 
 
 class CatalogTable(Table):
@@ -50,12 +60,15 @@ class CatalogTable(Table):
 class StepTable(Table):
     """`[steps.NAME]`: exactly one of `run` and `python`, and what surrounds it."""
 
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["run"]}, {"required": ["python"]}]})
+
     run: str | None = Field(None, description="A shell command or script.")
     python: str | None = Field(None, description="`module:function`, called in the pipeline's interpreter.")
     needs: list[str] | None = Field(None, description="Steps that come before. Default: the step above in the file.")
     returns: dict[str, Kind] = Field(
         default_factory=dict,
         description="What the step returns, by name: `json`, `metric` or `object`. A list of names is short for json.",
+        json_schema_extra=_or_list_of_names,
     )
     catalog: CatalogTable = Field(default_factory=CatalogTable, description="Files that the step reads and makes.")
     parameters: list[str] | None = Field(
@@ -66,7 +79,7 @@ class StepTable(Table):
         None, description="`bash` (default), `sh`, `python`, `pwsh`, or a command with `{0}` for the script's path."
     )
     working_directory: str = Field(".", description="Relative to the pipeline file's folder.")
-    timeout_minutes: float | None = Field(None, gt=0, allow_inf_nan=False, description="Then the step is ended.")
+    timeout_minutes: float | None = Field(None, gt=0, le=YEAR_MINUTES, allow_inf_nan=False, description="Then the step is ended.")
     continue_on_error: bool = Field(False, description="Let the run go on, and succeed, when this step fails.")
 
     @field_validator("returns", mode="before")
@@ -88,7 +101,11 @@ class PipelineTable(Table):
     )
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables of every step.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Values that steps take by name.")
-    steps: dict[str, StepTable] = Field(min_length=1, description="The steps, in order.")
+    steps: dict[str, StepTable] = Field(
+        min_length=1,
+        description="The steps, in order.",
+        json_schema_extra={"propertyNames": {"pattern": f"^{STEP_NAME.pattern}$"}},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +130,13 @@ class Step:
 
     def definition(self) -> dict[str, Any]:
         """What makes this step's result, as plain JSON in the words of the file; time-outs and the like do not."""
-        definition: dict[str, Any] = {self.kind: self.command, "needs": list(self.needs)}
+        definition: dict[str, Any] = {self.kind: self.command, "needs": sorted(self.needs)}
         optional = {
             "returns": dict(self.returns),
             "get": None if self.get is None else list(self.get),
             "put": list(self.put),
             "parameters": None if self.parameters is None else list(self.parameters),
-            "env": dict(self.env),
+            "env": dict(sorted(self.env.items())),
             "shell": self.shell if self.kind == "run" and self.shell != "bash" else "",
             "working-directory": "" if self.working_directory == "." else self.working_directory,
         }
@@ -138,9 +155,9 @@ class Pipeline:
     steps: Mapping[str, Step]
 
     def dag_hash(self) -> str:
-        """sha1 of all definitions, as the reference system's run log has it."""
-        definitions = [(step.name, step.definition()) for step in self.steps.values()]
-        return hashlib.sha1(json.dumps(definitions, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+        """sha1 of all definitions, as the reference system's run log has it; the order of returns is part of them."""
+        definitions = {name: self.steps[name].definition() for name in sorted(self.steps)}
+        return hashlib.sha1(json.dumps(definitions).encode(), usedforsecurity=False).hexdigest()
 
     def ancestors(self, name: str) -> frozenset[str]:
         """All steps that must be over before this one starts."""
@@ -215,24 +232,25 @@ class _Place:
             model, table, path = CatalogTable, [*table, "catalog"], path[1:]
         key = ".".join(path)
         where = ".".join(table)
+        given = first["input"]
+        known = {field.alias or name: field.description or "" for name, field in model.model_fields.items()}
+        hint = next((known[part] for part in path[:1] if part in known), "")
         match first["type"]:
             case "extra_forbidden":
-                known = [field.alias or name for name, field in model.model_fields.items()]
                 listed = "the keys of this table are: " + ", ".join(known)
                 return self.error(where, f"unknown key `{key}`", did_you_mean(key, known, listed))
-            case "missing" | "too_short" if key == "steps":
+            case "missing" | "too_short":
                 return self.error(where, "there is no step", 'add a table such as [steps.train] with run = "…"')
-            case "literal_error":
-                given = str(first["input"])
+            case "literal_error" if isinstance(given, str):
                 allowed = f"one of {', '.join(KINDS)}"
-                return self.error(where, f"{key}: unknown kind `{given}`", did_you_mean(given, KINDS, allowed))
-            case "dict_type" | "model_type" if where or key.startswith("steps."):
-                return self.error(where, f"{key or 'a step'}: must be a table, not {_toml_type(first['input'])}")
+                return self.error(where, f"{key}: unknown kind {_toml(given)}", did_you_mean(given, KINDS, allowed))
             case "value_error":
-                return self.error(where, f"{key}: {first['ctx']['error']}")
+                return self.error(where, f"{key}: {first['ctx']['error']}", hint)
+            case "dict_type" | "model_type" if not key:
+                return self.error(where, f"must be a table, not {_toml(given)}", 'such as [steps.train] with run = "…"')
             case kind:
                 expected = _EXPECTED.get(kind, first["msg"].lower())
-                return self.error(where, f"{key}: {expected}, not {_toml_type(first['input'])}")
+                return self.error(where, f"{key}: {expected}, not {_toml(given)}", hint)
 
 
 _EXPECTED = {
@@ -242,17 +260,22 @@ _EXPECTED = {
     "model_type": "must be a table",
     "bool_type": "must be true or false",
     "float_type": "must be a number",
+    "literal_error": f"must be one of {', '.join(KINDS)}",
     "greater_than": "must be greater than 0",
+    "less_than_equal": f"must be at most {YEAR_MINUTES}, a year",
     "finite_number": "must be a finite number",
 }
 
 
-def _toml_type(value: Any) -> str:
+def _toml(value: Any) -> str:
+    """A value as a message shows it: in one line, and short."""
     match value:
         case bool():
             return str(value).lower()
         case str():
-            return f'"{value}"'
+            return json.dumps(value if len(value) <= 60 else f"{value[:57]}...", ensure_ascii=False)
+        case int() if value.bit_length() > INTEGER_MAX_BITS:
+            return "a number of that size"
         case int() | float():
             return str(value)
         case list():
@@ -266,28 +289,30 @@ def _toml_type(value: Any) -> str:
 def _resolve_step(place: _Place, pipeline: PipelineTable, name: str, step: StepTable, above: tuple[str, ...]) -> Step:
     table = f"steps.{name}"
     if not STEP_NAME.fullmatch(name):
-        raise place.error(table, f"`{name}` cannot name a step", "letters, digits, `_` and `-`; not a digit first")
+        raise place.error("steps", f"{_toml(name)} cannot name a step", "letters, digits, `_` and `-`; not a digit first")
     kinds = [(kind, text) for kind in ("run", "python") if (text := getattr(step, kind)) is not None]
     if len(kinds) != 1:
         has = "has both `run` and `python`" if kinds else "has neither `run` nor `python`"
         raise place.error(table, has, "a step has exactly one of them; make two steps of it" if kinds else "add one")
     kind, command = cast("tuple[Literal['run', 'python'], str]", kinds[0])
     if not command.strip():
-        raise place.error(table, f"`{kind}` is empty")
+        raise place.error(table, f"`{kind}` is empty", 'write a command, such as run = "make"')
+    if "\0" in command:
+        raise place.error(table, f"`{kind}` has a NUL character", "no program takes one: remove it")
     if kind == "python":
         if not FUNCTION.fullmatch(command):
-            raise place.error(table, f'python = "{command}" is not a function', 'write it as "module:function"')
+            raise place.error(table, f"python = {_toml(command)} is not a function", 'write it as "module:function"')
         for key in ("shell", "parameters"):
             if getattr(step, key) is not None:
                 raise place.error(table, f"`{key}` belongs to `run` steps", "a function takes parameters by name")
     if kind == "run" and "object" in step.returns.values():
         raise place.error(table, "a `run` step cannot return an object", "put a file with catalog.put instead")
     if step.shell is not None and "{0}" not in step.shell and step.shell not in ("bash", "sh", "python", "pwsh"):
-        raise place.error(table, f"unknown shell `{step.shell}`", "bash, sh, python, pwsh, or a command with {0}")
+        raise place.error(table, f"unknown shell {_toml(step.shell)}", "bash, sh, python, pwsh, or a command with {0}")
     for key, paths in (("get", step.catalog.get or []), ("put", step.catalog.put)):
         for path in paths:
-            check_relative(path, lambda m, key=key: place.error(f"{table}.catalog", f"{key}: {m}"))
-    check_relative(step.working_directory, lambda m: place.error(table, f"working-directory: {m}"))
+            check_relative(path, lambda m, hint, key=key: place.error(f"{table}.catalog", f"{key}: {m}", hint))
+    check_relative(step.working_directory, lambda m, hint: place.error(table, f"working-directory: {m}", hint))
     for key in step.returns:
         check_parameter_name(key, lambda m, hint: place.error(f"{table}.returns", m, hint))
     env = pipeline.env | step.env
@@ -310,20 +335,20 @@ def _resolve_step(place: _Place, pipeline: PipelineTable, name: str, step: StepT
 
 
 def check_relative(path: str, error: Any) -> None:
-    """Raise `error(message)` for a path or glob that could leave the workspace."""
+    """Raise `error(message, hint)` for a path or glob that could leave the workspace."""
+    hint = "paths are relative to the pipeline file's folder"
     parts = path.replace("\\", "/").split("/")
     if not path or "\0" in path:
-        raise error("an empty path" if not path else "a path with a NUL byte")
+        raise error("a path with a NUL character" if path else "an empty path", hint)
     if path.startswith(("/", "~")) or PureWindowsPath(path).drive or ".." in parts:
-        raise error(f"`{path}` leaves the workspace; paths are relative to the pipeline file's folder")
+        raise error(f"{_toml(path)} leaves the workspace", hint)
 
 
 def check_parameter_name(name: str, error: Any) -> None:
     """Raise `error(message, hint)` for a name that no parameter may have."""
     if not PARAMETER_NAME.fullmatch(name):
-        raise error(f"`{name}` cannot name a parameter", "letters, digits and `_`; not a digit first")
-    upper = name.upper()
-    if upper in RESERVED or upper.startswith(RESERVED_PREFIXES):
+        raise error(f"{_toml(name)} cannot name a parameter", "letters, digits and `_`; not a digit first")
+    if name in RESERVED or name.startswith(RESERVED_PREFIXES):
         raise error(
             f"the parameter name `{name}` is reserved", "it would replace an environment variable that programs rely on"
         )
@@ -337,25 +362,39 @@ def check_parameters(parameters: Mapping[str, Any], error: Any) -> None:
             raise error("parameters", f"{name}: {problem}", "parameters are JSON values; write it as a string")
 
 
-def not_json(value: Any) -> str:
-    """Why a value is not JSON, empty if it is."""
+def not_json(value: Any, depth: int = 0) -> str:
+    """Why a value is not JSON that every reader takes, empty if it is."""
+    if depth > NESTED_MAX:
+        return f"it is nested more than {NESTED_MAX} deep"
     match value:
-        case None | bool() | int() | str():
+        case None | bool():
             return ""
+        case int():
+            return "" if value.bit_length() <= INTEGER_MAX_BITS else "the number has too many digits"
         case float():
             return "" if math.isfinite(value) else f"{value} is not a JSON number"
+        case str():
+            return "" if _is_unicode(value) else "the text has characters that are not Unicode"
         case list():
-            return next(filter(None, map(not_json, value)), "")
+            return next(filter(None, (not_json(item, depth + 1) for item in value)), "")
         case dict():
-            return next(filter(None, map(not_json, value.values())), "")
+            return next(filter(None, (not_json(item, depth + 1) for pair in value.items() for item in pair)), "")
         case _:
             return f"a {type(value).__name__} is not a JSON value"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a byte of the environment or of a file name that was not UTF-8
+        return False
+    return True
 
 
 def _check_env(place: _Place, table: str, env: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
     for name, value in env.items():
         if not name or "=" in name or "\0" in name + value:
-            raise place.error(table, f"`{name}` cannot be an environment variable")
+            raise place.error(table, f"{_toml(name)} cannot be set", "no `=` in the name, no NUL in name or value")
         if name in parameters:
             raise place.error(table, f"`{name}` is also a parameter", "rename one: both would set the same variable")
         if name.startswith("RUNNABLE_"):
@@ -366,12 +405,12 @@ def _check_needs(place: _Place, steps: Mapping[str, Step]) -> None:
     for step in steps.values():
         for need in step.needs:
             if need == step.name:
-                raise place.error(f"steps.{step.name}", "the step needs itself")
+                raise place.error(f"steps.{step.name}", "needs: the step needs itself", "remove it from `needs`")
             if need not in steps:
                 others = [name for name in steps if name != step.name]
                 raise place.error(
                     f"steps.{step.name}",
-                    f"step `{step.name}` needs `{need}`, which is not in the file",
+                    f"needs: there is no step {_toml(need)}",
                     did_you_mean(need, others, f"the steps are: {', '.join(steps)}"),
                 )
 
@@ -399,14 +438,21 @@ def _check_returns(place: _Place, pipeline: Pipeline) -> None:
     """Two steps may return the same name only if one comes after the other: the later then wins."""
     givers: dict[str, list[str]] = {}
     for step in pipeline.steps.values():
+        before = pipeline.ancestors(step.name)
+        table = f"steps.{step.name}"
         for name in step.returns:
             for other in givers.get(name, []):
-                if other not in pipeline.ancestors(step.name):
+                if other not in before:
                     raise place.error(
-                        f"steps.{step.name}.returns",
+                        f"{table}.returns",
                         f"`{name}` is also returned by step `{other}`, which may run at the same time",
                         "rename one, or let one step need the other",
                     )
             givers.setdefault(name, []).append(step.name)
-            if name in step.env:
-                raise place.error(f"steps.{step.name}.returns", f"`{name}` is also a variable in `env`", "rename one")
+        for name in step.env:
+            if givers_here := before.union([step.name]).intersection(givers.get(name, [])):
+                raise place.error(
+                    f"{table}.env",
+                    f"`{name}` is also returned by step `{min(givers_here)}`",
+                    "rename one: both would set the same variable",
+                )

@@ -6,7 +6,6 @@ below the line "ours" are added. Readers are tolerant: unknown fields of a newer
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -447,7 +446,7 @@ def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
 
 def encode(log: RunLog) -> bytes:
     """The run log as its JSON document."""
-    return json.dumps(log.model_dump(mode="json"), indent=1, ensure_ascii=False).encode() + b"\n"
+    return log.model_dump_json(indent=1).encode() + b"\n"
 
 
 def decode(document: bytes, *, where: str) -> RunLog:

@@ -6,7 +6,7 @@ import heapq
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -44,7 +44,8 @@ class Run:
     workplace: Workplace
     code: Code
     environ: Mapping[str, str]
-    environment: str
+    environment: Callable[[], str]
+    """The key of the environment in the run log; waits until it is known."""
     printer: Printer
     jobs: int
     course: Course
@@ -118,7 +119,6 @@ class Run:
             invocation=self.recorder.log.invocation,
             reason=decision.reason,
             definition=step.definition(),
-            environment=self.environment,
         )
 
     def _launch(self, step: Step, attempt: StepAttempt) -> None:
@@ -142,6 +142,7 @@ class Run:
                 self._results.get()
                 self._running -= 1
             raise result
+        result.attempt.environment = self.environment()
         events: list[Event] = [Packed(digest=digest, pack=pack) for digest, pack in result.packs.items()]
         events.append(AttemptSaved(step=result.step.name, attempt=result.attempt, data_catalog=result.entries))
         failed = result.attempt.status != SUCCESS

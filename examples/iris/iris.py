@@ -33,9 +33,6 @@ def evaluate(X: np.ndarray, Y: np.ndarray, logreg: LogisticRegression, test_size
 
 def plot(X: np.ndarray, Y: np.ndarray, logreg: LogisticRegression, image: str) -> None:
     """A picture of the flowers on the regions that the classifier gives to each species."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from sklearn.inspection import DecisionBoundaryDisplay
 

@@ -1,0 +1,91 @@
+"""Writes `docs/reference/` from the command line and the models: `python docs/generate.py`.
+
+A test holds the files against what this would write.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from runnable_ci import runlog
+from runnable_ci.pipeline import RESERVED, RESERVED_PREFIXES, CatalogTable, PipelineTable, StepTable
+
+FOLDER = Path(__file__).parent / "reference"
+
+
+def pages() -> dict[str, str]:
+    """File name → text of each page."""
+    return {"cli.md": _cli(), "pipeline-file.md": _pipeline_file(), "run-log.md": _run_log()}
+
+
+def _cli() -> str:
+    command = [sys.executable, "-m", "typer", "runnable_ci.cli", "utils", "docs", "--name", "runnable-ci"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() + "\n"
+
+
+def _pipeline_file() -> str:
+    tables: dict[str, type[BaseModel]] = {
+        "Top level": PipelineTable,
+        "`[steps.NAME]`": StepTable,
+        "`catalog`": CatalogTable,
+    }
+    parts = [
+        "# The pipeline file",
+        "`runnable.toml`, or the table `[tool.runnable-ci]` of `pyproject.toml`. Unknown keys are errors. "
+        "[A JSON schema](../schema/runnable.schema.json) serves editors.",
+    ]
+    for title, model in tables.items():
+        rows = [
+            f"| `{field.alias or name}` | {_type_of(model, name)} | {field.description} |"
+            for name, field in model.model_fields.items()
+            if field.description
+        ]
+        parts += [f"## {title}", "\n".join(["| key | type | meaning |", "| --- | --- | --- |", *rows])]
+    prefixes = ", ".join(f"`{prefix}`" for prefix in RESERVED_PREFIXES)
+    names = ", ".join(f"`{name}`" for name in sorted(RESERVED))
+    parts += ["## Reserved parameter names", f"{names}, and all that begin with {prefixes}, in any case."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _type_of(model: type[BaseModel], name: str) -> str:
+    text = inspect.get_annotations(model).get(name, "")
+    return "`" + str(text).replace(" | None", "").replace("|", "or").replace("Any", "value") + "`"
+
+
+def _run_log() -> str:
+    parts = [
+        "# The run log",
+        f"JSON, one document a run, version {runlog.SCHEMA_VERSION} ([JSON schema](../schema/run-log.schema.json)). "
+        "The structure is that of AstraZeneca's runnable, whose models read it unchanged; fields are added to it, none "
+        "is renamed or left out. Readers keep fields that they do not know.",
+    ]
+    tree = ast.parse(inspect.getsource(runlog))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["Record"]:
+            parts += [f"## {node.name}", ast.get_docstring(node) or "", _fields(node)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _fields(node: ast.ClassDef) -> str:
+    rows = ["| field | type | meaning |", "| --- | --- | --- |"]
+    for i, item in enumerate(node.body):
+        if isinstance(item, ast.AnnAssign):
+            follower = node.body[i + 1] if i + 1 < len(node.body) else None
+            meaning = ""
+            if isinstance(follower, ast.Expr) and isinstance(follower.value, ast.Constant):
+                meaning = str(follower.value.value)
+            kind = ast.unparse(item.annotation).replace("|", "or")
+            rows.append(f"| `{ast.unparse(item.target)}` | `{kind}` | {meaning} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# The whole story on a real pipeline: run it, see a step fail, fix the code, go on from there.
+# Makes a virtual environment in .venv, and a copy of this folder in a git repository of its own.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+python="${PYTHON:-python3}"
+folder="${1:-$(mktemp -d)/iris}"
+
+if ! [ -x .venv/bin/python ] && ! "$python" -m venv .venv; then
+    rm -rf .venv
+    apt-get update -q && apt-get install -y -q python3-venv
+    "$python" -m venv .venv
+fi
+.venv/bin/python -m pip install --quiet . -r examples/iris/requirements.txt
+PATH="$PWD/.venv/bin:$PATH"
+
+say() { printf '\n$ %s\n' "$*"; "$@"; }
+
+mkdir -p "$folder"
+cp examples/iris/iris.py examples/iris/runnable.toml examples/iris/requirements.txt "$folder"
+cd "$folder"
+git init --quiet
+git add .
+git -c user.name=demo -c user.email=demo@example.com commit --quiet --message "Iris pipeline"
+
+# A mistake in the code of the second step.
+say sed -i 's/logreg.fit(train_X, train_Y)/logreg.fit(train_X, train_y)/' iris.py
+say runnable-ci run || true
+# The fix. The first step is done and is not run again.
+say sed -i 's/logreg.fit(train_X, train_y)/logreg.fit(train_X, train_Y)/' iris.py
+say runnable-ci retry latest
+say runnable-ci show latest
+printf '\nThe run is in %s\n' "$folder/.runnable"

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Everything that the tests need, and the tests. Arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python="${PYTHON:-python3}"
+
+missing=()
+for pair in skopeo:skopeo docker-registry:docker-registry git:git openssl:openssl curl:curl; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+"$python" -c "import ensurepip" 2>/dev/null || missing+=(python3-venv)
+if [ ${#missing[@]} -gt 0 ]; then
+    sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+    $sudo apt-get update -q && $sudo apt-get install -y -q "${missing[@]}"
+fi
+
+[ -x .venv-test/bin/python ] || "$python" -m venv .venv-test
+.venv-test/bin/python -m pip install --quiet --editable '.[dev]'
+exec .venv-test/bin/python -m pytest -n auto --dist worksteal "$@"

@@ -62,8 +62,8 @@ def layers(log: RunLog) -> dict[str, Descriptor]:
     """Title → content: what a plain pull of the artifact leaves in a folder.
 
     The files of the last attempts are under `catalog/`, earlier versions under `history/STEP.ATTEMPT/`, output under
-    `logs/`, pickled objects under `objects/`, packs of small files under `packs/`, differences from the commit under
-    `code/`.
+    `logs/`, pickled objects under `objects/` (earlier ones in `objects/STEP.ATTEMPT/`), packs of small files under
+    `packs/`, differences from the commit under `code/`.
     """
     packed = {member for pack in log.packs.values() for member in pack.members}
     titled: dict[str, Descriptor] = {}
@@ -75,8 +75,19 @@ def layers(log: RunLog) -> dict[str, Descriptor]:
     return titled
 
 
+def held(log: RunLog) -> set[str]:
+    """sha256 (hex) of all contents that a run log names, packed ones by their pack."""
+    return {descriptor.hex for descriptor in layers(log).values()}
+
+
 def _contents(log: RunLog) -> Iterator[tuple[str, str, int, str]]:
     current = {entry.name: (step.name, entry.data_hash) for step in log.steps.values() for entry in step.put_entries()}
+    newest = {
+        name: attempt.output_parameters
+        for step in log.steps.values()
+        for attempt in step.attempts[-1:]
+        for name in attempt.output_parameters
+    }
     for step in log.steps.values():
         for number, entry in _puts(step):
             is_current = current.get(entry.name) == (step.name, entry.data_hash)
@@ -90,7 +101,7 @@ def _contents(log: RunLog) -> Iterator[tuple[str, str, int, str]]:
                     yield f"logs/{title}.idx", attempt.log.index_hash, attempt.log.index_size, LOG_INDEX_MEDIA_TYPE
             for name, parameter in attempt.output_parameters.items():
                 if parameter.kind == "object":
-                    place = "objects" if attempt is step.attempts[-1] else f"history/{title}/objects"
+                    place = "objects" if newest.get(name) is attempt.output_parameters else f"objects/{title}"
                     yield f"{place}/{name}.pickle", parameter.data_hash, parameter.size or 0, OBJECT_MEDIA_TYPE
             for code in attempt.code_identities:
                 if code.snapshot:

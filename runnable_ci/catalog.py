@@ -135,7 +135,7 @@ class Catalog:
                 descriptor = self.layout.put_file(path)
                 sizes[path] = (descriptor.hex, descriptor.size)
         while waiting:
-            with temporary(self.layout.folder) as new:
+            with temporary(self.layout.temporaries) as new:
                 members = self._fill_pack(new.file, waiting, sizes)
                 if members:
                     new.file.flush()
@@ -193,7 +193,7 @@ class Catalog:
     def extract(self, entry: CatalogEntry, destination: Path) -> None:
         """Write an entry's content to a file, whole and verified or not at all."""
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with temporary(destination.parent) as new, self._open(entry.data_hash, entry.size) as content:
+        with temporary(self.layout.temporaries) as new, self._open(entry.data_hash, entry.size) as content:
             digest, size = copy_and_hash(content, new.file)
             if (digest, size) != (entry.data_hash, entry.size):
                 raise BlobCorruptError(

@@ -169,6 +169,20 @@ def checkout_command(
     command(find_store(store), run_id, folder, step=step, environ=os.environ)
 
 
+@app.command("gc")
+def gc_command(
+    keep: Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")] = None,
+    older_than: Annotated[str | None, typer.Option(metavar="AGE", help="Remove only runs older: 12h, 30d, 8w.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be removed.")] = False,
+    store: Store = None,
+) -> None:
+    """Remove old runs, and content that no run holds any more."""
+    from runnable_ci.commands.gc import gc as command
+    from runnable_ci.project import find_store
+
+    command(find_store(store), keep=keep, older_than=older_than, dry_run=dry_run)
+
+
 @app.command("check")
 def check_command(pipeline: PipelinePath = None) -> None:
     """Validate a pipeline file."""

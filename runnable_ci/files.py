@@ -1,15 +1,20 @@
-"""Files that are whole or absent: temp + fsync + rename, and locks that die with their process."""
+"""Files that are whole or absent: temp + fsync + rename, and locks that die with their process.
+
+A temporary file is locked while it is written, so that `sweep` can tell what a killed process left.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
-import sys
+import shutil
+import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
@@ -18,13 +23,7 @@ from typing import BinaryIO
 
 from runnable_ci.errors import StoreError
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 _BUFFER_BYTES = 1024 * 1024
-_BINARY = getattr(os, "O_BINARY", 0)
 
 
 @dataclass(slots=True)
@@ -38,35 +37,70 @@ class Temporary:
         """Let the file appear under `path`, whole and on disk, in place of what was there."""
         self.file.flush()
         os.fsync(self.file.fileno())
-        self.path.replace(path)
+        try:
+            self.path.replace(path)
+        except OSError as e:
+            if e.errno != errno.EXDEV:
+                raise
+            self.file.seek(0)
+            with replacing(path) as near:  # on another mount: one copy more
+                shutil.copyfileobj(self.file, near, _BUFFER_BYTES)
+                os.fchmod(near.fileno(), stat.S_IMODE(os.fstat(self.file.fileno()).st_mode))
 
 
 @contextmanager
 def temporary(folder: Path, *, mode: int = 0o644) -> Iterator[Temporary]:
     """A new file in `folder` that is gone after the block, unless it was kept."""
-    path = folder / f".{secrets.token_hex(8)}.tmp"
     try:
-        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, mode), "w+b") as file:
-            yield Temporary(file, path)
+        descriptor, path = _open_locked(folder, mode)
+        try:
+            with open(descriptor, "w+b") as file:
+                yield Temporary(file, path)
+        finally:
+            path.unlink(missing_ok=True)
     except OSError as e:
-        if e.errno == errno.ENOSPC:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(f"no space left on the disk of {folder}", hint="free some space and retry") from e
         raise
-    finally:
-        path.unlink(missing_ok=True)
+
+
+def _open_locked(folder: Path, mode: int) -> tuple[int, Path]:
+    while True:
+        path = folder / f".{secrets.token_hex(8)}.tmp"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        _lock(descriptor, wait=True)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, path
+        os.close(descriptor)  # a sweep saw it before it was locked
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files in `folder` whose processes were killed."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                with suppress(BlockingIOError):  # somebody is writing it
+                    _lock(descriptor, wait=False)
+                    path.unlink()
+            finally:
+                os.close(descriptor)
 
 
 @contextmanager
-def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """A file that appears under `path`, whole and on disk, when the block ends; not at all if the block raises."""
-    with temporary(path.parent, mode=mode) as new:
+def replacing(path: Path, *, mode: int = 0o644, through: Path | None = None) -> Iterator[BinaryIO]:
+    """A file that appears under `path`, whole and on disk, when the block ends; not at all if the block raises.
+
+    Until then it is a temporary file in the folder `through`, by default that of `path`.
+    """
+    with temporary(through or path.parent, mode=mode) as new:
         yield new.file
         new.keep_as(path)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, through: Path | None = None) -> None:
     """Write a small file so that a reader sees the old content or the new, never a part."""
-    with replacing(path) as file:
+    with replacing(path, through=through) as file:
         file.write(content)
 
 
@@ -130,6 +164,24 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def locked_alone(path: Path) -> Iterator[bool]:
+    """Hold an exclusive lock on `path`, should nobody hold it in any way; whether it is held."""
+    descriptor = try_lock(path)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def share_lock(path: Path) -> int:
+    """A descriptor that holds a shared lock on `path` until it is closed, waiting for one who holds it alone."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    _lock(descriptor, wait=True, shared=True)
+    return descriptor
+
+
 def try_lock(path: Path) -> int | None:
     """A descriptor that holds the lock on `path` until it is closed; None while another process holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -141,12 +193,6 @@ def try_lock(path: Path) -> int | None:
     return descriptor
 
 
-if sys.platform == "win32":
-
-    def _lock(descriptor: int, *, wait: bool) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-
-else:
-
-    def _lock(descriptor: int, *, wait: bool) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _lock(descriptor: int, *, wait: bool, shared: bool = False) -> None:
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)

@@ -35,6 +35,7 @@ RESERVED = frozenset(
 )
 RESERVED_PREFIXES = ("RUNNABLE_", "GITHUB_", "RUNNER_", "INPUT_", "ACTIONS_", "LD_", "DYLD_", "LC_", "BASH")
 YEAR_MINUTES = 366 * 24 * 60
+RELATIVE = "paths are relative to the pipeline file's folder, and stay in it"
 NESTED_MAX = 64
 INTEGER_MAX_BITS = 4096
 
@@ -79,7 +80,9 @@ class StepTable(Table):
         None, description="`bash` (default), `sh`, `python`, `pwsh`, or a command with `{0}` for the script's path."
     )
     working_directory: str = Field(".", description="Relative to the pipeline file's folder.")
-    timeout_minutes: float | None = Field(None, gt=0, le=YEAR_MINUTES, allow_inf_nan=False, description="Then the step is ended.")
+    timeout_minutes: float | None = Field(
+        None, gt=0, le=YEAR_MINUTES, allow_inf_nan=False, description="Then the step is ended."
+    )
     continue_on_error: bool = Field(False, description="Let the run go on, and succeed, when this step fails.")
 
     @field_validator("returns", mode="before")
@@ -140,7 +143,7 @@ class Step:
             "shell": self.shell if self.kind == "run" and self.shell != "bash" else "",
             "working-directory": "" if self.working_directory == "." else self.working_directory,
         }
-        return definition | {key: value for key, value in optional.items() if value or (key == "get" and value == [])}
+        return definition | {key: v for key, v in optional.items() if v or (key in ("get", "parameters") and v == [])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +221,9 @@ class _Place:
 
     def error(self, table: str, message: str, hint: str = "") -> PipelineError:
         full = ".".join(part for part in (self.prefix, table) if part)
-        return PipelineError(f"{self.file}: {f'[{full}] ' if full else ''}{message}", hint=hint)
+        text = f"{self.file}: {f'[{full}] ' if full else ''}{message}"
+        # A quoted key may hold anything, also what would move a terminal's cursor.
+        return PipelineError(_CONTROL.sub(lambda found: repr(found[0])[1:-1], text), hint=hint)
 
     def error_of(self, validation: ValidationError) -> PipelineError:
         """Our words for pydantic's first finding."""
@@ -253,6 +258,7 @@ class _Place:
                 return self.error(where, f"{key}: {expected}, not {_toml(given)}", hint)
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _EXPECTED = {
     "string_type": "must be a string",
     "list_type": "must be a list",
@@ -289,7 +295,9 @@ def _toml(value: Any) -> str:
 def _resolve_step(place: _Place, pipeline: PipelineTable, name: str, step: StepTable, above: tuple[str, ...]) -> Step:
     table = f"steps.{name}"
     if not STEP_NAME.fullmatch(name):
-        raise place.error("steps", f"{_toml(name)} cannot name a step", "letters, digits, `_` and `-`; not a digit first")
+        raise place.error(
+            "steps", f"{_toml(name)} cannot name a step", "letters, digits, `_` and `-`; not a digit first"
+        )
     kinds = [(kind, text) for kind in ("run", "python") if (text := getattr(step, kind)) is not None]
     if len(kinds) != 1:
         has = "has both `run` and `python`" if kinds else "has neither `run` nor `python`"
@@ -311,8 +319,8 @@ def _resolve_step(place: _Place, pipeline: PipelineTable, name: str, step: StepT
         raise place.error(table, f"unknown shell {_toml(step.shell)}", "bash, sh, python, pwsh, or a command with {0}")
     for key, paths in (("get", step.catalog.get or []), ("put", step.catalog.put)):
         for path in paths:
-            check_relative(path, lambda m, hint, key=key: place.error(f"{table}.catalog", f"{key}: {m}", hint))
-    check_relative(step.working_directory, lambda m, hint: place.error(table, f"working-directory: {m}", hint))
+            check_relative(path, lambda m, key=key: place.error(f"{table}.catalog", f"{key}: {m}", RELATIVE))
+    check_relative(step.working_directory, lambda m: place.error(table, f"working-directory: {m}", RELATIVE))
     for key in step.returns:
         check_parameter_name(key, lambda m, hint: place.error(f"{table}.returns", m, hint))
     env = pipeline.env | step.env
@@ -335,13 +343,12 @@ def _resolve_step(place: _Place, pipeline: PipelineTable, name: str, step: StepT
 
 
 def check_relative(path: str, error: Any) -> None:
-    """Raise `error(message, hint)` for a path or glob that could leave the workspace."""
-    hint = "paths are relative to the pipeline file's folder"
+    """Raise `error(message)` for a path or glob that could leave the workspace."""
     parts = path.replace("\\", "/").split("/")
     if not path or "\0" in path:
-        raise error("a path with a NUL character" if path else "an empty path", hint)
+        raise error("a path with a NUL character" if path else "an empty path")
     if path.startswith(("/", "~")) or PureWindowsPath(path).drive or ".." in parts:
-        raise error(f"{_toml(path)} leaves the workspace", hint)
+        raise error(f"a path that leaves the workspace: {_toml(path)}")
 
 
 def check_parameter_name(name: str, error: Any) -> None:
@@ -410,7 +417,7 @@ def _check_needs(place: _Place, steps: Mapping[str, Step]) -> None:
                 others = [name for name in steps if name != step.name]
                 raise place.error(
                     f"steps.{step.name}",
-                    f"needs: there is no step {_toml(need)}",
+                    f"step `{step.name}` needs {_toml(need)}, which is not in the file",
                     did_you_mean(need, others, f"the steps are: {', '.join(steps)}"),
                 )
 

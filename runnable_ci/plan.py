@@ -5,6 +5,7 @@ A first run is the loop on an empty log, a retry is the same loop on a reopened 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -101,7 +102,11 @@ class Course:
     initial: Scope
     settled: dict[str, Outcome] = field(default_factory=dict)
     _after: dict[str, Scope] = field(default_factory=dict)
-    _positions: dict[str, int] = field(default_factory=dict)
+    _positions: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # The order of the pipeline, not that in which parallel steps happened to end: a retry must see the same.
+        self._positions = {name: i for i, name in enumerate(self.pipeline.steps)}
 
     def scope(self, step: Step) -> Scope:
         """What a step can see, once all that it needs is settled."""
@@ -115,10 +120,9 @@ class Course:
 
     def settle(self, step: Step, outcome: Outcome, given: StepLog | None) -> None:
         """Note how a step came out; `given` is what it gave to the steps after it, None if nothing."""
-        position = self._positions.setdefault(step.name, len(self._positions))
         scope = self.scope(step)
         self.settled[step.name] = outcome
-        self._after[step.name] = scope.after(given, position) if given else scope
+        self._after[step.name] = scope.after(given, self._positions[step.name])
 
 
 def decide(
@@ -143,14 +147,14 @@ def decide(
         facts.forced.get(step.name)
         or _unfinished(last)
         or changed_definition(last.definition, step.definition())
-        or _needs_ran(step, settled)
+        or _needs_ran(step, last, log, settled)
         or _changed_parameter(last, scope)
         or facts.changed_inputs.get(step.name)
     )
     if reason:
-        return Decision("run", reason)
+        return Decision("run", _line(reason))
     if code := facts.changed_code.get(step.name):
-        return Decision("run", code) if facts.rerun_changed else Decision("reuse", f"reused, but {code}")
+        return Decision("run", _line(code)) if facts.rerun_changed else Decision("reuse", _line(f"reused, but {code}"))
     return Decision("reuse", f"unchanged since attempt {last.attempt_number}")
 
 
@@ -185,8 +189,8 @@ def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, facts: Facts) -> Pl
 
 
 def changed_definition(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Which keys of a definition changed, empty if none did."""
-    keys = [f"`{key}`" for key in {**then, **now} if then.get(key) != now.get(key)]
+    """Which keys of a definition changed, empty if none did; the order of `returns` is that of a function's tuple."""
+    keys = [f"`{key}`" for key in {**then, **now} if json.dumps(then.get(key)) != json.dumps(now.get(key))]
     return f"its {', '.join(keys)} changed" if keys else ""
 
 
@@ -202,8 +206,13 @@ def _unfinished(last: StepAttempt) -> str:
     return f"attempt {last.attempt_number} failed: {last.message}" if last.message else "its last attempt failed"
 
 
-def _needs_ran(step: Step, settled: Mapping[str, Outcome]) -> str:
-    ran = [f"`{need}`" for need in step.needs if settled[need] is not Outcome.REUSED]
+def _needs_ran(step: Step, last: StepAttempt, log: RunLog, settled: Mapping[str, Outcome]) -> str:
+    """Which needs ran since: in this invocation, or in an earlier one that ended before it came to this step."""
+    ran = [
+        f"`{need}`"
+        for need in step.needs
+        if settled[need] is not Outcome.REUSED or log.steps[need].attempts[-1].invocation > last.invocation
+    ]
     return f"{', '.join(ran)} ran again" if ran else ""
 
 
@@ -218,7 +227,7 @@ def _changed_parameter(last: StepAttempt, scope: Scope) -> str:
         if given is None:
             return f"parameter {name} is gone"
         now = given[1]
-        if then.kind != now.kind or then.value != now.value or then.data_hash != now.data_hash:
+        if then.kind != now.kind or not same_json(then.value, now.value) or then.data_hash != now.data_hash:
             return f"parameter {name} changed: {_short(then.value)} → {_short(now.value)}"
     for name in last.defaulted:
         if name in scope.parameters:
@@ -226,6 +235,15 @@ def _changed_parameter(last: StepAttempt, scope: Scope) -> str:
     return ""
 
 
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON: unlike in Python, 1, 1.0 and true are three values."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
 def _short(value: Any) -> str:
-    text = str(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _line(reason: str) -> str:
+    return " ".join(reason.split())

@@ -62,7 +62,7 @@ def find_file(given: Path | None) -> Path:
     for candidate in candidates:
         if (candidate / FILE_NAME).is_file():
             return candidate / FILE_NAME
-        if "runnable-ci" in _tool_tables(candidate / "pyproject.toml"):
+        if _is_meant(candidate / "pyproject.toml"):
             return candidate / "pyproject.toml"
     raise PipelineError(
         f"there is no {FILE_NAME} in {folder}, and no [tool.runnable-ci] in a pyproject.toml there",
@@ -92,7 +92,13 @@ def parameters_of(
         if (name := variable.removeprefix(PARAMETER_PREFIX)) != variable
     }
     found |= given_parameters(given, found)
-    check_parameters(found, lambda _table, message, hint: UsageError(message, hint=hint))
+    check_parameters(found, lambda _table, message, hint: UsageError(f"parameters: {message}", hint=hint))
+    for step in pipeline.steps.values():
+        if both := found.keys() & step.env.keys():
+            raise UsageError(
+                f"the parameter `{min(both)}` is also set by `env` in {pipeline.file}, step `{step.name}`",
+                hint="rename one: both would set the same variable",
+            )
     return found
 
 
@@ -120,7 +126,8 @@ def _read_parameters(path: Path) -> dict[str, Any]:
     if path.suffix == ".json":
         parsed = parse_value(content)
     else:
-        parsed = _parse_toml(content, str(path)).get("parameters") or _parse_toml(content, str(path))
+        table = _parse_toml(content, str(path))
+        parsed = table.get("parameters", table)
     if not isinstance(parsed, dict):
         raise UsageError(f"--params-file {path} is not a table of parameters", hint="TOML, or JSON in a .json file")
     return parsed
@@ -134,25 +141,31 @@ def _read(file: Path) -> tuple[dict[str, Any], str]:
     table = _parse_toml(content, str(file))
     if file.name != "pyproject.toml":
         return table, ""
-    tool = table.get("tool", {}).get("runnable-ci")
-    if not isinstance(tool, dict):
-        raise PipelineError(f"{file} has no table [tool.runnable-ci]")
-    return tool, "tool.runnable-ci"
+    tool = table.get("tool")
+    ours = tool.get("runnable-ci") if isinstance(tool, dict) else None
+    if not isinstance(ours, dict):
+        raise PipelineError(f"{file} has no table [tool.runnable-ci]", hint="runnable-ci init writes a runnable.toml")
+    return ours, "tool.runnable-ci"
 
 
 def _parse_toml(content: str, shown: str) -> dict[str, Any]:
     try:
         return tomllib.loads(content)
-    except tomllib.TOMLDecodeError as e:
+    except (ValueError, RecursionError) as e:  # also for numbers of thousands of digits, and lists as deep
         raise PipelineError(f"{shown} is not TOML: {e}", hint="https://toml.io has the rules") from e
 
 
-def _tool_tables(path: Path) -> dict[str, Any]:
+def _is_meant(path: Path) -> bool:
+    """Whether a `pyproject.toml` is there and has our table, as far as can be told of one that is not TOML."""
     try:
-        tool = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        return {}
-    return tool if isinstance(tool, dict) else {}
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    try:
+        tool = tomllib.loads(content).get("tool")
+    except (ValueError, RecursionError):
+        return "[tool.runnable-ci" in content
+    return isinstance(tool, dict) and "runnable-ci" in tool
 
 
 def _names(folder: Path) -> list[str]:

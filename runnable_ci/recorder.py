@@ -18,10 +18,11 @@ from pathlib import Path
 from runnable_ci.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
 from runnable_ci.catalog import Catalog
 from runnable_ci.errors import RunInUseError, StoreError, UsageError
-from runnable_ci.files import try_lock
+from runnable_ci.files import share_lock, try_lock, write_whole
 from runnable_ci.output import recover
 from runnable_ci.process import end_group, start_time
 from runnable_ci.runlog import (
+    SUCCESS,
     AttemptSaved,
     Document,
     Event,
@@ -40,6 +41,10 @@ from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 JOURNAL = "journal.jsonl"
 JOURNAL_SIZE = "vnd.runnable.journal-size"
 """Stands with a tag in `index.json`: where the journal has grown since, the summary beside it is out of date."""
+
+
+STORE_LOCK = "store.lock"
+"""Shared by all who write runs, held alone by who removes content."""
 
 
 def now() -> str:
@@ -63,6 +68,7 @@ class Recorder:
         self.outputs.mkdir(exist_ok=True)
         self._journal = journal
         self._lock = lock
+        self._store_lock = share_lock(layout.folder / STORE_LOCK)
 
     def record(self, *events: Event) -> None:
         """Let these happen: in the log, and on disk before this returns."""
@@ -74,6 +80,12 @@ class Recorder:
     def scratch(self) -> Path:
         """A folder for the attempts' own folders; it is gone when the recorder is closed."""
         return self.folder / "tmp"
+
+    def is_sealed(self) -> bool:
+        """Whether the artifact of the run tells of it as it is now; one that came from elsewhere always does."""
+        known = self.layout.manifests().get(self.log.run_id)
+        written = str(os.fstat(self._journal).st_size)
+        return known is not None and known.annotations.get(JOURNAL_SIZE, written) == written
 
     def seal(self, catalog: Catalog) -> None:
         """Make an OCI artifact of the run as it is now, tagged with its id. The newest seal takes the tag."""
@@ -95,24 +107,32 @@ class Recorder:
         shutil.rmtree(self.scratch, ignore_errors=True)
         os.close(self._journal)
         os.close(self._lock)
+        os.close(self._store_lock)
 
 
 @contextmanager
 def create(layout: Layout, started: Started) -> Iterator[Recorder]:
     """The recorder of a new run. Raises `UsageError` where there is a run of that id."""
     layout.create()
+    layout.sweep()
     folder = run_folder(layout, started.run_id)
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as e:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = try_lock(folder / "lock")
+    if lock is None or (folder / JOURNAL).exists() or started.run_id in layout.manifests():
+        if lock is not None:
+            os.close(lock)
         raise UsageError(
             f"there is already a run `{started.run_id}`", hint=f"runnable-ci retry {started.run_id} goes on with it"
-        ) from e
-    lock = _take_lock(folder, started.run_id)
-    journal = os.open(folder / JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    recorder = Recorder(layout, RunLog(run_id=started.run_id), journal, lock)
+        )
     try:
-        recorder.record(started)
+        # Whole or absent: a journal that is there always tells of a run.
+        write_whole(folder / JOURNAL, encode_event(started), through=layout.temporaries)
+        journal = os.open(folder / JOURNAL, os.O_WRONLY | os.O_APPEND)
+    except BaseException:
+        os.close(lock)
+        raise
+    recorder = Recorder(layout, apply(RunLog(run_id=started.run_id), started), journal, lock)
+    try:
         yield recorder
     finally:
         recorder.close()
@@ -136,11 +156,14 @@ def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
     recorder = Recorder(layout, written or log, journal, lock)
     try:
         _end_orphans(folder)
+        layout.sweep()
         shutil.rmtree(folder / "tmp", ignore_errors=True)
         if written is None:
             recorder.record(Document(run_log=log))
         if events := mark_interrupted(recorder.log, time=now()):
             recorder.record(*(_with_output(event, recorder.outputs) for event in events))
+        elif recorder.log.status == SUCCESS and not recorder.is_sealed():
+            recorder.seal(Catalog(layout, layout.folder.parent, folder, dict(recorder.log.packs)))
         yield recorder
     finally:
         recorder.close()

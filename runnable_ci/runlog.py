@@ -6,14 +6,17 @@ below the line "ours" are added. Readers are tolerant: unknown fields of a newer
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from runnable_ci.errors import RunLogError
 
 SCHEMA_VERSION = "1"
+_DAMAGED = "the file was damaged, or written by a newer version of runnable-ci"
 SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
 
 
@@ -270,6 +273,14 @@ class RunLog(Record):
         return newest.code_identities[0] if newest else None
 
 
+class _Version(BaseModel):
+    """All that is read of a run log before it is known that the rest can be."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    schema_version: str = SCHEMA_VERSION
+
+
 class Occurrence(BaseModel):
     """Something that changed a run log."""
 
@@ -412,7 +423,11 @@ def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:
 
 def encode_event(event: Event) -> bytes:
     """One line of a journal; defaults are left out, they come back when it is read."""
-    return event.model_dump_json(exclude_defaults=True)[:-1].encode() + f',"event":"{event.event}"}}\n'.encode()
+    try:
+        body = event.model_dump_json(exclude_defaults=True)
+    except PydanticSerializationError:
+        body = json.dumps(_unicode(event.model_dump(exclude_defaults=True)))
+    return f'{body[:-1]},"event":"{event.event}"}}\n'.encode()
 
 
 def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
@@ -430,36 +445,52 @@ def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
         except ValidationError as e:
             raise RunLogError(
                 f"{where}, line {number}: not an event of a run log ({e.errors()[0]['msg']})",
-                hint="the file was damaged, or written by a newer version of runnable-ci",
+                hint=_DAMAGED,
             ) from e
         match event, log:
             case Started(), None:
                 log = apply(RunLog(run_id=event.run_id), event)
             case Document(), _:
                 log = event.run_log
-            case _, None:
-                raise RunLogError(f"{where}, line {number}: an event before the run was started")
-            case _, RunLog():
+            case _, RunLog() if log.invocations or isinstance(event, Started):
                 log = apply(log, event)
+            case _:
+                raise RunLogError(f"{where}, line {number}: an event before the run was started", hint=_DAMAGED)
     return log
 
 
 def encode(log: RunLog) -> bytes:
     """The run log as its JSON document."""
-    return log.model_dump_json(indent=1).encode() + b"\n"
+    try:
+        return log.model_dump_json(indent=1).encode() + b"\n"
+    except PydanticSerializationError:
+        return json.dumps(_unicode(log.model_dump()), indent=1).encode() + b"\n"
+
+
+def _unicode(value: Any) -> Any:
+    """The value with what is not Unicode in its texts, a byte of a path or a message, written as `\\udcff`."""
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case list() | tuple():
+            return [_unicode(item) for item in value]
+        case dict():
+            return {_unicode(key): _unicode(item) for key, item in value.items()}
+        case _:
+            return value
 
 
 def decode(document: bytes, *, where: str) -> RunLog:
     """A run log from its JSON document; `RunLogError` where it is none."""
     try:
-        log = RunLog.model_validate_json(document)
+        version = _Version.model_validate_json(document).schema_version
+        if version.split(".")[0] != SCHEMA_VERSION:
+            raise RunLogError(
+                f"{where} has run log schema {version}, this version reads {SCHEMA_VERSION}",
+                hint="upgrade runnable-ci",
+            )
+        return RunLog.model_validate_json(document)
     except ValidationError as e:
         first = e.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise RunLogError(f"{where} is not a run log: {place}: {first['msg']}") from e
-    if log.schema_version.split(".")[0] != SCHEMA_VERSION:
-        raise RunLogError(
-            f"{where} has run log schema {log.schema_version}, this version reads {SCHEMA_VERSION}",
-            hint="upgrade runnable-ci",
-        )
-    return log
+        raise RunLogError(f"{where} is not a run log: {f'{place}: ' if place else ''}{first['msg']}") from e

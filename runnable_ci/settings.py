@@ -24,10 +24,18 @@ def load(environ: Mapping[str, str]) -> Settings:
     if not any(name.upper().startswith(PREFIX) for name in environ):
         return Settings(jobs=None)
     from pydantic import ValidationError
-    from pydantic_settings import BaseSettings, SettingsConfigDict
+    from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
     class FromEnvironment(Settings, BaseSettings):
         model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
+
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *_usual: PydanticBaseSettingsSource, **_named: object
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            given = EnvSettingsSource(settings_cls)
+            given.env_vars = {name.lower(): value for name, value in environ.items()}
+            return (given,)
 
     try:
         return FromEnvironment()

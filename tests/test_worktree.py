@@ -23,34 +23,6 @@ BINARY = bytes(range(256)) * 40
 
 
 @pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    """An environment in which git knows an author and nothing of the machine's own settings."""
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / ".gitconfig").write_text(
-        '[user]\nname = A\nemail = a@example.org\n[init]\ndefaultBranch = main\n[protocol "file"]\nallow = always\n'
-    )
-    return {
-        "HOME": str(home),
-        "PATH": os.environ["PATH"],
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "XDG_CONFIG_HOME": str(home / "x"),
-    }
-
-
-@pytest.fixture
-def git(environ: Mapping[str, str]) -> Callable[..., str]:
-    """Runs git in a folder."""
-
-    def run(folder: Path, *arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        done = subprocess.run(command, env=environ, check=True, capture_output=True)
-        return os.fsdecode(done.stdout).strip()
-
-    return run
-
-
-@pytest.fixture
 def repository(tmp_path: Path, git: Callable[..., str]) -> Path:
     """A repository with text, binary, executable and linked files."""
     folder = tmp_path / "repository"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from runnable_ci.errors import StepError, did_you_mean
-from runnable_ci.pipeline import Step
+from runnable_ci.pipeline import Step, not_json
 from runnable_ci.runlog import ExceptionInfo
 from runnable_ci.steps.launch import Launch, Returned, Surroundings
 
@@ -64,6 +65,7 @@ def collect(step: Step, around: Surroundings) -> Returned:
             if r["kind"] == "object"
         }
         error = answer["error"]
+        wrong = [f"the return `{name}`: {why}" for name, value in values.items() if (why := not_json(value))]
         return Returned(
             consumed=tuple(answer["consumed"]),
             defaulted=tuple(answer["defaulted"]),
@@ -71,7 +73,7 @@ def collect(step: Step, around: Surroundings) -> Returned:
             objects=objects,
             modules={name: (int(seen[0]), int(seen[1])) for name, seen in answer["modules"].items()},
             exception=ExceptionInfo.model_validate(error) if error else None,
-            problem=f"{error['type']}: {error['message']}" if error else "",
+            problem=f"{error['type']}: {error['message']}" if error else next(iter(wrong), ""),
             exit_code=int(answer["exit_code"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as e:
@@ -107,7 +109,7 @@ def find_source(step: Step, workspace: Path) -> Source | None:
     if tree is None:
         return Source(file, "")
     name, _, rest = qualified.partition(".")
-    defined = _defined(tree.body)
+    defined = _defined(tree)
     if name not in defined:
         if "*" in defined or "__getattr__" in defined:
             return Source(file, "")
@@ -115,7 +117,8 @@ def find_source(step: Step, workspace: Path) -> Source | None:
     node = defined[name]
     if rest or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return Source(file, "")
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    # Split as Python counts lines: a form feed or U+2028 ends none.
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
     first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
     arguments = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
     return Source(
@@ -141,8 +144,9 @@ def _folders(step: Step, workspace: Path) -> list[Path]:
 @lru_cache(maxsize=256)
 def _parse(file: Path, _version: tuple[int, int]) -> ast.Module | None:
     try:
-        return ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):  # the user's interpreter may know a newer syntax: it will tell
+        with warnings.catch_warnings(action="ignore"):  # the user's interpreter gives them where they belong
+            return ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, RecursionError):  # the user's interpreter may know a newer syntax: it will tell
         return None
 
 
@@ -151,21 +155,18 @@ def _module_files(folder: Path, module: str) -> list[Path]:
     return [base / "__init__.py", base.with_name(f"{base.name}.py")]
 
 
-def _defined(body: list[ast.stmt]) -> dict[str, ast.stmt]:
-    """The names that statements bind at the top level, also under `if` and `try`; `*` for a star import."""
-    names: dict[str, ast.stmt] = {}
-    for node in body:
-        match node:
+def _defined(tree: ast.Module) -> dict[str, ast.AST]:
+    """The names that a module binds, also under `if`, `try` and the like; `*` for a star import."""
+    names: dict[str, ast.AST] = {}
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        match node := waiting.pop():
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 names[node.name] = node
             case ast.Import() | ast.ImportFrom():
                 names |= {(alias.asname or alias.name.split(".")[0]): node for alias in node.names}
-            case ast.If() | ast.Try() | ast.With() | ast.For() | ast.While():
-                for block in ("body", "orelse", "finalbody"):
-                    names |= _defined(getattr(node, block, []))
-                for handler in getattr(node, "handlers", []):
-                    names |= _defined(handler.body)
+            case ast.Name(ctx=ast.Store()):
+                names[node.id] = node
             case _:
-                targets = [n for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-                names |= {target.id: node for target in targets}
+                waiting.extend(reversed(list(ast.iter_child_nodes(node))))
     return names

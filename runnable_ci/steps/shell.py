@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import StepError
-from runnable_ci.pipeline import Step
+from runnable_ci.pipeline import Step, not_json
 from runnable_ci.steps.launch import Launch, Returned, Surroundings
 
 OUTPUT_FILE = "output"
@@ -71,7 +72,7 @@ def collect(step: Step, around: Surroundings) -> Returned:
     if size > OUTPUT_MAX_BYTES:
         return Returned(problem=f"$RUNNABLE_OUTPUT holds {size} bytes, more than 16 MiB; put large data into a file")
     try:
-        texts = parse_output(output.read_text(encoding="utf-8") if size else "")
+        texts = parse_output(output.read_bytes().decode() if size else "")
     except (StepError, UnicodeDecodeError) as e:
         return Returned(problem=f"$RUNNABLE_OUTPUT: {e.message if isinstance(e, StepError) else 'not UTF-8 text'}")
     values: dict[str, Any] = {}
@@ -81,6 +82,8 @@ def collect(step: Step, around: Surroundings) -> Returned:
         value = parse_value(texts[name])
         if kind == "metric" and not _is_metric(value):
             return Returned(problem=f"the metric `{name}` is not a number: {texts[name][:100]}")
+        if wrong := not_json(value):
+            return Returned(problem=f"the return `{name}`: {wrong}")
         values[name] = value
     return Returned(values=values)
 
@@ -91,7 +94,8 @@ def parse_output(text: str) -> dict[str, str]:
     Raises `StepError` with the line number for anything else.
     """
     found: dict[str, str] = {}
-    lines = iter(enumerate(text.splitlines(), start=1))
+    # Only line feeds end a line: what else Python's `splitlines` takes for an end may stand in a value.
+    lines = ((i, line.removesuffix("\r")) for i, line in enumerate(text.split("\n"), start=1))
     for number, line in lines:
         if not line.strip():
             continue
@@ -106,7 +110,7 @@ def parse_output(text: str) -> dict[str, str]:
             else:
                 raise StepError(f"line {number}: the block of `{block}` has no end `{delimiter}`")
             found[block.strip()] = "\n".join(body)
-        elif equals:
+        elif equals and name.strip():
             found[name.strip()] = value
         else:
             raise StepError(f"line {number}: expected `name=value` or `name<<EOF`, got `{line[:100]}`")
@@ -116,9 +120,13 @@ def parse_output(text: str) -> dict[str, str]:
 def parse_value(text: str) -> Any:
     """JSON where the text is JSON, else the text itself."""
     try:
-        return json.loads(text, parse_constant=str)
-    except ValueError:
+        return json.loads(text, parse_constant=str, parse_float=_finite)
+    except (ValueError, RecursionError):
         return text
+
+
+def _finite(digits: str) -> float | str:
+    return number if math.isfinite(number := float(digits)) else digits
 
 
 def environment_text(value: Any) -> str:
@@ -133,7 +141,7 @@ def _is_metric(value: Any) -> bool:
 
 def _argv(step: Step, scratch: Path) -> tuple[str, ...]:
     script = step.command
-    if step.shell in _SHELLS and len(script) < _SCRIPT_MAX_BYTES:
+    if step.shell in _SHELLS and len(script.encode(errors="surrogateescape")) < _SCRIPT_MAX_BYTES:
         return (*_SHELLS[step.shell], script)
     file = scratch / ("script.ps1" if step.shell == "pwsh" else "script")
     file.write_text(script, encoding="utf-8")
@@ -148,10 +156,10 @@ def _mentioned(step: Step, workspace: Path, values: Mapping[str, Any]) -> list[s
     text = step.command.encode(errors="surrogateescape")
     words = set(_WORD.findall(text))
     folder = workspace / step.working_directory
-    for token in re.split(r"""[\s'"();|&<>]+""", step.command):
+    for token in re.split(r"""[\s'"();|&<>=`]+""", step.command):
         file = folder / token
         try:
-            if "." in token and file.is_file() and file.stat().st_size <= _SCANNED_MAX_BYTES:
+            if ("." in token or "/" in token) and file.is_file() and file.stat().st_size <= _SCANNED_MAX_BYTES:
                 words.update(_WORD.findall(file.read_bytes()))
         except (OSError, ValueError):
             continue

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, StoreError, did_you_mean
-from runnable_ci.files import copy_and_hash, locked, replacing, temporary, write_whole
+from runnable_ci.files import copy_and_hash, locked, replacing, sweep, temporary, write_whole
 from runnable_ci.store.target import (
     DIGEST,
     MANIFEST_MEDIA_TYPE,
@@ -34,6 +34,7 @@ class Layout:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._blobs = folder / "blobs" / "sha256"
+        self._temporaries = folder / "tmp"
         self._checked: dict[str, tuple[int, ...]] = {}
 
     @property
@@ -47,6 +48,7 @@ class Layout:
             return
         try:
             self._blobs.mkdir(parents=True, exist_ok=True)
+            self._temporaries.mkdir(exist_ok=True)
             write_whole(self.folder / ".gitignore", _GITIGNORE)
             write_whole(self.folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
             with locked(self.folder / "index.lock"):
@@ -89,7 +91,7 @@ class Layout:
         path = self._path(descriptor.digest)
         if path.exists() and self.is_intact(descriptor):
             return
-        with replacing(path, mode=0o444) as file:
+        with replacing(path, mode=0o444, through=self.temporaries) as file:
             for chunk in verified(content, descriptor, label="the source"):
                 file.write(chunk)
 
@@ -108,6 +110,31 @@ class Layout:
             self._write_index([*others, entry])
 
     # -- what only a folder can do
+
+    def untag(self, reference: str) -> None:
+        """Let a tag stand for nothing any more."""
+        with locked(self.folder / "index.lock"):
+            self._write_index([e for e in self._index() if e.get("annotations", {}).get(REF_NAME) != reference])
+
+    def blobs(self) -> Iterator[tuple[str, int]]:
+        """Digest and size in bytes of all content; what a killed process left half-written stands by its file name."""
+        for path in self._blobs.iterdir():
+            digest = f"sha256:{path.name}"
+            yield (digest if DIGEST.fullmatch(digest) else path.name), path.stat().st_size
+
+    def remove(self, digest: str) -> None:
+        """Remove content, by what `blobs` calls it."""
+        self._path(digest).unlink(missing_ok=True)
+
+    @property
+    def temporaries(self) -> Path:
+        """Where files are written before they have a name, so that nobody meets one in its place half-written."""
+        self._temporaries.mkdir(parents=True, exist_ok=True)  # a copy of a store may lack its empty folders
+        return self._temporaries
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written."""
+        sweep(self._temporaries)
 
     def path(self, descriptor: Descriptor) -> Path:
         """The verified blob as a file, for programs that read files. It must not be written to.
@@ -142,7 +169,7 @@ class Layout:
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         descriptor = Descriptor(media_type, digest, len(content))
         if not self.is_intact(descriptor):
-            with replacing(self._path(digest), mode=0o444) as file:
+            with replacing(self._path(digest), mode=0o444, through=self.temporaries) as file:
                 file.write(content)
         return descriptor
 
@@ -153,7 +180,7 @@ class Layout:
 
     def put_file(self, source: Path) -> Descriptor:
         """Store a file's content, hashing the copy while it is made; the file is left alone."""
-        with source.open("rb", buffering=0) as opened, temporary(self._blobs, mode=0o444) as new:
+        with source.open("rb", buffering=0) as opened, temporary(self.temporaries, mode=0o444) as new:
             digest, size = copy_and_hash(opened, new.file)
             descriptor = Descriptor("application/octet-stream", f"sha256:{digest}", size)
             if not self.is_intact(descriptor):
@@ -213,7 +240,8 @@ class Layout:
 
     def _write_index(self, entries: list[Mapping[str, Any]]) -> None:
         index = {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": entries}
-        write_whole(self.folder / "index.json", json.dumps(index, separators=(",", ":")).encode())
+        content = json.dumps(index, separators=(",", ":")).encode()
+        write_whole(self.folder / "index.json", content, through=self.temporaries)
 
 
 def _fingerprint(path: Path) -> tuple[int, ...]:

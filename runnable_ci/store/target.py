@@ -1,4 +1,4 @@
-"""The one interface of all stores, and the one transfer.
+"""The one interface of all stores; the one transfer is in `copy.py`.
 
 A target holds blobs by digest and manifests by tag: a folder (`layout.py`) or a registry (`registry.py`).
 Nothing read from a target is trusted: `verified` is the only way from a target's stream to bytes that are used.
@@ -7,18 +7,28 @@ Nothing read from a target is trusted: `verified` is the only way from a target'
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
 
 from runnable_ci.errors import BlobCorruptError
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
+MANIFEST_MEDIA_TYPES = (MANIFEST_MEDIA_TYPE, "application/vnd.docker.distribution.manifest.v2+json")
+INDEX_MEDIA_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
 MANIFEST_MAX_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
+# A larger blob is hashed by a second thread, while the first one waits for the network or the disk.
+HASHED_ASIDE_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,13 @@ class Target(Protocol):
         """Let a tag stand for a manifest that is already stored, replacing what it stood for."""
 
 
+@runtime_checkable
+class TakesWholeOnly(Protocol):
+    """A target that takes in a manifest only when it has all its blobs, so that a manifest proves them."""
+
+    takes_whole_only: Literal[True]
+
+
 def verified(source: BinaryIO, descriptor: Descriptor, *, label: str) -> Iterator[bytes]:
     """The bytes of `source` in chunks; after the last of them, proof that they are what `descriptor` says.
 
@@ -79,12 +96,19 @@ def verified(source: BinaryIO, descriptor: Descriptor, *, label: str) -> Iterato
     """
     digest = hashlib.sha256()
     size = 0
-    while chunk := source.read(min(CHUNK_BYTES, descriptor.size - size + 1)):
-        size += len(chunk)
-        if size > descriptor.size:
-            raise BlobCorruptError(f"{descriptor.digest} in {label} is longer than its {descriptor.size} bytes")
-        digest.update(chunk)
-        yield chunk
+    with ThreadPoolExecutor(max_workers=1) if descriptor.size > HASHED_ASIDE_BYTES else nullcontext() as aside:
+        hashed: Future[None] | None = None
+        while chunk := source.read(min(CHUNK_BYTES, descriptor.size - size + 1)):
+            size += len(chunk)
+            if size > descriptor.size:
+                raise BlobCorruptError(f"{descriptor.digest} in {label} is longer than its {descriptor.size} bytes")
+            if aside is None:
+                digest.update(chunk)
+            else:
+                if hashed is not None:
+                    hashed.result()
+                hashed = aside.submit(digest.update, chunk)
+            yield chunk
     if size != descriptor.size:
         raise BlobCorruptError(f"{descriptor.digest} in {label} ends after {size} of {descriptor.size} bytes")
     if f"sha256:{digest.hexdigest()}" != descriptor.digest:
@@ -98,3 +122,43 @@ def read_manifest(source: BinaryIO, descriptor: Descriptor, *, label: str) -> by
     if descriptor.size > MANIFEST_MAX_BYTES:
         raise BlobCorruptError(f"the manifest {descriptor.digest} in {label} is larger than 4 MiB")
     return b"".join(verified(source, descriptor, label=label))
+
+
+def manifest_parts(raw: bytes, manifest: Descriptor, *, label: str) -> list[Descriptor]:
+    """The config and then the layers that an image manifest names, in its order; a digest may come twice.
+
+    `raw` is what `read_manifest` gave. Raises `BlobCorruptError` for anything else, an image index included.
+    Source: OCI image-spec v1.1.1, manifest.md.
+    """
+    where = f"the manifest {manifest.digest} in {label}"
+    try:
+        parsed = json.loads(raw)
+        media_type = parsed.get("mediaType", manifest.media_type)
+        if manifest.media_type in INDEX_MEDIA_TYPES or media_type in INDEX_MEDIA_TYPES or "manifests" in parsed:
+            raise BlobCorruptError(f"{where} is an image index, not a run", hint="name one run by its tag or digest")
+        if media_type not in MANIFEST_MEDIA_TYPES or media_type != manifest.media_type:
+            raise BlobCorruptError(f"{where} has the media type {str(media_type)[:100]!r}")
+        entries = [parsed["config"], *parsed["layers"]]
+        parts = [_descriptor(entry) for entry in entries]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BlobCorruptError(f"{where} cannot be read: {type(error).__name__} {str(error)[:100]}") from error
+    sizes = {part.digest: part.size for part in parts}
+    if any(sizes[part.digest] != part.size for part in parts):
+        raise BlobCorruptError(f"{where} gives one blob two sizes")
+    return parts
+
+
+def _descriptor(entry: dict[str, Any]) -> Descriptor:
+    media_type, digest, size, annotations = (
+        entry["mediaType"],
+        entry["digest"],
+        entry["size"],
+        entry.get("annotations") or {},
+    )
+    if not isinstance(media_type, str) or not isinstance(digest, str):
+        raise TypeError("a descriptor without media type or digest")
+    if type(size) is not int or size >= 2**63:
+        raise TypeError("a descriptor without a size")
+    if not all(isinstance(text, str) for pair in annotations.items() for text in pair):
+        raise TypeError("annotations that are not text")
+    return Descriptor(media_type, digest, size, annotations)

@@ -1,0 +1,88 @@
+"""`runnable-ci gc`: remove old runs from the local store, and content that no run holds any more."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from datetime import UTC, datetime, timedelta
+
+from runnable_ci.artifact import held
+from runnable_ci.commands.text import size
+from runnable_ci.errors import RunInUseError, UsageError
+from runnable_ci.files import locked_alone
+from runnable_ci.recorder import STORE_LOCK, run_folder
+from runnable_ci.runs import load, run_ids, summaries
+from runnable_ci.store.layout import Layout
+
+_AGE = re.compile(r"(\d+)([hdw])")
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: bool) -> None:
+    """Remove runs that are neither among the `keep` newest nor younger than `older_than` (`12h`, `30d`, `8w`).
+
+    Without either no run is removed. Content is removed once no run that stays holds it. Raises `RunInUseError` while
+    a run is being written.
+    """
+    if not (layout.folder / "index.json").exists():
+        raise UsageError(f"there is no store in {layout.folder}")
+    with locked_alone(layout.folder / STORE_LOCK) as alone:
+        if not alone:
+            raise RunInUseError(f"a run is being written in {layout.label}", hint="wait for it, then try again")
+        going = _going(layout, keep, older_than)
+        staying = [run_id for run_id in run_ids(layout) if run_id not in going]
+        referenced: set[str] = set()
+        for run_id in staying:
+            referenced |= _referenced(layout, run_id)
+        loose = [(digest, length) for digest, length in layout.blobs() if digest not in referenced]
+        if not dry_run:
+            for run_id in going:
+                layout.untag(run_id)
+                shutil.rmtree(run_folder(layout, run_id), ignore_errors=True)
+            for digest, _ in loose:
+                layout.remove(digest)
+        for run_id in going:
+            sys.stdout.write(f"{run_id}\n")
+        verb = "would free" if dry_run else "freed"
+        freed = size(sum(length for _, length in loose))
+        sys.stderr.write(f"{verb} {freed}: {len(going)} runs, {len(loose)} blobs; {len(staying)} runs stay\n")
+
+
+def _going(layout: Layout, keep: int | None, older_than: str | None) -> list[str]:
+    found = list(summaries(layout))
+    if keep is None and older_than is None:
+        return []
+    protected = {run.run_id for run in found[len(found) - keep :]} if keep else set()
+    oldest = datetime.now(UTC) - _age(older_than) if older_than is not None else None
+    return [
+        run.run_id
+        for run in found
+        if run.run_id not in protected and (oldest is None or _time(run.end_time or run.start_time) < oldest)
+    ]
+
+
+def _age(text: str) -> timedelta:
+    match = _AGE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--older-than {text}: expected a number of hours, days or weeks such as 12h, 30d or 8w")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _time(text: str) -> datetime:
+    """A time of a run log; one that cannot be read counts as now, so that its run stays."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.now(UTC)
+
+
+def _referenced(layout: Layout, run_id: str) -> set[str]:
+    """All blobs that a run needs: what its log names, and its manifest."""
+    referenced = {f"sha256:{digest}" for digest in held(load(layout, run_id))}
+    sealed = layout.manifests().get(run_id)
+    if sealed is not None:
+        manifest = layout.manifest(sealed)
+        layers = [manifest.get("config", {}), *manifest.get("layers", [])]
+        referenced |= {sealed.digest, *(str(layer.get("digest")) for layer in layers)}
+    return referenced

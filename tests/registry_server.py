@@ -316,11 +316,12 @@ def program(name: str, package: str) -> str:
     return path
 
 
-def tls_server(server: Server, authority: trustme.CA) -> None:
-    """Let a server that serves already speak TLS."""
+def tls_server(server: Server, authority: trustme.CA) -> str:
+    """Let a server that serves already speak TLS; its address as other machines' are written, not as loopback's."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.issue_cert("127.1").configure_cert(context)
     server.socket = context.wrap_socket(server.socket, server_side=True)
+    return f"127.1:{server.server_address[1]}"
 
 
 def _free_port() -> int:

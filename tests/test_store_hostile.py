@@ -34,7 +34,6 @@ from runnable_ci.store.transport import (
     RegistryAuthError,
     RegistryProtocolError,
     RegistryUnavailableError,
-    Transport,
 )
 
 Answer = Callable[[Seen], Reply | None]
@@ -95,7 +94,7 @@ def test_the_honest_answers_are_accepted(here: Layout) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(blob_reply(Reply(200, {}, b"!" + BLOB[1:])), id="tampered"),
+        pytest.param(blob_reply(Reply(200, {}, bytes([BLOB[0] ^ 1]) + BLOB[1:])), id="tampered"),
         pytest.param(blob_reply(Reply(200, {}, BLOB[:-1])), id="truncated"),
         pytest.param(blob_reply(Reply(200, {}, BLOB[:-1], chunked=True)), id="truncated, of unknown length"),
         pytest.param(blob_reply(Reply(200, {}, BLOB + b"!")), id="oversized"),
@@ -246,22 +245,46 @@ def test_a_redirect_loop_ends(here: Layout) -> None:
     assert server.count("GET", described(BLOB).digest) == 6
 
 
-def test_https_does_not_step_down(tmp_path: Path) -> None:
-    """A registry behind TLS cannot send its client to plain http, even on this machine or with --plain-http."""
+@pytest.mark.parametrize("what", ["a redirect", "an upload", "a token server"])
+def test_https_does_not_step_down(tmp_path: Path, what: str) -> None:
+    """A registry behind TLS cannot send its client to plain http, not even on this machine."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    with serving(registry_with(lambda _: None)) as storage:
-        answer = blob_reply(Reply(307, {"Location": f"http://{storage.host}/x"}))
-        with serving(registry_with(answer)) as server:
-            tls_server(server, authority)
-            transport = Transport(
-                environ={"SSL_CERT_FILE": str(tmp_path / "ca.pem")}, plain_http=True, connections=1, timeout_s=5
-            )
-            url = f"https://{server.host}/{described(BLOB).digest}"
-            location = transport.send("GET", url, headers={}).headers["Location"]
+    with serving(lambda _, __: Reply(200, {}, b'{"token": "x"}')) as lower:
+        down = f"http://{lower.host}/x"
+        reply = {
+            "a redirect": Reply(307, {"Location": down}),
+            "an upload": Reply(202, {"Location": down}),
+            "a token server": Reply(401, {"WWW-Authenticate": f'Bearer realm="{down}"'}),
+        }[what]
+        with serving(lambda _, __: reply) as server:
+            host = tls_server(server, authority)
+            environ = {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+            target = Registry(f"{host}/o/r", environ=environ, credentials=KNOWN, sleep=lambda _: None)
             with pytest.raises(RegistryProtocolError, match="not https"):
-                transport.require_allowed(location, coming_from=url)
-    assert storage.seen == []
+                if what == "an upload":
+                    target.push(described(BLOB), io.BytesIO(BLOB))
+                else:
+                    target.resolve("run")
+    assert len(server.seen) == 1
+    assert lower.seen == []
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
+def test_a_challenge_from_elsewhere_is_not_answered(here: Layout, scheme: str) -> None:
+    """Where a redirect leads cannot ask for the registry's credentials, or say where to take them."""
+
+    def elsewhere(seen: Seen, _: object) -> Reply:
+        return Reply(401, {"WWW-Authenticate": f'{scheme} realm="http://{seen.headers["Host"]}/token"'})
+
+    with serving(elsewhere) as storage:
+        answer = blob_reply(Reply(307, {"Location": f"http://{storage.host}/blob"}))
+        with serving(registry_with(answer)) as server:
+            source = registry_at(server, credentials=KNOWN)
+            with pytest.raises(RegistryUnavailableError):
+                copy(source, "run", here)
+            assert source.exists(described(b"{}"))
+    assert {(seen.path, seen.authorization) for seen in storage.seen} == {("/blob", "")}
 
 
 @pytest.mark.parametrize("other_host", [False, True])

@@ -189,7 +189,9 @@ def test_bytes_that_do_not_match_are_not_stored(plain: Served, size: int, fault:
     """A damaged local copy is refused, small or large."""
     target = Registry(plain.repository(), environ={})
     content = uuid.uuid4().bytes * (size // 16 + 1)
-    damaged = {"changed": b"!" + content[1:], "shorter": content[:-1], "longer": content + b"!"}[fault]
+    damaged = {"changed": bytes([content[0] ^ 1]) + content[1:], "shorter": content[:-1], "longer": content + b"!"}[
+        fault
+    ]
     with pytest.raises(BlobCorruptError):
         target.push(described(content), io.BytesIO(damaged))
     assert not target.exists(described(content))
@@ -306,12 +308,14 @@ def test_netrc_is_not_read(locked: Served, tmp_path: Path, monkeypatch: pytest.M
 def test_a_token_for_pulling_is_upgraded_for_pushing(tokens: tuple[Served, Server, TokenIssuer]) -> None:
     """One token for looking, one for pushing, none more for anything after it."""
     served, server, _ = tokens
-    target = Registry(served.repository(), environ={}, credentials=KNOWN)
-    with pytest.raises(RunNotFoundError):
-        target.resolve("latest")
-    manifest = pushed(target, b"{}", b"one", b"two")
-    target.tag(manifest, "latest")
-    assert target.resolve("latest") == manifest
+    with serving(upstream=served) as proxy:
+        target = Registry(proxy.repository(), environ={}, credentials=KNOWN)
+        with pytest.raises(RunNotFoundError):
+            target.resolve("latest")
+        manifest = pushed(target, b"{}", b"one", b"two")
+        target.tag(manifest, "latest")
+        assert target.resolve("latest") == manifest
+        assert proxy.count("POST") == 3
     scopes = [seen.path.split("scope=")[1].rpartition("%3A")[2] for seen in server.seen]
     assert scopes == ["pull", "pull%2Cpush"]
 

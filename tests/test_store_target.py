@@ -420,7 +420,7 @@ def test_a_damaged_local_blob_is_not_published(plain: Served, here: Layout) -> N
     run_in(here, blob)
     path = here.path(described(blob))
     path.chmod(0o644)
-    path.write_bytes(b"!" + blob[1:])
+    path.write_bytes(bytes([blob[0] ^ 1]) + blob[1:])
     with pytest.raises(BlobCorruptError, match="the copy here is damaged"):
         copy(here, "run-1", Registry(plain.repository(), environ={}))
 
@@ -435,6 +435,21 @@ def test_progress_ends_at_the_total(plain: Served, here: Layout, there: Layout) 
         assert seen[-1].done == seen[-1].total == Amount(11, 500_002)
         amounts = [(step.done.size_bytes, step.done.blobs) for step in seen]
         assert amounts == sorted(amounts)
+
+
+def test_progress_takes_back_what_has_to_be_sent_again(plain: Served, here: Layout) -> None:
+    """A failed upload does not count twice."""
+    run_in(here, os.urandom(900_000))
+    failures = [1]
+
+    def hook(seen: Seen, forward: Forward) -> Reply:
+        return Reply(502 + failures.pop()) if len(seen.body) > 1000 and failures else forward()
+
+    seen: list[Progress] = []
+    with serving(hook, upstream=plain) as proxy:
+        copy(here, "run-1", impatient(proxy.repository()), progress=seen.append)
+    assert seen[-1].done == seen[-1].total
+    assert max(step.done.size_bytes for step in seen) == 900_002
 
 
 def test_an_image_index_is_refused(plain: Served, here: Layout) -> None:
@@ -507,6 +522,7 @@ def test_an_independent_client_finds_the_same_bytes(plain: Served, here: Layout,
         ],
         check=True,
         capture_output=True,
+        env={**os.environ, "HOME": str(tmp_path)},
     )
     found = {path.name: path.read_bytes() for path in (tmp_path / "oci" / "blobs" / "sha256").iterdir()}
     assert found[manifest.hex] == read(here, manifest)

@@ -10,12 +10,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, runtime_checkable
 
 from runnable_ci.errors import BlobCorruptError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -96,7 +98,7 @@ def verified(source: BinaryIO, descriptor: Descriptor, *, label: str) -> Iterato
     """
     digest = hashlib.sha256()
     size = 0
-    with ThreadPoolExecutor(max_workers=1) if descriptor.size > HASHED_ASIDE_BYTES else nullcontext() as aside:
+    with _second_thread(descriptor.size) as aside:
         hashed: Future[None] | None = None
         while chunk := source.read(min(CHUNK_BYTES, descriptor.size - size + 1)):
             size += len(chunk)
@@ -115,6 +117,14 @@ def verified(source: BinaryIO, descriptor: Descriptor, *, label: str) -> Iterato
         raise BlobCorruptError(
             f"{descriptor.digest} in {label} does not match its digest", hint="restore the file from another copy"
         )
+
+
+def _second_thread(size_bytes: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
+    if size_bytes <= HASHED_ASIDE_BYTES:
+        return nullcontext()
+    from concurrent.futures import ThreadPoolExecutor  # takes longer to load than most blobs to hash
+
+    return ThreadPoolExecutor(max_workers=1)
 
 
 def read_manifest(source: BinaryIO, descriptor: Descriptor, *, label: str) -> bytes:

@@ -1,0 +1,195 @@
+"""Proving to one registry who we are: Basic, or Bearer tokens asked for by scope and renewed when they expire.
+
+Source: distribution's "token authentication specification", RFC 9110 section 11.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlencode
+
+from runnable_ci.store.access import GITHUB_REGISTRY, Credentials
+from runnable_ci.store.transport import (
+    Answer,
+    RegistryAuthError,
+    RegistryProtocolError,
+    shown,
+)
+
+Actions = Literal["pull", "pull,push", "pull,push,delete"]
+Ask = Callable[[str, str, Mapping[str, str], bytes | None], Answer]
+"""(method, url, headers, body) → answer: how the token server is asked."""
+
+PIECE = re.compile(r"([A-Za-z0-9_-]+)(?:\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"]+)))?")
+TOKEN = re.compile(r"[\x21-\x7e]+")
+TOKEN_LIFE_S = 60
+RENEW_BEFORE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What a registry asks for with a 401."""
+
+    scheme: Literal["basic", "bearer"]
+    realm: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token and until when (seconds since the epoch) it is used."""
+
+    value: str
+    use_until: float
+
+
+def parse_challenge(header: str) -> Challenge | None:
+    """The strongest challenge in a `WWW-Authenticate` header that we can answer, or None."""
+    values: dict[str, dict[str, str]] = {}
+    scheme = ""
+    for piece in PIECE.finditer(header):
+        name, quoted, bare = piece.groups()
+        if "=" in piece[0]:
+            values.setdefault(scheme, {}).setdefault(name.lower(), quoted or bare or "")
+        else:
+            scheme = name.lower()
+            values.setdefault(scheme, {})
+    if (bearer := values.get("bearer")) is not None:
+        return Challenge("bearer", bearer.get("realm", ""), bearer.get("service", ""))
+    if (basic := values.get("basic")) is not None:
+        return Challenge("basic", basic.get("realm", ""), "")
+    return None
+
+
+class Authorizer:
+    """The `Authorization` header for one repository of one registry; safe to share between threads.
+
+    `credentials` is asked at the first challenge only. `require_allowed(url)` raises for a realm that may not be
+    spoken to.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        path: str,
+        credentials: Callable[[], Credentials | None],
+        ask: Ask,
+        require_allowed: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._host = host
+        self._path = path
+        self._load_credentials = credentials
+        self._ask_server = ask
+        self._require_allowed = require_allowed
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._challenge: Challenge | None = None
+        self._credentials: Credentials | None = None
+        self._tokens: dict[Actions, Token] = {}
+
+    def header(self, actions: Actions) -> str | None:
+        """The header's value, None while the registry has not asked for one (or anonymous is what it gets)."""
+        with self._lock:
+            return self._header(actions)
+
+    def challenged(self, answer: Answer, *, sent: str | None) -> None:
+        """Take in a 401 to a request that carried `sent`, so that the next `header` is a better one.
+
+        Raises `RegistryAuthError` where there is nothing better.
+        """
+        with self._lock:
+            if self._challenge is None:
+                challenge = self._accept(answer)
+                self._credentials = self._load_credentials()
+                self._challenge = challenge
+            if self._challenge.scheme == "bearer":
+                # If another thread has renewed the token meanwhile, nothing is dropped here.
+                self._tokens = {
+                    granted: held for granted, held in self._tokens.items() if f"Bearer {held.value}" != sent
+                }
+            elif self._credentials is None or sent is not None:
+                raise self.refusal(answer)
+
+    def refusal(self, answer: Answer) -> RegistryAuthError:
+        """The error for an answer that no better credentials can change."""
+        who = "these credentials" if self._credentials else "anonymous access"
+        complaint = self.redacted(answer.complaint())
+        hint = f"docker login {self._host}"
+        if self._host == GITHUB_REGISTRY:
+            hint += "; in GitHub Actions give the job `permissions: {packages: write}` and the step GITHUB_TOKEN"
+        return RegistryAuthError(
+            f"{self._host} refuses {who} to {self._path} ({answer.status}{': ' + complaint if complaint else ''})",
+            hint=hint,
+        )
+
+    def redacted(self, text: str) -> str:
+        """Text of the server without any secret of ours that it may echo."""
+        secrets = [token.value for token in self._tokens.values()]
+        if self._credentials is not None:
+            secrets += [self._credentials.password, self._credentials.identity_token, _basic(self._credentials)]
+        for secret in filter(None, secrets):
+            text = text.replace(secret, "***")
+        return text
+
+    def _header(self, actions: Actions) -> str | None:
+        if self._challenge is None:
+            return None
+        if self._challenge.scheme == "basic":
+            return None if self._credentials is None else f"Basic {_basic(self._credentials)}"
+        for granted, held in self._tokens.items():
+            if granted.startswith(actions) and self._clock() < held.use_until:
+                return f"Bearer {held.value}"
+        self._tokens[actions] = self._new_token(self._challenge, actions)
+        return f"Bearer {self._tokens[actions].value}"
+
+    def _accept(self, answer: Answer) -> Challenge:
+        challenge = parse_challenge(answer.headers.get("WWW-Authenticate", "")[:4096])
+        if challenge is None:
+            raise self.refusal(answer)
+        if challenge.scheme == "bearer":
+            self._require_allowed(challenge.realm)
+        return challenge
+
+    def _new_token(self, challenge: Challenge, actions: Actions) -> Token:
+        asked_at = self._clock()
+        answer = self._ask(challenge, f"repository:{self._path}:{actions}")
+        if answer.status in (400, 401, 403, 404):
+            raise self.refusal(answer)
+        try:
+            reply = json.loads(answer.body) if answer.status == 200 else {}
+            value = reply.get("token") or reply.get("access_token")
+            life_s = min(max(int(reply.get("expires_in") or TOKEN_LIFE_S), TOKEN_LIFE_S), 24 * 3600)
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+            value, life_s = None, 0
+        if not isinstance(value, str) or not TOKEN.fullmatch(value):
+            raise RegistryProtocolError(
+                f"the token server {shown(challenge.realm)} of {self._host} gives no token (status {answer.status})"
+            )
+        return Token(value, asked_at + life_s - RENEW_BEFORE_S)
+
+    def _ask(self, challenge: Challenge, scope: str) -> Answer:
+        fields = {"service": challenge.service, "scope": scope}
+        if self._credentials is not None and self._credentials.identity_token:
+            fields |= {
+                "grant_type": "refresh_token",
+                "refresh_token": self._credentials.identity_token,
+                "client_id": "runnable-ci",
+            }
+            form = {"Content-Type": "application/x-www-form-urlencoded"}
+            return self._ask_server("POST", challenge.realm, form, urlencode(fields).encode())
+        headers = {} if self._credentials is None else {"Authorization": f"Basic {_basic(self._credentials)}"}
+        query = urlencode({name: value for name, value in fields.items() if value})
+        joint = "&" if "?" in challenge.realm else "?"
+        return self._ask_server("GET", f"{challenge.realm}{joint}{query}", headers, None)
+
+
+def _basic(credentials: Credentials) -> str:
+    return base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()

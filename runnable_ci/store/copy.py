@@ -1,0 +1,270 @@
+"""The one transfer, between any two stores: blobs first, the manifest next, the tag last.
+
+A copy that is broken off at any moment leaves the tag as it was, and the blobs that arrived whole are not sent again.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from runnable_ci.errors import BlobMissingError, RunNotFoundError, StoreError
+from runnable_ci.store.target import (
+    TAG,
+    Descriptor,
+    TakesWholeOnly,
+    Target,
+    manifest_parts,
+    read_manifest,
+)
+
+JOBS = 8
+# Below this, sending a blob that is there already costs no more than asking whether it is.
+SMALL_BYTES = 64 * 1024
+ASK_FIRST = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """So many blobs of so many bytes together."""
+
+    blobs: int = 0
+    size_bytes: int = 0
+
+    @classmethod
+    def of(cls, descriptors: Collection[Descriptor]) -> Amount:
+        """The amount of these blobs."""
+        return cls(len(descriptors), sum(descriptor.size for descriptor in descriptors))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a copy is."""
+
+    done: Amount
+    """Blobs that the target has by now; bytes include those of blobs under way."""
+    total: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a copy did; the manifest itself is not counted."""
+
+    manifest: Descriptor
+    sent: Amount
+    there: Amount
+    """Already at the target."""
+    left: Amount
+    """Not asked for by `only`."""
+
+
+def copy(
+    source: Target,
+    reference: str,
+    target: Target,
+    *,
+    as_reference: str | None = None,
+    like: Sequence[str] = (),
+    only: Callable[[Descriptor], bool] | None = None,
+    jobs: int = JOBS,
+    progress: Callable[[Progress], None] | None = None,
+) -> Copied:
+    """What was copied of the manifest that `reference` stands for at this moment, and of its blobs.
+
+    The tag at the target is `as_reference`, else `reference` if that is a tag, else none. `like` are tags of earlier
+    manifests in the target that share blobs with this one: it spares a request for each of those. `only` says which
+    layers to copy (the config always is). `progress` is called from `jobs` threads, one at a time.
+    Raises `StoreError` with what went wrong on which side, `RunNotFoundError`.
+    """
+    manifest = source.resolve(reference)
+    raw = _manifest_bytes(source, manifest)
+    config, *layers = manifest_parts(raw, manifest, label=source.label)
+    wanted = {layer.digest: layer for layer in layers if only is None or only(layer)} | {config.digest: config}
+    left = {layer.digest: layer for layer in layers if layer.digest not in wanted}
+    tag = as_reference or (reference if TAG.fullmatch(reference) else None)
+
+    transfer = _Transfer(source, target, wanted.values(), progress)
+    known: frozenset[str] = frozenset()
+    if isinstance(target, TakesWholeOnly):
+        stands_for = _resolved(target, tag)
+        if stands_for is not None and stands_for.digest == manifest.digest:
+            return Copied(manifest, Amount(), Amount.of(wanted.values()), Amount.of(left.values()))
+        known = _digests(target, [stands_for, *(_resolved(target, earlier) for earlier in like)])
+    transfer.skip(known)
+    transfer.run([blob for blob in wanted.values() if blob.digest not in known], jobs)
+    try:
+        target.push(manifest, io.BytesIO(raw))
+    except BlobMissingError:
+        if not known:
+            raise
+        # The earlier manifests promised more than the target still has.
+        transfer.run([blob for blob in wanted.values() if blob.digest in known], jobs)
+        target.push(manifest, io.BytesIO(raw))
+    if tag is not None:
+        target.tag(manifest, tag)
+    there = Amount.of([blob for blob in wanted.values() if blob.digest not in transfer.sent])
+    return Copied(manifest, Amount.of(transfer.sent.values()), there, Amount.of(left.values()))
+
+
+class _Transfer:
+    """The blobs of one copy on their way."""
+
+    def __init__(
+        self,
+        source: Target,
+        target: Target,
+        blobs: Collection[Descriptor],
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.sent: dict[str, Descriptor] = {}
+        self._source = source
+        self._target = target
+        self._total = Amount.of(blobs)
+        self._sizes = {blob.digest: blob.size for blob in blobs}
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._asked = 0
+        self._found = 0
+        self._done_blobs = 0
+        self._done_bytes = 0
+
+    def skip(self, digests: Collection[str]) -> None:
+        """Count blobs as done that need not be looked at."""
+        there = [size for digest, size in self._sizes.items() if digest in digests]
+        self._advance(len(there), sum(there))
+
+    def run(self, blobs: Collection[Descriptor], jobs: int) -> None:
+        """Bring all of them to the target, the largest first; the first failure ends the others."""
+        with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="copy") as pool:
+            try:
+                pending = [pool.submit(self._one, blob) for blob in sorted(blobs, key=lambda b: b.size, reverse=True)]
+                done, _ = wait(pending, return_when=FIRST_EXCEPTION)
+                failures = [failure for future in done if (failure := future.exception()) is not None]
+            except BaseException:
+                self._stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            if failures:
+                self._stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+        if failures:
+            raise next((failure for failure in failures if not isinstance(failure, _StoppedError)), failures[0])
+
+    def stopped(self) -> bool:
+        """Whether another blob has failed."""
+        return self._stop.is_set()
+
+    def moved(self, size_bytes: int) -> None:
+        """Count bytes on their way; a negative number takes back those of a try that failed."""
+        self._advance(0, size_bytes)
+
+    def _one(self, blob: Descriptor) -> None:
+        with _naming_both_sides(self._source, self._target, blob):
+            if self._is_there(blob):
+                self._advance(1, blob.size)
+                return
+            with self._source.fetch(blob) as content:
+                self._target.push(blob, cast("BinaryIO", _Watched(content, self)))
+        with self._lock:
+            self.sent[blob.digest] = blob
+        self._advance(1, 0)
+
+    def _is_there(self, blob: Descriptor) -> bool:
+        """Ask the target, unless the blob is small and none that was asked for was there."""
+        if blob.size <= SMALL_BYTES and self._asked >= ASK_FIRST and not self._found:
+            return False
+        there = self._target.exists(blob)
+        with self._lock:
+            self._asked += 1
+            self._found += there
+        return there
+
+    def _advance(self, blobs: int, size_bytes: int) -> None:
+        with self._lock:
+            self._done_blobs += blobs
+            self._done_bytes += size_bytes
+            if self._progress is not None:
+                self._progress(Progress(Amount(self._done_blobs, self._done_bytes), self._total))
+
+
+class _StoppedError(StoreError):
+    """A transfer given up because another one failed."""
+
+
+class _Watched(io.RawIOBase):
+    """A source's stream that counts what is read and ends when the copy has failed elsewhere."""
+
+    def __init__(self, content: BinaryIO, transfer: _Transfer) -> None:
+        super().__init__()
+        self._content = content
+        self._transfer = transfer
+        self._counted = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._content.seekable()
+
+    def tell(self) -> int:
+        return self._content.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        position = self._content.seek(offset, whence)
+        self._transfer.moved(position - self._counted)
+        self._counted = position
+        return position
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._transfer.stopped():
+            raise _StoppedError("the copy was given up")
+        chunk = self._content.read(size)
+        if chunk:
+            self._counted += len(chunk)
+            self._transfer.moved(len(chunk))
+        return chunk
+
+
+@contextmanager
+def _naming_both_sides(source: Target, target: Target, blob: Descriptor) -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        message = f"{error.message} (copying from {source.label} to {target.label})"
+        raise type(error)(message, hint=error.hint) from error
+    except OSError as error:
+        raise StoreError(
+            f"{blob.digest} cannot be copied from {source.label} to {target.label}: {error.strerror or error}"
+        ) from error
+
+
+def _manifest_bytes(target: Target, manifest: Descriptor) -> bytes:
+    with target.fetch(manifest) as content:
+        return read_manifest(content, manifest, label=target.label)
+
+
+def _resolved(target: Target, tag: str | None) -> Descriptor | None:
+    try:
+        return None if tag is None else target.resolve(tag)
+    except RunNotFoundError:
+        return None
+
+
+def _digests(target: Target, manifests: Collection[Descriptor | None]) -> frozenset[str]:
+    """Digests that the target must have, as it took in these manifests."""
+    found: set[str] = set()
+    for manifest in manifests:
+        if manifest is None:
+            continue
+        try:
+            parts = manifest_parts(_manifest_bytes(target, manifest), manifest, label=target.label)
+        except StoreError:
+            continue  # it would only have spared requests, and copying over what is damaged mends it
+        found.update(part.digest for part in parts)
+    return frozenset(found)

@@ -1,0 +1,291 @@
+"""A repository of a remote OCI registry as a `Target`. Source: OCI distribution-spec v1.1.
+
+A registry is not trusted: sizes and digests of what it sends are checked, and where it leads to (redirects, upload
+locations, next pages) is checked before going there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO, Literal, cast
+from urllib.parse import urlsplit
+
+import urllib3
+
+from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, UsageError
+from runnable_ci.store.access import Credentials, Reference, parse_reference
+from runnable_ci.store.client import REDIRECTS, Client
+from runnable_ci.store.stream import BlobStream, Upload
+from runnable_ci.store.target import (
+    DIGEST,
+    INDEX_MEDIA_TYPES,
+    MANIFEST_MAX_BYTES,
+    MANIFEST_MEDIA_TYPES,
+    TAG,
+    Descriptor,
+    read_manifest,
+)
+from runnable_ci.store.transport import (
+    READ_TIMEOUT_S,
+    TRIES,
+    Answer,
+    RegistryProtocolError,
+    TryAgain,
+    joined,
+    read_answer,
+    shown,
+)
+
+MOST_TAGS = 100_000
+TAGS_A_PAGE = 1000
+TAGS_PAGE_MAX_BYTES = 16 * 1024 * 1024
+# What even slow storage takes in after the last byte was sent: a registry answers a PUT only then.
+STORED_BYTES_A_SECOND = 4 * 1024 * 1024
+NEXT_LINK = re.compile(r"<([^<>]{1,2000})>\s*;[^,]*\brel=\"?next\"?", re.IGNORECASE)
+
+
+class Registry:
+    """One repository (`ghcr.io/owner/repo/runs`); safe to share between threads.
+
+    `credentials` are for this registry only; without them docker's configuration and (for ghcr.io) `GITHUB_TOKEN` in
+    `environ` are asked, at the first challenge. Proxies and certificate authorities come from `environ` too. Plain http
+    is spoken to this machine only, or with `plain_http`. A server that is silent for `timeout_s` is given up.
+    Raises `UsageError` for what is not a repository.
+    """
+
+    takes_whole_only: Literal[True] = True
+
+    def __init__(
+        self,
+        repository: str | Reference,
+        *,
+        environ: Mapping[str, str],
+        credentials: Credentials | None = None,
+        plain_http: bool = False,
+        connections: int = 16,
+        timeout_s: float = READ_TIMEOUT_S,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        where = repository if isinstance(repository, Reference) else parse_reference(repository)
+        if isinstance(repository, str) and where.reference is not None:
+            raise UsageError(f"{repository} names one manifest, not a repository", hint=f"use {where.repository}")
+        self._client = Client(
+            where,
+            environ=environ,
+            credentials=credentials,
+            plain_http=plain_http,
+            connections=connections,
+            timeout_s=timeout_s,
+            clock=clock,
+            sleep=sleep,
+        )
+        self._manifest: tuple[str, bytes] | None = None
+
+    @property
+    def label(self) -> str:
+        """The repository as its user writes it."""
+        return self._client.label
+
+    def resolve(self, reference: str) -> Descriptor:
+        """The manifest that a tag or digest stands for, by one request. Raises `RunNotFoundError`, `StoreError`."""
+        if not TAG.fullmatch(reference) and not DIGEST.fullmatch(reference):
+            raise UsageError(f"{reference[:200]!r} is neither a tag nor a sha256 digest")
+        answer = self._client.ask("HEAD", f"manifests/{reference}", "pull", headers=_ACCEPT_MANIFESTS)
+        self._require_found(answer, reference)
+        media_type = _manifest_type(answer, self.label)
+        digest, size = answer.headers.get("Docker-Content-Digest", ""), answer.headers.get("Content-Length", "")
+        if not digest or not size.isdecimal():
+            digest, size = self._measured(reference)
+        if DIGEST.fullmatch(reference) and digest != reference:
+            raise BlobCorruptError(f"{self.label} answers {digest[:100]!r} when asked for {reference}")
+        if int(size[:20]) > MANIFEST_MAX_BYTES:
+            raise BlobCorruptError(f"the manifest {reference} in {self.label} is larger than 4 MiB; it was not used")
+        return Descriptor(media_type, digest, int(size))
+
+    def tags(self) -> Iterator[str]:
+        """All tags, page by page; none where the repository does not exist (yet)."""
+        url, seen = f"tags/list?n={TAGS_A_PAGE}", set[str]()
+        while url:
+            answer = self._client.ask("GET", url, "pull", at_most=TAGS_PAGE_MAX_BYTES)
+            if answer.status == 404:
+                return
+            self._client.require(answer, 200)
+            before = len(seen)
+            for tag in _tags_in(answer, self.label):
+                if tag not in seen:
+                    seen.add(tag)
+                    yield tag
+            url = self._next_page(answer)
+            if url and (len(seen) == before or len(seen) > MOST_TAGS):
+                raise RegistryProtocolError(f"the tag list of {self.label} does not end ({len(seen)} tags read)")
+
+    def exists(self, descriptor: Descriptor) -> bool:
+        """Whether the registry says that it holds the content, by one request."""
+        # A registry leads to its storage only for what is there, and the storage's signed URLs may be for GET alone.
+        answer = self._client.ask("HEAD", _path(descriptor), "pull", headers=_accept(descriptor), follow=False)
+        if answer.status == 404 or answer.status in REDIRECTS:
+            return answer.status != 404
+        self._client.require(answer, 200)
+        return answer.headers.get("Content-Length", str(descriptor.size)) == str(descriptor.size)
+
+    def fetch(self, descriptor: Descriptor) -> BinaryIO:
+        """The content as a stream that takes up a lost connection where it broke; `seek(n)` starts at byte n.
+
+        Raises `BlobMissingError`. The bytes are unchecked: read them through `verified`.
+        """
+        stream = BlobStream(
+            lambda start: self._opened(descriptor, start), descriptor, label=self.label, sleep=self._client.sleep
+        )
+        stream.open()
+        return cast("BinaryIO", stream)
+
+    def push(self, descriptor: Descriptor, content: BinaryIO) -> None:
+        """Store a blob (whose digest the registry checks before it takes it in), or a manifest under its digest.
+
+        A try that fails is repeated from where `content` stands now, if it can `seek`.
+        Raises `BlobCorruptError` where `content` does not match, `StoreError`.
+        """
+        if descriptor.media_type in MANIFEST_MEDIA_TYPES:
+            body = read_manifest(content, descriptor, label="what is to be pushed")
+            self._put_manifest(descriptor, body, descriptor.digest)
+            self._manifest = (descriptor.digest, body)
+            return
+        upload = Upload(content, descriptor)
+        self._client.persist(lambda: self._upload(descriptor, upload), tries=TRIES if upload.repeatable else 1)
+
+    def tag(self, descriptor: Descriptor, reference: str) -> None:
+        """Let a tag stand for a manifest that is stored already. Registries have no compare-and-swap: the last wins."""
+        if not TAG.fullmatch(reference):
+            raise UsageError(f"{reference[:200]!r} is not a tag", hint="letters, digits, `_`, `.`, `-`; at most 128")
+        if self._manifest is None or self._manifest[0] != descriptor.digest:
+            with self.fetch(descriptor) as source:
+                self._manifest = (descriptor.digest, read_manifest(source, descriptor, label=self.label))
+        self._put_manifest(descriptor, self._manifest[1], reference)
+
+    def delete(self, descriptor: Descriptor) -> None:
+        """Remove a manifest and every tag that stands for it; its blobs go with the registry's garbage collection.
+
+        Not all registries allow it (ghcr.io does not): `RegistryProtocolError`. No effect where it is not there.
+        """
+        answer = self._client.ask("DELETE", f"manifests/{descriptor.digest}", "pull,push,delete")
+        if answer.status not in (404, 410):
+            self._client.require(answer, 202)
+
+    def _require_found(self, answer: Answer, reference: str) -> None:
+        if answer.status == 404:
+            raise RunNotFoundError(f"{self.label} has no {reference}", hint=f"runnable-ci runs --from {self.label}")
+        self._client.require(answer, 200)
+
+    def _measured(self, reference: str) -> tuple[str, str]:
+        """Digest and size of a manifest, for a registry whose HEAD does not tell."""
+        answer = self._client.ask(
+            "GET", f"manifests/{reference}", "pull", headers=_ACCEPT_MANIFESTS, at_most=MANIFEST_MAX_BYTES + 1
+        )
+        self._require_found(answer, reference)
+        return f"sha256:{hashlib.sha256(answer.body).hexdigest()}", str(len(answer.body))
+
+    def _opened(self, descriptor: Descriptor, start: int) -> urllib3.BaseHTTPResponse:
+        headers = _accept(descriptor) | ({"Range": f"bytes={start}-{descriptor.size - 1}"} if start else {})
+        response, url = self._client.open("GET", _path(descriptor), "pull", headers=headers)
+        if response.status in (200, 206):
+            return response
+        answer = self._client.passing(read_answer(response, url))
+        if answer.status == 404:
+            raise BlobMissingError(
+                f"{self.label} does not hold {descriptor.digest}", hint="publish the run again from where it was made"
+            )
+        raise self._client.unexpected(answer)
+
+    def _upload(self, descriptor: Descriptor, upload: Upload) -> None:
+        """One try. A single PUT, as some registries take no chunks and others none of more than 4 MiB."""
+        response, url = self._client.open("POST", "blobs/uploads/", "pull,push", headers={"Content-Length": "0"})
+        begun = self._client.passing(read_answer(response, url))
+        if begun.status == 201:
+            return
+        self._client.require(begun, 202)
+        response, url = self._client.open(
+            "PUT",
+            self._upload_url(begun, descriptor),
+            "pull,push",
+            headers={"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)},
+            body=upload.body(),
+            longer_s=descriptor.size / STORED_BYTES_A_SECOND,
+        )
+        answer = self._client.passing(read_answer(response, url))
+        if answer.status in (201, 204):
+            return
+        complaint = answer.complaint()
+        if "DIGEST_INVALID" in complaint or "SIZE_INVALID" in complaint:
+            raise BlobCorruptError(
+                f"{self.label} refuses {descriptor.digest}: the bytes sent do not match it",
+                hint="the copy here is damaged: restore the file or run its step again",
+            )
+        error = self._client.unexpected(answer)
+        if "UPLOAD_UNKNOWN" in complaint or "UPLOAD_INVALID" in complaint:
+            raise TryAgain(error)
+        raise error
+
+    def _upload_url(self, begun: Answer, descriptor: Descriptor) -> str:
+        location = begun.headers.get("Location", "")
+        if not location:
+            raise RegistryProtocolError(f"{self.label} begins an upload without saying where to")
+        url = joined(begun.url, location).partition("#")[0]
+        self._client.require_allowed(url, coming_from=begun.url)
+        return f"{url}{'&' if '?' in url else '?'}digest={descriptor.digest}"
+
+    def _put_manifest(self, descriptor: Descriptor, body: bytes, reference: str) -> None:
+        headers = {"Content-Type": descriptor.media_type}
+        answer = self._client.ask("PUT", f"manifests/{reference}", "pull,push", headers=headers, body=body)
+        if "BLOB_UNKNOWN" in answer.complaint():
+            raise BlobMissingError(
+                f"{self.label} lacks a blob of the manifest {descriptor.digest}", hint="publish again"
+            )
+        self._client.require(answer, 201)
+        stored = answer.headers.get("Docker-Content-Digest", descriptor.digest)
+        if stored != descriptor.digest:
+            raise RegistryProtocolError(f"{self.label} stored {stored[:100]!r} in place of {descriptor.digest}")
+
+    def _next_page(self, answer: Answer) -> str:
+        link = NEXT_LINK.search(answer.headers.get("Link", "")[:8192])
+        if link is None:
+            return ""
+        url = joined(answer.url, link[1])
+        if not self._client.is_ours(url) or urlsplit(url).path != urlsplit(answer.url).path:
+            raise RegistryProtocolError(f"the tag list of {self.label} leads away, to {shown(url)}")
+        return url
+
+
+_ACCEPT_MANIFESTS = {"Accept": ", ".join((*MANIFEST_MEDIA_TYPES, *INDEX_MEDIA_TYPES))}
+
+
+def _path(descriptor: Descriptor) -> str:
+    return f"{'manifests' if _accept(descriptor) else 'blobs'}/{descriptor.digest}"
+
+
+def _accept(descriptor: Descriptor) -> dict[str, str]:
+    is_manifest = descriptor.media_type in (*MANIFEST_MEDIA_TYPES, *INDEX_MEDIA_TYPES)
+    return {"Accept": descriptor.media_type} if is_manifest else {}
+
+
+def _manifest_type(answer: Answer, label: str) -> str:
+    media_type: str = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type not in (*MANIFEST_MEDIA_TYPES, *INDEX_MEDIA_TYPES):
+        raise RegistryProtocolError(
+            f"{label} answers with {media_type[:80]!r} where a manifest should be", hint="is it an OCI registry?"
+        )
+    return media_type
+
+
+def _tags_in(answer: Answer, label: str) -> list[str]:
+    try:
+        tags = json.loads(answer.body)["tags"] or []
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RegistryProtocolError(f"the tag list of {label} cannot be read", hint="is it an OCI registry?") from error
+    if not isinstance(tags, list) or not all(isinstance(tag, str) and TAG.fullmatch(tag) for tag in tags):
+        raise RegistryProtocolError(f"the tag list of {label} holds what is not a tag")
+    return tags

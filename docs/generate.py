@@ -1,4 +1,4 @@
-"""Writes `docs/reference/` from the command line and the models: `python docs/generate.py`.
+"""Writes `docs/reference/` and `docs/schema/` from the command line and the models: `python docs/generate.py`.
 
 A test holds the files against what this would write.
 """
@@ -7,21 +7,33 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
-from runnable_ci import runlog
+from runnable_ci import runlog, schemas
 from runnable_ci.pipeline import RESERVED, RESERVED_PREFIXES, CatalogTable, PipelineTable, StepTable
 
-FOLDER = Path(__file__).parent / "reference"
+FOLDER = Path(__file__).parent
 
 
 def pages() -> dict[str, str]:
-    """File name → text of each page."""
-    return {"cli.md": _cli(), "pipeline-file.md": _pipeline_file(), "run-log.md": _run_log()}
+    """Path below this folder → text of each page."""
+    return {
+        "reference/cli.md": _cli(),
+        "reference/pipeline-file.md": _pipeline_file(),
+        "reference/run-log.md": _run_log(),
+        "schema/runnable.schema.json": _json(schemas.pipeline_schema()),
+        "schema/run-log.schema.json": _json(schemas.run_log_schema()),
+    }
+
+
+def _json(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _cli() -> str:
@@ -49,7 +61,7 @@ def _pipeline_file() -> str:
         parts += [f"## {title}", "\n".join(["| key | type | meaning |", "| --- | --- | --- |", *rows])]
     prefixes = ", ".join(f"`{prefix}`" for prefix in RESERVED_PREFIXES)
     names = ", ".join(f"`{name}`" for name in sorted(RESERVED))
-    parts += ["## Reserved parameter names", f"{names}, and all that begin with {prefixes}, in any case."]
+    parts += ["## Reserved parameter names", f"{names}, and all that begin with {prefixes}."]
     return "\n\n".join(parts) + "\n"
 
 
@@ -86,6 +98,6 @@ def _fields(node: ast.ClassDef) -> str:
 
 
 if __name__ == "__main__":
-    FOLDER.mkdir(exist_ok=True)
     for name, text in pages().items():
+        (FOLDER / name).parent.mkdir(exist_ok=True)
         (FOLDER / name).write_text(text, encoding="utf-8")

@@ -16,7 +16,9 @@ import stat
 import tarfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -31,7 +33,16 @@ PACK_MAX_BYTES = 64 * 1024 * 1024
 PACKED_FILE_MAX_BYTES = 256 * 1024
 PACK_MIN_FILES = 16
 _RACY_NS = 50_000_000
-_OURS = (".runnable", ".git")
+_OURS = frozenset({".runnable", ".git"})
+
+
+@contextmanager
+def _step_errors(what: str) -> Iterator[None]:
+    """Within it, a file that went away or cannot be read or written is an error of the step."""
+    try:
+        yield
+    except OSError as e:
+        raise StepError(f"catalog {what}: {e.filename}: {e.strerror}") from e
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +62,12 @@ class Catalog:
     run_folder: Path
     """`.runnable/runs/RUN_ID`; a file whose place a `get` takes is kept under its `replaced/`, unless it is stored."""
     packs: dict[str, Pack] = field(default_factory=dict)
+    _recorded: frozenset[str] = frozenset()
     _members: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     _seen: dict[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._recorded = frozenset(self.packs)
         for digest, pack in self.packs.items():
             self.add_pack(digest, pack)
 
@@ -69,27 +82,36 @@ class Catalog:
     def expand(self, patterns: Sequence[str]) -> dict[str, list[str]]:
         """For each glob the files that it matches, relative to the workspace, sorted; a folder means all files in it.
 
-        Raises `UnsafePathError` for a match that leads out of the workspace.
+        Raises `UnsafePathError` for a match that leads out of the workspace, `StepError` for a name that is not text.
         """
         inside: dict[str, bool] = {}
-        return {
+        found = {
             pattern: sorted({name for name in self._matches(pattern) if self._is_file(name, inside)})
             for pattern in patterns
         }
+        for name in {name for names in found.values() for name in names}:
+            try:
+                name.encode()
+            except UnicodeEncodeError as e:
+                raise StepError(f"the file name {name!a} is not UTF-8", hint="give the file another name") from e
+        return found
 
     def _matches(self, pattern: str) -> Iterator[str]:
         # glob.iglob: Path.glob knows neither root_dir nor hidden files
-        for match in glob.iglob(pattern, root_dir=self.workspace, recursive=True, include_hidden=True):  # noqa: PTH207
+        for found in glob.iglob(pattern, root_dir=self.workspace, recursive=True, include_hidden=True):  # noqa: PTH207
+            match = os.path.normpath(found)
+            if _is_ours(match):
+                continue
             if (self.workspace / match).is_dir():
                 for folder, folders, names in os.walk(self.workspace / match):
-                    folders[:] = [f for f in folders if f not in _OURS]
+                    folders[:] = [f for f in folders if not _is_ours(f)]
                     yield from (os.path.relpath(os.path.join(folder, name), self.workspace) for name in names)  # noqa: PTH118
             else:
                 yield match
 
     def _is_file(self, name: str, inside: dict[str, bool]) -> bool:
         folder = name.rpartition("/")[0]
-        if name.split("/")[0] in _OURS or not (self.workspace / name).is_file():
+        if _is_ours(name) or not (self.workspace / name).is_file():
             return False
         if folder not in inside:
             inside[folder] = self._is_inside(self.workspace / folder)
@@ -103,10 +125,11 @@ class Catalog:
 
     # -- workspace → store
 
+    @_step_errors("put")
     def put(self, patterns: Sequence[str]) -> tuple[list[CatalogEntry], dict[str, Pack]]:
-        """Store what the globs match; the entries, and the packs that were made.
+        """Store what the globs match; the entries, and the packs that they need and the run log may not know yet.
 
-        Raises `StepError` for a glob that matches nothing.
+        Raises `StepError` for a glob that matches nothing, or a file that cannot be read.
         """
         matches = self.expand(patterns)
         for pattern, found in matches.items():
@@ -116,12 +139,16 @@ class Catalog:
         before = {name: _fingerprint(self.workspace / name) for name in names}
         stored = self.store([(self.workspace / name, name) for name in names])
         entries = []
+        packs = dict(stored.packs)
         for name in names:
             digest, size = stored.sizes[self.workspace / name]
             self._remember(name, before[name], digest)
+            pack = self._members[digest][0] if digest in self._members else ""
+            if pack and pack not in self._recorded:
+                packs[pack] = self.packs[pack]  # a parallel step may have made it, and be killed before it is recorded
             mode = stat.S_IMODE((self.workspace / name).stat().st_mode)
             entries.append(self._entry(name, digest, size, mode=mode, stage="put"))
-        return entries, dict(stored.packs)
+        return entries, packs
 
     def store(self, files: Sequence[tuple[Path, str]]) -> Stored:
         """Store files, each with its name for a pack; large ones alone, many small ones together."""
@@ -180,7 +207,7 @@ class Catalog:
     def read(self, data_hash: str, size: int) -> Iterator[bytes]:
         """Stored content in chunks, verified as `verified` does."""
         with self._open(data_hash, size) as content:
-            yield from verified(cast("BinaryIO", content), _descriptor(data_hash, size), label=self.layout.label)
+            yield from verified(cast("BinaryIO", content), _descriptor(data_hash, size), label=self._place(data_hash))
 
     def _open(self, data_hash: str, size: int) -> io.RawIOBase:
         descriptor = _descriptor(data_hash, size)
@@ -190,17 +217,32 @@ class Catalog:
         digest, offset, length = member
         return _Section(self.layout.fetch(_descriptor(digest, self.packs[digest].size)), offset, length)
 
-    def extract(self, entry: CatalogEntry, destination: Path) -> None:
-        """Write an entry's content to a file, whole and verified or not at all."""
-        destination.parent.mkdir(parents=True, exist_ok=True)
+    def _place(self, data_hash: str) -> str:
+        """Where content is, for an error message."""
+        if data_hash not in self._members or self.layout.exists(_descriptor(data_hash, 0)):
+            return self.layout.label
+        return f"the pack sha256:{self._members[data_hash][0]} in {self.layout.label}"
+
+    def extract(self, entry: CatalogEntry, destination: Path, *, aside: Path | None = None) -> None:
+        """Write an entry's content to a file, whole and verified or not at all; what was there is moved `aside`."""
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as e:
+            raise UnsafePathError(
+                f"`{entry.name}` needs a folder where a file is", hint=f"move {e.filename} away"
+            ) from e
         with temporary(self.layout.temporaries) as new, self._open(entry.data_hash, entry.size) as content:
             digest, size = copy_and_hash(content, new.file)
             if (digest, size) != (entry.data_hash, entry.size):
                 raise BlobCorruptError(
-                    f"`{entry.name}` in {self.layout.label} does not match its digest sha256:{entry.data_hash}",
+                    f"`{entry.name}` in {self._place(entry.data_hash)} does not match its digest "
+                    f"sha256:{entry.data_hash}",
                     hint="restore that blob from another copy of the store, then go on",
                 )
             new.path.chmod(0o600 | (entry.mode & 0o777))
+            if aside is not None:
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                destination.replace(aside)
             new.keep_as(destination)
 
     def check(self, entry: CatalogEntry) -> None:
@@ -212,6 +254,7 @@ class Catalog:
 
     # -- store → workspace
 
+    @_step_errors("get")
     def get(self, entries: Iterable[CatalogEntry]) -> tuple[list[CatalogEntry], list[str]]:
         """Have the workspace hold these files; their `get` entries, and the names of those that were replaced.
 
@@ -223,15 +266,17 @@ class Catalog:
             path = self.safe_path(entry.name)
             present = self.hash_of(entry.name)
             if present is None or present != entry.data_hash:
-                if present is not None and self._keep(path, present):
+                aside = None if present is None else self._aside(path, present)
+                self.extract(entry, path, aside=aside)
+                if aside is not None:
                     replaced.append(entry.name)
-                self.extract(entry, path)
                 self._remember(entry.name, _fingerprint(path), entry.data_hash)
             taken.append(
                 self._entry(entry.name, entry.data_hash, entry.size, mode=entry.mode, stage="get", source=entry.source)
             )
         return taken, replaced
 
+    @_step_errors("get")
     def inputs(self, names: Iterable[str]) -> list[CatalogEntry]:
         """`get` entries for files that no step put: recorded with their hash."""
         return [
@@ -259,17 +304,17 @@ class Catalog:
         """Where a name of the run log belongs in the workspace; `UnsafePathError` if that is outside."""
         check_relative(name, lambda message: UnsafePathError(f"a file of the run log has {message}"))
         path = self.workspace / name
-        if name.split("/")[0] in _OURS or not self._is_inside(path.parent):
+        if _is_ours(name) or not self._is_inside(path.parent):
             raise UnsafePathError(f"`{name}` of the run log leads out of the workspace")
         return path
 
-    def _keep(self, path: Path, digest: str) -> bool:
+    def _aside(self, path: Path, digest: str) -> Path | None:
+        """Where a file is to be kept whose place is taken; None for one that the store holds."""
         if self._holds(digest, path.stat().st_size):
-            return False
+            return None
         kept = self.run_folder / "replaced" / path.relative_to(self.workspace)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(kept)
-        return True
+        more = (kept.with_name(f"{kept.name}.{i}") for i in count(2))
+        return next(place for place in chain([kept], more) if not place.exists())
 
     def _remember(self, name: str, fingerprint: tuple[int, ...], digest: str) -> None:
         """Trust a file's stat from now on, unless it was changed so recently that the clock could not tell."""
@@ -302,6 +347,11 @@ def _match(pattern: tuple[str, ...], name: tuple[str, ...]) -> bool:
     if pattern[0] == "**":
         return any(_match(pattern[1:], name[i:]) for i in range(len(name) + 1))
     return bool(name) and fnmatch.fnmatchcase(name[0], pattern[0]) and _match(pattern[1:], name[1:])
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a path is in a store or a repository's own folder; some file systems do not tell case."""
+    return not _OURS.isdisjoint(name.casefold().split("/"))
 
 
 class _Section(io.RawIOBase):

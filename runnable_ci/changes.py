@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 
 from runnable_ci.catalog import Catalog
 from runnable_ci.errors import StepError
 from runnable_ci.identity import Code
 from runnable_ci.pipeline import Pipeline, Step
-from runnable_ci.runlog import SUCCESS, CodeIdentity, RunLog, StepAttempt, StepLog
+from runnable_ci.runlog import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt, StepLog
 from runnable_ci.steps.python import find_source
 from runnable_ci.worktree import changed_between
 
 
 def changed_inputs(pipeline: Pipeline, log: RunLog, catalog: Catalog) -> dict[str, str]:
-    """Step → which of the workspace's files that it took have other content now.
+    """Step → which of the workspace's files that it took have other content now, or which its `get` matches since.
 
     A file that is gone does not count: the step that took it is over, and its results are in the catalog.
     """
     found: dict[str, str] = {}
+    made = {e.name for step in log.steps.values() for e in _entries(step) if e.stage == "put"}
     for step in _succeeded(pipeline, log):
-        taken = [entry for entry in step.data_catalog if entry.stage == "get" and not entry.source]
-        changed = [e.name for e in taken if (now := catalog.hash_of(e.name)) is not None and now != e.data_hash]
+        taken = {entry.name: entry for entry in step.data_catalog if entry.stage == "get"}
+        inputs = [entry for entry in taken.values() if not entry.source]
+        changed = [e.name for e in inputs if (now := catalog.hash_of(e.name)) is not None and now != e.data_hash]
+        present = {name for names in catalog.expand(pipeline.steps[step.name].get or ()).values() for name in names}
         if changed:
             found[step.name] = f"input {_listed(changed)} changed"
+        elif new := sorted(present - taken.keys() - made):
+            found[step.name] = f"input {_listed(new)} is new"
     return found
 
 
@@ -53,7 +58,18 @@ def changed_code(pipeline: Pipeline, log: RunLog, catalog: Catalog, code: Code) 
 
 
 def _succeeded(pipeline: Pipeline, log: RunLog) -> list[StepLog]:
-    return [step for name, step in log.steps.items() if name in pipeline.steps and step.status == SUCCESS]
+    """Steps whose last attempt succeeded, also those that a later invocation skipped."""
+    return [
+        step
+        for name, step in log.steps.items()
+        if name in pipeline.steps and step.attempts and step.attempts[-1].status == SUCCESS
+    ]
+
+
+def _entries(step: StepLog) -> Iterator[CatalogEntry]:
+    yield from step.data_catalog
+    for attempt in step.attempts:
+        yield from attempt.data_catalog
 
 
 def _function_change(step: Step, attempt: StepAttempt, catalog: Catalog) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-PipelinePath = Annotated[Path | None, typer.Argument(metavar="[PIPELINE]", help="A pipeline file or its folder.")]
+PipelinePath = Annotated[Path | None, typer.Argument(metavar="PIPELINE", help="A pipeline file or its folder.")]
 FilePath = Annotated[Path | None, typer.Option("--file", "-f", help="The pipeline file or its folder.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="A run, or `latest`.")]
 Params = Annotated[list[str], typer.Option("--param", "-p", metavar="NAME=VALUE", help="Set a parameter; repeatable.")]
@@ -33,21 +33,30 @@ Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Steps at 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Keep the steps' output to the log.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done with each step, and why.")]
 Store = Annotated[Path | None, typer.Option(metavar="DIR", help="A folder with a store.  [default: here or above]")]
+RunOrReference = Annotated[
+    str, typer.Argument(metavar="RUN_ID|REFERENCE", help="A run, `latest`, or HOST/REPOSITORY:RUN_ID.")
+]
+Publish = Annotated[bool, typer.Option("--publish", help="Publish the run when it is over, however it ended.")]
+To = Annotated[
+    str | None,
+    typer.Option(metavar="REGISTRY", help="Publish there.  [default: RUNNABLE_CI_REGISTRY, else the pipeline file's]"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def run(application: typer.Typer) -> NoReturn:
-    """Run the command line and leave the process; the only place that turns an error into text and exit code."""
+    """Run the command line and leave the process; the only place that turns an error into text and exit code.
+
+    Wrong usage, a closed pipe (1) and Ctrl-C (130) are typer's to deal with.
+    """
     try:
         application()
     except RunnableError as e:
-        sys.stderr.write(f"{e}\n")
+        from runnable_ci.printer import printable
+
+        # A message may quote what a registry or a file says, and that may hold what moves a terminal's cursor.
+        sys.stderr.write("".join(f"{printable(line)}\n" for line in str(e).splitlines()))
         sys.exit(e.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except KeyboardInterrupt:
-        sys.exit(130)
     sys.exit(0)
 
 
@@ -61,6 +70,8 @@ def run_command(
     jobs: Jobs = None,
     quiet: Quiet = False,
     dry_run: DryRun = False,
+    publish: Publish = False,
+    to: To = None,
 ) -> None:
     """Run a pipeline from its first step."""
     from runnable_ci.commands.run import run as command
@@ -74,13 +85,15 @@ def run_command(
             params_file=params_file,
             params=param,
             dry_run=dry_run,
+            publish=publish or to is not None,
+            to=to,
         )
     )
 
 
 @app.command("retry")
 def retry_command(
-    run_id: RunId,
+    run_id: RunOrReference,
     file: FilePath = None,
     from_step: Annotated[
         str | None, typer.Option("--from", metavar="STEP", help="Run this step and all below.")
@@ -90,22 +103,37 @@ def retry_command(
     jobs: Jobs = None,
     quiet: Quiet = False,
     dry_run: DryRun = False,
+    from_registry: Annotated[
+        str | None, typer.Option(metavar="REGISTRY", help="Pull the run from there first.")
+    ] = None,
+    publish: Publish = False,
+    to: To = None,
 ) -> None:
-    """Go on with a run from its failed step."""
+    """Go on with a run from its failed step, here or pulled from a registry."""
     from runnable_ci.commands.retry import Wishes
     from runnable_ci.commands.retry import retry as command
 
-    wishes = Wishes(from_step, param, rerun_changed)
+    wishes = Wishes(from_step, param, rerun_changed, from_registry, publish or to is not None, to)
     raise typer.Exit(command(file, run_id, _options(jobs, quiet=quiet), wishes, dry_run=dry_run))
 
 
 @app.command("runs")
-def runs_command(store: Store = None, as_json: Json = False) -> None:
+def runs_command(
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="REGISTRY", help="List the runs that are published there.")
+    ] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
     """List the runs, newest last."""
-    from runnable_ci.commands.runs import runs as command
+    from runnable_ci.commands import runs as commands
     from runnable_ci.project import find_store
+    from runnable_ci.settings import load
 
-    command(find_store(store), as_json=as_json)
+    if source is None:
+        commands.runs(find_store(store), as_json=as_json)
+    else:
+        commands.runs_of_registry(source, settings=load(os.environ), environ=os.environ, as_json=as_json)
 
 
 @app.command("show")
@@ -169,6 +197,34 @@ def checkout_command(
     command(find_store(store), run_id, folder, step=step, environ=os.environ)
 
 
+@app.command("publish")
+def publish_command(run_id: RunId, to: To = None, store: Store = None) -> None:
+    """Send a run to a registry; prints its reference."""
+    from runnable_ci.commands.publish import publish as command
+    from runnable_ci.project import find_store
+    from runnable_ci.settings import load
+
+    command(find_store(store), run_id, to=to, settings=load(os.environ), environ=os.environ)
+
+
+@app.command("pull")
+def pull_command(
+    run_id: RunOrReference,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="REGISTRY", help="Where from.  [default: as --to of publish]")
+    ] = None,
+    only: Annotated[Literal["log"] | None, typer.Option(help="The run log, without files, objects and output.")] = None,
+    store: Store = None,
+) -> None:
+    """Fetch a published run; then show, logs, catalog and retry work offline."""
+    from runnable_ci.commands.pull import destination
+    from runnable_ci.commands.pull import pull as command
+    from runnable_ci.settings import load
+
+    layout, settings = destination(store), load(os.environ)
+    command(layout, run_id, source=source, only_log=only == "log", settings=settings, environ=os.environ)
+
+
 @app.command("gc")
 def gc_command(
     keep: Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")] = None,
@@ -193,7 +249,7 @@ def check_command(pipeline: PipelinePath = None) -> None:
 
 @app.command("init")
 def init_command(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of the new pipeline.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the new pipeline.")] = Path(),
 ) -> None:
     """Write a commented starter file."""
     from runnable_ci.commands.init import init as command
@@ -204,11 +260,12 @@ def init_command(
 def _options(jobs: int | None, *, quiet: bool) -> Options:
     from runnable_ci.invocation import Options
     from runnable_ci.printer import Printer
-    from runnable_ci.settings import load
+    from runnable_ci.settings import SECRETS, load
 
     settings = load(os.environ)
     return Options(
+        settings=settings,
         jobs=jobs or settings.jobs,
-        environ=dict(os.environ),
+        environ={name: value for name, value in os.environ.items() if name.upper() not in SECRETS},
         printer=Printer.of_process(quiet=quiet, no_colour="NO_COLOR" in os.environ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from runnable_ci.catalog import Catalog
 from runnable_ci.errors import RunNotFoundError, did_you_mean
 from runnable_ci.project import find_store
 from runnable_ci.runlog import CatalogEntry, RunLog
-from runnable_ci.runs import catalog_of, load, output_of, resolve_id
+from runnable_ci.runs import catalog_of, hint_at_origin, load, output_of, resolve_id
 from runnable_ci.store.target import Descriptor
 
 
@@ -56,11 +57,13 @@ class OpenRun:
     def read(self, name: str) -> bytes:
         """A file's content, verified. Raises `RunNotFoundError`, `BlobMissingError`, `BlobCorruptError`."""
         entry = self._file(name)
-        return b"".join(self._catalog.read(entry.data_hash, entry.size))
+        with self._hint():
+            return b"".join(self._catalog.read(entry.data_hash, entry.size))
 
     def save(self, name: str, path: str | Path) -> Path:
         """Write a file's content, verified, to a path."""
-        self._catalog.extract(self._file(name), Path(path))
+        with self._hint():
+            self._catalog.extract(self._file(name), Path(path))
         return Path(path)
 
     def logs(self, step: str) -> str:
@@ -80,8 +83,11 @@ class OpenRun:
         if parameter is None or parameter.kind != "object":
             raise RunNotFoundError(f"run {self.run_id} has no object `{name}`", hint=did_you_mean(name, self.objects))
         descriptor = Descriptor("", f"sha256:{parameter.data_hash}", parameter.size or 0)
-        with self._catalog.layout.path(descriptor).open("rb") as file:
+        with self._hint(), self._catalog.layout.path(descriptor).open("rb") as file:
             return pickle.load(file)  # noqa: S301 - asked for by name, and documented as what it is
+
+    def _hint(self) -> AbstractContextManager[None]:
+        return hint_at_origin(self._catalog.layout, self.run_id)
 
     def _files(self) -> dict[str, CatalogEntry]:
         return {entry.name: entry for step in self.log.steps.values() for entry in step.put_entries()}

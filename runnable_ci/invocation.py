@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -23,6 +23,7 @@ from runnable_ci.project import Project
 from runnable_ci.recorder import Recorder
 from runnable_ci.runlog import SUCCESS, Environment, EnvironmentSeen
 from runnable_ci.runner import Run
+from runnable_ci.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Options:
     jobs: int | None
     environ: Mapping[str, str]
     printer: Printer
+    settings: Settings = field(default_factory=Settings)
 
 
 def code_of(project: Project, environ: Mapping[str, str]) -> Code:
@@ -115,12 +117,15 @@ class _Described:
 
 @contextmanager
 def _signals(supervisor: Supervisor) -> Iterator[None]:
-    """Within the block SIGINT and SIGTERM end the steps, and then the run, in good order."""
+    """Within the block SIGINT, SIGTERM and SIGHUP end the steps, and then the run, in good order."""
 
     def cancel(number: int, _frame: FrameType | None) -> None:
         supervisor.cancel(signal.Signals(number))
 
-    earlier = {number: signal.signal(number, cancel) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else nohup wants the run to outlive its terminal
+        numbers.append(signal.SIGHUP)
+    earlier = {number: signal.signal(number, cancel) for number in numbers}
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from runnable_ci.files import write_whole
 from runnable_ci.process import Stream
 from runnable_ci.runlog import LogFile
 
@@ -16,7 +17,8 @@ _CHUNK_BYTES = 1 << 20
 class AttemptOutput:
     """Takes an attempt's output as it comes; memory does not grow with it.
 
-    The index, `TITLE.idx`, has a line a run of bytes, `o 120` or `e 14`; it is written once both streams were used.
+    The index, `TITLE.idx`, has a line a run of bytes, `o 120` or `e 14`. The stream is written when the run begins and
+    the count when it ends, so that a kill leaves the last line open; there is none as long as all came from stdout.
     """
 
     def __init__(self, folder: Path, title: str) -> None:
@@ -32,24 +34,25 @@ class AttemptOutput:
 
     def write(self, stream: Stream, chunk: bytes) -> None:
         """Keep a chunk."""
+        if stream != self._last:
+            self._begin_run(stream)
         left = memoryview(chunk)
         while left:
             left = left[self._file.write(left) :]
         self._digest.update(chunk)
         self._bytes[stream] += len(chunk)
-        if stream != self._last:
-            self._note_last()
-            self._last = stream
-            self._last_bytes = 0
         self._last_bytes += len(chunk)
 
     def close(self) -> LogFile:
         """What was written, whole."""
         index_size = 0
         if self._index is not None:
-            self._note_last()
+            self._note(f"{self._last_bytes}\n")
             index_size = self._index.tell()
             self._index.close()
+            if not self._bytes["o"]:
+                self._index_path.unlink()
+                index_size = 0
         self._file.close()
         size = self._bytes["o"] + self._bytes["e"]
         if not size:
@@ -63,42 +66,58 @@ class AttemptOutput:
             index_size=index_size,
         )
 
-    def _note_last(self) -> None:
-        if self._last is None:
-            return
+    def _begin_run(self, stream: Stream) -> None:
+        line = f"{stream} "
+        if self._index is not None:
+            line = f"{self._last_bytes}\n{line}"
+        elif self._last is not None:
+            line = f"{self._last} {self._last_bytes}\n{line}"
+        if self._last is not None or stream == "e":
+            self._note(line)
+        self._last, self._last_bytes = stream, 0
+
+    def _note(self, text: str) -> None:
         if self._index is None:
-            self._index = self._index_path.open("wb")
-        line = f"{self._last} {self._last_bytes}\n".encode()
-        self._index.write(line)
-        self._index_digest.update(line)
+            self._index = self._index_path.open("wb", buffering=0)
+        self._index.write(text.encode())
+        self._index_digest.update(text.encode())
 
 
 def recover(folder: Path, title: str) -> LogFile | None:
     """The output of an attempt whose run was killed, as far as it was written; None where there is none."""
-    path, index = folder / f"{title}.log", folder / f"{title}.idx"
+    path, index_path = folder / f"{title}.log", folder / f"{title}.idx"
     if not path.exists():
         return None
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    size = path.stat().st_size
-    indexed = index.read_bytes() if index.exists() else b""
-    indexed = indexed[: indexed.rfind(b"\n") + 1]
-    stderr = sum(count for stream, count in parse_index(indexed) if stream == "e")
-    if index.exists():
-        index.write_bytes(indexed)
+    size = left = path.stat().st_size
+    found = index_path.read_bytes() if index_path.exists() else b""
+    counts: dict[Stream, int] = {"o": 0, "e": 0}
+    index = b""
+    for stream, count in [*parse_index(found), (_open_run(found) or "o", left)]:
+        if taken := min(count, left):  # less than the index has, should the machine have crashed
+            counts[stream] += taken
+            left -= taken
+            index += f"{stream} {taken}\n".encode()
+    if not counts["e"]:
+        index = b""
+    if index:
+        write_whole(index_path, index)
+    else:
+        index_path.unlink(missing_ok=True)
     return LogFile(
         data_hash=digest,
         size=size,
-        stdout_bytes=size - stderr,
-        stderr_bytes=stderr,
-        index_hash=hashlib.sha256(indexed).hexdigest() if indexed else "",
-        index_size=len(indexed),
+        stdout_bytes=counts["o"],
+        stderr_bytes=counts["e"],
+        index_hash=hashlib.sha256(index).hexdigest() if index else "",
+        index_size=len(index),
     )
 
 
 def parse_index(index: bytes) -> Iterator[tuple[Stream, int]]:
     """The (stream, byte count) runs of an index, in order; lines that are not of the form are passed over."""
-    for line in index.splitlines():
+    for line in index[: index.rfind(b"\n") + 1].splitlines():
         stream, _, count = line.decode(errors="replace").partition(" ")
         if count.isdigit():
             if stream == "o":
@@ -107,9 +126,20 @@ def parse_index(index: bytes) -> Iterator[tuple[Stream, int]]:
                 yield "e", int(count)
 
 
+def _open_run(index: bytes) -> Stream | None:
+    """The stream whose run had not ended when the index was written last."""
+    match index[index.rfind(b"\n") + 1 :][:1]:
+        case b"o":
+            return "o"
+        case b"e":
+            return "e"
+        case _:
+            return None
+
+
 def split(content: Iterator[bytes], index: bytes, *, only_stream: Stream) -> Iterator[tuple[Stream, bytes]]:
     """Output in its order, as (stream, bytes); what the index does not cover is `only_stream`'s."""
-    runs = parse_index(index)
+    runs, only_stream = parse_index(index), _open_run(index) or only_stream
     stream, left = next(runs, (only_stream, -1))
     for chunk in content:
         rest = chunk

@@ -24,6 +24,9 @@ KINDS: tuple[Kind, ...] = ("json", "metric", "object")
 STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+REPOSITORY = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+"
+)
 # As they are written: `input_size` and `language` are good names, and no program takes them for its own.
 RESERVED = frozenset(
     {"PATH", "HOME", "SHELL", "USER", "LOGNAME", "PWD", "OLDPWD", "IFS", "TMPDIR", "TMP", "TEMP", "LANG", "LANGUAGE"}
@@ -102,6 +105,9 @@ class PipelineTable(Table):
     python: str | None = Field(
         None, description="Interpreter of python steps, relative to the file. Default: `python` on PATH."
     )
+    registry: str | None = Field(
+        None, description="Where runs are published and pulled from: an OCI repository, `ghcr.io/owner/repo/runs`."
+    )
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables of every step.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Values that steps take by name.")
     steps: dict[str, StepTable] = Field(
@@ -156,6 +162,7 @@ class Pipeline:
     python: str | None
     parameters: Mapping[str, Any]
     steps: Mapping[str, Step]
+    registry: str | None = None
 
     def dag_hash(self) -> str:
         """sha1 of all definitions, as the reference system's run log has it; the order of returns is part of them."""
@@ -195,6 +202,9 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
         raise place.error_of(e) from e
     check_parameters(parsed.parameters, place.error)
     _check_env(place, "env", parsed.env, parsed.parameters)
+    if parsed.registry is not None and not REPOSITORY.fullmatch(parsed.registry):
+        hint = 'write it as "ghcr.io/owner/repo/runs": a host and a lower-case name, without a tag'
+        raise place.error("", f"registry: {_toml(parsed.registry)} is not a repository", hint)
     steps: dict[str, Step] = {}
     above: tuple[str, ...] = ()
     for name, step in parsed.steps.items():
@@ -207,6 +217,7 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
         python=parsed.python,
         parameters=parsed.parameters,
         steps={name: steps[name] for name in _topological(place, steps)},
+        registry=parsed.registry,
     )
     _check_returns(place, pipeline)
     return pipeline

@@ -165,6 +165,8 @@ class Plan:
     decisions: Mapping[str, Decision]
     wanted: Mapping[str, CatalogEntry]
     """Files of reused steps that a step without a `get` of its own may read."""
+    scopes: Mapping[str, Scope]
+    """Step that would run → what it would see of reused steps."""
 
     @property
     def running(self) -> list[str]:
@@ -177,15 +179,18 @@ def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, facts: Facts) -> Pl
     course = Course(pipeline, facts, initial)
     decisions: dict[str, Decision] = {}
     wanted: dict[str, CatalogEntry] = {}
+    scopes: dict[str, Scope] = {}
     for step in pipeline.steps.values():
         decisions[step.name] = decision = course.decide(step, log)
         if decision.action == "reuse":
             course.settle(step, Outcome.REUSED, log.steps[step.name])
         else:
-            if decision.action == "run" and step.get is None:
-                wanted |= {name: entry for name, (_, entry) in course.scope(step).files.items()}
+            if decision.action == "run":
+                scopes[step.name] = course.scope(step)
+                if step.get is None:
+                    wanted |= {name: entry for name, (_, entry) in scopes[step.name].files.items()}
             course.settle(step, Outcome.RAN if decision.action == "run" else Outcome.SKIPPED, None)
-    return Plan(decisions, wanted)
+    return Plan(decisions, wanted, scopes)
 
 
 def changed_definition(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -5,6 +5,8 @@ The steps' stdout goes to stdout and their stderr to stderr; everything that we 
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import threading
 import time
@@ -14,6 +16,8 @@ from runnable_ci.process import Stream
 
 _LINE_MAX_BYTES = 1 << 16
 _COLOURS = (36, 33, 35, 34, 32)
+_DIM = 2
+_WRITTEN_OVER = re.compile(rb"(?m)^[^\n]*\r(?!\n)")
 _TICK_S = 1.0
 
 
@@ -62,11 +66,7 @@ class Printer:
 
     def say(self, text: str, *, step: str = "") -> None:
         """One line of ours."""
-        with self._lock:
-            self._clear_status()
-            line = f"{text}\n".encode(errors="replace")
-            self._streams["e"].write(self._prefix(step) + line if step else line)
-            self._flush()
+        self._say("\n".join(map(printable, text.split("\n"))), step)
 
     def started(self, step: str) -> None:
         """A step begins."""
@@ -80,7 +80,7 @@ class Printer:
             self._running.pop(step, None)
             self._done += 1
         mark, colour = ("✗", 31) if failed else ("✓", 32)
-        self.say(f"\x1b[{colour}m{mark}\x1b[0m {text}" if self._colour else f"{mark} {text}", step=step)
+        self._say(f"{self._styled(mark, colour)} {printable(text)}", step)
 
     def output(self, step: str, stream: Stream, chunk: bytes) -> None:
         """Show what a step wrote, line by line."""
@@ -97,6 +97,8 @@ class Printer:
             else:
                 text += b"\n"
         if text:
+            if b"\r" in text:  # a progress bar: what it wrote over, and with it our prefix, is not to be seen
+                text = _WRITTEN_OVER.sub(b"", text)
             prefix = self._prefix(step)
             lines = prefix + text[:-1].replace(b"\n", b"\n" + prefix) + b"\n"
             with self._lock:
@@ -110,12 +112,22 @@ class Printer:
             if self._partial.get((step, stream)):
                 self.output(step, stream, b"\n")
 
+    def _say(self, text: str, step: str) -> None:
+        with self._lock:
+            self._clear_status()
+            self._streams["e"].write((self._prefix(step) if step else b"") + f"{text}\n".encode())
+            self._flush()
+
     def _prefix(self, step: str) -> bytes:
         if step not in self._prefixes:
             name = f"{step[:24]:{self._width}}"
             colour = _COLOURS[len(self._prefixes) % len(_COLOURS)]
-            self._prefixes[step] = (f"\x1b[{colour}m{name} │\x1b[0m " if self._colour else f"{name} | ").encode()
+            bar = "│" if self._colour else "|"
+            self._prefixes[step] = f"{self._styled(f'{name} {bar}', colour)} ".encode()
         return self._prefixes[step]
+
+    def _styled(self, text: str, style: int) -> str:
+        return f"\x1b[{style}m{text}\x1b[0m" if self._colour else text
 
     def _flush(self) -> None:
         for stream in self._streams.values():
@@ -128,7 +140,10 @@ class Printer:
                 now = time.monotonic()
                 running = ", ".join(f"{step} {now - since:.0f} s" for step, since in list(self._running.items())[:3])
                 if running and not self._ended.is_set():
-                    self._streams["e"].write(f"\x1b[2m[{self._done}/{self._total}] {running}\x1b[0m".encode())
+                    columns = os.get_terminal_size(self._streams["e"].fileno()).columns or 80
+                    # A status of two lines could not be taken away again.
+                    status = f"[{self._done}/{self._total}] {running}"[: columns - 1]
+                    self._streams["e"].write(self._styled(status, _DIM).encode())
                     self._streams["e"].flush()
                     self._status_shown = True
 
@@ -137,3 +152,8 @@ class Printer:
             self._streams["e"].write(b"\r\x1b[K")
             self._streams["e"].flush()
             self._status_shown = False
+
+
+def printable(text: str) -> str:
+    """Text of one line without anything that could move a terminal's cursor."""
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)

@@ -37,9 +37,13 @@ class Exit:
 
 
 class Supervisor:
-    """Starts processes in groups of their own, from any thread, and can end them all at once."""
+    """Starts processes in groups of their own, from any thread, and can end them all at once.
 
-    def __init__(self) -> None:
+    A group that does not end by a signal gets a harder one after `grace_s` seconds.
+    """
+
+    def __init__(self, *, grace_s: float = GRACE_S) -> None:
+        self._grace_s = grace_s
         self.cancelled_by: signal.Signals | None = None
         self._wake_read, self._wake_write = os.pipe()
         self._groups: set[int] = set()
@@ -89,9 +93,11 @@ class Supervisor:
                     bufsize=0,
                     start_new_session=True,
                 )
-            except OSError as e:
+            except (OSError, ValueError) as e:
                 raise _start_error(argv, cwd, e) from e
             self._groups.add(process.pid)
+            if self.cancelled_by:  # while it was started: that signal went to the others only
+                _signal_group(process.pid, self.cancelled_by)
         try:
             started(process.pid)
             return self._attend(process, output, timeout_s)
@@ -133,7 +139,7 @@ class Supervisor:
                     match key.data:
                         case "cancel":
                             selector.unregister(self._wake_read)
-                            escalation = _harder_than(self.cancelled_by or signal.SIGTERM)
+                            escalation = self._harder_than(self.cancelled_by or signal.SIGTERM)
                         case "exit":
                             selector.unregister(key.fd)
                             exited = True
@@ -152,7 +158,7 @@ class Supervisor:
                     break
                 if deadline is not None and now >= deadline:
                     timed_out, deadline = True, None
-                    escalation = [(now, signal.SIGTERM), (now + GRACE_S, signal.SIGKILL)]
+                    escalation = [(now, signal.SIGTERM), (now + self._grace_s, signal.SIGKILL)]
                 while escalation and now >= escalation[0][0]:
                     _signal_group(process.pid, escalation.pop(0)[1])
         code = process.wait()
@@ -160,6 +166,12 @@ class Supervisor:
         if timed_out or cancelled:
             _signal_group(process.pid, signal.SIGKILL)
         return Exit(code, timed_out=timed_out, cancelled=cancelled)
+
+    def _harder_than(self, by: signal.Signals) -> list[tuple[float, signal.Signals]]:
+        soon = time.monotonic() + self._grace_s
+        if by == signal.SIGINT:
+            return [(soon, signal.SIGTERM), (soon + self._grace_s, signal.SIGKILL)]
+        return [(soon, signal.SIGKILL)]
 
 
 def capture(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float) -> bytes | None:
@@ -191,13 +203,6 @@ def end_group(pid: int, started: str) -> bool:
     return True
 
 
-def _harder_than(by: signal.Signals) -> list[tuple[float, signal.Signals]]:
-    now = time.monotonic()
-    if by == signal.SIGINT:
-        return [(now + GRACE_S, signal.SIGTERM), (now + 2 * GRACE_S, signal.SIGKILL)]
-    return [(now + GRACE_S, signal.SIGKILL)]
-
-
 def _signal_group(group: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
@@ -217,9 +222,10 @@ def _exit_descriptor(pid: int) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def _start_error(argv: Sequence[str], cwd: Path, e: OSError) -> StepError:
+def _start_error(argv: Sequence[str], cwd: Path, e: OSError | ValueError) -> StepError:
     if not cwd.is_dir():
         return StepError(f"the working directory {cwd} does not exist")
     if isinstance(e, FileNotFoundError):
         return StepError(f"`{argv[0]}` is not installed, or not on PATH")
-    return StepError(f"`{argv[0]}` cannot be started: {e.strerror}")
+    reason = e.strerror if isinstance(e, OSError) else "an argument or a variable of its environment holds a NUL"
+    return StepError(f"`{argv[0]}` cannot be started: {reason}")

@@ -79,6 +79,16 @@ def find_store(given: Path | None = None) -> Layout:
     return Layout(folder / STORE_NAME)
 
 
+def registry_of(folder: Path) -> str | None:
+    """The registry that the pipeline file of a folder names; the rest of the file need not be right."""
+    try:
+        file = find_file(folder)
+    except PipelineError:
+        return None
+    named = _read(file)[0].get("registry")
+    return named if isinstance(named, str) else None
+
+
 def parameters_of(
     pipeline: Pipeline, *, params_file: Path | None, environ: Mapping[str, str], given: list[str]
 ) -> dict[str, Any]:

@@ -160,13 +160,24 @@ def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
         shutil.rmtree(folder / "tmp", ignore_errors=True)
         if written is None:
             recorder.record(Document(run_log=log))
-        if events := mark_interrupted(recorder.log, time=now()):
+        if events := mark_interrupted(recorder.log, time=last_seen(folder) or now()):
             recorder.record(*(_with_output(event, recorder.outputs) for event in events))
         elif recorder.log.status == SUCCESS and not recorder.is_sealed():
             recorder.seal(Catalog(layout, layout.folder.parent, folder, dict(recorder.log.packs)))
         yield recorder
     finally:
         recorder.close()
+
+
+def last_seen(folder: Path) -> str:
+    """When a run was written to last: nobody knows better when its process was killed. Empty where no file tells."""
+    written = [path.stat().st_mtime for path in (folder / JOURNAL, *folder.glob("logs/*")) if path.exists()]
+    return time_text(max(written)) if written else ""
+
+
+def time_text(timestamp: float) -> str:
+    """A time of the file system as the run log has it."""
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="microseconds")
 
 
 def is_running(layout: Layout, run_id: str) -> bool:

@@ -18,6 +18,8 @@ from runnable_ci.errors import RunLogError
 SCHEMA_VERSION = "1"
 _DAMAGED = "the file was damaged, or written by a newer version of runnable-ci"
 SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
+INTERRUPTED = "interrupted: "
+"""How the message of an end begins that nobody saw: it was concluded later, from a process that is gone."""
 
 
 class Record(BaseModel):
@@ -263,8 +265,9 @@ class RunLog(Record):
         }
 
     def failed_steps(self) -> list[str]:
-        """The steps whose last attempt failed."""
-        return [name for name, step in self.steps.items() if step.status == FAIL]
+        """The steps whose last attempt failed; not those that are in the pipeline no more."""
+        decided = self.invocations[-1].decisions if self.invocations and self.end_time else self.steps
+        return [name for name, step in self.steps.items() if step.status == FAIL and name in decided]
 
     def code(self) -> CodeIdentity | None:
         """The code identity of the newest attempt."""
@@ -369,9 +372,11 @@ def apply(log: RunLog, event: Event) -> RunLog:
             log.parameters.update({n: Parameter.of_json(v) for n, v in event.invocation.parameters.items()})
         case Decided():
             log.invocations[-1].decisions[event.step] = event.decision
+            step = log.steps.setdefault(event.step, StepLog(name=event.step, internal_name=event.step))
             if event.decision.action == "skip":
-                step = log.steps.setdefault(event.step, StepLog(name=event.step, internal_name=event.step))
                 step.status, step.message = SKIPPED, event.decision.reason
+            elif step.attempts:
+                step.status, step.message = step.attempts[-1].status, step.attempts[-1].message
         case AttemptSaved():
             _save_attempt(log, event)
         case EnvironmentSeen():
@@ -408,7 +413,7 @@ def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:
     """The events that end a run whose process is gone: the attempts in flight and the invocation become failures."""
     if not log.invocations or log.invocations[-1].status != PROCESSING:
         return []
-    gone = "interrupted: the process that ran it was killed"
+    gone = f"{INTERRUPTED}the process that ran it was killed"
     events: list[Event] = [
         AttemptSaved(
             step=name,
@@ -418,7 +423,7 @@ def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:
         for name, step in log.steps.items()
         if step.attempts and step.attempts[-1].status == PROCESSING
     ]
-    return [*events, Ended(time=time, status=FAIL, message="interrupted: the run was killed")]
+    return [*events, Ended(time=time, status=FAIL, message=f"{INTERRUPTED}the run was killed")]
 
 
 def encode_event(event: Event) -> bytes:

@@ -50,11 +50,23 @@ class Run:
     jobs: int
     course: Course
     _running: int = 0
+    _told: list[Callable[[], None]] = field(default_factory=list)
+    """What is said once it is on record: a terminal that is gone must not lose a finished attempt."""
     _results: SimpleQueue[Attempted | BaseException] = field(default_factory=SimpleQueue)
     _snapshots: dict[str, tuple[str, int, list[str]]] = field(default_factory=dict)
 
     def execute(self) -> str:
-        """Run the pipeline to its end; the status of the run."""
+        """Run the pipeline to its end; the status of the run. Nothing of it still runs when this returns or raises."""
+        try:
+            return self._loop()
+        except BaseException:
+            self.workplace.supervisor.cancel(signal.SIGKILL)
+            while self._running:
+                self._results.get()
+                self._running -= 1
+            raise
+
+    def _loop(self) -> str:
         order = list(self.pipeline.steps)
         positions = {name: i for i, name in enumerate(order)}
         sorter = TopologicalSorter({step.name: step.needs for step in self.pipeline.steps.values()})
@@ -70,23 +82,21 @@ class Run:
         heapq.heapify(ready)
         while True:
             launches: list[tuple[Step, StepAttempt]] = []
-            waiting: list[int] = []
-            while ready:
-                position = heapq.heappop(ready)
-                step = self.pipeline.steps[order[position]]
+            while ready and self._running + len(launches) < self.jobs:
+                step = self.pipeline.steps[order[heapq.heappop(ready)]]
                 decision = self._decide(step)
                 if decision.action != "run":
                     events.append(self._pass(step, decision))
                     settled(step.name)
-                elif self._running + len(launches) < self.jobs:
+                else:
                     attempt = self._begin(step, decision)
                     events.append(AttemptSaved(step=step.name, attempt=attempt))
                     launches.append((step, attempt))
-                else:
-                    waiting.append(position)
-            ready.extend(waiting)
             if events:
                 self.recorder.record(*events)
+            for tell in self._told:
+                tell()
+            self._told.clear()
             for step, attempt in launches:
                 self._launch(step, attempt)
             if not self._running:
@@ -107,7 +117,7 @@ class Run:
             self.course.settle(step, Outcome.REUSED, self.recorder.log.steps[step.name])
         else:
             self.course.settle(step, Outcome.SKIPPED, None)
-        self.printer.say(f"{decision.action}: {decision.reason}", step=step.name)
+        self._told.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.name))
         return Decided(step=step.name, decision=decision.record())
 
     def _begin(self, step: Step, decision: Decision) -> StepAttempt:
@@ -137,10 +147,6 @@ class Run:
     def _finish(self, result: Attempted | BaseException) -> tuple[list[Event], str]:
         self._running -= 1
         if isinstance(result, BaseException):
-            self.workplace.supervisor.cancel(signal.SIGKILL)
-            while self._running:
-                self._results.get()
-                self._running -= 1
             raise result
         result.attempt.environment = self.environment()
         events: list[Event] = [Packed(digest=digest, pack=pack) for digest, pack in result.packs.items()]
@@ -154,7 +160,7 @@ class Run:
         )
         self.course.settle(result.step, Outcome.FAILED if failed else Outcome.RAN, None if failed else given)
         text = f"failed after {result.seconds:.1f} s: {result.attempt.message}" if failed else f"{result.seconds:.1f} s"
-        self.printer.finished(result.step.name, text, failed=failed)
+        self._told.append(lambda: self.printer.finished(result.step.name, text, failed=failed))
         return events, result.step.name
 
     def _end(self) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from runnable_ci.catalog import Catalog
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, did_you_mean
 from runnable_ci.output import split
 from runnable_ci.process import Stream
-from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, is_running, now, run_folder
+from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, is_running, last_seen, run_folder, time_text
 from runnable_ci.runlog import PROCESSING, RunLog, StepAttempt, apply, decode, decode_events, mark_interrupted
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import TAG, Descriptor
 
 LATEST = "latest"
+ORIGIN = "origin"
+"""Beside the journal of a run that was pulled: where from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,12 @@ class Summary:
 
 def run_ids(layout: Layout) -> list[str]:
     """All run ids, the one that was written to last at the end."""
-    times: dict[str, float] = dict.fromkeys(layout.manifests(), 0.0)
+    sealed = layout.manifests()
+    times = {run_id: descriptor.annotations.get("vnd.runnable.ended", "") for run_id, descriptor in sealed.items()}
     for folder in (layout.folder / "runs").glob("*"):
-        if (journal := folder / JOURNAL).exists():
-            times[folder.name] = journal.stat().st_mtime
+        journal = folder / JOURNAL
+        if journal.exists() and not (folder.name in sealed and _is_current(sealed[folder.name].annotations, journal)):
+            times[folder.name] = time_text(journal.stat().st_mtime)  # a copy of the store may have changed it
     return sorted(times, key=lambda run_id: times[run_id])
 
 
@@ -76,7 +81,9 @@ def resolve_id(layout: Layout, given: str) -> str:
     if given in known and TAG.fullmatch(given):
         return given
     where = f"no run `{given}` in {layout.label}" if known else f"there is no run yet in {layout.label}"
-    raise RunNotFoundError(where, hint=did_you_mean(given, known, "runnable-ci runs lists them" if known else ""))
+    raise RunNotFoundError(
+        where, hint=did_you_mean(given, [*known, LATEST], "runnable-ci runs lists them" if known else "")
+    )
 
 
 def load(layout: Layout, run_id: str) -> RunLog:
@@ -86,7 +93,7 @@ def load(layout: Layout, run_id: str) -> RunLog:
     if log is None:
         log = _read_artifact(layout, run_id)
     if log.status == PROCESSING and not is_running(layout, run_id):
-        for event in mark_interrupted(log, time=now()):
+        for event in mark_interrupted(log, time=last_seen(run_folder(layout, run_id)) or log.start_time):
             log = apply(log, event)
     return log
 
@@ -97,8 +104,7 @@ def summaries(layout: Layout) -> Iterator[Summary]:
     for run_id in run_ids(layout):
         journal = run_folder(layout, run_id) / JOURNAL
         annotations = dict(sealed[run_id].annotations) if run_id in sealed else {}
-        size = annotations.get(JOURNAL_SIZE)
-        if not annotations or (journal.exists() and size is not None and size != str(journal.stat().st_size)):
+        if not _is_current(annotations, journal):
             try:
                 annotations = manifest_annotations(load(layout, run_id))
             except RunLogError:
@@ -109,6 +115,17 @@ def summaries(layout: Layout) -> Iterator[Summary]:
 def catalog_of(layout: Layout, log: RunLog, workspace: Path | None = None) -> Catalog:
     """The files of a run."""
     return Catalog(layout, workspace or layout.folder.parent, run_folder(layout, log.run_id), dict(log.packs))
+
+
+@contextmanager
+def hint_at_origin(layout: Layout, run_id: str) -> Iterator[None]:
+    """Within the block missing content of a run that was pulled in part has the hint where it is."""
+    try:
+        yield
+    except BlobMissingError as e:
+        if not (run_folder(layout, run_id) / ORIGIN).exists():
+            raise
+        raise BlobMissingError(e.message, hint=f"runnable-ci pull {run_id} fetches all of the run") from e
 
 
 def output_of(layout: Layout, log: RunLog, title: str, attempt: StepAttempt) -> Iterator[tuple[Stream, bytes]]:
@@ -124,10 +141,11 @@ def output_of(layout: Layout, log: RunLog, title: str, attempt: StepAttempt) -> 
     elif attempt.log is not None:
         catalog = catalog_of(layout, log)
         index_content = b""
-        if attempt.log.index_hash:
-            index_content = b"".join(catalog.read(attempt.log.index_hash, attempt.log.index_size))
-        content = catalog.read(attempt.log.data_hash, attempt.log.size)
-        yield from split(content, index_content, only_stream=_only(attempt))
+        with hint_at_origin(layout, log.run_id):
+            if attempt.log.index_hash:
+                index_content = b"".join(catalog.read(attempt.log.index_hash, attempt.log.index_size))
+            content = catalog.read(attempt.log.data_hash, attempt.log.size)
+            yield from split(content, index_content, only_stream=_only(attempt))
 
 
 def _only(attempt: StepAttempt) -> Stream:
@@ -136,6 +154,13 @@ def _only(attempt: StepAttempt) -> Stream:
 
 def _bytes(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
+
+
+def _is_current(annotations: Mapping[str, str], journal: Path) -> bool:
+    """Whether the annotations that the index has of a run say how it stands."""
+    size = annotations.get(JOURNAL_SIZE)
+    grown = size is not None and journal.exists() and size != str(journal.stat().st_size)
+    return "vnd.runnable.status" in annotations and not grown
 
 
 def _read_journal(path: Path) -> RunLog | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from runnable_ci.errors import UsageError
 
 PREFIX = "RUNNABLE_CI_"
+SECRETS = frozenset({f"{PREFIX}REGISTRY_PASSWORD"})
+"""Variables that are nobody's business but ours: no step gets them."""
 
 
 class Settings(BaseModel):
@@ -17,6 +19,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
     jobs: int | None = Field(None, ge=1, description="How many steps run at once. Default: the number of cores.")
+    registry: str | None = Field(None, description="Where runs are published, such as `ghcr.io/owner/repo/runs`.")
+    registry_username: str | None = Field(None, description="User of that registry. Default: docker's credentials.")
+    registry_password: SecretStr | None = Field(None, description="That user's password or token.")
+    plain_http: bool = Field(False, description="Speak plain http to registries on other machines too.")
 
 
 def load(environ: Mapping[str, str]) -> Settings:

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from runnable_ci.identity import WATCHED_MAX_FILES, Code, CodeState, clean_url, pull_request_head, redacted
+from runnable_ci.git import clean_url, redacted
+from runnable_ci.identity import Code, CodeState, pull_request_head
+from runnable_ci.watch import WATCHED_MAX_FILES
 
 SETTLING_S = 0.03
 

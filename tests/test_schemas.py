@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from runnable_ci.errors import PipelineError
 from runnable_ci.pipeline import resolve
 from runnable_ci.schemas import pipeline_schema, run_log_schema
 
@@ -90,7 +91,7 @@ def test_what_the_program_takes_the_schema_takes(text: str) -> None:
 def test_what_the_schema_refuses_the_program_refuses(text: str) -> None:
     """An editor shows the mistakes that can be seen without looking at other steps."""
     table = tomllib.loads(text)
-    with pytest.raises(Exception, match="runnable"):
+    with pytest.raises(PipelineError):
         resolve(table, file="runnable", default_name="n")
     assert not Draft202012Validator(pipeline_schema()).is_valid(table)
 

@@ -99,8 +99,6 @@ def test_another_oci_client_reads_a_run(layout: Layout, tmp_path: Path) -> None:
     assert titles[0] == RUN_LOG_TITLE
     assert "catalog/large.bin" in titles
     assert [title for title in titles if title.startswith("packs/")]
-    listed = json.loads(skopeo(tmp_path / "home", "list-tags", reference.removesuffix(":run-1")))
-    assert listed["Tags"] == ["run-1"]
 
 
 def test_another_oci_client_copies_a_run_that_reads_there(layout: Layout, tmp_path: Path) -> None:
@@ -307,9 +305,9 @@ def test_a_damaged_index_is_one_clear_error(layout: Layout, index: bytes) -> Non
     """Whatever stands in index.json, reading and tagging say that it is damaged, and leave it alone."""
     (layout.folder / "index.json").write_bytes(index)
     descriptor = layout.put_bytes(b"{}", MANIFEST_MEDIA_TYPE)
-    with pytest.raises(StoreError, match="index.json is damaged"):
+    with pytest.raises(StoreError, match=r"index\.json is damaged"):
         layout.manifests()
-    with pytest.raises(StoreError, match="index.json is damaged"):
+    with pytest.raises(StoreError, match=r"index\.json is damaged"):
         layout.tag(descriptor, "new")
     assert (layout.folder / "index.json").read_bytes() == index
 

@@ -16,7 +16,8 @@ import pytest
 
 from runnable_ci.errors import CodeIdentityError, UnsafePathError, UsageError
 from runnable_ci.identity import Code
-from runnable_ci.worktree import changed_between, rebuild, snapshot
+from runnable_ci.rebuild import rebuild
+from runnable_ci.worktree import changed_between, snapshot
 
 LIMIT_BYTES = 10_000_000
 BINARY = bytes(range(256)) * 40

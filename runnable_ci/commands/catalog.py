@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from runnable_ci.commands.text import size, table
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.runlog import CatalogEntry, RunLog
-from runnable_ci.runs import catalog_of, load, resolve_id
+from runnable_ci.runs import catalog_of, hint_at_origin, load, resolve_id
 from runnable_ci.store.layout import Layout
 
 
@@ -49,7 +49,8 @@ def get_file(
         destination = destination / PurePosixPath(name).name
     if destination.exists() and not force:
         raise UsageError(f"{destination} exists", hint="--force replaces it, --to names another path")
-    catalog_of(layout, log).extract(found[-1][1], destination)
+    with hint_at_origin(layout, log.run_id):
+        catalog_of(layout, log).extract(found[-1][1], destination)
     sys.stdout.write(f"{destination}\n")
 
 

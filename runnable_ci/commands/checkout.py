@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runnable_ci.errors import CodeIdentityError, UsageError, did_you_mean
+from runnable_ci.rebuild import rebuild
 from runnable_ci.runlog import CodeIdentity, RunLog
-from runnable_ci.runs import load, resolve_id
+from runnable_ci.runs import hint_at_origin, load, resolve_id
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import Descriptor
-from runnable_ci.worktree import rebuild
 
 
 def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, environ: Mapping[str, str]) -> None:
@@ -20,7 +20,8 @@ def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, enviro
     code = _identity(log, step)
     snapshot = None
     if code.snapshot:
-        snapshot = layout.path(Descriptor("", f"sha256:{code.snapshot}", code.snapshot_size))
+        with hint_at_origin(layout, log.run_id):
+            snapshot = layout.path(Descriptor("", f"sha256:{code.snapshot}", code.snapshot_size))
     sources: list[Path | str] = [layout.folder.parent]
     if code.code_identifier_url:
         sources.append(code.code_identifier_url)

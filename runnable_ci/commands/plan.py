@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 
 from runnable_ci.plan import Decision
+from runnable_ci.printer import printable
 from runnable_ci.runlog import RunLog
 
 
@@ -13,7 +14,7 @@ def print_plan(decisions: Mapping[str, Decision]) -> None:
     """Print what would be done with each step, and why."""
     width = max(map(len, decisions))
     for name, decision in decisions.items():
-        sys.stdout.write(f"{name:{width}}  {decision.action:5}  {decision.reason}\n")
+        sys.stdout.write(f"{name:{width}}  {decision.action:5}  {printable(decision.reason)}\n")
 
 
 def closing(log: RunLog) -> str:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runnable_ci.artifact import layers
 from runnable_ci.catalog import Catalog
 from runnable_ci.changes import changed_code, changed_inputs
 from runnable_ci.commands.plan import closing, print_plan
+from runnable_ci.commands.text import size
 from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.identity import Code
 from runnable_ci.invocation import Options, code_of, invoke
-from runnable_ci.plan import Facts, Plan, Scope, plan, unread_parameters
+from runnable_ci.plan import Facts, Plan, Scope, plan, same_json, unread_parameters
 from runnable_ci.project import Project, given_parameters, load
-from runnable_ci.recorder import now, reopen
+from runnable_ci.recorder import now, reopen, run_folder
 from runnable_ci.runlog import SUCCESS, Invocation, RunLog, Started
-from runnable_ci.runs import catalog_of, resolve_id
+from runnable_ci.runs import ORIGIN, catalog_of, resolve_id
 from runnable_ci.runs import load as load_log
 
 
@@ -29,6 +33,10 @@ class Wishes:
     from_step: str | None
     params: list[str]
     rerun_changed: bool
+    from_registry: str | None = None
+    """Where to pull the run from first."""
+    publish: bool = False
+    to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,33 @@ def retry(given: Path | None, run: str, options: Options, wishes: Wishes, *, dry
     """Go on with a run; the exit code."""
     project = load(given)
     interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
-    run_id = resolve_id(project.layout, run)
+    afterwards = None
+    if wishes.publish:
+        from runnable_ci.commands.publish import Afterwards
+        from runnable_ci.store.access import parse_reference
+
+        pulled_from = parse_reference(run).repository if "/" in run else wishes.from_registry
+        afterwards = Afterwards.of(project, wishes.to or pulled_from, options)
+    if "/" in run or wishes.from_registry is not None:
+        run_id = _pull_log(project, run, wishes, options)
+    else:
+        run_id = resolve_id(project.layout, run)
+    number = _go_on(project, run_id, interpreter, options, wishes, dry_run=dry_run)
+    return afterwards.publish(project.layout, run_id, number) if afterwards and not dry_run else number
+
+
+def _pull_log(project: Project, run: str, wishes: Wishes, options: Options) -> str:
+    """The id of a run whose log is here now, merged with what was here of it."""
+    from runnable_ci.commands.pull import locate
+    from runnable_ci.registries import Registries
+    from runnable_ci.remote import pull
+
+    registries = Registries(options.settings, options.environ)
+    registry, reference = locate(project.layout, run, wishes.from_registry, registries, project.workspace)
+    return pull(project.layout, registry, reference, only_log=True).run_id
+
+
+def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wishes: Wishes, *, dry_run: bool) -> int:
     code = code_of(project, options.environ)
     if dry_run:
         log = load_log(project.layout, run_id)
@@ -63,9 +97,12 @@ def retry(given: Path | None, run: str, options: Options, wishes: Wishes, *, dry
         running = prospect.plan.running
         if not running and log.status == SUCCESS:
             options.printer.say(f"run {run_id}: nothing to do, all {len(prospect.plan.decisions)} steps are done")
+            options.printer.begin(list(prospect.plan.decisions), 0)
             for name, decision in prospect.plan.decisions.items():
                 options.printer.say(f"{decision.action}: {decision.reason}", step=name)
             return 0
+        if (run_folder(project.layout, run_id) / ORIGIN).exists():
+            _fetch(project, prospect.plan, log, options)
         for name in catalog.get(prospect.plan.wanted.values())[1]:
             options.printer.say(f"replaced {name}; the other one is kept in {catalog.run_folder / 'replaced'}")
         recorder.record(
@@ -93,6 +130,31 @@ def retry(given: Path | None, run: str, options: Options, wishes: Wishes, *, dry
     return code_number
 
 
+def _fetch(project: Project, plan: Plan, log: RunLog, options: Options) -> None:
+    """Have what the steps that will run read of a run that was pulled in part, and nothing else of it."""
+    from runnable_ci.commands.progress import watching
+    from runnable_ci.registries import Registries
+    from runnable_ci.remote import absent, fetch, needed, read_origin
+
+    origin = read_origin(project.layout, log.run_id)
+    wanted = needed(plan, project.pipeline, log, project.workspace).values()
+    if origin is None or not absent(project.layout, wanted):
+        return
+    registries = Registries(options.settings, options.environ)
+    registry = registries.recorded(origin.registry, in_pipeline=lambda: project.pipeline.registry)
+    with watching(sys.stderr, "fetched") as watch:
+        fetched = fetch(project.layout, registry, origin, wanted, watch)
+    left = absent(project.layout, layers(log).values())
+    options.printer.say(
+        f"fetched {size(fetched.size_bytes)} from {registry.label}, "
+        f"left {size(sum(descriptor.size for descriptor in left))} behind"
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _look_ahead(project: Project, log: RunLog, catalog: Catalog, code: Code, wishes: Wishes) -> Prospect:
     pipeline = project.pipeline
     if wishes.from_step is not None and wishes.from_step not in pipeline.steps:
@@ -103,14 +165,14 @@ def _look_ahead(project: Project, log: RunLog, catalog: Catalog, code: Code, wis
     original = log.invocations[-1].parameters if log.invocations else {}
     given = given_parameters(wishes.params, {**pipeline.parameters, **original})
     added = {name: value for name, value in pipeline.parameters.items() if name not in original and name not in given}
-    notes = [f"parameter {name} = {value!r} is new in {pipeline.file}" for name, value in added.items()]
+    notes = [f"parameter {name} = {_json(value)} is new in {pipeline.file}" for name, value in added.items()]
     notes += [
-        f"parameter {name} is {value!r} in {pipeline.file} now; the run keeps its {original[name]!r} "
+        f"parameter {name} is {_json(value)} in {pipeline.file} now; the run keeps its {_json(original[name])} "
         f"(--param {name}=… changes it)"
         for name, value in pipeline.parameters.items()
-        if name in original and name not in given and original[name] != value
+        if name in original and name not in given and not same_json(original[name], value)
     ]
-    changed = [name for name, value in given.items() if name not in original or original[name] != value]
+    changed = [name for name, value in given.items() if name not in original or not same_json(original[name], value)]
     notes += [
         f"no finished step is known to have read {name}; --from STEP runs one again regardless"
         for name in unread_parameters(changed, pipeline, log)

@@ -28,8 +28,10 @@ def run(
     params_file: Path | None,
     params: list[str],
     dry_run: bool,
+    publish: bool = False,
+    to: str | None = None,
 ) -> int:
-    """Run the pipeline in or at `given`; the exit code."""
+    """Run the pipeline in or at `given`, and `publish` it, however it ends; the exit code."""
     project = load(given)
     interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
     pipeline = project.pipeline
@@ -41,6 +43,11 @@ def run(
         raise UsageError(
             f"`{run_id}` cannot be a run id", hint="letters, digits, `_`, `.` and `-`, at most 128; and not `latest`"
         )
+    afterwards = None
+    if publish:
+        from runnable_ci.commands.publish import Afterwards
+
+        afterwards = Afterwards.of(project, to, options)
     while run_id is None:
         candidate = new_run_id(datetime.now(UTC), random.SystemRandom().choice)
         run_id = None if run_folder(project.layout, candidate).exists() else candidate
@@ -67,4 +74,4 @@ def run(
         )
         options.printer.end()
         options.printer.say(closing(recorder.log))
-    return code
+    return afterwards.publish(project.layout, run_id, code) if afterwards else code

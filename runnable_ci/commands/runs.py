@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from runnable_ci.commands.text import duration, moment, pairs, table
 from runnable_ci.runs import Summary, summaries
+from runnable_ci.settings import Settings
 from runnable_ci.store.layout import Layout
 
 
 def runs(layout: Layout, *, as_json: bool) -> None:
     """List the runs of a store, the newest last."""
-    found = list(summaries(layout))
+    _show(list(summaries(layout)), as_json=as_json, where=layout.label)
+
+
+def runs_of_registry(source: str, *, settings: Settings, environ: Mapping[str, str], as_json: bool) -> None:
+    """List the runs that a registry holds, the newest last, without fetching any."""
+    from runnable_ci.published import published
+    from runnable_ci.registries import Registries
+
+    registry = Registries(settings, environ).named(source, in_pipeline=lambda: None)
+    _show(published(registry), as_json=as_json, where=registry.label)
+
+
+def _show(found: list[Summary], *, as_json: bool, where: str) -> None:
     if as_json:
         sys.stdout.write(json.dumps([asdict(summary) for summary in found], indent=1) + "\n")
     elif found:
         head = ("RUN", "STATUS", "WHEN (UTC)", "TOOK", "COMMIT", "FAILED", "METRICS")
         sys.stdout.write(table(head, [_row(summary) for summary in found]))
     else:
-        sys.stderr.write(f"there is no run yet in {layout.label}\n")
+        sys.stderr.write(f"there is no run yet in {where}\n")
 
 
 def _row(run: Summary) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from runnable_ci.commands.text import duration, moment, pairs, printable, short, size, table
+from runnable_ci.commands.text import duration, moment, pairs, short, size, table
+from runnable_ci.printer import printable
 from runnable_ci.runlog import PROCESSING, CodeIdentity, Environment, RunLog, StepLog, encode
 from runnable_ci.runs import load, resolve_id
 from runnable_ci.store.layout import Layout
@@ -67,10 +68,14 @@ def _steps(log: RunLog) -> str:
                 "RUNNING" if step.status == PROCESSING else step.status,
                 str(len(step.attempts)),
                 duration(last.start_time, last.end_time) if last else "",
-                f"{decision.action}: {decision.reason}" if decision else "",
+                f"{decision.action}: {decision.reason}" if decision else _undecided(log),
             )
         )
     return table(("STEP", "STATUS", "ATTEMPTS", "TOOK", "WHY"), rows)
+
+
+def _undecided(log: RunLog) -> str:
+    return "not in the pipeline any more" if log.end_time else ""
 
 
 def _failures(log: RunLog) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from runnable_ci.printer import printable
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their widest cell, two spaces apart; control characters of hostile cells are shown as `?`."""
@@ -13,11 +15,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in clean) for i in range(len(head))]
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean]
     return "\n".join(lines) + "\n"
-
-
-def printable(text: str) -> str:
-    """Text of one line without anything that could move a terminal's cursor."""
-    return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
 
 
 def duration(start: str, end: str) -> str:

@@ -6,14 +6,14 @@ import ast
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from runnable_ci.errors import StepError, did_you_mean
 from runnable_ci.pipeline import Step, not_json
-from runnable_ci.runlog import ExceptionInfo
+from runnable_ci.runlog import ExceptionInfo, Parameter
 from runnable_ci.steps.launch import Launch, Returned, Surroundings
 
 WORKER = Path(__file__).parent.parent / "worker" / "python_step.py"
@@ -23,7 +23,7 @@ RESPONSE_MAX_BYTES = 256 * 1024 * 1024
 def prepare(step: Step, around: Surroundings) -> Launch:
     """The process that calls a python step's function, with its request written to the scratch folder."""
     parameters: dict[str, Mapping[str, object]] = {}
-    objects = _objects_taken(step, around)
+    objects = objects_taken(step, around.workspace, around.parameters)
     for name, parameter in around.parameters.items():
         if name in objects:
             parameters[name] = {"kind": "object", "path": str(around.blob(parameter))}
@@ -128,11 +128,16 @@ def find_source(step: Step, workspace: Path) -> Source | None:
     )
 
 
-def _objects_taken(step: Step, around: Surroundings) -> set[str]:
-    """The object parameters that the function may take: those it names, or all where an argument is none of them."""
-    source = find_source(step, around.workspace)
-    objects = {name for name, parameter in around.parameters.items() if parameter.kind == "object"}
-    if source is None or source.arguments is None or not around.parameters.keys() >= set(source.arguments):
+def objects_taken(
+    step: Step, workspace: Path, parameters: Mapping[str, Parameter], *, coming: Collection[str] = ()
+) -> set[str]:
+    """The object parameters that the function may take: those it names, or all where an argument is none of them.
+
+    `coming` are parameters that steps before this one will give. Raises `StepError` as `find_source` does.
+    """
+    source = find_source(step, workspace)
+    objects = {name for name, parameter in parameters.items() if parameter.kind == "object"}
+    if source is None or source.arguments is None or not {*parameters, *coming}.issuperset(source.arguments):
         return objects
     return objects.intersection(source.arguments)
 

@@ -49,6 +49,9 @@ def prepare(step: Step, around: Surroundings) -> Launch:
         consumed: Iterable[str] = values
     else:
         consumed = _mentioned(step, around.workspace, values)
+    if broken := [name for name, value in values.items() if isinstance(value, str) and "\0" in value]:
+        hint = "list the others: parameters = […]" if step.parameters is None else ""
+        raise StepError(f"parameter `{broken[0]}` has a NUL character: it fits into no environment variable", hint=hint)
     output = around.scratch / OUTPUT_FILE
     output.touch()
     return Launch(

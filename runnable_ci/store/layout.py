@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, StoreError, did_you_mean
 from runnable_ci.files import copy_and_hash, locked, replacing, sweep, temporary, write_whole
@@ -44,11 +44,11 @@ class Layout:
 
     def create(self) -> None:
         """Make the folder a layout; no effect on one that is."""
-        if (self.folder / "index.json").exists():
-            return
         try:
             self._blobs.mkdir(parents=True, exist_ok=True)
             self._temporaries.mkdir(exist_ok=True)
+            if (self.folder / "index.json").exists():
+                return
             write_whole(self.folder / ".gitignore", _GITIGNORE)
             write_whole(self.folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
             with locked(self.folder / "index.lock"):
@@ -106,7 +106,7 @@ class Layout:
             "annotations": {**descriptor.annotations, REF_NAME: reference},
         }
         with locked(self.folder / "index.lock"):
-            others = [e for e in self._index() if e.get("annotations", {}).get(REF_NAME) != reference]
+            others = [e for e in self._index() if not _is_tagged(e, reference)]
             self._write_index([*others, entry])
 
     # -- what only a folder can do
@@ -114,7 +114,7 @@ class Layout:
     def untag(self, reference: str) -> None:
         """Let a tag stand for nothing any more."""
         with locked(self.folder / "index.lock"):
-            self._write_index([e for e in self._index() if e.get("annotations", {}).get(REF_NAME) != reference])
+            self._write_index([e for e in self._index() if not _is_tagged(e, reference)])
 
     def blobs(self) -> Iterator[tuple[str, int]]:
         """Digest and size in bytes of all content; what a killed process left half-written stands by its file name."""
@@ -210,15 +210,17 @@ class Layout:
         for entry in self._index():
             annotations = entry.get("annotations") or {}
             if tag := annotations.get(REF_NAME):
-                found[tag] = Descriptor(
-                    str(entry.get("mediaType", "")), str(entry["digest"]), int(entry["size"]), annotations
-                )
+                found[tag] = Descriptor(str(entry.get("mediaType", "")), entry["digest"], entry["size"], annotations)
         return found
 
     def manifest(self, descriptor: Descriptor) -> dict[str, Any]:
         """A manifest's JSON, verified."""
         with self.fetch(descriptor) as file:
-            parsed = json.loads(read_manifest(file, descriptor, label=self.label))
+            raw = read_manifest(file, descriptor, label=self.label)
+        try:
+            parsed = json.loads(raw)
+        except (ValueError, RecursionError) as e:
+            raise BlobCorruptError(f"{descriptor.digest} in {self.label} is not a manifest") from e
         if not isinstance(parsed, dict):
             raise BlobCorruptError(f"{descriptor.digest} in {self.label} is not a manifest")
         return parsed
@@ -230,18 +232,40 @@ class Layout:
         path = self.folder / "index.json"
         try:
             entries = json.loads(path.read_bytes())["manifests"]
+            sound = isinstance(entries, list) and all(map(_is_entry, entries))
         except FileNotFoundError:
             return []
-        except (ValueError, KeyError, TypeError) as e:
-            raise StoreError(f"{path} is damaged", hint="restore it, or remove it: runs are found without it") from e
-        if not isinstance(entries, list):
-            raise StoreError(f"{path} is damaged", hint="restore it, or remove it: runs are found without it")
-        return [entry for entry in entries if isinstance(entry, dict)]
+        except (ValueError, KeyError, TypeError, RecursionError) as e:
+            raise _damaged(path) from e
+        if not sound:
+            raise _damaged(path)
+        return cast("list[dict[str, Any]]", entries)
 
     def _write_index(self, entries: list[Mapping[str, Any]]) -> None:
         index = {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": entries}
         content = json.dumps(index, separators=(",", ":")).encode()
         write_whole(self.folder / "index.json", content, through=self.temporaries)
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether that is a descriptor, as far as its types tell. Source: OCI image-spec v1.1.1, descriptor.md."""
+    if not isinstance(entry, dict):
+        return False
+    annotations = entry.get("annotations") or {}
+    return (
+        isinstance(entry.get("digest"), str)
+        and type(entry.get("size")) is int
+        and isinstance(annotations, dict)
+        and all(isinstance(text, str) for text in annotations.values())
+    )
+
+
+def _is_tagged(entry: Mapping[str, Any], reference: str) -> bool:
+    return (entry.get("annotations") or {}).get(REF_NAME) == reference
+
+
+def _damaged(path: Path) -> StoreError:
+    return StoreError(f"{path} is damaged", hint="restore it, or remove it: runs are found without it")
 
 
 def _fingerprint(path: Path) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ def main(request_path: str, response_path: str) -> int:
     with open(request_path, encoding="utf-8") as file:
         request = loads(file.read())
     sys.argv[:] = [request["function"]]
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a person is watching
     sys.path[:0] = request["path"]
     workspace = Workspace(request["workspace"])
     response: dict[str, Any] = {

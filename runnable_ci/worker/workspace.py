@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+
+_RACY_S = 2.0
 
 
 class Workspace:
@@ -31,6 +34,18 @@ class Workspace:
             return None
         return None if "site-packages/" in inner or "dist-packages/" in inner else inner
 
+    def _forget_cache(self, module: object, changed: float) -> None:
+        """Remove the byte code of a module that was changed within seconds: Python knows times to the second only.
+
+        A fix of the same size within the same second would otherwise run as the mistake that it mends.
+        """
+        cached = getattr(module, "__cached__", None)
+        if isinstance(cached, str) and abs(time.time() - changed) < _RACY_S:
+            try:
+                os.unlink(cached)
+            except OSError:  # not written, or not ours to remove: then it is not ours that is stale
+                return
+
     def note(self, modules: dict[str, list[int]]) -> None:
         """Add the modification time (ns) and size (bytes) of each loaded module of the user's not yet in `modules`."""
         for name, module in list(sys.modules.items()):
@@ -49,3 +64,4 @@ class Workspace:
             except OSError:  # gone since, or inside a zip file
                 continue
             modules[path] = [state.st_mtime_ns, state.st_size]
+            self._forget_cache(module, state.st_mtime)

@@ -1,0 +1,66 @@
+"""`runnable-ci publish`: a run to a registry, from where any machine can go on with it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runnable_ci.commands.progress import watching
+from runnable_ci.commands.text import size
+from runnable_ci.errors import RunnableError
+from runnable_ci.project import Project, registry_of
+from runnable_ci.registries import Registries
+from runnable_ci.remote import Published
+from runnable_ci.remote import publish as publish_run
+from runnable_ci.runs import resolve_id
+from runnable_ci.settings import Settings
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.registry import Registry
+
+if TYPE_CHECKING:
+    from runnable_ci.invocation import Options
+
+
+def publish(layout: Layout, run: str, *, to: str | None, settings: Settings, environ: Mapping[str, str]) -> None:
+    """Publish a run; its reference is printed."""
+    run_id = resolve_id(layout, run)
+    workspace = layout.folder.parent
+    registry = Registries(settings, environ).named(to, in_pipeline=lambda: registry_of(workspace))
+    with watching(sys.stderr, "sent") as watch:
+        published = publish_run(layout, run_id, registry, environ=environ, watch=watch)
+    sys.stderr.write(f"{_sent(published)}\n")
+    sys.stdout.write(f"{published.reference}\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Afterwards:
+    """Publishes a run when it is over, however it ended."""
+
+    registry: Registry
+    environ: Mapping[str, str]
+    say: Callable[[str], None]
+
+    @classmethod
+    def of(cls, project: Project, to: str | None, options: Options) -> Afterwards:
+        """Raises `UsageError`, before anything runs, where no registry is known."""
+        registries = Registries(options.settings, options.environ)
+        registry = registries.named(to, in_pipeline=lambda: project.pipeline.registry)
+        return cls(registry, options.environ, options.printer.say)
+
+    def publish(self, layout: Layout, run_id: str, code: int) -> int:
+        """The exit code: that of the run, or 1 where the run succeeded and publishing it failed."""
+        try:
+            with watching(sys.stderr, "sent") as watch:
+                published = publish_run(layout, run_id, self.registry, environ=self.environ, watch=watch)
+        except RunnableError as e:
+            self.say(f"{e}\nrun {run_id} is kept here; to try again: runnable-ci publish {run_id}")
+            return code or 1
+        self.say(f"published {published.reference}: {_sent(published)}")
+        return code
+
+
+def _sent(published: Published) -> str:
+    sent = published.sent
+    return "nothing had changed" if sent is None else f"sent {size(sent.size_bytes)} in {sent.blobs} blobs"

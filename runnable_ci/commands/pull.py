@@ -1,0 +1,66 @@
+"""`runnable-ci pull`: a published run into the local store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from runnable_ci.commands.progress import watching
+from runnable_ci.commands.text import size
+from runnable_ci.errors import PipelineError, UsageError
+from runnable_ci.project import STORE_NAME, find_file, find_store, registry_of
+from runnable_ci.registries import Registries
+from runnable_ci.remote import Pulled, read_origin
+from runnable_ci.remote import pull as pull_run
+from runnable_ci.settings import Settings
+from runnable_ci.store.access import parse_reference
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.registry import Registry
+
+
+def pull(
+    layout: Layout, run: str, *, source: str | None, only_log: bool, settings: Settings, environ: Mapping[str, str]
+) -> None:
+    """Pull a run by its id, `latest` or a reference; its id is printed."""
+    workspace = layout.folder.parent
+    registry, reference = locate(layout, run, source, Registries(settings, environ), workspace)
+    with watching(sys.stderr, "fetched") as watch:
+        pulled = pull_run(layout, registry, reference, only_log=only_log, watch=watch)
+    sys.stderr.write(f"{summary(pulled, registry.label)}\n")
+    sys.stdout.write(f"{pulled.run_id}\n")
+
+
+def locate(
+    layout: Layout, run: str, source: str | None, registries: Registries, workspace: Path
+) -> tuple[Registry, str]:
+    """The registry that is meant, and the run id, `latest`, tag or digest in it."""
+    if "/" in run:
+        if source is not None:
+            raise UsageError(f"{run} names its registry already", hint="leave --from away, or give the run id alone")
+        where = parse_reference(run)
+        if where.reference is None:
+            raise UsageError(f"{run} names no run", hint=f"{run}:latest is the newest; runs --from {run} lists them")
+        return registries.open(where), where.reference
+    origin = read_origin(layout, run)
+    if origin is not None and source is None:
+        return registries.recorded(origin.registry, in_pipeline=lambda: registry_of(workspace)), run
+    return registries.named(source, in_pipeline=lambda: registry_of(workspace)), run
+
+
+def summary(pulled: Pulled, where: str) -> str:
+    """What was fetched and what was left, in one line."""
+    writers = f", merged from {pulled.writers} writers" if pulled.writers > 1 else ""
+    left = f", left {size(pulled.left.size_bytes)} behind" if pulled.left.blobs else ""
+    return f"run {pulled.run_id} from {where}{writers}: fetched {size(pulled.fetched.size_bytes)}{left}"
+
+
+def destination(given: Path | None) -> Layout:
+    """The store to pull into: one that there is, else that of the pipeline's folder, else of the current folder."""
+    layout = find_store(given)
+    if given is None and not (layout.folder / "index.json").exists():
+        try:
+            return Layout(find_file(None).parent / STORE_NAME)
+        except PipelineError:
+            return layout
+    return layout

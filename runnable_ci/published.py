@@ -1,0 +1,158 @@
+"""Which runs a registry holds, and what their logs say.
+
+Tags have no compare-and-swap, so each writer of a run has a tag of its own, `RUN_ID--WRITER`, and reading a run is
+merging what all of them say. The plain tag `RUN_ID` is for people and other tools: it stands for what came last.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from runnable_ci.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers
+from runnable_ci.errors import BlobCorruptError, RunLogError, RunNotFoundError, did_you_mean
+from runnable_ci.runlog import RunLog, decode
+from runnable_ci.runs import LATEST, Summary
+from runnable_ci.store.registry import Registry
+from runnable_ci.store.target import DIGEST, TAG, Descriptor, manifest_parts, read_manifest, verified
+
+SEPARATOR = "--"
+RUN_LOG_MAX_BYTES = 256 * 1024 * 1024
+_JOBS = 8
+_STEP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,999}")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one writer published of a run."""
+
+    manifest: Descriptor
+    log: RunLog
+
+
+def find_parts(registry: Registry, reference: str) -> list[Part]:
+    """All that is published of a run: of a run id, of `latest`, or just the part that one writer's tag or a digest is.
+
+    Raises `RunNotFoundError`, `RunLogError` where a tag of the run holds another run, `StoreError`.
+    """
+    if DIGEST.fullmatch(reference):
+        return [_read_part(registry, registry.resolve(reference))]
+    tags = set(registry.tags())
+    run_id = _newest(registry, tags) if reference == LATEST else reference
+    mine = sorted(tag for tag in tags if _may_be_of(tag, run_id))
+    manifests = _resolve(registry, mine)
+    if not manifests:
+        known = sorted(tag for tag in tags if SEPARATOR not in tag)
+        raise RunNotFoundError(
+            f"{registry.label} has no run `{run_id}`",
+            hint=did_you_mean(run_id, known, f"runnable-ci runs --from {registry.label}"),
+        )
+    unique = {manifest.digest: manifest for manifest in manifests.values()}
+    with ThreadPoolExecutor(_JOBS) as pool:
+        parts = dict(zip(unique, pool.map(partial(_read_part, registry), unique.values()), strict=True))
+    if (own := manifests.get(run_id)) and _is_writers_tag(run_id, parts[own.digest].log.run_id):
+        return [parts[own.digest]]
+    for tag, manifest in manifests.items():
+        held = parts[manifest.digest].log.run_id
+        if held != run_id and (tag == run_id or not _may_be_of(tag, held)):
+            raise RunLogError(
+                f"the tag {tag} in {registry.label} holds run `{held}`, not `{run_id}`; nothing was used",
+                hint="somebody moved the tag: publish the run again from where it was made, or pull it by its digest",
+            )
+    return [part for part in parts.values() if part.log.run_id == run_id]
+
+
+def published(registry: Registry) -> list[Summary]:
+    """A line for each run, the newest last, from the manifests alone; what is no run is left out."""
+    return _summaries(registry, sorted(registry.tags()))
+
+
+def _summaries(registry: Registry, tags: Sequence[str]) -> list[Summary]:
+    manifests = _resolve(registry, tags)
+    unique = {manifest.digest: manifest for manifest in manifests.values()}
+    with ThreadPoolExecutor(_JOBS) as pool:
+        found = dict(zip(unique, pool.map(partial(_annotations, registry), unique.values()), strict=True))
+    newest: dict[str, Summary] = {}
+    for tag, manifest in manifests.items():
+        annotations = found[manifest.digest]
+        run_id = annotations.get(TITLE, "")
+        if not _may_be_of(tag, run_id):
+            continue
+        summary = Summary.of(run_id, annotations)
+        other = newest.get(run_id, summary)
+        best = max(other, summary, key=_written)
+        newest[run_id] = replace(best, attempts=max(other.attempts, summary.attempts))
+    return sorted(newest.values(), key=_written)
+
+
+def _newest(registry: Registry, tags: set[str]) -> str:
+    found = _summaries(registry, sorted(tags))
+    if not found:
+        raise RunNotFoundError(f"there is no run yet in {registry.label}")
+    return found[-1].run_id
+
+
+def _written(summary: Summary) -> str:
+    return summary.end_time or summary.start_time
+
+
+def _may_be_of(tag: str, run_id: str) -> bool:
+    return tag == run_id or _is_writers_tag(tag, run_id)
+
+
+def _is_writers_tag(tag: str, run_id: str) -> bool:
+    return tag.startswith(f"{run_id}{SEPARATOR}")
+
+
+def _resolve(registry: Registry, tags: Sequence[str]) -> dict[str, Descriptor]:
+    """Tag → manifest, without the tags that are gone since they were listed."""
+
+    def resolve(tag: str) -> Descriptor | None:
+        try:
+            return registry.resolve(tag)
+        except RunNotFoundError:
+            return None
+
+    with ThreadPoolExecutor(_JOBS) as pool:
+        found = zip(tags, pool.map(resolve, tags), strict=True)
+        return {tag: manifest for tag, manifest in found if manifest is not None}
+
+
+def _annotations(registry: Registry, manifest: Descriptor) -> dict[str, str]:
+    """The annotations of a run's manifest; empty for anything else."""
+    with registry.fetch(manifest) as content:
+        raw = read_manifest(content, manifest, label=registry.label)
+    try:
+        parsed: Any = json.loads(raw)
+        annotations = parsed["annotations"] if parsed["artifactType"] == ARTIFACT_TYPE else {}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    is_text = isinstance(annotations, dict) and all(isinstance(value, str) for value in annotations.values())
+    return annotations if is_text else {}
+
+
+def _read_part(registry: Registry, manifest: Descriptor) -> Part:
+    """A manifest's run log, verified, and fit to be used: no name or digest in it leads anywhere."""
+    where = f"{manifest.digest} in {registry.label}"
+    with registry.fetch(manifest) as content:
+        raw = read_manifest(content, manifest, label=registry.label)
+    logs = [p for p in manifest_parts(raw, manifest, label=registry.label) if p.media_type == RUN_LOG_MEDIA_TYPE]
+    if len(logs) != 1:
+        raise RunLogError(f"{where} is not a run", hint=f"runnable-ci runs --from {registry.label}")
+    if logs[0].size > RUN_LOG_MAX_BYTES:
+        raise BlobCorruptError(f"the run log of {where} is larger than 256 MiB; it was not used")
+    with registry.fetch(logs[0]) as content:
+        document = b"".join(verified(content, logs[0], label=registry.label))
+    log = decode(document, where=where)
+    if not TAG.fullmatch(log.run_id) or log.run_id == LATEST:
+        raise RunLogError(f"{where} has the impossible run id {log.run_id[:100]!r}; it was not used")
+    for name, step in log.steps.items():
+        if name != step.name or not _STEP.fullmatch(name) or not _STEP.fullmatch(step.internal_name):
+            raise RunLogError(f"{where} has the impossible step name {name[:100]!r}; it was not used")
+    layers(log)  # raises for a digest that is none
+    return Part(manifest, log)

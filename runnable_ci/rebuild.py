@@ -1,0 +1,233 @@
+"""A recorded tree made again: the commit from a clone or a remote, and a snapshot's changes on top of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Final
+
+from pydantic import ValidationError
+
+from runnable_ci.errors import CodeIdentityError, UnsafePathError, UsageError
+from runnable_ci.git import COMMIT, Git
+from runnable_ci.identity import Code
+from runnable_ci.worktree import FORMAT_VERSION, SnapshotState
+
+STATE_MAX_BYTES: Final = 64 * 1024**2
+REBUILT_MAX_BYTES: Final = 8 * 1024**3
+REBUILT_MAX_FILES: Final = 200_000
+_URL: Final = re.compile(r"(https|ssh|file)://.+|[A-Za-z0-9._][A-Za-z0-9._-]*@[A-Za-z0-9._-]+:.+")
+_PROTOCOLS: Final = {"GIT_ALLOW_PROTOCOL": "https:ssh:file"}
+
+
+def rebuild(
+    snapshot: Path | None,
+    *,
+    commit: str,
+    sources: Sequence[Path | str],
+    destination: Path,
+    environ: Mapping[str, str],
+) -> tuple[str, ...]:
+    """What could not be rebuilt, a line each, after the recorded tree was made in `destination` as a git checkout.
+
+    The commit comes from the first of `sources` that has it: a folder in a repository, or a URL (https, ssh, file).
+    `snapshot` is a tar of `snapshot()`, already verified, but not trusted: it writes nothing outside of `destination`
+    and starts nothing. Raises `UsageError` (`destination` is not empty), `UnsafePathError`, `CodeIdentityError`;
+    nothing is left in `destination` then.
+    """
+    if destination.is_symlink() or (destination.exists() and (not destination.is_dir() or any(destination.iterdir()))):
+        raise UsageError(f"{destination} exists and is not empty", hint="name a folder that does not exist yet")
+    created = not destination.exists()
+    destination.mkdir(parents=True, exist_ok=True)
+    try:
+        return _rebuilt(snapshot, commit, sources, Git(str(destination.resolve()), {**environ, **_PROTOCOLS}))
+    except BaseException:
+        for path in destination.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        if created:
+            destination.rmdir()
+        raise
+
+
+def _rebuilt(snapshot: Path | None, commit: str, sources: Sequence[Path | str], git: Git) -> tuple[str, ...]:
+    if snapshot is None:
+        _check_out(git, commit, sources, url="")
+        return ()
+    try:
+        with tarfile.open(snapshot, "r:") as tar:
+            recorded = _checked(tar)
+            if recorded.commit != commit:
+                raise CodeIdentityError(f"the stored changes are of commit {recorded.commit[:100]!r}, not of {commit}")
+            if not recorded.digest:
+                raise CodeIdentityError(f"the run's code is unknown: {recorded.message[:500]}")
+            _check_out(git, commit, sources, url=recorded.url)
+            _apply(git, tar, "staged.diff", "--index")
+            _apply(git, tar, "unstaged.diff")
+            _mark_added(git)
+            _write_files(git.folder, tar, recorded)
+    except (tarfile.TarError, ValueError, EOFError) as error:
+        raise CodeIdentityError(f"the stored changes cannot be read: {error}") from error
+    return tuple(_missing(git, recorded))
+
+
+def _checked(tar: tarfile.TarFile) -> SnapshotState:
+    """The state of a snapshot in which every member is of a kind and name that `snapshot()` makes."""
+    size_bytes = count = 0
+    for member in tar:
+        size_bytes, count = size_bytes + member.size, count + 1
+        if size_bytes > REBUILT_MAX_BYTES or count > REBUILT_MAX_FILES:
+            raise UnsafePathError("the stored changes are larger than any that are stored")
+        plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
+        if member.name not in ("state.json", "staged.diff", "unstaged.diff"):
+            _parts(member.name.partition("/")[2])
+            if not member.name.startswith(("untracked/", "unmerged/")) or not (plain or member.issym()):
+                raise UnsafePathError(f"the stored changes have an unexpected member {member.name!r}")
+        elif not plain:
+            raise UnsafePathError(f"{member.name} of the stored changes is not a plain file")
+    source = tar.extractfile("state.json") if "state.json" in tar.getnames() else None
+    if source is None:
+        raise CodeIdentityError("the stored changes have no state.json")
+    try:
+        recorded = SnapshotState.model_validate_json(source.read(STATE_MAX_BYTES))
+    except ValidationError as error:
+        raise CodeIdentityError("state.json of the stored changes is not one of ours") from error
+    if recorded.format_version != FORMAT_VERSION:
+        raise CodeIdentityError(
+            f"the stored changes have format {recorded.format_version}", hint="a newer runnable-ci can read them"
+        )
+    return recorded
+
+
+def _parts(path: str) -> list[str]:
+    parts = path.split("/")
+    if any(part in ("", ".", "..") or part.casefold() == ".git" or "\0" in part for part in parts):
+        raise UnsafePathError(f"the stored changes name the path {path!r}, which leaves the folder or enters .git")
+    return parts
+
+
+def _check_out(git: Git, commit: str, sources: Sequence[Path | str], *, url: str) -> None:
+    if commit and not COMMIT.fullmatch(commit):
+        raise CodeIdentityError(f"{commit[:100]!r} is not a commit", hint="a commit has 40 or 64 hex digits")
+    git("init", "--quiet", "--template=", f"--object-format={'sha256' if len(commit) == 64 else 'sha1'}")
+    git("config", "core.autocrlf", "false")  # bytes are as they were, whatever the user's own settings
+    if _URL.fullmatch(url):
+        git("remote", "add", "origin", url)
+    if not commit:
+        return
+    refusals = []
+    for source in sources:
+        try:
+            _fetch(git, commit, source)
+            break
+        except CodeIdentityError as error:
+            refusals.append(f"{source}: {error.message}" if isinstance(source, Path) else error.message)
+    else:
+        raise CodeIdentityError(
+            f"commit {commit} cannot be had" + "".join(f"\n  {refusal}" for refusal in refusals),
+            hint="run this in a clone that has the commit (`git fetch --unshallow` completes a shallow one)",
+        )
+    git("checkout", "--quiet", "--detach", commit)
+
+
+def _fetch(git: Git, commit: str, source: Path | str) -> None:
+    fetch = ("fetch", "--quiet", "--no-tags", "--update-shallow", "--no-write-fetch-head", "--no-recurse-submodules")
+    if isinstance(source, Path):
+        near = Git(str(source.resolve()), git.environ)
+        folder = os.fsdecode(near("rev-parse", "--absolute-git-dir")).removesuffix("\n")
+        if not near.has_commit(commit):
+            raise CodeIdentityError("does not have the commit")
+        any_commit = "--upload-pack=git -c uploadpack.allowAnySHA1InWant=true upload-pack"
+        git(*fetch, any_commit, folder, commit)
+        return
+    if not _URL.fullmatch(source):
+        raise CodeIdentityError("code is fetched by https, ssh or file URLs only")
+    try:
+        git(*fetch, source, commit)
+    except CodeIdentityError:  # a server may give only what a branch or tag names
+        git(*fetch, source, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+        if not git.has_commit(commit):
+            raise CodeIdentityError("no branch or tag of the remote has the commit") from None
+
+
+def _apply(git: Git, tar: tarfile.TarFile, name: str, *where: str) -> None:
+    source = tar.extractfile(name) if name in tar.getnames() else None
+    if source is not None:
+        with NamedTemporaryFile() as diff:
+            shutil.copyfileobj(source, diff)
+            diff.flush()
+            git("apply", "--whitespace=nowarn", "--binary", *where, diff.name)
+
+
+def _mark_added(git: Git) -> None:
+    """Files that only the unstaged diff makes were announced to the index by `git add --intent-to-add`."""
+    if names := git("ls-files", "-z", "--others"):
+        git("add", "--intent-to-add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul", stdin=names)
+
+
+def _write_files(root: str, tar: tarfile.TarFile, recorded: SnapshotState) -> None:
+    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name, (kind, _) in recorded.changes.items():
+            if kind == "unmerged":
+                with _folder_of(top, parts := _parts(name)) as folder, suppress(FileNotFoundError):
+                    os.unlink(parts[-1], dir_fd=folder)
+        for member in tar:
+            if "/" in member.name:
+                _, _, path = member.name.partition("/")
+                with _folder_of(top, parts := _parts(path)) as folder:
+                    _write(folder, parts[-1], member, tar)
+    except OSError as error:
+        raise UnsafePathError(f"the stored changes do not fit into the tree: {error}") from error
+    finally:
+        os.close(top)
+
+
+@contextmanager
+def _folder_of(top: int, parts: Sequence[str]) -> Iterator[int]:
+    """The folder that a path is in, made where missing, and never reached through a link."""
+    folder = os.dup(top)
+    try:
+        for part in parts[:-1]:
+            with suppress(FileExistsError):
+                os.mkdir(part, dir_fd=folder)
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _write(folder: int, name: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+    if member.issym():
+        os.symlink(member.linkname, name, dir_fd=folder)
+        return
+    mode = 0o755 if member.mode & stat.S_IXUSR else 0o644
+    fresh = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    source = tar.extractfile(member)
+    with open(os.open(name, fresh, mode, dir_fd=folder), "wb") as target:
+        if source is not None:
+            shutil.copyfileobj(source, target)
+
+
+def _missing(git: Git, recorded: SnapshotState) -> Iterator[str]:
+    """In what the rebuilt tree differs from the recorded one; the digests prove that there is nothing else."""
+    now = Code(Path(git.folder), products=lambda _: False, environ=git.environ).state()
+    if now.digest == recorded.digest:
+        return
+    both = recorded.changes.keys() | now.changes.keys()
+    names = [name for name in both if recorded.changes.get(name) != now.changes.get(name)]
+    for name in sorted({*names, *recorded.omitted}):
+        yield f"{name}: {recorded.omitted.get(name, 'not as it was (a merge conflict, a filter or line endings)')}"
+    if not names:
+        yield "the index is not exactly as it was"

@@ -1,0 +1,269 @@
+"""How a run goes to a registry and comes from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from runnable_ci.artifact import layers
+from runnable_ci.catalog import matches
+from runnable_ci.errors import (
+    BlobCorruptError,
+    BlobMissingError,
+    RunInUseError,
+    RunLogError,
+    RunNotFoundError,
+    UsageError,
+)
+from runnable_ci.files import share_lock, write_whole
+from runnable_ci.merge import merge
+from runnable_ci.pipeline import Pipeline
+from runnable_ci.plan import Plan
+from runnable_ci.published import SEPARATOR, find_parts
+from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, STORE_LOCK, is_running, reopen, run_folder
+from runnable_ci.runlog import Document, RunLog
+from runnable_ci.runs import ORIGIN, catalog_of, hint_at_origin, load, run_ids
+from runnable_ci.steps.python import objects_taken
+from runnable_ci.store.access import parse_reference
+from runnable_ci.store.copy import Amount, Progress, copy
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.registry import Registry
+from runnable_ci.store.target import Descriptor
+
+TAG_MAX = 128
+Watch = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where a run stands now."""
+
+    reference: str
+    """`HOST/REPOSITORY:RUN_ID@DIGEST`."""
+    sent: Amount | None
+    """What had to be sent; None where the run stood there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What came of a run."""
+
+    run_id: str
+    writers: int
+    """How many versions were merged."""
+    fetched: Amount
+    left: Amount
+    """What the run holds and the store does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a run was pulled from."""
+
+    registry: str
+    manifests: tuple[str, ...]
+    """Digests of the manifests that together hold its content."""
+
+
+def publish(
+    layout: Layout, run_id: str, registry: Registry, *, environ: Mapping[str, str], watch: Watch | None = None
+) -> Published:
+    """Have the run in the registry as it is here, sealing it first where it is not. An unchanged one costs a request.
+
+    The plain tag goes first, as the writer's own proves that all is there. Raises `RunInUseError`, `UsageError` for a
+    run id that leaves no room for the writer, `StoreError`.
+    """
+    tag = _writers_tag(layout, run_id, environ)
+    with _shared(layout):
+        _seal(layout, run_id)
+        manifest = layout.resolve(run_id)
+        sent = None
+        if _standing(registry, tag) != manifest.digest:
+            origin = read_origin(layout, run_id)
+            like = origin.manifests if origin and origin.registry == registry.label else ()
+            with hint_at_origin(layout, run_id):
+                copied = copy(layout, run_id, registry, like=[tag, *like], progress=watch)
+            manifest, sent = copied.manifest, copied.sent
+            registry.tag(manifest, tag)
+    return Published(f"{registry.label}:{run_id}@{manifest.digest}", sent)
+
+
+def pull(
+    layout: Layout, registry: Registry, reference: str, *, only_log: bool = False, watch: Watch | None = None
+) -> Pulled:
+    """Have a published run in the store, merged with what is there of it already; all of its content is verified.
+
+    `reference` is a run id, `latest`, a tag or a digest. With `only_log` the content stays where it is.
+    Raises `RunNotFoundError`, `RunInUseError`, `RunLogError`, `StoreError`.
+    """
+    parts = find_parts(registry, reference)
+    log = merge([part.log for part in parts])
+    if is_running(layout, log.run_id):
+        raise RunInUseError(f"run `{log.run_id}` is being written by another process", hint="wait for it, or end it")
+    layout.create()
+    origin = Origin(registry.label, tuple(part.manifest.digest for part in parts))
+    with _shared(layout):
+        held = {descriptor.digest: descriptor for descriptor in layers(log).values()}
+        fetched = Amount()
+        if not only_log:
+            fetched = _fetch(layout, registry, origin, held.values(), watch)
+            if missing := absent(layout, held.values()):
+                raise BlobMissingError(
+                    f"{registry.label} holds run `{log.run_id}` without its {missing[0].digest}",
+                    hint="publish the run again from where it was made, or pull --only log",
+                )
+        _adopt(layout, log)
+        write_whole(
+            run_folder(layout, log.run_id) / ORIGIN,
+            json.dumps({"registry": origin.registry, "manifests": origin.manifests}).encode(),
+            through=layout.temporaries,
+        )
+    return Pulled(log.run_id, len(parts), fetched, Amount.of(absent(layout, held.values())))
+
+
+def read_origin(layout: Layout, run_id: str) -> Origin | None:
+    """Where a run was pulled from, None where it was not. Raises `RunLogError` for a note that cannot be read."""
+    path = run_folder(layout, run_id) / ORIGIN
+    if not path.exists():
+        return None
+    try:
+        noted = json.loads(path.read_bytes())
+        registry, manifests = noted["registry"], tuple(noted["manifests"])
+        for manifest in manifests:
+            Descriptor("", manifest, 0)
+        return Origin(parse_reference(registry).repository, manifests)
+    except (ValueError, KeyError, TypeError, UsageError, BlobCorruptError) as e:
+        raise RunLogError(f"{path} is damaged", hint=f"remove it, then: runnable-ci pull {run_id} --from …") from e
+
+
+def needed(plan: Plan, pipeline: Pipeline, log: RunLog, workspace: Path) -> dict[str, Descriptor]:
+    """sha256 → content that the steps which will run may read of reused steps: files, objects, or their packs."""
+    packs = {member: digest for digest, pack in log.packs.items() for member in pack.members}
+    found: dict[str, Descriptor] = {}
+
+    def need(data_hash: str, size: int) -> None:
+        digest = packs.get(data_hash, data_hash)
+        length = log.packs[digest].size if data_hash in packs else size
+        found[digest] = Descriptor("application/octet-stream", f"sha256:{digest}", length)
+
+    for name, scope in plan.scopes.items():
+        step = pipeline.steps[name]
+        for file, (_, entry) in scope.files.items():
+            if step.get is None or any(matches(pattern, file) for pattern in step.get):
+                need(entry.data_hash, entry.size)
+        if step.kind == "python":
+            parameters = {name: parameter for name, (_, parameter) in scope.parameters.items()}
+            above = pipeline.ancestors(step.name).intersection(plan.running)
+            coming = [returned for other in above for returned in pipeline.steps[other].returns]
+            for taken in objects_taken(step, workspace, parameters, coming=coming):
+                need(parameters[taken].data_hash, parameters[taken].size or 0)
+    return found
+
+
+def fetch(
+    layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: Watch | None = None
+) -> Amount:
+    """Bring some of a run's content from where it was pulled from; how much came."""
+    with _shared(layout):
+        return _fetch(layout, registry, origin, wanted, watch)
+
+
+def absent(layout: Layout, descriptors: Collection[Descriptor]) -> list[Descriptor]:
+    """Those of the contents that the store does not hold."""
+    return [descriptor for descriptor in descriptors if not layout.exists(descriptor)]
+
+
+def _fetch(
+    layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: Watch | None
+) -> Amount:
+    fetched = Amount()
+    for manifest in origin.manifests:
+        missing = {descriptor.digest for descriptor in absent(layout, wanted)}
+        if not missing:
+            break
+        sent = copy(registry, manifest, layout, only=partial(_is_among, missing), progress=watch).sent
+        fetched = Amount(fetched.blobs + sent.blobs, fetched.size_bytes + sent.size_bytes)
+    return fetched
+
+
+def _is_among(digests: Collection[str], descriptor: Descriptor) -> bool:
+    return descriptor.digest in digests
+
+
+def _adopt(layout: Layout, log: RunLog) -> None:
+    """Record a pulled run log, merged with what there is of the run here."""
+    here = load(layout, log.run_id) if log.run_id in run_ids(layout) else None
+    with reopen(layout, here or log) as recorder:
+        if here is not None:
+            # Before numbers may change: until then a file of output has its name by its attempt's number.
+            recorder.seal(catalog_of(layout, recorder.log))
+            merged = merge([recorder.log, log])
+            if merged != recorder.log:
+                recorder.record(Document(run_log=merged))
+        recorder.seal(catalog_of(layout, recorder.log))
+
+
+def _seal(layout: Layout, run_id: str) -> None:
+    """Have the run sealed as it is now."""
+    journal = run_folder(layout, run_id) / JOURNAL
+    sealed = layout.manifests().get(run_id)
+    if sealed is not None:
+        size = sealed.annotations.get(JOURNAL_SIZE)
+        if not journal.exists() or size == str(journal.stat().st_size):
+            return
+    with reopen(layout, load(layout, run_id)) as recorder:
+        recorder.seal(catalog_of(layout, recorder.log))
+
+
+def _standing(registry: Registry, tag: str) -> str:
+    try:
+        return registry.resolve(tag).digest
+    except RunNotFoundError:
+        return ""
+
+
+def _writers_tag(layout: Layout, run_id: str, environ: Mapping[str, str]) -> str:
+    writer = _writer(layout, environ)
+    most = TAG_MAX - len(SEPARATOR + writer)
+    if len(run_id) > most:
+        raise UsageError(
+            f"the run id {run_id} is too long to be published: it has {len(run_id)} characters",
+            hint=f"at most {most}; `runnable-ci run --run-id` sets a shorter one",
+        )
+    return f"{run_id}{SEPARATOR}{writer}"
+
+
+def _writer(layout: Layout, environ: Mapping[str, str]) -> str:
+    """A name that no other writer has, the same for each publish of this store in this place.
+
+    A copy of the store is another writer: the number of the file and the name of the machine tell them apart.
+    """
+    path = layout.folder / "writer"
+    if not path.exists():
+        write_whole(path, secrets.token_hex(16).encode(), through=layout.temporaries)
+    identity = [path.read_text("utf-8"), str(path.stat().st_ino), platform.node(), str(layout.folder.resolve())]
+    own = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:12]
+    if environ.get("GITHUB_ACTIONS") != "true":
+        return own
+    job = [environ.get(f"GITHUB_{name}", "") for name in ("RUN_ID", "JOB", "RUN_ATTEMPT")]
+    # The jobs of a matrix differ in nothing that the environment tells.
+    return "-".join(["gh", *(re.sub(r"[^A-Za-z0-9_.]+", "-", word)[:24] for word in job), own])
+
+
+@contextmanager
+def _shared(layout: Layout) -> Iterator[None]:
+    """Within the block no content is removed from the store."""
+    lock = share_lock(layout.folder / STORE_LOCK)
+    try:
+        yield
+    finally:
+        os.close(lock)

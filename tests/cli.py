@@ -1,0 +1,117 @@
+"""Runs the real program as a process of its own, in a fresh git repository, with a clean environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from support import WAIT_S, environment
+
+from runnable_ci.runlog import RunLog, decode
+
+PROGRAM = str(Path(sys.executable).with_name("runnable-ci"))
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a program ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+    raw: bytes
+    """stdout as bytes."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder to run the program in, and the environment that it gets."""
+
+    folder: Path
+    environ: dict[str, str]
+
+    def runnable(self, *arguments: str, code: int = 0, at: str = ".", **variables: str) -> Done:
+        """Run `runnable-ci` to its end, which must be with this exit code and without a traceback of its own."""
+        done = subprocess.run(
+            [PROGRAM, *arguments],
+            cwd=self.folder / at,
+            env={**self.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=WAIT_S,
+        )
+        out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        assert done.returncode == code, f"exit code {done.returncode}\n{out}\n{err}"
+        assert "runnable_ci/" not in err, err
+        return Done(done.returncode, out, err, done.stdout)
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Start `runnable-ci`; use as a context."""
+        return subprocess.Popen(
+            [PROGRAM, *arguments],
+            cwd=self.folder,
+            env={**self.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def git(self, *arguments: str) -> str:
+        """The output of a git command."""
+        command = ["git", *arguments]
+        done = subprocess.run(command, cwd=self.folder, env=self.environ, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def commit(self) -> str:
+        """Commit everything; the commit."""
+        self.git("add", ".")
+        self.git("commit", "-qm", "work")
+        return self.git("rev-parse", "HEAD")
+
+    def write(self, files: Mapping[str, str]) -> None:
+        """Write text files, by name."""
+        for name, content in files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+
+    def read(self, name: str) -> str:
+        """A file's text, empty where it is not there."""
+        path = self.folder / name
+        return path.read_text() if path.exists() else ""
+
+    def log(self, run: str = "latest") -> RunLog:
+        """A run's log, as `show --json` prints it."""
+        return decode(self.runnable("show", run, "--json").raw, where="show")
+
+    @property
+    def store(self) -> Path:
+        """The store of the folder."""
+        return self.folder / ".runnable"
+
+
+def workspace(tmp_path: Path, files: Mapping[str, str], *, git: bool = True, name: str = "project") -> Workspace:
+    """A folder of its own, by default a git repository whose one commit has these files."""
+    home = tmp_path / "home"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environ = environment(home, PATH=path, LANG="C.UTF-8")
+    (home / ".gitconfig").write_text("[user]\nname = A\nemail = a@example.org\n[init]\ndefaultBranch = main\n")
+    made = Workspace(tmp_path / name, environ)
+    made.folder.mkdir()
+    made.write(files)
+    if git:
+        made.git("init", "-q")
+        made.commit()
+    return made
+
+
+def is_alive(pid: str) -> bool:
+    """Whether a process still runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{int(pid)}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,84 @@
+"""What several test files need: real processes of the tool, and a look at a store that trusts nothing of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+WAIT_S = 30.0
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """An environment with a home of its own and nothing of the machine's settings."""
+    home.mkdir(exist_ok=True)
+    kept = {
+        name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "COVERAGE_PROCESS_START") if name in os.environ
+    }
+    return {**kept, "HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1", **more}
+
+
+def start(folder: Path, *arguments: str, environ: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """A process of the tool in a folder; what it says is appended to `log`."""
+    with log.open("ab") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "runnable_ci", *arguments],
+            cwd=folder,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+        )
+
+
+def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = WAIT_S, poll_s: float = 0.002) -> Any:
+    """The first true value of `condition`."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
+        time.sleep(poll_s)
+    return found
+
+
+def python(code: str, *arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """A finished process of this interpreter that ran `code`."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=None if environ is None else dict(environ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def blobs(store: Path) -> dict[str, Path]:
+    """The blobs of a layout by the hex digest that their name says."""
+    folder = store / "blobs" / "sha256"
+    return {path.name: path for path in folder.iterdir() if not path.name.startswith(".")} if folder.exists() else {}
+
+
+def leftovers(folder: Path) -> list[str]:
+    """The temporary files below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob(".*.tmp"))
+
+
+def sha256(content: bytes | Path) -> str:
+    """The hex digest of some bytes, or of a file."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def index_of(store: Path) -> dict[str, Any]:
+    """The parsed `index.json` of a layout."""
+    parsed = json.loads((store / "index.json").read_bytes())
+    assert isinstance(parsed, dict)
+    return parsed

@@ -1,0 +1,136 @@
+"""Tests of the command line as a program: help, exit codes, errors, pipes and terminals."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cli import PROGRAM, Workspace, is_alive, workspace
+
+COMMANDS = ("run", "retry", "runs", "show", "logs", "catalog", "checkout", "gc", "check", "init")
+
+
+def test_help(tmp_path: Path) -> None:
+    """The program and each command explain themselves, on stdout."""
+    project = workspace(tmp_path, {}, git=False)
+    with ThreadPoolExecutor(2) as pool:
+        texts = pool.map(lambda words: project.runnable(*words, "--help").out, [(), *((c,) for c in COMMANDS)])
+    whole, *each = texts
+    for name, text in zip(COMMANDS, each, strict=True):
+        assert f"\n  {name} " in whole
+        assert text.startswith(f"Usage: runnable-ci {name} ")
+        assert "[[" not in text
+
+
+@pytest.mark.parametrize("words", [("rnu",), ("run", "--nope"), ("show",), ("run", "--jobs", "0"), ("run", "a", "b")])
+def test_wrong_usage(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """What the command line does not know is exit code 2, said on stderr."""
+    done = workspace(tmp_path, {}, git=False).runnable(*words, code=2)
+    assert done.out == ""
+    assert done.err.startswith("Usage: runnable-ci")
+
+
+def test_errors_have_no_traceback(tmp_path: Path) -> None:
+    """An error is `error: …` and `hint: …` on stderr, and nothing on stdout."""
+    project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'\n"}, git=False)
+    for words in (("run", "nowhere"), ("show", "latest"), ("retry", "latest"), ("run", "--params-file", "no.toml")):
+        done = project.runnable(*words, code=2)
+        assert done.out == ""
+        assert re.fullmatch(r"error: .+\n(hint: .+\n)?", done.err), done.err
+    jobs = project.runnable("run", code=2, RUNNABLE_CI_JOBS="many")
+    assert jobs.err.startswith("error: RUNNABLE_CI_JOBS: ")
+
+
+def piped(project: Workspace, command: str) -> tuple[str, str]:
+    """stdout and stderr of a bash command line, in which `$program` is ours."""
+    environ = {**project.environ, "program": PROGRAM}
+    done = subprocess.run(["bash", "-c", command], cwd=project.folder, env=environ, capture_output=True, timeout=20)
+    return done.stdout.decode(), done.stderr.decode()
+
+
+def test_closed_pipe(tmp_path: Path) -> None:
+    """A reader that has seen enough ends the program quietly, and with it the steps that still run."""
+    steps = """
+[steps.long]
+run = "seq 200000"
+[steps.waits]
+needs = ["long"]
+run = "echo $$ > pid.log; sleep 60"
+[steps.talks]
+needs = ["long"]
+run = "until [ -s pid.log ]; do sleep 0.01; done; seq 200000"
+"""
+    project = workspace(tmp_path, {"runnable.toml": steps, ".gitignore": "*.log\n"})
+    assert piped(project, "$program run -j 2 2>&1 | grep -m1 talks") == ("talks | 1\n", "")
+    assert not is_alive(project.read("pid.log"))
+    (project.folder / "pid.log").unlink()
+    assert piped(project, "$program run -q -j 2 2>&1 | head -n 2 | wc -l") == ("2\n", "")
+    assert not is_alive(project.read("pid.log"))
+    assert piped(project, "$program logs latest long | head -n 1") == ("1\n", "")
+    assert "FAIL" in project.runnable("runs").out
+
+
+def terminal(project: Workspace, *arguments: str, columns: int = 80, **variables: str) -> str:
+    """All that the program writes to a terminal of its own."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environ = {**project.environ, "TERM": "xterm", **variables}
+    with subprocess.Popen(
+        [PROGRAM, *arguments], cwd=project.folder, env=environ, stdin=slave, stdout=slave, stderr=slave
+    ) as running:
+        os.close(slave)
+        written = b""
+        while True:
+            try:
+                chunk = os.read(master, 4096)
+            except OSError:  # Linux says so when the last writer has gone
+                break
+            if not chunk:
+                break
+            written += chunk
+        os.close(master)
+        assert running.wait() == 0
+    return written.decode()
+
+
+def test_terminal(tmp_path: Path) -> None:
+    """A terminal shows colours and a status of what runs, never longer than a line, and none of it stays behind."""
+    name = "a-step-with-a-rather-long-name"
+    project = workspace(tmp_path, {"runnable.toml": f"[steps.{name}]\nrun = 'sleep 1.3; echo done'\n"})
+    with ThreadPoolExecutor(2) as pool:
+        coloured = pool.submit(terminal, project, "run", "--run-id", "r")
+        plain = pool.submit(terminal, project, "run", "--run-id", "s", columns=30, NO_COLOR="1")
+    assert "\x1b[36m" in coloured.result()
+    assert f"[0/1] {name} 1 s" in coloured.result()
+    assert not re.search(r"\x1b\[[0-9;]*m", plain.result())
+    status = next(line for line in re.split(r"\r\n|\r\x1b\[K", plain.result()) if line.startswith("[0/1]"))
+    assert len(status) < 30
+    for run, text in (("r", coloured.result()), ("s", plain.result())):
+        lines = [line.rpartition("\r\x1b[K")[2] for line in text.split("\r\n")]
+        shown = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+        assert [line.replace("│", "|") for line in shown] == [
+            f"run {run}: project, 1 steps",
+            f"{name[:24]} | done",
+            f"{name[:24]} | ✓ 1.3 s",
+            f"run {run}: SUCCESS",
+            "",
+        ]
+
+
+def test_piped_output_is_plain(tmp_path: Path) -> None:
+    """Where no terminal looks on there are neither colours nor a status, and of a progress bar its last state."""
+    step = r"printf '1%%\r2%%\r3%%\n'; printf 'one\r\n'; sleep 1.1"
+    project = workspace(tmp_path, {"runnable.toml": f"[steps.a]\nrun = '''{step}'''\n"})
+    done = project.runnable("run")
+    assert done.out == "a | 3%\na | one\r\n"
+    assert project.runnable("logs", "latest", "a").out == "1%\r2%\r3%\none\r\n"
+    assert "\x1b" not in done.out + done.err
+    assert "[0/1]" not in done.err

@@ -1,0 +1,64 @@
+"""Tests of `runnable-ci checkout`: the code of a run, exactly as it was."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cli import Workspace, workspace
+
+
+def tree(folder: Path) -> dict[str, tuple[bytes, bool]]:
+    """Name → content and whether it may be executed, of all files outside `.git` and `.runnable`."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), os.access(path, os.X_OK))
+        for path in folder.rglob("*")
+        if path.is_file() and not {".git", ".runnable"}.intersection(path.relative_to(folder).parts)
+    }
+
+
+def test_rebuilds_a_dirty_run(tmp_path: Path) -> None:
+    """Committed, staged, modified, deleted, untracked and binary files come back as the run had them."""
+    files = {"a.py": "a\n", "b.py": "b\n", "gone.py": "gone\n", "staged.py": "s\n"}
+    project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'\n", **files})
+    commit = project.git("rev-parse", "HEAD")
+    project.write({"a.py": "a\nmodified\n", "staged.py": "staged\n", "sub/new.py": "new\n"})
+    project.git("add", "staged.py")
+    project.write({"staged.py": "staged and modified\n"})
+    (project.folder / "gone.py").unlink()
+    (project.folder / "binary.dat").write_bytes(bytes(range(256)))
+    (project.folder / "run.sh").write_text("true\n")
+    (project.folder / "run.sh").chmod(0o755)
+    expected = tree(project.folder)
+    project.runnable("run", "--run-id", "r")
+    project.git("add", ".")
+    project.git("commit", "-qm", "later")
+    project.write({"a.py": "later still\n"})
+    done = project.runnable("checkout", "r", "../rebuilt")
+    rebuilt = Workspace(tmp_path / "rebuilt", project.environ)
+    assert done.out.startswith(f"../rebuilt: {commit}, with ")
+    assert tree(rebuilt.folder) == expected
+    assert rebuilt.git("rev-parse", "HEAD") == commit
+    assert rebuilt.git("diff", "--cached", "--name-only") == "staged.py"
+    again = project.runnable("checkout", "r", "../rebuilt", code=2)
+    assert again.err.startswith("error: ")
+    assert tree(rebuilt.folder) == expected
+
+
+def test_clean_run_and_no_commit(tmp_path: Path) -> None:
+    """A clean run is its commit, of any step; a run outside git says why it cannot be rebuilt."""
+    project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'\n[steps.b]\nrun = 'exit 1'\n"})
+    first = project.git("rev-parse", "HEAD")
+    project.runnable("run", code=1)
+    project.write({"runnable.toml": "[steps.a]\nrun = 'true'\n[steps.b]\nrun = 'true'\n"})
+    second = project.commit()
+    project.runnable("retry", "latest")
+    assert project.runnable("checkout", "latest", "../b").out == f"../b: {second}\n"
+    assert project.runnable("checkout", "latest", "../a", "--step", "a").out == f"../a: {first}\n"
+    assert "exit 1" in (tmp_path / "a" / "runnable.toml").read_text()
+    assert "has no step `c`" in project.runnable("checkout", "latest", "../c", "--step", "c", code=2).err
+    outside = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'\n"}, git=False, name="outside")
+    outside.runnable("run", "--run-id", "r")
+    refused = outside.runnable("checkout", "r", "../d", code=1)
+    assert refused.err.startswith("error: run r has no commit: ")
+    assert not (tmp_path / "d").exists()

@@ -1,0 +1,253 @@
+"""Publishing, pulling and resuming elsewhere by the real program, with a real registry between the machines."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli import Workspace, workspace
+from registry_server import PASSWORD, USERNAME, Served, password_registry, registry
+from support import environment, wait_until
+
+from runnable_ci.runlog import FAIL, SUCCESS
+
+PIPELINE = """
+[parameters]
+rate = 2
+[steps.load]
+python = "flowers:load"
+returns = { X = "object", big = "object" }
+[steps.picture]
+run = "head -c 400000 /dev/zero | tr '\\\\0' x > big.bin; echo small > small.txt"
+catalog = { put = ["big.bin", "small.txt"] }
+[steps.fit]
+python = "flowers:fit"
+returns = { score = "metric" }
+catalog = { get = [] }
+[steps.report]
+run = "cat small.txt"
+catalog = { get = ["*.txt"] }
+"""
+FLOWERS = """
+def load():
+    return [1, 2, 3], "x" * 500_000
+
+def fit(X, rate):
+    print("fitting")
+    return sum(X) * rates
+"""
+FIXED = FLOWERS.replace("rates", "rate")
+SHELL = """
+[steps.one]
+run = "echo one > one.txt; echo said"
+catalog = { put = ["one.txt"] }
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with registry(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+def elsewhere(project: Workspace, tmp_path: Path, name: str = "elsewhere") -> Workspace:
+    """Another user's clone on, so to say, another machine: another home, no store."""
+    home = tmp_path / f"home-{name}"
+    environ = environment(home, PATH=project.environ["PATH"], LANG="C.UTF-8")
+    shutil.copy(Path(project.environ["HOME"]) / ".gitconfig", home)
+    project.git("clone", "-q", str(project.folder), str(tmp_path / name))
+    return Workspace(tmp_path / name, environ)
+
+
+def test_a_failed_run_is_resumed_on_another_machine(tmp_path: Path) -> None:
+    """A run fails and is published; another user fixes the code, resumes from the registry alone, publishes again.
+
+    Only what the steps that run read is fetched. The first user then has both attempts, also without the registry.
+    """
+    project = workspace(
+        tmp_path, {"runnable.toml": PIPELINE, "flowers.py": FLOWERS, ".gitignore": "*.bin\n*.txt\n__pycache__\n"}
+    )
+    with registry(tmp_path / "registry") as served:
+        repository = served.repository()
+        done = project.runnable("run", "--run-id", "r", "--to", repository, "--quiet", code=1)
+        assert f"published {repository}:r@sha256:" in done.err
+
+        other = elsewhere(project, tmp_path)
+        other.write({"flowers.py": FIXED})
+        planned = other.runnable("retry", f"{repository}:r", "--dry-run").out
+        assert [line.split()[:2] for line in planned.splitlines()] == [
+            ["load", "reuse"],
+            ["picture", "reuse"],
+            ["fit", "run"],
+            ["report", "run"],
+        ]
+        done = other.runnable("retry", f"{repository}:r", "--publish")
+        assert re.search(r"fetched \d+ B from .*, left 87\d\.\d KiB behind\n", done.err)
+        assert done.out == "fit     | fitting\nreport  | small\n"
+        assert not (other.folder / "big.bin").exists()
+        assert other.log().metrics() == {"score": 12}
+
+        pulled = project.runnable("pull", "r", "--from", repository)
+        assert "merged from 2 writers" in pulled.err
+        assert pulled.out == "r\n"
+    log = project.log("r")
+    assert (log.status, [i.status for i in log.invocations]) == (SUCCESS, [FAIL, SUCCESS])
+    assert [a.status for a in log.steps["fit"].attempts] == [FAIL, SUCCESS]
+    assert project.runnable("logs", "r", "fit").out == "fitting\n"
+    assert "NameError" in project.runnable("logs", "r", "fit", "--attempt", "1").out
+    assert project.runnable("retry", "r").err.startswith("run r: nothing to do")
+    project.runnable("catalog", "r", "--get", "small.txt", "--to", "copy.txt")
+    assert project.read("copy.txt") == "small\n"
+
+
+def test_only_the_log_then_show_and_the_way_to_the_rest(tmp_path: Path, served: Served) -> None:
+    """With the log alone `show` works; what needs content says how to get it, and that works by the run id alone."""
+    project = workspace(tmp_path, {"runnable.toml": SHELL, ".gitignore": "*.txt\n"})
+    repository = served.repository()
+    project.runnable("run", "--run-id", "r", "--publish", RUNNABLE_CI_REGISTRY=repository)
+    other = elsewhere(project, tmp_path)
+    done = other.runnable("pull", f"{repository}:r", "--only", "log")
+    assert done.err.endswith("fetched 0 B, left 9 B behind\n")
+    assert other.runnable("show", "r").out == project.runnable("show", "r").out
+    for command in (["logs", "r", "one"], ["catalog", "r", "--get", "one.txt", "--to", "x"]):
+        failed = other.runnable(*command, code=1)
+        assert failed.err.endswith("hint: runnable-ci pull r fetches all of the run\n")
+    other.runnable("pull", "r")
+    assert other.runnable("logs", "r", "one").out == "said\n"
+
+
+def test_retry_by_run_id_fetches_what_is_missing(tmp_path: Path, served: Served) -> None:
+    """A run of which only the log was pulled is resumed by its id, from where it came."""
+    registry_line = f'registry = "{served.repository()}"\n'
+    project = workspace(
+        tmp_path, {"runnable.toml": registry_line + PIPELINE, "flowers.py": FLOWERS, ".gitignore": "*.bin\n*.txt\n"}
+    )
+    project.runnable("run", "--run-id", "r", "--publish", code=1)
+    other = elsewhere(project, tmp_path)
+    other.write({"flowers.py": FIXED})
+    other.runnable("pull", "latest", "--only", "log")
+    assert re.search(r"fetched \d+ B from .*, left 87\d\.\d KiB behind\n", other.runnable("retry", "r").err)
+    again = elsewhere(project, tmp_path, "again")
+    again.write({"flowers.py": FIXED})
+    again.runnable("retry", "latest", "--from-registry", registry_line.split('"')[1])
+    assert again.log("r").status == SUCCESS
+
+
+def test_references_and_the_listing(tmp_path: Path, served: Served) -> None:
+    """Tag, digest and `latest` are taken; `runs --from` lists what is published, for people and as JSON."""
+    project = workspace(tmp_path, {"runnable.toml": SHELL, ".gitignore": "*.txt\n"})
+    repository = served.repository()
+    references = {}
+    for run_id in ("first", "second"):
+        project.runnable("run", "--run-id", run_id)
+        references[run_id] = project.runnable("publish", run_id, "--to", repository).out.strip()
+    assert [line.split()[0] for line in project.runnable("runs", "--from", repository).out.splitlines()] == [
+        "RUN",
+        "first",
+        "second",
+    ]
+    listed = json.loads(project.runnable("runs", "--from", repository, "--json").out)
+    assert [(run["run_id"], run["status"]) for run in listed] == [("first", SUCCESS), ("second", SUCCESS)]
+    digest = references["first"].partition("@")[2]
+    for i, (arguments, run_id) in enumerate(
+        [
+            ([references["first"]], "first"),
+            ([f"{repository}@{digest}"], "first"),
+            ([digest, "--from", repository], "first"),
+            ([f"{repository}:second"], "second"),
+            ([f"{repository}:latest"], "second"),
+            (["latest", "--from", repository], "second"),
+        ]
+    ):
+        other = elsewhere(project, tmp_path, f"other{i}")
+        assert other.runnable("pull", *arguments).out == f"{run_id}\n"
+        assert other.runnable("logs", run_id).out == "one | said\n"
+    again = project.runnable("publish", "second", "--to", repository)
+    assert (again.out.strip(), again.err) == (references["second"], "nothing had changed\n")
+
+
+def test_a_cancelled_run_is_published(tmp_path: Path, served: Served) -> None:
+    """After SIGTERM the run ends, is published as what it is, and the exit code is the signal's."""
+    project = workspace(
+        tmp_path, {"runnable.toml": '[steps.slow]\nrun = "touch begun; sleep 60"\n', ".gitignore": "begun\n"}
+    )
+    repository = served.repository()
+    with project.start("run", "--run-id", "r", "--to", repository) as process:
+        wait_until((project.folder / "begun").exists, "the step")
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 143, err
+    other = elsewhere(project, tmp_path)
+    other.runnable("pull", f"{repository}:r")
+    assert (other.log().status, other.log().message) == (FAIL, "cancelled by SIGTERM")
+
+
+def test_a_killed_run_is_published_as_the_failure_that_it_is(tmp_path: Path, served: Served) -> None:
+    """`publish` of a run that was killed seals it first; while it still runs, it is refused."""
+    project = workspace(tmp_path, {"runnable.toml": '[steps.slow]\nrun = "echo said; touch begun; sleep 60"\n'})
+    repository = served.repository()
+    with project.start("run", "--run-id", "r") as process:
+        wait_until((project.folder / "begun").exists, "the step")
+        busy = project.runnable("publish", "r", "--to", repository, code=1)
+        assert busy.err.startswith("error: run `r` is being written by another process")
+        process.kill()
+    project.runnable("publish", "r", "--to", repository)
+    other = elsewhere(project, tmp_path)
+    other.runnable("pull", f"{repository}:r")
+    assert other.log().steps["slow"].message.startswith("interrupted: ")
+    assert other.runnable("logs", "r", "slow").out == "said\n"
+
+
+def test_a_publish_that_fails_keeps_the_run(tmp_path: Path, served: Served) -> None:
+    """Where the registry cannot be reached a run that succeeded exits 1, a failed one as it failed; both stay here."""
+    toml = SHELL + '[steps.two]\nrun = "exit $code"\n[parameters]\ncode = 0\n'
+    project = workspace(tmp_path, {"runnable.toml": toml, ".gitignore": "*.txt\n"})
+    nowhere = served.repository().replace("/owner/", "/Owner/")
+    refused = project.runnable("run", "--run-id", "x", "--to", nowhere, code=2)
+    assert "names are lower-case" in refused.err
+    assert not project.store.exists()
+    with password_registry(tmp_path / "locked") as locked:
+        repository = locked.repository()
+        for code in ("0", "3"):
+            run_id = f"r{code}"
+            done = project.runnable("run", "--run-id", run_id, "-p", f"code={code}", "--to", repository, code=1)
+            assert f"run {run_id} is kept here; to try again: runnable-ci publish {run_id}\n" in done.err
+            assert project.log(run_id).status == (SUCCESS if code == "0" else FAIL)
+
+
+def test_without_a_registry_nothing_runs(tmp_path: Path) -> None:
+    """`--publish` without any known registry is an error before the first step, as is a wrong one in the file."""
+    project = workspace(tmp_path, {"runnable.toml": SHELL})
+    done = project.runnable("run", "--publish", code=2)
+    assert done.err.startswith("error: no registry is known\nhint: name one (ghcr.io/owner/repo/runs)")
+    project.write({"runnable.toml": 'registry = "https://ghcr.io/o/r"\n' + SHELL})
+    done = project.runnable("run", "--publish", code=2)
+    assert 'runnable.toml: registry: "https://ghcr.io/o/r" is not a repository' in done.err
+    assert not (project.folder / "one.txt").exists()
+    project.runnable("pull", "nothing", code=2)
+
+
+def test_the_password_is_used_and_never_shown(tmp_path: Path) -> None:
+    """The settings' password opens the registry; no step sees it, and neither output, log nor store has it."""
+    project = workspace(tmp_path, {"runnable.toml": '[steps.one]\nrun = "env"\n'})
+    with password_registry(tmp_path / "locked") as locked:
+        variables = {
+            "RUNNABLE_CI_REGISTRY": locked.repository(),
+            "RUNNABLE_CI_REGISTRY_USERNAME": USERNAME,
+            "RUNNABLE_CI_REGISTRY_PASSWORD": PASSWORD,
+        }
+        known = Workspace(project.folder, project.environ | variables)
+        denied = Workspace(project.folder, known.environ | {"RUNNABLE_CI_REGISTRY_PASSWORD": f"{PASSWORD}x"})
+        done = known.runnable("run", "--run-id", "r", "--publish")
+        assert "published " in done.err
+        assert "RUNNABLE_RUN_ID=r" in done.out
+        wrong = denied.runnable("runs", "--from", locked.repository(), code=1)
+    assert all(PASSWORD not in text for text in (done.out, done.err, wrong.out, wrong.err))
+    written = [path for path in project.store.rglob("*") if path.is_file()]
+    assert written
+    assert all(PASSWORD.encode() not in path.read_bytes() for path in written)

@@ -1,0 +1,157 @@
+"""Tests of the house: which module may import which, and which one door each effect has."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+from support import python
+
+PACKAGE = Path(__file__).parent.parent / "runnable_ci"
+LAYERS: dict[str, tuple[str, ...]] = {
+    "command line": ("runnable_ci", "__main__", "cli"),
+    "commands": ("commands",),
+    "loop": ("invocation", "runner", "attempt", "changes", "runs", "door", "remote", "published"),
+    # All that is not named is an edge.
+    "edges": (),
+    "core": ("pipeline", "plan", "runlog", "merge", "artifact", "names", "store.target"),
+    "errors": ("errors",),
+}
+ORDER = list(LAYERS)
+DOORS: dict[str, tuple[str, ...]] = {
+    "git": ("git",),
+    "oras": ("store",),
+    "requests": ("store", "github"),
+    "urllib3": ("store",),
+    "subprocess": ("process",),
+    "pydantic_settings": ("settings",),
+    "typer": ("cli", "__main__"),
+}
+# Stops a module of the core from being more than values in, values out.
+EFFECTS = {"os", "io", "shutil", "tempfile", "subprocess", "socket", "glob", "logging", "requests", "urllib", "sqlite3"}
+EFFECT_CALLS = {"open", "print", "input", "exec", "eval", "breakpoint"}
+# Newer than some interpreter that the tests run in.
+NEW_IN_THE_LIBRARY = {"annotationlib"}
+
+
+def name_of(path: Path) -> str:
+    """A module by its path, without the package's own name: `store.layout`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or "runnable_ci"
+
+
+TREES = {name_of(path): (path, ast.parse(path.read_text(encoding="utf-8"))) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported(module: str, *, late: bool = True) -> Iterator[str]:
+    """The full names of what a module imports at its top and, unless told otherwise, within its functions."""
+    path, tree = TREES[module]
+    package = ["runnable_ci", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(tree) if late else tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def ours(module: str, *, late: bool = True) -> set[str]:
+    """The modules of the package that a module imports."""
+    found = set()
+    for full in imported(module, late=late):
+        if full.split(".")[0] == "runnable_ci":
+            name = full.removeprefix("runnable_ci").removeprefix(".")
+            found.add(name if name in TREES else name.rpartition(".")[0] or "runnable_ci")
+    return found
+
+
+def is_one_of(module: str, doors: tuple[str, ...]) -> bool:
+    """Whether a module is one of these or in one of these packages."""
+    return any(module == door or module.startswith(f"{door}.") for door in doors)
+
+
+def layer(module: str) -> str:
+    """The layer of a module."""
+    return next((name for name, modules in LAYERS.items() if is_one_of(module, modules)), "edges")
+
+
+def test_imports_go_down() -> None:
+    """No module imports one of a layer above its own."""
+    wrong = [
+        f"{module} ({layer(module)}) imports {other} ({layer(other)})"
+        for module in TREES
+        for other in ours(module)
+        if ORDER.index(layer(other)) < ORDER.index(layer(module))
+    ]
+    assert wrong == []
+
+
+def test_no_circle() -> None:
+    """No modules import each other in a circle, not even within functions."""
+    # But for the worker: its modules call each other, and wait with an import until a step cannot do without.
+    graph = {module: ours(module, late=not is_one_of(module, ("worker",))) - {module} for module in TREES}
+    TopologicalSorter(graph).prepare()
+
+
+def test_every_named_module_is_there() -> None:
+    """A layer or a door of a module that is gone would hold nothing."""
+    planned = {"github"}
+    named = {name for names in (*LAYERS.values(), *DOORS.values()) for name in names}
+    assert named - planned <= TREES.keys()
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_one_door(library: str) -> None:
+    """Each library with an effect, or with a cost, is imported in one place only."""
+    importers = [m for m in TREES if any(full.split(".")[0] == library for full in imported(m))]
+    assert [module for module in importers if not is_one_of(module, DOORS[library])] == []
+    assert importers or library == "requests"
+
+
+@pytest.mark.parametrize("module", [module for module in TREES if layer(module) in ("core", "errors")])
+def test_core_is_pure(module: str) -> None:
+    """The core reads no file, environment or clock, and starts nothing: values in, values out."""
+    full = list(imported(module))
+    assert not {name.split(".")[0] for name in full} & EFFECTS
+    assert not {name for name in full if name.startswith("pathlib.")} - {
+        "pathlib.PurePosixPath",
+        "pathlib.PureWindowsPath",
+    }
+    calls = [node.func for node in ast.walk(TREES[module][1]) if isinstance(node, ast.Call)]
+    assert not {call.id for call in calls if isinstance(call, ast.Name)} & EFFECT_CALLS
+    assert not {call.attr for call in calls if isinstance(call, ast.Attribute)} & {"now", "utcnow", "today", "time"}
+
+
+@pytest.mark.parametrize("module", [module for module in TREES if is_one_of(module, ("worker",))])
+def test_worker_needs_nothing_installed(module: str) -> None:
+    """What the user's interpreter runs imports the standard library and itself, and nothing of the tool's."""
+    outside = {full.split(".")[0] for full in imported(module)} - sys.stdlib_module_names - NEW_IN_THE_LIBRARY
+    assert outside <= {"runnable_ci"}
+    assert all(is_one_of(other, ("worker",)) for other in ours(module))
+
+
+HEAVY = (
+    "git",
+    "oras",
+    "requests",
+    "urllib3",
+    "pydantic",
+    "pydantic_settings",
+    "rich",
+    "asyncio",
+    "runnable_ci.commands",
+)
+LOADED = "import sys, importlib; importlib.import_module(sys.argv[1]); print(*sys.modules)"
+
+
+@pytest.mark.parametrize("module", ["runnable_ci", "runnable_ci.cli"])
+def test_nothing_heavy_is_loaded_before_it_is_needed(module: str) -> None:
+    """`--help` pays for the command line alone: no library of a command, and no command."""
+    done = python(LOADED, module)
+    assert done.returncode == 0, done.stderr
+    assert [name for name in done.stdout.split() if is_one_of(name, HEAVY)] == []

@@ -1,0 +1,495 @@
+"""A run between stores and a real registry: many writers, killed writers, foreign readers, hostile tags."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from oras.client import OrasClient
+from registry_server import Reply, Seen, Served, described, program, registry, serving
+
+from runnable_ci.artifact import layers
+from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, StoreError, UsageError
+from runnable_ci.published import find_parts, published
+from runnable_ci.recorder import create, now, reopen, run_folder
+from runnable_ci.registries import Registries
+from runnable_ci.remote import Published, Pulled, fetch, publish, pull, read_origin
+from runnable_ci.runlog import SUCCESS, AttemptSaved, Ended, Invocation, Packed, RunLog, Started, StepAttempt
+from runnable_ci.runs import catalog_of, load, run_ids
+from runnable_ci.settings import Settings
+from runnable_ci.store.copy import copy
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.registry import Registry
+from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with registry(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+@pytest.fixture
+def remote(served: Served) -> Registry:
+    """A repository that nobody else uses."""
+    return opened(served.repository())
+
+
+def opened(repository: str) -> Registry:
+    return Registry(repository, environ={})
+
+
+def store(folder: Path) -> Layout:
+    """The store of a workspace."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Layout(folder / ".runnable")
+
+
+def record(layout: Layout, step: str, files: Mapping[str, bytes], *, run_id: str = "r") -> RunLog:
+    """The log after one more invocation of a run, in which one step put these files."""
+    workspace = layout.folder.parent
+    known = load(layout, run_id) if run_id in run_ids(layout) else None
+    number = known.invocation + 1 if known else 1
+    invocation = Invocation(number=number, command="retry" if known else "run", start_time=now())
+    started = Started(run_id=run_id, name="n", dag_hash="d", run_config={}, invocation=invocation)
+    with reopen(layout, known) if known else create(layout, started) as recorder:
+        if known:
+            recorder.record(started)
+        catalog = catalog_of(layout, recorder.log, workspace)
+        for name, content in files.items():
+            (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+            (workspace / name).write_bytes(content)
+        past = recorder.log.steps.get(step)
+        attempt = StepAttempt(
+            attempt_number=len(past.attempts) + 1 if past else 1, start_time=now(), invocation=number, reason="test"
+        )
+        recorder.record(AttemptSaved(step=step, attempt=attempt))
+        entries, packs = catalog.put(list(files))
+        recorder.record(*(Packed(digest=digest, pack=pack) for digest, pack in packs.items()))
+        over = attempt.model_copy(update={"status": SUCCESS, "end_time": now()})
+        recorder.record(AttemptSaved(step=step, attempt=over, data_catalog=entries), Ended(time=now(), status=SUCCESS))
+        recorder.seal(catalog)
+        return recorder.log
+
+
+def contents(layout: Layout, run_id: str = "r") -> dict[str, bytes]:
+    """Each file of a run, verified."""
+    log = load(layout, run_id)
+    catalog = catalog_of(layout, log)
+    entries = [entry for step in log.steps.values() for entry in step.put_entries()]
+    return {entry.name: b"".join(catalog.read(entry.data_hash, entry.size)) for entry in entries}
+
+
+def sent(layout: Layout, remote: Registry, run_id: str = "r", **environ: str) -> Published:
+    return publish(layout, run_id, remote, environ=environ)
+
+
+def got(folder: Path, remote: Registry, reference: str = "r") -> tuple[Layout, Pulled]:
+    """A store of its own that pulled a run."""
+    layout = store(folder)
+    return layout, pull(layout, remote, reference)
+
+
+def test_a_run_arrives_as_it_was(tmp_path: Path, remote: Registry) -> None:
+    """A pulled run has the same log, the same files and the same digest as where it was made."""
+    here = store(tmp_path / "here")
+    files = {"a.txt": b"alpha", "big.bin": os.urandom(300_000)}
+    log = record(here, "load", files)
+    reference = sent(here, remote).reference
+    there, pulled = got(tmp_path / "there", remote)
+    assert reference == f"{remote.label}:r@{here.resolve('r').digest}"
+    assert there.resolve("r").digest == here.resolve("r").digest
+    assert (load(there, "r"), contents(there)) == (log, files)
+    assert (pulled.run_id, pulled.writers, pulled.left.blobs) == ("r", 1, 0)
+
+
+def test_eight_writers_at_once_lose_nothing(tmp_path: Path, remote: Registry) -> None:
+    """Eight stores that went on with one run publish at the same moment; a reader finds all attempts and files."""
+    base = store(tmp_path / "base")
+    record(base, "load", {"load.txt": b"load"})
+    sent(base, remote)
+    barrier = threading.Barrier(8)
+    writers = [got(tmp_path / f"writer{i}", remote)[0] for i in range(8)]
+    for i, layout in enumerate(writers):
+        record(layout, f"part{i}", {f"part{i}.txt": f"{i}".encode()})
+        record(layout, "load", {"load.txt": f"again {i}".encode()})
+
+    def write(layout: Layout) -> None:
+        barrier.wait()
+        sent(layout, remote)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, writers))
+    reader, pulled = got(tmp_path / "reader", remote)
+    log = load(reader, "r")
+    assert pulled.writers == 9
+    assert [log.steps[f"part{i}"].status for i in range(8)] == [SUCCESS] * 8
+    assert [attempt.attempt_number for attempt in log.steps["load"].attempts] == list(range(1, 10))
+    files = contents(reader)
+    assert [files[f"part{i}.txt"] for i in range(8)] == [f"{i}".encode() for i in range(8)]
+    catalog = catalog_of(reader, log)
+    earlier = [entry for attempt in log.steps["load"].attempts[:-1] for entry in attempt.data_catalog]
+    again = {b"".join(catalog.read(entry.data_hash, entry.size)) for entry in earlier} | {files["load.txt"]}
+    assert again == {b"load", *(f"again {i}".encode() for i in range(8))}
+
+
+def test_pulling_loses_no_attempt_of_this_store(tmp_path: Path, remote: Registry) -> None:
+    """Where a run went on both here and there, a pull leaves both, and publishing that is read by the other."""
+    one = store(tmp_path / "one")
+    record(one, "load", {"a.txt": b"1"})
+    sent(one, remote)
+    other, _ = got(tmp_path / "other", remote)
+    record(other, "load", {"a.txt": b"2"})
+    record(one, "load", {"a.txt": b"3"})
+    sent(other, remote)
+    pull(one, remote, "r")
+    assert [attempt.invocation for attempt in load(one, "r").steps["load"].attempts] == [1, 2, 3]
+    assert contents(one) == {"a.txt": b"3"}
+    sent(one, remote)
+    pull(other, remote, "latest")
+    assert load(other, "r") == load(one, "r")
+
+
+def test_an_unchanged_publish_is_one_request(tmp_path: Path, served: Served) -> None:
+    """Publishing again what stands there costs a single request; after a change only what is new is sent."""
+    layout = store(tmp_path / "here")
+    record(layout, "load", {"a.bin": os.urandom(300_000)})
+    with serving(upstream=served) as proxy:
+        remote = opened(proxy.repository())
+        sent(layout, remote)
+        proxy.seen.clear()
+        assert sent(layout, remote).sent is None
+        assert [seen.method for seen in proxy.seen] == ["HEAD"]
+        record(layout, "next", {"b.bin": b"new"})
+        changed = sent(layout, remote).sent
+        assert changed is not None
+        assert (changed.blobs, changed.size_bytes < 100_000) == (2, True)
+
+
+PUBLISH = """
+import sys
+from pathlib import Path
+from runnable_ci.remote import publish
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.registry import Registry
+publish(Layout(Path(sys.argv[1])), "r", Registry(sys.argv[2], environ={}), environ={})
+"""
+
+
+def test_a_publish_killed_at_any_moment_leaves_a_readable_run(tmp_path: Path, served: Served) -> None:
+    """Killed after its first, second … last request that writes, a publish leaves the former state or the new one."""
+    layout = store(tmp_path / "here")
+    record(layout, "load", {"a.bin": b"first"})
+    former = layout.resolve("r")
+    record(layout, "load", {"a.bin": b"second"})
+    running: list[subprocess.Popen[bytes]] = []
+    fatal, count = 0, 0
+
+    def hook(seen: Seen, forward: Callable[[], Reply]) -> Reply:
+        nonlocal count
+        reply = forward()
+        count += seen.method in ("POST", "PUT")
+        if running and count == fatal:
+            running[-1].kill()
+        return reply
+
+    with serving(hook, upstream=served) as proxy:
+        probe = opened(proxy.repository())
+        sent(layout, probe)
+        tag = next(tag for tag in probe.tags() if tag != "r")
+        states: list[tuple[int, bytes]] = []
+        codes: list[int] = []
+        while not codes or codes[-1] != 0:
+            fatal += 1
+            repository = proxy.repository()
+            direct = opened(repository.replace(proxy.host, served.host))
+            copy(layout, former.digest, direct, as_reference="r")
+            direct.tag(former, tag)
+            count = 0
+            running.append(subprocess.Popen([sys.executable, "-c", PUBLISH, str(layout.folder), repository]))
+            codes.append(running[-1].wait())
+            reader, _ = got(tmp_path / f"reader{fatal}", direct)
+            states.append((len(load(reader, "r").steps["load"].attempts), contents(reader)["a.bin"]))
+    assert set(codes[:-1]) == {-signal.SIGKILL}
+    assert len(codes) > 5
+    assert states == sorted(states)
+    assert (states[0], states[-1]) == ((1, b"first"), (2, b"second"))
+
+
+def test_two_thousand_files_make_a_small_manifest(tmp_path: Path, remote: Registry) -> None:
+    """Two thousand files travel in a manifest of less than 1 MiB, and each comes out as it went in."""
+    here = store(tmp_path / "here")
+    files = {f"data/{i:04}.txt": f"file {i}".encode() * 20 for i in range(2000)}
+    record(here, "load", files)
+    sent(here, remote)
+    assert remote.resolve("r").size < 1024 * 1024
+    there, pulled = got(tmp_path / "there", remote)
+    assert contents(there) == files
+    assert pulled.fetched.blobs < 10
+
+
+def test_other_clients_find_the_same_bytes(tmp_path: Path, remote: Registry) -> None:
+    """skopeo copies the artifact to a layout with all blobs; the oras package's pull leaves the titled tree."""
+    here = store(tmp_path / "here")
+    files = {"a.txt": b"alpha", "plots/b.bin": os.urandom(300_000)}
+    log = record(here, "load", files)
+    sent(here, remote)
+    folder = tmp_path / "skopeo"
+    source, target = f"docker://{remote.label}:r", f"oci:{folder}:r"
+    command = [program("skopeo", "skopeo"), "--insecure-policy", "--tmpdir", str(tmp_path), "copy"]
+    subprocess.run([*command, "--src-tls-verify=false", source, target], check=True, capture_output=True)
+    for descriptor in layers(log).values():
+        name = f"blobs/sha256/{descriptor.hex}"
+        assert (folder / name).read_bytes() == (here.folder / name).read_bytes()
+    tree = tmp_path / "oras"
+    tree.mkdir()
+    OrasClient(hostname=remote.label.split("/")[0], insecure=True).pull(target=f"{remote.label}:r", outdir=str(tree))
+    assert {name: (tree / "catalog" / name).read_bytes() for name in files} == files
+    assert json.loads((tree / "run-log.json").read_bytes())["run_id"] == "r"
+
+
+def test_a_tag_with_another_run_is_refused(tmp_path: Path, remote: Registry) -> None:
+    """Neither the plain tag nor a writer's tag of a run may hold another run; nothing is pulled then."""
+    layout = store(tmp_path / "here")
+    record(layout, "load", {"a.txt": b"a"})
+    record(layout, "load", {"a.txt": b"b"}, run_id="other")
+    sent(layout, remote)
+    for tag in ("r", "r--intruder"):
+        copy(layout, "other", remote, as_reference=tag)
+        there = store(tmp_path / f"there-{tag}")
+        with pytest.raises(RunLogError, match=f"the tag {tag} in .* holds run `other`, not `r`"):
+            pull(there, remote, "r")
+        assert not there.folder.exists()
+        copy(layout, "r", remote, as_reference=tag)
+    assert got(tmp_path / "there", remote)[1].run_id == "r"
+
+
+def test_a_run_whose_id_looks_like_a_writers_tag_is_another_run(tmp_path: Path, remote: Registry) -> None:
+    """Runs `r` and `r--b` live in one repository and are read apart."""
+    layout = store(tmp_path / "here")
+    for run_id in ("r", "r--b"):
+        record(layout, "load", {"a.txt": run_id.encode()}, run_id=run_id)
+        sent(layout, remote, run_id)
+    for run_id in ("r", "r--b"):
+        there, pulled = got(tmp_path / run_id, remote, run_id)
+        assert (pulled.run_id, pulled.writers) == (run_id, 1)
+        assert contents(there, run_id) == {"a.txt": run_id.encode()}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("run_id", "../../evil", "impossible run id"),
+        ("run_id", "latest", "impossible run id"),
+        ("step", "../evil", "impossible step name"),
+        ("digest", "../../evil", "is not a digest"),
+    ],
+)
+def test_a_hostile_run_log_is_refused(tmp_path: Path, remote: Registry, field: str, value: str, complaint: str) -> None:
+    """A log whose id, names or digests would lead out of the store is not used, though asked for by digest."""
+    layout = store(tmp_path / "here")
+    document = record(layout, "load", {"a.txt": b"a"}).model_dump()
+    step = document["steps"]["load"]
+    match field:
+        case "run_id":
+            document["run_id"] = value
+        case "step":
+            document["steps"] = {value: {**step, "name": value, "internal_name": value}}
+        case _:
+            step["data_catalog"][0]["data_hash"] = value
+    content = json.dumps(document).encode()
+    log = described(content, "application/vnd.runnable.runlog.v1+json")
+    entries = [{"mediaType": d.media_type, "digest": d.digest, "size": d.size} for d in (described(b"{}"), log)]
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST_MEDIA_TYPE, "config": entries[0], "layers": entries[1:]}
+    raw = json.dumps(manifest).encode()
+    remote.push(described(b"{}"), io.BytesIO(b"{}"))
+    remote.push(log, io.BytesIO(content))
+    remote.push(described(raw, MANIFEST_MEDIA_TYPE), io.BytesIO(raw))
+    there = store(tmp_path / "there")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises((RunLogError, StoreError), match=complaint):
+        pull(there, remote, described(raw).digest)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_only_the_log_comes_first_and_the_rest_later(tmp_path: Path, remote: Registry) -> None:
+    """A pulled log knows where its content is: a part of it is fetched by digest, and another pull brings the rest."""
+    here = store(tmp_path / "here")
+    log = record(here, "load", {"a.bin": os.urandom(300_000), "b.bin": os.urandom(400_000)})
+    sent(here, remote)
+    there = store(tmp_path / "there")
+    pulled = pull(there, remote, "r", only_log=True)
+    assert (pulled.fetched.blobs, pulled.left.blobs, pulled.left.size_bytes) == (0, 2, 700_000)
+    with pytest.raises(BlobMissingError):
+        contents(there)
+    origin = read_origin(there, "r")
+    assert origin is not None
+    wanted = [d for title, d in layers(log).items() if title == "catalog/a.bin"]
+    assert fetch(there, remote, origin, wanted).size_bytes == 300_000
+    assert pull(there, remote, "r").fetched.size_bytes == 400_000
+    assert contents(there) == contents(here)
+
+
+def test_a_run_of_which_only_the_log_is_here_can_be_published_back(tmp_path: Path, remote: Registry) -> None:
+    """A retry that fetched nothing publishes to where its content is; to another registry it says what to do."""
+    here = store(tmp_path / "here")
+    record(here, "load", {"a.bin": os.urandom(300_000)})
+    sent(here, remote)
+    there = store(tmp_path / "there")
+    pull(there, remote, "r", only_log=True)
+    record(there, "next", {"b.txt": b"b"})
+    sent(there, remote)
+    reader, _ = got(tmp_path / "reader", remote)
+    assert contents(reader).keys() == {"a.bin", "b.txt"}
+    with pytest.raises(BlobMissingError) as raised:
+        sent(there, opened(f"{remote.label}-other"))
+    assert raised.value.hint == "runnable-ci pull r fetches all of the run"
+
+
+@pytest.mark.parametrize("note", ["", "[]", '{"registry": "x"}', '{"registry": "h.io/r", "manifests": ["../x"]}'])
+def test_a_damaged_origin_is_named(tmp_path: Path, note: str) -> None:
+    """What is not a repository and digests is refused with the way out."""
+    layout = store(tmp_path / "here")
+    record(layout, "load", {"a.txt": b"a"})
+    (run_folder(layout, "r") / "origin").write_text(note)
+    with pytest.raises(RunLogError, match="origin is damaged"):
+        read_origin(layout, "r")
+
+
+def test_a_copy_of_a_store_is_another_writer(tmp_path: Path, remote: Registry) -> None:
+    """Two machines with copies of one `.runnable` go on with a run and publish: no attempt is lost."""
+    one = store(tmp_path / "one")
+    record(one, "load", {"a.txt": b"a"})
+    sent(one, remote)
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    for name in ("one", "other"):
+        layout = store(tmp_path / name)
+        record(layout, "load", {"a.txt": name.encode()})
+        sent(layout, remote)
+    reader, _ = got(tmp_path / "reader", remote)
+    assert len(load(reader, "r").steps["load"].attempts) == 3
+
+
+def test_jobs_of_github_have_readable_tags(tmp_path: Path, remote: Registry) -> None:
+    """In GitHub Actions a writer's tag names workflow run, job and attempt, and differs between jobs of a matrix."""
+    github = {"GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": "42", "GITHUB_JOB": "test (3.11) ✓", "GITHUB_RUN_ATTEMPT": "2"}
+    for name in ("one", "other"):
+        layout = store(tmp_path / name)
+        record(layout, "load", {"a.txt": name.encode()})
+        sent(layout, remote, **github)
+    tags = [tag for tag in remote.tags() if tag != "r"]
+    assert len(tags) == 2
+    assert all(tag.startswith("r--gh-42-test-3.11-") for tag in tags)
+
+
+def test_a_run_id_that_leaves_no_room_is_refused(tmp_path: Path, remote: Registry) -> None:
+    """A run id of 128 characters cannot be published, and nothing is sent."""
+    layout = store(tmp_path / "here")
+    record(layout, "load", {"a.txt": b"a"}, run_id="r" * 128)
+    with pytest.raises(UsageError, match="too long to be published"):
+        sent(layout, remote, "r" * 128)
+    assert list(remote.tags()) == []
+
+
+def test_references_and_the_listing(tmp_path: Path, remote: Registry) -> None:
+    """`latest` is the run written last, a writer's tag or a digest one part; other artifacts are left out."""
+    layout = store(tmp_path / "here")
+    for run_id in ("first", "second"):
+        record(layout, "load", {"a.txt": run_id.encode()}, run_id=run_id)
+        sent(layout, remote, run_id)
+    other = b"{}"
+    raw = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_MEDIA_TYPE,
+            "config": {"mediaType": "application/json", "digest": described(other).digest, "size": 2},
+            "layers": [],
+        }
+    ).encode()
+    remote.push(described(other), io.BytesIO(other))
+    remote.push(described(raw, MANIFEST_MEDIA_TYPE), io.BytesIO(raw))
+    remote.tag(described(raw, MANIFEST_MEDIA_TYPE), "image")
+    assert [summary.run_id for summary in published(remote)] == ["first", "second"]
+    assert find_parts(remote, "latest")[0].log.run_id == "second"
+    record(layout, "load", {"a.txt": b"more"}, run_id="first")
+    earlier = remote.resolve("first").digest
+    sent(layout, remote, "first")
+    assert [(summary.run_id, summary.attempts) for summary in published(remote)] == [("second", 1), ("first", 2)]
+    assert find_parts(remote, "latest")[0].log.run_id == "first"
+    assert len(find_parts(remote, earlier)[0].log.invocations) == 1
+    tag = next(tag for tag in remote.tags() if tag.startswith("first--"))
+    assert len(find_parts(remote, tag)[0].log.invocations) == 2
+    with pytest.raises(RunLogError, match="is not a run"):
+        find_parts(remote, "image")
+    with pytest.raises(RunNotFoundError) as raised:
+        find_parts(remote, "frist")
+    assert raised.value.hint == "did you mean `first`?"
+
+
+def test_a_listing_reads_no_blob(tmp_path: Path, served: Served) -> None:
+    """Listing published runs asks for tags and manifests alone."""
+    layout = store(tmp_path / "here")
+    record(layout, "load", {"a.txt": b"a"})
+    with serving(upstream=served) as proxy:
+        remote = opened(proxy.repository())
+        sent(layout, remote)
+        proxy.seen.clear()
+        assert [summary.status for summary in published(remote)] == [SUCCESS]
+        assert proxy.count("GET", "/blobs/") == 0
+
+
+def test_which_registry_is_meant() -> None:
+    """The one that is named, else the settings', else the pipeline file's, else that of the GitHub repository."""
+    github = {"GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "Owner/Repo"}
+    set_up = Registries(Settings(registry="settings.io/a"), github)
+    plain = Registries(Settings(), github)
+    assert set_up.named("given.io/a", in_pipeline=lambda: "file.io/a").label == "given.io/a"
+    assert set_up.named(None, in_pipeline=lambda: "file.io/a").label == "settings.io/a"
+    assert plain.named(None, in_pipeline=lambda: "file.io/a").label == "file.io/a"
+    assert plain.named(None, in_pipeline=lambda: None).label == "ghcr.io/owner/repo/runs"
+    with pytest.raises(UsageError, match="no registry is known"):
+        Registries(Settings(), {}).named(None, in_pipeline=lambda: None)
+    with pytest.raises(UsageError, match="names one run"):
+        plain.named("h.io/a:r", in_pipeline=lambda: None)
+
+
+def test_the_password_goes_to_the_registry_that_was_meant_alone(served: Served) -> None:
+    """With a registry in the settings no other gets the password; without, only what the user or the file names."""
+
+    def authorised(settings: Settings, use: Callable[[Registries, str], Registry]) -> bool:
+        with ExitStack() as stack:
+
+            def challenge(seen: Seen, _forward: Callable[[], Reply]) -> Reply:
+                return Reply(401, {"WWW-Authenticate": 'Basic realm="x"'}, b"{}")
+
+            server = stack.enter_context(serving(challenge))
+            with pytest.raises(StoreError):
+                use(Registries(settings, {}), server.repository()).resolve("r")
+            return any(seen.authorization for seen in server.seen)
+
+    secret = {"registry_username": "ada", "registry_password": "s3cret"}
+    unset = Settings.model_validate(secret)
+    elsewhere = Settings.model_validate({**secret, "registry": "other.io/a"})
+
+    def named(registries: Registries, repository: str) -> Registry:
+        return registries.named(repository, in_pipeline=lambda: None)
+
+    def noted(registries: Registries, repository: str) -> Registry:
+        return registries.recorded(repository, in_pipeline=lambda: None)
+
+    def noted_and_in_file(registries: Registries, repository: str) -> Registry:
+        return registries.recorded(repository, in_pipeline=lambda: repository)
+
+    assert [authorised(unset, use) for use in (named, noted, noted_and_in_file)] == [True, False, True]
+    assert [authorised(elsewhere, use) for use in (named, noted, noted_and_in_file)] == [False, False, False]

@@ -51,7 +51,9 @@ def _or_list_of_names(schema: dict[str, Any]) -> None:
 class Table(BaseModel):
     """A table of the pipeline file: unknown keys are errors, and nothing is cast."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=lambda name: name.replace("_", "-"))
+    model_config = ConfigDict(
+        extra="forbid", strict=True, defer_build=True, alias_generator=lambda name: name.replace("_", "-")
+    )
 
 
 class CatalogTable(Table):

@@ -188,7 +188,9 @@ def capture(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s
 def start_time(pid: int) -> str:
     """When a process was started, as the kernel counts it: with the pid its identity. Empty where it is not known."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+        stat = os.read(file, 4096)
+        os.close(file)
     except OSError:
         return ""
     fields = stat.rpartition(b")")[2].split()

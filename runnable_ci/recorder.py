@@ -148,11 +148,16 @@ def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = _take_lock(folder, log.run_id)
     path = folder / JOURNAL
-    lines = path.read_bytes() if path.exists() else b""
-    journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        seen = last_seen(folder)
+        lines = path.read_bytes() if path.exists() else b""
+        written = decode_events(lines.splitlines(keepends=True), where=str(path))
+        journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except BaseException:
+        os.close(lock)
+        raise
     if not lines.endswith(b"\n"):
-        os.truncate(path, lines.rfind(b"\n") + 1)
-    written = decode_events(lines.splitlines(keepends=True), where=str(path))
+        os.ftruncate(journal, lines.rfind(b"\n") + 1)
     recorder = Recorder(layout, written or log, journal, lock)
     try:
         _end_orphans(folder)
@@ -160,7 +165,7 @@ def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
         shutil.rmtree(folder / "tmp", ignore_errors=True)
         if written is None:
             recorder.record(Document(run_log=log))
-        if events := mark_interrupted(recorder.log, time=last_seen(folder) or now()):
+        if events := mark_interrupted(recorder.log, time=seen or now()):
             recorder.record(*(_with_output(event, recorder.outputs) for event in events))
         elif recorder.log.status == SUCCESS and not recorder.is_sealed():
             recorder.seal(Catalog(layout, layout.folder.parent, folder, dict(recorder.log.packs)))
@@ -193,7 +198,9 @@ def is_running(layout: Layout, run_id: str) -> bool:
 
 def remember_process(scratch: Path, pid: int) -> None:
     """Note a step's process, so that a later invocation can end it should ours be killed."""
-    (scratch / "process").write_text(f"{pid} {start_time(pid)}")
+    note = os.open(scratch / "process", os.O_WRONLY | os.O_CREAT, 0o644)
+    os.write(note, f"{pid} {start_time(pid)}".encode())
+    os.close(note)
 
 
 def _with_output(event: Event, outputs: Path) -> Event:

@@ -23,6 +23,7 @@ from runnable_ci.runlog import (
     AttemptSaved,
     Ended,
     Invocation,
+    RunLog,
     Started,
     StepAttempt,
     decode,
@@ -255,7 +256,7 @@ def test_a_damaged_line_is_an_error_that_names_it(layout: Layout) -> None:
     with pytest.raises(RunLogError, match="line 2"):
         load(layout, RUN_ID)
     for _ in range(2):
-        with pytest.raises(RunLogError, match="line 2"), reopen(layout, started_log()):
+        with pytest.raises(RunLogError, match="line 2"), reopen(layout, RunLog(run_id=RUN_ID)):
             pass
     assert not is_running(layout, RUN_ID)
     journal(layout).write_bytes(sound)
@@ -263,15 +264,8 @@ def test_a_damaged_line_is_an_error_that_names_it(layout: Layout) -> None:
         assert recorder.log.steps.keys() == {"done", "flying"}
 
 
-def started_log() -> object:
-    """A run log of the run, as a reader may have had it before it was damaged."""
-    from runnable_ci.runlog import RunLog
-
-    return RunLog(run_id=RUN_ID)
-
-
 def test_a_full_disk_leaves_a_readable_journal(tmp_path: Path) -> None:
-    """A line that does not fit is taken back whole, the error says what to do, and the run goes on once there is room."""
+    """A line that does not fit is taken back whole, the error names the place, and the run goes on with room again."""
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
         "from runnable_ci.errors import StoreError; from runnable_ci.recorder import create\n"
@@ -283,7 +277,8 @@ def test_a_full_disk_leaves_a_readable_journal(tmp_path: Path) -> None:
         "event = Started(run_id='run-1', name='p', dag_hash='d', run_config={}, invocation=invocation)\n"
         "with create(Layout(Path(sys.argv[1])), event) as recorder:\n"
         "    try:\n"
-        "        for i in range(1000): recorder.record(AttemptSaved(step=f's{i}', attempt=StepAttempt(message='x' * 100)))\n"
+        "        for i in range(1000):\n"
+        "            recorder.record(AttemptSaved(step=f's{i}', attempt=StepAttempt(message='x' * 100)))\n"
         "    except StoreError as e: print(i, e.message)\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
         "    recorder.record(AttemptSaved(step='after', attempt=StepAttempt(status='SUCCESS')))\n"

@@ -25,6 +25,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import measure
+
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
 
@@ -93,16 +95,8 @@ class Bench:
     def measure(self, work: str, tool: str, *commands: list[str]) -> None:
         """Run the commands one after the other and keep their cost together."""
         self._requests()
-        begin, peak = time.perf_counter(), 0
-        for command in commands:
-            with (self.folder / "output").open("wb") as output:
-                process = subprocess.Popen(command, stdout=output, stderr=output, cwd=self.folder)
-                _, status, usage = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                raise SystemExit(f"{tool} failed at {work}: {(self.folder / 'output').read_text()[-2000:]}")
-            peak = max(peak, usage.ru_maxrss // 1024)
-        seconds = time.perf_counter() - begin
+        took = [measure.run(command, cwd=self.folder, output=self.folder / "output") for command in commands]
+        seconds, peak = sum(cost.seconds for cost in took), max(cost.peak_mb for cost in took)
         self.costs.setdefault((work, tool), []).append(Cost(seconds, peak, self._requests()))
         print(f"{work}: {tool} {seconds:.2f} s", file=sys.stderr)
 

@@ -1,7 +1,7 @@
 """Several versions of one run's log as one: how a run that many machines wrote is read. Pure.
 
-The order of the versions does not matter, nor how often one comes, nor whether some were merged before: an attempt and
-an invocation are known by the moment they began, and have one writer.
+The order of the versions does not matter, nor how often one comes, nor whether some were merged before: an invocation
+is known by the moment it began, an attempt by that and its own, and each has one writer.
 """
 
 from __future__ import annotations
@@ -123,13 +123,13 @@ def _with_their_files(step: StepLog) -> list[StepAttempt]:
 def _merge_step(
     name: str, versions: Sequence[tuple[StepLog, Sequence[StepAttempt]]], invocations: Sequence[Invocation]
 ) -> StepLog:
-    tries: dict[str, list[StepAttempt]] = {}
+    tries: dict[tuple[str, int], list[StepAttempt]] = {}
     for _, attempts in versions:
         for attempt in attempts:
-            tries.setdefault(attempt.start_time, []).append(attempt)
+            tries.setdefault((attempt.start_time, attempt.invocation), []).append(attempt)
     merged = [
-        max(tries[start], key=_weight_of_attempt).model_copy(update={"attempt_number": number})
-        for number, start in enumerate(sorted(tries), start=1)
+        max(tries[begun], key=_weight_of_attempt).model_copy(update={"attempt_number": number})
+        for number, begun in enumerate(sorted(tries), start=1)
     ]
     files = merged[-1].data_catalog if merged else []
     if merged:

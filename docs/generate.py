@@ -1,4 +1,5 @@
-"""Writes `docs/reference/` and `docs/schema/` from the command line and the models: `python docs/generate.py`.
+"""Writes `docs/reference/` and `docs/schema/` from the command line and the models, and the workflows that users copy
+from those that `init --github` fills in: `python docs/generate.py`.
 
 A test holds the files against what this would write.
 """
@@ -19,6 +20,7 @@ from runnable_ci import runlog, schemas
 from runnable_ci.pipeline import RESERVED, RESERVED_PREFIXES, CatalogTable, PipelineTable, StepTable
 
 FOLDER = Path(__file__).parent
+WORKFLOWS = FOLDER.parent / "runnable_ci" / "github" / "workflows"
 
 
 def pages() -> dict[str, str]:
@@ -29,6 +31,7 @@ def pages() -> dict[str, str]:
         "reference/run-log.md": _run_log(),
         "schema/runnable.schema.json": _json(schemas.pipeline_schema()),
         "schema/run-log.schema.json": _json(schemas.run_log_schema()),
+        **{f"../workflows/{name}": (WORKFLOWS / name).read_text(encoding="utf-8") for name in ("ci.yml", "retry.yml")},
     }
 
 

@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 python="${PYTHON:-python3}"
 
 missing=()
-for pair in skopeo:skopeo docker-registry:docker-registry git:git openssl:openssl curl:curl htpasswd:apache2-utils; do
+for pair in skopeo:skopeo docker-registry:docker-registry git:git openssl:openssl curl:curl htpasswd:apache2-utils \
+    shellcheck:shellcheck; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 "$python" -c "import ensurepip" 2>/dev/null || missing+=(python3-venv)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from runnable_ci.errors import RunnableError
+from runnable_ci.errors import RunnableError, UsageError
 
 if TYPE_CHECKING:
     from runnable_ci.invocation import Options
@@ -249,12 +249,30 @@ def check_command(pipeline: PipelinePath = None) -> None:
 
 @app.command("init")
 def init_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the new pipeline.")] = Path(),
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="The folder of the pipeline.  [default: here]")
+    ] = None,
+    github: Annotated[
+        bool, typer.Option("--github", help="Write the workflows that run and retry the pipeline in GitHub Actions.")
+    ] = False,
+    only: Annotated[
+        Literal["ci", "retry"] | None, typer.Option(help="With --github: write this workflow alone.")
+    ] = None,
+    action_ref: Annotated[
+        str | None, typer.Option(metavar="REF", help="With --github: a version or commit of the action.  [default: v1]")
+    ] = None,
 ) -> None:
-    """Write a commented starter file."""
+    """Write a commented starter file, or the workflows for GitHub."""
+    if github:
+        from runnable_ci.commands.init_github import init_github
+
+        init_github(folder, action_ref=action_ref, only=only, environ=os.environ)
+        return
+    if only is not None or action_ref is not None:
+        raise UsageError("--only and --action-ref are for --github")
     from runnable_ci.commands.init import init as command
 
-    command(folder)
+    command(folder or Path())
 
 
 def _options(jobs: int | None, *, quiet: bool) -> Options:

@@ -48,15 +48,21 @@ def init(folder: Path) -> None:
         raise UsageError(f"{file} exists already", hint="runnable-ci check validates it")
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
-    environment = folder / ".venv" / "bin" / "python"
-    python = tomli_w.dumps({"python": ".venv/bin/python"}) if environment.exists() else ""
-    name = tomli_w.dumps({"name": folder.resolve().name}).strip()
-    write_whole(file, _STARTER.format(name=name, python=python).encode())
-    _ignore(folder / ".gitignore")
+    write_whole(file, starter(folder))
+    ignore_store(folder / ".gitignore")
     sys.stdout.write(f"wrote {file}; next: runnable-ci run\n")
 
 
-def _ignore(path: Path) -> None:
+def starter(folder: Path) -> bytes:
+    """The content of a starter file for a folder."""
+    environment = folder / ".venv" / "bin" / "python"
+    python = tomli_w.dumps({"python": ".venv/bin/python"}) if environment.exists() else ""
+    name = tomli_w.dumps({"name": folder.resolve().name}).strip()
+    return _STARTER.format(name=name, python=python).encode()
+
+
+def ignore_store(path: Path) -> None:
+    """Name the store in a `.gitignore`, unless it is."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if not {STORE_NAME, f"{STORE_NAME}/", f"/{STORE_NAME}/"}.intersection(map(str.strip, lines)):
         write_whole(path, "".join(f"{line}\n" for line in [*lines, f"{STORE_NAME}/"]).encode())

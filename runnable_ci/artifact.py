@@ -47,6 +47,7 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
         "org.opencontainers.image.created": log.start_time,
         "org.opencontainers.image.revision": code.code_identifier if code else "",
         "org.opencontainers.image.source": code.code_identifier_url if code else "",
+        "vnd.runnable.ref": code.ref if code else "",
         "vnd.runnable.name": log.name,
         "vnd.runnable.status": log.status,
         "vnd.runnable.ended": log.end_time,

@@ -34,6 +34,8 @@ class Summary:
     start_time: str
     end_time: str
     commit: str
+    ref: str
+    """Branch or tag of the code."""
     dirty: bool | None
     attempts: int
     failed: str
@@ -55,6 +57,7 @@ class Summary:
             start_time=annotations.get("org.opencontainers.image.created", ""),
             end_time=annotations.get("vnd.runnable.ended", ""),
             commit=annotations.get("org.opencontainers.image.revision", ""),
+            ref=annotations.get("vnd.runnable.ref", ""),
             dirty=None if dirty is None else dirty == "true",
             attempts=int(attempts) if attempts.isdigit() else 0,
             failed=annotations.get("vnd.runnable.failed", ""),

@@ -162,6 +162,7 @@ def test_annotations() -> None:
         "org.opencontainers.image.created": moment(0),
         "org.opencontainers.image.revision": CLEAN.code_identifier,
         "org.opencontainers.image.source": CLEAN.code_identifier_url,
+        "vnd.runnable.ref": "main",
         "vnd.runnable.name": "iris",
         "vnd.runnable.status": "SUCCESS",
         "vnd.runnable.ended": moment(15),

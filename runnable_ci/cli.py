@@ -14,6 +14,7 @@ from runnable_ci.errors import RunnableError, UsageError
 if TYPE_CHECKING:
     from runnable_ci.invocation import Options
     from runnable_ci.process import Stream
+    from runnable_ci.settings import Settings
 
 app = typer.Typer(
     name="runnable-ci",
@@ -40,6 +41,9 @@ Publish = Annotated[bool, typer.Option("--publish", help="Publish the run when i
 To = Annotated[
     str | None,
     typer.Option(metavar="REGISTRY", help="Publish there.  [default: RUNNABLE_CI_REGISTRY, else the pipeline file's]"),
+]
+PlainHttp = Annotated[
+    bool, typer.Option("--plain-http", help="Speak plain http to a registry on another machine.  [else: this one only]")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -72,6 +76,7 @@ def run_command(
     dry_run: DryRun = False,
     publish: Publish = False,
     to: To = None,
+    plain_http: PlainHttp = False,
 ) -> None:
     """Run a pipeline from its first step."""
     from runnable_ci.commands.run import run as command
@@ -79,7 +84,7 @@ def run_command(
     raise typer.Exit(
         command(
             pipeline,
-            _options(jobs, quiet=quiet),
+            _options(jobs, quiet=quiet, plain_http=plain_http),
             run_id=run_id,
             tag=tag,
             params_file=params_file,
@@ -106,15 +111,23 @@ def retry_command(
     from_registry: Annotated[
         str | None, typer.Option(metavar="REGISTRY", help="Pull the run from there first.")
     ] = None,
+    restore: Annotated[
+        Literal["all", "needed"],
+        typer.Option(
+            help="Which files of reused steps to bring back: all, or those that the steps which run may read."
+        ),
+    ] = "needed",
     publish: Publish = False,
     to: To = None,
+    plain_http: PlainHttp = False,
 ) -> None:
     """Go on with a run from its failed step, here or pulled from a registry."""
     from runnable_ci.commands.retry import Wishes
     from runnable_ci.commands.retry import retry as command
 
-    wishes = Wishes(from_step, param, rerun_changed, from_registry, publish or to is not None, to)
-    raise typer.Exit(command(file, run_id, _options(jobs, quiet=quiet), wishes, dry_run=dry_run))
+    wishes = Wishes(from_step, param, rerun_changed, from_registry, publish or to is not None, to, restore == "all")
+    options = _options(jobs, quiet=quiet, plain_http=plain_http)
+    raise typer.Exit(command(file, run_id, options, wishes, dry_run=dry_run))
 
 
 @app.command("runs")
@@ -122,18 +135,18 @@ def runs_command(
     source: Annotated[
         str | None, typer.Option("--from", metavar="REGISTRY", help="List the runs that are published there.")
     ] = None,
+    plain_http: PlainHttp = False,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
     """List the runs, newest last."""
     from runnable_ci.commands import runs as commands
     from runnable_ci.project import find_store
-    from runnable_ci.settings import load
 
     if source is None:
         commands.runs(find_store(store), as_json=as_json)
     else:
-        commands.runs_of_registry(source, settings=load(os.environ), environ=os.environ, as_json=as_json)
+        commands.runs_of_registry(source, settings=_settings(plain_http), environ=os.environ, as_json=as_json)
 
 
 @app.command("show")
@@ -198,13 +211,12 @@ def checkout_command(
 
 
 @app.command("publish")
-def publish_command(run_id: RunId, to: To = None, store: Store = None) -> None:
+def publish_command(run_id: RunId, to: To = None, plain_http: PlainHttp = False, store: Store = None) -> None:
     """Send a run to a registry; prints its reference."""
     from runnable_ci.commands.publish import publish as command
     from runnable_ci.project import find_store
-    from runnable_ci.settings import load
 
-    command(find_store(store), run_id, to=to, settings=load(os.environ), environ=os.environ)
+    command(find_store(store), run_id, to=to, settings=_settings(plain_http), environ=os.environ)
 
 
 @app.command("pull")
@@ -214,14 +226,14 @@ def pull_command(
         str | None, typer.Option("--from", metavar="REGISTRY", help="Where from.  [default: as --to of publish]")
     ] = None,
     only: Annotated[Literal["log"] | None, typer.Option(help="The run log, without files, objects and output.")] = None,
+    plain_http: PlainHttp = False,
     store: Store = None,
 ) -> None:
     """Fetch a published run; then show, logs, catalog and retry work offline."""
     from runnable_ci.commands.pull import destination
     from runnable_ci.commands.pull import pull as command
-    from runnable_ci.settings import load
 
-    layout, settings = destination(store), load(os.environ)
+    layout, settings = destination(store), _settings(plain_http)
     command(layout, run_id, source=source, only_log=only == "log", settings=settings, environ=os.environ)
 
 
@@ -275,12 +287,19 @@ def init_command(
     command(folder or Path())
 
 
-def _options(jobs: int | None, *, quiet: bool) -> Options:
-    from runnable_ci.invocation import Options
-    from runnable_ci.printer import Printer
-    from runnable_ci.settings import SECRETS, load
+def _settings(plain_http: bool) -> Settings:
+    from runnable_ci.settings import load
 
     settings = load(os.environ)
+    return settings.model_copy(update={"plain_http": True}) if plain_http else settings
+
+
+def _options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
+    from runnable_ci.invocation import Options
+    from runnable_ci.printer import Printer
+    from runnable_ci.settings import SECRETS
+
+    settings = _settings(plain_http)
     return Options(
         settings=settings,
         jobs=jobs or settings.jobs,

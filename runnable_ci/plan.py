@@ -165,6 +165,8 @@ class Plan:
     decisions: Mapping[str, Decision]
     wanted: Mapping[str, CatalogEntry]
     """Files of reused steps that a step without a `get` of its own may read."""
+    put: Mapping[str, CatalogEntry]
+    """All files of reused steps; where two put one name, the later step's."""
     scopes: Mapping[str, Scope]
     """Step that would run → what it would see of reused steps."""
 
@@ -179,10 +181,12 @@ def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, facts: Facts) -> Pl
     course = Course(pipeline, facts, initial)
     decisions: dict[str, Decision] = {}
     wanted: dict[str, CatalogEntry] = {}
+    put: dict[str, CatalogEntry] = {}
     scopes: dict[str, Scope] = {}
     for step in pipeline.steps.values():
         decisions[step.name] = decision = course.decide(step, log)
         if decision.action == "reuse":
+            put |= {entry.name: entry for entry in log.steps[step.name].put_entries()}
             course.settle(step, Outcome.REUSED, log.steps[step.name])
         else:
             if decision.action == "run":
@@ -190,7 +194,7 @@ def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, facts: Facts) -> Pl
                 if step.get is None:
                     wanted |= {name: entry for name, (_, entry) in scopes[step.name].files.items()}
             course.settle(step, Outcome.RAN if decision.action == "run" else Outcome.SKIPPED, None)
-    return Plan(decisions, wanted, scopes)
+    return Plan(decisions, wanted, put, scopes)
 
 
 def changed_definition(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

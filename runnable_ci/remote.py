@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,7 @@ from runnable_ci.pipeline import Pipeline
 from runnable_ci.plan import Plan
 from runnable_ci.published import SEPARATOR, find_parts
 from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, STORE_LOCK, is_running, reopen, run_folder
-from runnable_ci.runlog import Document, RunLog
+from runnable_ci.runlog import CatalogEntry, Document, RunLog
 from runnable_ci.runs import ORIGIN, catalog_of, hint_at_origin, load, run_ids
 from runnable_ci.steps.python import objects_taken
 from runnable_ci.store.access import parse_reference
@@ -145,8 +145,13 @@ def read_origin(layout: Layout, run_id: str) -> Origin | None:
         raise RunLogError(f"{path} is damaged", hint=f"remove it, then: runnable-ci pull {run_id} --from …") from e
 
 
-def needed(plan: Plan, pipeline: Pipeline, log: RunLog, workspace: Path) -> dict[str, Descriptor]:
-    """sha256 → content that the steps which will run may read of reused steps: files, objects, or their packs."""
+def needed(
+    plan: Plan, pipeline: Pipeline, log: RunLog, workspace: Path, files: Iterable[CatalogEntry]
+) -> dict[str, Descriptor]:
+    """sha256 → content that the steps which will run may read of reused steps: files, objects, or their packs.
+
+    That of `files` is among them, whoever reads it.
+    """
     packs = {member: digest for digest, pack in log.packs.items() for member in pack.members}
     found: dict[str, Descriptor] = {}
 
@@ -155,6 +160,8 @@ def needed(plan: Plan, pipeline: Pipeline, log: RunLog, workspace: Path) -> dict
         length = log.packs[digest].size if data_hash in packs else size
         found[digest] = Descriptor("application/octet-stream", f"sha256:{digest}", length)
 
+    for entry in files:
+        need(entry.data_hash, entry.size)
     for name, scope in plan.scopes.items():
         step = pipeline.steps[name]
         for file, (_, entry) in scope.files.items():

@@ -132,6 +132,12 @@ def test_retry_by_run_id_fetches_what_is_missing(tmp_path: Path, served: Served)
     other.write({"flowers.py": FIXED})
     other.runnable("pull", "latest", "--only", "log")
     assert re.search(r"fetched \d+ B from .*, left 87\d\.\d KiB behind\n", other.runnable("retry", "r").err)
+    assert (other.folder / "small.txt").exists()
+    assert not (other.folder / "big.bin").exists()
+    done = other.runnable("retry", "r", "--restore", "all")
+    assert "fetched 390.6 KiB from" in done.err
+    assert "nothing to do" in done.err
+    assert (other.folder / "big.bin").stat().st_size == 400_000
     again = elsewhere(project, tmp_path, "again")
     again.write({"flowers.py": FIXED})
     again.runnable("retry", "latest", "--from-registry", registry_line.split('"')[1])
@@ -169,6 +175,30 @@ def test_references_and_the_listing(tmp_path: Path, served: Served) -> None:
         assert other.runnable("logs", run_id).out == "one | said\n"
     again = project.runnable("publish", "second", "--to", repository)
     assert (again.out.strip(), again.err) == (references["second"], "nothing had changed\n")
+
+
+def test_plain_http_to_another_machine_has_to_be_asked_for(tmp_path: Path, served: Served) -> None:
+    """A registry elsewhere is spoken to by https alone, unless `--plain-http` is said; each command knows it."""
+    project = workspace(tmp_path, {"runnable.toml": SHELL, ".gitignore": "*.txt\n"})
+    repository = served.repository().replace("127.0.0.1", "127.1")  # not known to be this machine
+    refused = project.runnable("run", "--run-id", "r", "--to", repository, code=1)
+    assert "run r is kept here" in refused.err
+    assert f"no trusted TLS connection to https://{repository.partition('/')[0]}" in refused.err
+    assert "if it speaks plain http, and nobody can listen in: --plain-http\n" in refused.err
+    project.runnable("publish", "r", "--to", repository, code=1)
+    project.runnable("publish", "r", "--to", repository, "--plain-http")
+    project.runnable("run", "--run-id", "s", "--to", repository, "--plain-http")
+    project.runnable("runs", "--from", repository, code=1)
+    assert len(project.runnable("runs", "--from", repository, "--plain-http").out.splitlines()) == 3
+    other = elsewhere(project, tmp_path)
+    other.runnable("pull", f"{repository}:r", code=1)
+    other.runnable("pull", f"{repository}:r", "--plain-http", "--only", "log")
+    other.runnable("retry", f"{repository}:r", "--from", "one", "--publish", "--plain-http")
+    listed = project.runnable("runs", "--from", repository, "--json", RUNNABLE_CI_PLAIN_HTTP="1").out
+    assert [(run["run_id"], run["attempts"], run["ref"]) for run in json.loads(listed)] == [
+        ("s", 1, "main"),
+        ("r", 2, "main"),
+    ]
 
 
 def test_a_cancelled_run_is_published(tmp_path: Path, served: Served) -> None:

@@ -278,6 +278,43 @@ def fit(X, rows):
         assert len(clone.runnable("logs", "r", "fit", "--attempt", "1").out.splitlines()) > 2
 
 
+def test_restore_all(tmp_path: Path) -> None:
+    """With `--restore all` the workspace has every file of the reused steps, the last put of a name, though none reads
+    it; also where nothing is left to run.
+    """
+    steps = """
+[steps.one]
+run = "echo 1 > a.txt; echo 1 > b.txt"
+catalog = { put = ["*.txt"] }
+[steps.two]
+run = "echo 2 > b.txt"
+catalog = { put = ["b.txt"] }
+[steps.three]
+run = "cat c.txt; echo 3 > b.txt"
+catalog = { get = [], put = ["b.txt"] }
+"""
+    project = workspace(tmp_path, {"runnable.toml": steps, ".gitignore": "*.txt\n"})
+
+    def forget() -> None:
+        for name in ("a.txt", "b.txt"):
+            (project.folder / name).unlink(missing_ok=True)
+
+    project.runnable("run", "--run-id", "r", code=1)
+    forget()
+    project.runnable("retry", "r", code=1)
+    assert (project.read("a.txt"), project.read("b.txt")) == ("", "")
+    project.runnable("retry", "r", "--restore", "all", code=1)
+    assert (project.read("a.txt"), project.read("b.txt")) == ("1\n", "2\n")
+    project.write({"c.txt": "c"})
+    project.runnable("retry", "r", "--restore", "all")
+    forget()
+    assert "nothing to do" in project.runnable("retry", "r").err
+    assert project.read("a.txt") == ""
+    assert "nothing to do" in project.runnable("retry", "r", "--restore", "all").err
+    assert (project.read("a.txt"), project.read("b.txt")) == ("1\n", "3\n")
+    assert len(project.log().invocations) == 4
+
+
 def test_damaged_content(tmp_path: Path) -> None:
     """Stored content that was tampered with is named and refused; once it is repaired the run goes on."""
     project = failed_chain(tmp_path)

@@ -325,6 +325,7 @@ def test_wanted_files() -> None:
     with_files(log, a=[put("f", "0")], left=[put("l", "1")], aside=[put("s", "2")])
     found = plan(made, log, initial=scope(), facts=Facts())
     assert {name: (e.data_hash, e.source) for name, e in found.wanted.items()} == {"f": ("0", "a"), "l": ("1", "left")}
+    assert {name: e.data_hash for name, e in found.put.items()} == {"f": "0", "l": "1", "s": "2"}
     chosen = {name: {**step, "catalog": {"get": []}} for name, step in steps.items()}
     log = history(pipeline(chosen), a=good(), left=good(), right=bad())
     with_files(log, a=[put("f", "0")])

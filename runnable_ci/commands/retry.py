@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from runnable_ci.invocation import Options, code_of, invoke
 from runnable_ci.plan import Facts, Plan, Scope, plan, same_json, unread_parameters
 from runnable_ci.project import Project, given_parameters, load
 from runnable_ci.recorder import now, reopen, run_folder
-from runnable_ci.runlog import SUCCESS, Invocation, RunLog, Started
+from runnable_ci.runlog import SUCCESS, CatalogEntry, Invocation, RunLog, Started
 from runnable_ci.runs import ORIGIN, catalog_of, resolve_id
 from runnable_ci.runs import load as load_log
 
@@ -37,6 +37,8 @@ class Wishes:
     """Where to pull the run from first."""
     publish: bool = False
     to: str | None = None
+    restore_all: bool = False
+    """Bring back all files of reused steps, not only those that the steps which run may read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
         prospect = _look_ahead(project, log, catalog, code, wishes)
         for note in prospect.notes:
             options.printer.say(f"note: {note}")
+        _restore(project, prospect.plan, log, catalog, options, wishes)
         running = prospect.plan.running
         if not running and log.status == SUCCESS:
             options.printer.say(f"run {run_id}: nothing to do, all {len(prospect.plan.decisions)} steps are done")
@@ -101,10 +104,6 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
             for name, decision in prospect.plan.decisions.items():
                 options.printer.say(f"{decision.action}: {decision.reason}", step=name)
             return 0
-        if (run_folder(project.layout, run_id) / ORIGIN).exists():
-            _fetch(project, prospect.plan, log, options)
-        for name in catalog.get(prospect.plan.wanted.values())[1]:
-            options.printer.say(f"replaced {name}; the other one is kept in {catalog.run_folder / 'replaced'}")
         recorder.record(
             Started(
                 run_id=run_id,
@@ -130,14 +129,23 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
     return code_number
 
 
-def _fetch(project: Project, plan: Plan, log: RunLog, options: Options) -> None:
-    """Have what the steps that will run read of a run that was pulled in part, and nothing else of it."""
+def _restore(project: Project, plan: Plan, log: RunLog, catalog: Catalog, options: Options, wishes: Wishes) -> None:
+    """Have the files of reused steps in the workspace: those that may be read, or all."""
+    files = {**plan.put, **plan.wanted} if wishes.restore_all else plan.wanted
+    if (run_folder(project.layout, log.run_id) / ORIGIN).exists():
+        _fetch(project, plan, log, files.values(), options)
+    for name in catalog.get(files.values())[1]:
+        options.printer.say(f"replaced {name}; the other one is kept in {catalog.run_folder / 'replaced'}")
+
+
+def _fetch(project: Project, plan: Plan, log: RunLog, files: Iterable[CatalogEntry], options: Options) -> None:
+    """Have these files, and what else the steps that will run read of a run that was pulled in part; not the rest."""
     from runnable_ci.commands.progress import watching
     from runnable_ci.registries import Registries
     from runnable_ci.remote import absent, fetch, needed, read_origin
 
     origin = read_origin(project.layout, log.run_id)
-    wanted = needed(plan, project.pipeline, log, project.workspace).values()
+    wanted = needed(plan, project.pipeline, log, project.workspace, files).values()
     if origin is None or not absent(project.layout, wanted):
         return
     registries = Registries(options.settings, options.environ)

@@ -184,7 +184,9 @@ def lost(error: HTTPError, url: str) -> TryAgain:
     if isinstance(error, SSLError) or "CERTIFICATE_VERIFY_FAILED" in reason:
         raise RegistryUnavailableError(
             f"no trusted TLS connection to {where}: {reason}",
-            hint="for a private certificate authority set SSL_CERT_FILE to its certificate",
+            hint="for a private certificate authority set SSL_CERT_FILE to its certificate"
+            if "CERTIFICATE" in reason
+            else "if it speaks plain http, and nobody can listen in: --plain-http",
         ) from error
     return TryAgain(
         RegistryUnavailableError(

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from runnable_ci.commands.text import size, table
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.runlog import CatalogEntry, RunLog
 from runnable_ci.runs import catalog_of, hint_at_origin, load, resolve_id
 from runnable_ci.store.layout import Layout
+from runnable_ci.text import size, table
 
 
 def catalog(layout: Layout, run: str, *, as_json: bool) -> None:

@@ -8,12 +8,12 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 from runnable_ci.artifact import held
-from runnable_ci.commands.text import size
 from runnable_ci.errors import RunInUseError, UsageError
 from runnable_ci.files import locked_alone
 from runnable_ci.recorder import STORE_LOCK, run_folder
 from runnable_ci.runs import load, run_ids, summaries
 from runnable_ci.store.layout import Layout
+from runnable_ci.text import size
 
 _AGE = re.compile(r"(\d+)([hdw])")
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}

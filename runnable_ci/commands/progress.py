@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from runnable_ci.commands.text import size
 from runnable_ci.store.copy import Progress
+from runnable_ci.text import size
 
 _EVERY_S = 0.2
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runnable_ci.commands.progress import watching
-from runnable_ci.commands.text import size
 from runnable_ci.errors import RunnableError
 from runnable_ci.project import Project, registry_of
 from runnable_ci.registries import Registries
@@ -18,6 +17,7 @@ from runnable_ci.runs import resolve_id
 from runnable_ci.settings import Settings
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry
+from runnable_ci.text import size
 
 if TYPE_CHECKING:
     from runnable_ci.invocation import Options

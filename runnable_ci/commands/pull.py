@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runnable_ci.commands.progress import watching
-from runnable_ci.commands.text import size
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.project import STORE_NAME, find_file, find_store, registry_of
 from runnable_ci.registries import Registries
@@ -17,6 +16,7 @@ from runnable_ci.settings import Settings
 from runnable_ci.store.access import parse_reference
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry
+from runnable_ci.text import size
 
 
 def pull(

@@ -13,7 +13,6 @@ from runnable_ci.artifact import layers
 from runnable_ci.catalog import Catalog
 from runnable_ci.changes import changed_code, changed_inputs
 from runnable_ci.commands.plan import closing, print_plan
-from runnable_ci.commands.text import size
 from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.identity import Code
@@ -24,6 +23,7 @@ from runnable_ci.recorder import now, reopen, run_folder
 from runnable_ci.runlog import SUCCESS, CatalogEntry, Invocation, RunLog, Started
 from runnable_ci.runs import ORIGIN, catalog_of, resolve_id
 from runnable_ci.runs import load as load_log
+from runnable_ci.text import size
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from runnable_ci.commands.text import duration, moment, pairs, table
 from runnable_ci.runs import Summary, summaries
 from runnable_ci.settings import Settings
 from runnable_ci.store.layout import Layout
+from runnable_ci.text import duration, moment, pairs, table
 
 
 def runs(layout: Layout, *, as_json: bool) -> None:

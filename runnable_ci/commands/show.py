@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from runnable_ci.commands.text import duration, moment, pairs, short, size, table
 from runnable_ci.printer import printable
 from runnable_ci.runlog import PROCESSING, CodeIdentity, Environment, RunLog, StepLog, encode
 from runnable_ci.runs import load, resolve_id
 from runnable_ci.store.layout import Layout
+from runnable_ci.text import duration, moment, pairs, short, size, table
 
 
 def show(layout: Layout, run: str, *, as_json: bool) -> None:

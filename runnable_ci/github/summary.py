@@ -1,0 +1,326 @@
+"""The summary of a run on its job's page, as GitHub's Markdown: how it ended, why, and how to go on.
+
+All names, messages and paths may come from anyone: they are shown as they are and never take effect.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runnable_ci.github.graph import GRAPH_MAX_STEPS, flowchart
+from runnable_ci.github.markdown import cell, code, cut, fence, folded, prose, prose_cell, table
+from runnable_ci.github.progress import State, needs_of, state_of
+from runnable_ci.runlog import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt
+from runnable_ci.text import duration, size
+
+LIMIT_BYTES = 1024 * 1024
+"""Of all summaries of a step. Source: actions/runner, FileCommandManager.cs, `AttachmentSizeLimit`."""
+
+_MARKS: Mapping[State, str] = {
+    "succeeded": "✅",
+    "reused": "♻️",
+    "failed": "❌",
+    "cancelled": "🚫",
+    "skipped": "⏭️",
+    "running": "⏳",
+    "gone": "▫️",
+}
+_SHOWN_FIRST: Sequence[State] = ("failed", "cancelled", "running", "succeeded", "skipped", "reused", "gone")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_REMOTE = re.compile(r"https://[A-Za-z0-9.-]+/[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+?(?=(?:\.git)?/?$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that the reader should know, and the YAML that changes it."""
+
+    title: str
+    text: str
+    """Plain text; only words between backticks are marked up."""
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GoingOn:
+    """How the run is had and retried elsewhere; what is empty cannot be done."""
+
+    reference: str = ""
+    """HOST/REPOSITORY:RUN_ID, where it is published."""
+    digest: str = ""
+    """Of what is published there."""
+    workflow: str = ""
+    """The file name of the retry workflow, `retry.yml`."""
+    ref: str = ""
+    """The branch that the retry workflow would check out."""
+    github_run_id: str = ""
+    """The run of GitHub Actions that can be re-run."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Detail:
+    """How much is shown: rows of each table, characters of each text."""
+
+    rows: int
+    characters: int
+
+
+_DETAILS = (_Detail(300, 20_000), _Detail(100, 4_000), _Detail(30, 1_000), _Detail(10, 200), _Detail(1, 50))
+
+
+def render(
+    log: RunLog,
+    *,
+    needs: Mapping[str, Sequence[str]] | None = None,
+    base: Mapping[str, Any] | None = None,
+    base_label: str = "",
+    going_on: GoingOn | None = None,
+    notices: Sequence[Notice] = (),
+    tails: Mapping[str, str] | None = None,
+    limit_bytes: int = LIMIT_BYTES,
+) -> str:
+    """The summary of a run in at most `limit_bytes` bytes of UTF-8, with as much detail as fits.
+
+    `needs` are the pipeline's edges (else those of the log's attempts), `base` the metrics of an earlier run that
+    `base_label` names, `tails` the last lines that failed steps wrote.
+    """
+    for detail in _DETAILS:
+        text = "\n\n".join(
+            block.rstrip()
+            for block in (
+                _head(log, detail),
+                *(_notice(notice, detail) for notice in notices[: detail.rows]),
+                _failures(log, tails or {}, detail),
+                _going_on(log, going_on or GoingOn()),
+                _graph(log, needs_of(log, needs)) if detail.rows >= 30 else "",
+                _steps(log, detail),
+                _metrics(log.metrics(), base, base_label, detail),
+                _files(log, detail),
+                _code(log.code(), going_on or GoingOn(), detail),
+            )
+            if block
+        )
+        if len(text.encode()) < limit_bytes:
+            return f"{text}\n"
+    return cut(f"{_MARKS['succeeded' if log.status == SUCCESS else 'failed']} {log.status}", limit_bytes // 4)
+
+
+def _head(log: RunLog, detail: _Detail) -> str:
+    states = {name: state_of(log, name) for name in log.steps}
+    failed = [name for name, state in states.items() if state in ("failed", "cancelled")]
+    name = code(log.name or "run", 100)
+    if log.status == SUCCESS:
+        title = f"## ✅ {name} succeeded"
+    elif "cancelled" in log.message:
+        title = f"## 🚫 {name} was cancelled"
+    elif not log.end_time:
+        title = f"## ⏳ {name} has not ended"
+    else:
+        title = f"## ❌ {name} failed" + (f" at {code(failed[0], 100)}" if failed else "")
+    counts = Counter(states.values())
+    invocation = log.invocations[-1] if log.invocations else None
+    facts = [
+        f"run {code(log.run_id, 130)}",
+        *(f"{counts[state]} {state}" for state in _SHOWN_FIRST if counts[state] and state != "gone"),
+        duration(invocation.start_time, invocation.end_time) if invocation else "",
+        f"invocation {invocation.number} ({code(invocation.command, 40)})"
+        if invocation and invocation.number > 1
+        else "",
+        f"tag {code(log.tag, 100)}" if log.tag else "",
+    ]
+    message = "" if log.status == SUCCESS else prose(log.message, min(detail.characters, 500))
+    return "\n\n".join(filter(None, [title, " · ".join(filter(None, facts)), message]))
+
+
+def _notice(notice: Notice, detail: _Detail) -> str:
+    """An alert. Source: GitHub Docs, basic writing and formatting syntax, alerts."""
+    title = prose_cell(notice.title) or "Notice"
+    lines = ["[!IMPORTANT]", f"**{title}**", "", *prose(notice.text, detail.characters).split("\n")]
+    if notice.fix:
+        lines += ["", *fence(cut(notice.fix, detail.characters), "yaml").split("\n")]
+    return "\n".join(f"> {line}".rstrip() for line in lines)
+
+
+def _failures(log: RunLog, tails: Mapping[str, str], detail: _Detail) -> str:
+    failed = [name for name in log.steps if state_of(log, name) in ("failed", "cancelled")]
+    shown = failed[: min(detail.rows, 20)]
+    blocks = [_failure(name, log.steps[name].attempts[-1], tails.get(name, ""), detail) for name in shown]
+    if more := len(failed) - len(shown):
+        blocks.append(f"… and {more} more failed")
+    return "\n\n".join(blocks)
+
+
+def _failure(name: str, attempt: StepAttempt, tail: str, detail: _Detail) -> str:
+    found = attempt.exception
+    title = f"### {code(name, 100)} failed" + (
+        f" (attempt {attempt.attempt_number})" if attempt.attempt_number > 1 else ""
+    )
+    blocks = [title]
+    if found and found.file:
+        blocks.append(f"{code(f'{found.type}', 200)} at {code(f'{found.file}:{found.line}', 300)}")
+    blocks.append(fence(cut(attempt.message, detail.characters), "text"))
+    if found and found.traceback:
+        blocks.append(folded("Traceback", fence(_end_of(found.traceback, detail.characters), "text")))
+    if tail.strip():
+        blocks.append(folded("Last lines of its output", fence(_end_of(tail, detail.characters), "text")))
+    return "\n\n".join(blocks)
+
+
+def _end_of(text: str, characters: int) -> str:
+    if len(text) <= characters:
+        return text
+    return "…\n" + text[-characters:].partition("\n")[2]
+
+
+def _going_on(log: RunLog, going_on: GoingOn) -> str:
+    run_id = shlex.quote(log.run_id)
+    reference = shlex.quote(going_on.reference)
+    lines = []
+    if log.status != SUCCESS:
+        if going_on.reference:
+            lines += ["# on your machine, in a clone with the fix", f"runnable-ci retry {reference}"]
+        if going_on.reference and going_on.workflow:
+            workflow = "" if going_on.workflow == "retry.yml" else f" --workflow {shlex.quote(going_on.workflow)}"
+            ref = shlex.quote(going_on.ref or "BRANCH")
+            lines += [
+                "# in GitHub Actions, with the fix pushed",
+                f"runnable-ci dispatch {run_id}{workflow} --ref {ref}",
+            ]
+        if going_on.github_run_id:
+            lines += [
+                "# the same commit again (also: Re-run failed jobs)",
+                f"runnable-ci rerun-failed {shlex.quote(going_on.github_run_id)}",
+            ]
+    if going_on.reference:
+        lines += ["# have this run here, to look at it"] if lines else []
+        lines.append(f"runnable-ci pull {reference}")
+    if not lines:
+        return ""
+    title = "### To go on" if log.status != SUCCESS else "### To look at it"
+    return f"{title}\n\n{fence(chr(10).join(lines), 'sh')}"
+
+
+def _graph(log: RunLog, needs: Mapping[str, Sequence[str]]) -> str:
+    if len(needs) < 2:
+        return ""
+    chosen = _chosen(log, list(needs), GRAPH_MAX_STEPS)
+    shown = flowchart({name: needs[name] for name in chosen}, {name: state_of(log, name) for name in chosen})
+    note = f"\n\nThe graph shows {len(chosen)} of {len(needs)} steps." if len(chosen) < len(needs) else ""
+    return fence(shown, "mermaid") + note
+
+
+def _chosen(log: RunLog, names: Sequence[str], most: int) -> list[str]:
+    """At most so many steps in their order: what failed and what ran before what is as it was."""
+    if len(names) <= most:
+        return list(names)
+    ranked = sorted(names, key=lambda name: _SHOWN_FIRST.index(state_of(log, name)))
+    kept = set(ranked[:most])
+    return [name for name in names if name in kept]
+
+
+def _steps(log: RunLog, detail: _Detail) -> str:
+    rows: list[tuple[str, ...]] = []
+    chosen = _chosen(log, list(log.steps), detail.rows)
+    decisions = log.invocations[-1].decisions if log.invocations else {}
+    for name in chosen:
+        step, state = log.steps[name], state_of(log, name)
+        last = step.attempts[-1] if step.attempts and state != "skipped" else None
+        decision = decisions.get(name)
+        rows.append(
+            (
+                f"{_MARKS[state]} {cell(name, 100)}",
+                state if state != "gone" else "not in the pipeline any more",
+                duration(last.start_time, last.end_time) if last else "",
+                str(last.attempt_number) if last else "",
+                prose_cell(decision.reason, min(detail.characters, 200)) if decision else "",
+            )
+        )
+    if more := len(log.steps) - len(chosen):
+        rows.append((f"… and {more} more", *[""] * 4))
+    return f"### Steps\n\n{table(('Step', 'State', 'Took:', 'Attempt:', 'Why'), rows)}" if rows else ""
+
+
+def _metrics(metrics: Mapping[str, Any], base: Mapping[str, Any] | None, label: str, detail: _Detail) -> str:
+    width = min(detail.characters, 100)
+    gone = [name for name in base or {} if name not in metrics]
+    names = [*metrics, *gone]
+    rows = []
+    for name in names[: detail.rows]:
+        row = [cell(name, width), cell(_value(metrics[name]), width) if name in metrics else "-"]
+        if base is not None:
+            before = cell(_value(base[name]), width) if name in base else "-"
+            row += [before, _change(base.get(name), metrics.get(name))]
+        rows.append(row)
+    if not rows:
+        return ""
+    head = ["Metric", "Value:"]
+    if base is not None:
+        head += [f"{cell(label, 100) or 'Before'}:", "Change:"]
+    if more := len(names) - len(rows):
+        rows.append([f"… and {more} more", *[""] * (len(head) - 1)])
+    return f"### Metrics\n\n{table(head, rows)}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _change(before: Any, now: Any) -> str:
+    """The difference of two numbers, with the part of the earlier one that it is; empty for anything else."""
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in (before, now)):
+        return ""
+    try:
+        difference = now - before
+        part = f" ({difference / abs(before):+.1%})" if before and difference else ""
+        text = f"{difference:+.6g}{part}"
+    except OverflowError:
+        return ""
+    return text if difference else "same"
+
+
+def _files(log: RunLog, detail: _Detail) -> str:
+    entries = [(name, entry) for name, step in log.steps.items() for entry in step.put_entries()]
+    if not entries:
+        return ""
+    rows = [_file(step, entry, detail) for step, entry in entries[: detail.rows]]
+    if more := len(entries) - len(rows):
+        rows.append((f"… and {more} more", "", "", ""))
+    total = size(sum(entry.size for _, entry in entries))
+    files = "1 file" if len(entries) == 1 else f"{len(entries)} files"
+    return folded(f"{files}, {total}", table(("File", "Step", "Size:", "SHA-256"), rows))
+
+
+def _file(step: str, entry: CatalogEntry, detail: _Detail) -> tuple[str, str, str, str]:
+    return cell(entry.name, min(detail.characters, 300)), cell(step, 100), size(entry.size), cell(entry.data_hash[:12])
+
+
+def _code(identity: CodeIdentity | None, going_on: GoingOn, detail: _Detail) -> str:
+    lines = []
+    if identity:
+        state = "clean" if identity.code_identifier_dependable else "**with uncommitted changes**"
+        parts = [_commit(identity), f"on {code(identity.ref, 100)}" if identity.ref else "", state]
+        lines += [f"Code: {' '.join(filter(None, parts))}", ""]
+        changes = list(identity.changes.items())
+        lines += [f"- {prose_cell(kind, 40)} {code(path, 300)}" for path, (kind, _) in changes[: min(detail.rows, 20)]]
+        if more := len(changes) - min(len(changes), detail.rows, 20):
+            lines.append(f"- … and {more} more")
+        if not changes and identity.code_identifier_message:
+            lines.append(f"- {code(identity.code_identifier_message, min(detail.characters, 500))}")
+    if going_on.digest:
+        lines += ["", f"Published: {code(f'{going_on.reference}@{going_on.digest}', 500)}"]
+    return "\n".join(lines)
+
+
+def _commit(identity: CodeIdentity) -> str:
+    """The commit, as a link where its remote is a plain web address."""
+    commit = identity.code_identifier
+    remote = _REMOTE.match(identity.code_identifier_url)
+    shown = code(commit[:12], 12) or "no commit"
+    return f"[{shown}]({remote[0]}/commit/{commit})" if remote and _COMMIT.fullmatch(commit) else shown

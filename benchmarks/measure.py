@@ -20,8 +20,12 @@ class Cost:
     """Of the largest of its processes."""
 
 
+class CommandError(SystemExit):
+    """A measured command failed; ends the benchmark with what the command wrote, unless that is caught."""
+
+
 def run(command: Sequence[str], *, cwd: Path, output: Path, env: Mapping[str, str] | None = None) -> Cost:
-    """Run a command to its end, its output into a file. Raises `SystemExit` with that output where it fails."""
+    """Run a command to its end, its output into a file. Raises `CommandError` where it fails."""
     with output.open("wb") as written:
         begin = perf_counter()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, cwd=cwd, env=env)
@@ -30,5 +34,5 @@ def run(command: Sequence[str], *, cwd: Path, output: Path, env: Mapping[str, st
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         said = output.read_text(errors="replace")[-2000:]
-        raise SystemExit(f"{' '.join(command)[:200]} ended with {process.returncode}: {said}")
+        raise CommandError(f"{' '.join(command)[:200]} ended with {process.returncode}: {said}")
     return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024)

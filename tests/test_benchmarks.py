@@ -1,0 +1,41 @@
+"""The benchmarks still run: small works, compared with bash only."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_pipelines(tmp_path: Path) -> None:
+    """`--quick` does every kind of work with both tools and prints the targets and a figure for each."""
+    script, cache = ROOT / "benchmarks" / "pipelines.py", tmp_path / "cache"
+    done = subprocess.run(
+        [sys.executable, script, "--quick", "--cache", cache, "--folder", tmp_path],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("|").split("|") for line in done.stdout.splitlines() if line.startswith("|")]
+    measured = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    figures = r"\d+\.\d\d \(\d+\.\d\d, \d+\)"
+    for work in (
+        "chain of 1 shell steps",
+        "chain of 5 shell steps",
+        "chain of 3 python steps",
+        "4 independent shell steps, two jobs",
+        "4 MiB file put and got",
+        "4 MiB file put",
+        "40 files of 10 KiB put and got",
+    ):
+        assert len(measured[work]) == 2, done.stdout
+        assert all(re.fullmatch(figures, cell) for cell in measured[work]), done.stdout
+    assert re.fullmatch(figures, measured["`runs`"][1])
+    assert measured["peak memory, MB"][2] in ("reached", "missed")
+    assert not list(tmp_path.glob("pipelines-*"))

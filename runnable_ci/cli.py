@@ -251,6 +251,32 @@ def gc_command(
     command(find_store(store), keep=keep, older_than=older_than, dry_run=dry_run)
 
 
+@app.command("prune")
+def prune_command(
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="REGISTRY", help="Where.  [default: as --to of publish]")
+    ] = None,
+    keep: Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")] = None,
+    older_than: Annotated[str | None, typer.Option(metavar="AGE", help="Remove only runs older: 12h, 30d, 8w.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be removed.")] = False,
+    plain_http: PlainHttp = False,
+) -> None:
+    """Remove old runs from a registry."""
+    from runnable_ci.commands.prune import prune as command
+    from runnable_ci.project import find_store
+
+    workspace, settings = find_store(None).folder.parent, _settings(plain_http)
+    command(
+        workspace,
+        source=source,
+        keep=keep,
+        older_than=older_than,
+        dry_run=dry_run,
+        settings=settings,
+        environ=os.environ,
+    )
+
+
 @app.command("check")
 def check_command(pipeline: PipelinePath = None) -> None:
     """Validate a pipeline file."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -67,34 +67,73 @@ def find_parts(registry: Registry, reference: str) -> list[Part]:
     return [part for part in parts.values() if part.log.run_id == run_id]
 
 
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A run in a registry, as its manifests describe it."""
+
+    summary: Summary
+    manifests: Mapping[str, Descriptor]
+    """Tag → manifest, that of the part which was written last at the end."""
+    pinned_by: Sequence[str]
+    """Other tags that stand for one of the manifests: somebody means to keep it."""
+
+
 def published(registry: Registry) -> list[Summary]:
     """A line for each run, the newest last, from the manifests alone; what is no run is left out."""
-    return _summaries(registry, sorted(registry.tags()))
+    return [holding.summary for holding in holdings(registry)]
 
 
-def _summaries(registry: Registry, tags: Sequence[str]) -> list[Summary]:
+def holdings(registry: Registry) -> list[Holding]:
+    """The runs of a registry, the newest last, by their manifests alone; what is no run is left out."""
+    return _holdings(registry, sorted(registry.tags()))
+
+
+def remove(registry: Registry, holding: Holding) -> bool:
+    """Remove a run; False, and nothing is removed, where somebody has written it since it was looked at.
+
+    What is broken off leaves a run that can be read and removed. Raises `StoreError`.
+    """
+    tags = list(holding.manifests)
+    if _resolve(registry, tags) != holding.manifests:
+        return False
+    for manifest in {manifest.digest: manifest for manifest in holding.manifests.values()}.values():
+        registry.delete(manifest)
+    return True
+
+
+def _holdings(registry: Registry, tags: Sequence[str]) -> list[Holding]:
     manifests = _resolve(registry, tags)
     unique = {manifest.digest: manifest for manifest in manifests.values()}
     with ThreadPoolExecutor(_JOBS) as pool:
         found = dict(zip(unique, pool.map(partial(_annotations, registry), unique.values()), strict=True))
-    newest: dict[str, Summary] = {}
+    parts: dict[str, list[tuple[Summary, str]]] = {}
+    pins: dict[str, list[str]] = {}
     for tag, manifest in manifests.items():
         annotations = found[manifest.digest]
         run_id = annotations.get(TITLE, "")
-        if not _may_be_of(tag, run_id):
-            continue
-        summary = Summary.of(run_id, annotations)
-        other = newest.get(run_id, summary)
-        best = max(other, summary, key=_written)
-        newest[run_id] = replace(best, attempts=max(other.attempts, summary.attempts))
-    return sorted(newest.values(), key=_written)
+        if _may_be_of(tag, run_id):
+            parts.setdefault(run_id, []).append((Summary.of(run_id, annotations), tag))
+        else:
+            pins.setdefault(manifest.digest, []).append(tag)
+    runs = [_holding(written, manifests, pins) for written in parts.values()]
+    return sorted(runs, key=lambda holding: _written(holding.summary))
+
+
+def _holding(
+    parts: Sequence[tuple[Summary, str]], manifests: Mapping[str, Descriptor], pins: Mapping[str, Sequence[str]]
+) -> Holding:
+    in_order = sorted(parts, key=lambda part: _written(part[0]))
+    attempts = max(summary.attempts for summary, _ in parts)
+    mine = {tag: manifests[tag] for _, tag in in_order}
+    pinned_by = [tag for digest in {m.digest for m in mine.values()} for tag in pins.get(digest, ())]
+    return Holding(replace(in_order[-1][0], attempts=attempts), mine, sorted(pinned_by))
 
 
 def _newest(registry: Registry, tags: set[str]) -> str:
-    found = _summaries(registry, sorted(tags))
+    found = _holdings(registry, sorted(tags))
     if not found:
         raise RunNotFoundError(f"there is no run yet in {registry.label}")
-    return found[-1].run_id
+    return found[-1].summary.run_id
 
 
 def _written(summary: Summary) -> str:

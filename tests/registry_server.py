@@ -279,6 +279,7 @@ def registry(
     auth: Mapping[str, Any] | None = None,
     tls: Mapping[str, str] | None = None,
     ca_file: Path | None = None,
+    delete: bool = True,
 ) -> Iterator[Served]:
     """Debian's docker-registry with its data in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -287,7 +288,7 @@ def registry(
         config = {
             "version": "0.1",
             "log": {"level": "error", "accesslog": {"disabled": True}},
-            "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
+            "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": delete}},
             "http": {"addr": host, **({"tls": dict(tls)} if tls else {})},
             **({"auth": dict(auth)} if auth else {}),
         }
@@ -306,6 +307,12 @@ def registry(
             process.terminate()
             process.wait()
     raise RuntimeError(f"docker-registry does not start: {(folder / 'registry.log').read_text()}")
+
+
+def collect_garbage(served: Served) -> None:
+    """What the keeper of a registry does from time to time: content that no manifest names is gone."""
+    command = [program("docker-registry", "docker-registry"), "garbage-collect", str(served.folder / "config.yml")]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def program(name: str, package: str) -> str:

@@ -18,7 +18,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "loop": ("invocation", "runner", "attempt", "changes", "runs", "door", "remote", "published"),
     # All that is not named is an edge.
     "edges": (),
-    "core": ("pipeline", "plan", "runlog", "merge", "artifact", "names", "store.target"),
+    "core": ("pipeline", "plan", "runlog", "merge", "artifact", "names", "retention", "store.target"),
     "errors": ("errors",),
 }
 ORDER = list(LAYERS)

@@ -10,23 +10,24 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from oras.client import OrasClient
+from published_runs import contents, got, opened, record, sent, store
 from registry_server import Reply, Seen, Served, described, program, registry, serving
 
 from runnable_ci.artifact import layers
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, StoreError, UsageError
 from runnable_ci.published import find_parts, published
-from runnable_ci.recorder import create, now, reopen, run_folder
+from runnable_ci.recorder import run_folder
 from runnable_ci.registries import Registries
-from runnable_ci.remote import Published, Pulled, fetch, publish, pull, read_origin
-from runnable_ci.runlog import SUCCESS, AttemptSaved, Ended, Invocation, Packed, RunLog, Started, StepAttempt
-from runnable_ci.runs import catalog_of, load, run_ids
+from runnable_ci.remote import fetch, pull, read_origin
+from runnable_ci.runlog import SUCCESS
+from runnable_ci.runs import catalog_of, load
 from runnable_ci.settings import Settings
 from runnable_ci.store.copy import copy
 from runnable_ci.store.layout import Layout
@@ -44,61 +45,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def remote(served: Served) -> Registry:
     """A repository that nobody else uses."""
     return opened(served.repository())
-
-
-def opened(repository: str) -> Registry:
-    return Registry(repository, environ={})
-
-
-def store(folder: Path) -> Layout:
-    """The store of a workspace."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return Layout(folder / ".runnable")
-
-
-def record(layout: Layout, step: str, files: Mapping[str, bytes], *, run_id: str = "r") -> RunLog:
-    """The log after one more invocation of a run, in which one step put these files."""
-    workspace = layout.folder.parent
-    known = load(layout, run_id) if run_id in run_ids(layout) else None
-    number = known.invocation + 1 if known else 1
-    invocation = Invocation(number=number, command="retry" if known else "run", start_time=now())
-    started = Started(run_id=run_id, name="n", dag_hash="d", run_config={}, invocation=invocation)
-    with reopen(layout, known) if known else create(layout, started) as recorder:
-        if known:
-            recorder.record(started)
-        catalog = catalog_of(layout, recorder.log, workspace)
-        for name, content in files.items():
-            (workspace / name).parent.mkdir(parents=True, exist_ok=True)
-            (workspace / name).write_bytes(content)
-        past = recorder.log.steps.get(step)
-        attempt = StepAttempt(
-            attempt_number=len(past.attempts) + 1 if past else 1, start_time=now(), invocation=number, reason="test"
-        )
-        recorder.record(AttemptSaved(step=step, attempt=attempt))
-        entries, packs = catalog.put(list(files))
-        recorder.record(*(Packed(digest=digest, pack=pack) for digest, pack in packs.items()))
-        over = attempt.model_copy(update={"status": SUCCESS, "end_time": now()})
-        recorder.record(AttemptSaved(step=step, attempt=over, data_catalog=entries), Ended(time=now(), status=SUCCESS))
-        recorder.seal(catalog)
-        return recorder.log
-
-
-def contents(layout: Layout, run_id: str = "r") -> dict[str, bytes]:
-    """Each file of a run, verified."""
-    log = load(layout, run_id)
-    catalog = catalog_of(layout, log)
-    entries = [entry for step in log.steps.values() for entry in step.put_entries()]
-    return {entry.name: b"".join(catalog.read(entry.data_hash, entry.size)) for entry in entries}
-
-
-def sent(layout: Layout, remote: Registry, run_id: str = "r", **environ: str) -> Published:
-    return publish(layout, run_id, remote, environ=environ)
-
-
-def got(folder: Path, remote: Registry, reference: str = "r") -> tuple[Layout, Pulled]:
-    """A store of its own that pulled a run."""
-    layout = store(folder)
-    return layout, pull(layout, remote, reference)
 
 
 def test_a_run_arrives_as_it_was(tmp_path: Path, remote: Registry) -> None:

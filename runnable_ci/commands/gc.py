@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from runnable_ci.artifact import held
 from runnable_ci.errors import RunInUseError, UsageError
 from runnable_ci.files import locked_alone
 from runnable_ci.recorder import STORE_LOCK, run_folder
+from runnable_ci.retention import outdated
 from runnable_ci.runs import load, run_ids, summaries
 from runnable_ci.store.layout import Layout
 from runnable_ci.text import size
-
-_AGE = re.compile(r"(\d+)([hdw])")
-_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
 def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: bool) -> None:
@@ -50,31 +47,8 @@ def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: boo
 
 
 def _going(layout: Layout, keep: int | None, older_than: str | None) -> list[str]:
-    found = list(summaries(layout))
-    if keep is None and older_than is None:
-        return []
-    protected = {run.run_id for run in found[len(found) - keep :]} if keep else set()
-    oldest = datetime.now(UTC) - _age(older_than) if older_than is not None else None
-    return [
-        run.run_id
-        for run in found
-        if run.run_id not in protected and (oldest is None or _time(run.end_time or run.start_time) < oldest)
-    ]
-
-
-def _age(text: str) -> timedelta:
-    match = _AGE.fullmatch(text)
-    if match is None:
-        raise UsageError(f"--older-than {text}: expected a number of hours, days or weeks such as 12h, 30d or 8w")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _time(text: str) -> datetime:
-    """A time of a run log; one that cannot be read counts as now, so that its run stays."""
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return datetime.now(UTC)
+    runs = [(run.run_id, run.end_time or run.start_time) for run in summaries(layout)]
+    return outdated(runs, keep=keep, older_than=older_than, moment=datetime.now(UTC))
 
 
 def _referenced(layout: Layout, run_id: str) -> set[str]:

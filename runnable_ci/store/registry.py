@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, UsageError
-from runnable_ci.store.access import Credentials, Reference, parse_reference
+from runnable_ci.store.access import GITHUB_REGISTRY, Credentials, Reference, parse_reference
 from runnable_ci.store.client import REDIRECTS, Client
 from runnable_ci.store.stream import BlobStream, Upload
 from runnable_ci.store.target import (
@@ -45,6 +45,13 @@ TAGS_A_PAGE = 1000
 TAGS_PAGE_MAX_BYTES = 16 * 1024 * 1024
 # What even slow storage takes in after the last byte was sent: a registry answers a PUT only then.
 STORED_BYTES_A_SECOND = 4 * 1024 * 1024
+DELETE_NOT_ENABLED = (
+    "enable it there (docker-registry: REGISTRY_STORAGE_DELETE_ENABLED=true), or use the registry's own interface"
+)
+DELETE_ELSEWHERE = {
+    GITHUB_REGISTRY: "delete versions of the package on its page in GitHub, or by the Packages API: "
+    "https://docs.github.com/rest/packages/packages"
+}
 NEXT_LINK = re.compile(r"<([^<>]{1,2000})>\s*;[^,]*\brel=\"?next\"?", re.IGNORECASE)
 
 
@@ -173,6 +180,12 @@ class Registry:
         Not all registries allow it (ghcr.io does not): `RegistryProtocolError`. No effect where it is not there.
         """
         answer = self._client.ask("DELETE", f"manifests/{descriptor.digest}", "pull,push,delete")
+        if answer.status in (405, 501) or "UNSUPPORTED" in answer.complaint():
+            host = self.label.partition("/")[0]
+            raise RegistryProtocolError(
+                f"{host} does not let runs be deleted (status {answer.status})",
+                hint=DELETE_ELSEWHERE.get(host, DELETE_NOT_ENABLED),
+            )
         if answer.status not in (404, 410):
             self._client.require(answer, 202)
 

@@ -1,0 +1,64 @@
+"""`runnable-ci prune`: remove old runs from a registry."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runnable_ci.errors import UsageError
+from runnable_ci.project import registry_of
+from runnable_ci.published import Holding, holdings, remove
+from runnable_ci.registries import Registries
+from runnable_ci.retention import outdated
+from runnable_ci.settings import Settings
+from runnable_ci.store.registry import Registry
+
+
+def prune(
+    workspace: Path,
+    *,
+    source: str | None,
+    keep: int | None,
+    older_than: str | None,
+    dry_run: bool,
+    settings: Settings,
+    environ: Mapping[str, str],
+) -> None:
+    """Remove runs that are neither among the `keep` newest nor younger than `older_than`; their ids are printed.
+
+    A run that another tag stands for stays. Content that the runs that stay hold too is the registry's to keep: it
+    frees what no manifest names. Raises `StoreError`, with what was removed until then printed.
+    """
+    if keep is None and older_than is None:
+        raise UsageError("prune removes nothing unless told what", hint="--keep N, --older-than AGE, or both")
+    registry = Registries(settings, environ).named(source, in_pipeline=lambda: registry_of(workspace))
+    found = holdings(registry)
+    ended = [(run.summary.run_id, run.summary.end_time or run.summary.start_time) for run in found]
+    going = set(outdated(ended, keep=keep, older_than=older_than, moment=datetime.now(UTC)))
+    removed = 0
+    for holding in found:
+        if holding.summary.run_id in going and _may_go(holding) and (dry_run or _removed(registry, holding)):
+            removed += 1
+            sys.stdout.write(f"{holding.summary.run_id}\n")
+            sys.stdout.flush()
+    verb = "would remove" if dry_run else "removed"
+    sys.stderr.write(f"{verb} {removed} runs from {registry.label}; {len(found) - removed} stay\n")
+
+
+def _may_go(holding: Holding) -> bool:
+    if holding.pinned_by:
+        _stays(holding, f"the tag {holding.pinned_by[0]} stands for it")
+    return not holding.pinned_by
+
+
+def _removed(registry: Registry, holding: Holding) -> bool:
+    gone = remove(registry, holding)
+    if not gone:
+        _stays(holding, "it was written just now")
+    return gone
+
+
+def _stays(holding: Holding, reason: str) -> None:
+    sys.stderr.write(f"{holding.summary.run_id} stays: {reason}\n")

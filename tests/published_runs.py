@@ -1,0 +1,70 @@
+"""Runs made without the program, for tests of how they travel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from runnable_ci.recorder import create, now, reopen
+from runnable_ci.remote import Published, Pulled, publish, pull
+from runnable_ci.runlog import SUCCESS, AttemptSaved, Ended, Invocation, Packed, RunLog, Started, StepAttempt
+from runnable_ci.runs import catalog_of, load, run_ids
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.registry import Registry
+
+
+def opened(repository: str) -> Registry:
+    """A repository of a registry that asks for no credentials."""
+    return Registry(repository, environ={})
+
+
+def store(folder: Path) -> Layout:
+    """The store of a workspace."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Layout(folder / ".runnable")
+
+
+def record(layout: Layout, step: str, files: Mapping[str, bytes], *, run_id: str = "r") -> RunLog:
+    """The log after one more invocation of a run, in which one step put these files."""
+    workspace = layout.folder.parent
+    known = load(layout, run_id) if run_id in run_ids(layout) else None
+    number = known.invocation + 1 if known else 1
+    invocation = Invocation(number=number, command="retry" if known else "run", start_time=now())
+    started = Started(run_id=run_id, name="n", dag_hash="d", run_config={}, invocation=invocation)
+    with reopen(layout, known) if known else create(layout, started) as recorder:
+        if known:
+            recorder.record(started)
+        catalog = catalog_of(layout, recorder.log, workspace)
+        for name, content in files.items():
+            (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+            (workspace / name).write_bytes(content)
+        past = recorder.log.steps.get(step)
+        attempt = StepAttempt(
+            attempt_number=len(past.attempts) + 1 if past else 1, start_time=now(), invocation=number, reason="test"
+        )
+        recorder.record(AttemptSaved(step=step, attempt=attempt))
+        entries, packs = catalog.put(list(files))
+        recorder.record(*(Packed(digest=digest, pack=pack) for digest, pack in packs.items()))
+        over = attempt.model_copy(update={"status": SUCCESS, "end_time": now()})
+        recorder.record(AttemptSaved(step=step, attempt=over, data_catalog=entries), Ended(time=now(), status=SUCCESS))
+        recorder.seal(catalog)
+        return recorder.log
+
+
+def contents(layout: Layout, run_id: str = "r") -> dict[str, bytes]:
+    """Each file of a run, verified."""
+    log = load(layout, run_id)
+    catalog = catalog_of(layout, log)
+    entries = [entry for step in log.steps.values() for entry in step.put_entries()]
+    return {entry.name: b"".join(catalog.read(entry.data_hash, entry.size)) for entry in entries}
+
+
+def sent(layout: Layout, remote: Registry, run_id: str = "r", **environ: str) -> Published:
+    """Publish a run."""
+    return publish(layout, run_id, remote, environ=environ)
+
+
+def got(folder: Path, remote: Registry, reference: str = "r") -> tuple[Layout, Pulled]:
+    """A store of its own that pulled a run."""
+    layout = store(folder)
+    return layout, pull(layout, remote, reference)

@@ -54,7 +54,7 @@ def run(application: typer.Typer) -> NoReturn:
     Wrong usage, a closed pipe (1) and Ctrl-C (130) are typer's to deal with.
     """
     try:
-        application()
+        application(prog_name="runnable-ci")
     except RunnableError as e:
         from runnable_ci.printer import printable
 
@@ -62,6 +62,17 @@ def run(application: typer.Typer) -> NoReturn:
         sys.stderr.write("".join(f"{printable(line)}\n" for line in str(e).splitlines()))
         sys.exit(e.exit_code)
     sys.exit(0)
+
+
+@app.callback(invoke_without_command=True)
+def _program(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from runnable_ci.version import VERSION
+
+        sys.stdout.write(f"{VERSION}\n")
+        raise typer.Exit
 
 
 @app.command("run")
@@ -311,6 +322,21 @@ def init_command(
     from runnable_ci.commands.init import init as command
 
     command(folder or Path())
+
+
+@app.command("action", hidden=True)
+def action_command(
+    phase: Annotated[Literal["begin", "finish"], typer.Argument()],
+    run_id: Annotated[str, typer.Option(help="The run that `begin` named.")] = "",
+) -> None:
+    """Do the work of a step of the GitHub action."""
+    from runnable_ci.commands import action
+    from runnable_ci.process import become
+
+    if phase == "finish":
+        raise typer.Exit(action.finish(os.environ, run_id))
+    if words := action.begin(os.environ):
+        become([sys.executable, "-I", "-m", "runnable_ci", *words], action.environment(os.environ))
 
 
 def _settings(plain_http: bool) -> Settings:

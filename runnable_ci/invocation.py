@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
@@ -24,6 +23,7 @@ from runnable_ci.recorder import Recorder
 from runnable_ci.runlog import SUCCESS, Environment, EnvironmentSeen
 from runnable_ci.runner import Run
 from runnable_ci.settings import Settings
+from runnable_ci.version import VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ def invoke(
         code=code,
         environ=options.environ,
         environment=lambda: described.record(recorder),
+        image=options.settings.container_image_digest,
         printer=options.printer,
         jobs=options.jobs or os.cpu_count() or 1,
         course=Course(project.pipeline, facts, Scope.initial(recorder.log.invocations[-1].parameters)),
@@ -87,11 +88,6 @@ def invoke(
     return 0 if status == SUCCESS else 1
 
 
-def tool_version() -> str:
-    """The version of this program."""
-    return version("runnable-ci")
-
-
 class _Described:
     """Asks for the environment in a thread: the first step need not wait for the interpreter's answer."""
 
@@ -100,7 +96,7 @@ class _Described:
         self._key = ""
 
         def ask() -> None:
-            self._found = describe(interpreter, workspace, environ, tool_version=tool_version())
+            self._found = describe(interpreter, workspace, environ, tool_version=VERSION)
 
         self._thread = threading.Thread(target=ask, name="environment")
         self._thread.start()

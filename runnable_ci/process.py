@@ -7,12 +7,13 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from runnable_ci.errors import StepError
 
@@ -183,6 +184,13 @@ def capture(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+def become(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+    """Go on as another program: the same process, so that signals meant for this one reach it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is what is wanted
 
 
 def start_time(pid: int) -> str:

@@ -6,6 +6,7 @@ merging what all of them say. The plain tag `RUN_ID` is for people and other too
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import DIGEST, TAG, Descriptor, manifest_parts, read_manifest, verified
 
 SEPARATOR = "--"
+BRANCH_PREFIX = f"_branch{SEPARATOR}"
 RUN_LOG_MAX_BYTES = 256 * 1024 * 1024
 _JOBS = 8
 _STEP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,999}")
@@ -99,6 +101,27 @@ def remove(registry: Registry, holding: Holding) -> bool:
     for manifest in {manifest.digest: manifest for manifest in holding.manifests.values()}.values():
         registry.delete(manifest)
     return True
+
+
+def newest_of_branch(registry: Registry, pipeline: str, branch: str) -> Summary | None:
+    """The run of a pipeline that was kept as the newest of a branch; None where there is none."""
+    try:
+        annotations = _annotations(registry, registry.resolve(_branch_tag(pipeline, branch)))
+    except RunNotFoundError:
+        return None
+    return Summary.of(annotations[TITLE], annotations) if TITLE in annotations else None
+
+
+def keep_as_newest(registry: Registry, manifest: Descriptor, pipeline: str, branch: str) -> None:
+    """Let a published run be found as the newest of a branch, by two requests however many runs there are."""
+    registry.tag(manifest, _branch_tag(pipeline, branch))
+
+
+def _branch_tag(pipeline: str, branch: str) -> str:
+    """A tag that no run has: a run's tags begin with its id, and no id begins so."""
+    told_apart = hashlib.sha256(f"{pipeline}\n{branch}".encode()).hexdigest()[:12]
+    word = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{branch}-{pipeline}")[:80]
+    return f"{BRANCH_PREFIX}{word}-{told_apart}"
 
 
 def _holdings(registry: Registry, tags: Sequence[str]) -> list[Holding]:

@@ -47,9 +47,11 @@ class Registries:
             is_meant = parse_reference(self.settings.registry).host == where.host
         username, password = self.settings.registry_username, self.settings.registry_password
         known = Credentials(username or "", password.get_secret_value()) if password and is_meant else None
+        token = self.settings.github_token
+        environ = {**self.environ, "GITHUB_TOKEN": token.get_secret_value()} if token else self.environ
         return Registry(
             Reference(where.host, where.path, None),
-            environ=self.environ,
+            environ=environ,
             credentials=known,
             plain_http=self.settings.plain_http,
         )

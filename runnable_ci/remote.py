@@ -49,6 +49,7 @@ class Published:
 
     reference: str
     """`HOST/REPOSITORY:RUN_ID@DIGEST`."""
+    manifest: Descriptor
     sent: Amount | None
     """What had to be sent; None where the run stood there already."""
 
@@ -94,7 +95,7 @@ def publish(
                 copied = copy(layout, run_id, registry, like=[tag, *like], progress=watch)
             manifest, sent = copied.manifest, copied.sent
             registry.tag(manifest, tag)
-    return Published(f"{registry.label}:{run_id}@{manifest.digest}", sent)
+    return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent)
 
 
 def pull(

@@ -47,6 +47,8 @@ class Run:
     environment: Callable[[], str]
     """The key of the environment in the run log; waits until it is known."""
     printer: Printer
+    image: str
+    """The container image that all of this runs in, `NAME@DIGEST` or a digest; empty where there is none."""
     jobs: int
     course: Course
     _running: int = 0
@@ -178,7 +180,7 @@ class Run:
         return status
 
     def _identities(self) -> list[CodeIdentity]:
-        """The code as it is now; on a pull request also the head that the merge commit was made of."""
+        """The code as it is now; on a pull request also the merge commit's head, in a container also its image."""
         state = self.code.state()
         digest, size, omitted = self._snapshot() if state.commit and not state.dependable else ("", 0, [])
         identity = CodeIdentity(
@@ -192,16 +194,25 @@ class Run:
             snapshot_size=size,
             snapshot_omitted=omitted,
         )
-        head = pull_request_head(self.environ)
-        if not head:
-            return [identity]
-        message = "head of the pull request; the attempt ran its merge commit"
-        return [
-            identity,
-            CodeIdentity(
-                code_identifier=head, code_identifier_url=state.url, code_identifier_message=message, ref="head"
-            ),
-        ]
+        found = [identity]
+        if head := pull_request_head(self.environ):
+            message = "head of the pull request; the attempt ran its merge commit"
+            found.append(
+                CodeIdentity(
+                    code_identifier=head, code_identifier_url=state.url, code_identifier_message=message, ref="head"
+                )
+            )
+        if self.image:
+            name, _, digest = self.image.rpartition("@")
+            found.append(
+                CodeIdentity(
+                    code_identifier=digest,
+                    code_identifier_type="docker",
+                    code_identifier_dependable=True,
+                    code_identifier_url=name,
+                )
+            )
+        return found
 
     def _snapshot(self) -> tuple[str, int, list[str]]:
         state = self.code.state()

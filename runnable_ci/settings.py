@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from runnable_ci.errors import UsageError
+from runnable_ci.errors import UsageError, did_you_mean
 
 PREFIX = "RUNNABLE_CI_"
-SECRETS = frozenset({f"{PREFIX}REGISTRY_PASSWORD"})
+INPUT_PREFIX = f"{PREFIX}ACTION_"
+IMAGE = r"^([A-Za-z0-9][A-Za-z0-9._:/-]{0,250}@)?sha256:[0-9a-f]{64}$|^$"
+SECRETS = frozenset({f"{PREFIX}REGISTRY_PASSWORD", f"{PREFIX}GITHUB_TOKEN"})
 """Variables that are nobody's business but ours: no step gets them."""
 
 
@@ -23,17 +27,55 @@ class Settings(BaseModel):
     registry_username: str | None = Field(None, description="User of that registry. Default: docker's credentials.")
     registry_password: SecretStr | None = Field(None, description="That user's password or token.")
     plain_http: bool = Field(False, description="Speak plain http to registries on other machines too.")
+    github_token: SecretStr | None = Field(None, description="Token for GitHub's REST interface and for ghcr.io.")
+    container_image_digest: str = Field(
+        "", pattern=IMAGE, description="The image of the container that this runs in, `NAME@sha256:…` or a digest."
+    )
+
+
+class Inputs(BaseModel):
+    """The inputs of the GitHub action, as `action.yml` hands them over; what they mean is said there."""
+
+    model_config = ConfigDict(extra="forbid", defer_build=True)
+
+    command: Literal["run", "retry", "publish", "pull"] = "run"
+    pipeline: str = "."
+    run_id: str = ""
+    from_step: str = ""
+    parameters: str = ""
+    resume: Literal["auto", "never"] = "auto"
+    publish: Literal["always", "on-failure", "never"] = "always"
+    restore: Literal["all", "needed"] = "all"
+    working_directory: str = "."
+    summary: bool = True
+    args: str = ""
+    matrix: str = ""
+    """The job's matrix leg as JSON; not an input that people set."""
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def load(environ: Mapping[str, str]) -> Settings:
     """The settings; pydantic-settings is loaded only where a variable is set, since that takes longer than a step."""
-    if not any(name.upper().startswith(PREFIX) for name in environ):
-        return Settings(jobs=None)
+    given = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX) and value}
+    if not given:
+        return Settings(jobs=None, container_image_digest="")
+    return _read(Settings, PREFIX, given, named=lambda field: f"{PREFIX}{field.upper()}")
+
+
+def load_inputs(environ: Mapping[str, str]) -> Inputs:
+    """The action's inputs; what is left empty in a workflow counts as not given."""
+    given = {name: value.strip() for name, value in environ.items() if value.strip()}
+    return _read(Inputs, INPUT_PREFIX, given, named=lambda field: f"input {field.replace('_', '-')}")
+
+
+def _read(model: type[_Model], prefix: str, environ: Mapping[str, str], *, named: Callable[[str], str]) -> _Model:
     from pydantic import ValidationError
     from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-    class FromEnvironment(Settings, BaseSettings):
-        model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
+    class FromEnvironment(model, BaseSettings):  # type: ignore[valid-type,misc]  # a class made from a class
+        model_config = SettingsConfigDict(env_prefix=prefix, extra="ignore")
 
         @classmethod
         def settings_customise_sources(
@@ -44,7 +86,11 @@ def load(environ: Mapping[str, str]) -> Settings:
             return (given,)
 
     try:
-        return FromEnvironment()
+        return cast("_Model", FromEnvironment())
     except ValidationError as e:
         first = e.errors()[0]
-        raise UsageError(f"{PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from e
+        allowed = str(first.get("ctx", {}).get("expected", ""))
+        hint = (
+            did_you_mean(str(first["input"]), re.findall(r"'([^']*)'", allowed), f"one of {allowed}") if allowed else ""
+        )
+        raise UsageError(f"{named(str(first['loc'][0]))}: {first['msg']}", hint=hint) from e

@@ -20,7 +20,7 @@ def test_jobs(name: str) -> None:
     assert load({name: "3"}).jobs == 3
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", ""])
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", " "])
 def test_bad_jobs(text: str) -> None:
     """A number of jobs that makes no sense is an error that names the variable."""
     with pytest.raises(UsageError, match="RUNNABLE_CI_JOBS: ") as caught:
@@ -31,6 +31,24 @@ def test_bad_jobs(text: str) -> None:
 def test_another_variable_of_ours() -> None:
     """A variable that this version does not know is no trouble: a newer one may."""
     assert load({"RUNNABLE_CI_NEWER": "1"}).jobs is None
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    """A workflow cannot leave a variable away, only empty: that is as good as not set."""
+    assert load({"RUNNABLE_CI_JOBS": "", "RUNNABLE_CI_REGISTRY": ""}) == load({})
+
+
+@pytest.mark.parametrize("image", [f"sha256:{'a' * 64}", f"ghcr.io/o/r:1@sha256:{'0' * 64}", ""])
+def test_the_image_of_a_container(image: str) -> None:
+    """An image is known by its digest."""
+    assert load({"RUNNABLE_CI_CONTAINER_IMAGE_DIGEST": image}).container_image_digest == image
+
+
+@pytest.mark.parametrize("image", ["python:3.11", "sha256:abc", f"a b@sha256:{'0' * 64}", f"sha256:{'0' * 64}\n"])
+def test_an_image_without_a_digest(image: str) -> None:
+    """A name alone says nothing about what ran."""
+    with pytest.raises(UsageError, match="RUNNABLE_CI_CONTAINER_IMAGE_DIGEST"):
+        load({"RUNNABLE_CI_CONTAINER_IMAGE_DIGEST": image})
 
 
 def test_a_setting_that_there_is_not() -> None:

@@ -1,0 +1,213 @@
+"""Runs real workflows with `act` in host mode: the real action, real git over HTTP, a registry of the caller's.
+
+GitHub's own actions are JavaScript that is not to be had here; small composite actions stand in for the three that
+workflows and our action use (`tests/actions/`): a checkout by git, the runner's Python, a copy in place of an upload.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+ACT = str(Path(sys.executable).with_name("act"))
+REPOSITORY = "octo/flowers"
+ACT_TIMEOUT_S = 240
+
+
+class _GitOverHttp(BaseHTTPRequestHandler):
+    """`git http-backend` behind HTTP, as a git host has it."""
+
+    protocol_version = "HTTP/1.0"
+
+    def _answer(self) -> None:
+        path, _, query = self.path.partition("?")
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        done = subprocess.run(
+            ["git", "http-backend"],
+            input=body,
+            capture_output=True,
+            env={
+                "PATH": os.environ["PATH"],
+                "GIT_PROJECT_ROOT": str(self.server.root),  # type: ignore[attr-defined]
+                "GIT_HTTP_EXPORT_ALL": "1",
+                "GIT_CONFIG_NOSYSTEM": "1",
+                "HOME": "/nonexistent",
+                "PATH_INFO": path,
+                "QUERY_STRING": query,
+                "REQUEST_METHOD": self.command,
+                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+                "HTTP_GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+                "REMOTE_USER": "octocat",
+            },
+        )
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        fields = dict(line.split(": ", 1) for line in head.decode().splitlines() if ": " in line)
+        self.send_response(int(fields.pop("Status", "200").split()[0]))
+        for name, value in fields.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = _answer  # noqa: N815 - the names that http.server calls
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in http.server
+        """Say nothing."""
+
+
+@contextmanager
+def git_host(folder: Path) -> Iterator[str]:
+    """Serve the bare repositories below a folder; the URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _GitOverHttp)
+    server.root = folder  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A workflow run: its exit code, log lines, outputs and summaries."""
+
+    code: int
+    events: list[dict[str, Any]]
+    summary: str
+    outputs: dict[str, str]
+    text: str
+
+    def lines(self) -> list[str]:
+        """What the steps printed, as the log shows it."""
+        return [str(event["msg"]).rstrip("\r\n") for event in self.events if event.get("raw_output")]
+
+
+@dataclass
+class Runner:
+    """A machine that runs workflows of one repository."""
+
+    folder: Path
+    server: str
+    wheels: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def run(
+        self,
+        event: str,
+        workflow: str,
+        *,
+        clone: Path,
+        payload: Mapping[str, Any] | None = None,
+        run_id: int = 1000,
+        attempt: int = 1,
+        **variables: str,
+    ) -> Ran:
+        """Run a workflow file of a clone to its end, in a workspace and a home of its own."""
+        home = self.folder / f"runner-{run_id}-{attempt}-{len(list(self.folder.glob('runner-*')))}"
+        home.mkdir(parents=True)
+        (home / "event.json").write_text(json.dumps(payload or {}))
+        environ = {
+            "PATH": os.environ["PATH"].replace(f"{Path(sys.executable).parent}{os.pathsep}", ""),
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "GIT_CONFIG_NOSYSTEM": "1",
+        }
+        given = {
+            "GITHUB_SERVER_URL": self.server,
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_RUN_ID": str(run_id),
+            "GITHUB_RUN_ATTEMPT": str(attempt),
+            "GITHUB_WORKFLOW_REF": f"{REPOSITORY}/.github/workflows/{Path(workflow).name}@refs/heads/main",
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(self.wheels),
+            "ARTIFACTS": str(self.folder / "artifacts"),
+            **self.variables,
+            **variables,
+        }
+        command = [
+            ACT,
+            event,
+            "-W",
+            workflow,
+            "-P",
+            "ubuntu-latest=-self-hosted",
+            "--no-cache-server",
+            "--rm",
+            "--json",
+        ]
+        command += ["--action-cache-path", str(home / "actions"), "-e", str(home / "event.json")]
+        command += ["-s", "GITHUB_TOKEN=ghs_0123456789abcdefghijklmnopqrstuvwxyzA"]
+        for name, path in {"runnable/action@v1": self._action(), **_actions()}.items():
+            command += ["--local-repository", f"{name}={path}"]
+        for name, value in given.items():
+            command += ["--env", f"{name}={value}"]
+        done = subprocess.run(
+            command, cwd=clone, env=environ, stdin=subprocess.DEVNULL, capture_output=True, timeout=ACT_TIMEOUT_S
+        )
+        return _parsed(done)
+
+    def _action(self) -> Path:
+        """The files of the action alone: act copies a local repository whole, again and again."""
+        folder = self.folder / "action"
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            shutil.copytree(ROOT / "runnable_ci", folder / "runnable_ci", ignore=shutil.ignore_patterns("__pycache__"))
+            for name in ("action.yml", "action-requirements.txt"):
+                shutil.copy(ROOT / name, folder)
+        return folder
+
+
+def _actions() -> dict[str, Path]:
+    """What stands for each action that is used, by the reference that the workflows have."""
+    found = {}
+    for file in [ROOT / "action.yml", *ROOT.glob("workflows/*.yml"), *ROOT.glob(".github/workflows/*.yml")]:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            words = line.strip().removeprefix("- ").split()
+            if words[:1] == ["uses:"] and words[1].startswith("actions/"):
+                found[words[1]] = ROOT / "tests" / "actions" / words[1].partition("@")[0].partition("/")[2]
+    return found
+
+
+def _parsed(done: subprocess.CompletedProcess[bytes]) -> Ran:
+    events: list[dict[str, Any]] = []
+    for line in done.stdout.decode(errors="replace").splitlines():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    summaries = [str(e["content"]) for e in events if e.get("command") == "summary"]
+    outputs = {str(e["name"]): str(e["arg"]) for e in events if e.get("command") == "set-output"}
+    text = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
+    return Ran(done.returncode, events, "\n".join(dict.fromkeys(summaries)), outputs, text)
+
+
+def wheelhouse(cache: Path) -> Path:
+    """A folder with the wheels that the action pins, fetched once for each state of its list."""
+    import hashlib
+
+    lock = ROOT / "action-requirements.txt"
+    folder = cache / f"wheels-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    if not folder.exists():
+        partial = folder.with_suffix(f".{os.getpid()}.tmp")
+        command = [sys.executable, "-m", "pip", "download", "-q", "--require-hashes", "--only-binary", ":all:"]
+        subprocess.run([*command, "-d", str(partial), "-r", str(lock)], check=True)
+        try:
+            partial.rename(folder)
+        except OSError:  # another worker was first
+            shutil.rmtree(partial)
+    return folder

@@ -1,0 +1,342 @@
+"""The action's own steps as the runner starts them, with a real registry: what they run, put out, publish and say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from action_steps import ActionRun
+from cli import Workspace, workspace
+from registry_server import Served, password_registry, registry
+from support import wait_until
+
+from runnable_ci.commands.action import parameters
+from runnable_ci.errors import UsageError
+
+PIPELINE = """
+name = "flowers"
+[parameters]
+rate = 2
+[steps.load]
+run = '''
+echo "read $RANDOM$RANDOM" | tee data.txt
+echo "rows=3" >> "$RUNNABLE_OUTPUT"
+'''
+returns = { rows = "metric" }
+catalog = { put = ["data.txt"] }
+[steps.fit]
+run = "cat data.txt; echo rate $rate; test -e fixed"
+catalog = { get = ["data.txt"] }
+"""
+SLOW = """
+[steps.quick]
+run = "echo done > quick.txt"
+catalog = { put = ["quick.txt"] }
+[steps.slow]
+run = "trap '' INT; echo started; sleep 60"
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with registry(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+class Repository:
+    """A repository whose jobs use the action."""
+
+    def __init__(self, tmp_path: Path, registry: str, files: Mapping[str, str]) -> None:
+        self.tmp_path = tmp_path
+        self.registry = registry
+        self.files = files
+        self.jobs = 0
+
+    def job(
+        self,
+        *,
+        attempt: int = 1,
+        files: Mapping[str, str] | None = None,
+        event: Mapping[str, object] | None = None,
+        variables: Mapping[str, str] | None = None,
+        matrix: object = None,
+        at: Workspace | None = None,
+        given: Mapping[str, str] | None = None,
+        **inputs: str,
+    ) -> tuple[ActionRun, Workspace]:
+        """A job in a workspace of its own, on, so to say, a new machine."""
+        self.jobs += 1
+        folder = self.tmp_path / f"job-{self.jobs}"
+        folder.mkdir()
+        project = at or workspace(folder, {**self.files, **(files or {})})
+        (folder / "event.json").write_text(json.dumps(event or {}))
+        environ = {
+            **project.environ,
+            "GITHUB_REPOSITORY": "octo/flowers",
+            "GITHUB_RUN_ID": "1000",
+            "GITHUB_RUN_ATTEMPT": str(attempt),
+            "GITHUB_JOB": "train",
+            "GITHUB_REF": "refs/heads/main",
+            "GITHUB_EVENT_NAME": "push",
+            "GITHUB_EVENT_PATH": str(folder / "event.json"),
+            **(variables or {}),
+        }
+        wanted = {"registry": self.registry, "token": "ghs_" + "t0K3n" * 8, **inputs, **(given or {})}
+        named = {name.replace("_", "-"): value for name, value in wanted.items()}
+        return ActionRun(project.folder, folder / "temp", environ, named, matrix=matrix), project
+
+
+@pytest.fixture
+def repository(tmp_path: Path, served: Served) -> Repository:
+    return Repository(tmp_path, served.repository(), {"runnable.toml": PIPELINE})
+
+
+def test_a_failed_run_is_published_and_told(repository: Repository) -> None:
+    """The step's exit code is the pipeline's; outputs and summary say what happened and how to go on."""
+    action, project = repository.job()
+    ran = action.all()
+    assert ran.code == 1
+    outputs = action.outputs["finish"]
+    assert action.outputs["run"] == {"run-id": "train-1000"}
+    assert (outputs["status"], outputs["failed-step"]) == ("FAIL", "fit")
+    assert json.loads(outputs["metrics"]) == {"rows": 3}
+    assert outputs["reference"] == f"{repository.registry}:train-1000@{outputs['digest']}"
+    assert outputs["retry-command"] == f"runnable-ci retry {repository.registry}:train-1000"
+    assert outputs["unpublished-store"] == ""
+    assert outputs["retry-command"] in action.summary
+    assert project.runnable("runs", "--from", repository.registry).out.count("train-1000") == 1
+
+
+def test_a_native_re_run_resumes_the_job(repository: Repository) -> None:
+    """Attempt 2 finds the run of attempt 1 by itself, runs only what failed, and has all files for later steps."""
+    action, first = repository.job()
+    assert action.all().code == 1
+    again, second = repository.job(attempt=2, files={"fixed": ""})
+    ran = again.all()
+    assert ran.code == 0, ran.text
+    assert second.read("data.txt") == first.read("data.txt") != ""
+    log = second.log("train-1000")
+    assert [len(step.attempts) for step in log.steps.values()] == [1, 2]
+    assert again.outputs["finish"]["status"] == "SUCCESS"
+    third, project = repository.job(attempt=3, files={"fixed": ""})
+    assert third.all().code == 0
+    assert project.read("data.txt") == first.read("data.txt")
+
+
+def test_a_job_that_shall_not_resume_starts_again(repository: Repository) -> None:
+    """With `resume: never` attempt 2 runs all steps, and both runs' attempts are in the published log."""
+    assert repository.job()[0].all().code == 1
+    again, project = repository.job(attempt=2, files={"fixed": ""}, resume="never")
+    assert again.all().code == 0
+    assert [len(step.attempts) for step in project.log("train-1000").steps.values()] == [1, 1]
+
+
+def test_legs_of_a_matrix_have_runs_of_their_own(repository: Repository) -> None:
+    """Each leg's run id is its own, and the same one in the next attempt."""
+    legs = [{"python": "3.11"}, {"python": "3.12"}]
+    ids = []
+    for attempt in (1, 2):
+        for leg in legs:
+            action, _ = repository.job(attempt=attempt, matrix=leg)
+            action.step("run")
+            ids.append(action.outputs["run"]["run-id"])
+    assert ids[:2] == ids[2:]
+    assert len(set(ids)) == 2
+
+
+def test_two_uses_in_one_job_are_two_runs(repository: Repository) -> None:
+    """The second use of the action with the same inputs is another run."""
+    action, project = repository.job(files={"fixed": ""})
+    assert action.all().code == 0
+    second, _ = repository.job(at=project)
+    second.temp = action.temp
+    assert second.all().code == 0
+    assert second.outputs["run"]["run-id"] == "train-1000-2"
+
+
+def test_a_retry_with_a_fix(repository: Repository) -> None:
+    """The retry job pulls the run, resumes it with changed parameters, and publishes under the same id."""
+    action, first = repository.job()
+    assert action.all().code == 1
+    retry, second = repository.job(
+        files={"fixed": ""}, command="retry", run_id="train-1000", parameters='{"rate": 5}', args="--jobs 1"
+    )
+    retry.environ["GITHUB_RUN_ID"] = "1001"
+    ran = retry.all()
+    assert ran.code == 0, ran.text
+    assert "rate 5" in ran.text
+    assert retry.outputs["run"] == {"run-id": "train-1000"}
+    assert second.read("data.txt") == first.read("data.txt")
+    forced, third = repository.job(files={"fixed": ""}, command="retry", run_id="latest", from_step="load")
+    assert forced.all().code == 0
+    assert third.read("data.txt") != first.read("data.txt")
+
+
+def test_a_run_is_published_when_it_is_wanted(repository: Repository) -> None:
+    """`never` publishes nothing; `on-failure` only what failed."""
+    never, project = repository.job(publish="never", run_id="a1")
+    assert never.all().code == 1
+    assert never.outputs["finish"]["reference"] == never.outputs["finish"]["unpublished-store"] == ""
+    good, _ = repository.job(publish="on-failure", run_id="a2", files={"fixed": ""})
+    assert good.all().code == 0
+    assert good.outputs["finish"]["reference"] == ""
+    bad, _ = repository.job(publish="on-failure", run_id="a3")
+    assert bad.all().code == 1
+    assert bad.outputs["finish"]["reference"]
+    later, _ = repository.job(at=project, command="publish", run_id="a1")
+    assert later.all().code == 0
+    assert later.outputs["finish"]["reference"].startswith(f"{repository.registry}:a1@")
+
+
+def test_a_run_can_be_pulled(repository: Repository) -> None:
+    """A job that only pulls has the run here and its outputs, and publishes nothing."""
+    assert repository.job()[0].all().code == 1
+    pulling, project = repository.job(command="pull", run_id="train-1000")
+    assert pulling.all().code == 0
+    assert pulling.outputs["finish"]["status"] == "FAIL"
+    assert "read" in project.runnable("logs", "train-1000", "load").out
+
+
+def test_a_pull_request_from_a_fork(repository: Repository) -> None:
+    """The pipeline runs and decides the exit code; nothing is published, and the run is kept another way."""
+    event = {"pull_request": {"head": {"repo": {"full_name": "someone/flowers"}, "sha": "1" * 40}}}
+    variables = {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_REF": "refs/pull/1/merge"}
+    action, project = repository.job(files={"fixed": ""}, event=event, variables=variables, run_id="fork-1")
+    ran = action.all()
+    assert ran.code == 0
+    assert "::warning title=Not published%3A the pull request comes from a fork::" in ran.text
+    assert "comes from a fork" in action.summary
+    assert action.outputs["finish"]["unpublished-store"] == str(project.store)
+    assert "fork-1" not in project.runnable("runs", "--from", repository.registry).out
+
+
+def test_a_registry_that_refuses(tmp_path: Path) -> None:
+    """A missing permission is a warning with the YAML that grants it; the exit code is still the pipeline's."""
+    with password_registry(tmp_path / "registry") as closed:
+        repository = Repository(tmp_path, closed.repository(), {"runnable.toml": PIPELINE, "fixed": ""})
+        action, project = repository.job()
+        ran = action.all()
+    assert ran.code == 0, ran.text
+    assert "packages: write" in action.summary
+    assert "packages: write" in ran.text
+    assert action.outputs["finish"]["unpublished-store"] == str(project.store)
+
+
+def test_a_registry_that_is_down(tmp_path: Path) -> None:
+    """The pipeline runs, also where an earlier attempt cannot be looked for; why nothing was published is said."""
+    repository = Repository(tmp_path, "127.0.0.1:9/octo/flowers", {"runnable.toml": PIPELINE, "fixed": ""})
+    action, _ = repository.job(attempt=2)
+    ran = action.all()
+    assert ran.code == 0, ran.text
+    assert "could not be looked for" in ran.text
+    assert "Not published" in action.summary
+
+
+def test_a_cancelled_job(tmp_path: Path, served: Served) -> None:
+    """Of a job that is cancelled while a step ignores the signal the run log is whole and published in time."""
+    repository = Repository(tmp_path, served.repository(), {"runnable.toml": SLOW})
+    action, project = repository.job()
+    process = action.start("run")
+    wait_until(lambda: "started" in "".join(p.read_text() for p in project.store.rglob("slow.1.log")), "the step")
+    ended, by = action.cancel("run", process)
+    assert by.name == "SIGINT", ended.text
+    assert ended.code == 130
+    assert action.step("finish").code == 0
+    assert action.outputs["finish"]["status"] == "FAIL"
+    assert action.outputs["finish"]["reference"]
+    log = project.log("train-1000")
+    assert log.message == "cancelled by SIGINT"
+    assert [step.status for step in log.steps.values()] == ["SUCCESS", "FAIL"]
+
+
+def test_a_killed_job(tmp_path: Path, served: Served) -> None:
+    """Of a run that was killed outright, the log says so, and it is published."""
+    repository = Repository(tmp_path, served.repository(), {"runnable.toml": SLOW})
+    action, project = repository.job()
+    process = action.start("run")
+    wait_until(lambda: "started" in "".join(p.read_text() for p in project.store.rglob("slow.1.log")), "the step")
+    process.kill()
+    process.communicate(timeout=30)
+    action.outputs["run"] = {"run-id": "train-1000"}
+    assert action.step("finish").code == 0
+    assert "interrupted" in project.log("train-1000").message
+    assert action.outputs["finish"]["reference"]
+
+
+def test_a_pipeline_that_cannot_be_used(repository: Repository) -> None:
+    """A mistake in the pipeline file is the step's error, exit code 2; the summary says that nothing ran."""
+    action, _ = repository.job(files={"runnable.toml": "[steps.a]\nrum = 'x'"})
+    ran = action.all()
+    assert ran.code == 2
+    assert "unknown key `rum`" in ran.text
+    assert "did not start" in action.summary
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({"command": "retyr"}, "input command"),
+        ({"resume": "sometimes"}, "input resume"),
+        ({"command": "retry"}, "run-id"),
+        ({"from_step": "fit"}, "from-step"),
+        ({"parameters": '{"rate": '}, "input parameters"),
+        ({"parameters": "rate"}, "name=value"),
+        ({"args": "--jobs '"}, "input args"),
+        ({"container_image_digest": "python:3.11"}, "CONTAINER_IMAGE_DIGEST"),
+        ({"command": "retry", "run_id": "no-such-run"}, "no-such-run"),
+        ({"command": "retry", "run_id": "--help"}, "--help"),
+    ],
+)
+def test_wrong_inputs(repository: Repository, inputs: dict[str, str], said: str) -> None:
+    """Each is an error that names the input, with exit code 2, and nothing runs."""
+    action, project = repository.job(given=inputs)
+    ran = action.all()
+    assert ran.code == 2, ran.text
+    assert said in ran.text
+    assert "Traceback" not in ran.text
+    assert not project.read("data.txt")
+
+
+def test_the_container_is_recorded(repository: Repository) -> None:
+    """In a container's job each attempt names the image beside the commit."""
+    image = f"ghcr.io/octo/tools@sha256:{'a' * 64}"
+    action, project = repository.job(files={"fixed": ""}, container_image_digest=image)
+    assert action.all().code == 0
+    git, docker = project.log("train-1000").steps["fit"].attempts[0].code_identities
+    assert (git.code_identifier_type, docker.code_identifier_type) == ("git", "docker")
+    assert (docker.code_identifier, docker.code_identifier_url) == (f"sha256:{'a' * 64}", "ghcr.io/octo/tools")
+
+
+def test_metrics_are_compared_with_the_base_branch(repository: Repository) -> None:
+    """The summary of a pull request shows how its metrics differ from the last run on the base branch."""
+    assert repository.job(files={"fixed": ""}, run_id="on-main")[0].all().code == 0
+    event = {"pull_request": {"head": {"repo": {"full_name": "octo/flowers"}, "sha": "1" * 40}}}
+    variables = {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_REF": "refs/pull/1/merge", "GITHUB_BASE_REF": "main"}
+    files = {"fixed": "", "runnable.toml": PIPELINE.replace("rows=3", "rows=5")}
+    action, project = repository.job(files=files, event=event, variables=variables, run_id="on-branch")
+    assert action.all().code == 0
+    assert "on-main" in action.summary
+    assert "+2" in action.summary
+    assert project.runnable("runs", "--from", repository.registry).out.count("\n") == 3
+
+
+def test_steps_get_nothing_of_the_action(repository: Repository) -> None:
+    """Neither the token nor an input is in a step's environment."""
+    pipeline = "[steps.look]\nrun = 'env | sort'"
+    action, _ = repository.job(files={"runnable.toml": pipeline}, parameters="seed=7")
+    ran = action.all()
+    assert ran.code == 0, ran.text
+    assert "t0K3n" not in ran.text
+    assert "RUNNABLE_CI_ACTION" not in ran.text
+    assert "seed=7" in ran.text
+
+
+def test_parameters_are_json_or_lines() -> None:
+    """Both forms are the words of `--param`; a string stays as it is."""
+    assert parameters('{"a": 1, "b": "x y", "c": [1, null]}') == ["a=1", "b=x y", "c=[1, null]"]
+    assert parameters("a=1\n# not this\n\n  b=x y\n") == ["a=1", "b=x y"]
+    assert parameters("") == []
+    with pytest.raises(UsageError, match="not JSON"):
+        parameters("{")

@@ -12,6 +12,7 @@ from typing import cast
 from runnable_ci import steps
 from runnable_ci.catalog import Catalog, matches
 from runnable_ci.errors import RunnableError, StepError
+from runnable_ci.github.step_files import StepFiles
 from runnable_ci.output import AttemptOutput
 from runnable_ci.pipeline import Step
 from runnable_ci.plan import Scope
@@ -37,6 +38,8 @@ class Workplace:
     """The folder that keeps the attempts' output until the run is sealed."""
     scratch: Path
     """A folder for the attempts' own folders."""
+    step_files: StepFiles
+    """What the steps write for GitHub's runner."""
 
 
 @dataclass(slots=True)
@@ -68,7 +71,7 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
     around = Surroundings(
         workspace=at.catalog.workspace,
         scratch=scratch,
-        environ=at.environ,
+        environ={**at.environ, **at.step_files.give(scratch)},
         interpreter=at.interpreter,
         parameters=parameters,
         blob=lambda p: at.catalog.layout.path(Descriptor("", f"sha256:{p.data_hash}", p.size or 0)),
@@ -93,6 +96,8 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
     finally:
         written = output.close()
         attempt.log = written if written.size else None
+    for note in at.step_files.take(scratch, succeeded=attempt.status == SUCCESS):
+        at.printer.say(f"note: {note}", step=step.name)
     attempt.end_time = now()
     done.seconds = time.monotonic() - started
     return done

@@ -13,6 +13,7 @@ from runnable_ci.errors import RunnableError, UsageError
 
 if TYPE_CHECKING:
     from runnable_ci.invocation import Options
+    from runnable_ci.printer import Printer
     from runnable_ci.process import Stream
     from runnable_ci.settings import Settings
 
@@ -56,10 +57,12 @@ def run(application: typer.Typer) -> NoReturn:
     try:
         application(prog_name="runnable-ci")
     except RunnableError as e:
+        from runnable_ci.github.workflow import harmless, is_actions
         from runnable_ci.printer import printable
 
         # A message may quote what a registry or a file says, and that may hold what moves a terminal's cursor.
-        sys.stderr.write("".join(f"{printable(line)}\n" for line in str(e).splitlines()))
+        lines = "".join(f"{printable(line)}\n" for line in str(e).splitlines())
+        sys.stderr.write(harmless(lines) if is_actions(os.environ) else lines)
         sys.exit(e.exit_code)
     sys.exit(0)
 
@@ -348,7 +351,6 @@ def _settings(plain_http: bool) -> Settings:
 
 def _options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
     from runnable_ci.invocation import Options
-    from runnable_ci.printer import Printer
     from runnable_ci.settings import SECRETS
 
     settings = _settings(plain_http)
@@ -356,5 +358,17 @@ def _options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
         settings=settings,
         jobs=jobs or settings.jobs,
         environ={name: value for name, value in os.environ.items() if name.upper() not in SECRETS},
-        printer=Printer.of_process(quiet=quiet, no_colour="NO_COLOR" in os.environ),
+        printer=_printer(quiet),
     )
+
+
+def _printer(quiet: bool) -> Printer:
+    from runnable_ci.github.workflow import is_actions
+
+    if is_actions(os.environ):
+        from runnable_ci.github.live import ActionsPrinter
+
+        return ActionsPrinter.of_process(quiet=quiet)
+    from runnable_ci.printer import Printer
+
+    return Printer.of_process(quiet=quiet, no_colour="NO_COLOR" in os.environ)

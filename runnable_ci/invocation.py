@@ -14,6 +14,8 @@ from types import FrameType
 from runnable_ci.attempt import Workplace
 from runnable_ci.catalog import Catalog, matches
 from runnable_ci.environment import describe, key_of
+from runnable_ci.github.annotations import of_run, places
+from runnable_ci.github.step_files import StepFiles
 from runnable_ci.identity import Code
 from runnable_ci.plan import Course, Facts, Scope
 from runnable_ci.printer import Printer
@@ -67,6 +69,7 @@ def invoke(
         interpreter=interpreter,
         outputs=recorder.outputs,
         scratch=recorder.scratch,
+        step_files=StepFiles(options.environ),
     )
     run = Run(
         pipeline=project.pipeline,
@@ -81,8 +84,13 @@ def invoke(
         course=Course(project.pipeline, facts, Scope.initial(recorder.log.invocations[-1].parameters)),
     )
     with _signals(supervisor):
-        status = run.execute()
+        try:
+            status = run.execute()
+        finally:
+            options.printer.end()
         recorder.seal(catalog)
+    pipeline_file = Path(project.pipeline.file).absolute()
+    options.printer.annotate(lambda: of_run(recorder.log, places(project.workspace, pipeline_file, options.environ)))
     if supervisor.cancelled_by:
         return 128 + supervisor.cancelled_by
     return 0 if status == SUCCESS else 1

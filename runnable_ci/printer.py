@@ -10,9 +10,13 @@ import re
 import sys
 import threading
 import time
-from typing import BinaryIO
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, BinaryIO
 
 from runnable_ci.process import Stream
+
+if TYPE_CHECKING:
+    from runnable_ci.github.workflow import Annotation
 
 _LINE_MAX_BYTES = 1 << 16
 _COLOURS = (36, 33, 35, 34, 32)
@@ -102,15 +106,22 @@ class Printer:
             prefix = self._prefix(step)
             lines = prefix + text[:-1].replace(b"\n", b"\n" + prefix) + b"\n"
             with self._lock:
-                self._clear_status()
-                self._streams[stream].write(lines)
-                self._flush()
+                self._show(step, stream, lines)
 
     def finish_lines(self, step: str) -> None:
         """Show what a step wrote last, should its line have no end."""
         for stream in self._streams:
             if self._partial.get((step, stream)):
                 self.output(step, stream, b"\n")
+
+    def annotate(self, find: Callable[[], Iterable[Annotation]]) -> None:
+        """Point at what went wrong, where there is a page to point on; a terminal has none."""
+
+    def _show(self, step: str, stream: Stream, lines: bytes) -> None:  # noqa: ARG002 - others tell steps apart
+        """Write whole lines of a step; the lock is held."""
+        self._clear_status()
+        self._streams[stream].write(lines)
+        self._flush()
 
     def _say(self, text: str, step: str) -> None:
         with self._lock:

@@ -124,7 +124,6 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
         code_number = invoke(
             project, recorder, catalog, code, facts=prospect.facts, interpreter=interpreter, options=options
         )
-        options.printer.end()
         options.printer.say(closing(recorder.log))
     return code_number
 

@@ -72,6 +72,5 @@ def run(
             interpreter=interpreter,
             options=options,
         )
-        options.printer.end()
         options.printer.say(closing(recorder.log))
     return afterwards.publish(project.layout, run_id, code) if afterwards else code

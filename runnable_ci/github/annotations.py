@@ -1,0 +1,101 @@
+"""What a run's annotations say, and which line of which file they are at."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from runnable_ci.github.progress import state_of
+from runnable_ci.github.workflow import Annotation, Level
+from runnable_ci.pipeline import STEP_NAME
+from runnable_ci.runlog import SUCCESS, RunLog, StepAttempt
+
+_TABLE = re.compile(
+    r"\[(?:tool\.runnable-ci\.)?steps\.(?P<quote>[\"']?)(?P<step>%s)(?P=quote)\]" % STEP_NAME.pattern  # noqa: UP031
+)
+_BUT = "reused, but "
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a pipeline and its repository are."""
+
+    root: PurePath
+    """The repository: what lies in it can be pointed at."""
+    workspace: PurePath
+    """The pipeline's folder."""
+    pipeline: PurePath
+    lines: Mapping[str, int] = field(default_factory=dict)
+    """Step → line of its table in the pipeline file."""
+
+    def in_repository(self, file: PurePath) -> str:
+        """A file, relative to the repository, empty for one that is not in it."""
+        path = PurePath(os.path.normpath(file))
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else ""
+
+    def of_step(self, name: str) -> tuple[str, int]:
+        """The pipeline file, and the line of the step's table."""
+        return self.in_repository(self.pipeline), self.lines.get(name, 0)
+
+
+def places(workspace: Path, pipeline: Path, environ: Mapping[str, str]) -> Places:
+    """The places of a pipeline in the job's checkout, `GITHUB_WORKSPACE`."""
+    text = pipeline.read_text(encoding="utf-8", errors="replace") if pipeline.is_file() else ""
+    root = Path(environ.get("GITHUB_WORKSPACE") or workspace)
+    return Places(root.resolve(), workspace.resolve(), pipeline.resolve(), step_lines(text))
+
+
+def step_lines(text: str) -> dict[str, int]:
+    """Step → line of its `[steps.NAME]`, as far as it is written plainly."""
+    found: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if table := _TABLE.match("".join(line.split())):
+            found.setdefault(table["step"], number)
+    return found
+
+
+def of_run(log: RunLog, at: Places) -> list[Annotation]:
+    """What is to be seen of the newest invocation: failures first, then what was reused although its code changed."""
+    return [*_failures(log, at), *_changed(log, at)]
+
+
+def _failures(log: RunLog, at: Places) -> Iterator[Annotation]:
+    for name, step in log.steps.items():
+        state = state_of(log, name)
+        if state not in ("failed", "cancelled"):
+            continue
+        attempt = step.attempts[-1]
+        file, line = _place(name, attempt, at)
+        # A run that succeeded all the same was told to: `continue-on-error`.
+        level: Level = "warning" if state == "cancelled" or log.status == SUCCESS else "error"
+        yield Annotation(level, _message(attempt), f"step {name} {_how(attempt, state)}", file, line)
+
+
+def _how(attempt: StepAttempt, state: str) -> str:
+    times = f" (attempt {attempt.attempt_number})" if attempt.attempt_number > 1 else ""
+    return f"{'was cancelled' if state == 'cancelled' else 'failed'}{times}"
+
+
+def _message(attempt: StepAttempt) -> str:
+    found = attempt.exception
+    if found is None or not attempt.message.startswith(f"{found.type}:"):
+        return attempt.message  # it timed out, or was cancelled: the exception is what that led to
+    return f"{found.type}: {found.message}" if found.message else found.type
+
+
+def _place(name: str, attempt: StepAttempt, at: Places) -> tuple[str, int]:
+    """Where the exception was raised, if that is in the repository; else the step's table."""
+    found = attempt.exception
+    if found and found.file and found.line > 0 and (file := at.in_repository(at.workspace / found.file)):
+        return file, found.line
+    return at.of_step(name)
+
+
+def _changed(log: RunLog, at: Places) -> Iterator[Annotation]:
+    for name, decision in (log.invocations[-1].decisions if log.invocations else {}).items():
+        if decision.action == "reuse" and decision.reason.startswith(_BUT):
+            text = f"{decision.reason}\nto run such steps again: --rerun-changed"
+            yield Annotation("notice", text, f"step {name} was reused", *at.of_step(name))

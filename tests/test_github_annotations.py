@@ -1,0 +1,137 @@
+"""Tests of a run's annotations: which there are, and where they point."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+
+import pytest
+from example_run import attempt, events, moment, run_log, saved, started
+
+from runnable_ci.github.annotations import Places, of_run, places, step_lines
+from runnable_ci.github.workflow import Annotation
+from runnable_ci.runlog import (
+    FAIL,
+    SUCCESS,
+    Decided,
+    DecisionRecord,
+    Ended,
+    ExceptionInfo,
+    RunLog,
+    StepAttempt,
+    apply,
+    mark_interrupted,
+)
+
+AT = Places(PurePath("/repo"), PurePath("/repo/sub"), PurePath("/repo/sub/runnable.toml"), {"fit": 7, "load": 3})
+
+
+def log_of(step: str, finished: StepAttempt, status: str = FAIL) -> RunLog:
+    """A run of one step that ended like this."""
+    log = RunLog(run_id="r")
+    for event in (started(1, 0), *saved(step, finished), Ended(time=moment(9), status=status)):
+        log = apply(log, event)
+    return log
+
+
+def raised(file: str, line: int = 3, message: str = "bad\nunits") -> StepAttempt:
+    """An attempt that an exception ended."""
+    found = ExceptionInfo(type="ValueError", message=message, traceback="…", file=file, line=line)
+    return attempt(1, 1, status=FAIL, message=f"ValueError: {message} ({file}:{line})", exception=found)
+
+
+@pytest.mark.parametrize(
+    ("file", "shown", "line"),
+    [
+        ("iris.py", "sub/iris.py", 3),
+        ("src/a.py", "sub/src/a.py", 3),
+        ("../lib/b.py", "lib/b.py", 3),
+        ("/repo/lib/b.py", "lib/b.py", 3),
+        ("/usr/lib/python3/json.py", "sub/runnable.toml", 7),
+        ("../../elsewhere.py", "sub/runnable.toml", 7),
+    ],
+)
+def test_an_exception_is_at_its_line(file: str, shown: str, line: int) -> None:
+    """At the user's file, relative to the repository; what is not in it is at the step's table."""
+    found = of_run(log_of("fit", raised(file)), AT)
+    assert found == [Annotation("error", "ValueError: bad\nunits", "step fit failed", shown, line)]
+
+
+def test_an_exception_without_words_is_its_type() -> None:
+    """No colon that nothing follows."""
+    assert of_run(log_of("fit", raised("a.py", message="")), AT)[0].message == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "level", "title"),
+    [
+        ("exit code 3", FAIL, "error", "step fit failed"),
+        ("timed out after 5 min", FAIL, "error", "step fit failed"),
+        ("cancelled", FAIL, "warning", "step fit was cancelled"),
+        ("exit code 3", SUCCESS, "warning", "step fit failed"),
+    ],
+)
+def test_a_failed_shell_step_is_at_its_table(message: str, status: str, level: str, title: str) -> None:
+    """An error; a warning where the run was cancelled, or went on and succeeded."""
+    failed = attempt(1, 1, status=FAIL, exit_code=3, message=message)
+    assert of_run(log_of("fit", failed, status), AT) == [
+        Annotation("error" if level == "error" else "warning", message, title, "sub/runnable.toml", 7)
+    ]
+
+
+def test_a_killed_run_is_interrupted() -> None:
+    """A step that nobody saw the end of is no error of the user's."""
+    log = RunLog(run_id="r")
+    for event in (started(1, 0), saved("fit", attempt(1, 1))[0]):
+        log = apply(log, event)
+    for event in mark_interrupted(log, time=moment(5)):
+        log = apply(log, event)
+    assert [(one.level, one.title) for one in of_run(log, AT)] == [("warning", "step fit was cancelled")]
+
+
+def test_a_run_that_succeeded_has_none() -> None:
+    """An attempt that failed in an earlier invocation is history."""
+    assert of_run(run_log(), AT) == []
+
+
+def test_the_attempt_is_told() -> None:
+    """From the second attempt on the title says which it was."""
+    failed = attempt(2, 1, status=FAIL, message="exit code 1")
+    assert of_run(log_of("fit", failed), AT)[0].title == "step fit failed (attempt 2)"
+
+
+def test_a_reused_step_whose_code_changed_is_noticed() -> None:
+    """With the way to run it again; other reused steps are not worth a word."""
+    log = RunLog(run_id="r")
+    for event in [*events(), started(3, 20)]:
+        log = apply(log, event)
+    reason = "reused, but iris.py changed since (function load is the same)"
+    log = apply(log, Decided(step="load", decision=DecisionRecord(action="reuse", reason=reason)))
+    log = apply(log, Decided(step="fit", decision=DecisionRecord(action="reuse", reason="unchanged since attempt 2")))
+    log = apply(log, Ended(time=moment(21), status=SUCCESS))
+    text = f"{reason}\nto run such steps again: --rerun-changed"
+    assert of_run(log, AT) == [Annotation("notice", text, "step load was reused", "sub/runnable.toml", 3)]
+
+
+def test_tables_are_found() -> None:
+    """As they are usually written; sub-tables are not the step's beginning."""
+    text = """name = "a"
+[steps.load]
+[steps.load.env]
+  [ steps . "fit" ]   # comment
+[tool.runnable-ci.steps.plot]
+[steps.a'b]
+"""
+    assert step_lines(text) == {"load": 2, "fit": 4, "plot": 5}
+
+
+def test_places_are_relative_to_the_checkout(tmp_path: Path) -> None:
+    """Through links too; without a checkout the pipeline's folder is the root."""
+    real = tmp_path / "real"
+    (real / "sub").mkdir(parents=True)
+    (real / "sub" / "runnable.toml").write_text("[steps.fit]\nrun = 'x'\n")
+    (tmp_path / "link").symlink_to(real)
+    at = places(real / "sub", real / "sub" / "runnable.toml", {"GITHUB_WORKSPACE": str(tmp_path / "link")})
+    assert at.of_step("fit") == ("sub/runnable.toml", 1)
+    assert places(real / "sub", real / "sub" / "runnable.toml", {}).of_step("fit") == ("runnable.toml", 1)
+    elsewhere = places(real / "sub", real / "sub" / "runnable.toml", {"GITHUB_WORKSPACE": str(tmp_path / "home")})
+    assert elsewhere.of_step("fit")[0] == ""

@@ -1,5 +1,7 @@
-"""Writes `docs/reference/` and `docs/schema/` from the command line and the models, and the workflows that users copy
-from those that `init --github` fills in: `python docs/generate.py`.
+"""Writes what is generated: `python docs/generate.py`.
+
+`reference/` and `schema/` come from the command line, the models and `action.yml`; the workflows that users copy from
+those that `init --github` fills in.
 
 A test holds the files against what this would write.
 """
@@ -14,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel
 
 from runnable_ci import runlog, schemas
@@ -26,6 +29,7 @@ WORKFLOWS = FOLDER.parent / "runnable_ci" / "github" / "workflows"
 def pages() -> dict[str, str]:
     """Path below this folder → text of each page."""
     return {
+        "reference/action.md": _action(),
         "reference/cli.md": _cli(),
         "reference/pipeline-file.md": _pipeline_file(),
         "reference/run-log.md": _run_log(),
@@ -42,6 +46,33 @@ def _json(schema: dict[str, Any]) -> str:
 def _cli() -> str:
     command = [sys.executable, "-m", "typer", "runnable_ci.cli", "utils", "docs", "--name", "runnable-ci"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() + "\n"
+
+
+def _action() -> str:
+    action = yaml.safe_load((FOLDER.parent / "action.yml").read_text(encoding="utf-8"))
+    inputs = [
+        f"| `{name}` | {_cell(given['description'])} | {_default(given.get('default'))} |"
+        for name, given in action["inputs"].items()
+    ]
+    outputs = [f"| `{name}` | {_cell(given['description'])} |" for name, given in action["outputs"].items()]
+    parts = [
+        "# The action",
+        "`uses: runnable/action@v1`. How it is used is told in the [guide to GitHub](../github.md).",
+        "## Inputs",
+        "\n".join(["| input | meaning | default |", "| --- | --- | --- |", *inputs]),
+        "## Outputs",
+        "\n".join(["| output | meaning |", "| --- | --- |", *outputs]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _default(value: str | None) -> str:
+    """As GitHub shows it; an expression without its braces."""
+    return f"`{value.removeprefix('${{').removesuffix('}}').strip()}`" if value else ""
 
 
 def _pipeline_file() -> str:

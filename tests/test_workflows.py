@@ -1,19 +1,24 @@
-"""Tests of the action's workflows: what linters say, what is pinned, and what a workflow may do."""
+"""Tests of the action and of workflows: what linters say, what is pinned, what a workflow may do, and what is told."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cli import workspace
 
 ROOT = Path(__file__).parent.parent
 COPIED = sorted((ROOT / "workflows").glob("*.yml"))
 """What users copy."""
+ACTION = ROOT / "action.yml"
+REUSABLE = ROOT / ".github" / "workflows" / "pipeline.yml"
 WORKFLOWS = [*COPIED, *sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
 
 
@@ -42,7 +47,11 @@ def parsed(file: Path) -> dict[str, Any]:
 
 
 def steps(file: Path) -> list[dict[str, Any]]:
-    """All steps of all jobs."""
+    """All steps of all jobs, or of the action."""
+    if file == ACTION:
+        found = parsed(file)["runs"]["steps"]
+        assert isinstance(found, list)
+        return found
     return [step for job in parsed(file)["jobs"].values() for step in job.get("steps", [])]
 
 
@@ -51,9 +60,26 @@ def named(file: Path) -> str:
     return str(file.relative_to(ROOT))
 
 
+def uses_action(step: Mapping[str, Any]) -> bool:
+    """Whether a step uses our action."""
+    used = str(step.get("uses", ""))
+    return used == "./" or used.startswith("runnable/action@")
+
+
 def test_linters_find_nothing() -> None:
     """actionlint, zizmor and the JSON schema have nothing to say about any workflow."""
     lint_workflows(WORKFLOWS)
+
+
+def test_linters_find_nothing_in_the_action() -> None:
+    """zizmor, the JSON schema, and shellcheck for its scripts, which actionlint does not look at."""
+    assert "completed" in lint("zizmor", "--offline", "--strict-collection", "--no-progress", ACTION)
+    lint("check-jsonschema", "--builtin-schema", "vendor.github-actions", ACTION)
+    scripts = [step["run"] for step in steps(ACTION) if "run" in step]
+    scripts.append((ROOT / ".github" / "selftest.sh").read_text(encoding="utf-8"))
+    for script in scripts:
+        done = subprocess.run(["shellcheck", "--shell=bash", "-"], input=script, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
 
 
 def test_linters_find_something_where_there_is_something(tmp_path: Path) -> None:
@@ -76,23 +102,23 @@ def test_linters_find_something_where_there_is_something(tmp_path: Path) -> None
             lint(program, *options.get(program, []), bad)
 
 
-@pytest.mark.parametrize("file", WORKFLOWS, ids=named)
+@pytest.mark.parametrize("file", [ACTION, *WORKFLOWS], ids=named)
 def test_what_is_used_is_pinned(file: Path) -> None:
     """Actions of others are named by commit, with the version in a comment; ours by its version, with the reason."""
     others = r"[\w-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+"
     ours = r"runnable/action@v1 # zizmor: ignore\[unpinned-uses\] .+"
-    for line in re.findall(r"uses: (.*)", file.read_text(encoding="utf-8")):
+    for line in re.findall(r"(?m)^ +(?:# )?(?:- )?uses: (.*)", file.read_text(encoding="utf-8")):
         assert re.fullmatch(rf"\./\S*|{others}|{ours}", line), line
 
 
 def test_one_commit_an_action() -> None:
     """All workflows use the same version of an action."""
-    text = "".join(file.read_text(encoding="utf-8") for file in WORKFLOWS)
+    text = "".join(file.read_text(encoding="utf-8") for file in [ACTION, *WORKFLOWS])
     pins = set(re.findall(r"uses: (\S+)@([0-9a-f]{40} # \S+)", text))
     assert len(pins) == len({name for name, _ in pins})
 
 
-@pytest.mark.parametrize("file", WORKFLOWS, ids=named)
+@pytest.mark.parametrize("file", [ACTION, *WORKFLOWS], ids=named)
 def test_no_expression_in_a_script(file: Path) -> None:
     """What a script needs comes as environment variables, so that no value can become code."""
     assert [step["run"] for step in steps(file) if "${{" in step.get("run", "")] == []
@@ -131,3 +157,90 @@ def test_the_retry_workflow_is_what_dispatch_starts() -> None:
     assert checkout["with"]["ref"] == "${{ inputs.ref }}"
     passed = {name: f"${{{{ inputs.{name} }}}}" for name in ("run-id", "from-step", "parameters")}
     assert retry["with"] == {"command": "retry", "pipeline": ".", **passed}
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=named)
+def test_the_action_gets_what_it_knows(file: Path) -> None:
+    """Each workflow uses the action by inputs that it has."""
+    used = [step for step in steps(file) if uses_action(step)]
+    assert used
+    for step in used:
+        assert step["with"].keys() <= parsed(ACTION)["inputs"].keys()
+
+
+def test_the_reusable_workflow_is_the_action() -> None:
+    """It has the action's inputs, with the same defaults, and its outputs, and passes all of them on."""
+    action, workflow = parsed(ACTION), parsed(REUSABLE)
+    call = workflow["on"]["workflow_call"]
+    own = {"runs-on", "ref", "setup"}
+    # The token is a secret of the workflow, and no environment variable comes in that could hold another.
+    passed = action["inputs"].keys() - {"token", "secrets"}
+    assert call["inputs"].keys() == passed | own
+    assert {n: call["inputs"][n].get("default") for n in passed} == {
+        n: action["inputs"][n].get("default") for n in passed
+    }
+    (step,) = (step for step in steps(REUSABLE) if uses_action(step))
+    inputs = {name: f"${{{{ inputs.{name} }}}}" for name in passed}
+    assert step["with"] == {**inputs, "token": "${{ secrets.token || github.token }}"}
+    outputs = action["outputs"].keys()
+    assert workflow["jobs"]["pipeline"]["outputs"] == {n: f"${{{{ steps.run.outputs.{n} }}}}" for n in outputs}
+    assert {n: given["value"] for n, given in call["outputs"].items()} == {
+        n: f"${{{{ jobs.pipeline.outputs.{n} }}}}" for n in outputs
+    }
+
+
+def tables(page: Path, kind: str) -> list[list[list[str]]]:
+    """The tables of a page whose first column is called so, each as its rows' cells, without the head."""
+    found: list[list[list[str]]] = []
+    inside = False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        if line.startswith(f"| {kind} |"):
+            inside = True
+            found.append([])
+        elif not line.startswith("|"):
+            inside = False
+        elif inside and set(line) - set("|- "):
+            found[-1].append(cells)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_the_tables_are_those_of_the_action(kind: str) -> None:
+    """The reference page names every input with its default, and every output; no page names another."""
+    known = parsed(ACTION)[f"{kind}s"]
+    (reference,) = tables(ROOT / "docs" / "reference" / "action.md", kind)
+    assert [row[0] for row in reference] == list(known)
+    if kind == "input":
+        defaults = [str(given.get("default", "")).removeprefix("${{ ").removesuffix(" }}") for given in known.values()]
+        assert [row[-1] for row in reference] == defaults
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for table in tables(page, kind):
+            assert {row[0] for row in table} <= known.keys(), page.name
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=named)
+def test_what_pages_show_is_right(page: Path) -> None:
+    """Each YAML block of a page can be read, and uses the action and the reusable workflow by inputs that they have."""
+    reusable = parsed(REUSABLE)["on"]["workflow_call"]["inputs"]
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        shown = [yaml.safe_load(textwrap.dedent(block))]
+        while shown:
+            match shown.pop():
+                case {"uses": str(used), "with": dict(given)} if used.startswith("runnable/action/"):
+                    assert given.keys() <= reusable.keys()
+                case {"uses": str(used), "with": dict(given)} if used.startswith("runnable/action@"):
+                    assert given.keys() <= parsed(ACTION)["inputs"].keys()
+                case dict(table):
+                    shown += table.values()
+                case list(items):
+                    shown += items
+
+
+def test_the_self_test_fails_and_resumes(tmp_path: Path) -> None:
+    """The pipeline of the self-test fails at the attempt that it is told, and its first step is not run again."""
+    file = ROOT / "tests" / "pipelines" / "selftest" / "runnable.toml"
+    project = workspace(tmp_path, {"runnable.toml": file.read_text(encoding="utf-8")})
+    project.runnable("run", "-p", "fails_at_attempt=1", code=1, GITHUB_RUN_ATTEMPT="1", GITHUB_JOB="publish")
+    project.runnable("retry", "latest", GITHUB_RUN_ATTEMPT="2", GITHUB_JOB="publish")
+    assert project.read("made.txt") == "attempt 1 of publish\n"

@@ -19,7 +19,8 @@ from runnable_ci.plan import Scope
 from runnable_ci.printer import Printer
 from runnable_ci.process import Exit, Stream, Supervisor
 from runnable_ci.recorder import now, remember_process
-from runnable_ci.runlog import FAIL, SUCCESS, CatalogEntry, Pack, Parameter, StepAttempt
+from runnable_ci.redact import Redaction, Redactor
+from runnable_ci.runlog import FAIL, SUCCESS, CatalogEntry, ExceptionInfo, Pack, Parameter, StepAttempt
 from runnable_ci.steps.launch import Launch, Returned, Surroundings
 from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor
@@ -40,6 +41,7 @@ class Workplace:
     """A folder for the attempts' own folders."""
     step_files: StepFiles
     """What the steps write for GitHub's runner."""
+    redactor: Redactor
 
 
 @dataclass(slots=True)
@@ -63,9 +65,20 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
     scratch.mkdir(parents=True)
     output = AttemptOutput(at.outputs, title)
 
+    redactions: dict[Stream, Redaction] = {"o": Redaction(at.redactor), "e": Redaction(at.redactor)}
+
     def keep(stream: Stream, chunk: bytes) -> None:
-        output.write(stream, chunk)
-        at.printer.output(step.name, stream, chunk)
+        if clean := redactions[stream].feed(chunk):
+            show(stream, clean)
+
+    def show(stream: Stream, clean: bytes) -> None:
+        output.write(stream, clean)
+        at.printer.output(step.name, stream, clean)
+
+    def finish() -> None:
+        for stream, redaction in redactions.items():
+            if clean := redaction.close():
+                show(stream, clean)
 
     parameters = {name: parameter for name, (_, parameter) in scope.parameters.items()}
     around = Surroundings(
@@ -89,11 +102,13 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
             started=lambda pid: remember_process(scratch, pid),
             timeout_s=step.timeout_s,
         )
+        finish()
         _take_results(done, launch, ended, around, at)
     except RunnableError as e:
-        attempt.status, attempt.message = FAIL, e.message
-        keep("e", f"{e}\n".encode())
+        attempt.status, attempt.message = FAIL, at.redactor.text(e.message)
+        keep("e", f"{e}\n".encode(errors="backslashreplace"))
     finally:
+        finish()
         written = output.close()
         attempt.log = written if written.size else None
     for note in at.step_files.take(scratch, succeeded=attempt.status == SUCCESS):
@@ -140,8 +155,8 @@ def _take_results(done: Attempted, launch: Launch, ended: Exit, around: Surround
     attempt.input_parameters = {name: around.parameters[name] for name in consumed if name in around.parameters}
     attempt.defaulted = list(returned.defaulted)
     attempt.modules = {name: _module_hash(name, seen, at.catalog) for name, seen in returned.modules.items()}
-    attempt.exception = returned.exception
-    problem = interrupted or returned.problem or (_death(ended) if ended.code else "")
+    attempt.exception = _clean(returned.exception, at.redactor)
+    problem = at.redactor.text(interrupted or returned.problem or (_death(ended) if ended.code else ""))
     if problem:
         attempt.status, attempt.message = FAIL, problem
         if returned.exception and returned.exception.file and not interrupted:
@@ -173,6 +188,13 @@ def _module_hash(name: str, seen: tuple[int, int], catalog: Catalog) -> str:
     except OSError:
         return ""
     return cast("str", catalog.hash_of(name)) if (stat.st_mtime_ns, stat.st_size) == seen else ""
+
+
+def _clean(exception: ExceptionInfo | None, redactor: Redactor) -> ExceptionInfo | None:
+    if exception is None:
+        return None
+    texts = {name: redactor.text(getattr(exception, name)) for name in ("message", "traceback", "file")}
+    return exception.model_copy(update=texts)
 
 
 def _interruption(step: Step, ended: Exit) -> str:

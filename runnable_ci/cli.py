@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from runnable_ci.invocation import Options
     from runnable_ci.printer import Printer
     from runnable_ci.process import Stream
+    from runnable_ci.redact import Redactor
     from runnable_ci.settings import Settings
 
 app = typer.Typer(
@@ -349,6 +350,13 @@ def _settings(plain_http: bool) -> Settings:
     return settings.model_copy(update={"plain_http": True}) if plain_http else settings
 
 
+def _redactor(settings: Settings) -> Redactor:
+    from runnable_ci.redact import Redactor
+    from runnable_ci.secret_names import secrets_of
+
+    return Redactor(secrets_of(os.environ, settings.secret_names))
+
+
 def _options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
     from runnable_ci.invocation import Options
     from runnable_ci.settings import SECRETS
@@ -359,6 +367,7 @@ def _options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
         jobs=jobs or settings.jobs,
         environ={name: value for name, value in os.environ.items() if name.upper() not in SECRETS},
         printer=_printer(quiet),
+        redactor=_redactor(settings),
     )
 
 

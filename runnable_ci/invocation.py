@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from runnable_ci.attempt import Workplace
 from runnable_ci.catalog import Catalog, matches
@@ -17,13 +18,16 @@ from runnable_ci.environment import describe, key_of
 from runnable_ci.github.annotations import of_run, places
 from runnable_ci.github.step_files import StepFiles
 from runnable_ci.identity import Code
+from runnable_ci.pipeline import Pipeline
 from runnable_ci.plan import Course, Facts, Scope
 from runnable_ci.printer import Printer
 from runnable_ci.process import Supervisor
 from runnable_ci.project import Project
 from runnable_ci.recorder import Recorder
+from runnable_ci.redact import Redactor
 from runnable_ci.runlog import SUCCESS, Environment, EnvironmentSeen
 from runnable_ci.runner import Run
+from runnable_ci.secret_names import secrets_of
 from runnable_ci.settings import Settings
 from runnable_ci.version import VERSION
 
@@ -36,6 +40,16 @@ class Options:
     environ: Mapping[str, str]
     printer: Printer
     settings: Settings = field(default_factory=Settings)
+    redactor: Redactor = field(default_factory=Redactor)
+    """Knows the secrets of the environment."""
+
+
+def redactor_of(pipeline: Pipeline, parameters: Mapping[str, Any], options: Options) -> Redactor:
+    """What knows all secrets of an invocation: also those that the pipeline names, or sets itself."""
+    named = [*options.settings.secret_names, *pipeline.secrets]
+    given = {name: value for name, value in parameters.items() if isinstance(value, str)}
+    places = [options.environ, given, *(step.env for step in pipeline.steps.values())]
+    return options.redactor.knowing(secret for place in places for secret in secrets_of(place, named))
 
 
 def code_of(project: Project, environ: Mapping[str, str]) -> Code:
@@ -57,6 +71,7 @@ def invoke(
     facts: Facts,
     interpreter: str,
     options: Options,
+    redactor: Redactor,
 ) -> int:
     """Run the pipeline on an open run and seal it; the exit code. `interpreter` runs the python steps."""
     described = _Described(interpreter, project.workspace, options.environ)
@@ -70,6 +85,7 @@ def invoke(
         outputs=recorder.outputs,
         scratch=recorder.scratch,
         step_files=StepFiles(options.environ),
+        redactor=redactor,
     )
     run = Run(
         pipeline=project.pipeline,

@@ -23,6 +23,7 @@ Kind = Literal["json", "metric", "object"]
 KINDS: tuple[Kind, ...] = ("json", "metric", "object")
 STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 REPOSITORY = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+"
@@ -111,6 +112,9 @@ class PipelineTable(Table):
         None, description="Where runs are published and pulled from: an OCI repository, `ghcr.io/owner/repo/runs`."
     )
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables of every step.")
+    secrets: list[str] = Field(
+        default_factory=list, description="Names of environment variables whose values are kept out of all records."
+    )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Values that steps take by name.")
     steps: dict[str, StepTable] = Field(
         min_length=1,
@@ -165,6 +169,8 @@ class Pipeline:
     parameters: Mapping[str, Any]
     steps: Mapping[str, Step]
     registry: str | None = None
+    secrets: tuple[str, ...] = ()
+    """Names of environment variables."""
 
     def dag_hash(self) -> str:
         """sha1 of all definitions, as the reference system's run log has it; the order of returns is part of them."""
@@ -207,6 +213,9 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
     if parsed.registry is not None and not REPOSITORY.fullmatch(parsed.registry):
         hint = 'write it as "ghcr.io/owner/repo/runs": a host and a lower-case name, without a tag'
         raise place.error("", f"registry: {_toml(parsed.registry)} is not a repository", hint)
+    if any(not _VARIABLE.fullmatch(name) for name in parsed.secrets):  # it may be the secret itself: not shown
+        hint = 'put the names of environment variables there: secrets = ["API_KEY"]'
+        raise place.error("", "secrets: an entry is not the name of an environment variable", hint)
     steps: dict[str, Step] = {}
     above: tuple[str, ...] = ()
     for name, step in parsed.steps.items():
@@ -220,6 +229,7 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
         parameters=parsed.parameters,
         steps={name: steps[name] for name in _topological(place, steps)},
         registry=parsed.registry,
+        secrets=tuple(parsed.secrets),
     )
     _check_returns(place, pipeline)
     return pipeline

@@ -31,6 +31,12 @@ class Settings(BaseModel):
     container_image_digest: str = Field(
         "", pattern=IMAGE, description="The image of the container that this runs in, `NAME@sha256:…` or a digest."
     )
+    secrets: str = Field("", description="Names of environment variables whose values are kept out of all records.")
+
+    @property
+    def secret_names(self) -> list[str]:
+        """The names in `secrets`, which commas, spaces and line breaks part."""
+        return self.secrets.replace(",", " ").split()
 
 
 class Inputs(BaseModel):

@@ -18,7 +18,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "loop": ("invocation", "runner", "attempt", "changes", "runs", "door", "remote", "published"),
     # All that is not named is an edge.
     "edges": (),
-    "core": ("pipeline", "plan", "runlog", "merge", "artifact", "names", "retention", "store.target"),
+    "core": (
+        *("pipeline", "plan", "runlog", "merge", "artifact", "names", "retention", "store.target"),
+        *("redact", "tokens", "secret_names"),
+    ),
     "errors": ("errors",),
 }
 ORDER = list(LAYERS)

@@ -16,7 +16,7 @@ from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.identity import Code
-from runnable_ci.invocation import Options, code_of, invoke
+from runnable_ci.invocation import Options, code_of, invoke, redactor_of
 from runnable_ci.plan import Facts, Plan, Scope, plan, same_json, unread_parameters
 from runnable_ci.project import Project, given_parameters, load
 from runnable_ci.recorder import now, reopen, run_folder
@@ -122,7 +122,14 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
         reused = len(prospect.plan.decisions) - len(running)
         options.printer.say(f"run {run_id}: {len(running)} steps to run, {reused} reused")
         code_number = invoke(
-            project, recorder, catalog, code, facts=prospect.facts, interpreter=interpreter, options=options
+            project,
+            recorder,
+            catalog,
+            code,
+            facts=prospect.facts,
+            interpreter=interpreter,
+            options=options,
+            redactor=redactor_of(project.pipeline, prospect.parameters, options),
         )
         options.printer.say(closing(recorder.log))
     return code_number

@@ -9,7 +9,7 @@ from pathlib import Path
 from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import UsageError
-from runnable_ci.invocation import Options, code_of, invoke
+from runnable_ci.invocation import Options, code_of, invoke, redactor_of
 from runnable_ci.names import run_id as new_run_id
 from runnable_ci.plan import Facts, Scope, plan
 from runnable_ci.project import load, parameters_of
@@ -36,6 +36,7 @@ def run(
     interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
     pipeline = project.pipeline
     parameters = parameters_of(pipeline, params_file=params_file, environ=options.environ, given=params)
+    redactor = redactor_of(pipeline, parameters, options)
     if dry_run:
         print_plan(plan(pipeline, RunLog(run_id=""), initial=Scope.initial(parameters), facts=Facts()).decisions)
         return 0
@@ -71,6 +72,7 @@ def run(
             facts=Facts(),
             interpreter=interpreter,
             options=options,
+            redactor=redactor,
         )
         options.printer.say(closing(recorder.log))
     return afterwards.publish(project.layout, run_id, code) if afterwards else code

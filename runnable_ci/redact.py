@@ -1,0 +1,201 @@
+"""Takes secrets out of what a step writes and of what is recorded: each becomes `***`.
+
+A secret is a value that is known, in whatever encoding it is usually met, or text in the format of a well-known token.
+Where two of them overlap, they go together. Pure: bytes and values in, bytes and values out.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import string
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from runnable_ci import tokens
+
+MASK: Final = "***"
+LEAST_CHARACTERS: Final = 4
+"""A value that is shorter cannot be kept out of anything."""
+_ENCODED_LEAST_BYTES: Final = 8
+"""An encoded value, or a line of one, that is shorter says too little to be told from other text."""
+_WRAPPED_AT: Final = (64, 76)
+"""Where programs break lines of base64."""
+_NEEDLE_BYTES: Final = 20
+_MASK: Final = MASK.encode()
+_PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}-._~".encode())
+
+
+class Redactor:
+    """Knows some secrets, and how they are written; equal for equal secrets."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets = frozenset(secrets)
+        forms = {form for secret in self._secrets for form in _forms(secret)}
+        self._forms = sorted(forms, key=lambda form: (len(form), form))
+        self._needles = [(form, *_needle(form)) for form in self._forms]
+        self._longest = len(self._forms[-1]) if self._forms else 0
+
+    def knowing(self, secrets: Iterable[str]) -> Redactor:
+        """One that knows these secrets too."""
+        return Redactor(self._secrets.union(secrets))
+
+    def data(self, data: bytes) -> bytes:
+        """The bytes without secrets."""
+        redaction = Redaction(self)
+        return redaction.feed(data) + redaction.close()
+
+    def text(self, text: str) -> str:
+        """The text without secrets."""
+        data = text.encode(errors="surrogatepass")
+        return self.data(data).decode(errors="surrogatepass") if self.finds(data) else text
+
+    def value(self, value: Any) -> Any:
+        """The JSON value with each text in it, and each number that is a secret, without secrets; names stay."""
+        match value:
+            case str():
+                return self.text(value)
+            case dict():
+                return {name: self.value(item) for name, item in value.items()}
+            case list() | tuple():
+                return [self.value(item) for item in value]
+            case None | bool():
+                return value
+            case _:
+                return MASK if self._secrets and str(value) in self._secrets else value
+
+    def finds(self, data: bytes) -> bool:
+        """Whether there is a secret in the bytes."""
+        return bool(self.scan(data, 0, last=True)[0])
+
+    def holds(self, chunks: Iterable[bytes]) -> bool:
+        """Whether there is a secret in the chunks together."""
+        kept, start = b"", 0
+        for chunk in chunks:
+            data = kept + chunk
+            found, open_from = self.scan(data, start, last=False)
+            if found:
+                return True
+            kept, start = _context(data, open_from)
+        return bool(self.scan(kept, start, last=True)[0])
+
+    def scan(self, data: bytes, start: int, *, last: bool) -> tuple[list[tuple[int, int]], int]:
+        """Where secrets are that begin at `start` or later, and from where on more data may change that."""
+        found, open_from = tokens.scan(data, start, last=last)
+        found += self._known(data, start)
+        return found, open_from if last else min(open_from, self._begun_at(data, start))
+
+    def _known(self, data: bytes, start: int) -> Iterator[tuple[int, int]]:
+        for form, needle, offset in self._needles:
+            place = data.find(needle, start + offset)
+            while place >= 0:
+                if data.startswith(form, place - offset):
+                    yield place - offset, place - offset + len(form)
+                place = data.find(needle, place + 1)
+
+    def _begun_at(self, data: bytes, start: int) -> int:
+        """From where on the end of the data may be the beginning of a known secret; those have no line breaks."""
+        begin = max(start, len(data) - self._longest + 1, data.rfind(b"\n", start) + 1)
+        tail = data[begin:]
+        least = len(tail)
+        for form in self._forms if tail else ():
+            place = tail.find(form[:1])
+            while 0 <= place < least:
+                if len(tail) - place < len(form) and form.startswith(tail[place:]):
+                    least = place
+                place = tail.find(form[:1], place + 1)
+        return begin + least
+
+
+class Redaction:
+    """Redacts what comes in pieces: all of what it gives is the same, wherever the pieces end.
+
+    It keeps back only what may be the beginning of a secret.
+    """
+
+    __slots__ = ("_covered", "_done", "_kept", "_redactor")
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._kept = b""
+        self._done = 0
+        """So many bytes of what is kept are given out already; they tell whether a word begins after them."""
+        self._covered = 0
+        """So many bytes of what is kept are of a secret that was given out as a mask."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What can be given out, now that this came."""
+        return self._advance(self._kept + chunk if self._kept else chunk, last=False)
+
+    def close(self) -> bytes:
+        """The rest."""
+        return self._advance(self._kept, last=True)
+
+    def _advance(self, data: bytes, *, last: bool) -> bytes:
+        found, open_from = self._redactor.scan(data, self._done, last=last)
+        position = max(self._done, self._covered)
+        if not found and position >= self._done and open_from == len(data):
+            given, covered = data[position:] if position else data, 0
+        else:
+            given, covered = self._masked(data, found, open_from)
+        self._kept, self._done = _context(data, open_from)
+        self._covered = max(0, covered - (open_from - self._done))
+        return given
+
+    def _masked(self, data: bytes, found: list[tuple[int, int]], end: int) -> tuple[bytes, int]:
+        """The data from what was given out to `end` with masks, and up to where the last mask stands."""
+        parts: list[bytes] = []
+        position = max(self._done, self._covered)
+        covered = self._covered
+        for begin, stop in sorted(found):
+            if begin >= end:
+                break
+            if begin >= covered:
+                parts += (data[position:begin], _MASK)
+            position = covered = max(covered, stop)
+        parts.append(data[position:end])
+        return b"".join(parts), covered
+
+
+def _context(data: bytes, open_from: int) -> tuple[bytes, int]:
+    """What is kept of data that is settled up to a place: the rest, after the byte before it if that is of a word."""
+    before = data[open_from - 1 : open_from]
+    return (data[open_from - 1 :], 1) if before.isalnum() else (data[open_from:], 0)
+
+
+def _forms(secret: str) -> Iterator[bytes]:
+    """How a secret is met: as it is or each of its lines, in base64 of a longer text, escaped for JSON, Python, URL."""
+    secret = secret.strip()
+    if len(secret) < LEAST_CHARACTERS:
+        return
+    raw = secret.encode(errors="surrogatepass")
+    lines = [line.strip() for line in secret.splitlines()]
+    written = [secret] if len(lines) == 1 else [line for line in lines if len(line) >= _ENCODED_LEAST_BYTES]
+    escaped = [json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]]
+    quoted = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in raw)
+    for text in (*written, *escaped, quoted, quoted.replace("%20", "+")):
+        if "\n" not in text:
+            yield text.encode(errors="surrogatepass")
+    for encoded in _base64(raw):
+        if len(encoded) >= _ENCODED_LEAST_BYTES:
+            yield encoded
+            if b"+" in encoded or b"/" in encoded:
+                yield encoded.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def _base64(raw: bytes) -> Iterator[bytes]:
+    """What of base64 only the bytes themselves decide, whatever stands before and after them."""
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + raw)
+        whole = len(encoded.rstrip(b"="))
+        begin, end = (0, 2, 3)[before], whole - (whole < len(encoded))
+        yield encoded[begin:end]
+        if not before:
+            for width in _WRAPPED_AT:
+                if end > width:
+                    yield from (encoded[at : min(at + width, end)] for at in range(0, end, width))
+
+
+def _needle(form: bytes) -> tuple[bytes, int]:
+    """A part of the form, and where it begins: long enough to be rare, short enough to be looked for quickly."""
+    return form[:_NEEDLE_BYTES], 0

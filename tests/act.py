@@ -205,7 +205,7 @@ def wheelhouse(cache: Path) -> Path:
     if not folder.exists():
         partial = folder.with_suffix(f".{os.getpid()}.tmp")
         command = [sys.executable, "-m", "pip", "download", "-q", "--require-hashes", "--only-binary", ":all:"]
-        subprocess.run([*command, "-d", str(partial), "-r", str(lock)], check=True)
+        subprocess.run([*command, "-d", str(partial), "-r", str(lock)], check=True, capture_output=True)
         try:
             partial.rename(folder)
         except OSError:  # another worker was first

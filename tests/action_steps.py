@@ -106,7 +106,10 @@ class ActionRun:
             kind, _, rest = word.strip().partition(".")
             match kind:
                 case "inputs":
-                    return self.inputs.get(rest, str(ACTION["inputs"][rest].get("default", "")))
+                    default = str(ACTION["inputs"][rest].get("default", ""))
+                    return self.inputs[rest] if rest in self.inputs else self._evaluate(default)
+                case "github":
+                    return ""
                 case "env":
                     return self.environ.get(rest, "")
                 case "steps":

@@ -322,6 +322,20 @@ def test_metrics_are_compared_with_the_base_branch(repository: Repository) -> No
     assert project.runnable("runs", "--from", repository.registry).out.count("\n") == 3
 
 
+def test_a_fix_from_elsewhere_is_not_the_branchs_newest_run(repository: Repository) -> None:
+    """A retry that starts on main and checks out another commit does not become what main's runs are compared with."""
+    first, project = repository.job(files={"fixed": ""}, run_id="on-main")
+    first.environ["GITHUB_SHA"] = project.git("rev-parse", "HEAD")
+    assert first.all().code == 0
+    files = {"fixed": "", "runnable.toml": PIPELINE.replace("rows=3", "rows=5")}
+    fix, _ = repository.job(files=files, variables={"GITHUB_SHA": first.environ["GITHUB_SHA"]}, run_id="the-fix")
+    assert fix.all().code == 0
+    last, _ = repository.job(files={"fixed": ""}, run_id="last")
+    assert last.all().code == 0
+    assert "on-main" in last.summary
+    assert "the-fix" not in last.summary
+
+
 def test_steps_get_nothing_of_the_action(repository: Repository) -> None:
     """Neither the token nor an input is in a step's environment."""
     pipeline = "[steps.look]\nrun = 'env | sort'"

@@ -240,8 +240,15 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
     registry = job.registry()
     report.published = publish(job.layout, report.run_id, registry, environ=job.environ)
     report.base = newest_of_branch(registry, log.name, job.context.base_branch)
-    if log.status == SUCCESS and job.context.branch:
+    if log.status == SUCCESS and job.context.branch and _has_code_of(job.context, log):
         keep_as_newest(registry, report.published.manifest, log.name, job.context.branch)
+
+
+def _has_code_of(context: Context, log: RunLog) -> bool:
+    """Whether the code is the branch's, as far as known: a retry that starts on it may check out a fix."""
+    code = log.code()
+    commit = code.code_identifier if code and code.code_identifier_type == "git" else ""
+    return commit in ("", context.sha) or not context.sha
 
 
 def _why_not(error: RunnableError) -> Notice:

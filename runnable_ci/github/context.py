@@ -29,6 +29,8 @@ class Context:
     """The job's key in its workflow file."""
     event_name: str = ""
     ref: str = ""
+    sha: str = ""
+    """The commit that started the job; another may have been checked out."""
     head_ref: str = ""
     """The branch of a pull request."""
     base_ref: str = ""
@@ -53,6 +55,7 @@ class Context:
             job=environ.get("GITHUB_JOB", ""),
             event_name=environ.get("GITHUB_EVENT_NAME", ""),
             ref=environ.get("GITHUB_REF", ""),
+            sha=environ.get("GITHUB_SHA", ""),
             head_ref=environ.get("GITHUB_HEAD_REF", ""),
             base_ref=environ.get("GITHUB_BASE_REF", ""),
             default_branch=_text(event, "repository", "default_branch"),

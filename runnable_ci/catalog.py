@@ -82,7 +82,8 @@ class Catalog:
     def expand(self, patterns: Sequence[str]) -> dict[str, list[str]]:
         """For each glob the files that it matches, relative to the workspace, sorted; a folder means all files in it.
 
-        Raises `UnsafePathError` for a match that leads out of the workspace, `StepError` for a name that is not text.
+        Raises `UnsafePathError` for a match that leads out of the workspace, `StepError` for a name that is not text
+        or could not be restored.
         """
         inside: dict[str, bool] = {}
         found = {
@@ -90,6 +91,7 @@ class Catalog:
             for pattern in patterns
         }
         for name in {name for names in found.values() for name in names}:
+            check_relative(name, lambda message: StepError(f"a file has {message}", hint="give it another name"))
             try:
                 name.encode()
             except UnicodeEncodeError as e:
@@ -215,6 +217,8 @@ class Catalog:
         if member is None or self.layout.exists(descriptor):
             return cast("io.RawIOBase", self.layout.fetch(descriptor))
         digest, offset, length = member
+        if not 0 <= offset <= offset + length <= self.packs[digest].size:
+            raise BlobCorruptError(f"the run log says that sha256:{data_hash} is where the pack sha256:{digest} is not")
         return _Section(self.layout.fetch(_descriptor(digest, self.packs[digest].size)), offset, length)
 
     def _place(self, data_hash: str) -> str:
@@ -285,15 +289,19 @@ class Catalog:
         ]
 
     def hash_of(self, name: str) -> str | None:
-        """sha256 of a file of the workspace, None where it is not there; an unchanged file is not read twice."""
+        """sha256 of a file of the workspace, None where it is not there; an unchanged file is not read twice.
+
+        A name that leads elsewhere, in a run log of elsewhere, is not there.
+        """
         path = self.workspace / name
         try:
+            check_relative(name, ValueError)
             fingerprint = _fingerprint(path)
             if (seen := self._seen.get(name)) and seen[0] == fingerprint:
                 return seen[1]
             with path.open("rb", buffering=0) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         except IsADirectoryError as e:
             raise UnsafePathError(f"`{name}` is a folder in the workspace", hint="move it away") from e

@@ -17,6 +17,7 @@ from typing import Any
 
 from runnable_ci.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers
 from runnable_ci.errors import BlobCorruptError, RunLogError, RunNotFoundError, did_you_mean
+from runnable_ci.pipeline import check_relative
 from runnable_ci.runlog import RunLog, decode
 from runnable_ci.runs import LATEST, Summary
 from runnable_ci.store.registry import Registry
@@ -203,7 +204,8 @@ def _read_part(registry: Registry, manifest: Descriptor) -> Part:
     where = f"{manifest.digest} in {registry.label}"
     with registry.fetch(manifest) as content:
         raw = read_manifest(content, manifest, label=registry.label)
-    logs = [p for p in manifest_parts(raw, manifest, label=registry.label) if p.media_type == RUN_LOG_MEDIA_TYPE]
+    parts = manifest_parts(raw, manifest, label=registry.label)
+    logs = [part for part in parts if part.media_type == RUN_LOG_MEDIA_TYPE]
     if len(logs) != 1:
         raise RunLogError(f"{where} is not a run", hint=f"runnable-ci runs --from {registry.label}")
     if logs[0].size > RUN_LOG_MAX_BYTES:
@@ -211,10 +213,24 @@ def _read_part(registry: Registry, manifest: Descriptor) -> Part:
     with registry.fetch(logs[0]) as content:
         document = b"".join(verified(content, logs[0], label=registry.label))
     log = decode(document, where=where)
+    _require_sound(log, {part.digest: part.size for part in parts}, where)
+    return Part(manifest, log)
+
+
+def _require_sound(log: RunLog, sizes: Mapping[str, int], where: str) -> None:
+    """Raise for a run log with a name or a digest that could lead anywhere, or that its manifest contradicts."""
     if not TAG.fullmatch(log.run_id) or log.run_id == LATEST:
         raise RunLogError(f"{where} has the impossible run id {log.run_id[:100]!r}; it was not used")
+
+    def unsafe(message: str) -> RunLogError:
+        return RunLogError(f"{where} names a file with {message}; it was not used")
+
     for name, step in log.steps.items():
         if name != step.name or not _STEP.fullmatch(name) or not _STEP.fullmatch(step.internal_name):
             raise RunLogError(f"{where} has the impossible step name {name[:100]!r}; it was not used")
-    layers(log)  # raises for a digest that is none
-    return Part(manifest, log)
+        for entries in [step.data_catalog, *(attempt.data_catalog for attempt in step.attempts)]:
+            for entry in entries:
+                check_relative(entry.name, unsafe)
+    for title, layer in layers(log).items():  # raises for a digest that is none
+        if sizes.get(layer.digest, layer.size) != layer.size:
+            raise RunLogError(f"the run log of {where} gives {title} another size than its manifest; it was not used")

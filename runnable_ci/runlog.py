@@ -267,7 +267,7 @@ class RunLog(Record):
     def failed_steps(self) -> list[str]:
         """The steps whose last attempt failed; not those that are in the pipeline no more."""
         decided = self.invocations[-1].decisions if self.invocations and self.end_time else self.steps
-        return [name for name, step in self.steps.items() if step.status == FAIL and name in decided]
+        return [name for name, step in self.steps.items() if step.status == FAIL and step.attempts and name in decided]
 
     def code(self) -> CodeIdentity | None:
         """The code identity of the newest attempt."""

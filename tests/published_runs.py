@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from registry_server import described
+
+from runnable_ci.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, layers
 from runnable_ci.recorder import create, now, reopen
 from runnable_ci.remote import Published, Pulled, publish, pull
 from runnable_ci.runlog import SUCCESS, AttemptSaved, Ended, Invocation, Packed, RunLog, Started, StepAttempt
 from runnable_ci.runs import catalog_of, load, run_ids
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry
+from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 
 
 def opened(repository: str) -> Registry:
@@ -68,3 +74,31 @@ def got(folder: Path, remote: Registry, reference: str = "r") -> tuple[Layout, P
     """A store of its own that pulled a run."""
     layout = store(folder)
     return layout, pull(layout, remote, reference)
+
+
+def forge(remote: Registry, layout: Layout, run_log: bytes, run_id: str = "r") -> str:
+    """Publish something else as the log of a run, with all of the run's content; the manifest's digest."""
+    config = described(b"{}", "application/vnd.oci.empty.v1+json")
+    log = described(run_log, RUN_LOG_MEDIA_TYPE)
+    blobs = {blob.digest: blob for blob in layers(load(layout, run_id)).values()}
+    entries = [
+        {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}
+        for blob in (config, log, *blobs.values())
+    ]
+    raw = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_MEDIA_TYPE,
+            "artifactType": ARTIFACT_TYPE,
+            "config": entries[0],
+            "layers": entries[1:],
+        }
+    ).encode()
+    remote.push(config, io.BytesIO(b"{}"))
+    remote.push(log, io.BytesIO(run_log))
+    for blob in blobs.values():
+        with layout.fetch(blob) as content:
+            remote.push(blob, content)
+    manifest = described(raw, MANIFEST_MEDIA_TYPE)
+    remote.push(manifest, io.BytesIO(raw))
+    return manifest.digest

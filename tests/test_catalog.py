@@ -207,6 +207,14 @@ def test_a_name_that_is_not_text_fails_the_step(catalog: Catalog) -> None:
     caught.value.message.encode()
 
 
+def test_a_name_that_could_not_be_restored_fails_the_step(catalog: Catalog) -> None:
+    """What a reader of the run would have to refuse is not put in the first place."""
+    write(catalog, "~user")
+    with pytest.raises(StepError, match="a file has a path that leaves the workspace") as caught:
+        catalog.put(["*"])
+    assert caught.value.hint == "give it another name"
+
+
 def test_files_that_come_and_go_while_they_are_put_fail_the_step_at_most(catalog: Catalog) -> None:
     """A file that another process removes in between is an error of the step, never a crash."""
     over = threading.Event()
@@ -477,7 +485,7 @@ def test_a_pack_that_lies_about_its_members_is_refused(catalog: Catalog) -> None
     many(catalog)
     entries, packs = catalog.put(["many"])
     [(digest, pack)] = packs.items()
-    for offset, size in ((0, 20), (10**9, 20), (512, 10**6)):
+    for offset, size in ((0, 20), (10**9, 20), (512, 10**6), (-5, 20), (2**70, 20), (512, -1), (512, 2**70)):
         wrong = {**pack.members, entries[0].data_hash: (offset, size)}
         later = fresh(catalog.workspace.parent, {digest: Pack(size=pack.size, members=wrong)})
         with pytest.raises(BlobCorruptError):

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 from cli import Workspace, workspace
+from published_runs import forge
 from registry_server import PASSWORD, USERNAME, Served, password_registry, registry
 from support import environment, wait_until
 
 from runnable_ci.runlog import FAIL, SUCCESS
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.registry import Registry
 
 PIPELINE = """
 [parameters]
@@ -175,6 +178,47 @@ def test_references_and_the_listing(tmp_path: Path, served: Served) -> None:
         assert other.runnable("logs", run_id).out == "one | said\n"
     again = project.runnable("publish", "second", "--to", repository)
     assert (again.out.strip(), again.err) == (references["second"], "nothing had changed\n")
+
+
+@pytest.mark.parametrize(
+    ("place", "complaint"),
+    [
+        ("parameters", "the parameter name `LD_PRELOAD` is reserved"),
+        ("outputs", "the parameter name `PATH` is reserved"),
+        ("modules", ""),
+        ("invocations", ""),
+    ],
+)
+def test_a_forged_run_log_gets_no_further_than_an_error(
+    tmp_path: Path, served: Served, place: str, complaint: str
+) -> None:
+    """Names that would take the place of a program's variables end a retry before a step; odd ones do no harm."""
+    project = workspace(
+        tmp_path, {"runnable.toml": SHELL + '[steps.two]\nrun = "[ -e go ]"\n', ".gitignore": "*.txt\n"}
+    )
+    project.runnable("run", "--run-id", "r", code=1)
+    document = json.loads(project.runnable("show", "r", "--json").out)
+    attempt = document["steps"]["one"]["attempts"][0]
+    match place:
+        case "parameters":
+            document["invocations"][0]["parameters"]["LD_PRELOAD"] = "/evil.so"
+        case "outputs":
+            attempt["output_parameters"]["PATH"] = {"kind": "json", "value": "/evil"}
+        case "modules":
+            attempt["modules"] = {"a\0b": "00", "../../../etc/passwd": "00"}
+        case _:
+            document |= {"invocations": [], "end_time": "never"}
+            document["steps"]["two"]["attempts"] = []
+    repository = served.repository()
+    digest = forge(Registry(repository, environ={}), Layout(project.store), json.dumps(document).encode())
+    other = elsewhere(project, tmp_path)
+    other.write({"go": ""})
+    other.runnable("pull", f"{repository}@{digest}")
+    for command in (["show"], ["logs"], ["catalog"], ["runs"]):
+        other.runnable(*command, *([] if command == ["runs"] else ["r"]))
+    done = other.runnable("retry", "r", code=1 if complaint else 0)
+    assert complaint in done.err
+    assert (len(other.log().invocations) > 1) is (place == "modules")
 
 
 def test_plain_http_to_another_machine_has_to_be_asked_for(tmp_path: Path, served: Served) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,10 +15,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from oras.client import OrasClient
-from published_runs import contents, got, opened, record, sent, store
+from published_runs import contents, forge, got, opened, record, sent, store
 from registry_server import Reply, Seen, Served, described, program, registry, serving
 
 from runnable_ci.artifact import layers
@@ -233,40 +235,77 @@ def test_a_run_whose_id_looks_like_a_writers_tag_is_another_run(tmp_path: Path, 
         assert contents(there, run_id) == {"a.txt": run_id.encode()}
 
 
+def renamed(step: str, internal: str) -> Callable[[dict[str, Any]], None]:
+    """Gives the step of a run log another name."""
+
+    def change(log: dict[str, Any]) -> None:
+        log["steps"] = {step: {**log["steps"]["load"], "name": step, "internal_name": internal}}
+
+    return change
+
+
+def in_entry(earlier: bool = False, **fields: object) -> Callable[[dict[str, Any]], None]:
+    """Changes the file of a run log, or makes it one of an earlier attempt and changes that."""
+
+    def change(log: dict[str, Any]) -> None:
+        step = log["steps"]["load"]
+        step["data_catalog"][0].update(fields)
+        if earlier:
+            step["attempts"][0]["data_catalog"] = step["data_catalog"]
+            step["attempts"].append({**step["attempts"][0], "attempt_number": 2, "data_catalog": []})
+            step["data_catalog"] = []
+
+    return change
+
+
 @pytest.mark.parametrize(
-    ("field", "value", "complaint"),
+    ("change", "complaint"),
     [
-        ("run_id", "../../evil", "impossible run id"),
-        ("run_id", "latest", "impossible run id"),
-        ("step", "../evil", "impossible step name"),
-        ("digest", "../../evil", "is not a digest"),
+        (lambda log: log.update(run_id="../../evil"), "impossible run id"),
+        (lambda log: log.update(run_id="latest"), "impossible run id"),
+        (lambda log: log.update(run_id="a\nb"), "impossible run id"),
+        (renamed("../evil", "../evil"), "impossible step name"),
+        (renamed("load", "../../evil"), "impossible step name"),
+        (in_entry(data_hash="../../evil"), "is not a digest"),
+        (in_entry(data_hash=""), "is not a digest"),
+        (in_entry(size=-1), "impossible size"),
+        (in_entry(size=2**70), "another size than its manifest"),
+        (in_entry(name="../../evil"), "names a file with a path that leaves"),
+        (in_entry(name="/etc/evil"), "names a file with a path that leaves"),
+        (in_entry(name="a\\..\\..\\evil"), "names a file with a path that leaves"),
+        (in_entry(name="C:\\evil"), "names a file with a path that leaves"),
+        (in_entry(name="a\0b"), "names a file with a path with a NUL"),
+        (in_entry(earlier=True, name="../evil"), "names a file with a path that leaves"),
+        (lambda log: log.update(packs={"../evil": {"size": 1, "members": {}}}), "is not a digest"),
+        (lambda log: log.update(schema_version="99"), "upgrade runnable-ci|schema 99"),
+        (lambda log: log.update(steps="none"), "is not a run log"),
+        (lambda log: log.update(parameters=nested(5000)), "is not a run log"),
     ],
 )
-def test_a_hostile_run_log_is_refused(tmp_path: Path, remote: Registry, field: str, value: str, complaint: str) -> None:
-    """A log whose id, names or digests would lead out of the store is not used, though asked for by digest."""
+def test_a_hostile_run_log_is_refused(
+    tmp_path: Path, remote: Registry, change: Callable[[dict[str, Any]], None], complaint: str
+) -> None:
+    """A log whose id, names, digests or sizes would lead out of the store is not used, though asked for by digest."""
     layout = store(tmp_path / "here")
-    document = record(layout, "load", {"a.txt": b"a"}).model_dump()
-    step = document["steps"]["load"]
-    match field:
-        case "run_id":
-            document["run_id"] = value
-        case "step":
-            document["steps"] = {value: {**step, "name": value, "internal_name": value}}
-        case _:
-            step["data_catalog"][0]["data_hash"] = value
-    content = json.dumps(document).encode()
-    log = described(content, "application/vnd.runnable.runlog.v1+json")
-    entries = [{"mediaType": d.media_type, "digest": d.digest, "size": d.size} for d in (described(b"{}"), log)]
-    manifest = {"schemaVersion": 2, "mediaType": MANIFEST_MEDIA_TYPE, "config": entries[0], "layers": entries[1:]}
-    raw = json.dumps(manifest).encode()
-    remote.push(described(b"{}"), io.BytesIO(b"{}"))
-    remote.push(log, io.BytesIO(content))
-    remote.push(described(raw, MANIFEST_MEDIA_TYPE), io.BytesIO(raw))
+    document = record(layout, "load", {"a.bin": os.urandom(300)}).model_dump()
+    change(document)
+    digest = forge(remote, layout, encoded(document))
     there = store(tmp_path / "there")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises((RunLogError, StoreError), match=complaint):
-        pull(there, remote, described(raw).digest)
+        pull(there, remote, digest)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """A parameter whose value is so many lists in each other."""
+    return {"deep": {"kind": "json", "value": f"@{depth}@"}}
+
+
+def encoded(document: dict[str, Any]) -> bytes:
+    """A run log as JSON, also one nested deeper than the encoder goes."""
+    text = json.dumps(document)
+    return re.sub(r'"@(\d+)@"', lambda m: "[" * int(m[1]) + "]" * int(m[1]), text).encode()
 
 
 def test_only_the_log_comes_first_and_the_rest_later(tmp_path: Path, remote: Registry) -> None:

@@ -14,9 +14,10 @@ from runnable_ci.catalog import Catalog
 from runnable_ci.changes import changed_code, changed_inputs
 from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
-from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.errors import RunLogError, UsageError, did_you_mean
 from runnable_ci.identity import Code
 from runnable_ci.invocation import Options, code_of, invoke, redactor_of
+from runnable_ci.pipeline import check_parameter_name
 from runnable_ci.plan import Facts, Plan, Scope, plan, same_json, unread_parameters
 from runnable_ci.project import Project, given_parameters, load
 from runnable_ci.recorder import now, reopen, run_folder
@@ -165,6 +166,21 @@ def _fetch(project: Project, plan: Plan, log: RunLog, files: Iterable[CatalogEnt
     )
 
 
+def _require_parameter_names(log: RunLog) -> None:
+    """Raise for a name that would replace a variable which programs rely on: the log may come from anywhere."""
+
+    def refused(message: str, hint: str) -> RunLogError:
+        return RunLogError(f"the run log of {log.run_id} cannot be gone on with: {message}", hint=hint)
+
+    for invocation in log.invocations[-1:]:
+        for name in invocation.parameters:
+            check_parameter_name(name, refused)
+    for step in log.steps.values():
+        for attempt in step.attempts[-1:]:
+            for name in (*attempt.output_parameters, *attempt.user_defined_metrics):
+                check_parameter_name(name, refused)
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
@@ -176,6 +192,7 @@ def _look_ahead(project: Project, log: RunLog, catalog: Catalog, code: Code, wis
             f"--from {wishes.from_step}: there is no such step in {pipeline.file}",
             hint=did_you_mean(wishes.from_step, pipeline.steps, f"the steps are: {', '.join(pipeline.steps)}"),
         )
+    _require_parameter_names(log)
     original = log.invocations[-1].parameters if log.invocations else {}
     given = given_parameters(wishes.params, {**pipeline.parameters, **original})
     added = {name: value for name, value in pipeline.parameters.items() if name not in original and name not in given}

@@ -59,8 +59,9 @@ def _python(environment: Environment) -> str:
 
 def _steps(log: RunLog) -> str:
     rows = []
+    decisions = log.invocations[-1].decisions if log.invocations else {}
     for name, step in log.steps.items():
-        decision = log.invocations[-1].decisions.get(name)
+        decision = decisions.get(name)
         last = step.attempts[-1] if step.attempts else None
         rows.append(
             (

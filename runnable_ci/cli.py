@@ -47,6 +47,12 @@ To = Annotated[
 PlainHttp = Annotated[
     bool, typer.Option("--plain-http", help="Speak plain http to a registry on another machine.  [else: this one only]")
 ]
+Repo = Annotated[
+    str | None,
+    typer.Option(metavar="OWNER/NAME", help="The repository, or HOST/OWNER/NAME.  [default: of the git remote]"),
+]
+Watch = Annotated[bool, typer.Option("--watch", help="Follow its jobs; its result is the exit code.")]
+Interval = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often --watch looks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -250,6 +256,67 @@ def pull_command(
 
     layout, settings = destination(store), _settings(plain_http)
     command(layout, run_id, source=source, only_log=only == "log", settings=settings, environ=os.environ)
+
+
+@app.command("dispatch")
+def dispatch_command(
+    run_id: RunId,
+    workflow: Annotated[
+        str, typer.Option(metavar="FILE", help="The workflow in .github/workflows to start.")
+    ] = "retry.yml",
+    ref: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit with the fix.  [default: the branch here, if pushed]")
+    ] = None,
+    from_step: Annotated[
+        str | None, typer.Option("--from", metavar="STEP", help="Run this step and all below.")
+    ] = None,
+    param: Params = [],  # noqa: B006 - typer copies it
+    watch: Watch = False,
+    interval: Interval = 3.0,
+    repo: Repo = None,
+    workflow_ref: Annotated[
+        str | None, typer.Option(help="Branch or tag to take the workflow from.  [default: the default branch]")
+    ] = None,
+) -> None:
+    """Go on with a published run in GitHub Actions; prints the URL of the workflow run."""
+    from runnable_ci.commands.dispatch import Wishes
+    from runnable_ci.commands.dispatch import dispatch as command
+    from runnable_ci.settings import load
+
+    wishes = Wishes(
+        workflow=workflow,
+        workflow_ref=workflow_ref,
+        ref=ref,
+        from_step=from_step,
+        params=param,
+        repo=repo,
+        watching=watch,
+        every_s=interval,
+    )
+    raise typer.Exit(command(run_id, wishes, settings=load(os.environ), environ=os.environ))
+
+
+@app.command("rerun-failed")
+def rerun_failed_command(
+    github_run_id: Annotated[str, typer.Argument(metavar="GITHUB_RUN_ID", help="A workflow run's number or URL.")],
+    watch: Watch = False,
+    interval: Interval = 3.0,
+    repo: Repo = None,
+) -> None:
+    """Run the failed jobs of a workflow run again, at the same commit; prints its URL."""
+    from runnable_ci.commands.rerun_failed import rerun_failed as command
+    from runnable_ci.settings import load
+
+    raise typer.Exit(
+        command(
+            github_run_id,
+            repo=repo,
+            watching=watch,
+            every_s=interval,
+            settings=load(os.environ),
+            environ=os.environ,
+        )
+    )
 
 
 @app.command("gc")

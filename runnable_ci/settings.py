@@ -13,7 +13,8 @@ from runnable_ci.errors import UsageError, did_you_mean
 PREFIX = "RUNNABLE_CI_"
 INPUT_PREFIX = f"{PREFIX}ACTION_"
 IMAGE = r"^([A-Za-z0-9][A-Za-z0-9._:/-]{0,250}@)?sha256:[0-9a-f]{64}$|^$"
-SECRETS = frozenset({f"{PREFIX}REGISTRY_PASSWORD", f"{PREFIX}GITHUB_TOKEN"})
+GITHUB_TOKEN = f"{PREFIX}GITHUB_TOKEN"
+SECRETS = frozenset({f"{PREFIX}REGISTRY_PASSWORD", GITHUB_TOKEN})
 """Variables that are nobody's business but ours: no step gets them."""
 
 
@@ -27,7 +28,7 @@ class Settings(BaseModel):
     registry_username: str | None = Field(None, description="User of that registry. Default: docker's credentials.")
     registry_password: SecretStr | None = Field(None, description="That user's password or token.")
     plain_http: bool = Field(False, description="Speak plain http to registries on other machines too.")
-    github_token: SecretStr | None = Field(None, description="Token for GitHub's REST interface and for ghcr.io.")
+    github_token: SecretStr | None = Field(None, description="Token for GitHub's REST API and for ghcr.io.")
     container_image_digest: str = Field(
         "", pattern=IMAGE, description="The image of the container that this runs in, `NAME@sha256:…` or a digest."
     )

@@ -9,6 +9,8 @@ for pair in skopeo:skopeo docker-registry:docker-registry git:git openssl:openss
     shellcheck:shellcheck; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
+# GitHub's description of its API comes from npm, once.
+ls .cache/github-description/*/ghes-*.json >/dev/null 2>&1 || command -v npm >/dev/null || missing+=(npm)
 "$python" -c "import ensurepip" 2>/dev/null || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
     sudo=$([ "$(id -u)" = 0 ] || echo sudo)
@@ -17,4 +19,5 @@ fi
 
 [ -x .venv-test/bin/python ] || "$python" -m venv .venv-test
 .venv-test/bin/python -m pip install --quiet --editable '.[dev]'
+.venv-test/bin/python tests/github_description.py
 exec .venv-test/bin/python -m pytest -n auto --dist worksteal "$@"

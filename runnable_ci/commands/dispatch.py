@@ -1,0 +1,227 @@
+"""`runnable-ci dispatch`: go on with a published run in GitHub Actions, with the code fixed in between."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runnable_ci.commands.github import Connection, connect, show_link, watch
+from runnable_ci.errors import (
+    CodeIdentityError,
+    PipelineError,
+    RunnableError,
+    RunNotFoundError,
+    UsageError,
+    did_you_mean,
+)
+from runnable_ci.git import Git
+from runnable_ci.github.actions import Started
+from runnable_ci.github.refusals import NotPushedError, RefNotFoundError, RunNotSeenError
+from runnable_ci.identity import Code
+from runnable_ci.invocation import code_of
+from runnable_ci.pipeline import STEP_NAME
+from runnable_ci.printer import printable
+from runnable_ci.project import Project, find_store, given_parameters, load, registry_of
+from runnable_ci.remote import read_origin
+from runnable_ci.runlog import RunLog
+from runnable_ci.runs import LATEST, resolve_id
+from runnable_ci.runs import load as load_log
+from runnable_ci.settings import Settings
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.target import TAG
+
+RUN_NAME = "run-name: Retry ${{ inputs.run-id }}"
+INPUTS_MAX_CHARACTERS = 65_535
+"""Source: GitHub docs, "Events that trigger workflows", `workflow_dispatch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a dispatch is asked for beyond the run."""
+
+    workflow: str
+    workflow_ref: str | None
+    ref: str | None
+    from_step: str | None
+    params: list[str]
+    repo: str | None
+    watching: bool
+    every_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known here of a run that is, perhaps, only in a registry."""
+
+    layout: Layout
+    run_id: str
+    log: RunLog | None
+    project: Project | None
+
+
+def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[str, str]) -> int:
+    """Start the retry workflow; the URL of its run is printed. The exit code is the run's where it is watched."""
+    known = _known(run)
+    parameters = _parameters(known, wishes.params)
+    _check_step(known, wishes)
+    workflow = wishes.workflow.removeprefix(".github/workflows/")
+    if not workflow or "/" in workflow:
+        raise UsageError(f"--workflow {wishes.workflow}: not a file in .github/workflows", hint="such as retry.yml")
+    connection = connect(wishes.repo, settings=settings, environ=environ)
+    actions = connection.actions
+    default_branch = actions.default_branch()
+    inputs = {
+        "run-id": known.run_id,
+        "ref": _ref(known, connection, wishes.ref, environ),
+        "from-step": wishes.from_step or "",
+        "parameters": json.dumps(parameters, ensure_ascii=False) if parameters else "",
+    }
+    inputs = {name: value for name, value in inputs.items() if value}
+    if (length := len(json.dumps(inputs))) > INPUTS_MAX_CHARACTERS:
+        raise UsageError(
+            f"the inputs are {length:,} characters long; GitHub takes {INPUTS_MAX_CHARACTERS:,}",
+            hint="put large values into the pipeline file, or into a file in the repository",
+        )
+    started = actions.dispatch(
+        workflow, ref=wishes.workflow_ref or default_branch, inputs=inputs, default_branch=default_branch
+    )
+
+    def find() -> Started:
+        if started is not None:
+            return started
+        found = actions.find(workflow, known.run_id, every_s=min(1.0, wishes.every_s))
+        if found is None:
+            raise RunNotSeenError(
+                "the workflow was started, but which run it is cannot be told",
+                hint=f"look at {actions.workflow_page(workflow)}; in the workflow `{RUN_NAME}` makes it plain",
+            )
+        show_link(found.url)
+        return found
+
+    if started is not None:
+        show_link(started.url)
+    if not wishes.watching:
+        find()
+        return 0
+    offer = f"runnable-ci pull {known.run_id}{_from(known, connection, settings)}"
+    return watch(actions, find, every_s=wishes.every_s, after_attempt=0, offer=offer)
+
+
+def _known(run: str) -> _Known:
+    layout = find_store(None)
+    try:
+        run_id = resolve_id(layout, run)
+    except RunNotFoundError:
+        if run == LATEST:
+            raise
+        run_id = run
+    if not TAG.fullmatch(run_id):
+        hint = "give the run id alone: the workflow knows the registry" if "/" in run_id else "runs lists them"
+        raise UsageError(f"`{run}` is not a run id", hint=hint)
+    try:
+        log = load_log(layout, run_id)
+    except RunnableError:  # it may well be in a registry only
+        log = None
+    try:
+        project = load(None)
+    except PipelineError:  # what counts is the file of the code that the run goes on with
+        project = None
+    return _Known(layout, run_id, log, project)
+
+
+def _parameters(known: _Known, given: list[str]) -> dict[str, object]:
+    """`--param` as values: text stays text where the run, or else the pipeline file, has text."""
+    invocations = known.log.invocations if known.log else ()
+    original = dict(invocations[-1].parameters) if invocations else {}
+    in_file = dict(known.project.pipeline.parameters) if known.project else {}
+    parameters = given_parameters(given, {**in_file, **original})
+    if invocations:
+        for name in parameters.keys() - original.keys() - in_file.keys():
+            _note(f"run {known.run_id} has no parameter {name}; {did_you_mean(name, original, 'it is new')}")
+    return parameters
+
+
+def _check_step(known: _Known, wishes: Wishes) -> None:
+    """Raise for a step that cannot be meant, or is not known here while the code at hand is what is retried with."""
+    step = wishes.from_step
+    if step is None:
+        return
+    steps = [*(known.project.pipeline.steps if known.project else ()), *(known.log.steps if known.log else ())]
+    is_unknown = steps and step not in steps and wishes.ref is None
+    if is_unknown or not STEP_NAME.fullmatch(step):
+        hint = did_you_mean(step, steps, f"the steps are: {', '.join(steps)}" if steps else "")
+        raise UsageError(f"--from {step}: there is no such step", hint=hint)
+
+
+def _ref(known: _Known, connection: Connection, given: str | None, environ: Mapping[str, str]) -> str:
+    """The code that the run goes on with: `given`, else what is at hand, which must be on the server; "" leaves it.
+
+    Raises `RefNotFoundError`, `NotPushedError`.
+    """
+    actions, repository = connection.actions, connection.repository
+    if given is not None:
+        if actions.commit_of(given) is None:
+            raise RefNotFoundError(f"{repository} has no branch, tag or commit {given}", hint="is it pushed?")
+        return given
+    if not connection.is_local:
+        _note(f"this folder is no clone of {repository}: the run goes on with its default branch (--ref names another)")
+        return ""
+    git = Git(str(Path.cwd()), environ)
+    head = _line(git, "rev-parse", "--verify", "HEAD")
+    if not head:
+        raise NotPushedError("there is no commit here to go on with", hint="commit and push, or name a --ref")
+    code = code_of(known.project, environ) if known.project else _code_here(environ)
+    if (state := code.state()).changes:
+        _note(f"what is not committed stays here: {state.message}")
+    branch = _line(git, "symbolic-ref", "--quiet", "--short", "HEAD")
+    if not branch:
+        if actions.commit_of(head) is None:
+            raise NotPushedError(f"commit {head[:12]} is not on {repository}", hint="push it, or name a --ref")
+        return head
+    there = actions.commit_of_branch(branch)
+    if there is None:
+        raise NotPushedError(f"the branch {branch} is not on {repository}", hint=f"git push -u origin {branch}")
+    if there != head:
+        is_ahead = git.has_commit(there) and _succeeds(git, "merge-base", "--is-ancestor", there, head)
+        if is_ahead or actions.commit_of(head) is None:
+            raise NotPushedError(
+                f"{branch} is at {head[:12]} here and at {there[:12]} on {repository}",
+                hint=f"git push; or --ref {branch} goes on with what is there",
+            )
+        _note(f"{branch} is at {there[:12]} on {repository}, which the run goes on with; here it is at {head[:12]}")
+    return branch
+
+
+def _code_here(environ: Mapping[str, str]) -> Code:
+    return Code(Path.cwd(), products=lambda _: False, environ=environ)
+
+
+def _line(git: Git, *arguments: str) -> str:
+    """A line that git says; empty where it says no."""
+    try:
+        return git(*arguments).decode(errors="replace").strip()
+    except CodeIdentityError:
+        return ""
+
+
+def _succeeds(git: Git, *arguments: str) -> bool:
+    try:
+        git(*arguments)
+    except CodeIdentityError:
+        return False
+    return True
+
+
+def _from(known: _Known, connection: Connection, settings: Settings) -> str:
+    """What `pull` must be told, should it not know where the run is."""
+    workspace = known.layout.folder.parent
+    if settings.registry or registry_of(workspace) or read_origin(known.layout, known.run_id):
+        return ""
+    return f" --from {connection.repository.registry}"
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"note: {printable(text)}\n")

@@ -1,0 +1,449 @@
+"""Starting a retry in GitHub Actions and following it, by the real program, with a stand-in for GitHub's API."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli import Workspace, workspace
+from github_api import TOKEN, GitHub, Run, github, refusal
+from registry_server import Reply
+from support import wait_until
+
+TOML = """
+[parameters]
+rate = 2
+label = "1"
+[steps.load]
+run = "true"
+[steps.fit]
+run = "false"
+"""
+QUICK = ("--watch", "--interval", "0.1")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Workspace:
+    """A clone with one commit, whose remote is on GitHub; it is pushed as far as `server.git = project.folder` says."""
+    made = workspace(tmp_path, {"runnable.toml": TOML})
+    made.git("remote", "add", "origin", "git@github.com:owner/repo.git")
+    return made
+
+
+@pytest.fixture
+def server(project: Workspace) -> Iterator[GitHub]:
+    """A GitHub where the clone is pushed."""
+    with github() as served:
+        served.git = project.folder
+        yield served
+
+
+def client(project: Workspace, server: GitHub, **more: str) -> Workspace:
+    """The same folder, with the variables that lead to the server."""
+    return Workspace(project.folder, {**project.environ, **server.variables, **more})
+
+
+def fail(run: Run) -> str:
+    """A job that fails in its second step, and one that never begins."""
+    job = run.job("retry")
+    run.step(job, "Set up job")
+    run.step(job, "Post cache", "skipped")
+    run.step(job, "Run runnable/action", "failure")
+    run.end(job, "failure")
+    run.end(run.job("after"), "skipped")
+    return "failure"
+
+
+@pytest.mark.parametrize("kind", ["api.github.com", "ghes-3.17"])
+def test_the_retry_is_started_and_its_url_printed(project: Workspace, kind: str) -> None:
+    """The workflow of the default branch gets the run, the branch at hand, the step and the parameters; no more."""
+    with github(kind="ghes-3.17" if kind == "ghes-3.17" else "api.github.com") as server:
+        server.git = project.folder
+        project.git("branch", "fix")
+        project.git("checkout", "-q", "fix")
+        arguments = ("--from", "fit", "-p", "rate=3", "-p", "label=2")
+        done = client(project, server).runnable("dispatch", "brave-bohr-1200", *arguments)
+        assert done.out == f"{server.page}/actions/runs/16000000001\n"
+        assert done.err == ""
+        [sent] = server.dispatched
+        assert (sent["workflow"], sent["ref"]) == ("retry.yml", "main")
+        assert json.loads(sent["inputs"].pop("parameters")) == {"rate": 3, "label": "2"}
+        assert sent["inputs"] == {"run-id": "brave-bohr-1200", "ref": "fix", "from-step": "fit"}
+        client(project, server).runnable("dispatch", "brave-bohr-1200")
+        assert server.dispatched[1]["inputs"] == {"run-id": "brave-bohr-1200", "ref": "fix"}
+
+
+def test_latest_is_the_newest_run_here(project: Workspace, server: GitHub) -> None:
+    """`latest` stands for a run id; its own parameters say what is text, and warn of one that it does not have."""
+    project.runnable("run", "--run-id", "r7", "-p", "rate=two", "-q", code=1)
+    done = client(project, server).runnable("dispatch", "latest", "-p", "rate=3", "-p", "labl=x")
+    assert done.err == "note: run r7 has no parameter labl; did you mean `label`?\n"
+    inputs = server.dispatched[0]["inputs"]
+    assert inputs["run-id"] == "r7"
+    assert json.loads(inputs["parameters"]) == {"rate": "3", "labl": "x"}
+
+
+def test_other_workflow_and_refs(project: Workspace, server: GitHub) -> None:
+    """`--workflow`, `--workflow-ref` and `--ref` are taken as they are given; the ref may be any commit."""
+    commit = project.git("rev-parse", "HEAD")
+    project.git("branch", "next")
+    server.workflows["again.yaml"] = server.workflows.pop("retry.yml")
+    arguments = ("--workflow", ".github/workflows/again.yaml", "--workflow-ref", "next", "--ref", commit[:10])
+    client(project, server).runnable("dispatch", "r", *arguments)
+    assert server.dispatched == [
+        {"workflow": "again.yaml", "ref": "next", "inputs": {"run-id": "r", "ref": commit[:10]}}
+    ]
+
+
+def test_what_is_not_pushed_is_not_retried_unawares(project: Workspace, tmp_path: Path) -> None:
+    """A branch or a commit that is not on the server is refused with the way out; being behind is only said."""
+    project.git("clone", "-q", "--bare", ".", str(tmp_path / "bare.git"))
+    project.git("remote", "set-url", "--push", "origin", str(tmp_path / "bare.git"))
+    with github() as server:
+        server.git = tmp_path / "bare.git"
+
+        def dispatch(*arguments: str, code: int = 0) -> str:
+            return client(project, server).runnable("dispatch", "r", *arguments, code=code).err
+
+        project.write({"runnable.toml": TOML + "# fixed\n"})
+        assert "note: what is not committed stays here: modified: runnable.toml\n" in dispatch()
+        new = project.commit()
+        said = dispatch(code=2)
+        assert said.startswith(f"error: main is at {new[:12]} here and at ")
+        assert "hint: git push; or --ref main goes on with what is there\n" in said
+        assert dispatch("--ref", "main") == ""
+        project.git("push", "-q", "origin", "main")
+        assert dispatch() == ""
+        project.git("reset", "-q", "--hard", "HEAD~1")
+        assert f"note: main is at {new[:12]} on owner/repo, which the run goes on with; here it is at " in dispatch()
+        project.git("checkout", "-q", "--detach")
+        assert dispatch() == ""
+        assert server.dispatched[-1]["inputs"]["ref"] == project.git("rev-parse", "HEAD")
+        project.git("checkout", "-q", "-b", "fix")
+        assert dispatch(code=2).endswith("hint: git push -u origin fix\n")
+        assert dispatch("--ref", "nowhere", code=2).startswith("error: owner/repo has no branch, tag or commit nowhere")
+        project.git("checkout", "-q", "--detach")
+        project.write({"more": ""})
+        project.commit()
+        assert "is not on owner/repo\nhint: push it" in dispatch(code=2)
+
+
+def test_another_repository_than_the_one_at_hand(tmp_path: Path) -> None:
+    """With `--repo` alone the ref is left to the workflow; without any repository the option is named."""
+    project = workspace(tmp_path, {"runnable.toml": TOML})
+    with github() as server:
+        done = client(project, server).runnable("dispatch", "r", "--repo", "owner/repo")
+        assert "note: this folder is no clone of owner/repo: the run goes on with its default branch" in done.err
+        assert server.dispatched[0]["inputs"] == {"run-id": "r"}
+        done = client(project, server).runnable("dispatch", "r", code=2)
+        assert done.err.endswith("hint: name the repository: --repo OWNER/NAME\n")
+        in_job = client(project, server, GITHUB_ACTIONS="true", GITHUB_REPOSITORY="owner/repo")
+        in_job.runnable("dispatch", "r")
+        assert len(server.dispatched) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["r", "-p", "1x=2"], "--param"),
+        (["r", "-p", "PATH=2"], "--param"),
+        (["r", "-p", "rate"], "expected name=value"),
+        (["r", "--from", "fti"], "did you mean `fit`?"),
+        (["r", "--from", "a b", "--ref", "main"], "there is no such step"),
+        (["r", "--workflow", "../x.yml"], "not a file in .github/workflows"),
+        (["latest"], "error: there is no run yet"),
+        (["a b"], "is not a run id"),
+        (["ghcr.io/owner/repo/runs:r"], "hint: give the run id alone"),
+        (["r", "--repo", "owner"], "hint: write it as OWNER/NAME"),
+        (["r", "-p", f"text={'é' * 12_000}"], "the inputs are 72,064 characters long; GitHub takes 65,535"),
+    ],
+)
+def test_what_makes_no_sense_is_not_sent(
+    project: Workspace, server: GitHub, arguments: list[str], message: str
+) -> None:
+    """Wrong names, values and sizes are errors before anything is started."""
+    done = client(project, server).runnable("dispatch", *arguments, code=2)
+    assert message in done.err
+    assert server.server.count("POST") == 0
+
+
+NO_TRIGGER = "on: push\njobs: {}\n"
+NO_REF = "on:\n  workflow_dispatch:\n    inputs:\n      run-id: {}\njobs: {}\n"
+ONE_MORE = (
+    "on:\n  workflow_dispatch:\n    inputs:\n      run-id: {}\n      ref: {}\n      who: {required: true}\njobs: {}\n"
+)
+INPUTS = "    on:\n      workflow_dispatch:\n        inputs:\n          run-id: { type: string, required: true }\n"
+
+
+@pytest.mark.parametrize(
+    ("workflow", "message", "hint"),
+    [
+        (
+            None,
+            "owner/repo has no workflow retry.yml on its default branch, main",
+            "`runnable-ci init --github` writes",
+        ),
+        (NO_TRIGGER, "is not started by workflow_dispatch", INPUTS),
+        (NO_REF, 'does not take these inputs: Unexpected inputs provided: ["ref"]', INPUTS),
+        (ONE_MORE, "wants other inputs: Required input 'who' not provided", INPUTS),
+    ],
+)
+def test_a_workflow_that_does_not_fit(
+    project: Workspace, server: GitHub, workflow: str | None, message: str, hint: str
+) -> None:
+    """A workflow that is missing, not to be dispatched or without our inputs: each its own error, with the YAML."""
+    del server.workflows["retry.yml"]
+    if workflow:
+        server.workflows["retry.yml"] = workflow
+    done = client(project, server).runnable("dispatch", "r", code=2)
+    assert message in done.err
+    assert f"hint: {hint}" in done.err or hint in done.err
+    assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "reply", "code", "message", "hint"),
+    [
+        (
+            "POST",
+            refusal(403, "Resource not accessible by integration"),
+            2,
+            "the token of GITHUB_TOKEN may not do this in owner/repo: Resource not accessible by integration",
+            "    permissions:\n      actions: write\n",
+        ),
+        (
+            "GET",
+            refusal(403, "Resource protected", X_GitHub_SSO="required; url=https://github.com/orgs/owner/sso?x=1"),
+            2,
+            "owner wants the token of GITHUB_TOKEN authorised by single sign-on",
+            "hint: https://github.com/orgs/owner/sso?x=1\n",
+        ),
+        ("GET", refusal(404, "Not Found"), 2, "there is no owner/repo that the token of GITHUB_TOKEN sees", "check"),
+        (
+            "POST",
+            refusal(422, "Cannot trigger a 'workflow_dispatch' on a disabled workflow"),
+            2,
+            "retry.yml cannot be started",
+            "hint: `gh workflow enable retry.yml --repo owner/repo`\n",
+        ),
+        (
+            "POST",
+            refusal(422, "Actions has been disabled for this repository."),
+            2,
+            "retry.yml cannot be started: Actions has been disabled",
+            "/owner/repo/settings/actions\n",
+        ),
+        ("POST", refusal(422, "No ref found for: main"), 2, "has no branch or tag main", "--workflow-ref takes"),
+        ("POST", refusal(410, "Gone"), 2, "owner/repo: status 410: Gone", ""),
+        ("POST", refusal(422, "Something new"), 2, "owner/repo: status 422: Something new", ""),
+        (
+            "GET",
+            refusal(403, "API rate limit exceeded", X_RateLimit_Remaining="0", X_RateLimit_Reset="4102444800"),
+            1,
+            "GitHub's rate limit: no more requests until 00:00:01 UTC",
+            "hint: try again then",
+        ),
+        ("POST", refusal(429, "secondary rate limit", Retry_After="3600"), 1, "in 60 min (secondary rate limit)", ""),
+        (
+            "POST",
+            Reply(502, {}, b"<html>"),
+            1,
+            "keeps failing: status 502",
+            "hint: the run may have started all the same: look before you try again: http",
+        ),
+        ("POST", Reply(200, {}, b'{"x": 1', cut=3), 1, "failed: the ", "the run may have started all the same"),
+        ("GET", Reply(200, {}, b"[]"), 1, "answers as no GitHub does", "GITHUB_API_URL"),
+        ("POST", Reply(200, {}, b'{"workflow_run_id": -1}'), 1, "answers as no GitHub does", "GITHUB_API_URL"),
+    ],
+)
+def test_each_refusal_says_what_mends_it(
+    project: Workspace, server: GitHub, method: str, reply: Reply, code: int, message: str, hint: str
+) -> None:
+    """Exit code 2 where nothing was started, 1 where GitHub fails; what to do; never the token."""
+    server.answer(method, "/repos/owner/repo", reply)
+    done = client(project, server).runnable("dispatch", "r", code=code)
+    assert message in done.err
+    assert hint in done.err
+    assert done.out == ""
+    assert TOKEN not in done.err
+    assert server.server.count("POST") <= 1
+
+
+def test_a_token_that_is_refused(project: Workspace, server: GitHub) -> None:
+    """A wrong token is named by where it was found, and not shown."""
+    wrong = {"GITHUB_TOKEN": "", "GH_TOKEN": "ghp_wrong", "RUNNABLE_CI_GITHUB_TOKEN": ""}
+    done = client(project, server, **wrong).runnable("dispatch", "r", code=2)
+    assert done.err.startswith("error: GitHub does not accept the token of GH_TOKEN: Bad credentials\nhint: ")
+    done = client(project, server, **{**wrong, "GH_TOKEN": ""}).runnable("dispatch", "r", code=2)
+    assert done.err.startswith("error: no token for github.com is known\nhint: set RUNNABLE_CI_GITHUB_TOKEN")
+    client(project, server, **{**wrong, "RUNNABLE_CI_GITHUB_TOKEN": TOKEN}).runnable("dispatch", "r")
+
+
+def test_no_step_gets_the_token(project: Workspace) -> None:
+    """`RUNNABLE_CI_GITHUB_TOKEN` is ours alone."""
+    project.write({"runnable.toml": '[steps.one]\nrun = "env"\n'})
+    done = project.runnable("run", RUNNABLE_CI_GITHUB_TOKEN=TOKEN)
+    assert "RUNNABLE_RUN_ID=" in done.out
+    assert TOKEN not in done.out
+
+
+def test_watching_a_run_that_succeeds(project: Workspace, server: GitHub) -> None:
+    """Each step is a line; stdout has the URL alone; the end offers the pull, from where the action publishes."""
+    done = client(project, server).runnable("dispatch", "r", *QUICK)
+    url = f"{server.page}/actions/runs/16000000001"
+    assert done.out == f"{url}\n"
+    lines = done.err.splitlines()
+    assert lines[0] == "retry | started"
+    assert [line.rpartition(" in ")[0] for line in lines[1:-2]] == [
+        "retry | ✓ Set up job",
+        "retry | ✓ Run runnable/action",
+        "retry | ✓ success",
+    ]
+    assert lines[-2:] == [
+        f"workflow run 16000000001: success: {url}",
+        "to have it here: runnable-ci pull r --from ghcr.io/owner/repo/runs",
+    ]
+    known = client(project, server).runnable("dispatch", "r", *QUICK, RUNNABLE_CI_REGISTRY="ghcr.io/a/b")
+    assert known.err.endswith("to have it here: runnable-ci pull r\n")
+
+
+@pytest.mark.parametrize("kind", ["api.github.com", "ghes-3.17"])
+def test_watching_a_run_that_fails(project: Workspace, kind: str) -> None:
+    """The exit code is 1, the failed step is marked, skipped steps are not shown."""
+    with github(fail, "ghes-3.17" if kind == "ghes-3.17" else "api.github.com") as server:
+        server.git = project.folder
+        done = client(project, server).runnable("dispatch", "r", *QUICK, code=1)
+    assert "retry | ✗ Run runnable/action in " in done.err
+    assert "Post cache" not in done.err
+    assert "after | ✓ skipped" in done.err
+    assert "workflow run 16000000001: failure: " in done.err
+
+
+@pytest.mark.parametrize("conclusion", ["cancelled", "timed_out", "action_required", "skipped", "startup_failure"])
+def test_nothing_but_success_is_success(project: Workspace, conclusion: str) -> None:
+    """A run that was cancelled, timed out, waits for approval or did nothing exits 1, also without any job."""
+    with github(lambda _: conclusion) as server:
+        server.git = project.folder
+        done = client(project, server).runnable("dispatch", "r", *QUICK, code=1)
+    assert f"workflow run 16000000001: {conclusion.replace('_', ' ')}: " in done.err
+
+
+def test_ctrl_c_stops_watching_and_not_the_run(project: Workspace) -> None:
+    """SIGINT ends the program with 130 and the URL; the run goes on and GitHub is asked for nothing more."""
+    proceed = threading.Event()
+
+    def runner(run: Run) -> str:
+        job = run.job("retry", "waiting")
+        assert proceed.wait(60)
+        run.end(job)
+        return "success"
+
+    with github(runner) as server:
+        server.git = project.folder
+        with client(project, server).start("dispatch", "r", *QUICK) as process:
+            wait_until(lambda: server.server.count("GET", "/jobs") > 1, "a look at the jobs")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert err.decode() == f"retry | waiting\nstopped watching; the run goes on: {out.decode()}"
+        proceed.set()
+        server.wait()
+        assert [run.conclusion for run in server.runs.values()] == ["success"]
+
+
+def test_a_watch_outlives_what_passes(project: Workspace, server: GitHub) -> None:
+    """A failing GitHub and a short rate limit are waited out; a token that expires ends the watch, and says so."""
+    server.answer("GET", "/jobs", Reply(502, {}, b""))
+    server.answer("GET", "/jobs", refusal(403, "You have exceeded a secondary rate limit", Retry_After="1"))
+    client(project, server).runnable("dispatch", "r", *QUICK)
+    server.answer("GET", "/jobs", refusal(401, "Bad credentials"))
+    done = client(project, server).runnable("dispatch", "r", *QUICK, code=1)
+    assert "error: the run cannot be watched any more: GitHub does not accept the token" in done.err
+    assert f"hint: it goes on: {done.out}" in done.err
+
+
+def test_names_of_others_do_not_move_the_cursor(project: Workspace) -> None:
+    """Names of jobs and steps, messages and links are shown without control characters, however they are sent."""
+    hostile = "\x1b[2J\r\n::error::\u202e\x00"
+
+    def runner(run: Run) -> str:
+        job = run.job(f"job{hostile}")
+        run.step(job, f"step{hostile}")
+        run.end(job)
+        return "success"
+
+    with github(runner) as server:
+        server.git = project.folder
+        done = client(project, server).runnable("dispatch", "r", *QUICK)
+        bad = {"workflow_run_id": 16_000_000_001, "html_url": f"https://x/{hostile}", "run_url": "x"}
+        server.answer("POST", "/dispatches", Reply(200, {}, json.dumps(bad).encode()))
+        linked = client(project, server).runnable("dispatch", "r")
+        server.answer("GET", "/repos/owner/repo", refusal(422, hostile))
+        refused = client(project, server).runnable("dispatch", "r", code=2)
+    assert linked.out == f"{server.page}/actions/runs/16000000001\n"
+    for text in (done.err, linked.out, refused.err):
+        assert all(c.isprintable() or c == "\n" for c in text), text
+        assert not any(line.startswith("::") for line in text.splitlines())
+
+
+def test_rerun_failed_is_githubs_own_and_can_be_watched(project: Workspace) -> None:
+    """The failed jobs run again as a new attempt of the same run, given its number or its URL."""
+    with github(lambda run: "success" if run.attempt == 3 else "failure") as server:
+        run = server.add_run(status="completed", conclusion="failure")
+        url = server.html_url(run)
+        done = client(project, server).runnable("rerun-failed", str(run.id), *QUICK, code=1)
+        assert (done.out, done.err) == (f"{url}\n", f"workflow run {run.id} (attempt 2): failure: {url}\n")
+        done = client(project, server).runnable("rerun-failed", f"{url}/attempts/2?pr=1")
+        assert (done.out, done.err) == (f"{url}\n", "")
+        server.wait()
+        assert (run.attempt, run.conclusion) == (3, "success")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reply", "message", "hint"),
+    [
+        ({"status": "in_progress"}, None, "is not over yet: in_progress", "wait, or cancel it first: http"),
+        ({"conclusion": "success"}, None, "succeeded: there is nothing to run again", ""),
+        ({}, refusal(403, "The workflow run containing this job is already running"), "is not over yet", "wait"),
+        (
+            {"created_at": "2020-01-01T00:00:00Z"},
+            refusal(403, "Unable to retry this workflow run because it was created over a month ago"),
+            "is older than 30 days",
+            "hint: `runnable-ci dispatch RUN_ID` goes on with a published run however old it is\n",
+        ),
+        ({"created_at": "2020-01-01T00:00:00Z"}, refusal(403, "No."), "is older than 30 days", "runnable-ci dispatch"),
+        ({"attempt": 50}, refusal(403, "No."), "had 50 attempts; GitHub allows 50", "runnable-ci dispatch"),
+        ({}, refusal(403, "This workflow run cannot be retried"), "cannot be retried", "did it end before any job"),
+        ({}, refusal(403, "Must have admin rights to Repository."), "may not do this", "actions: write"),
+        ({}, refusal(404, "Not Found"), "there is no owner/repo", ""),
+    ],
+)
+def test_a_rerun_that_github_refuses(
+    project: Workspace, server: GitHub, fields: dict[str, object], reply: Reply | None, message: str, hint: str
+) -> None:
+    """A run that goes on, is too old, had too many attempts or did not fail: each its own error."""
+    run = server.add_run(**{"status": "completed", "conclusion": "failure", **fields})
+    if reply:
+        server.answer("POST", "/rerun-failed-jobs", reply)
+    done = client(project, server).runnable("rerun-failed", str(run.id), code=2)
+    assert message in done.err
+    assert hint in done.err
+    assert (done.out, run.attempt) == ("", fields.get("attempt", 1))
+
+
+@pytest.mark.parametrize("given", ["brave-bohr-1200", "0", "-1", "1.5", "https://github.com/owner/repo"])
+def test_rerun_failed_takes_numbers(project: Workspace, server: GitHub, given: str) -> None:
+    """A run id of ours, or anything else, is an error that tells the two commands apart."""
+    done = client(project, server).runnable("rerun-failed", "--", given, code=2)
+    assert "`runnable-ci dispatch` takes run ids" in done.err
+    assert server.server.seen == []
+
+
+def test_a_run_that_is_not_there(project: Workspace, server: GitHub) -> None:
+    """An unknown number says where the numbers are."""
+    done = client(project, server).runnable("rerun-failed", "77", code=2)
+    assert "error: owner/repo has no workflow run 77 that the token of GITHUB_TOKEN sees\nhint: http" in done.err

@@ -111,7 +111,7 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
         finish()
         written = output.close()
         attempt.log = written if written.size else None
-    for note in at.step_files.take(scratch, succeeded=attempt.status == SUCCESS):
+    for note in at.step_files.take(scratch, succeeded=attempt.status == SUCCESS, clean=at.redactor.text):
         at.printer.say(f"note: {note}", step=step.name)
     attempt.end_time = now()
     done.seconds = time.monotonic() - started

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from runnable_ci.github.workflow import harmless, is_actions
 from runnable_ci.printer import printable
+
+
+def tell(text: str) -> None:
+    """Print a text for people; in the log of a GitHub job nothing that it quotes is taken for a command."""
+    sys.stdout.write(harmless(text) if is_actions(os.environ) else text)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

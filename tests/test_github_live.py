@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
+import subprocess
 import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from actions_runner import Command, Runner
-from cli import Workspace, workspace
+from act import ACT
+from actions_runner import COMMANDS, Command, Runner
+from cli import PROGRAM, Workspace, workspace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import WAIT_S, wait_until
@@ -266,6 +269,41 @@ def test_an_error_of_ours_commands_nothing(at: Workspace) -> None:
     done = at.runnable("run", "bad.toml", code=2)
     assert "add-mask" in done.err
     assert Runner().read(done.raw + done.err.encode()).commands == []
+
+
+def test_looking_at_a_hostile_run_commands_nothing(at: Workspace) -> None:
+    """Its traceback and reasons are quoted by `show` and the plan: still no command."""
+    at.runnable("run", at="sub", code=1)
+    shown = at.runnable("show", "latest", at="sub").raw + at.runnable("retry", "latest", "-n", at="sub").raw
+    assert b"set-output" in shown
+    assert Runner().read(shown).commands == []
+
+
+WORKFLOW = """on: workflow_dispatch
+jobs:
+  job:
+    runs-on: ubuntu-latest
+    steps:
+      - continue-on-error: true
+        run: {program} run {pipeline}
+      - run: echo "::notice::after"
+"""
+
+
+def test_act_obeys_nothing_of_a_hostile_run(at: Workspace) -> None:
+    """A real workflow runner sees groups and the annotation, and takes the next step's commands again."""
+    at.write({".github/workflows/ci.yml": WORKFLOW.format(program=PROGRAM, pipeline=at.folder / "sub")})
+    at.commit()
+    command = [ACT, "workflow_dispatch", "-P", "ubuntu-latest=-self-hosted", "--no-cache-server", "--rm", "--json"]
+    done = subprocess.run(command, cwd=at.folder, env=at.environ, stdin=subprocess.DEVNULL, capture_output=True)
+    events = [json.loads(line) for line in done.stdout.decode(errors="replace").splitlines() if line.startswith("{")]
+    commands = [(event["command"], event.get("arg")) for event in events if event.get("command")]
+    names = [name for name, _ in commands if name in COMMANDS]
+    assert {name for name, _ in commands} - {*COMMANDS} == {arg for name, arg in commands if name == "stop-commands"}
+    assert set(names) == {"group", "stop-commands", "endgroup", "error", "notice"}
+    assert names.count("error") == 1
+    assert commands[-1] == ("notice", "after")
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

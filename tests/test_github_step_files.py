@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runnable_ci.github.step_files import FILES, StepFiles
+from runnable_ci.redact import Redactor
+
+SECRET = "correct horse battery"
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def hand_on(job: dict[str, str], folder: Path, written: dict[str, str | bytes], 
     given = files.give(folder)
     for name, content in written.items():
         Path(given[name]).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return files.take(folder, succeeded=succeeded)
+    return files.take(folder, succeeded=succeeded, clean=Redactor([SECRET]).text)
 
 
 def test_each_attempt_has_files_of_its_own(job: dict[str, str], tmp_path: Path) -> None:
@@ -46,7 +49,7 @@ def test_outside_of_a_job_there_are_none(job: dict[str, str], tmp_path: Path) ->
     """On a laptop the variables are nobody's business, even where they are set."""
     files = StepFiles({**job, "GITHUB_ACTIONS": ""})
     assert files.give(tmp_path) == {}
-    assert files.take(tmp_path, succeeded=True) == []
+    assert files.take(tmp_path, succeeded=True, clean=str) == []
 
 
 def test_what_is_well_formed_goes_on(job: dict[str, str], tmp_path: Path) -> None:
@@ -74,6 +77,15 @@ def test_a_failed_attempt_leaves_its_summary_only(job: dict[str, str], tmp_path:
     hand_on(job, tmp_path / "a", {"GITHUB_ENV": "A=1\n", "GITHUB_STEP_SUMMARY": "# Hi\n"}, succeeded=False)
     assert Path(job["GITHUB_ENV"]).read_text() == ""
     assert Path(job["GITHUB_STEP_SUMMARY"]).read_text() == "# Hi\n"
+
+
+def test_no_secret_is_shown(job: dict[str, str], tmp_path: Path) -> None:
+    """Not in the summary, not in a note; a variable of the job keeps its value."""
+    hand_on(job, tmp_path / "a", {"GITHUB_ENV": f"A={SECRET}\n", "GITHUB_STEP_SUMMARY": f"it is {SECRET}\n"})
+    assert Path(job["GITHUB_STEP_SUMMARY"]).read_text() == "it is ***\n"
+    assert dict(variables(Path(job["GITHUB_ENV"]).read_text())) == {"A": SECRET}
+    notes = hand_on(job, tmp_path / "b", {"GITHUB_ENV": f"{SECRET}\n"})
+    assert notes == ["GITHUB_ENV: ignored, line 1: expected `name=value` or `name<<EOF`, got `***`"]
 
 
 @pytest.mark.parametrize("name", ["NODE_OPTIONS", "node_options", "GITHUB_TOKEN", "RUNNER_TEMP", "a b", "1"])
@@ -133,7 +145,7 @@ def test_something_else_in_its_place_is_not_read(job: dict[str, str], tmp_path: 
             os.mkfifo(path)
         case "folder":
             path.mkdir()
-    assert len(files.take(tmp_path, succeeded=True)) == (kind != "gone")
+    assert len(files.take(tmp_path, succeeded=True, clean=str)) == (kind != "gone")
     assert Path(job["GITHUB_ENV"]).read_text() == ""
 
 

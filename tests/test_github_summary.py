@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from runnable_ci.github.graph import flowchart
 from runnable_ci.github.summary import LIMIT_BYTES, GoingOn, Notice, render
 from runnable_ci.runlog import (
     FAIL,
@@ -204,7 +205,7 @@ def test_a_failed_run_says_why_and_how_to_go_on() -> None:
     """The exception, its place and traceback, what was skipped, and each way to retry."""
     rendered = render(failed_log(), going_on=PUBLISHED, tails={"fit": "epoch 1\nepoch 2"})
     assert rendered.startswith("## ❌ `iris` failed at `fit`\n")
-    assert "`ValueError` at `iris.py:3`" in rendered
+    assert "\nValueError: no ünits (iris.py:3)\n" in rendered
     assert "epoch 2" in rendered
     assert rows_of(rendered, "Steps")[3] == ["⏭️ plot", "skipped", "", "", "fit failed"]
     for line in (
@@ -284,6 +285,33 @@ def test_the_largest_run_fits(steps: int, length: int) -> None:
     assert "### `step-1` failed" in rendered or steps == 1
     assert "more" in rendered or steps == 1
     assert rows_of(rendered, "Steps")
+
+
+@given(st.lists(st.sampled_from(NASTY) | st.text(max_size=60), min_size=2, max_size=10, unique=True))
+def test_names_cannot_break_the_graph(names: list[str]) -> None:
+    """Each line is a node, an edge or a style of ours; a name is letters, digits and numbered characters."""
+    needs = {name: names[:i] for i, name in enumerate(names)}
+    first, *lines = flowchart(needs, dict.fromkeys(names, "failed")).split("\n")
+    assert first in ("flowchart LR", "flowchart TD")
+    for line in lines:
+        assert re.fullmatch(
+            r's\d+\["([^\W_]|[_-]|#\d+;)*"\]:::failed|s\d+ --> s\d+|classDef failed [a-z0-9:,#-]+', line
+        )
+    assert len(lines) == len(names) + sum(range(len(names))) + 1
+
+
+def test_a_huge_graph_is_cut() -> None:
+    """Mermaid refuses more than 500 edges or 50,000 characters; what failed is among the steps that are shown."""
+    log = large_log(600, "x")
+    for name in log.steps:
+        log.steps[name].status = FAIL if name == "step-599" else SUCCESS
+    rendered = render(log)
+    graph = next(token.content for token in MARKDOWN.parse(rendered) if token.info == "mermaid")
+    assert len(graph) < 50_000
+    assert graph.count("-->") <= 400
+    assert graph.count("]:::") == 100
+    assert '["step-599"]:::failed' in graph
+    assert "The graph shows 100 of 600 steps." in rendered
 
 
 SHARED = large_log(60, "😀|`\n" * 300)

@@ -11,7 +11,7 @@ from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.runlog import CatalogEntry, RunLog
 from runnable_ci.runs import catalog_of, hint_at_origin, load, resolve_id
 from runnable_ci.store.layout import Layout
-from runnable_ci.text import size, table
+from runnable_ci.text import size, table, tell
 
 
 def catalog(layout: Layout, run: str, *, as_json: bool) -> None:
@@ -26,7 +26,7 @@ def catalog(layout: Layout, run: str, *, as_json: bool) -> None:
             (entry.name, entry.stage, step, str(number), size(entry.size), entry.data_hash[:12])
             for step, number, entry in found
         ]
-        sys.stdout.write(table(("FILE", "STAGE", "STEP", "ATTEMPT", "SIZE", "SHA256"), rows))
+        tell(table(("FILE", "STAGE", "STEP", "ATTEMPT", "SIZE", "SHA256"), rows))
     else:
         sys.stderr.write(f"run {log.run_id} has no files\n")
 

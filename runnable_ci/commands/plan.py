@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
 from runnable_ci.plan import Decision
 from runnable_ci.printer import printable
 from runnable_ci.runlog import RunLog
+from runnable_ci.text import tell
 
 
 def print_plan(decisions: Mapping[str, Decision]) -> None:
     """Print what would be done with each step, and why."""
     width = max(map(len, decisions))
     for name, decision in decisions.items():
-        sys.stdout.write(f"{name:{width}}  {decision.action:5}  {printable(decision.reason)}\n")
+        tell(f"{name:{width}}  {decision.action:5}  {printable(decision.reason)}\n")
 
 
 def closing(log: RunLog) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from runnable_ci.runs import Summary, summaries
 from runnable_ci.settings import Settings
 from runnable_ci.store.layout import Layout
-from runnable_ci.text import duration, moment, pairs, table
+from runnable_ci.text import duration, moment, pairs, table, tell
 
 
 def runs(layout: Layout, *, as_json: bool) -> None:
@@ -32,7 +32,7 @@ def _show(found: list[Summary], *, as_json: bool, where: str) -> None:
         sys.stdout.write(json.dumps([asdict(summary) for summary in found], indent=1) + "\n")
     elif found:
         head = ("RUN", "STATUS", "WHEN (UTC)", "TOOK", "COMMIT", "FAILED", "METRICS")
-        sys.stdout.write(table(head, [_row(summary) for summary in found]))
+        tell(table(head, [_row(summary) for summary in found]))
     else:
         sys.stderr.write(f"there is no run yet in {where}\n")
 

@@ -9,7 +9,7 @@ from runnable_ci.printer import printable
 from runnable_ci.runlog import PROCESSING, CodeIdentity, Environment, RunLog, StepLog, encode
 from runnable_ci.runs import load, resolve_id
 from runnable_ci.store.layout import Layout
-from runnable_ci.text import duration, moment, pairs, short, size, table
+from runnable_ci.text import duration, moment, pairs, short, size, table, tell
 
 
 def show(layout: Layout, run: str, *, as_json: bool) -> None:
@@ -18,7 +18,7 @@ def show(layout: Layout, run: str, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(encode(log).decode())
     else:
-        sys.stdout.write("\n\n".join(block.rstrip() for block in _blocks(log) if block) + "\n")
+        tell("\n\n".join(block.rstrip() for block in _blocks(log) if block) + "\n")
 
 
 def _blocks(log: RunLog) -> Iterator[str]:

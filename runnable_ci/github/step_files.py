@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from runnable_ci.errors import StepError
@@ -40,21 +40,25 @@ class StepFiles:
             (folder / name).touch()
         return {name: str(folder / name) for name in self._files}
 
-    def take(self, folder: Path, *, succeeded: bool) -> list[str]:
-        """Hand on what an attempt wrote; why something was not, if so."""
+    def take(self, folder: Path, *, succeeded: bool, clean: Callable[[str], str]) -> list[str]:
+        """Hand on what an attempt wrote; why something was not, if so. `clean` takes secrets out of what is shown."""
+        handed_on = ("GITHUB_ENV", "GITHUB_PATH", SUMMARY) if succeeded else (SUMMARY,)
         with self._lock:
-            return [f"{name}: {why}" for name in self._files for why in self._take(name, folder / name, succeeded)]
+            return [
+                clean(f"{name}: {why}")
+                for name in self._files
+                if name in handed_on
+                for why in self._take(name, folder / name, clean)
+            ]
 
-    def _take(self, name: str, written: Path, succeeded: bool) -> Iterator[str]:
-        if name not in ("GITHUB_ENV", "GITHUB_PATH", SUMMARY) or not (succeeded or name == SUMMARY):
-            return
+    def _take(self, name: str, written: Path, clean: Callable[[str], str]) -> Iterator[str]:
         try:
             content = _content(written)
             if not content:
                 return
             refused: list[str] = []
             if name == SUMMARY:
-                text = _checked_summary(content, self._files[name])
+                text = _checked_summary(clean(content), self._files[name])
             elif name == "GITHUB_PATH":
                 text = _checked_paths(content)
             else:

@@ -133,7 +133,8 @@ def _head(log: RunLog, detail: _Detail) -> str:
         else "",
         f"tag {code(log.tag, 100)}" if log.tag else "",
     ]
-    message = "" if log.status == SUCCESS else prose(log.message, min(detail.characters, 500))
+    known = log.status == SUCCESS or log.message.startswith("failed: ")  # said by the title, and by each step
+    message = "" if known else prose(log.message, min(detail.characters, 500))
     return "\n\n".join(filter(None, [title, " · ".join(filter(None, facts)), message]))
 
 
@@ -161,8 +162,6 @@ def _failure(name: str, attempt: StepAttempt, tail: str, detail: _Detail) -> str
         f" (attempt {attempt.attempt_number})" if attempt.attempt_number > 1 else ""
     )
     blocks = [title]
-    if found and found.file:
-        blocks.append(f"{code(f'{found.type}', 200)} at {code(f'{found.file}:{found.line}', 300)}")
     blocks.append(fence(cut(attempt.message, detail.characters), "text"))
     if found and found.traceback:
         blocks.append(folded("Traceback", fence(_end_of(found.traceback, detail.characters), "text")))

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from registry_server import registry
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,9 +34,9 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path / "clone"
 
 
-def test_the_three_blocks_are_the_demo_the_tests_and_the_walk_through() -> None:
+def test_the_blocks_are_the_demo_the_tests_and_the_walk_through() -> None:
     """The README has exactly the command blocks that the other tests of this file know."""
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
     assert BLOCKS[0].strip() == "bash examples/iris/demo.sh"
 
 
@@ -64,15 +65,33 @@ def test_the_demo_fails_is_fixed_and_resumes(clone: Path, tmp_path: Path) -> Non
 
 
 def test_the_walk_through_works_as_written(tmp_path: Path) -> None:
-    """Each command of the third block succeeds, one after the other, in an empty git repository."""
+    """Each command of the third block succeeds in an empty git repository, and then those with a registry."""
     project = tmp_path / "project"
     project.mkdir()
     environment = clean_environment(tmp_path)
     subprocess.run(["git", "init", "--quiet"], cwd=project, check=True, env=environment)
-    for line in BLOCKS[2].strip().splitlines():
-        done = subprocess.run(["bash", "-c", line], cwd=project, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{line}: {done.stderr}"
+
+    def run(block: str) -> None:
+        for line in block.strip().splitlines():
+            done = subprocess.run(["bash", "-c", line], cwd=project, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, f"{line}: {done.stderr}"
+
+    run(BLOCKS[2])
     assert (project / "hi.txt").read_text() == "hi\n"
+    with registry(tmp_path / "registry") as served:
+        environment["RUNNABLE_CI_REGISTRY"] = served.repository()
+        run(BLOCKS[3])
+
+
+def test_every_verb_that_the_readme_names_is_there() -> None:
+    """Each `runnable-ci VERB` and each option of one, in a block or in a sentence, is one of the program's."""
+    named = {words for text in re.findall(r"runnable-ci ([^\n`]*)", README) if (words := tuple(text.split()))}
+    assert len(named) > 12
+    for verb, *rest in named:
+        done = subprocess.run([sys.executable, "-m", "runnable_ci", verb, "--help"], capture_output=True, text=True)
+        assert done.returncode == 0, verb
+        for option in [word.partition("=")[0] for word in rest if word.startswith("--")]:
+            assert option in done.stdout, f"{verb} {option}"
 
 
 def test_the_file_in_the_readme_is_the_file_of_the_example() -> None:

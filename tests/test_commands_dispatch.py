@@ -368,10 +368,10 @@ def test_a_watch_outlives_what_passes(project: Workspace, server: GitHub) -> Non
 
 def test_names_of_others_do_not_move_the_cursor(project: Workspace) -> None:
     """Names of jobs and steps, messages and links are shown without control characters, however they are sent."""
-    hostile = "\x1b[2J\r\n::error::\u202e\x00"
+    hostile = "##[error]\x1b[2J\r\n::error::\u202e\x00"
 
     def runner(run: Run) -> str:
-        job = run.job(f"job{hostile}")
+        job = run.job(f"::stop-commands::x{hostile}")
         run.step(job, f"step{hostile}")
         run.end(job)
         return "success"
@@ -387,7 +387,8 @@ def test_names_of_others_do_not_move_the_cursor(project: Workspace) -> None:
     assert linked.out == f"{server.page}/actions/runs/16000000001\n"
     for text in (done.err, linked.out, refused.err):
         assert all(c.isprintable() or c == "\n" for c in text), text
-        assert not any(line.startswith("::") for line in text.splitlines())
+        assert not any(line.lstrip().startswith("::") for line in text.splitlines())
+    assert "##[" not in done.err
 
 
 def test_rerun_failed_is_githubs_own_and_can_be_watched(project: Workspace) -> None:

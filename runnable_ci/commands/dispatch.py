@@ -20,6 +20,7 @@ from runnable_ci.errors import (
 from runnable_ci.git import Git
 from runnable_ci.github.actions import Started
 from runnable_ci.github.refusals import NotPushedError, RefNotFoundError, RunNotSeenError
+from runnable_ci.github.workflow import harmless
 from runnable_ci.identity import Code
 from runnable_ci.invocation import code_of
 from runnable_ci.pipeline import STEP_NAME
@@ -224,4 +225,4 @@ def _from(known: _Known, connection: Connection, settings: Settings) -> str:
 
 
 def _note(text: str) -> None:
-    sys.stderr.write(f"note: {printable(text)}\n")
+    sys.stderr.write(f"note: {harmless(printable(text))}\n")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from runnable_ci.github.actions import Actions, Job, JobStep, WorkflowRun
 from runnable_ci.github.following import FINE, News, news
 from runnable_ci.github.refusals import GitHubUnavailableError, RateLimitError, RefusedError, WatchLostError
+from runnable_ci.github.workflow import harmless
 from runnable_ci.printer import Printer, printable
 from runnable_ci.text import duration
 
@@ -76,7 +77,7 @@ class Follower:
                 return None
         jobs = self._actions.jobs(self._run)
         if jobs and not self._has_begun:
-            self._printer.begin([printable(job.name) for job in jobs], len(jobs))
+            self._printer.begin([_shown(job.name) for job in jobs], len(jobs))
             self._has_begun = True
         for item in news(self._jobs, jobs):
             self._tell(item)
@@ -84,7 +85,7 @@ class Follower:
         return run if run and run.status == "completed" else None
 
     def _tell(self, item: News) -> None:
-        name = printable(item.job.name)
+        name = _shown(item.job.name)
         match item.kind:
             case "waits":
                 self._printer.say(_words(item.job.status), step=name)
@@ -118,11 +119,16 @@ def closing(run: WorkflowRun, url: str) -> str:
 def _step_line(step: JobStep) -> str:
     mark = {"success": "✓", "failure": "✗"}.get(step.conclusion or "", "-")
     words = "" if step.conclusion in ("success", "failure") else f": {_words(step.conclusion)}"
-    return f"{mark} {printable(step.name)}{words}{_took(step)}"
+    return f"{mark} {_shown(step.name)}{words}{_took(step)}"
 
 
 def _words(conclusion: str | None) -> str:
-    return printable((conclusion or "no conclusion").replace("_", " "))
+    return _shown((conclusion or "no conclusion").replace("_", " "))
+
+
+def _shown(text: str) -> str:
+    """What others named, as a part of a line that moves no cursor and, in a job's log, is no command."""
+    return harmless(printable(text))
 
 
 def _took(of: Job | JobStep) -> str:

@@ -40,7 +40,7 @@ def connect(repo: str | None, *, settings: Settings, environ: Mapping[str, str])
         )
     api = api_of(repository, is_named=repo is not None, environ=environ)
     rest = Rest(api.base, find_token(repository, api, settings, environ), environ=environ)
-    return Connection(repository, Actions(rest, repository, in_actions=in_actions), repository == local)
+    return Connection(repository, Actions(rest, repository, in_actions=in_actions), repository.is_same(local))
 
 
 def watch(

@@ -32,6 +32,10 @@ class Repository:
         path = f"{self.owner}/{self.name}"
         return path if self.host == GITHUB else f"{self.host}/{path}"
 
+    def is_same(self, other: Repository | None) -> bool:
+        """Whether both are one: GitHub takes upper and lower case for the same."""
+        return other is not None and str(self).lower() == str(other).lower()
+
     @property
     def path(self) -> str:
         """Where the API has it."""

@@ -95,7 +95,7 @@ class Rest:
         self._token = token
         self._sleep = sleep
         self._clock = clock
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.trust_env = False  # it would also read ~/.netrc, and put what is there in the token's place
         parts = urlsplit(self.base)
         if parts.scheme == "https":
@@ -236,6 +236,13 @@ class _TryAgain(Exception):  # noqa: N818 (not an error: the error is inside)
         super().__init__(error.message)
         self.error = error
         self.delay_s = delay_s
+
+
+class _Session(requests.Session):
+    """Leaves redirects alone: requests would read all of such an answer, however long, and trip over a bad URL."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """There is none."""
 
 
 class _Trusting(HTTPAdapter):

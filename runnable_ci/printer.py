@@ -61,6 +61,10 @@ class Printer:
         if self._terminal and not self._quiet:
             threading.Thread(target=self._tick, name="status", daemon=True).start()
 
+    def expect(self, total: int) -> None:
+        """So many will run, as is known now."""
+        self._total = total
+
     def end(self) -> None:
         """Take the status line away."""
         self._ended.set()

@@ -359,11 +359,16 @@ def test_a_watch_outlives_what_passes(project: Workspace, server: GitHub) -> Non
     """A failing GitHub and a short rate limit are waited out; a token that expires ends the watch, and says so."""
     server.answer("GET", "/jobs", Reply(502, {}, b""))
     server.answer("GET", "/jobs", refusal(403, "You have exceeded a secondary rate limit", Retry_After="1"))
-    client(project, server).runnable("dispatch", "r", *QUICK)
-    server.answer("GET", "/jobs", refusal(401, "Bad credentials"))
-    done = client(project, server).runnable("dispatch", "r", *QUICK, code=1)
-    assert "error: the run cannot be watched any more: GitHub does not accept the token" in done.err
-    assert f"hint: it goes on: {done.out}" in done.err
+    done = client(project, server).runnable("dispatch", "r", *QUICK)
+    assert done.err.startswith("GitHub's rate limit: going on in 1 s\nretry | started\n")
+    for reply, reason in (
+        (refusal(401, "Bad credentials"), "GitHub does not accept the token"),
+        (Reply(200, {}, b"[]"), "http://127.0.0.1"),
+    ):
+        server.answer("GET", "/jobs", reply)
+        done = client(project, server).runnable("dispatch", "r", *QUICK, code=1)
+        assert f"error: the run cannot be watched any more: {reason}" in done.err
+        assert f"hint: it goes on: {done.out}" in done.err
 
 
 def test_names_of_others_do_not_move_the_cursor(project: Workspace) -> None:

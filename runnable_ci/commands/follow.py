@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from runnable_ci.github.actions import Actions, Job, JobStep, WorkflowRun
 from runnable_ci.github.following import FINE, News, news
-from runnable_ci.github.refusals import GitHubUnavailableError, RateLimitError, RefusedError, WatchLostError
+from runnable_ci.github.refusals import GitHubError, GitHubUnavailableError, RateLimitError, WatchLostError
 from runnable_ci.github.workflow import harmless
 from runnable_ci.printer import Printer, printable
 from runnable_ci.text import duration
@@ -60,7 +60,7 @@ class Follower:
                     if failures == _FAILURES:
                         raise self._lost(e) from e
                     self._printer.say(f"{e.message}: looking again")
-                except RefusedError as e:
+                except GitHubError as e:
                     raise self._lost(e) from e
                 is_early = self._clock() - began_s < _EAGER_S
                 self._sleep(self._every_s * (1.0 if is_early else _LATER_TIMES))
@@ -79,6 +79,7 @@ class Follower:
         if jobs and not self._has_begun:
             self._printer.begin([_shown(job.name) for job in jobs], len(jobs))
             self._has_begun = True
+        self._printer.expect(len(jobs))  # more are known once what they need is over
         for item in news(self._jobs, jobs):
             self._tell(item)
         self._jobs = {job.id: job for job in jobs}
@@ -100,9 +101,8 @@ class Follower:
                 failed = item.job.conclusion not in (*FINE, "skipped")
                 self._printer.finished(name, text, failed=failed)
 
-    def _lost(self, error: Exception) -> WatchLostError:
-        text = getattr(error, "message", str(error))
-        return WatchLostError(f"the run cannot be watched any more: {text}", hint=f"it goes on: {self._url}")
+    def _lost(self, error: GitHubError) -> WatchLostError:
+        return WatchLostError(f"the run cannot be watched any more: {error.message}", hint=f"it goes on: {self._url}")
 
 
 def exit_code(run: WorkflowRun) -> int:

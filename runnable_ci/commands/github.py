@@ -39,7 +39,8 @@ def connect(repo: str | None, *, settings: Settings, environ: Mapping[str, str])
             "no git remote here is a repository on a GitHub server", hint="name the repository: --repo OWNER/NAME"
         )
     api = api_of(repository, is_named=repo is not None, environ=environ)
-    rest = Rest(api.base, find_token(repository, api, settings, environ), environ=environ)
+    token = find_token(repository, api, settings, environ)
+    rest = Rest(api.base, token, environ=environ, say=lambda line: print(line, file=sys.stderr))
     return Connection(repository, Actions(rest, repository, in_actions=in_actions), repository.is_same(local))
 
 

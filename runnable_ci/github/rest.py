@@ -90,11 +90,14 @@ class Rest:
         environ: Mapping[str, str],
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`say` gets a line where a rate limit makes us wait."""
         self.base = _checked(base)
         self._token = token
         self._sleep = sleep
         self._clock = clock
+        self._say = say
         self._session = _Session()
         self._session.trust_env = False  # it would also read ~/.netrc, and put what is there in the token's place
         parts = urlsplit(self.base)
@@ -114,7 +117,10 @@ class Rest:
             try:
                 return self._passed(self._send("GET", path, parameters, None))
             except _TryAgain as again:
-                self._sleep(_backoff_s(attempt) if again.delay_s is None else again.delay_s)
+                if again.delay_s is None:
+                    self._sleep(_backoff_s(attempt))
+                else:
+                    self._pause(again.delay_s)
         try:
             return self._passed(self._send("GET", path, parameters, None))
         except _TryAgain as again:
@@ -137,8 +143,12 @@ class Rest:
                 return answer
             if wait > LONGEST_WAIT_S or attempt == TRIES - 1:
                 raise self._limited(answer, wait)
-            self._sleep(wait)
+            self._pause(wait)
         raise AssertionError("the last try returns or raises")
+
+    def _pause(self, wait: float) -> None:
+        self._say(f"GitHub's rate limit: going on in {wait:.0f} s")
+        self._sleep(wait)
 
     @property
     def token_source(self) -> str:

@@ -109,6 +109,14 @@ def test_a_failed_run_is_published_and_told(repository: Repository) -> None:
     assert project.runnable("runs", "--from", repository.registry).out.count("train-1000") == 1
 
 
+def test_the_graph_has_steps_that_were_never_tried(repository: Repository) -> None:
+    """A skipped step hangs on the one that failed, though the run log has no attempt of it."""
+    pipeline = PIPELINE + '[steps.report]\nneeds = ["fit"]\nrun = "true"\n'
+    action, _ = repository.job(files={"runnable.toml": pipeline})
+    assert action.all().code == 1
+    assert 's2["report"]:::skipped\ns0 --> s1\ns1 --> s2\n' in action.summary
+
+
 def test_a_native_re_run_resumes_the_job(repository: Repository) -> None:
     """Attempt 2 finds the run of attempt 1 by itself, runs only what failed, and has all files for later steps."""
     action, first = repository.job()

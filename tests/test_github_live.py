@@ -272,9 +272,10 @@ def test_an_error_of_ours_commands_nothing(at: Workspace) -> None:
 
 
 def test_looking_at_a_hostile_run_commands_nothing(at: Workspace) -> None:
-    """Its traceback and reasons are quoted by `show` and the plan: still no command."""
+    """Its traceback, reasons and output are quoted by `show`, the plan and `logs`: still no command."""
     at.runnable("run", at="sub", code=1)
-    shown = at.runnable("show", "latest", at="sub").raw + at.runnable("retry", "latest", "-n", at="sub").raw
+    words = (["show", "latest"], ["retry", "latest", "-n"], ["logs", "latest"])
+    shown = b"".join(at.runnable(*command, at="sub").raw for command in words)
     assert b"set-output" in shown
     assert Runner().read(shown).commands == []
 

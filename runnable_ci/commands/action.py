@@ -20,6 +20,7 @@ from runnable_ci.github.context import Context
 from runnable_ci.github.summary import GoingOn, Notice
 from runnable_ci.github.workflow import Annotation
 from runnable_ci.project import STORE_NAME, find_file, find_store, registry_of
+from runnable_ci.project import load as load_project
 from runnable_ci.published import keep_as_newest, newest_of_branch
 from runnable_ci.registries import Registries
 from runnable_ci.remote import Published, publish, pull, read_origin
@@ -304,6 +305,7 @@ def _summarise(job: Job, report: Report) -> None:
     base = report.base if report.base and report.base.run_id != report.run_id else None
     text = summary.render(
         report.log or RunLog(run_id=report.run_id or "?", status=FAIL, message="the pipeline did not start"),
+        needs=_needs(job),
         base=base.metrics if base else None,
         base_label=f"{base.run_id} ({job.context.base_branch})" if base else "",
         going_on=GoingOn(
@@ -320,6 +322,15 @@ def _summarise(job: Job, report: Report) -> None:
         workflow.append(Path(path), text)
     except OSError as e:
         sys.stderr.write(f"the summary cannot be written: {e.strerror}\n")
+
+
+def _needs(job: Job) -> dict[str, tuple[str, ...]] | None:
+    """What each step needs: of steps that were never tried the run log does not tell. None for an unusable file."""
+    try:
+        pipeline = load_project(Path(job.inputs.pipeline)).pipeline
+    except RunnableError:
+        return None
+    return {step.name: step.needs for step in pipeline.steps.values()}
 
 
 def _retry_workflow(job: Job) -> str:

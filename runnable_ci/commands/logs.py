@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
 from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.github.live import QuotingPrinter
+from runnable_ci.github.workflow import is_actions
 from runnable_ci.printer import Printer
 from runnable_ci.process import Stream
 from runnable_ci.runlog import RunLog, StepAttempt
@@ -25,7 +28,8 @@ def logs(layout: Layout, run: str, step: str | None, *, attempt: int | None, str
     if not chosen:
         raise UsageError(f"there is no attempt {attempt or 'yet'} of {step or 'any step'} in run {log.run_id}")
     out = sys.stdout.buffer
-    printer = Printer(out, out, terminal=False, colour=False, quiet=False)
+    kind = QuotingPrinter if is_actions(os.environ) else Printer
+    printer = kind(out, out, terminal=False, colour=False, quiet=False)
     printer.begin(list(log.steps), len(chosen))
     for name, one in chosen:
         for written_to, chunk in output_of(layout, log, f"{name}.{one.attempt_number}", one):

@@ -52,6 +52,14 @@ _COPY_BYTES = 1 << 20
 _TICK_S = 1.0
 
 
+class QuotingPrinter(Printer):
+    """Writes what was kept of steps into the log of a job: as on a terminal, and none of it is a command."""
+
+    def _show(self, step: str, stream: Stream, lines: bytes) -> None:
+        """Each line has its step's name in front of it: the old form of a command alone is found behind that."""
+        super()._show(step, stream, lines.replace(b"##[", b"##\\["))
+
+
 class ActionsPrinter(Printer):
     """Writes to the log of a job from many threads; see the module for who writes when."""
 

@@ -332,3 +332,27 @@ def test_a_cancelled_run_leaves_commands_on(at: Workspace, number: signal.Signal
     assert runner.of("notice") == [Command("notice", "after")]
     assert [command.properties["title"] for command in runner.of("warning")] == ["step chatty was cancelled"]
     assert runner.groups()
+
+
+BREAKING = """
+[steps.chatty]
+needs = []
+run = "while true; do echo ::debug::x; sleep 0.01; done"
+[steps.breaking]
+needs = []
+run = "sleep 0.3; rm -rf .runnable/runs/*/logs"
+[steps.next]
+needs = ["breaking"]
+run = "echo hi"
+"""
+
+
+def test_a_run_that_breaks_off_leaves_commands_on(at: Workspace) -> None:
+    """Where we cannot go on ourselves, the group that was open is closed all the same."""
+    at.write({"sub/runnable.toml": BREAKING})
+    with at.start("run", "-j", "2", "sub") as process:
+        output, _ = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 1
+    runner = Runner().read(output + b"::notice::after\n")
+    assert lines_of(runner, "chatty")
+    assert runner.commands[-1] == Command("notice", "after")

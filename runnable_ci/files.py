@@ -24,6 +24,9 @@ from typing import BinaryIO
 from runnable_ci.errors import StoreError
 
 _BUFFER_BYTES = 1024 * 1024
+_PIECE_BYTES = 4 * 1024 * 1024
+_PIECES_AHEAD = 16
+"""How far the copying may be ahead of the hashing: what it reads again is then still in memory."""
 
 
 @dataclass(slots=True)
@@ -105,52 +108,74 @@ def write_whole(path: Path, content: bytes, *, through: Path | None = None) -> N
 
 
 def copy_and_hash(source: RawIOBase, copy: BinaryIO) -> tuple[str, int]:
-    """Copy from one open file to another; the sha256 (hex) and the size in bytes of what was written.
+    """Copy from one open file to another, open for reading too; the sha256 (hex) and the size in bytes of the copy.
 
-    A large file is written by a second thread while this one hashes: both release the interpreter.
+    Of a large file a second thread hashes what has arrived while this one copies on: both release the interpreter.
     """
     digest, size = hashlib.sha256(), 0
-    buffer = memoryview(bytearray(_BUFFER_BYTES))
-    count = source.readinto(buffer)
-    if count < _BUFFER_BYTES:
-        copy.write(buffer[:count])
-        digest.update(buffer[:count])
-        while chunk := source.read(_BUFFER_BYTES):
-            copy.write(chunk)
-            digest.update(chunk)
-            count += len(chunk)
-        return digest.hexdigest(), count
-    empty: SimpleQueue[memoryview] = SimpleQueue()
-    full: SimpleQueue[tuple[memoryview, int] | None] = SimpleQueue()
-    for _ in range(3):
-        empty.put(memoryview(bytearray(_BUFFER_BYTES)))
+    while size < _BUFFER_BYTES:
+        chunk = source.read(_BUFFER_BYTES)
+        if not chunk:
+            return digest.hexdigest(), size
+        copy.write(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+    copy.flush()
+    arrived: SimpleQueue[int] = SimpleQueue()
+    room = threading.Semaphore(_PIECES_AHEAD)
     failures: list[OSError] = []
 
-    def write() -> None:
-        while filled := full.get():
-            buffer, count = filled
+    def hash_arrived() -> None:
+        position, buffer = size, memoryview(bytearray(_BUFFER_BYTES))
+        while count := arrived.get():
             try:
                 if not failures:
-                    copy.write(buffer[:count])
+                    _hash_part(digest, buffer, copy.fileno(), position, count)
             except OSError as e:
                 failures.append(e)
-            empty.put(buffer)
+            position += count
+            room.release()
 
-    writer = threading.Thread(target=write, name="write")
-    writer.start()
+    hasher = threading.Thread(target=hash_arrived, name="hash")
+    hasher.start()
+    total = size
     try:
-        while count and not failures:
-            full.put((buffer, count))
-            digest.update(buffer[:count])
-            size += count
-            buffer = empty.get()
-            count = source.readinto(buffer)
+        for count in _carry(source, copy.fileno()):
+            if failures:
+                break
+            room.acquire()
+            arrived.put(count)
+            total += count
     finally:
-        full.put(None)
-        writer.join()
+        arrived.put(0)
+        hasher.join()
     if failures:
         raise failures[0]
-    return digest.hexdigest(), size
+    return digest.hexdigest(), total
+
+
+def _carry(source: RawIOBase, copy: int) -> Iterator[int]:
+    """Copy the rest of a file to where a descriptor stands; how many bytes came, piece by piece."""
+    with suppress(AttributeError, OSError):  # macOS; no file, or another file system: whatever it was, tried plainly
+        while count := os.copy_file_range(source.fileno(), copy, _PIECE_BYTES):
+            yield count
+    while chunk := source.read(_BUFFER_BYTES):
+        left = memoryview(chunk)
+        while left:
+            left = left[os.write(copy, left) :]
+        yield len(chunk)
+
+
+def _hash_part(digest: hashlib._Hash, buffer: memoryview, descriptor: int, position: int, count: int) -> None:
+    """Let the digest see a part of a file, and let the system write it out: less is left for the fsync at the end."""
+    start, left = position, count
+    while left:
+        if not (got := os.preadv(descriptor, [buffer[:left]], start)):
+            raise OSError(errno.EIO, "the copy is shorter than what was written")
+        digest.update(buffer[:got])
+        start, left = start + got, left - got
+    if hasattr(os, "posix_fadvise"):  # starts writing what is dirty; that it would also forget what is not is harmless
+        os.posix_fadvise(descriptor, position, count, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager

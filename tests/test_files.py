@@ -154,7 +154,7 @@ def test_a_copy_has_the_bytes_the_hash_and_the_size(tmp_path: Path, size: int) -
     """Whatever its size, a file is copied and hashed in full."""
     content = os.urandom(size)
     (tmp_path / "source").write_bytes(content)
-    with (tmp_path / "source").open("rb", buffering=0) as source, (tmp_path / "copy").open("wb") as copy:
+    with (tmp_path / "source").open("rb", buffering=0) as source, (tmp_path / "copy").open("w+b") as copy:
         assert copy_and_hash(source, copy) == (hashlib.sha256(content).hexdigest(), size)
     assert (tmp_path / "copy").read_bytes() == content
 
@@ -172,7 +172,7 @@ def test_a_source_that_gives_little_at_a_time_is_copied_whole(tmp_path: Path) ->
 
     feeder = threading.Thread(target=feed)
     feeder.start()
-    with open(read, "rb", buffering=0) as source, (tmp_path / "copy").open("wb") as copy:
+    with open(read, "rb", buffering=0) as source, (tmp_path / "copy").open("w+b") as copy:
         assert copy_and_hash(source, copy) == (hashlib.sha256(content).hexdigest(), len(content))
     feeder.join()
     assert (tmp_path / "copy").read_bytes() == content
@@ -208,7 +208,7 @@ def test_a_source_that_fails_in_the_middle_is_the_callers_error(tmp_path: Path) 
             return MIB
 
     threads = threading.active_count()
-    with (tmp_path / "copy").open("wb") as copy, pytest.raises(OSError, match="bad sector"):
+    with (tmp_path / "copy").open("w+b") as copy, pytest.raises(OSError, match="bad sector"):
         copy_and_hash(Failing(), copy)
     assert threading.active_count() == threads
 

@@ -1,18 +1,19 @@
-"""The entry point: loads the command line with the garbage collector off, since nothing that loads is garbage."""
+"""The entry point: loads the command line with the garbage collector off; what works long turns it on again."""
 
 from __future__ import annotations
 
-import gc
+from runnable_ci import loading
 
 
 def main() -> None:
     """Run the command line."""
-    gc.disable()
+    loading.begin()
     from runnable_ci.cli import app, run
 
-    gc.freeze()
-    gc.enable()
-    run(app)
+    try:
+        run(app)
+    finally:
+        loading.end()
 
 
 if __name__ == "__main__":

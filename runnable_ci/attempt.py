@@ -99,7 +99,7 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
             cwd=launch.cwd,
             env=launch.env,
             output=keep,
-            started=lambda pid: remember_process(scratch, pid),
+            started=lambda pid: remember_process(at.scratch, pid),
             timeout_s=step.timeout_s,
         )
         finish()

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from runnable_ci import loading
 from runnable_ci.attempt import Workplace
 from runnable_ci.catalog import Catalog, matches
 from runnable_ci.environment import describe, key_of
@@ -74,6 +75,7 @@ def invoke(
     redactor: Redactor,
 ) -> int:
     """Run the pipeline on an open run and seal it; the exit code. `interpreter` runs the python steps."""
+    loading.done()
     described = _Described(interpreter, project.workspace, options.environ)
     supervisor = Supervisor()
     workplace = Workplace(

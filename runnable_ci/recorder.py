@@ -43,6 +43,7 @@ JOURNAL_SIZE = "vnd.runnable.journal-size"
 """Stands with a tag in `index.json`: where the journal has grown since, the summary beside it is out of date."""
 
 
+_PROCESSES = "processes"
 STORE_LOCK = "store.lock"
 """Shared by all who write runs, held alone by who removes content."""
 
@@ -198,9 +199,10 @@ def is_running(layout: Layout, run_id: str) -> bool:
 
 def remember_process(scratch: Path, pid: int) -> None:
     """Note a step's process, so that a later invocation can end it should ours be killed."""
-    note = os.open(scratch / "process", os.O_WRONLY | os.O_CREAT, 0o644)
-    os.write(note, f"{pid} {start_time(pid)}".encode())
-    os.close(note)
+    # One file for all: a file a step would cost more than the line in it.
+    notes = os.open(scratch / _PROCESSES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.write(notes, f"{pid} {start_time(pid)}\n".encode())
+    os.close(notes)
 
 
 def _with_output(event: Event, outputs: Path) -> Event:
@@ -212,8 +214,9 @@ def _with_output(event: Event, outputs: Path) -> Event:
 
 def _end_orphans(folder: Path) -> None:
     """End what the steps of a killed run left running: it would write into the workspace under the retry's hands."""
-    for note in (folder / "tmp").glob("*/process"):
-        pid, _, started = note.read_text().partition(" ")
+    notes = folder / "tmp" / _PROCESSES
+    for note in notes.read_text().splitlines() if notes.exists() else []:
+        pid, _, started = note.partition(" ")
         if pid.isdigit():
             end_group(int(pid), started)
 

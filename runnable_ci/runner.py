@@ -30,7 +30,6 @@ from runnable_ci.runlog import (
     StepAttempt,
     StepLog,
 )
-from runnable_ci.worktree import snapshot
 
 SNAPSHOT_MAX_BYTES = 64 * 1024 * 1024
 
@@ -99,8 +98,9 @@ class Run:
             for tell in self._told:
                 tell()
             self._told.clear()
+            alone = not self._running and len(launches) == 1
             for step, attempt in launches:
-                self._launch(step, attempt)
+                self._launch(step, attempt, alone=alone)
             if not self._running:
                 return self._end()
             events, finished = self._finish(self._results.get())
@@ -133,7 +133,8 @@ class Run:
             definition=step.definition(),
         )
 
-    def _launch(self, step: Step, attempt: StepAttempt) -> None:
+    def _launch(self, step: Step, attempt: StepAttempt, *, alone: bool) -> None:
+        """Begin an attempt; one that is `alone` ends too, as nothing else can be done before: that spares a thread."""
         self._running += 1
         scope = self.course.scope(step)
         self.printer.started(step.name)
@@ -144,7 +145,10 @@ class Run:
             except BaseException as e:  # noqa: BLE001 - handed over to the main thread, which raises it
                 self._results.put(e)
 
-        threading.Thread(target=work, name=step.name).start()
+        if alone:
+            work()
+        else:
+            threading.Thread(target=work, name=step.name).start()
 
     def _finish(self, result: Attempted | BaseException) -> tuple[list[Event], str]:
         self._running -= 1
@@ -215,6 +219,8 @@ class Run:
         return found
 
     def _snapshot(self) -> tuple[str, int, list[str]]:
+        from runnable_ci.worktree import snapshot  # takes as long to load as a step, and most trees are clean
+
         state = self.code.state()
         if state.digest not in self._snapshots:
             path = Path(self.recorder.folder) / f"code.{time.monotonic_ns()}.tar"

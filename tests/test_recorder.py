@@ -374,14 +374,10 @@ def test_reopening_ends_what_a_killed_run_left_running(layout: Layout, tmp_path:
     killed_run(layout)
     processes = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(2)]
     orphan, other = processes
-    for name, process in (("flying.1", orphan), ("other.1", other)):
-        scratch = run_folder(layout, RUN_ID) / "tmp" / name
-        scratch.mkdir(parents=True, exist_ok=True)
-        remember_process(scratch, process.pid)
-    (run_folder(layout, RUN_ID) / "tmp" / "other.1" / "process").write_text(f"{other.pid} 1")
-    for name, note in (("torn.1", f"{other.pid}"), ("empty.1", ""), ("junk.1", "x y")):
-        (run_folder(layout, RUN_ID) / "tmp" / name).mkdir()
-        (run_folder(layout, RUN_ID) / "tmp" / name / "process").write_text(note)
+    scratch = run_folder(layout, RUN_ID) / "tmp"
+    remember_process(scratch, orphan.pid)
+    with (scratch / "processes").open("a") as notes:
+        notes.write(f"{other.pid} 1\nx y\n\n{other.pid}")
     try:
         with reopen(layout, load(layout, RUN_ID)):
             wait_until(lambda: not start_time(orphan.pid), "the orphan's end")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+from runnable_ci import loading
 from runnable_ci.errors import BlobMissingError, RunNotFoundError, StoreError
 from runnable_ci.store.target import (
     TAG,
@@ -81,6 +82,7 @@ def copy(
     layers to copy (the config always is). `progress` is called from `jobs` threads, one at a time.
     Raises `StoreError` with what went wrong on which side, `RunNotFoundError`.
     """
+    loading.done()
     manifest = source.resolve(reference)
     raw = _manifest_bytes(source, manifest)
     config, *layers = manifest_parts(raw, manifest, label=source.label)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from act import REPOSITORY, Ran, Runner, git_host, wheelhouse
+from act import REPOSITORY, ROOT, Ran, Runner, git_host, wheelhouse
 from cli import Workspace, workspace
 from github_api import Run, github
 from registry_server import Served, registry
@@ -106,7 +106,7 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+def world(tmp_path: Path) -> Iterator[World]:
     """All of it, with a pipeline that fails and the workflows that `init --github` writes, pushed."""
     bare = tmp_path / "host" / REPOSITORY
     bare.parent.mkdir(parents=True)
@@ -115,7 +115,7 @@ def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
     clone = workspace(tmp_path, {"runnable.toml": PIPELINE, ".gitignore": ".runnable/\n"})
     clone.git("remote", "add", "origin", str(bare))
     clone.runnable("init", "--github")
-    wheels = wheelhouse(Path(str(request.config.cache.mkdir("wheels"))))
+    wheels = wheelhouse(ROOT / ".cache")
     with git_host(tmp_path / "host") as url, registry(tmp_path / "registry") as served:
         repository = served.repository()
         runner = Runner(tmp_path / "machine", url, wheels, {"RUNNABLE_CI_REGISTRY": repository})

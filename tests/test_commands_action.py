@@ -350,9 +350,27 @@ def test_steps_get_nothing_of_the_action(repository: Repository) -> None:
     action, _ = repository.job(files={"runnable.toml": pipeline}, parameters="seed=7")
     ran = action.all()
     assert ran.code == 0, ran.text
-    assert "t0K3n" not in ran.text
-    assert "RUNNABLE_CI_ACTION" not in ran.text
-    assert "seed=7" in ran.text
+    shown = "".join(line for line in ran.text.splitlines() if not line.startswith("::add-mask::"))
+    assert "t0K3n" not in shown
+    assert "RUNNABLE_CI_ACTION" not in shown
+    assert "seed=7" in shown
+
+
+def test_secrets_are_masked_and_stored_nowhere(repository: Repository) -> None:
+    """A named variable's value is told to the runner before anything else; neither log, summary nor store has it."""
+    pipeline = "[steps.leak]\nrun = 'echo \"it is $DEPLOY_WORD\"; exit 3'"
+    variables = {"DEPLOY_WORD": "first-l1ne\nsecond-l1ne"}
+    action, project = repository.job(
+        files={"runnable.toml": pipeline}, variables=variables, given={"secrets": "OTHER, DEPLOY_WORD"}
+    )
+    ran = action.all()
+    assert ran.code == 1, ran.text
+    shown = ran.text.splitlines()
+    masks = [line for line in shown if line.startswith("::add-mask::")]
+    assert {"::add-mask::first-l1ne", "::add-mask::second-l1ne"} <= set(masks)
+    assert shown[: len(masks)] == masks
+    assert "l1ne" not in "".join(shown[len(masks) :]) + action.summary + json.dumps(action.outputs)
+    assert not [path for path in project.store.rglob("*") if path.is_file() and b"l1ne" in path.read_bytes()]
 
 
 def test_parameters_are_json_or_lines() -> None:

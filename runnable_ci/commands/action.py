@@ -22,10 +22,12 @@ from runnable_ci.github.workflow import Annotation
 from runnable_ci.project import STORE_NAME, find_file, find_store, registry_of
 from runnable_ci.project import load as load_project
 from runnable_ci.published import keep_as_newest, newest_of_branch
+from runnable_ci.redact import LEAST_CHARACTERS
 from runnable_ci.registries import Registries
 from runnable_ci.remote import Published, publish, pull, read_origin
 from runnable_ci.runlog import FAIL, SUCCESS, RunLog
 from runnable_ci.runs import Summary, load, output_of, resolve_id, run_ids
+from runnable_ci.secret_names import secrets_of
 from runnable_ci.settings import INPUT_PREFIX, Inputs, Settings, load_inputs
 from runnable_ci.settings import load as load_settings
 from runnable_ci.store.access import parse_reference
@@ -107,6 +109,7 @@ def begin(environ: Mapping[str, str]) -> list[str]:
     The output `run-id` is set before that command begins: whatever happens then, `finish` knows the run.
     """
     job = Job.of(environ)
+    _mask(environ, job.settings)
     pipeline, given = job.inputs.pipeline, job.inputs
     more = [f"--param={word}" for word in parameters(given.parameters)] + _split(given.args)
     match given.command:
@@ -175,6 +178,13 @@ def parameters(text: str) -> list[str]:
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """What the command gets: the inputs are nobody's business any more."""
     return {name: value for name, value in environ.items() if not name.startswith(INPUT_PREFIX)}
+
+
+def _mask(environ: Mapping[str, str], settings: Settings) -> None:
+    """Have the runner show `***` in place of each secret, also where it is printed by what is none of ours."""
+    for secret in sorted(secrets_of(environ, settings.secret_names)):
+        if len(secret.strip()) >= LEAST_CHARACTERS:
+            sys.stdout.writelines(f"{line}\n" for line in workflow.add_mask(secret))
 
 
 def _split(args: str) -> list[str]:

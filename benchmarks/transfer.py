@@ -1,8 +1,9 @@
 """Publish and pull against curl, skopeo and the oras package, in one run: `python benchmarks/transfer.py [--quick]`.
 
-Needs curl, openssl, skopeo and docker-registry on the PATH. Every tool is a whole process, start-up included; figures
-are medians. We and skopeo write an OCI layout, curl and oras plain files; only we sync to disk. curl verifies by
-`openssl dgst`, oras does not verify. Where skopeo and oras take minutes they are measured once.
+Prints markdown. Needs curl, openssl, skopeo and docker-registry on the PATH. Every figure is of a whole process,
+start-up included; the tools take turns within each round, figures are medians, ratios medians of the rounds' own
+ratios. We and skopeo write an OCI layout, curl and oras plain files; only we sync to disk. curl verifies by `openssl
+dgst`, oras does not verify. Where skopeo and oras take minutes they are measured once.
 """
 
 from __future__ import annotations
@@ -64,6 +65,17 @@ else:
 """
 
 
+PIPELINE = """
+[parameters]
+changed = "none"
+[steps.make]
+run = "rm -rf out; cp -r ../seed out; echo $changed >> out/first"
+catalog = { put = ["out/"] }
+"""
+PROGRAM = str(Path(sys.executable).with_name("runnable-ci"))
+OURS_NAME, PRODUCT = "copy", "runnable-ci"
+
+
 @dataclass(frozen=True)
 class Cost:
     """What one process took."""
@@ -92,13 +104,22 @@ class Bench:
         self._log_end = 0
         self.costs: dict[tuple[str, str], list[Cost]] = {}
 
-    def measure(self, work: str, tool: str, *commands: list[str]) -> None:
-        """Run the commands one after the other and keep their cost together."""
+    def measure(self, work: str, tool: str, command: list[str], *, cwd: Path | None = None) -> None:
+        """Run the command and keep its cost."""
         self._requests()
-        took = [measure.run(command, cwd=self.folder, output=self.folder / "output") for command in commands]
-        seconds, peak = sum(cost.seconds for cost in took), max(cost.peak_mb for cost in took)
-        self.costs.setdefault((work, tool), []).append(Cost(seconds, peak, self._requests()))
-        print(f"{work}: {tool} {seconds:.2f} s", file=sys.stderr)
+        cost = measure.run(command, cwd=cwd or self.folder, output=self.folder / "output", env=self.environ)
+        self.costs.setdefault((work, tool), []).append(Cost(cost.seconds, cost.peak_mb, self._requests()))
+        print(f"{work}: {tool} {cost.seconds:.2f} s", file=sys.stderr)
+
+    def ratio(self, work: str, tool: str, other: str) -> float:
+        """How long a tool took, of another's time: the median over the rounds in which both did the work."""
+        pairs = zip(self.costs[work, tool], self.costs[work, other], strict=False)
+        return statistics.median(one.seconds / two.seconds for one, two in pairs)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Nothing of the user's."""
+        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8"}
 
     def repository(self, host: str | None = None) -> str:
         """One that holds nothing yet."""
@@ -125,20 +146,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where to work; on a disk, not in memory")
     options = parser.parse_args()
     rounds = 1 if options.quick else options.rounds
-    large, many, far = (64 * MIB, 100, 20) if options.quick else (1024 * MIB, 1000, 200)
+    large, many, far = (4 * MIB, 10, 3) if options.quick else (1024 * MIB, 1000, 200)
     for program in ("curl", "openssl", "skopeo", "docker-registry"):
         if shutil.which(program) is None:
             raise SystemExit(f"{program} is missing: apt-get install curl openssl skopeo docker-registry")
-    with tempfile.TemporaryDirectory(prefix="transfer-") as name, serving(Path(name)) as bench:
-        both_ways(bench, f"{large // MIB} MiB file", count=1, size=large, rounds=rounds, host=bench.host)
-        both_ways(bench, f"{many} x 10 KiB", count=many, size=10 * 1024, rounds=rounds, host=bench.host)
+    with tempfile.TemporaryDirectory(prefix="transfer-", dir=options.folder) as name, serving(Path(name)) as bench:
+        one, small = f"{large // MIB} MiB file", f"{many:,} x 10 KiB"
+        both_ways(bench, one, count=1, size=large, rounds=rounds, host=bench.host)
+        both_ways(bench, small, count=many, size=10 * 1024, rounds=rounds, host=bench.host)
         again(bench, count=many, size=10 * 1024, rounds=rounds)
+        product(bench, one, count=1, size=large, rounds=rounds)
+        product(bench, small, count=many, size=10 * 1024, rounds=rounds)
         with delaying(bench.host) as host:
             distant = f"{far} x 10 KiB at {ROUND_TRIP_S * 1000:.0f} ms"
             both_ways(bench, distant, count=far, size=10 * 1024, rounds=rounds, host=host)
-        print(table(bench.costs))
+        print(f"{targets(bench, one, small)}\n\n{table(bench)}")
 
 
 def both_ways(bench: Bench, name: str, *, count: int, size: int, rounds: int, host: str) -> None:
@@ -147,8 +172,8 @@ def both_ways(bench: Bench, name: str, *, count: int, size: int, rounds: int, ho
     for number in range(rounds):
         with new_run(bench, count, size) as run:
             repository = bench.repository(host)
-            bench.measure(push, "runnable-ci", ours("push", run.layout, repository))
-            bench.measure(pull, "runnable-ci", ours("pull", bench.fresh("pulled") / "x", repository))
+            bench.measure(push, OURS_NAME, ours("push", run.layout, repository))
+            bench.measure(pull, OURS_NAME, ours("pull", bench.fresh("pulled") / "x", repository))
         with new_run(bench, count, size) as run:
             posts, puts, gets = curl_lists(bench, run, bench.repository(host))
             bench.measure(push, "curl", ["bash", "-c", f"{posts} && {puts}"])
@@ -178,15 +203,48 @@ def again(bench: Bench, *, count: int, size: int, rounds: int) -> None:
         subprocess.run(ours("push", run.layout, repository), check=True)
         subprocess.run(skopeo, check=True, stdout=subprocess.DEVNULL)
         for number in range(rounds):
-            bench.measure(f"{name}, unchanged", "runnable-ci", ours("push", run.layout, repository))
+            bench.measure(f"{name}, unchanged", OURS_NAME, ours("push", run.layout, repository))
             if not number:
                 bench.measure(f"{name}, unchanged", "skopeo", skopeo)
             layout = Layout(run.layout)
             changed = layout.put_bytes(os.urandom(size), "application/octet-stream")
             tag_run(layout, [changed, *run.blobs[1:]])
-            bench.measure(f"{name}, one changed", "runnable-ci", ours("push", run.layout, repository))
+            bench.measure(f"{name}, one changed", OURS_NAME, ours("push", run.layout, repository))
             if not number:
                 bench.measure(f"{name}, one changed", "skopeo", skopeo)
+
+
+def product(bench: Bench, name: str, *, count: int, size: int, rounds: int) -> None:
+    """A run of ours whose step puts such files: published, pulled, published again, and after a retry that changed one.
+
+    oras pushes and pulls the same files, and pushes them again each time.
+    """
+    works = [f"{word} a run of {name}" for word in ("publish", "pull", "publish again", "publish one file changed of")]
+    publish, pull, unchanged, changed = works
+    for _ in range(rounds):
+        seed, project = bench.fresh("seed"), bench.fresh("project")
+        with new_run(bench, count, size) as made:
+            for number, path in enumerate(sorted(made.files.iterdir())):
+                path.rename(seed / ("first" if not number else path.name))
+        (project / "runnable.toml").write_text(PIPELINE)
+        repository, theirs = bench.repository(), bench.repository()
+        publishing = [PROGRAM, "publish", "r", "--to", repository]
+        pushing = [sys.executable, "-c", ORAS, "push", str(project / "out"), theirs]
+        subprocess.run([PROGRAM, "run", "-q", "--run-id", "r"], cwd=project, env=bench.environ, check=True)
+        os.sync()
+        bench.measure(publish, PRODUCT, publishing, cwd=project)
+        bench.measure(publish, "oras", pushing)
+        elsewhere = bench.fresh("elsewhere")
+        bench.measure(pull, PRODUCT, [PROGRAM, "pull", f"{repository}:r"], cwd=elsewhere)
+        bench.measure(pull, "oras", [sys.executable, "-c", ORAS, "pull", str(bench.fresh("pulled")), theirs])
+        if count == 1:
+            continue
+        bench.measure(unchanged, PRODUCT, publishing, cwd=project)
+        bench.measure(unchanged, "oras", pushing)
+        retry = [PROGRAM, "retry", "r", "-q", "--param", "changed=one"]
+        subprocess.run(retry, cwd=project, env=bench.environ, check=True)
+        bench.measure(changed, PRODUCT, publishing, cwd=project)
+        bench.measure(changed, "oras", pushing)
 
 
 def ours(verb: str, layout: Path, repository: str) -> list[str]:
@@ -349,18 +407,40 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     await sender
 
 
-def table(costs: dict[tuple[str, str], list[Cost]]) -> str:
-    """The medians in markdown, with the ratio to curl (where it did the same work) and to the oras package."""
-    lines = ["| Work | Tool | Seconds | of curl's | of oras's | Peak MB | Requests |", "|---|---|---|---|---|---|---|"]
-    works = list(dict.fromkeys(work for work, _ in costs))
-    for work in works:
-        seconds = {tool: statistics.median(c.seconds for c in costs[w, tool]) for w, tool in costs if w == work}
-        for tool, taken in seconds.items():
-            peak = statistics.median(cost.peak_mb for cost in costs[work, tool])
-            requests = statistics.median(cost.requests for cost in costs[work, tool])
-            ratios = [f"{taken / seconds[other]:.2f}" if other in seconds else "" for other in ("curl", "oras")]
-            lines.append(f"| {work} | {tool} | {taken:.2f} | {' | '.join(ratios)} | {peak:.0f} | {requests:.0f} |")
+def targets(bench: Bench, one: str, small: str) -> str:
+    """What is to be reached, and whether it is."""
+    push, pull = f"push {one}", f"pull {one}"
+    push_many, pull_many = f"push {small}", f"pull {small}"
+    ours = [costs for (_, tool), costs in bench.costs.items() if tool in (OURS_NAME, PRODUCT)]
+    rows = [
+        (f"{push}, of curl's", 1.15, bench.ratio(push, OURS_NAME, "curl")),
+        (f"{pull}, verified, of curl's with openssl", 1.15, bench.ratio(pull, OURS_NAME, "curl")),
+        (f"{push_many}, of curl's, parallel", 1.5, bench.ratio(push_many, OURS_NAME, "curl")),
+        (f"{pull_many}, of curl's, parallel", 1.5, bench.ratio(pull_many, OURS_NAME, "curl")),
+        (f"publish a run of {small}, of oras's", 0.1, bench.ratio(f"publish a run of {small}", PRODUCT, "oras")),
+        (f"pull a run of {small}, of oras's", 0.1, bench.ratio(f"pull a run of {small}", PRODUCT, "oras")),
+        ("requests of an unchanged publish", 3, bench.costs[f"publish again a run of {small}", PRODUCT][0].requests),
+        ("peak memory, MB", 80, max(cost.peak_mb for costs in ours for cost in costs)),
+    ]
+    lines = ["| Target | At most | Measured | |", "|---|---:|---:|---|"]
+    for name, most, value in rows:
+        lines.append(f"| {name} | {most:g} | {value:.3g} | {'reached' if value <= most else 'missed'} |")
     return "\n".join(lines)
+
+
+def table(bench: Bench) -> str:
+    """Seconds, peak memory and requests in markdown: a work a row, a tool a column."""
+    works, tools = (list(dict.fromkeys(key[i] for key in bench.costs)) for i in (0, 1))
+    lines = [f"| Seconds (MB, requests) | {' | '.join(tools)} |", f"|---|{'---:|' * len(tools)}"]
+    for work in works:
+        cells = [_cell(bench.costs[work, tool]) if (work, tool) in bench.costs else "" for tool in tools]
+        lines.append(f"| {work} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(costs: list[Cost]) -> str:
+    seconds = statistics.median(cost.seconds for cost in costs)
+    return f"{seconds:.2f} ({max(cost.peak_mb for cost in costs)}, {costs[0].requests})"
 
 
 if __name__ == "__main__":

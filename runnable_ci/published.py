@@ -26,7 +26,7 @@ from runnable_ci.store.target import DIGEST, TAG, Descriptor, manifest_parts, re
 SEPARATOR = "--"
 BRANCH_PREFIX = f"_branch{SEPARATOR}"
 RUN_LOG_MAX_BYTES = 256 * 1024 * 1024
-_JOBS = 8
+_JOBS = 16
 _STEP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,999}")
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks still run: small works, compared with bash only."""
+"""The benchmarks still run, on small works."""
 
 from __future__ import annotations
 
@@ -39,3 +39,31 @@ def test_pipelines(tmp_path: Path) -> None:
     assert re.fullmatch(figures, measured["`runs`"][1])
     assert measured["peak memory, MB"][2] in ("reached", "missed")
     assert not list(tmp_path.glob("pipelines-*"))
+
+
+def test_transfer(tmp_path: Path) -> None:
+    """`--quick` does every kind of transfer with each tool, and counts the requests of an unchanged publish."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "transfer.py", "--quick", "--folder", tmp_path],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("|").split("|") for line in done.stdout.splitlines() if line.startswith("|")]
+    measured = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    assert measured["requests of an unchanged publish"] == ["3", "1", "reached"]
+    assert measured["peak memory, MB"][2] == "reached"
+    figures = r"\d+\.\d\d \(\d+, \d+\)"
+    for work, tools in (
+        ("push 4 MiB file", 4),
+        ("pull 10 x 10 KiB", 4),
+        ("push 10 x 10 KiB again, one changed", 2),
+        ("publish one file changed of a run of 10 x 10 KiB", 2),
+        ("pull 3 x 10 KiB at 40 ms", 4),
+    ):
+        cells = [cell for cell in measured[work] if cell]
+        assert len(cells) == tools, done.stdout
+        assert all(re.fullmatch(figures, cell) for cell in cells), done.stdout
+    assert not list(tmp_path.glob("transfer-*"))

@@ -543,9 +543,9 @@ print(int(re.search(r"VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_tex
 
 
 def test_memory_does_not_grow_with_the_blobs(plain: Served, here: Layout, tmp_path: Path) -> None:
-    """Eight blobs of 24 MB at once, pushed and pulled, in less than 80 MB of memory."""
+    """Sixteen blobs of 12 MB at once, pushed and pulled, in less than 80 MB of memory."""
     block = os.urandom(1_000_000)
-    run_in(here, *[bytes([number]) + block * 24 for number in range(8)])
+    run_in(here, *[bytes([number]) + block * 12 for number in range(16)])
     repository = plain.repository()
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, str(here.folder), repository, str(tmp_path / "pulled")],

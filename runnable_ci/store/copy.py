@@ -24,7 +24,7 @@ from runnable_ci.store.target import (
     read_manifest,
 )
 
-JOBS = 8
+JOBS = 16
 # Below this, sending a blob that is there already costs no more than asking whether it is.
 SMALL_BYTES = 64 * 1024
 ASK_FIRST = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import cast
 
 from runnable_ci import steps
 from runnable_ci.catalog import Catalog, matches
+from runnable_ci.clean import cleaned_exception
 from runnable_ci.errors import RunnableError, StepError
 from runnable_ci.github.step_files import StepFiles
 from runnable_ci.output import AttemptOutput
@@ -20,7 +22,7 @@ from runnable_ci.printer import Printer
 from runnable_ci.process import Exit, Stream, Supervisor
 from runnable_ci.recorder import now, remember_process
 from runnable_ci.redact import Redaction, Redactor
-from runnable_ci.runlog import FAIL, SUCCESS, CatalogEntry, ExceptionInfo, Pack, Parameter, StepAttempt
+from runnable_ci.runlog import FAIL, SUCCESS, CatalogEntry, Pack, Parameter, StepAttempt
 from runnable_ci.steps.launch import Launch, Returned, Surroundings
 from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor
@@ -62,7 +64,7 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
     attempt = done.attempt
     title = f"{step.name}.{attempt.attempt_number}"
     scratch = at.scratch / title
-    scratch.mkdir(parents=True)
+    scratch.mkdir(parents=True, mode=0o700)
     output = AttemptOutput(at.outputs, title)
 
     redactions: dict[Stream, Redaction] = {"o": Redaction(at.redactor), "e": Redaction(at.redactor)}
@@ -80,7 +82,7 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
             if clean := redaction.close():
                 show(stream, clean)
 
-    parameters = {name: parameter for name, (_, parameter) in scope.parameters.items()}
+    parameters = {name: parameter for name, (_, parameter) in scope.parameters.items() if not parameter.redacted}
     around = Surroundings(
         workspace=at.catalog.workspace,
         scratch=scratch,
@@ -90,6 +92,11 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
         blob=lambda p: at.catalog.layout.path(Descriptor("", f"sha256:{p.data_hash}", p.size or 0)),
     )
     try:
+        if lost := steps.not_kept(step, at.catalog.workspace, scope.parameters):
+            raise StepError(
+                f"parameter `{lost}` was a secret: its value is not in the run log",
+                hint="--from runs the step again that returns it",
+            )
         done.entries = _take_files(step, scope, at)
         if step.kind == "python" and (source := find_source(step, at.catalog.workspace)):
             attempt.function_hash = source.hash()
@@ -113,6 +120,7 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
         attempt.log = written if written.size else None
     for note in at.step_files.take(scratch, succeeded=attempt.status == SUCCESS, clean=at.redactor.text):
         at.printer.say(f"note: {note}", step=step.name)
+    shutil.rmtree(scratch, ignore_errors=True)
     attempt.end_time = now()
     done.seconds = time.monotonic() - started
     return done
@@ -155,7 +163,7 @@ def _take_results(done: Attempted, launch: Launch, ended: Exit, around: Surround
     attempt.input_parameters = {name: around.parameters[name] for name in consumed if name in around.parameters}
     attempt.defaulted = list(returned.defaulted)
     attempt.modules = {name: _module_hash(name, seen, at.catalog) for name, seen in returned.modules.items()}
-    attempt.exception = _clean(returned.exception, at.redactor)
+    attempt.exception = returned.exception and cleaned_exception(returned.exception, at.redactor)
     problem = at.redactor.text(interrupted or returned.problem or (_death(ended) if ended.code else ""))
     if problem:
         attempt.status, attempt.message = FAIL, problem
@@ -188,13 +196,6 @@ def _module_hash(name: str, seen: tuple[int, int], catalog: Catalog) -> str:
     except OSError:
         return ""
     return cast("str", catalog.hash_of(name)) if (stat.st_mtime_ns, stat.st_size) == seen else ""
-
-
-def _clean(exception: ExceptionInfo | None, redactor: Redactor) -> ExceptionInfo | None:
-    if exception is None:
-        return None
-    texts = {name: redactor.text(getattr(exception, name)) for name in ("message", "traceback", "file")}
-    return exception.model_copy(update=texts)
 
 
 def _interruption(step: Step, ended: Exit) -> str:

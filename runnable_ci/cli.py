@@ -68,9 +68,14 @@ def run(application: typer.Typer) -> NoReturn:
         from runnable_ci.printer import printable
 
         # A message may quote what a registry or a file says, and that may hold what moves a terminal's cursor.
-        lines = "".join(f"{printable(line)}\n" for line in str(e).splitlines())
+        lines = "".join(f"{printable(line)}\n" for line in _without_secrets(str(e)).splitlines())
         sys.stderr.write(harmless(lines) if is_actions(os.environ) else lines)
         sys.exit(e.exit_code)
+    except Exception:  # noqa: BLE001 - a bug of ours
+        import traceback
+
+        sys.stderr.write(_without_secrets(traceback.format_exc()))
+        sys.exit(1)
     sys.exit(0)
 
 
@@ -415,6 +420,17 @@ def _settings(plain_http: bool) -> Settings:
 
     settings = load(os.environ)
     return settings.model_copy(update={"plain_http": True}) if plain_http else settings
+
+
+def _without_secrets(text: str) -> str:
+    """The text without what the environment holds of secrets."""
+    from runnable_ci.redact import Redactor
+
+    try:
+        redactor = _redactor(_settings(plain_http=False))
+    except RunnableError:  # it may be the settings that are wrong
+        redactor = Redactor()
+    return redactor.text(text)
 
 
 def _redactor(settings: Settings) -> Redactor:

@@ -16,6 +16,7 @@ from runnable_ci import loading
 from runnable_ci.attempt import Workplace
 from runnable_ci.catalog import Catalog, matches
 from runnable_ci.environment import describe, key_of
+from runnable_ci.errors import RunnableError
 from runnable_ci.github.annotations import of_run, places
 from runnable_ci.github.step_files import StepFiles
 from runnable_ci.identity import Code
@@ -53,6 +54,16 @@ def redactor_of(pipeline: Pipeline, parameters: Mapping[str, Any], options: Opti
     return options.redactor.knowing(secret for place in places for secret in secrets_of(place, named))
 
 
+@contextmanager
+def redacted_errors(redactor: Redactor) -> Iterator[None]:
+    """Within the block no error says a secret."""
+    try:
+        yield
+    except RunnableError as e:
+        e.message, e.hint = redactor.text(e.message), redactor.text(e.hint)
+        raise
+
+
 def code_of(project: Project, environ: Mapping[str, str]) -> Code:
     """The code of a project: its pipeline's own products never count as a change."""
     patterns = [pattern for step in project.pipeline.steps.values() for pattern in step.put]
@@ -69,12 +80,15 @@ def invoke(
     catalog: Catalog,
     code: Code,
     *,
+    parameters: Mapping[str, Any],
     facts: Facts,
     interpreter: str,
     options: Options,
-    redactor: Redactor,
 ) -> int:
-    """Run the pipeline on an open run and seal it; the exit code. `interpreter` runs the python steps."""
+    """Run the pipeline on an open run and seal it; the exit code. `interpreter` runs the python steps.
+
+    `parameters` are those of the run as they really are: the log may have masks in their place.
+    """
     loading.done()
     described = _Described(interpreter, project.workspace, options.environ)
     supervisor = Supervisor()
@@ -87,7 +101,7 @@ def invoke(
         outputs=recorder.outputs,
         scratch=recorder.scratch,
         step_files=StepFiles(options.environ),
-        redactor=redactor,
+        redactor=recorder.redactor,
     )
     run = Run(
         pipeline=project.pipeline,
@@ -99,7 +113,7 @@ def invoke(
         image=options.settings.container_image_digest,
         printer=options.printer,
         jobs=options.jobs or os.cpu_count() or 1,
-        course=Course(project.pipeline, facts, Scope.initial(recorder.log.invocations[-1].parameters)),
+        course=Course(project.pipeline, facts, Scope.initial(parameters)),
     )
     with _signals(supervisor):
         try:

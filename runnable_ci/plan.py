@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from runnable_ci.pipeline import Pipeline, Step
+from runnable_ci.redact import Redactor
 from runnable_ci.runlog import SUCCESS, CatalogEntry, DecisionRecord, Parameter, RunLog, StepAttempt, StepLog
 
 
@@ -48,6 +49,8 @@ class Facts:
     """Step → which of its code changed since."""
     rerun_changed: bool = False
     """Run steps whose code changed again."""
+    redactor: Redactor = field(default_factory=Redactor)
+    """What has been taken out of the log, and must not come into a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +149,9 @@ def decide(
     reason = (
         facts.forced.get(step.name)
         or _unfinished(last)
-        or changed_definition(last.definition, step.definition())
+        or changed_definition(last.definition, facts.redactor.value(step.definition()))
         or _needs_ran(step, last, log, settled)
-        or _changed_parameter(last, scope)
+        or _changed_parameter(last, scope, facts.redactor)
         or facts.changed_inputs.get(step.name)
     )
     if reason:
@@ -229,18 +232,24 @@ def _consumed(attempt: StepAttempt) -> list[str]:
     return [*attempt.input_parameters, *attempt.defaulted]
 
 
-def _changed_parameter(last: StepAttempt, scope: Scope) -> str:
-    """Which parameter that the attempt consumed has another value now, or is there where a default was used."""
+def _changed_parameter(last: StepAttempt, scope: Scope, redactor: Redactor) -> str:
+    """Which parameter that the attempt consumed has another value now, or is there where a default was used.
+
+    Of one that was redacted nobody knows the earlier value: it counts as the same if it is redacted again.
+    """
     for name, then in last.input_parameters.items():
         given = scope.parameters.get(name)
         if given is None:
             return f"parameter {name} is gone"
         now = given[1]
+        clean = redactor.value(now.value)
+        if then.redacted and (now.redacted or clean != now.value):
+            continue
         if then.kind != now.kind or not same_json(then.value, now.value) or then.data_hash != now.data_hash:
-            return f"parameter {name} changed: {_short(then.value)} → {_short(now.value)}"
+            return f"parameter {name} changed: {_short(redactor.value(then.value))} → {_short(clean)}"
     for name in last.defaulted:
         if name in scope.parameters:
-            return f"parameter {name} is now given: {_short(scope.parameters[name][1].value)}"
+            return f"parameter {name} is now given: {_short(redactor.value(scope.parameters[name][1].value))}"
     return ""
 
 

@@ -96,11 +96,7 @@ def parameters_of(
     found = dict(pipeline.parameters)
     if params_file is not None:
         found |= _read_parameters(params_file)
-    found |= {
-        name: _typed(text, found.get(name))
-        for variable, text in environ.items()
-        if (name := variable.removeprefix(PARAMETER_PREFIX)) != variable
-    }
+    found |= environment_parameters(environ, found)
     found |= given_parameters(given, found)
     check_parameters(found, lambda _table, message, hint: UsageError(f"parameters: {message}", hint=hint))
     for step in pipeline.steps.values():
@@ -110,6 +106,15 @@ def parameters_of(
                 hint="rename one: both would set the same variable",
             )
     return found
+
+
+def environment_parameters(environ: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of variables `RUNNABLE_PRM_name`: JSON where it is JSON, but text for a parameter that is text."""
+    return {
+        name: _typed(text, known.get(name))
+        for variable, text in environ.items()
+        if (name := variable.removeprefix(PARAMETER_PREFIX)) != variable
+    }
 
 
 def given_parameters(given: list[str], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from pathlib import Path
 
 from runnable_ci.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
 from runnable_ci.catalog import Catalog
+from runnable_ci.clean import cleaned
 from runnable_ci.errors import RunInUseError, StoreError, UsageError
 from runnable_ci.files import share_lock, try_lock, write_whole
 from runnable_ci.output import recover
 from runnable_ci.process import end_group, start_time
+from runnable_ci.redact import Redactor
 from runnable_ci.runlog import (
     SUCCESS,
     AttemptSaved,
@@ -61,9 +63,11 @@ def run_folder(layout: Layout, run_id: str) -> Path:
 class Recorder:
     """The one writer of a run. Use as a context; it holds the run's lock until it ends."""
 
-    def __init__(self, layout: Layout, log: RunLog, journal: int, lock: int) -> None:
+    def __init__(self, layout: Layout, log: RunLog, journal: int, lock: int, redactor: Redactor) -> None:
         self.layout = layout
         self.log = log
+        self.redactor = redactor
+        """What it knows does not get into the log."""
         self.folder = run_folder(layout, log.run_id)
         self.outputs = self.folder / "logs"
         self.outputs.mkdir(exist_ok=True)
@@ -73,9 +77,12 @@ class Recorder:
 
     def record(self, *events: Event) -> None:
         """Let these happen: in the log, and on disk before this returns."""
+        lines = []
         for event in events:
-            self.log = apply(self.log, event)
-        _append(self._journal, b"".join(map(encode_event, events)), self.folder)
+            clean, line = _clean(event, self.redactor)
+            self.log = apply(self.log, clean)
+            lines.append(line)
+        _append(self._journal, b"".join(lines), self.folder)
 
     @property
     def scratch(self) -> Path:
@@ -112,8 +119,11 @@ class Recorder:
 
 
 @contextmanager
-def create(layout: Layout, started: Started) -> Iterator[Recorder]:
-    """The recorder of a new run. Raises `UsageError` where there is a run of that id."""
+def create(layout: Layout, started: Started, redactor: Redactor | None = None) -> Iterator[Recorder]:
+    """The recorder of a new run, whose log gets nothing that `redactor` knows.
+
+    Raises `UsageError` where there is a run of that id.
+    """
     layout.create()
     layout.sweep()
     folder = run_folder(layout, started.run_id)
@@ -127,12 +137,14 @@ def create(layout: Layout, started: Started) -> Iterator[Recorder]:
         )
     try:
         # Whole or absent: a journal that is there always tells of a run.
-        write_whole(folder / JOURNAL, encode_event(started), through=layout.temporaries)
+        clean, line = _clean(started, redactor or Redactor())
+        write_whole(folder / JOURNAL, line, through=layout.temporaries)
         journal = os.open(folder / JOURNAL, os.O_WRONLY | os.O_APPEND)
     except BaseException:
         os.close(lock)
         raise
-    recorder = Recorder(layout, apply(RunLog(run_id=started.run_id), started), journal, lock)
+    log = apply(RunLog(run_id=started.run_id), clean)
+    recorder = Recorder(layout, log, journal, lock, redactor or Redactor())
     try:
         yield recorder
     finally:
@@ -159,7 +171,7 @@ def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
         raise
     if not lines.endswith(b"\n"):
         os.ftruncate(journal, lines.rfind(b"\n") + 1)
-    recorder = Recorder(layout, written or log, journal, lock)
+    recorder = Recorder(layout, written or log, journal, lock, Redactor())
     try:
         _end_orphans(folder)
         layout.sweep()
@@ -203,6 +215,15 @@ def remember_process(scratch: Path, pid: int) -> None:
     notes = os.open(scratch / _PROCESSES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(notes, f"{pid} {start_time(pid)}\n".encode())
     os.close(notes)
+
+
+def _clean(event: Event, redactor: Redactor) -> tuple[Event, bytes]:
+    """The event without secrets, and its line."""
+    line = encode_event(event)
+    if redactor.finds(line):  # else it is as it may be recorded: most are
+        event = cleaned(event, redactor)
+        line = encode_event(event)
+    return event, line
 
 
 def _with_output(event: Event, outputs: Path) -> Event:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import json
 import string
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from runnable_ci import tokens
@@ -21,7 +23,12 @@ _ENCODED_LEAST_BYTES: Final = 8
 """An encoded value, or a line of one, that is shorter says too little to be told from other text."""
 _WRAPPED_AT: Final = (64, 76)
 """Where programs break lines of base64."""
-_NEEDLE_BYTES: Final = 20
+_PART_BYTES: Final = 20
+_FEW: Final = 8
+_RARE_BYTES: Final = 2048
+"""A byte is rare that is met once in so many."""
+_COMMON: Final = b" etaoinrslcdpumhgf0123456789_-./y:b=\n,vwkSTARENICDLPOMFUxBGHVWYjqzKXJQZ"
+"""Bytes of logs, the most common first; what is not here is rarer."""
 _MASK: Final = MASK.encode()
 _PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}-._~".encode())
 
@@ -31,10 +38,11 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets = frozenset(secrets)
+        self._numbers = {secret for secret in self._secrets if len(secret) >= LEAST_CHARACTERS}
         forms = {form for secret in self._secrets for form in _forms(secret)}
         self._forms = sorted(forms, key=lambda form: (len(form), form))
-        self._needles = [(form, *_needle(form)) for form in self._forms]
         self._longest = len(self._forms[-1]) if self._forms else 0
+        self._search = _Search.of(self._forms, frozenset())
 
     def knowing(self, secrets: Iterable[str]) -> Redactor:
         """One that knows these secrets too."""
@@ -62,7 +70,7 @@ class Redactor:
             case None | bool():
                 return value
             case _:
-                return MASK if self._secrets and str(value) in self._secrets else value
+                return MASK if str(value) in self._numbers else value
 
     def finds(self, data: bytes) -> bool:
         """Whether there is a secret in the bytes."""
@@ -86,12 +94,21 @@ class Redactor:
         return found, open_from if last else min(open_from, self._begun_at(data, start))
 
     def _known(self, data: bytes, start: int) -> Iterator[tuple[int, int]]:
-        for form, needle, offset in self._needles:
-            place = data.find(needle, start + offset)
-            while place >= 0:
-                if data.startswith(form, place - offset):
-                    yield place - offset, place - offset + len(form)
-                place = data.find(needle, place + 1)
+        """Where known secrets are: looked for by a byte that is rare, which is a hundred times quicker."""
+        search, most = self._search, _FEW + len(data) // _RARE_BYTES
+        for byte, forms in search.by_byte.items():
+            place, left = data.find(byte, start), most
+            while place >= 0 and left:
+                for form, offset in forms:
+                    if place - offset >= start and data.startswith(form, place - offset):
+                        yield place - offset, place - offset + len(form)
+                place, left = data.find(byte, place + 1), left - 1
+            if place >= 0:  # this output has it often: another one from now on
+                self._search = _Search.of(self._forms, search.frequent | {byte})
+                for form, offset in forms:
+                    yield from _occurrences(form, data, max(start, place - offset))
+        for form in search.others:
+            yield from _occurrences(form, data, start)
 
     def _begun_at(self, data: bytes, start: int) -> int:
         """From where on the end of the data may be the beginning of a known secret; those have no line breaks."""
@@ -157,6 +174,19 @@ class Redaction:
         return b"".join(parts), covered
 
 
+def texts(value: Any) -> Iterator[str]:
+    """All texts and numbers in a JSON value, numbers as they are written."""
+    match value:
+        case dict():
+            for item in value.values():
+                yield from texts(item)
+        case list():
+            for item in value:
+                yield from texts(item)
+        case str() | int() | float() if not isinstance(value, bool):
+            yield str(value)
+
+
 def _context(data: bytes, open_from: int) -> tuple[bytes, int]:
     """What is kept of data that is settled up to a place: the rest, after the byte before it if that is of a word."""
     before = data[open_from - 1 : open_from]
@@ -196,6 +226,33 @@ def _base64(raw: bytes) -> Iterator[bytes]:
                     yield from (encoded[at : min(at + width, end)] for at in range(0, end, width))
 
 
-def _needle(form: bytes) -> tuple[bytes, int]:
-    """A part of the form, and where it begins: long enough to be rare, short enough to be looked for quickly."""
-    return form[:_NEEDLE_BYTES], 0
+def _occurrences(form: bytes, data: bytes, start: int) -> Iterator[tuple[int, int]]:
+    # A part of a long form is found sooner than all of it.
+    part = form[:_PART_BYTES]
+    place = data.find(part, start)
+    while place >= 0:
+        if data.startswith(form, place):
+            yield place, place + len(form)
+        place = data.find(part, place + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """How forms are looked for: by one byte of each, as few different ones as will do, and as rare."""
+
+    frequent: frozenset[int]
+    """Bytes that will not do."""
+    by_byte: Mapping[int, Sequence[tuple[bytes, int]]]
+    """The byte → the forms that are found by it, each with where the byte is in it."""
+    others: Sequence[bytes]
+
+    @classmethod
+    def of(cls, forms: Iterable[bytes], frequent: frozenset[int]) -> _Search:
+        left = {form: set(form) - frequent for form in forms}
+        by_byte = {}
+        while any(left.values()):
+            counts = Counter(byte for has in left.values() for byte in has)
+            best = max(counts, key=lambda byte: (counts[byte] * (_COMMON.find(byte) + 1 or len(_COMMON) + 1), byte))
+            by_byte[best] = [(form, form.index(best)) for form, has in left.items() if best in has]
+            left = {form: has for form, has in left.items() if best not in has}
+        return cls(frequent, by_byte, list(left))

@@ -43,12 +43,14 @@ class Parameter(Record):
     """Size of the pickle in bytes, for objects."""
     object_type: str = ""
     """Qualified type name, for objects, as the step's interpreter saw it."""
+    redacted: bool = False
+    """The value was a secret, or had one in it, for which `***` stands now."""
 
     @classmethod
-    def of_json(cls, value: Any, kind: Literal["json", "metric"] = "json") -> Parameter:
+    def of_json(cls, value: Any, kind: Literal["json", "metric"] = "json", *, redacted: bool = False) -> Parameter:
         """A json or metric parameter that describes itself, long text shortened."""
         short = f"{value[:10]}..." if isinstance(value, str) and len(value) > 10 else value
-        return cls(kind=kind, value=value, description=short)
+        return cls(kind=kind, value=value, description=short, redacted=redacted)
 
     @classmethod
     def of_object(cls, name: str, *, data_hash: str, size: int, object_type: str) -> Parameter:
@@ -218,6 +220,8 @@ class Invocation(Record):
     message: str = ""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """The run's own parameters at this invocation, before any step gave one."""
+    redacted: list[str] = Field(default_factory=list)
+    """Which of them were secrets, or had one in them, for which `***` stands now."""
     decisions: dict[str, DecisionRecord] = Field(default_factory=dict)
 
 
@@ -369,7 +373,9 @@ def apply(log: RunLog, event: Event) -> RunLog:
             log.start_time = log.start_time or event.invocation.start_time
             log.status, log.message, log.end_time = PROCESSING, "", ""
             log.invocations.append(event.invocation)
-            log.parameters.update({n: Parameter.of_json(v) for n, v in event.invocation.parameters.items()})
+            redacted = event.invocation.redacted
+            for name, value in event.invocation.parameters.items():
+                log.parameters[name] = Parameter.of_json(value, redacted=name in redacted)
         case Decided():
             log.invocations[-1].decisions[event.step] = event.decision
             step = log.steps.setdefault(event.step, StepLog(name=event.step, internal_name=event.step))

@@ -225,7 +225,9 @@ class Run:
         if state.digest not in self._snapshots:
             path = Path(self.recorder.folder) / f"code.{time.monotonic_ns()}.tar"
             with path.open("wb") as file:
-                omitted = snapshot(self.code, state, file, limit_bytes=SNAPSHOT_MAX_BYTES)
+                has_secret = self.recorder.redactor.holds
+                left_out = snapshot(self.code, state, file, limit_bytes=SNAPSHOT_MAX_BYTES, has_secret=has_secret)
             stored = self.recorder.layout.take_file(path)
-            self._snapshots[state.digest] = (stored.hex, stored.size, list(omitted))
+            omitted = [f"{name}: {reason}" for name, reason in left_out.items()]
+            self._snapshots[state.digest] = (stored.hex, stored.size, omitted)
         return self._snapshots[state.digest]

@@ -15,6 +15,7 @@ from typing import Final
 
 LONGEST_BYTES: Final = 32 * 1024
 """No token or key is longer, nor what is held back since it may become one."""
+_SHORT_BYTES: Final = 256
 _OF_TOKENS: Final = f"{string.ascii_letters}{string.digits}_.-".encode()
 _FEW: Final = 16
 """So often a byte is looked for alone; a regular expression is quicker where there are more of it."""
@@ -48,7 +49,7 @@ _ANCHORS: Final = (
     ),
     _Anchor(
         b"-",
-        "-(?!----)[A-Za-z0-9_-]{16}",
+        "-(?:(?!----)[A-Za-z0-9_-]{16}|----BEGIN )",
         (
             (5, "glpat-[A-Za-z0-9_-]{20,255}"),
             (4, "xox[abeoprs]-[A-Za-z0-9-]{20,255}"),
@@ -69,11 +70,11 @@ _ANCHORS: Final = (
 )
 _NOT_WITHIN_A_WORD: Final = "(?<![A-Za-z0-9])"
 
+_KEY_BEGIN: Final = b"-----BEGIN "
 _KEY_NAME: Final = "[A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
 _KEY_BODY: Final = r"[A-Za-z0-9+/=\s\\:,.()-]"
 _KEY: Final = f"-----BEGIN {_KEY_NAME}{_KEY_BODY}{{1,16000}}?-----END {_KEY_NAME}"
 _KEY_BEGUN: Final = rf"-----BEGIN {_KEY_NAME}{_KEY_BODY}{{0,16100}}\Z"
-_KEY_ANCHOR: Final = _Anchor(b"K", "KEY(?: BLOCK)?-----", ())
 _KEY_BEGIN_BYTES: Final = 80
 
 
@@ -83,28 +84,27 @@ def scan(data: bytes, start: int, *, last: bool) -> tuple[list[tuple[int, int]],
     Only tokens that begin at `start` or later count; the byte before it tells whether a word begins there. `last` says
     that no more data comes.
     """
-    found = [span for anchor in _ANCHORS for span in _tokens(data, anchor, start)]
+    found: list[tuple[int, int]] = []
     open_from = len(data)
-    for place in _places(data, _KEY_ANCHOR, start):
-        begin = data.rfind(b"-----BEGIN ", max(start, place - _KEY_BEGIN_BYTES), place)
-        if begin < 0:
-            continue
-        if match := _compiled(_KEY).match(data, begin):
-            found.append(match.span())
-        elif _compiled(_KEY_BEGUN).match(data, begin):
-            open_from = min(open_from, begin)
+    for anchor in _ANCHORS:
+        for place in _places(data, anchor, start):
+            found += _tokens(data, anchor, place, start)
+            if data.startswith(_KEY_BEGIN, place):
+                if match := _compiled(_KEY).match(data, place):
+                    found.append(match.span())
+                elif _compiled(_KEY_BEGUN).match(data, place):
+                    open_from = min(open_from, place)
     if last:
         return [*found, (open_from, len(data))] if open_from < len(data) else found, len(data)
     return found, min(open_from, _begun_at(data, start))
 
 
-def _tokens(data: bytes, anchor: _Anchor, start: int) -> Iterator[tuple[int, int]]:
-    for place in _places(data, anchor, start):
-        for distance, form in anchor.formats:
-            if place - distance >= start:
-                match = _compiled(f"{_NOT_WITHIN_A_WORD}{form}").match(data, place - distance)
-                if match:
-                    yield match.span()
+def _tokens(data: bytes, anchor: _Anchor, place: int, start: int) -> Iterator[tuple[int, int]]:
+    for distance, form in anchor.formats:
+        if place - distance >= start:
+            match = _compiled(f"{_NOT_WITHIN_A_WORD}{form}").match(data, place - distance)
+            if match:
+                yield match.span()
 
 
 def _places(data: bytes, anchor: _Anchor, start: int) -> Iterator[int]:
@@ -128,8 +128,7 @@ def _begun_at(data: bytes, start: int) -> int:
     """From where on the end of `data` may be the beginning of a token or a key."""
     if data.endswith(b"\n"):
         return len(data)
-    tail = data[max(start, len(data) - LONGEST_BYTES) :]
-    word = len(data) - len(tail) + len(tail.rstrip(_OF_TOKENS))
+    word = _word_at_end(data, start)
     found = [len(data)]
     if word < len(data) and (match := _token_begun().search(data, word)):
         found.append(match.start())
@@ -137,6 +136,16 @@ def _begun_at(data: bytes, start: int) -> int:
     if b"-" in data[near:] and (match := _compiled(_key_begin_begun()).search(data, near)):
         found.append(match.start())
     return min(found)
+
+
+def _word_at_end(data: bytes, start: int) -> int:
+    """Where the word begins that the data ends in; the end where it ends in none."""
+    for size in (_SHORT_BYTES, LONGEST_BYTES):
+        tail = data[max(start, len(data) - size) :]
+        word = tail.rstrip(_OF_TOKENS)
+        if word:
+            break
+    return len(data) - len(tail) + len(word)
 
 
 @cache

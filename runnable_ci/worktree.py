@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,9 @@ from runnable_ci.git import COMMIT, PATHS_PER_CALL, Git, printable
 from runnable_ci.identity import Code, CodeState
 from runnable_ci.status import Entry
 
+HasSecret = Callable[[Iterable[bytes]], bool]
 FORMAT_VERSION: Final = 1
+_NOT_STORED: Final = "holds a secret"
 _DIFFED_TOGETHER_BYTES: Final = 16 * 1024**2
 _CHUNK_BYTES: Final = 1024 * 1024
 # Plumbing: what the user configured for the eye has no say in it. No program that a repository names makes the text.
@@ -54,21 +56,31 @@ class _Store:
 
     content: IO[bytes]
     left_bytes: int
+    has_secret: HasSecret
     members: list[tuple[tarfile.TarInfo, int]] = field(default_factory=list)
     omitted: dict[str, str] = field(default_factory=dict)
 
-    def add(self, member: tarfile.TarInfo, source: IO[bytes]) -> bool:
-        """Whether the source fitted; nothing of it is kept otherwise."""
+    def add(self, member: tarfile.TarInfo, source: IO[bytes], *, checked: bool = False) -> str:
+        """Why the source was not kept, empty if it was; one that is `checked` has no secret."""
         start = self.content.seek(0, os.SEEK_END)
-        while chunk := source.read(_CHUNK_BYTES):
+        problem = ""
+        while not problem and (chunk := source.read(_CHUNK_BYTES)):
             self.content.write(chunk)
             if self.content.tell() - start > self.left_bytes:
-                self.content.truncate(start)
-                return False
+                problem = "over the limit"
+        self.content.seek(start)
+        if (
+            not problem and not checked and self.has_secret(_chunks(self.content))
+        ):  # of what was kept: the source may have changed since
+            problem = _NOT_STORED
+        if problem:
+            self.content.truncate(start)
+            return problem
+        self.content.seek(0, os.SEEK_END)
         member.size = self.content.tell() - start
         self.left_bytes -= member.size
         self.members.append((member, start))
-        return True
+        return ""
 
     def write(self, destination: BinaryIO, state: bytes) -> None:
         with tarfile.open(fileobj=destination, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8") as tar:
@@ -80,16 +92,23 @@ class _Store:
                 tar.addfile(member, self.content)
 
 
-def snapshot(code: Code, state: CodeState, destination: BinaryIO, *, limit_bytes: int) -> tuple[str, ...]:
-    """The paths that were left out of the snapshot written to `destination`; why is in its `state.json`.
+def snapshot(
+    code: Code,
+    state: CodeState,
+    destination: BinaryIO,
+    *,
+    limit_bytes: int,
+    has_secret: HasSecret = lambda _: False,
+) -> dict[str, str]:
+    """The paths that were left out of the snapshot written to `destination`, each with why, as in its `state.json`.
 
     `state` is what `code.state()` gave last. At most `limit_bytes` of diffs and files are stored: diffs first, then the
     smaller files first. A path that changed meanwhile counts as left out, though something of it may be there.
-    Raises `CodeIdentityError` where git fails.
+    What has a secret, as `has_secret` says of its chunks, is left out. Raises `CodeIdentityError` where git fails.
     """
     entries = code.entries()
     with TemporaryDirectory() as scratch, TemporaryFile() as content:
-        store = _Store(content, limit_bytes)
+        store = _Store(content, limit_bytes, has_secret)
         if entries:
             _store_diffs(code, state.commit, entries, store, Path(scratch))
             _store_files(code, entries, store)
@@ -107,7 +126,7 @@ def snapshot(code: Code, state: CodeState, destination: BinaryIO, *, limit_bytes
             omitted=dict(sorted(store.omitted.items())),
         )
         store.write(destination, about.model_dump_json(indent=1).encode())
-    return tuple(sorted(store.omitted))
+    return dict(sorted(store.omitted.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +153,38 @@ def _store_diffs(code: Code, commit: str, entries: Sequence[Entry], store: _Stor
                 verb, *rest = command
                 paths = [entry.path for group in batch for entry in group.entries]
                 git(verb, *_DIFF, f"--output={part}", *rest, "--", *paths, environ=environ)
-                if diff.tell() + part.stat().st_size <= store.left_bytes:
+                problem = _objection(git.folder, part, batch, diff.tell(), store)
+                if not problem:
                     with part.open("rb") as text:
                         shutil.copyfileobj(text, diff, _CHUNK_BYTES)
                 elif len(batch) > 1:
                     waiting += [[group] for group in reversed(batch)]
                 else:
-                    store.omitted.update((entry.name, "its diff is over the limit") for entry in batch[0].entries)
+                    store.omitted.update((entry.name, problem) for entry in batch[0].entries)
             diff.seek(0)
             if part.exists() and os.fstat(diff.fileno()).st_size:
-                store.add(tarfile.TarInfo(name), diff)
+                store.add(tarfile.TarInfo(name), diff, checked=True)
+
+
+def _objection(root: str, part: Path, batch: Sequence[_Group], written_bytes: int, store: _Store) -> str:
+    """Why a diff cannot be stored, empty if it can."""
+    if written_bytes + part.stat().st_size > store.left_bytes:
+        return "its diff is over the limit"
+    with part.open("rb") as text:
+        if store.has_secret(_chunks(text)):
+            return _NOT_STORED
+        text.seek(0)
+        binary = any(line.startswith(b"GIT binary patch") for line in text)
+    # In a binary patch no secret can be seen.
+    for entry in (entry for group in batch for entry in group.entries) if binary else ():
+        with suppress(OSError), open(f"{root}/{entry.path}", "rb", opener=open_plainly) as content:
+            if store.has_secret(_chunks(content)):
+                return _NOT_STORED
+    return ""
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    return iter(lambda: file.read(_CHUNK_BYTES), b"")
 
 
 def _groups(root: str, entries: Iterable[Entry], side: str, sizes: Mapping[str, int], store: _Store) -> list[_Group]:
@@ -214,15 +255,18 @@ def _store_files(code: Code, entries: Iterable[Entry], store: _Store) -> None:
         try:
             if stat.S_ISLNK(now.st_mode):
                 member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(link_target(path))
-                store.add(member, io.BytesIO())
+                if store.has_secret([link_target(path)]):
+                    store.omitted[entry.name] = _NOT_STORED
+                else:
+                    store.add(member, io.BytesIO())
             elif not stat.S_ISREG(now.st_mode):
                 store.omitted[entry.name] = "not a file"
             elif size_bytes > store.left_bytes:
                 store.omitted[entry.name] = "over the limit"
             else:
                 with open(path, "rb", opener=open_plainly) as content:
-                    if not store.add(member, content):
-                        store.omitted[entry.name] = "over the limit"
+                    if problem := store.add(member, content):
+                        store.omitted[entry.name] = problem
         except OSError as error:
             store.omitted[entry.name] = f"cannot be read: {error.strerror}"
 

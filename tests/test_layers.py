@@ -20,7 +20,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "edges": (),
     "core": (
         *("pipeline", "plan", "runlog", "merge", "artifact", "names", "retention", "store.target"),
-        *("redact", "tokens", "secret_names"),
+        *("redact", "tokens", "secret_names", "clean"),
     ),
     "errors": ("errors",),
 }

@@ -26,7 +26,7 @@ def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, enviro
     if code.code_identifier_url:
         sources.append(code.code_identifier_url)
     missing = rebuild(snapshot, commit=code.code_identifier, sources=sources, destination=folder, environ=environ)
-    for line in [*code.snapshot_omitted, *missing]:
+    for line in dict.fromkeys([*code.snapshot_omitted, *missing]):
         sys.stderr.write(f"note: not rebuilt: {line}\n")
     differs = f", with {code.code_identifier_message}" if not code.code_identifier_dependable else ""
     sys.stdout.write(f"{folder}: {code.code_identifier}{differs}\n")

@@ -16,14 +16,16 @@ from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import RunLogError, UsageError, did_you_mean
 from runnable_ci.identity import Code
-from runnable_ci.invocation import Options, code_of, invoke, redactor_of
-from runnable_ci.pipeline import check_parameter_name
+from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of
+from runnable_ci.pipeline import Pipeline, check_parameter_name
 from runnable_ci.plan import Facts, Plan, Scope, plan, same_json, unread_parameters
-from runnable_ci.project import Project, given_parameters, load
+from runnable_ci.project import PARAMETER_PREFIX, Project, environment_parameters, given_parameters, load
 from runnable_ci.recorder import now, reopen, run_folder
+from runnable_ci.redact import texts
 from runnable_ci.runlog import SUCCESS, CatalogEntry, Invocation, RunLog, Started
 from runnable_ci.runs import ORIGIN, catalog_of, resolve_id
 from runnable_ci.runs import load as load_log
+from runnable_ci.steps import not_kept
 from runnable_ci.text import size
 
 
@@ -47,6 +49,7 @@ class Prospect:
     """What a retry would do."""
 
     parameters: Mapping[str, Any]
+    """As they really are."""
     facts: Facts
     plan: Plan
     notes: list[str]
@@ -67,7 +70,8 @@ def retry(given: Path | None, run: str, options: Options, wishes: Wishes, *, dry
         run_id = _pull_log(project, run, wishes, options)
     else:
         run_id = resolve_id(project.layout, run)
-    number = _go_on(project, run_id, interpreter, options, wishes, dry_run=dry_run)
+    with redacted_errors(redactor_of(project.pipeline, project.pipeline.parameters, options)):
+        number = _go_on(project, run_id, interpreter, options, wishes, dry_run=dry_run)
     return afterwards.publish(project.layout, run_id, number) if afterwards and not dry_run else number
 
 
@@ -86,7 +90,7 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
     code = code_of(project, options.environ)
     if dry_run:
         log = load_log(project.layout, run_id)
-        prospect = _look_ahead(project, log, catalog_of(project.layout, log, project.workspace), code, wishes)
+        prospect = _look_ahead(project, log, catalog_of(project.layout, log, project.workspace), code, wishes, options)
         for note in prospect.notes:
             options.printer.say(f"note: {note}")
         print_plan(prospect.plan.decisions)
@@ -94,7 +98,8 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
     with reopen(project.layout, load_log(project.layout, run_id)) as recorder:
         log = recorder.log
         catalog = catalog_of(project.layout, log, project.workspace)
-        prospect = _look_ahead(project, log, catalog, code, wishes)
+        prospect = _look_ahead(project, log, catalog, code, wishes, options)
+        recorder.redactor = prospect.facts.redactor
         for note in prospect.notes:
             options.printer.say(f"note: {note}")
         _restore(project, prospect.plan, log, catalog, options, wishes)
@@ -127,10 +132,10 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
             recorder,
             catalog,
             code,
+            parameters=prospect.parameters,
             facts=prospect.facts,
             interpreter=interpreter,
             options=options,
-            redactor=redactor_of(project.pipeline, prospect.parameters, options),
         )
         options.printer.say(closing(recorder.log))
     return code_number
@@ -181,11 +186,39 @@ def _require_parameter_names(log: RunLog) -> None:
                 check_parameter_name(name, refused)
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _taken_anew(log: RunLog, given: Mapping[str, Any], pipeline: Pipeline, options: Options) -> dict[str, Any]:
+    """The run's parameters that were secrets, and so are not in its log, as they are given again.
+
+    The pipeline file gives one only where that too is a secret: else the run had another value. Raises `UsageError`.
+    """
+    redacted = log.invocations[-1].redacted if log.invocations else []
+    redactor = redactor_of(pipeline, pipeline.parameters, options)
+    secret = {name: value for name, value in pipeline.parameters.items() if redactor.value(value) != value}
+    places = [given, environment_parameters(options.environ, pipeline.parameters), secret]
+    found = {name: place[name] for place in reversed(places) for name in redacted if name in place}
+    if lost := [name for name in redacted if name not in found]:
+        raise UsageError(
+            f"parameter {lost[0]} was a secret: its value is not in the run log",
+            hint=f"give it again: --param {lost[0]}=…, or {PARAMETER_PREFIX}{lost[0]} in the environment",
+        )
+    return found
 
 
-def _look_ahead(project: Project, log: RunLog, catalog: Catalog, code: Code, wishes: Wishes) -> Prospect:
+def _check_kept(project: Project, prospect: Plan) -> None:
+    """Raise `UsageError` where a step is to run that takes what a reused step returned and was a secret."""
+    for name, scope in prospect.scopes.items():
+        lost = not_kept(project.pipeline.steps[name], project.workspace, scope.parameters)
+        if lost:
+            giver = list(project.pipeline.steps)[scope.parameters[lost][0]]
+            raise UsageError(
+                f"step `{name}` takes `{lost}`, which `{giver}` returned: it was a secret, and is not in the run log",
+                hint=f"--from {giver} runs that step again",
+            )
+
+
+def _look_ahead(
+    project: Project, log: RunLog, catalog: Catalog, code: Code, wishes: Wishes, options: Options
+) -> Prospect:
     pipeline = project.pipeline
     if wishes.from_step is not None and wishes.from_step not in pipeline.steps:
         raise UsageError(
@@ -195,14 +228,21 @@ def _look_ahead(project: Project, log: RunLog, catalog: Catalog, code: Code, wis
     _require_parameter_names(log)
     original = log.invocations[-1].parameters if log.invocations else {}
     given = given_parameters(wishes.params, {**pipeline.parameters, **original})
+    anew = _taken_anew(log, given, pipeline, options)
+    redactor = redactor_of(pipeline, {**pipeline.parameters, **given}, options).knowing(texts(list(anew.values())))
+
+    def shown(value: Any) -> str:
+        return json.dumps(redactor.value(value), ensure_ascii=False)
+
     added = {name: value for name, value in pipeline.parameters.items() if name not in original and name not in given}
-    notes = [f"parameter {name} = {_json(value)} is new in {pipeline.file}" for name, value in added.items()]
+    notes = [f"parameter {name} = {shown(value)} is new in {pipeline.file}" for name, value in added.items()]
     notes += [
-        f"parameter {name} is {_json(value)} in {pipeline.file} now; the run keeps its {_json(original[name])} "
+        f"parameter {name} is {shown(value)} in {pipeline.file} now; the run keeps its {shown(original[name])} "
         f"(--param {name}=… changes it)"
         for name, value in pipeline.parameters.items()
-        if name in original and name not in given and not same_json(original[name], value)
+        if name in original and name not in given and name not in anew and not same_json(original[name], value)
     ]
+    original = {**original, **anew}
     changed = [name for name, value in given.items() if name not in original or not same_json(original[name], value)]
     notes += [
         f"no finished step is known to have read {name}; --from STEP runs one again regardless"
@@ -215,6 +255,9 @@ def _look_ahead(project: Project, log: RunLog, catalog: Catalog, code: Code, wis
         changed_inputs=changed_inputs(pipeline, log, catalog),
         changed_code=changed_code(pipeline, log, catalog, code),
         rerun_changed=wishes.rerun_changed,
+        redactor=redactor,
     )
     parameters = {**original, **added, **given}
-    return Prospect(parameters, facts, plan(pipeline, log, initial=Scope.initial(parameters), facts=facts), notes)
+    planned = plan(pipeline, log, initial=Scope.initial(parameters), facts=facts)
+    _check_kept(project, planned)
+    return Prospect(parameters, facts, planned, notes)

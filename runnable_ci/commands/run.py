@@ -9,7 +9,7 @@ from pathlib import Path
 from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import UsageError
-from runnable_ci.invocation import Options, code_of, invoke, redactor_of
+from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of
 from runnable_ci.names import run_id as new_run_id
 from runnable_ci.plan import Facts, Scope, plan
 from runnable_ci.project import load, parameters_of
@@ -60,7 +60,7 @@ def run(
         run_config={"executor": "local", "pipeline_file": pipeline.file},
         invocation=Invocation(number=1, command="run", start_time=now(), parameters=parameters),
     )
-    with create(project.layout, started) as recorder:
+    with redacted_errors(redactor), create(project.layout, started, redactor) as recorder:
         options.printer.begin(list(pipeline.steps), len(pipeline.steps))
         options.printer.say(f"run {run_id}: {pipeline.name}, {len(pipeline.steps)} steps")
         catalog = catalog_of(project.layout, recorder.log, project.workspace)
@@ -69,10 +69,10 @@ def run(
             recorder,
             catalog,
             code_of(project, options.environ),
-            facts=Facts(),
+            parameters=parameters,
+            facts=Facts(redactor=redactor),
             interpreter=interpreter,
             options=options,
-            redactor=redactor,
         )
         options.printer.say(closing(recorder.log))
     return afterwards.publish(project.layout, run_id, code) if afterwards else code

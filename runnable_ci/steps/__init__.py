@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import assert_never
 
 from runnable_ci.pipeline import Step
+from runnable_ci.runlog import Parameter
 from runnable_ci.steps import python, shell
 from runnable_ci.steps.launch import Launch, Returned, Surroundings
 
@@ -18,6 +21,15 @@ def prepare(step: Step, around: Surroundings) -> Launch:
             return python.prepare(step, around)
         case kind:
             assert_never(kind)
+
+
+def not_kept(step: Step, workspace: Path, scope: Mapping[str, tuple[int, Parameter]]) -> str:
+    """A parameter that the step may take, and whose value was a secret that the run log does not have; else empty."""
+    lost = {name: parameter.value for name, (_, parameter) in scope.items() if parameter.redacted}
+    if not lost:
+        return ""
+    taken = python.takes(step, workspace) if step.kind == "python" else shell.takes(step, workspace, lost)
+    return next((name for name in lost if taken is None or name in taken), "")
 
 
 def collect(step: Step, around: Surroundings) -> Returned:

@@ -142,6 +142,12 @@ def objects_taken(
     return objects.intersection(source.arguments)
 
 
+def takes(step: Step, workspace: Path) -> Collection[str] | None:
+    """The names of the arguments that a function takes; None where its text does not tell."""
+    source = find_source(step, workspace)
+    return None if source is None else source.arguments
+
+
 def _folders(step: Step, workspace: Path) -> list[Path]:
     return list(dict.fromkeys([workspace / step.working_directory, workspace]))
 

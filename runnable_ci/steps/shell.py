@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def prepare(step: Step, around: Surroundings) -> Launch:
         values = {name: values[name] for name in step.parameters}
         consumed: Iterable[str] = values
     else:
-        consumed = _mentioned(step, around.workspace, values)
+        consumed = takes(step, around.workspace, values)
     if broken := [name for name, value in values.items() if isinstance(value, str) and "\0" in value]:
         hint = "list the others: parameters = […]" if step.parameters is None else ""
         raise StepError(f"parameter `{broken[0]}` has a NUL character: it fits into no environment variable", hint=hint)
@@ -66,6 +66,11 @@ def prepare(step: Step, around: Surroundings) -> Launch:
         },
         consumed=tuple(consumed),
     )
+
+
+def takes(step: Step, workspace: Path, values: Mapping[str, Any]) -> Collection[str]:
+    """Which of these parameters a step is known to read: those that it lists, or mentions."""
+    return _mentioned(step, workspace, values) if step.parameters is None else step.parameters
 
 
 def collect(step: Step, around: Surroundings) -> Returned:

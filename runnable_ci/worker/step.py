@@ -26,6 +26,7 @@ def main(request_path: str, response_path: str) -> int:
     process = os.getpid()
     with open(request_path, encoding="utf-8") as file:
         request = loads(file.read())
+    os.unlink(request_path)  # parameters may be secrets, and nobody tidies up after a process that is killed
     sys.argv[:] = [request["function"]]
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a person is watching
     sys.path[:0] = request["path"]

@@ -406,13 +406,15 @@ def action_command(
     run_id: Annotated[str, typer.Option(help="The run that `begin` named.")] = "",
 ) -> None:
     """Do the work of a step of the GitHub action."""
-    from runnable_ci.commands import action
+    if phase == "finish":
+        from runnable_ci.commands.action.finish import finish
+
+        raise typer.Exit(finish(os.environ, run_id))
+    from runnable_ci.commands.action.begin import begin, environment
     from runnable_ci.process import become
 
-    if phase == "finish":
-        raise typer.Exit(action.finish(os.environ, run_id))
-    if words := action.begin(os.environ):
-        become([sys.executable, "-I", "-m", "runnable_ci", *words], action.environment(os.environ))
+    if words := begin(os.environ):
+        become([sys.executable, "-I", "-m", "runnable_ci", *words], environment(os.environ))
 
 
 def _settings(plain_http: bool) -> Settings:

@@ -12,7 +12,7 @@ from cli import Workspace, workspace
 from registry_server import Served, password_registry, registry
 from support import wait_until
 
-from runnable_ci.commands.action import parameters
+from runnable_ci.commands.action.begin import parameters
 from runnable_ci.errors import UsageError
 
 PIPELINE = """

@@ -71,6 +71,11 @@ class Context:
         return self.ref.removeprefix("refs/heads/") if self.ref.startswith("refs/heads/") else ""
 
     @property
+    def fix_ref(self) -> str:
+        """Where a fix of this job's code would be: what a retry was told to check out, else the branch."""
+        return _text(self.event, "inputs", "ref") or self.branch or self.head_ref
+
+    @property
     def base_branch(self) -> str:
         """The branch whose last run this one is compared with: a pull request's base, else its own."""
         return self.base_ref or self.branch or self.default_branch

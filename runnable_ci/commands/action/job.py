@@ -1,0 +1,101 @@
+"""One use of the action in a job, and how it speaks to the runner."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runnable_ci.errors import PipelineError, UsageError
+from runnable_ci.github import workflow
+from runnable_ci.github.context import Context
+from runnable_ci.github.workflow import Annotation
+from runnable_ci.project import STORE_NAME, find_file, find_store, registry_of
+from runnable_ci.redact import Redactor
+from runnable_ci.registries import Registries
+from runnable_ci.secret_names import secrets_of
+from runnable_ci.settings import Inputs, Settings, load_inputs
+from runnable_ci.settings import load as load_settings
+from runnable_ci.store.layout import Layout
+from runnable_ci.store.registry import Registry
+
+JOB_MAX = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One use of the action in a job."""
+
+    context: Context
+    inputs: Inputs
+    settings: Settings
+    environ: Mapping[str, str]
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Job:
+        """Raises `UsageError` outside GitHub Actions and for inputs that cannot be."""
+        context = Context.of(environ)
+        if context is None:
+            raise UsageError("`action` is for jobs of GitHub Actions", hint="elsewhere: runnable-ci run")
+        return cls(context, load_inputs(environ), load_settings(environ), environ)
+
+    @property
+    def layout(self) -> Layout:
+        """The store beside the pipeline file; the current folder's where there is no such file."""
+        try:
+            return Layout(find_file(Path(self.inputs.pipeline)).parent / STORE_NAME)
+        except PipelineError:
+            return find_store()
+
+    def registry(self) -> Registry:
+        """Where the runs of this job are published."""
+        workspace = self.layout.folder.parent
+        return Registries(self.settings, self.environ).named(None, in_pipeline=lambda: registry_of(workspace))
+
+    def run_id(self, nth: int) -> str:
+        """The id of the run of the `nth` use of the action in the job: each attempt of the job finds the same one."""
+        given = self.inputs
+        told_apart = [given.matrix, given.pipeline, given.working_directory, given.parameters]
+        name = (
+            "".join(c if c.isalnum() and c.isascii() else "-" for c in self.context.job)[:JOB_MAX].strip("-") or "job"
+        )
+        words = [name, self.context.run_id or "0"]
+        if any(text not in ("", ".", "null", "{}") for text in told_apart):
+            words.append(hashlib.sha256(json.dumps([self.context.job, *told_apart]).encode()).hexdigest()[:6])
+        if nth > 1:
+            words.append(str(nth))
+        return "-".join(words)
+
+    def secrets(self) -> frozenset[str]:
+        """What must be in no log of the job."""
+        return secrets_of(self.environ, self.settings.secret_names)
+
+    def say(self, text: str) -> None:
+        """A line in the job's log."""
+        sys.stdout.write(f"{workflow.harmless(self._clean(text))}\n")
+        sys.stdout.flush()
+
+    def warn(self, title: str, text: str) -> None:
+        """A warning on the job's page."""
+        sys.stdout.write(f"{workflow.annotate(Annotation('warning', self._clean(text), title=title))}\n")
+        sys.stdout.flush()
+
+    def set_outputs(self, outputs: Mapping[str, str]) -> None:
+        """Set outputs of the action's step."""
+        if path := self.environ.get("GITHUB_OUTPUT"):
+            workflow.append(Path(path), workflow.assignments(outputs))
+
+    def summarise(self, text: str) -> None:
+        """Add to the job's summary; one that cannot be written fails nothing."""
+        if not (path := self.environ.get("GITHUB_STEP_SUMMARY")):
+            return
+        try:
+            workflow.append(Path(path), self._clean(text))
+        except OSError as e:
+            self.warn("There is no summary", f"it cannot be written: {e.strerror}")
+
+    def _clean(self, text: str) -> str:
+        return Redactor(self.secrets()).text(text)

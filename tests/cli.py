@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -107,6 +108,15 @@ def workspace(tmp_path: Path, files: Mapping[str, str], *, git: bool = True, nam
         made.git("init", "-q")
         made.commit()
     return made
+
+
+def elsewhere(project: Workspace, tmp_path: Path, name: str = "elsewhere") -> Workspace:
+    """Another user's clone on, so to say, another machine: another home, no store."""
+    home = tmp_path / f"home-{name}"
+    environ = environment(home, PATH=project.environ["PATH"], LANG="C.UTF-8")
+    shutil.copy(Path(project.environ["HOME"]) / ".gitconfig", home)
+    project.git("clone", "-q", str(project.folder), str(tmp_path / name))
+    return Workspace(tmp_path / name, environ)
 
 
 def is_alive(pid: str) -> bool:

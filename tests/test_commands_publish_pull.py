@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli import Workspace, workspace
+from cli import Workspace, elsewhere, workspace
 from published_runs import forge
 from registry_server import PASSWORD, USERNAME, Served, password_registry, registry
-from support import environment, wait_until
+from support import wait_until
 
 from runnable_ci.runlog import FAIL, SUCCESS
 from runnable_ci.store.layout import Layout
@@ -56,15 +55,6 @@ catalog = { put = ["one.txt"] }
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with registry(tmp_path_factory.mktemp("registry")) as found:
         yield found
-
-
-def elsewhere(project: Workspace, tmp_path: Path, name: str = "elsewhere") -> Workspace:
-    """Another user's clone on, so to say, another machine: another home, no store."""
-    home = tmp_path / f"home-{name}"
-    environ = environment(home, PATH=project.environ["PATH"], LANG="C.UTF-8")
-    shutil.copy(Path(project.environ["HOME"]) / ".gitconfig", home)
-    project.git("clone", "-q", str(project.folder), str(tmp_path / name))
-    return Workspace(tmp_path / name, environ)
 
 
 def test_a_failed_run_is_resumed_on_another_machine(tmp_path: Path) -> None:
@@ -141,6 +131,8 @@ def test_retry_by_run_id_fetches_what_is_missing(tmp_path: Path, served: Served)
     assert "fetched 390.6 KiB from" in done.err
     assert "nothing to do" in done.err
     assert (other.folder / "big.bin").stat().st_size == 400_000
+    nameless = other.runnable("retry", registry_line.split('"')[1], code=2)
+    assert "names no run\nhint: " in nameless.err
     again = elsewhere(project, tmp_path, "again")
     again.write({"flowers.py": FIXED})
     again.runnable("retry", "latest", "--from-registry", registry_line.split('"')[1])

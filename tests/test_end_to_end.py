@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 from pathlib import Path
 
-from cli import workspace
+from cli import Workspace, elsewhere, workspace
+from registry_server import PASSWORD, USERNAME, token_registry
 
 from runnable_ci.runlog import FAIL, SUCCESS
 
@@ -28,8 +31,8 @@ FILE = {"name", "data_hash", "catalog_relative_path", "catalog_handler_location"
 OBJECT = {"kind": "object", "reduced": True}
 
 
-def test_iris(tmp_path: Path) -> None:
-    """The example breaks by an edit, is fixed, and only the failed step and those below it run."""
+def broken_iris(tmp_path: Path) -> tuple[Workspace, str, str]:
+    """The example with its mistake committed, its code without it, and the commit."""
     project = workspace(tmp_path, {"readme.txt": "", ".gitignore": "__pycache__\n"})
     for file in EXAMPLE.iterdir():
         if file.is_file():
@@ -37,7 +40,12 @@ def test_iris(tmp_path: Path) -> None:
     code = project.read("iris.py")
     assert WORKS in code
     project.write({"iris.py": code.replace(WORKS, BREAKS)})
-    broken = project.commit()
+    return project, code, project.commit()
+
+
+def test_iris(tmp_path: Path) -> None:
+    """The example breaks by an edit, is fixed, and only the failed step and those below it run."""
+    project, code, broken = broken_iris(tmp_path)
     line = project.read("iris.py").splitlines().index(f"    {BREAKS}") + 1
 
     done = project.runnable("run", "--run-id", "r", code=1)
@@ -90,3 +98,50 @@ def test_iris(tmp_path: Path) -> None:
     assert (project.folder / "picture.png").read_bytes().startswith(b"\x89PNG")
     packages = next(iter(log["environments"].values()))["packages"]
     assert {"scikit-learn", "matplotlib", "numpy"} <= packages.keys()
+
+
+def test_iris_travels(tmp_path: Path) -> None:
+    """The run fails and is published; another user, with a clone and the registry, fixes the code, goes on from the
+    failed step and publishes; the first user then reads the whole run.
+
+    The registry gives out tokens. One user has logged in with docker, the other has a name and a password.
+    """
+    project, code, broken = broken_iris(tmp_path)
+    with token_registry(tmp_path / "registry") as (served, _, _):
+        repository = served.repository()
+        logged_in = {"auths": {served.host: {"auth": base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()}}}
+        (Path(project.environ["HOME"]) / ".docker").mkdir()
+        (Path(project.environ["HOME"]) / ".docker" / "config.json").write_text(json.dumps(logged_in))
+        done = project.runnable("run", "--run-id", "r", "--to", repository, code=1)
+        reference = re.findall(r"published (\S+:r@sha256:[0-9a-f]{64}): sent", done.err)[0]
+
+        other = elsewhere(project, tmp_path)
+        assert "docker login" in other.runnable("retry", reference, code=1).err
+        known = {"RUNNABLE_CI_REGISTRY_USERNAME": USERNAME, "RUNNABLE_CI_REGISTRY_PASSWORD": PASSWORD}
+        other = Workspace(other.folder, other.environ | known)
+        other.write({"iris.py": code})
+        fixed = other.commit()
+        done = other.runnable("retry", reference, "--publish")
+        assert re.search(r"fetched \S+ KiB from .*, left \S+ K?i?B behind\n", done.err)
+        assert "load     | reuse: reused, but iris.py changed since (function load is the same)\n" in done.err
+        assert "flowers told right" in done.out
+        assert (other.folder / "iris_logistic.png").exists()
+
+        assert "merged from 2 writers" in project.runnable("pull", "r", "--from", repository).err
+        listed = json.loads(project.runnable("runs", "--from", repository, "--json").out)
+    assert [(run["run_id"], run["status"], run["attempts"], run["commit"]) for run in listed] == [
+        ("r", SUCCESS, 2, fixed)
+    ]
+    log = project.log("r")
+    assert (log.status, [invocation.status for invocation in log.invocations]) == (SUCCESS, [FAIL, SUCCESS])
+    assert {name: len(step.attempts) for name, step in log.steps.items()} == {
+        "load": 1,
+        "fit": 2,
+        "evaluate": 1,
+        "plot": 1,
+    }
+    codes = [attempt.code_identities[0].code_identifier for attempt in log.steps["fit"].attempts]
+    assert codes == [broken, fixed]
+    assert "NameError" in project.runnable("logs", "r", "fit", "--attempt", "1").out
+    project.runnable("catalog", "r", "--get", "iris_logistic.png", "--to", "picture.png")
+    assert (project.folder / "picture.png").read_bytes() == (other.folder / "iris_logistic.png").read_bytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +59,17 @@ def retry(given: Path | None, run: str, options: Options, wishes: Wishes, *, dry
     """Go on with a run; the exit code."""
     project = load(given)
     interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
+    if "/" in run and wishes.from_registry is None:
+        from runnable_ci.store.access import parse_reference
+
+        where = parse_reference(run)
+        if where.reference is not None:
+            run, wishes = where.reference, replace(wishes, from_registry=where.repository)
     afterwards = None
     if wishes.publish:
         from runnable_ci.commands.publish import Afterwards
-        from runnable_ci.store.access import parse_reference
 
-        pulled_from = parse_reference(run).repository if "/" in run else wishes.from_registry
-        afterwards = Afterwards.of(project, wishes.to or pulled_from, options)
+        afterwards = Afterwards.of(project, wishes.to or wishes.from_registry, options)
     if "/" in run or wishes.from_registry is not None:
         run_id = _pull_log(project, run, wishes, options)
     else:
@@ -145,12 +149,14 @@ def _restore(project: Project, plan: Plan, log: RunLog, catalog: Catalog, option
     """Have the files of reused steps in the workspace: those that may be read, or all."""
     files = {**plan.put, **plan.wanted} if wishes.restore_all else plan.wanted
     if (run_folder(project.layout, log.run_id) / ORIGIN).exists():
-        _fetch(project, plan, log, files.values(), options)
+        _fetch(project, plan, log, files.values(), options, wishes)
     for name in catalog.get(files.values())[1]:
         options.printer.say(f"replaced {name}; the other one is kept in {catalog.run_folder / 'replaced'}")
 
 
-def _fetch(project: Project, plan: Plan, log: RunLog, files: Iterable[CatalogEntry], options: Options) -> None:
+def _fetch(
+    project: Project, plan: Plan, log: RunLog, files: Iterable[CatalogEntry], options: Options, wishes: Wishes
+) -> None:
     """Have these files, and what else the steps that will run read of a run that was pulled in part; not the rest."""
     from runnable_ci.commands.progress import watching
     from runnable_ci.registries import Registries
@@ -161,7 +167,8 @@ def _fetch(project: Project, plan: Plan, log: RunLog, files: Iterable[CatalogEnt
     if origin is None or not absent(project.layout, wanted):
         return
     registries = Registries(options.settings, options.environ)
-    registry = registries.recorded(origin.registry, in_pipeline=lambda: project.pipeline.registry)
+    named = wishes.from_registry or project.pipeline.registry
+    registry = registries.recorded(origin.registry, in_pipeline=lambda: named)
     with watching(sys.stderr, "fetched") as watch:
         fetched = fetch(project.layout, registry, origin, wanted, watch)
     left = absent(project.layout, layers(log).values())

@@ -3,7 +3,8 @@
 Prints markdown. The others are installed once into virtual environments of their own, under `.cache/benchmarks`. Every
 figure is of a whole process, start-up included, in a fresh folder and, for us, a fresh git repository; the tools take
 turns within each round and figures are medians. A tool that would take minutes is measured once, or left out.
-Needs bash, git and openssl; `--quick` compares small works with bash only and installs nothing but a bare python.
+Needs bash, git and openssl; `--quick` compares small works with bash only and installs nothing but a bare python. On a
+machine that does other work too, `--first` (as root, on Linux) lets what is measured go before it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from statistics import median
 
@@ -87,18 +91,22 @@ QUICK = Sizes(shell_chains=(1, 5), python_chains=(1, 3), independent=4, large_mi
 class Bench:
     """A folder for everything, the tools, and what was measured."""
 
-    def __init__(self, folder: Path, cache: Path, tools: Sequence[Tool], rounds: int) -> None:
+    def __init__(self, folder: Path, cache: Path, tools: Sequence[Tool], rounds: int, works: str) -> None:
         self.folder = folder
         self.tools = tools
         self.rounds = rounds
         self.costs: dict[tuple[str, str], list[measure.Cost]] = {}
         self.failed: set[tuple[str, str]] = set()
+        self.place = folder
+        """Where the tool works; a folder of its own for each measurement."""
+        self._works = re.compile(works)
+        self._places = count()
         self._programs = {tool.name: install(tool, cache) for tool in (BARE, *tools)}
         (folder / "home").mkdir()
 
     def compare(self, work: Work, smaller: Work | None = None, *, tools: Sequence[Tool] = ()) -> None:
-        """Let each tool do the work, in turn, as many rounds as it can bear."""
-        for number in range(self.rounds):
+        """Let each tool do the work, if it is wanted, in turn, as many rounds as the tool can bear."""
+        for number in range(self.rounds if self._works.search(work.name) else 0):
             for tool in tools or self.tools:
                 if self._can_bear(tool, work, smaller, number):
                     self._do(tool, work)
@@ -116,11 +124,11 @@ class Bench:
             print(f"{work.name}: {e}", file=sys.stderr)
 
     def _count_steps(self, tool: Tool, work: Work) -> None:
-        done = self.folder / "work" / DONE
-        count = done.stat().st_size if done.exists() else 0
-        if count != len(work.steps):
+        done = self.place / DONE
+        lines = done.stat().st_size if done.exists() else 0
+        if lines != len(work.steps):
             said = (self.folder / "output").read_text(errors="replace")[-2000:]
-            raise measure.CommandError(f"{tool.name} did {count} of {len(work.steps)} steps: {said}")
+            raise measure.CommandError(f"{tool.name} did {lines} of {len(work.steps)} steps: {said}")
 
     def _can_bear(self, tool: Tool, work: Work, smaller: Work | None, number: int) -> bool:
         if number:
@@ -129,12 +137,16 @@ class Bench:
         if smaller is None:
             return True
         known = self.costs.get((smaller.name, tool.name))
+        if not self._works.search(smaller.name):
+            return not tool.package
         return known is not None and known[0].seconds * work.size / smaller.size < LIMIT_S
 
     def told(self, tool: Tool, work: Work) -> list[str]:
         """The tool's command for the work, in a fresh git repository that has all that it needs."""
-        folder = self.folder / "work"
-        shutil.rmtree(folder, ignore_errors=True)
+        if (self.place / "big.bin").exists():
+            shutil.rmtree(self.place)
+        # Else nothing is removed: a file system is slower for a while where thousands of files were.
+        self.place = folder = self.folder / f"work-{next(self._places)}"
         (folder / "logs").mkdir(parents=True)
         if work.has_file:
             shutil.copyfile(self.folder / "seed.bin", folder / "big.bin")
@@ -150,8 +162,7 @@ class Bench:
         """Run the command in the work's folder and keep its cost."""
         environ = self.environ(tool)
         program = shutil.which(command[0], path=environ["PATH"]) or command[0]
-        place, output = self.folder / "work", self.folder / "output"
-        cost = measure.run([program, *command[1:]], cwd=place, output=output, env=environ)
+        cost = measure.run([program, *command[1:]], cwd=self.place, output=self.folder / "output", env=environ)
         self.costs.setdefault((work, tool.name), []).append(cost)
         print(f"{work}: {tool.name} {cost.seconds:.2f} s, {cost.cpu_s:.2f} s of CPU", file=sys.stderr)
 
@@ -177,15 +188,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small works, one round, only bash and us")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--works", default="", help="a regular expression: only the works whose name it is found in")
+    parser.add_argument("--first", action="store_true", help="go before all other processes (SCHED_RR)")
     parser.add_argument("--tools", default=",".join(tool.name for tool in OTHERS), help="which of the others")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "benchmarks", help="where the others live")
     parser.add_argument("--folder", type=Path, help="where to work; on a disk, not in memory")
     options = parser.parse_args()
+    if options.first:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     wanted = () if options.quick else options.tools.split(",")
     sizes, rounds = (QUICK, 1) if options.quick else (FULL, options.rounds)
     tools = [BASH, OURS, *(tool for tool in OTHERS if tool.name in wanted)]
     with tempfile.TemporaryDirectory(prefix="pipelines-", dir=options.folder) as name:
-        bench = Bench(Path(name), options.cache, tools, rounds)
+        bench = Bench(Path(name), options.cache, tools, rounds, options.works)
         start_up(bench, sizes)
         shell, python = chains(bench, sizes)
         spread = Work(
@@ -263,7 +278,7 @@ def start_up(bench: Bench, sizes: Sizes) -> None:
     command = bench.told(OURS, small)
     environ = bench.environ(OURS)
     for _ in range(sizes.runs):
-        measure.run(command, cwd=bench.folder / "work", output=bench.folder / "output", env=environ)
+        measure.run(command, cwd=bench.place, output=bench.folder / "output", env=environ)
     for _ in range(bench.rounds * 3):
         bench.run("`--help`", BARE, [sys.executable, "../bare.py", "--help"])
         for tool in bench.tools:
@@ -273,7 +288,7 @@ def start_up(bench: Bench, sizes: Sizes) -> None:
 
 
 def targets(bench: Bench, shell: Sequence[Work], python: Sequence[Work], put: Work) -> str:
-    """What is to be reached, and whether it is."""
+    """What is to be reached, and whether it is, as far as it was measured."""
     one, many = shell[0], shell[min(2, len(shell) - 1)]
 
     def per_step(of: Callable[[str, str], float], tool: Tool, first: Work, last: Work) -> float:
@@ -282,24 +297,26 @@ def targets(bench: Bench, shell: Sequence[Work], python: Sequence[Work], put: Wo
     def over_bash_ms(of: Callable[[str, str], float]) -> float:
         return 1000 * (per_step(of, OURS, one, many) - per_step(of, BASH, one, many))
 
-    def ratio(work: str, other: Tool) -> float:
-        return bench.seconds(work, OURS.name) / bench.seconds(work, other.name)
+    def ratio(work: str, other: str) -> float:
+        return bench.seconds(work, OURS.name) / bench.seconds(work, other)
 
-    python_step = [per_step(bench.seconds, tool, python[0], python[-1]) for tool in (OURS, BASH)]
-    rows = [
-        ("a shell step over bash, ms of CPU", 5.0, over_bash_ms(bench.cpu_s)),
-        ("a shell step over bash, ms", 5.0, over_bash_ms(bench.seconds)),
-        ("a python step, of one by `python -c` in bash", 1.5, python_step[0] / python_step[1]),
-        ("`--help`, of a bare typer program's", 1.3, ratio("`--help`", BARE)),
-        (f"{put.name}, of `openssl dgst -sha256` and `cp`", 1.2, ratio(put.name, BASH)),
-        ("peak memory, MB", 80.0, max(bench.peak_mb(work, tool) for work, tool in bench.costs if tool == OURS.name)),
+    def python_step(tool: Tool) -> float:
+        return per_step(bench.seconds, tool, python[0], python[-1])
+
+    known: list[tuple[str, float, Callable[[], float]]] = [
+        ("a shell step over bash, ms of CPU", 5.0, lambda: over_bash_ms(bench.cpu_s)),
+        ("a shell step over bash, ms", 5.0, lambda: over_bash_ms(bench.seconds)),
+        (f"{many.name}, of doit's", 1.0, lambda: ratio(many.name, "doit")),
+        ("a python step, of one by `python -c` in bash", 1.5, lambda: python_step(OURS) / python_step(BASH)),
+        ("`--help`, of a bare typer program's", 1.3, lambda: ratio("`--help`", BARE.name)),
+        (f"{put.name}, of `openssl dgst -sha256` and `cp`", 1.2, lambda: ratio(put.name, BASH.name)),
+        ("peak memory, MB", 80.0, lambda: max(bench.peak_mb(*key) for key in bench.costs if key[1] == OURS.name)),
     ]
-    if (many.name, "doit") in bench.costs:
-        level = bench.seconds(many.name, OURS.name) / bench.seconds(many.name, "doit")
-        rows.insert(2, (f"{many.name}, of doit's", 1.0, level))
     lines = ["| Target | At most | Measured | |", "|---|---:|---:|---|"]
-    for name, most, value in rows:
-        lines.append(f"| {name} | {most:g} | {value:.2f} | {'reached' if value <= most else 'missed'} |")
+    for name, most, measured in known:
+        with suppress(KeyError):
+            value = measured()
+            lines.append(f"| {name} | {most:g} | {value:.2f} | {'reached' if value <= most else 'missed'} |")
     return "\n".join(lines)
 
 
@@ -308,6 +325,8 @@ def table(bench: Bench, works: Sequence[str]) -> str:
     tools = list(dict.fromkeys(tool for work, tool in bench.costs if work in works))
     lines = [f"| Seconds (CPU seconds, MB) | {' | '.join(tools)} |", f"|---|{'---:|' * len(tools)}"]
     for work in works:
+        if not any((work, tool) in bench.costs for tool in tools):
+            continue
         cells = [
             "fails"
             if (work, tool) in bench.failed

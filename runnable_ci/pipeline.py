@@ -468,7 +468,9 @@ def _check_returns(place: _Place, pipeline: Pipeline) -> None:
     """Two steps may return the same name only if one comes after the other: the later then wins."""
     givers: dict[str, list[str]] = {}
     for step in pipeline.steps.values():
-        before = pipeline.ancestors(step.name)
+        # Looked for only where it is asked: the steps above each step of a long chain add up.
+        shared = any(name in givers for name in (*step.returns, *step.env))
+        before = pipeline.ancestors(step.name) if shared else frozenset[str]()
         table = f"steps.{step.name}"
         for name in step.returns:
             for other in givers.get(name, []):

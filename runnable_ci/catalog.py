@@ -62,11 +62,14 @@ class Catalog:
     run_folder: Path
     """`.runnable/runs/RUN_ID`; a file whose place a `get` takes is kept under its `replaced/`, unless it is stored."""
     packs: dict[str, Pack] = field(default_factory=dict)
+    _root: Path = field(init=False)
+    """The workspace without links on the way to it."""
     _recorded: frozenset[str] = frozenset()
     _members: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     _seen: dict[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._root = self.workspace.resolve()
         self._recorded = frozenset(self.packs)
         for digest, pack in self.packs.items():
             self.add_pack(digest, pack)
@@ -123,7 +126,7 @@ class Catalog:
         return True
 
     def _is_inside(self, path: Path) -> bool:
-        return path.resolve().is_relative_to(self.workspace.resolve())
+        return path.resolve().is_relative_to(self._root)
 
     # -- workspace → store
 

@@ -8,6 +8,7 @@ import pty
 import re
 import struct
 import subprocess
+import sys
 import termios
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -99,6 +100,29 @@ def terminal(project: Workspace, *arguments: str, columns: int = 80, **variables
         os.close(master)
         assert running.wait() == 0
     return written.decode()
+
+
+HEAVY = {"pydantic", "git", "oras", "requests", "urllib3", "http", "asyncio", "ssl", "rich", "pydantic_settings"}
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (("--help",), set()),
+        (("check",), {"pydantic"}),
+        (("runs",), {"pydantic"}),
+        (("run",), {"pydantic", "git"}),
+    ],
+)
+def test_loads_only_what_the_command_needs(tmp_path: Path, words: tuple[str, ...], needed: set[str]) -> None:
+    """Help loads nothing heavy, and a run nothing that only the network needs: a short run is mostly start-up."""
+    project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'\n"})
+    command = [sys.executable, "-X", "importtime", "-m", "runnable_ci", *words]
+    done = subprocess.run(command, cwd=project.folder, env=project.environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert "typer" in loaded
+    assert loaded & HEAVY == needed
 
 
 def test_terminal(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -19,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
@@ -66,12 +67,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Reply:
-    """What to answer: `cut` sends only so many bytes of the body and then drops the connection."""
+    """What to answer: `cut` sends only so many bytes of the body and then drops the connection.
+
+    By `how`: closed in order, reset, or silent until the client hangs up.
+    """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     cut: int | None = None
+    how: Literal["closed", "reset", "silent"] = "closed"
     chunked: bool = False
     """Without a Content-Length."""
 
@@ -142,8 +147,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(reply.body if reply.cut is None else reply.body[: reply.cut])
         if reply.cut is not None:
             self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
+            self._drop(reply.how)
             self.close_connection = True
+
+    def _drop(self, how: str) -> None:
+        if how == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        elif how == "silent":
+            self.connection.settimeout(20)
+            self.connection.recv(1)
+        else:
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815 (names of http.server)
 

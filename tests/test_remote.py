@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,37 @@ def test_a_publish_killed_at_any_moment_leaves_a_readable_run(tmp_path: Path, se
     assert len(codes) > 5
     assert states == sorted(states)
     assert (states[0], states[-1]) == ((1, b"first"), (2, b"second"))
+
+
+def test_a_publish_killed_at_random_moments_leaves_a_readable_run(tmp_path: Path, served: Served) -> None:
+    """Killed in the middle of whatever it does, with uploads under way, a publish leaves the former state or the new
+    one whole, and the next one brings the new.
+    """
+    layout = store(tmp_path / "here")
+    record(layout, "load", {"a.bin": b"first"})
+    former = layout.resolve("r")
+    new = {f"{i}.bin": os.urandom(300_000) for i in range(20)} | {"a.bin": b"second"}
+    record(layout, "load", new)
+    command = [sys.executable, "-c", PUBLISH, str(layout.folder)]
+    begin = time.monotonic()
+    subprocess.run([*command, served.repository()], check=True)
+    longest_s, killed = time.monotonic() - begin, 0
+    for number in range(5):
+        remote = opened(served.repository())
+        copy(layout, former.digest, remote, as_reference="r")
+        with subprocess.Popen([*command, remote.label]) as process:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(longest_s * random.uniform(0.4, 1.0))  # noqa: S311 - no secret
+            process.kill()
+        if process.returncode == -signal.SIGKILL:
+            killed += 1
+        else:
+            longest_s *= 0.7  # the machine is quicker than it was
+        reader, _ = got(tmp_path / f"reader{number}", remote)
+        assert contents(reader) in ({"a.bin": b"first"}, new)
+        sent(layout, remote)
+        assert contents(got(tmp_path / f"later{number}", remote)[0]) == new
+    assert killed
 
 
 def test_two_thousand_files_make_a_small_manifest(tmp_path: Path, remote: Registry) -> None:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from registry_server import (
@@ -253,21 +254,30 @@ def test_a_broken_pull_keeps_what_arrived(plain: Served, here: Layout, there: La
         assert copy(impatient(through), "run-1", there).there.blobs == arrived
 
 
-def test_a_lost_connection_is_taken_up_where_it_broke(plain: Served, here: Layout, there: Layout) -> None:
-    """A download continues by Range; nothing is read twice and the digest is right."""
+@pytest.mark.parametrize("how", ["closed", "reset", "silent"])
+def test_a_lost_connection_is_taken_up_where_it_broke(
+    plain: Served, here: Layout, there: Layout, how: Literal["closed", "reset", "silent"]
+) -> None:
+    """A download continues by Range, whether the server closed, reset or just left it; the digest is right."""
     big = os.urandom(3_000_000)
     run_in(here, big)
     source = Registry(plain.repository(), environ={})
     copy(here, "run-1", source)
+    failures = [1, 1]
 
     def hook(seen: Seen, forward: Forward) -> Reply:
         reply = forward()
-        return Reply(reply.status, reply.headers, reply.body, cut=900_000) if len(reply.body) > 900_000 else reply
+        broken = Reply(reply.status, reply.headers, reply.body, cut=1_200_000, how=how)
+        return broken if len(reply.body) > 1_200_000 and failures and failures.pop() else reply
 
     with serving(hook, upstream=plain) as proxy:
-        copy(impatient(f"{proxy.host}/{source.label.partition('/')[2]}"), "run-1", there)
+        # Only silence takes as long as this.
+        through = impatient(f"{proxy.host}/{source.label.partition('/')[2]}", timeout_s=0.5 if how == "silent" else 30)
+        copy(through, "run-1", there)
         ranges = [seen.headers["Range"] for seen in proxy.seen if "Range" in seen.headers]
-    assert ranges == [f"bytes={start}-2999999" for start in (900_000, 1_800_000, 2_700_000)]
+    if how == "closed":
+        assert ranges == [f"bytes={start}-2999999" for start in (1_200_000, 2_400_000)]
+    assert failures == []
     assert read(there, described(big)) == big
 
 

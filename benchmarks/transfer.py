@@ -180,7 +180,7 @@ def both_ways(bench: Bench, name: str, *, count: int, size: int, rounds: int, ho
             bench.fresh("pulled")
             check = "find pulled -type f -exec openssl dgst -sha256 {} +"
             bench.measure(pull, "curl", ["bash", "-c", f"{gets} && {check}"])
-        if number and host != bench.host:
+        if number and (count > 100 or host != bench.host):
             continue
         with new_run(bench, count, size) as run:
             there = f"docker://{bench.repository(host)}:{TAG}"

@@ -24,7 +24,7 @@ from runnable_ci.errors import (
     RunNotFoundError,
     UsageError,
 )
-from runnable_ci.files import share_lock, write_whole
+from runnable_ci.files import locked, share_lock, write_whole
 from runnable_ci.merge import merge
 from runnable_ci.pipeline import Pipeline
 from runnable_ci.plan import Plan
@@ -40,6 +40,7 @@ from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import Descriptor
 
 TAG_MAX = 128
+PUBLISH_LOCK = "publish.lock"
 Watch = Callable[[Progress], None]
 
 
@@ -84,7 +85,10 @@ def publish(
     run id that leaves no room for the writer, `StoreError`.
     """
     tag = _writers_tag(layout, run_id, environ)
-    with _shared(layout):
+    folder = run_folder(layout, run_id)
+    folder.mkdir(parents=True, exist_ok=True)  # a run that came by another client has none
+    # The lock: of two that send the same run from here, the later one also has the last word on the tag.
+    with _shared(layout), locked(folder / PUBLISH_LOCK):
         _seal(layout, run_id)
         manifest = layout.resolve(run_id)
         sent = None

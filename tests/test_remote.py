@@ -127,6 +127,33 @@ def test_an_unchanged_publish_is_one_request(tmp_path: Path, served: Served) -> 
         assert (changed.blobs, changed.size_bytes < 100_000) == (2, True)
 
 
+def test_two_publishes_of_one_store_end_with_what_is_newest(tmp_path: Path, served: Served) -> None:
+    """A publish that is slow does not put its older state over that of a later one."""
+    layout = store(tmp_path / "here")
+    record(layout, "load", {"a.bin": b"first"})
+    slow, go_on = threading.Event(), threading.Event()
+
+    def hook(seen: Seen, forward: Callable[[], Reply]) -> Reply:
+        if seen.method == "PUT" and "/manifests/" in seen.path and not slow.is_set():
+            slow.set()
+            go_on.wait(20)
+        return forward()
+
+    with serving(hook, upstream=served) as proxy, ThreadPoolExecutor(2) as pool:
+        repository = proxy.repository()
+        first = pool.submit(sent, layout, opened(repository))
+        assert slow.wait(20)
+        record(layout, "load", {"a.bin": b"second"})
+        second = pool.submit(sent, layout, opened(repository))
+        time.sleep(0.3)  # time enough for the second to be done, if nothing holds it
+        go_on.set()
+        first.result()
+        second.result()
+        direct = opened(repository.replace(proxy.host, served.host))
+    assert contents(got(tmp_path / "reader", direct)[0]) == {"a.bin": b"second"}
+    assert {direct.resolve(tag).digest for tag in direct.tags()} == {layout.resolve("r").digest}
+
+
 PUBLISH = """
 import sys
 from pathlib import Path

@@ -64,12 +64,15 @@ def run(application: typer.Typer) -> NoReturn:
     try:
         application(prog_name="runnable-ci")
     except RunnableError as e:
-        from runnable_ci.github.workflow import harmless, is_actions
+        from runnable_ci.github.workflow import Annotation, annotate, is_actions
         from runnable_ci.printer import printable
 
         # A message may quote what a registry or a file says, and that may hold what moves a terminal's cursor.
-        lines = "".join(f"{printable(line)}\n" for line in _without_secrets(str(e)).splitlines())
-        sys.stderr.write(harmless(lines) if is_actions(os.environ) else lines)
+        text = "\n".join(map(printable, _without_secrets(str(e)).splitlines()))
+        if is_actions(os.environ):
+            sys.stdout.write(f"{annotate(Annotation('error', text.removeprefix('error: '), title='runnable-ci'))}\n")
+        else:
+            sys.stderr.write(f"{text}\n")
         sys.exit(e.exit_code)
     except Exception:  # noqa: BLE001 - a bug of ours
         import traceback

@@ -264,11 +264,12 @@ def test_nothing_changes_outside_of_a_job(at: Workspace) -> None:
 
 
 def test_an_error_of_ours_commands_nothing(at: Workspace) -> None:
-    """A message that quotes a file is no command either."""
-    at.write({"bad.toml": '"a ##[add-mask]b" = 1\n[steps.a]\nrun = "true"\n'})
+    """It is an annotation; what its message quotes of a file is no command."""
+    at.write({"bad.toml": '"a ##[add-mask]b\\n::add-mask::c" = 1\n[steps.a]\nrun = "true"\n'})
     done = at.runnable("run", "bad.toml", code=2)
-    assert "add-mask" in done.err
-    assert Runner().read(done.raw + done.err.encode()).commands == []
+    (command,) = Runner().read(done.raw + done.err.encode()).commands
+    assert (command.name, command.properties) == ("error", {"title": "runnable-ci"})
+    assert "##[add-mask]b" in command.data
 
 
 def test_looking_at_a_hostile_run_commands_nothing(at: Workspace) -> None:

@@ -1,7 +1,9 @@
 """What it costs to keep secrets out of a log, in one run: `python benchmarks/redaction.py [--quick]`.
 
 A program writes a log of 100 MiB into a pipe; it is read, written to a file and hashed, by the code that a run has for
-it, with redaction and without; then also stored, as a run's output is at its end. Medians of rounds that take turns.
+it. And the same as a whole run (`runnable-ci run --quiet`, start-up included). Once without redaction, once as it is,
+and with secrets in the environment, in turn: the figures are medians of seconds of CPU, of the program and all that it
+starts, and of their ratio within a round.
 """
 
 from __future__ import annotations
@@ -11,18 +13,18 @@ import os
 import random
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from runnable_ci.output import AttemptOutput
 from runnable_ci.process import Stream, Supervisor
 from runnable_ci.redact import Redaction, Redactor
-from runnable_ci.store.layout import Layout
 
 MIB = 1024 * 1024
+Secrets = list[str] | None
 LINES = """
 INFO WARNING training epoch step=42 loss=0.1234 accuracy=0.987 eta 0:12:34 2024-05-03T12:33:21.123Z GET 200 OK 12ms
 /api/v2/items?page=3 user_id=1234 Requirement already satisfied: numpy>=1.26 in the of through unused variable `x`
@@ -33,12 +35,22 @@ SECRETS = [
     *("q7Zk2-Vw9Xy4Tb1R", "AbC/123+dEfGhIjKlMnOpQrStUvWx", "hunter2-and-more", "0123456789abcdef0123456789abcdef"),
     "ghs_" + "aB3dE6" * 6,
 ]
-VARIANTS: dict[str, Redactor | None] = {
+VARIANTS: dict[str, Secrets] = {
     "none": None,
-    "token formats": Redactor(),
-    "and 1 secret": Redactor(SECRETS[:1]),
-    "and 5 secrets": Redactor(SECRETS),
+    "token formats": [],
+    "and 1 secret": SECRETS[:1],
+    "and 5 secrets": SECRETS,
 }
+WITH = "from runnable_ci.__main__ import main; main()"
+WITHOUT = f"""
+import runnable_ci.attempt
+class Nothing:
+    def __init__(self, redactor): pass
+    def feed(self, chunk): return chunk
+    def close(self): return b""
+runnable_ci.attempt.Redaction = Nothing
+{WITH}
+"""
 
 
 def main() -> None:
@@ -47,28 +59,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     rounds, size = (1, 10 * MIB) if options.quick else (options.rounds, 100 * MIB)
+    kept: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    whole: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     with tempfile.TemporaryDirectory(prefix="redaction-") as name:
         folder = Path(name)
         log = write_log(folder / "log", size)
-        layout = Layout(folder / "store")
-        layout.create()
-        kept: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-        stored: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
         for _ in range(rounds):
-            for variant, redactor in VARIANTS.items():
-                begin = time.perf_counter()
-                written = keep(log, folder / "outputs", redactor)
-                middle = time.perf_counter()
-                layout.put_file(written)
-                end = time.perf_counter()
-                kept[variant].append(middle - begin)
-                stored[variant].append(end - begin)
-                shutil.rmtree(folder / "outputs")
-                shutil.rmtree(layout.folder / "blobs" / "sha256")
-                layout.create()
+            for variant, secrets in VARIANTS.items():
+                kept[variant].append(cpu_s(keep, log, folder / "outputs", secrets))
+                whole[variant].append(cpu_s(run, log, folder / "project", secrets))
                 os.sync()
             print(".", end="", file=sys.stderr, flush=True)
-    print(table(kept, stored, size))
+    print(table(kept, whole, size))
+
+
+def cpu_s(
+    work: Callable[[Path, Path, list[str] | None], None], log: Path, folder: Path, secrets: list[str] | None
+) -> float:
+    """Seconds of CPU that some work took in an empty folder, which is gone afterwards."""
+    folder.mkdir()
+    begin = sum(os.times()[:4])
+    work(log, folder, secrets)
+    end = sum(os.times()[:4])
+    shutil.rmtree(folder)
+    return end - begin
 
 
 def write_log(path: Path, size: int) -> Path:
@@ -85,36 +99,47 @@ def write_log(path: Path, size: int) -> Path:
     return path
 
 
-def keep(log: Path, outputs: Path, redactor: Redactor | None) -> Path:
+def keep(log: Path, folder: Path, secrets: Secrets) -> None:
     """Have what `cat` writes in a file, as an attempt does."""
-    outputs.mkdir()
-    output = AttemptOutput(outputs, "step.1")
+    output = AttemptOutput(folder, "step.1")
     supervisor = Supervisor()
-    take: Callable[[Stream, bytes], None] = output.write
-    if redactor is not None:
-        redaction = Redaction(redactor)
+    redaction = Redaction(Redactor(secrets or []))
 
-        def take(stream: Stream, chunk: bytes) -> None:
-            if clean := redaction.feed(chunk):
-                output.write(stream, clean)
+    def redacted(stream: Stream, chunk: bytes) -> None:
+        if clean := redaction.feed(chunk):
+            output.write(stream, clean)
 
-    supervisor.run(["cat", str(log)], cwd=outputs, env={"PATH": os.environ["PATH"]}, output=take)
-    if redactor is not None and (rest := redaction.close()):
+    take = output.write if secrets is None else redacted
+    supervisor.run(["cat", str(log)], cwd=folder, env={"PATH": os.environ["PATH"]}, output=take)
+    if rest := redaction.close():
         output.write("o", rest)
     output.close()
     supervisor.close()
-    return outputs / "step.1.log"
 
 
-def table(kept: dict[str, list[float]], stored: dict[str, list[float]], size: int) -> str:
+def run(log: Path, folder: Path, secrets: Secrets) -> None:
+    """Run a pipeline whose one step writes the log."""
+    (folder / "runnable.toml").write_text(f'[steps.step]\nrun = "cat {log}"\n')
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    environ |= {f"KEY_{i}_SECRET": secret for i, secret in enumerate(secrets or [])}
+    program = WITHOUT if secrets is None else WITH
+    subprocess.run(
+        [sys.executable, "-c", program, "run", "--quiet"],
+        cwd=folder,
+        env=environ,
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def table(kept: dict[str, list[float]], whole: dict[str, list[float]], size: int) -> str:
     """The medians in markdown, with the ratio to no redaction."""
-    lines = ["| Redaction | pipe, file, hash: ms | of none | and stored: ms | of none |", "|---|---:|---:|---:|---:|"]
+    lines = ["| Redaction | pipe, file, hash: s | of none | whole run: s | of none |", "|---|---:|---:|---:|---:|"]
     for variant in VARIANTS:
         cells = []
-        for times in (kept, stored):
-            median = statistics.median(times[variant])
+        for times in (kept, whole):
             of_none = statistics.median(mine / none for mine, none in zip(times[variant], times["none"], strict=True))
-            cells += [f"{median * 1000:.0f}", f"{of_none:.2f}"]
+            cells += [f"{statistics.median(times[variant]):.2f}", f"{of_none:.2f}"]
         lines.append(f"| {variant} | {' | '.join(cells)} |")
     return "\n".join([f"{size // MIB} MiB, {len(kept['none'])} rounds", "", *lines])
 

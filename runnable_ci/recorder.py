@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runnable_ci.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
-from runnable_ci.catalog import Catalog
+from runnable_ci.catalog import PACKED_FILE_MAX_BYTES, Catalog
 from runnable_ci.clean import cleaned
 from runnable_ci.errors import RunInUseError, StoreError, UsageError
 from runnable_ci.files import share_lock, try_lock, write_whole
@@ -98,6 +98,8 @@ class Recorder:
     def seal(self, catalog: Catalog) -> None:
         """Make an OCI artifact of the run as it is now, tagged with its id. The newest seal takes the tag."""
         files = {path.name: path for path in self.outputs.iterdir()}
+        for name, digest in self._large_outputs().items():
+            self.layout.take_file(files.pop(name), digest=f"sha256:{digest}")
         stored = catalog.store([(path, f"logs/{name}") for name, path in sorted(files.items())])
         if stored.packs:
             self.record(*(Packed(digest=digest, pack=pack) for digest, pack in stored.packs.items()))
@@ -109,6 +111,20 @@ class Recorder:
         self.layout.tag(replace(descriptor, annotations=summary), self.log.run_id)
         for path in files.values():
             path.unlink()
+
+    def _large_outputs(self) -> dict[str, str]:
+        """Files of output that are moved into the store, since they are too large for a pack → their sha256.
+
+        It is known since they were written: neither is read again.
+        """
+        logs = {
+            f"{step.name}.{attempt.attempt_number}.log": attempt.log
+            for step in self.log.steps.values()
+            for attempt in step.attempts
+            if attempt.log and attempt.log.size > PACKED_FILE_MAX_BYTES
+        }
+        sizes = {path.name: path.stat().st_size for path in self.outputs.iterdir()}
+        return {name: log.data_hash for name, log in logs.items() if sizes.get(name) == log.size}
 
     def close(self) -> None:
         """Let other processes write the run."""

@@ -94,18 +94,18 @@ class Redactor:
         return found, open_from if last else min(open_from, self._begun_at(data, start))
 
     def _known(self, data: bytes, start: int) -> Iterator[tuple[int, int]]:
-        """Where known secrets are: looked for by a byte that is rare, which is a hundred times quicker."""
+        """Where known secrets are: looked for by a byte that is rare, since one byte is found ten times as quickly."""
         search, most = self._search, _FEW + len(data) // _RARE_BYTES
-        for byte, forms in search.by_byte.items():
+        for byte, by_next in search.by_byte.items():
             place, left = data.find(byte, start), most
-            while place >= 0 and left:
-                for form, offset in forms:
+            while 0 <= place < len(data) - 1 and left:
+                for form, offset in by_next.get(data[place + 1], ()):
                     if place - offset >= start and data.startswith(form, place - offset):
                         yield place - offset, place - offset + len(form)
                 place, left = data.find(byte, place + 1), left - 1
-            if place >= 0:  # this output has it often: another one from now on
+            if place >= 0 and not left:  # this output has it often: another one from now on
                 self._search = _Search.of(self._forms, search.frequent | {byte})
-                for form, offset in forms:
+                for form, offset in (found for forms in by_next.values() for found in forms):
                     yield from _occurrences(form, data, max(start, place - offset))
         for form in search.others:
             yield from _occurrences(form, data, start)
@@ -146,7 +146,7 @@ class Redaction:
 
     def close(self) -> bytes:
         """The rest."""
-        return self._advance(self._kept, last=True)
+        return self._advance(self._kept, last=True) if self._kept else b""
 
     def _advance(self, data: bytes, *, last: bool) -> bytes:
         found, open_from = self._redactor.scan(data, self._done, last=last)
@@ -242,17 +242,20 @@ class _Search:
 
     frequent: frozenset[int]
     """Bytes that will not do."""
-    by_byte: Mapping[int, Sequence[tuple[bytes, int]]]
-    """The byte → the forms that are found by it, each with where the byte is in it."""
+    by_byte: Mapping[int, Mapping[int, Sequence[tuple[bytes, int]]]]
+    """The byte → the one that follows it → the forms that are found by both, each with where they are in it."""
     others: Sequence[bytes]
 
     @classmethod
     def of(cls, forms: Iterable[bytes], frequent: frozenset[int]) -> _Search:
-        left = {form: set(form) - frequent for form in forms}
-        by_byte = {}
+        left = {form: set(form[:-1]) - frequent for form in forms}
+        by_byte: dict[int, dict[int, list[tuple[bytes, int]]]] = {}
         while any(left.values()):
             counts = Counter(byte for has in left.values() for byte in has)
             best = max(counts, key=lambda byte: (counts[byte] * (_COMMON.find(byte) + 1 or len(_COMMON) + 1), byte))
-            by_byte[best] = [(form, form.index(best)) for form, has in left.items() if best in has]
+            by_next = by_byte[best] = {}
+            for form in (form for form, has in left.items() if best in has):
+                offset = form.index(best)
+                by_next.setdefault(form[offset + 1], []).append((form, offset))
             left = {form: has for form, has in left.items() if best not in has}
         return cls(frequent, by_byte, list(left))

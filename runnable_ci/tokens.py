@@ -87,7 +87,8 @@ def scan(data: bytes, start: int, *, last: bool) -> tuple[list[tuple[int, int]],
     found: list[tuple[int, int]] = []
     open_from = len(data)
     for anchor in _ANCHORS:
-        for place in _places(data, anchor, start):
+        first = data.find(anchor.byte, start)
+        for place in _places(data, anchor, first) if first >= 0 else ():
             found += _tokens(data, anchor, place, start)
             if data.startswith(_KEY_BEGIN, place):
                 if match := _compiled(_KEY).match(data, place):
@@ -107,11 +108,8 @@ def _tokens(data: bytes, anchor: _Anchor, place: int, start: int) -> Iterator[tu
                 yield match.span()
 
 
-def _places(data: bytes, anchor: _Anchor, start: int) -> Iterator[int]:
-    """Where an anchor is, with what follows it."""
-    place = data.find(anchor.byte, start)
-    if place < 0:
-        return
+def _places(data: bytes, anchor: _Anchor, place: int) -> Iterator[int]:
+    """Where an anchor is together with what follows it; its byte is at `place` first."""
     look = _compiled(anchor.look)
     for _ in range(0 if anchor.frequent else _FEW):
         if look.match(data, place):

@@ -67,3 +67,20 @@ def test_transfer(tmp_path: Path) -> None:
         assert len(cells) == tools, done.stdout
         assert all(re.fullmatch(figures, cell) for cell in cells), done.stdout
     assert not list(tmp_path.glob("transfer-*"))
+
+
+def test_redaction(tmp_path: Path) -> None:
+    """`--quick` measures copying and a whole run, without redaction and with secrets of either kind."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "redaction.py", "--quick"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[4:]]
+    assert [row[0] for row in rows] == ["none", "token formats", "and 1 secret", "and 5 secrets"]
+    assert all(re.fullmatch(r"\d+\.\d\d", cell) for row in rows for cell in row[1:]), done.stdout
+    assert rows[0][2] == rows[0][4] == "1.00"
+    assert list(tmp_path.glob("redaction-*")) == []

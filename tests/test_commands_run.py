@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import subprocess
 from pathlib import Path
@@ -516,3 +517,19 @@ catalog = { get = ["data.csv", "*.txt"] }
     assert (entries["data.csv"].source, entries["input.txt"].source) == ("put", "")
     assert entries["data.csv"].data_hash == "6667b2d1aab6a00caa5aee5af8ad9f1465e567abf1c209d15727d57b3e8f6e5f"
     assert {entry.stage for entry in entries.values()} == {"get"}
+
+
+def test_large_output(tmp_path: Path) -> None:
+    """Output that is too large for a pack is moved into the store as it was hashed when it was written."""
+    at = workspace(tmp_path, {"runnable.toml": '[steps.one]\nrun = "seq 100000; echo end >&2"\n'})
+    at.runnable("run", "--run-id", "r", "--quiet")
+    assert list((at.store / "runs" / "r" / "logs").iterdir()) == []
+    log = at.log("r").steps["one"].attempts[0].log
+    assert log is not None
+    content = "".join(f"{number}\n" for number in range(1, 100001)).encode()
+    assert (log.size, log.stdout_bytes) == (len(content) + 4, len(content))
+    blob = at.store / "blobs" / "sha256" / log.data_hash
+    assert hashlib.sha256(blob.read_bytes()).hexdigest() == log.data_hash
+    assert at.runnable("logs", "r", "one", "--stdout").raw == content
+    at.runnable("run", "--run-id", "again", "--quiet")
+    assert at.runnable("logs", "again", "one", "--stdout").raw == content

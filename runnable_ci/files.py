@@ -145,6 +145,7 @@ def copy_and_hash(source: RawIOBase, copy: BinaryIO) -> tuple[str, int]:
                 break
             room.acquire()
             arrived.put(count)
+            _write_out(copy.fileno(), total, count)
             total += count
     finally:
         arrived.put(0)
@@ -167,14 +168,18 @@ def _carry(source: RawIOBase, copy: int) -> Iterator[int]:
 
 
 def _hash_part(digest: hashlib._Hash, buffer: memoryview, descriptor: int, position: int, count: int) -> None:
-    """Let the digest see a part of a file, and let the system write it out: less is left for the fsync at the end."""
+    """Let the digest see a part of a file."""
     start, left = position, count
     while left:
         if not (got := os.preadv(descriptor, [buffer[:left]], start)):
             raise OSError(errno.EIO, "the copy is shorter than what was written")
         digest.update(buffer[:got])
         start, left = start + got, left - got
-    if hasattr(os, "posix_fadvise"):  # starts writing what is dirty; that it would also forget what is not is harmless
+
+
+def _write_out(descriptor: int, position: int, count: int) -> None:
+    """Let the system begin to write a part of a file to the disk: less is left for the fsync at the end."""
+    with suppress(AttributeError, OSError):  # macOS has no such call; that Linux may forget what is written is harmless
         os.posix_fadvise(descriptor, position, count, os.POSIX_FADV_DONTNEED)
 
 

@@ -20,7 +20,8 @@ import yaml
 from pydantic import BaseModel
 
 from runnable_ci import runlog, schemas
-from runnable_ci.pipeline import RESERVED, RESERVED_PREFIXES, CatalogTable, PipelineTable, StepTable
+from runnable_ci.tables import CatalogTable, PipelineTable, StepTable
+from runnable_ci.values import RESERVED, RESERVED_PREFIXES
 
 FOLDER = Path(__file__).parent
 WORKFLOWS = FOLDER.parent / "runnable_ci" / "github" / "workflows"

@@ -24,10 +24,10 @@ from typing import Any, BinaryIO, cast
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, StepError, UnsafePathError
 from runnable_ci.files import copy_and_hash, temporary
-from runnable_ci.pipeline import check_relative
 from runnable_ci.runlog import CatalogEntry, Pack
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import Descriptor, verified
+from runnable_ci.values import check_relative
 
 PACK_MAX_BYTES = 64 * 1024 * 1024
 PACKED_FILE_MAX_BYTES = 256 * 1024

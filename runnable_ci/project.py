@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import PipelineError, StepError, UsageError, did_you_mean
-from runnable_ci.pipeline import Pipeline, check_parameters, resolve
+from runnable_ci.pipeline import Pipeline, resolve
 from runnable_ci.steps.python import find_source
 from runnable_ci.steps.shell import parse_value
 from runnable_ci.store.layout import Layout
+from runnable_ci.values import check_parameters
 
 FILE_NAME = "runnable.toml"
 STORE_NAME = ".runnable"

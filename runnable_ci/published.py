@@ -17,11 +17,11 @@ from typing import Any
 
 from runnable_ci.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers
 from runnable_ci.errors import BlobCorruptError, RunLogError, RunNotFoundError, did_you_mean
-from runnable_ci.pipeline import check_relative
 from runnable_ci.runlog import RunLog, decode
 from runnable_ci.runs import LATEST, Summary
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import DIGEST, TAG, Descriptor, manifest_parts, read_manifest, verified
+from runnable_ci.values import check_relative
 
 SEPARATOR = "--"
 BRANCH_PREFIX = f"_branch{SEPARATOR}"

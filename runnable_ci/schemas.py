@@ -10,7 +10,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 from runnable_ci import runlog
-from runnable_ci.pipeline import PipelineTable
+from runnable_ci.tables import PipelineTable
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -23,7 +23,6 @@ from runnable_ci.github.refusals import NotPushedError, RefNotFoundError, RunNot
 from runnable_ci.github.workflow import harmless
 from runnable_ci.identity import Code
 from runnable_ci.invocation import code_of
-from runnable_ci.pipeline import STEP_NAME
 from runnable_ci.printer import printable
 from runnable_ci.project import Project, find_store, given_parameters, load, registry_of
 from runnable_ci.remote import read_origin
@@ -33,6 +32,7 @@ from runnable_ci.runs import load as load_log
 from runnable_ci.settings import Settings
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import TAG
+from runnable_ci.tables import STEP_NAME
 
 RUN_NAME = "run-name: Retry ${{ inputs.run-id }}"
 INPUTS_MAX_CHARACTERS = 65_535

@@ -17,7 +17,7 @@ from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import RunLogError, UsageError, did_you_mean
 from runnable_ci.identity import Code
 from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of
-from runnable_ci.pipeline import Pipeline, check_parameter_name
+from runnable_ci.pipeline import Pipeline
 from runnable_ci.plan import Facts, Plan, Scope, plan, same_json, unread_parameters
 from runnable_ci.project import PARAMETER_PREFIX, Project, environment_parameters, given_parameters, load
 from runnable_ci.recorder import now, reopen, run_folder
@@ -27,6 +27,7 @@ from runnable_ci.runs import ORIGIN, catalog_of, resolve_id
 from runnable_ci.runs import load as load_log
 from runnable_ci.steps import not_kept
 from runnable_ci.text import size
+from runnable_ci.values import check_parameter_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from runnable_ci.errors import StepError, did_you_mean
-from runnable_ci.pipeline import Step, not_json
+from runnable_ci.pipeline import Step
 from runnable_ci.runlog import ExceptionInfo, Parameter
 from runnable_ci.steps.launch import Launch, Returned, Surroundings
+from runnable_ci.values import not_json
 
 WORKER = Path(__file__).parent.parent / "worker" / "python_step.py"
 RESPONSE_MAX_BYTES = 256 * 1024 * 1024

@@ -38,6 +38,7 @@ from runnable_ci.store.copy import Amount, Progress, copy
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import Descriptor
+from runnable_ci.store.transport import RegistryAuthError
 
 TAG_MAX = 128
 PUBLISH_LOCK = "publish.lock"
@@ -238,8 +239,8 @@ def _seal(layout: Layout, run_id: str) -> None:
 
 def _standing(registry: Registry, tag: str) -> str:
     try:
-        return registry.resolve(tag).digest
-    except RunNotFoundError:
+        return registry.resolve(tag, to_write=True).digest
+    except (RunNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
         return ""
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 from cli import Workspace, elsewhere, workspace
 from published_runs import forge
-from registry_server import PASSWORD, USERNAME, Served, password_registry, registry
+from registry_server import PASSWORD, USERNAME, Reply, Seen, Served, password_registry, registry, serving
 from support import wait_until
 
 from runnable_ci.runlog import FAIL, SUCCESS
@@ -211,6 +213,42 @@ def test_a_forged_run_log_gets_no_further_than_an_error(
     done = other.runnable("retry", "r", code=1 if complaint else 0)
     assert complaint in done.err
     assert (len(other.log().invocations) > 1) is (place == "modules")
+
+
+def test_a_bad_network_is_borne(tmp_path: Path, served: Served) -> None:
+    """Through a proxy where every third request fails in some way, publish and pull come to their end."""
+    project = workspace(tmp_path, {"runnable.toml": PIPELINE, "flowers.py": FIXED, ".gitignore": "*.bin\n*.txt\n"})
+    faults = cycle(
+        [
+            Reply(503, {"Retry-After": "0"}),
+            Reply(429, {"Retry-After": "0"}),
+            Reply(200, {"Content-Length": "100"}, b"", cut=0, how="reset"),
+            Reply(500),
+            Reply(403, {"Retry-After": "0"}, b"secondary rate limit"),
+            Reply(200, {"Content-Length": "100"}, b"", cut=0),
+        ]
+    )
+    lock = threading.Lock()
+
+    def hook(seen: Seen, forward: Callable[[], Reply]) -> Reply:
+        with lock:
+            fails = len(proxy.seen) % 3 == 0
+            fault = next(faults) if fails else None
+        if fault and fault.cut is not None and seen.method == "HEAD":
+            return Reply(502)  # a head alone cannot be cut
+        if fault and fault.cut is not None and seen.method == "GET":
+            whole = forward()
+            return Reply(whole.status, whole.headers, whole.body, cut=len(whole.body) // 2, how=fault.how)
+        return fault or forward()
+
+    with serving(hook, upstream=served) as proxy:
+        repository = proxy.repository()
+        project.runnable("run", "--run-id", "r", "--to", repository)
+        other = elsewhere(project, tmp_path)
+        other.runnable("pull", f"{repository}:r")
+        assert len(proxy.seen) > 20
+    assert other.runnable("logs", "r").out == project.runnable("logs", "r").out
+    assert other.log() == project.log()
 
 
 def test_plain_http_to_another_machine_has_to_be_asked_for(tmp_path: Path, served: Served) -> None:

@@ -22,7 +22,18 @@ from typing import Any
 import pytest
 from oras.client import OrasClient
 from published_runs import contents, forge, got, opened, record, sent, store
-from registry_server import Reply, Seen, Served, described, program, registry, serving
+from registry_server import (
+    PASSWORD,
+    USERNAME,
+    Reply,
+    Seen,
+    Served,
+    described,
+    program,
+    registry,
+    serving,
+    token_registry,
+)
 
 from runnable_ci.artifact import layers
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, StoreError, UsageError
@@ -33,6 +44,7 @@ from runnable_ci.remote import fetch, pull, read_origin
 from runnable_ci.runlog import SUCCESS
 from runnable_ci.runs import catalog_of, load
 from runnable_ci.settings import Settings
+from runnable_ci.store.access import Credentials
 from runnable_ci.store.copy import copy
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry
@@ -233,6 +245,33 @@ def test_a_publish_killed_at_random_moments_leaves_a_readable_run(tmp_path: Path
         sent(layout, remote)
         assert contents(got(tmp_path / f"later{number}", remote)[0]) == new
     assert killed
+
+
+def test_publishing_into_a_package_that_there_is_not_yet(tmp_path: Path) -> None:
+    """Who may only read is not let in where nothing is, as in ghcr.io; a publish asks for one token, to push."""
+    layout = store(tmp_path / "here")
+    record(layout, "load", {"a.txt": b"a"})
+    with token_registry(tmp_path / "registry") as (served, tokens, issuer):
+        tokens.hook = lambda seen, forward: (
+            issuer.hook(seen, forward) if "push" in seen.path else Reply(403, {}, b'{"errors": [{"code": "DENIED"}]}')
+        )
+        remote = Registry(served.repository(), environ={}, credentials=Credentials(USERNAME, PASSWORD))
+        sent(layout, remote)
+        assert remote.resolve("r").digest == layout.resolve("r").digest
+        assert tokens.count("GET") == 1
+        refused = 0
+
+        def hook(seen: Seen, forward: Callable[[], Reply]) -> Reply:
+            nonlocal refused
+            missing = seen.method == "HEAD" and forward().status == 404
+            refused += missing and "/manifests/" in seen.path
+            return Reply(403) if missing and "/manifests/" in seen.path else forward()
+
+        with serving(hook, upstream=served) as proxy:
+            remote = Registry(proxy.repository(), environ={}, credentials=Credentials(USERNAME, PASSWORD))
+            sent(layout, remote)
+            assert remote.resolve("r").digest == layout.resolve("r").digest
+        assert refused
 
 
 def test_two_thousand_files_make_a_small_manifest(tmp_path: Path, remote: Registry) -> None:

@@ -250,7 +250,7 @@ def test_a_broken_pull_keeps_what_arrived(plain: Served, here: Layout, there: La
             there.resolve("run-1")
         proxy.hook = lambda _, forward: forward()
         arrived = sum(1 for layer in [*blobs, b"{}"] if there.exists(described(layer)))
-        assert arrived >= 12
+        assert arrived >= 4  # 16 at once, of which the failure ends those under way
         assert copy(impatient(through), "run-1", there).there.blobs == arrived
 
 
@@ -350,6 +350,7 @@ def test_a_source_registry_can_be_read_again_for_a_second_upload(plain: Served, 
         (Reply(429, {"Retry-After": "soon"}), 0.5, 1),
         (Reply(429, {}, b'{"errors": [{"code": "TOOMANYREQUESTS", "message": "retry-after: 250ms"}]}'), 0.25, 0.25),
         (Reply(403, {}, b"You have exceeded a secondary rate limit."), 60, 60),
+        (Reply(403, {"Retry-After": "9"}), 9, 9),
         (Reply(502), 0.5, 1),
         (Reply(408), 0.5, 1),
         (Reply(200, {"Content-Length": "5"}, b"", cut=0), 0.5, 1),

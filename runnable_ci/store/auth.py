@@ -94,6 +94,7 @@ class Authorizer:
         self._challenge: Challenge | None = None
         self._credentials: Credentials | None = None
         self._tokens: dict[Actions, Token] = {}
+        self._most: Actions = "pull"
 
     def header(self, actions: Actions) -> str | None:
         """The header's value, None while the registry has not asked for one (or anonymous is what it gets)."""
@@ -147,8 +148,10 @@ class Authorizer:
         for granted, held in self._tokens.items():
             if granted.startswith(actions) and self._clock() < held.use_until:
                 return f"Bearer {held.value}"
-        self._tokens[actions] = self._new_token(self._challenge, actions)
-        return f"Bearer {self._tokens[actions].value}"
+        # Who writes once goes on writing, and a token that allows it serves for reading too.
+        self._most = max(self._most, actions, key=len)
+        self._tokens[self._most] = self._new_token(self._challenge, self._most)
+        return f"Bearer {self._tokens[self._most].value}"
 
     def _accept(self, answer: Answer) -> Challenge:
         challenge = parse_challenge(answer.headers.get("WWW-Authenticate", "")[:4096])

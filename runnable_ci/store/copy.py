@@ -23,6 +23,7 @@ from runnable_ci.store.target import (
     manifest_parts,
     read_manifest,
 )
+from runnable_ci.store.transport import RegistryAuthError
 
 JOBS = 16
 # Below this, sending a blob that is there already costs no more than asking whether it is.
@@ -254,7 +255,7 @@ def _manifest_bytes(target: Target, manifest: Descriptor) -> bytes:
 def _resolved(target: Target, tag: str | None) -> Descriptor | None:
     try:
         return None if tag is None else target.resolve(tag)
-    except RunNotFoundError:
+    except (RunNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
         return None
 
 

@@ -18,6 +18,7 @@ import urllib3
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, UsageError
 from runnable_ci.store.access import GITHUB_REGISTRY, Credentials, Reference, parse_reference
+from runnable_ci.store.auth import Actions
 from runnable_ci.store.client import REDIRECTS, Client
 from runnable_ci.store.stream import BlobStream, Upload
 from runnable_ci.store.target import (
@@ -98,11 +99,16 @@ class Registry:
         """The repository as its user writes it."""
         return self._client.label
 
-    def resolve(self, reference: str) -> Descriptor:
-        """The manifest that a tag or digest stands for, by one request. Raises `RunNotFoundError`, `StoreError`."""
+    def resolve(self, reference: str, *, to_write: bool = False) -> Descriptor:
+        """The manifest that a tag or digest stands for, by one request. Raises `RunNotFoundError`, `StoreError`.
+
+        With `to_write` the right to push is asked for at once: ghcr.io lets nobody look into a package that there is
+        not yet, except who may make it.
+        """
         if not TAG.fullmatch(reference) and not DIGEST.fullmatch(reference):
             raise UsageError(f"{reference[:200]!r} is neither a tag nor a sha256 digest")
-        answer = self._client.ask("HEAD", f"manifests/{reference}", "pull", headers=_ACCEPT_MANIFESTS)
+        actions: Actions = "pull,push" if to_write else "pull"
+        answer = self._client.ask("HEAD", f"manifests/{reference}", actions, headers=_ACCEPT_MANIFESTS)
         self._require_found(answer, reference)
         media_type = _manifest_type(answer, self.label)
         digest, size = answer.headers.get("Docker-Content-Digest", ""), answer.headers.get("Content-Length", "")

@@ -217,9 +217,10 @@ def backoff_s(attempt: int) -> float:
 def try_again_after(answer: Answer, *, now: float) -> tuple[bool, float | None]:
     """Whether the same request may work later, and the wait in seconds (at most 60) that the server asks for.
 
-    GitHub's container registry says 403 where it means 429 ("secondary rate limit"), with the wait in its message.
+    GitHub's container registry says 403 where it means 429 ("secondary rate limit"), with the wait in its message; an
+    answer to HEAD has none, and only the header tells.
     """
-    limited = answer.status == 403 and b"rate limit" in answer.body.lower()
+    limited = answer.status == 403 and (b"rate limit" in answer.body.lower() or "Retry-After" in answer.headers)
     passing = answer.status in (408, 425, 429) or (answer.status >= 500 and answer.status not in (501, 505))
     if not (limited or passing):
         return False, None

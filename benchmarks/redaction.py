@@ -19,8 +19,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from runnable_ci.listen import Stream
 from runnable_ci.output import AttemptOutput
-from runnable_ci.process import Stream, Supervisor
+from runnable_ci.process import Supervisor
 from runnable_ci.redact import Redaction, Redactor
 
 MIB = 1024 * 1024

@@ -15,11 +15,12 @@ from runnable_ci.catalog import Catalog, matches
 from runnable_ci.clean import cleaned_exception
 from runnable_ci.errors import RunnableError, StepError
 from runnable_ci.github.step_files import StepFiles
+from runnable_ci.listen import Stream
 from runnable_ci.output import AttemptOutput
 from runnable_ci.pipeline import Step
 from runnable_ci.plan import Scope
 from runnable_ci.printer import Printer
-from runnable_ci.process import Exit, Stream, Supervisor
+from runnable_ci.process import Exit, Supervisor
 from runnable_ci.recorder import now, remember_process
 from runnable_ci.redact import Redaction, Redactor
 from runnable_ci.runlog import FAIL, SUCCESS, CatalogEntry, Pack, Parameter, StepAttempt

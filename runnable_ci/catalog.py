@@ -12,7 +12,6 @@ import hashlib
 import io
 import mimetypes
 import os
-import stat
 import tarfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from runnable_ci.files import copy_and_hash, temporary
 from runnable_ci.runlog import CatalogEntry, Pack
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import Descriptor, verified
+from runnable_ci.system import CHANGE_TIMES, can_name, mode_of, replace, set_mode
 from runnable_ci.values import check_relative
 
 PACK_MAX_BYTES = 64 * 1024 * 1024
@@ -104,13 +104,14 @@ class Catalog:
     def _matches(self, pattern: str) -> Iterator[str]:
         # glob.iglob: Path.glob knows neither root_dir nor hidden files
         for found in glob.iglob(pattern, root_dir=self.workspace, recursive=True, include_hidden=True):  # noqa: PTH207
-            match = os.path.normpath(found)
+            match = _posix(os.path.normpath(found))
             if _is_ours(match):
                 continue
             if (self.workspace / match).is_dir():
                 for folder, folders, names in os.walk(self.workspace / match):
                     folders[:] = [f for f in folders if not _is_ours(f)]
-                    yield from (os.path.relpath(os.path.join(folder, name), self.workspace) for name in names)  # noqa: PTH118
+                    paths = (os.path.relpath(os.path.join(folder, name), self.workspace) for name in names)  # noqa: PTH118
+                    yield from map(_posix, paths)
             else:
                 yield match
 
@@ -151,7 +152,7 @@ class Catalog:
             pack = self._members[digest][0] if digest in self._members else ""
             if pack and pack not in self._recorded:
                 packs[pack] = self.packs[pack]  # a parallel step may have made it, and be killed before it is recorded
-            mode = stat.S_IMODE((self.workspace / name).stat().st_mode)
+            mode = mode_of(self.workspace / name)
             entries.append(self._entry(name, digest, size, mode=mode, stage="put"))
         return entries, packs
 
@@ -246,10 +247,10 @@ class Catalog:
                     f"sha256:{entry.data_hash}",
                     hint="restore that blob from another copy of the store, then go on",
                 )
-            new.path.chmod(0o600 | (entry.mode & 0o777))
+            set_mode(new.path, 0o600 | (entry.mode & 0o777))
             if aside is not None:
                 aside.parent.mkdir(parents=True, exist_ok=True)
-                destination.replace(aside)
+                replace(destination, aside)
             new.keep_as(destination)
 
     def check(self, entry: CatalogEntry) -> None:
@@ -317,6 +318,8 @@ class Catalog:
         path = self.workspace / name
         if _is_ours(name) or not self._is_inside(path.parent):
             raise UnsafePathError(f"`{name}` of the run log leads out of the workspace")
+        if not can_name(name):
+            raise UnsafePathError(f"`{name}` of the run log can name no file on this system")
         return path
 
     def _aside(self, path: Path, digest: str) -> Path | None:
@@ -329,7 +332,8 @@ class Catalog:
 
     def _remember(self, name: str, fingerprint: tuple[int, ...], digest: str) -> None:
         """Trust a file's stat from now on, unless it was changed so recently that the clock could not tell."""
-        if time.time_ns() - fingerprint[2] > _RACY_NS and fingerprint == _fingerprint(self.workspace / name):
+        settled = CHANGE_TIMES and time.time_ns() - fingerprint[2] > _RACY_NS
+        if settled and fingerprint == _fingerprint(self.workspace / name):
             self._seen[name] = (fingerprint, digest)
 
     def _entry(
@@ -358,6 +362,11 @@ def _match(pattern: tuple[str, ...], name: tuple[str, ...]) -> bool:
     if pattern[0] == "**":
         return any(_match(pattern[1:], name[i:]) for i in range(len(name) + 1))
     return bool(name) and fnmatch.fnmatchcase(name[0], pattern[0]) and _match(pattern[1:], name[1:])
+
+
+def _posix(path: str) -> str:
+    """A relative path as the run log has it."""
+    return path if os.sep == "/" else path.replace(os.sep, "/")
 
 
 def _is_ours(name: str) -> bool:

@@ -13,8 +13,8 @@ from runnable_ci.errors import RunnableError, UsageError
 
 if TYPE_CHECKING:
     from runnable_ci.invocation import Options
+    from runnable_ci.listen import Stream
     from runnable_ci.printer import Printer
-    from runnable_ci.process import Stream
     from runnable_ci.redact import Redactor
     from runnable_ci.settings import Settings
 
@@ -417,7 +417,8 @@ def action_command(
     from runnable_ci.process import become
 
     if words := begin(os.environ):
-        become([sys.executable, "-I", "-m", "runnable_ci", *words], environment(os.environ))
+        again = [sys.executable, "-I", "-m", "runnable_ci", *words]
+        raise typer.Exit(become(again, environment(os.environ)))
 
 
 def _settings(plain_http: bool) -> Settings:

@@ -6,6 +6,8 @@ import hashlib
 import os
 import stat
 
+from runnable_ci.system import open_plainly
+
 
 def content_sha256(path: str) -> str:
     """The digest of a file's bytes or of a link's target; "" for anything else, and for what cannot be read."""
@@ -22,11 +24,6 @@ def content_sha256(path: str) -> str:
 def link_target(path: str) -> bytes:
     """Where a symbolic link points to, byte for byte."""
     return os.fsencode(os.readlink(path))  # noqa: PTH115 - Path.readlink changes `./a` into `a`
-
-
-def open_plainly(path: str, flags: int) -> int:
-    """Opens neither through a link nor waits for a pipe's other end: either may have taken the file's place."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def git_mode(mode: int) -> str:

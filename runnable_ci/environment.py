@@ -45,7 +45,7 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
     if pipeline.python is not None:
         named = pipeline.python
         path = workspace / named if os.sep in named or "/" in named else None
-        found = str(path) if path and os.access(path, os.X_OK) else shutil.which(named, path=environ.get("PATH"))
+        found = (path and _program(path)) or shutil.which(named, path=environ.get("PATH"))
         if not found:
             raise PipelineError(f'{pipeline.file}: python = "{named}" is not there, or is not a program')
         return found
@@ -57,6 +57,13 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
             hint='name one at the top of the file: python = ".venv/bin/python"',
         )
     return found or ""
+
+
+def _program(path: Path) -> str | None:
+    """A program at a path, or where Windows has what others have there: `.venv/Scripts/python.exe`."""
+    windows = path.parent.parent / "Scripts" / f"{path.name}.exe"
+    there = [windows] if os.name == "nt" and path.parent.name == "bin" else []
+    return next((str(place) for place in (path, *there) if os.access(place, os.X_OK)), None)
 
 
 def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str]) -> str:

@@ -6,12 +6,10 @@ A temporary file is locked while it is written, so that `sweep` can tell what a 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
 import shutil
-import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +20,7 @@ from queue import SimpleQueue
 from typing import BinaryIO
 
 from runnable_ci.errors import StoreError
+from runnable_ci.system import READS_AT, copy_mode, copy_part, lock, open_descriptor, read_at, replace, write_out
 
 _BUFFER_BYTES = 1024 * 1024
 _PIECE_BYTES = 4 * 1024 * 1024
@@ -41,14 +40,14 @@ class Temporary:
         self.file.flush()
         os.fsync(self.file.fileno())
         try:
-            self.path.replace(path)
+            replace(self.path, path)
         except OSError as e:
             if e.errno != errno.EXDEV:
                 raise
             self.file.seek(0)
             with replacing(path) as near:  # on another mount: one copy more
                 shutil.copyfileobj(self.file, near, _BUFFER_BYTES)
-                os.fchmod(near.fileno(), stat.S_IMODE(os.fstat(self.file.fileno()).st_mode))
+                copy_mode(self.file.fileno(), near.fileno())
 
 
 @contextmanager
@@ -70,8 +69,8 @@ def temporary(folder: Path, *, mode: int = 0o644) -> Iterator[Temporary]:
 def _open_locked(folder: Path, mode: int) -> tuple[int, Path]:
     while True:
         path = folder / f".{secrets.token_hex(8)}.tmp"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-        _lock(descriptor, wait=True)
+        descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        lock(descriptor, wait=True)
         if os.fstat(descriptor).st_nlink:
             return descriptor, path
         os.close(descriptor)  # a sweep saw it before it was locked
@@ -81,10 +80,10 @@ def sweep(folder: Path) -> None:
     """Remove the temporary files in `folder` whose processes were killed."""
     for path in folder.glob(".*.tmp"):
         with suppress(FileNotFoundError):
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = open_descriptor(path, os.O_RDONLY)
             try:
                 with suppress(BlockingIOError):  # somebody is writing it
-                    _lock(descriptor, wait=False)
+                    lock(descriptor, wait=False)
                     path.unlink()
             finally:
                 os.close(descriptor)
@@ -113,7 +112,7 @@ def copy_and_hash(source: RawIOBase, copy: BinaryIO) -> tuple[str, int]:
     Of a large file a second thread hashes what has arrived while this one copies on: both release the interpreter.
     """
     digest, size = hashlib.sha256(), 0
-    while size < _BUFFER_BYTES:
+    while size < _BUFFER_BYTES or not READS_AT:
         chunk = source.read(_BUFFER_BYTES)
         if not chunk:
             return digest.hexdigest(), size
@@ -145,7 +144,7 @@ def copy_and_hash(source: RawIOBase, copy: BinaryIO) -> tuple[str, int]:
                 break
             room.acquire()
             arrived.put(count)
-            _write_out(copy.fileno(), total, count)
+            write_out(copy.fileno(), total, count)
             total += count
     finally:
         arrived.put(0)
@@ -157,8 +156,9 @@ def copy_and_hash(source: RawIOBase, copy: BinaryIO) -> tuple[str, int]:
 
 def _carry(source: RawIOBase, copy: int) -> Iterator[int]:
     """Copy the rest of a file to where a descriptor stands; how many bytes came, piece by piece."""
-    with suppress(AttributeError, OSError):  # macOS; no file, or another file system: whatever it was, tried plainly
-        while count := os.copy_file_range(source.fileno(), copy, _PIECE_BYTES):
+    # No file, another file system, a system that is too old: whatever it was, tried plainly.
+    with suppress(AttributeError, OSError):
+        while count := copy_part(source.fileno(), copy, _PIECE_BYTES):
             yield count
     while chunk := source.read(_BUFFER_BYTES):
         left = memoryview(chunk)
@@ -171,24 +171,18 @@ def _hash_part(digest: hashlib._Hash, buffer: memoryview, descriptor: int, posit
     """Let the digest see a part of a file."""
     start, left = position, count
     while left:
-        if not (got := os.preadv(descriptor, [buffer[:left]], start)):
+        if not (got := read_at(descriptor, buffer[:left], start)):
             raise OSError(errno.EIO, "the copy is shorter than what was written")
         digest.update(buffer[:got])
         start, left = start + got, left - got
 
 
-def _write_out(descriptor: int, position: int, count: int) -> None:
-    """Let the system begin to write a part of a file to the disk: less is left for the fsync at the end."""
-    with suppress(AttributeError, OSError):  # macOS has no such call; that Linux may forget what is written is harmless
-        os.posix_fadvise(descriptor, position, count, os.POSIX_FADV_DONTNEED)
-
-
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path`, waiting for it; it ends with the process, however that dies."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT)
     try:
-        _lock(descriptor, wait=True)
+        lock(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)
@@ -207,22 +201,17 @@ def locked_alone(path: Path) -> Iterator[bool]:
 
 def share_lock(path: Path) -> int:
     """A descriptor that holds a shared lock on `path` until it is closed, waiting for one who holds it alone."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    _lock(descriptor, wait=True, shared=True)
+    descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT)
+    lock(descriptor, wait=True, shared=True)
     return descriptor
 
 
 def try_lock(path: Path) -> int | None:
     """A descriptor that holds the lock on `path` until it is closed; None while another process holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT)
     try:
-        _lock(descriptor, wait=False)
+        lock(descriptor, wait=False)
     except OSError:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def _lock(descriptor: int, *, wait: bool, shared: bool = False) -> None:
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryFile
-from typing import Final
+from typing import BinaryIO, Final, cast
 
 from runnable_ci.errors import CodeIdentityError
 
@@ -73,7 +73,7 @@ class Git:
             try:
                 status, output, complaint = _GitPython().execute(
                     command,
-                    source,
+                    cast("BinaryIO", source),
                     with_extended_output=True,
                     with_exceptions=False,
                     stdout_as_string=False,

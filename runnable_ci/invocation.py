@@ -31,6 +31,7 @@ from runnable_ci.runlog import SUCCESS, Environment, EnvironmentSeen
 from runnable_ci.runner import Run
 from runnable_ci.secret_names import secrets_of
 from runnable_ci.settings import Settings
+from runnable_ci.system import CANCELLING
 from runnable_ci.version import VERSION
 
 
@@ -153,14 +154,13 @@ class _Described:
 
 @contextmanager
 def _signals(supervisor: Supervisor) -> Iterator[None]:
-    """Within the block SIGINT, SIGTERM and SIGHUP end the steps, and then the run, in good order."""
+    """Within the block the signals that cancel end the steps, and then the run, in good order."""
 
     def cancel(number: int, _frame: FrameType | None) -> None:
         supervisor.cancel(signal.Signals(number))
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else nohup wants the run to outlive its terminal
-        numbers.append(signal.SIGHUP)
+    # Where SIGHUP is ignored, nohup wants the run to outlive its terminal.
+    numbers = [n for n in CANCELLING if n.name != "SIGHUP" or signal.getsignal(n) is signal.SIG_DFL]
     earlier = {number: signal.signal(number, cancel) for number in numbers}
     try:
         yield

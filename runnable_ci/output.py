@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from runnable_ci.files import write_whole
-from runnable_ci.process import Stream
+from runnable_ci.listen import Stream
 from runnable_ci.runlog import LogFile
 
 _CHUNK_BYTES = 1 << 20

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, BinaryIO
 
-from runnable_ci.process import Stream
+from runnable_ci.listen import Stream
 
 if TYPE_CHECKING:
     from runnable_ci.github.workflow import Annotation

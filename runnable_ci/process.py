@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import selectors
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
 
 from runnable_ci.errors import StepError
-
-Stream = Literal["o", "e"]
-"""Which of the two a chunk of output came from: stdout or stderr."""
+from runnable_ci.listen import LISTEN, Listen, Listener, Stream
+from runnable_ci.system import CANCELLING, CREATION_FLAGS, END, KILL, Tree, kill_group, program
 
 GRACE_S = 2.0
 """How long a group may take to end after a signal before the next, harder one. GitHub allows 10 s for all."""
 DRAIN_S = 1.0
 """How long output is awaited from what a finished process left running in the background."""
-_READ_BYTES = 1 << 16
-_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +35,15 @@ class Exit:
 class Supervisor:
     """Starts processes in groups of their own, from any thread, and can end them all at once.
 
-    A group that does not end by a signal gets a harder one after `grace_s` seconds.
+    A group that does not end by a signal gets a harder one after `grace_s` seconds. `listen` hears of a process.
     """
 
-    def __init__(self, *, grace_s: float = GRACE_S) -> None:
+    def __init__(self, *, grace_s: float = GRACE_S, listen: Listen = LISTEN) -> None:
         self._grace_s = grace_s
+        self._listen = listen
         self.cancelled_by: signal.Signals | None = None
         self._wake_read, self._wake_write = os.pipe()
-        self._groups: set[int] = set()
+        self._trees: set[Tree] = set()
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -60,8 +56,8 @@ class Supervisor:
         """End all processes: `by` first, harder signals later; a second call kills. Safe in a signal handler."""
         again = self.cancelled_by is not None
         self.cancelled_by = by
-        for group in tuple(self._groups):
-            _signal_group(group, signal.SIGKILL if again else by)
+        for tree in tuple(self._trees):
+            tree.send(KILL if again else by)
         if self._wake_write >= 0:
             os.close(self._wake_write)
             self._wake_write = -1
@@ -85,7 +81,7 @@ class Supervisor:
                 return Exit(-self.cancelled_by, cancelled=True)
             try:
                 process = subprocess.Popen(
-                    argv,
+                    [program(argv[0], env), *argv[1:]],
                     cwd=cwd,
                     env=env,
                     stdin=subprocess.DEVNULL,
@@ -93,86 +89,69 @@ class Supervisor:
                     stderr=subprocess.PIPE,
                     bufsize=0,
                     start_new_session=True,
+                    creationflags=CREATION_FLAGS,
                 )
             except (OSError, ValueError) as e:
                 raise _start_error(argv, cwd, e) from e
-            self._groups.add(process.pid)
+            tree = Tree(process.pid)
+            self._trees.add(tree)
             if self.cancelled_by:  # while it was started: that signal went to the others only
-                _signal_group(process.pid, self.cancelled_by)
+                tree.send(self.cancelled_by)
         try:
-            started(process.pid)
-            return self._attend(process, output, timeout_s)
+            with closing(self._listen(process, self._wake_read)) as listener:
+                started(process.pid)
+                return self._attend(process, tree, listener, output, timeout_s)
         except BaseException:
-            _signal_group(process.pid, signal.SIGKILL)
+            tree.send(KILL)
             process.wait()
             raise
         finally:
-            self._groups.discard(process.pid)
-            for pipe in (process.stdout, process.stderr):
-                if pipe:
-                    pipe.close()
+            self._trees.discard(tree)
+            tree.close()
 
     def _attend(
-        self, process: subprocess.Popen[bytes], output: Callable[[Stream, bytes], None], timeout_s: float | None
+        self,
+        process: subprocess.Popen[bytes],
+        tree: Tree,
+        listener: Listener,
+        output: Callable[[Stream, bytes], None],
+        timeout_s: float | None,
     ) -> Exit:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         escalation: list[tuple[float, signal.Signals]] = []
-        timed_out = False
-        with _exit_descriptor(process.pid) as exit_descriptor, selectors.DefaultSelector() as selector:
-            for pipe, stream in ((process.stdout, "o"), (process.stderr, "e")):
-                if pipe:
-                    selector.register(pipe.fileno(), selectors.EVENT_READ, stream)
-            selector.register(self._wake_read, selectors.EVENT_READ, "cancel")
-            if exit_descriptor is not None:
-                selector.register(exit_descriptor, selectors.EVENT_READ, "exit")
-            open_pipes = 2
-            exited = False
-            drain_until = 0.0
-            while open_pipes or not exited:
-                waits = [moment - time.monotonic() for moment, _ in escalation[:1]]
-                if deadline is not None:
-                    waits.append(deadline - time.monotonic())
-                if exited:
-                    waits.append(drain_until - time.monotonic())
-                elif exit_descriptor is None or not open_pipes:
-                    waits.append(_POLL_S)
-                for key, _ in selector.select(max(0.0, min(waits)) if waits else None):
-                    match key.data:
-                        case "cancel":
-                            selector.unregister(self._wake_read)
-                            escalation = self._harder_than(self.cancelled_by or signal.SIGTERM)
-                        case "exit":
-                            selector.unregister(key.fd)
-                            exited = True
-                        case stream:
-                            if chunk := os.read(key.fd, _READ_BYTES):
-                                output(stream, chunk)
-                            else:
-                                selector.unregister(key.fd)
-                                open_pipes -= 1
-                if not exited and (exit_descriptor is None or not open_pipes):
-                    exited = process.poll() is not None
-                now = time.monotonic()
-                if exited and not drain_until:
-                    drain_until, deadline, escalation = now + DRAIN_S, None, []
-                if exited and now >= drain_until:
-                    break
-                if deadline is not None and now >= deadline:
-                    timed_out, deadline = True, None
-                    escalation = [(now, signal.SIGTERM), (now + self._grace_s, signal.SIGKILL)]
-                while escalation and now >= escalation[0][0]:
-                    _signal_group(process.pid, escalation.pop(0)[1])
+        timed_out = escalated = False
+        drain_until = 0.0
+        while listener.open_pipes or not listener.exited:
+            waits = [moment - time.monotonic() for moment, _ in escalation[:1]]
+            if deadline is not None:
+                waits.append(deadline - time.monotonic())
+            if listener.exited:
+                waits.append(drain_until - time.monotonic())
+            for stream, chunk in listener.hear(max(0.0, min(waits)) if waits else None):
+                output(stream, chunk)
+            now = time.monotonic()
+            if self.cancelled_by and not escalated:
+                escalated, escalation = True, self._harder_than(self.cancelled_by)
+            if listener.exited and not drain_until:
+                drain_until, deadline, escalation = now + DRAIN_S, None, []
+            if listener.exited and now >= drain_until:
+                break
+            if deadline is not None and now >= deadline:
+                timed_out, deadline = True, None
+                escalation = [(now, END), (now + self._grace_s, KILL)]
+            while escalation and now >= escalation[0][0]:
+                tree.send(escalation.pop(0)[1])
         code = process.wait()
         cancelled = self.cancelled_by is not None
         if timed_out or cancelled:
-            _signal_group(process.pid, signal.SIGKILL)
+            tree.send(KILL)
         return Exit(code, timed_out=timed_out, cancelled=cancelled)
 
     def _harder_than(self, by: signal.Signals) -> list[tuple[float, signal.Signals]]:
         soon = time.monotonic() + self._grace_s
         if by == signal.SIGINT:
-            return [(soon, signal.SIGTERM), (soon + self._grace_s, signal.SIGKILL)]
-        return [(soon, signal.SIGKILL)]
+            return [(soon, END), (soon + self._grace_s, KILL)]
+        return [(soon, KILL)]
 
 
 def capture(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float) -> bytes | None:
@@ -186,15 +165,40 @@ def capture(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s
     return done.stdout if done.returncode == 0 else None
 
 
-def become(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
-    """Go on as another program: the same process, so that signals meant for this one reach it."""
+def become(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Go on as another program: the same process, so that signals meant for this one reach it.
+
+    Where the system has no such thing, that program's exit code.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is what is wanted
+    if sys.platform != "win32":
+        os.execve(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is what is wanted
+    return accompany(argv, env)
+
+
+def accompany(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """The exit code of a program that has our console; Ctrl-C and Ctrl-Break are its business until it ends."""
+    earlier = {number: signal.signal(number, lambda *_: None) for number in CANCELLING}
+    try:
+        return subprocess.run(argv, env=env, check=False).returncode
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def start_time(pid: int) -> str:
-    """When a process was started, as the kernel counts it: with the pid its identity. Empty where it is not known."""
+    """When a process was started, as the system tells it: with the pid its identity. Empty where it is not known."""
+    match sys.platform:
+        case "linux":
+            return _start_in_proc(pid)
+        case "win32":  # nothing outlives us there: see `Tree`
+            return ""
+        case _:
+            return start_by_ps(pid)
+
+
+def _start_in_proc(pid: int) -> str:
     try:
         file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
         stat = os.read(file, 4096)
@@ -205,31 +209,20 @@ def start_time(pid: int) -> str:
     return "" if fields[0] == b"Z" else fields[19].decode()
 
 
+def start_by_ps(pid: int) -> str:
+    """As `start_time`, to the second, of any system that has `ps`."""
+    argv = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
+    answer = capture(argv, cwd=Path("/"), env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}, timeout_s=5) or b""
+    state, _, started = " ".join(answer.decode(errors="replace").split()).partition(" ")
+    return "" if state.startswith("Z") else started
+
+
 def end_group(pid: int, started: str) -> bool:
     """Kill the process group of a step that outlived its run; False where that process is gone."""
     if not started or start_time(pid) != started:
         return False
-    _signal_group(pid, signal.SIGKILL)
+    kill_group(pid)
     return True
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
-
-
-@contextlib.contextmanager
-def _exit_descriptor(pid: int) -> Iterator[int | None]:
-    """A descriptor that is readable once the process has ended; None where the system has none (macOS)."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _start_error(argv: Sequence[str], cwd: Path, e: OSError | ValueError) -> StepError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,14 @@ def environment_parameters(environ: Mapping[str, str], known: Mapping[str, Any])
     return {
         name: _typed(text, known.get(name))
         for variable, text in environ.items()
-        if (name := variable.removeprefix(PARAMETER_PREFIX)) != variable
+        if variable.startswith(PARAMETER_PREFIX)
+        for name in [_parameter(variable.removeprefix(PARAMETER_PREFIX), known)]
     }
+
+
+def _parameter(name: str, known: Iterable[str]) -> str:
+    """The parameter that a variable means: Python on Windows gives all variables in capital letters."""
+    return next((one for one in known if one.upper() == name), name) if os.name == "nt" else name
 
 
 def given_parameters(given: list[str], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,9 @@ STATE_MAX_BYTES: Final = 64 * 1024**2
 REBUILT_MAX_BYTES: Final = 8 * 1024**3
 REBUILT_MAX_FILES: Final = 200_000
 _URL: Final = re.compile(r"(https|ssh|file)://.+|[A-Za-z0-9._][A-Za-z0-9._-]*@[A-Za-z0-9._-]+:.+")
+# Where a system has neither, `rebuild` says no to what needs them.
+_O_DIRECTORY: Final[int] = getattr(os, "O_DIRECTORY", 0)
+_O_NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 _PROTOCOLS: Final = {"GIT_ALLOW_PROTOCOL": "https:ssh:file"}
 
 
@@ -44,6 +47,11 @@ def rebuild(
     """
     if destination.is_symlink() or (destination.exists() and (not destination.is_dir() or any(destination.iterdir()))):
         raise UsageError(f"{destination} exists and is not empty", hint="name a folder that does not exist yet")
+    if snapshot is not None and os.open not in os.supports_dir_fd:
+        raise UsageError(
+            "this system lacks what it takes to write stored changes safely",
+            hint=f"rebuild the run on Linux or macOS; its commit alone: git checkout {commit}",
+        )
     created = not destination.exists()
     destination.mkdir(parents=True, exist_ok=True)
     try:
@@ -175,7 +183,7 @@ def _mark_added(git: Git) -> None:
 
 
 def _write_files(root: str, tar: tarfile.TarFile, recorded: SnapshotState) -> None:
-    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    top = os.open(root, os.O_RDONLY | _O_DIRECTORY)
     try:
         for name, (kind, _) in recorded.changes.items():
             if kind == "unmerged":
@@ -200,7 +208,7 @@ def _folder_of(top: int, parts: Sequence[str]) -> Iterator[int]:
         for part in parts[:-1]:
             with suppress(FileExistsError):
                 os.mkdir(part, dir_fd=folder)
-            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            below = os.open(part, os.O_RDONLY | _O_DIRECTORY | _O_NOFOLLOW, dir_fd=folder)
             os.close(folder)
             folder = below
         yield folder
@@ -213,7 +221,7 @@ def _write(folder: int, name: str, member: tarfile.TarInfo, tar: tarfile.TarFile
         os.symlink(member.linkname, name, dir_fd=folder)
         return
     mode = 0o755 if member.mode & stat.S_IXUSR else 0o644
-    fresh = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    fresh = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_NOFOLLOW
     source = tar.extractfile(member)
     with open(os.open(name, fresh, mode, dir_fd=folder), "wb") as target:
         if source is not None:

@@ -39,6 +39,7 @@ from runnable_ci.runlog import (
 )
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
+from runnable_ci.system import open_descriptor
 
 JOURNAL = "journal.jsonl"
 JOURNAL_SIZE = "vnd.runnable.journal-size"
@@ -155,7 +156,7 @@ def create(layout: Layout, started: Started, redactor: Redactor | None = None) -
         # Whole or absent: a journal that is there always tells of a run.
         clean, line = _clean(started, redactor or Redactor())
         write_whole(folder / JOURNAL, line, through=layout.temporaries)
-        journal = os.open(folder / JOURNAL, os.O_WRONLY | os.O_APPEND)
+        journal = open_descriptor(folder / JOURNAL, os.O_WRONLY | os.O_APPEND)
     except BaseException:
         os.close(lock)
         raise
@@ -181,7 +182,7 @@ def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
         seen = last_seen(folder)
         lines = path.read_bytes() if path.exists() else b""
         written = decode_events(lines.splitlines(keepends=True), where=str(path))
-        journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        journal = open_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except BaseException:
         os.close(lock)
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +29,7 @@ from runnable_ci.runlog import (
     StepAttempt,
     StepLog,
 )
+from runnable_ci.system import KILL, next_of
 
 SNAPSHOT_MAX_BYTES = 64 * 1024 * 1024
 
@@ -61,7 +61,7 @@ class Run:
         try:
             return self._loop()
         except BaseException:
-            self.workplace.supervisor.cancel(signal.SIGKILL)
+            self.workplace.supervisor.cancel(KILL)
             while self._running:
                 self._results.get()
                 self._running -= 1
@@ -103,7 +103,7 @@ class Run:
                 self._launch(step, attempt, alone=alone)
             if not self._running:
                 return self._end()
-            events, finished = self._finish(self._results.get())
+            events, finished = self._finish(next_of(self._results))
             settled(finished)
 
     def _decide(self, step: Step) -> Decision:

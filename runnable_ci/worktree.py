@@ -20,10 +20,11 @@ from typing import IO, BinaryIO, Final
 
 from pydantic import BaseModel
 
-from runnable_ci.content import content_sha256, git_mode, link_target, open_plainly
+from runnable_ci.content import content_sha256, git_mode, link_target
 from runnable_ci.git import COMMIT, PATHS_PER_CALL, Git, printable
 from runnable_ci.identity import Code, CodeState
 from runnable_ci.status import Entry
+from runnable_ci.system import open_plainly
 
 HasSecret = Callable[[Iterable[bytes]], bool]
 FORMAT_VERSION: Final = 1

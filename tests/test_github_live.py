@@ -21,7 +21,7 @@ from support import WAIT_S, wait_until
 
 from runnable_ci.github.live import ActionsPrinter
 from runnable_ci.github.workflow import Annotation
-from runnable_ci.process import Stream
+from runnable_ci.listen import Stream
 
 STEPS = ["load", "fit", "plot"]
 PIECES = [

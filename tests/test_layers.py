@@ -31,6 +31,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "requests": ("github.rest",),
     "urllib3": ("store",),
     "subprocess": ("process",),
+    **dict.fromkeys(("fcntl", "msvcrt", "ctypes"), ("system",)),
     "pydantic_settings": ("settings",),
     "typer": ("cli", "__main__"),
 }

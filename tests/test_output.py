@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import python, sha256
 
+from runnable_ci.listen import Stream
 from runnable_ci.output import AttemptOutput, parse_index, recover, split
-from runnable_ci.process import Stream
 from runnable_ci.runlog import LogFile
 
 BINARY = bytes(range(256))

@@ -10,17 +10,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 from support import python, wait_until
 
 from runnable_ci.errors import StepError
-from runnable_ci.process import DRAIN_S, Exit, Stream, Supervisor, capture, end_group, start_time
+from runnable_ci.listen import LISTEN, BySelector, ByThreads, Listen, Stream
+from runnable_ci.process import DRAIN_S, Exit, Supervisor, capture, end_group, start_by_ps, start_time
 
 SLACK_S = 5.0
 """What a busy machine may add to a time that is measured."""
 GRACE_S = 0.4
+ACCOMPANY = """
+import sys
+from runnable_ci.process import accompany
+sys.exit(accompany(["/bin/bash", "-c", sys.argv[1]], {"ONLY": "this"}))
+"""
 STUBBORN = "trap '' TERM INT; while :; do sleep 0.05; done"
 
 
@@ -46,10 +54,16 @@ class Said:
 Run = Callable[..., Exit]
 
 
+@pytest.fixture(params=[BySelector, ByThreads])
+def listen(request: pytest.FixtureRequest) -> Listen:
+    """Each way to hear of a process: Windows has the second only, and it works here too."""
+    return cast("Listen", request.param)
+
+
 @pytest.fixture
-def supervisor() -> Iterator[Supervisor]:
+def supervisor(listen: Listen) -> Iterator[Supervisor]:
     """A supervisor that is closed after the test."""
-    supervisor = Supervisor(grace_s=GRACE_S)
+    supervisor = Supervisor(grace_s=GRACE_S, listen=listen)
     yield supervisor
     supervisor.close()
 
@@ -243,10 +257,10 @@ def test_nothing_starts_after_a_cancellation(run: Run, supervisor: Supervisor, t
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_process_that_starts_while_all_is_cancelled_ends_too(tmp_path: Path) -> None:
+def test_a_process_that_starts_while_all_is_cancelled_ends_too(listen: Listen, tmp_path: Path) -> None:
     """Whatever the moment of the cancellation, no process is forgotten."""
     for delay_s in (0, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004):
-        supervisor, said = Supervisor(grace_s=SLACK_S), Said()
+        supervisor, said = Supervisor(grace_s=SLACK_S, listen=listen), Said()
 
         def run(script: str, supervisor: Supervisor = supervisor, said: Said = said) -> Exit:
             return supervisor.run(["bash", "-c", script], cwd=tmp_path, env=os.environ, output=said)
@@ -340,21 +354,21 @@ def test_a_failure_of_ours_ends_the_process(run: Run, where: str) -> None:
     assert is_gone(pids[0])
 
 
-def test_much_output_needs_little_memory_and_time(tmp_path: Path) -> None:
+def test_much_output_needs_little_memory_and_time(listen: Listen, tmp_path: Path) -> None:
     """200 MB on both streams come through whole, at more than 40 MB a second, in a few MB of memory."""
     code = (
         "import os, resource, sys, time; from pathlib import Path\n"
-        "from runnable_ci.process import Supervisor\n"
+        "from runnable_ci import listen; from runnable_ci.process import Supervisor\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "count = {'o': 0, 'e': 0}\n"
         "def take(stream, chunk): count[stream] += len(chunk)\n"
-        "supervisor = Supervisor(); before = peak(); began = time.monotonic()\n"
+        "supervisor = Supervisor(listen=getattr(listen, sys.argv[2])); before = peak(); began = time.monotonic()\n"
         "script = 'head -c 100000000 /dev/zero & head -c 100000000 /dev/zero >&2; wait'\n"
         "supervisor.run(['bash', '-c', script], cwd=Path(sys.argv[1]), env=os.environ, output=take)\n"
         "assert count == {'o': 100_000_000, 'e': 100_000_000}\n"
         "print(peak() - before, time.monotonic() - began)"
     )
-    done = python(code, str(tmp_path))
+    done = python(code, str(tmp_path), cast("type", listen).__name__)
     assert done.returncode == 0, done.stderr
     grown_kib, took_s = map(float, done.stdout.split())
     assert grown_kib < 10_000
@@ -369,7 +383,7 @@ def test_many_runs_leak_no_descriptor_and_no_child(supervisor: Supervisor, said:
         if i % 20 == 0:
             with pytest.raises(StepError):
                 supervisor.run(["no-such-program-7"], cwd=tmp_path, env={}, output=said)
-    assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= len(before), "all descriptors to be closed")  # noqa: PTH208
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
@@ -409,6 +423,50 @@ def test_the_start_time_of_no_process_is_empty() -> None:
     process.wait()
     assert start_time(process.pid) == ""
     assert start_time(os.getpid()) == start_time(os.getpid()) != ""
+
+
+def test_ps_tells_a_start_where_there_is_no_proc() -> None:
+    """Where the system has no `/proc`, as macOS, `ps` tells when a process was started, and nothing of a dead one."""
+    process = subprocess.Popen(["sleep", "60"])
+    started = start_by_ps(process.pid)
+    moment = datetime.strptime(started, "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
+    assert datetime.now(UTC) - moment < timedelta(hours=1)
+    assert start_by_ps(process.pid) == started
+    process.kill()
+    wait_until(lambda: start_by_ps(process.pid) == "", "the process to die")
+    process.wait()
+    assert start_by_ps(process.pid) == ""
+
+
+def test_a_listener_by_threads_is_for_systems_without_a_selector_of_pipes() -> None:
+    """Here the selector is used."""
+    assert LISTEN is BySelector
+
+
+@pytest.mark.parametrize("code", [0, 1, 42])
+def test_a_program_that_is_accompanied_gives_its_exit_code(code: int) -> None:
+    """It has our input and output, its environment is what was given, and its exit code is told."""
+    done = subprocess.run(
+        [sys.executable, "-c", ACCOMPANY, f"read line; echo $ONLY $line; echo err >&2; exit {code}"],
+        input="in\n",
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "this in\n", "err\n")
+
+
+def test_a_program_that_is_accompanied_gets_the_interruptions() -> None:
+    """Ctrl-C goes to both: ours waits for the program, whose exit code counts."""
+    script = "trap 'echo asked; exit 5' INT; echo ready; while :; do sleep 0.02; done"
+    process = subprocess.Popen(
+        [sys.executable, "-c", ACCOMPANY, script], stdout=subprocess.PIPE, start_new_session=True, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(SLACK_S) == 5
+    assert process.stdout.read() == "asked\n"
+    process.stdout.close()
 
 
 def test_capture_gives_stdout_or_nothing(tmp_path: Path) -> None:

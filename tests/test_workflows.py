@@ -239,8 +239,9 @@ def test_what_pages_show_is_right(page: Path) -> None:
 
 def test_the_self_test_fails_and_resumes(tmp_path: Path) -> None:
     """The pipeline of the self-test fails at the attempt that it is told, and its first step is not run again."""
-    file = ROOT / "tests" / "pipelines" / "selftest" / "runnable.toml"
-    project = workspace(tmp_path, {"runnable.toml": file.read_text(encoding="utf-8")})
+    folder = ROOT / "tests" / "pipelines" / "selftest"
+    files = {name: (folder / name).read_text(encoding="utf-8") for name in ("runnable.toml", "objects.py")}
+    project = workspace(tmp_path, files)
     project.runnable("run", "-p", "fails_at_attempt=1", code=1, GITHUB_RUN_ATTEMPT="1", GITHUB_JOB="publish")
     project.runnable("retry", "latest", GITHUB_RUN_ATTEMPT="2", GITHUB_JOB="publish")
     assert project.read("made.txt") == "attempt 1 of publish\n"

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.github.live import QuotingPrinter
 from runnable_ci.github.workflow import is_actions
+from runnable_ci.listen import Stream
 from runnable_ci.printer import Printer
-from runnable_ci.process import Stream
 from runnable_ci.runlog import RunLog, StepAttempt
 from runnable_ci.runs import load, output_of, resolve_id
 from runnable_ci.store.layout import Layout

@@ -42,8 +42,8 @@ from runnable_ci.github.workflow import (
     resume_commands,
     stop_commands,
 )
+from runnable_ci.listen import Stream
 from runnable_ci.printer import Printer, printable
-from runnable_ci.process import Stream
 
 SILENT_S = 5.0
 """How long the foreground step may be silent before another's turn."""

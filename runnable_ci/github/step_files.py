@@ -18,6 +18,7 @@ from pathlib import Path
 from runnable_ci.errors import StepError
 from runnable_ci.github.workflow import append, assignments, is_actions
 from runnable_ci.steps.shell import parse_output
+from runnable_ci.system import open_plainly
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 FILES = ("GITHUB_ENV", "GITHUB_PATH", SUMMARY, "GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_ARTIFACTS")
@@ -77,7 +78,7 @@ def _content(path: Path) -> str:
     """What stands in an attempt's file. Raises `StepError` for what is no plain file any more, or too large."""
     try:
         # A step may have put anything in its place: a link elsewhere, a pipe that nobody writes to.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = open_plainly(str(path), os.O_RDONLY)
     except FileNotFoundError:
         return ""
     except OSError as e:

@@ -159,9 +159,6 @@ def append(file: Path, text: str) -> None:
             if opened.read(1) != b"\n":
                 text = f"\n{text}"
     content = memoryview(text_of(text).encode())
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
+    with file.open("ab", buffering=0) as opened:
         while content:
-            content = content[os.write(descriptor, content) :]
-    finally:
-        os.close(descriptor)
+            content = content[opened.write(content) :]

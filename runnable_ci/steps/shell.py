@@ -12,11 +12,11 @@ from typing import Any
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline import Step
 from runnable_ci.steps.launch import Launch, Returned, Surroundings
+from runnable_ci.system import can_be_argument
 from runnable_ci.values import not_json
 
 OUTPUT_FILE = "output"
 OUTPUT_MAX_BYTES = 16 * 1024 * 1024
-_SCRIPT_MAX_BYTES = 64 * 1024
 _SCANNED_MAX_BYTES = 1024 * 1024
 _NOT_JSON_NUMBERS = ("NaN", "Infinity", "-Infinity")
 _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
@@ -150,10 +150,10 @@ def _is_metric(value: Any) -> bool:
 
 def _argv(step: Step, scratch: Path) -> tuple[str, ...]:
     script = step.command
-    if step.shell in _SHELLS and len(script.encode(errors="surrogateescape")) < _SCRIPT_MAX_BYTES:
+    if step.shell in _SHELLS and can_be_argument(step.shell, script):
         return (*_SHELLS[step.shell], script)
     file = scratch / ("script.ps1" if step.shell == "pwsh" else "script")
-    file.write_text(script, encoding="utf-8")
+    file.write_text(script, encoding="utf-8", newline="\n")
     template = _TEMPLATES.get(step.shell, step.shell)
     return tuple(word.replace("{0}", str(file)) for word in template.split())
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -22,6 +21,7 @@ from runnable_ci.store.target import (
     read_manifest,
     verified,
 )
+from runnable_ci.system import replace, set_mode, to_disk
 
 REF_NAME = "org.opencontainers.image.ref.name"
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -197,10 +197,9 @@ class Layout:
         if self.is_intact(descriptor):
             source.unlink()
         else:
-            with source.open("rb") as file:
-                os.fsync(file.fileno())
-            source.chmod(0o444)
-            source.replace(self._path(digest))
+            to_disk(source)
+            set_mode(source, 0o444)
+            replace(source, self._path(digest))
             self._checked[digest] = _fingerprint(self._path(digest))
         return descriptor
 

@@ -9,12 +9,13 @@ them, nor they the user's.
 
 
 def _run() -> int:
+    import os
     import sys
 
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[0]  # this folder, which Python puts there for its main script
     package = type(sys)("_runnable_ci_worker")
-    package.__path__ = [__file__.rpartition("/")[0]]
+    package.__path__ = [os.path.dirname(__file__)]
     sys.modules[package.__name__] = package
     # PYTHONDONTWRITEBYTECODE is about the user's folders; here it would make each step's start 1.7 times as long.
     setting, sys.dont_write_bytecode = sys.dont_write_bytecode, False

@@ -46,7 +46,7 @@ class Summary:
         """From the annotations of a run's manifest."""
         try:
             metrics = json.loads(annotations.get("vnd.runnable.metrics", "{}"))
-        except ValueError:
+        except (ValueError, RecursionError):
             metrics = {}
         attempts = annotations.get("vnd.runnable.attempts", "")
         dirty = annotations.get("vnd.runnable.dirty")
@@ -59,7 +59,7 @@ class Summary:
             commit=annotations.get("org.opencontainers.image.revision", ""),
             ref=annotations.get("vnd.runnable.ref", ""),
             dirty=None if dirty is None else dirty == "true",
-            attempts=int(attempts) if attempts.isdigit() else 0,
+            attempts=int(attempts) if attempts.isdecimal() and len(attempts) < 10 else 0,
             failed=annotations.get("vnd.runnable.failed", ""),
             metrics=metrics if isinstance(metrics, dict) else {},
         )

@@ -36,6 +36,7 @@ from registry_server import (
 )
 
 from runnable_ci.artifact import layers
+from runnable_ci.commands.runs import runs_of_registry
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, StoreError, UsageError
 from runnable_ci.published import find_parts, published
 from runnable_ci.recorder import run_folder
@@ -519,6 +520,42 @@ def test_references_and_the_listing(tmp_path: Path, remote: Registry) -> None:
     with pytest.raises(RunNotFoundError) as raised:
         find_parts(remote, "frist")
     assert raised.value.hint == "did you mean `first`?"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("vnd.runnable.metrics", "[" * 100_000),
+        ("vnd.runnable.metrics", "7"),
+        ("vnd.runnable.metrics", '{"a": NaN}'),
+        ("vnd.runnable.attempts", "²"),
+        ("vnd.runnable.attempts", "9" * 5000),
+        ("vnd.runnable.ended", "x" * 100_000),
+        ("org.opencontainers.image.created", "\x1b[2J"),
+        ("vnd.runnable.status", "\n"),
+    ],
+)
+def test_a_listing_bears_what_annotations_may_hold(
+    tmp_path: Path, remote: Registry, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    """Whatever a manifest says of itself, the line of its run is shown, and on one line."""
+    layout = store(tmp_path / "here")
+    record(layout, "load", {"a.txt": b"a"})
+    sent(layout, remote)
+    with remote.fetch(remote.resolve("r")) as content:
+        manifest = json.loads(content.read())
+    manifest["annotations"][name] = value
+    raw = json.dumps(manifest).encode()
+    remote.push(described(raw, MANIFEST_MEDIA_TYPE), io.BytesIO(raw))
+    for tag in list(remote.tags()):
+        remote.tag(described(raw, MANIFEST_MEDIA_TYPE), tag)
+    for as_json in (False, True):
+        runs_of_registry(remote.label, settings=Settings(), environ={}, as_json=as_json)
+    listed = capsys.readouterr().out
+    assert "\x1b" not in listed
+    head, line, *document = listed.splitlines()
+    assert (head[:3], line[:1]) == ("RUN", "r")
+    assert json.loads("\n".join(document))[0]["run_id"] == "r"
 
 
 def test_a_listing_reads_no_blob(tmp_path: Path, served: Served) -> None:

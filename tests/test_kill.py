@@ -20,7 +20,7 @@ from support import blobs, environment, index_of, leftovers, sha256, start, wait
 
 from runnable_ci.errors import RunNotFoundError
 from runnable_ci.process import start_time
-from runnable_ci.recorder import JOURNAL
+from runnable_ci.recorder import JOURNAL, is_running
 from runnable_ci.runlog import FAIL, PROCESSING, SUCCESS, RunLog
 from runnable_ci.runs import catalog_of, load, run_ids
 from runnable_ci.store.layout import Layout
@@ -153,6 +153,8 @@ def check_after_kill(project: Project) -> None:
     check_contents(project)
     if RUN_ID not in run_ids(project.layout):
         return
+    # A process that was just being started is a copy of the tool, with its lock, until it has become the other program.
+    wait_until(lambda: not is_running(project.layout, RUN_ID), "the lock to be free")
     log = load(project.layout, RUN_ID)
     assert log.status in (FAIL, SUCCESS)
     for (step, number), status in attempts_in_journal(project).items():

@@ -34,6 +34,15 @@ _PROBE = (
     "sys.stdout.write('\\0'.join([i.name+' '+sys.version.split()[0],sys.executable]+[p for p in sys.path if p]))"
 )
 _FIND = "import sys,importlib.util as u;print(*[m for m in sys.argv[1:] if u.find_spec(m) is None])"
+_COMPILE = """
+import sys
+for place, file in enumerate(sys.argv[1:]):
+    try:
+        compile(open(file, "rb").read(), file, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        sys.stdout.buffer.write(f"{place} {error}".encode(errors="replace"))
+        break
+"""
 _DISTRIBUTION = re.compile(r"(?P<name>[^-]+(?:-[^-]+)*?)-(?P<version>\d[^-]*)(?:-py[\d.]+)?\.(?:dist|egg)-info")
 
 
@@ -67,15 +76,27 @@ def _program(path: Path) -> str | None:
 
 
 def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str]) -> str:
-    """The interpreter of python steps, after it was asked for the modules that are not files of the workspace.
+    """The interpreter of python steps, after it was asked for the modules that we can say nothing of.
 
-    Raises `PipelineError` for a step whose module it does not find.
+    Those are modules that are not files of the workspace, and those whose syntax is not that of our interpreter. Raises
+    `PipelineError` for a step whose module it does not find, or cannot read.
     """
     interpreter = find_interpreter(pipeline, workspace, environ)
+    sources = {step.name: find_source(step, workspace) for step in pipeline.steps.values() if step.kind == "python"}
+    strange = {str(source.file): name for name, source in sources.items() if source and not source.is_parsed}
+    if strange:
+        answer = capture([interpreter, "-c", _COMPILE, *strange], cwd=workspace, env=environ, timeout_s=30)
+        place, _, problem = (answer or b"").decode(errors="replace").partition(" ")
+        if problem:
+            file, name = list(strange.items())[int(place)]
+            raise PipelineError(
+                f"{pipeline.file}: [steps.{name}] python: {Path(file).name} cannot be loaded: {problem}",
+                hint=f"as {interpreter} reads it",
+            )
     foreign = {
-        step.command.partition(":")[0].partition(".")[0]: step
-        for step in pipeline.steps.values()
-        if step.kind == "python" and find_source(step, workspace) is None
+        pipeline.steps[name].command.partition(":")[0].partition(".")[0]: pipeline.steps[name]
+        for name, source in sources.items()
+        if source is None
     }
     if foreign:
         answer = capture([interpreter, "-c", _FIND, *foreign], cwd=workspace, env=environ, timeout_s=30)

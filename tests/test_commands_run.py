@@ -338,7 +338,7 @@ def wrong():
     return 1, 2, 3
 
 
-def needs(something_else):
+def needs(something_else: "int"):
     pass
 """
 STEPS = """

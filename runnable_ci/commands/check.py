@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runnable_ci.environment import check_interpreter
+from runnable_ci.given import lacking, needs
 from runnable_ci.project import load
 
 
@@ -21,3 +22,5 @@ def check(given: Path | None, environ: Mapping[str, str]) -> None:
         sys.stdout.write(f"  {step.name}: {step.kind}{after}\n")
     if any(step.kind == "python" for step in steps):
         sys.stdout.write(f"python steps run in {interpreter}\n")
+    for name, absent in lacking(project.pipeline, project.workspace, project.pipeline.parameters).items():
+        sys.stderr.write(f"note: step {name}: {needs(project.pipeline, name, absent)}: a run must be given it\n")

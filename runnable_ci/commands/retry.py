@@ -15,6 +15,7 @@ from runnable_ci.changes import changed_code, changed_inputs
 from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import RunLogError, UsageError, did_you_mean
+from runnable_ci.given import require
 from runnable_ci.identity import Code
 from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of
 from runnable_ci.pipeline import Pipeline
@@ -268,4 +269,5 @@ def _look_ahead(
     parameters = {**original, **added, **given}
     planned = plan(pipeline, log, initial=Scope.initial(parameters), facts=facts)
     _check_kept(project, planned)
+    require(pipeline, project.workspace, parameters, planned.running)
     return Prospect(parameters, facts, planned, notes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import UsageError
+from runnable_ci.given import require
 from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of
 from runnable_ci.names import run_id as new_run_id
 from runnable_ci.plan import Facts, Scope, plan
@@ -36,6 +37,7 @@ def run(
     interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
     pipeline = project.pipeline
     parameters = parameters_of(pipeline, params_file=params_file, environ=options.environ, given=params)
+    require(pipeline, project.workspace, parameters, pipeline.steps)
     redactor = redactor_of(pipeline, parameters, options)
     if dry_run:
         print_plan(plan(pipeline, RunLog(run_id=""), initial=Scope.initial(parameters), facts=Facts()).decisions)

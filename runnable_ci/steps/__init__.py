@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import assert_never
 
@@ -30,6 +30,14 @@ def not_kept(step: Step, workspace: Path, scope: Mapping[str, tuple[int, Paramet
         return ""
     taken = python.takes(step, workspace) if step.kind == "python" else shell.takes(step, workspace, lost)
     return next((name for name in lost if taken is None or name in taken), "")
+
+
+def required(step: Step, workspace: Path) -> Collection[str]:
+    """The parameters without which a step cannot run, as far as that can be told."""
+    if step.kind == "run":
+        return step.parameters or ()
+    source = python.find_source(step, workspace)
+    return () if source is None else source.required
 
 
 def collect(step: Step, around: Surroundings) -> Returned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import hashlib
 import json
 import warnings
@@ -19,6 +20,8 @@ from runnable_ci.values import not_json
 
 WORKER = Path(__file__).parent.parent / "worker" / "python_step.py"
 RESPONSE_MAX_BYTES = 256 * 1024 * 1024
+_NO_MODELS = frozenset({*vars(builtins), "Any", "Dict", "List", "Tuple"})
+"""Annotations that no argument is built by."""
 
 
 def prepare(step: Step, around: Surroundings) -> Launch:
@@ -89,6 +92,12 @@ class Source:
     text: str
     arguments: tuple[str, ...] | None = None
     """The names of its arguments; None where the text does not tell."""
+    required: tuple[str, ...] = ()
+    """Those without which it cannot be called, as far as the text tells: what it cannot tell is not here."""
+    takes_more: bool = True
+    """Whether other parameters may reach it: through `**kwargs`, as fields of a model, or by what is not plain."""
+    is_parsed: bool = True
+    """Whether this interpreter can read the module."""
 
     def hash(self) -> str:
         """sha256 of the function's text, empty where that is not known."""
@@ -108,7 +117,7 @@ def find_source(step: Step, workspace: Path) -> Source | None:
     stat = file.stat()
     tree = _parse(file, (stat.st_mtime_ns, stat.st_size))
     if tree is None:
-        return Source(file, "")
+        return Source(file, "", is_parsed=False)
     name, _, rest = qualified.partition(".")
     defined = _defined(tree)
     if name not in defined:
@@ -121,12 +130,38 @@ def find_source(step: Step, workspace: Path) -> Source | None:
     # Split as Python counts lines: a form feed or U+2028 ends none.
     lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
     first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-    arguments = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    text = "\n".join(lines[first - 1 : node.end_lineno])
+    if node.decorator_list:
+        return Source(file, text)
+    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
     return Source(
         file,
-        "\n".join(lines[first - 1 : node.end_lineno]),
-        None if node.decorator_list else tuple(arguments),
+        text,
+        tuple(argument.arg for argument in arguments),
+        _required(node.args) if _is_bound_last(node, tree, defined.get("*")) else (),
+        takes_more=node.args.kwarg is not None or not all(_is_plain(argument) for argument in arguments),
     )
+
+
+def _required(arguments: ast.arguments) -> tuple[str, ...]:
+    """The arguments that have no default, and are not built from other parameters."""
+    positional = [*arguments.posonlyargs, *arguments.args]
+    without = positional[: len(positional) - len(arguments.defaults)]
+    without += [a for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None]
+    return tuple(argument.arg for argument in without if _is_plain(argument))
+
+
+def _is_plain(argument: ast.arg) -> bool:
+    """Whether the parameter of its name alone can give an argument: what else its annotation names may be a model."""
+    annotation = argument.annotation
+    if isinstance(annotation, ast.Subscript):
+        annotation = annotation.value
+    return annotation is None or (isinstance(annotation, ast.Name) and annotation.id in _NO_MODELS)
+
+
+def _is_bound_last(node: ast.stmt, tree: ast.Module, star: ast.AST | None) -> bool:
+    """Whether this is surely the function: not one of several under an `if`, no star import may replace it."""
+    return node in tree.body and (not isinstance(star, ast.ImportFrom) or star.lineno < node.lineno)
 
 
 def objects_taken(

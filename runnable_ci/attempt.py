@@ -65,7 +65,6 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
     attempt = done.attempt
     title = f"{step.name}.{attempt.attempt_number}"
     scratch = at.scratch / title
-    scratch.mkdir(parents=True, mode=0o700)
     output = AttemptOutput(at.outputs, title)
 
     redactions: dict[Stream, Redaction] = {"o": Redaction(at.redactor), "e": Redaction(at.redactor)}
@@ -84,6 +83,7 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
                 show(stream, clean)
 
     parameters = {name: parameter for name, (_, parameter) in scope.parameters.items() if not parameter.redacted}
+    scratch.mkdir(parents=True, mode=0o700)
     around = Surroundings(
         workspace=at.catalog.workspace,
         scratch=scratch,

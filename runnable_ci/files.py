@@ -26,6 +26,8 @@ _BUFFER_BYTES = 1024 * 1024
 _PIECE_BYTES = 4 * 1024 * 1024
 _PIECES_AHEAD = 16
 """How far the copying may be ahead of the hashing: what it reads again is then still in memory."""
+_RESERVE_BYTES = 256 * 1024
+_RESERVE_PART_BYTES = 32 * 1024
 
 
 @dataclass(slots=True)
@@ -53,17 +55,46 @@ class Temporary:
 @contextmanager
 def temporary(folder: Path, *, mode: int = 0o644) -> Iterator[Temporary]:
     """A new file in `folder` that is gone after the block, unless it was kept."""
-    try:
+    with needing_space(folder):
         descriptor, path = _open_locked(folder, mode)
         try:
             with open(descriptor, "w+b") as file:
                 yield Temporary(file, path)
         finally:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def needing_space(folder: Path) -> Iterator[None]:
+    """Within the block a disk that is full, or a quota, is a `StoreError` that says what to do."""
+    try:
+        yield
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"no space left on the disk of {folder}", hint="free some space and retry") from e
+            raise StoreError(f"no space left on the disk of {folder}", hint="free some space, then retry") from e
         raise
+
+
+class Reserve:
+    """Room on a disk, held by a file of zeros: it is given back in parts once there is no other room."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.write_bytes(bytes(_RESERVE_BYTES))
+        except OSError:  # what little there is is needed more elsewhere
+            self.give_back()
+
+    def give_back_part(self) -> bool:
+        """Make a little room; False where nothing is left to give."""
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if size:
+            os.truncate(self._path, max(0, size - _RESERVE_PART_BYTES))
+        return size > 0
+
+    def give_back(self) -> None:
+        """Make all the room there is."""
+        self._path.unlink(missing_ok=True)
 
 
 def _open_locked(folder: Path, mode: int) -> tuple[int, Path]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from runnable_ci.files import write_whole
+from runnable_ci.errors import StoreError
+from runnable_ci.files import needing_space, write_whole
 from runnable_ci.listen import Stream
 from runnable_ci.runlog import LogFile
 
@@ -31,26 +34,33 @@ class AttemptOutput:
         self._bytes: dict[Stream, int] = {"o": 0, "e": 0}
         self._last: Stream | None = None
         self._last_bytes = 0
+        self._full = False
 
     def write(self, stream: Stream, chunk: bytes) -> None:
-        """Keep a chunk."""
-        if stream != self._last:
-            self._begin_run(stream)
-        left = memoryview(chunk)
-        while left:
-            left = left[self._file.write(left) :]
-        self._digest.update(chunk)
-        self._bytes[stream] += len(chunk)
-        self._last_bytes += len(chunk)
+        """Keep a chunk. Raises `StoreError` once where the disk is full: what comes after that is not kept."""
+        if self._full:
+            return
+        try:
+            with needing_space(self._path.parent):
+                if stream != self._last:
+                    self._begin_run(stream)
+                left = memoryview(chunk)
+                while left:
+                    left = left[self._take(stream, left) :]
+        except StoreError:
+            self._full = True
+            raise
 
     def close(self) -> LogFile:
         """What was written, whole."""
         index_size = 0
         if self._index is not None:
-            self._note(f"{self._last_bytes}\n")
+            if not self._full:
+                with suppress(StoreError), needing_space(self._path.parent):
+                    self._note(f"{self._last_bytes}\n")
             index_size = self._index.tell()
             self._index.close()
-            if not self._bytes["o"]:
+            if not index_size or not self._bytes["o"]:
                 self._index_path.unlink()
                 index_size = 0
         self._file.close()
@@ -66,6 +76,14 @@ class AttemptOutput:
             index_size=index_size,
         )
 
+    def _take(self, stream: Stream, chunk: memoryview) -> int:
+        """Keep the beginning of a chunk, as much as the disk takes."""
+        written = self._file.write(chunk)
+        self._digest.update(chunk[:written])
+        self._bytes[stream] += written
+        self._last_bytes += written
+        return written
+
     def _begin_run(self, stream: Stream) -> None:
         line = f"{stream} "
         if self._index is not None:
@@ -79,8 +97,10 @@ class AttemptOutput:
     def _note(self, text: str) -> None:
         if self._index is None:
             self._index = self._index_path.open("wb", buffering=0)
-        self._index.write(text.encode())
-        self._index_digest.update(text.encode())
+        written = self._index.write(text.encode())
+        self._index_digest.update(text[:written].encode())
+        if written < len(text):  # as after a kill: the last line is open
+            raise OSError(errno.ENOSPC, "no space left for the index")
 
 
 def recover(folder: Path, title: str) -> LogFile | None:

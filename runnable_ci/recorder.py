@@ -19,7 +19,7 @@ from runnable_ci.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_an
 from runnable_ci.catalog import PACKED_FILE_MAX_BYTES, Catalog
 from runnable_ci.clean import cleaned
 from runnable_ci.errors import RunInUseError, StoreError, UsageError
-from runnable_ci.files import share_lock, try_lock, write_whole
+from runnable_ci.files import Reserve, needing_space, share_lock, try_lock, write_whole
 from runnable_ci.output import recover
 from runnable_ci.process import end_group, start_time
 from runnable_ci.redact import Redactor
@@ -73,6 +73,7 @@ class Recorder:
         self.outputs = self.folder / "logs"
         self.outputs.mkdir(exist_ok=True)
         self._journal = journal
+        self._reserve = Reserve(self.folder / "reserve")
         self._lock = lock
         self._store_lock = share_lock(layout.folder / STORE_LOCK)
 
@@ -83,7 +84,7 @@ class Recorder:
             clean, line = _clean(event, self.redactor)
             self.log = apply(self.log, clean)
             lines.append(line)
-        _append(self._journal, b"".join(lines), self.folder)
+        _append(self._journal, b"".join(lines), self.folder, self._reserve)
 
     @property
     def scratch(self) -> Path:
@@ -98,6 +99,7 @@ class Recorder:
 
     def seal(self, catalog: Catalog) -> None:
         """Make an OCI artifact of the run as it is now, tagged with its id. The newest seal takes the tag."""
+        self._reserve.give_back()
         files = {path.name: path for path in self.outputs.iterdir()}
         for name, digest in self._large_outputs().items():
             self.layout.take_file(files.pop(name), digest=f"sha256:{digest}")
@@ -130,6 +132,7 @@ class Recorder:
     def close(self) -> None:
         """Let other processes write the run."""
         shutil.rmtree(self.scratch, ignore_errors=True)
+        self._reserve.give_back()
         os.close(self._journal)
         os.close(self._lock)
         os.close(self._store_lock)
@@ -266,19 +269,24 @@ def _take_lock(folder: Path, run_id: str) -> int:
     return lock
 
 
-def _append(journal: int, lines: bytes, folder: Path) -> None:
+def _append(journal: int, lines: bytes, folder: Path, reserve: Reserve) -> None:
+    """Have whole lines on disk or nothing of them. What a step that filled the disk came to is told in the reserve."""
     position = os.fstat(journal).st_size
-    try:
-        left = memoryview(lines)
-        while left:
-            left = left[os.write(journal, left) :]
-        _to_disk(journal)
-    except OSError as e:
-        os.ftruncate(journal, position)
-        if e.errno == errno.ENOSPC:
-            hint = "free some space, then: runnable-ci retry"
-            raise StoreError(f"no space left on the disk of {folder}", hint=hint) from e
-        raise StoreError(f"cannot write the journal in {folder}: {e.strerror}") from e
+    with needing_space(folder):
+        while True:
+            try:
+                left = memoryview(lines)
+                while left:
+                    left = left[os.write(journal, left) :]
+                _to_disk(journal)
+            except OSError as e:
+                os.ftruncate(journal, position)
+                if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise StoreError(f"cannot write the journal in {folder}: {e.strerror}") from e
+                if not reserve.give_back_part():
+                    raise
+            else:
+                return
 
 
 _to_disk = getattr(os, "fdatasync", os.fsync)

@@ -533,3 +533,19 @@ def test_large_output(tmp_path: Path) -> None:
     assert at.runnable("logs", "r", "one", "--stdout").raw == content
     at.runnable("run", "--run-id", "again", "--quiet")
     assert at.runnable("logs", "again", "one", "--stdout").raw == content
+
+
+def test_a_full_disk_fails_the_step_that_prints(tmp_path: Path) -> None:
+    """The step has failed and says what to do, the rest is skipped, and a retry goes on from there."""
+    file = "[steps.a]\nrun = 'true'\n[steps.b]\nrun = 'head -c 200000 /dev/zero'\n[steps.c]\nrun = 'true'\n"
+    project = workspace(tmp_path, {"runnable.toml": file})
+    logs = project.store / "runs" / "full" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "b.1.log").symlink_to("/dev/full")
+    done = project.runnable("run", "--run-id", "full", code=1)
+    assert "b | error: no space left on the disk of" in done.err
+    assert "b | hint: free some space, then retry" in done.err
+    statuses = {name: step.status for name, step in project.log("full").steps.items()}
+    assert statuses == {"a": SUCCESS, "b": FAIL, "c": SKIPPED}
+    project.runnable("retry", "full")
+    assert [len(step.attempts) for step in project.log("full").steps.values()] == [1, 2, 1]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import python, sha256
 
+from runnable_ci.errors import StoreError
 from runnable_ci.listen import Stream
 from runnable_ci.output import AttemptOutput, parse_index, recover, split
 from runnable_ci.runlog import LogFile
@@ -179,3 +180,20 @@ def test_memory_does_not_grow_with_the_output(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 15_000
     (tmp_path / "s.log").unlink()
+
+
+@pytest.mark.parametrize(("full", "kept"), [("log", b""), ("idx", b"kept")])
+def test_a_full_disk_is_one_error_and_what_was_kept_is_whole(tmp_path: Path, full: str, kept: bytes) -> None:
+    """The error says what to do; what comes after it is not kept, and what is kept is told as it is."""
+    (tmp_path / f"step.1.{full}").symlink_to("/dev/full")
+    output = AttemptOutput(tmp_path, "step.1")
+    with pytest.raises(StoreError, match="no space left on the disk of") as caught:
+        for stream, chunk in [("o", b"kept"), ("e", b"lost")]:
+            output.write("o" if stream == "o" else "e", chunk)
+    output.write("o", b"not kept either")
+    log = output.close()
+    assert "free some space" in caught.value.hint
+    assert (log.size, log.stdout_bytes, log.index_size) == (len(kept), len(kept), 0)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == ([kept] if kept else [])
+    if kept:
+        assert log.data_hash == sha256(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 from support import blobs, leftovers, python, sha256, wait_until
 
 from runnable_ci.catalog import Catalog
-from runnable_ci.errors import RunInUseError, RunLogError, UsageError
+from runnable_ci.errors import RunInUseError, RunLogError, StoreError, UsageError
 from runnable_ci.process import start_time
 from runnable_ci.recorder import JOURNAL, create, is_running, now, remember_process, reopen, run_folder
 from runnable_ci.runlog import (
@@ -289,6 +290,31 @@ def test_a_full_disk_leaves_a_readable_journal(tmp_path: Path) -> None:
     assert message.startswith("cannot write the journal in")
     log = load(Layout(tmp_path / ".runnable"), RUN_ID)
     assert set(log.steps) == {*(f"s{i}" for i in range(int(written))), "after"}
+
+
+def test_what_happened_on_a_full_disk_is_recorded_in_the_reserve(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of a step that filled the disk finds room: a run gives back what it held for that, bit by bit."""
+    write = os.write
+    with create(layout, started()) as recorder:
+        reserve = recorder.folder / "reserve"
+        held = reserve.stat().st_size
+
+        def on_a_full_disk(descriptor: int, content: bytes) -> int:
+            if reserve.stat().st_size >= held:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(descriptor, content)
+
+        monkeypatch.setattr(os, "write", on_a_full_disk)
+        recorder.record(attempt("a", FAIL))
+        assert 0 < reserve.stat().st_size < held
+        held = 0  # it never has room again
+        with pytest.raises(StoreError, match="no space left on the disk of"):
+            recorder.record(attempt("b"))
+        monkeypatch.undo()
+    assert set(load(layout, RUN_ID).steps) == {"a"}
+    assert not reserve.exists()
 
 
 def test_a_disk_that_is_full_from_the_start_leaves_no_run(tmp_path: Path) -> None:

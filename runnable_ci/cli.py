@@ -232,11 +232,11 @@ def checkout_command(
     step: Annotated[str | None, typer.Option(help="The code of this step.  [default: of the newest attempt]")] = None,
     store: Store = None,
 ) -> None:
-    """Rebuild the exact code of a run, with its uncommitted changes."""
+    """Rebuild the exact code of a run, with its uncommitted changes and its submodules."""
     from runnable_ci.commands.checkout import checkout as command
     from runnable_ci.project import find_store
 
-    command(find_store(store), run_id, folder, step=step, environ=os.environ)
+    raise typer.Exit(command(find_store(store), run_id, folder, step=step, environ=os.environ))
 
 
 @app.command("publish")

@@ -100,6 +100,15 @@ class Code:
         """The way from that root to the folder: "" or a path that ends with a slash."""
         return self._place.prefix
 
+    def submodule(self, path: str) -> Code:
+        """The code of the submodule at a path from the root."""
+        folder = f"{self._place.root}/{path}"
+        if folder not in self._submodules:
+            self._submodules[folder] = Code(
+                Path(folder), products=lambda below: self.makes(f"{path}/{below}"), environ=self._environ
+            )
+        return self._submodules[folder]
+
     def makes(self, path: str) -> bool:
         """Whether a path from the root is the pipeline's own: a product, in `.runnable/`, or a bytecode cache.
 
@@ -214,12 +223,7 @@ class Code:
 
     def _submodule(self, entry: Entry) -> Iterator[Entry]:
         """The entry with the state of the submodule, where that is not all the pipeline's own."""
-        folder = f"{self._place.root}/{entry.path}"
-        if folder not in self._submodules:
-            self._submodules[folder] = Code(
-                Path(folder), products=lambda path: self.makes(f"{entry.path}/{path}"), environ=self._environ
-            )
-        below = self._submodules[folder].state()
+        below = self.submodule(entry.path).state()
         if not below.dependable or below.commit != entry.blobs[1]:
             yield replace(entry, content=below.digest)
         elif entry.index != ".":

@@ -16,7 +16,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from runnable_ci.errors import CodeIdentityError, UnsafePathError, UsageError
-from runnable_ci.git import COMMIT, Git
+from runnable_ci.git import COMMIT, Git, printable
 from runnable_ci.identity import Code
 from runnable_ci.worktree import FORMAT_VERSION, SnapshotState
 
@@ -27,6 +27,7 @@ _URL: Final = re.compile(r"(https|ssh|file)://.+|[A-Za-z0-9._][A-Za-z0-9._-]*@[A
 # Where a system has neither, `rebuild` says no to what needs them.
 _O_DIRECTORY: Final[int] = getattr(os, "O_DIRECTORY", 0)
 _O_NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
+_FOLDERS: Final = ("untracked", "unmerged", "submodule")
 _PROTOCOLS: Final = {"GIT_ALLOW_PROTOCOL": "https:ssh:file"}
 
 
@@ -41,6 +42,7 @@ def rebuild(
     """What could not be rebuilt, a line each, after the recorded tree was made in `destination` as a git checkout.
 
     The commit comes from the first of `sources` that has it: a folder in a repository, or a URL (https, ssh, file).
+    Submodules come from those folders' own, else from where `.gitmodules` says.
     `snapshot` is a tar of `snapshot()`, already verified, but not trusted: it writes nothing outside of `destination`
     and starts nothing. Raises `UsageError` (`destination` is not empty), `UnsafePathError`, `CodeIdentityError`;
     nothing is left in `destination` then.
@@ -55,37 +57,44 @@ def rebuild(
     created = not destination.exists()
     destination.mkdir(parents=True, exist_ok=True)
     try:
-        return _rebuilt(snapshot, commit, sources, Git(str(destination.resolve()), {**environ, **_PROTOCOLS}))
+        missing = _rebuilt(snapshot, commit, sources, Git(str(destination.resolve()), {**environ, **_PROTOCOLS}))
     except BaseException:
-        for path in destination.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        _empty(destination)
         if created:
             destination.rmdir()
         raise
+    return tuple(f"{name}: {reason}" for name, reason in missing.items())
 
 
-def _rebuilt(snapshot: Path | None, commit: str, sources: Sequence[Path | str], git: Git) -> tuple[str, ...]:
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _rebuilt(snapshot: Path | None, commit: str | None, sources: Sequence[Path | str], git: Git) -> dict[str, str]:
+    """What is missing, each with why. Without a commit it is the snapshot's."""
     if snapshot is None:
-        _check_out(git, commit, sources, url="")
-        return ()
+        _check_out(git, commit or "", sources, url="")
+        return _fill_submodules(git, sources, None)
     try:
         with tarfile.open(snapshot, "r:") as tar:
             recorded = _checked(tar)
-            if recorded.commit != commit:
+            if commit is not None and recorded.commit != commit:
                 raise CodeIdentityError(f"the stored changes are of commit {recorded.commit[:100]!r}, not of {commit}")
             if not recorded.digest:
                 raise CodeIdentityError(f"the run's code is unknown: {recorded.message[:500]}")
-            _check_out(git, commit, sources, url=recorded.url)
+            _check_out(git, recorded.commit, sources, url=recorded.url)
             _apply(git, tar, "staged.diff", "--index")
+            missing = _fill_submodules(git, sources, tar)
             _apply(git, tar, "unstaged.diff")
             _mark_added(git)
             _write_files(git.folder, tar, recorded)
     except (tarfile.TarError, ValueError, EOFError) as error:
         raise CodeIdentityError(f"the stored changes cannot be read: {error}") from error
-    return tuple(_missing(git, recorded))
+    return {**missing, **_missing(git, recorded, missing)}
 
 
 def _checked(tar: tarfile.TarFile) -> SnapshotState:
@@ -98,7 +107,8 @@ def _checked(tar: tarfile.TarFile) -> SnapshotState:
         plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
         if member.name not in ("state.json", "staged.diff", "unstaged.diff"):
             _parts(member.name.partition("/")[2])
-            if not member.name.startswith(("untracked/", "unmerged/")) or not (plain or member.issym()):
+            kind = member.name.partition("/")[0]
+            if not (plain and kind in _FOLDERS) and not (member.issym() and kind in _FOLDERS[:2]):
                 raise UnsafePathError(f"the stored changes have an unexpected member {member.name!r}")
         elif not plain:
             raise UnsafePathError(f"{member.name} of the stored changes is not a plain file")
@@ -147,6 +157,60 @@ def _check_out(git: Git, commit: str, sources: Sequence[Path | str], *, url: str
     git("checkout", "--quiet", "--detach", commit)
 
 
+def _fill_submodules(git: Git, sources: Sequence[Path | str], tar: tarfile.TarFile | None) -> dict[str, str]:
+    """What is missing of the submodules, after each was made in its folder: as stored, else as the index has it."""
+    missing: dict[str, str] = {}
+    for item in git("ls-files", "-z", "--stage").split(b"\0")[:-1]:
+        about, _, path = item.partition(b"\t")
+        mode, commit, stage = about.decode().split(" ")
+        if (mode, stage) != ("160000", "0"):
+            continue
+        folder = Path(git.folder, *_parts(os.fsdecode(path)))
+        if folder.resolve() != folder:
+            raise UnsafePathError(f"the stored changes put a link in the way of the submodule {printable(path)}")
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            from_folders = list(_submodule_sources(git, sources, os.fsdecode(path)))
+            with _member_file(tar, f"submodule/{os.fsdecode(path)}") as own:
+                found = _rebuilt(own, None if own else commit, from_folders, Git(str(folder), git.environ))
+            missing.update((f"{printable(path)}/{name}", reason) for name, reason in found.items())
+        except CodeIdentityError as error:
+            _empty(folder)
+            missing[printable(path)] = f"a submodule: {error.message}"
+    return missing
+
+
+@contextmanager
+def _member_file(tar: tarfile.TarFile | None, name: str) -> Iterator[Path | None]:
+    """A member as a file of its own; None where there is none."""
+    source = tar.extractfile(name) if tar is not None and name in tar.getnames() else None
+    if source is None:
+        yield None
+        return
+    with NamedTemporaryFile() as file:
+        shutil.copyfileobj(source, file)
+        file.flush()
+        yield Path(file.name)
+
+
+def _submodule_sources(git: Git, sources: Sequence[Path | str], path: str) -> Iterator[Path | str]:
+    """Where a submodule may be had: its work tree, what git keeps of one, its URL."""
+    settings = {}
+    with suppress(CodeIdentityError):  # there may be no such file
+        listed = git("config", "-z", "--blob=:.gitmodules", "--get-regexp", r"^submodule\..*\.(path|url)$")
+        settings = dict(item.partition("\n")[::2] for item in os.fsdecode(listed).split("\0")[:-1])
+    keys = [key.removesuffix(".path") for key, value in settings.items() if key.endswith(".path") and value == path]
+    for source in sources:
+        if isinstance(source, Path):
+            near = Git(str(source.resolve()), git.environ)
+            with suppress(CodeIdentityError):
+                yield Path(os.fsdecode(near("rev-parse", "--show-toplevel")).removesuffix("\n"), path)
+            with suppress(CodeIdentityError):
+                inner = Path(near.folder, os.fsdecode(near("rev-parse", "--git-common-dir")).removesuffix("\n"))
+                yield from (inner.joinpath("modules", *_parts(key.removeprefix("submodule."))) for key in keys)
+    yield from (url for key in keys if _URL.fullmatch(url := settings.get(f"{key}.url", "")))
+
+
 def _fetch(git: Git, commit: str, source: Path | str) -> None:
     fetch = ("fetch", "--quiet", "--no-tags", "--update-shallow", "--no-write-fetch-head", "--no-recurse-submodules")
     if isinstance(source, Path):
@@ -168,12 +232,9 @@ def _fetch(git: Git, commit: str, source: Path | str) -> None:
 
 
 def _apply(git: Git, tar: tarfile.TarFile, name: str, *where: str) -> None:
-    source = tar.extractfile(name) if name in tar.getnames() else None
-    if source is not None:
-        with NamedTemporaryFile() as diff:
-            shutil.copyfileobj(source, diff)
-            diff.flush()
-            git("apply", "--whitespace=nowarn", "--binary", *where, diff.name)
+    with _member_file(tar, name) as diff:
+        if diff:
+            git("apply", "--whitespace=nowarn", "--binary", *where, str(diff))
 
 
 def _mark_added(git: Git) -> None:
@@ -190,8 +251,8 @@ def _write_files(root: str, tar: tarfile.TarFile, recorded: SnapshotState) -> No
                 with _folder_of(top, parts := _parts(name)) as folder, suppress(FileNotFoundError):
                     os.unlink(parts[-1], dir_fd=folder)
         for member in tar:
-            if "/" in member.name:
-                _, _, path = member.name.partition("/")
+            kind, _, path = member.name.partition("/")
+            if kind in _FOLDERS[:2]:
                 with _folder_of(top, parts := _parts(path)) as folder:
                     _write(folder, parts[-1], member, tar)
     except OSError as error:
@@ -228,14 +289,16 @@ def _write(folder: int, name: str, member: tarfile.TarInfo, tar: tarfile.TarFile
             shutil.copyfileobj(source, target)
 
 
-def _missing(git: Git, recorded: SnapshotState) -> Iterator[str]:
-    """In what the rebuilt tree differs from the recorded one; the digests prove that there is nothing else."""
+def _missing(git: Git, recorded: SnapshotState, missing: Mapping[str, str]) -> dict[str, str]:
+    """In what else the rebuilt tree differs from the recorded one; the digests prove that there is nothing else."""
     now = Code(Path(git.folder), products=lambda _: False, environ=git.environ).state()
     if now.digest == recorded.digest:
-        return
+        return {}
     both = recorded.changes.keys() | now.changes.keys()
-    names = [name for name in both if recorded.changes.get(name) != now.changes.get(name)]
-    for name in sorted({*names, *recorded.omitted}):
-        yield f"{name}: {recorded.omitted.get(name, 'not as it was (a merge conflict, a filter or line endings)')}"
+    known = {**recorded.omitted, **missing}
+    names = {name for name in both if recorded.changes.get(name) != now.changes.get(name)}
     if not names:
-        yield "the index is not exactly as it was"
+        known["the index"] = "not exactly as it was"
+    unknown = {name for name in names if not any(why.startswith(f"{name}/") for why in known)}
+    why = "not as it was (a merge conflict, a filter or line endings)"
+    return {name: known.get(name, why) for name in sorted({*unknown, *known})}

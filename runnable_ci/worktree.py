@@ -1,7 +1,8 @@
 """The difference between a tree and its commit: stored, and compared with an earlier one.
 
 A snapshot is an uncompressed tar, equal bytes for equal code: `state.json`, `staged.diff` (from the commit to the
-index), `unstaged.diff` (from the index to the files), `untracked/…`, and `unmerged/…` for files in a merge conflict.
+index), `unstaged.diff` (from the index to the files), `untracked/…`, `unmerged/…` for files in a merge conflict, and
+`submodule/…`, the snapshots of submodules that are not as the index has them.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ def snapshot(
         if entries:
             _store_diffs(code, state.commit, entries, store, Path(scratch))
             _store_files(code, entries, store)
+            _store_submodules(code, entries, store)
         now = code.state()
         for name in sorted(state.changes.keys() | now.changes.keys()):
             if state.commit != now.commit or state.changes.get(name) != now.changes.get(name):
@@ -197,8 +199,10 @@ def _groups(root: str, entries: Iterable[Entry], side: str, sizes: Mapping[str, 
     for entry in sorted(entries, key=lambda entry: entry.path.split("/")):
         if entry.kind in ("untracked", "unmerged") or entry.name in store.omitted:
             continue
-        if entry.kind == "submodule" or (side == "tree" and "160000" in entry.modes[:2] and entry.tree != "."):
-            store.omitted[entry.name] = "a submodule: its own changes are not stored"
+        if side == "tree" and entry.kind == "submodule":
+            continue  # it has a snapshot of its own
+        if side == "tree" and "160000" in entry.modes[:2] and entry.tree != ".":
+            store.omitted[entry.name] = "a submodule that is none any more"
         elif (entry.index if side == "index" else entry.tree) != ".":
             if groups and entry.path.startswith(f"{groups[-1][0].path}/"):
                 groups[-1].append(entry)
@@ -270,6 +274,20 @@ def _store_files(code: Code, entries: Iterable[Entry], store: _Store) -> None:
                         store.omitted[entry.name] = problem
         except OSError as error:
             store.omitted[entry.name] = f"cannot be read: {error.strerror}"
+
+
+def _store_submodules(code: Code, entries: Iterable[Entry], store: _Store) -> None:
+    for entry in entries:
+        if entry.kind != "submodule" or entry.name in store.omitted:
+            continue
+        below = code.submodule(entry.path)
+        with TemporaryFile() as tar:
+            omitted = snapshot(below, below.state(), tar, limit_bytes=store.left_bytes, has_secret=store.has_secret)
+            tar.seek(0)
+            if problem := store.add(tarfile.TarInfo(f"submodule/{entry.path}"), tar, checked=True):
+                store.omitted[entry.name] = problem
+            else:
+                store.omitted.update((f"{entry.name}/{name}", reason) for name, reason in omitted.items())
 
 
 def changed_between(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from cli import Workspace, workspace
@@ -43,6 +44,25 @@ def test_rebuilds_a_dirty_run(tmp_path: Path) -> None:
     again = project.runnable("checkout", "r", "../rebuilt", code=2)
     assert again.err.startswith("error: ")
     assert tree(rebuilt.folder) == expected
+
+
+def test_submodules(tmp_path: Path) -> None:
+    """A changed submodule comes back as the run had it; the exit code tells that its commit is nowhere to be had."""
+    library = workspace(tmp_path, {"a": "a\n"}, name="library")
+    project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'\n"})
+    project.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(library.folder), "lib")
+    project.commit()
+    project.write({"lib/a": "a\nb\n", "lib/new": "new\n"})
+    expected = tree(project.folder)
+    project.runnable("run", "--run-id", "r")
+    assert project.runnable("checkout", "r", "../whole").err == ""
+    assert tree(tmp_path / "whole") == expected
+
+    for gone in (project.folder / "lib", project.folder / ".git/modules"):
+        shutil.rmtree(gone)
+    done = project.runnable("checkout", "r", "../part", code=1)
+    assert "note: not rebuilt: lib: a submodule: commit " in done.err
+    assert tree(tmp_path / "part") == {name: file for name, file in expected.items() if not name.startswith("lib/")}
 
 
 def test_clean_run_and_no_commit(tmp_path: Path) -> None:

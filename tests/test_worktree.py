@@ -59,7 +59,7 @@ def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
     found = {}
     for path in folder.rglob("*"):
         mode = path.lstat().st_mode
-        if path.is_relative_to(folder / ".git") or stat.S_ISDIR(mode):
+        if ".git" in path.relative_to(folder).parts or stat.S_ISDIR(mode):
             continue
         content = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
         found[str(path.relative_to(folder))] = (stat.S_IFMT(mode) | mode & stat.S_IXUSR, content)
@@ -208,7 +208,7 @@ def test_many_diffs_that_do_not_fit_together(
 def test_conflict_and_submodule(
     repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
 ) -> None:
-    """Files in conflict come back as they lie there; what cannot be rebuilt of index and submodules is said."""
+    """Files in conflict come back as they lie there; what cannot be rebuilt of the index is said."""
     shutil.copytree(repository, tmp_path / "library")
     git(repository, "submodule", "add", "-q", str(tmp_path / "library"), "lib")
     git(repository, "commit", "-qm", "with a library")
@@ -225,10 +225,11 @@ def test_conflict_and_submodule(
     (repository / "gone.py").unlink()
     (repository / "lib/a.py").write_text("changed inside")
     path, omitted = stored(look(repository), tmp_path)
-    assert omitted == ("lib",)
+    assert omitted == ()
     state = look(repository).state()
     remarks = rebuild(path, commit=state.commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
-    assert [remark.partition(":")[0] for remark in remarks] == ["a.py", "gone.py", "lib"]
+    assert [remark.partition(":")[0] for remark in remarks] == ["a.py", "gone.py"]
+    assert (tmp_path / "copy/lib/a.py").read_text() == "changed inside"
     assert "<<<<<<<" in (tmp_path / "copy/a.py").read_text()
     assert not (tmp_path / "copy/gone.py").exists()
 
@@ -250,6 +251,60 @@ def test_staged_submodule_and_hidden_change(
     rebuild(path, commit=state.commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
     assert (tmp_path / "copy/a.py").read_text() == "hidden"
     assert git(repository / "lib", "rev-parse", "HEAD") in git(tmp_path / "copy", "ls-files", "--stage", "lib")
+
+
+def test_submodules(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """Submodules, nested ones too, come back at the commit that they were at, with all that differs from it."""
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    shutil.copytree(repository, inner)
+    shutil.copytree(repository, outer)
+    git(outer, "submodule", "add", "-q", str(inner), "deep er/inner")
+    git(outer, "commit", "-qm", "with another")
+    git(repository, "submodule", "add", "-q", str(outer), "lib")
+    git(repository, "submodule", "update", "-q", "--init", "--recursive")
+    git(repository, "commit", "-qm", "with libraries")
+    for source in (inner, outer):
+        shutil.rmtree(source)
+    commit = git(repository, "rev-parse", "HEAD")
+    assert rebuild(None, commit=commit, sources=[repository], destination=tmp_path / "clean", environ=environ) == ()
+    assert everything(tmp_path / "clean") == everything(repository)
+    git(repository / "lib", "submodule", "deinit", "-q", "-f", ".")  # what git keeps of it is enough
+    again = tmp_path / "again"
+    assert rebuild(None, commit=commit, sources=[repository], destination=again, environ=environ) == ()
+    git(repository, "submodule", "update", "-q", "--init", "--recursive")
+
+    edit_all_ways(repository / "lib", git)
+    edit_all_ways(repository / "lib/deep er/inner", git)
+    git(repository / "lib/deep er/inner", "commit", "-qm", "newer")
+    path, omitted = stored(look(repository), tmp_path)
+    assert omitted == ()
+    assert rebuild(path, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ) == ()
+    assert everything(tmp_path / "copy") == everything(repository)
+
+
+def test_what_is_missing_of_submodules_is_said(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """A file that was over the limit is named with its way; a commit that nobody has is, and the folder stays empty."""
+    shutil.copytree(repository, tmp_path / "library")
+    git(repository, "submodule", "add", "-q", str(tmp_path / "library"), "lib")
+    git(repository, "commit", "-qm", "with a library")
+    commit = git(repository, "rev-parse", "HEAD")
+    (repository / "lib/large.bin").write_bytes(bytes(50_000))
+    (repository / "lib/small.txt").write_text("small")
+    path, omitted = stored(look(repository), tmp_path, limit_bytes=20_000)
+    assert omitted == ("lib/large.bin",)
+    missing = rebuild(path, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+    assert missing == ("lib/large.bin: over the limit",)
+    assert (tmp_path / "copy/lib/small.txt").read_text() == "small"
+
+    shutil.rmtree(repository / "lib")
+    shutil.rmtree(repository / ".git/modules")
+    (lib,) = rebuild(None, commit=commit, sources=[repository], destination=tmp_path / "none", environ=environ)
+    assert lib.startswith("lib: a submodule: commit ")
+    assert list((tmp_path / "none/lib").iterdir()) == []
 
 
 def test_changed_meanwhile(repository: Path, tmp_path: Path, look: Callable[[Path], Code]) -> None:

@@ -14,8 +14,11 @@ from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import Descriptor
 
 
-def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, environ: Mapping[str, str]) -> None:
-    """Rebuild the tree that a run's newest attempt (or a step's) ran: the commit and what differed from it."""
+def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, environ: Mapping[str, str]) -> int:
+    """Rebuild the tree that a run's newest attempt (or a step's) ran: the commit and what differed from it.
+
+    The exit code is 1 where something of it could not be rebuilt.
+    """
     log = load(layout, resolve_id(layout, run))
     code = _identity(log, step)
     snapshot = None
@@ -26,10 +29,12 @@ def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, enviro
     if code.code_identifier_url:
         sources.append(code.code_identifier_url)
     missing = rebuild(snapshot, commit=code.code_identifier, sources=sources, destination=folder, environ=environ)
-    for line in dict.fromkeys([*code.snapshot_omitted, *missing]):
+    not_rebuilt = dict.fromkeys([*code.snapshot_omitted, *missing])
+    for line in not_rebuilt:
         sys.stderr.write(f"note: not rebuilt: {line}\n")
     differs = f", with {code.code_identifier_message}" if not code.code_identifier_dependable else ""
     sys.stdout.write(f"{folder}: {code.code_identifier}{differs}\n")
+    return 1 if not_rebuilt else 0
 
 
 def _identity(log: RunLog, step: str | None) -> CodeIdentity:

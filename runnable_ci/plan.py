@@ -158,6 +158,9 @@ def decide(
         return Decision("run", _line(reason))
     if code := facts.changed_code.get(step.name):
         return Decision("run", _line(code)) if facts.rerun_changed else Decision("reuse", _line(f"reused, but {code}"))
+    if unseen := _unseen_parameters(step, last, scope, log):
+        text = f"reused, but {unseen} changed since (not seen to read it; --from runs it again)"
+        return Decision("reuse", _line(text))
     return Decision("reuse", f"unchanged since attempt {last.attempt_number}")
 
 
@@ -251,6 +254,21 @@ def _changed_parameter(last: StepAttempt, scope: Scope, redactor: Redactor) -> s
         if name in scope.parameters:
             return f"parameter {name} is now given: {_short(redactor.value(scope.parameters[name][1].value))}"
     return ""
+
+
+def _unseen_parameters(step: Step, last: StepAttempt, scope: Scope, log: RunLog) -> str:
+    """Which parameters changed that a shell step had in its environment and is not known to have read."""
+    if step.kind != "run" or step.parameters is not None:
+        return ""
+    then = next((invocation for invocation in log.invocations if invocation.number == last.invocation), None)
+    if then is None:
+        return ""
+    comparable = then.parameters.keys() - set(then.redacted)
+    return ", ".join(
+        f"parameter {name}"
+        for name, (position, now) in scope.parameters.items()
+        if position < 0 and name in comparable and not same_json(then.parameters[name], now.value)
+    )
 
 
 def same_json(one: Any, other: Any) -> bool:

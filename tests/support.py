@@ -66,7 +66,10 @@ def blobs(store: Path) -> dict[str, Path]:
 
 def leftovers(folder: Path) -> list[str]:
     """The temporary files below a folder."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob(".*.tmp"))
+    found = [
+        Path(at, name) for at, _, names in os.walk(folder) for name in names
+    ]  # others may remove folders meanwhile
+    return sorted(str(path.relative_to(folder)) for path in found if path.match(".*.tmp"))
 
 
 def sha256(content: bytes | Path) -> str:

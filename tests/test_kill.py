@@ -209,6 +209,8 @@ def check_finished(project: Project) -> RunLog:
         for entry in step.data_catalog:
             for _ in catalog.read(entry.data_hash, entry.size):
                 pass
+    # As the next invocation does: a child of the killed process may have held a lock a little longer than the last one.
+    project.layout.sweep()
     assert leftovers(project.store) == []
     return log
 

@@ -202,6 +202,18 @@ def test_parameter_that_nobody_consumed() -> None:
     assert {action for action, _ in decided(made, log, initial=scope(rate=2)).values()} == {"reuse"}
 
 
+def test_parameter_that_a_shell_step_had_and_is_not_known_to_have_read() -> None:
+    """It re-runs nothing, and is said: the step may read it through a script that it does not name."""
+    made = pipeline({"all": {"run": "make"}, "none": {"run": "make", "parameters": []}, "py": {"python": "m:f"}})
+    log = history(made, all=good(), none=good(), py=good())
+    log.invocations[0].parameters = {"rate": 1, "same": 1}
+    assert decided(made, log, initial=scope(rate=2, same=1)) == {
+        "all": ("reuse", "reused, but parameter rate changed since (not seen to read it; --from runs it again)"),
+        "none": ("reuse", "unchanged since attempt 1"),
+        "py": ("reuse", "unchanged since attempt 1"),
+    }
+
+
 def test_parameter_that_is_gone() -> None:
     """A step runs when a parameter that it consumed is not there any more."""
     made = pipeline(CHAIN)

@@ -70,6 +70,7 @@ def run(application: typer.Typer) -> NoReturn:
         # A message may quote what a registry or a file says, and that may hold what moves a terminal's cursor.
         text = "\n".join(map(printable, _without_secrets(str(e)).splitlines()))
         if is_actions(os.environ):
+            _leave_for_the_summary(e)
             sys.stdout.write(f"{annotate(Annotation('error', text.removeprefix('error: '), title='runnable-ci'))}\n")
         else:
             sys.stderr.write(f"{text}\n")
@@ -418,7 +419,7 @@ def action_command(
 
     if words := begin(os.environ):
         again = [sys.executable, "-I", "-m", "runnable_ci", *words]
-        raise typer.Exit(become(again, environment(os.environ)))
+        raise typer.Exit(become(again, environment(os.environ, words)))
 
 
 def _settings(plain_http: bool) -> Settings:
@@ -426,6 +427,14 @@ def _settings(plain_http: bool) -> Settings:
 
     settings = load(os.environ)
     return settings.model_copy(update={"plain_http": True}) if plain_http else settings
+
+
+def _leave_for_the_summary(error: RunnableError) -> None:
+    from runnable_ci.github.refused import Refusal, note
+    from runnable_ci.store.transport import RegistryAuthError
+
+    by_registry = isinstance(error, RegistryAuthError)
+    note(os.environ, Refusal(_without_secrets(error.message), _without_secrets(error.hint), by_registry))
 
 
 def _without_secrets(text: str) -> str:

@@ -81,7 +81,7 @@ def find_store(given: Path | None = None) -> Layout:
 
 
 def registry_of(folder: Path) -> str | None:
-    """The registry that the pipeline file of a folder names; the rest of the file need not be right."""
+    """The registry that a pipeline file, or that of a folder, names; the rest of the file need not be right."""
     try:
         file = find_file(folder)
     except PipelineError:

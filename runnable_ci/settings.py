@@ -58,6 +58,8 @@ class Inputs(BaseModel):
     args: str = ""
     matrix: str = ""
     """The job's matrix leg as JSON; not an input that people set."""
+    outcome: str = ""
+    """How the action's first step ended, as GitHub says it; not an input either."""
 
 
 _Model = TypeVar("_Model", bound=BaseModel)

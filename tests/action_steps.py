@@ -43,6 +43,8 @@ class ActionRun:
     matrix: Any = None
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)
     summary: str = ""
+    outcome: str = ""
+    """How the step `run` ended."""
 
     def all(self) -> Stepped:
         """Both steps of the action; the exit code is the one that the job sees."""
@@ -70,7 +72,7 @@ class ActionRun:
     def start(self, name: str) -> subprocess.Popen[bytes]:
         """Start a step."""
         step = STEPS[name]
-        self.temp.mkdir(exist_ok=True)
+        (self.temp / "runnable-ci").mkdir(parents=True, exist_ok=True)  # as the set-up leaves it
         script = self.temp / f"{name}.sh"
         script.write_text(step["run"])
         for file in ("output", "summary", "env", "path", "state"):
@@ -97,6 +99,8 @@ class ActionRun:
         )
 
     def _ended(self, name: str, code: int, text: bytes) -> Stepped:
+        if name == "run":
+            self.outcome = "failure" if code else "success"
         self.outputs[name] = assigned((self.temp / f"{name}.output").read_text())
         self.summary += (self.temp / f"{name}.summary").read_text()
         return Stepped(code, text.decode())
@@ -113,6 +117,8 @@ class ActionRun:
                 case "env":
                     return self.environ.get(rest, "")
                 case "steps":
+                    if rest == "run.outcome":
+                        return self.outcome
                     step, _, output = rest.partition(".outputs.")
                     return self.outputs.get(step, {}).get(output, "")
                 case "toJSON(matrix)":

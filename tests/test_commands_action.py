@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from action_steps import ActionRun
 from cli import Workspace, workspace
-from registry_server import Served, password_registry, registry
+from registry_server import Reply, Seen, Served, password_registry, registry, serving
 from support import wait_until
 
 from runnable_ci.commands.action.begin import parameters
@@ -134,11 +134,14 @@ def test_a_native_re_run_resumes_the_job(repository: Repository) -> None:
 
 
 def test_a_job_that_shall_not_resume_starts_again(repository: Repository) -> None:
-    """With `resume: never` attempt 2 runs all steps, and both runs' attempts are in the published log."""
-    assert repository.job()[0].all().code == 1
-    again, project = repository.job(attempt=2, files={"fixed": ""}, resume="never")
+    """With `resume: never` attempt 2 runs all steps, as a run of its own, also where the store was kept."""
+    first, project = repository.job(resume="never")
+    assert first.all().code == 1
+    project.write({"fixed": ""})
+    again, _ = repository.job(attempt=2, resume="never", at=project)
     assert again.all().code == 0
-    assert [len(step.attempts) for step in project.log("train-1000").steps.values()] == [1, 1]
+    assert again.outputs["run"]["run-id"] == "train-1000-attempt2"
+    assert [len(step.attempts) for step in project.log("train-1000-attempt2").steps.values()] == [1, 1]
 
 
 def test_legs_of_a_matrix_have_runs_of_their_own(repository: Repository) -> None:
@@ -280,7 +283,9 @@ def test_a_pipeline_that_cannot_be_used(repository: Repository) -> None:
     assert ran.code == 2
     (said,) = [line for line in ran.text.splitlines() if line.startswith("::error ")]
     assert said.startswith("::error title=runnable-ci::runnable.toml: [steps.a] unknown key `rum`%0Ahint: ")
-    assert "did not start" in action.summary
+    assert "did not begin" in action.summary
+    assert "unknown key" in action.summary
+    assert action.outputs["finish"] == {"status": "FAIL"}
 
 
 @pytest.mark.parametrize(
@@ -375,9 +380,128 @@ def test_secrets_are_masked_and_stored_nowhere(repository: Repository) -> None:
 
 
 def test_parameters_are_json_or_lines() -> None:
-    """Both forms are the words of `--param`; a string stays as it is."""
-    assert parameters('{"a": 1, "b": "x y", "c": [1, null]}') == ["a=1", "b=x y", "c=[1, null]"]
-    assert parameters("a=1\n# not this\n\n  b=x y\n") == ["a=1", "b=x y"]
-    assert parameters("") == []
-    with pytest.raises(UsageError, match="not JSON"):
-        parameters("{")
+    """Both forms are the words of `--param`; a JSON string stays a string, a line is as on the command line."""
+    given = '{"a": 1, "b": "x y", "c": [1, null], "version": "1.10", "text": "1"}'
+    words = parameters(given, known={"text": "as in the file"})
+    assert words == ["a=1", "b=x y", "c=[1, null]", 'version="1.10"', "text=1"]
+    assert parameters("a=1\r\n# not this\n\n  b=x\u2028y\n", known={}) == ["a=1", "b=x\u2028y"]
+    assert parameters("", known={}) == []
+    for wrong in ("{", '{"a=b": 1}'):
+        with pytest.raises(UsageError, match="input parameters"):
+            parameters(wrong, known={})
+
+
+def test_jobs_of_one_workflow_have_runs_of_their_own(repository: Repository) -> None:
+    """Also where their names differ only in what is cut, or in what no run id may have."""
+    names = ("train", "train-a", "train_a", "integration-tests-linux-x86-64", "integration-tests-linux-arm64")
+    ids = []
+    for name in names:
+        action, _ = repository.job(variables={"GITHUB_JOB": name})
+        action.step("run")
+        ids.append(action.outputs["run"]["run-id"])
+    assert ids[:2] == ["train-1000", "train-a-1000"]
+    assert len(set(ids)) == len(names)
+
+
+def test_the_registry_is_that_of_the_pipeline_file(repository: Repository) -> None:
+    """Of several pipelines in one folder each has its own."""
+    files = {
+        "train.toml": f'registry = "{repository.registry}"\n{PIPELINE}',
+        "runnable.toml": f'registry = "127.0.0.1:9/another/one"\n{PIPELINE}',
+    }
+    action, _ = repository.job(files=files, pipeline="train.toml", given={"registry": ""})
+    assert action.all().code == 1
+    assert action.outputs["finish"]["reference"].startswith(f"{repository.registry}:")
+
+
+def test_a_secret_in_a_notice_is_in_no_summary(tmp_path: Path) -> None:
+    """Markdown's escapes do not hide it from what takes secrets out."""
+    repository = Repository(tmp_path, "127.0.0.1:9/my-s3cret_host.x9/runs", {"runnable.toml": PIPELINE, "fixed": ""})
+    action, _ = repository.job(variables={"PLACE": "my-s3cret_host.x9"}, secrets="PLACE")
+    assert action.all().code == 0
+    assert "Not published" in action.summary
+    assert "s3cret" not in action.summary
+
+
+def test_a_branch_that_cannot_be_marked(tmp_path: Path, served: Served) -> None:
+    """A run that is published is not said to be not published, though its branch's tag is refused."""
+
+    def hook(seen: Seen, forward: Callable[[], Reply]) -> Reply:
+        return Reply(403) if seen.method == "PUT" and "_branch" in seen.path else forward()
+
+    with serving(hook, upstream=served) as server:
+        repository = Repository(tmp_path, server.repository(), {"runnable.toml": PIPELINE, "fixed": ""})
+        action, _ = repository.job()
+        assert action.all().code == 0
+    assert action.outputs["finish"]["reference"]
+    assert "Not published" not in action.summary
+    assert "not compared" in action.summary
+
+
+def test_a_run_that_did_not_start_is_not_shown_as_running(repository: Repository) -> None:
+    """The summary of a job whose run cannot be pulled says that it failed, and draws no step at work."""
+    action, _ = repository.job(command="retry", run_id="no-such-run")
+    assert action.all().code == 2
+    assert "## ❌ `run` failed" in action.summary
+    assert "has not ended" not in action.summary
+    assert ":::running" not in action.summary
+
+
+def test_args_serve_a_run_and_its_re_run(repository: Repository) -> None:
+    """What only `run` or only `retry` knows is left away where the job does the other."""
+    given = {"args": "--jobs 1 --rerun-changed --tag nightly"}
+    assert repository.job(given=given)[0].all().code == 1
+    again, project = repository.job(attempt=2, files={"fixed": ""}, given=given)
+    ran = again.all()
+    assert ran.code == 0, ran.text
+    assert project.log("train-1000").tag == "nightly"
+
+
+def test_args_do_not_replace_inputs(repository: Repository) -> None:
+    """What the action itself decides is refused there, with the input's name."""
+    action, _ = repository.job(args="--run-id=other")
+    ran = action.all()
+    assert ran.code == 2
+    assert "there is an input run-id" in ran.text
+
+
+def test_a_command_that_never_began_has_no_success(repository: Repository) -> None:
+    """A retry of a finished run that is refused is a failure, in the outputs and in the summary, with its reason."""
+    assert repository.job(files={"fixed": ""})[0].all().code == 0
+    action, _ = repository.job(files={"fixed": ""}, command="retry", run_id="train-1000", from_step="nope")
+    assert action.all().code == 2
+    assert action.outputs["finish"] == {"status": "FAIL"}
+    assert "there is no such step" in action.summary
+    assert "succeeded" not in action.summary
+
+
+def test_a_pull_that_is_forbidden(tmp_path: Path) -> None:
+    """A retry without the permission to pull fails with the YAML that grants it, in the summary too."""
+    with password_registry(tmp_path / "registry") as closed:
+        repository = Repository(tmp_path, closed.repository(), {"runnable.toml": PIPELINE})
+        action, _ = repository.job(command="retry", run_id="train-1000")
+        assert action.all().code == 1
+    assert "packages: write" in action.summary
+    assert action.outputs["finish"]["status"] == "FAIL"
+
+
+def test_a_re_run_of_a_retry_goes_on(repository: Repository) -> None:
+    """`from-step` counts once: what the job's first attempt has run from there is not run again."""
+    assert repository.job()[0].all().code == 1
+    for attempt, fixed in ((1, {}), (2, {"fixed": ""})):
+        retry, project = repository.job(
+            attempt=attempt, files=fixed, command="retry", run_id="train-1000", from_step="load"
+        )
+        retry.environ["GITHUB_RUN_ID"] = "1001"
+        assert retry.all().code == (0 if fixed else 1)
+    assert [len(step.attempts) for step in project.log("train-1000").steps.values()] == [2, 3]
+
+
+def test_a_run_has_no_token(repository: Repository) -> None:
+    """A step that looks into the process that started it finds no token there."""
+    look = '[steps.look]\nrun = \'tr "\\0" "\\n" < /proc/$PPID/environ | sed s/t0K3n/found/\''
+    action, _ = repository.job(files={"runnable.toml": look})
+    ran = action.all()
+    assert ran.code == 0, ran.text
+    assert "GITHUB_JOB=train" in ran.text
+    assert "found" not in ran.text

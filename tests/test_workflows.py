@@ -181,6 +181,8 @@ def test_the_reusable_workflow_is_the_action() -> None:
     assert {name: call["inputs"][name].get("default") for name in passed} == {**defaults, "matrix": None}
     (step,) = (step for step in steps(REUSABLE) if uses_action(step))
     inputs = {name: f"${{{{ inputs.{name} }}}}" for name in passed}
+    # GITHUB_JOB is the called workflow's: what the callers give is all that tells their runs apart.
+    inputs["matrix"] = "${{ toJSON(inputs) }}"
     assert step["with"] == {**inputs, "token": "${{ secrets.token || github.token }}"}
     outputs = action["outputs"].keys()
     assert workflow["jobs"]["pipeline"]["outputs"] == {n: f"${{{{ steps.run.outputs.{n} }}}}" for n in outputs}

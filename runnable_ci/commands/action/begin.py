@@ -7,16 +7,29 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from runnable_ci.commands.action.job import Job
-from runnable_ci.errors import RunNotFoundError, StoreError, UsageError
-from runnable_ci.github import workflow
+from runnable_ci.errors import RunnableError, RunNotFoundError, UsageError
+from runnable_ci.github import refused, workflow
+from runnable_ci.project import load as load_project
 from runnable_ci.redact import LEAST_CHARACTERS
 from runnable_ci.registries import Registries
 from runnable_ci.remote import pull, read_origin
-from runnable_ci.runs import resolve_id, run_ids
-from runnable_ci.settings import INPUT_PREFIX
+from runnable_ci.runs import load, resolve_id, run_ids
+from runnable_ci.settings import INPUT_PREFIX, SECRETS
+from runnable_ci.steps.shell import parse_value
 from runnable_ci.store.access import parse_reference
+
+# One `args` serves the first attempt of a job, which runs, and the next, which resumes. Option → has it a value?
+_OF_RUN_ALONE = {"--tag": True, "--params-file": True}
+_OF_RETRY_ALONE = {"--rerun-changed": False}
+_INPUTS_INSTEAD = {
+    "--run-id": "there is an input run-id",
+    "--publish": "the input publish says when",
+    "--to": "the input registry says where",
+    "--from-registry": "the input registry says where from",
+}
 
 
 def begin(environ: Mapping[str, str]) -> list[str]:
@@ -24,10 +37,12 @@ def begin(environ: Mapping[str, str]) -> list[str]:
 
     The output `run-id` is set before that command begins: whatever happens then, `finish` knows the run.
     """
+    refused.take(environ)
     job = Job.of(environ)
     _mask(job)
     pipeline, given = job.inputs.pipeline, job.inputs
-    more = [f"--param={word}" for word in parameters(given.parameters)] + _split(given.args)
+    words = [f"--param={word}" for word in parameters(given.parameters, known=_known_parameters(job))]
+    more = _split(given.args)
     match given.command:
         case "run":
             if given.from_step:
@@ -35,13 +50,12 @@ def begin(environ: Mapping[str, str]) -> list[str]:
             run_id = given.run_id or job.run_id(_nth_use(job))
             job.set_outputs({"run-id": run_id})
             if given.resume == "auto" and job.context.run_attempt > 1 and _is_resumable(job, run_id):
-                return _retry(job, run_id, more)
-            return ["run", f"--run-id={run_id}", *more, "--", pipeline]
+                return _retry(job, run_id, [*words, *_without(more, _OF_RUN_ALONE)])
+            return ["run", f"--run-id={run_id}", *words, *_without(more, _OF_RETRY_ALONE), "--", pipeline]
         case "retry":
             run_id = _pulled(job, given.run_id)
             job.set_outputs({"run-id": run_id})
-            from_step = [f"--from={given.from_step}"] if given.from_step else []
-            return _retry(job, run_id, [*from_step, *more])
+            return _retry(job, run_id, [*_from_step(job, run_id), *words, *more])
         case "pull":
             run_id = _pulled(job, given.run_id)
             job.set_outputs({"run-id": run_id})
@@ -51,21 +65,61 @@ def begin(environ: Mapping[str, str]) -> list[str]:
             return []
 
 
-def parameters(text: str) -> list[str]:
-    """The input `parameters`, a JSON object or lines `NAME=VALUE`, as the words of `--param`."""
-    if text.lstrip().startswith("{"):
-        try:
-            table = json.loads(text)
-        except (ValueError, RecursionError) as e:
-            raise UsageError(f"input parameters is not JSON: {e}", hint='such as {"seed": 7}') from e
-        return [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in table.items()]
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+def parameters(text: str, *, known: Mapping[str, Any]) -> list[str]:
+    """The input `parameters`, a JSON object or lines `NAME=VALUE`, as the words of `--param`.
+
+    A JSON string stays one, whatever it looks like; `known` are the parameters that text is given to as it is.
+    """
+    if not text.lstrip().startswith("{"):
+        lines = (line.strip() for line in text.replace("\r\n", "\n").split("\n"))
+        return [line for line in lines if line and not line.startswith("#")]
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise UsageError(f"input parameters is not JSON: {e}", hint='such as {"seed": 7}') from e
+    if wrong := [name for name in table if "=" in name]:
+        raise UsageError(f"input parameters: `{wrong[0]}` cannot name a parameter", hint="letters, digits and `_`")
+
+    def word(name: str, value: Any) -> str:
+        as_it_is = isinstance(value, str) and (isinstance(known.get(name), str) or parse_value(value) == value)
+        return f"{name}={value if as_it_is else json.dumps(value)}"
+
+    return [word(name, value) for name, value in table.items()]
 
 
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the command gets: the inputs are nobody's business any more."""
-    return {name: value for name, value in environ.items() if not name.startswith(INPUT_PREFIX)}
+def environment(environ: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
+    """What the command gets: the inputs are nobody's business any more, and what needs no token has none.
+
+    A step can read the environment of the process that started it.
+    """
+    needless = SECRETS if words[0] == "run" else frozenset()
+    return {
+        name: value for name, value in environ.items() if not name.startswith(INPUT_PREFIX) and name not in needless
+    }
+
+
+def _known_parameters(job: Job) -> Mapping[str, Any]:
+    """The parameters of the pipeline file; of one that cannot be used the command itself will tell."""
+    try:
+        return load_project(Path(job.inputs.pipeline)).pipeline.parameters
+    except RunnableError:
+        return {}
+
+
+def _from_step(job: Job, run_id: str) -> list[str]:
+    """`--from`, but where an earlier attempt of this job has run the step: a re-run goes on from where that failed."""
+    step = job.inputs.from_step
+    if not step:
+        return []
+    log = load(job.layout, run_id)
+    mine = {
+        key for key, found in log.environments.items() if found.variables.get("GITHUB_RUN_ID") == job.context.run_id
+    }
+    tried = log.steps[step].attempts if step in log.steps else []
+    if job.context.run_attempt > 1 and any(attempt.environment in mine for attempt in tried):
+        job.say(f"an earlier attempt of this job has run {step}: it goes on from there")
+        return []
+    return [f"--from={step}"]
 
 
 def _mask(job: Job) -> None:
@@ -77,9 +131,26 @@ def _mask(job: Job) -> None:
 
 def _split(args: str) -> list[str]:
     try:
-        return shlex.split(args)
+        words = shlex.split(args)
     except ValueError as e:
         raise UsageError(f"input args cannot be split into words: {e}") from e
+    for word in words:
+        if (name := word.partition("=")[0]) in _INPUTS_INSTEAD:
+            raise UsageError(f"input args: {name} is the action's own business", hint=_INPUTS_INSTEAD[name])
+    return words
+
+
+def _without(words: Sequence[str], options: Mapping[str, bool]) -> list[str]:
+    """The words without these options, of which some take a value."""
+    found: list[str] = []
+    left = iter(words)
+    for word in left:
+        name, equals, _ = word.partition("=")
+        if name not in options:
+            found.append(word)
+        elif options[name] and not equals:
+            next(left, None)
+    return found
 
 
 def _retry(job: Job, run_id: str, more: Sequence[str]) -> list[str]:
@@ -103,7 +174,7 @@ def _is_resumable(job: Job, run_id: str) -> bool:
         pull(job.layout, job.registry(), run_id, only_log=True)
     except RunNotFoundError:
         job.say(f"{attempt}: no earlier one published run {run_id}")
-    except StoreError as e:
+    except RunnableError as e:
         job.warn("An earlier attempt's run could not be looked for", f"{attempt}, run {run_id}: {e}")
     return run_id in run_ids(job.layout)
 

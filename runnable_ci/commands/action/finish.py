@@ -9,11 +9,12 @@ from pathlib import Path
 
 from runnable_ci.commands.action.job import Job
 from runnable_ci.errors import RunnableError, StoreError
-from runnable_ci.github import summary
+from runnable_ci.github import refused, summary
 from runnable_ci.github.context import Context
 from runnable_ci.github.summary import GoingOn, Notice
 from runnable_ci.project import load as load_project
 from runnable_ci.published import keep_as_newest, newest_of_branch
+from runnable_ci.recorder import now
 from runnable_ci.remote import Published, publish
 from runnable_ci.runlog import FAIL, SUCCESS, RunLog
 from runnable_ci.runs import Summary, load, output_of, resolve_id
@@ -22,7 +23,10 @@ from runnable_ci.store.transport import RegistryAuthError
 TAIL_BYTES = 16 * 1024
 TAIL_LINES = 20
 _PERMISSIONS = "permissions:\n  contents: read\n  packages: write"
-_KEPT = "The run is kept as an artifact of this workflow run"
+_KEPT = (
+    "The run is kept as an artifact of this workflow run, `runnable-RUN_ID`: unpacked into `.runnable/` of a clone it "
+    "is there for `runnable-ci retry`"
+)
 
 
 class _ForkError(RunnableError):
@@ -49,18 +53,26 @@ def finish(environ: Mapping[str, str], run_id: str) -> int:
     job = Job.of(environ)
     report = Report()
     code = 0
+    refusal = refused.take(environ)
     try:
         report.run_id = resolve_id(job.layout, run_id)
         report.log = load(job.layout, report.run_id)
     except RunnableError as e:
-        if run_id:
+        if run_id and refusal is None:
             report.notices.append(Notice("There is no run log", str(e)))
+    if report.log is not None and report.log.status == SUCCESS and job.inputs.outcome == "failure":
+        report.log = None  # what it tells is of an earlier command
+    if refusal is not None:
+        text = ". ".join(filter(None, (refusal.message, refusal.hint)))
+        report.notices.append(Notice("An error ended the command", text, _PERMISSIONS if refusal.by_registry else ""))
     if report.log is not None and _is_to_be_published(job, report.log):
         try:
             _publish(job, report, report.log)
         except RunnableError as e:
             report.notices.append(_why_not(e))
             code = 1 if job.inputs.command == "publish" else 0
+    # Before they are Markdown, whose escapes would hide a secret.
+    report.notices = [Notice(job.clean(it.title), job.clean(it.text), it.fix) for it in report.notices]
     job.set_outputs(_outputs(job, report))
     for notice in report.notices:
         job.warn(notice.title, "\n".join(filter(None, (notice.text, notice.fix))))
@@ -86,9 +98,12 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
         raise _ForkError("the pull request comes from a fork: its token may only read")
     registry = job.registry()
     report.published = publish(job.layout, report.run_id, registry, environ=job.environ)
-    report.base = newest_of_branch(registry, log.name, job.context.base_branch)
-    if log.status == SUCCESS and job.context.branch and _has_code_of(job.context, log):
-        keep_as_newest(registry, report.published.manifest, log.name, job.context.branch)
+    try:
+        report.base = newest_of_branch(registry, log.name, job.context.base_branch)
+        if log.status == SUCCESS and job.context.branch and _has_code_of(job.context, log):
+            keep_as_newest(registry, report.published.manifest, log.name, job.context.branch)
+    except StoreError as e:  # the run itself is published all the same
+        report.notices.append(Notice("Published, but not compared with the base branch", e.message))
 
 
 def _has_code_of(context: Context, log: RunLog) -> bool:
@@ -112,7 +127,7 @@ def _why_not(error: RunnableError) -> Notice:
 def _outputs(job: Job, report: Report) -> dict[str, str]:
     log, published = report.log, report.published
     if log is None:
-        return {}
+        return {} if job.inputs.outcome == "success" else {"status": FAIL}
     reference = published.reference if published else ""
     unpublished = not published and _is_to_be_published(job, log)
     return {
@@ -121,7 +136,7 @@ def _outputs(job: Job, report: Report) -> dict[str, str]:
         "metrics": json.dumps(log.metrics()),
         "reference": reference,
         "digest": reference.rpartition("@")[2],
-        "retry-command": f"runnable-ci retry {reference.partition('@')[0] or log.run_id}",
+        "retry-command": f"runnable-ci retry {reference.partition('@')[0]}" if reference else "",
         "unpublished-store": str(job.layout.folder) if unpublished else "",
     }
 
@@ -130,8 +145,9 @@ def _summary(job: Job, report: Report) -> str:
     reference = report.published.reference if report.published else ""
     base = report.base if report.base and report.base.run_id != report.run_id else None
     return summary.render(
-        report.log or RunLog(run_id=report.run_id or "?", status=FAIL, message="the pipeline did not start"),
-        needs=_needs(job),
+        report.log
+        or RunLog(run_id=report.run_id or "?", status=FAIL, message="the command did not begin", end_time=now()),
+        needs=_needs(job) if report.log else {},
         base=base.metrics if base else None,
         base_label=f"{base.run_id} ({job.context.base_branch})" if base else "",
         going_on=GoingOn(

@@ -52,19 +52,24 @@ class Job:
 
     def registry(self) -> Registry:
         """Where the runs of this job are published."""
-        workspace = self.layout.folder.parent
-        return Registries(self.settings, self.environ).named(None, in_pipeline=lambda: registry_of(workspace))
+        pipeline = Path(self.inputs.pipeline)
+        return Registries(self.settings, self.environ).named(None, in_pipeline=lambda: registry_of(pipeline))
 
     def run_id(self, nth: int) -> str:
-        """The id of the run of the `nth` use of the action in the job: each attempt of the job finds the same one."""
+        """The id of the run of the `nth` use of the action in the job: each attempt of the job finds the same one.
+
+        Unless it starts from the beginning: that is another run.
+        """
         given = self.inputs
         told_apart = [given.matrix, given.pipeline, given.working_directory, given.parameters]
         name = (
             "".join(c if c.isalnum() and c.isascii() else "-" for c in self.context.job)[:JOB_MAX].strip("-") or "job"
         )
         words = [name, self.context.run_id or "0"]
-        if any(text not in ("", ".", "null", "{}") for text in told_apart):
+        if name != self.context.job or any(text not in ("", ".", "null", "{}") for text in told_apart):
             words.append(hashlib.sha256(json.dumps([self.context.job, *told_apart]).encode()).hexdigest()[:6])
+        if given.resume == "never" and self.context.run_attempt > 1:
+            words.append(f"attempt{self.context.run_attempt}")
         if nth > 1:
             words.append(str(nth))
         return "-".join(words)
@@ -75,12 +80,12 @@ class Job:
 
     def say(self, text: str) -> None:
         """A line in the job's log."""
-        sys.stdout.write(f"{workflow.harmless(self._clean(text))}\n")
+        sys.stdout.write(f"{workflow.harmless(self.clean(text))}\n")
         sys.stdout.flush()
 
     def warn(self, title: str, text: str) -> None:
         """A warning on the job's page."""
-        sys.stdout.write(f"{workflow.annotate(Annotation('warning', self._clean(text), title=title))}\n")
+        sys.stdout.write(f"{workflow.annotate(Annotation('warning', self.clean(text), title=title))}\n")
         sys.stdout.flush()
 
     def set_outputs(self, outputs: Mapping[str, str]) -> None:
@@ -93,9 +98,10 @@ class Job:
         if not (path := self.environ.get("GITHUB_STEP_SUMMARY")):
             return
         try:
-            workflow.append(Path(path), self._clean(text))
+            workflow.append(Path(path), self.clean(text))
         except OSError as e:
             self.warn("There is no summary", f"it cannot be written: {e.strerror}")
 
-    def _clean(self, text: str) -> str:
+    def clean(self, text: str) -> str:
+        """The text without secrets."""
         return Redactor(self.secrets()).text(text)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from act import REPOSITORY, ROOT, Ran, Runner, git_host, wheelhouse
+from act import ACT_TIMEOUT_S, REPOSITORY, ROOT, Ran, Runner, git_host, wheelhouse
 from cli import Workspace, workspace
 from github_api import Run, github
 from registry_server import Served, registry
@@ -151,8 +151,10 @@ def test_from_failure_to_success_by_a_dispatched_retry(world: World, tmp_path: P
     with github(on_dispatch=act) as server:
         server.git = world.bare
         told = replace(world.clone, environ={**world.clone.environ, **server.variables})
-        done = told.runnable("dispatch", run_id, "--watch", "--repo", "owner/repo")
-        assert "/actions/runs/" in done.out
+        with told.start("dispatch", run_id, "--watch", "--repo", "owner/repo") as watching:
+            out, err = watching.communicate(timeout=ACT_TIMEOUT_S)
+        assert watching.returncode == 0, err
+        assert b"/actions/runs/" in out
         server.wait()
     assert ran[0].code == 0, ran[0].text
     after, same = world.pulled(run_id, tmp_path, "after")

@@ -59,7 +59,6 @@ def test_transfer(tmp_path: Path) -> None:
     for work, tools in (
         ("push 4 MiB file", 4),
         ("pull 10 x 10 KiB", 4),
-        ("push 10 x 10 KiB again, one changed", 2),
         ("publish one file changed of a run of 10 x 10 KiB", 2),
         ("pull 3 x 10 KiB at 40 ms", 4),
     ):

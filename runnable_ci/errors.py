@@ -74,6 +74,7 @@ class StepError(RunnableError):
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """A hint naming the closest of `known`, or `otherwise` where nothing is close."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    """A hint naming the closest of `known` (or one of the same letters), or `otherwise` where nothing is close."""
+    names = list(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.6) or [n for n in names if sorted(n) == sorted(word)]
     return f"did you mean `{close[0]}`?" if close else otherwise

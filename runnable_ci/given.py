@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runnable_ci.errors import PipelineError, did_you_mean
 from runnable_ci.pipeline import Pipeline
-from runnable_ci.steps import required
+from runnable_ci.steps import required, takes
 
 
 def lacking(pipeline: Pipeline, workspace: Path, given: Collection[str]) -> Mapping[str, list[str]]:
@@ -38,6 +38,23 @@ def needs(pipeline: Pipeline, step: str, absent: Collection[str]) -> str:
     chosen = pipeline.steps[step]
     what = f"`{chosen.command}`" if chosen.kind == "python" else "`parameters`: it"
     return f"{what} needs {', '.join(f'`{name}`' for name in absent)}, which no parameter or earlier step gives"
+
+
+def doubts(pipeline: Pipeline, workspace: Path, given: Collection[str], *, known: Collection[str]) -> Mapping[str, str]:
+    """What is odd about parameters that were given, by name: none that is `known` or a step takes, or soon replaced.
+
+    A shell step may read any of them, so none of this is an error. Where it cannot be told what a step takes, a name
+    that nothing resembles is let pass.
+    """
+    found: dict[str, str] = {}
+    for name in given:
+        answers = {takes(step, workspace, name) for step in pipeline.steps.values()}
+        meant = did_you_mean(name, known)
+        if giver := next((step.name for step in pipeline.steps.values() if name in step.returns), None):
+            found[name] = f"parameter {name}: the steps after `{giver}` get what that returns, not the value given"
+        elif name not in known and True not in answers and (meant or None not in answers):
+            found[name] = f"no step is known to take the parameter {name}{meant and f'; {meant}'}"
+    return found
 
 
 def _how_to_give(pipeline: Pipeline, name: str, given: Collection[str]) -> str:

@@ -90,15 +90,22 @@ def registry_of(folder: Path) -> str | None:
     return named if isinstance(named, str) else None
 
 
-def parameters_of(
+def asked_parameters(
     pipeline: Pipeline, *, params_file: Path | None, environ: Mapping[str, str], given: list[str]
 ) -> dict[str, Any]:
-    """The parameters of a new run: the file's, then `--params-file`, the environment, `--param`; the last counts."""
-    found = dict(pipeline.parameters)
-    if params_file is not None:
-        found |= _read_parameters(params_file)
-    found |= environment_parameters(environ, found)
-    found |= given_parameters(given, found)
+    """What a new run is given beside the file: `--params-file`, the environment, `--param`; the last counts."""
+    asked = {} if params_file is None else _read_parameters(params_file)
+    variables = environment_parameters(environ, {**pipeline.parameters, **asked})
+    for name, value in variables.items():
+        where = f"{PARAMETER_PREFIX}{name} in the environment"
+        check_parameters({name: value}, lambda _table, m, hint, where=where: UsageError(f"{where}: {m}", hint=hint))
+    asked |= variables
+    return asked | given_parameters(given, {**pipeline.parameters, **asked})
+
+
+def parameters_of(pipeline: Pipeline, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a new run: the file's, and before them those that are asked for."""
+    found = {**pipeline.parameters, **asked}
     check_parameters(found, lambda _table, message, hint: UsageError(f"parameters: {message}", hint=hint))
     for step in pipeline.steps.values():
         if both := found.keys() & step.env.keys():

@@ -163,7 +163,7 @@ python = "work:c"
     assert project.log().steps["b"].attempts[-1].reason == "parameter other changed: 1 → 5"
     assert decisions(project, "--param", "epochs=4")["c"] == ("run", "parameter epochs is now given: 4")
     unread = project.runnable("retry", "latest", "--param", "unread=4")
-    assert "note: no finished step is known to have read unread; --from STEP runs one again regardless\n" in unread.err
+    assert "note: no step is known to take the parameter unread\n" in unread.err
     assert "nothing to do" in unread.err
     assert ran(project) == []
 

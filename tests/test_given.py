@@ -113,3 +113,32 @@ def test_module_that_is_not_python(tmp_path: Path) -> None:
     assert "\nhint: as /" in refused.err
     assert project.runnable("check", code=2).err == refused.err
     assert not project.store.exists()
+
+
+def test_given_parameter_that_nothing_takes(tmp_path: Path) -> None:
+    """A given name that no step is known to take is noted with the closest that is known; one that is taken is not."""
+    steps = "[parameters]\nlr = 0.1\n[steps.s]\nrun = 'echo $lr $extra'\n[steps.f]\npython = 'm:f'\n"
+    project = project_of(tmp_path, steps, "def f(depth=3): ...\n", git=True)
+    done = project.runnable("run", "-p", "rl=0.5", "-p", "extra=1", "-p", "depth=4", "-p", "lr=2", RUNNABLE_PRM_ZZ="5")
+    assert done.err.startswith(
+        "note: no step is known to take the parameter ZZ\n"
+        "note: no step is known to take the parameter rl; did you mean `lr`?\nrun "
+    )
+    retried = project.runnable("retry", "latest", "-p", "rll=0.5", "-p", "depth=5")
+    assert "note: no step is known to take the parameter rll; did you mean `rl`?\n" in retried.err
+    assert "depth" not in retried.err.partition("\nrun ")[0]
+
+
+def test_given_parameter_where_a_function_may_take_any(tmp_path: Path) -> None:
+    """Beside a function that may take anything only a name that resembles a known one is noted."""
+    steps = "[parameters]\nrate = 0.1\n[steps.f]\npython = 'm:f'\n"
+    project = project_of(tmp_path, steps, "def f(**kwargs): ...\n")
+    said = project.runnable("run", "-n", "-p", "raet=1", "-p", "zz=1").err
+    assert said == "note: no step is known to take the parameter raet; did you mean `rate`?\n"
+
+
+def test_given_parameter_that_a_step_returns(tmp_path: Path) -> None:
+    """A given value that a step's return replaces is noted."""
+    steps = "[steps.a]\nrun = 'echo x=1 >> $RUNNABLE_OUTPUT'\nreturns = ['x']\n[steps.b]\nrun = 'echo $x'\n"
+    done = project_of(tmp_path, steps).runnable("run", "-p", "x=100")
+    assert done.err.startswith("note: parameter x: the steps after `a` get what that returns, not the value given\n")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.pipeline import Pipeline, resolve
-from runnable_ci.project import find_file, find_store, given_parameters, load, parameters_of
+from runnable_ci.project import asked_parameters, find_file, find_store, given_parameters, load, parameters_of
 
 PIPELINES = Path(__file__).parent / "pipelines"
 
@@ -216,7 +216,7 @@ def parameters(
     given: list[str] | None = None,
 ) -> dict[str, Any]:
     """The parameters of a new run."""
-    return parameters_of(made, params_file=file, environ=environ or {}, given=given or [])
+    return parameters_of(made, asked_parameters(made, params_file=file, environ=environ or {}, given=given or []))
 
 
 def test_precedence(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_bad_param(given_: str, message: str) -> None:
 def test_environment_variable_that_names_nothing() -> None:
     """A variable with our prefix and a name that no parameter may have is refused."""
     for name in ("", "a-b", "HOME"):
-        with pytest.raises(UsageError, match="parameters: "):
+        with pytest.raises(UsageError, match=f"RUNNABLE_PRM_{name} in the environment: "):
             parameters(pipeline(), environ={f"RUNNABLE_PRM_{name}": "1"})
 
 

@@ -15,7 +15,7 @@ from runnable_ci.changes import changed_code, changed_inputs
 from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import RunLogError, UsageError, did_you_mean
-from runnable_ci.given import require
+from runnable_ci.given import doubts, require
 from runnable_ci.identity import Code
 from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of
 from runnable_ci.pipeline import Pipeline
@@ -253,9 +253,12 @@ def _look_ahead(
     ]
     original = {**original, **anew}
     changed = [name for name, value in given.items() if name not in original or not same_json(original[name], value)]
+    doubtful = doubts(pipeline, project.workspace, given, known={**pipeline.parameters, **original})
+    notes += doubtful.values()
     notes += [
         f"no finished step is known to have read {name}; --from STEP runs one again regardless"
         for name in unread_parameters(changed, pipeline, log)
+        if name not in doubtful
     ]
     facts = Facts(
         forced=dict.fromkeys(pipeline.below(wishes.from_step), f"--from {wishes.from_step}")

@@ -9,11 +9,11 @@ from pathlib import Path
 from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import UsageError
-from runnable_ci.given import require
+from runnable_ci.given import doubts, require
 from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of
 from runnable_ci.names import run_id as new_run_id
 from runnable_ci.plan import Facts, Scope, plan
-from runnable_ci.project import load, parameters_of
+from runnable_ci.project import asked_parameters, load, parameters_of
 from runnable_ci.recorder import create, now, run_folder
 from runnable_ci.runlog import Invocation, RunLog, Started
 from runnable_ci.runs import LATEST, catalog_of
@@ -36,8 +36,11 @@ def run(
     project = load(given)
     interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
     pipeline = project.pipeline
-    parameters = parameters_of(pipeline, params_file=params_file, environ=options.environ, given=params)
+    asked = asked_parameters(pipeline, params_file=params_file, environ=options.environ, given=params)
+    parameters = parameters_of(pipeline, asked)
     require(pipeline, project.workspace, parameters, pipeline.steps)
+    for doubt in doubts(pipeline, project.workspace, asked, known=pipeline.parameters).values():
+        options.printer.say(f"note: {doubt}")
     redactor = redactor_of(pipeline, parameters, options)
     if dry_run:
         print_plan(plan(pipeline, RunLog(run_id=""), initial=Scope.initial(parameters), facts=Facts()).decisions)

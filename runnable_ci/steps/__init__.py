@@ -40,6 +40,16 @@ def required(step: Step, workspace: Path) -> Collection[str]:
     return () if source is None else source.required
 
 
+def takes(step: Step, workspace: Path, name: str) -> bool | None:
+    """Whether a step is known to take the parameter of that name; None where that cannot be told."""
+    if step.kind == "run":
+        return name in shell.takes(step, workspace, {name: ""})
+    source = python.find_source(step, workspace)
+    if source is None or source.arguments is None:
+        return None
+    return name in source.arguments or (None if source.takes_more else False)
+
+
 def collect(step: Step, around: Surroundings) -> Returned:
     """What a step whose process has ended gave back."""
     match step.kind:

@@ -42,6 +42,11 @@ def moment(time: str) -> str:
     return time[:16].replace("T", " ")
 
 
+def amount(number: int, noun: str) -> str:
+    """How many there are of something, as `1 run` or `2 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def size(size_bytes: int) -> str:
     """A size as `312 B`, `4.0 KiB`, `1.2 GiB`."""
     amount = float(size_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -77,7 +78,8 @@ def test_a_dry_run_removes_nothing(project: Path) -> None:
     before = sorted(layout.blobs())
     done = tool(project, "gc", "--keep", "0", "--dry-run")
     assert done.stdout.split() == ["a", "b", "c"]
-    assert "would free" in done.stderr
+    assert re.fullmatch(r"would free .*: 3 runs, \d+ blobs; 0 runs left\n", done.stderr)
+    assert re.search(r": 2 runs, \d+ blobs?; 1 run left\n", tool(project, "gc", "--keep", "1", "-n").stderr)
     assert sorted(layout.blobs()) == before
 
 

@@ -59,10 +59,10 @@ def test_old_runs_go_and_what_stays_is_whole(tmp_path: Path, served: Served, pro
     three_runs(tmp_path, remote)
     assert {b"a", b"b", b"c", b"more", SHARED} <= stored(served)
     dry = prune(project, remote.label, "--keep", "1", "--dry-run")
-    assert (dry.out, dry.err) == ("a\nb\n", f"would remove 2 runs from {remote.label}; 1 stay\n")
+    assert (dry.out, dry.err) == ("a\nb\n", f"would remove 2 runs from {remote.label}; 1 left\n")
     assert len(published(remote)) == 3
     done = prune(project, remote.label, "--keep", "1")
-    assert (done.out, done.err) == ("a\nb\n", f"removed 2 runs from {remote.label}; 1 stay\n")
+    assert (done.out, done.err) == ("a\nb\n", f"removed 2 runs from {remote.label}; 1 left\n")
     assert [tag.partition("--")[0] for tag in remote.tags()] == ["c", "c"]
     collect_garbage(served)
     assert {b"a", b"b", b"c", b"more"} & stored(served) == {b"c"}

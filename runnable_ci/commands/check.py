@@ -9,6 +9,7 @@ from pathlib import Path
 from runnable_ci.environment import check_interpreter
 from runnable_ci.given import lacking, needs
 from runnable_ci.project import load
+from runnable_ci.text import amount
 
 
 def check(given: Path | None, environ: Mapping[str, str]) -> None:
@@ -16,7 +17,7 @@ def check(given: Path | None, environ: Mapping[str, str]) -> None:
     project = load(given)
     interpreter = check_interpreter(project.pipeline, project.workspace, environ)
     steps = project.pipeline.steps.values()
-    sys.stdout.write(f"{project.pipeline.file}: {project.pipeline.name}, {len(steps)} steps\n")
+    sys.stdout.write(f"{project.pipeline.file}: {project.pipeline.name}, {amount(len(steps), 'step')}\n")
     for step in steps:
         after = f" after {', '.join(step.needs)}" if step.needs else ""
         sys.stdout.write(f"  {step.name}: {step.kind}{after}\n")

@@ -13,7 +13,7 @@ from runnable_ci.recorder import STORE_LOCK, run_folder
 from runnable_ci.retention import outdated
 from runnable_ci.runs import load, run_ids, summaries
 from runnable_ci.store.layout import Layout
-from runnable_ci.text import size
+from runnable_ci.text import amount, size
 
 
 def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: bool) -> None:
@@ -43,7 +43,8 @@ def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: boo
             sys.stdout.write(f"{run_id}\n")
         verb = "would free" if dry_run else "freed"
         freed = size(sum(length for _, length in loose))
-        sys.stderr.write(f"{verb} {freed}: {len(going)} runs, {len(loose)} blobs; {len(staying)} runs stay\n")
+        what = f"{amount(len(going), 'run')}, {amount(len(loose), 'blob')}"
+        sys.stderr.write(f"{verb} {freed}: {what}; {amount(len(staying), 'run')} left\n")
 
 
 def _going(layout: Layout, keep: int | None, older_than: str | None) -> list[str]:

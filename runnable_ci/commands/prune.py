@@ -14,6 +14,7 @@ from runnable_ci.registries import Registries
 from runnable_ci.retention import outdated
 from runnable_ci.settings import Settings
 from runnable_ci.store.registry import Registry
+from runnable_ci.text import amount
 
 
 def prune(
@@ -44,7 +45,7 @@ def prune(
             sys.stdout.write(f"{holding.summary.run_id}\n")
             sys.stdout.flush()
     verb = "would remove" if dry_run else "removed"
-    sys.stderr.write(f"{verb} {removed} runs from {registry.label}; {len(found) - removed} stay\n")
+    sys.stderr.write(f"{verb} {amount(removed, 'run')} from {registry.label}; {len(found) - removed} left\n")
 
 
 def _may_go(holding: Holding) -> bool:

@@ -130,9 +130,9 @@ def run_command(
 def retry_command(
     run_id: RunOrReference,
     file: FilePath = None,
-    from_step: Annotated[
-        str | None, typer.Option("--from", metavar="STEP", help="Run this step and all below.")
-    ] = None,
+    from_steps: Annotated[
+        list[str], typer.Option("--from", metavar="STEP", help="Run this step and all below; repeatable.")
+    ] = [],  # noqa: B006 - typer copies it
     param: Params = [],  # noqa: B006 - typer copies it
     rerun_changed: Annotated[bool, typer.Option(help="Run steps again whose code changed.")] = False,
     jobs: Jobs = None,
@@ -155,7 +155,7 @@ def retry_command(
     from runnable_ci.commands.retry import Wishes
     from runnable_ci.commands.retry import retry as command
 
-    wishes = Wishes(from_step, param, rerun_changed, from_registry, publish or to is not None, to, restore == "all")
+    wishes = Wishes(from_steps, param, rerun_changed, from_registry, publish or to is not None, to, restore == "all")
     options = _options(jobs, quiet=quiet, plain_http=plain_http)
     raise typer.Exit(command(file, run_id, options, wishes, dry_run=dry_run))
 

@@ -76,7 +76,7 @@ def test_fixed_failed_step(tmp_path: Path) -> None:
     shown = project.runnable("show", "latest").out
     assert "run: attempt 1 failed: exit code 1" in shown
     again = project.runnable("retry", "latest")
-    assert again.err.startswith("run r: nothing to do, all 3 steps are done\n")
+    assert again.err.startswith("run r: nothing to do, 3 steps done\n")
     assert ran(project) == []
     assert [len(step.attempts) for step in project.log().steps.values()] == [1, 2, 1]
 
@@ -130,7 +130,9 @@ def test_from_step(tmp_path: Path) -> None:
     project.runnable("retry", "latest", "--from", "fit")
     assert ran(project) == ["fit", "report"]
     assert project.log().steps["fit"].attempts[-1].reason == "--from fit"
-    wrong = project.runnable("retry", "latest", "--from", "fitt", code=2)
+    both = project.runnable("retry", "latest", "-n", "--from", "report", "--from", "fit").out.splitlines()
+    assert both[-2:] == ["fit     run    --from fit", "report  run    --from report"]
+    wrong = project.runnable("retry", "latest", "--from", "fit", "--from", "fitt", code=2)
     assert wrong.err == "error: --from fitt: there is no such step in runnable.toml\nhint: did you mean `fit`?\n"
 
 

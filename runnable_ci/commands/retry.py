@@ -27,7 +27,7 @@ from runnable_ci.runlog import SUCCESS, CatalogEntry, Invocation, RunLog, Starte
 from runnable_ci.runs import ORIGIN, catalog_of, resolve_id
 from runnable_ci.runs import load as load_log
 from runnable_ci.steps import not_kept
-from runnable_ci.text import size
+from runnable_ci.text import amount, size
 from runnable_ci.values import check_parameter_name
 
 
@@ -35,7 +35,7 @@ from runnable_ci.values import check_parameter_name
 class Wishes:
     """What a retry is asked for beyond going on."""
 
-    from_step: str | None
+    from_steps: list[str]
     params: list[str]
     rerun_changed: bool
     from_registry: str | None = None
@@ -111,7 +111,7 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
         _restore(project, prospect.plan, log, catalog, options, wishes)
         running = prospect.plan.running
         if not running and log.status == SUCCESS:
-            options.printer.say(f"run {run_id}: nothing to do, all {len(prospect.plan.decisions)} steps are done")
+            options.printer.say(f"run {run_id}: nothing to do, {amount(len(prospect.plan.decisions), 'step')} done")
             options.printer.begin(list(prospect.plan.decisions), 0)
             for name, decision in prospect.plan.decisions.items():
                 options.printer.say(f"{decision.action}: {decision.reason}", step=name)
@@ -132,7 +132,7 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
         )
         options.printer.begin(list(project.pipeline.steps), len(running))
         reused = len(prospect.plan.decisions) - len(running)
-        options.printer.say(f"run {run_id}: {len(running)} steps to run, {reused} reused")
+        options.printer.say(f"run {run_id}: {amount(len(running), 'step')} to run, {reused} reused")
         code_number = invoke(
             project,
             recorder,
@@ -229,11 +229,12 @@ def _look_ahead(
     project: Project, log: RunLog, catalog: Catalog, code: Code, wishes: Wishes, options: Options
 ) -> Prospect:
     pipeline = project.pipeline
-    if wishes.from_step is not None and wishes.from_step not in pipeline.steps:
-        raise UsageError(
-            f"--from {wishes.from_step}: there is no such step in {pipeline.file}",
-            hint=did_you_mean(wishes.from_step, pipeline.steps, f"the steps are: {', '.join(pipeline.steps)}"),
-        )
+    for step in wishes.from_steps:
+        if step not in pipeline.steps:
+            raise UsageError(
+                f"--from {step}: there is no such step in {pipeline.file}",
+                hint=did_you_mean(step, pipeline.steps, f"the steps are: {', '.join(pipeline.steps)}"),
+            )
     _require_parameter_names(log)
     original = log.invocations[-1].parameters if log.invocations else {}
     given = given_parameters(wishes.params, {**pipeline.parameters, **original})
@@ -261,9 +262,7 @@ def _look_ahead(
         if name not in doubtful
     ]
     facts = Facts(
-        forced=dict.fromkeys(pipeline.below(wishes.from_step), f"--from {wishes.from_step}")
-        if wishes.from_step
-        else {},
+        forced={name: f"--from {step}" for step in reversed(wishes.from_steps) for name in pipeline.below(step)},
         changed_inputs=changed_inputs(pipeline, log, catalog),
         changed_code=changed_code(pipeline, log, catalog, code),
         rerun_changed=wishes.rerun_changed,

@@ -138,6 +138,16 @@ class Recorder:
         os.close(self._store_lock)
 
 
+def require_unused(layout: Layout, run_id: str) -> None:
+    """Raise `UsageError` where there is a run of that id."""
+    if (run_folder(layout, run_id) / JOURNAL).exists() or run_id in layout.manifests():
+        raise _already_there(run_id)
+
+
+def _already_there(run_id: str) -> UsageError:
+    return UsageError(f"there is already a run `{run_id}`", hint=f"runnable-ci retry {run_id} goes on with it")
+
+
 @contextmanager
 def create(layout: Layout, started: Started, redactor: Redactor | None = None) -> Iterator[Recorder]:
     """The recorder of a new run, whose log gets nothing that `redactor` knows.
@@ -149,13 +159,10 @@ def create(layout: Layout, started: Started, redactor: Redactor | None = None) -
     folder = run_folder(layout, started.run_id)
     folder.mkdir(parents=True, exist_ok=True)
     lock = try_lock(folder / "lock")
-    if lock is None or (folder / JOURNAL).exists() or started.run_id in layout.manifests():
-        if lock is not None:
-            os.close(lock)
-        raise UsageError(
-            f"there is already a run `{started.run_id}`", hint=f"runnable-ci retry {started.run_id} goes on with it"
-        )
+    if lock is None:
+        raise _already_there(started.run_id)
     try:
+        require_unused(layout, started.run_id)
         # Whole or absent: a journal that is there always tells of a run.
         clean, line = _clean(started, redactor or Redactor())
         write_whole(folder / JOURNAL, line, through=layout.temporaries)

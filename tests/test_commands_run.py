@@ -434,6 +434,8 @@ def test_run_ids_and_dry_run(tmp_path: Path) -> None:
     assert again.err == "error: there is already a run `mine`\nhint: runnable-ci retry mine goes on with it\n"
     assert "cannot be a run id" in project.runnable("run", "--run-id", "latest", code=2).err
     assert "cannot be a run id" in project.runnable("run", "--run-id", "../up", code=2).err
+    assert "cannot be a run id" in project.runnable("run", "-n", "--run-id", "../up", code=2).err
+    assert project.runnable("run", "-n", "--run-id", "mine", code=2).err == again.err
 
 
 def test_without_git_and_from_below(tmp_path: Path) -> None:

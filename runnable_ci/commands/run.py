@@ -14,10 +14,11 @@ from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, re
 from runnable_ci.names import run_id as new_run_id
 from runnable_ci.plan import Facts, Scope, plan
 from runnable_ci.project import asked_parameters, load, parameters_of
-from runnable_ci.recorder import create, now, run_folder
+from runnable_ci.recorder import create, now, require_unused, run_folder
 from runnable_ci.runlog import Invocation, RunLog, Started
 from runnable_ci.runs import LATEST, catalog_of
 from runnable_ci.store.target import TAG
+from runnable_ci.text import amount
 
 
 def run(
@@ -42,13 +43,14 @@ def run(
     for doubt in doubts(pipeline, project.workspace, asked, known=pipeline.parameters).values():
         options.printer.say(f"note: {doubt}")
     redactor = redactor_of(pipeline, parameters, options)
+    if run_id is not None:
+        if not TAG.fullmatch(run_id) or run_id == LATEST:
+            hint = "letters, digits, `_`, `.` and `-`, at most 128; and not `latest`"
+            raise UsageError(f"`{run_id}` cannot be a run id", hint=hint)
+        require_unused(project.layout, run_id)
     if dry_run:
         print_plan(plan(pipeline, RunLog(run_id=""), initial=Scope.initial(parameters), facts=Facts()).decisions)
         return 0
-    if run_id is not None and (not TAG.fullmatch(run_id) or run_id == LATEST):
-        raise UsageError(
-            f"`{run_id}` cannot be a run id", hint="letters, digits, `_`, `.` and `-`, at most 128; and not `latest`"
-        )
     afterwards = None
     if publish:
         from runnable_ci.commands.publish import Afterwards
@@ -67,7 +69,7 @@ def run(
     )
     with redacted_errors(redactor), create(project.layout, started, redactor) as recorder:
         options.printer.begin(list(pipeline.steps), len(pipeline.steps))
-        options.printer.say(f"run {run_id}: {pipeline.name}, {len(pipeline.steps)} steps")
+        options.printer.say(f"run {run_id}: {pipeline.name}, {amount(len(pipeline.steps), 'step')}")
         catalog = catalog_of(project.layout, recorder.log, project.workspace)
         code = invoke(
             project,

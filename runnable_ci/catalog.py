@@ -27,13 +27,12 @@ from runnable_ci.runlog import CatalogEntry, Pack
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import Descriptor, verified
 from runnable_ci.system import CHANGE_TIMES, can_name, mode_of, replace, set_mode
-from runnable_ci.values import check_relative
+from runnable_ci.values import check_relative, is_excluded
 
 PACK_MAX_BYTES = 64 * 1024 * 1024
 PACKED_FILE_MAX_BYTES = 256 * 1024
 PACK_MIN_FILES = 16
 _RACY_NS = 50_000_000
-_OURS = frozenset({".runnable", ".git"})
 
 
 @contextmanager
@@ -105,11 +104,11 @@ class Catalog:
         # glob.iglob: Path.glob knows neither root_dir nor hidden files
         for found in glob.iglob(pattern, root_dir=self.workspace, recursive=True, include_hidden=True):  # noqa: PTH207
             match = _posix(os.path.normpath(found))
-            if _is_ours(match):
+            if is_excluded(match):
                 continue
             if (self.workspace / match).is_dir():
                 for folder, folders, names in os.walk(self.workspace / match):
-                    folders[:] = [f for f in folders if not _is_ours(f)]
+                    folders[:] = [f for f in folders if not is_excluded(f)]
                     paths = (os.path.relpath(os.path.join(folder, name), self.workspace) for name in names)  # noqa: PTH118
                     yield from map(_posix, paths)
             else:
@@ -117,7 +116,7 @@ class Catalog:
 
     def _is_file(self, name: str, inside: dict[str, bool]) -> bool:
         folder = name.rpartition("/")[0]
-        if _is_ours(name) or not (self.workspace / name).is_file():
+        if is_excluded(name) or not (self.workspace / name).is_file():
             return False
         if folder not in inside:
             inside[folder] = self._is_inside(self.workspace / folder)
@@ -316,7 +315,7 @@ class Catalog:
         """Where a name of the run log belongs in the workspace; `UnsafePathError` if that is outside."""
         check_relative(name, lambda message: UnsafePathError(f"a file of the run log has {message}"))
         path = self.workspace / name
-        if _is_ours(name) or not self._is_inside(path.parent):
+        if is_excluded(name) or not self._is_inside(path.parent):
             raise UnsafePathError(f"`{name}` of the run log leads out of the workspace")
         if not can_name(name):
             raise UnsafePathError(f"`{name}` of the run log can name no file on this system")
@@ -367,11 +366,6 @@ def _match(pattern: tuple[str, ...], name: tuple[str, ...]) -> bool:
 def _posix(path: str) -> str:
     """A relative path as the run log has it."""
     return path if os.sep == "/" else path.replace(os.sep, "/")
-
-
-def _is_ours(name: str) -> bool:
-    """Whether a path is in a store or a repository's own folder; some file systems do not tell case."""
-    return not _OURS.isdisjoint(name.casefold().split("/"))
 
 
 class _Section(io.RawIOBase):

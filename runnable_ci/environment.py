@@ -56,7 +56,9 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
         path = workspace / named if os.sep in named or "/" in named else None
         found = (path and _program(path)) or shutil.which(named, path=environ.get("PATH"))
         if not found:
-            raise PipelineError(f'{pipeline.file}: python = "{named}" is not there, or is not a program')
+            raise PipelineError(
+                f'{pipeline.file}: python = "{named}" is not there, or is not a program', hint=_interpreter_hint(named)
+            )
         return found
     search = environ.get("PATH", os.defpath)
     found = shutil.which("python", path=search) or shutil.which("python3", path=search)
@@ -66,6 +68,12 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
             hint='name one at the top of the file: python = ".venv/bin/python"',
         )
     return found or ""
+
+
+def _interpreter_hint(named: str) -> str:
+    """How to come by an interpreter at that path."""
+    folder, _, rest = named.rpartition("/bin/")
+    return f"python3 -m venv {folder} makes it" if folder and rest else "give the path of an interpreter, or install it"
 
 
 def _program(path: Path) -> str | None:

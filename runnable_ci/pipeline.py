@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from runnable_ci.errors import did_you_mean
 from runnable_ci.tables import STEP_NAME, Kind, PipelineTable, Place, StepTable
-from runnable_ci.values import check_parameter_name, check_parameters, check_relative, shown
+from runnable_ci.values import check_parameter_name, check_parameters, check_relative, is_excluded, shown
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -144,7 +144,7 @@ def _resolve_step(place: Place, pipeline: PipelineTable, name: str, step: StepTa
     table = f"steps.{name}"
     if not STEP_NAME.fullmatch(name):
         raise place.error(
-            "steps", f"{shown(name)} cannot name a step", "letters, digits, `_` and `-`; not a digit first"
+            "steps", f"{shown(name)} cannot name a step", "letters, digits, `_` and `-`, at most 100; not a digit first"
         )
     kinds = [(kind, text) for kind in ("run", "python") if (text := getattr(step, kind)) is not None]
     if len(kinds) != 1:
@@ -168,6 +168,9 @@ def _resolve_step(place: Place, pipeline: PipelineTable, name: str, step: StepTa
     for key, paths in (("get", step.catalog.get or []), ("put", step.catalog.put)):
         for path in paths:
             check_relative(path, lambda m, key=key: place.error(f"{table}.catalog", f"{key}: {m}", RELATIVE))
+            if is_excluded(path):
+                hint = "`.git` and `.runnable` are left out of the catalog: copy the file elsewhere first"
+                raise place.error(f"{table}.catalog", f"{key}: {shown(path)} is never kept", hint)
     check_relative(step.working_directory, lambda m: place.error(table, f"working-directory: {m}", RELATIVE))
     for key in step.returns:
         check_parameter_name(key, lambda m, hint: place.error(f"{table}.returns", m, hint))

@@ -19,6 +19,7 @@ from runnable_ci.values import check_parameters
 FILE_NAME = "runnable.toml"
 STORE_NAME = ".runnable"
 PARAMETER_PREFIX = "RUNNABLE_PRM_"
+_ENCODING = "utf-8-sig"  # some editors of Windows begin a file with a mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ def load(given: Path | None) -> Project:
     for step in pipeline.steps.values():
         if not (file.parent / step.working_directory).is_dir():
             raise PipelineError(
-                f"{shown}: [steps.{step.name}] working-directory: there is no folder `{step.working_directory}`"
+                f"{shown}: [steps.{step.name}] working-directory: there is no folder `{step.working_directory}`",
+                hint=did_you_mean(step.working_directory, _names(file.parent), "make it, or name one that is there"),
             )
         if step.kind == "python":
             try:
@@ -137,7 +139,7 @@ def given_parameters(given: list[str], known: Mapping[str, Any]) -> dict[str, An
     for word in given:
         name, equals, text = word.partition("=")
         if not equals or not name:
-            raise UsageError(f"--param {word}: expected name=value")
+            raise UsageError(f"--param {word}: expected name=value", hint="such as --param rate=0.5")
         found[name] = _typed(text, known.get(name))
     check_parameters(found, lambda _table, message, hint: UsageError(f"--param: {message}", hint=hint))
     return found
@@ -148,25 +150,30 @@ def _typed(text: str, known: Any) -> Any:
 
 
 def _read_parameters(path: Path) -> dict[str, Any]:
+    hint = "a file of TOML, or of JSON with the suffix .json"
+    if path.suffix in (".yaml", ".yml"):
+        raise UsageError(f"--params-file {path} is YAML", hint=hint)
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding=_ENCODING)
     except (OSError, UnicodeDecodeError) as e:
-        raise UsageError(f"--params-file {path} cannot be read: {e}") from e
+        hint = did_you_mean(path.name, _names(path.parent), hint)
+        raise UsageError(f"--params-file {path} cannot be read: {_reason(e)}", hint=hint) from e
     if path.suffix == ".json":
         parsed = parse_value(content)
     else:
         table = _parse_toml(content, str(path))
         parsed = table.get("parameters", table)
     if not isinstance(parsed, dict):
-        raise UsageError(f"--params-file {path} is not a table of parameters", hint="TOML, or JSON in a .json file")
+        raise UsageError(f"--params-file {path} is not a table of parameters", hint=hint)
     return parsed
 
 
 def _read(file: Path) -> tuple[dict[str, Any], str]:
     try:
-        content = file.read_text(encoding="utf-8")
+        content = file.read_text(encoding=_ENCODING)
     except (OSError, UnicodeDecodeError) as e:
-        raise PipelineError(f"{file} cannot be read: {e}") from e
+        hint = "save it as UTF-8" if isinstance(e, UnicodeDecodeError) else "check who may read it"
+        raise PipelineError(f"{file} cannot be read: {_reason(e)}", hint=hint) from e
     table = _parse_toml(content, str(file))
     if file.name != "pyproject.toml":
         return table, ""
@@ -175,6 +182,12 @@ def _read(file: Path) -> tuple[dict[str, Any], str]:
     if not isinstance(ours, dict):
         raise PipelineError(f"{file} has no table [tool.runnable-ci]", hint="runnable-ci init writes a runnable.toml")
     return ours, "tool.runnable-ci"
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start + 1} is not UTF-8"
+    return (error.strerror or str(error)).lower()
 
 
 def _parse_toml(content: str, shown: str) -> dict[str, Any]:
@@ -187,7 +200,7 @@ def _parse_toml(content: str, shown: str) -> dict[str, Any]:
 def _is_meant(path: Path) -> bool:
     """Whether a `pyproject.toml` is there and has our table, as far as can be told of one that is not TOML."""
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding=_ENCODING)
     except (OSError, UnicodeDecodeError):
         return False
     try:

@@ -20,6 +20,7 @@ RESERVED = frozenset(
     | {"DIRSTACK", "FUNCNAME", "PIPESTATUS", "EPOCHSECONDS", "EPOCHREALTIME", "COMP_WORDBREAKS", "PS1", "PS2", "PS4"}
 )
 RESERVED_PREFIXES = ("RUNNABLE_", "GITHUB_", "RUNNER_", "INPUT_", "ACTIONS_", "LD_", "DYLD_", "LC_", "BASH")
+_EXCLUDED = frozenset({".runnable", ".git"})
 NESTED_MAX = 64
 INTEGER_MAX_BITS = 4096
 
@@ -27,7 +28,7 @@ INTEGER_MAX_BITS = 4096
 def check_parameter_name(name: str, error: Any) -> None:
     """Raise `error(message, hint)` for a name that no parameter may have."""
     if not PARAMETER_NAME.fullmatch(name):
-        raise error(f"{shown(name)} cannot name a parameter", "letters, digits and `_`; not a digit first")
+        raise error(f"{shown(name)} cannot name a parameter", "letters, digits and `_`, at most 100; not a digit first")
     if name in RESERVED or name.startswith(RESERVED_PREFIXES):
         raise error(
             f"the parameter name `{name}` is reserved", "it would replace an environment variable that programs rely on"
@@ -97,3 +98,8 @@ def shown(value: Any) -> str:
             return "a table"
         case _:
             return f"a {type(value).__name__}"
+
+
+def is_excluded(path: str) -> bool:
+    """Whether a path is in a store or a repository's own folder; some file systems do not tell case."""
+    return not _EXCLUDED.isdisjoint(path.casefold().split("/"))

@@ -53,9 +53,18 @@ def test_check_says_what_the_pipeline_is(tmp_path: Path) -> None:
         ("[parameters]\nPATH = 1\n[steps.a]\nrun = 'true'", "`PATH` is reserved", "environment variable"),
         ("[steps.a]\npython = 'work:lod'", "[steps.a] python: work.py has no function `lod`", "did you mean `load`?"),
         ("[steps.a]\npython = 'wrok:load'", "there is no module `wrok`", "did you mean `work`?"),
-        ("python = 'no-such-python'\n[steps.a]\npython = 'work:load'", 'python = "no-such-python" is not there', ""),
-        ("[steps.a]\nrun = 'true'\nworking-directory = 'x'", "working-directory: there is no folder `x`", ""),
+        (
+            "python = 'no-such-python'\n[steps.a]\npython = 'work:load'",
+            'python = "no-such-python" is not there',
+            "install",
+        ),
+        ("[steps.a]\nrun = 'true'\nworking-directory = 'x'", "working-directory: there is no folder `x`", "make it"),
         ("[steps.a]\nrun = 'true'\ncatalog.put = ['../x']", "../x", ""),
+        ("[steps.a]\nrun = 'true'\ncatalog.put = ['.git/config']", '".git/config" is never kept', "are left out"),
+        ("[steps.a]\nrun = 'true'\ncatalog.get = ['.runnable/**']", '".runnable/**" is never kept', "are left out"),
+        (f"[steps.{'a' * 300}]\nrun = 'true'", "cannot name a step", "at most 100"),
+        ("[steps.a]\npython = 'work:xyz'", "work.py has no function `xyz`", "it has load"),
+        ("python = 'env/bin/python'\n[steps.a]\npython = 'work:load'", "is not there", "python3 -m venv env makes it"),
     ],
 )
 def test_mistakes(tmp_path: Path, content: str, error: str, hint: str) -> None:

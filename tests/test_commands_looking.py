@@ -106,7 +106,8 @@ def test_logs(project: Workspace) -> None:
     assert project.runnable("logs", "bad", "fails").raw == b""
     wrong = project.runnable("logs", "bad", "lod", code=2)
     assert wrong.err == "error: run bad has no step `lod`\nhint: did you mean `load`?\n"
-    assert "no attempt 7 of load" in project.runnable("logs", "bad", "load", "--attempt", "7", code=2).err
+    seventh = project.runnable("logs", "bad", "load", "--attempt", "7", code=2)
+    assert seventh.err == "error: there is no attempt 7 of load in run bad\nhint: there is 1 attempt\n"
 
 
 def test_catalog(project: Workspace) -> None:
@@ -132,6 +133,8 @@ def test_catalog(project: Workspace) -> None:
     assert project.read("into/a.csv") == "0.5\n"
     wrong = project.runnable("catalog", "bad", "--get", "modl.csv", code=2)
     assert wrong.err == "error: run bad holds no `modl.csv`\nhint: did you mean `model.csv`?\n"
+    other = project.runnable("catalog", "bad", "--get", "xyz", code=2)
+    assert other.err.endswith("\nhint: runnable-ci catalog bad lists what it holds\n")
     assert project.runnable("catalog", "good").err == "run good has no files\n"
 
 

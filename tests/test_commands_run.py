@@ -418,7 +418,9 @@ def test_parameters(tmp_path: Path) -> None:
         "name": "5",
         "new": [1, "two"],
     }
-    assert project.runnable("run", "-p", "d", code=2).err == "error: --param d: expected name=value\n"
+    assert project.runnable("run", "-p", "d", code=2).err == (
+        "error: --param d: expected name=value\nhint: such as --param rate=0.5\n"
+    )
     assert "the parameter name `PATH` is reserved" in project.runnable("run", "-p", "PATH=1", code=2).err
 
 

@@ -139,14 +139,24 @@ def test_pyproject_that_is_not_toml(folder: Path) -> None:
 def test_file_that_cannot_be_read(folder: Path) -> None:
     """A file that is no text is one error too."""
     (folder / "runnable.toml").write_bytes(b"name = '\xff'")
-    with pytest.raises(PipelineError, match=r"runnable.toml cannot be read: "):
+    with pytest.raises(PipelineError, match=r"runnable.toml cannot be read: byte 9 is not UTF-8") as caught:
         load(None)
+    assert caught.value.hint == "save it as UTF-8"
+
+
+def test_byte_order_mark(folder: Path) -> None:
+    """The mark that some editors begin a file with is no part of it."""
+    (folder / "runnable.toml").write_text(GREET, encoding="utf-8-sig")
+    (folder / "p.toml").write_text("x = 1", encoding="utf-8-sig")
+    assert list(load(None).pipeline.steps) == ["greet"]
+    assert parameters(pipeline(), file=folder / "p.toml") == {"x": 1}
 
 
 @given(st.text(max_size=40) | st.text(alphabet="[]{}=.'\"\n steprunable1#-", max_size=40))
 def test_any_text_is_a_project_or_one_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """Whatever stands in the file, the answer is a project or a `PipelineError`."""
-    path = tmp_path_factory.getbasetemp() / "runnable.toml"
+    path = tmp_path_factory.getbasetemp() / "any" / "runnable.toml"  # no test below has it above its own folder
+    path.parent.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8")
     try:
         assert load(path).pipeline.steps
@@ -302,8 +312,14 @@ def test_bad_parameter_file(tmp_path: Path, name: str, text: str, message: str) 
 
 def test_parameter_file_that_is_missing_or_broken(tmp_path: Path) -> None:
     """A parameter file that cannot be read is named."""
-    with pytest.raises(UsageError, match=r"--params-file .*none\.toml cannot be read"):
+    with pytest.raises(
+        UsageError, match=r"--params-file .*none\.toml cannot be read: no such file or directory"
+    ) as caught:
         parameters(pipeline(), file=tmp_path / "none.toml")
+    assert caught.value.hint == "a file of TOML, or of JSON with the suffix .json"
+    with pytest.raises(UsageError, match=r"p\.yaml is YAML") as caught:
+        parameters(pipeline(), file=write(tmp_path, "x: 1", "p.yaml"))
+    assert caught.value.hint == "a file of TOML, or of JSON with the suffix .json"
     with pytest.raises(PipelineError, match=r"p\.toml is not TOML"):
         parameters(pipeline(), file=write(tmp_path, "x = ", "p.toml"))
 

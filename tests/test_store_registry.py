@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -422,6 +423,17 @@ def test_no_proxy_excludes_hosts() -> None:
     assert proxy_of("https", "ghcr.io", environ) == "http://proxy.test:3128"
     assert proxy_of("https", "reg.corp.test:5000", environ) is None
     assert proxy_of("http", "ghcr.io", environ) is None
+
+
+def test_a_refused_connection_is_named_in_our_words() -> None:
+    """Where no registry listens the host is named, and nothing of a library's insides."""
+    with socket.socket() as taken:  # bound, but not listening
+        taken.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(RegistryUnavailableError) as caught:
+            Registry(f"{host}/o/r", environ={}, sleep=lambda _seconds: None).resolve("latest")
+    assert caught.value.message == f"connection refused by {host}"
+    assert caught.value.hint.startswith("check that it runs, and the port")
 
 
 def test_plain_http_is_for_this_machine_only(plain: Served) -> None:

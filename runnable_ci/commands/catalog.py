@@ -43,7 +43,8 @@ def get_file(
     ]
     if not found:
         names = {entry.name for _, _, entry in versions(log) if entry.stage != "get"}
-        raise UsageError(f"run {log.run_id} holds no `{name}`", hint=did_you_mean(name, names, "see: catalog RUN_ID"))
+        hint = did_you_mean(name, names, f"runnable-ci catalog {log.run_id} lists what it holds")
+        raise UsageError(f"run {log.run_id} holds no `{name}`", hint=hint)
     destination = to or Path(PurePosixPath(name).name)
     if destination.is_dir():
         destination = destination / PurePosixPath(name).name

@@ -14,6 +14,7 @@ from runnable_ci.printer import Printer
 from runnable_ci.runlog import RunLog, StepAttempt
 from runnable_ci.runs import load, output_of, resolve_id
 from runnable_ci.store.layout import Layout
+from runnable_ci.text import amount
 
 
 def logs(layout: Layout, run: str, step: str | None, *, attempt: int | None, stream: Stream | None) -> None:
@@ -26,7 +27,10 @@ def logs(layout: Layout, run: str, step: str | None, *, attempt: int | None, str
         )
     chosen = list(_attempts(log, step, attempt))
     if not chosen:
-        raise UsageError(f"there is no attempt {attempt or 'yet'} of {step or 'any step'} in run {log.run_id}")
+        of = f"of {step or 'any step'} in run {log.run_id}"
+        made = max((len(one.attempts) for name, one in log.steps.items() if step in (None, name)), default=0)
+        hint = f"there {'is' if made == 1 else 'are'} {amount(made, 'attempt')}" if made else "it has not run yet"
+        raise UsageError(f"there is no attempt {attempt or 'yet'} {of}", hint=hint)
     out = sys.stdout.buffer
     kind = QuotingPrinter if is_actions(os.environ) else Printer
     printer = kind(out, out, terminal=False, colour=False, quiet=False)

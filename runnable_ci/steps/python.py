@@ -123,7 +123,7 @@ def find_source(step: Step, workspace: Path) -> Source | None:
     if name not in defined:
         if "*" in defined or "__getattr__" in defined:
             return Source(file, "")
-        raise StepError(f"{file.name} has no function `{name}`", hint=did_you_mean(name, defined))
+        raise StepError(f"{file.name} has no function `{name}`", hint=did_you_mean(name, defined, _has(defined)))
     node = defined[name]
     if rest or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return Source(file, "")
@@ -162,6 +162,11 @@ def _is_plain(argument: ast.arg) -> bool:
 def _is_bound_last(node: ast.stmt, tree: ast.Module, star: ast.AST | None) -> bool:
     """Whether this is surely the function: not one of several under an `if`, no star import may replace it."""
     return node in tree.body and (not isinstance(star, ast.ImportFrom) or star.lineno < node.lineno)
+
+
+def _has(defined: Mapping[str, ast.AST]) -> str:
+    functions = [name for name, node in defined.items() if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return f"it has {', '.join(functions[:5])}{', …' if functions[5:] else ''}" if functions else "it has none at all"
 
 
 def objects_taken(

@@ -22,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # missing in typeshed
 
 import urllib3
-from urllib3.exceptions import HTTPError, SSLError
+from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
 
 from runnable_ci.errors import StoreError, UsageError
 
@@ -179,6 +179,10 @@ def read_answer(response: urllib3.BaseHTTPResponse, url: str, *, at_most: int = 
 
 def lost(error: HTTPError, url: str) -> TryAgain:
     """The network's failure as a reason to try again; raises at once what a new try cannot mend."""
+    if isinstance(error, NewConnectionError) and isinstance(error.__cause__, ConnectionRefusedError):
+        host = UNREADABLE.sub("?", urlsplit(url).netloc.rpartition("@")[2])
+        hint = "check that it runs, and the port; then run the same command: finished blobs are kept"
+        return TryAgain(RegistryUnavailableError(f"connection refused by {host}", hint=hint))
     reason = redacted(UNREADABLE.sub(" ", str(getattr(error, "reason", None) or error)))[:200]
     where = shown(url)
     if isinstance(error, SSLError) or "CERTIFICATE_VERIFY_FAILED" in reason:

@@ -41,7 +41,7 @@ def build_manifest(log: RunLog, run_log: Descriptor) -> tuple[bytes, bytes]:
 
 def manifest_annotations(log: RunLog) -> dict[str, str]:
     """What a listing of runs shows without reading a run log."""
-    code = log.code()
+    code, seconds = log.code(), log.seconds()
     found = {
         "org.opencontainers.image.title": log.run_id,
         "org.opencontainers.image.created": log.start_time,
@@ -51,6 +51,7 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
         "vnd.runnable.name": log.name,
         "vnd.runnable.status": log.status,
         "vnd.runnable.ended": log.end_time,
+        "vnd.runnable.seconds": "" if seconds is None else f"{seconds:.3f}",
         "vnd.runnable.attempts": str(log.invocation),
         "vnd.runnable.dirty": "" if code is None else str(not code.code_identifier_dependable).lower(),
         "vnd.runnable.failed": ",".join(log.failed_steps())[:1000],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -20,6 +21,14 @@ _DAMAGED = "the file was damaged, or written by a newer version of runnable-ci"
 SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
 INTERRUPTED = "interrupted: "
 """How the message of an end begins that nobody saw: it was concluded later, from a process that is gone."""
+
+
+def seconds_between(start: str, end: str) -> float | None:
+    """From one time of a run log to another; None where one is missing or none."""
+    try:
+        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except (ValueError, TypeError):
+        return None
 
 
 class Record(BaseModel):
@@ -258,6 +267,12 @@ class RunLog(Record):
     def invocation(self) -> int:
         """The number of the current or last invocation, 0 before the first."""
         return self.invocations[-1].number if self.invocations else 0
+
+    def seconds(self) -> float | None:
+        """How long the invocations took together, not what lies between them; None where one is not over."""
+        taken = [seconds_between(invocation.start_time, invocation.end_time) for invocation in self.invocations]
+        known = [seconds for seconds in taken if seconds is not None]
+        return sum(known) if known and len(known) == len(taken) else None
 
     def metrics(self) -> dict[str, Any]:
         """The metrics that the steps' last attempts gave, the later step winning."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,16 @@ from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, 
 from runnable_ci.listen import Stream
 from runnable_ci.output import split
 from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, is_running, last_seen, run_folder, time_text
-from runnable_ci.runlog import PROCESSING, RunLog, StepAttempt, apply, decode, decode_events, mark_interrupted
+from runnable_ci.runlog import (
+    PROCESSING,
+    RunLog,
+    StepAttempt,
+    apply,
+    decode,
+    decode_events,
+    mark_interrupted,
+    seconds_between,
+)
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import TAG, Descriptor
 
@@ -33,6 +43,8 @@ class Summary:
     status: str
     start_time: str
     end_time: str
+    seconds: float | None
+    """How long the run's invocations took together."""
     commit: str
     ref: str
     """Branch or tag of the code."""
@@ -50,12 +62,15 @@ class Summary:
             metrics = {}
         attempts = annotations.get("vnd.runnable.attempts", "")
         dirty = annotations.get("vnd.runnable.dirty")
+        start = annotations.get("org.opencontainers.image.created", "")
+        end = annotations.get("vnd.runnable.ended", "")
         return cls(
             run_id=run_id,
             name=annotations.get("vnd.runnable.name", ""),
             status=annotations.get("vnd.runnable.status", "?"),
-            start_time=annotations.get("org.opencontainers.image.created", ""),
-            end_time=annotations.get("vnd.runnable.ended", ""),
+            start_time=start,
+            end_time=end,
+            seconds=_seconds(annotations.get("vnd.runnable.seconds", ""), start, end),
             commit=annotations.get("org.opencontainers.image.revision", ""),
             ref=annotations.get("vnd.runnable.ref", ""),
             dirty=None if dirty is None else dirty == "true",
@@ -63,6 +78,11 @@ class Summary:
             failed=annotations.get("vnd.runnable.failed", ""),
             metrics=metrics if isinstance(metrics, dict) else {},
         )
+
+
+def _seconds(text: str, start: str, end: str) -> float | None:
+    """The seconds of an annotation; those from start to end where an older version, or another tool, wrote none."""
+    return float(text) if re.fullmatch(r"\d{1,9}\.\d{3}", text) else seconds_between(start, end)
 
 
 def run_ids(layout: Layout) -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from runnable_ci.github.workflow import harmless, is_actions
 from runnable_ci.printer import printable
+from runnable_ci.runlog import seconds_between
 
 
 def tell(text: str) -> None:
@@ -26,10 +26,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def duration(start: str, end: str) -> str:
-    """From one time of the run log to another, as `1.2 s`, `3 min 05 s` or `2 h 03 min`; empty where one is missing."""
-    try:
-        seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-    except (ValueError, TypeError):
+    """From one time of the run log to another, as `lasting` has it; empty where one is missing."""
+    return lasting(seconds_between(start, end))
+
+
+def lasting(seconds: float | None) -> str:
+    """Seconds as `1.2 s`, `3 min 05 s` or `2 h 03 min`; empty where they are not known."""
+    if seconds is None:
         return ""
     if seconds < 60:
         return f"{seconds:.1f} s"

@@ -23,6 +23,7 @@ from runnable_ci.artifact import (
     manifest_annotations,
 )
 from runnable_ci.runlog import FAIL, Event, LogFile, Parameter, RunLog, apply, encode
+from runnable_ci.runs import Summary
 from runnable_ci.store.target import MANIFEST_MAX_BYTES, MANIFEST_MEDIA_TYPE, Descriptor, manifest_parts
 
 
@@ -166,6 +167,7 @@ def test_annotations() -> None:
         "vnd.runnable.name": "iris",
         "vnd.runnable.status": "SUCCESS",
         "vnd.runnable.ended": moment(15),
+        "vnd.runnable.seconds": "10.000",
         "vnd.runnable.attempts": "2",
         "vnd.runnable.dirty": "true",
         "vnd.runnable.metrics": '{"score": 0.6}',
@@ -175,6 +177,16 @@ def test_annotations() -> None:
         "vnd.runnable.status": "PROCESSING",
         "vnd.runnable.attempts": "0",
     }
+
+
+def test_a_listing_knows_what_the_invocations_took() -> None:
+    """Not the time between a failure and its retry; an older manifest tells from the start to the end."""
+    annotations = manifest_annotations(run_log())
+    assert Summary.of(RUN_ID, annotations).seconds == run_log().seconds() == 10
+    assert Summary.of(RUN_ID, {**annotations, "vnd.runnable.seconds": "nan"}).seconds == 15
+    del annotations["vnd.runnable.seconds"]
+    assert Summary.of(RUN_ID, annotations).seconds == 15
+    assert Summary.of(RUN_ID, {}).seconds is None
 
 
 def test_annotations_of_a_failed_run() -> None:

@@ -61,7 +61,7 @@ def test_events_add_up_to_the_run() -> None:
     """The events of a run that failed and was retried give its whole story."""
     log = run_log()
     assert (log.run_id, log.name, log.dag_hash, log.status, log.message) == (RUN_ID, "iris", "36d6", SUCCESS, "")
-    assert (log.start_time, log.end_time) == (moment(0), moment(15))
+    assert (log.start_time, log.end_time, log.seconds()) == (moment(0), moment(15), 10)
     assert [(i.number, i.command, i.status, i.message) for i in log.invocations] == [
         (1, "run", FAIL, "failed: fit"),
         (2, "retry", SUCCESS, ""),
@@ -114,6 +114,7 @@ def test_a_retry_opens_the_run_again() -> None:
     log = decode_events(journal()[:10], where="journal")
     assert log is not None
     assert (log.status, log.message, log.end_time, log.start_time) == (PROCESSING, "", "", moment(0))
+    assert log.seconds() is None
 
 
 def test_tag_is_kept() -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from runnable_ci.runs import Summary, summaries
 from runnable_ci.settings import Settings
 from runnable_ci.store.layout import Layout
-from runnable_ci.text import duration, moment, pairs, table, tell
+from runnable_ci.text import lasting, moment, pairs, table, tell
 
 
 def runs(layout: Layout, *, as_json: bool) -> None:
@@ -42,7 +42,7 @@ def _row(run: Summary) -> tuple[str, ...]:
         run.run_id,
         run.status,
         moment(run.start_time),
-        duration(run.start_time, run.end_time),
+        lasting(run.seconds),
         run.commit[:7] + (" dirty" if run.dirty else ""),
         run.failed,
         pairs(run.metrics),

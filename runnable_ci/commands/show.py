@@ -9,7 +9,7 @@ from runnable_ci.printer import printable
 from runnable_ci.runlog import PROCESSING, CodeIdentity, Environment, RunLog, StepLog, encode
 from runnable_ci.runs import load, resolve_id
 from runnable_ci.store.layout import Layout
-from runnable_ci.text import duration, moment, pairs, short, size, table, tell
+from runnable_ci.text import duration, lasting, moment, pairs, short, size, table, tell
 
 
 def show(layout: Layout, run: str, *, as_json: bool) -> None:
@@ -35,7 +35,7 @@ def _head(log: RunLog) -> str:
     lines = {
         "run": f"{log.run_id}  {log.status}" + (f" ({log.message})" if log.message else ""),
         "pipeline": log.name + (f", tag {log.tag}" if log.tag else ""),
-        "started": f"{moment(log.start_time)} UTC, took {duration(log.start_time, log.end_time) or 'not yet known'}",
+        "started": f"{moment(log.start_time)} UTC, took {lasting(log.seconds()) or 'not yet known'}",
         "invocations": ", ".join(f"{i.command} {i.status}" for i in log.invocations),
         "code": _code(code) if code else "",
         "differs": code.code_identifier_message if code else "",

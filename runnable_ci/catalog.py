@@ -250,7 +250,7 @@ class Catalog:
             if aside is not None:
                 aside.parent.mkdir(parents=True, exist_ok=True)
                 replace(destination, aside)
-            new.keep_as(destination)
+            new.keep_as(destination, synced=False)  # after a crash of the machine it can be restored again
 
     def check(self, entry: CatalogEntry) -> None:
         """Raise `BlobMissingError` for an entry whose content is not in the store."""

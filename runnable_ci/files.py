@@ -37,10 +37,11 @@ class Temporary:
     file: BinaryIO
     path: Path
 
-    def keep_as(self, path: Path) -> None:
-        """Let the file appear under `path`, whole and on disk, in place of what was there."""
+    def keep_as(self, path: Path, *, synced: bool = True) -> None:
+        """Let the file appear under `path`, whole, in place of what was there; on disk if it is to be `synced`."""
         self.file.flush()
-        os.fsync(self.file.fileno())
+        if synced:
+            os.fsync(self.file.fileno())
         try:
             replace(self.path, path)
         except OSError as e:

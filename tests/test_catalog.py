@@ -375,6 +375,19 @@ def test_a_file_that_is_there_is_not_touched(catalog: Catalog) -> None:
     )
 
 
+def test_restored_files_are_not_synced_one_by_one(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of small files cost no wait for the disk each: the store has them, whatever happens to the machine."""
+    names = many(catalog)
+    entries, packs = catalog.put(["many/*"])
+    for name in names:
+        (catalog.workspace / name).unlink()
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    fresh(catalog.workspace.parent, packs).get(entries)
+    assert synced == []
+    assert [(catalog.workspace / name).read_text() for name in names] == [f"content of {name}" for name in names]
+
+
 def test_a_missing_file_is_restored_with_its_mode(catalog: Catalog) -> None:
     """Folders are made, the execute bit comes back, no other process's file mask is overruled to nothing."""
     write(catalog, "deep/er/tool.sh")

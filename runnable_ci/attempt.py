@@ -173,6 +173,9 @@ def _take_results(done: Attempted, launch: Launch, ended: Exit, around: Surround
         elif returned.problem and not returned.exception and not interrupted:
             at.printer.output(step.name, "e", f"{problem}\n".encode())
         return
+    if returned.undeclared:
+        names = at.redactor.text(", ".join(f"`{name}`" for name in returned.undeclared))
+        at.printer.say(f"note: not kept, since `returns` does not declare it: {names}", step=step.name)
     if step.put:
         entries, done.packs = at.catalog.put(step.put)
         done.entries = [*done.entries, *entries]

@@ -553,3 +553,14 @@ def test_a_full_disk_fails_the_step_that_prints(tmp_path: Path) -> None:
     assert statuses == {"a": SUCCESS, "b": FAIL, "c": SKIPPED}
     project.runnable("retry", "full")
     assert [len(step.attempts) for step in project.log("full").steps.values()] == [1, 2, 1]
+
+
+def test_undeclared_returns_are_told_of(tmp_path: Path) -> None:
+    """A value that nobody declared is not kept, and one line says so."""
+    file = (
+        """[steps.a]\nrun = 'echo "x=1" >> "$RUNNABLE_OUTPUT"; echo "typo=2" >> "$RUNNABLE_OUTPUT"'\nreturns = ["x"]"""
+    )
+    project = workspace(tmp_path, {"runnable.toml": file})
+    done = project.runnable("run")
+    assert "a | note: not kept, since `returns` does not declare it: `typo`\n" in done.err
+    assert list(project.log().parameters) == ["x"]

@@ -171,6 +171,12 @@ def test_step_writes_and_is_read(around: Surroundings) -> None:
     assert collect(declared, around) == Returned(values={"doubled": 6, "text": "a\nb"})
 
 
+def test_what_is_not_declared_is_named(around: Surroundings) -> None:
+    """A name that `returns` does not have is not kept, and is told of."""
+    (around.scratch / "output").write_text("x=1\ny=2\nz=3\n")
+    assert collect(step("x", returns={"x": "json"}), around) == Returned(values={"x": 1}, undeclared=("y", "z"))
+
+
 @pytest.mark.parametrize(
     ("script", "code"),
     [("false; true", 1), ("false | true", 1), ("exit 3", 3), ("set +e; false; true", 0), ("true", 0)],

@@ -50,6 +50,8 @@ class Returned:
     modules: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Workspace modules that were loaded → modification time (ns) and size (bytes) at that moment."""
     exception: ExceptionInfo | None = None
+    undeclared: tuple[str, ...] = ()
+    """Names that it gave a value and that its `returns` does not have."""
     problem: str = ""
     """Why the step failed although its process did not, or what failed in it; empty for a success."""
     exit_code: int | None = None

@@ -94,7 +94,7 @@ def collect(step: Step, around: Surroundings) -> Returned:
         if wrong := not_json(value):
             return Returned(problem=f"the return `{name}`: {wrong}")
         values[name] = value
-    return Returned(values=values)
+    return Returned(values=values, undeclared=tuple(name for name in texts if name not in step.returns))
 
 
 def parse_output(text: str) -> dict[str, str]:

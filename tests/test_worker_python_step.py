@@ -509,6 +509,71 @@ def test_coroutines_are_run(any_worker: Worker) -> None:
     assert any_worker.run("steps:step", {"x": 1}, ["y"]).values == {"y": 2}
 
 
+CONTAINERS = """
+    from dataclasses import dataclass
+    from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+    @dataclass
+    class Item:
+        a: int
+        more: "Optional[List[Item]]" = None
+
+    @dataclass
+    class Config:
+        items: List[Item]
+        named: Dict[str, List["Item"]]
+        pair: Tuple[Item, int]
+        any_many: Tuple[Item, ...] = ()
+        perhaps: Optional[Sequence[Item]] = None
+        either: Union[Item, int] = 0
+        plain: Tuple[int, int] = (0, 0)
+
+    def step(c: Config, alone: List[Item]):
+        first = c.items[0]
+        assert isinstance(first, Item) and isinstance(first.more[0], Item) and isinstance(c.named["x"][0], Item), c
+        assert isinstance(c.pair, tuple) and c.pair == (Item(2), 3) and c.any_many == (Item(4), Item(5)), c
+        assert c.either == {"a": 6} and c.plain == [1, 2] and c.perhaps is None and alone == [Item(7)], c
+        return True
+
+    def one(c: Config):
+        return c
+"""
+
+
+def test_containers_of_dataclasses_are_built(any_worker: Worker) -> None:
+    """Lists, dicts, tuples and optional ones are built at any depth; what has no model in it stays as it is."""
+    any_worker.write(CONTAINERS)
+    c = {
+        "items": [{"a": 1, "more": [{"a": 1}]}],
+        "named": {"x": [{"a": 1}]},
+        "pair": [{"a": 2}, 3],
+        "any_many": [{"a": 4}, {"a": 5}],
+        "perhaps": None,
+        "either": {"a": 6},
+        "plain": [1, 2],
+    }
+    assert any_worker.run("steps:step", {"c": c, "alone": [{"a": 7}]}, ["it"]).values == {"it": True}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"items": {"a": 1}}, "`items` is of type dict, not the list that its annotation asks for"),
+        ({"items": [{"a": 1}, 2]}, "`items[1]` is of type int, not the table that dataclass `Item` is built from"),
+        ({"items": [{"b": 1}]}, "`items[0]` has `b`, which is no field of dataclass `Item`"),
+        ({"named": [1]}, "`named` is of type list, not the table that its annotation asks for"),
+        ({"named": {"x": [{}]}}, 'dataclass `Item` needs `a`, which no key of `named["x"][0]` gives'),
+        ({"pair": [{"a": 1}]}, "`pair` has 1 items, its annotation 2"),
+    ],
+)
+def test_a_container_of_the_wrong_shape_is_named(worker: Worker, wrong: dict[str, Any], message: str) -> None:
+    """The error says which field, at which place in it, is of which shape."""
+    worker.write(CONTAINERS)
+    c = {"items": [], "named": {}, "pair": [{"a": 1}, 1], **wrong}
+    error = worker.run("steps:one", {"c": c}, ["it"]).error
+    assert (error["type"], error["message"]) in [(t, message) for t in ("WrongParameterError", "MissingParameterError")]
+
+
 def test_other_callables_are_filled_by_their_signature(any_worker: Worker) -> None:
     """Decorated functions, classes, methods, partials and built-ins get their arguments as `inspect` sees them."""
     any_worker.write("""

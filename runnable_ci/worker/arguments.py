@@ -28,6 +28,10 @@ class Parameters:
     def __contains__(self, name: str) -> bool:
         return name in self.sources
 
+    def has_json(self, name: str) -> bool:
+        """Whether there is a parameter of that name which is no object: an object is what its step made of it."""
+        return name in self.sources and self.sources[name]["kind"] == "json"
+
     def take(self, name: str) -> Any:
         """The value; `UnreadableObjectError` where its pickle cannot be loaded in this interpreter."""
         if name not in self.consumed:
@@ -64,7 +68,8 @@ def fill(
 ) -> tuple[list[Any], dict[str, Any]]:
     """What to call the function with; `MissingParameterError` where nothing gives a required argument.
 
-    Only arguments annotated with a pydantic model or a dataclass are built: an annotation is never called as a cast.
+    Only arguments annotated with a pydantic model or a dataclass, or with lists, tuples and dicts of them, are built:
+    an annotation is never called as a cast.
     """
     positional: list[Any] = []
     named: dict[str, Any] = {}
@@ -81,6 +86,10 @@ def fill(
             value = build(model, parameters, name, default, optional=optional)
         else:
             value = parameters.take_or(name, default)
+            if holds_model(annotation) and parameters.has_json(name):
+                from .models import built
+
+                value = built(annotation, value, name)
         if value is REQUIRED:
             missing.append((name, model))
         elif kind == POSITIONAL_ONLY:
@@ -137,20 +146,52 @@ def resolved(annotation: Any, namespace: dict[str, Any]) -> Any:
     """
     annotation = getattr(annotation, "__forward_arg__", annotation)
     if not isinstance(annotation, str):
-        return annotation
+        return _resolved_inside(annotation, namespace)
     try:
-        return eval(annotation, namespace)  # noqa: S307  # the user's own source, as `typing` evaluates it
+        found = eval(annotation, namespace)  # noqa: S307  # the user's own source, as `typing` evaluates it
     except Exception:
         return None
+    return found if isinstance(found, str) else _resolved_inside(found, namespace)
+
+
+def _resolved_inside(annotation: Any, namespace: dict[str, Any]) -> Any:
+    """`List["Item"]` as `List[Item]`: the members that are strings, where they can be known."""
+    inner = members(annotation)
+    found = tuple(
+        member if isinstance(member, str) or (known := resolved(member, namespace)) is None else known
+        for member in inner
+    )
+    if all(new is old for new, old in zip(found, inner)):
+        return annotation
+    if is_union(annotation):  # has no `copy_with` since Python 3.14
+        return sys.modules["typing"].Union[found]
+    copy = getattr(annotation, "copy_with", None)  # of what `typing` made; `list[…]` has none
+    return annotation if copy is None else copy(found)
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """What stands in the brackets of an annotation, or between the bars of a union."""
+    inner = getattr(annotation, "__args__", ())
+    return inner if isinstance(inner, tuple) else ()
+
+
+def is_union(annotation: Any) -> bool:
+    """Whether an annotation is `Union[…]`, `Optional[…]` or `… | …`."""
+    typing = sys.modules.get("typing")
+    union = getattr(annotation, "__origin__", None) is typing.Union if typing else False
+    return union or type(annotation).__name__ == "UnionType"
+
+
+def holds_model(annotation: Any) -> bool:
+    """Whether an annotation is or has in it a pydantic model or a dataclass."""
+    return model_of(annotation)[0] is not None or any(map(holds_model, members(annotation)))
 
 
 def model_of(annotation: Any) -> tuple[Any, bool]:
     """The pydantic model (known by its methods) or dataclass of an annotation, or None; whether it is optional."""
-    typing = sys.modules.get("typing")
-    union = getattr(annotation, "__origin__", None) is typing.Union if typing else False
-    if union or type(annotation).__name__ == "UnionType":
-        members = [member for member in annotation.__args__ if member is not type(None)]
-        return (model_of(members[0])[0], True) if len(members) == 1 else (None, False)
+    if is_union(annotation):
+        others = [member for member in members(annotation) if member is not type(None)]
+        return (model_of(others[0])[0], True) if len(others) == 1 else (None, False)
     marks = ("model_validate", "parse_obj", "__dataclass_fields__")
     is_model = isinstance(annotation, type) and any(hasattr(annotation, mark) for mark in marks)
     return (annotation if is_model else None), False

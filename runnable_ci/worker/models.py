@@ -1,8 +1,19 @@
-"""Arguments built from their annotation: pydantic models (version 1 or 2) and dataclasses."""
+"""Arguments built from their annotation: pydantic models (version 1 or 2) and dataclasses, and containers of these."""
 
 from __future__ import annotations
 
-from .arguments import REQUIRED, VAR_KEYWORD, VAR_POSITIONAL, Parameters, fill, signature
+from .arguments import (
+    REQUIRED,
+    VAR_KEYWORD,
+    VAR_POSITIONAL,
+    Parameters,
+    fill,
+    holds_model,
+    is_union,
+    members,
+    model_of,
+    signature,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +40,56 @@ def build(model: Any, parameters: Parameters, argument: str, default: Any, *, op
         return _validated(model, {key: parameters.take(key) for key in used})
     sources = {key: parameters.sources[key] for key in used}
     return _constructed(model, Parameters(sources, parameters.consumed, []), argument)
+
+
+_LISTS = ("list", "Sequence", "MutableSequence", "Collection", "Iterable")
+_DICTS = ("dict", "Mapping", "MutableMapping")
+
+
+def built(annotation: Any, value: Any, name: str) -> Any:
+    """The value with all the models in it that the annotation names; what else is in it stays as it is.
+
+    Left alone are unions of more than one type beside None, and containers other than lists, tuples and dicts.
+    """
+    model, optional = model_of(annotation)
+    if model is not None:
+        is_built = isinstance(value, model) or (value is None and optional)
+        return value if is_built else _from_value(model, value, name)
+    if not holds_model(annotation):
+        return value
+    inner = members(annotation)
+    if is_union(annotation):
+        others = [member for member in inner if member is not type(None)]
+        if len(others) > 1 or value is None:
+            return value
+        return built(others[0], value, name)
+    container = getattr(getattr(annotation, "__origin__", None), "__name__", "")
+    if container in _LISTS:
+        return [built(inner[0], item, "%s[%d]" % (name, i)) for i, item in enumerate(_as(list, value, name))]
+    if container in _DICTS:
+        return {key: built(inner[-1], item, '%s["%s"]' % (name, key)) for key, item in _as(dict, value, name).items()}
+    if container == "tuple":
+        items = _as(list, value, name)
+        types = inner[:1] * len(items) if inner[-1] is Ellipsis else inner
+        if len(items) != len(types):
+            raise _wrong("`%s` has %d items, its annotation %d" % (name, len(items), len(types)))
+        return tuple(built(one, item, "%s[%d]" % (name, i)) for i, (one, item) in enumerate(zip(types, items)))
+    return value
+
+
+def _as(kind: Any, value: Any, name: str) -> Any:
+    from .returns import type_name
+
+    if isinstance(value, kind):
+        return value
+    what = "list" if kind is list else "table"
+    raise _wrong("`%s` is of type %s, not the %s that its annotation asks for" % (name, type_name(value), what))
+
+
+def _wrong(problem: str) -> Exception:
+    from .failures import WrongParameterError
+
+    return WrongParameterError(problem)
 
 
 def missing_fields(model: Any, sources: dict[str, Any]) -> list[str]:

@@ -5,19 +5,21 @@ Names (of steps, parameters, files) and digests stay, also should a secret be li
 
 from __future__ import annotations
 
-from runnable_ci.redact import Redactor
-from runnable_ci.runlog import (
+from runnable_ci.journal import (
     AttemptSaved,
-    CodeIdentity,
     Decided,
-    DecisionRecord,
     Ended,
     EnvironmentSeen,
     Event,
+    Started,
+)
+from runnable_ci.redact import Redactor
+from runnable_ci.runlog import (
+    CodeIdentity,
+    DecisionRecord,
     ExceptionInfo,
     Invocation,
     Parameter,
-    Started,
     StepAttempt,
 )
 

@@ -20,6 +20,7 @@ from runnable_ci.errors import RunnableError
 from runnable_ci.github.annotations import of_run, places
 from runnable_ci.github.step_files import StepFiles
 from runnable_ci.identity import Code
+from runnable_ci.journal import EnvironmentSeen
 from runnable_ci.pipeline import Pipeline
 from runnable_ci.plan import Course, Facts, Scope
 from runnable_ci.printer import Printer
@@ -27,7 +28,7 @@ from runnable_ci.process import Supervisor
 from runnable_ci.project import Project
 from runnable_ci.recorder import Recorder
 from runnable_ci.redact import Redactor
-from runnable_ci.runlog import SUCCESS, Environment, EnvironmentSeen
+from runnable_ci.runlog import SUCCESS, Environment
 from runnable_ci.runner import Run
 from runnable_ci.secret_names import secrets_of
 from runnable_ci.settings import Settings

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.journal import INTERRUPTED
 from runnable_ci.runlog import (
-    INTERRUPTED,
     PROCESSING,
     SKIPPED,
     DecisionRecord,

@@ -20,23 +20,21 @@ from runnable_ci.catalog import PACKED_FILE_MAX_BYTES, Catalog
 from runnable_ci.clean import cleaned
 from runnable_ci.errors import RunInUseError, StoreError, UsageError
 from runnable_ci.files import Reserve, needing_space, share_lock, try_lock, write_whole
-from runnable_ci.output import recover
-from runnable_ci.process import end_group, start_time
-from runnable_ci.redact import Redactor
-from runnable_ci.runlog import (
-    SUCCESS,
+from runnable_ci.journal import (
     AttemptSaved,
     Document,
     Event,
     Packed,
-    RunLog,
     Started,
     apply,
     decode_events,
-    encode,
     encode_event,
     mark_interrupted,
 )
+from runnable_ci.output import recover
+from runnable_ci.process import end_group, start_time
+from runnable_ci.redact import Redactor
+from runnable_ci.runlog import SUCCESS, RunLog, encode
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 from runnable_ci.system import open_descriptor

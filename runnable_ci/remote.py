@@ -25,12 +25,13 @@ from runnable_ci.errors import (
     UsageError,
 )
 from runnable_ci.files import locked, share_lock, write_whole
+from runnable_ci.journal import Document
 from runnable_ci.merge import merge
 from runnable_ci.pipeline import Pipeline
 from runnable_ci.plan import Plan
 from runnable_ci.published import SEPARATOR, find_parts
 from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, STORE_LOCK, is_running, reopen, run_folder
-from runnable_ci.runlog import CatalogEntry, Document, RunLog
+from runnable_ci.runlog import CatalogEntry, RunLog
 from runnable_ci.runs import ORIGIN, catalog_of, hint_at_origin, load, run_ids
 from runnable_ci.steps.python import objects_taken
 from runnable_ci.store.access import parse_reference

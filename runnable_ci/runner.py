@@ -13,6 +13,13 @@ from queue import SimpleQueue
 
 from runnable_ci.attempt import Attempted, Workplace, carry_out
 from runnable_ci.identity import Code, pull_request_head
+from runnable_ci.journal import (
+    AttemptSaved,
+    Decided,
+    Ended,
+    Event,
+    Packed,
+)
 from runnable_ci.pipeline import Pipeline, Step
 from runnable_ci.plan import Course, Decision, Outcome
 from runnable_ci.printer import Printer
@@ -20,12 +27,7 @@ from runnable_ci.recorder import Recorder, now
 from runnable_ci.runlog import (
     FAIL,
     SUCCESS,
-    AttemptSaved,
     CodeIdentity,
-    Decided,
-    Ended,
-    Event,
-    Packed,
     StepAttempt,
     StepLog,
 )

@@ -13,6 +13,7 @@ from typing import Any
 from runnable_ci.artifact import RUN_LOG_MEDIA_TYPE, manifest_annotations
 from runnable_ci.catalog import Catalog
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, did_you_mean
+from runnable_ci.journal import apply, decode_events, mark_interrupted
 from runnable_ci.listen import Stream
 from runnable_ci.output import split
 from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, is_running, last_seen, run_folder, time_text
@@ -20,10 +21,7 @@ from runnable_ci.runlog import (
     PROCESSING,
     RunLog,
     StepAttempt,
-    apply,
     decode,
-    decode_events,
-    mark_interrupted,
     seconds_between,
 )
 from runnable_ci.store.layout import Layout

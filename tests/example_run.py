@@ -5,30 +5,32 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from runnable_ci.journal import (
+    AttemptSaved,
+    Decided,
+    Ended,
+    EnvironmentSeen,
+    Event,
+    Packed,
+    Started,
+    encode_event,
+)
+from runnable_ci.journal import decode_events as decode
 from runnable_ci.runlog import (
     FAIL,
     SUCCESS,
-    AttemptSaved,
     CatalogEntry,
     CodeIdentity,
-    Decided,
     DecisionRecord,
-    Ended,
     Environment,
-    EnvironmentSeen,
-    Event,
     ExceptionInfo,
     Invocation,
     LogFile,
     Pack,
-    Packed,
     Parameter,
     RunLog,
-    Started,
     StepAttempt,
-    encode_event,
 )
-from runnable_ci.runlog import decode_events as decode
 
 RUN_ID = "best-hamilton-0300"
 

@@ -10,9 +10,20 @@ from pathlib import Path
 from registry_server import described
 
 from runnable_ci.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, layers
+from runnable_ci.journal import (
+    AttemptSaved,
+    Ended,
+    Packed,
+    Started,
+)
 from runnable_ci.recorder import create, now, reopen
 from runnable_ci.remote import Published, Pulled, publish, pull
-from runnable_ci.runlog import SUCCESS, AttemptSaved, Ended, Invocation, Packed, RunLog, Started, StepAttempt
+from runnable_ci.runlog import (
+    SUCCESS,
+    Invocation,
+    RunLog,
+    StepAttempt,
+)
 from runnable_ci.runs import catalog_of, load, run_ids
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry

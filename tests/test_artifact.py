@@ -22,7 +22,14 @@ from runnable_ci.artifact import (
     layers,
     manifest_annotations,
 )
-from runnable_ci.runlog import FAIL, Event, LogFile, Parameter, RunLog, apply, encode
+from runnable_ci.journal import Event, apply
+from runnable_ci.runlog import (
+    FAIL,
+    LogFile,
+    Parameter,
+    RunLog,
+    encode,
+)
 from runnable_ci.runs import Summary
 from runnable_ci.store.target import MANIFEST_MAX_BYTES, MANIFEST_MEDIA_TYPE, Descriptor, manifest_parts
 

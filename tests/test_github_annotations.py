@@ -9,17 +9,19 @@ from example_run import attempt, events, moment, run_log, saved, started
 
 from runnable_ci.github.annotations import Places, of_run, places, step_lines
 from runnable_ci.github.workflow import Annotation
+from runnable_ci.journal import (
+    Decided,
+    Ended,
+    apply,
+    mark_interrupted,
+)
 from runnable_ci.runlog import (
     FAIL,
     SUCCESS,
-    Decided,
     DecisionRecord,
-    Ended,
     ExceptionInfo,
     RunLog,
     StepAttempt,
-    apply,
-    mark_interrupted,
 )
 
 AT = Places(PurePath("/repo"), PurePath("/repo/sub"), PurePath("/repo/sub/runnable.toml"), {"fit": 7, "load": 3})

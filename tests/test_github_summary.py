@@ -14,6 +14,7 @@ from markdown_it.token import Token
 
 from runnable_ci.github.graph import flowchart
 from runnable_ci.github.summary import LIMIT_BYTES, GoingOn, Notice, render
+from runnable_ci.journal import apply
 from runnable_ci.runlog import (
     FAIL,
     SUCCESS,
@@ -26,7 +27,6 @@ from runnable_ci.runlog import (
     RunLog,
     StepAttempt,
     StepLog,
-    apply,
 )
 
 MARKDOWN = MarkdownIt("gfm-like")

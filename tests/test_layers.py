@@ -19,7 +19,19 @@ LAYERS: dict[str, tuple[str, ...]] = {
     # All that is not named is an edge.
     "edges": (),
     "core": (
-        *("pipeline", "tables", "values", "plan", "runlog", "merge", "artifact", "names", "retention", "store.target"),
+        *(
+            "pipeline",
+            "tables",
+            "values",
+            "plan",
+            "runlog",
+            "journal",
+            "merge",
+            "artifact",
+            "names",
+            "retention",
+            "store.target",
+        ),
         *("redact", "tokens", "secret_names", "clean"),
     ),
     "errors": ("errors",),

@@ -9,30 +9,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.journal import (
+    AttemptSaved,
+    Decided,
+    Ended,
+    EnvironmentSeen,
+    Event,
+    Packed,
+    Started,
+    apply,
+    mark_interrupted,
+)
 from runnable_ci.merge import merge
 from runnable_ci.runlog import (
     FAIL,
     PROCESSING,
     SKIPPED,
     SUCCESS,
-    AttemptSaved,
     CatalogEntry,
-    Decided,
     DecisionRecord,
-    Ended,
     Environment,
-    EnvironmentSeen,
-    Event,
     Invocation,
     Pack,
-    Packed,
     Parameter,
     RunLog,
-    Started,
     StepAttempt,
-    apply,
     encode,
-    mark_interrupted,
 )
 
 STEPS = ("load", "fit", "report")

@@ -15,17 +15,15 @@ from support import blobs, leftovers, python, sha256, wait_until
 
 from runnable_ci.catalog import Catalog
 from runnable_ci.errors import RunInUseError, RunLogError, StoreError, UsageError
+from runnable_ci.journal import AttemptSaved, Ended, Started
 from runnable_ci.process import start_time
 from runnable_ci.recorder import JOURNAL, create, is_running, now, remember_process, reopen, run_folder
 from runnable_ci.runlog import (
     FAIL,
     PROCESSING,
     SUCCESS,
-    AttemptSaved,
-    Ended,
     Invocation,
     RunLog,
-    Started,
     StepAttempt,
     decode,
 )
@@ -37,7 +35,8 @@ WRITER = """
 import os, sys, time
 from pathlib import Path
 from runnable_ci.recorder import create, remember_process
-from runnable_ci.runlog import AttemptSaved, Invocation, Started, StepAttempt
+from runnable_ci.journal import AttemptSaved, Started
+from runnable_ci.runlog import Invocation, StepAttempt
 from runnable_ci.output import AttemptOutput
 from runnable_ci.store.layout import Layout
 invocation = Invocation(number=1, command="run", start_time="2026-01-01T00:00:00+00:00")
@@ -148,7 +147,8 @@ def test_two_processes_that_create_one_run_make_one(layout: Layout) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from runnable_ci.errors import UsageError; from runnable_ci.recorder import create\n"
-        "from runnable_ci.runlog import Invocation, Started; from runnable_ci.store.layout import Layout\n"
+        "from runnable_ci.journal import Started; from runnable_ci.runlog import Invocation\n"
+        "from runnable_ci.store.layout import Layout\n"
         "invocation = Invocation(number=1, command='run', start_time='2026-01-01T00:00:00+00:00')\n"
         "event = Started(run_id='run-1', name='p', dag_hash='d', run_config={}, invocation=invocation)\n"
         "sys.stdin.read()\n"
@@ -270,7 +270,8 @@ def test_a_full_disk_leaves_a_readable_journal(tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
         "from runnable_ci.errors import StoreError; from runnable_ci.recorder import create\n"
-        "from runnable_ci.runlog import AttemptSaved, Invocation, Started, StepAttempt\n"
+        "from runnable_ci.journal import AttemptSaved, Started\n"
+        "from runnable_ci.runlog import Invocation, StepAttempt\n"
         "from runnable_ci.store.layout import Layout\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))\n"
@@ -323,7 +324,8 @@ def test_a_disk_that_is_full_from_the_start_leaves_no_run(tmp_path: Path) -> Non
     layout.create()
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from runnable_ci.recorder import create; from runnable_ci.runlog import Invocation, Started\n"
+        "from runnable_ci.journal import Started; from runnable_ci.runlog import Invocation\n"
+        "from runnable_ci.recorder import create\n"
         "from runnable_ci.store.layout import Layout\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"

@@ -20,29 +20,31 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.journal import (
+    AttemptSaved,
+    Document,
+    Ended,
+    Event,
+    apply,
+    decode_events,
+    encode_event,
+    mark_interrupted,
+)
 from runnable_ci.runlog import (
     FAIL,
     PROCESSING,
     SCHEMA_VERSION,
     SKIPPED,
     SUCCESS,
-    AttemptSaved,
     CatalogEntry,
     CodeIdentity,
-    Document,
-    Ended,
-    Event,
     ExceptionInfo,
     Parameter,
     RunLog,
     StepAttempt,
     StepLog,
-    apply,
     decode,
-    decode_events,
     encode,
-    encode_event,
-    mark_interrupted,
 )
 
 REFERENCE_VERSION = "0.50.0"

@@ -17,8 +17,14 @@ from support import blobs, environment, index_of, leftovers, python, sha256
 from runnable_ci.artifact import ARTIFACT_TYPE, RUN_LOG_TITLE, TITLE
 from runnable_ci.catalog import Catalog
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, StoreError
+from runnable_ci.journal import (
+    AttemptSaved,
+    Ended,
+    Packed,
+    Started,
+)
 from runnable_ci.recorder import create, run_folder
-from runnable_ci.runlog import SUCCESS, AttemptSaved, Ended, Invocation, Packed, Started, StepAttempt
+from runnable_ci.runlog import SUCCESS, Invocation, StepAttempt
 from runnable_ci.runs import load
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor

@@ -18,12 +18,18 @@ from runnable_ci.errors import RunLogError, UsageError, did_you_mean
 from runnable_ci.given import doubts, require
 from runnable_ci.identity import Code
 from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of
+from runnable_ci.journal import Started
 from runnable_ci.pipeline import Pipeline
 from runnable_ci.plan import Facts, Plan, Scope, plan, same_json, unread_parameters
 from runnable_ci.project import PARAMETER_PREFIX, Project, environment_parameters, given_parameters, load
 from runnable_ci.recorder import now, reopen, run_folder
 from runnable_ci.redact import texts
-from runnable_ci.runlog import SUCCESS, CatalogEntry, Invocation, RunLog, Started
+from runnable_ci.runlog import (
+    SUCCESS,
+    CatalogEntry,
+    Invocation,
+    RunLog,
+)
 from runnable_ci.runs import ORIGIN, catalog_of, resolve_id
 from runnable_ci.runs import load as load_log
 from runnable_ci.steps import not_kept

@@ -11,11 +11,12 @@ from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import UsageError
 from runnable_ci.given import doubts, require
 from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of
+from runnable_ci.journal import Started
 from runnable_ci.names import run_id as new_run_id
 from runnable_ci.plan import Facts, Scope, plan
 from runnable_ci.project import asked_parameters, load, parameters_of
 from runnable_ci.recorder import create, now, require_unused, run_folder
-from runnable_ci.runlog import Invocation, RunLog, Started
+from runnable_ci.runlog import Invocation, RunLog
 from runnable_ci.runs import LATEST, catalog_of
 from runnable_ci.store.target import TAG
 from runnable_ci.text import amount

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from runnable_ci.runlog import FAIL, INTERRUPTED, SUCCESS, RunLog
+from runnable_ci.journal import INTERRUPTED
+from runnable_ci.runlog import FAIL, SUCCESS, RunLog
 
 State = Literal["succeeded", "reused", "failed", "cancelled", "skipped", "running", "gone"]
 CANCELLED = "cancelled"

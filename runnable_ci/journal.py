@@ -1,0 +1,213 @@
+"""What happens to a run log, as events: how they are written, one line each, and how they add up to the log. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from runnable_ci.errors import RunLogError
+from runnable_ci.runlog import (
+    FAIL,
+    PROCESSING,
+    SKIPPED,
+    CatalogEntry,
+    DecisionRecord,
+    Environment,
+    Invocation,
+    Pack,
+    Parameter,
+    RunLog,
+    StepAttempt,
+    StepLog,
+    unicode_of,
+)
+
+_DAMAGED = "the file was damaged, or written by a newer version of runnable-ci"
+INTERRUPTED = "interrupted: "
+"""How the message of an end begins that nobody saw: it was concluded later, from a process that is gone."""
+
+
+class Occurrence(BaseModel):
+    """Something that changed a run log."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class Started(Occurrence):
+    """The run is opened, for the first time or again."""
+
+    event: Literal["started"] = "started"
+    run_id: str
+    name: str
+    tag: str = ""
+    dag_hash: str
+    run_config: dict[str, Any]
+    invocation: Invocation
+
+
+class Decided(Occurrence):
+    """A step was reused or skipped."""
+
+    event: Literal["decided"] = "decided"
+    step: str
+    decision: DecisionRecord
+
+
+class AttemptSaved(Occurrence):
+    """An attempt began or ended; the later event of one attempt number takes the place of the earlier."""
+
+    event: Literal["attempt"] = "attempt"
+    step: str
+    attempt: StepAttempt
+    data_catalog: list[CatalogEntry] = Field(default_factory=list)
+
+
+class EnvironmentSeen(Occurrence):
+    """The environment in which attempts run."""
+
+    event: Literal["environment"] = "environment"
+    key: str
+    environment: Environment
+
+
+class Packed(Occurrence):
+    """Small contents were stored together."""
+
+    event: Literal["packed"] = "packed"
+    digest: str
+    pack: Pack
+
+
+class Ended(Occurrence):
+    """The invocation is over."""
+
+    event: Literal["ended"] = "ended"
+    time: str
+    status: str
+    message: str = ""
+
+
+class Document(Occurrence):
+    """A whole run log from elsewhere, on which later events build."""
+
+    event: Literal["document"] = "document"
+    run_log: RunLog
+
+
+Event = Started | Decided | AttemptSaved | EnvironmentSeen | Packed | Ended | Document
+_EVENT: TypeAdapter[Event] = TypeAdapter(
+    Annotated[
+        Started | Decided | AttemptSaved | EnvironmentSeen | Packed | Ended | Document, Field(discriminator="event")
+    ],
+    config=ConfigDict(defer_build=True),
+)
+
+
+def apply(log: RunLog, event: Event) -> RunLog:
+    """The log with the event in it (changed in place, except that a `Document` takes its place)."""
+    match event:
+        case Started():
+            log.name, log.dag_hash, log.run_config = event.name, event.dag_hash, event.run_config
+            log.tag = event.tag or log.tag
+            log.start_time = log.start_time or event.invocation.start_time
+            log.status, log.message, log.end_time = PROCESSING, "", ""
+            log.invocations.append(event.invocation)
+            redacted = event.invocation.redacted
+            for name, value in event.invocation.parameters.items():
+                log.parameters[name] = Parameter.of_json(value, redacted=name in redacted)
+        case Decided():
+            log.invocations[-1].decisions[event.step] = event.decision
+            step = log.steps.setdefault(event.step, StepLog(name=event.step, internal_name=event.step))
+            if event.decision.action == "skip":
+                step.status, step.message = SKIPPED, event.decision.reason
+            elif step.attempts:
+                step.status, step.message = step.attempts[-1].status, step.attempts[-1].message
+        case AttemptSaved():
+            _save_attempt(log, event)
+        case EnvironmentSeen():
+            log.environments[event.key] = event.environment
+        case Packed():
+            log.packs[event.digest] = event.pack
+        case Ended():
+            last = log.invocations[-1]
+            log.end_time = last.end_time = event.time
+            log.status = last.status = event.status
+            log.message = last.message = event.message
+        case Document():
+            return event.run_log
+    return log
+
+
+def _save_attempt(log: RunLog, event: AttemptSaved) -> None:
+    step = log.steps.setdefault(event.step, StepLog(name=event.step, internal_name=event.step))
+    attempt = event.attempt
+    if step.attempts and step.attempts[-1].attempt_number == attempt.attempt_number:
+        step.attempts[-1] = attempt
+    else:
+        if step.attempts:
+            step.attempts[-1].data_catalog = step.data_catalog
+        step.attempts.append(attempt)
+        log.invocations[-1].decisions[event.step] = DecisionRecord(action="run", reason=attempt.reason)
+    step.status, step.message = attempt.status, attempt.message
+    step.data_catalog = event.data_catalog
+    log.parameters.update(attempt.output_parameters)
+    log.parameters.update(attempt.user_defined_metrics)
+
+
+def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:
+    """The events that end a run whose process is gone: the attempts in flight and the invocation become failures."""
+    if not log.invocations or log.invocations[-1].status != PROCESSING:
+        return []
+    gone = f"{INTERRUPTED}the process that ran it was killed"
+    events: list[Event] = [
+        AttemptSaved(
+            step=name,
+            attempt=step.attempts[-1].model_copy(update={"status": FAIL, "end_time": time, "message": gone}),
+            data_catalog=step.data_catalog,
+        )
+        for name, step in log.steps.items()
+        if step.attempts and step.attempts[-1].status == PROCESSING
+    ]
+    return [*events, Ended(time=time, status=FAIL, message=f"{INTERRUPTED}the run was killed")]
+
+
+def encode_event(event: Event) -> bytes:
+    """One line of a journal; defaults are left out, they come back when it is read."""
+    try:
+        body = event.model_dump_json(exclude_defaults=True)
+    except PydanticSerializationError:
+        body = json.dumps(unicode_of(event.model_dump(exclude_defaults=True)))
+    return f'{body[:-1]},"event":"{event.event}"}}\n'.encode()
+
+
+def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
+    """The run log that a journal's lines add up to, None where there is not one whole line.
+
+    A last line without its newline was cut off by a crash and does not count. Raises `RunLogError` for any other
+    line that cannot be read.
+    """
+    log: RunLog | None = None
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            event = _EVENT.validate_json(line)
+        except ValidationError as e:
+            raise RunLogError(
+                f"{where}, line {number}: not an event of a run log ({e.errors()[0]['msg']})",
+                hint=_DAMAGED,
+            ) from e
+        match event, log:
+            case Started(), None:
+                log = apply(RunLog(run_id=event.run_id), event)
+            case Document(), _:
+                log = event.run_log
+            case _, RunLog() if log.invocations or isinstance(event, Started):
+                log = apply(log, event)
+            case _:
+                raise RunLogError(f"{where}, line {number}: an event before the run was started", hint=_DAMAGED)
+    return log

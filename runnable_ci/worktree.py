@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import IO, BinaryIO, Final
+from typing import IO, BinaryIO, Final, cast
 
 from pydantic import BaseModel
 
@@ -281,7 +281,8 @@ def _store_submodules(code: Code, entries: Iterable[Entry], store: _Store) -> No
         if entry.kind != "submodule" or entry.name in store.omitted:
             continue
         below = code.submodule(entry.path)
-        with TemporaryFile() as tar:
+        with TemporaryFile() as file:
+            tar = cast("BinaryIO", file)  # on Windows a wrapper of one
             omitted = snapshot(below, below.state(), tar, limit_bytes=store.left_bytes, has_secret=store.has_secret)
             tar.seek(0)
             if problem := store.add(tarfile.TarInfo(f"submodule/{entry.path}"), tar, checked=True):

@@ -36,7 +36,6 @@ class Context:
     base_ref: str = ""
     """The branch that a pull request would change."""
     default_branch: str = ""
-    actor: str = ""
     server_url: str = "https://github.com"
     workspace: str = ""
     event: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +58,6 @@ class Context:
             head_ref=environ.get("GITHUB_HEAD_REF", ""),
             base_ref=environ.get("GITHUB_BASE_REF", ""),
             default_branch=_text(event, "repository", "default_branch"),
-            actor=environ.get("GITHUB_ACTOR", ""),
             server_url=environ.get("GITHUB_SERVER_URL", "") or "https://github.com",
             workspace=environ.get("GITHUB_WORKSPACE", ""),
             event=event,

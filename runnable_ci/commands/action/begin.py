@@ -99,7 +99,9 @@ def environment(environ: Mapping[str, str], words: Sequence[str]) -> dict[str, s
 
 
 def _known_parameters(job: Job) -> Mapping[str, Any]:
-    """The parameters of the pipeline file; of one that cannot be used the command itself will tell."""
+    """The pipeline file's parameters, where some are given; of an unusable file the command itself will tell."""
+    if not job.inputs.parameters:
+        return {}
     try:
         return load_project(Path(job.inputs.pipeline)).pipeline.parameters
     except RunnableError:

@@ -63,7 +63,7 @@ def finish(environ: Mapping[str, str], run_id: str) -> int:
     if report.log is not None and report.log.status == SUCCESS and job.inputs.outcome == "failure":
         report.log = None  # what it tells is of an earlier command
     if refusal is not None:
-        text = ". ".join(filter(None, (refusal.message, refusal.hint)))
+        text = _sentences(refusal.message, refusal.hint)
         report.notices.append(Notice("An error ended the command", text, _PERMISSIONS if refusal.by_registry else ""))
     if report.log is not None and _is_to_be_published(job, report.log):
         try:
@@ -116,12 +116,14 @@ def _has_code_of(context: Context, log: RunLog) -> bool:
 def _why_not(error: RunnableError) -> Notice:
     """Why the run is not published, and what to write into the workflow so that it will be."""
     if isinstance(error, _ForkError):
-        return Notice("Not published: the pull request comes from a fork", f"{error.message}. {_KEPT}")
+        return Notice("Not published: the pull request comes from a fork", _sentences(error.message, _KEPT))
     if isinstance(error, RegistryAuthError):
-        return Notice("Not published: the registry refused", f"{error.message}. {_KEPT}", fix=_PERMISSIONS)
-    return Notice(
-        "Not published", f"{error.message}. {error.hint}. {_KEPT}" if error.hint else f"{error.message}. {_KEPT}"
-    )
+        return Notice("Not published: the registry refused", _sentences(error.message, _KEPT), fix=_PERMISSIONS)
+    return Notice("Not published", _sentences(error.message, error.hint, _KEPT))
+
+
+def _sentences(*texts: str) -> str:
+    return ". ".join(filter(None, texts))
 
 
 def _outputs(job: Job, report: Report) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ _COMMON: Final = b" etaoinrslcdpumhgf0123456789_-./y:b=\n,vwkSTARENICDLPOMFUxBGH
 """Bytes of logs, the most common first; what is not here is rarer."""
 _MASK: Final = MASK.encode()
 _PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}-._~".encode())
+_LINE_END: Final = re.compile("\r\n|\r|\n")
+_PEM_BOUNDARY: Final = re.compile("-{5}(BEGIN|END) [^-]*-{5}")
 
 
 class Redactor:
@@ -187,6 +190,23 @@ def texts(value: Any) -> Iterator[str]:
             yield str(value)
 
 
+def secret_lines(secret: str) -> list[str]:
+    """A secret as lines of text show it: itself, or where it has several lines, each that tells it from other text.
+
+    Brackets, rulers, the borders of a PEM block and all lines of fewer than eight characters are met elsewhere too.
+    Empty for a secret that is too short to be told from other text.
+    """
+    secret = secret.strip()
+    lines = [line.strip() for line in _LINE_END.split(secret)]
+    if len(lines) == 1:
+        return [secret] if len(secret) >= LEAST_CHARACTERS else []
+    return [line for line in dict.fromkeys(lines) if len(line) >= _ENCODED_LEAST_BYTES and _is_telling(line)]
+
+
+def _is_telling(line: str) -> bool:
+    return any(map(str.isalnum, line)) and not _PEM_BOUNDARY.fullmatch(line)
+
+
 def _context(data: bytes, open_from: int) -> tuple[bytes, int]:
     """What is kept of data that is settled up to a place: the rest, after the byte before it if that is of a word."""
     before = data[open_from - 1 : open_from]
@@ -199,11 +219,9 @@ def _forms(secret: str) -> Iterator[bytes]:
     if len(secret) < LEAST_CHARACTERS:
         return
     raw = secret.encode(errors="surrogatepass")
-    lines = [line.strip() for line in secret.splitlines()]
-    written = [secret] if len(lines) == 1 else [line for line in lines if len(line) >= _ENCODED_LEAST_BYTES]
     escaped = [json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]]
     quoted = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in raw)
-    for text in (*written, *escaped, quoted, quoted.replace("%20", "+")):
+    for text in (*secret_lines(secret), *escaped, quoted, quoted.replace("%20", "+")):
         if "\n" not in text:
             yield text.encode(errors="surrogatepass")
     for encoded in _base64(raw):

@@ -101,10 +101,33 @@ def test_a_group_has_one_line() -> None:
 
 
 def test_each_line_of_a_secret_is_masked() -> None:
-    """The log is masked line by line: each line is a secret, blank ones are none, and none comes twice."""
-    secret = "first%\r\n\n  \nsecond\nfirst%\n"
-    assert [one.data for one in read(*add_mask(secret)).of("add-mask")] == ["first%", "second"]
-    assert add_mask("") == []
+    """The log is masked line by line: each line is a secret, and none comes twice."""
+    secret = "first-100%\r\n\n  \n  second-line\nfirst-100%\n"
+    assert [one.data for one in read(*add_mask(secret)).of("add-mask")] == ["first-100%", "second-line"]
+    assert [one.data for one in read(*add_mask(" 4711\n")).of("add-mask")] == ["4711"]
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "}", "  },", "--", "---", "[", "", "EOF", "----------", "=" * 64, "}}}}]]]],,", '"a": [']
+)
+def test_a_line_that_other_text_has_is_no_mask(line: str) -> None:
+    """A bracket as a mask would blot out each one of the job's log."""
+    masks = read(*add_mask(f'{{\n"key": "0aB1cD2e"\n{line}\n}}')).of("add-mask")
+    assert [one.data for one in masks] == ['"key": "0aB1cD2e"']
+
+
+def test_the_borders_of_a_pem_block_are_no_masks() -> None:
+    """They are those of each other key and certificate."""
+    masks = read(*add_mask("-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIAbc\n-----END EC PRIVATE KEY-----\n")).of(
+        "add-mask"
+    )
+    assert [one.data for one in masks] == ["MHcCAQEEIAbc"]
+
+
+@pytest.mark.parametrize("secret", ["", " \n", "{", "abc", "\r\n\r\n"])
+def test_what_is_too_short_is_no_mask(secret: str) -> None:
+    """A mask of three characters would leave nothing of a log."""
+    assert add_mask(secret) == []
 
 
 def test_a_long_message_is_cut_in_whole_characters() -> None:

@@ -123,6 +123,14 @@ def test_lines_of_a_value() -> None:
     assert Redactor([secret * 4]).text(wrapped).replace("\n", "").replace("*", "") in ("", *wrapped[-6:])
 
 
+def test_lines_that_are_of_other_text_too() -> None:
+    """Rulers and the borders of a PEM block stay, wherever a secret has them."""
+    redactor = Redactor(["-----BEGIN CERTIFICATE-----\nMIIabcdef\n----------\n-----END CERTIFICATE-----"])
+    assert redactor.text("-----BEGIN CERTIFICATE-----\nMIIabcdef\n----------\n") == (
+        "-----BEGIN CERTIFICATE-----\n***\n----------\n"
+    )
+
+
 def test_values_that_are_too_short() -> None:
     """A value of three characters would leave nothing of a log: it stays."""
     assert Redactor(["abc", "", " \n"]).text("abc abcd") == "abc abcd"

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from runnable_ci.redact import secret_lines
+
 Level = Literal["error", "warning", "notice"]
 
 MESSAGE_MAX_UNITS = 4096
@@ -80,9 +82,11 @@ def resume_commands(token: str) -> str:
 
 
 def add_mask(secret: str) -> list[str]:
-    """Commands after which the log shows `***` for each line of a secret; blank lines are none."""
-    lines = secret.replace("\r", "\n").split("\n")
-    return [command("add-mask", line) for line in dict.fromkeys(lines) if line.strip()]
+    """Commands after which the log shows `***` for each line of a secret, as far as `secret_lines` takes it for one.
+
+    A mask such as `{` would blot out the rest of the job's log, and drop each of its outputs that has one.
+    """
+    return [command("add-mask", line) for line in secret_lines(secret)]
 
 
 def annotate(annotation: Annotation) -> str:

@@ -13,7 +13,6 @@ from runnable_ci.commands.action.job import Job
 from runnable_ci.errors import RunnableError, RunNotFoundError, UsageError
 from runnable_ci.github import refused, workflow
 from runnable_ci.project import load as load_project
-from runnable_ci.redact import LEAST_CHARACTERS
 from runnable_ci.registries import Registries
 from runnable_ci.remote import pull, read_origin
 from runnable_ci.runs import load, resolve_id, run_ids
@@ -127,8 +126,7 @@ def _from_step(job: Job, run_id: str) -> list[str]:
 def _mask(job: Job) -> None:
     """Have the runner show `***` in place of each secret, also where it is printed by what is none of ours."""
     for secret in sorted(job.secrets()):
-        if len(secret.strip()) >= LEAST_CHARACTERS:
-            sys.stdout.writelines(f"{line}\n" for line in workflow.add_mask(secret))
+        sys.stdout.writelines(f"{line}\n" for line in workflow.add_mask(secret))
 
 
 def _split(args: str) -> list[str]:

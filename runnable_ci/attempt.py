@@ -23,7 +23,7 @@ from runnable_ci.printer import Printer
 from runnable_ci.process import Exit, Supervisor
 from runnable_ci.recorder import now, remember_process
 from runnable_ci.redact import Redaction, Redactor
-from runnable_ci.runlog import FAIL, SUCCESS, CatalogEntry, Pack, Parameter, StepAttempt
+from runnable_ci.runlog import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
 from runnable_ci.steps.launch import Launch, Returned, Surroundings
 from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor
@@ -113,7 +113,7 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
         finish()
         _take_results(done, launch, ended, around, at)
     except RunnableError as e:
-        attempt.status, attempt.message = FAIL, at.redactor.text(e.message)
+        attempt.end("failed", at.redactor.text(e.message))
         keep("e", f"{e}\n".encode(errors="backslashreplace"))
     finally:
         finish()
@@ -153,11 +153,11 @@ def _take_results(done: Attempted, launch: Launch, ended: Exit, around: Surround
     """Fill in the attempt from how its process ended and what it left."""
     step, attempt = done.step, done.attempt
     attempt.exit_code = ended.code
-    interrupted = _interruption(step, ended)
+    outcome = _outcome(ended)
     try:
         returned = steps.collect(step, around) if step.kind == "python" or not ended.code else Returned()
     except StepError:
-        if not interrupted and ended.code == 0:
+        if outcome == "succeeded":
             raise
         returned = Returned()
     consumed = [*launch.consumed, *returned.consumed]
@@ -165,14 +165,16 @@ def _take_results(done: Attempted, launch: Launch, ended: Exit, around: Surround
     attempt.defaulted = list(returned.defaulted)
     attempt.modules = {name: _module_hash(name, seen, at.catalog) for name, seen in returned.modules.items()}
     attempt.exception = returned.exception and cleaned_exception(returned.exception, at.redactor)
-    problem = at.redactor.text(interrupted or returned.problem or (_death(ended) if ended.code else ""))
-    if problem:
-        attempt.status, attempt.message = FAIL, problem
-        if returned.exception and returned.exception.file and not interrupted:
-            attempt.message += f" ({returned.exception.file}:{returned.exception.line})"
-        elif returned.problem and not returned.exception and not interrupted:
-            at.printer.output(step.name, "e", f"{problem}\n".encode())
-        return
+    match outcome:
+        case "cancelled":
+            attempt.end(outcome, "cancelled")
+            return
+        case "timed_out":
+            attempt.end(outcome, f"timed out after {(step.timeout_s or 0) / 60:g} min")
+            return
+        case _ if returned.problem or ended.code:
+            _fail(done, returned, ended, at)
+            return
     if returned.undeclared:
         names = at.redactor.text(", ".join(f"`{name}`" for name in returned.undeclared))
         at.printer.say(f"note: not kept, since `returns` does not declare it: {names}", step=step.name)
@@ -190,7 +192,17 @@ def _take_results(done: Attempted, launch: Launch, ended: Exit, around: Surround
             attempt.user_defined_metrics[name] = Parameter.of_json(returned.values[name], "metric")
         else:
             attempt.output_parameters[name] = Parameter.of_json(returned.values[name])
-    attempt.status = SUCCESS
+    attempt.end("succeeded")
+
+
+def _fail(done: Attempted, returned: Returned, ended: Exit, at: Workplace) -> None:
+    """Say why an attempt failed that came to its own end."""
+    problem = at.redactor.text(returned.problem or _death(ended))
+    exception = returned.exception
+    place = f" ({exception.file}:{exception.line})" if exception and exception.file else ""
+    done.attempt.end("failed", f"{problem}{place}")
+    if returned.problem and not exception:
+        at.printer.output(done.step.name, "e", f"{problem}\n".encode())
 
 
 def _module_hash(name: str, seen: tuple[int, int], catalog: Catalog) -> str:
@@ -202,12 +214,13 @@ def _module_hash(name: str, seen: tuple[int, int], catalog: Catalog) -> str:
     return cast("str", catalog.hash_of(name)) if (stat.st_mtime_ns, stat.st_size) == seen else ""
 
 
-def _interruption(step: Step, ended: Exit) -> str:
+def _outcome(ended: Exit) -> RunOutcome:
+    """How an attempt ended, as far as its process tells."""
     if ended.cancelled:
         return "cancelled"
     if ended.timed_out:
-        return f"timed out after {(step.timeout_s or 0) / 60:g} min"
-    return ""
+        return "timed_out"
+    return "failed" if ended.code else "succeeded"
 
 
 def _death(ended: Exit) -> str:

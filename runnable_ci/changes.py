@@ -34,7 +34,7 @@ def changed_inputs(pipeline: Pipeline, log: RunLog, catalog: Catalog) -> dict[st
 
 
 def changed_code(pipeline: Pipeline, log: RunLog, catalog: Catalog, code: Code) -> dict[str, str]:
-    """Step → which of its code changed since.
+    """Step → which of its code changed since its last attempt.
 
     A python step knows the modules that it loaded; for a shell step all files that changed in the repository are named.
     """
@@ -46,7 +46,7 @@ def changed_code(pipeline: Pipeline, log: RunLog, catalog: Catalog, code: Code) 
             changed = [name for name, then in attempt.modules.items() if catalog.hash_of(name) != then]
             if changed:
                 same = _function_change(pipeline.steps[step.name], attempt, catalog)
-                found[step.name] = f"{_listed(changed)} changed since{same}"
+                found[step.name] = f"{_listed(changed)}{same}"
         elif attempt.code_identities:
             then = attempt.code_identities[0]
             key = (then.code_identifier, str(sorted(then.changes.items())))
@@ -86,7 +86,7 @@ def _function_change(step: Step, attempt: StepAttempt, catalog: Catalog) -> str:
 
 
 def _since(code: Code, then: CodeIdentity, pipeline_file: str) -> str:
-    """Which files changed since a code identity was recorded, as `plot.py changed since 2599041`; empty if none did.
+    """Which files changed since a code identity was recorded, as `plot.py (2599041)`; empty if none did.
 
     The pipeline file does not count: steps are compared by their definitions.
     """
@@ -99,11 +99,11 @@ def _since(code: Code, then: CodeIdentity, pipeline_file: str) -> str:
     short = then.code_identifier[:7]
     files = changed_between(code, then.code_identifier, changes, now)
     if files is None:
-        return "" if now.commit == then.code_identifier else f"the code changed since {short} (not in this clone)"
+        return "" if now.commit == then.code_identifier else f"from {short}, which is not in this clone"
     own = f"{code.prefix}{PurePath(pipeline_file).name}"
     files = [file for file in files if file != own]
     commits = short if now.commit == then.code_identifier else f"{short}..{now.commit[:7]}"
-    return f"{_listed(files)} changed since ({commits})" if files else ""
+    return f"{_listed(files)} ({commits})" if files else ""
 
 
 def _listed(names: list[str]) -> str:

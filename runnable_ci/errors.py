@@ -69,6 +69,10 @@ class CodeIdentityError(RunnableError):
     """The code of a run cannot be recorded or rebuilt."""
 
 
+class NotARepositoryError(CodeIdentityError):
+    """A folder that is in no git repository."""
+
+
 class StepError(RunnableError):
     """A step cannot be started or its results cannot be taken."""
 

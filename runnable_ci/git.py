@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import BinaryIO, Final, cast
 
-from runnable_ci.errors import CodeIdentityError
+from runnable_ci.errors import CodeIdentityError, NotARepositoryError
 
 # Importing GitPython fails where git is not installed, unless told not to; the steps' environment must not see that.
 _refresh = os.environ.get("GIT_PYTHON_REFRESH")
@@ -26,7 +26,6 @@ finally:
 COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 PATHS_PER_CALL: Final = 256
 """How many paths go on one command line: 256 of the longest possible stay below Linux's limit."""
-NO_REPOSITORY: Final = "not a git repository"
 
 # Set by git for its hooks: with them, git would look at (and `rebuild` write to) another repository than ours.
 _NOT_INHERITED: Final = (
@@ -99,13 +98,14 @@ class Git:
 
 
 def _refusal(complaint: str | bytes, verb: str) -> CodeIdentityError:
+    """What git says as an error of ours: it has one exit code, 128, for all that stops it, and tells by words alone."""
     text = complaint if isinstance(complaint, str) else complaint.decode(errors="replace")
     if "dubious ownership" in text:
         found = re.search(r"repository at '(.*)'", text)
         command = f"git config --global --add safe.directory {found[1] if found else '<folder>'}"
         return CodeIdentityError(f"git refuses this folder, another user's (safe.directory): run `{command}`")
     if "not a git repository" in text:
-        return CodeIdentityError(NO_REPOSITORY)
+        return NotARepositoryError("not a git repository")
     if "must be run in a work tree" in text:
         return CodeIdentityError("a bare repository or a .git folder: no work tree")
     lines = [line for line in text.splitlines() if line.startswith(("fatal:", "error:"))] or text.splitlines()[-1:]

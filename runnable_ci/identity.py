@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from runnable_ci.content import content_sha256, git_mode
-from runnable_ci.errors import CodeIdentityError
-from runnable_ci.git import COMMIT, NO_REPOSITORY, Git, clean_url, printable
+from runnable_ci.errors import CodeIdentityError, NotARepositoryError
+from runnable_ci.git import COMMIT, Git, clean_url, printable
 from runnable_ci.status import INDEX, STATUS, Entry, Index, digest, named, parsed_index, parsed_status
 from runnable_ci.watch import WATCHED_MAX_FILES, Kept, Watch
 
@@ -152,7 +152,7 @@ class Code:
         except CodeIdentityError as error:
             self._entries = ()
             state = CodeState("", "", "", dependable=False, message=error.message, changes={}, digest="")
-            if error.message == NO_REPOSITORY:
+            if isinstance(error, NotARepositoryError):
                 self._watch.see_files(self._gits())
                 self._watch.settle()
         return state

@@ -21,14 +21,15 @@ from runnable_ci.runlog import (
     Pack,
     Parameter,
     RunLog,
+    RunOutcome,
     StepAttempt,
     StepLog,
+    status_of,
     unicode_of,
+    with_outcomes,
 )
 
 _DAMAGED = "the file was damaged, or written by a newer version of runnable-ci"
-INTERRUPTED = "interrupted: "
-"""How the message of an end begins that nobody saw: it was concluded later, from a process that is gone."""
 
 
 class Occurrence(BaseModel):
@@ -89,6 +90,13 @@ class Ended(Occurrence):
     time: str
     status: str
     message: str = ""
+    outcome: str = ""
+    interrupted: bool = False
+
+    @classmethod
+    def of(cls, outcome: RunOutcome, *, time: str, message: str = "") -> Ended:
+        """The end of an invocation, seen as it happened."""
+        return cls(time=time, status=status_of(outcome), message=message, outcome=outcome)
 
 
 class Document(Occurrence):
@@ -115,6 +123,7 @@ def apply(log: RunLog, event: Event) -> RunLog:
             log.tag = event.tag or log.tag
             log.start_time = log.start_time or event.invocation.start_time
             log.status, log.message, log.end_time = PROCESSING, "", ""
+            log.outcome, log.interrupted = "", False
             log.invocations.append(event.invocation)
             redacted = event.invocation.redacted
             for name, value in event.invocation.parameters.items():
@@ -123,9 +132,9 @@ def apply(log: RunLog, event: Event) -> RunLog:
             log.invocations[-1].decisions[event.step] = event.decision
             step = log.steps.setdefault(event.step, StepLog(name=event.step, internal_name=event.step))
             if event.decision.action == "skip":
-                step.status, step.message = SKIPPED, event.decision.reason
+                step.status, step.message, step.outcome = SKIPPED, event.decision.reason, ""
             elif step.attempts:
-                step.status, step.message = step.attempts[-1].status, step.attempts[-1].message
+                _show_attempt(step, step.attempts[-1])
         case AttemptSaved():
             _save_attempt(log, event)
         case EnvironmentSeen():
@@ -137,6 +146,8 @@ def apply(log: RunLog, event: Event) -> RunLog:
             log.end_time = last.end_time = event.time
             log.status = last.status = event.status
             log.message = last.message = event.message
+            log.outcome = last.outcome = event.outcome
+            log.interrupted = last.interrupted = event.interrupted
         case Document():
             return event.run_log
     return log
@@ -152,27 +163,29 @@ def _save_attempt(log: RunLog, event: AttemptSaved) -> None:
             step.attempts[-1].data_catalog = step.data_catalog
         step.attempts.append(attempt)
         log.invocations[-1].decisions[event.step] = DecisionRecord(action="run", reason=attempt.reason)
-    step.status, step.message = attempt.status, attempt.message
+    _show_attempt(step, attempt)
     step.data_catalog = event.data_catalog
     log.parameters.update(attempt.output_parameters)
     log.parameters.update(attempt.user_defined_metrics)
+
+
+def _show_attempt(step: StepLog, attempt: StepAttempt) -> None:
+    """Let the step read as its last attempt."""
+    step.status, step.message, step.outcome = attempt.status, attempt.message, attempt.outcome
 
 
 def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:
     """The events that end a run whose process is gone: the attempts in flight and the invocation become failures."""
     if not log.invocations or log.invocations[-1].status != PROCESSING:
         return []
-    gone = f"{INTERRUPTED}the process that ran it was killed"
+    seen_later = {"status": FAIL, "outcome": "interrupted", "interrupted": True}
+    gone = {**seen_later, "end_time": time, "message": "interrupted: the process that ran it was killed"}
     events: list[Event] = [
-        AttemptSaved(
-            step=name,
-            attempt=step.attempts[-1].model_copy(update={"status": FAIL, "end_time": time, "message": gone}),
-            data_catalog=step.data_catalog,
-        )
+        AttemptSaved(step=name, attempt=step.attempts[-1].model_copy(update=gone), data_catalog=step.data_catalog)
         for name, step in log.steps.items()
         if step.attempts and step.attempts[-1].status == PROCESSING
     ]
-    return [*events, Ended(time=time, status=FAIL, message=f"{INTERRUPTED}the run was killed")]
+    return [*events, Ended(time=time, message="interrupted: the run was killed", **seen_later)]
 
 
 def encode_event(event: Event) -> bytes:
@@ -210,4 +223,4 @@ def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
                 log = apply(log, event)
             case _:
                 raise RunLogError(f"{where}, line {number}: an event before the run was started", hint=_DAMAGED)
-    return log
+    return with_outcomes(log) if log else None

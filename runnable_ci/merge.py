@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from runnable_ci.errors import RunLogError
-from runnable_ci.journal import INTERRUPTED
 from runnable_ci.runlog import (
     PROCESSING,
     SKIPPED,
@@ -29,6 +28,8 @@ T = TypeVar("T")
 _Moment = tuple[str, str]
 """Start time and command: what an invocation is known by."""
 _ACTIONS = ("skip", "reuse", "run")
+_END = ("status", "outcome", "interrupted", "message", "end_time")
+"""The fields of a run that are those of its newest invocation."""
 
 
 def merge(logs: Sequence[RunLog]) -> RunLog:
@@ -50,10 +51,8 @@ def merge(logs: Sequence[RunLog]) -> RunLog:
     last = invocations[-1] if invocations else None
     return newest_first[0].model_copy(
         update={
-            "status": last.status if last else newest_first[0].status,
-            "message": last.message if last else newest_first[0].message,
+            **{name: getattr(last or newest_first[0], name) for name in _END},
             "start_time": min((log.start_time for log in logs if log.start_time), default=""),
-            "end_time": last.end_time if last else newest_first[0].end_time,
             "parameters": _parameters(last, steps.values()),
             "steps": steps,
             "invocations": invocations,
@@ -66,9 +65,8 @@ def merge(logs: Sequence[RunLog]) -> RunLog:
 def _newness(log: RunLog) -> tuple[_Moment, str]:
     """Whose name, tag and the like count: the version that knows the newest invocation."""
     newest = max(map(_moment, log.invocations), default=("", ""))
-    derived = {"status", "message", "start_time", "end_time"}
-    merged = {"parameters", "steps", "invocations", "environments", "packs"}
-    return newest, _text(log, without=derived | merged)
+    merged = {"start_time", "parameters", "steps", "invocations", "environments", "packs"}
+    return newest, _text(log, without=merged.union(_END))
 
 
 def _merge_invocations(logs: Sequence[RunLog]) -> list[Invocation]:
@@ -134,13 +132,12 @@ def _merge_step(
     files = merged[-1].data_catalog if merged else []
     if merged:
         merged[-1] = merged[-1].model_copy(update={"data_catalog": []})
-    status, message = _state(name, merged, invocations)
-    kept = {"status", "message", "attempts", "data_catalog", "branches"}
+    state = _state(name, merged, invocations)
+    kept = {*state, "attempts", "data_catalog", "branches"}
     steps = [step for step, _ in versions]
     return max(steps, key=lambda step: _text(step, without=kept)).model_copy(
         update={
-            "status": status,
-            "message": message,
+            **state,
             "attempts": merged,
             "data_catalog": files,
             "branches": _united([step.branches for step in steps]),
@@ -156,19 +153,21 @@ def _finality(of: StepAttempt | Invocation) -> int:
     """How much is known of the end: nothing yet, that its process was gone, or the end itself."""
     if of.status == PROCESSING:
         return 0
-    return 1 if of.message.startswith(INTERRUPTED) else 2
+    return 1 if of.interrupted else 2
 
 
-def _state(name: str, attempts: Sequence[StepAttempt], invocations: Sequence[Invocation]) -> tuple[str, str]:
-    """Status and message of a step: its last attempt's, unless a later invocation skipped it."""
+def _state(name: str, attempts: Sequence[StepAttempt], invocations: Sequence[Invocation]) -> dict[str, str]:
+    """Status, outcome and message of a step: its last attempt's, unless a later invocation skipped it."""
     last = attempts[-1] if attempts else None
     for invocation in reversed(invocations):
         if last and invocation.number <= last.invocation:
             break
         decision = invocation.decisions.get(name)
         if decision is not None and decision.action == "skip":
-            return SKIPPED, decision.reason
-    return (last.status, last.message) if last else (SKIPPED, "")
+            return {"status": SKIPPED, "outcome": "", "message": decision.reason}
+    if last is None:
+        return {"status": SKIPPED, "outcome": "", "message": ""}
+    return {"status": last.status, "outcome": last.outcome, "message": last.message}
 
 
 def _parameters(last: Invocation | None, steps: Iterable[StepLog]) -> dict[str, Parameter]:

@@ -13,7 +13,16 @@ from typing import Any
 
 from runnable_ci.pipeline import Pipeline, Step
 from runnable_ci.redact import Redactor
-from runnable_ci.runlog import SUCCESS, CatalogEntry, DecisionRecord, Parameter, RunLog, StepAttempt, StepLog
+from runnable_ci.runlog import (
+    SUCCESS,
+    CatalogEntry,
+    DecisionRecord,
+    Parameter,
+    RunLog,
+    StepAttempt,
+    StepLog,
+    Warn,
+)
 
 
 class Outcome(Enum):
@@ -31,10 +40,12 @@ class Decision:
 
     action: str
     reason: str
+    warning: Warn | None = None
+    """What speaks against a reuse."""
 
     def record(self) -> DecisionRecord:
         """As the run log keeps it."""
-        return DecisionRecord(action=self.action, reason=self.reason)
+        return DecisionRecord(action=self.action, reason=self.reason, warning=self.warning or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,7 @@ class Facts:
     changed_inputs: Mapping[str, str] = field(default_factory=dict)
     """Step → which of its workspace inputs changed since."""
     changed_code: Mapping[str, str] = field(default_factory=dict)
-    """Step → which of its code changed since."""
+    """Step → which of its code changed since its last attempt."""
     rerun_changed: bool = False
     """Run steps whose code changed again."""
     redactor: Redactor = field(default_factory=Redactor)
@@ -157,10 +168,11 @@ def decide(
     if reason:
         return Decision("run", _line(reason))
     if code := facts.changed_code.get(step.name):
-        return Decision("run", _line(code)) if facts.rerun_changed else Decision("reuse", _line(f"reused, but {code}"))
+        reason = _line(f"code changed since attempt {last.attempt_number}: {code}")
+        return Decision("run", reason) if facts.rerun_changed else Decision("reuse", reason, "code_changed")
     if unseen := _unseen_parameters(step, last, scope, log):
-        text = f"reused, but {unseen} changed since (not seen to read it; --from runs it again)"
-        return Decision("reuse", _line(text))
+        text = f"{unseen} changed since attempt {last.attempt_number}, which was not seen to read it"
+        return Decision("reuse", _line(f"{text} (--from runs it again)"), "parameters_changed")
     return Decision("reuse", f"unchanged since attempt {last.attempt_number}")
 
 

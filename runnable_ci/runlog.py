@@ -7,6 +7,7 @@ below the line "ours" are added. Readers are tolerant: unknown fields of a newer
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import Any, Literal
 
@@ -17,6 +18,10 @@ from runnable_ci.errors import RunLogError
 
 SCHEMA_VERSION = "1"
 SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
+RunOutcome = Literal["succeeded", "failed", "cancelled", "timed_out", "interrupted"]
+"""How a run, an invocation or an attempt ended; `interrupted`: nobody saw the end, its process is gone."""
+Warn = Literal["code_changed", "parameters_changed"]
+"""What speaks against a reuse: code that the step may have run, or parameters that it may have read."""
 
 
 def seconds_between(start: str, end: str) -> float | None:
@@ -166,8 +171,16 @@ class StepAttempt(Record):
     """sha256 of the source of a python step's function."""
     defaulted: list[str] = Field(default_factory=list)
     """Arguments of a python step's function that no parameter filled."""
+    outcome: str = ""
+    """`succeeded`, `failed`, `cancelled`, `timed_out` or `interrupted`; empty while the attempt runs."""
+    interrupted: bool = False
+    """Nobody saw its end: it was concluded later, since the process that ran it was gone."""
     data_catalog: list[CatalogEntry] = Field(default_factory=list)
     """The attempt's files, once a later attempt has taken their place in the step."""
+
+    def end(self, outcome: RunOutcome, message: str = "") -> None:
+        """Note how the attempt ended."""
+        self.status, self.outcome, self.message = status_of(outcome), outcome, message
 
 
 class StepLog(Record):
@@ -182,6 +195,9 @@ class StepLog(Record):
     attempts: list[StepAttempt] = Field(default_factory=list)
     data_catalog: list[CatalogEntry] = Field(default_factory=list)
     branches: dict[str, Any] = Field(default_factory=dict)
+    # ours
+    outcome: str = ""
+    """How its last attempt ended; empty where that runs, or where the newest invocation skipped the step."""
 
     def put_entries(self) -> list[CatalogEntry]:
         """The files that the last attempt gave to the catalog."""
@@ -194,6 +210,8 @@ class DecisionRecord(Record):
     action: str
     """`run`, `reuse` or `skip`."""
     reason: str
+    warning: str = ""
+    """What speaks against a reuse: `code_changed` or `parameters_changed`; empty where nothing does."""
 
 
 class Environment(Record):
@@ -228,6 +246,10 @@ class Invocation(Record):
     redacted: list[str] = Field(default_factory=list)
     """Which of them were secrets, or had one in them, for which `***` stands now."""
     decisions: dict[str, DecisionRecord] = Field(default_factory=dict)
+    outcome: str = ""
+    """`succeeded`, `failed`, `cancelled` or `interrupted`; empty while it runs."""
+    interrupted: bool = False
+    """Nobody saw its end: it was concluded later, since its process was gone."""
 
 
 class Pack(Record):
@@ -258,6 +280,10 @@ class RunLog(Record):
     environments: dict[str, Environment] = Field(default_factory=dict)
     packs: dict[str, Pack] = Field(default_factory=dict)
     """sha256 of the pack → what is in it."""
+    outcome: str = ""
+    """How the newest invocation ended: `succeeded`, `failed`, `cancelled` or `interrupted`; empty while it runs."""
+    interrupted: bool = False
+    """Nobody saw that end: it was concluded later, since the process was gone."""
 
     @property
     def invocation(self) -> int:
@@ -299,6 +325,11 @@ class _Version(BaseModel):
     schema_version: str = SCHEMA_VERSION
 
 
+def status_of(outcome: RunOutcome) -> str:
+    """The reference system's word for an outcome."""
+    return SUCCESS if outcome == "succeeded" else FAIL
+
+
 def encode(log: RunLog) -> bytes:
     """The run log as its JSON document."""
     try:
@@ -329,8 +360,41 @@ def decode(document: bytes, *, where: str) -> RunLog:
                 f"{where} has run log schema {version}, this version reads {SCHEMA_VERSION}",
                 hint="upgrade runnable-ci",
             )
-        return RunLog.model_validate_json(document)
+        return with_outcomes(RunLog.model_validate_json(document))
     except ValidationError as e:
         first = e.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise RunLogError(f"{where} is not a run log: {f'{place}: ' if place else ''}{first['msg']}") from e
+
+
+def with_outcomes(log: RunLog) -> RunLog:
+    """The log with the fields that say how something ended, also where a version wrote it that had only messages.
+
+    The one place that reads a message. A log that has the fields is left as it is.
+    """
+    attempts = [attempt for step in log.steps.values() for attempt in step.attempts]
+    over: list[RunLog | Invocation | StepAttempt] = [log, *log.invocations, *attempts]
+    for ended in over:
+        if not ended.outcome and ended.status in (SUCCESS, FAIL):
+            ended.outcome = _outcome_of(ended.status, ended.message)
+            ended.interrupted = ended.outcome == "interrupted"
+    for step in log.steps.values():
+        if not step.outcome and step.status in (SUCCESS, FAIL):
+            step.outcome = step.attempts[-1].outcome if step.attempts else _outcome_of(step.status, step.message)
+    for invocation in log.invocations:
+        for decision in invocation.decisions.values():
+            if not decision.warning and decision.action == "reuse" and decision.reason.startswith("reused, but "):
+                of_parameters = decision.reason.startswith("reused, but parameter ")
+                decision.warning = "parameters_changed" if of_parameters else "code_changed"
+    return log
+
+
+def _outcome_of(status: str, message: str) -> RunOutcome:
+    """The outcome by the words that versions without the field wrote; no other message of theirs began like these."""
+    if status == SUCCESS:
+        return "succeeded"
+    if message.startswith("interrupted: "):
+        return "interrupted"
+    if message == "cancelled" or re.fullmatch(r"cancelled by SIG[A-Z0-9]+", message):
+        return "cancelled"
+    return "timed_out" if re.fullmatch(r"timed out after [0-9.e+-]+ min", message) else "failed"

@@ -25,11 +25,12 @@ from runnable_ci.plan import Course, Decision, Outcome
 from runnable_ci.printer import Printer
 from runnable_ci.recorder import Recorder, now
 from runnable_ci.runlog import (
-    FAIL,
     SUCCESS,
     CodeIdentity,
+    RunOutcome,
     StepAttempt,
     StepLog,
+    status_of,
 )
 from runnable_ci.system import KILL, next_of
 
@@ -177,13 +178,12 @@ class Run:
             for name, outcome in self.course.settled.items()
             if outcome is Outcome.FAILED and not self.pipeline.steps[name].continue_on_error
         ]
-        cancelled = self.workplace.supervisor.cancelled_by
+        outcome: RunOutcome = "failed" if failed else "succeeded"
         message = f"failed: {', '.join(failed)}" if failed else ""
-        if cancelled:
-            message = f"cancelled by {cancelled.name}"
-        status = FAIL if failed or cancelled else SUCCESS
-        self.recorder.record(Ended(time=now(), status=status, message=message))
-        return status
+        if cancelled := self.workplace.supervisor.cancelled_by:
+            outcome, message = "cancelled", f"cancelled by {cancelled.name}"
+        self.recorder.record(Ended.of(outcome, time=now(), message=message))
+        return status_of(outcome)
 
     def _identities(self) -> list[CodeIdentity]:
         """The code as it is now; on a pull request also the merge commit's head, in a container also its image."""

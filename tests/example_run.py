@@ -84,6 +84,7 @@ def pickle_of(name: str, content: str) -> dict[str, Parameter]:
 def attempt(number: int, second: int, code: CodeIdentity = CLEAN, **more: Any) -> StepAttempt:
     """An attempt that began at a second of the run; it succeeded if nothing else is said."""
     given = {"status": SUCCESS, "exit_code": 0, "end_time": moment(second + 1), "environment": "e1", **more}
+    given.setdefault("outcome", "succeeded" if given["status"] == SUCCESS else "failed")
     return StepAttempt(
         attempt_number=number,
         invocation=number,
@@ -147,12 +148,12 @@ def events(packed: int = 3) -> list[Event]:
         *saved("load", load, *data),
         *saved("fit", failed, file("model.csv", "half a model")),
         Decided(step="plot", decision=DecisionRecord(action="skip", reason="`fit` failed")),
-        Ended(time=moment(5), status=FAIL, message="failed: fit"),
+        Ended.of("failed", time=moment(5), message="failed: fit"),
         started(2, 10),
         Decided(step="load", decision=DecisionRecord(action="reuse", reason="unchanged since attempt 1")),
         *saved("fit", again, file("data/0000.csv", "content 0", "get", source="load"), file("model.csv", "a model")),
         *saved("plot", plot, file("iris_logistic.png", "pixels"), file("model.csv", "a better model")),
-        Ended(time=moment(15), status=SUCCESS),
+        Ended.of("succeeded", time=moment(15)),
     ]
 
 

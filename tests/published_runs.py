@@ -62,8 +62,8 @@ def record(layout: Layout, step: str, files: Mapping[str, bytes], *, run_id: str
         recorder.record(AttemptSaved(step=step, attempt=attempt))
         entries, packs = catalog.put(list(files))
         recorder.record(*(Packed(digest=digest, pack=pack) for digest, pack in packs.items()))
-        over = attempt.model_copy(update={"status": SUCCESS, "end_time": now()})
-        recorder.record(AttemptSaved(step=step, attempt=over, data_catalog=entries), Ended(time=now(), status=SUCCESS))
+        over = attempt.model_copy(update={"status": SUCCESS, "outcome": "succeeded", "end_time": now()})
+        recorder.record(AttemptSaved(step=step, attempt=over, data_catalog=entries), Ended.of("succeeded", time=now()))
         recorder.seal(catalog)
         return recorder.log
 

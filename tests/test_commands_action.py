@@ -245,6 +245,16 @@ def test_a_registry_that_is_down(tmp_path: Path) -> None:
     assert "Not published" in action.summary
 
 
+def test_a_step_that_is_named_like_an_outcome(tmp_path: Path, served: Served) -> None:
+    """A run that failed at a step named `cancelled_orders` is one that failed."""
+    pipeline = "name = 'flowers'\n[steps.cancelled_orders]\nrun = 'exit 3'\n"
+    repository = Repository(tmp_path, served.repository(), {"runnable.toml": pipeline})
+    action, project = repository.job()
+    assert action.all().code == 1
+    assert action.summary.startswith("## ❌ `flowers` failed at `cancelled_orders`\n")
+    assert project.log().outcome == "failed"
+
+
 def test_a_cancelled_job(tmp_path: Path, served: Served) -> None:
     """Of a job that is cancelled while a step ignores the signal the run log is whole and published in time."""
     repository = Repository(tmp_path, served.repository(), {"runnable.toml": SLOW})
@@ -258,8 +268,9 @@ def test_a_cancelled_job(tmp_path: Path, served: Served) -> None:
     assert action.outputs["finish"]["status"] == "FAIL"
     assert action.outputs["finish"]["reference"]
     log = project.log("train-1000")
-    assert log.message == "cancelled by SIGINT"
-    assert [step.status for step in log.steps.values()] == ["SUCCESS", "FAIL"]
+    assert (log.outcome, log.message) == ("cancelled", "cancelled by SIGINT")
+    assert [step.outcome for step in log.steps.values()] == ["succeeded", "cancelled"]
+    assert " was cancelled\n" in action.summary
 
 
 def test_a_killed_job(tmp_path: Path, served: Served) -> None:
@@ -272,7 +283,8 @@ def test_a_killed_job(tmp_path: Path, served: Served) -> None:
     process.communicate(timeout=30)
     action.outputs["run"] = {"run-id": "train-1000"}
     assert action.step("finish").code == 0
-    assert "interrupted" in project.log("train-1000").message
+    log = project.log("train-1000")
+    assert (log.outcome, log.interrupted) == ("interrupted", True)
     assert action.outputs["finish"]["reference"]
 
 

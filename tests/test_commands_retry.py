@@ -205,21 +205,24 @@ python = "work:fit"
     fit = MODULES.replace("raise ValueError(X)", "print(X)")
     project.write({"work.py": fit})
     assert decisions(project) == {
-        "load": ("reuse", "reused, but work.py changed since (function load is the same)"),
-        "shell": ("reuse", f"reused, but work.py changed since ({first})"),
+        "load": ("reuse", "code changed since attempt 1: work.py (function load is the same)"),
+        "shell": ("reuse", f"code changed since attempt 1: work.py ({first})"),
         "fit": ("run", "attempt 1 failed: ValueError: [1] (work.py:10)"),
     }
     project.write({"script.sh": script + "\n"})
     second = project.commit()[:7]
     project.write({"helper.py": "one = 1 + 1\n", "work.py": fit.replace('print("load",', 'print("load", ')})
     found = decisions(project)
-    assert found["load"] == ("reuse", "reused, but helper.py, work.py changed since (function load changed)")
-    assert found["shell"] == ("reuse", f"reused, but helper.py, script.sh, work.py changed since ({first}..{second})")
+    assert found["load"] == ("reuse", "code changed since attempt 1: helper.py, work.py (function load changed)")
+    assert found["shell"] == (
+        "reuse",
+        f"code changed since attempt 1: helper.py, script.sh, work.py ({first}..{second})",
+    )
     (project.folder / "made.txt").write_text("my own")
     done = project.runnable("retry", "latest")
     assert ran(project) == ["fit"]
     assert done.out == "fit   | [1]\n"
-    assert "load  | reuse: reused, but helper.py, work.py changed since (function load changed)\n" in done.err
+    assert "load  | reuse: code changed since attempt 1: helper.py, work.py (function load changed)\n" in done.err
     assert project.read("made.txt") == "1\n"
     assert project.read(f".runnable/runs/{project.log().run_id}/replaced/made.txt") == "my own"
     again = project.runnable("retry", "latest", "--rerun-changed")
@@ -272,7 +275,7 @@ def fit(X, rows):
         assert "{1, 2} 30 29\n" in clone.runnable("logs", "r", "fit").out
         done = clone.runnable("retry", "r")
         assert done.out == "fit  | {1, 2} 30 29\n"
-        assert "load | reuse: reused, but work.py changed since (function load is the same)\n" in done.err
+        assert "load | reuse: code changed since attempt 1: work.py (function load is the same)\n" in done.err
         assert ran(clone) == []
         log = clone.log()
         assert (log.status, [len(step.attempts) for step in log.steps.values()]) == (SUCCESS, [1, 2])
@@ -381,6 +384,7 @@ sleep 60
     looked = now()
     log = project.log("r")
     assert (log.status, log.message) == (FAIL, "interrupted: the run was killed")
+    assert (log.outcome, log.interrupted, log.steps["hangs"].attempts[-1].interrupted) == ("interrupted", True, True)
     assert log.steps["load"].status == SUCCESS
     assert log.end_time < looked
     assert log.steps["hangs"].message == "interrupted: the process that ran it was killed"

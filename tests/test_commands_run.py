@@ -251,7 +251,9 @@ timeout-minutes = 0.005
     )
     done = project.runnable("run", code=1)
     assert "hangs | ✗ failed after" in done.err
-    assert project.log().steps["hangs"].message == "timed out after 0.005 min"
+    log = project.log()
+    assert log.steps["hangs"].message == "timed out after 0.005 min"
+    assert (log.steps["hangs"].outcome, log.outcome) == ("timed_out", "failed")
     assert not is_alive(project.read("child.log"))
 
 
@@ -284,6 +286,7 @@ run = "echo below"
     log = project.log()
     assert (log.status, log.message) == (FAIL, f"cancelled by {number.name}")
     assert (log.steps["hangs"].status, log.steps["hangs"].message) == (FAIL, "cancelled")
+    assert (log.outcome, log.steps["hangs"].outcome, log.steps["below"].outcome) == ("cancelled", "cancelled", "")
     assert log.steps["below"].status == SKIPPED
     subprocess.run(["skopeo", "inspect", "--raw", f"oci:{project.store}:c"], check=True, capture_output=True)
     assert "below | below\n" in project.runnable("retry", "c").out

@@ -56,7 +56,7 @@ def test_iris(tmp_path: Path) -> None:
     project.write({"iris.py": code})
     fixed = project.commit()
     done = project.runnable("retry", "r")
-    assert "load     | reuse: reused, but iris.py changed since (function load is the same)\n" in done.err
+    assert "load     | reuse: code changed since attempt 1: iris.py (function load is the same)\n" in done.err
     assert "flowers told right" in done.out
 
     log = json.loads(project.runnable("show", "r", "--json").out)
@@ -123,7 +123,7 @@ def test_iris_travels(tmp_path: Path) -> None:
         fixed = other.commit()
         done = other.runnable("retry", reference, "--publish")
         assert re.search(r"fetched \S+ KiB from .*, left \S+ K?i?B behind\n", done.err)
-        assert "load     | reuse: reused, but iris.py changed since (function load is the same)\n" in done.err
+        assert "load     | reuse: code changed since attempt 1: iris.py (function load is the same)\n" in done.err
         assert "flowers told right" in done.out
         assert (other.folder / "iris_logistic.png").exists()
 

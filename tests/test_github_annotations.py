@@ -8,7 +8,7 @@ import pytest
 from example_run import attempt, events, moment, run_log, saved, started
 
 from runnable_ci.github.annotations import Places, of_run, places, step_lines
-from runnable_ci.github.workflow import Annotation
+from runnable_ci.github.workflow import Annotation, Level
 from runnable_ci.journal import (
     Decided,
     Ended,
@@ -64,20 +64,20 @@ def test_an_exception_without_words_is_its_type() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "status", "level", "title"),
+    ("outcome", "status", "level", "title"),
     [
-        ("exit code 3", FAIL, "error", "step fit failed"),
-        ("timed out after 5 min", FAIL, "error", "step fit failed"),
+        ("failed", FAIL, "error", "step fit failed"),
+        ("timed_out", FAIL, "error", "step fit failed"),
         ("cancelled", FAIL, "warning", "step fit was cancelled"),
-        ("exit code 3", SUCCESS, "warning", "step fit failed"),
+        ("interrupted", FAIL, "warning", "step fit was cancelled"),
+        ("failed", SUCCESS, "warning", "step fit failed"),
     ],
 )
-def test_a_failed_shell_step_is_at_its_table(message: str, status: str, level: str, title: str) -> None:
-    """An error; a warning where the run was cancelled, or went on and succeeded."""
-    failed = attempt(1, 1, status=FAIL, exit_code=3, message=message)
-    assert of_run(log_of("fit", failed, status), AT) == [
-        Annotation("error" if level == "error" else "warning", message, title, "sub/runnable.toml", 7)
-    ]
+@pytest.mark.parametrize("message", ["", "cancelled", "interrupted: no", "exit code 3"])
+def test_a_failed_shell_step_is_at_its_table(message: str, outcome: str, status: str, level: Level, title: str) -> None:
+    """An error; a warning where the run was cancelled, or went on and succeeded; whatever the words of its message."""
+    failed = attempt(1, 1, status=FAIL, outcome=outcome, exit_code=3, message=message)
+    assert of_run(log_of("fit", failed, status), AT) == [Annotation(level, message, title, "sub/runnable.toml", 7)]
 
 
 def test_a_killed_run_is_interrupted() -> None:
@@ -102,16 +102,18 @@ def test_the_attempt_is_told() -> None:
 
 
 def test_a_reused_step_whose_code_changed_is_noticed() -> None:
-    """With the way to run it again; other reused steps are not worth a word."""
+    """With the way to run it again, or whose parameters did; other reused steps are not worth a word."""
     log = RunLog(run_id="r")
     for event in [*events(), started(3, 20)]:
         log = apply(log, event)
-    reason = "reused, but iris.py changed since (function load is the same)"
-    log = apply(log, Decided(step="load", decision=DecisionRecord(action="reuse", reason=reason)))
-    log = apply(log, Decided(step="fit", decision=DecisionRecord(action="reuse", reason="unchanged since attempt 2")))
-    log = apply(log, Ended(time=moment(21), status=SUCCESS))
-    text = f"{reason}\nto run such steps again: --rerun-changed"
-    assert of_run(log, AT) == [Annotation("notice", text, "step load was reused", "sub/runnable.toml", 3)]
+    for step, warning in (("load", "code_changed"), ("fit", "parameters_changed"), ("plot", "")):
+        decision = DecisionRecord(action="reuse", reason="because", warning=warning)
+        log = apply(log, Decided(step=step, decision=decision))
+    log = apply(log, Ended.of("succeeded", time=moment(21)))
+    assert [(one.level, one.message, one.title, one.line) for one in of_run(log, AT)] == [
+        ("notice", "because\nto run such steps again: --rerun-changed", "step load was reused", 3),
+        ("notice", "because\nto run it again: --from fit", "step fit was reused", 7),
+    ]
 
 
 def test_tables_are_found() -> None:

@@ -14,7 +14,7 @@ from markdown_it.token import Token
 
 from runnable_ci.github.graph import flowchart
 from runnable_ci.github.summary import LIMIT_BYTES, GoingOn, Notice, render
-from runnable_ci.journal import apply
+from runnable_ci.journal import Ended, apply
 from runnable_ci.runlog import (
     FAIL,
     SUCCESS,
@@ -216,6 +216,21 @@ def test_a_failed_run_says_why_and_how_to_go_on() -> None:
     ):
         assert f"\n{line}\n" in rendered
     assert "fit" in next(t.content for t in MARKDOWN.parse(rendered) if t.info == "mermaid")
+
+
+@pytest.mark.parametrize("step", ["cancelled_orders", "interrupted", "timed_out", "failed"])
+def test_a_name_does_not_say_how_the_run_ended(step: str) -> None:
+    """A step may have any name, and the run's message has it: the title is by the outcome alone."""
+    log = RunLog(run_id="r")
+    failed = attempt(1, 1, status=FAIL, message="exit code 3")
+    for event in (started(1, 0), *saved(step, failed), Ended.of("failed", time=moment(9), message=f"failed: {step}")):
+        log = apply(log, event)
+    rendered = render(log)
+    assert rendered.startswith(f"## ❌ `iris` failed at `{step}`\n")
+    assert f"failed: {step}" not in rendered
+    log.outcome, log.message = "cancelled", "as it was wished"
+    assert render(log).startswith("## 🚫 `iris` was cancelled\n")
+    assert "\nas it was wished\n" in render(log)
 
 
 def test_what_cannot_be_done_is_not_offered() -> None:

@@ -150,6 +150,98 @@ def test_worker_needs_nothing_installed(module: str) -> None:
     assert all(is_one_of(other, ("worker",)) for other in ours(module))
 
 
+# What people read; nothing may depend on its words.
+WORDS = {"message", "reason", "hint"}
+ERRORS = {"e", "error", "again"}
+LOOKING = {"startswith", "endswith", "find", "rfind", "index", "rindex", "count"}
+MATCHING = {"match", "fullmatch", "search", "findall", "finditer", "split"}
+READERS = {
+    # The messages of versions that had no field for it.
+    "runlog.with_outcomes": "old logs",
+    "runlog._outcome_of": "old logs",
+    # Others' words, where they give nothing else: each becomes an error of ours at once.
+    "github.actions": "GitHub's answers",
+    "github.rest": "GitHub's answers, the system's errors",
+    "store.transport": "the TLS library's errors",
+}
+
+
+def is_words(node: ast.expr) -> bool:
+    """Whether an expression is a text for people, or made from one."""
+    match node:
+        case ast.Attribute(attr=name) | ast.Name(id=name) if name in WORDS:
+            return True
+        case ast.Call(func=ast.Name(id="str"), args=[ast.Name(id=name)]):
+            return name in ERRORS
+        case ast.Call(func=ast.Attribute() as called):
+            return is_words(called) or is_words(called.value)
+        case ast.Subscript(value=inner):
+            return is_words(inner)
+        case _:
+            return False
+
+
+def decides_by_words(node: ast.AST) -> bool:
+    """Whether a part of a program looks into a text for people."""
+    match node:
+        case ast.Compare(left=left, ops=ops, comparators=others):
+            by_value = any(not isinstance(op, ast.Is | ast.IsNot) for op in ops)
+            return by_value and any(map(is_words, (left, *others)))
+        case ast.Call(func=ast.Attribute(value=value, attr=name), args=args):
+            return (name in LOOKING and is_words(value)) or (name in MATCHING and any(map(is_words, args)))
+        case ast.Match(subject=subject):
+            return is_words(subject)
+        case _:
+            return False
+
+
+def functions(tree: ast.AST, module: str) -> Iterator[tuple[str, ast.AST]]:
+    """Each node of a module, with the name of the outermost function or class that it is in."""
+    for outer in ast.iter_child_nodes(tree):
+        name = f"{module}.{outer.name}" if isinstance(outer, ast.FunctionDef | ast.ClassDef) else module
+        yield from ((name, node) for node in ast.walk(outer))
+
+
+def test_no_decision_reads_a_message() -> None:
+    """What became of something is a field: no message or reason is compared with anything, or searched."""
+    found = [
+        f"{name}:{node.lineno}"
+        for module, (_, tree) in TREES.items()
+        for name, node in functions(tree, module)
+        if decides_by_words(node) and isinstance(node, ast.expr | ast.stmt)
+    ]
+    assert [place for place in found if not any(place.startswith((f"{r}:", f"{r}.")) for r in READERS)] == []
+    assert [
+        reader for reader in READERS if not any(place.startswith((f"{reader}:", f"{reader}.")) for place in found)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'log.message.startswith("failed")',
+        '"cancelled" in log.message',
+        'message == "cancelled"',
+        "error.message != NO_REPOSITORY",
+        '"limit" in answer.message().lower()',
+        'decision.reason[:7] == "reused,"',
+        're.match("a", reason)',
+        "PATTERN.search(step.message)",
+        '"x" in str(e)',
+        'match log.message:\n case "a": pass',
+    ],
+)
+def test_a_decision_that_reads_a_message_is_found(code: str) -> None:
+    """In each form in which one may be written."""
+    assert any(map(decides_by_words, ast.walk(ast.parse(code))))
+
+
+@pytest.mark.parametrize("code", ['f"{e.message}"', "message or reason", "e.hint is None", 'status == "FAIL"'])
+def test_a_message_that_is_only_shown_is_none(code: str) -> None:
+    """It may be written, and be there or not."""
+    assert not any(map(decides_by_words, ast.walk(ast.parse(code))))
+
+
 HEAVY = (
     "git",
     "oras",

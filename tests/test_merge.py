@@ -63,6 +63,7 @@ def attempt(step: str, begun: float, number: int, invocation: int, status: str =
             start_time=time(begun),
             end_time=time(ended or begun + 0.5) if over else "",
             status=status,
+            outcome={SUCCESS: "succeeded", FAIL: "failed"}.get(status, ""),
             message="exit code 1" if status == FAIL else "",
             invocation=invocation,
             output_parameters={step: Parameter.of_json(begun)} if status == SUCCESS else {},
@@ -104,7 +105,7 @@ class Invoked:
             else:
                 happened.append(Decided(step=step, decision=DecisionRecord(action=outcome, reason=f"because {begun}")))
         failed = any(outcome == FAIL for _, outcome in self.outcomes)
-        happened.append(Ended(time=time(self.second + 9), status=FAIL if failed else SUCCESS, message=""))
+        happened.append(Ended.of("failed" if failed else "succeeded", time=time(self.second + 9)))
         return happened
 
 
@@ -182,13 +183,13 @@ def test_nothing_is_lost(logs: list[RunLog]) -> None:
 
 def test_two_machines_retried_the_same_run() -> None:
     """Retries of two machines are both there, in the order in which they began, and the later one's state counts."""
-    first = [started(0, seed=1), attempt("fit", 1, 1, 1, FAIL), Ended(time=time(2), status=FAIL, message="failed: fit")]
-    one = played(*first, started(10, 2, seed=1), attempt("fit", 11, 2, 2), Ended(time=time(12), status=SUCCESS))
+    first = [started(0, seed=1), attempt("fit", 1, 1, 1, FAIL), Ended.of("failed", time=time(2), message="failed: fit")]
+    one = played(*first, started(10, 2, seed=1), attempt("fit", 11, 2, 2), Ended.of("succeeded", time=time(12)))
     other = played(
         *first,
         started(5, 2, seed=2),
         attempt("fit", 6, 2, 2, FAIL),
-        Ended(time=time(7), status=FAIL, message="failed: fit"),
+        Ended.of("failed", time=time(7), message="failed: fit"),
     )
     merged = merge([one, other])
     fit = merged.steps["fit"]
@@ -204,7 +205,7 @@ def test_two_machines_retried_the_same_run() -> None:
 
 def test_two_machines_began_a_step_at_the_same_moment() -> None:
     """Attempts of one step that began in the same microsecond, each in its own invocation, are both there."""
-    first = [started(0), attempt("fit", 1, 1, 1, FAIL), Ended(time=time(2), status=FAIL, message="failed: fit")]
+    first = [started(0), attempt("fit", 1, 1, 1, FAIL), Ended.of("failed", time=time(2), message="failed: fit")]
     one = played(*first, started(5, 2), attempt("fit", 9, 2, 2))
     other = played(*first, started(6, 2), attempt("fit", 9, 2, 2, FAIL))
     for logs in ([one, other], [other, one, merge([one, other])]):
@@ -221,24 +222,26 @@ def test_a_result_counts_more_than_a_mark_of_interruption() -> None:
     """A copy taken in mid-flight, and marked as killed where it was read, does not undo what its writer saw."""
     in_flight = [started(0), attempt("fit", 1, 1, 1, PROCESSING)]
     marked = played(*in_flight, *mark_interrupted(played(*in_flight), time=time(59)))
-    over = played(*in_flight, attempt("fit", 1, 1, 1), Ended(time=time(3), status=SUCCESS))
+    over = played(*in_flight, attempt("fit", 1, 1, 1), Ended.of("succeeded", time=time(3)))
     for logs in ([marked, over], [over, marked], [played(*in_flight), marked, over]):
         merged = merge(logs)
         assert (merged.status, merged.end_time, merged.steps["fit"].status) == (SUCCESS, time(3), SUCCESS)
-    assert merge([played(*in_flight), marked]).steps["fit"].message.startswith("interrupted: ")
+    merged = merge([played(*in_flight), marked])
+    assert (merged.outcome, merged.interrupted) == ("interrupted", True)
+    assert (merged.steps["fit"].outcome, merged.steps["fit"].attempts[0].interrupted) == ("interrupted", True)
 
 
 def test_a_step_that_a_later_invocation_skipped_reads_as_skipped() -> None:
     """A step keeps its attempts but has the state that the newest invocation gave it."""
     skip = DecisionRecord(action="skip", reason="`load` failed")
-    one = played(started(0), attempt("fit", 1, 1, 1), Ended(time=time(2), status=SUCCESS))
+    one = played(started(0), attempt("fit", 1, 1, 1), Ended.of("succeeded", time=time(2)))
     other = played(
         started(0),
         attempt("fit", 1, 1, 1),
-        Ended(time=time(2), status=SUCCESS),
+        Ended.of("succeeded", time=time(2)),
         started(5, 2),
         Decided(step="fit", decision=skip),
-        Ended(time=time(6), status=FAIL, message="failed: load"),
+        Ended.of("failed", time=time(6), message="failed: load"),
     )
     fit = merge([one, other]).steps["fit"]
     assert (fit.status, fit.message, len(fit.attempts)) == (SKIPPED, "`load` failed", 1)
@@ -246,7 +249,7 @@ def test_a_step_that_a_later_invocation_skipped_reads_as_skipped() -> None:
 
 def test_a_single_version_is_given_back_as_it_is() -> None:
     """Reading what one machine wrote changes no byte of it."""
-    log = played(started(0), attempt("fit", 1, 1, 1), Ended(time=time(2), status=SUCCESS))
+    log = played(started(0), attempt("fit", 1, 1, 1), Ended.of("succeeded", time=time(2)))
     assert merge([log, log.model_copy(deep=True)]) is log
 
 

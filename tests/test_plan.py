@@ -165,12 +165,13 @@ def test_changed_code() -> None:
     """Changed code is said and throws nothing away, unless that is asked for."""
     made = pipeline(CHAIN)
     log = history(made, load=good(), fit=good(), plot=good())
-    code = {"fit": "iris.py changed since (function fit is the same)"}
+    code = {"fit": "iris.py (function fit is the same)"}
+    reason = "code changed since attempt 1: iris.py (function fit is the same)"
     noticed = decided(made, log, Facts(changed_code=code))
-    assert noticed["fit"] == ("reuse", "reused, but iris.py changed since (function fit is the same)")
+    assert noticed["fit"] == ("reuse", reason)
     assert noticed["plot"][0] == "reuse"
     again = decided(made, log, Facts(changed_code=code, rerun_changed=True))
-    assert again["fit"] == ("run", code["fit"])
+    assert again["fit"] == ("run", reason)
     assert again["plot"] == ("run", "`fit` ran again")
 
 
@@ -208,7 +209,10 @@ def test_parameter_that_a_shell_step_had_and_is_not_known_to_have_read() -> None
     log = history(made, all=good(), none=good(), py=good())
     log.invocations[0].parameters = {"rate": 1, "same": 1}
     assert decided(made, log, initial=scope(rate=2, same=1)) == {
-        "all": ("reuse", "reused, but parameter rate changed since (not seen to read it; --from runs it again)"),
+        "all": (
+            "reuse",
+            "parameter rate changed since attempt 1, which was not seen to read it (--from runs it again)",
+        ),
         "none": ("reuse", "unchanged since attempt 1"),
         "py": ("reuse", "unchanged since attempt 1"),
     }
@@ -353,8 +357,9 @@ def test_unread_parameters() -> None:
 
 
 def test_decision_record() -> None:
-    """The log keeps action and reason."""
-    assert Decision("skip", "why").record().model_dump() == {"action": "skip", "reason": "why"}
+    """The log keeps action, reason and warning."""
+    assert Decision("skip", "why").record().model_dump() == {"action": "skip", "reason": "why", "warning": ""}
+    assert Decision("reuse", "why", "code_changed").record().warning == "code_changed"
 
 
 @given(st.recursive(st.integers(0, 1) | st.booleans() | st.just(1.0) | st.text(max_size=1), st.lists, max_leaves=4))
@@ -393,7 +398,7 @@ def situations(draw: st.DrawFn) -> tuple[Pipeline, RunLog, Facts, Scope]:
     facts = Facts(
         forced=dict.fromkeys(draw(some), "--from it"),
         changed_inputs=dict.fromkeys(draw(some), "input f changed"),
-        changed_code=dict.fromkeys(draw(some), "m.py changed since"),
+        changed_code=dict.fromkeys(draw(some), "m.py"),
         rerun_changed=draw(st.booleans()),
     )
     return made, log, facts, scope(p=1)

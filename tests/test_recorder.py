@@ -31,6 +31,7 @@ from runnable_ci.runs import load, output_of, run_ids
 from runnable_ci.store.layout import Layout
 
 RUN_ID = "run-1"
+OUTCOMES = {SUCCESS: "succeeded", FAIL: "failed", PROCESSING: ""}
 WRITER = """
 import os, sys, time
 from pathlib import Path
@@ -64,11 +65,11 @@ def started(run_id: str = RUN_ID) -> Started:
 
 
 def attempt(step: str, status: str = SUCCESS, number: int = 1) -> AttemptSaved:
-    return AttemptSaved(step=step, attempt=StepAttempt(status=status, attempt_number=number))
+    return AttemptSaved(step=step, attempt=StepAttempt(status=status, outcome=OUTCOMES[status], attempt_number=number))
 
 
 def ended(status: str = SUCCESS) -> Ended:
-    return Ended(time=now(), status=status)
+    return Ended(time=now(), status=status, outcome=OUTCOMES[status])
 
 
 def journal(layout: Layout) -> Path:

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from runnable_ci.errors import RunLogError
 from runnable_ci.journal import (
     AttemptSaved,
+    Decided,
     Document,
     Ended,
     Event,
@@ -38,6 +39,7 @@ from runnable_ci.runlog import (
     SUCCESS,
     CatalogEntry,
     CodeIdentity,
+    DecisionRecord,
     ExceptionInfo,
     Parameter,
     RunLog,
@@ -190,8 +192,70 @@ def test_interrupted_run() -> None:
         log = apply(log, event)
     assert (log.status, log.invocations[-1].status, log.end_time) == (FAIL, FAIL, moment(59))
     assert log.message == "interrupted: the run was killed"
+    assert (log.outcome, log.interrupted, log.invocations[-1].interrupted) == ("interrupted", True, True)
+    assert (log.steps["fit"].outcome, log.steps["fit"].attempts[0].interrupted) == ("interrupted", True)
     assert (log.steps["load"], len(log.steps["fit"].attempts)) == (load, 1)
     assert mark_interrupted(log, time=moment(59)) == []
+
+
+OLD = {
+    "succeeded": (SUCCESS, "", SUCCESS, "", "succeeded", "succeeded"),
+    "failed": (FAIL, "exit code 1", FAIL, "failed: a", "failed", "failed"),
+    "a step by that name": (FAIL, "exit code 1", FAIL, "failed: cancelled_orders, interrupted", "failed", "failed"),
+    "an exception by that name": (FAIL, "a.cancelled: timed out after 5 min", FAIL, "failed: a", "failed", "failed"),
+    "timed out": (FAIL, "timed out after 0.005 min", FAIL, "failed: a", "timed_out", "failed"),
+    "timed out late": (FAIL, "timed out after 1e+06 min", FAIL, "failed: a", "timed_out", "failed"),
+    "cancelled": (FAIL, "cancelled", FAIL, "cancelled by SIGTERM", "cancelled", "cancelled"),
+    "cancelled after a failure": (FAIL, "exit code 2", FAIL, "cancelled by SIGINT", "failed", "cancelled"),
+    "killed": (
+        FAIL,
+        "interrupted: the process that ran it was killed",
+        FAIL,
+        "interrupted: the run was killed",
+        "interrupted",
+        "interrupted",
+    ),
+    "in flight": (PROCESSING, "", PROCESSING, "", "", ""),
+}
+
+
+@pytest.mark.parametrize(("status", "message", "of_run", "why", "outcome", "of_all"), OLD.values(), ids=OLD)
+def test_a_log_without_outcomes(status: str, message: str, of_run: str, why: str, outcome: str, of_all: str) -> None:
+    """A log of a version that had only messages is read, as a journal and as a document, as if it had the fields."""
+    happened: list[Event] = [AttemptSaved(step="a", attempt=StepAttempt(status=status, message=message))]
+    if of_run != PROCESSING:
+        happened.append(Ended(time=moment(9), status=of_run, message=why))
+    journalled = decode_events([encode_event(event) for event in (started(1, 0), *happened)], where="journal")
+    document = decode(encode(folded(*happened)), where="document")
+    for log in (journalled, document):
+        assert log is not None
+        (attempt,), (invocation,) = log.steps["a"].attempts, log.invocations
+        assert (attempt.outcome, log.steps["a"].outcome) == (outcome, outcome)
+        assert (invocation.outcome, log.outcome) == (of_all, of_all)
+        assert attempt.interrupted == (outcome == "interrupted")
+        assert invocation.interrupted == log.interrupted == (of_all == "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("reason", "warning"),
+    [
+        ("unchanged since attempt 1", ""),
+        ("reused, but a.py changed since (1234567)", "code_changed"),
+        ("reused, but the code changed since 1234567 (not in this clone)", "code_changed"),
+        ("reused, but parameter a changed since (not seen to read it; --from runs it again)", "parameters_changed"),
+    ],
+)
+def test_a_reuse_without_a_warning(reason: str, warning: str) -> None:
+    """What an older version said against a reuse is a field too."""
+    decided = Decided(step="a", decision=DecisionRecord(action="reuse", reason=reason))
+    assert decode(encode(folded(decided)), where="log").invocations[0].decisions["a"].warning == warning
+
+
+def test_a_field_counts_more_than_a_message() -> None:
+    """What a log says in a field is not read out of its messages again."""
+    failed = StepAttempt(status=FAIL, message="cancelled", outcome="failed")
+    log = decode(encode(folded(AttemptSaved(step="a", attempt=failed))), where="log")
+    assert log.steps["a"].attempts[0].outcome == "failed"
 
 
 def test_nothing_to_interrupt() -> None:
@@ -338,7 +402,17 @@ def test_the_references_log_is_read() -> None:
     assert (log.metrics(), log.failed_steps(), log.invocation) == ({"score": 0.6}, [], 0)
     assert log.steps["fit"].attempts[0].code_identities[0].code_identifier_message == "changes found in docs/concepts/"
     assert log.steps["fit"].put_entries()[0].name == "iris_logistic.png"
-    assert log.model_dump(exclude_unset=True) == json.loads(EXAMPLE.read_bytes())
+    assert has_all(log.model_dump(), json.loads(EXAMPLE.read_bytes()))
+    assert {step.outcome for step in log.steps.values()} == {"succeeded"}
+
+
+def has_all(found: Any, wanted: Any) -> bool:
+    """Whether a JSON value has all that is in another one."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return all(key in found and has_all(found[key], value) for key, value in wanted.items())
+    if isinstance(found, list) and isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(has_all, found, wanted))
+    return bool(found == wanted)
 
 
 @pytest.fixture(scope="session")

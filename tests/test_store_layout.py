@@ -76,7 +76,7 @@ def sealed_run(layout: Layout, run_id: str) -> Descriptor:
         recorder.record(
             *(Packed(digest=digest, pack=pack) for digest, pack in packs.items()),
             AttemptSaved(step="one", attempt=StepAttempt(status=SUCCESS), data_catalog=entries),
-            Ended(time="2026-01-01T00:00:01+00:00", status=SUCCESS),
+            Ended.of("succeeded", time="2026-01-01T00:00:01+00:00"),
         )
         recorder.seal(catalog)
     return layout.manifests()[run_id]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from runnable_ci.plan import Decision
 from runnable_ci.printer import printable
-from runnable_ci.runlog import RunLog
+from runnable_ci.runlog import SUCCESS, RunLog
 from runnable_ci.text import tell
 
 
@@ -20,6 +20,6 @@ def print_plan(decisions: Mapping[str, Decision]) -> None:
 def closing(log: RunLog) -> str:
     """How a run ended, and what to do next."""
     metrics = "".join(f", {name} = {value}" for name, value in log.metrics().items())
-    if log.message:
+    if log.status != SUCCESS:
         return f"run {log.run_id}: {log.status}, {log.message}{metrics}\nhint: runnable-ci retry {log.run_id}"
     return f"run {log.run_id}: {log.status}{metrics}"

@@ -16,7 +16,11 @@ from runnable_ci.tables import STEP_NAME
 _TABLE = re.compile(
     r"\[(?:tool\.runnable-ci\.)?steps\.(?P<quote>[\"']?)(?P<step>%s)(?P=quote)\]" % STEP_NAME.pattern  # noqa: UP031
 )
-_BUT = "reused, but "
+_RUN_AGAIN: Mapping[str, str] = {
+    "code_changed": "to run such steps again: --rerun-changed",
+    "parameters_changed": "to run it again: --from {step}",
+}
+"""What is said of a reuse with a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def _how(attempt: StepAttempt, state: str) -> str:
 
 def _message(attempt: StepAttempt) -> str:
     found = attempt.exception
-    if found is None or not attempt.message.startswith(f"{found.type}:"):
+    if found is None or attempt.outcome != "failed":
         return attempt.message  # it timed out, or was cancelled: the exception is what that led to
     return f"{found.type}: {found.message}" if found.message else found.type
 
@@ -96,6 +100,6 @@ def _place(name: str, attempt: StepAttempt, at: Places) -> tuple[str, int]:
 
 def _changed(log: RunLog, at: Places) -> Iterator[Annotation]:
     for name, decision in (log.invocations[-1].decisions if log.invocations else {}).items():
-        if decision.action == "reuse" and decision.reason.startswith(_BUT):
-            text = f"{decision.reason}\nto run such steps again: --rerun-changed"
+        if decision.action == "reuse" and decision.warning in _RUN_AGAIN:
+            text = f"{decision.reason}\n{_RUN_AGAIN[decision.warning].format(step=name)}"
             yield Annotation("notice", text, f"step {name} was reused", *at.of_step(name))

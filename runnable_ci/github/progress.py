@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from runnable_ci.journal import INTERRUPTED
 from runnable_ci.runlog import FAIL, SUCCESS, RunLog
 
 State = Literal["succeeded", "reused", "failed", "cancelled", "skipped", "running", "gone"]
-CANCELLED = "cancelled"
 
 
 def state_of(log: RunLog, name: str) -> State:
@@ -25,7 +23,7 @@ def state_of(log: RunLog, name: str) -> State:
     if step.status == SUCCESS:
         return "succeeded"
     if step.status == FAIL:
-        return "cancelled" if step.message == CANCELLED or step.message.startswith(INTERRUPTED) else "failed"
+        return "cancelled" if step.outcome in ("cancelled", "interrupted") else "failed"
     return "running"
 
 

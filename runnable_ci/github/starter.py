@@ -10,8 +10,8 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
-from runnable_ci.errors import CodeIdentityError, UsageError
-from runnable_ci.git import NO_REPOSITORY, Git
+from runnable_ci.errors import CodeIdentityError, NotARepositoryError, UsageError
+from runnable_ci.git import Git
 
 Name = Literal["ci", "retry"]
 ACTION: Final = "runnable/action"
@@ -36,9 +36,7 @@ def repository_of(folder: Path, environ: Mapping[str, str]) -> Repository:
     git = Git(str(folder), environ)
     try:
         root = git("rev-parse", "--show-toplevel").decode("utf-8", "surrogateescape").removesuffix("\n")
-    except CodeIdentityError as e:
-        if e.message != NO_REPOSITORY:
-            raise
+    except NotARepositoryError as e:
         raise UsageError(
             f"{folder} is not in a git repository, and workflows are a repository's",
             hint="run `git init` first, or init without --github",

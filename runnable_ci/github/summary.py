@@ -116,7 +116,7 @@ def _head(log: RunLog, detail: _Detail) -> str:
     name = code(log.name or "run", 100)
     if log.status == SUCCESS:
         title = f"## ✅ {name} succeeded"
-    elif "cancelled" in log.message:
+    elif log.outcome == "cancelled":
         title = f"## 🚫 {name} was cancelled"
     elif not log.end_time:
         title = f"## ⏳ {name} has not ended"
@@ -133,7 +133,7 @@ def _head(log: RunLog, detail: _Detail) -> str:
         else "",
         f"tag {code(log.tag, 100)}" if log.tag else "",
     ]
-    known = log.status == SUCCESS or log.message.startswith("failed: ")  # said by the title, and by each step
+    known = log.outcome == "succeeded" or (log.outcome == "failed" and failed)  # said by the title, and by each step
     message = "" if known else prose(log.message, min(detail.characters, 500))
     return "\n\n".join(filter(None, [title, " · ".join(filter(None, facts)), message]))
 

@@ -148,7 +148,13 @@ def _summary(job: Job, report: Report) -> str:
     base = report.base if report.base and report.base.run_id != report.run_id else None
     return summary.render(
         report.log
-        or RunLog(run_id=report.run_id or "?", status=FAIL, message="the command did not begin", end_time=now()),
+        or RunLog(
+            run_id=report.run_id or "?",
+            status=FAIL,
+            outcome="failed",
+            message="the command did not begin",
+            end_time=now(),
+        ),
         needs=_needs(job) if report.log else {},
         base=base.metrics if base else None,
         base_label=f"{base.run_id} ({job.context.base_branch})" if base else "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,11 +27,11 @@ from runnable_ci.printer import Printer
 from runnable_ci.process import Supervisor
 from runnable_ci.project import Project
 from runnable_ci.recorder import Recorder
-from runnable_ci.redact import Redactor
+from runnable_ci.redact import Redactor, texts
 from runnable_ci.runlog import SUCCESS, Environment
 from runnable_ci.runner import Run
-from runnable_ci.secret_names import secrets_of
-from runnable_ci.settings import Settings
+from runnable_ci.secret_names import require_variables, secrets_of
+from runnable_ci.settings import SECRETS_SETTING, Settings
 from runnable_ci.system import CANCELLING
 from runnable_ci.version import VERSION
 
@@ -53,7 +53,23 @@ def redactor_of(pipeline: Pipeline, parameters: Mapping[str, Any], options: Opti
     named = [*options.settings.secret_names, *pipeline.secrets]
     given = {name: value for name, value in parameters.items() if isinstance(value, str)}
     places = [options.environ, given, *(step.env for step in pipeline.steps.values())]
-    return options.redactor.knowing(secret for place in places for secret in secrets_of(place, named))
+    structured = [value for name, value in parameters.items() if name not in given and _is_one_of(name, named)]
+    found = (secret for place in places for secret in secrets_of(place, named))
+    return options.redactor.knowing([*found, *texts(structured)])
+
+
+def require_secret_names(pipeline: Pipeline, parameters: Mapping[str, Any], options: Options) -> None:
+    """Raise `UsageError` for a name among the secrets that neither a variable nor a parameter has."""
+    given = {name: value if isinstance(value, str) else "" for name, value in parameters.items()}
+    variables = {**options.environ, **given}
+    for step in pipeline.steps.values():
+        variables |= step.env
+    require_variables(pipeline.secrets, variables, where=f"{pipeline.file}: secrets")
+    require_variables(options.settings.secret_names, variables, where=SECRETS_SETTING)
+
+
+def _is_one_of(name: str, named: Iterable[str]) -> bool:
+    return name.upper() in map(str.upper, named)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import Any, Literal, cast
 from pydantic import ValidationError
 
 from runnable_ci.errors import did_you_mean
+from runnable_ci.secret_names import spelled
 from runnable_ci.tables import STEP_NAME, Kind, PipelineTable, Place, StepTable
 from runnable_ci.values import check_parameter_name, check_parameters, check_relative, is_excluded, shown
 
@@ -118,8 +119,9 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
     if parsed.registry is not None and not REPOSITORY.fullmatch(parsed.registry):
         hint = 'write it as "ghcr.io/owner/repo/runs": a host and a lower-case name, without a tag'
         raise place.error("", f"registry: {shown(parsed.registry)} is not a repository", hint)
-    if any(not _VARIABLE.fullmatch(name) for name in parsed.secrets):  # it may be the secret itself: not shown
-        hint = 'put the names of environment variables there: secrets = ["API_KEY"]'
+    if wrong := [name for name in parsed.secrets if not _VARIABLE.fullmatch(name)]:  # it may be the secret: not shown
+        names = ", ".join(f'"{name}"' for name in spelled(wrong[0]) or ["API_KEY", "DB_PASSWORD"])
+        hint = f"write names alone, each a string of its own, without `$`, braces or `secrets.`: secrets = [{names}]"
         raise place.error("", "secrets: an entry is not the name of an environment variable", hint)
     steps: dict[str, Step] = {}
     above: tuple[str, ...] = ()

@@ -1,10 +1,13 @@
-"""Which variables of an environment hold secrets. Pure."""
+"""Which variables of an environment hold secrets, and whether the names that people give are names of some. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Final
+
+from runnable_ci.errors import UsageError
 
 OF_THE_JOB: Final = frozenset(
     {"GITHUB_TOKEN", "GH_TOKEN", "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "GH_ENTERPRISE_TOKEN"}
@@ -18,6 +21,12 @@ _SAYS_WHERE: Final = re.compile(r"(NAME|ID|ARN|FILE|PATH|DIR|URL|URI|HOST|VERSIO
 _WORDS: Final = re.compile(r"[A-Za-z]+([-_.:/ ][A-Za-z]+)*")
 _NUMBER: Final = re.compile(r"[-+]?[0-9.,_]+")
 _PLACE: Final = re.compile(r"~?/|\.\.?/|[A-Za-z]:\\|[A-Za-z][A-Za-z0-9+.-]*://")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SURELY_A_NAME: Final = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
+_CONTEXTS: Final = frozenset({"secrets", "env", "vars"})
+"""What stands before a name in an expression of a workflow."""
+_OURS: Final = ("RUNNABLE_CI_", "INPUT_")
+"""Variables that may hold what was given for a name."""
 _LOGIN: Final = re.compile(r"://[^\s/?#:@]*:([^\s/?#@]+)@")
 
 
@@ -34,6 +43,44 @@ def secrets_of(environ: Mapping[str, str], named: Iterable[str] = ()) -> frozens
         for secret in ([value] if name.upper() in certain else _guessed(name, value))
         if secret.strip()
     )
+
+
+def require_variables(named: Iterable[str], variables: Mapping[str, str], *, where: str) -> None:
+    """Raise `UsageError` for the first name that no variable has: it would protect nothing, without a word.
+
+    What was given in its place may be the secret itself: it is shown only where its form is that of a name.
+    """
+    known = {name.upper(): name for name in (*OF_THE_JOB, *variables)}
+    for position, text in enumerate(named, start=1):
+        if text.upper() in known:
+            continue
+        what = f"there is no variable `{text}`" if is_surely_a_name(text) else f"entry {position} names no variable"
+        unset = (
+            "set the variable, empty where there is no secret (as in pull requests from forks), or take the name out"
+        )
+        raise UsageError(f"{where}: {what}", hint=_right_spelling(text, variables, known) or unset)
+
+
+def spelled(text: str) -> list[str]:
+    """The names in something like `$DB_PASSWORD` or `secrets.DB_PASSWORD`; empty where that may be a secret itself."""
+    names = [name for name in _NAME.findall(text) if name not in _CONTEXTS]
+    return names if all(map(is_surely_a_name, names)) else []
+
+
+def is_surely_a_name(text: str) -> bool:
+    """Whether a text has the form that people give to variables, and to no secret."""
+    return bool(_SURELY_A_NAME.fullmatch(text))
+
+
+def _right_spelling(text: str, variables: Mapping[str, str], known: Mapping[str, str]) -> str:
+    for name, value in variables.items():
+        if not name.startswith(_OURS) and (text == value.strip() or text in value.replace(",", " ").split()):
+            return f"this is the value of `{name}`, or a part of it: write the name"
+    words = [word for word in _NAME.findall(text) if word not in _CONTEXTS]
+    if names := list(dict.fromkeys(known[word.upper()] for word in words if word.upper() in known)):
+        return f"write {', '.join(names)}: names alone, separated by commas"
+    close = [known[found] for word in words for found in get_close_matches(word.upper(), known, n=1, cutoff=0.75)]
+    return f"did you mean `{close[0]}`?" if close else ""
 
 
 def _guessed(name: str, value: str) -> Iterator[str]:

@@ -16,6 +16,8 @@ IMAGE = r"^([A-Za-z0-9][A-Za-z0-9._:/-]{0,250}@)?sha256:[0-9a-f]{64}$|^$"
 GITHUB_TOKEN = f"{PREFIX}GITHUB_TOKEN"
 SECRETS = frozenset({f"{PREFIX}REGISTRY_PASSWORD", GITHUB_TOKEN})
 """Variables that are nobody's business but ours: no step gets them."""
+SECRETS_SETTING = f"{PREFIX}SECRETS (the action's input secrets)"
+"""How a message calls the setting `secrets`."""
 
 
 class Settings(BaseModel):

@@ -379,7 +379,7 @@ def test_secrets_are_masked_and_stored_nowhere(repository: Repository) -> None:
     pipeline = "[steps.leak]\nrun = 'echo \"it is $DEPLOY_WORD\"; exit 3'"
     variables = {"DEPLOY_WORD": "first-l1ne\nsecond-l1ne"}
     action, project = repository.job(
-        files={"runnable.toml": pipeline}, variables=variables, given={"secrets": "OTHER, DEPLOY_WORD"}
+        files={"runnable.toml": pipeline}, variables=variables, given={"secrets": "GITHUB_TOKEN, DEPLOY_WORD"}
     )
     ran = action.all()
     assert ran.code == 1, ran.text
@@ -389,6 +389,40 @@ def test_secrets_are_masked_and_stored_nowhere(repository: Repository) -> None:
     assert shown[: len(masks)] == masks
     assert "l1ne" not in "".join(shown[len(masks) :]) + action.summary + json.dumps(action.outputs)
     assert not [path for path in project.store.rglob("*") if path.is_file() and b"l1ne" in path.read_bytes()]
+
+
+@pytest.mark.parametrize("command", ["run", "publish"])
+@pytest.mark.parametrize(
+    ("secrets", "right"),
+    [
+        ("DB_CON", "did you mean `DB_CONN`?"),
+        ("$DB_CONN", "write DB_CONN: names alone"),
+        ("secrets.DB_CONN", "write DB_CONN: names alone"),
+        ("DB_CONN;PATH", "write DB_CONN, PATH: names alone"),
+        ("hunter2-hunter2", "this is the value of `DB_CONN`"),
+        ("correct-horse-42", "entry 1 names no variable"),
+    ],
+)
+def test_a_secret_that_is_none_is_an_error(repository: Repository, secrets: str, right: str, command: str) -> None:
+    """Before a step runs, and with the right spelling; what may be the secret itself is not shown."""
+    action, project = repository.job(
+        files={"runnable.toml": "[steps.leak]\nrun = 'touch ran; echo $DB_CONN'"},
+        variables={"DB_CONN": "hunter2-hunter2"},
+        given={"secrets": secrets, "command": command},
+    )
+    ran = action.step("run")
+    assert ran.code == 2, ran.text
+    assert right in ran.text
+    assert not (project.folder / "ran").exists()
+    shown = "".join(line for line in ran.text.splitlines() if not line.startswith("::add-mask::"))
+    assert "hunter2" not in shown
+    assert "correct-horse" not in shown
+
+
+def test_a_secret_that_is_empty_is_none(repository: Repository) -> None:
+    """In a pull request from a fork the variable is set, and holds nothing."""
+    action, _ = repository.job(variables={"DB_CONN": ""}, given={"secrets": "DB_CONN"}, files={"fixed": ""})
+    assert action.step("run").code == 0
 
 
 def test_parameters_are_json_or_lines() -> None:

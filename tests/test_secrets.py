@@ -229,6 +229,47 @@ def test_a_value_in_place_of_a_name(tmp_path: Path) -> None:
     assert KEY not in done.err
 
 
+@pytest.mark.parametrize(
+    ("entry", "right"),
+    [("$DB_CONN", '"DB_CONN"'), ("${{ secrets.DB_CONN }}", '"DB_CONN"'), ("DB_CONN;MY_KEY", '"DB_CONN", "MY_KEY"')],
+)
+def test_a_name_with_more_than_a_name(tmp_path: Path, entry: str, right: str) -> None:
+    """What is written around a name, as an expression has it, is taken off in the hint."""
+    at = workspace(tmp_path, {"runnable.toml": f'secrets = ["{entry}"]\n[steps.one]\nrun = "true"\n'})
+    assert f"secrets = [{right}]" in at.runnable("check", code=2).err
+
+
+@pytest.mark.parametrize("command", [["run"], ["run", "--dry-run"], ["retry", "r"]])
+def test_a_name_that_no_variable_has(tmp_path: Path, command: list[str]) -> None:
+    """It would protect nothing: nothing runs, and the name that is near is offered. A parameter is a variable too."""
+    at = workspace(tmp_path, {"runnable.toml": '[steps.one]\nrun = "touch ran; echo $DB_CONN $pin; false"\n'})
+    at.runnable("run", "--run-id", "r", code=1)
+    (at.folder / "ran").unlink()
+    at.write({"runnable.toml": 'secrets = ["DB_CONN"]\n' + at.read("runnable.toml")})
+    lacking = at.runnable(*command, code=2)
+    assert "error: runnable.toml: secrets: there is no variable `DB_CONN`\nhint: set the variable" in lacking.err
+    near = at.runnable(*command, code=2, DB_CON="hunter2-hunter2")
+    assert "hint: did you mean `DB_CON`?" in near.err
+    named = at.runnable(*command, code=2, DB_CONN="x", RUNNABLE_CI_SECRETS="DB_CONN dB_cONNS")
+    assert "error: RUNNABLE_CI_SECRETS (the action's input secrets): entry 2 names no variable" in named.err
+    assert not (at.folder / "ran").exists()
+    at.runnable(*command, code=0 if "--dry-run" in command else 1, DB_CONN="")
+
+
+def test_a_parameter_that_is_no_text(tmp_path: Path) -> None:
+    """A number or a table that is named as a secret is one, like a text."""
+    at = workspace(
+        tmp_path,
+        {
+            "runnable.toml": 'secrets = ["pin", "login"]\n[parameters]\npin = 48151623\n'
+            'login = { name = "al", word = "w0rd-1" }\n'
+            "[steps.one]\nrun = 'echo $pin $login'\n"
+        },
+    )
+    assert at.runnable("run", "--run-id", "r").out == 'one | *** {"name": "al", "word": "***"}\n'
+    assert_clean(at, secrets=["48151623", "w0rd-1"])
+
+
 def test_the_journal_and_the_document_agree(project: Workspace) -> None:
     """What is shown while a run lives, from its journal, is what is sealed in the end."""
     project.runnable("run", "--run-id", "r", "-p", f"note={TOKEN}", **ENVIRONMENT)

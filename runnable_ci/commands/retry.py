@@ -17,7 +17,7 @@ from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import RunLogError, UsageError, did_you_mean
 from runnable_ci.given import doubts, require
 from runnable_ci.identity import Code
-from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of
+from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of, require_secret_names
 from runnable_ci.journal import Started
 from runnable_ci.pipeline import Pipeline
 from runnable_ci.plan import Facts, Plan, Scope, plan, same_json, unread_parameters
@@ -275,6 +275,7 @@ def _look_ahead(
         redactor=redactor,
     )
     parameters = {**original, **added, **given}
+    require_secret_names(pipeline, parameters, options)
     planned = plan(pipeline, log, initial=Scope.initial(parameters), facts=facts)
     _check_kept(project, planned)
     require(pipeline, project.workspace, parameters, planned.running)

@@ -10,7 +10,7 @@ from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import UsageError
 from runnable_ci.given import doubts, require
-from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of
+from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of, require_secret_names
 from runnable_ci.journal import Started
 from runnable_ci.names import run_id as new_run_id
 from runnable_ci.plan import Facts, Scope, plan
@@ -40,6 +40,7 @@ def run(
     pipeline = project.pipeline
     asked = asked_parameters(pipeline, params_file=params_file, environ=options.environ, given=params)
     parameters = parameters_of(pipeline, asked)
+    require_secret_names(pipeline, parameters, options)
     require(pipeline, project.workspace, parameters, pipeline.steps)
     for doubt in doubts(pipeline, project.workspace, asked, known=pipeline.parameters).values():
         options.printer.say(f"note: {doubt}")

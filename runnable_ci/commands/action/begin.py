@@ -16,7 +16,8 @@ from runnable_ci.project import load as load_project
 from runnable_ci.registries import Registries
 from runnable_ci.remote import pull, read_origin
 from runnable_ci.runs import load, resolve_id, run_ids
-from runnable_ci.settings import INPUT_PREFIX, SECRETS
+from runnable_ci.secret_names import require_variables
+from runnable_ci.settings import INPUT_PREFIX, SECRETS, SECRETS_SETTING
 from runnable_ci.steps.shell import parse_value
 from runnable_ci.store.access import parse_reference
 
@@ -39,6 +40,7 @@ def begin(environ: Mapping[str, str]) -> list[str]:
     refused.take(environ)
     job = Job.of(environ)
     _mask(job)
+    _require_secret_names(job)
     pipeline, given = job.inputs.pipeline, job.inputs
     words = [f"--param={word}" for word in parameters(given.parameters, known=_known_parameters(job))]
     more = _split(given.args)
@@ -105,6 +107,12 @@ def _known_parameters(job: Job) -> Mapping[str, Any]:
         return load_project(Path(job.inputs.pipeline)).pipeline.parameters
     except RunnableError:
         return {}
+
+
+def _require_secret_names(job: Job) -> None:
+    """Raise `UsageError` for a name in the input `secrets` that nothing has; `run` and `retry` look for themselves."""
+    if job.inputs.command in ("publish", "pull"):
+        require_variables(job.settings.secret_names, job.environ, where=SECRETS_SETTING)
 
 
 def _from_step(job: Job, run_id: str) -> list[str]:

@@ -1,91 +1,78 @@
 """The events of a run as they may be recorded: without secrets. Pure.
 
-Names (of steps, parameters, files) and digests stay, also should a secret be like one: the run log hangs by them.
+All texts of an event are redacted, also those of fields that nobody thought of here, but for names (of steps,
+parameters, files) and digests: these stay, also should a secret be like one, since the run log hangs by them.
 """
 
 from __future__ import annotations
 
-from runnable_ci.journal import (
-    AttemptSaved,
-    Decided,
-    Ended,
-    EnvironmentSeen,
-    Event,
-    Started,
-)
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from runnable_ci.journal import Document, Event, Packed
 from runnable_ci.redact import Redactor
-from runnable_ci.runlog import (
-    CodeIdentity,
-    DecisionRecord,
-    ExceptionInfo,
-    Invocation,
-    Parameter,
-    StepAttempt,
+from runnable_ci.runlog import ExceptionInfo, Invocation, Parameter
+
+M = TypeVar("M", bound=BaseModel)
+NAMES = frozenset(
+    {
+        *("event", "run_id", "name", "step", "key", "internal_name", "environment", "source", "defaulted", "redacted"),
+        *("kind", "status", "outcome", "action", "warning", "command", "stage", "step_type", "retry_indicator"),
+        *("time", "start_time", "end_time", "dag_hash", "function_hash", "data_hash", "index_hash", "snapshot"),
+        *("code_identifier", "code_identifier_type", "media_type", "catalog_relative_path", "catalog_handler_location"),
+        *("changes", "modules", "lock_files"),
+    }
 )
+"""Fields that are not redacted: what other parts of the log refer to, words of ours, digests, times; files' digests."""
+_OF_AN_OBJECT = frozenset({"value", "description"})
+"""What of an object is its name."""
 
 
 def cleaned(event: Event, redactor: Redactor) -> Event:
     """The event with a mask for each secret in it; where a parameter has one, it is marked as redacted."""
     match event:
-        case Started():
-            changed: dict[str, object] = {
-                "tag": redactor.text(event.tag),
-                "run_config": redactor.value(event.run_config),
-                "invocation": _invocation(event.invocation, redactor),
-            }
-        case Decided():
-            reason = redactor.text(event.decision.reason)
-            changed = {"decision": DecisionRecord(action=event.decision.action, reason=reason)}
-        case AttemptSaved():
-            changed = {"attempt": _attempt(event.attempt, redactor)}
-        case EnvironmentSeen():
-            variables = redactor.value(event.environment.variables)
-            changed = {"environment": event.environment.model_copy(update={"variables": variables})}
-        case Ended():
-            changed = {"message": redactor.text(event.message)}
-        case _:
+        case Packed() | Document():  # digests; a log from elsewhere, which stays as it is
             return event
-    return event.model_copy(update=changed)
+        case _:
+            return _record(event, redactor)
 
 
 def cleaned_exception(exception: ExceptionInfo, redactor: Redactor) -> ExceptionInfo:
     """An exception whose texts have no secrets."""
-    texts = {name: redactor.text(getattr(exception, name)) for name in ("message", "traceback", "file")}
-    return exception.model_copy(update=texts)
+    return _record(exception, redactor)
 
 
-def _invocation(invocation: Invocation, redactor: Redactor) -> Invocation:
-    parameters = {name: redactor.value(value) for name, value in invocation.parameters.items()}
-    redacted = [name for name, value in parameters.items() if value != invocation.parameters[name]]
-    return invocation.model_copy(
-        update={"parameters": parameters, "redacted": sorted({*invocation.redacted, *redacted})}
-    )
+def _record(record: M, redactor: Redactor) -> M:
+    """The record with each field that is no name without secrets, also those of a newer version."""
+    names = NAMES | _OF_AN_OBJECT if isinstance(record, Parameter) and record.kind == "object" else NAMES
+    found = {name: value for name, value in record if _may_hold(name, value, names)}
+    clean = {name: _value(value, redactor) for name, value in found.items()}
+    changed = {name: value for name, value in clean.items() if value != found[name]}
+    match record:
+        case Parameter(kind="json" | "metric" as kind) if "value" in changed:
+            given = Parameter.of_json(changed["value"], kind, redacted=True)
+            changed |= {"description": given.description, "redacted": True}
+        case Invocation() if "parameters" in changed:
+            redacted = [name for name, value in clean["parameters"].items() if value != record.parameters[name]]
+            changed["redacted"] = sorted({*record.redacted, *redacted})
+    return record.model_copy(update=changed) if changed else record
 
 
-def _attempt(attempt: StepAttempt, redactor: Redactor) -> StepAttempt:
-    parameters = {
-        name: {key: _parameter(parameter, redactor) for key, parameter in getattr(attempt, name).items()}
-        for name in ("input_parameters", "output_parameters", "user_defined_metrics")
-    }
-    return attempt.model_copy(
-        update={
-            **parameters,
-            "message": redactor.text(attempt.message),
-            "reason": redactor.text(attempt.reason),
-            "definition": redactor.value(attempt.definition),
-            "exception": attempt.exception and cleaned_exception(attempt.exception, redactor),
-            "code_identities": [_identity(identity, redactor) for identity in attempt.code_identities],
-        }
-    )
+def _may_hold(name: str, value: Any, names: frozenset[str]) -> bool:
+    """Whether a field may have a secret in it; of numbers only a parameter's value: a size that is like one is none."""
+    if isinstance(value, int | float):
+        return name == "value"
+    return isinstance(value, BaseModel) or name not in names
 
 
-def _parameter(parameter: Parameter, redactor: Redactor) -> Parameter:
-    if parameter.kind == "object":
-        return parameter
-    value = redactor.value(parameter.value)
-    return parameter if value == parameter.value else Parameter.of_json(value, parameter.kind, redacted=True)
-
-
-def _identity(identity: CodeIdentity, redactor: Redactor) -> CodeIdentity:
-    texts = ("code_identifier_url", "code_identifier_message", "ref")
-    return identity.model_copy(update={name: redactor.text(getattr(identity, name)) for name in texts})
+def _value(value: Any, redactor: Redactor) -> Any:
+    match value:
+        case BaseModel():
+            return _record(value, redactor)
+        case dict():
+            return {name: _value(item, redactor) for name, item in value.items()}
+        case list():
+            return [_value(item, redactor) for item in value]
+        case _:
+            return redactor.value(value)

@@ -13,7 +13,7 @@ import pytest
 
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline import Step, resolve
-from runnable_ci.runlog import Parameter
+from runnable_ci.runlog import ExceptionInfo, Parameter
 from runnable_ci.steps import collect, prepare
 from runnable_ci.steps.launch import Surroundings
 from runnable_ci.steps.python import Source, find_source
@@ -258,13 +258,40 @@ ANSWER: dict[str, Any] = {"returns": {}, "error": None, "consumed": [], "default
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"{", b"[]", b"3", b'{"returns": {}}', json.dumps({**ANSWER, "returns": 3}).encode(), b"\xff" * 9],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"3",
+        b'{"returns": {}}',
+        b"\xff" * 9,
+        b"[" * 100_000,
+        *(
+            json.dumps({**ANSWER, **more}).encode()
+            for more in (
+                {"returns": 3},
+                {"more": 1},
+                {"error": {"type": "E", "message": "m", "traceback": "t", "more": "secret"}},
+                {"returns": {"x": {"kind": "json", "value": 1, "more": 1}}},
+                {"modules": {"a.py": [1]}},
+            )
+        ),
+    ],
 )
 def test_answer_that_cannot_be_read(around: Surroundings, answer: bytes) -> None:
-    """Something else than the worker wrote the answer: the step fails, the program does not."""
+    """Something else than the worker wrote the answer, or more than it does: the step fails, the program does not."""
     (around.scratch / "response.json").write_bytes(answer)
     with pytest.raises(StepError, match="the answer of `module:plain` cannot be read"):
         collect(step("module:plain"), around)
+
+
+def test_exception_is_recorded_by_its_own_fields(around: Surroundings) -> None:
+    """The log has of a failure what its format names, and no place where there is none."""
+    error = {"type": "E", "message": "m", "hint": "h", "traceback": "t", "file": None, "line": None}
+    (around.scratch / "response.json").write_text(json.dumps({**ANSWER, "exit_code": 1, "error": error}))
+    back = collect(step("module:plain"), around)
+    assert back.exception == ExceptionInfo(type="E", message="m", traceback="t")
+    assert back.problem == "E: m"
 
 
 def test_no_answer(around: Surroundings) -> None:

@@ -11,6 +11,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runnable_ci.errors import StepError, did_you_mean
 from runnable_ci.pipeline import Step
@@ -61,27 +64,81 @@ def collect(step: Step, around: Surroundings) -> Returned:
     if file.stat().st_size > RESPONSE_MAX_BYTES:
         raise StepError(f"`{step.command}` returned more than 256 MiB of JSON", hint="declare it as `object`")
     try:
-        answer = json.loads(file.read_bytes())
-        values = {name: r["value"] for name, r in answer["returns"].items() if r["kind"] != "object"}
-        objects = {
-            name: (around.scratch / Path(r["file"]).name, str(r["type"]))
-            for name, r in answer["returns"].items()
-            if r["kind"] == "object"
-        }
-        error = answer["error"]
-        wrong = [f"the return `{name}`: {why}" for name, value in values.items() if (why := not_json(value))]
-        return Returned(
-            consumed=tuple(answer["consumed"]),
-            defaulted=tuple(answer["defaulted"]),
-            values=values,
-            objects=objects,
-            modules={name: (int(seen[0]), int(seen[1])) for name, seen in answer["modules"].items()},
-            exception=ExceptionInfo.model_validate(error) if error else None,
-            problem=f"{error['type']}: {error['message']}" if error else next(iter(wrong), ""),
-            exit_code=int(answer["exit_code"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        answer = _Answer.model_validate(json.loads(file.read_bytes()))
+    except ValidationError as e:
+        first = e.errors()[0]
+        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise StepError(f"the answer of `{step.command}` cannot be read ({why})") from e
+    except (ValueError, RecursionError) as e:
         raise StepError(f"the answer of `{step.command}` cannot be read ({e})") from e
+    values = {name: given.value for name, given in answer.returns.items() if isinstance(given, _Value)}
+    wrong = [f"the return `{name}`: {why}" for name, value in values.items() if (why := not_json(value))]
+    error = answer.error
+    return Returned(
+        consumed=tuple(answer.consumed),
+        defaulted=tuple(answer.defaulted),
+        values=values,
+        objects={
+            name: (around.scratch / Path(given.file).name, given.type)
+            for name, given in answer.returns.items()
+            if isinstance(given, _Object)
+        },
+        modules=answer.modules,
+        exception=error.recorded() if error else None,
+        problem=f"{error.type}: {error.message}" if error else next(iter(wrong), ""),
+        exit_code=answer.exit_code,
+    )
+
+
+class _Closed(BaseModel):
+    """A part of the worker's answer; what it does not name comes from something else, and gets into no log."""
+
+    model_config = ConfigDict(extra="forbid", defer_build=True)
+
+
+class _Value(_Closed):
+    kind: Literal["json", "metric"]
+    value: Any
+
+
+class _Object(_Closed):
+    kind: Literal["object"]
+    file: str
+    type: str
+    pickler: str = ""
+
+
+class _Failure(_Closed):
+    type: str
+    message: str
+    hint: str = ""
+    """The traceback has it too."""
+    traceback: str
+    file: str | None = None
+    line: int | None = None
+
+    def recorded(self) -> ExceptionInfo:
+        """As the run log has it."""
+        return ExceptionInfo(
+            type=self.type,
+            message=self.message,
+            traceback=self.traceback,
+            file=self.file or "",
+            line=self.line or 0,
+        )
+
+
+class _Answer(_Closed):
+    """What the worker leaves in `response.json`."""
+
+    status: str = ""
+    exit_code: int
+    consumed: list[str]
+    defaulted: list[str]
+    returns: dict[str, Annotated[_Value | _Object, Field(discriminator="kind")]]
+    modules: dict[str, tuple[int, int]]
+    """Module → modification time (ns) and size (bytes)."""
+    error: _Failure | None
 
 
 @dataclass(frozen=True, slots=True)

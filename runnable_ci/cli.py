@@ -29,7 +29,9 @@ app = typer.Typer(
 )
 
 PipelinePath = Annotated[Path | None, typer.Argument(metavar="PIPELINE", help="A pipeline file or its folder.")]
-FilePath = Annotated[Path | None, typer.Option("--file", "-f", help="The pipeline file or its folder.")]
+FilePath = Annotated[
+    Path | None, typer.Option("--file", "-f", help="The pipeline file or its folder.  [default: the run's own]")
+]
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="A run, or `latest`.")]
 Params = Annotated[list[str], typer.Option("--param", "-p", metavar="NAME=VALUE", help="Set a parameter; repeatable.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Steps at once.  [default: the cores]")]
@@ -135,6 +137,10 @@ def retry_command(
     ] = [],  # noqa: B006 - typer copies it
     param: Params = [],  # noqa: B006 - typer copies it
     rerun_changed: Annotated[bool, typer.Option(help="Run steps again whose code changed.")] = False,
+    other_pipeline: Annotated[
+        bool,
+        typer.Option("--other-pipeline", help="With -f: resume a run of another pipeline file, such as a renamed one."),
+    ] = False,
     jobs: Jobs = None,
     quiet: Quiet = False,
     dry_run: DryRun = False,
@@ -155,7 +161,16 @@ def retry_command(
     from runnable_ci.commands.retry import Wishes
     from runnable_ci.commands.retry import retry as command
 
-    wishes = Wishes(from_steps, param, rerun_changed, from_registry, publish or to is not None, to, restore == "all")
+    wishes = Wishes(
+        from_steps,
+        param,
+        rerun_changed,
+        from_registry,
+        publish or to is not None,
+        to,
+        other_pipeline=other_pipeline,
+        restore_all=restore == "all",
+    )
     options = _options(jobs, quiet=quiet, plain_http=plain_http)
     raise typer.Exit(command(file, run_id, options, wishes, dry_run=dry_run))
 

@@ -139,8 +139,7 @@ def invoke(
         finally:
             options.printer.end()
         recorder.seal(catalog)
-    pipeline_file = Path(project.pipeline.file).absolute()
-    options.printer.annotate(lambda: of_run(recorder.log, places(project.workspace, pipeline_file, options.environ)))
+    options.printer.annotate(lambda: of_run(recorder.log, places(project.workspace, project.file, options.environ)))
     if supervisor.cancelled_by:
         return 128 + supervisor.cancelled_by
     return 0 if status == SUCCESS else 1

@@ -77,6 +77,8 @@ class Pipeline:
     registry: str | None = None
     secrets: tuple[str, ...] = ()
     """Names of environment variables."""
+    is_named: bool = True
+    """Whether the file gives the name."""
 
     def dag_hash(self) -> str:
         """sha1 of all definitions, as the reference system's run log has it; the order of returns is part of them."""
@@ -137,6 +139,7 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
         steps={name: steps[name] for name in _topological(place, steps)},
         registry=parsed.registry,
         secrets=tuple(parsed.secrets),
+        is_named=bool(parsed.name),
     )
     _check_returns(place, pipeline)
     return pipeline

@@ -11,6 +11,7 @@ from typing import Any
 
 from runnable_ci.errors import PipelineError, StepError, UsageError, did_you_mean
 from runnable_ci.pipeline import Pipeline, resolve
+from runnable_ci.pipeline_identity import PipelineIdentity
 from runnable_ci.steps.python import find_source
 from runnable_ci.steps.shell import parse_value
 from runnable_ci.store.layout import Layout
@@ -27,8 +28,20 @@ class Project:
     """A checked pipeline, its folder, and the store in it."""
 
     pipeline: Pipeline
-    workspace: Path
+    file: Path
+    """The pipeline file."""
     layout: Layout
+
+    @property
+    def workspace(self) -> Path:
+        """The folder of the pipeline file: the steps' own."""
+        return self.file.parent
+
+    def identity(self) -> PipelineIdentity:
+        """What tells the pipeline apart from others."""
+        root = repository_root(self.workspace)
+        file = self.file.relative_to(root or self.workspace).as_posix()
+        return PipelineIdentity(self.pipeline.name, self.pipeline.is_named, file, "repository" if root else "folder")
 
 
 def load(given: Path | None) -> Project:
@@ -51,7 +64,7 @@ def load(given: Path | None) -> Project:
                 find_source(step, file.parent)
             except StepError as e:
                 raise PipelineError(f"{shown}: [steps.{step.name}] python: {e.message}", hint=e.hint) from e
-    return Project(pipeline, file.parent, Layout(file.parent / STORE_NAME))
+    return Project(pipeline, file, Layout(file.parent / STORE_NAME))
 
 
 def find_file(given: Path | None) -> Path:
@@ -71,6 +84,11 @@ def find_file(given: Path | None) -> Path:
         f"there is no {FILE_NAME} in {folder}, and no [tool.runnable-ci] in a pyproject.toml there",
         hint="runnable-ci init writes one",
     )
+
+
+def repository_root(folder: Path) -> Path | None:
+    """The root of the git repository around a folder; None where there is none."""
+    return next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
 
 
 def find_store(given: Path | None = None) -> Layout:

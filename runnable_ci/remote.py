@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from runnable_ci.journal import Document
 from runnable_ci.merge import merge
 from runnable_ci.pipeline import Pipeline
 from runnable_ci.plan import Plan
-from runnable_ci.published import SEPARATOR, find_parts
+from runnable_ci.published import SEPARATOR, Part, find_parts, holdings
 from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, STORE_LOCK, is_running, reopen, run_folder
 from runnable_ci.runlog import CatalogEntry, RunLog
 from runnable_ci.runs import ORIGIN, catalog_of, hint_at_origin, load, run_ids
@@ -55,6 +55,16 @@ class Published:
     manifest: Descriptor
     sent: Amount | None
     """What had to be sent; None where the run stood there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A run in a registry, of which nothing is here yet."""
+
+    registry: Registry
+    parts: Sequence[Part]
+    log: RunLog
+    """What all parts say together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +117,37 @@ def publish(
 def pull(
     layout: Layout, registry: Registry, reference: str, *, only_log: bool = False, watch: Watch | None = None
 ) -> Pulled:
-    """Have a published run in the store, merged with what is there of it already; all of its content is verified.
+    """Have a published run in the store: `find` and `take` in one.
 
-    `reference` is a run id, `latest`, a tag or a digest. With `only_log` the content stays where it is.
     Raises `RunNotFoundError`, `RunInUseError`, `RunLogError`, `StoreError`.
     """
+    return take(layout, find(registry, reference), only_log=only_log, watch=watch)
+
+
+def find(registry: Registry, reference: str) -> Found:
+    """A published run; `reference` is a run id, `latest`, a tag or a digest.
+
+    Raises `RunNotFoundError`, `RunLogError`, `StoreError`.
+    """
     parts = find_parts(registry, reference)
-    log = merge([part.log for part in parts])
+    return Found(registry, parts, merge([part.log for part in parts]))
+
+
+def find_newest(registry: Registry, accepts: Callable[[RunLog], bool]) -> Found | None:
+    """The newest published run whose log is accepted."""
+    for holding in reversed(holdings(registry)):
+        found = find(registry, holding.summary.run_id)
+        if accepts(found.log):
+            return found
+    return None
+
+
+def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch | None = None) -> Pulled:
+    """Have a run that was found in the store, merged with what is there of it already; all content is verified.
+
+    With `only_log` the content stays where it is. Raises `RunInUseError`, `RunLogError`, `StoreError`.
+    """
+    registry, parts, log = found.registry, found.parts, found.log
     if is_running(layout, log.run_id):
         raise RunInUseError(f"run `{log.run_id}` is being written by another process", hint="wait for it, or end it")
     layout.create()

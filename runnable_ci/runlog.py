@@ -269,6 +269,7 @@ class RunLog(Record):
     status: str = PROCESSING
     parameters: dict[str, Parameter] = Field(default_factory=dict)
     run_config: dict[str, Any] = Field(default_factory=dict)
+    """`pipeline_file` begins at `pipeline_base`: the `repository`'s root, or the pipeline's own `folder`."""
     steps: dict[str, StepLog] = Field(default_factory=dict)
     # ours
     schema_version: str = SCHEMA_VERSION

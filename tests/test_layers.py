@@ -15,12 +15,13 @@ PACKAGE = Path(__file__).parent.parent / "runnable_ci"
 LAYERS: dict[str, tuple[str, ...]] = {
     "command line": ("runnable_ci", "__main__", "cli"),
     "commands": ("commands",),
-    "loop": ("invocation", "runner", "attempt", "changes", "runs", "door", "remote", "published"),
+    "loop": ("invocation", "runner", "attempt", "changes", "runs", "door", "remote", "published", "run_project"),
     # All that is not named is an edge.
     "edges": (),
     "core": (
         *(
             "pipeline",
+            "pipeline_identity",
             "tables",
             "values",
             "plan",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from runnable_ci import command_line
 from runnable_ci.plan import Decision
 from runnable_ci.printer import printable
+from runnable_ci.project import Project
 from runnable_ci.runlog import SUCCESS, RunLog
 from runnable_ci.text import tell
 
@@ -17,9 +19,10 @@ def print_plan(decisions: Mapping[str, Decision]) -> None:
         tell(f"{name:{width}}  {decision.action:5}  {printable(decision.reason)}\n")
 
 
-def closing(log: RunLog) -> str:
+def closing(log: RunLog, project: Project) -> str:
     """How a run ended, and what to do next."""
     metrics = "".join(f", {name} = {value}" for name, value in log.metrics().items())
     if log.status != SUCCESS:
-        return f"run {log.run_id}: {log.status}, {log.message}{metrics}\nhint: runnable-ci retry {log.run_id}"
+        hint = command_line.retry(log.run_id, project)
+        return f"run {log.run_id}: {log.status}, {log.message}{metrics}\nhint: {hint}"
     return f"run {log.run_id}: {log.status}{metrics}"

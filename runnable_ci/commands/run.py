@@ -66,7 +66,7 @@ def run(
         name=pipeline.name,
         tag=tag,
         dag_hash=pipeline.dag_hash(),
-        run_config={"executor": "local", "pipeline_file": pipeline.file},
+        run_config={"executor": "local", **project.identity().config()},
         invocation=Invocation(number=1, command="run", start_time=now(), parameters=parameters),
     )
     with redacted_errors(redactor), create(project.layout, started, redactor) as recorder:
@@ -83,5 +83,5 @@ def run(
             interpreter=interpreter,
             options=options,
         )
-        options.printer.say(closing(recorder.log))
+        options.printer.say(closing(recorder.log, project))
     return afterwards.publish(project.layout, run_id, code) if afterwards else code

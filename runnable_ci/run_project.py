@@ -1,0 +1,114 @@
+"""The project that a run is resumed with: that of its own pipeline file, and of another only when told so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from runnable_ci.command_line import command, of_store, path
+from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError
+from runnable_ci.git import COMMIT, Git
+from runnable_ci.pipeline_identity import PipelineIdentity, tails
+from runnable_ci.project import Project, load, repository_root
+from runnable_ci.recorder import run_folder
+from runnable_ci.runlog import RunLog
+from runnable_ci.runs import ORIGIN, run_ids
+from runnable_ci.runs import load as load_log
+from runnable_ci.store.layout import Layout
+
+_COMMITS_MAX = 3
+
+
+def project_of(
+    log: RunLog, folder: Path, *, typed: Sequence[str], environ: Mapping[str, str], layout: Layout | None
+) -> Project:
+    """The project of a run's own pipeline file, looked for from `folder`.
+
+    `typed` are the words that named the run, for messages; `layout` is the store that has it, None while only a
+    registry does. Raises `UsageError` where the file is not here, or has another pipeline now.
+    """
+    run = PipelineIdentity.of_log(log)
+    file = _find(run, folder)
+    if run.file and file is None:
+        raise UsageError(
+            f"run `{log.run_id}` is of the pipeline {run}, and there is no such file in "
+            f"{repository_root(folder) or folder}",
+            hint=f"where it was renamed: {_renamed(typed, 'FILE')}",
+        )
+    project = load(file)
+    if not is_of(project, log, environ=environ, layout=layout):
+        raise UsageError(
+            f"run `{log.run_id}` is of the pipeline {run}, and the one here is {project.identity()}",
+            hint=f"where it is the same under a new name: {_renamed(typed, path(project.file))}",
+        )
+    return project
+
+
+def require_same(
+    project: Project, log: RunLog, *, typed: Sequence[str], environ: Mapping[str, str], layout: Layout | None
+) -> None:
+    """Raise `UsageError` for a run of another pipeline than the project's."""
+    if is_of(project, log, environ=environ, layout=layout):
+        return
+    run = PipelineIdentity.of_log(log)
+    own = _find(run, project.workspace)
+    way = f"`{command('retry', *typed, '-f', path(own))}` resumes it with its own; " if own else ""
+    raise UsageError(
+        f"run `{log.run_id}` is of the pipeline {run}, not of {project.identity()}",
+        hint=f"{way}where this one is the same, renamed: {_renamed(typed, path(project.file))}",
+    )
+
+
+def _renamed(typed: Sequence[str], file: str) -> str:
+    return command("retry", *typed, "-f", file, "--other-pipeline")
+
+
+def is_of(project: Project, log: RunLog, *, environ: Mapping[str, str], layout: Layout | None) -> bool:
+    """Whether a run is of the project's pipeline, as far as can be told."""
+    run, here = PipelineIdentity.of_log(log), project.identity()
+    if here.is_same(run, is_known_here=False):
+        return True
+    return here.is_same(run, is_known_here=True) and _is_known_here(project.workspace, log, environ, layout)
+
+
+def newest_run(project: Project, *, environ: Mapping[str, str]) -> str:
+    """The newest run of the project's pipeline in its store. Raises `RunNotFoundError`."""
+    layout = project.layout
+    for run_id in reversed(run_ids(layout)):
+        try:
+            log = load_log(layout, run_id)
+        except RunLogError:  # damaged: nobody knows of which pipeline
+            continue
+        if is_of(project, log, environ=environ, layout=layout):
+            return run_id
+    raise RunNotFoundError(
+        f"there is no run of the pipeline {project.identity()} in {layout.label}",
+        hint=f"`{of_store(layout, 'runs')}` lists all",
+    )
+
+
+def _find(run: PipelineIdentity, folder: Path) -> Path | None:
+    """The file that a log names, if it is here; a log may come from anywhere, and leads nowhere else."""
+    root = repository_root(folder)
+    names = list(tails(run.file))
+    if run.base == "repository" and root is not None:
+        return _inside(root, names[0]) if names else None
+    return next((file for name in names if (file := _inside(folder, name))), None)
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    try:
+        file = (folder / name).resolve(strict=True)
+    except (OSError, ValueError):
+        return None
+    return file if file.is_file() and file.is_relative_to(folder.resolve()) else None
+
+
+def _is_known_here(folder: Path, log: RunLog, environ: Mapping[str, str], layout: Layout | None) -> bool:
+    """Whether the run was made in this store, or from a commit of this repository."""
+    if layout is not None and not (run_folder(layout, log.run_id) / ORIGIN).exists():
+        return True
+    identities = [code for step in log.steps.values() for attempt in step.attempts for code in attempt.code_identities]
+    commits = {code.code_identifier for code in identities if COMMIT.fullmatch(code.code_identifier)}
+    git = Git(str(folder), environ)
+    return any(git.has_commit(commit) for commit in sorted(commits)[:_COMMITS_MAX])

@@ -42,6 +42,8 @@ class Workplace:
     """The folder that keeps the attempts' output until the run is sealed."""
     scratch: Path
     """A folder for the attempts' own folders."""
+    processes: Path
+    """Where the steps' processes are noted."""
     step_files: StepFiles
     """What the steps write for GitHub's runner."""
     redactor: Redactor
@@ -83,7 +85,7 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
                 show(stream, clean)
 
     parameters = {name: parameter for name, (_, parameter) in scope.parameters.items() if not parameter.redacted}
-    scratch.mkdir(parents=True, mode=0o700)
+    scratch.mkdir(mode=0o700)
     around = Surroundings(
         workspace=at.catalog.workspace,
         scratch=scratch,
@@ -107,7 +109,7 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
             cwd=launch.cwd,
             env=launch.env,
             output=keep,
-            started=lambda pid: remember_process(at.scratch, pid),
+            started=lambda pid: remember_process(at.processes, pid),
             timeout_s=step.timeout_s,
         )
         finish()

@@ -1,6 +1,7 @@
 """Files that are whole or absent: temp + fsync + rename, and locks that die with their process.
 
-A temporary file is locked while it is written, so that `sweep` can tell what a killed process left.
+What is temporary has a random name: `.NAME.tmp`, a file that is locked as long as its process needs it, and what
+belongs to it, a folder `.NAME.dir` or a note `.NAME.near`. So `sweep` can tell what a killed process left.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
@@ -20,7 +22,17 @@ from queue import SimpleQueue
 from typing import BinaryIO
 
 from runnable_ci.errors import StoreError
-from runnable_ci.system import READS_AT, copy_mode, copy_part, lock, open_descriptor, read_at, replace, write_out
+from runnable_ci.system import (
+    READS_AT,
+    copy_mode,
+    copy_part,
+    lock,
+    open_descriptor,
+    open_plainly,
+    read_at,
+    replace,
+    write_out,
+)
 
 _BUFFER_BYTES = 1024 * 1024
 _PIECE_BYTES = 4 * 1024 * 1024
@@ -28,6 +40,7 @@ _PIECES_AHEAD = 16
 """How far the copying may be ahead of the hashing: what it reads again is then still in memory."""
 _RESERVE_BYTES = 256 * 1024
 _RESERVE_PART_BYTES = 32 * 1024
+_OURS = re.compile(r"(\.[0-9a-f]{16})\.(tmp|dir|near)")
 
 
 @dataclass(slots=True)
@@ -47,10 +60,23 @@ class Temporary:
         except OSError as e:
             if e.errno != errno.EXDEV:
                 raise
+            self._copy_to(path)
+
+    def _copy_to(self, path: Path) -> None:
+        """Let the content appear under a path on another mount, through a file beside it that `sweep` is told of."""
+        near, note = path.with_name(self.path.name), self.path.with_suffix(".near")
+        note.write_bytes(os.fsencode(near.absolute()))
+        try:
             self.file.seek(0)
-            with replacing(path) as near:  # on another mount: one copy more
-                shutil.copyfileobj(self.file, near, _BUFFER_BYTES)
-                copy_mode(self.file.fileno(), near.fileno())
+            with open(open_descriptor(near, os.O_RDWR | os.O_CREAT | os.O_EXCL), "wb") as copy:
+                shutil.copyfileobj(self.file, copy, _BUFFER_BYTES)
+                copy_mode(self.file.fileno(), copy.fileno())
+                copy.flush()
+                os.fsync(copy.fileno())
+            replace(near, path)
+        finally:
+            near.unlink(missing_ok=True)
+            note.unlink()
 
 
 @contextmanager
@@ -66,6 +92,18 @@ def temporary(folder: Path, *, mode: int = 0o644) -> Iterator[Temporary]:
 
 
 @contextmanager
+def temporary_folder(folder: Path) -> Iterator[Path]:
+    """A new folder in `folder`, open to nobody else, that is gone after the block with all that is in it."""
+    with temporary(folder) as claim:
+        made = claim.path.with_suffix(".dir")
+        made.mkdir(mode=0o700)
+        try:
+            yield made
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+@contextmanager
 def needing_space(folder: Path) -> Iterator[None]:
     """Within the block a disk that is full, or a quota, is a `StoreError` that says what to do."""
     try:
@@ -77,25 +115,28 @@ def needing_space(folder: Path) -> Iterator[None]:
 
 
 class Reserve:
-    """Room on a disk, held by a file of zeros: it is given back in parts once there is no other room."""
+    """Room on a disk, held by a temporary file of zeros: it is given back in parts once there is no other room."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path) -> None:
+        self._held = ExitStack()
+        self._file: BinaryIO | None = None
         try:
-            path.write_bytes(bytes(_RESERVE_BYTES))
-        except OSError:  # what little there is is needed more elsewhere
+            self._file = self._held.enter_context(temporary(folder)).file
+            os.write(self._file.fileno(), bytes(_RESERVE_BYTES))
+        except (OSError, StoreError):  # what little there is is needed more elsewhere
             self.give_back()
 
     def give_back_part(self) -> bool:
         """Make a little room; False where nothing is left to give."""
-        size = self._path.stat().st_size if self._path.exists() else 0
-        if size:
-            os.truncate(self._path, max(0, size - _RESERVE_PART_BYTES))
+        size = os.fstat(self._file.fileno()).st_size if self._file else 0
+        if self._file and size:
+            self._file.truncate(max(0, size - _RESERVE_PART_BYTES))
         return size > 0
 
     def give_back(self) -> None:
         """Make all the room there is."""
-        self._path.unlink(missing_ok=True)
+        self._file = None
+        self._held.close()
 
 
 def _open_locked(folder: Path, mode: int) -> tuple[int, Path]:
@@ -109,16 +150,30 @@ def _open_locked(folder: Path, mode: int) -> tuple[int, Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files in `folder` whose processes were killed."""
-    for path in folder.glob(".*.tmp"):
+    """Remove what is temporary in `folder` and was left by processes that were killed."""
+    with suppress(FileNotFoundError):
+        for name in {ours[1] for entry in os.scandir(folder) if (ours := _OURS.fullmatch(entry.name))}:
+            with suppress(OSError, ValueError):  # somebody writes it, has just removed it, or it is none of ours
+                _sweep_one(folder / name)
+
+
+def _sweep_one(base: Path) -> None:
+    claim, note = base.with_name(f"{base.name}.tmp"), base.with_name(f"{base.name}.near")
+    descriptor = None
+    with suppress(FileNotFoundError):
+        descriptor = open_plainly(str(claim), os.O_RDONLY)
+    try:
+        if descriptor is not None:
+            lock(descriptor, wait=False)
+        shutil.rmtree(base.with_name(f"{base.name}.dir"), ignore_errors=True)
         with suppress(FileNotFoundError):
-            descriptor = open_descriptor(path, os.O_RDONLY)
-            try:
-                with suppress(BlockingIOError):  # somebody is writing it
-                    lock(descriptor, wait=False)
-                    path.unlink()
-            finally:
-                os.close(descriptor)
+            # The name is what makes it ours: a note can have nothing else removed, wherever it came from.
+            Path(os.fsdecode(note.read_bytes())).with_name(claim.name).unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
+        claim.unlink(missing_ok=True)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @contextmanager

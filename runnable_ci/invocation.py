@@ -118,6 +118,7 @@ def invoke(
         interpreter=interpreter,
         outputs=recorder.outputs,
         scratch=recorder.scratch,
+        processes=recorder.processes,
         step_files=StepFiles(options.environ),
         redactor=recorder.redactor,
     )

@@ -103,8 +103,11 @@ class AttemptOutput:
             raise OSError(errno.ENOSPC, "no space left for the index")
 
 
-def recover(folder: Path, title: str) -> LogFile | None:
-    """The output of an attempt whose run was killed, as far as it was written; None where there is none."""
+def recover(folder: Path, title: str, *, through: Path) -> LogFile | None:
+    """The output of an attempt whose run was killed, as far as it was written; None where there is none.
+
+    The index is put in order, by a temporary file in `through`.
+    """
     path, index_path = folder / f"{title}.log", folder / f"{title}.idx"
     if not path.exists():
         return None
@@ -122,7 +125,7 @@ def recover(folder: Path, title: str) -> LogFile | None:
     if not counts["e"]:
         index = b""
     if index:
-        write_whole(index_path, index)
+        write_whole(index_path, index, through=through)
     else:
         index_path.unlink(missing_ok=True)
     return LogFile(

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from runnable_ci.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
 from runnable_ci.catalog import PACKED_FILE_MAX_BYTES, Catalog
 from runnable_ci.clean import cleaned
 from runnable_ci.errors import RunInUseError, StoreError, UsageError
-from runnable_ci.files import Reserve, needing_space, share_lock, try_lock, write_whole
+from runnable_ci.files import Reserve, needing_space, share_lock, temporary_folder, try_lock, write_whole
 from runnable_ci.journal import (
     AttemptSaved,
     Document,
@@ -71,7 +71,8 @@ class Recorder:
         self.outputs = self.folder / "logs"
         self.outputs.mkdir(exist_ok=True)
         self._journal = journal
-        self._reserve = Reserve(self.folder / "reserve")
+        self._reserve = Reserve(layout.temporaries)
+        self._scratch = ExitStack()
         self._lock = lock
         self._store_lock = share_lock(layout.folder / STORE_LOCK)
 
@@ -84,10 +85,15 @@ class Recorder:
             lines.append(line)
         _append(self._journal, b"".join(lines), self.folder, self._reserve)
 
-    @property
+    @cached_property
     def scratch(self) -> Path:
         """A folder for the attempts' own folders; it is gone when the recorder is closed."""
-        return self.folder / "tmp"
+        return self._scratch.enter_context(temporary_folder(self.layout.temporaries))
+
+    @property
+    def processes(self) -> Path:
+        """Where the steps' processes are noted."""
+        return self.folder / _PROCESSES
 
     def is_sealed(self) -> bool:
         """Whether the artifact of the run tells of it as it is now; one that came from elsewhere always does."""
@@ -129,8 +135,9 @@ class Recorder:
 
     def close(self) -> None:
         """Let other processes write the run."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self._scratch.close()
         self._reserve.give_back()
+        self.processes.unlink(missing_ok=True)
         os.close(self._journal)
         os.close(self._lock)
         os.close(self._store_lock)
@@ -198,13 +205,12 @@ def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
         os.ftruncate(journal, lines.rfind(b"\n") + 1)
     recorder = Recorder(layout, written or log, journal, lock, Redactor())
     try:
-        _end_orphans(folder)
+        _end_orphans(recorder.processes)
         layout.sweep()
-        shutil.rmtree(folder / "tmp", ignore_errors=True)
         if written is None:
             recorder.record(Document(run_log=log))
         if events := mark_interrupted(recorder.log, time=seen or now()):
-            recorder.record(*(_with_output(event, recorder.outputs) for event in events))
+            recorder.record(*(_with_output(event, recorder) for event in events))
         elif recorder.log.status == SUCCESS and not recorder.is_sealed():
             recorder.seal(Catalog(layout, layout.folder.parent, folder, dict(recorder.log.packs)))
         yield recorder
@@ -234,10 +240,10 @@ def is_running(layout: Layout, run_id: str) -> bool:
     return lock is None
 
 
-def remember_process(scratch: Path, pid: int) -> None:
+def remember_process(processes: Path, pid: int) -> None:
     """Note a step's process, so that a later invocation can end it should ours be killed."""
     # One file for all: a file a step would cost more than the line in it.
-    notes = os.open(scratch / _PROCESSES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    notes = os.open(processes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(notes, f"{pid} {start_time(pid)}\n".encode())
     os.close(notes)
 
@@ -251,17 +257,17 @@ def _clean(event: Event, redactor: Redactor) -> tuple[Event, bytes]:
     return event, line
 
 
-def _with_output(event: Event, outputs: Path) -> Event:
+def _with_output(event: Event, recorder: Recorder) -> Event:
     """An interrupted attempt with the output that it left."""
     if isinstance(event, AttemptSaved):
-        event.attempt.log = recover(outputs, f"{event.step}.{event.attempt.attempt_number}")
+        title = f"{event.step}.{event.attempt.attempt_number}"
+        event.attempt.log = recover(recorder.outputs, title, through=recorder.layout.temporaries)
     return event
 
 
-def _end_orphans(folder: Path) -> None:
+def _end_orphans(processes: Path) -> None:
     """End what the steps of a killed run left running: it would write into the workspace under the retry's hands."""
-    notes = folder / "tmp" / _PROCESSES
-    for note in notes.read_text().splitlines() if notes.exists() else []:
+    for note in processes.read_text().splitlines() if processes.exists() else []:
         pid, _, started = note.partition(" ")
         if pid.isdigit():
             end_group(int(pid), started)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 WAIT_S = 30.0
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.(tmp|dir|near)")
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -65,11 +67,9 @@ def blobs(store: Path) -> dict[str, Path]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """The temporary files below a folder."""
-    found = [
-        Path(at, name) for at, _, names in os.walk(folder) for name in names
-    ]  # others may remove folders meanwhile
-    return sorted(str(path.relative_to(folder)) for path in found if path.match(".*.tmp"))
+    """What is temporary of ours below a folder."""
+    found = [Path(at, name) for at, folders, files in os.walk(folder) for name in (*folders, *files)]
+    return sorted(str(path.relative_to(folder)) for path in found if TEMPORARY.fullmatch(path.name))
 
 
 def sha256(content: bytes | Path) -> str:

@@ -31,6 +31,13 @@ def test_starter(tmp_path: Path) -> None:
     assert "there is no folder nowhere" in project.runnable("init", "nowhere", code=2).err
 
 
+def test_init_takes_away_what_a_killed_one_left(tmp_path: Path) -> None:
+    """A temporary file of an `init` that was killed goes with the next one; files of the user's own stay."""
+    project = workspace(tmp_path, {".0123456789abcdef.tmp": "name =", ".mine.tmp": ""}, git=False)
+    project.runnable("init")
+    assert {path.name for path in project.folder.iterdir()} == {"runnable.toml", ".gitignore", ".mine.tmp"}
+
+
 def test_check_says_what_the_pipeline_is(tmp_path: Path) -> None:
     """A right file is summed up: steps, what each comes after, and the interpreter of its python steps."""
     steps = "[steps.a]\nrun = 'true'\n[steps.b]\npython = 'work:b'\n[steps.c]\nneeds = ['a', 'b']\nrun = 'true'\n"

@@ -26,6 +26,7 @@ from runnable_ci.files import (
     share_lock,
     sweep,
     temporary,
+    temporary_folder,
     try_lock,
     write_whole,
 )
@@ -34,9 +35,15 @@ MIB = 1024 * 1024
 HOLD = """
 import sys, time
 from pathlib import Path
-from runnable_ci.files import locked, temporary
+from runnable_ci.files import locked, temporary, temporary_folder
 if sys.argv[1] == "lock":
     with locked(Path(sys.argv[2])):
+        print("held", flush=True)
+        time.sleep(60)
+if sys.argv[1] == "folder":
+    with temporary_folder(Path(sys.argv[2])) as folder:
+        (folder / "below").mkdir()
+        (folder / "below" / "file").write_bytes(b"part")
         print("held", flush=True)
         time.sleep(60)
 with temporary(Path(sys.argv[2])) as new:
@@ -48,7 +55,7 @@ with temporary(Path(sys.argv[2])) as new:
 
 
 def holder(what: str, path: Path) -> subprocess.Popen[bytes]:
-    """A process that holds a lock, or writes a temporary file, until it is killed."""
+    """A process that holds a lock, a temporary file or a temporary folder, until it is killed."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, what, str(path)], stdout=subprocess.PIPE)
     assert process.stdout
     assert process.stdout.readline() == b"held\n"
@@ -128,6 +135,59 @@ def test_a_sweep_takes_what_a_killed_process_left_and_only_that(tmp_path: Path) 
     sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     sweep(tmp_path / "absent")
+
+
+def test_a_sweep_takes_the_folder_of_a_killed_process_and_only_that(tmp_path: Path) -> None:
+    """A temporary folder goes with all that is in it, once its process is gone; one that is not killed removes it."""
+    killed, alive = holder("folder", tmp_path), holder("folder", tmp_path)
+    with temporary_folder(tmp_path) as ours:
+        assert ours.stat().st_mode & 0o777 == 0o700
+        killed.kill()
+        killed.wait()
+        sweep(tmp_path)
+        assert len(list(tmp_path.glob("*/below/file"))) == 1
+        assert ours.exists()
+    assert not ours.exists()
+    alive.kill()
+    alive.wait()
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_takes_the_copy_that_a_killed_process_left_on_another_mount(tmp_path: Path) -> None:
+    """What a rename could not bring to its place is noted before it is copied, and found by that note."""
+    code = (
+        "import os, sys; from pathlib import Path; from runnable_ci.files import temporary\n"
+        "def watch(event, words):\n"
+        "    if event == 'os.rename' and os.fsdecode(words[0]).startswith('/dev/shm'): os.kill(os.getpid(), 9)\n"
+        "sys.addaudithook(watch)\n"
+        "with temporary(Path(sys.argv[1])) as new:\n"
+        "    new.file.write(b'content')\n"
+        "    new.keep_as(Path(sys.argv[2]) / 'file')\n"
+    )
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        (Path(elsewhere) / "other").touch()
+        assert python(code, str(tmp_path), elsewhere).returncode == -signal.SIGKILL
+        assert len(leftovers(Path(elsewhere))) == 1
+        sweep(tmp_path)
+        assert [path.name for path in Path(elsewhere).iterdir()] == ["other"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_leaves_what_it_did_not_make(tmp_path: Path) -> None:
+    """Links, pipes and notes that lead elsewhere have nothing removed but what has a name of ours."""
+    (tmp_path / "victim").write_text("dear")
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    (folder / ".0123456789abcdef.tmp").symlink_to(tmp_path / "victim")
+    (folder / ".1123456789abcdef.dir").symlink_to(tmp_path)
+    (folder / ".2123456789abcdef.near").write_bytes(os.fsencode(tmp_path / "victim"))
+    (folder / ".3123456789abcdef.near").write_bytes(b"/\0/x")
+    os.mkfifo(folder / ".4123456789abcdef.tmp")
+    (folder / ".mine.tmp").touch()
+    sweep(folder)
+    assert (tmp_path / "victim").read_text() == "dear"
+    assert (folder / ".mine.tmp").exists()
 
 
 def test_sweeping_never_takes_a_file_from_under_its_writer(tmp_path: Path) -> None:

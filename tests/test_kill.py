@@ -181,7 +181,7 @@ def check_contents(project: Project) -> None:
     assert not big.exists() or sha256(big) == BIG_SHA256
     for path in (project.folder / "small").glob("*"):
         assert path.read_text() == f"content {path.stem}\n"
-    assert [name for name in leftovers(project.folder) if not name.startswith(".runnable/")] == []
+    assert [name for name in leftovers(project.folder) if not name.startswith(".runnable/tmp/")] == []
 
 
 def attempts_in_journal(project: Project) -> dict[tuple[str, int], str]:

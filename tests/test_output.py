@@ -120,7 +120,7 @@ os.kill(os.getpid(), 9)
 def killed_after(folder: Path, *words: str) -> LogFile:
     """What is recovered after a process that had written these was killed."""
     assert subprocess.run([sys.executable, "-c", KILLED, str(folder), *words]).returncode == -9
-    log = recover(folder, "step.1")
+    log = recover(folder, "step.1", through=folder)
     assert log is not None
     assert log.data_hash == sha256(folder / "step.1.log")
     assert log.size == log.stdout_bytes + log.stderr_bytes == (folder / "step.1.log").stat().st_size
@@ -145,21 +145,21 @@ def test_what_a_killed_run_wrote_is_recovered_with_its_streams(tmp_path: Path, w
 def test_recovering_twice_gives_the_same(tmp_path: Path) -> None:
     """A retry that is killed after it recovered output does not spoil it."""
     log = killed_after(tmp_path, "oone", "etwo", "othree")
-    assert recover(tmp_path, "step.1") == log
+    assert recover(tmp_path, "step.1", through=tmp_path) == log
 
 
 def test_a_torn_index_is_cut_where_it_is_sound(tmp_path: Path) -> None:
     """After a crash of the machine the index may lack its end; no byte of the output is lost."""
     (tmp_path / "step.1.log").write_bytes(b"one-two-three")
     (tmp_path / "step.1.idx").write_bytes(b"o 4\ne 4\no")
-    log = recover(tmp_path, "step.1")
+    log = recover(tmp_path, "step.1", through=tmp_path)
     assert log is not None
     assert read_back(tmp_path, log) == [("o", b"one-"), ("e", b"two-"), ("o", b"three")]
 
 
 def test_an_attempt_that_had_no_output_has_nothing_to_recover(tmp_path: Path) -> None:
     """Without a file there is no log."""
-    assert recover(tmp_path, "step.1") is None
+    assert recover(tmp_path, "step.1", through=tmp_path) is None
 
 
 def test_memory_does_not_grow_with_the_output(tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def test_what_happened_on_a_full_disk_is_recorded_in_the_reserve(
     """The record of a step that filled the disk finds room: a run gives back what it held for that, bit by bit."""
     write = os.write
     with create(layout, started()) as recorder:
-        reserve = recorder.folder / "reserve"
+        (reserve,) = layout.temporaries.glob(".*.tmp")
         held = reserve.stat().st_size
 
         def on_a_full_disk(descriptor: int, content: bytes) -> int:
@@ -403,9 +403,9 @@ def test_reopening_ends_what_a_killed_run_left_running(layout: Layout, tmp_path:
     killed_run(layout)
     processes = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(2)]
     orphan, other = processes
-    scratch = run_folder(layout, RUN_ID) / "tmp"
-    remember_process(scratch, orphan.pid)
-    with (scratch / "processes").open("a") as notes:
+    noted = run_folder(layout, RUN_ID) / "processes"
+    remember_process(noted, orphan.pid)
+    with noted.open("a") as notes:
         notes.write(f"{other.pid} 1\nx y\n\n{other.pid}")
     try:
         with reopen(layout, load(layout, RUN_ID)):

@@ -8,7 +8,7 @@ from pathlib import Path
 import tomli_w
 
 from runnable_ci.errors import UsageError
-from runnable_ci.files import write_whole
+from runnable_ci.files import sweep, write_whole
 from runnable_ci.project import FILE_NAME, STORE_NAME
 
 _STARTER = """\
@@ -48,6 +48,7 @@ def init(folder: Path) -> None:
         raise UsageError(f"{file} exists already", hint="runnable-ci check validates it")
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
+    sweep(folder)
     write_whole(file, starter(folder))
     ignore_store(folder / ".gitignore")
     sys.stdout.write(f"wrote {file}; next: runnable-ci run\n")

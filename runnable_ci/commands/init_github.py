@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runnable_ci.commands.init import ignore_store, starter
 from runnable_ci.errors import PipelineError, StoreError, UsageError
-from runnable_ci.files import write_whole
+from runnable_ci.files import sweep, write_whole
 from runnable_ci.github.starter import ACTION, DEFAULT_REF, FOLDER, Name, repository_of, workflow
 from runnable_ci.project import FILE_NAME, find_file
 
@@ -84,6 +84,7 @@ def _write_all(new: Mapping[Path, bytes]) -> None:
     try:
         for path, content in new.items():
             path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path.parent)
             write_whole(path, content)
             written.append(path)
     except (OSError, StoreError) as e:

@@ -49,8 +49,8 @@ class Layout:
             self._temporaries.mkdir(exist_ok=True)
             if (self.folder / "index.json").exists():
                 return
-            write_whole(self.folder / ".gitignore", _GITIGNORE)
-            write_whole(self.folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+            write_whole(self.folder / ".gitignore", _GITIGNORE, through=self._temporaries)
+            write_whole(self.folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}', through=self._temporaries)
             with locked(self.folder / "index.lock"):
                 if not (self.folder / "index.json").exists():
                     self._write_index([])

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from runnable_ci.run_identity import BEGUN_BY, CREATED, IDENTITY, REVISION, beginnings, run_identity
 from runnable_ci.runlog import CatalogEntry, RunLog, StepLog
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
 
@@ -44,9 +45,11 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
     code, seconds = log.code(), log.seconds()
     found = {
         "org.opencontainers.image.title": log.run_id,
-        "org.opencontainers.image.created": log.start_time,
-        "org.opencontainers.image.revision": code.code_identifier if code else "",
+        CREATED: log.start_time,
+        REVISION: code.code_identifier if code else "",
         "org.opencontainers.image.source": code.code_identifier_url if code else "",
+        IDENTITY: run_identity(log),
+        BEGUN_BY: ", ".join(dict.fromkeys(invocation.actor for invocation in beginnings(log) if invocation.actor)),
         "vnd.runnable.ref": code.ref if code else "",
         "vnd.runnable.name": log.name,
         "vnd.runnable.status": log.status,

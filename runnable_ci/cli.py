@@ -256,12 +256,20 @@ def checkout_command(
 
 
 @app.command("publish")
-def publish_command(run_id: RunId, to: To = None, plain_http: PlainHttp = False, store: Store = None) -> None:
+def publish_command(
+    run_id: RunId,
+    as_id: Annotated[
+        str | None, typer.Option("--as", metavar="OTHER_ID", help="Publish a copy that has this id, and keep it here.")
+    ] = None,
+    to: To = None,
+    plain_http: PlainHttp = False,
+    store: Store = None,
+) -> None:
     """Send a run to a registry; prints its reference."""
     from runnable_ci.commands.publish import publish as command
     from runnable_ci.project import find_store
 
-    command(find_store(store), run_id, to=to, settings=_settings(plain_http), environ=os.environ)
+    command(find_store(store), run_id, as_id=as_id, to=to, settings=_settings(plain_http), environ=os.environ)
 
 
 @app.command("pull")

@@ -280,6 +280,17 @@ def _remote_url(settings: Mapping[str, Sequence[str]], branch: str) -> str:
     return clean_url(settings[chosen[0]][0]) if chosen else ""
 
 
+def find_actor(folder: Path, environ: Mapping[str, str]) -> str:
+    """Return who runs something in a folder: GitHub's actor in a job, else git's user, else the system's."""
+    if environ.get("GITHUB_ACTIONS") == "true":
+        return environ.get("GITHUB_ACTOR", "")
+    try:
+        name = printable(Git(str(folder), environ)("config", "--get", "user.name")).strip()
+    except CodeIdentityError:
+        name = ""
+    return " ".join(name.split())[:100] or environ.get("LOGNAME") or environ.get("USER") or ""
+
+
 def pull_request_head(environ: Mapping[str, str]) -> str:
     """The head commit of the pull request that GitHub runs for, "" where there is none: HEAD is then the merge commit.
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.run_identity import run_identity
 from runnable_ci.runlog import (
     PROCESSING,
     SKIPPED,
@@ -37,11 +38,13 @@ def merge(logs: Sequence[RunLog]) -> RunLog:
 
     Attempts and invocations are numbered anew in the order in which they began. Of two versions of one attempt the
     result counts more than the mark of an interruption, and that more than an attempt in flight. Step and run have the
-    state of the newest. Raises `RunLogError` for logs of different runs.
+    state of the newest. Raises `RunLogError` for logs of different runs, also where these have one id.
     """
     first, *others = logs
     if strangers := {log.run_id for log in others} - {first.run_id}:
         raise RunLogError(f"the run logs of `{first.run_id}` and `{min(strangers)}` are not of one run")
+    if len(set(map(run_identity, logs))) > 1:
+        raise RunLogError(f"two runs have the id `{first.run_id}`: their logs are not of one run")
     if all(log == first for log in others):
         return first
     newest_first = sorted(logs, key=lambda log: (_newness(log), _text(log)), reverse=True)

@@ -15,12 +15,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from runnable_ci.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers
-from runnable_ci.errors import BlobCorruptError, RunLogError, RunNotFoundError, did_you_mean
+from runnable_ci.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers, manifest_annotations
+from runnable_ci.errors import (
+    BlobCorruptError,
+    BlobMissingError,
+    RunLogError,
+    RunNotFoundError,
+    did_you_mean,
+)
+from runnable_ci.run_identity import IDENTITY, describe_beginning, run_identity
 from runnable_ci.runlog import RunLog, decode
 from runnable_ci.runs import LATEST, Summary
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import DIGEST, TAG, Descriptor, manifest_parts, read_manifest, verified
+from runnable_ci.store.transport import TRIES, RegistryAuthError, RegistryProtocolError
 from runnable_ci.values import check_relative
 
 SEPARATOR = "--"
@@ -41,7 +49,8 @@ class Part:
 def find_parts(registry: Registry, reference: str) -> list[Part]:
     """All that is published of a run: of a run id, of `latest`, or just the part that one writer's tag or a digest is.
 
-    Raises `RunNotFoundError`, `RunLogError` where a tag of the run holds another run, `StoreError`.
+    Raises `RunNotFoundError`, `RunLogError` where a tag of the run holds another run, or where two runs have that id,
+    `StoreError`.
     """
     if DIGEST.fullmatch(reference):
         return [_read_part(registry, registry.resolve(reference))]
@@ -67,7 +76,74 @@ def find_parts(registry: Registry, reference: str) -> list[Part]:
                 f"the tag {tag} in {registry.label} holds run `{held}`, not `{run_id}`; nothing was used",
                 hint="somebody moved the tag: publish the run again from where it was made, or pull it by its digest",
             )
-    return [part for part in parts.values() if part.log.run_id == run_id]
+    found = [part for part in parts.values() if part.log.run_id == run_id]
+    _require_one_run(found, registry, run_id)
+    return found
+
+
+def _require_one_run(parts: Sequence[Part], registry: Registry, run_id: str) -> None:
+    """Raise for parts that are of several runs, naming each with a reference that is its own."""
+    newest = {run_identity(part.log): part for part in sorted(parts, key=lambda part: part.log.end_time)}
+    if len(newest) < 2:
+        return
+    named = [
+        (describe_beginning(manifest_annotations(part.log)), f"{registry.label}@{part.manifest.digest}")
+        for part in sorted(newest.values(), key=lambda part: part.log.start_time)
+    ]
+    raise RunLogError(
+        f"{registry.label} holds {len(named)} runs with the id `{run_id}`, nothing was used: "
+        + "; ".join(f"one {beginning} ({reference})" for beginning, reference in named),
+        hint=f"pull one of them by its digest: runnable-ci pull {named[0][1]}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """A run that has an id in a registry."""
+
+    manifest: Descriptor
+    annotations: Mapping[str, str]
+    """Of the manifest; its run id and its identity are always among them."""
+
+    @property
+    def identity(self) -> str:
+        """What tells the run from another one of its id."""
+        return self.annotations[IDENTITY]
+
+
+def find_occupant(registry: Registry, run_id: str, *, tries: int = TRIES) -> Occupant | None:
+    """Return the run that the plain tag of an id points to; where there is none, that costs one request.
+
+    Raises `StoreError`.
+    """
+    try:
+        manifest = registry.resolve(run_id, to_write=True, tries=tries)
+    except (RunNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
+        return None
+    found = _occupant(registry, manifest)
+    return found if found is not None and found.annotations[TITLE] == run_id else None
+
+
+def find_occupants(registry: Registry, run_id: str) -> list[Occupant]:
+    """Return all that has an id in the registry, by any tag; nothing where its tags cannot be listed."""
+    try:
+        tags = [tag for tag in registry.tags() if _may_be_of(tag, run_id)]
+    except (RegistryAuthError, RegistryProtocolError):  # that is not needed for anything else of a publish
+        return []
+    manifests = {manifest.digest: manifest for manifest in _resolve(registry, tags).values()}
+    with ThreadPoolExecutor(_JOBS) as pool:
+        found = list(pool.map(partial(_occupant, registry), manifests.values()))
+    return [occupant for occupant in found if occupant is not None and occupant.annotations[TITLE] == run_id]
+
+
+def _occupant(registry: Registry, manifest: Descriptor) -> Occupant | None:
+    annotations = _annotations(registry, manifest)
+    if not annotations.get(TITLE) or not annotations.get(IDENTITY):  # an earlier version, or another tool, wrote it
+        try:
+            annotations = manifest_annotations(_read_part(registry, manifest).log)
+        except (RunLogError, BlobCorruptError, BlobMissingError):
+            return None
+    return Occupant(manifest, annotations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +155,13 @@ class Holding:
     """Tag → manifest, that of the part which was written last at the end."""
     pinned_by: Sequence[str]
     """Other tags that stand for one of the manifests: somebody means to keep it."""
+    beginning: str
+    """Who began the run and when, in words."""
+
+    @property
+    def newest(self) -> Descriptor:
+        """The manifest of the part that was written last."""
+        return list(self.manifests.values())[-1]
 
 
 def published(registry: Registry) -> list[Summary]:
@@ -130,27 +213,51 @@ def _holdings(registry: Registry, tags: Sequence[str]) -> list[Holding]:
     unique = {manifest.digest: manifest for manifest in manifests.values()}
     with ThreadPoolExecutor(_JOBS) as pool:
         found = dict(zip(unique, pool.map(partial(_annotations, registry), unique.values()), strict=True))
-    parts: dict[str, list[tuple[Summary, str]]] = {}
+    tags_of: dict[str, list[str]] = {}
     pins: dict[str, list[str]] = {}
     for tag, manifest in manifests.items():
-        annotations = found[manifest.digest]
-        run_id = annotations.get(TITLE, "")
+        run_id = found[manifest.digest].get(TITLE, "")
         if _may_be_of(tag, run_id):
-            parts.setdefault(run_id, []).append((Summary.of(run_id, annotations), tag))
+            tags_of.setdefault(run_id, []).append(tag)
         else:
             pins.setdefault(manifest.digest, []).append(tag)
-    runs = [_holding(written, manifests, pins) for written in parts.values()]
+    runs = [
+        _holding(of_one, found, pins)
+        for mine in tags_of.values()
+        for of_one in _by_identity(registry, {tag: manifests[tag] for tag in mine}, found)
+    ]
     return sorted(runs, key=lambda holding: _written(holding.summary))
 
 
+def _by_identity(
+    registry: Registry, manifests: Mapping[str, Descriptor], annotations: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Descriptor]]:
+    """Return the tags of one run id by the run that they are of: more than one where two runs have it."""
+    unique = {manifest.digest: manifest for manifest in manifests.values()}
+    identities = {digest: annotations[digest].get(IDENTITY, "") for digest in unique}
+    if len(unique) > 1:  # else it is one run, and not even the log of an old one need be read
+        for digest, manifest in unique.items():
+            if not identities[digest]:
+                occupant = _occupant(registry, manifest)
+                identities[digest] = occupant.identity if occupant else digest
+    runs: dict[str, dict[str, Descriptor]] = {}
+    for tag, manifest in manifests.items():
+        runs.setdefault(identities[manifest.digest], {})[tag] = manifest
+    return list(runs.values())
+
+
 def _holding(
-    parts: Sequence[tuple[Summary, str]], manifests: Mapping[str, Descriptor], pins: Mapping[str, Sequence[str]]
+    manifests: Mapping[str, Descriptor],
+    annotations: Mapping[str, dict[str, str]],
+    pins: Mapping[str, Sequence[str]],
 ) -> Holding:
+    parts = [(Summary.of(annotations[m.digest][TITLE], annotations[m.digest]), tag) for tag, m in manifests.items()]
     in_order = sorted(parts, key=lambda part: _written(part[0]))
     attempts = max(summary.attempts for summary, _ in parts)
     mine = {tag: manifests[tag] for _, tag in in_order}
     pinned_by = [tag for digest in {m.digest for m in mine.values()} for tag in pins.get(digest, ())]
-    return Holding(replace(in_order[-1][0], attempts=attempts), mine, sorted(pinned_by))
+    newest = annotations[mine[in_order[-1][1]].digest]
+    return Holding(replace(in_order[-1][0], attempts=attempts), mine, sorted(pinned_by), describe_beginning(newest))
 
 
 def _newest(registry: Registry, tags: set[str]) -> str:

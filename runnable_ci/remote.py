@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from runnable_ci.artifact import layers
+from runnable_ci.artifact import layers, manifest_annotations
 from runnable_ci.catalog import matches
+from runnable_ci.claims import require_own_id, settle
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
@@ -31,8 +32,9 @@ from runnable_ci.pipeline import Pipeline
 from runnable_ci.plan import Plan
 from runnable_ci.published import SEPARATOR, Part, find_parts, holdings
 from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, STORE_LOCK, is_running, reopen, run_folder
+from runnable_ci.run_identity import describe_beginning, run_identity
 from runnable_ci.runlog import CatalogEntry, RunLog
-from runnable_ci.runs import ORIGIN, catalog_of, hint_at_origin, load, run_ids
+from runnable_ci.runs import ORIGIN, catalog_of, check_run_id, hint_at_origin, load, run_ids
 from runnable_ci.steps.python import objects_taken
 from runnable_ci.store.access import parse_reference
 from runnable_ci.store.copy import Amount, Progress, copy
@@ -94,7 +96,7 @@ def publish(
     """Have the run in the registry as it is here, sealing it first where it is not. An unchanged one costs a request.
 
     The plain tag goes first, as the writer's own proves that all is there. Raises `RunInUseError`, `UsageError` for a
-    run id that leaves no room for the writer, `StoreError`.
+    run id that leaves no room for the writer or that another run has there, `StoreError`.
     """
     tag = _writers_tag(layout, run_id, environ)
     folder = run_folder(layout, run_id)
@@ -105,13 +107,36 @@ def publish(
         manifest = layout.resolve(run_id)
         sent = None
         if _standing(registry, tag) != manifest.digest:
+            mine = manifest_annotations(load(layout, run_id))
+            is_known = require_own_id(registry, mine)
             origin = read_origin(layout, run_id)
             like = origin.manifests if origin and origin.registry == registry.label else ()
             with hint_at_origin(layout, run_id):
-                copied = copy(layout, run_id, registry, like=[tag, *like], progress=watch)
-            manifest, sent = copied.manifest, copied.sent
+                copied = copy(layout, manifest.digest, registry, like=[run_id, tag, *like], progress=watch)
+            sent = copied.sent
+            if not is_known:  # to send it took time enough for another one to come first
+                require_own_id(registry, mine)
+            registry.tag(manifest, run_id)
             registry.tag(manifest, tag)
+            if not is_known:
+                settle(registry, mine, tag)
     return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent)
+
+
+def keep_as(layout: Layout, run_id: str, other_id: str) -> None:
+    """Have a copy of a run in the store under another id; where there is one already it learns what is new.
+
+    Raises `UsageError` for what cannot be an id or is that of another run, `RunInUseError`, `StoreError`.
+    """
+    check_run_id(other_id)
+    log = load(layout, run_id)
+    _require_same_run(layout, _renamed(log, other_id), layout.label)
+    with _shared(layout):
+        _seal(layout, run_id)
+        _adopt(layout, _renamed(load(layout, run_id), other_id))
+        origin = run_folder(layout, run_id) / ORIGIN
+        if origin.exists():
+            write_whole(run_folder(layout, other_id) / ORIGIN, origin.read_bytes(), through=layout.temporaries)
 
 
 def pull(
@@ -119,7 +144,8 @@ def pull(
 ) -> Pulled:
     """Have a published run in the store: `find` and `take` in one.
 
-    Raises `RunNotFoundError`, `RunInUseError`, `RunLogError`, `StoreError`.
+    Raises `RunNotFoundError`, `RunInUseError`, `RunLogError`, `UsageError` where another run here has the id,
+    `StoreError`.
     """
     return take(layout, find(registry, reference), only_log=only_log, watch=watch)
 
@@ -145,9 +171,11 @@ def find_newest(registry: Registry, accepts: Callable[[RunLog], bool]) -> Found 
 def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch | None = None) -> Pulled:
     """Have a run that was found in the store, merged with what is there of it already; all content is verified.
 
-    With `only_log` the content stays where it is. Raises `RunInUseError`, `RunLogError`, `StoreError`.
+    With `only_log` the content stays where it is. Raises `RunInUseError`, `UsageError` where another run here has the
+    id, `RunLogError`, `StoreError`.
     """
     registry, parts, log = found.registry, found.parts, found.log
+    _require_same_run(layout, log, registry.label)
     if is_running(layout, log.run_id):
         raise RunInUseError(f"run `{log.run_id}` is being written by another process", hint="wait for it, or end it")
     layout.create()
@@ -245,6 +273,28 @@ def _fetch(
 
 def _is_among(digests: Collection[str], descriptor: Descriptor) -> bool:
     return descriptor.digest in digests
+
+
+def _require_same_run(layout: Layout, log: RunLog, where: str) -> None:
+    """Raise where the store has another run of the same id."""
+    if log.run_id not in run_ids(layout):
+        return
+    here = load(layout, log.run_id)
+    if run_identity(here) != run_identity(log):
+        raise UsageError(
+            f"`{log.run_id}` in {layout.label} is another run, {describe_beginning(manifest_annotations(here))}; "
+            f"that in {where} was {describe_beginning(manifest_annotations(log))}; nothing was changed",
+            hint="pull it into a folder of its own: --store DIR",
+        )
+
+
+def _renamed(log: RunLog, run_id: str) -> RunLog:
+    renamed = log.model_copy(update={"run_id": run_id}, deep=True)
+    for step in renamed.steps.values():
+        for entries in (step.data_catalog, *(attempt.data_catalog for attempt in step.attempts)):
+            for entry in entries:
+                entry.catalog_relative_path = f"{run_id}/{entry.name}"
+    return renamed
 
 
 def _adopt(layout: Layout, log: RunLog) -> None:

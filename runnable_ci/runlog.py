@@ -245,6 +245,10 @@ class Invocation(Record):
     """The run's own parameters at this invocation, before any step gave one."""
     redacted: list[str] = Field(default_factory=list)
     """Which of them were secrets, or had one in them, for which `***` stands now."""
+    identity: str = ""
+    """Of the invocation that began the run: random, and what tells this run from another one of the same id."""
+    actor: str = ""
+    """Who started it: GitHub's actor in a job, else the `user.name` of git."""
     decisions: dict[str, DecisionRecord] = Field(default_factory=dict)
     outcome: str = ""
     """`succeeded`, `failed`, `cancelled` or `interrupted`; empty while it runs."""

@@ -12,11 +12,12 @@ from typing import Any
 
 from runnable_ci.artifact import RUN_LOG_MEDIA_TYPE, manifest_annotations
 from runnable_ci.catalog import Catalog
-from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, did_you_mean
+from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, UsageError, did_you_mean
 from runnable_ci.journal import apply, decode_events, mark_interrupted
 from runnable_ci.listen import Stream
 from runnable_ci.output import split
 from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, is_running, last_seen, run_folder, time_text
+from runnable_ci.run_identity import IDENTITY
 from runnable_ci.runlog import (
     PROCESSING,
     RunLog,
@@ -50,6 +51,8 @@ class Summary:
     attempts: int
     failed: str
     metrics: dict[str, Any]
+    identity: str
+    """What tells the run from another one of its id."""
 
     @classmethod
     def of(cls, run_id: str, annotations: dict[str, str]) -> Summary:
@@ -75,6 +78,7 @@ class Summary:
             attempts=int(attempts) if attempts.isdecimal() and len(attempts) < 10 else 0,
             failed=annotations.get("vnd.runnable.failed", ""),
             metrics=metrics if isinstance(metrics, dict) else {},
+            identity=annotations.get(IDENTITY, ""),
         )
 
 
@@ -92,6 +96,13 @@ def run_ids(layout: Layout) -> list[str]:
         if journal.exists() and not (folder.name in sealed and _is_current(sealed[folder.name].annotations, journal)):
             times[folder.name] = time_text(journal.stat().st_mtime)  # a copy of the store may have changed it
     return sorted(times, key=lambda run_id: times[run_id])
+
+
+def check_run_id(run_id: str) -> None:
+    """Raise `UsageError` for what cannot be a run's id."""
+    if not TAG.fullmatch(run_id) or run_id == LATEST:
+        hint = "letters, digits, `_`, `.` and `-`, at most 128; and not `latest`"
+        raise UsageError(f"`{run_id}` cannot be a run id", hint=hint)
 
 
 def resolve_id(layout: Layout, given: str) -> str:

@@ -113,7 +113,12 @@ def saved(step: str, finished: StepAttempt, *entries: CatalogEntry) -> list[Even
 def started(number: int, second: int) -> Started:
     """The run is opened."""
     invocation = Invocation(
-        number=number, command="run" if number == 1 else "retry", start_time=moment(second), parameters={"rate": 0.3}
+        number=number,
+        command="run" if number == 1 else "retry",
+        start_time=moment(second),
+        parameters={"rate": 0.3},
+        identity="c0ffee" if number == 1 else "",
+        actor="Ada" if number == 1 else "Bob",
     )
     return Started(run_id=RUN_ID, name="iris", dag_hash="36d6", run_config={"jobs": 2}, invocation=invocation)
 

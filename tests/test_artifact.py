@@ -23,6 +23,7 @@ from runnable_ci.artifact import (
     manifest_annotations,
 )
 from runnable_ci.journal import Event, apply
+from runnable_ci.run_identity import run_identity
 from runnable_ci.runlog import (
     FAIL,
     LogFile,
@@ -170,6 +171,8 @@ def test_annotations() -> None:
         "org.opencontainers.image.created": moment(0),
         "org.opencontainers.image.revision": CLEAN.code_identifier,
         "org.opencontainers.image.source": CLEAN.code_identifier_url,
+        "vnd.runnable.identity": run_identity(run_log()),
+        "vnd.runnable.begun-by": "Ada",
         "vnd.runnable.ref": "main",
         "vnd.runnable.name": "iris",
         "vnd.runnable.status": "SUCCESS",
@@ -181,6 +184,7 @@ def test_annotations() -> None:
     }
     assert manifest_annotations(RunLog(run_id=RUN_ID)) == {
         "org.opencontainers.image.title": RUN_ID,
+        "vnd.runnable.identity": run_identity(RunLog(run_id="other")),
         "vnd.runnable.status": "PROCESSING",
         "vnd.runnable.attempts": "0",
     }

@@ -15,7 +15,18 @@ PACKAGE = Path(__file__).parent.parent / "runnable_ci"
 LAYERS: dict[str, tuple[str, ...]] = {
     "command line": ("runnable_ci", "__main__", "cli"),
     "commands": ("commands",),
-    "loop": ("invocation", "runner", "attempt", "changes", "runs", "door", "remote", "published", "run_project"),
+    "loop": (
+        "invocation",
+        "runner",
+        "attempt",
+        "changes",
+        "runs",
+        "door",
+        "remote",
+        "published",
+        "claims",
+        "run_project",
+    ),
     # All that is not named is an edge.
     "edges": (),
     "core": (
@@ -26,6 +37,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
             "values",
             "plan",
             "runlog",
+            "run_identity",
             "journal",
             "merge",
             "artifact",

@@ -21,6 +21,7 @@ from runnable_ci.journal import (
     mark_interrupted,
 )
 from runnable_ci.merge import merge
+from runnable_ci.run_identity import run_identity
 from runnable_ci.runlog import (
     FAIL,
     PROCESSING,
@@ -34,6 +35,7 @@ from runnable_ci.runlog import (
     Parameter,
     RunLog,
     StepAttempt,
+    decode,
     encode,
 )
 
@@ -45,10 +47,12 @@ def time(second: float) -> str:
     return f"2026-11-24T03:{int(second) // 60:02}:{second % 60:09.6f}+00:00"
 
 
-def started(second: float, number: int = 1, **parameters: object) -> Started:
-    """An invocation begins; the one at the run's first moment is the `run`, wherever it is known."""
+def started(second: float, number: int = 1, identity: str = "", **parameters: object) -> Started:
+    """An invocation begins; the one at the run's first moment is the `run`, which may have given it an identity."""
     command = "retry" if second else "run"
-    invocation = Invocation(number=number, command=command, start_time=time(second), parameters=parameters)
+    invocation = Invocation(
+        number=number, command=command, start_time=time(second), parameters=parameters, identity=identity
+    )
     return Started(run_id="r", name="n", dag_hash="d", run_config={}, invocation=invocation)
 
 
@@ -87,12 +91,13 @@ class Invoked:
     second: int
     outcomes: tuple[tuple[str, str], ...]
     """(step, how it came out)."""
+    identity: str = ""
 
     def events(self, log: RunLog) -> list[Event]:
         """Its events on top of a log."""
         number = log.invocation + 1
         happened: list[Event] = [
-            started(self.second, number, seed=self.second),
+            started(self.second, number, identity=self.identity, seed=self.second),
             EnvironmentSeen(key=f"e{self.second % 2}", environment=Environment(os="linux")),
         ]
         for i, (step, outcome) in enumerate(self.outcomes):
@@ -111,16 +116,17 @@ class Invoked:
 
 @st.composite
 def versions(draw: st.DrawFn) -> list[RunLog]:
-    """Versions of one run: each knows some of its invocations, the last perhaps only up to a kill or a copy."""
+    """Versions of one run: each knows its beginning and some of its retries, the last perhaps only up to a kill."""
     outcome = st.sampled_from([SUCCESS, FAIL, "skip", "reuse"])
+    identity = draw(st.sampled_from(["", "ab12"]))
     history = [
-        Invoked(10 * i, tuple((step, draw(outcome)) for step in draw(st.permutations(STEPS))))
+        Invoked(10 * i, tuple((step, draw(outcome)) for step in draw(st.permutations(STEPS))), "" if i else identity)
         for i in range(draw(st.integers(1, 4)))
     ]
     logs = []
     for _ in range(draw(st.integers(1, 4))):
         log = RunLog(run_id="r")
-        known = [invoked for invoked in history if draw(st.booleans())] or [history[0]]
+        known = [history[0], *(invoked for invoked in history[1:] if draw(st.booleans()))]
         for invoked in known:
             events = invoked.events(log)
             end = draw(st.integers(1, len(events))) if invoked is known[-1] else len(events)
@@ -156,7 +162,8 @@ def test_grouping_makes_no_difference(logs: list[RunLog], cut: int) -> None:
 
 def canonical(log: RunLog) -> RunLog:
     """A log as a merge with something that it knows already leaves it: one version alone is given back as it is."""
-    return merge([log, RunLog(run_id="r")])
+    begun = log.invocations[0].model_copy(update={"status": PROCESSING, "end_time": "", "message": "", "decisions": {}})
+    return merge([log, RunLog(run_id="r", invocations=[begun])])
 
 
 @settings(max_examples=300, deadline=None)
@@ -257,3 +264,34 @@ def test_logs_of_two_runs_are_refused() -> None:
     """Two runs never become one."""
     with pytest.raises(RunLogError, match="`a` and `b` are not of one run"):
         merge([RunLog(run_id="a"), RunLog(run_id="b")])
+
+
+@settings(max_examples=200, deadline=None)
+@given(versions(), st.data())
+def test_two_runs_of_one_id_are_refused(logs: list[RunLog], data: st.DataObject) -> None:
+    """Whatever the logs know, one that begins otherwise is of another run, and so is what a mix of both has become."""
+    change: dict[str, object] = data.draw(
+        st.sampled_from(
+            [{"identity": "cd34"}, {"identity": "", "start_time": time(0.5)}, {"identity": "", "parameters": {"x": 1}}]
+        )
+    )
+    other = data.draw(st.sampled_from(logs)).model_copy(deep=True)
+    other.invocations[0] = other.invocations[0].model_copy(update=change)
+    mixed = logs[0].model_copy(update={"invocations": [*logs[0].invocations, other.invocations[0]]})
+    for stranger in (other, mixed):
+        assert run_identity(stranger) not in {run_identity(log) for log in logs}
+        order = data.draw(st.permutations([*logs, stranger]))
+        with pytest.raises(RunLogError, match="two runs have the id `r`"):
+            merge(order)
+
+
+@settings(max_examples=200, deadline=None)
+@given(versions())
+def test_a_run_keeps_its_identity(logs: list[RunLog]) -> None:
+    """Neither a retry, a merge, a mark of interruption nor a copy through JSON makes another run of a run."""
+    (identity,) = {run_identity(log) for log in logs}
+    assert run_identity(merge(logs)) == identity
+    assert run_identity(decode(encode(merge(logs)), where="copy")) == identity
+    earlier = logs[0].model_copy(deep=True)  # a retry on a machine whose clock is behind sorts before the beginning
+    earlier.invocations.append(Invocation(number=9, command="retry", start_time="2020-01-01T00:00:00+00:00"))
+    assert run_identity(merge([*logs, earlier])) == identity

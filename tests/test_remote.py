@@ -469,10 +469,12 @@ def test_a_copy_of_a_store_is_another_writer(tmp_path: Path, remote: Registry) -
 def test_jobs_of_github_have_readable_tags(tmp_path: Path, remote: Registry) -> None:
     """In GitHub Actions a writer's tag names workflow run, job and attempt, and differs between jobs of a matrix."""
     github = {"GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": "42", "GITHUB_JOB": "test (3.11) ✓", "GITHUB_RUN_ATTEMPT": "2"}
-    for name in ("one", "other"):
-        layout = store(tmp_path / name)
-        record(layout, "load", {"a.txt": name.encode()})
-        sent(layout, remote, **github)
+    one = store(tmp_path / "one")
+    record(one, "load", {"a.txt": b"a"})
+    sent(one, remote, **github)
+    other, _ = got(tmp_path / "other", remote)
+    record(other, "load", {"a.txt": b"b"})
+    sent(other, remote, **github)
     tags = [tag for tag in remote.tags() if tag != "r"]
     assert len(tags) == 2
     assert all(tag.startswith("r--gh-42-test-3.11-") for tag in tags)

@@ -36,11 +36,12 @@ def prune(
         raise UsageError("prune removes nothing unless told what", hint="--keep N, --older-than AGE, or both")
     registry = Registries(settings, environ).named(source, in_pipeline=lambda: registry_of(workspace))
     found = holdings(registry)
-    ended = [(run.summary.run_id, run.summary.end_time or run.summary.start_time) for run in found]
+    # Not by their ids: two runs may have one.
+    ended = [(str(place), run.summary.end_time or run.summary.start_time) for place, run in enumerate(found)]
     going = set(outdated(ended, keep=keep, older_than=older_than, moment=datetime.now(UTC)))
     removed = 0
-    for holding in found:
-        if holding.summary.run_id in going and _may_go(holding) and (dry_run or _removed(registry, holding)):
+    for place, holding in enumerate(found):
+        if str(place) in going and _may_go(holding) and (dry_run or _removed(registry, holding)):
             removed += 1
             sys.stdout.write(f"{holding.summary.run_id}\n")
             sys.stdout.flush()

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runnable_ci.commands.progress import watching
-from runnable_ci.errors import RunnableError
+from runnable_ci.errors import RunnableError, StoreError, UsageError
 from runnable_ci.project import Project, registry_of
+from runnable_ci.published import find_occupant
 from runnable_ci.registries import Registries
-from runnable_ci.remote import Published
+from runnable_ci.remote import Published, keep_as
 from runnable_ci.remote import publish as publish_run
+from runnable_ci.run_identity import describe_beginning
 from runnable_ci.runs import resolve_id
 from runnable_ci.settings import Settings
 from runnable_ci.store.layout import Layout
@@ -23,9 +25,14 @@ if TYPE_CHECKING:
     from runnable_ci.invocation import Options
 
 
-def publish(layout: Layout, run: str, *, to: str | None, settings: Settings, environ: Mapping[str, str]) -> None:
-    """Publish a run; its reference is printed."""
+def publish(
+    layout: Layout, run: str, *, as_id: str | None, to: str | None, settings: Settings, environ: Mapping[str, str]
+) -> None:
+    """Publish a run, or a copy of it that has the id `as_id`; its reference is printed."""
     run_id = resolve_id(layout, run)
+    if as_id is not None and as_id != run_id:
+        keep_as(layout, run_id, as_id)
+        run_id = as_id
     workspace = layout.folder.parent
     registry = Registries(settings, environ).named(to, in_pipeline=lambda: registry_of(workspace))
     with watching(sys.stderr, "sent") as watch:
@@ -48,6 +55,22 @@ class Afterwards:
         registries = Registries(options.settings, options.environ)
         registry = registries.named(to, in_pipeline=lambda: project.pipeline.registry)
         return cls(registry, options.environ, options.printer.say)
+
+    def require_free(self, run_id: str) -> None:
+        """Raise `UsageError` where a run has that id in the registry: better said before the work than after it.
+
+        That is one request. Where the registry does not answer it the run is not kept from its work.
+        """
+        try:
+            found = find_occupant(self.registry, run_id, tries=1)
+        except StoreError as e:
+            self.say(f"note: whether there is a run `{run_id}` in {self.registry.label} is not known: {e.message}")
+            return
+        if found is not None:
+            raise UsageError(
+                f"there is already a run `{run_id}` in {self.registry.label}, {describe_beginning(found.annotations)}",
+                hint="give this one another id: --run-id",
+            )
 
     def publish(self, layout: Layout, run_id: str, code: int) -> int:
         """The exit code: that of the run, or 1 where the run succeeded and publishing it failed."""

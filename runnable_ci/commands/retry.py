@@ -17,7 +17,7 @@ from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError, did_you_mean
 from runnable_ci.given import doubts, require
-from runnable_ci.identity import Code
+from runnable_ci.identity import Code, find_actor
 from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of, require_secret_names
 from runnable_ci.journal import Started
 from runnable_ci.pipeline import Pipeline
@@ -183,6 +183,7 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
                     command="retry",
                     start_time=now(),
                     parameters=dict(prospect.parameters),
+                    actor=find_actor(project.workspace, options.environ),
                 ),
             )
         )

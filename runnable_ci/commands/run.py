@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
 from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
-from runnable_ci.errors import UsageError
 from runnable_ci.given import doubts, require
+from runnable_ci.identity import find_actor
 from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of, require_secret_names
 from runnable_ci.journal import Started
 from runnable_ci.names import run_id as new_run_id
@@ -17,8 +18,7 @@ from runnable_ci.plan import Facts, Scope, plan
 from runnable_ci.project import asked_parameters, load, parameters_of
 from runnable_ci.recorder import create, now, require_unused, run_folder
 from runnable_ci.runlog import Invocation, RunLog
-from runnable_ci.runs import LATEST, catalog_of
-from runnable_ci.store.target import TAG
+from runnable_ci.runs import catalog_of, check_run_id
 from runnable_ci.text import amount
 
 
@@ -46,9 +46,7 @@ def run(
         options.printer.say(f"note: {doubt}")
     redactor = redactor_of(pipeline, parameters, options)
     if run_id is not None:
-        if not TAG.fullmatch(run_id) or run_id == LATEST:
-            hint = "letters, digits, `_`, `.` and `-`, at most 128; and not `latest`"
-            raise UsageError(f"`{run_id}` cannot be a run id", hint=hint)
+        check_run_id(run_id)
         require_unused(project.layout, run_id)
     if dry_run:
         print_plan(plan(pipeline, RunLog(run_id=""), initial=Scope.initial(parameters), facts=Facts()).decisions)
@@ -58,6 +56,8 @@ def run(
         from runnable_ci.commands.publish import Afterwards
 
         afterwards = Afterwards.of(project, to, options)
+        if run_id is not None:
+            afterwards.require_free(run_id)
     while run_id is None:
         candidate = new_run_id(datetime.now(UTC), random.SystemRandom().choice)
         run_id = None if run_folder(project.layout, candidate).exists() else candidate
@@ -67,7 +67,14 @@ def run(
         tag=tag,
         dag_hash=pipeline.dag_hash(),
         run_config={"executor": "local", **project.identity().config()},
-        invocation=Invocation(number=1, command="run", start_time=now(), parameters=parameters),
+        invocation=Invocation(
+            number=1,
+            command="run",
+            start_time=now(),
+            parameters=parameters,
+            identity=secrets.token_hex(16),
+            actor=find_actor(project.workspace, options.environ),
+        ),
     )
     with redacted_errors(redactor), create(project.layout, started, redactor) as recorder:
         options.printer.begin(list(pipeline.steps), len(pipeline.steps))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from runnable_ci.printer import printable
 from runnable_ci.runs import Summary, summaries
 from runnable_ci.settings import Settings
 from runnable_ci.store.layout import Layout
@@ -20,11 +22,18 @@ def runs(layout: Layout, *, as_json: bool) -> None:
 
 def runs_of_registry(source: str, *, settings: Settings, environ: Mapping[str, str], as_json: bool) -> None:
     """List the runs that a registry holds, the newest last, without fetching any."""
-    from runnable_ci.published import published
+    from runnable_ci.published import holdings
     from runnable_ci.registries import Registries
 
     registry = Registries(settings, environ).named(source, in_pipeline=lambda: None)
-    _show(published(registry), as_json=as_json, where=registry.label)
+    found = holdings(registry)
+    _show([holding.summary for holding in found], as_json=as_json, where=registry.label)
+    number = Counter(holding.summary.run_id for holding in found)
+    for holding in found:
+        run_id = holding.summary.run_id
+        if number[run_id] > 1:
+            which = f"{registry.label}@{holding.newest.digest} is that {holding.beginning}"
+            sys.stderr.write(f"note: {number[run_id]} runs have the id `{printable(run_id)}`; {printable(which)}\n")
 
 
 def _show(found: list[Summary], *, as_json: bool, where: str) -> None:

@@ -88,6 +88,7 @@ class Client:
         body: bytes | None = None,
         at_most: int = ANSWER_MAX_BYTES,
         follow: bool = True,
+        tries: int = TRIES,
     ) -> Answer:
         """The answer to a small request, tried again where that can help."""
 
@@ -95,7 +96,7 @@ class Client:
             response, url = self.open(method, path, actions, headers=headers, body=body, follow=follow)
             return self.passing(read_answer(response, url, at_most=at_most))
 
-        return self.persist(once)
+        return self.persist(once, tries=tries)
 
     def open(
         self,

@@ -99,7 +99,7 @@ class Registry:
         """The repository as its user writes it."""
         return self._client.label
 
-    def resolve(self, reference: str, *, to_write: bool = False) -> Descriptor:
+    def resolve(self, reference: str, *, to_write: bool = False, tries: int = TRIES) -> Descriptor:
         """The manifest that a tag or digest stands for, by one request. Raises `RunNotFoundError`, `StoreError`.
 
         With `to_write` the right to push is asked for at once: ghcr.io lets nobody look into a package that there is
@@ -108,7 +108,8 @@ class Registry:
         if not TAG.fullmatch(reference) and not DIGEST.fullmatch(reference):
             raise UsageError(f"{reference[:200]!r} is neither a tag nor a sha256 digest")
         actions: Actions = "pull,push" if to_write else "pull"
-        answer = self._client.ask("HEAD", f"manifests/{reference}", actions, headers=_ACCEPT_MANIFESTS)
+        path = f"manifests/{reference}"
+        answer = self._client.ask("HEAD", path, actions, headers=_ACCEPT_MANIFESTS, tries=tries)
         self._require_found(answer, reference)
         media_type = _manifest_type(answer, self.label)
         digest, size = answer.headers.get("Docker-Content-Digest", ""), answer.headers.get("Content-Length", "")

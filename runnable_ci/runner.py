@@ -221,15 +221,15 @@ class Run:
         return found
 
     def _snapshot(self) -> tuple[str, int, list[str]]:
-        from runnable_ci.worktree import snapshot  # takes as long to load as a step, and most trees are clean
+        from runnable_ci.worktree import Rules, snapshot  # takes as long to load as a step, and most trees are clean
 
         state = self.code.state()
         if state.digest not in self._snapshots:
             path = Path(self.recorder.folder) / f"code.{time.monotonic_ns()}.tar"
             with path.open("wb") as file:
-                has_secret = self.recorder.redactor.holds
-                left_out = snapshot(self.code, state, file, limit_bytes=SNAPSHOT_MAX_BYTES, has_secret=has_secret)
+                rules = Rules(has_secret=self.recorder.redactor.holds)
+                kept = snapshot(self.code, state, file, limit_bytes=SNAPSHOT_MAX_BYTES, rules=rules)
             stored = self.recorder.layout.take_file(path)
-            omitted = [f"{name}: {reason}" for name, reason in left_out.items()]
+            omitted = [f"{name}: {reason}" for name, reason in kept.omitted.items()]
             self._snapshots[state.digest] = (stored.hex, stored.size, omitted)
         return self._snapshots[state.digest]

@@ -1,4 +1,4 @@
-"""Which variables of an environment hold secrets, and whether the names that people give are names of some. Pure."""
+"""Which named values are secrets, of variables, parameters and files; and whether names are names of some. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ OF_THE_JOB: Final = frozenset(
 )
 GUESSED_LEAST_CHARACTERS: Final = 8
 _SAYS_SO: Final = re.compile(
-    r"SECRET|PASSWORD|PASSWD|PASSPHRASE|(TOKEN|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS?)$", re.IGNORECASE
+    r"SECRET|PASSWORD|PASSWD|PASSPHRASE"
+    r"|(TOKEN|(API|ACCESS|ACCOUNT|PRIVATE)[_.-]?KEY|CREDENTIALS?|(?<![A-Z])(PASS|PWD)|(?-i:[a-z](Pass|Pwd)))$",
+    re.IGNORECASE,
 )
-_SAYS_WHERE: Final = re.compile(r"(NAME|ID|ARN|FILE|PATH|DIR|URL|URI|HOST|VERSION|TYPE|SECRETS)$", re.IGNORECASE)
+_SAYS_ELSE: Final = re.compile(
+    r"(NAME|ID|ARN|FILE|PATH|DIR|URL|URI|HOST|VERSION|TYPE|SECRETS"
+    r"|METHOD|ALGORITHM|ENCRYPTION|POLICY|LENGTH|PROMPT|LABEL|FIELD|FORMAT|PATTERN|REGEX|REF|MANAGER"
+    r"|(NEXT|PAGE|CONTINUATION|PUBLIC_?KEY)_?TOKEN)$",
+    re.IGNORECASE,
+)
 _WORDS: Final = re.compile(r"[A-Za-z]+([-_.:/ ][A-Za-z]+)*")
 _NUMBER: Final = re.compile(r"[-+]?[0-9.,_]+")
 _PLACE: Final = re.compile(r"~?/|\.\.?/|[A-Za-z]:\\|[A-Za-z][A-Za-z0-9+.-]*://")
@@ -33,8 +40,7 @@ _LOGIN: Final = re.compile(r"://[^\s/?#:@]*:([^\s/?#@]+)@")
 def secrets_of(environ: Mapping[str, str], named: Iterable[str] = ()) -> frozenset[str]:
     """The values that are secret: of the variables `named` and of the job's own tokens, whatever they are.
 
-    And of those whose name says so (`…TOKEN`, `…SECRET…`, `…PASSWORD…`, `…API_KEY`, `…CREDENTIALS` …), and passwords
-    in URLs, where that is no plain word, number, path or URL, and has eight characters or more.
+    And what `is_secret` and `passwords_in_urls` find among the others.
     """
     certain = OF_THE_JOB.union(name.upper() for name in named)
     return frozenset(
@@ -84,13 +90,31 @@ def _right_spelling(text: str, variables: Mapping[str, str], known: Mapping[str,
 
 
 def _guessed(name: str, value: str) -> Iterator[str]:
-    if _SAYS_SO.search(name) and not _SAYS_WHERE.search(name) and _is_telling(value.strip()):
+    if is_secret(name, value):
         yield value
-    if "://" in value:
-        yield from (password for password in _LOGIN.findall(value) if _is_telling(password))
+    yield from passwords_in_urls(value)
 
 
-def _is_telling(value: str) -> bool:
+def is_secret(name: str, value: str) -> bool:
+    """Whether a value is a secret by its name (`…TOKEN`, `…SECRET…`, `…PASSWORD…`, `…API_KEY`, `…CREDENTIALS` …).
+
+    No plain word, number, path or URL is one, and nothing that is shorter than eight characters.
+    """
+    return names_a_secret(name) and is_telling(value.strip())
+
+
+def names_a_secret(name: str) -> bool:
+    """Whether a name says that its value is secret."""
+    return bool(_SAYS_SO.search(name)) and not _SAYS_ELSE.search(name)
+
+
+def passwords_in_urls(text: str) -> Iterator[str]:
+    """The passwords of `scheme://user:password@host` that are no plain words or numbers and not short."""
+    if "://" in text:
+        yield from (password for password in _LOGIN.findall(text) if is_telling(password))
+
+
+def is_telling(value: str) -> bool:
     """Whether a value is likely to be met only where the secret itself is."""
     plain = _WORDS.fullmatch(value) or _NUMBER.fullmatch(value) or _PLACE.match(value)
     return len(value) >= GUESSED_LEAST_CHARACTERS and not plain

@@ -22,12 +22,13 @@ from typing import IO, BinaryIO, Final, cast
 from pydantic import BaseModel
 
 from runnable_ci.content import content_sha256, git_mode, link_target
+from runnable_ci.credential_files import by_content, by_difference, by_name, is_judged_whole
+from runnable_ci.credential_names import is_code
 from runnable_ci.git import COMMIT, PATHS_PER_CALL, Git, printable
 from runnable_ci.identity import Code, CodeState
 from runnable_ci.status import Entry
 from runnable_ci.system import open_plainly
 
-HasSecret = Callable[[Iterable[bytes]], bool]
 FORMAT_VERSION: Final = 1
 _NOT_STORED: Final = "holds a secret"
 _DIFFED_TOGETHER_BYTES: Final = 16 * 1024**2
@@ -52,18 +53,49 @@ class SnapshotState(BaseModel):
     omitted: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What of a difference may be kept, beyond that no file of credentials is."""
+
+    has_secret: Callable[[Iterable[bytes]], bool] = lambda _: False
+    """Whether there is a known secret in the chunks."""
+    untracked: Callable[[str], str] = lambda _: ""
+    """Why an untracked file, by its path from the root, is not kept; empty where it is."""
+
+    def of_entry(self, entry: Entry) -> str:
+        """Why nothing of an entry is kept, whatever its content."""
+        if entry.kind == "submodule" or entry.path.endswith("/"):
+            return ""
+        return by_name(entry.name) or (self.untracked(entry.path) if entry.kind == "untracked" else "")
+
+    def below(self, path: str) -> Rules:
+        """The rules in a submodule."""
+        return Rules(self.has_secret, lambda inner: self.untracked(f"{path}/{inner}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a snapshot has, and what it has not."""
+
+    untracked: tuple[str, ...]
+    """The untracked files in it, sorted; those of submodules with the way to them."""
+    omitted: dict[str, str]
+    """Path → why it was left out, as in `state.json`."""
+
+
 @dataclass(slots=True)
 class _Store:
     """Members on their way into the tar; their bytes wait in a temporary file, as a member's size comes before them."""
 
     content: IO[bytes]
     left_bytes: int
-    has_secret: HasSecret
+    rules: Rules
     members: list[tuple[tarfile.TarInfo, int]] = field(default_factory=list)
+    untracked: list[str] = field(default_factory=list)
     omitted: dict[str, str] = field(default_factory=dict)
 
-    def add(self, member: tarfile.TarInfo, source: IO[bytes], *, checked: bool = False) -> str:
-        """Why the source was not kept, empty if it was; one that is `checked` has no secret."""
+    def add(self, member: tarfile.TarInfo, source: IO[bytes], *, checked_as: str | None = None) -> str:
+        """Why the source was not kept, empty if it was; it is checked as the content of a file of that path."""
         start = self.content.seek(0, os.SEEK_END)
         problem = ""
         while not problem and (chunk := source.read(_CHUNK_BYTES)):
@@ -71,10 +103,8 @@ class _Store:
             if self.content.tell() - start > self.left_bytes:
                 problem = "over the limit"
         self.content.seek(start)
-        if (
-            not problem and not checked and self.has_secret(_chunks(self.content))
-        ):  # of what was kept: the source may have changed since
-            problem = _NOT_STORED
+        if not problem and checked_as is not None:  # what was kept: the source may have changed since
+            problem = self.objection(checked_as, self.content)
         if problem:
             self.content.truncate(start)
             return problem
@@ -83,6 +113,14 @@ class _Store:
         self.left_bytes -= member.size
         self.members.append((member, start))
         return ""
+
+    def objection(self, path: str, content: IO[bytes]) -> str:
+        """Why the content of a file, from where it stands to its end, is not kept; empty if it may be."""
+        start = content.tell()
+        if self.rules.has_secret(_chunks(content)):
+            return _NOT_STORED
+        content.seek(start)
+        return by_content(path, _chunks(content))
 
     def write(self, destination: BinaryIO, state: bytes) -> None:
         with tarfile.open(fileobj=destination, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8") as tar:
@@ -95,22 +133,18 @@ class _Store:
 
 
 def snapshot(
-    code: Code,
-    state: CodeState,
-    destination: BinaryIO,
-    *,
-    limit_bytes: int,
-    has_secret: HasSecret = lambda _: False,
-) -> dict[str, str]:
-    """The paths that were left out of the snapshot written to `destination`, each with why, as in its `state.json`.
+    code: Code, state: CodeState, destination: BinaryIO, *, limit_bytes: int, rules: Rules | None = None
+) -> Stored:
+    """What is in the snapshot written to `destination`, and what is not, with why.
 
     `state` is what `code.state()` gave last. At most `limit_bytes` of diffs and files are stored: diffs first, then the
     smaller files first. A path that changed meanwhile counts as left out, though something of it may be there.
-    What has a secret, as `has_secret` says of its chunks, is left out. Raises `CodeIdentityError` where git fails.
+    Credentials are left out, and what the `rules` do not let in. Raises `CodeIdentityError` where git fails.
     """
     entries = code.entries()
     with TemporaryDirectory() as scratch, TemporaryFile() as content:
-        store = _Store(content, limit_bytes, has_secret)
+        store = _Store(content, limit_bytes, rules or Rules())
+        store.omitted = {entry.name: why for entry in entries if (why := store.rules.of_entry(entry))}
         if entries:
             _store_diffs(code, state.commit, entries, store, Path(scratch))
             _store_files(code, entries, store)
@@ -119,6 +153,7 @@ def snapshot(
         for name in sorted(state.changes.keys() | now.changes.keys()):
             if state.commit != now.commit or state.changes.get(name) != now.changes.get(name):
                 store.omitted.setdefault(name, "changed while it was being recorded")
+        omitted = dict(sorted(store.omitted.items()))
         about = SnapshotState(
             commit=state.commit,
             ref=state.ref,
@@ -126,10 +161,10 @@ def snapshot(
             digest=state.digest,
             message=state.message,
             changes=dict(state.changes),
-            omitted=dict(sorted(store.omitted.items())),
+            omitted=omitted,
         )
         store.write(destination, about.model_dump_json(indent=1).encode())
-    return dict(sorted(store.omitted.items()))
+    return Stored(tuple(sorted(store.untracked)), omitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +191,7 @@ def _store_diffs(code: Code, commit: str, entries: Sequence[Entry], store: _Stor
                 verb, *rest = command
                 paths = [entry.path for group in batch for entry in group.entries]
                 git(verb, *_DIFF, f"--output={part}", *rest, "--", *paths, environ=environ)
-                problem = _objection(git.folder, part, batch, diff.tell(), store)
+                problem = _objection(git, part, batch, diff.tell(), store)
                 if not problem:
                     with part.open("rb") as text:
                         shutil.copyfileobj(text, diff, _CHUNK_BYTES)
@@ -166,24 +201,37 @@ def _store_diffs(code: Code, commit: str, entries: Sequence[Entry], store: _Stor
                     store.omitted.update((entry.name, problem) for entry in batch[0].entries)
             diff.seek(0)
             if part.exists() and os.fstat(diff.fileno()).st_size:
-                store.add(tarfile.TarInfo(name), diff, checked=True)
+                store.add(tarfile.TarInfo(name), diff)
 
 
-def _objection(root: str, part: Path, batch: Sequence[_Group], written_bytes: int, store: _Store) -> str:
+def _objection(git: Git, part: Path, batch: Sequence[_Group], written_bytes: int, store: _Store) -> str:
     """Why a diff cannot be stored, empty if it can."""
     if written_bytes + part.stat().st_size > store.left_bytes:
         return "its diff is over the limit"
+    entries = [entry for group in batch for entry in group.entries]
     with part.open("rb") as text:
-        if store.has_secret(_chunks(text)):
+        if store.rules.has_secret(_chunks(text)):
             return _NOT_STORED
         text.seek(0)
+        # Where some of the files are no code, all are looked at as such: what is found then is looked at alone.
+        least = next((entry.name for entry in entries if not is_code(entry.name)), entries[0].name)
+        if problem := by_difference(least, _chunks(text)):
+            return problem
+        text.seek(0)
         binary = any(line.startswith(b"GIT binary patch") for line in text)
-    # In a binary patch no secret can be seen.
-    for entry in (entry for group in batch for entry in group.entries) if binary else ():
-        with suppress(OSError), open(f"{root}/{entry.path}", "rb", opener=open_plainly) as content:
-            if store.has_secret(_chunks(content)):
-                return _NOT_STORED
-    return ""
+    # In a binary patch nothing can be seen.
+    whole = (entry for entry in entries if binary or is_judged_whole(entry.name))
+    found = (store.objection(entry.name, content) for entry in whole for content in _contents(git, entry))
+    return next(filter(None, found), "")
+
+
+def _contents(git: Git, entry: Entry) -> Iterator[IO[bytes]]:
+    """What a diff of an entry may tell of, whole: the file, and what the commit and the index have of it."""
+    with suppress(OSError), open(f"{git.folder}/{entry.path}", "rb", opener=open_plainly) as file:
+        yield file
+    for blob in entry.blobs if "160000" not in entry.modes else ():
+        if blob.strip("0"):
+            yield io.BytesIO(git("cat-file", "blob", blob))
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
@@ -247,6 +295,8 @@ def _store_files(code: Code, entries: Iterable[Entry], store: _Store) -> None:
     root = code.git.folder
     found: list[tuple[int, Entry, os.stat_result]] = []
     for entry in entries:
+        if entry.name in store.omitted:
+            continue
         if entry.path.endswith("/"):
             store.omitted[entry.name] = "a git repository of its own"
         elif entry.kind in ("untracked", "unmerged"):
@@ -260,8 +310,8 @@ def _store_files(code: Code, entries: Iterable[Entry], store: _Store) -> None:
         try:
             if stat.S_ISLNK(now.st_mode):
                 member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(link_target(path))
-                if store.has_secret([link_target(path)]):
-                    store.omitted[entry.name] = _NOT_STORED
+                if problem := store.objection(entry.name, io.BytesIO(link_target(path))):
+                    store.omitted[entry.name] = problem
                 else:
                     store.add(member, io.BytesIO())
             elif not stat.S_ISREG(now.st_mode):
@@ -270,8 +320,10 @@ def _store_files(code: Code, entries: Iterable[Entry], store: _Store) -> None:
                 store.omitted[entry.name] = "over the limit"
             else:
                 with open(path, "rb", opener=open_plainly) as content:
-                    if problem := store.add(member, content):
+                    if problem := store.add(member, content, checked_as=entry.name):
                         store.omitted[entry.name] = problem
+            if entry.kind == "untracked" and entry.name not in store.omitted:
+                store.untracked.append(entry.name)
         except OSError as error:
             store.omitted[entry.name] = f"cannot be read: {error.strerror}"
 
@@ -283,12 +335,14 @@ def _store_submodules(code: Code, entries: Iterable[Entry], store: _Store) -> No
         below = code.submodule(entry.path)
         with TemporaryFile() as file:
             tar = cast("BinaryIO", file)  # on Windows a wrapper of one
-            omitted = snapshot(below, below.state(), tar, limit_bytes=store.left_bytes, has_secret=store.has_secret)
+            rules = store.rules.below(entry.path)
+            inner = snapshot(below, below.state(), tar, limit_bytes=store.left_bytes, rules=rules)
             tar.seek(0)
-            if problem := store.add(tarfile.TarInfo(f"submodule/{entry.path}"), tar, checked=True):
+            if problem := store.add(tarfile.TarInfo(f"submodule/{entry.path}"), tar):
                 store.omitted[entry.name] = problem
             else:
-                store.omitted.update((f"{entry.name}/{name}", reason) for name, reason in omitted.items())
+                store.omitted.update((f"{entry.name}/{name}", reason) for name, reason in inner.omitted.items())
+                store.untracked += [f"{entry.name}/{name}" for name in inner.untracked]
 
 
 def changed_between(

@@ -46,6 +46,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
             "store.target",
         ),
         *("redact", "tokens", "secret_names", "clean"),
+        *("credential_files", "credential_names", "key_formats", "secret_values"),
     ),
     "errors": ("errors",),
 }

@@ -223,7 +223,15 @@ def test_names_that_say_so() -> None:
         "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG",
         "DATABASE_URL": "postgres://me:pa55word!@db.example.org/x",
         "SECRET_SANTA": "fr1endly-reindeer",
+        "DB_PASS": "p4ss-word-of-db",
+        "MYSQL_PWD": "p4ss-word-of-sql",
+        "smtpPass": "p4ss-word-of-mail",
         # none of these
+        "BYPASS": "host-1,host-2",
+        "compass": "north-360-east",
+        "PWD": "/home/me/work-1",
+        "PASSWORD_POLICY": "length-12-or-more",
+        "SECRET_MANAGER": "vault-1.2.3",
         "POSTGRES_PASSWORD": "postgres",
         "MAX_TOKEN": "4096000000",
         "GOOGLE_APPLICATION_CREDENTIALS": "/home/me/credentials-1.json",
@@ -236,6 +244,7 @@ def test_names_that_say_so() -> None:
     }
     assert secrets_of(environ) == {
         *("k-1234567890", "t0ken-of-mine", "wJalrXUtnFEMI/K7MDENG", "pa55word!", "fr1endly-reindeer"),
+        *("p4ss-word-of-db", "p4ss-word-of-sql", "p4ss-word-of-mail"),
     }
 
 

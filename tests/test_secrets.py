@@ -184,9 +184,11 @@ def test_the_difference_from_the_commit(project: Workspace) -> None:
     code = project.log("r").code()
     assert code is not None
     names = (".env", "binary.bin", "link", "tracked.txt")
-    assert code.snapshot_omitted == [f"{name}: holds a secret" for name in names]
+    why = {".env": "a credential file by its name (.env)"}
+    assert code.snapshot_omitted == [f"{name}: {why.get(name, 'holds a secret')}" for name in names]
     rebuilt = project.runnable("checkout", "r", "copy", code=1)
-    assert "note: not rebuilt: .env: holds a secret\n" in rebuilt.err
+    assert "note: not rebuilt: .env: a credential file by its name (.env)\n" in rebuilt.err
+    assert "note: not rebuilt: tracked.txt: holds a secret\n" in rebuilt.err
     assert project.read("copy/other.txt") == "a\nb\n"
     assert project.read("copy/new.txt") == "new\n"
     assert project.read("copy/tracked.txt") == "a\n"

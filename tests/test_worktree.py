@@ -21,6 +21,7 @@ from runnable_ci.worktree import changed_between, snapshot
 
 LIMIT_BYTES = 10_000_000
 BINARY = bytes(range(256)) * 40
+PASSWORD = "hunter2-" + "hunter2"
 
 
 @pytest.fixture
@@ -50,8 +51,8 @@ def stored(code: Code, folder: Path, limit_bytes: int = LIMIT_BYTES) -> tuple[Pa
     """A snapshot file, and what it omits."""
     path = folder / "snapshot.tar"
     with path.open("wb") as destination:
-        omitted = snapshot(code, code.state(), destination, limit_bytes=limit_bytes)
-    return path, tuple(omitted)
+        kept = snapshot(code, code.state(), destination, limit_bytes=limit_bytes)
+    return path, tuple(kept.omitted)
 
 
 def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -314,8 +315,94 @@ def test_changed_meanwhile(repository: Path, tmp_path: Path, look: Callable[[Pat
     state = code.state()
     (repository / "a.py").write_text("two")
     with io.BytesIO() as destination:
-        omitted = snapshot(code, state, destination, limit_bytes=LIMIT_BYTES)
-    assert omitted == {"a.py": "changed while it was being recorded"}
+        kept = snapshot(code, state, destination, limit_bytes=LIMIT_BYTES)
+    assert kept.omitted == {"a.py": "changed while it was being recorded"}
+
+
+def omitted_of(code: Code, folder: Path) -> dict[str, str]:
+    """What a snapshot leaves out, after a look that no member of it has what was left out."""
+    with (folder / "looked-at.tar").open("wb+") as destination:
+        kept = snapshot(code, code.state(), destination, limit_bytes=LIMIT_BYTES)
+        destination.seek(0)
+        assert PASSWORD.encode() not in destination.read()
+    return kept.omitted
+
+
+def test_credentials_are_left_out_of_each_kind_of_change(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code]
+) -> None:
+    """Files of credentials, by name or content, are named and not kept: new, staged, changed, deleted or linked."""
+    for name, content in {
+        **dict.fromkeys((".env", ".npmrc", "removed.ini"), f"DB_PASSWORD={PASSWORD}\n"),
+        **dict.fromkeys(("settings.ini", "staged.ini", "code.py", "blob.bin", "old.bin"), "a = 1\n"),
+    }.items():
+        (repository / name).write_text(content)
+    (repository / "old.bin").write_bytes(BINARY + f"DB_PASSWORD={PASSWORD}\n".encode())
+    git(repository, "add", "-f", ".")
+    git(repository, "commit", "-qm", "second")
+    (repository / ".env").write_text("short=1\n")
+    (repository / ".npmrc").unlink()
+    (repository / "removed.ini").unlink()
+    (repository / "settings.ini").write_text(f"a = 2\ntoken = {PASSWORD}\n")
+    (repository / "code.py").write_text("token = user.token_1x\n")
+    (repository / "blob.bin").write_bytes(BINARY + f"DB_PASSWORD={PASSWORD}\n".encode())
+    (repository / "old.bin").write_bytes(BINARY)
+    (repository / "staged.ini").write_text(f"token = {PASSWORD}\n")
+    (repository / "Staged.PEM").write_text("no certificate\n")
+    git(repository, "add", "staged.ini", "Staged.PEM")
+    (repository / "staged.ini").write_text("a = 1\n")
+    (repository / "announced.netrc").write_text("x")
+    (repository / ".netrc").write_text("x")
+    git(repository, "add", "-N", ".netrc", "announced.netrc")
+    (repository / "sub").mkdir()
+    (repository / "sub/ID_RSA").write_text("x")
+    (repository / "sub/id_rsa.pub").write_text("ssh-rsa AAAA bob\n")
+    (repository / "sub/new.yaml").write_text(f"password: '{PASSWORD}'\n")
+    (repository / "sub/.env.example").write_text("DB_PASSWORD=\n")
+    (repository / "sub/link.p12").symlink_to("/elsewhere")
+    (repository / "sub/way").symlink_to(f"https://bob:{PASSWORD}@example.org")
+    assert omitted_of(look(repository), tmp_path) == {
+        ".env": "a credential file by its name (.env)",
+        ".netrc": "a credential file by its name (.netrc)",
+        ".npmrc": "a credential file by its name (.npmrc)",
+        "Staged.PEM": "a credential file by its name (*.pem)",
+        "blob.bin": "holds a value for DB_PASSWORD",
+        "old.bin": "holds a value for DB_PASSWORD",
+        "removed.ini": "holds a value for DB_PASSWORD",
+        "settings.ini": "holds a value for token",
+        "staged.ini": "holds a value for token",
+        "sub/ID_RSA": "a credential file by its name (id_rsa*)",
+        "sub/link.p12": "a credential file by its name (*.p12)",
+        "sub/new.yaml": "holds a value for password",
+        "sub/way": "holds a password in a URL",
+    }
+
+
+def test_what_is_left_out_is_named_when_it_is_rebuilt(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """A tree with credentials is rebuilt without them, in its submodules too, and each is named with the reason."""
+    lib = tmp_path / "lib"
+    shutil.copytree(repository, lib)
+    git(repository, "submodule", "--quiet", "add", str(lib), "lib")
+    git(repository, "commit", "-qm", "with a submodule")
+    for folder in (repository, repository / "lib"):
+        (folder / ".pypirc").write_text("x")
+        (folder / "a.py").write_text(f"token = '{PASSWORD}'\n")
+        (folder / "new.py").write_text("token = user.token\n")
+    path, omitted = stored(look(repository), tmp_path)
+    assert omitted == (".pypirc", "a.py", "lib/.pypirc", "lib/a.py")
+    copy = tmp_path / "copy"
+    commit = look(repository).state().commit
+    missing = rebuild(path, commit=commit, sources=[repository], destination=copy, environ=environ)
+    assert tuple(sorted(missing)) == (
+        ".pypirc: a credential file by its name (.pypirc)",
+        "a.py: holds a value for token",
+        "lib/.pypirc: a credential file by its name (.pypirc)",
+        "lib/a.py: holds a value for token",
+    )
+    assert (copy / "lib/new.py").read_text() == (copy / "new.py").read_text() == "token = user.token\n"
+    assert not (copy / ".pypirc").exists()
 
 
 def test_destination_must_be_empty(repository: Path, tmp_path: Path, environ: Mapping[str, str]) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 
 from runnable_ci import loading
+from runnable_ci.console import write_utf8
 
 
 def main() -> None:
     """Run the command line."""
     loading.begin()
     if sys.platform == "win32":  # a pipe has the system's code page there, and everybody reads UTF-8
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+        write_utf8()
     from runnable_ci.cli import app, run
 
     try:

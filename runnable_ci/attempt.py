@@ -27,6 +27,7 @@ from runnable_ci.runlog import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcom
 from runnable_ci.steps.launch import Launch, Returned, Surroundings
 from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor
+from runnable_ci.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
         _take_results(done, launch, ended, around, at)
     except RunnableError as e:
         attempt.end("failed", at.redactor.text(e.message))
-        keep("e", f"{e}\n".encode(errors="backslashreplace"))
+        keep("e", "".join(f"{printable(line)}\n" for line in e.lines()).encode())
     finally:
         finish()
         written = output.close()
@@ -204,7 +205,7 @@ def _fail(done: Attempted, returned: Returned, ended: Exit, at: Workplace) -> No
     place = f" ({exception.file}:{exception.line})" if exception and exception.file else ""
     done.attempt.end("failed", f"{problem}{place}")
     if returned.problem and not exception:
-        at.printer.output(done.step.name, "e", f"{problem}\n".encode())
+        at.printer.output(done.step.name, "e", f"{printable(problem)}\n".encode())
 
 
 def _module_hash(name: str, seen: tuple[int, int], catalog: Catalog) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -61,28 +62,24 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def run(application: typer.Typer) -> NoReturn:
     """Run the command line and leave the process; the only place that turns an error into text and exit code.
 
-    Wrong usage, a closed pipe (1) and Ctrl-C (130) are typer's to deal with.
+    A closed pipe (1) and Ctrl-C (130) are typer's to deal with.
     """
     try:
-        application(prog_name="runnable-ci")
+        code = application(prog_name="runnable-ci", standalone_mode=False)
     except RunnableError as e:
-        from runnable_ci.github.workflow import Annotation, annotate, is_actions
-        from runnable_ci.printer import printable
-
-        # A message may quote what a registry or a file says, and that may hold what moves a terminal's cursor.
-        text = "\n".join(map(printable, _without_secrets(str(e)).splitlines()))
-        if is_actions(os.environ):
-            _leave_for_the_summary(e)
-            sys.stdout.write(f"{annotate(Annotation('error', text.removeprefix('error: '), title='runnable-ci'))}\n")
-        else:
-            sys.stderr.write(f"{text}\n")
+        _report(e)
         sys.exit(e.exit_code)
-    except Exception:  # noqa: BLE001 - a bug of ours
+    except Exception as e:  # noqa: BLE001 - typer's word for wrong usage, which has no public name; else a bug of ours
+        from runnable_ci.console import console
+
+        if lines := _of_usage(e):
+            console.err(*lines)
+            sys.exit(getattr(e, "exit_code", 1))
         import traceback
 
-        sys.stderr.write(_without_secrets(traceback.format_exc()))
+        console.err(*_without_secrets(traceback.format_exc()).splitlines())
         sys.exit(1)
-    sys.exit(0)
+    sys.exit(code or 0)
 
 
 @app.callback(invoke_without_command=True)
@@ -90,9 +87,10 @@ def _program(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
+        from runnable_ci.console import console
         from runnable_ci.version import VERSION
 
-        sys.stdout.write(f"{VERSION}\n")
+        console.out(VERSION)
         raise typer.Exit
 
 
@@ -450,6 +448,30 @@ def _settings(plain_http: bool) -> Settings:
 
     settings = load(os.environ)
     return settings.model_copy(update={"plain_http": True}) if plain_http else settings
+
+
+def _report(error: RunnableError) -> None:
+    """Print an error; in a job as an annotation, which the summary will have too."""
+    from runnable_ci.console import console
+    from runnable_ci.github.workflow import Annotation, annotate, is_actions
+    from runnable_ci.text import printable
+
+    if not is_actions(os.environ):
+        console.err(*map(_without_secrets, error.lines()))
+        return
+    _leave_for_the_summary(error)
+    first, *more = map(_without_secrets, (error.message, *error.lines()[1:]))
+    console.commands(annotate(Annotation("error", "\n".join([printable(first), *more]), title="runnable-ci")))
+
+
+def _of_usage(error: Exception) -> list[str]:
+    """What typer says of wrong usage, which may quote any word of the command line; empty for any other error."""
+    show = getattr(error, "show", None)
+    if show is None:
+        return []
+    shown = io.StringIO()
+    show(file=shown)
+    return shown.getvalue().splitlines()
 
 
 def _leave_for_the_summary(error: RunnableError) -> None:

@@ -20,7 +20,11 @@ class RunnableError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"error: {self.message}" + (f"\nhint: {self.hint}" if self.hint else "")
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """What a person reads, line by line; a hint may have several."""
+        return [f"error: {self.message}", *(f"hint: {self.hint}".split("\n") if self.hint else ())]
 
 
 class PipelineError(RunnableError):

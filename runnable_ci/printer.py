@@ -5,31 +5,39 @@ The steps' stdout goes to stdout and their stderr to stderr; everything that we 
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Protocol
 
+from runnable_ci.console import LINE_MAX_BYTES, console, line
 from runnable_ci.listen import Stream
 
 if TYPE_CHECKING:
     from runnable_ci.github.workflow import Annotation
 
-_LINE_MAX_BYTES = 1 << 16
 _COLOURS = (36, 33, 35, 34, 32)
 _DIM = 2
 _WRITTEN_OVER = re.compile(rb"(?m)^[^\n]*\r(?!\n)")
 _TICK_S = 1.0
 
 
+class Sink(Protocol):
+    """Where bytes are shown; `console.Output` is one."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write all of it."""
+
+    def flush(self) -> None:
+        """Let it be seen."""
+
+
 class Printer:
     """Writes to a terminal or a pipe from many threads, never mixing two lines."""
 
-    def __init__(self, stdout: BinaryIO, stderr: BinaryIO, *, terminal: bool, colour: bool, quiet: bool) -> None:
-        self._streams: dict[Stream, BinaryIO] = {"o": stdout, "e": stderr}
+    def __init__(self, stdout: Sink, stderr: Sink, *, terminal: bool, colour: bool, quiet: bool) -> None:
+        self._streams: dict[Stream, Sink] = {"o": stdout, "e": stderr}
         self._terminal = terminal
         self._colour = colour
         self._quiet = quiet
@@ -45,12 +53,12 @@ class Printer:
     @classmethod
     def of_process(cls, *, quiet: bool = False, no_colour: bool = False) -> Printer:
         """A printer on this process's own stdout and stderr."""
-        terminal = sys.stderr.isatty()
+        terminal = console.stderr.is_terminal()
         return cls(
-            sys.stdout.buffer,
-            sys.stderr.buffer,
+            console.stdout,
+            console.stderr,
             terminal=terminal,
-            colour=terminal and sys.stdout.isatty() and not no_colour,
+            colour=terminal and console.stdout.is_terminal() and not no_colour,
             quiet=quiet,
         )
 
@@ -72,9 +80,9 @@ class Printer:
             self._clear_status()
             self._flush()
 
-    def say(self, text: str, *, step: str = "") -> None:
-        """One line of ours."""
-        self._say("\n".join(map(printable, text.split("\n"))), step)
+    def say(self, *lines: str, step: str = "") -> None:
+        """Lines of ours; each stays one, whatever is in it."""
+        self._say("\n".join(map(line, lines)), step)
 
     def started(self, step: str) -> None:
         """A step begins."""
@@ -88,7 +96,7 @@ class Printer:
             self._running.pop(step, None)
             self._done += 1
         mark, colour = ("✗", 31) if failed else ("✓", 32)
-        self._say(f"{self._styled(mark, colour)} {printable(text)}", step)
+        self._say(f"{self._styled(mark, colour)} {line(text)}", step)
 
     def output(self, step: str, stream: Stream, chunk: bytes) -> None:
         """Show what a step wrote, line by line."""
@@ -99,7 +107,7 @@ class Printer:
         text = held + chunk if held else chunk
         cut = text.rfind(b"\n") + 1
         if cut < len(text):
-            if len(text) - cut < _LINE_MAX_BYTES:
+            if len(text) - cut < LINE_MAX_BYTES:
                 self._partial[key] = text[cut:]
                 text = text[:cut]
             else:
@@ -135,7 +143,7 @@ class Printer:
 
     def _prefix(self, step: str) -> bytes:
         if step not in self._prefixes:
-            name = f"{step[:24]:{self._width}}"
+            name = f"{line(step)[:24]:{self._width}}"
             colour = _COLOURS[len(self._prefixes) % len(_COLOURS)]
             bar = "│" if self._colour else "|"
             self._prefixes[step] = f"{self._styled(f'{name} {bar}', colour)} ".encode()
@@ -153,9 +161,10 @@ class Printer:
             with self._lock:
                 self._clear_status()
                 now = time.monotonic()
-                running = ", ".join(f"{step} {now - since:.0f} s" for step, since in list(self._running.items())[:3])
+                first = list(self._running.items())[:3]
+                running = ", ".join(f"{line(step)} {now - since:.0f} s" for step, since in first)
                 if running and not self._ended.is_set():
-                    columns = os.get_terminal_size(self._streams["e"].fileno()).columns or 80
+                    columns = console.stderr.columns()
                     # A status of two lines could not be taken away again.
                     status = f"[{self._done}/{self._total}] {running}"[: columns - 1]
                     self._streams["e"].write(self._styled(status, _DIM).encode())
@@ -167,8 +176,3 @@ class Printer:
             self._streams["e"].write(b"\r\x1b[K")
             self._streams["e"].flush()
             self._status_shown = False
-
-
-def printable(text: str) -> str:
-    """Text of one line without anything that could move a terminal's cursor."""
-    return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)

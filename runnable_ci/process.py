@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from runnable_ci.console import console
 from runnable_ci.errors import StepError
 from runnable_ci.listen import LISTEN, Listen, Listener, Stream
 from runnable_ci.system import CANCELLING, CREATION_FLAGS, END, KILL, Tree, kill_group, program
@@ -170,8 +171,7 @@ def become(argv: Sequence[str], env: Mapping[str, str]) -> int:
 
     Where the system has no such thing, that program's exit code.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    console.flush()
     if sys.platform != "win32":
         os.execve(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is what is wanted
     return accompany(argv, env)

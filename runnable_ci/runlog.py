@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.text import seconds_between
 
 SCHEMA_VERSION = "1"
 SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
@@ -22,14 +22,6 @@ RunOutcome = Literal["succeeded", "failed", "cancelled", "timed_out", "interrupt
 """How a run, an invocation or an attempt ended; `interrupted`: nobody saw the end, its process is gone."""
 Warn = Literal["code_changed", "parameters_changed"]
 """What speaks against a reuse: code that the step may have run, or parameters that it may have read."""
-
-
-def seconds_between(start: str, end: str) -> float | None:
-    """From one time of a run log to another; None where one is missing or none."""
-    try:
-        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-    except (ValueError, TypeError):
-        return None
 
 
 class Record(BaseModel):

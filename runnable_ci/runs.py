@@ -23,10 +23,10 @@ from runnable_ci.runlog import (
     RunLog,
     StepAttempt,
     decode,
-    seconds_between,
 )
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import TAG, Descriptor
+from runnable_ci.text import seconds_between
 
 LATEST = "latest"
 ORIGIN = "origin"

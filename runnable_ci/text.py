@@ -1,28 +1,35 @@
-"""How values are shown to people: plain aligned text that reads the same on a terminal, in a CI log and in a pipe."""
+"""How values are shown to people: plain aligned text that reads the same on a terminal, in a CI log and in a pipe.
+
+Pure: what this makes is printed by `console.py`.
+"""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from runnable_ci.github.workflow import harmless, is_actions
-from runnable_ci.printer import printable
-from runnable_ci.runlog import seconds_between
+
+def printable(text: str) -> str:
+    """Text of one line without anything that could move a terminal's cursor, or turn the direction of what follows."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
 
 
-def tell(text: str) -> None:
-    """Print a text for people; in the log of a GitHub job nothing that it quotes is taken for a command."""
-    sys.stdout.write(harmless(text) if is_actions(os.environ) else text)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, two spaces apart; control characters of hostile cells are shown as `?`."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of columns as wide as their widest cell, two spaces apart."""
     clean = [[printable(cell) for cell in row] for row in [head, *rows]]
     widths = [max(len(row[i]) for row in clean) for i in range(len(head))]
-    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean]
-    return "\n".join(lines) + "\n"
+    return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean]
+
+
+def seconds_between(start: str, end: str) -> float | None:
+    """From one time of a run log to another; None where one is missing or none."""
+    try:
+        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except (ValueError, TypeError):
+        return None
 
 
 def duration(start: str, end: str) -> str:

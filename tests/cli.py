@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +121,29 @@ def elsewhere(project: Workspace, tmp_path: Path, name: str = "elsewhere") -> Wo
     shutil.copy(Path(project.environ["HOME"]) / ".gitconfig", home)
     project.git("clone", "-q", str(project.folder), str(tmp_path / name))
     return Workspace(tmp_path / name, environ)
+
+
+def terminal(project: Workspace, *arguments: str, columns: int = 80, code: int = 0, **variables: str) -> str:
+    """All that the program writes to a terminal of its own."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environ = {**project.environ, "TERM": "xterm", **variables}
+    with subprocess.Popen(
+        [PROGRAM, *arguments], cwd=project.folder, env=environ, stdin=slave, stdout=slave, stderr=slave
+    ) as running:
+        os.close(slave)
+        written = b""
+        while True:
+            try:
+                chunk = os.read(master, 4096)
+            except OSError:  # Linux says so when the last writer has gone
+                break
+            if not chunk:
+                break
+            written += chunk
+        os.close(master)
+        assert running.wait() == code
+    return written.decode()
 
 
 def is_alive(pid: str) -> bool:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cli import PROGRAM, Workspace, is_alive, workspace
+from cli import PROGRAM, Workspace, is_alive, terminal, workspace
 
 COMMANDS = ("run", "retry", "runs", "show", "logs", "catalog", "checkout", "gc", "check", "init")
 
@@ -77,29 +72,6 @@ run = "until [ -s pid.log ]; do sleep 0.01; done; seq 200000"
     assert not is_alive(project.read("pid.log"))
     assert piped(project, "$program logs latest long | head -n 1") == ("1\n", "")
     assert "FAIL" in project.runnable("runs").out
-
-
-def terminal(project: Workspace, *arguments: str, columns: int = 80, **variables: str) -> str:
-    """All that the program writes to a terminal of its own."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environ = {**project.environ, "TERM": "xterm", **variables}
-    with subprocess.Popen(
-        [PROGRAM, *arguments], cwd=project.folder, env=environ, stdin=slave, stdout=slave, stderr=slave
-    ) as running:
-        os.close(slave)
-        written = b""
-        while True:
-            try:
-                chunk = os.read(master, 4096)
-            except OSError:  # Linux says so when the last writer has gone
-                break
-            if not chunk:
-                break
-            written += chunk
-        os.close(master)
-        assert running.wait() == 0
-    return written.decode()
 
 
 HEAVY = {"pydantic", "git", "oras", "requests", "urllib3", "http", "asyncio", "ssl", "rich", "pydantic_settings"}

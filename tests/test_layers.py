@@ -45,7 +45,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
             "retention",
             "store.target",
         ),
-        *("redact", "tokens", "secret_names", "clean"),
+        *("redact", "tokens", "secret_names", "clean", "text"),
         *("credential_files", "credential_names", "key_formats", "secret_values"),
     ),
     "errors": ("errors",),
@@ -162,6 +162,104 @@ def test_worker_needs_nothing_installed(module: str) -> None:
     outside = {full.split(".")[0] for full in imported(module)} - sys.stdlib_module_names - NEW_IN_THE_LIBRARY
     assert outside <= {"runnable_ci"}
     assert all(is_one_of(other, ("worker",)) for other in ours(module))
+
+
+STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
+TERMINALS = {"/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/fd/1", "/dev/fd/2", "/proc/self/fd/1", "/proc/self/fd/2"}
+PRINTING = {"print", "pprint", "pp", "echo", "echo_via_pager", "secho", "print_exc", "print_exception", "print_stack"}
+
+
+def prints(node: ast.AST) -> bool:
+    """Whether a part of a program reaches for stdout or stderr, or calls what writes to them."""
+    match node:
+        case ast.Attribute(value=ast.Name(id="sys"), attr=name):
+            return name in STREAMS
+        case ast.Call(func=ast.Name(id="getattr"), args=[ast.Name(id="sys"), *_]):
+            return True
+        case ast.ImportFrom(module="sys", names=names):
+            return any(alias.name in STREAMS | {"*"} for alias in names)
+        case ast.ImportFrom(module="logging" | "rich") | ast.Constant(value="CONOUT$"):
+            return True
+        case ast.Import(names=names):
+            return any(alias.name.split(".")[0] in ("logging", "rich") for alias in names)
+        case ast.Constant(value=str(text)):
+            return text in TERMINALS
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in PRINTING:
+            return True
+        case ast.Call(func=ast.Attribute(attr="write" | "writev" | "fdopen") | ast.Name(id="open"), args=[file, *_]):
+            return isinstance(file, ast.Constant) and file.value in (1, 2)
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id="sys"), attr="exit") | ast.Name(id="SystemExit"), args=[word]
+        ):
+            return isinstance(word, ast.JoinedStr) or (isinstance(word, ast.Constant) and isinstance(word.value, str))
+        case _:
+            return False
+
+
+def test_one_way_to_stdout_and_stderr() -> None:
+    """What others named is made harmless in one place, so nothing else prints; the worker's output is the step's."""
+    found = [
+        f"{module}:{node.lineno}"
+        for module, (_, tree) in TREES.items()
+        for node in ast.walk(tree)
+        if prints(node) and isinstance(node, ast.expr | ast.stmt)
+    ]
+    assert [place for place in found if not is_one_of(place.split(":")[0], ("console", "worker"))] == []
+    assert any(place.startswith("console:") for place in found)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr", "commands", "copy"])
+def test_who_may_print_without_making_harmless(name: str) -> None:
+    """Bytes as they are come from the printers, which know what they print, and from what the console quoted itself."""
+    users = {
+        module
+        for module, (_, tree) in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == name and ast.unparse(node.value) == "console"
+    }
+    printers = {"printer", "github.live", "commands.logs"}
+    allowed = {
+        "stdout": printers,
+        "stderr": {*printers, "commands.progress"},
+        "commands": {"cli", "commands.action.begin", "commands.action.job"},
+        "copy": {"commands.logs"},
+    }
+    assert users <= allowed[name]
+    assert users
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'print("a")',
+        'sys.stdout.write("a")',
+        'sys.stderr.buffer.write(b"a")',
+        "terminal = sys.__stdout__",
+        "from sys import stderr",
+        'getattr(sys, "stdout")',
+        'os.write(1, b"a")',
+        'os.write(2, b"a")',
+        "os.fdopen(1)",
+        'open(1, "w")',
+        'open("/dev/tty", "w")',
+        'click.echo("a")',
+        'typer.secho("a")',
+        "traceback.print_exc()",
+        "pprint.pprint(a)",
+        'sys.exit("a")',
+        'raise SystemExit(f"{a}")',
+        "import logging",
+    ],
+)
+def test_what_prints_is_found(code: str) -> None:
+    """In each form in which it may be written."""
+    assert any(map(prints, ast.walk(ast.parse(code))))
+
+
+@pytest.mark.parametrize("code", ["os.write(journal, b'')", "sys.exit(1)", "file.write('a')", "printer.say('a')"])
+def test_what_prints_nothing_is_not_found(code: str) -> None:
+    """Files are nobody's terminal."""
+    assert not any(map(prints, ast.walk(ast.parse(code))))
 
 
 # What people read; nothing may depend on its words.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from runnable_ci.console import console
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.runlog import CatalogEntry, RunLog
 from runnable_ci.runs import catalog_of, hint_at_origin, load, resolve_id
 from runnable_ci.store.layout import Layout
-from runnable_ci.text import size, table, tell
+from runnable_ci.text import size, table
 
 
 def catalog(layout: Layout, run: str, *, as_json: bool) -> None:
@@ -20,15 +20,15 @@ def catalog(layout: Layout, run: str, *, as_json: bool) -> None:
     found = list(versions(log))
     if as_json:
         listed = [{"step": step, "attempt": number, **entry.model_dump()} for step, number, entry in found]
-        sys.stdout.write(json.dumps(listed, indent=1) + "\n")
+        console.json(json.dumps(listed, indent=1))
     elif found:
         rows = [
             (entry.name, entry.stage, step, str(number), size(entry.size), entry.data_hash[:12])
             for step, number, entry in found
         ]
-        tell(table(("FILE", "STAGE", "STEP", "ATTEMPT", "SIZE", "SHA256"), rows))
+        console.out(*table(("FILE", "STAGE", "STEP", "ATTEMPT", "SIZE", "SHA256"), rows))
     else:
-        sys.stderr.write(f"run {log.run_id} has no files\n")
+        console.err(f"run {log.run_id} has no files")
 
 
 def get_file(
@@ -52,7 +52,7 @@ def get_file(
         raise UsageError(f"{destination} exists", hint="--force replaces it, --to names another path")
     with hint_at_origin(layout, log.run_id):
         catalog_of(layout, log).extract(found[-1][1], destination)
-    sys.stdout.write(f"{destination}\n")
+    console.out(str(destination))
 
 
 def versions(log: RunLog) -> Iterator[tuple[str, int, CatalogEntry]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from runnable_ci.console import console
 from runnable_ci.errors import CodeIdentityError, UsageError, did_you_mean
 from runnable_ci.rebuild import rebuild
 from runnable_ci.runlog import CodeIdentity, RunLog
@@ -30,10 +30,9 @@ def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, enviro
         sources.append(code.code_identifier_url)
     missing = rebuild(snapshot, commit=code.code_identifier, sources=sources, destination=folder, environ=environ)
     not_rebuilt = dict.fromkeys([*code.snapshot_omitted, *missing])
-    for line in not_rebuilt:
-        sys.stderr.write(f"note: not rebuilt: {line}\n")
+    console.err(*(f"note: not rebuilt: {name}" for name in not_rebuilt))
     differs = f", with {code.code_identifier_message}" if not code.code_identifier_dependable else ""
-    sys.stdout.write(f"{folder}: {code.code_identifier}{differs}\n")
+    console.out(f"{folder}: {code.code_identifier}{differs}")
     return 1 if not_rebuilt else 0
 
 

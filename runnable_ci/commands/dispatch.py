@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from runnable_ci.commands.github import Connection, connect, show_link, watch
+from runnable_ci.console import console
 from runnable_ci.errors import (
     CodeIdentityError,
     PipelineError,
@@ -20,10 +20,8 @@ from runnable_ci.errors import (
 from runnable_ci.git import Git
 from runnable_ci.github.actions import Started
 from runnable_ci.github.refusals import NotPushedError, RefNotFoundError, RunNotSeenError
-from runnable_ci.github.workflow import harmless
 from runnable_ci.identity import Code
 from runnable_ci.invocation import code_of
-from runnable_ci.printer import printable
 from runnable_ci.project import Project, find_store, given_parameters, load, registry_of
 from runnable_ci.remote import read_origin
 from runnable_ci.runlog import RunLog
@@ -225,4 +223,4 @@ def _from(known: _Known, connection: Connection, settings: Settings) -> str:
 
 
 def _note(text: str) -> None:
-    sys.stderr.write(f"note: {harmless(printable(text))}\n")
+    console.err(f"note: {text}")

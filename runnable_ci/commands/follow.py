@@ -8,8 +8,7 @@ from collections.abc import Callable
 from runnable_ci.github.actions import Actions, Job, JobStep, WorkflowRun
 from runnable_ci.github.following import FINE, News, news
 from runnable_ci.github.refusals import GitHubError, GitHubUnavailableError, RateLimitError, WatchLostError
-from runnable_ci.github.workflow import harmless
-from runnable_ci.printer import Printer, printable
+from runnable_ci.printer import Printer
 from runnable_ci.text import duration
 
 _EAGER_S = 120.0
@@ -77,7 +76,7 @@ class Follower:
                 return None
         jobs = self._actions.jobs(self._run)
         if jobs and not self._has_begun:
-            self._printer.begin([_shown(job.name) for job in jobs], len(jobs))
+            self._printer.begin([job.name for job in jobs], len(jobs))
             self._has_begun = True
         self._printer.expect(len(jobs))  # more are known once what they need is over
         for item in news(self._jobs, jobs):
@@ -86,7 +85,7 @@ class Follower:
         return run if run and run.status == "completed" else None
 
     def _tell(self, item: News) -> None:
-        name = _shown(item.job.name)
+        name = item.job.name
         match item.kind:
             case "waits":
                 self._printer.say(_words(item.job.status), step=name)
@@ -119,16 +118,11 @@ def closing(run: WorkflowRun, url: str) -> str:
 def _step_line(step: JobStep) -> str:
     mark = {"success": "✓", "failure": "✗"}.get(step.conclusion or "", "-")
     words = "" if step.conclusion in ("success", "failure") else f": {_words(step.conclusion)}"
-    return f"{mark} {_shown(step.name)}{words}{_took(step)}"
+    return f"{mark} {step.name}{words}{_took(step)}"
 
 
 def _words(conclusion: str | None) -> str:
-    return _shown((conclusion or "no conclusion").replace("_", " "))
-
-
-def _shown(text: str) -> str:
-    """What others named, as a part of a line that moves no cursor and, in a job's log, is no command."""
-    return harmless(printable(text))
+    return (conclusion or "no conclusion").replace("_", " ")
 
 
 def _took(of: Job | JobStep) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from datetime import UTC, datetime
 
 from runnable_ci.artifact import held
+from runnable_ci.console import console
 from runnable_ci.errors import RunInUseError, UsageError
 from runnable_ci.files import locked_alone
 from runnable_ci.recorder import STORE_LOCK, run_folder
@@ -39,12 +39,11 @@ def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: boo
                 shutil.rmtree(run_folder(layout, run_id), ignore_errors=True)
             for digest, _ in loose:
                 layout.remove(digest)
-        for run_id in going:
-            sys.stdout.write(f"{run_id}\n")
+        console.out(*going)
         verb = "would free" if dry_run else "freed"
         freed = size(sum(length for _, length in loose))
         what = f"{amount(len(going), 'run')}, {amount(len(loose), 'blob')}"
-        sys.stderr.write(f"{verb} {freed}: {what}; {amount(len(staying), 'run')} left\n")
+        console.err(f"{verb} {freed}: {what}; {amount(len(staying), 'run')} left")
 
 
 def _going(layout: Layout, keep: int | None, older_than: str | None) -> list[str]:

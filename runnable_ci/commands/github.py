@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from runnable_ci.commands.follow import INTERRUPTED, Follower, closing, exit_code
+from runnable_ci.console import console
 from runnable_ci.errors import UsageError
 from runnable_ci.github.actions import Actions, Started
 from runnable_ci.github.credentials import find_token
@@ -40,7 +40,7 @@ def connect(repo: str | None, *, settings: Settings, environ: Mapping[str, str])
         )
     api = api_of(repository, is_named=repo is not None, environ=environ)
     token = find_token(repository, api, settings, environ)
-    rest = Rest(api.base, token, environ=environ, say=lambda line: print(line, file=sys.stderr))
+    rest = Rest(api.base, token, environ=environ, say=console.err)
     return Connection(repository, Actions(rest, repository, in_actions=in_actions), repository.is_same(local))
 
 
@@ -66,5 +66,4 @@ def watch(
 
 def show_link(url: str) -> None:
     """A link, as the output of a command, at once: a watch may follow."""
-    sys.stdout.write(f"{url}\n")
-    sys.stdout.flush()
+    console.out(url)

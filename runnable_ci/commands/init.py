@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import tomli_w
 
+from runnable_ci.console import console
 from runnable_ci.errors import UsageError
 from runnable_ci.files import sweep, write_whole
 from runnable_ci.project import FILE_NAME, STORE_NAME
@@ -51,7 +51,7 @@ def init(folder: Path) -> None:
     sweep(folder)
     write_whole(file, starter(folder))
     ignore_store(folder / ".gitignore")
-    sys.stdout.write(f"wrote {file}; next: runnable-ci run\n")
+    console.out(f"wrote {file}; next: runnable-ci run")
 
 
 def starter(folder: Path) -> bytes:

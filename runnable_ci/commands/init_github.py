@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from runnable_ci.commands.init import ignore_store, starter
+from runnable_ci.console import console
 from runnable_ci.errors import PipelineError, StoreError, UsageError
 from runnable_ci.files import sweep, write_whole
 from runnable_ci.github.starter import ACTION, DEFAULT_REF, FOLDER, Name, repository_of, workflow
@@ -51,8 +51,8 @@ def init_github(folder: Path | None, *, action_ref: str | None, only: Name | Non
     if found is None:
         ignore_store(start / ".gitignore")
     written = ", ".join(os.path.relpath(path) for path in new)
-    sys.stdout.write(f"wrote {written}\n" if written else "all is there already\n")
-    sys.stdout.write(_NEXT.format(branch=repository.default_branch))
+    console.out(f"wrote {written}" if written else "all is there already")
+    console.out(*(line.format(branch=repository.default_branch) for line in _NEXT.splitlines()))
 
 
 def _pipeline_folder(folder: Path | None, root: Path) -> Path | None:

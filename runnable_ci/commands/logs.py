@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 
+from runnable_ci.console import console
 from runnable_ci.errors import UsageError, did_you_mean
-from runnable_ci.github.live import QuotingPrinter
-from runnable_ci.github.workflow import is_actions
 from runnable_ci.listen import Stream
 from runnable_ci.printer import Printer
 from runnable_ci.runlog import RunLog, StepAttempt
@@ -31,21 +28,17 @@ def logs(layout: Layout, run: str, step: str | None, *, attempt: int | None, str
         made = max((len(one.attempts) for name, one in log.steps.items() if step in (None, name)), default=0)
         hint = f"there {'is' if made == 1 else 'are'} {amount(made, 'attempt')}" if made else "it has not run yet"
         raise UsageError(f"there is no attempt {attempt or 'yet'} {of}", hint=hint)
-    out = sys.stdout.buffer
-    kind = QuotingPrinter if is_actions(os.environ) else Printer
-    printer = kind(out, out, terminal=False, colour=False, quiet=False)
+    printer = Printer(console.stdout, console.stdout, terminal=False, colour=False, quiet=False)
     printer.begin(list(log.steps), len(chosen))
     for name, one in chosen:
-        for written_to, chunk in output_of(layout, log, f"{name}.{one.attempt_number}", one):
-            if stream not in (None, written_to):
-                continue
-            if step is None:
-                printer.output(name, "o", chunk)
-            else:
-                out.write(chunk)
-        if step is None:
-            printer.finish_lines(name)
-    out.flush()
+        written = output_of(layout, log, f"{name}.{one.attempt_number}", one)
+        chunks = console.quoted(chunk for written_to, chunk in written if stream in (None, written_to))
+        if step is not None:
+            console.copy(chunks)
+            continue
+        for chunk in chunks:
+            printer.output(name, "o", chunk)
+        printer.finish_lines(name)
 
 
 def _attempts(log: RunLog, step: str | None, attempt: int | None) -> Iterator[tuple[str, StepAttempt]]:

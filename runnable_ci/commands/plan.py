@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runnable_ci import command_line
+from runnable_ci.console import console
 from runnable_ci.plan import Decision
-from runnable_ci.printer import printable
 from runnable_ci.project import Project
 from runnable_ci.runlog import SUCCESS, RunLog
-from runnable_ci.text import tell
 
 
 def print_plan(decisions: Mapping[str, Decision]) -> None:
     """Print what would be done with each step, and why."""
     width = max(map(len, decisions))
-    for name, decision in decisions.items():
-        tell(f"{name:{width}}  {decision.action:5}  {printable(decision.reason)}\n")
+    console.out(*(f"{name:{width}}  {decision.action:5}  {decision.reason}" for name, decision in decisions.items()))
 
 
-def closing(log: RunLog, project: Project) -> str:
+def closing(log: RunLog, project: Project) -> list[str]:
     """How a run ended, and what to do next."""
     metrics = "".join(f", {name} = {value}" for name, value in log.metrics().items())
     if log.status != SUCCESS:
         hint = command_line.retry(log.run_id, project)
-        return f"run {log.run_id}: {log.status}, {log.message}{metrics}\nhint: {hint}"
-    return f"run {log.run_id}: {log.status}{metrics}"
+        return [f"run {log.run_id}: {log.status}, {log.message}{metrics}", f"hint: {hint}"]
+    return [f"run {log.run_id}: {log.status}{metrics}"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
+from runnable_ci.console import console
 from runnable_ci.store.copy import Progress
 from runnable_ci.text import size
 
@@ -14,9 +14,9 @@ _EVERY_S = 0.2
 
 
 @contextmanager
-def watching(terminal: TextIO, verb: str) -> Iterator[Callable[[Progress], None] | None]:
+def watching(verb: str) -> Iterator[Callable[[Progress], None] | None]:
     """What to call with the progress; its line is gone after the block. None where nobody would see it."""
-    if not terminal.isatty():
+    if not console.stderr.is_terminal():
         yield None
         return
     shown_s = 0.0
@@ -26,11 +26,9 @@ def watching(terminal: TextIO, verb: str) -> Iterator[Callable[[Progress], None]
         if (now_s := time.monotonic()) - shown_s >= _EVERY_S:
             shown_s = now_s
             done, total = size(progress.done.size_bytes), size(progress.total.size_bytes)
-            terminal.write(f"\r\x1b[K{verb} {done} of {total}")
-            terminal.flush()
+            console.status(f"{verb} {done} of {total}")
 
     try:
         yield show
     finally:
-        terminal.write("\r\x1b[K")
-        terminal.flush()
+        console.status("")

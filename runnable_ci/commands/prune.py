@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from runnable_ci.console import console
 from runnable_ci.errors import UsageError
 from runnable_ci.project import registry_of
 from runnable_ci.published import Holding, holdings, remove
@@ -43,10 +43,9 @@ def prune(
     for place, holding in enumerate(found):
         if str(place) in going and _may_go(holding) and (dry_run or _removed(registry, holding)):
             removed += 1
-            sys.stdout.write(f"{holding.summary.run_id}\n")
-            sys.stdout.flush()
+            console.out(holding.summary.run_id)
     verb = "would remove" if dry_run else "removed"
-    sys.stderr.write(f"{verb} {amount(removed, 'run')} from {registry.label}; {len(found) - removed} left\n")
+    console.err(f"{verb} {amount(removed, 'run')} from {registry.label}; {len(found) - removed} left")
 
 
 def _may_go(holding: Holding) -> bool:
@@ -63,4 +62,4 @@ def _removed(registry: Registry, holding: Holding) -> bool:
 
 
 def _stays(holding: Holding, reason: str) -> None:
-    sys.stderr.write(f"{holding.summary.run_id} stays: {reason}\n")
+    console.err(f"{holding.summary.run_id} stays: {reason}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runnable_ci.commands.progress import watching
+from runnable_ci.console import console
 from runnable_ci.errors import RunnableError, StoreError, UsageError
 from runnable_ci.project import Project, registry_of
 from runnable_ci.published import find_occupant
@@ -35,10 +35,10 @@ def publish(
         run_id = as_id
     workspace = layout.folder.parent
     registry = Registries(settings, environ).named(to, in_pipeline=lambda: registry_of(workspace))
-    with watching(sys.stderr, "sent") as watch:
+    with watching("sent") as watch:
         published = publish_run(layout, run_id, registry, environ=environ, watch=watch)
-    sys.stderr.write(f"{_sent(published)}\n")
-    sys.stdout.write(f"{published.reference}\n")
+    console.err(_sent(published))
+    console.out(published.reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Afterwards:
 
     registry: Registry
     environ: Mapping[str, str]
-    say: Callable[[str], None]
+    say: Callable[..., None]
 
     @classmethod
     def of(cls, project: Project, to: str | None, options: Options) -> Afterwards:
@@ -75,10 +75,10 @@ class Afterwards:
     def publish(self, layout: Layout, run_id: str, code: int) -> int:
         """The exit code: that of the run, or 1 where the run succeeded and publishing it failed."""
         try:
-            with watching(sys.stderr, "sent") as watch:
+            with watching("sent") as watch:
                 published = publish_run(layout, run_id, self.registry, environ=self.environ, watch=watch)
         except RunnableError as e:
-            self.say(f"{e}\nrun {run_id} is kept here; to try again: runnable-ci publish {run_id}")
+            self.say(*e.lines(), f"run {run_id} is kept here; to try again: runnable-ci publish {run_id}")
             return code or 1
         self.say(f"published {published.reference}: {_sent(published)}")
         return code

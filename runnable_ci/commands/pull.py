@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from runnable_ci.commands.progress import watching
+from runnable_ci.console import console
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.project import STORE_NAME, find_file, find_store, registry_of
 from runnable_ci.registries import Registries
@@ -25,10 +25,10 @@ def pull(
     """Pull a run by its id, `latest` or a reference; its id is printed."""
     workspace = layout.folder.parent
     registry, reference = locate(layout, run, source, Registries(settings, environ), workspace)
-    with watching(sys.stderr, "fetched") as watch:
+    with watching("fetched") as watch:
         pulled = pull_run(layout, registry, reference, only_log=only_log, watch=watch)
-    sys.stderr.write(f"{summary(pulled, registry.label)}\n")
-    sys.stdout.write(f"{pulled.run_id}\n")
+    console.err(summary(pulled, registry.label))
+    console.out(pulled.run_id)
 
 
 def locate(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -200,7 +199,7 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
             interpreter=interpreter,
             options=options,
         )
-        options.printer.say(closing(recorder.log, project))
+        options.printer.say(*closing(recorder.log, project))
     return code_number
 
 
@@ -228,7 +227,7 @@ def _fetch(
     registries = Registries(options.settings, options.environ)
     named = wishes.from_registry or project.pipeline.registry
     registry = registries.recorded(origin.registry, in_pipeline=lambda: named)
-    with watching(sys.stderr, "fetched") as watch:
+    with watching("fetched") as watch:
         fetched = fetch(project.layout, registry, origin, wanted, watch)
     left = absent(project.layout, layers(log).values())
     options.printer.say(

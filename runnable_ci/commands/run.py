@@ -90,5 +90,5 @@ def run(
             interpreter=interpreter,
             options=options,
         )
-        options.printer.say(closing(recorder.log, project))
+        options.printer.say(*closing(recorder.log, project))
     return afterwards.publish(project.layout, run_id, code) if afterwards else code

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from runnable_ci.printer import printable
+from runnable_ci.console import console
 from runnable_ci.runs import Summary, summaries
 from runnable_ci.settings import Settings
 from runnable_ci.store.layout import Layout
-from runnable_ci.text import lasting, moment, pairs, table, tell
+from runnable_ci.text import lasting, moment, pairs, table
 
 
 def runs(layout: Layout, *, as_json: bool) -> None:
@@ -33,17 +32,17 @@ def runs_of_registry(source: str, *, settings: Settings, environ: Mapping[str, s
         run_id = holding.summary.run_id
         if number[run_id] > 1:
             which = f"{registry.label}@{holding.newest.digest} is that {holding.beginning}"
-            sys.stderr.write(f"note: {number[run_id]} runs have the id `{printable(run_id)}`; {printable(which)}\n")
+            console.err(f"note: {number[run_id]} runs have the id `{run_id}`; {which}")
 
 
 def _show(found: list[Summary], *, as_json: bool, where: str) -> None:
     if as_json:
-        sys.stdout.write(json.dumps([asdict(summary) for summary in found], indent=1) + "\n")
+        console.json(json.dumps([asdict(summary) for summary in found], indent=1))
     elif found:
         head = ("RUN", "STATUS", "WHEN (UTC)", "TOOK", "COMMIT", "FAILED", "METRICS")
-        tell(table(head, [_row(summary) for summary in found]))
+        console.out(*table(head, [_row(summary) for summary in found]))
     else:
-        sys.stderr.write(f"there is no run yet in {where}\n")
+        console.err(f"there is no run yet in {where}")
 
 
 def _row(run: Summary) -> tuple[str, ...]:

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
-from runnable_ci.printer import printable
+from runnable_ci.console import console
 from runnable_ci.runlog import PROCESSING, CodeIdentity, Environment, RunLog, StepLog, encode
 from runnable_ci.runs import load, resolve_id
 from runnable_ci.store.layout import Layout
-from runnable_ci.text import duration, lasting, moment, pairs, short, size, table, tell
+from runnable_ci.text import duration, lasting, moment, pairs, short, size, table
 
 
 def show(layout: Layout, run: str, *, as_json: bool) -> None:
     """Print a run for a person, or its run log."""
     log = load(layout, resolve_id(layout, run))
     if as_json:
-        sys.stdout.write(encode(log).decode())
-    else:
-        tell("\n\n".join(block.rstrip() for block in _blocks(log) if block) + "\n")
+        console.json(encode(log).decode())
+        return
+    first, *blocks = filter(None, (_head(log), _steps(log), _failures(log), _parameters(log), _files(log)))
+    console.out(*first, *(line for block in blocks for line in ("", *block)))
 
 
-def _blocks(log: RunLog) -> Iterator[str]:
-    yield _head(log)
-    yield _steps(log)
-    yield _failures(log)
-    yield _parameters(log)
-    yield _files(log)
-
-
-def _head(log: RunLog) -> str:
+def _head(log: RunLog) -> list[str]:
     code = log.code()
     environment = next(reversed(log.environments.values()), None)
     lines = {
@@ -42,7 +34,7 @@ def _head(log: RunLog) -> str:
         "python": _python(environment) if environment else "",
         "metrics": pairs(log.metrics()),
     }
-    return "\n".join(f"{name:12} {printable(value)}" for name, value in lines.items() if value)
+    return [f"{name:12} {value}" for name, value in lines.items() if value]
 
 
 def _code(code: CodeIdentity) -> str:
@@ -57,7 +49,7 @@ def _python(environment: Environment) -> str:
     return ", ".join(filter(None, found))
 
 
-def _steps(log: RunLog) -> str:
+def _steps(log: RunLog) -> list[str]:
     rows = []
     decisions = log.invocations[-1].decisions if log.invocations else {}
     for name, step in log.steps.items():
@@ -79,24 +71,24 @@ def _undecided(log: RunLog) -> str:
     return "not in the pipeline any more" if log.end_time else ""
 
 
-def _failures(log: RunLog) -> str:
-    blocks = []
+def _failures(log: RunLog) -> list[str]:
+    lines = []
     for name in log.failed_steps():
         last = log.steps[name].attempts[-1]
-        blocks.append(f"{name}, attempt {last.attempt_number}: {printable(last.message)}")
+        lines.append(f"{name}, attempt {last.attempt_number}: {last.message}")
         if last.exception:
-            blocks.extend("    " + printable(line) for line in last.exception.traceback.splitlines())
-    return "\n".join(blocks)
+            lines.extend(f"    {line}" for line in last.exception.traceback.splitlines())
+    return lines
 
 
-def _parameters(log: RunLog) -> str:
+def _parameters(log: RunLog) -> list[str]:
     rows = [(name, p.kind, short(p.object_type or p.value, 60)) for name, p in log.parameters.items()]
-    return table(("PARAMETER", "KIND", "VALUE"), rows) if rows else ""
+    return table(("PARAMETER", "KIND", "VALUE"), rows) if rows else []
 
 
-def _files(log: RunLog) -> str:
+def _files(log: RunLog) -> list[str]:
     rows = [row for step in log.steps.values() for row in _step_files(step)]
-    return table(("FILE", "STAGE", "STEP", "SIZE", "SHA256"), rows) if rows else ""
+    return table(("FILE", "STAGE", "STEP", "SIZE", "SHA256"), rows) if rows else []
 
 
 def _step_files(step: StepLog) -> Iterator[tuple[str, ...]]:

@@ -24,14 +24,13 @@ A step runs as our own user: one that writes into our open files under `/proc` c
 
 from __future__ import annotations
 
-import shutil
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import IO, BinaryIO
+from typing import IO
 
+from runnable_ci.console import console
 from runnable_ci.github.workflow import (
     Annotation,
     annotate_all,
@@ -43,7 +42,8 @@ from runnable_ci.github.workflow import (
     stop_commands,
 )
 from runnable_ci.listen import Stream
-from runnable_ci.printer import Printer, printable
+from runnable_ci.printer import Printer, Sink
+from runnable_ci.text import printable
 
 SILENT_S = 5.0
 """How long the foreground step may be silent before another's turn."""
@@ -52,18 +52,10 @@ _COPY_BYTES = 1 << 20
 _TICK_S = 1.0
 
 
-class QuotingPrinter(Printer):
-    """Writes what was kept of steps into the log of a job: as on a terminal, and none of it is a command."""
-
-    def _show(self, step: str, stream: Stream, lines: bytes) -> None:
-        """Each line has its step's name in front of it: the old form of a command alone is found behind that."""
-        super()._show(step, stream, lines.replace(b"##[", b"##\\["))
-
-
 class ActionsPrinter(Printer):
     """Writes to the log of a job from many threads; see the module for who writes when."""
 
-    def __init__(self, out: BinaryIO, *, quiet: bool, silent_s: float = SILENT_S) -> None:
+    def __init__(self, out: Sink, *, quiet: bool, silent_s: float = SILENT_S) -> None:
         super().__init__(out, out, terminal=False, colour=False, quiet=quiet)
         self._out = out
         self._silent_s = silent_s
@@ -77,7 +69,7 @@ class ActionsPrinter(Printer):
     @classmethod
     def of_process(cls, *, quiet: bool = False, no_colour: bool = False) -> ActionsPrinter:  # noqa: ARG003 - there is none
         """A printer on this process's own stdout."""
-        return cls(sys.stdout.buffer, quiet=quiet)
+        return cls(console.stdout, quiet=quiet)
 
     def begin(self, steps: list[str], total: int) -> None:
         """Get ready for these steps, of which `total` will run."""
@@ -159,7 +151,8 @@ class ActionsPrinter(Printer):
         with self._held.pop(step) as held:
             held.seek(0)
             self._out.write(self._opening(step))
-            shutil.copyfileobj(held, self._out, _COPY_BYTES)
+            for chunk in iter(lambda: held.read(_COPY_BYTES), b""):
+                self._out.write(chunk)
 
     def _next(self) -> None:
         """Bring the step that has waited longest into the foreground, if one waits."""

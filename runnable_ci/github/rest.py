@@ -21,8 +21,8 @@ from requests.adapters import HTTPAdapter
 from runnable_ci.errors import UsageError
 from runnable_ci.github.credentials import Token
 from runnable_ci.github.refusals import GitHubError, GitHubProtocolError, GitHubUnavailableError, RateLimitError
-from runnable_ci.printer import printable
 from runnable_ci.store.transport import CA_VARIABLES, is_loopback, origin, proxy_of, shown, tls_context
+from runnable_ci.text import printable
 
 # The newest that GitHub Enterprise Server knows too. Source: GitHub docs, "API Versions".
 API_VERSION: Final = "2022-11-28"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from runnable_ci.redact import secret_lines
+from runnable_ci.text import printable
 
 Level = Literal["error", "warning", "notice"]
 
@@ -90,13 +91,14 @@ def add_mask(secret: str) -> list[str]:
 
 
 def annotate(annotation: Annotation) -> str:
-    """An annotation as a command, its message cut to what the runner keeps."""
+    """An annotation as a command, its message cut to what the runner keeps; no character of it moves a cursor."""
+    message = "\n".join(map(printable, annotation.message.split("\n")))
     properties = {
         "file": annotation.file,
         "line": str(annotation.line) if annotation.file and annotation.line > 0 else "",
-        "title": " ".join(text_of(annotation.title).split()),
+        "title": " ".join(printable(annotation.title).split()),
     }
-    return command(annotation.level, cut(annotation.message), properties)
+    return command(annotation.level, cut(message), properties)
 
 
 def annotate_all(annotations: Iterable[Annotation]) -> list[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runnable_ci.commands.action.job import Job
+from runnable_ci.console import console
 from runnable_ci.errors import RunnableError, RunNotFoundError, UsageError
 from runnable_ci.github import refused, workflow
 from runnable_ci.project import load as load_project
@@ -134,7 +134,7 @@ def _from_step(job: Job, run_id: str) -> list[str]:
 def _mask(job: Job) -> None:
     """Have the runner show `***` in place of each secret, also where it is printed by what is none of ours."""
     for secret in sorted(job.secrets()):
-        sys.stdout.writelines(f"{line}\n" for line in workflow.add_mask(secret))
+        console.commands(*workflow.add_mask(secret))
 
 
 def _split(args: str) -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runnable_ci.console import console
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.github import workflow
 from runnable_ci.github.context import Context
@@ -80,13 +80,11 @@ class Job:
 
     def say(self, text: str) -> None:
         """A line in the job's log."""
-        sys.stdout.write(f"{workflow.harmless(self.clean(text))}\n")
-        sys.stdout.flush()
+        console.out(self.clean(text))
 
     def warn(self, title: str, text: str) -> None:
         """A warning on the job's page."""
-        sys.stdout.write(f"{workflow.annotate(Annotation('warning', self.clean(text), title=title))}\n")
-        sys.stdout.flush()
+        console.commands(workflow.annotate(Annotation("warning", self.clean(text), title=title)))
 
     def set_outputs(self, outputs: Mapping[str, str]) -> None:
         """Set outputs of the action's step."""

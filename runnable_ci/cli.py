@@ -475,8 +475,8 @@ def _of_usage(error: Exception) -> list[str]:
 
 
 def _leave_for_the_summary(error: RunnableError) -> None:
+    from runnable_ci.errors import RegistryAuthError
     from runnable_ci.github.refused import Refusal, note
-    from runnable_ci.store.transport import RegistryAuthError
 
     by_registry = isinstance(error, RegistryAuthError)
     note(os.environ, Refusal(_without_secrets(error.message), _without_secrets(error.hint), by_registry))

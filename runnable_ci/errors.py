@@ -65,6 +65,18 @@ class BlobCorruptError(StoreError):
     """Content that does not match its digest or size; it was not used."""
 
 
+class RegistryAuthError(StoreError):
+    """The registry does not let us in, or not that far."""
+
+
+class RegistryUnavailableError(StoreError):
+    """The registry cannot be reached or keeps failing; the same command may work later."""
+
+
+class RegistryProtocolError(StoreError):
+    """The server answers in a way that no registry should; nothing of the response was used."""
+
+
 class UnsafePathError(RunnableError):
     """A path that would leave the folder it belongs to."""
 

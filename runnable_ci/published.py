@@ -19,16 +19,18 @@ from runnable_ci.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layer
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
+    RegistryAuthError,
+    RegistryProtocolError,
     RunLogError,
     RunNotFoundError,
     did_you_mean,
 )
+from runnable_ci.responses import TRIES
 from runnable_ci.run_identity import IDENTITY, describe_beginning, run_identity
 from runnable_ci.runlog import RunLog, decode
 from runnable_ci.runs import LATEST, Summary
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import DIGEST, TAG, Descriptor, manifest_parts, read_manifest, verified
-from runnable_ci.store.transport import TRIES, RegistryAuthError, RegistryProtocolError
 from runnable_ci.values import check_relative
 
 SEPARATOR = "--"

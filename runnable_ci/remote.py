@@ -20,6 +20,7 @@ from runnable_ci.claims import require_own_id, settle
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
+    RegistryAuthError,
     RunInUseError,
     RunLogError,
     RunNotFoundError,
@@ -41,7 +42,6 @@ from runnable_ci.store.copy import Amount, Progress, copy
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import Descriptor
-from runnable_ci.store.transport import RegistryAuthError
 
 TAG_MAX = 128
 PUBLISH_LOCK = "publish.lock"

@@ -150,6 +150,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._drop(reply.how)
             self.close_connection = True
 
+    def do_CONNECT(self) -> None:
+        """Be a proxy for TLS: bytes go both ways until one side hangs up."""
+        self.server.seen.append(Seen("CONNECT", self.path, dict(self.headers.items()), b""))
+        host, _, port = self.path.rpartition(":")
+        self.close_connection = True
+        with socket.create_connection((host, int(port)), timeout=20) as upstream:
+            self.send_response(200)
+            self.end_headers()
+            back = threading.Thread(target=_relay, args=(upstream, self.connection), daemon=True)
+            back.start()
+            _relay(self.connection, upstream)
+            back.join()
+
     def _drop(self, how: str) -> None:
         if how == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -164,6 +177,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (name of http.server)
         """Quiet."""
+
+
+def _relay(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while piece := source.recv(65536):
+            target.sendall(piece)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 def described(content: bytes, media_type: str = "application/octet-stream") -> Descriptor:

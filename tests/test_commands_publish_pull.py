@@ -258,7 +258,7 @@ def test_plain_http_to_another_machine_has_to_be_asked_for(tmp_path: Path, serve
     refused = project.runnable("run", "--run-id", "r", "--to", repository, code=1)
     assert "run r is kept here" in refused.err
     assert f"no trusted TLS connection to https://{repository.partition('/')[0]}" in refused.err
-    assert "if it speaks plain http, and nobody can listen in: --plain-http\n" in refused.err
+    assert "if it speaks plain http, and the network is trusted: --plain-http\n" in refused.err
     project.runnable("publish", "r", "--to", repository, code=1)
     project.runnable("publish", "r", "--to", repository, "--plain-http")
     project.runnable("run", "--run-id", "s", "--to", repository, "--plain-http")

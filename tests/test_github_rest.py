@@ -153,19 +153,24 @@ def test_tls_is_checked_against_the_authorities_that_are_named(tmp_path: Path) -
     assert len(server.seen) == 2
 
 
-def test_a_proxy_is_used_and_its_password_not_shown() -> None:
-    """`http_proxy` counts, `no_proxy` goes first, and a proxy that is down is not quoted with its password."""
-    with answering(json_reply(200, {})) as proxy:
-        environ = {"http_proxy": f"http://me:hidden@{proxy.host}"}
-        rest = Rest("http://localhost:1/api", KNOWN, environ=environ)
-        assert rest.get("/a").status == 200
-        assert proxy.seen[0].path == "http://localhost:1/api/a"
+def test_a_proxy_is_used_and_its_password_not_shown(tmp_path: Path) -> None:
+    """`https_proxy` counts, `no_proxy` goes first, and a proxy that is down is not quoted with its password."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    trusted = {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+    with answering(json_reply(200, {})) as server, answering(Reply(200)) as proxy:
+        host = tls_server(server, authority)
+        environ = {**trusted, "https_proxy": f"http://me:hidden@{proxy.host}"}
+        assert Rest(f"https://{host}/api", KNOWN, environ=environ).get("/a").status == 200
+        assert [(seen.method, seen.path) for seen in proxy.seen] == [("CONNECT", host)]
         assert proxy.seen[0].headers["Proxy-Authorization"].startswith("Basic ")
-        direct = Rest(f"http://{proxy.host}", KNOWN, environ={"http_proxy": "http://127.0.0.1:1", "no_proxy": "*"})
+        assert "Authorization" not in proxy.seen[0].headers
+        assert server.seen[0].path == "/api/a"
+        down = {**trusted, "https_proxy": "http://me:hidden@127.0.0.1:1"}
+        direct = Rest(f"https://{host}", KNOWN, environ={**down, "no_proxy": "*"})
         assert direct.get("/b").status == 200
-    down = Rest("http://localhost:1", KNOWN, environ={"http_proxy": "http://me:hidden@127.0.0.1:1"}, sleep=Slept())
-    with pytest.raises(GitHubUnavailableError, match="the proxy does not answer") as caught:
-        down.get("/a")
+        with pytest.raises(GitHubUnavailableError, match="the proxy does not answer") as caught:
+            Rest(f"https://{host}", KNOWN, environ=down, sleep=Slept()).get("/a")
     assert "hidden" not in str(caught.value)
 
 

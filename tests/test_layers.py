@@ -54,8 +54,8 @@ ORDER = list(LAYERS)
 DOORS: dict[str, tuple[str, ...]] = {
     "git": ("git",),
     "oras": ("store",),
-    "requests": ("github.rest",),
-    "urllib3": ("store",),
+    "requests": ("http", "github.rest"),
+    "urllib3": ("http",),
     "subprocess": ("process",),
     **dict.fromkeys(("fcntl", "msvcrt", "ctypes"), ("system",)),
     "pydantic_settings": ("settings",),
@@ -274,7 +274,7 @@ READERS = {
     # Others' words, where they give nothing else: each becomes an error of ours at once.
     "github.actions": "GitHub's answers",
     "github.rest": "GitHub's answers, the system's errors",
-    "store.transport": "the TLS library's errors",
+    "responses": "servers' rate limits",
 }
 
 

@@ -24,17 +24,20 @@ from registry_server import (
     tls_server,
 )
 
-from runnable_ci.errors import BlobCorruptError, RunnableError, StoreError, UsageError
+from runnable_ci.errors import (
+    BlobCorruptError,
+    RegistryAuthError,
+    RegistryProtocolError,
+    RegistryUnavailableError,
+    RunnableError,
+    StoreError,
+    UsageError,
+)
 from runnable_ci.store.access import Credentials
 from runnable_ci.store.copy import copy
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor, verified
-from runnable_ci.store.transport import (
-    RegistryAuthError,
-    RegistryProtocolError,
-    RegistryUnavailableError,
-)
 
 Answer = Callable[[Seen], Reply | None]
 KNOWN = Credentials(USERNAME, PASSWORD)
@@ -388,6 +391,19 @@ def test_an_error_echoes_no_secret_and_no_control_character() -> None:
     assert AUTHORIZATION.split()[1] not in text
     assert "\x1b" not in text
     assert "\r" not in text
+
+
+@pytest.mark.parametrize("before", [150, 190, 199])
+def test_no_part_of_a_secret_is_echoed(before: int) -> None:
+    """A message is shortened after our password was taken out of it, not in the middle of it."""
+
+    def hook(seen: Seen, _: object) -> Reply:
+        body = json.dumps({"errors": [{"message": "x" * before + PASSWORD}]}).encode()
+        return Reply(401, BASIC, body) if not seen.authorization else Reply(403, {}, body)
+
+    with serving(hook) as server, pytest.raises(RegistryAuthError) as caught:
+        list(registry_at(server, credentials=KNOWN).tags())
+    assert PASSWORD[:2] not in caught.value.message
 
 
 @pytest.mark.parametrize(

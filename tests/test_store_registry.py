@@ -7,7 +7,7 @@ import io
 import json
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,17 +31,20 @@ from registry_server import (
     token_registry,
 )
 
-from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, UsageError
+from runnable_ci.errors import (
+    BlobCorruptError,
+    BlobMissingError,
+    RegistryAuthError,
+    RegistryUnavailableError,
+    RunNotFoundError,
+    UsageError,
+)
+from runnable_ci.responses import retry
 from runnable_ci.store.access import Credentials, Reference, find_credentials, parse_reference
 from runnable_ci.store.auth import Challenge, parse_challenge
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor, verified
-from runnable_ci.store.transport import (
-    RegistryAuthError,
-    RegistryUnavailableError,
-    persist,
-    proxy_of,
-)
+from runnable_ci.urls import proxy_of
 
 KNOWN = Credentials(USERNAME, PASSWORD)
 HEX = "a" * 64
@@ -420,9 +423,9 @@ def test_proxies_are_used(plain: Served) -> None:
 def test_no_proxy_excludes_hosts() -> None:
     """`NO_PROXY` is honoured, with and without ports and for subdomains."""
     environ = {"HTTPS_PROXY": "proxy.test:3128", "NO_PROXY": "localhost,.corp.test"}
-    assert proxy_of("https", "ghcr.io", environ) == "http://proxy.test:3128"
-    assert proxy_of("https", "reg.corp.test:5000", environ) is None
-    assert proxy_of("http", "ghcr.io", environ) is None
+    assert proxy_of("https://ghcr.io", environ) == "http://proxy.test:3128"
+    assert proxy_of("https://reg.corp.test:5000", environ) is None
+    assert proxy_of("http://ghcr.io", environ) is None
 
 
 def test_a_refused_connection_is_named_in_our_words() -> None:
@@ -444,6 +447,41 @@ def test_plain_http_is_for_this_machine_only(plain: Served) -> None:
         target.resolve("latest")
     assert len(seen) == 4
     assert Registry(plain.repository(), environ={}).exists(Descriptor("x", f"sha256:{HEX}", 1)) is False
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 203, 204])
+def test_any_success_is_one(status: int) -> None:
+    """Registries choose between 200, 201, 202 and 204 as they like, at each step of a push and for a removal."""
+
+    def hook(seen: Seen, _: object) -> Reply:
+        begun = seen.method == "POST" and status == 201
+        return Reply(status, {} if begun else {"Location": "/v2/upload"})
+
+    content, raw = b"x" * 10, manifest_of(described(b"{}"))
+    with serving(hook) as server:
+        target = Registry(server.repository(), environ={})
+        target.push(described(content), io.BytesIO(content))
+        target.push(described(raw, MANIFEST_MEDIA_TYPE), io.BytesIO(raw))
+        target.tag(described(raw, MANIFEST_MEDIA_TYPE), "run-1")
+        target.delete(described(raw, MANIFEST_MEDIA_TYPE))
+    uploads = ["POST"] if status == 201 else ["POST", "PUT"]
+    assert [seen.method for seen in server.seen] == [*uploads, "PUT", "PUT", "DELETE"]
+
+
+@pytest.mark.parametrize("code", ["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UNKNOWN"])
+def test_an_upload_that_the_registry_has_lost_is_begun_anew(plain: Served, code: str) -> None:
+    """Each registry has its own code for a session that is gone."""
+    lost = [Reply(404, {}, json.dumps({"errors": [{"code": code}]}).encode())]
+    content = uuid.uuid4().bytes
+
+    def hook(seen: Seen, forward: Callable[[], Reply]) -> Reply:
+        return lost.pop() if lost and seen.method == "PUT" else forward()
+
+    with serving(hook, upstream=plain) as proxy:
+        target = Registry(proxy.repository(), environ={}, sleep=lambda _: None)
+        target.push(described(content), io.BytesIO(content))
+        assert read(target, described(content)) == content
+        assert proxy.count("POST") == 2
 
 
 def test_pages_of_tags_are_followed(plain: Served) -> None:
@@ -469,4 +507,4 @@ def test_waiting_grows_and_ends() -> None:
         target.resolve("latest")
     assert len(waits) == 4
     assert all(low <= wait <= high for wait, (low, high) in zip(waits, [(0.5, 1), (1, 2), (2, 4), (4, 8)], strict=True))
-    assert persist(lambda: 7, sleep=waits.append) == 7
+    assert retry(lambda: 7, sleep=waits.append) == 7

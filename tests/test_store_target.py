@@ -30,13 +30,19 @@ from registry_server import (
     token_registry,
 )
 
-from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, StoreError
+from runnable_ci.errors import (
+    BlobCorruptError,
+    BlobMissingError,
+    RegistryAuthError,
+    RegistryUnavailableError,
+    RunNotFoundError,
+    StoreError,
+)
 from runnable_ci.store.access import Credentials
 from runnable_ci.store.copy import Amount, Progress, copy
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor, manifest_parts, verified
-from runnable_ci.store.transport import RegistryAuthError, RegistryUnavailableError
 
 Forward = Callable[[], Reply]
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from runnable_ci.errors import CodeIdentityError, UsageError
 from runnable_ci.git import Git, clean_url
-from runnable_ci.store.transport import is_loopback
+from runnable_ci.urls import is_loopback
 
 GITHUB: Final = "github.com"
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(?::[0-9]{1,5})?")

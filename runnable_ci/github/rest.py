@@ -21,8 +21,10 @@ from requests.adapters import HTTPAdapter
 from runnable_ci.errors import UsageError
 from runnable_ci.github.credentials import Token
 from runnable_ci.github.refusals import GitHubError, GitHubProtocolError, GitHubUnavailableError, RateLimitError
-from runnable_ci.store.transport import CA_VARIABLES, is_loopback, origin, proxy_of, shown, tls_context
+from runnable_ci.http import CA_VARIABLES, tls_context
 from runnable_ci.text import printable
+from runnable_ci.urls import is_loopback, origin, proxy_of
+from runnable_ci.urls import safe_url as shown
 
 # The newest that GitHub Enterprise Server knows too. Source: GitHub docs, "API Versions".
 API_VERSION: Final = "2022-11-28"
@@ -104,7 +106,7 @@ class Rest:
         if parts.scheme == "https":
             self._session.mount("https://", _Trusting(environ))
             self._session.verify = next((environ[name] for name in CA_VARIABLES if environ.get(name)), True)
-        if proxy := proxy_of(parts.scheme, parts.netloc, environ):
+        if proxy := proxy_of(self.base, environ):
             self._session.proxies = {parts.scheme: proxy}
 
     def get(self, path: str, **query: str | int) -> Answer:

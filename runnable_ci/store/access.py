@@ -18,9 +18,8 @@ from urllib.parse import urlsplit
 
 from oras.container import Container
 
-from runnable_ci.errors import UsageError
+from runnable_ci.errors import RegistryAuthError, UsageError
 from runnable_ci.store.target import DIGEST, TAG
-from runnable_ci.store.transport import RegistryAuthError
 
 HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")

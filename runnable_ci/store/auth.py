@@ -14,17 +14,14 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlencode
 
+from runnable_ci.errors import RegistryAuthError, RegistryProtocolError
+from runnable_ci.responses import Response, one_line
 from runnable_ci.store.access import GITHUB_REGISTRY, Credentials
-from runnable_ci.store.transport import (
-    Answer,
-    RegistryAuthError,
-    RegistryProtocolError,
-    shown,
-)
+from runnable_ci.urls import safe_url
 
 Actions = Literal["pull", "pull,push", "pull,push,delete"]
-Ask = Callable[[str, str, Mapping[str, str], bytes | None], Answer]
-"""(method, url, headers, body) → answer: how the token server is asked."""
+Ask = Callable[[str, str, Mapping[str, str], bytes | None], Response]
+"""(method, url, headers, body) → response: how the token server is asked."""
 
 PIECE = re.compile(r"([A-Za-z0-9_-]+)(?:\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"]+)))?")
 TOKEN = re.compile(r"[\x21-\x7e]+")
@@ -101,14 +98,14 @@ class Authorizer:
         with self._lock:
             return self._header(actions)
 
-    def challenged(self, answer: Answer, *, sent: str | None) -> None:
+    def challenged(self, response: Response, *, sent: str | None) -> None:
         """Take in a 401 to a request that carried `sent`, so that the next `header` is a better one.
 
         Raises `RegistryAuthError` where there is nothing better.
         """
         with self._lock:
             if self._challenge is None:
-                challenge = self._accept(answer)
+                challenge = self._accept(response)
                 self._credentials = self._load_credentials()
                 self._challenge = challenge
             if self._challenge.scheme == "bearer":
@@ -117,28 +114,29 @@ class Authorizer:
                     granted: held for granted, held in self._tokens.items() if f"Bearer {held.value}" != sent
                 }
             elif self._credentials is None or sent is not None:
-                raise self.refusal(answer)
+                raise self.refusal(response)
 
-    def refusal(self, answer: Answer) -> RegistryAuthError:
-        """The error for an answer that no better credentials can change."""
+    def refusal(self, response: Response) -> RegistryAuthError:
+        """Return the error for a response that no better credentials can change."""
         who = "these credentials" if self._credentials else "anonymous access"
-        complaint = self.redacted(answer.complaint())
+        message = self.error_message(response)
         hint = f"docker login {self._host}"
         if self._host == GITHUB_REGISTRY:
             hint += "; in GitHub Actions give the job `permissions: {packages: write}` and the step GITHUB_TOKEN"
         return RegistryAuthError(
-            f"{self._host} refuses {who} to {self._path} ({answer.status}{': ' + complaint if complaint else ''})",
+            f"{self._host} refuses {who} to {self._path} ({response.status}{': ' + message if message else ''})",
             hint=hint,
         )
 
-    def redacted(self, text: str) -> str:
-        """Text of the server without any secret of ours that it may echo."""
+    def error_message(self, response: Response) -> str:
+        """Return what the server says went wrong, without any secret of ours that it may echo."""
         secrets = [token.value for token in self._tokens.values()]
         if self._credentials is not None:
             secrets += [self._credentials.password, self._credentials.identity_token, _basic(self._credentials)]
+        message = response.error_message(max_length=len(response.body))  # a secret cut in two would not be found
         for secret in filter(None, secrets):
-            text = text.replace(secret, "***")
-        return text
+            message = message.replace(secret, "***")
+        return one_line(message)
 
     def _header(self, actions: Actions) -> str | None:
         if self._challenge is None:
@@ -153,32 +151,33 @@ class Authorizer:
         self._tokens[self._most] = self._new_token(self._challenge, self._most)
         return f"Bearer {self._tokens[self._most].value}"
 
-    def _accept(self, answer: Answer) -> Challenge:
-        challenge = parse_challenge(answer.headers.get("WWW-Authenticate", "")[:4096])
+    def _accept(self, response: Response) -> Challenge:
+        challenge = parse_challenge(response.headers.get("WWW-Authenticate", "")[:4096])
         if challenge is None:
-            raise self.refusal(answer)
+            raise self.refusal(response)
         if challenge.scheme == "bearer":
             self._require_allowed(challenge.realm)
         return challenge
 
     def _new_token(self, challenge: Challenge, actions: Actions) -> Token:
         asked_at = self._clock()
-        answer = self._ask(challenge, f"repository:{self._path}:{actions}")
-        if answer.status in (400, 401, 403, 404):
-            raise self.refusal(answer)
+        response = self._ask(challenge, f"repository:{self._path}:{actions}")
+        if response.status in (400, 401, 403, 404):
+            raise self.refusal(response)
         try:
-            reply = json.loads(answer.body) if answer.status == 200 else {}
+            reply = json.loads(response.body) if response.status == 200 else {}
             value = reply.get("token") or reply.get("access_token")
             life_s = min(max(int(reply.get("expires_in") or TOKEN_LIFE_S), TOKEN_LIFE_S), 24 * 3600)
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             value, life_s = None, 0
         if not isinstance(value, str) or not TOKEN.fullmatch(value):
             raise RegistryProtocolError(
-                f"the token server {shown(challenge.realm)} of {self._host} gives no token (status {answer.status})"
+                f"the token server {safe_url(challenge.realm)} of {self._host} gives no token "
+                f"(status {response.status})"
             )
         return Token(value, asked_at + life_s - RENEW_BEFORE_S)
 
-    def _ask(self, challenge: Challenge, scope: str) -> Answer:
+    def _ask(self, challenge: Challenge, scope: str) -> Response:
         fields = {"service": challenge.service, "scope": scope}
         if self._credentials is not None and self._credentials.identity_token:
             fields |= {

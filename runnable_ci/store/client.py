@@ -1,4 +1,4 @@
-"""Requests to one repository of one registry: authorised, redirected by hand, tried again where that can help.
+"""Requests to one repository of one registry: authorised, redirected, tried again where that can help.
 
 Credentials go to the registry itself and to the token server that it names, never to where a redirect, an upload
 location or a next page leads.
@@ -11,32 +11,15 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-import urllib3
-
-from runnable_ci.errors import StoreError
+from runnable_ci.errors import RegistryProtocolError, RegistryUnavailableError, StoreError
+from runnable_ci.http import Failure, Session, Stream
+from runnable_ci.responses import LONGEST_WAIT_S, TRIES, Response, TransientError, later, retry
 from runnable_ci.store.access import Credentials, Reference, find_credentials
 from runnable_ci.store.auth import Actions, Authorizer
-from runnable_ci.store.transport import (
-    ANSWER_MAX_BYTES,
-    TRIES,
-    Answer,
-    RegistryProtocolError,
-    RegistryUnavailableError,
-    Transport,
-    TryAgain,
-    is_loopback,
-    joined,
-    origin,
-    persist,
-    read_answer,
-    shown,
-    try_again_after,
-)
+from runnable_ci.urls import is_loopback, origin, safe_url
 
 API_HOSTS = {"docker.io": "registry-1.docker.io"}
 API_HEADER = "Docker-Distribution-Api-Version"
-REDIRECTS = (301, 302, 303, 307, 308)
-MOST_REDIRECTS = 5
 LOGINS = 2  # the first, and one for a token that has expired
 
 T = TypeVar("T")
@@ -63,8 +46,13 @@ class Client:
         self.label = where.repository
         self.sleep = sleep
         self._clock = clock
-        self._transport = Transport(
-            environ=environ, plain_http=plain_http, connections=connections, timeout_s=timeout_s
+        self._session = Session(
+            environ=environ,
+            unavailable=_unavailable,
+            protocol_error=RegistryProtocolError,
+            plain_http=plain_http,
+            connections=connections,
+            timeout_s=timeout_s,
         )
         self._may_be_tls = not plain_http and is_loopback(urlsplit(f"//{where.host}").hostname or "")
         scheme = "http" if plain_http or self._may_be_tls else "https"
@@ -74,11 +62,11 @@ class Client:
             path=where.path,
             credentials=lambda: credentials or find_credentials(where.host, environ),
             ask=self._ask_token_server,
-            require_allowed=lambda url: self.require_allowed(url, coming_from=self.base),
+            require_allowed=lambda url: self._session.require_allowed(url, coming_from=self.base),
             clock=clock,
         )
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
@@ -86,17 +74,17 @@ class Client:
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
-        at_most: int = ANSWER_MAX_BYTES,
+        at_most: int | None = None,
         follow: bool = True,
         tries: int = TRIES,
-    ) -> Answer:
-        """The answer to a small request, tried again where that can help."""
+    ) -> Response:
+        """Return the response to a small request, tried again where that can help."""
 
-        def once() -> Answer:
-            response, url = self.open(method, path, actions, headers=headers, body=body, follow=follow)
-            return self.passing(read_answer(response, url, at_most=at_most))
+        def once() -> Response:
+            stream = self.open(method, path, actions, headers=headers, body=body, follow=follow)
+            return self.raise_if_transient(stream.response(at_most=at_most))
 
-        return self.persist(once, tries=tries)
+        return self.retry(once, tries=tries)
 
     def open(
         self,
@@ -108,69 +96,87 @@ class Client:
         body: bytes | BinaryIO | None = None,
         follow: bool = True,
         longer_s: float = 0.0,
-    ) -> tuple[urllib3.BaseHTTPResponse, str]:
-        """One try: the first response that is neither a challenge nor a redirect, unread, and its URL.
+    ) -> Stream:
+        """Try once: return the first response that is neither a challenge nor a redirect, unread.
 
         The server may think `longer_s` seconds longer than usual.
         """
-        url, logins, hops = urljoin(self.base, path), 0, 0
+        url, logins = urljoin(self.base, path), 0
+
+        def authorized(url: str) -> Mapping[str, str]:
+            authorization = self._auth.header(actions) if self.is_ours(url) else None
+            return dict(headers or {}) | ({"Authorization": authorization} if authorization else {})
+
         while True:
-            ours = self.is_ours(url)
-            authorization = self._auth.header(actions) if ours else None
-            sent = dict(headers or {}) | ({"Authorization": authorization} if authorization else {})
-            response = self._transport.send(method, url, headers=sent, body=body, longer_s=longer_s)
+            stream = self._session.open(
+                method,
+                url,
+                headers=authorized,
+                body=body,
+                may_follow=(lambda _: True) if follow else None,
+                longer_s=longer_s,
+            )
             maybe_tls, self._may_be_tls = self._may_be_tls, False
-            if ours and response.status == 401 and logins < LOGINS:
-                answer = read_answer(response, url)
-                self._auth.challenged(answer, sent=authorization)
+            if stream.status == 401 and self.is_ours(stream.url) and logins < LOGINS:
                 logins += 1
+                response = stream.response()
+                self._auth.challenged(response, sent=stream.request_headers.get("Authorization"))
                 if isinstance(body, io.IOBase):
-                    raise TryAgain(self._auth.refusal(answer), delay_s=0.0)
-            elif response.status == 400 and maybe_tls and API_HEADER not in response.headers:
-                url = self._over_tls(read_answer(response, url))
-            elif follow and method in ("GET", "HEAD") and response.status in REDIRECTS:
-                hops += 1
-                url = self._redirected(read_answer(response, url), hops)
+                    raise TransientError(self._auth.refusal(response), delay_s=0.0)
+            elif stream.status == 400 and maybe_tls and API_HEADER not in stream.headers:
+                url = self._over_tls(stream.response())
             else:
-                return response, url
+                return stream
 
-    def persist(self, operation: Callable[[], T], *, tries: int = TRIES) -> T:
-        """What `operation` returns, called again while it raises `TryAgain`."""
-        return persist(operation, sleep=self.sleep, tries=tries)
+    def retry(self, operation: Callable[[], T], *, tries: int = TRIES) -> T:
+        """Call `operation` again while it raises `TransientError`."""
+        return retry(operation, sleep=self.sleep, tries=tries)
 
-    def passing(self, answer: Answer) -> Answer:
-        """The same answer; raises `TryAgain` where it is one that may pass."""
-        again, delay_s = try_again_after(answer, now=self._clock())
-        if again:
-            raise TryAgain(self.unexpected(answer), delay_s=delay_s)
-        return answer
+    def raise_if_transient(self, response: Response) -> Response:
+        """Return the same response; raise `TransientError` for one that may be another one later."""
+        found = later(response, message=response.error_message(), now_s=self._clock())
+        if found is not None:
+            wait_s = None if found.wait_s is None else min(found.wait_s, LONGEST_WAIT_S)
+            raise TransientError(self.unexpected(response), delay_s=wait_s)
+        return response
 
-    def require(self, answer: Answer, status: int) -> None:
-        """Raise the error for an answer with any other status."""
-        if answer.status != status:
-            raise self.unexpected(answer)
+    def require_ok(self, response: Response) -> None:
+        """Raise the error for a response that is no success."""
+        if not response.ok:
+            raise self.unexpected(response)
 
-    def require_allowed(self, url: str, *, coming_from: str) -> None:
-        """Raise for a URL that may not be spoken to after `coming_from`."""
-        self._transport.require_allowed(url, coming_from=coming_from)
+    def location(self, response: Response) -> str:
+        """Return where a response's `Location` points to, perhaps nowhere. Raises for what may not be spoken to."""
+        if not response.headers.get("Location"):
+            return ""
+        url = self.join(response.url, response.headers["Location"])
+        self._session.require_allowed(url, coming_from=response.url)
+        return url
+
+    def join(self, base: str, location: str) -> str:
+        """Return where a location leads from a URL. Raises `RegistryProtocolError` where that is no URL at all."""
+        return self._session.join(base, location)
 
     def is_ours(self, url: str) -> bool:
-        """Whether the registry's credentials may be sent there."""
-        return url.startswith(self.base) or origin(url) == origin(self.base)
+        """Tell whether the registry's credentials may be sent there."""
+        return origin(url) == origin(self.base)
 
-    def unexpected(self, answer: Answer) -> StoreError:
-        """The error for an answer that was not hoped for, by its cause."""
-        where = f"{self.label} (status {answer.status}"
-        complaint = self._auth.redacted(answer.complaint())
-        where += f": {complaint})" if complaint else ")"
-        if not self.is_ours(answer.url):
+    def error_message(self, response: Response) -> str:
+        """Return what the server says went wrong, without any secret of ours."""
+        return self._auth.error_message(response)
+
+    def unexpected(self, response: Response) -> StoreError:
+        """Return the error for a response that was not hoped for, by its cause."""
+        message = self.error_message(response)
+        where = f"{self.label} (status {response.status}{': ' + message if message else ''})"
+        if not self.is_ours(response.url):
             return RegistryUnavailableError(
-                f"{shown(answer.url)}, where {self.label} keeps its blobs, answers with status {answer.status}",
+                f"{safe_url(response.url)}, where {self.label} keeps its blobs, answers with status {response.status}",
                 hint="run the same command again: finished blobs are kept",
             )
-        match answer.status:
+        match response.status:
             case 401 | 403:
-                return self._auth.refusal(answer)
+                return self._auth.refusal(response)
             case 404:
                 return RegistryProtocolError(f"no such repository: {where}", hint="check its name, and `docker login`")
             case 405 | 501:
@@ -182,28 +188,32 @@ class Client:
                     f"{where} keeps failing", hint="run the same command again later: finished blobs are kept"
                 )
             case _:
-                return RegistryProtocolError(f"unexpected answer of {where}", hint="is it an OCI registry?")
+                return RegistryProtocolError(f"unexpected response of {where}", hint="is it an OCI registry?")
 
-    def _over_tls(self, answer: Answer) -> str:
-        """The same URL by https: how a TLS server on this machine answers a first plain request (no secrets in it).
+    def _over_tls(self, response: Response) -> str:
+        """Return the same URL by https: how a TLS server on this machine answers a first plain request.
 
-        A HEAD request's answer has no body that would tell; if it is no TLS server either, the next error says so.
+        There are no secrets in that. A HEAD request's response has no body that would tell; if it is no TLS server
+        either, the next error says so.
         """
         self.base = "https" + self.base.removeprefix("http")
-        return "https" + answer.url.removeprefix("http")
+        return "https" + response.url.removeprefix("http")
 
-    def _redirected(self, answer: Answer, hops: int) -> str:
-        location = answer.headers.get("Location", "")
-        if hops > MOST_REDIRECTS or not location:
-            raise RegistryProtocolError(f"{shown(answer.url)} redirects without end")
-        url = joined(answer.url, location)
-        self.require_allowed(url, coming_from=answer.url)
-        return url
-
-    def _ask_token_server(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
-        answer = read_answer(self._transport.send(method, url, headers=headers, body=body), url)
-        if answer.status in REDIRECTS:
+    def _ask_token_server(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Response:
+        response = self._session.open(method, url, headers=lambda _: headers, body=body).response()
+        if 300 <= response.status < 400:
             raise RegistryProtocolError(
-                f"the token server {shown(url)} leads elsewhere; no credentials were sent there"
+                f"the token server {safe_url(url)} leads elsewhere; no credentials were sent there"
             )
-        return self.passing(answer)
+        return self.raise_if_transient(response)
+
+
+def _unavailable(failure: Failure) -> RegistryUnavailableError:
+    then = "then run the same command: finished blobs are kept"
+    match failure.kind:
+        case "refused":
+            return RegistryUnavailableError(f"connection refused by {failure.host}", hint=f"{failure.hint}; {then}")
+        case "lost":
+            return RegistryUnavailableError(failure.message, hint=f"{failure.hint}, {then}")
+        case "untrusted":
+            return RegistryUnavailableError(failure.message, hint=failure.hint)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from runnable_ci import loading
-from runnable_ci.errors import BlobMissingError, RunNotFoundError, StoreError
+from runnable_ci.errors import BlobMissingError, RegistryAuthError, RunNotFoundError, StoreError
 from runnable_ci.store.target import (
     TAG,
     Descriptor,
@@ -23,7 +23,6 @@ from runnable_ci.store.target import (
     manifest_parts,
     read_manifest,
 )
-from runnable_ci.store.transport import RegistryAuthError
 
 JOBS = 16
 # Below this, sending a blob that is there already costs no more than asking whether it is.

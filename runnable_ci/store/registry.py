@@ -14,12 +14,18 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, Literal, cast
 from urllib.parse import urlsplit
 
-import urllib3
-
-from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, UsageError
+from runnable_ci.errors import (
+    BlobCorruptError,
+    BlobMissingError,
+    RegistryProtocolError,
+    RunNotFoundError,
+    UsageError,
+)
+from runnable_ci.http import READ_TIMEOUT_S, Stream
+from runnable_ci.responses import TRIES, Response, TransientError
 from runnable_ci.store.access import GITHUB_REGISTRY, Credentials, Reference, parse_reference
 from runnable_ci.store.auth import Actions
-from runnable_ci.store.client import REDIRECTS, Client
+from runnable_ci.store.client import Client
 from runnable_ci.store.stream import BlobStream, Upload
 from runnable_ci.store.target import (
     DIGEST,
@@ -30,16 +36,7 @@ from runnable_ci.store.target import (
     Descriptor,
     read_manifest,
 )
-from runnable_ci.store.transport import (
-    READ_TIMEOUT_S,
-    TRIES,
-    Answer,
-    RegistryProtocolError,
-    TryAgain,
-    joined,
-    read_answer,
-    shown,
-)
+from runnable_ci.urls import safe_url
 
 MOST_TAGS = 100_000
 TAGS_A_PAGE = 1000
@@ -109,10 +106,10 @@ class Registry:
             raise UsageError(f"{reference[:200]!r} is neither a tag nor a sha256 digest")
         actions: Actions = "pull,push" if to_write else "pull"
         path = f"manifests/{reference}"
-        answer = self._client.ask("HEAD", path, actions, headers=_ACCEPT_MANIFESTS, tries=tries)
-        self._require_found(answer, reference)
-        media_type = _manifest_type(answer, self.label)
-        digest, size = answer.headers.get("Docker-Content-Digest", ""), answer.headers.get("Content-Length", "")
+        response = self._client.request("HEAD", path, actions, headers=_ACCEPT_MANIFESTS, tries=tries)
+        self._require_found(response, reference)
+        media_type = _manifest_type(response, self.label)
+        digest, size = response.headers.get("Docker-Content-Digest", ""), response.headers.get("Content-Length", "")
         if not digest or not size.isdecimal():
             digest, size = self._measured(reference)
         if DIGEST.fullmatch(reference) and digest != reference:
@@ -125,27 +122,27 @@ class Registry:
         """All tags, page by page; none where the repository does not exist (yet)."""
         url, seen = f"tags/list?n={TAGS_A_PAGE}", set[str]()
         while url:
-            answer = self._client.ask("GET", url, "pull", at_most=TAGS_PAGE_MAX_BYTES)
-            if answer.status == 404:
+            response = self._client.request("GET", url, "pull", at_most=TAGS_PAGE_MAX_BYTES)
+            if response.status == 404:
                 return
-            self._client.require(answer, 200)
+            self._client.require_ok(response)
             before = len(seen)
-            for tag in _tags_in(answer, self.label):
+            for tag in _tags_in(response, self.label):
                 if tag not in seen:
                     seen.add(tag)
                     yield tag
-            url = self._next_page(answer)
+            url = self._next_page(response)
             if url and (len(seen) == before or len(seen) > MOST_TAGS):
                 raise RegistryProtocolError(f"the tag list of {self.label} does not end ({len(seen)} tags read)")
 
     def exists(self, descriptor: Descriptor) -> bool:
-        """Whether the registry says that it holds the content, by one request."""
+        """Tell whether the registry says that it holds the content, by one request."""
         # A registry leads to its storage only for what is there, and the storage's signed URLs may be for GET alone.
-        answer = self._client.ask("HEAD", _path(descriptor), "pull", headers=_accept(descriptor), follow=False)
-        if answer.status == 404 or answer.status in REDIRECTS:
-            return answer.status != 404
-        self._client.require(answer, 200)
-        return answer.headers.get("Content-Length", str(descriptor.size)) == str(descriptor.size)
+        response = self._client.request("HEAD", _path(descriptor), "pull", headers=_accept(descriptor), follow=False)
+        if response.status == 404 or 300 <= response.status < 400:
+            return response.status != 404
+        self._client.require_ok(response)
+        return response.headers.get("Content-Length", str(descriptor.size)) == str(descriptor.size)
 
     def fetch(self, descriptor: Descriptor) -> BinaryIO:
         """The content as a stream that takes up a lost connection where it broke; `seek(n)` starts at byte n.
@@ -170,7 +167,7 @@ class Registry:
             self._manifest = (descriptor.digest, body)
             return
         upload = Upload(content, descriptor)
-        self._client.persist(lambda: self._upload(descriptor, upload), tries=TRIES if upload.repeatable else 1)
+        self._client.retry(lambda: self._upload(descriptor, upload), tries=TRIES if upload.repeatable else 1)
 
     def tag(self, descriptor: Descriptor, reference: str) -> None:
         """Let a tag stand for a manifest that is stored already. Registries have no compare-and-swap: the last wins."""
@@ -186,49 +183,49 @@ class Registry:
 
         Not all registries allow it (ghcr.io does not): `RegistryProtocolError`. No effect where it is not there.
         """
-        answer = self._client.ask("DELETE", f"manifests/{descriptor.digest}", "pull,push,delete")
-        if answer.status in (405, 501) or "UNSUPPORTED" in answer.complaint():
+        response = self._client.request("DELETE", f"manifests/{descriptor.digest}", "pull,push,delete")
+        if response.status in (405, 501) or "UNSUPPORTED" in response.error_codes():
             host = self.label.partition("/")[0]
             raise RegistryProtocolError(
-                f"{host} does not let runs be deleted (status {answer.status})",
+                f"{host} does not let runs be deleted (status {response.status})",
                 hint=DELETE_ELSEWHERE.get(host, DELETE_NOT_ENABLED),
             )
-        if answer.status not in (404, 410):
-            self._client.require(answer, 202)
+        if response.status not in (404, 410):
+            self._client.require_ok(response)
 
-    def _require_found(self, answer: Answer, reference: str) -> None:
-        if answer.status == 404:
+    def _require_found(self, response: Response, reference: str) -> None:
+        if response.status == 404:
             raise RunNotFoundError(f"{self.label} has no {reference}", hint=f"runnable-ci runs --from {self.label}")
-        self._client.require(answer, 200)
+        self._client.require_ok(response)
 
     def _measured(self, reference: str) -> tuple[str, str]:
         """Digest and size of a manifest, for a registry whose HEAD does not tell."""
-        answer = self._client.ask(
+        response = self._client.request(
             "GET", f"manifests/{reference}", "pull", headers=_ACCEPT_MANIFESTS, at_most=MANIFEST_MAX_BYTES + 1
         )
-        self._require_found(answer, reference)
-        return f"sha256:{hashlib.sha256(answer.body).hexdigest()}", str(len(answer.body))
+        self._require_found(response, reference)
+        return f"sha256:{hashlib.sha256(response.body).hexdigest()}", str(len(response.body))
 
-    def _opened(self, descriptor: Descriptor, start: int) -> urllib3.BaseHTTPResponse:
+    def _opened(self, descriptor: Descriptor, start: int) -> Stream:
         headers = _accept(descriptor) | ({"Range": f"bytes={start}-{descriptor.size - 1}"} if start else {})
-        response, url = self._client.open("GET", _path(descriptor), "pull", headers=headers)
-        if response.status in (200, 206):
-            return response
-        answer = self._client.passing(read_answer(response, url))
-        if answer.status == 404:
+        stream = self._client.open("GET", _path(descriptor), "pull", headers=headers)
+        if 200 <= stream.status < 300:
+            return stream
+        response = self._client.raise_if_transient(stream.response())
+        if response.status == 404:
             raise BlobMissingError(
                 f"{self.label} does not hold {descriptor.digest}", hint="publish the run again from where it was made"
             )
-        raise self._client.unexpected(answer)
+        raise self._client.unexpected(response)
 
     def _upload(self, descriptor: Descriptor, upload: Upload) -> None:
-        """One try. A single PUT, as some registries take no chunks and others none of more than 4 MiB."""
-        response, url = self._client.open("POST", "blobs/uploads/", "pull,push", headers={"Content-Length": "0"})
-        begun = self._client.passing(read_answer(response, url))
+        """Try once. A single PUT, as some registries take no chunks and others none of more than 4 MiB."""
+        stream = self._client.open("POST", "blobs/uploads/", "pull,push", headers={"Content-Length": "0"})
+        begun = self._client.raise_if_transient(stream.response())
+        self._client.require_ok(begun)
         if begun.status == 201:
             return
-        self._client.require(begun, 202)
-        response, url = self._client.open(
+        stream = self._client.open(
             "PUT",
             self._upload_url(begun, descriptor),
             "pull,push",
@@ -236,47 +233,46 @@ class Registry:
             body=upload.body(),
             longer_s=descriptor.size / STORED_BYTES_A_SECOND,
         )
-        answer = self._client.passing(read_answer(response, url))
-        if answer.status in (201, 204):
+        response = self._client.raise_if_transient(stream.response())
+        if response.ok:
             return
-        complaint = answer.complaint()
-        if "DIGEST_INVALID" in complaint or "SIZE_INVALID" in complaint:
+        codes = response.error_codes()
+        if codes & {"DIGEST_INVALID", "SIZE_INVALID"}:
             raise BlobCorruptError(
                 f"{self.label} refuses {descriptor.digest}: the bytes sent do not match it",
                 hint="the copy here is damaged: restore the file or run its step again",
             )
-        error = self._client.unexpected(answer)
-        if "UPLOAD_UNKNOWN" in complaint or "UPLOAD_INVALID" in complaint:
-            raise TryAgain(error)
+        error = self._client.unexpected(response)
+        # The upload's session was lost. ghcr.io says BLOB_UNKNOWN.
+        if codes & {"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UNKNOWN"}:
+            raise TransientError(error)
         raise error
 
-    def _upload_url(self, begun: Answer, descriptor: Descriptor) -> str:
-        location = begun.headers.get("Location", "")
-        if not location:
+    def _upload_url(self, begun: Response, descriptor: Descriptor) -> str:
+        url = self._client.location(begun).partition("#")[0]
+        if not url:
             raise RegistryProtocolError(f"{self.label} begins an upload without saying where to")
-        url = joined(begun.url, location).partition("#")[0]
-        self._client.require_allowed(url, coming_from=begun.url)
         return f"{url}{'&' if '?' in url else '?'}digest={descriptor.digest}"
 
     def _put_manifest(self, descriptor: Descriptor, body: bytes, reference: str) -> None:
         headers = {"Content-Type": descriptor.media_type}
-        answer = self._client.ask("PUT", f"manifests/{reference}", "pull,push", headers=headers, body=body)
-        if "BLOB_UNKNOWN" in answer.complaint():
+        response = self._client.request("PUT", f"manifests/{reference}", "pull,push", headers=headers, body=body)
+        if response.error_codes() & {"BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN"}:
             raise BlobMissingError(
                 f"{self.label} lacks a blob of the manifest {descriptor.digest}", hint="publish again"
             )
-        self._client.require(answer, 201)
-        stored = answer.headers.get("Docker-Content-Digest", descriptor.digest)
+        self._client.require_ok(response)
+        stored = response.headers.get("Docker-Content-Digest", descriptor.digest)
         if stored != descriptor.digest:
             raise RegistryProtocolError(f"{self.label} stored {stored[:100]!r} in place of {descriptor.digest}")
 
-    def _next_page(self, answer: Answer) -> str:
-        link = NEXT_LINK.search(answer.headers.get("Link", "")[:8192])
+    def _next_page(self, response: Response) -> str:
+        link = NEXT_LINK.search(response.headers.get("Link", "")[:8192])
         if link is None:
             return ""
-        url = joined(answer.url, link[1])
-        if not self._client.is_ours(url) or urlsplit(url).path != urlsplit(answer.url).path:
-            raise RegistryProtocolError(f"the tag list of {self.label} leads away, to {shown(url)}")
+        url = self._client.join(response.url, link[1])
+        if not self._client.is_ours(url) or urlsplit(url).path != urlsplit(response.url).path:
+            raise RegistryProtocolError(f"the tag list of {self.label} leads away, to {safe_url(url)}")
         return url
 
 
@@ -292,8 +288,8 @@ def _accept(descriptor: Descriptor) -> dict[str, str]:
     return {"Accept": descriptor.media_type} if is_manifest else {}
 
 
-def _manifest_type(answer: Answer, label: str) -> str:
-    media_type: str = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+def _manifest_type(response: Response, label: str) -> str:
+    media_type: str = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type not in (*MANIFEST_MEDIA_TYPES, *INDEX_MEDIA_TYPES):
         raise RegistryProtocolError(
             f"{label} answers with {media_type[:80]!r} where a manifest should be", hint="is it an OCI registry?"
@@ -301,9 +297,9 @@ def _manifest_type(answer: Answer, label: str) -> str:
     return media_type
 
 
-def _tags_in(answer: Answer, label: str) -> list[str]:
+def _tags_in(response: Response, label: str) -> list[str]:
     try:
-        tags = json.loads(answer.body)["tags"] or []
+        tags = json.loads(response.body)["tags"] or []
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RegistryProtocolError(f"the tag list of {label} cannot be read", hint="is it an OCI registry?") from error
     if not isinstance(tags, list) or not all(isinstance(tag, str) and TAG.fullmatch(tag) for tag in tags):

@@ -7,12 +7,10 @@ import re
 from collections.abc import Callable
 from typing import BinaryIO, cast
 
-import urllib3
-from urllib3.exceptions import HTTPError
-
-from runnable_ci.errors import BlobCorruptError, StoreError
+from runnable_ci.errors import BlobCorruptError, RegistryProtocolError, StoreError
+from runnable_ci.http import SEND_BYTES, Stream
+from runnable_ci.responses import TransientError, backoff_s, retry
 from runnable_ci.store.target import Descriptor
-from runnable_ci.store.transport import SEND_BYTES, TRIES, RegistryProtocolError, backoff_s, lost, persist
 
 CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
 SKIP_BYTES = 1024 * 1024
@@ -23,12 +21,12 @@ PROGRESS_BYTES = 8 * 1024 * 1024
 class BlobStream(io.RawIOBase):
     """The bytes of one blob, unchecked, at most one more than its size.
 
-    `open_at(start)` gives a response whose body begins at that byte (206) or at the first (200).
+    `open_at(start)` returns a response whose body begins at that byte (206) or at the first (200).
     """
 
     def __init__(
         self,
-        open_at: Callable[[int], urllib3.BaseHTTPResponse],
+        open_at: Callable[[int], Stream],
         descriptor: Descriptor,
         *,
         label: str,
@@ -40,13 +38,13 @@ class BlobStream(io.RawIOBase):
         self._label = label
         self._sleep = sleep
         self._position = 0
-        self._response: urllib3.BaseHTTPResponse | None = None
+        self._stream: Stream | None = None
         self._failures = 0
         self._failed_at = 0
 
     def open(self) -> None:
         """Connect now, so that a missing blob is known before the first `read`."""
-        self._response = persist(self._connect, sleep=self._sleep)
+        self._stream = retry(self._connect, sleep=self._sleep)
 
     def readable(self) -> bool:
         return True
@@ -71,14 +69,14 @@ class BlobStream(io.RawIOBase):
         allowed = self._descriptor.size - self._position + 1
         wanted = allowed if size < 0 else min(size, allowed)
         while wanted > 0:
-            if self._response is None:
+            if self._stream is None:
                 self.open()
             try:
-                chunk = cast("urllib3.BaseHTTPResponse", self._response).read(wanted, decode_content=False)
-            except HTTPError as error:
+                chunk = cast("Stream", self._stream).read(wanted)
+            except TransientError as failure:
                 if self._position == self._descriptor.size:
                     return b""
-                self._broken(error)
+                self._broken(failure)
                 continue
             self._position += len(chunk)
             return chunk
@@ -88,80 +86,74 @@ class BlobStream(io.RawIOBase):
         self._disconnect()
         super().close()
 
-    def _connect(self) -> urllib3.BaseHTTPResponse:
+    def _connect(self) -> Stream:
         start = self._position
-        response = self._open_at(start)
+        stream = self._open_at(start)
         try:
-            self._require_plain(response)
-            begins = self._begins_at(response, start)
-            self._require_length(response, begins)
-            _skip(response, start - begins)
-        except HTTPError as error:
-            response.close()
-            raise lost(error, f"https://{self._label}") from error
+            self._require_plain(stream)
+            begins = self._begins_at(stream, start)
+            self._require_length(stream, begins)
+            _skip(stream, start - begins)
         except StoreError:
-            response.close()
+            stream.close()
             raise
-        return response
+        return stream
 
-    def _require_plain(self, response: urllib3.BaseHTTPResponse) -> None:
-        encoding = response.headers.get("Content-Encoding", "identity")
+    def _require_plain(self, stream: Stream) -> None:
+        encoding = stream.headers.get("Content-Encoding", "identity")
         if encoding.lower() != "identity":
             raise RegistryProtocolError(
                 f"{self._label} sends {self._descriptor.digest} encoded as {encoding[:40]!r}, which was not asked for"
             )
 
-    def _begins_at(self, response: urllib3.BaseHTTPResponse, start: int) -> int:
-        if response.status == 200:
+    def _begins_at(self, stream: Stream, start: int) -> int:
+        if stream.status != 206:
             return 0
-        stated = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        stated = CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
         if stated is None or int(stated[1]) != start:
             raise RegistryProtocolError(f"{self._label} sends another part of {self._descriptor.digest} than asked for")
         return start
 
-    def _require_length(self, response: urllib3.BaseHTTPResponse, begins: int) -> None:
-        length = response.headers.get("Content-Length")
+    def _require_length(self, stream: Stream, begins: int) -> None:
+        length = stream.headers.get("Content-Length")
         if length is not None and length != str(self._descriptor.size - begins):
             raise BlobCorruptError(
                 f"{self._descriptor.digest} in {self._label} should have {self._descriptor.size} bytes, "
                 f"but the server announces {begins} + {length[:20]}"
             )
 
-    def _broken(self, error: HTTPError) -> None:
+    def _broken(self, failure: TransientError) -> None:
         self._disconnect()
         if self._position - self._failed_at >= PROGRESS_BYTES:
             self._failures = 0
         self._failures += 1
         self._failed_at = self._position
-        if self._failures >= TRIES:
-            again = lost(error, f"https://{self._label}")
-            again.error.message += (
+        if self._failures >= failure.tries:
+            failure.error.message += (
                 f" ({self._position} of {self._descriptor.size} bytes of {self._descriptor.digest} read)"
             )
-            raise again.error from error
-        self._sleep(backoff_s(self._failures - 1))
+            raise failure.error from failure
+        self._sleep(backoff_s(self._failures))
 
     def _disconnect(self) -> None:
-        if self._response is not None:
-            self._response.close()
-            self._response = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
 
 class Upload:
     """Content to be sent, perhaps several times, as exactly the bytes that its descriptor counts."""
 
     def __init__(self, content: BinaryIO, descriptor: Descriptor) -> None:
-        self._content = content
+        self._reader = _ExactReader(content, descriptor)
         self._descriptor = descriptor
         self.repeatable = content.seekable()
-        self._start = content.tell() if self.repeatable else 0
 
     def body(self) -> bytes | BinaryIO:
-        """The content from its start: in memory where it is small, else to be read while it is sent."""
+        """Return the content from its start: in memory where it is small, else to be read while it is sent."""
         if self.repeatable:
-            self._content.seek(self._start)
-        reader = _ExactReader(self._content, self._descriptor)
-        return reader.read() if self._descriptor.size <= SEND_BYTES else cast("BinaryIO", reader)
+            self._reader.seek(0)
+        return self._reader.read() if self._descriptor.size <= SEND_BYTES else cast("BinaryIO", self._reader)
 
 
 class _ExactReader(io.RawIOBase):
@@ -171,10 +163,29 @@ class _ExactReader(io.RawIOBase):
         super().__init__()
         self._content = content
         self._descriptor = descriptor
+        self._start = content.tell() if content.seekable() else 0
         self._left = descriptor.size
+
+    def __len__(self) -> int:
+        """So that `requests` announces the length, and does not send chunks."""
+        return self._descriptor.size
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return self._content.seekable()
+
+    def tell(self) -> int:
+        return self._descriptor.size - self._left
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Begin again from byte `offset`, counted from the first."""
+        if whence != io.SEEK_SET or not 0 <= offset <= self._descriptor.size:
+            raise io.UnsupportedOperation("only seek(offset) from the start")
+        self._content.seek(self._start + offset)
+        self._left = self._descriptor.size - offset
+        return offset
 
     def read(self, size: int = -1, /) -> bytes:
         wanted = self._left if size < 0 else min(size, self._left)
@@ -197,6 +208,6 @@ class _ExactReader(io.RawIOBase):
         return chunk
 
 
-def _skip(response: urllib3.BaseHTTPResponse, count: int) -> None:
-    while count > 0 and (chunk := response.read(min(count, SKIP_BYTES), decode_content=False)):
+def _skip(stream: Stream, count: int) -> None:
+    while count > 0 and (chunk := stream.read(min(count, SKIP_BYTES))):
         count -= len(chunk)

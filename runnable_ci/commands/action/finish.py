@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runnable_ci.commands.action.job import Job
-from runnable_ci.errors import RunnableError, StoreError
+from runnable_ci.errors import RegistryAuthError, RunnableError, StoreError
 from runnable_ci.github import refused, summary
 from runnable_ci.github.context import Context
 from runnable_ci.github.summary import GoingOn, Notice
@@ -18,7 +18,6 @@ from runnable_ci.recorder import now
 from runnable_ci.remote import Published, publish
 from runnable_ci.runlog import FAIL, SUCCESS, RunLog
 from runnable_ci.runs import Summary, load, output_of, resolve_id
-from runnable_ci.store.transport import RegistryAuthError
 
 TAIL_BYTES = 16 * 1024
 TAIL_LINES = 20

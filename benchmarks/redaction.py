@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runnable_ci.listen import Stream
+from runnable_ci.masks import MaskCommands
 from runnable_ci.output import AttemptOutput
 from runnable_ci.process import Supervisor
 from runnable_ci.redact import Redaction, Redactor
@@ -44,12 +45,13 @@ VARIANTS: dict[str, Secrets] = {
 }
 WITH = "from runnable_ci.__main__ import main; main()"
 WITHOUT = f"""
-import runnable_ci.attempt
+import runnable_ci.step_output
 class Nothing:
-    def __init__(self, redactor): pass
+    def __init__(self, *_, **named): pass
+    def mentions_mask(self, chunk): return False
     def feed(self, chunk): return chunk
     def close(self): return b""
-runnable_ci.attempt.Redaction = Nothing
+runnable_ci.step_output.Redaction = runnable_ci.step_output.MaskCommands = Nothing
 {WITH}
 """
 
@@ -105,14 +107,15 @@ def keep(log: Path, folder: Path, secrets: Secrets) -> None:
     output = AttemptOutput(folder, "step.1")
     supervisor = Supervisor()
     redaction = Redaction(Redactor(secrets or []))
+    commands = MaskCommands(lambda _: None, mentions_mask=redaction.mentions_mask)
 
     def redacted(stream: Stream, chunk: bytes) -> None:
-        if clean := redaction.feed(chunk):
+        if clean := redaction.feed(commands.feed(chunk)):
             output.write(stream, clean)
 
     take = output.write if secrets is None else redacted
     supervisor.run(["cat", str(log)], cwd=folder, env={"PATH": os.environ["PATH"]}, output=take)
-    if rest := redaction.close():
+    if rest := redaction.feed(commands.close()) + redaction.close():
         output.write("o", rest)
     output.close()
     supervisor.close()

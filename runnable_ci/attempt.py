@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -15,15 +15,14 @@ from runnable_ci.catalog import Catalog, matches
 from runnable_ci.clean import cleaned_exception
 from runnable_ci.errors import RunnableError, StepError
 from runnable_ci.github.step_files import StepFiles
-from runnable_ci.listen import Stream
-from runnable_ci.output import AttemptOutput
 from runnable_ci.pipeline import Step
 from runnable_ci.plan import Scope
 from runnable_ci.printer import Printer
 from runnable_ci.process import Exit, Supervisor
 from runnable_ci.recorder import now, remember_process
-from runnable_ci.redact import Redaction, Redactor
+from runnable_ci.redact import Redactor, texts
 from runnable_ci.runlog import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
+from runnable_ci.step_output import VARIABLE, Masks, StepOutput
 from runnable_ci.steps.launch import Launch, Returned, Surroundings
 from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor
@@ -47,7 +46,14 @@ class Workplace:
     """Where the steps' processes are noted."""
     step_files: StepFiles
     """What the steps write for GitHub's runner."""
-    redactor: Redactor
+    masks: Masks
+    secret_names: Collection[str]
+    """Parameters that are secret whatever their value, in capital letters."""
+
+    @property
+    def redactor(self) -> Redactor:
+        """Knows all secrets, also those that were masked since."""
+        return self.masks.redactor
 
 
 @dataclass(slots=True)
@@ -68,29 +74,13 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
     attempt = done.attempt
     title = f"{step.name}.{attempt.attempt_number}"
     scratch = at.scratch / title
-    output = AttemptOutput(at.outputs, title)
-
-    redactions: dict[Stream, Redaction] = {"o": Redaction(at.redactor), "e": Redaction(at.redactor)}
-
-    def keep(stream: Stream, chunk: bytes) -> None:
-        if clean := redactions[stream].feed(chunk):
-            show(stream, clean)
-
-    def show(stream: Stream, clean: bytes) -> None:
-        output.write(stream, clean)
-        at.printer.output(step.name, stream, clean)
-
-    def finish() -> None:
-        for stream, redaction in redactions.items():
-            if clean := redaction.close():
-                show(stream, clean)
-
     parameters = {name: parameter for name, (_, parameter) in scope.parameters.items() if not parameter.redacted}
     scratch.mkdir(mode=0o700)
+    output = StepOutput(step.name, title, folder=at.outputs, scratch=scratch, masks=at.masks, printer=at.printer)
     around = Surroundings(
         workspace=at.catalog.workspace,
         scratch=scratch,
-        environ={**at.environ, **at.step_files.give(scratch)},
+        environ={**at.environ, **at.step_files.give(scratch), VARIABLE: str(output.mask_file)},
         interpreter=at.interpreter,
         parameters=parameters,
         blob=lambda p: at.catalog.layout.path(Descriptor("", f"sha256:{p.data_hash}", p.size or 0)),
@@ -109,19 +99,17 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
             launch.argv,
             cwd=launch.cwd,
             env=launch.env,
-            output=keep,
+            output=output.write,
             started=lambda pid: remember_process(at.processes, pid),
             timeout_s=step.timeout_s,
         )
-        finish()
+        output.flush()
         _take_results(done, launch, ended, around, at)
     except RunnableError as e:
         attempt.end("failed", at.redactor.text(e.message))
-        keep("e", "".join(f"{printable(line)}\n" for line in e.lines()).encode())
+        output.write("e", "".join(f"{printable(line)}\n" for line in e.lines()).encode())
     finally:
-        finish()
-        written = output.close()
-        attempt.log = written if written.size else None
+        attempt.log = output.close()
     for note in at.step_files.take(scratch, succeeded=attempt.status == SUCCESS, clean=at.redactor.text):
         at.printer.say(f"note: {note}", step=step.name)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -163,6 +151,8 @@ def _take_results(done: Attempted, launch: Launch, ended: Exit, around: Surround
         if outcome == "succeeded":
             raise
         returned = Returned()
+    secret = [value for name, value in returned.values.items() if name.upper() in at.secret_names]
+    at.masks.learn(texts(secret))
     consumed = [*launch.consumed, *returned.consumed]
     attempt.input_parameters = {name: around.parameters[name] for name in consumed if name in around.parameters}
     attempt.defaulted = list(returned.defaulted)

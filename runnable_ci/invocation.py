@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from runnable_ci.runlog import SUCCESS, Environment
 from runnable_ci.runner import Run
 from runnable_ci.secret_names import require_variables, secrets_of
 from runnable_ci.settings import SECRETS_SETTING, Settings
+from runnable_ci.step_output import Masks
 from runnable_ci.system import CANCELLING
 from runnable_ci.version import VERSION
 
@@ -50,26 +51,27 @@ class Options:
 
 def redactor_of(pipeline: Pipeline, parameters: Mapping[str, Any], options: Options) -> Redactor:
     """What knows all secrets of an invocation: also those that the pipeline names, or sets itself."""
-    named = [*options.settings.secret_names, *pipeline.secrets]
+    named = _named(pipeline, options)
     given = {name: value for name, value in parameters.items() if isinstance(value, str)}
     places = [options.environ, given, *(step.env for step in pipeline.steps.values())]
-    structured = [value for name, value in parameters.items() if name not in given and _is_one_of(name, named)]
+    capitals = {name.upper() for name in named}
+    structured = [value for name, value in parameters.items() if name not in given and name.upper() in capitals]
     found = (secret for place in places for secret in secrets_of(place, named))
     return options.redactor.knowing([*found, *texts(structured)])
 
 
 def require_secret_names(pipeline: Pipeline, parameters: Mapping[str, Any], options: Options) -> None:
-    """Raise `UsageError` for a name among the secrets that neither a variable nor a parameter has."""
+    """Raise `UsageError` for a name among the secrets that no variable has, no parameter and no return of a step."""
     given = {name: value if isinstance(value, str) else "" for name, value in parameters.items()}
     variables = {**options.environ, **given}
     for step in pipeline.steps.values():
-        variables |= step.env
+        variables |= {**step.env, **dict.fromkeys(step.returns, "")}
     require_variables(pipeline.secrets, variables, where=f"{pipeline.file}: secrets")
     require_variables(options.settings.secret_names, variables, where=SECRETS_SETTING)
 
 
-def _is_one_of(name: str, named: Iterable[str]) -> bool:
-    return name.upper() in map(str.upper, named)
+def _named(pipeline: Pipeline, options: Options) -> list[str]:
+    return [*options.settings.secret_names, *pipeline.secrets]
 
 
 @contextmanager
@@ -120,7 +122,8 @@ def invoke(
         scratch=recorder.scratch,
         processes=recorder.processes,
         step_files=StepFiles(options.environ),
-        redactor=recorder.redactor,
+        masks=Masks(recorder.redactor, options.printer),
+        secret_names={name.upper() for name in _named(project.pipeline, options)},
     )
     run = Run(
         pipeline=project.pipeline,
@@ -134,7 +137,7 @@ def invoke(
         jobs=options.jobs or os.cpu_count() or 1,
         course=Course(project.pipeline, facts, Scope.initial(parameters)),
     )
-    with _signals(supervisor):
+    with redacted_errors(recorder.redactor), _signals(supervisor):
         try:
             status = run.execute()
         finally:

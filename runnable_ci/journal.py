@@ -197,6 +197,11 @@ def encode_event(event: Event) -> bytes:
     return f'{body[:-1]},"event":"{event.event}"}}\n'.encode()
 
 
+def decode_event(line: bytes) -> Event:
+    """The event of one line. Raises `ValidationError` for a line that is none."""
+    return _EVENT.validate_json(line)
+
+
 def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
     """The run log that a journal's lines add up to, None where there is not one whole line.
 
@@ -208,7 +213,7 @@ def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
         if not line.endswith(b"\n"):
             break
         try:
-            event = _EVENT.validate_json(line)
+            event = decode_event(line)
         except ValidationError as e:
             raise RunLogError(
                 f"{where}, line {number}: not an event of a run log ({e.errors()[0]['msg']})",

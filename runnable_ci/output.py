@@ -12,7 +12,9 @@ from typing import BinaryIO
 from runnable_ci.errors import StoreError
 from runnable_ci.files import needing_space, write_whole
 from runnable_ci.listen import Stream
+from runnable_ci.redact import Redaction, Redactor
 from runnable_ci.runlog import LogFile
+from runnable_ci.system import replace
 
 _CHUNK_BYTES = 1 << 20
 
@@ -51,6 +53,11 @@ class AttemptOutput:
             self._full = True
             raise
 
+    @property
+    def size(self) -> int:
+        """How many bytes are kept."""
+        return self._bytes["o"] + self._bytes["e"]
+
     def close(self) -> LogFile:
         """What was written, whole."""
         index_size = 0
@@ -64,12 +71,11 @@ class AttemptOutput:
                 self._index_path.unlink()
                 index_size = 0
         self._file.close()
-        size = self._bytes["o"] + self._bytes["e"]
-        if not size:
+        if not self.size:
             self._path.unlink()
         return LogFile(
             data_hash=self._digest.hexdigest(),
-            size=size,
+            size=self.size,
             stdout_bytes=self._bytes["o"],
             stderr_bytes=self._bytes["e"],
             index_hash=self._index_digest.hexdigest() if index_size else "",
@@ -101,6 +107,49 @@ class AttemptOutput:
         self._index_digest.update(text[:written].encode())
         if written < len(text):  # as after a kill: the last line is open
             raise OSError(errno.ENOSPC, "no space left for the index")
+
+
+def redact_kept(folder: Path, title: str, log: LogFile, redactor: Redactor, *, through: Path) -> LogFile | None:
+    """The output of an attempt once its files have no secret any more; new ones are written in the folder `through`.
+
+    None where there is no space for that: the files are gone then.
+    """
+    names = (f"{title}.log", f"{title}.idx")
+    # A mask is shorter than any secret.
+    if sum(len(part) for _, part in _redacted(folder, names, log, redactor)) == log.size:
+        return log
+    try:
+        clean = AttemptOutput(through, title)
+        try:
+            for stream, part in _redacted(folder, names, log, redactor):
+                clean.write(stream, part)
+        finally:
+            redacted = clean.close()
+    except StoreError:
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        return None
+    for name in names:
+        if (through / name).exists():
+            replace(through / name, folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    return redacted
+
+
+def _redacted(folder: Path, names: tuple[str, str], log: LogFile, redactor: Redactor) -> Iterator[tuple[Stream, bytes]]:
+    """What is kept of an attempt, each stream without secrets."""
+    path, index_path = (folder / name for name in names)
+    redactions: dict[Stream, Redaction] = {"o": Redaction(redactor), "e": Redaction(redactor)}
+    with path.open("rb") as file:
+        chunks = iter(lambda: file.read(_CHUNK_BYTES), b"")
+        index = index_path.read_bytes() if index_path.exists() else b""
+        for stream, part in split(chunks, index, only_stream="o" if log.stdout_bytes else "e"):
+            if clean := redactions[stream].feed(part):
+                yield stream, clean
+    for stream, redaction in redactions.items():
+        if clean := redaction.close():
+            yield stream, clean
 
 
 def recover(folder: Path, title: str, *, through: Path) -> LogFile | None:

@@ -126,6 +126,9 @@ class Printer:
             if self._partial.get((step, stream)):
                 self.output(step, stream, b"\n")
 
+    def mask(self, secrets: Iterable[str]) -> None:
+        """Have these hidden by who shows what we write; a terminal shows it as it is."""
+
     def annotate(self, find: Callable[[], Iterable[Annotation]]) -> None:
         """Point at what went wrong, where there is a page to point on; a terminal has none."""
 

@@ -27,11 +27,12 @@ from runnable_ci.journal import (
     Packed,
     Started,
     apply,
+    decode_event,
     decode_events,
     encode_event,
     mark_interrupted,
 )
-from runnable_ci.output import recover
+from runnable_ci.output import recover, redact_kept
 from runnable_ci.process import end_group, start_time
 from runnable_ci.redact import Redactor
 from runnable_ci.runlog import SUCCESS, RunLog, encode
@@ -70,6 +71,7 @@ class Recorder:
         self.folder = run_folder(layout, log.run_id)
         self.outputs = self.folder / "logs"
         self.outputs.mkdir(exist_ok=True)
+        self._learned = redactor.learned
         self._journal = journal
         self._reserve = Reserve(layout.temporaries)
         self._scratch = ExitStack()
@@ -78,12 +80,47 @@ class Recorder:
 
     def record(self, *events: Event) -> None:
         """Let these happen: in the log, and on disk before this returns."""
+        if self.redactor.learned != self._learned:
+            self._redact_past()
         lines = []
         for event in events:
             clean, line = _clean(event, self.redactor)
             self.log = apply(self.log, clean)
             lines.append(line)
         _append(self._journal, b"".join(lines), self.folder, self._reserve)
+
+    def _redact_past(self) -> None:
+        """Take out of what this invocation has recorded what is known to be a secret only since."""
+        self._learned = self.redactor.learned
+        path = self.folder / JOURNAL
+        lines = path.read_bytes().splitlines(keepends=True)
+        events = [decode_event(line) for line in lines]
+        # What was before it may be published, and is of others as much as ours.
+        begin = max(position for position, event in enumerate(events) if isinstance(event, Started))
+        clean = [_clean(self._with_clean_output(event), self.redactor)[1] for event in events[begin:]]
+        if clean == lines[begin:]:
+            return
+        lines[begin:] = clean
+        while True:
+            try:
+                write_whole(path, b"".join(lines), through=self.layout.temporaries)
+            except StoreError:
+                if not self._reserve.give_back_part():
+                    raise
+            else:
+                break
+        os.close(self._journal)
+        self._journal = open_descriptor(path, os.O_WRONLY | os.O_APPEND)
+        self.log = decode_events(lines, where=str(path)) or self.log
+
+    def _with_clean_output(self, event: Event) -> Event:
+        """An attempt that has ended with what its output is without secrets."""
+        if not isinstance(event, AttemptSaved) or event.attempt.log is None:
+            return event
+        title = f"{event.step}.{event.attempt.attempt_number}"
+        if (self.outputs / f"{title}.log").exists():
+            event.attempt.log = redact_kept(self.outputs, title, event.attempt.log, self.redactor, through=self.scratch)
+        return event
 
     @cached_property
     def scratch(self) -> Path:

@@ -10,9 +10,11 @@ import base64
 import json
 import re
 import string
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from runnable_ci import tokens
@@ -33,23 +35,29 @@ _COMMON: Final = b" etaoinrslcdpumhgf0123456789_-./y:b=\n,vwkSTARENICDLPOMFUxBGH
 _MASK: Final = MASK.encode()
 _PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}-._~".encode())
 _LINE_END: Final = re.compile("\r\n|\r|\n")
-_PEM_BOUNDARY: Final = re.compile("-{5}(BEGIN|END) [^-]*-{5}")
+PEM_BOUNDARY: Final = re.compile(r"\s*-{5}(BEGIN|END) [^-]*-{5}\s*")
+"""The line before a key or a certificate, or after it."""
 
 
 class Redactor:
-    """Knows some secrets, and how they are written; equal for equal secrets."""
+    """Knows some secrets, and how they are written; more can be learned while others use it, in any thread."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = frozenset(secrets)
-        self._numbers = {secret for secret in self._secrets if len(secret) >= LEAST_CHARACTERS}
-        forms = {form for secret in self._secrets for form in _forms(secret)}
-        self._forms = sorted(forms, key=lambda form: (len(form), form))
-        self._longest = len(self._forms[-1]) if self._forms else 0
-        self._search = _Search.of(self._forms, frozenset())
+        self._known = _Known().plus(frozenset(secrets))
+        self._lock = threading.Lock()
+        self.learned = 0
+        """How often it has learned more: what was redacted before that may have a secret."""
 
     def knowing(self, secrets: Iterable[str]) -> Redactor:
         """One that knows these secrets too."""
-        return Redactor(self._secrets.union(secrets))
+        return Redactor(self._known.secrets.union(secrets))
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Know these secrets too, from now on."""
+        with self._lock:
+            if more := frozenset(secrets) - self._known.secrets:
+                self._known = self._known.plus(more)
+                self.learned += 1
 
     def data(self, data: bytes) -> bytes:
         """The bytes without secrets."""
@@ -73,32 +81,33 @@ class Redactor:
             case None | bool():
                 return value
             case _:
-                return MASK if str(value) in self._numbers else value
+                return MASK if str(value) in self._known.secrets and len(str(value)) >= LEAST_CHARACTERS else value
 
     def finds(self, data: bytes) -> bool:
         """Whether there is a secret in the bytes."""
-        return bool(self.scan(data, 0, last=True)[0])
+        return bool(self.scan(data, 0, last=True).found)
 
     def holds(self, chunks: Iterable[bytes]) -> bool:
         """Whether there is a secret in the chunks together."""
         kept, start = b"", 0
         for chunk in chunks:
             data = kept + chunk
-            found, open_from = self.scan(data, start, last=False)
-            if found:
+            scan = self.scan(data, start, last=False)
+            if scan.found:
                 return True
-            kept, start = _context(data, open_from)
-        return bool(self.scan(kept, start, last=True)[0])
+            kept, start = _context(data, scan.open_from)
+        return bool(self.scan(kept, start, last=True).found)
 
-    def scan(self, data: bytes, start: int, *, last: bool) -> tuple[list[tuple[int, int]], int]:
-        """Where secrets are that begin at `start` or later, and from where on more data may change that."""
-        found, open_from = tokens.scan(data, start, last=last)
-        found += self._known(data, start)
-        return found, open_from if last else min(open_from, self._begun_at(data, start))
+    def scan(self, data: bytes, start: int, *, last: bool) -> tokens.Scan:
+        """Where secrets are that begin at `start` or later."""
+        known = self._known
+        scan = tokens.scan(data, start, last=last)
+        scan.found.extend(self._occurrences(known, data, start))
+        return scan if last else scan._replace(open_from=min(scan.open_from, known.begun_at(data, start)))
 
-    def _known(self, data: bytes, start: int) -> Iterator[tuple[int, int]]:
+    def _occurrences(self, known: _Known, data: bytes, start: int) -> Iterator[tuple[int, int]]:
         """Where known secrets are: looked for by a byte that is rare, since one byte is found ten times as quickly."""
-        search, most = self._search, _FEW + len(data) // _RARE_BYTES
+        search, most = known.search, _FEW + len(data) // _RARE_BYTES
         for byte, by_next in search.by_byte.items():
             place, left = data.find(byte, start), most
             while 0 <= place < len(data) - 1 and left:
@@ -107,24 +116,18 @@ class Redactor:
                         yield place - offset, place - offset + len(form)
                 place, left = data.find(byte, place + 1), left - 1
             if place >= 0 and not left:  # this output has it often: another one from now on
-                self._search = _Search.of(self._forms, search.frequent | {byte})
+                self._avoid(known, byte)
                 for form, offset in (found for forms in by_next.values() for found in forms):
                     yield from _occurrences(form, data, max(start, place - offset))
         for form in search.others:
             yield from _occurrences(form, data, start)
 
-    def _begun_at(self, data: bytes, start: int) -> int:
-        """From where on the end of the data may be the beginning of a known secret; those have no line breaks."""
-        begin = max(start, len(data) - self._longest + 1, data.rfind(b"\n", start) + 1)
-        tail = data[begin:]
-        least = len(tail)
-        for form in self._forms if tail else ():
-            place = tail.find(form[:1])
-            while 0 <= place < least:
-                if len(tail) - place < len(form) and form.startswith(tail[place:]):
-                    least = place
-                place = tail.find(form[:1], place + 1)
-        return begin + least
+    def _avoid(self, known: _Known, byte: int) -> None:
+        """Look for what is known by other bytes than this one; not where more was learned meanwhile."""
+        with self._lock:
+            if self._known is known:
+                search = _Search.of(known.forms, known.search.frequent | {byte})
+                self._known = replace(known, search=search)
 
 
 class Redaction:
@@ -133,7 +136,7 @@ class Redaction:
     It keeps back only what may be the beginning of a secret.
     """
 
-    __slots__ = ("_covered", "_done", "_kept", "_redactor")
+    __slots__ = ("_covered", "_done", "_kept", "_peeked", "_redactor")
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
@@ -142,22 +145,37 @@ class Redaction:
         """So many bytes of what is kept are given out already; they tell whether a word begins after them."""
         self._covered = 0
         """So many bytes of what is kept are of a secret that was given out as a mask."""
+        self._peeked: _Peeked | None = None
+
+    def mentions_mask(self, chunk: bytes) -> bool:
+        """Whether `-mask` is in a chunk that may be fed next: both cost as much as one of them."""
+        learned = self._redactor.learned
+        scan = self._redactor.scan(self._with_kept(chunk), self._done, last=False)
+        self._peeked = _Peeked(chunk, learned, scan)
+        return scan.mentions_mask
 
     def feed(self, chunk: bytes) -> bytes:
         """What can be given out, now that this came."""
-        return self._advance(self._kept + chunk if self._kept else chunk, last=False)
+        peeked, self._peeked = self._peeked, None
+        data = self._with_kept(chunk)
+        if peeked and peeked.chunk is chunk and peeked.learned == self._redactor.learned:
+            return self._advance(data, peeked.scan)
+        return self._advance(data, self._redactor.scan(data, self._done, last=False))
 
     def close(self) -> bytes:
         """The rest."""
-        return self._advance(self._kept, last=True) if self._kept else b""
+        return self._advance(self._kept, self._redactor.scan(self._kept, self._done, last=True)) if self._kept else b""
 
-    def _advance(self, data: bytes, *, last: bool) -> bytes:
-        found, open_from = self._redactor.scan(data, self._done, last=last)
+    def _with_kept(self, chunk: bytes) -> bytes:
+        return self._kept + chunk if self._kept else chunk
+
+    def _advance(self, data: bytes, scan: tokens.Scan) -> bytes:
+        open_from = scan.open_from
         position = max(self._done, self._covered)
-        if not found and position >= self._done and open_from == len(data):
+        if not scan.found and position >= self._done and open_from == len(data):
             given, covered = data[position:] if position else data, 0
         else:
-            given, covered = self._masked(data, found, open_from)
+            given, covered = self._masked(data, scan.found, open_from)
         self._kept, self._done = _context(data, open_from)
         self._covered = max(0, covered - (open_from - self._done))
         return given
@@ -204,7 +222,7 @@ def secret_lines(secret: str) -> list[str]:
 
 
 def _is_telling(line: str) -> bool:
-    return any(map(str.isalnum, line)) and not _PEM_BOUNDARY.fullmatch(line)
+    return any(map(str.isalnum, line)) and not PEM_BOUNDARY.fullmatch(line)
 
 
 def _context(data: bytes, open_from: int) -> tuple[bytes, int]:
@@ -218,17 +236,25 @@ def _forms(secret: str) -> Iterator[bytes]:
     secret = secret.strip()
     if len(secret) < LEAST_CHARACTERS:
         return
-    raw = secret.encode(errors="surrogatepass")
+    raw = _encodings(secret)[-1]
     escaped = [json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]]
     quoted = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in raw)
     for text in (*secret_lines(secret), *escaped, quoted, quoted.replace("%20", "+")):
         if "\n" not in text:
-            yield text.encode(errors="surrogatepass")
+            yield from _encodings(text)
     for encoded in _base64(raw):
         if len(encoded) >= _ENCODED_LEAST_BYTES:
             yield encoded
             if b"+" in encoded or b"/" in encoded:
                 yield encoded.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def _encodings(text: str) -> list[bytes]:
+    """A text as bytes; where it has bytes that are no UTF-8, last as those bytes, as a program writes them."""
+    found = [text.encode(errors="surrogatepass")]
+    with suppress(UnicodeEncodeError):  # a surrogate that stands for no byte
+        found.append(text.encode(errors="surrogateescape"))
+    return found
 
 
 def _base64(raw: bytes) -> Iterator[bytes]:
@@ -255,14 +281,23 @@ def _occurrences(form: bytes, data: bytes, start: int) -> Iterator[tuple[int, in
 
 
 @dataclass(frozen=True, slots=True)
+class _Peeked:
+    """What was found in a chunk before it is fed."""
+
+    chunk: bytes
+    learned: int
+    scan: tokens.Scan
+
+
+@dataclass(frozen=True, slots=True)
 class _Search:
     """How forms are looked for: by one byte of each, as few different ones as will do, and as rare."""
 
-    frequent: frozenset[int]
+    frequent: frozenset[int] = frozenset()
     """Bytes that will not do."""
-    by_byte: Mapping[int, Mapping[int, Sequence[tuple[bytes, int]]]]
+    by_byte: Mapping[int, Mapping[int, Sequence[tuple[bytes, int]]]] = field(default_factory=dict)
     """The byte → the one that follows it → the forms that are found by both, each with where they are in it."""
-    others: Sequence[bytes]
+    others: Sequence[bytes] = ()
 
     @classmethod
     def of(cls, forms: Iterable[bytes], frequent: frozenset[int]) -> _Search:
@@ -277,3 +312,51 @@ class _Search:
                 by_next.setdefault(form[offset + 1], []).append((form, offset))
             left = {form: has for form, has in left.items() if best not in has}
         return cls(frequent, by_byte, list(left))
+
+    def plus(self, forms: Iterable[bytes]) -> _Search:
+        """The search for these forms too, by the bytes that are looked for anyway as far as they have one."""
+        by_byte: dict[int, dict[int, Sequence[tuple[bytes, int]]]] = {}
+        strange: list[bytes] = []
+        for form in forms:
+            byte = next((byte for byte in self.by_byte if byte in form[:-1]), None)
+            if byte is None:
+                strange.append(form)
+                continue
+            by_next = by_byte.setdefault(byte, dict(self.by_byte[byte]))
+            offset = form.index(byte)
+            by_next[form[offset + 1]] = (*by_next.get(form[offset + 1], ()), (form, offset))
+        added = self.of(strange, self.frequent)
+        return _Search(self.frequent, {**self.by_byte, **by_byte, **added.by_byte}, [*self.others, *added.others])
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Secrets, and in which forms they are looked for. Never changed in place: others may be reading it."""
+
+    secrets: frozenset[str] = frozenset()
+    forms: frozenset[bytes] = frozenset()
+    longest: int = 0
+    search: _Search = field(default_factory=_Search)
+
+    def plus(self, secrets: frozenset[str]) -> _Known:
+        """These secrets too."""
+        forms = frozenset(form for secret in secrets for form in _forms(secret)) - self.forms
+        return _Known(
+            self.secrets | secrets,
+            self.forms | forms,
+            max([self.longest, *map(len, forms)]),
+            self.search.plus(sorted(forms)),
+        )
+
+    def begun_at(self, data: bytes, start: int) -> int:
+        """From where on the end of the data may be the beginning of a form; those have no line breaks."""
+        begin = max(start, len(data) - self.longest + 1, data.rfind(b"\n", start) + 1)
+        tail = data[begin:]
+        least = len(tail)
+        for form in self.forms if tail else ():
+            place = tail.find(form[:1])
+            while 0 <= place < least:
+                if len(tail) - place < len(form) and form.startswith(tail[place:]):
+                    least = place
+                place = tail.find(form[:1], place + 1)
+        return begin + least

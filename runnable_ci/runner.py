@@ -168,7 +168,8 @@ class Run:
             data_catalog=result.entries,
         )
         self.course.settle(result.step, Outcome.FAILED if failed else Outcome.RAN, None if failed else given)
-        text = f"failed after {result.seconds:.1f} s: {result.attempt.message}" if failed else f"{result.seconds:.1f} s"
+        message = self.recorder.redactor.text(result.attempt.message)
+        text = f"failed after {result.seconds:.1f} s: {message}" if failed else f"{result.seconds:.1f} s"
         self._told.append(lambda: self.printer.finished(result.step.name, text, failed=failed))
         return events, result.step.name
 

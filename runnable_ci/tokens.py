@@ -11,7 +11,7 @@ import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 LONGEST_BYTES: Final = 32 * 1024
 """No token or key is longer, nor what is held back since it may become one."""
@@ -49,7 +49,7 @@ _ANCHORS: Final = (
     ),
     _Anchor(
         b"-",
-        "-(?:(?!----)[A-Za-z0-9_-]{16}|----BEGIN )",
+        "-(?:(?!----)[A-Za-z0-9_-]{16}|----BEGIN |[mM][aA][sS][kK])",
         (
             (5, "glpat-[A-Za-z0-9_-]{20,255}"),
             (4, "xox[abeoprs]-[A-Za-z0-9-]{20,255}"),
@@ -78,26 +78,39 @@ _KEY_BEGUN: Final = rf"-----BEGIN {_KEY_NAME}{_KEY_BODY}{{0,16100}}\Z"
 _KEY_BEGIN_BYTES: Final = 80
 
 
-def scan(data: bytes, start: int, *, last: bool) -> tuple[list[tuple[int, int]], int]:
-    """Where tokens are in `data`, each as (begin, end), and the place from which on more data may change that.
+class Scan(NamedTuple):
+    """What is found in some data."""
+
+    found: list[tuple[int, int]]
+    """Where secrets are, each as (begin, end)."""
+    open_from: int
+    """From where on more data may change that."""
+    mentions_mask: bool
+    """Whether `-mask` is in the data: looked for here, as `-` is anyway, since a search of its own costs more."""
+
+
+def scan(data: bytes, start: int, *, last: bool) -> Scan:
+    """Where tokens are in `data`.
 
     Only tokens that begin at `start` or later count; the byte before it tells whether a word begins there. `last` says
     that no more data comes.
     """
     found: list[tuple[int, int]] = []
     open_from = len(data)
+    mentions_mask = False
     for anchor in _ANCHORS:
         first = data.find(anchor.byte, start)
         for place in _places(data, anchor, first) if first >= 0 else ():
             found += _tokens(data, anchor, place, start)
+            mentions_mask = mentions_mask or data[place : place + 5].lower() == b"-mask"
             if data.startswith(_KEY_BEGIN, place):
                 if match := _compiled(_KEY).match(data, place):
                     found.append(match.span())
                 elif _compiled(_KEY_BEGUN).match(data, place):
                     open_from = min(open_from, place)
     if last:
-        return [*found, (open_from, len(data))] if open_from < len(data) else found, len(data)
-    return found, min(open_from, _begun_at(data, start))
+        return Scan([*found, (open_from, len(data))] if open_from < len(data) else found, len(data), mentions_mask)
+    return Scan(found, min(open_from, _begun_at(data, start)), mentions_mask)
 
 
 def _tokens(data: bytes, anchor: _Anchor, place: int, start: int) -> Iterator[tuple[int, int]]:

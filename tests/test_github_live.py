@@ -241,16 +241,17 @@ def at(tmp_path: Path) -> Workspace:
 
 
 def test_a_hostile_run_commands_nothing(at: Workspace) -> None:
-    """With the real program: groups, and one annotation at the line that raised; all of it on stdout."""
+    """With the real program: groups, one annotation at the line that raised, and what was masked; all on stdout."""
     done = at.runnable("run", at="sub", code=1)
     runner = Runner().read(done.raw)
     assert done.err == ""
     assert [command for command in runner.commands if command.name not in ("group", "endgroup")] == [
+        Command("add-mask", "visible"),
         Command(
             "error",
             "ValueError: ::set-output name=a::b\n##[error]second line",
             {"file": "sub/work.py", "line": "2", "title": "step failing failed"},
-        )
+        ),
     ]
     assert not runner.stop_token
     assert {title.split(" ")[0] for title, _ in runner.groups()} == {"hostile", "failing"}
@@ -302,7 +303,7 @@ def test_act_obeys_nothing_of_a_hostile_run(at: Workspace) -> None:
     commands = [(event["command"], event.get("arg")) for event in events if event.get("command")]
     names = [name for name, _ in commands if name in COMMANDS]
     assert {name for name, _ in commands} - {*COMMANDS} == {arg for name, arg in commands if name == "stop-commands"}
-    assert set(names) == {"group", "stop-commands", "endgroup", "error", "notice"}
+    assert set(names) == {"group", "stop-commands", "endgroup", "error", "notice", "add-mask"}
     assert names.count("error") == 1
     assert commands[-1] == ("notice", "after")
     assert done.returncode == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shlex
+import threading
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -213,6 +214,65 @@ def test_memory_is_bounded() -> None:
     for _ in range(100):
         given_out += redaction.feed(b"abcdefghi_" * 100)
     assert len(given_out) > 90_000
+
+
+def test_what_is_learned_later() -> None:
+    """A secret is known from then on to all streams; what had come of it by then is out."""
+    redactor = Redactor([SECRET])
+    one, other = Redaction(redactor), Redaction(redactor)
+    assert one.feed(b"learned-later, learned-l") == b"learned-later, learned-l"
+    assert other.feed(b"s3cr") == b""
+    redactor.learn(["learned-later"])
+    assert one.feed(b"ater, learned-later, ") == b"ater, ***, "
+    assert other.feed(f"{SECRET[4:]} learned-l".encode()) == b"*** "
+    assert other.close() == b"learned-l"
+    assert redactor.learned == 1
+    redactor.learn(["learned-later", SECRET])
+    assert redactor.learned == 1
+    assert Redactor([SECRET]).text("learned-later") == "learned-later"
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([SECRET, "aaaa", "abcabc", "line one\nline two", "0123456789ab"]), max_size=5))
+def test_learning_one_by_one(secrets: list[str]) -> None:
+    """It is the same as to know all from the beginning."""
+    learned = Redactor()
+    for secret in secrets:
+        learned.learn([secret])
+    text = f"{SECRET} aaaaa abcabcabc line one, line two 0123456789ab {base64.b64encode(SECRET.encode()).decode()}\n"
+    assert learned.data(text.encode() * 200) == Redactor(secrets).data(text.encode() * 200)
+
+
+def test_learning_while_others_redact() -> None:
+    """Threads that redact and threads that learn do not lose each other's secrets, whichever bytes are frequent."""
+    redactor = Redactor()
+    secrets = [f"s3cret-{i:03}-{chr(65 + i % 26)}x" for i in range(200)]
+    noise = b"-3xcsret0125" * 5000
+
+    def redact() -> None:
+        while redactor.learned < 200:
+            redactor.data(noise)
+
+    def learn(part: list[str]) -> None:
+        for secret in part:
+            redactor.learn([secret])
+
+    threads = [threading.Thread(target=redact) for _ in range(2)]
+    threads += [threading.Thread(target=learn, args=(secrets[i::2],)) for i in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert redactor.text(" ".join(secrets)) == " ".join("***" for _ in secrets)
+
+
+def test_bytes_that_are_no_utf8() -> None:
+    """A secret may be bytes that are no text, as a program writes them."""
+    secret = b"caf\xe9-s3cret\xff".decode(errors="surrogateescape")
+    redactor = Redactor([secret])
+    assert redactor.data(b"<caf\xe9-s3cret\xff>") == b"<***>"
+    assert redactor.text(f"<{secret}>") == "<***>"
+    assert redactor.data(base64.b64encode(b"caf\xe9-s3cret\xff")).startswith(b"***")
 
 
 def test_names_that_say_so() -> None:

@@ -33,6 +33,7 @@ from typing import IO
 from runnable_ci.console import console
 from runnable_ci.github.workflow import (
     Annotation,
+    add_mask,
     annotate_all,
     endgroup,
     group,
@@ -98,6 +99,15 @@ class ActionsPrinter(Printer):
         with self._lock:
             if self._foreground is None:
                 self._next()
+            self._flush()
+
+    def mask(self, secrets: Iterable[str]) -> None:
+        """Have the runner hide these from now on: in the rest of the job's log, whoever writes it."""
+        commands = "".join(f"{line}\n" for secret in secrets for line in add_mask(secret))
+        with self._lock:
+            if self._open is not None:  # commands are stopped there
+                commands = f"{resume_commands(self._token)}\n{commands}{stop_commands(self._token)}\n"
+            self._out.write(commands.encode())
             self._flush()
 
     def annotate(self, find: Callable[[], Iterable[Annotation]]) -> None:

@@ -86,26 +86,28 @@ class Session:
         *,
         headers: Callable[[str], Mapping[str, str]],
         body: bytes | BinaryIO | None = None,
-        may_follow: Callable[[str], bool] | None = None,
+        on_redirect: Callable[[str], None] | None = None,
         most_redirects: int = MOST_REDIRECTS,
         longer_s: float = 0.0,
     ) -> Stream:
         """Send a request, and return the first response that is no redirect, its body unread.
 
-        `headers` are made for each URL, so that credentials reach their own origin only. `may_follow` is asked about
-        each URL that the server redirects to; without it a redirect is returned. The server may be silent for
-        `longer_s` seconds longer than usual. Raises `TransientError`, `protocol_error`, `UsageError`.
+        `headers` are made for each URL, so that credentials reach their own origin only. `on_redirect` gets each
+        URL that the server redirects to, and raises where it may not be followed; without it a redirect is returned.
+        The server may be silent for `longer_s` seconds longer than usual.
+        Raises `TransientError`, `protocol_error`, `UsageError`.
         """
         for _ in range(most_redirects + 1):
             stream = self._send(method, url, headers(url), body, longer_s)
             redirects = _REDIRECTS if method in ("GET", "HEAD") else _KEEPING_METHOD
-            if may_follow is None or stream.status not in redirects:
+            if on_redirect is None or stream.status not in redirects:
                 return stream
             if isinstance(body, io.IOBase):
                 if not body.seekable():
                     return stream
                 body.seek(0)
-            url = self._redirected(stream, may_follow)
+            url = self._redirected(stream)
+            on_redirect(url)
         raise self.protocol_error(f"{safe_url(url)} redirects without end")
 
     def require_allowed(self, url: str, *, coming_from: str = "") -> None:
@@ -156,14 +158,12 @@ class Session:
         is_silence = any(isinstance(cause, TimeoutError | _SlowError) for cause in causes)
         return TransientError(self._unavailable(failure), tries=SILENT_TRIES if is_silence else TRIES)
 
-    def _redirected(self, stream: Stream, may_follow: Callable[[str], bool]) -> str:
+    def _redirected(self, stream: Stream) -> str:
         location = stream.response(whole=True).headers.get("Location", "")
         if not location:
             raise self.protocol_error(f"{safe_url(stream.url)} redirects to nowhere")
         url = self.join(stream.url, location)
         self.require_allowed(url, coming_from=stream.url)
-        if not may_follow(url):
-            raise self.protocol_error(f"{safe_url(stream.url)} redirects to {safe_url(url)}; nothing was sent there")
         return url
 
     def _send(
@@ -208,11 +208,11 @@ class Stream:
         self._read_bytes = 0
         self._waited_s = 0.0
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, *, decode: bool = False) -> bytes:
         """Return up to `size` bytes, none at the end. Raises `TransientError` where the connection breaks."""
         began = time.monotonic()
         try:
-            chunk = self._raw.read1(size, decode_content=False)
+            chunk = self._raw.read1(size, decode_content=decode)
             self._require_speed(len(chunk), time.monotonic() - began)
         except (HTTPError, _SlowError) as error:
             self.close()
@@ -222,11 +222,12 @@ class Stream:
     def response(self, *, at_most: int | None = None, whole: bool = False) -> Response:
         """Return the response with the start of its body; a connection with more to come is closed.
 
-        With `whole` a longer body raises the session's `protocol_error`.
+        A server may compress what it was asked not to: what it unpacks to is bounded. With `whole` a longer body raises
+        the session's `protocol_error`.
         """
         limit = self._session.response_max_bytes if at_most is None else at_most
         body = bytearray()
-        while len(body) <= limit and (chunk := self.read(limit + 1 - len(body))):
+        while len(body) <= limit and (chunk := self.read(limit + 1 - len(body), decode=True)):
             body += chunk
         if len(body) > limit:
             self.close()

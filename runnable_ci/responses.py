@@ -33,7 +33,7 @@ class TransientError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response whose body was read, at most as many bytes as were asked for, and never decoded."""
+    """A response whose body was read, at most as many bytes as were asked for."""
 
     status: int
     headers: Mapping[str, str]

@@ -21,13 +21,14 @@ from runnable_ci.github.actions import Actions, Job, JobStep
 from runnable_ci.github.credentials import Token, find_token
 from runnable_ci.github.following import news
 from runnable_ci.github.refusals import (
-    GitHubProtocolError,
+    GitHubError,
     GitHubUnavailableError,
     RateLimitError,
-    TokenMissingError,
+    RefusedError,
 )
 from runnable_ci.github.repository import Api, Repository, api_of, parse_remote, parse_repository
-from runnable_ci.github.rest import ANSWER_MAX_BYTES, Answer, Rest, wait_s
+from runnable_ci.github.rest import RESPONSE_MAX_BYTES, Rest, rate_limit_wait_s
+from runnable_ci.responses import Response
 from runnable_ci.settings import load
 
 REPOSITORY = Repository("github.com", "owner", "repo")
@@ -78,10 +79,10 @@ def test_a_redirect_elsewhere_is_not_followed() -> None:
     with answering(json_reply(200, {})) as other:
         for status in (301, 302, 307, 308):
             with answering(Reply(status, {"Location": f"http://{other.host}/repos/o/r"})) as server:
-                with pytest.raises(GitHubProtocolError, match="nothing was sent there"):
+                with pytest.raises(GitHubError, match="nothing was sent there"):
                     rest_at(server).get("/repos/o/r")
                 if status > 302:
-                    with pytest.raises(GitHubProtocolError, match="nothing was sent there"):
+                    with pytest.raises(GitHubError, match="nothing was sent there"):
                         rest_at(server).post("/repos/o/r", {})
         assert other.seen == []
 
@@ -101,11 +102,11 @@ def test_a_renamed_repository_is_found() -> None:
 def test_redirects_end() -> None:
     """A server that leads in circles, or nowhere, is left."""
     with answering(lambda seen: Reply(302, {"Location": seen.path + "x"})) as server:
-        with pytest.raises(GitHubProtocolError, match="without end"):
+        with pytest.raises(GitHubError, match="without end"):
             rest_at(server).get("/a")
         assert len(server.seen) == 4
     for location in ({}, {"Location": "/a"}, {"Location": "http://["}, {"Location": "file:///etc/passwd"}):
-        with answering(Reply(302, location)) as server, pytest.raises(GitHubProtocolError):
+        with answering(Reply(302, location)) as server, pytest.raises(GitHubError):
             rest_at(server).get("/a")
 
 
@@ -216,8 +217,10 @@ def test_a_short_rate_limit_is_waited_for() -> None:
 def test_a_long_rate_limit_is_an_error_with_its_end() -> None:
     """The time is the server's: a clock that is wrong here does not matter."""
     headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1700003599", "Date": "Tue, 14 Nov 2023 22:13:20 GMT"}
-    answer = Answer(403, headers, b'{"message": "API rate limit exceeded for user ID 1."}', "https://api.github.com/a")
-    assert wait_s(answer, now_s=5.0) == 3600.0
+    answer = Response(
+        403, headers, b'{"message": "API rate limit exceeded for user ID 1."}', "https://api.github.com/a"
+    )
+    assert rate_limit_wait_s(answer, now_s=5.0) == 3600.0
     with answering(refusal(403, "limit", Retry_After="3600")) as server, pytest.raises(RateLimitError) as caught:
         rest_at(server).get("/a")
     assert caught.value.until_s == 1_800_003_600.0
@@ -241,7 +244,7 @@ def test_a_long_rate_limit_is_an_error_with_its_end() -> None:
 )
 def test_what_is_a_rate_limit(status: int, headers: dict[str, str], body: bytes, wait: float | None) -> None:
     """Told from other refusals by GitHub's rules: header, used-up budget, or the words."""
-    assert wait_s(Answer(status, headers, body, "https://x"), now_s=100.0) == wait
+    assert rate_limit_wait_s(Response(status, headers, body, "https://x"), now_s=100.0) == wait
 
 
 # -- what is believed
@@ -251,13 +254,13 @@ def test_an_answer_without_end_is_left() -> None:
     """More than a page of jobs can be is not read; a compressed answer is not unpacked into one."""
     for status in (200, 302):
         with (
-            answering(Reply(status, {"Location": "/b"}, b" " * (ANSWER_MAX_BYTES + 1))) as server,
-            pytest.raises(GitHubProtocolError, match="longer than 16 MiB"),
+            answering(Reply(status, {"Location": "/b"}, b" " * (RESPONSE_MAX_BYTES + 1))) as server,
+            pytest.raises(GitHubError, match="longer than 16 MiB"),
         ):
             rest_at(server).get("/a")
-    bomb = gzip.compress(b" " * (ANSWER_MAX_BYTES * 2))
+    bomb = gzip.compress(b" " * (RESPONSE_MAX_BYTES * 2))
     with answering(Reply(200, {"Content-Encoding": "gzip"}, bomb)) as server:
-        with pytest.raises(GitHubProtocolError, match="longer than 16 MiB"):
+        with pytest.raises(GitHubError, match="longer than 16 MiB"):
             rest_at(server).get("/a")
         assert server.seen[0].headers["Accept-Encoding"] == "identity"
 
@@ -281,7 +284,7 @@ def test_an_answer_of_another_shape_is_refused(body: bytes) -> None:
     """Wrong types, missing fields and what is no JSON at all are one error, in printable words."""
     with github() as served:
         served.answer("GET", "/jobs", Reply(200, {}, body))
-        with pytest.raises(GitHubProtocolError, match="answers as no GitHub does") as caught:
+        with pytest.raises(GitHubError, match="answers as no GitHub does") as caught:
             actions_at(served, Slept()).jobs(1)
     assert caught.value.message.isprintable()
 
@@ -460,20 +463,20 @@ def test_the_order_of_tokens(tmp_path: Path) -> None:
 def test_without_a_token(tmp_path: Path) -> None:
     """No `gh`, one that is not logged in, or one whose answer is no token: how to get one is said."""
     for environ in ({"PATH": "/nowhere"}, gh(tmp_path, "elsewhere")):
-        with pytest.raises(TokenMissingError, match=r"no token for github\.com is known") as caught:
+        with pytest.raises(RefusedError, match=r"no token for github\.com is known") as caught:
             token("github.com", environ)
         assert "gh auth login`" in caught.value.hint
-    with pytest.raises(TokenMissingError, match="gh auth token holds no token") as caught:
+    with pytest.raises(RefusedError, match="gh auth token holds no token") as caught:
         token("github.com", gh(tmp_path, "github.com", "two words"))
     assert "two words" not in str(caught.value)
-    with pytest.raises(TokenMissingError, match="GH_TOKEN holds no token"):
+    with pytest.raises(RefusedError, match="GH_TOKEN holds no token"):
         token("github.com", {"GH_TOKEN": "a\nHost: b"})
 
 
 def test_a_server_that_a_clone_names_gets_no_token_unasked(tmp_path: Path) -> None:
     """The remote of a repository that somebody else set up does not decide where the token goes."""
     environ = {"PATH": "/nowhere", "GITHUB_TOKEN": "secret"}
-    with pytest.raises(TokenMissingError, match="GITHUB_TOKEN is not sent there unasked") as caught:
+    with pytest.raises(RefusedError, match="GITHUB_TOKEN is not sent there unasked") as caught:
         token("ghe.test", environ)
     assert "--repo ghe.test/o/r, or GITHUB_API_URL=https://ghe.test/api/v3" in caught.value.hint
     assert token("ghe.test", environ, is_named=True).secret == "secret"

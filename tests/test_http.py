@@ -45,8 +45,8 @@ def none(_: str) -> Mapping[str, str]:
     return {}
 
 
-def anywhere(_: str) -> bool:
-    return True
+def anywhere(_: str) -> None:
+    """Follow every redirect."""
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def test_a_user_in_a_redirect_is_not_sent_along() -> None:
             def headers(url: str) -> Mapping[str, str]:
                 return {"Authorization": "Bearer ours"} if other.host not in url else {}
 
-            stream = session().open("GET", f"http://{server.host}/a", headers=headers, may_follow=anywhere)
+            stream = session().open("GET", f"http://{server.host}/a", headers=headers, on_redirect=anywhere)
             assert stream.response().status == 200
     assert [seen.authorization for seen in server.seen] == ["Bearer ours"] * 2
     assert [seen.authorization for seen in other.seen] == [""]
@@ -177,7 +177,7 @@ def test_an_upload_follows_a_redirect_with_all_of_its_body(status: int) -> None:
         moved = Reply(status, {"Location": f"http://{other.host}/there"})
         with serving(lambda _, __: moved) as server:
             stream = session().open(
-                "PUT", f"http://{server.host}/", headers=none, body=Body(content), may_follow=anywhere
+                "PUT", f"http://{server.host}/", headers=none, body=Body(content), on_redirect=anywhere
             )
             assert stream.response().ok
     assert [seen.body == content for seen in other.seen] == [True]
@@ -187,7 +187,7 @@ def test_an_upload_follows_a_redirect_with_all_of_its_body(status: int) -> None:
 def test_a_request_that_changes_something_does_not_become_another(status: int) -> None:
     """Redirects after which other clients turn POST into GET are returned as they are."""
     with serving(lambda _, __: Reply(status, {"Location": "/b"})) as server:
-        stream = session().open("POST", f"http://{server.host}/a", headers=none, body=b"x", may_follow=anywhere)
+        stream = session().open("POST", f"http://{server.host}/a", headers=none, body=b"x", on_redirect=anywhere)
         assert stream.response().status == status
     assert len(server.seen) == 1
 
@@ -199,7 +199,7 @@ def test_a_redirect_that_leads_to_no_server_is_an_error_of_the_server(location: 
         serving(lambda _, __: Reply(302, {"Location": location})) as server,
         pytest.raises((ProtocolError, UsageError)),
     ):
-        session().open("GET", f"http://{server.host}/", headers=none, may_follow=anywhere)
+        session().open("GET", f"http://{server.host}/", headers=none, on_redirect=anywhere)
 
 
 def test_a_url_in_a_message_has_neither_user_nor_query() -> None:

@@ -54,7 +54,7 @@ ORDER = list(LAYERS)
 DOORS: dict[str, tuple[str, ...]] = {
     "git": ("git",),
     "oras": ("store",),
-    "requests": ("http", "github.rest"),
+    "requests": ("http",),
     "urllib3": ("http",),
     "subprocess": ("process",),
     **dict.fromkeys(("fcntl", "msvcrt", "ctypes"), ("system",)),
@@ -273,7 +273,6 @@ READERS = {
     "runlog._outcome_of": "old logs",
     # Others' words, where they give nothing else: each becomes an error of ours at once.
     "github.actions": "GitHub's answers",
-    "github.rest": "GitHub's answers, the system's errors",
     "responses": "servers' rate limits",
 }
 

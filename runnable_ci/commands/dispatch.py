@@ -19,7 +19,7 @@ from runnable_ci.errors import (
 )
 from runnable_ci.git import Git
 from runnable_ci.github.actions import Started
-from runnable_ci.github.refusals import NotPushedError, RefNotFoundError, RunNotSeenError
+from runnable_ci.github.refusals import GitHubError, RefusedError
 from runnable_ci.identity import Code
 from runnable_ci.invocation import code_of
 from runnable_ci.project import Project, find_store, given_parameters, load, registry_of
@@ -93,7 +93,7 @@ def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[s
             return started
         found = actions.find(workflow, known.run_id, every_s=min(1.0, wishes.every_s))
         if found is None:
-            raise RunNotSeenError(
+            raise GitHubError(
                 "the workflow was started, but which run it is cannot be told",
                 hint=f"look at {actions.workflow_page(workflow)}; in the workflow `{RUN_NAME}` makes it plain",
             )
@@ -158,12 +158,12 @@ def _check_step(known: _Known, wishes: Wishes) -> None:
 def _ref(known: _Known, connection: Connection, given: str | None, environ: Mapping[str, str]) -> str:
     """The code that the run goes on with: `given`, else what is at hand, which must be on the server; "" leaves it.
 
-    Raises `RefNotFoundError`, `NotPushedError`.
+    Raises `RefusedError`.
     """
     actions, repository = connection.actions, connection.repository
     if given is not None:
         if actions.commit_of(given) is None:
-            raise RefNotFoundError(f"{repository} has no branch, tag or commit {given}", hint="is it pushed?")
+            raise RefusedError(f"{repository} has no branch, tag or commit {given}", hint="is it pushed?")
         return given
     if not connection.is_local:
         _note(f"this folder is no clone of {repository}: the run goes on with its default branch (--ref names another)")
@@ -171,22 +171,22 @@ def _ref(known: _Known, connection: Connection, given: str | None, environ: Mapp
     git = Git(str(Path.cwd()), environ)
     head = _line(git, "rev-parse", "--verify", "HEAD")
     if not head:
-        raise NotPushedError("there is no commit here to go on with", hint="commit and push, or name a --ref")
+        raise RefusedError("there is no commit here to go on with", hint="commit and push, or name a --ref")
     code = code_of(known.project, environ) if known.project else _code_here(environ)
     if (state := code.state()).changes:
         _note(f"what is not committed stays here: {state.message}")
     branch = _line(git, "symbolic-ref", "--quiet", "--short", "HEAD")
     if not branch:
         if actions.commit_of(head) is None:
-            raise NotPushedError(f"commit {head[:12]} is not on {repository}", hint="push it, or name a --ref")
+            raise RefusedError(f"commit {head[:12]} is not on {repository}", hint="push it, or name a --ref")
         return head
     there = actions.commit_of_branch(branch)
     if there is None:
-        raise NotPushedError(f"the branch {branch} is not on {repository}", hint=f"git push -u origin {branch}")
+        raise RefusedError(f"the branch {branch} is not on {repository}", hint=f"git push -u origin {branch}")
     if there != head:
         is_ahead = git.has_commit(there) and _succeeds(git, "merge-base", "--is-ancestor", there, head)
         if is_ahead or actions.commit_of(head) is None:
-            raise NotPushedError(
+            raise RefusedError(
                 f"{branch} is at {head[:12]} here and at {there[:12]} on {repository}",
                 hint=f"git push; or --ref {branch} goes on with what is there",
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from runnable_ci.github.actions import Actions, Job, JobStep, WorkflowRun
 from runnable_ci.github.following import FINE, News, news
-from runnable_ci.github.refusals import GitHubError, GitHubUnavailableError, RateLimitError, WatchLostError
+from runnable_ci.github.refusals import GitHubError, GitHubUnavailableError, RateLimitError
 from runnable_ci.printer import Printer
 from runnable_ci.text import duration
 
@@ -43,7 +43,7 @@ class Follower:
         self._has_begun = False
 
     def follow(self, *, after_attempt: int = 0) -> WorkflowRun:
-        """The run when it is over; `after_attempt` is an attempt that is not meant. Raises `WatchLostError`."""
+        """The run when it is over; `after_attempt` is an attempt that is not meant. Raises `GitHubError`."""
         began_s, failures = self._clock(), 0
         try:
             while True:
@@ -100,8 +100,8 @@ class Follower:
                 failed = item.job.conclusion not in (*FINE, "skipped")
                 self._printer.finished(name, text, failed=failed)
 
-    def _lost(self, error: GitHubError) -> WatchLostError:
-        return WatchLostError(f"the run cannot be watched any more: {error.message}", hint=f"it goes on: {self._url}")
+    def _lost(self, error: GitHubError) -> GitHubError:
+        return GitHubError(f"the run cannot be watched any more: {error.message}", hint=f"it goes on: {self._url}")
 
 
 def exit_code(run: WorkflowRun) -> int:

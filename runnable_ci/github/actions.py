@@ -12,33 +12,19 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from runnable_ci.github.refusals import (
-    PERMISSION,
-    TRIGGER,
-    GitHubError,
-    GitHubProtocolError,
-    GitHubUnavailableError,
-    InputsMissingError,
-    InputsUnknownError,
-    NothingFailedError,
-    NotRetriableError,
-    PermissionMissingError,
-    RefNotFoundError,
-    RefusedError,
-    RepositoryNotFoundError,
-    RunInProgressError,
-    RunTooOldError,
-    SingleSignOnError,
-    TokenRefusedError,
-    TooManyAttemptsError,
-    TriggerMissingError,
-    WorkflowDisabledError,
-    WorkflowNotFoundError,
-    WorkflowRunNotFoundError,
-)
+from runnable_ci.github.refusals import GitHubError, GitHubUnavailableError, RefusedError
 from runnable_ci.github.repository import Repository
-from runnable_ci.github.rest import Answer, Rest, described, segment
+from runnable_ci.github.rest import Rest, described, error_message, read_as, segment
+from runnable_ci.responses import Response
 
+PERMISSION: Final = "permissions:\n  actions: write"
+TRIGGER: Final = """on:
+  workflow_dispatch:
+    inputs:
+      run-id: { type: string, required: true }
+      ref: { type: string }
+      from-step: { type: string }
+      parameters: { type: string }"""
 PAGE: Final = 100
 MOST_PAGES: Final = 30
 MOST_ATTEMPTS: Final = 50
@@ -144,29 +130,29 @@ class Actions:
         self.page = f"https://{repository.host}/{repository.owner}/{repository.name}"
 
     def default_branch(self) -> str:
-        """The branch whose workflows can be started. Raises `RepositoryNotFoundError`."""
-        answer = self._rest.get(self._repository.path)
-        self._require(answer, 200)
-        self._server_time_s = answer.server_time_s(self._clock())
-        found = answer.read_as(_Repository)
+        """The branch whose workflows can be started. Raises `RefusedError`."""
+        response = self._rest.get(self._repository.path)
+        self._require_ok(response)
+        self._server_time_s = response.server_time_s(self._clock())
+        found = read_as(response, _Repository)
         self.page = self._link(found.html_url, self.page)
         return found.default_branch
 
     def commit_of_branch(self, branch: str) -> str | None:
         """The commit that a branch is at on the server; None where it has no such branch."""
-        answer = self._rest.get(f"{self._repository.path}/branches/{segment(branch)}")
-        if answer.status == 404:
+        response = self._rest.get(f"{self._repository.path}/branches/{segment(branch)}")
+        if response.status == 404:
             return None
-        self._require(answer, 200)
-        return answer.read_as(_Branch).commit.sha
+        self._require_ok(response)
+        return read_as(response, _Branch).commit.sha
 
     def commit_of(self, ref: str) -> str | None:
         """The commit that a branch, tag or commit stands for on the server; None where it does not know it."""
-        answer = self._rest.get(f"{self._repository.path}/commits/{segment(ref)}", per_page=1)
-        if answer.status in (404, 409, 422):
+        response = self._rest.get(f"{self._repository.path}/commits/{segment(ref)}", per_page=1)
+        if response.status in (404, 409, 422):
             return None
-        self._require(answer, 200)
-        return answer.read_as(_Commit).sha
+        self._require_ok(response)
+        return read_as(response, _Commit).sha
 
     def workflow_page(self, workflow: str) -> str:
         """Where a browser shows the runs of a workflow."""
@@ -180,18 +166,18 @@ class Actions:
         path = f"{self._repository.path}/actions/workflows/{segment(workflow)}/dispatches"
         body = {"ref": ref, "inputs": dict(inputs)}
         try:
-            answer = self._rest.post(path, {**body, "return_run_details": True})
-            if answer.status in (400, 422) and "return_run_details" in answer.message():
+            response = self._rest.post(path, {**body, "return_run_details": True})
+            if response.status in (400, 422) and "return_run_details" in error_message(response):
                 # GitHub Enterprise Server up to 3.20: "is not a permitted key"
-                answer = self._rest.post(path, body)
+                response = self._rest.post(path, body)
         except GitHubUnavailableError as e:
             hint = f"the run may have started all the same: look before you try again: {self.workflow_page(workflow)}"
             raise GitHubUnavailableError(e.message, hint=hint) from e
-        if answer.status == 204:
+        if response.status == 204:
             return None
-        if answer.status != 200:
-            raise self._refused_dispatch(answer, workflow, ref=ref, default_branch=default_branch)
-        found = answer.read_as(_Started)
+        if response.status != 200:
+            raise self._refused_dispatch(response, workflow, ref=ref, default_branch=default_branch)
+        found = read_as(response, _Started)
         return Started(found.workflow_run_id, self._link(found.html_url, self._run_page(found.workflow_run_id)))
 
     def find(self, workflow: str, title_part: str, *, every_s: float) -> Started | None:
@@ -201,9 +187,9 @@ class Actions:
         words = re.compile(rf"(?<![\w.-]){re.escape(title_part)}(?![\w.-])")
         waited_s = 0.0
         while True:
-            answer = self._rest.get(path, event="workflow_dispatch", per_page=PAGE)
-            self._require(answer, 200)
-            runs = [run for run in answer.read_as(_Runs).workflow_runs if run.created_at >= since]
+            response = self._rest.get(path, event="workflow_dispatch", per_page=PAGE)
+            self._require_ok(response)
+            runs = [run for run in read_as(response, _Runs).workflow_runs if run.created_at >= since]
             titled = [run for run in runs if words.search(run.display_title) or words.search(run.name or "")]
             if titled or (len(runs) == 1 and waited_s > 5 * every_s):
                 run = max(titled or runs, key=lambda run: run.id)
@@ -214,16 +200,16 @@ class Actions:
             waited_s += every_s
 
     def run(self, run: int) -> WorkflowRun:
-        """A run as it is now. Raises `WorkflowRunNotFoundError`."""
-        answer = self._rest.get(f"{self._repository.path}/actions/runs/{run}")
-        if answer.status == 404:
-            raise WorkflowRunNotFoundError(
+        """A run as it is now. Raises `RefusedError`."""
+        response = self._rest.get(f"{self._repository.path}/actions/runs/{run}")
+        if response.status == 404:
+            raise RefusedError(
                 f"{self._repository} has no workflow run {run} that the token of {self._rest.token_source} sees",
                 hint=f"{self.page}/actions lists them: the number at the end of a run's URL, not a run id of ours",
             )
-        self._require(answer, 200)
-        self._server_time_s = answer.server_time_s(self._clock())
-        return answer.read_as(WorkflowRun)
+        self._require_ok(response)
+        self._server_time_s = response.server_time_s(self._clock())
+        return read_as(response, WorkflowRun)
 
     def link_of(self, run: WorkflowRun) -> str:
         """Where a browser shows a run."""
@@ -234,9 +220,9 @@ class Actions:
         found: dict[int, Job] = {}
         for page in range(1, MOST_PAGES + 1):
             path = f"{self._repository.path}/actions/runs/{run}/jobs"
-            answer = self._rest.get(path, filter="latest", per_page=PAGE, page=page)
-            self._require(answer, 200)
-            read = answer.read_as(_Jobs)
+            response = self._rest.get(path, filter="latest", per_page=PAGE, page=page)
+            self._require_ok(response)
+            read = read_as(response, _Jobs)
             found |= {job.id: job for job in read.jobs}
             if len(read.jobs) < PAGE:
                 break
@@ -245,37 +231,37 @@ class Actions:
     def rerun_failed(self, run: WorkflowRun) -> None:
         """Start a new attempt of the failed jobs, and those that need them. Raises `RefusedError`."""
         if run.status != "completed":
-            raise RunInProgressError(
+            raise RefusedError(
                 f"workflow run {run.id} is not over yet: {run.status}",
                 hint=f"wait, or cancel it first: {self.link_of(run)}",
             )
         if run.conclusion == "success":
-            raise NothingFailedError(f"workflow run {run.id} succeeded: there is nothing to run again")
-        answer = self._rest.post(f"{self._repository.path}/actions/runs/{run.id}/rerun-failed-jobs")
-        if answer.status != 201:
-            raise self._refused_rerun(answer, run)
+            raise RefusedError(f"workflow run {run.id} succeeded: there is nothing to run again")
+        response = self._rest.post(f"{self._repository.path}/actions/runs/{run.id}/rerun-failed-jobs")
+        if not response.ok:
+            raise self._refused_rerun(response, run)
 
-    def _refused_rerun(self, answer: Answer, run: WorkflowRun) -> GitHubError:
-        if answer.status not in (400, 403, 409, 422):
-            return self._unexpected(answer)
-        message = answer.message()
+    def _refused_rerun(self, response: Response, run: WorkflowRun) -> GitHubError:
+        if response.status not in (400, 403, 409, 422):
+            return self._unexpected(response)
+        message = error_message(response)
         elsewhere = "`runnable-ci dispatch RUN_ID` goes on with a published run however old it is"
         if "already running" in message or "in progress" in message:
-            return RunInProgressError(f"workflow run {run.id} is not over yet", hint="wait until it is")
+            return RefusedError(f"workflow run {run.id} is not over yet", hint="wait until it is")
         if run.run_attempt >= MOST_ATTEMPTS:
-            return TooManyAttemptsError(
+            return RefusedError(
                 f"workflow run {run.id} had {run.run_attempt} attempts; GitHub allows {MOST_ATTEMPTS}", hint=elsewhere
             )
         if "month ago" in message or self._age_days(run) > MOST_DAYS:
-            return RunTooOldError(
+            return RefusedError(
                 f"workflow run {run.id} is older than {MOST_DAYS} days: GitHub does not run it again", hint=elsewhere
             )
         if "retried" in message or "re-run" in message:
-            return NotRetriableError(
+            return RefusedError(
                 f"GitHub does not run {run.id} again: {message}",
                 hint=f"did it end before any job began, by a mistake in the workflow file? {self.link_of(run)}",
             )
-        return self._unexpected(answer)
+        return self._unexpected(response)
 
     def _age_days(self, run: WorkflowRun) -> float:
         try:
@@ -284,73 +270,73 @@ class Actions:
             return 0.0
         return (self._server_time_s - created_s) / 86400
 
-    def _refused_dispatch(self, answer: Answer, workflow: str, *, ref: str, default_branch: str) -> GitHubError:
-        message = answer.message()
+    def _refused_dispatch(self, response: Response, workflow: str, *, ref: str, default_branch: str) -> GitHubError:
+        message = error_message(response)
         file = f".github/workflows/{workflow}"
-        if answer.status == 404:
-            return WorkflowNotFoundError(
+        if response.status == 404:
+            return RefusedError(
                 f"{self._repository} has no workflow {workflow} on its default branch, {default_branch}",
                 hint=f"`runnable-ci init --github` writes {file}; commit it on {default_branch} and push, "
                 "or name another by --workflow",
             )
-        if answer.status != 422:
-            return self._unexpected(answer)
+        if response.status != 422:
+            return self._unexpected(response)
         if "No ref found" in message:
-            return RefNotFoundError(
+            return RefusedError(
                 f"{self._repository} has no branch or tag {ref} to take the workflow from",
                 hint="--workflow-ref takes a branch or tag, no commit; --ref is for the code that is retried",
             )
         if "Unexpected inputs" in message:
-            return InputsUnknownError(
+            return RefusedError(
                 f"{file} at {ref} does not take these inputs: {message}", hint=f"it must have\n\n{_indented(TRIGGER)}"
             )
         if "input" in message and "workflow_dispatch" not in message:
-            return InputsMissingError(
+            return RefusedError(
                 f"{file} at {ref} wants other inputs: {message}",
                 hint=f"only run-id may be required:\n\n{_indented(TRIGGER)}",
             )
         if "disabled" in message:
             command = f"gh workflow enable {workflow} --repo {self._repository}"
             hint = f"`{command}`" if "disabled workflow" in message else f"{self.page}/settings/actions"
-            return WorkflowDisabledError(f"{workflow} cannot be started: {message}", hint=hint)
+            return RefusedError(f"{workflow} cannot be started: {message}", hint=hint)
         if "workflow_dispatch" in message:
-            return TriggerMissingError(
+            return RefusedError(
                 f"{file} at {ref} is not started by workflow_dispatch: {message}",
                 hint=f"it must be valid, and have\n\n{_indented(TRIGGER)}",
             )
-        return self._unexpected(answer)
+        return self._unexpected(response)
 
-    def _require(self, answer: Answer, status: int) -> None:
-        if answer.status != status:
-            raise self._unexpected(answer)
+    def _require_ok(self, response: Response) -> None:
+        if not response.ok:
+            raise self._unexpected(response)
 
-    def _unexpected(self, answer: Answer) -> GitHubError:
+    def _unexpected(self, response: Response) -> GitHubError:
         """The error for an answer that was not hoped for, by its cause."""
-        message = answer.message()
+        message = error_message(response)
         source, repository = self._rest.token_source, self._repository
-        if answer.status == 401:
-            return TokenRefusedError(
+        if response.status == 401:
+            return RefusedError(
                 f"GitHub does not accept the token of {source}: {message or 'status 401'}",
                 hint="is it expired or revoked, or one for another server? `gh auth login` makes a new one",
             )
-        if answer.status == 403 and "X-GitHub-SSO" in answer.headers:
-            return SingleSignOnError(
+        if response.status == 403 and "X-GitHub-SSO" in response.headers:
+            return RefusedError(
                 f"{repository.owner} wants the token of {source} authorised by single sign-on",
-                hint=_first_link(answer.headers["X-GitHub-SSO"]) or "https://github.com/settings/tokens",
+                hint=_first_link(response.headers["X-GitHub-SSO"]) or "https://github.com/settings/tokens",
             )
-        if answer.status == 403:
-            return PermissionMissingError(
+        if response.status == 403:
+            return RefusedError(
                 f"the token of {source} may not do this in {repository}: {message or 'status 403'}",
                 hint=self._permission_hint(),
             )
-        if answer.status == 404:
-            return RepositoryNotFoundError(
+        if response.status == 404:
+            return RefusedError(
                 f"there is no {repository} that the token of {source} sees",
                 hint="check the name, and that the token is for this repository",
             )
-        if 400 <= answer.status < 500:
-            return RefusedError(f"{repository}: {described(answer)}")
-        return GitHubProtocolError(f"{repository}: unexpected answer: {described(answer)}")
+        if 400 <= response.status < 500:
+            return RefusedError(f"{repository}: {described(response)}")
+        return GitHubError(f"{repository}: unexpected answer: {described(response)}")
 
     def _permission_hint(self) -> str:
         if self._in_actions:

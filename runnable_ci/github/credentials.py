@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.github.refusals import TokenMissingError
+from runnable_ci.github.refusals import RefusedError
 from runnable_ci.github.repository import Api, Repository
 from runnable_ci.process import capture
 from runnable_ci.settings import GITHUB_TOKEN, Settings
@@ -29,7 +29,7 @@ def find_token(repository: Repository, api: Api, settings: Settings, environ: Ma
     """The token of the settings or the environment, else that of the `gh` program for the repository's host.
 
     A host that only a git remote names gets no token of the environment, which may be meant for another: gh knows
-    which is whose. Raises `TokenMissingError`.
+    which is whose. Raises `RefusedError`.
     """
     own = settings.github_token.get_secret_value() if settings.github_token else ""
     given = {GITHUB_TOKEN: own, **{name: environ.get(name, "") for name in VARIABLES}}
@@ -44,18 +44,18 @@ def find_token(repository: Repository, api: Api, settings: Settings, environ: Ma
     if answer and (secret := answer.decode(errors="replace").strip()):
         return _checked(secret, "gh auth token")
     if source:
-        raise TokenMissingError(
+        raise RefusedError(
             f"the git remote names the server {host}: {source} is not sent there unasked",
             hint=f"if it is meant for {host}, say so: --repo {host}/{repository.owner}/{repository.name}, "
             f"or GITHUB_API_URL={api.base}",
         )
     login = "gh auth login" + ("" if host == "github.com" else f" --hostname {host}")
-    raise TokenMissingError(
+    raise RefusedError(
         f"no token for {host} is known", hint=f"set {GITHUB_TOKEN}, GITHUB_TOKEN or GH_TOKEN, or run `{login}`"
     )
 
 
 def _checked(secret: str, source: str) -> Token:
     if not secret.isascii() or not secret.isprintable() or " " in secret:
-        raise TokenMissingError(f"{source} holds no token: there are spaces or odd characters in it")
+        raise RefusedError(f"{source} holds no token: there are spaces or odd characters in it")
     return Token(secret, source)

@@ -113,7 +113,7 @@ class Client:
                 url,
                 headers=authorized,
                 body=body,
-                may_follow=(lambda _: True) if follow else None,
+                on_redirect=_may_be_anywhere if follow else None,
                 longer_s=longer_s,
             )
             maybe_tls, self._may_be_tls = self._may_be_tls, False
@@ -206,6 +206,10 @@ class Client:
                 f"the token server {safe_url(url)} leads elsewhere; no credentials were sent there"
             )
         return self.raise_if_transient(response)
+
+
+def _may_be_anywhere(_url: str) -> None:
+    """Let a registry keep its blobs on any server that may be spoken to."""
 
 
 def _unavailable(failure: Failure) -> RegistryUnavailableError:

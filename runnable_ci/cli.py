@@ -33,6 +33,10 @@ PipelinePath = Annotated[Path | None, typer.Argument(metavar="PIPELINE", help="A
 FilePath = Annotated[
     Path | None, typer.Option("--file", "-f", help="The pipeline file or its folder.  [default: the run's own]")
 ]
+OtherPipeline = Annotated[
+    bool,
+    typer.Option("--other-pipeline", help="With -f: of another pipeline file, such as a renamed one."),
+]
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="A run, or `latest`.")]
 Params = Annotated[list[str], typer.Option("--param", "-p", metavar="NAME=VALUE", help="Set a parameter; repeatable.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Steps at once.  [default: the cores]")]
@@ -135,10 +139,7 @@ def retry_command(
     ] = [],  # noqa: B006 - typer copies it
     param: Params = [],  # noqa: B006 - typer copies it
     rerun_changed: Annotated[bool, typer.Option(help="Run steps again whose code changed.")] = False,
-    other_pipeline: Annotated[
-        bool,
-        typer.Option("--other-pipeline", help="With -f: resume a run of another pipeline file, such as a renamed one."),
-    ] = False,
+    other_pipeline: OtherPipeline = False,
     jobs: Jobs = None,
     quiet: Quiet = False,
     dry_run: DryRun = False,
@@ -301,6 +302,8 @@ def dispatch_command(
         str | None, typer.Option("--from", metavar="STEP", help="Run this step and all below.")
     ] = None,
     param: Params = [],  # noqa: B006 - typer copies it
+    file: FilePath = None,
+    other_pipeline: OtherPipeline = False,
     watch: Watch = False,
     interval: Interval = 3.0,
     repo: Repo = None,
@@ -322,6 +325,8 @@ def dispatch_command(
         repo=repo,
         watching=watch,
         every_s=interval,
+        file=file,
+        other_pipeline=other_pipeline,
     )
     raise typer.Exit(command(run_id, wishes, settings=load(os.environ), environ=os.environ))
 

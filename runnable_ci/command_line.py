@@ -18,7 +18,8 @@ def command(*words: str) -> str:
 
 def retry(run_id: str, project: Project, *more: str) -> str:
     """The command that resumes a run of this project, typed in the current folder."""
-    return command("retry", run_id, *_pipeline(project), *more)
+    is_beside = project.layout.folder.parent == project.workspace
+    return command("retry", run_id, *(file_option(project.file) if is_beside else ()), *more)
 
 
 def of_store(layout: Layout, *words: str) -> str:
@@ -27,24 +28,21 @@ def of_store(layout: Layout, *words: str) -> str:
     return command(*words, *([] if is_default else ["--store", path(layout.folder.parent)]))
 
 
-def path(file: Path) -> str:
-    """A path as it is typed in the current folder: the shorter of the relative and the absolute one."""
-    relative = os.path.relpath(file)
-    shown = min(relative, str(file), key=len)
-    return f"./{shown}" if shown.startswith("-") else shown
+def file_option(file: Path, folder: Path | None = None) -> list[str]:
+    """`-f FILE`, typed in a folder (the current one), where the pipeline file is not the one that is taken there."""
+    return [] if is_default(file, folder) else ["-f", path(file, folder)]
 
 
-def is_default(project: Project) -> bool:
-    """Whether the project's pipeline file is the one that commands take in the current folder."""
+def is_default(file: Path, folder: Path | None = None) -> bool:
+    """Whether a pipeline file is the one that commands take in a folder, by default the current one."""
     try:
-        return find_file(None) == project.file
+        return find_file(folder) == file
     except PipelineError:
         return False
 
 
-def _pipeline(project: Project) -> list[str]:
-    """The option that leads to the project's pipeline file and store, where nothing else does."""
-    if is_default(project):
-        return []
-    is_beside = project.layout.folder.parent == project.workspace
-    return ["-f", path(project.file)] if is_beside else []
+def path(file: Path, folder: Path | None = None) -> str:
+    """A path as it is typed in a folder, by default the current one: the shorter of the relative and the absolute."""
+    relative = os.path.relpath(file, folder)
+    shown = min(relative, str(file), key=len)
+    return f"./{shown}" if shown.startswith("-") else shown

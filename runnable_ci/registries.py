@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from runnable_ci.command_line import command
 from runnable_ci.errors import UsageError
 from runnable_ci.settings import Settings
 from runnable_ci.store.access import GITHUB_REGISTRY, Credentials, Reference, parse_reference
@@ -34,6 +35,21 @@ class Registries:
         if where.reference is not None:
             raise UsageError(f"{text} names one run, not a registry", hint=f"use {where.repository}")
         return self.open(where)
+
+    def run(self, run: str, source: str | None) -> tuple[Registry, str]:
+        """The registry and the run id, `latest`, tag or digest that a reference names; of an id `source` is the first.
+
+        Raises `UsageError`.
+        """
+        if "/" not in run:
+            return self.named(source, in_pipeline=lambda: None), run
+        if source is not None:
+            raise UsageError(f"{run} names its registry already", hint="leave it away, or give the run id alone")
+        where = parse_reference(run)
+        if where.reference is None:
+            listing = command("runs", "--from", run)
+            raise UsageError(f"{run} names no run", hint=f"{run}:latest is the newest; `{listing}` lists them")
+        return self.open(where), where.reference
 
     def recorded(self, repository: str, *, in_pipeline: Callable[[], str | None]) -> Registry:
         """A repository that a store names: as such it is no place where the settings' password goes."""

@@ -3,20 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runnable_ci.command_line import command, of_store, path
 from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError
 from runnable_ci.git import COMMIT, Git
 from runnable_ci.pipeline_identity import PipelineIdentity, tails
-from runnable_ci.project import Project, load, repository_root
+from runnable_ci.project import Project, find_store, load, repository_root
 from runnable_ci.recorder import run_folder
 from runnable_ci.runlog import RunLog
-from runnable_ci.runs import ORIGIN, run_ids
+from runnable_ci.runs import LATEST, ORIGIN, resolve_id, run_ids
 from runnable_ci.runs import load as load_log
 from runnable_ci.store.layout import Layout
 
+if TYPE_CHECKING:
+    from runnable_ci.remote import Found
+    from runnable_ci.store.registry import Registry
+
 _COMMITS_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRun:
+    """A run whose log is here, and what it is resumed with."""
+
+    run_id: str
+    project: Project
+    """Its store is the one that has the run."""
+    registry: str | None
+    """The registry that was named, and from which the log came just now."""
+
+
+def open_run(
+    run: str,
+    *,
+    file: Path | None,
+    other_pipeline: bool,
+    environ: Mapping[str, str],
+    source: tuple[Registry, str] | None = None,
+    layout: Layout | None = None,
+) -> OpenedRun:
+    """The run that is meant by an id or `latest`, and its own project, or that of `file`.
+
+    `source` is the registry to fetch its log from, and what it is called there. The store is the one beside `file`,
+    else `layout`, else that of the current folder; for a run from a registry it is beside its own file. `latest` with
+    a `file` is the newest run of that pipeline. Raises `UsageError` for a run of another pipeline than `file`, unless
+    `other_pipeline` allows it, and where its own file is not here.
+    """
+    if other_pipeline and file is None:
+        raise UsageError("--other-pipeline needs the pipeline file", hint="name it by -f FILE")
+    project = load(file) if file is not None else None
+    layout = project.layout if project else layout or find_store()
+    if source is not None:
+        return _open_published(*source, project, layout, other_pipeline=other_pipeline, environ=environ)
+    if project and run == LATEST and not other_pipeline:
+        return OpenedRun(newest_run(project, environ=environ), project, None)
+    run_id = resolve_id(layout, run)
+    log = load_log(layout, run_id)
+    if project is None:
+        own = project_of(log, layout.folder.parent, typed=["retry", run], environ=environ, layout=layout)
+        project = replace(own, layout=layout)
+    elif not other_pipeline:
+        require_same(project, log, typed=["retry", run], environ=environ, layout=layout)
+    return OpenedRun(run_id, project, None)
+
+
+def _open_published(
+    registry: Registry,
+    reference: str,
+    project: Project | None,
+    layout: Layout,
+    *,
+    other_pipeline: bool,
+    environ: Mapping[str, str],
+) -> OpenedRun:
+    from runnable_ci.remote import find, take
+
+    typed = ["retry", f"{registry.label}{'@' if ':' in reference else ':'}{reference}"]
+    if project and reference == LATEST and not other_pipeline:
+        found = _newest_published(project, registry, environ)
+    else:
+        found = find(registry, reference)
+    if project is None:
+        project = project_of(found.log, layout.folder.parent, typed=typed, environ=environ, layout=None)
+    elif not other_pipeline:
+        require_same(project, found.log, typed=typed, environ=environ, layout=None)
+    return OpenedRun(take(project.layout, found, only_log=True).run_id, project, registry.label)
+
+
+def _newest_published(project: Project, registry: Registry, environ: Mapping[str, str]) -> Found:
+    from runnable_ci.remote import find_newest
+
+    found = find_newest(registry, lambda log: is_of(project, log, environ=environ, layout=None))
+    if found is None:
+        raise RunNotFoundError(f"there is no run of the pipeline {project.identity()} in {registry.label}")
+    return found
 
 
 def project_of(
@@ -24,8 +107,8 @@ def project_of(
 ) -> Project:
     """The project of a run's own pipeline file, looked for from `folder`.
 
-    `typed` are the words that named the run, for messages; `layout` is the store that has it, None while only a
-    registry does. Raises `UsageError` where the file is not here, or has another pipeline now.
+    `typed` are the command and the run as they were typed, for messages; `layout` is the store that has the run, None
+    while only a registry does. Raises `UsageError` where the file is not here, or has another pipeline now.
     """
     run = PipelineIdentity.of_log(log)
     file = _find(run, folder)
@@ -52,7 +135,7 @@ def require_same(
         return
     run = PipelineIdentity.of_log(log)
     own = _find(run, project.workspace)
-    way = f"`{command('retry', *typed, '-f', path(own))}` resumes it with its own; " if own else ""
+    way = f"`{command(*typed, '-f', path(own))}` resumes it with its own; " if own else ""
     raise UsageError(
         f"run `{log.run_id}` is of the pipeline {run}, not of {project.identity()}",
         hint=f"{way}where this one is the same, renamed: {_renamed(typed, path(project.file))}",
@@ -60,7 +143,7 @@ def require_same(
 
 
 def _renamed(typed: Sequence[str], file: str) -> str:
-    return command("retry", *typed, "-f", file, "--other-pipeline")
+    return command(*typed, "-f", file, "--other-pipeline")
 
 
 def is_of(project: Project, log: RunLog, *, environ: Mapping[str, str], layout: Layout | None) -> bool:

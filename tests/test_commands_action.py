@@ -551,3 +551,61 @@ def test_a_run_has_no_token(repository: Repository) -> None:
     assert ran.code == 0, ran.text
     assert "GITHUB_JOB=train" in ran.text
     assert "found" not in ran.text
+
+
+NIGHTLY = PIPELINE.replace("flowers", "nightly")
+TWO = {"runnable.toml": 'name = "main"\n[steps.deploy]\nrun = "touch deployed"\n', "ml/nightly.toml": NIGHTLY}
+
+
+def test_a_retry_is_of_the_run_s_own_pipeline_file(repository: Repository) -> None:
+    """A dispatched retry knows its file from the run alone, publishes from that file's store, and shows its graph."""
+    first, _ = repository.job(files=TWO, pipeline="ml/nightly.toml", run_id="n1")
+    assert first.all().code == 1
+    retried, project = repository.job(files={**TWO, "ml/fixed": ""}, command="retry", run_id="n1")
+    ran = retried.all()
+    assert ran.code == 0, ran.text
+    assert not (project.folder / "deployed").exists()
+    assert retried.outputs["run"] == {"run-id": "n1", "pipeline": "ml/nightly.toml"}
+    assert retried.outputs["finish"]["reference"].startswith(f"{repository.registry}:n1@")
+    assert json.loads(project.runnable("show", "n1", "--json", "--store", "ml").out)["name"] == "nightly"
+    assert 's1["fit"]' in retried.summary
+
+
+@pytest.mark.parametrize("pipeline", ["runnable.toml", "nowhere.toml"])
+def test_a_retry_refuses_another_pipeline_file(repository: Repository, pipeline: str) -> None:
+    """A file that is named and is not the run's own is an error before anything runs; a renamed one is let pass."""
+    first, _ = repository.job(files=TWO, pipeline="ml/nightly.toml", run_id="n1")
+    assert first.all().code == 1
+    given = {"command": "retry", "run_id": "n1", "pipeline": pipeline}
+    refused, project = repository.job(files=TWO, given=given)
+    ran = refused.step("run")
+    assert ran.code == 2, ran.text
+    wrong = "is of the pipeline `nightly` (ml/nightly.toml), not of `main` (runnable.toml)"
+    assert (wrong if pipeline == "runnable.toml" else "there is no nowhere.toml") in ran.text
+    assert not (project.folder / "deployed").exists()
+    renamed = {"weekly.toml": NIGHTLY, "fixed": ""}
+    allowed, project = repository.job(
+        files=renamed, command="retry", run_id="n1", pipeline="weekly.toml", args="--other-pipeline"
+    )
+    assert allowed.all().code == 0
+
+
+def test_the_newest_run_of_a_pipeline_file(repository: Repository) -> None:
+    """`latest` is the newest published run; with a pipeline file, the newest of that one."""
+    for run_id, files, pipeline in (("a1", TWO, "ml/nightly.toml"), ("b1", TWO, "runnable.toml")):
+        repository.job(files=files, pipeline=pipeline, run_id=run_id)[0].all()
+    files = {**TWO, "ml/fixed": ""}
+    for pipeline, run_id in ((".", "b1"), ("ml/nightly.toml", "a1")):
+        action, _ = repository.job(files=files, command="retry", run_id="latest", pipeline=pipeline)
+        assert action.step("run").code == 0
+        assert action.outputs["run"]["run-id"] == run_id
+
+
+def test_a_pull_goes_where_the_pipeline_is(repository: Repository) -> None:
+    """The run is in the store beside the pipeline file, from which the outputs are read."""
+    first, _ = repository.job(files=TWO, pipeline="ml/nightly.toml", run_id="n1")
+    assert first.all().code == 1
+    pulling, project = repository.job(files=TWO, command="pull", run_id="n1", pipeline="ml/nightly.toml")
+    assert pulling.all().code == 0
+    assert pulling.outputs["finish"]["failed-step"] == "fit"
+    assert project.runnable("logs", "n1", "fit", "--store", "ml").out.startswith("read ")

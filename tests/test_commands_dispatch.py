@@ -87,6 +87,74 @@ def test_latest_is_the_newest_run_here(project: Workspace, server: GitHub) -> No
     assert json.loads(inputs["parameters"]) == {"rate": "3", "labl": "x"}
 
 
+NIGHTLY = 'name = "nightly"\n[parameters]\ndepth = "1"\n[steps.train]\nrun = "false"\n'
+
+
+def test_the_run_s_own_pipeline_file_is_sent(project: Workspace, server: GitHub) -> None:
+    """A run that is here says which file it is of, whose steps and parameters count; the folder's file is not sent."""
+    project.write({"ml/nightly.toml": NIGHTLY})
+    project.commit()
+    project.runnable("run", "ml/nightly.toml", "--run-id", "n1", "-q", code=1)
+    project.runnable("run", "--run-id", "r1", "-q", code=1)
+    known = client(project, server)
+    known.runnable("dispatch", "n1", "-f", "ml/nightly.toml", "--from", "train", "-p", "depth=2")
+    assert server.dispatched[-1]["inputs"] == {
+        "run-id": "n1",
+        "ref": "main",
+        "from-step": "train",
+        "parameters": '{"depth": "2"}',
+        "pipeline": "ml/nightly.toml",
+    }
+    known.runnable("dispatch", "r1")
+    known.runnable("dispatch", "unknown")
+    assert [sent["inputs"] for sent in server.dispatched[-2:]] == [
+        {"run-id": "r1", "ref": "main"},
+        {"run-id": "unknown", "ref": "main"},
+    ]
+    known.runnable("dispatch", "unknown", "-f", "ml/nightly.toml")
+    assert server.dispatched[-1]["inputs"]["pipeline"] == "ml/nightly.toml"
+
+
+def test_a_run_of_another_file_beside(project: Workspace, server: GitHub) -> None:
+    """Without `-f` the run's own file is sent, `latest` is the newest of a file, and another file is refused."""
+    project.write({"nightly.toml": NIGHTLY, "weekly.toml": NIGHTLY})
+    project.commit()
+    project.runnable("run", "nightly.toml", "--run-id", "n1", "-q", code=1)
+    project.runnable("run", "--run-id", "r1", "-q", code=1)
+    known = client(project, server)
+    known.runnable("dispatch", "n1", "--from", "train")
+    assert server.dispatched[-1]["inputs"]["pipeline"] == "nightly.toml"
+    known.runnable("dispatch", "latest", "-f", "nightly.toml")
+    assert server.dispatched[-1]["inputs"]["run-id"] == "n1"
+    refused = known.runnable("dispatch", "n1", "-f", "weekly.toml", code=2).err
+    assert refused.startswith("error: run `n1` is of the pipeline `nightly` (nightly.toml), not of `nightly` (weekly.")
+    assert refused.endswith("runnable-ci dispatch n1 -f weekly.toml --other-pipeline\n")
+    known.runnable("dispatch", "n1", "-f", "weekly.toml", "--other-pipeline")
+    sent = server.dispatched[-1]["inputs"]
+    assert (sent["pipeline"], sent["other-pipeline"]) == ("weekly.toml", "true")
+    project.git("rm", "-q", "--cached", "nightly.toml")
+    (project.folder / "nightly.toml").unlink()
+    assert "there is no such file in" in known.runnable("dispatch", "n1", code=2).err
+    known.runnable("dispatch", "n1", "--ref", "main")
+    assert server.dispatched[-1]["inputs"]["pipeline"] == "nightly.toml"
+    assert "--other-pipeline needs" in known.runnable("dispatch", "n1", "--other-pipeline", code=2).err
+    hint = known.runnable("dispatch", "elsewhere", "--from", "train", code=2).err
+    assert hint.endswith("; a run of another pipeline file than the folder's: name it by -f FILE\n")
+
+
+def test_a_workflow_that_does_not_take_the_file(project: Workspace, server: GitHub) -> None:
+    """A workflow of an older version is started without the pipeline file: what runs there asks the run."""
+    project.write({"nightly.toml": NIGHTLY})
+    project.commit()
+    project.runnable("run", "nightly.toml", "--run-id", "n1", "-q", code=1)
+    older = "on:\n  workflow_dispatch:\n    inputs:\n      run-id: {}\n      ref: {}\njobs: {}\n"
+    server.workflows["retry.yml"] = older
+    client(project, server).runnable("dispatch", "n1")
+    assert [sent["inputs"] for sent in server.dispatched] == [{"run-id": "n1", "ref": "main"}]
+    renamed = ("dispatch", "n1", "-f", "nightly.toml", "--other-pipeline")
+    assert "does not take these inputs" in client(project, server).runnable(*renamed, code=2).err
+
+
 def test_other_workflow_and_refs(project: Workspace, server: GitHub) -> None:
     """`--workflow`, `--workflow-ref` and `--ref` are taken as they are given; the ref may be any commit."""
     commit = project.git("rev-parse", "HEAD")

@@ -60,8 +60,10 @@ def test_a_pipeline_in_a_folder(tmp_path: Path) -> None:
     project = workspace(tmp_path, {'data/a "b" é #1/runnable.toml': STEP, 'data/a "b" é #1/src/x.py': ""})
     project.runnable("init", "--github", at='data/a "b" é #1/src')
     by_search = {file.name: file.read_bytes() for file in written(project)}
-    for file in written(project):
-        assert action_step(file)["with"]["pipeline"] == 'data/a "b" é #1'
+    ci, retry = written(project)
+    assert action_step(ci)["with"]["pipeline"] == 'data/a "b" é #1'
+    assert action_step(retry)["with"]["pipeline"] == """${{ inputs.pipeline || 'data/a "b" é #1' }}"""
+    for file in (ci, retry):
         file.unlink()
     assert not (project.folder / "data" / 'a "b" é #1' / "src" / "runnable.toml").exists()
     project.runnable("init", "--github", '../data/a "b" é #1', at="data")

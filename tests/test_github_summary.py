@@ -218,6 +218,28 @@ def test_a_failed_run_says_why_and_how_to_go_on() -> None:
     assert "fit" in next(t.content for t in MARKDOWN.parse(rendered) if t.info == "mermaid")
 
 
+def test_each_command_is_whole() -> None:
+    """With the repository, and what the registry and the pipeline file need, each may be typed anywhere; quoted."""
+    more = GoingOn(
+        reference="ghcr.io/o/n/runs:r",
+        workflow="a b.yml",
+        ref="fix",
+        github_run_id="77",
+        repository="ghe.example.org/o/n",
+        retry_command="runnable-ci retry ghcr.io/o/n/runs:r -f ml/x.toml",
+        dispatch_options=["-f", "m l/x.toml"],
+        pull_options=["--plain-http"],
+    )
+    lines = render(failed_log(), going_on=more).splitlines()
+    assert [line for line in lines if line.startswith("runnable-ci")] == [
+        "runnable-ci retry ghcr.io/o/n/runs:r -f ml/x.toml",
+        "runnable-ci dispatch best-hamilton-0300 --workflow 'a b.yml' --ref fix -f 'm l/x.toml' "
+        "--repo ghe.example.org/o/n",
+        "runnable-ci rerun-failed 77 --repo ghe.example.org/o/n",
+        "runnable-ci pull ghcr.io/o/n/runs:r --plain-http",
+    ]
+
+
 @pytest.mark.parametrize("step", ["cancelled_orders", "interrupted", "timed_out", "failed"])
 def test_a_name_does_not_say_how_the_run_ended(step: str) -> None:
     """A step may have any name, and the run's message has it: the title is by the outcome alone."""

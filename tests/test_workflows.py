@@ -149,6 +149,8 @@ def test_the_retry_workflow_is_what_dispatch_starts() -> None:
         "ref": False,
         "from-step": False,
         "parameters": False,
+        "pipeline": False,
+        "other-pipeline": False,
     }
     assert "${{ inputs.run-id }}" in workflow["run-name"]
     assert workflow["concurrency"]["cancel-in-progress"] is False
@@ -156,7 +158,9 @@ def test_the_retry_workflow_is_what_dispatch_starts() -> None:
     checkout, retry = steps(ROOT / "workflows" / "retry.yml")
     assert checkout["with"]["ref"] == "${{ inputs.ref }}"
     passed = {name: f"${{{{ inputs.{name} }}}}" for name in ("run-id", "from-step", "parameters")}
-    assert retry["with"] == {"command": "retry", "pipeline": ".", **passed}
+    passed["pipeline"] = "${{ inputs.pipeline || '.' }}"
+    passed["args"] = "${{ inputs.other-pipeline && '--other-pipeline' || '' }}"
+    assert retry["with"] == {"command": "retry", **passed}
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=named)

@@ -18,12 +18,14 @@ from runnable_ci.errors import (
     did_you_mean,
 )
 from runnable_ci.git import Git
-from runnable_ci.github.actions import Started
-from runnable_ci.github.refusals import GitHubError, RefusedError
+from runnable_ci.github.actions import Actions, Started
+from runnable_ci.github.refusals import GitHubError, InputsUnknownError, RefusedError
 from runnable_ci.identity import Code
 from runnable_ci.invocation import code_of
-from runnable_ci.project import Project, find_store, given_parameters, load, registry_of
+from runnable_ci.pipeline_identity import PipelineIdentity
+from runnable_ci.project import FILE_NAME, Project, find_store, given_parameters, load, registry_of
 from runnable_ci.remote import read_origin
+from runnable_ci.run_project import newest_run, project_of, require_same
 from runnable_ci.runlog import RunLog
 from runnable_ci.runs import LATEST, resolve_id
 from runnable_ci.runs import load as load_log
@@ -49,6 +51,8 @@ class Wishes:
     repo: str | None
     watching: bool
     every_s: float
+    file: Path | None = None
+    other_pipeline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,23 @@ class _Known:
     run_id: str
     log: RunLog | None
     project: Project | None
+    """That of the run's own pipeline file; while its log is not here, that of the folder."""
+    is_own: bool
+
+    @property
+    def pipeline(self) -> str:
+        """The pipeline file from the root of the repository; empty where only the run itself can tell, or need not."""
+        log = PipelineIdentity.of_log(self.log) if self.log else None
+        here = self.project.identity() if self.project and self.is_own else None
+        known = here or log
+        if known is None or known.base != "repository" or known.file in (FILE_NAME, "pyproject.toml"):
+            return ""
+        return known.file
 
 
 def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[str, str]) -> int:
     """Start the retry workflow; the URL of its run is printed. The exit code is the run's where it is watched."""
-    known = _known(run)
+    known = _known(run, wishes, environ)
     parameters = _parameters(known, wishes.params)
     _check_step(known, wishes)
     workflow = wishes.workflow.removeprefix(".github/workflows/")
@@ -77,6 +93,8 @@ def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[s
         "ref": _ref(known, connection, wishes.ref, environ),
         "from-step": wishes.from_step or "",
         "parameters": json.dumps(parameters, ensure_ascii=False) if parameters else "",
+        "pipeline": known.pipeline,
+        "other-pipeline": "true" if wishes.other_pipeline else "",
     }
     inputs = {name: value for name, value in inputs.items() if value}
     if (length := len(json.dumps(inputs))) > INPUTS_MAX_CHARACTERS:
@@ -84,9 +102,7 @@ def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[s
             f"the inputs are {length:,} characters long; GitHub takes {INPUTS_MAX_CHARACTERS:,}",
             hint="put large values into the pipeline file, or into a file in the repository",
         )
-    started = actions.dispatch(
-        workflow, ref=wishes.workflow_ref or default_branch, inputs=inputs, default_branch=default_branch
-    )
+    started = _start(actions, workflow, wishes.workflow_ref or default_branch, inputs, default_branch)
 
     def find() -> Started:
         if started is not None:
@@ -109,8 +125,52 @@ def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[s
     return watch(actions, find, every_s=wishes.every_s, after_attempt=0, offer=offer)
 
 
-def _known(run: str) -> _Known:
-    layout = find_store(None)
+def _start(actions: Actions, workflow: str, ref: str, inputs: Mapping[str, str], default_branch: str) -> Started | None:
+    """Start the workflow. One that was written before it took `pipeline` leaves that to the run."""
+    try:
+        return actions.dispatch(workflow, ref=ref, inputs=inputs, default_branch=default_branch)
+    except InputsUnknownError:
+        fewer = {name: value for name, value in inputs.items() if name != "pipeline"}
+        if len(fewer) == len(inputs) or "other-pipeline" in inputs:
+            raise
+        return actions.dispatch(workflow, ref=ref, inputs=fewer, default_branch=default_branch)
+
+
+def _known(run: str, wishes: Wishes, environ: Mapping[str, str]) -> _Known:
+    given = load(wishes.file) if wishes.file is not None else None
+    if wishes.other_pipeline and given is None:
+        raise UsageError("--other-pipeline needs the pipeline file", hint="name it by -f FILE")
+    if given is not None and given.identity().base != "repository":
+        raise UsageError(f"{given.file} is in no git repository", hint="the workflow checks one out")
+    layout = given.layout if given else find_store()
+    if given and run == LATEST and not wishes.other_pipeline:
+        run_id = newest_run(given, environ=environ)
+    else:
+        run_id = _run_id(layout, run)
+    try:
+        log = load_log(layout, run_id)
+    except RunnableError:  # it may well be in a registry only
+        log = None
+    typed = ["dispatch", run_id]
+    if given is not None:
+        if log is not None and not wishes.other_pipeline:
+            require_same(given, log, typed=typed, environ=environ, layout=layout)
+        return _Known(layout, run_id, log, given, is_own=True)
+    project = None
+    try:
+        if log is not None:
+            project = project_of(log, layout.folder.parent, typed=typed, environ=environ, layout=layout)
+        else:
+            project = load(None)
+    except PipelineError:  # what counts is the file of the code that the run is resumed with
+        pass
+    except UsageError:
+        if wishes.ref is None:
+            raise
+    return _Known(layout, run_id, log, project, is_own=log is not None)
+
+
+def _run_id(layout: Layout, run: str) -> str:
     try:
         run_id = resolve_id(layout, run)
     except RunNotFoundError:
@@ -120,15 +180,7 @@ def _known(run: str) -> _Known:
     if not TAG.fullmatch(run_id):
         hint = "give the run id alone: the workflow knows the registry" if "/" in run_id else "runs lists them"
         raise UsageError(f"`{run}` is not a run id", hint=hint)
-    try:
-        log = load_log(layout, run_id)
-    except RunnableError:  # it may well be in a registry only
-        log = None
-    try:
-        project = load(None)
-    except PipelineError:  # what counts is the file of the code that the run goes on with
-        project = None
-    return _Known(layout, run_id, log, project)
+    return run_id
 
 
 def _parameters(known: _Known, given: list[str]) -> dict[str, object]:
@@ -152,6 +204,8 @@ def _check_step(known: _Known, wishes: Wishes) -> None:
     is_unknown = steps and step not in steps and wishes.ref is None
     if is_unknown or not STEP_NAME.fullmatch(step):
         hint = did_you_mean(step, steps, f"the steps are: {', '.join(steps)}" if steps else "")
+        if not known.is_own and not known.log:
+            hint += "; a run of another pipeline file than the folder's: name it by -f FILE"
         raise UsageError(f"--from {step}: there is no such step", hint=hint)
 
 

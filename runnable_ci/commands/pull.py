@@ -7,13 +7,12 @@ from pathlib import Path
 
 from runnable_ci.commands.progress import watching
 from runnable_ci.console import console
-from runnable_ci.errors import PipelineError, UsageError
+from runnable_ci.errors import PipelineError
 from runnable_ci.project import STORE_NAME, find_file, find_store, registry_of
 from runnable_ci.registries import Registries
 from runnable_ci.remote import Pulled, read_origin
 from runnable_ci.remote import pull as pull_run
 from runnable_ci.settings import Settings
-from runnable_ci.store.access import parse_reference
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.text import size
@@ -36,12 +35,7 @@ def locate(
 ) -> tuple[Registry, str]:
     """The registry that is meant, and the run id, `latest`, tag or digest in it."""
     if "/" in run:
-        if source is not None:
-            raise UsageError(f"{run} names its registry already", hint="leave --from away, or give the run id alone")
-        where = parse_reference(run)
-        if where.reference is None:
-            raise UsageError(f"{run} names no run", hint=f"{run}:latest is the newest; runs --from {run} lists them")
-        return registries.open(where), where.reference
+        return registries.run(run, source)
     origin = read_origin(layout, run)
     if origin is not None and source is None:
         return registries.recorded(origin.registry, in_pipeline=lambda: registry_of(workspace)), run

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runnable_ci.artifact import layers
 from runnable_ci.catalog import Catalog
@@ -14,7 +14,7 @@ from runnable_ci.changes import changed_code, changed_inputs
 from runnable_ci.command_line import is_default
 from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
-from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError, did_you_mean
+from runnable_ci.errors import RunLogError, UsageError, did_you_mean
 from runnable_ci.given import doubts, require
 from runnable_ci.identity import Code, find_actor
 from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of, require_secret_names
@@ -22,25 +22,21 @@ from runnable_ci.journal import Started
 from runnable_ci.pipeline import Pipeline
 from runnable_ci.pipeline_identity import PipelineIdentity
 from runnable_ci.plan import Facts, Plan, Scope, plan, same_json, unread_parameters
-from runnable_ci.project import PARAMETER_PREFIX, Project, environment_parameters, find_store, given_parameters, load
+from runnable_ci.project import PARAMETER_PREFIX, Project, environment_parameters, given_parameters
 from runnable_ci.recorder import now, reopen, run_folder
 from runnable_ci.redact import texts
-from runnable_ci.run_project import is_of, newest_run, project_of, require_same
+from runnable_ci.run_project import open_run
 from runnable_ci.runlog import (
     SUCCESS,
     CatalogEntry,
     Invocation,
     RunLog,
 )
-from runnable_ci.runs import LATEST, ORIGIN, catalog_of, resolve_id
+from runnable_ci.runs import ORIGIN, catalog_of
 from runnable_ci.runs import load as load_log
 from runnable_ci.steps import not_kept
 from runnable_ci.text import amount, size
 from runnable_ci.values import check_parameter_name
-
-if TYPE_CHECKING:
-    from runnable_ci.remote import Found
-    from runnable_ci.store.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,75 +69,25 @@ class Prospect:
 
 def retry(given: Path | None, run: str, options: Options, wishes: Wishes, *, dry_run: bool) -> int:
     """Resume a run with its own pipeline file, or with `given`; the exit code."""
-    if wishes.other_pipeline and given is None:
-        raise UsageError("--other-pipeline needs the pipeline file", hint="name it by -f FILE")
-    project, run_id, named = _open(given, run, options, wishes)
-    if given is None and not is_default(project):
+    source = None
+    if "/" in run or wishes.from_registry is not None:
+        from runnable_ci.registries import Registries
+
+        source = Registries(options.settings, options.environ).run(run, wishes.from_registry)
+    opened = open_run(run, file=given, other_pipeline=wishes.other_pipeline, environ=options.environ, source=source)
+    project, run_id = opened.project, opened.run_id
+    if given is None and not is_default(project.file):
         options.printer.say(f"note: run {run_id} is of the pipeline {project.identity()}")
     interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
     afterwards = None
     if wishes.publish:
         from runnable_ci.commands.publish import Afterwards
 
-        afterwards = Afterwards.of(project, wishes.to or named, options)
-    wishes = replace(wishes, from_registry=named)
+        afterwards = Afterwards.of(project, wishes.to or opened.registry, options)
+    wishes = replace(wishes, from_registry=opened.registry)
     with redacted_errors(redactor_of(project.pipeline, project.pipeline.parameters, options)):
         number = _go_on(project, run_id, interpreter, options, wishes, dry_run=dry_run)
     return afterwards.publish(project.layout, run_id, number) if afterwards and not dry_run else number
-
-
-def _open(given: Path | None, run: str, options: Options, wishes: Wishes) -> tuple[Project, str, str | None]:
-    """The project that the run is resumed with, its store having the run's log, and the run's id.
-
-    The last is the registry that was named, from which it came.
-    """
-    project = load(given) if given is not None else None
-    if "/" in run or wishes.from_registry is not None:
-        return _open_published(project, run, options, wishes)
-    typed, environ = [run], options.environ
-    layout = project.layout if project else find_store()
-    if project and run == LATEST and not wishes.other_pipeline:
-        return project, newest_run(project, environ=environ), None
-    run_id = resolve_id(layout, run)
-    log = load_log(layout, run_id)
-    if project is None:
-        own = project_of(log, layout.folder.parent, typed=typed, environ=environ, layout=layout)
-        return replace(own, layout=layout), run_id, None
-    if not wishes.other_pipeline:
-        require_same(project, log, typed=typed, environ=environ, layout=layout)
-    return project, run_id, None
-
-
-def _open_published(
-    project: Project | None, run: str, options: Options, wishes: Wishes
-) -> tuple[Project, str, str | None]:
-    from runnable_ci.commands.pull import locate
-    from runnable_ci.registries import Registries
-    from runnable_ci.remote import find, take
-
-    layout = project.layout if project else find_store()
-    registries = Registries(options.settings, options.environ)
-    registry, reference = locate(layout, run, wishes.from_registry, registries, layout.folder.parent)
-    typed = [f"{registry.label}{'@' if ':' in reference else ':'}{reference}"]
-    environ = options.environ
-    if project and reference == LATEST and not wishes.other_pipeline:
-        found = _newest_published(project, registry, environ)
-    else:
-        found = find(registry, reference)
-    if project is None:
-        project = project_of(found.log, Path.cwd(), typed=typed, environ=environ, layout=None)
-    elif not wishes.other_pipeline:
-        require_same(project, found.log, typed=typed, environ=environ, layout=None)
-    return project, take(project.layout, found, only_log=True).run_id, registry.label
-
-
-def _newest_published(project: Project, registry: Registry, environ: Mapping[str, str]) -> Found:
-    from runnable_ci.remote import find_newest
-
-    found = find_newest(registry, lambda log: is_of(project, log, environ=environ, layout=None))
-    if found is None:
-        raise RunNotFoundError(f"there is no run of the pipeline {project.identity()} in {registry.label}")
-    return found
 
 
 def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wishes: Wishes, *, dry_run: bool) -> int:

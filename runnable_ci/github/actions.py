@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from runnable_ci.github.refusals import GitHubError, GitHubUnavailableError, RefusedError
+from runnable_ci.github.refusals import GitHubError, GitHubUnavailableError, InputsUnknownError, RefusedError
 from runnable_ci.github.repository import Repository
 from runnable_ci.github.rest import Rest, described, error_message, read_as, segment
 from runnable_ci.responses import Response
@@ -24,7 +24,9 @@ TRIGGER: Final = """on:
       run-id: { type: string, required: true }
       ref: { type: string }
       from-step: { type: string }
-      parameters: { type: string }"""
+      parameters: { type: string }
+      pipeline: { type: string }
+      other-pipeline: { type: boolean }"""
 PAGE: Final = 100
 MOST_PAGES: Final = 30
 MOST_ATTEMPTS: Final = 50
@@ -287,7 +289,7 @@ class Actions:
                 hint="--workflow-ref takes a branch or tag, no commit; --ref is for the code that is retried",
             )
         if "Unexpected inputs" in message:
-            return RefusedError(
+            return InputsUnknownError(
                 f"{file} at {ref} does not take these inputs: {message}", hint=f"it must have\n\n{_indented(TRIGGER)}"
             )
         if "input" in message and "workflow_dispatch" not in message:

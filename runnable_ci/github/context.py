@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from runnable_ci.github.workflow import is_actions
 
@@ -85,6 +86,12 @@ class Context:
             return False
         head = _text(self.event, "pull_request", "head", "repo", "full_name")
         return head.lower() != self.repository.lower()
+
+    @property
+    def full_name(self) -> str:
+        """The repository as it is named anywhere: with its host, where that is not github.com."""
+        host = urlsplit(self.server_url).netloc
+        return self.repository if host == "github.com" or not self.repository else f"{host}/{self.repository}"
 
     @property
     def run_url(self) -> str:

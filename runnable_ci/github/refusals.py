@@ -33,3 +33,7 @@ class RefusedError(GitHubError):
     """GitHub says no, and nothing was started."""
 
     exit_code = 2
+
+
+class InputsUnknownError(RefusedError):
+    """A workflow does not take an input that it was given."""

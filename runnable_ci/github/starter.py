@@ -70,11 +70,15 @@ def workflow(name: Name, *, action_ref: str, default_branch: str, pipeline: str)
     `action_ref` is a version, branch or commit of the action; `pipeline` the way from the repository's root to the
     pipeline's folder. Raises `UsageError` for what cannot stand in a workflow.
     """
-    if not pipeline.isprintable() or "${{" in pipeline:
+    if not pipeline.isprintable() or "${{" in pipeline or "}}" in pipeline:
         raise UsageError(f"the folder {pipeline!r} cannot be named in a workflow", hint="rename it")
     text = (files("runnable_ci.github") / "workflows" / f"{name}.yml").read_text(encoding="utf-8")
     text = _put(text, r"(?<=uses: )runnable/action@.*", _use(action_ref))
     text = _put(text, r'(?<= pipeline: )"\."', _quoted(pipeline))
+    if pipeline != ".":
+        text = _put(
+            text, r"(?<= pipeline: )\$\{\{ .* \}\}", _quoted(f"${{{{ inputs.pipeline || {_literal_text(pipeline)} }}}}")
+        )
     return _put(text, r"(?<=branches: )\[.*\]", f"[{_quoted(_literal(default_branch))}]")
 
 
@@ -106,6 +110,12 @@ def _literal(branch: str) -> str:
     Git forbids `*?[\` in names and allows `+!]`. Source: GitHub docs, workflow syntax, filter pattern cheat sheet.
     """
     return re.sub(r"[+!\]]", r"\\\g<0>", branch)
+
+
+def _literal_text(text: str) -> str:
+    """A string of GitHub's expressions. Source: GitHub docs, "Evaluate expressions", literals."""
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
 
 
 def _quoted(text: str) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runnable_ci.command_line import command
 from runnable_ci.github.graph import GRAPH_MAX_STEPS, flowchart
 from runnable_ci.github.markdown import cell, code, cut, fence, folded, prose, prose_cell, table
 from runnable_ci.github.progress import State, needs_of, state_of
@@ -60,6 +60,12 @@ class GoingOn:
     """The branch that the retry workflow would check out."""
     github_run_id: str = ""
     """The run of GitHub Actions that can be re-run."""
+    repository: str = ""
+    """The repository of that run, as `--repo` takes it."""
+    retry_command: str = ""
+    """Where resuming the published run on one's machine takes more than its reference."""
+    dispatch_options: Sequence[str] = ()
+    pull_options: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,27 +183,23 @@ def _end_of(text: str, characters: int) -> str:
 
 
 def _going_on(log: RunLog, going_on: GoingOn) -> str:
-    run_id = shlex.quote(log.run_id)
-    reference = shlex.quote(going_on.reference)
+    reference = going_on.reference
+    at = ["--repo", going_on.repository] if going_on.repository else []
     lines = []
     if log.status != SUCCESS:
-        if going_on.reference:
-            lines += ["# on your machine, in a clone with the fix", f"runnable-ci retry {reference}"]
-        if going_on.reference and going_on.workflow:
-            workflow = "" if going_on.workflow == "retry.yml" else f" --workflow {shlex.quote(going_on.workflow)}"
-            ref = shlex.quote(going_on.ref or "BRANCH")
-            lines += [
-                "# in GitHub Actions, with the fix pushed",
-                f"runnable-ci dispatch {run_id}{workflow} --ref {ref}",
-            ]
+        if reference:
+            lines += ["# on your machine, in a clone with the fix"]
+            lines += [going_on.retry_command or command("retry", reference)]
+        if reference and going_on.workflow:
+            options = [] if going_on.workflow == "retry.yml" else ["--workflow", going_on.workflow]
+            options += ["--ref", going_on.ref or "BRANCH", *going_on.dispatch_options, *at]
+            lines += ["# in GitHub Actions, with the fix pushed", command("dispatch", log.run_id, *options)]
         if going_on.github_run_id:
-            lines += [
-                "# the same commit again (also: Re-run failed jobs)",
-                f"runnable-ci rerun-failed {shlex.quote(going_on.github_run_id)}",
-            ]
-    if going_on.reference:
+            lines += ["# the same commit again (also: Re-run failed jobs)"]
+            lines += [command("rerun-failed", going_on.github_run_id, *at)]
+    if reference:
         lines += ["# have this run here, to look at it"] if lines else []
-        lines.append(f"runnable-ci pull {reference}")
+        lines.append(command("pull", reference, *going_on.pull_options))
     if not lines:
         return ""
     title = "### To go on" if log.status != SUCCESS else "### To look at it"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from runnable_ci.command_line import is_default, path
 from runnable_ci.commands.action.job import Job
 from runnable_ci.console import console
 from runnable_ci.errors import RunnableError, RunNotFoundError, UsageError
@@ -15,15 +17,17 @@ from runnable_ci.github import refused, workflow
 from runnable_ci.project import load as load_project
 from runnable_ci.registries import Registries
 from runnable_ci.remote import pull, read_origin
-from runnable_ci.runs import load, resolve_id, run_ids
+from runnable_ci.run_project import OpenedRun, open_run
+from runnable_ci.runs import LATEST, load, resolve_id, run_ids
 from runnable_ci.secret_names import require_variables
 from runnable_ci.settings import INPUT_PREFIX, SECRETS, SECRETS_SETTING
 from runnable_ci.steps.shell import parse_value
 from runnable_ci.store.access import parse_reference
+from runnable_ci.store.registry import Registry
 
 # One `args` serves the first attempt of a job, which runs, and the next, which resumes. Option → has it a value?
 _OF_RUN_ALONE = {"--tag": True, "--params-file": True}
-_OF_RETRY_ALONE = {"--rerun-changed": False}
+_OF_RETRY_ALONE = {"--rerun-changed": False, "--other-pipeline": False}
 _INPUTS_INSTEAD = {
     "--run-id": "there is an input run-id",
     "--publish": "the input publish says when",
@@ -35,14 +39,14 @@ _INPUTS_INSTEAD = {
 def begin(environ: Mapping[str, str]) -> list[str]:
     """The arguments of the command that this step is to become; empty where all is left to `finish`.
 
-    The output `run-id` is set before that command begins: whatever happens then, `finish` knows the run.
+    The output `run-id` is set before that command begins, and `pipeline` where only the run knows its file: whatever
+    happens then, `finish` knows the run.
     """
     refused.take(environ)
     job = Job.of(environ)
     _mask(job)
     _require_secret_names(job)
-    pipeline, given = job.inputs.pipeline, job.inputs
-    words = [f"--param={word}" for word in parameters(given.parameters, known=_known_parameters(job))]
+    given = job.inputs
     more = _split(given.args)
     match given.command:
         case "run":
@@ -50,17 +54,21 @@ def begin(environ: Mapping[str, str]) -> list[str]:
                 raise UsageError("input from-step is for command `retry`", hint="command: retry, with a run-id")
             run_id = given.run_id or job.run_id(_nth_use(job))
             job.set_outputs({"run-id": run_id})
+            words = _parameters(job, Path(given.pipeline))
             if given.resume == "auto" and job.context.run_attempt > 1 and _is_resumable(job, run_id):
-                return _retry(job, run_id, [*words, *_without(more, _OF_RUN_ALONE)])
-            return ["run", f"--run-id={run_id}", *words, *_without(more, _OF_RETRY_ALONE), "--", pipeline]
+                return _retry(job, run_id, given.pipeline, [*words, *_without(more, _OF_RUN_ALONE)])
+            return ["run", f"--run-id={run_id}", *words, *_without(more, _OF_RETRY_ALONE), "--", given.pipeline]
         case "retry":
-            run_id = _pulled(job, given.run_id)
-            job.set_outputs({"run-id": run_id})
-            return _retry(job, run_id, [*_from_step(job, run_id), *words, *more])
+            opened = _opened(job, other_pipeline="--other-pipeline" in more)
+            run_id, file = opened.run_id, path(opened.project.file)
+            is_told = is_default(opened.project.file, Path(given.pipeline))
+            job.set_outputs({"run-id": run_id, **({} if is_told else {"pipeline": file})})
+            words = [*_from_step(job, opened), *_parameters(job, opened.project.file)]
+            return _retry(job, run_id, file, [*words, *more])
         case "pull":
-            run_id = _pulled(job, given.run_id)
+            run_id = _pulled(job, _required_run(job))
             job.set_outputs({"run-id": run_id})
-            return ["pull", *more, "--", run_id]
+            return ["pull", f"--store={job.layout.folder.parent}", *more, "--", run_id]
         case "publish":
             job.set_outputs({"run-id": resolve_id(job.layout, given.run_id or "latest")})
             return []
@@ -99,14 +107,13 @@ def environment(environ: Mapping[str, str], words: Sequence[str]) -> dict[str, s
     }
 
 
-def _known_parameters(job: Job) -> Mapping[str, Any]:
-    """The pipeline file's parameters, where some are given; of an unusable file the command itself will tell."""
-    if not job.inputs.parameters:
-        return {}
-    try:
-        return load_project(Path(job.inputs.pipeline)).pipeline.parameters
-    except RunnableError:
-        return {}
+def _parameters(job: Job, pipeline: Path) -> list[str]:
+    """`--param` for each parameter that is given; text stays text where the pipeline file has text."""
+    known: Mapping[str, Any] = {}
+    if job.inputs.parameters:
+        with suppress(RunnableError):  # of an unusable file the command itself will tell
+            known = load_project(pipeline).pipeline.parameters
+    return [f"--param={word}" for word in parameters(job.inputs.parameters, known=known)]
 
 
 def _require_secret_names(job: Job) -> None:
@@ -115,12 +122,12 @@ def _require_secret_names(job: Job) -> None:
         require_variables(job.settings.secret_names, job.environ, where=SECRETS_SETTING)
 
 
-def _from_step(job: Job, run_id: str) -> list[str]:
+def _from_step(job: Job, opened: OpenedRun) -> list[str]:
     """`--from`, but where an earlier attempt of this job has run the step: a re-run goes on from where that failed."""
     step = job.inputs.from_step
     if not step:
         return []
-    log = load(job.layout, run_id)
+    log = load(opened.project.layout, opened.run_id)
     mine = {
         key for key, found in log.environments.items() if found.variables.get("GITHUB_RUN_ID") == job.context.run_id
     }
@@ -161,8 +168,8 @@ def _without(words: Sequence[str], options: Mapping[str, bool]) -> list[str]:
     return found
 
 
-def _retry(job: Job, run_id: str, more: Sequence[str]) -> list[str]:
-    return ["retry", f"--file={job.inputs.pipeline}", f"--restore={job.inputs.restore}", *more, "--", run_id]
+def _retry(job: Job, run_id: str, pipeline: str, more: Sequence[str]) -> list[str]:
+    return ["retry", f"--file={pipeline}", f"--restore={job.inputs.restore}", *more, "--", run_id]
 
 
 def _nth_use(job: Job) -> int:
@@ -187,14 +194,40 @@ def _is_resumable(job: Job, run_id: str) -> bool:
     return run_id in run_ids(job.layout)
 
 
+def _opened(job: Job, *, other_pipeline: bool) -> OpenedRun:
+    """The run that is to be resumed, its log here, and its own project.
+
+    A folder as `pipeline` only says where to look: which file the run is of is the run's to say.
+    """
+    run, pipeline = _required_run(job), Path(job.inputs.pipeline)
+    file = pipeline if pipeline.is_file() or other_pipeline or not pipeline.exists() else None
+    return open_run(
+        run,
+        file=file,
+        other_pipeline=other_pipeline,
+        environ=job.environ,
+        source=_source(job, run),
+        layout=job.layout,
+    )
+
+
 def _pulled(job: Job, run: str) -> str:
     """The id of a run whose log is here, pulled if it is not."""
-    if not run:
+    source = _source(job, run)
+    return pull(job.layout, *source, only_log=True).run_id if source else run
+
+
+def _required_run(job: Job) -> str:
+    if not job.inputs.run_id:
         raise UsageError(f"command {job.inputs.command} needs the input run-id", hint="a run id, latest or a reference")
+    return job.inputs.run_id
+
+
+def _source(job: Job, run: str) -> tuple[Registry, str] | None:
+    """Where a run comes from, and what it is called there; None for one of this job."""
     if "/" in run:
         where = parse_reference(run)
-        registry = Registries(job.settings, job.environ).open(where)
-        return pull(job.layout, registry, where.reference or "latest", only_log=True).run_id
+        return Registries(job.settings, job.environ).open(where), where.reference or LATEST
     if run in run_ids(job.layout) and read_origin(job.layout, run) is None:
-        return run
-    return pull(job.layout, job.registry(), run, only_log=True).run_id
+        return None
+    return job.registry(), run

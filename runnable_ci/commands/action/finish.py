@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runnable_ci.commands.action.elsewhere import Elsewhere
 from runnable_ci.commands.action.job import Job
 from runnable_ci.errors import RegistryAuthError, RunnableError, StoreError
 from runnable_ci.github import refused, summary
@@ -22,10 +23,6 @@ from runnable_ci.runs import Summary, load, output_of, resolve_id
 TAIL_BYTES = 16 * 1024
 TAIL_LINES = 20
 _PERMISSIONS = "permissions:\n  contents: read\n  packages: write"
-_KEPT = (
-    "The run is kept as an artifact of this workflow run, `runnable-RUN_ID`: unpacked into `.runnable/` of a clone it "
-    "is there for `runnable-ci retry`"
-)
 
 
 class _ForkError(RunnableError):
@@ -68,7 +65,7 @@ def finish(environ: Mapping[str, str], run_id: str) -> int:
         try:
             _publish(job, report, report.log)
         except RunnableError as e:
-            report.notices.append(_why_not(e))
+            report.notices.append(_why_not(e, Elsewhere.of(job).kept(report.run_id)))
             code = 1 if job.inputs.command == "publish" else 0
     # Before they are Markdown, whose escapes would hide a secret.
     report.notices = [Notice(job.clean(it.title), job.clean(it.text), it.fix) for it in report.notices]
@@ -112,13 +109,13 @@ def _has_code_of(context: Context, log: RunLog) -> bool:
     return commit in ("", context.sha) or not context.sha
 
 
-def _why_not(error: RunnableError) -> Notice:
+def _why_not(error: RunnableError, kept: str) -> Notice:
     """Why the run is not published, and what to write into the workflow so that it will be."""
     if isinstance(error, _ForkError):
-        return Notice("Not published: the pull request comes from a fork", _sentences(error.message, _KEPT))
+        return Notice("Not published: the pull request comes from a fork", _sentences(error.message, kept))
     if isinstance(error, RegistryAuthError):
-        return Notice("Not published: the registry refused", _sentences(error.message, _KEPT), fix=_PERMISSIONS)
-    return Notice("Not published", _sentences(error.message, error.hint, _KEPT))
+        return Notice("Not published: the registry refused", _sentences(error.message, kept), fix=_PERMISSIONS)
+    return Notice("Not published", _sentences(error.message, error.hint, kept))
 
 
 def _sentences(*texts: str) -> str:
@@ -137,7 +134,7 @@ def _outputs(job: Job, report: Report) -> dict[str, str]:
         "metrics": json.dumps(log.metrics()),
         "reference": reference,
         "digest": reference.rpartition("@")[2],
-        "retry-command": f"runnable-ci retry {reference.partition('@')[0]}" if reference else "",
+        "retry-command": Elsewhere.of(job).retry(reference.partition("@")[0]) if reference else "",
         "unpublished-store": str(job.layout.folder) if unpublished else "",
     }
 
@@ -145,6 +142,7 @@ def _outputs(job: Job, report: Report) -> dict[str, str]:
 def _summary(job: Job, report: Report) -> str:
     reference = report.published.reference if report.published else ""
     base = report.base if report.base and report.base.run_id != report.run_id else None
+    elsewhere = Elsewhere.of(job)
     return summary.render(
         report.log
         or RunLog(
@@ -163,6 +161,10 @@ def _summary(job: Job, report: Report) -> str:
             workflow=_retry_workflow(job),
             ref=job.context.fix_ref,
             github_run_id=job.context.run_id,
+            repository=job.context.full_name,
+            retry_command=elsewhere.retry(reference.partition("@")[0]),
+            dispatch_options=elsewhere.dispatch_options,
+            pull_options=elsewhere.http_option,
         ),
         notices=report.notices,
         tails={name: _tail(job, report.log, name) for name in report.log.failed_steps()} if report.log else {},

@@ -13,10 +13,12 @@ def main() -> None:
     loading.begin()
     if sys.platform == "win32":  # a pipe has the system's code page there, and everybody reads UTF-8
         write_utf8()
-    from runnable_ci.cli import app, run
-
     try:
+        from runnable_ci.cli import app, run
+
         run(app)
+    except KeyboardInterrupt:  # while nothing was begun, or as the last word was being said
+        sys.exit(130)
     finally:
         loading.end()
 

@@ -13,7 +13,7 @@ from typing import cast
 from runnable_ci import steps
 from runnable_ci.catalog import Catalog, matches
 from runnable_ci.clean import cleaned_exception
-from runnable_ci.errors import RunnableError, StepError
+from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.github.step_files import StepFiles
 from runnable_ci.pipeline import Step
 from runnable_ci.plan import Scope
@@ -67,8 +67,13 @@ class Attempted:
     seconds: float = 0.0
 
 
-def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> Attempted:
-    """Do what a step says. A failure of the step is a finished attempt too; only our own failures raise."""
+def carry_out(
+    step: Step, begun: StepAttempt, scope: Scope, at: Workplace, *, refusal: StepError | None = None
+) -> Attempted:
+    """Do what a step says. A failure of the step is a finished attempt too; only our own failures raise.
+
+    With a `refusal` the attempt fails by that, and nothing is done.
+    """
     started = time.monotonic()
     done = Attempted(step, begun.model_copy())
     attempt = done.attempt
@@ -86,6 +91,8 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
         blob=lambda p: at.catalog.layout.path(Descriptor("", f"sha256:{p.data_hash}", p.size or 0)),
     )
     try:
+        if refusal is not None:
+            raise refusal
         if lost := steps.not_kept(step, at.catalog.workspace, scope.parameters):
             raise StepError(
                 f"parameter `{lost}` was a secret: its value is not in the run log",
@@ -105,9 +112,10 @@ def carry_out(step: Step, begun: StepAttempt, scope: Scope, at: Workplace) -> At
         )
         output.flush()
         _take_results(done, launch, ended, around, at)
-    except RunnableError as e:
-        attempt.end("failed", at.redactor.text(e.message))
-        output.write("e", "".join(f"{printable(line)}\n" for line in e.lines()).encode())
+    except (RunnableError, MemoryError) as e:
+        problem = e if isinstance(e, RunnableError) else StepError("there is not enough memory", hint=TOO_LITTLE)
+        attempt.end("failed", at.redactor.text(problem.message))
+        output.write("e", "".join(f"{printable(line)}\n" for line in problem.lines()).encode())
     finally:
         attempt.log = output.close()
     for note in at.step_files.take(scratch, succeeded=attempt.status == SUCCESS, clean=at.redactor.text):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from runnable_ci.errors import RunnableError, UsageError
+from runnable_ci.signals import end_at_second_interrupt
 
 if TYPE_CHECKING:
     from runnable_ci.invocation import Options
@@ -68,11 +69,17 @@ def run(application: typer.Typer) -> NoReturn:
 
     A closed pipe (1) and Ctrl-C (130) are typer's to deal with.
     """
+    end_at_second_interrupt()
     try:
         code = application(prog_name="runnable-ci", standalone_mode=False)
     except RunnableError as e:
         _report(e)
         sys.exit(e.exit_code)
+    except MemoryError:
+        from runnable_ci.console import console
+
+        console.err("error: there is not enough memory")
+        sys.exit(1)
     except Exception as e:  # noqa: BLE001 - typer's word for wrong usage, which has no public name; else a bug of ours
         from runnable_ci.console import console
 

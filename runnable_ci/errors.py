@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+TOO_LITTLE = "a limit on processes or on memory is reached: raise it, or run fewer steps at once (--jobs)"
+"""The hint where the system refuses another thread or process."""
+
 
 class RunnableError(Exception):
     """A cause that the user can act upon: what and where in `message`, what to do in `hint`."""

@@ -12,13 +12,12 @@ import os
 import re
 import secrets
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from io import RawIOBase
 from pathlib import Path
-from queue import SimpleQueue
 from typing import BinaryIO
 
 from runnable_ci.errors import StoreError
@@ -33,6 +32,7 @@ from runnable_ci.system import (
     replace,
     write_out,
 )
+from runnable_ci.threads import Background
 
 _BUFFER_BYTES = 1024 * 1024
 _PIECE_BYTES = 4 * 1024 * 1024
@@ -207,38 +207,13 @@ def copy_and_hash(source: RawIOBase, copy: BinaryIO) -> tuple[str, int]:
         digest.update(chunk)
         size += len(chunk)
     copy.flush()
-    arrived: SimpleQueue[int] = SimpleQueue()
-    room = threading.Semaphore(_PIECES_AHEAD)
-    failures: list[OSError] = []
-
-    def hash_arrived() -> None:
-        position, buffer = size, memoryview(bytearray(_BUFFER_BYTES))
-        while count := arrived.get():
-            try:
-                if not failures:
-                    _hash_part(digest, buffer, copy.fileno(), position, count)
-            except OSError as e:
-                failures.append(e)
-            position += count
-            room.release()
-
-    hasher = threading.Thread(target=hash_arrived, name="hash")
-    hasher.start()
-    total = size
-    try:
+    buffer = memoryview(bytearray(_BUFFER_BYTES))
+    with Background(ahead=_PIECES_AHEAD, name="hash") as aside:
         for count in _carry(source, copy.fileno()):
-            if failures:
-                break
-            room.acquire()
-            arrived.put(count)
-            write_out(copy.fileno(), total, count)
-            total += count
-    finally:
-        arrived.put(0)
-        hasher.join()
-    if failures:
-        raise failures[0]
-    return digest.hexdigest(), total
+            aside.do(partial(_hash_part, digest, buffer, copy.fileno(), size, count))
+            write_out(copy.fileno(), size, count)
+            size += count
+    return digest.hexdigest(), size
 
 
 def _carry(source: RawIOBase, copy: int) -> Iterator[int]:

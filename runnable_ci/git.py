@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import BinaryIO, Final, cast
 
-from runnable_ci.errors import CodeIdentityError, NotARepositoryError
+from runnable_ci.errors import TOO_LITTLE, CodeIdentityError, NotARepositoryError
 
 # Importing GitPython fails where git is not installed, unless told not to; the steps' environment must not see that.
 _refresh = os.environ.get("GIT_PYTHON_REFRESH")
@@ -17,6 +17,10 @@ os.environ["GIT_PYTHON_REFRESH"] = "quiet"
 try:
     from git.cmd import Git as _GitPython
     from git.exc import GitCommandNotFound
+except ImportError as e:  # it starts git to see whether it can
+    if not isinstance(e.__cause__, OSError):
+        raise
+    raise CodeIdentityError(f"git cannot be started: {e.__cause__.strerror}", hint=TOO_LITTLE) from e
 finally:
     if _refresh is None:
         del os.environ["GIT_PYTHON_REFRESH"]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from runnable_ci import loading
@@ -32,8 +29,9 @@ from runnable_ci.runlog import SUCCESS, Environment
 from runnable_ci.runner import Run
 from runnable_ci.secret_names import require_variables, secrets_of
 from runnable_ci.settings import SECRETS_SETTING, Settings
+from runnable_ci.signals import cancelling
 from runnable_ci.step_output import Masks
-from runnable_ci.system import CANCELLING
+from runnable_ci.threads import start
 from runnable_ci.version import VERSION
 
 
@@ -137,7 +135,7 @@ def invoke(
         jobs=options.jobs or os.cpu_count() or 1,
         course=Course(project.pipeline, facts, Scope.initial(parameters)),
     )
-    with redacted_errors(recorder.redactor), _signals(supervisor):
+    with redacted_errors(recorder.redactor), closing(supervisor), cancelling(supervisor.cancel):
         try:
             status = run.execute()
         finally:
@@ -150,7 +148,7 @@ def invoke(
 
 
 class _Described:
-    """Asks for the environment in a thread: the first step need not wait for the interpreter's answer."""
+    """Asks for the environment in a thread, where there is one: the first step need not wait for the answer."""
 
     def __init__(self, interpreter: str, workspace: Path, environ: Mapping[str, str]) -> None:
         self._found = Environment()
@@ -159,32 +157,15 @@ class _Described:
         def ask() -> None:
             self._found = describe(interpreter, workspace, environ, tool_version=VERSION)
 
-        self._thread = threading.Thread(target=ask, name="environment")
-        self._thread.start()
+        self._thread = start(ask, name="environment")
+        if self._thread is None:
+            ask()
 
     def record(self, recorder: Recorder) -> str:
         """The key of the environment, which the run log has from now on."""
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
         self._key = self._key or key_of(self._found)
         if self._key not in recorder.log.environments:
             recorder.record(EnvironmentSeen(key=self._key, environment=self._found))
         return self._key
-
-
-@contextmanager
-def _signals(supervisor: Supervisor) -> Iterator[None]:
-    """Within the block the signals that cancel end the steps, and then the run, in good order."""
-
-    def cancel(number: int, _frame: FrameType | None) -> None:
-        supervisor.cancel(signal.Signals(number))
-
-    # Where SIGHUP is ignored, nohup wants the run to outlive its terminal.
-    numbers = [n for n in CANCELLING if n.name != "SIGHUP" or signal.getsignal(n) is signal.SIG_DFL]
-    earlier = {number: signal.signal(number, cancel) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-        supervisor.close()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from queue import Empty, Queue
 from typing import IO, Literal, Protocol
 
 from runnable_ci.system import SELECTS_PIPES
+from runnable_ci.threads import start
 
 Stream = Literal["o", "e"]
 """Which of the two a chunk of output came from: stdout or stderr."""
@@ -68,14 +71,19 @@ class BySelector:
         self.exited = False
         self._process = process
         self._poll = _Poll()
-        self._selector = selectors.DefaultSelector()
-        for pipe, stream in _pipes(process):
-            self._selector.register(pipe.fileno(), selectors.EVENT_READ, stream)
-            self.open_pipes += 1
-        self._selector.register(wake, selectors.EVENT_READ, "wake")
-        self._exit = _exit_descriptor(process.pid)
-        if self._exit is not None:
-            self._selector.register(self._exit, selectors.EVENT_READ, "exit")
+        with ExitStack() as held:  # given back at once where this fails
+            for pipe, _ in _pipes(process):
+                held.callback(pipe.close)
+            self._selector = held.enter_context(selectors.DefaultSelector())
+            for pipe, stream in _pipes(process):
+                self._selector.register(pipe.fileno(), selectors.EVENT_READ, stream)
+                self.open_pipes += 1
+            self._selector.register(wake, selectors.EVENT_READ, "wake")
+            self._exit = _exit_descriptor(process.pid)
+            if self._exit is not None:
+                held.callback(os.close, self._exit)
+                self._selector.register(self._exit, selectors.EVENT_READ, "exit")
+            self._held = held.pop_all()
 
     def hear(self, timeout_s: float | None) -> Iterator[tuple[Stream, bytes]]:
         """As `Listener` has it."""
@@ -99,11 +107,7 @@ class BySelector:
 
     def close(self) -> None:
         """As `Listener` has it."""
-        self._selector.close()
-        if self._exit is not None:
-            os.close(self._exit)
-        for pipe, _ in _pipes(self._process):
-            pipe.close()
+        self._held.close()
 
 
 class ByThreads:
@@ -116,8 +120,13 @@ class ByThreads:
         self._heard: Queue[tuple[Stream, bytes]] = Queue(_CHUNKS_AHEAD)
         self._closed = False
         self._poll = _Poll()
-        for pipe, stream in _pipes(process):
-            threading.Thread(target=self._read, args=(pipe, stream), name="listen", daemon=True).start()
+        unread = list(_pipes(process))
+        while unread:
+            if start(partial(self._read, *unread[0]), name="listen") is None:
+                for pipe, _ in unread:
+                    pipe.close()
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            del unread[0]
             self.open_pipes += 1
 
     def _read(self, pipe: IO[bytes], stream: Stream) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from runnable_ci.console import LINE_MAX_BYTES, console, line
 from runnable_ci.listen import Stream
+from runnable_ci.threads import start
 
 if TYPE_CHECKING:
     from runnable_ci.github.workflow import Annotation
@@ -67,7 +68,7 @@ class Printer:
         self._width = min(24, max(map(len, steps), default=0))
         self._total = total
         if self._terminal and not self._quiet:
-            threading.Thread(target=self._tick, name="status", daemon=True).start()
+            start(self._tick, name="status")
 
     def expect(self, total: int) -> None:
         """So many will run, as is known now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from runnable_ci.console import console
-from runnable_ci.errors import StepError
+from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.listen import LISTEN, Listen, Listener, Stream
 from runnable_ci.system import CANCELLING, CREATION_FLAGS, END, KILL, Tree, kill_group, program
 
@@ -22,6 +24,7 @@ GRACE_S = 2.0
 """How long a group may take to end after a signal before the next, harder one. GitHub allows 10 s for all."""
 DRAIN_S = 1.0
 """How long output is awaited from what a finished process left running in the background."""
+_NOT_STARTED: Final = (OSError, ValueError, MemoryError, subprocess.SubprocessError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,16 @@ class Exit:
 class Supervisor:
     """Starts processes in groups of their own, from any thread, and can end them all at once.
 
-    A group that does not end by a signal gets a harder one after `grace_s` seconds. `listen` hears of a process.
+    A group that does not end by a signal gets a harder one after `grace_s` seconds. `listen` hears of a process, `tree`
+    sends it signals.
     """
 
-    def __init__(self, *, grace_s: float = GRACE_S, listen: Listen = LISTEN) -> None:
+    def __init__(
+        self, *, grace_s: float = GRACE_S, listen: Listen = LISTEN, tree: Callable[[int], Tree] = Tree
+    ) -> None:
         self._grace_s = grace_s
         self._listen = listen
+        self._tree = tree
         self.cancelled_by: signal.Signals | None = None
         self._wake_read, self._wake_write = os.pipe()
         self._trees: set[Tree] = set()
@@ -92,19 +99,26 @@ class Supervisor:
                     start_new_session=True,
                     creationflags=CREATION_FLAGS,
                 )
-            except (OSError, ValueError) as e:
+            except _NOT_STARTED as e:
                 raise _start_error(argv, cwd, e) from e
-            tree = Tree(process.pid)
+            tree = self._tree(process.pid)
             self._trees.add(tree)
             if self.cancelled_by:  # while it was started: that signal went to the others only
                 tree.send(self.cancelled_by)
         try:
-            with closing(self._listen(process, self._wake_read)) as listener:
+            try:
+                listener = self._listen(process, self._wake_read)
+            except _NOT_STARTED as e:
+                raise _start_error(argv, cwd, e) from e
+            with closing(listener):
                 started(process.pid)
                 return self._attend(process, tree, listener, output, timeout_s)
         except BaseException:
             tree.send(KILL)
-            process.wait()
+            try:
+                process.wait(self._grace_s)
+            except subprocess.TimeoutExpired:
+                _abandon(process)
             raise
         finally:
             self._trees.discard(tree)
@@ -119,7 +133,7 @@ class Supervisor:
         timeout_s: float | None,
     ) -> Exit:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        escalation: list[tuple[float, signal.Signals]] = []
+        escalation: list[tuple[float, signal.Signals | None]] = []
         timed_out = escalated = False
         drain_until = 0.0
         while listener.open_pipes or not listener.exited:
@@ -132,27 +146,38 @@ class Supervisor:
                 output(stream, chunk)
             now = time.monotonic()
             if self.cancelled_by and not escalated:
-                escalated, escalation = True, self._harder_than(self.cancelled_by)
+                escalated, escalation, deadline = True, self._harder_than(self.cancelled_by), None
             if listener.exited and not drain_until:
                 drain_until, deadline, escalation = now + DRAIN_S, None, []
             if listener.exited and now >= drain_until:
                 break
             if deadline is not None and now >= deadline:
                 timed_out, deadline = True, None
-                escalation = [(now, END), (now + self._grace_s, KILL)]
+                escalation = self._one_by_one(now, END, KILL)
             while escalation and now >= escalation[0][0]:
-                tree.send(escalation.pop(0)[1])
+                _, number = escalation.pop(0)
+                if number is None:
+                    output("e", f"process {process.pid} does not end by SIGKILL: it is left running\n".encode())
+                    _abandon(process)
+                    return Exit(-KILL, timed_out=timed_out, cancelled=self.cancelled_by is not None)
+                tree.send(number)
         code = process.wait()
         cancelled = self.cancelled_by is not None
         if timed_out or cancelled:
             tree.send(KILL)
         return Exit(code, timed_out=timed_out, cancelled=cancelled)
 
-    def _harder_than(self, by: signal.Signals) -> list[tuple[float, signal.Signals]]:
-        soon = time.monotonic() + self._grace_s
-        if by == signal.SIGINT:
-            return [(soon, END), (soon + self._grace_s, KILL)]
-        return [(soon, KILL)]
+    def _harder_than(self, by: signal.Signals) -> list[tuple[float, signal.Signals | None]]:
+        return self._one_by_one(time.monotonic() + self._grace_s, *((END,) if by == signal.SIGINT else ()), KILL)
+
+    def _one_by_one(self, begin: float, *signals: signal.Signals) -> list[tuple[float, signal.Signals | None]]:
+        """When to send which signal. None: nothing can end it, such as another user's program (sudo)."""
+        return [(begin + i * self._grace_s, number) for i, number in enumerate((*signals, None))]
+
+
+def _abandon(process: subprocess.Popen[bytes]) -> None:
+    """Never wait for a process again, not even when the interpreter clears away what it knows of it."""
+    process.returncode = -KILL
 
 
 def capture(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float) -> bytes | None:
@@ -161,7 +186,7 @@ def capture(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s
         done = subprocess.run(
             argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, MemoryError, subprocess.SubprocessError):
         return None
     return done.stdout if done.returncode == 0 else None
 
@@ -173,7 +198,11 @@ def become(argv: Sequence[str], env: Mapping[str, str]) -> int:
     """
     console.flush()
     if sys.platform != "win32":
-        os.execve(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is what is wanted
+        try:
+            os.execve(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is what is wanted
+        except OSError as e:
+            error = _start_error(argv, Path.cwd(), e)
+            raise RunnableError(error.message, hint=error.hint) from e
     return accompany(argv, env)
 
 
@@ -225,10 +254,17 @@ def end_group(pid: int, started: str) -> bool:
     return True
 
 
-def _start_error(argv: Sequence[str], cwd: Path, e: OSError | ValueError) -> StepError:
+def _start_error(argv: Sequence[str], cwd: Path, e: Exception) -> StepError:
     if not cwd.is_dir():
         return StepError(f"the working directory {cwd} does not exist")
-    if isinstance(e, FileNotFoundError):
-        return StepError(f"`{argv[0]}` is not installed, or not on PATH")
-    reason = e.strerror if isinstance(e, OSError) else "an argument or a variable of its environment holds a NUL"
-    return StepError(f"`{argv[0]}` cannot be started: {reason}")
+    match e:
+        case FileNotFoundError():
+            return StepError(f"`{argv[0]}` is not installed, or not on PATH")
+        case MemoryError() | OSError(errno=errno.EAGAIN | errno.ENOMEM):
+            reason, hint = "the system allows no further process", TOO_LITTLE
+        case OSError():
+            reason = e.strerror or str(e)
+            hint = "put large parameters and variables into files" if e.errno == errno.E2BIG else ""
+        case _:
+            reason, hint = "an argument or a variable of its environment holds a NUL", ""
+    return StepError(f"`{argv[0]}` cannot be started: {reason}", hint=hint)

@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -31,13 +30,14 @@ from runnable_ci.runlog import RunLog, decode
 from runnable_ci.runs import LATEST, Summary
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import DIGEST, TAG, Descriptor, manifest_parts, read_manifest, verified
+from runnable_ci.threads import map_all
 from runnable_ci.values import check_relative
 
 SEPARATOR = "--"
 BRANCH_PREFIX = f"_branch{SEPARATOR}"
 RUN_LOG_MAX_BYTES = 256 * 1024 * 1024
-_JOBS = 16
 _STEP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,999}")
+_each = partial(map_all, jobs=16, name="registry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,7 @@ def find_parts(registry: Registry, reference: str) -> list[Part]:
             hint=did_you_mean(run_id, known, f"runnable-ci runs --from {registry.label}"),
         )
     unique = {manifest.digest: manifest for manifest in manifests.values()}
-    with ThreadPoolExecutor(_JOBS) as pool:
-        parts = dict(zip(unique, pool.map(partial(_read_part, registry), unique.values()), strict=True))
+    parts = dict(zip(unique, _each(partial(_read_part, registry), unique.values()), strict=True))
     if (own := manifests.get(run_id)) and _is_writers_tag(run_id, parts[own.digest].log.run_id):
         return [parts[own.digest]]
     for tag, manifest in manifests.items():
@@ -133,8 +132,7 @@ def find_occupants(registry: Registry, run_id: str) -> list[Occupant]:
     except (RegistryAuthError, RegistryProtocolError):  # that is not needed for anything else of a publish
         return []
     manifests = {manifest.digest: manifest for manifest in _resolve(registry, tags).values()}
-    with ThreadPoolExecutor(_JOBS) as pool:
-        found = list(pool.map(partial(_occupant, registry), manifests.values()))
+    found = _each(partial(_occupant, registry), manifests.values())
     return [occupant for occupant in found if occupant is not None and occupant.annotations[TITLE] == run_id]
 
 
@@ -213,8 +211,7 @@ def _branch_tag(pipeline: str, branch: str) -> str:
 def _holdings(registry: Registry, tags: Sequence[str]) -> list[Holding]:
     manifests = _resolve(registry, tags)
     unique = {manifest.digest: manifest for manifest in manifests.values()}
-    with ThreadPoolExecutor(_JOBS) as pool:
-        found = dict(zip(unique, pool.map(partial(_annotations, registry), unique.values()), strict=True))
+    found = dict(zip(unique, _each(partial(_annotations, registry), unique.values()), strict=True))
     tags_of: dict[str, list[str]] = {}
     pins: dict[str, list[str]] = {}
     for tag, manifest in manifests.items():
@@ -290,9 +287,8 @@ def _resolve(registry: Registry, tags: Sequence[str]) -> dict[str, Descriptor]:
         except RunNotFoundError:
             return None
 
-    with ThreadPoolExecutor(_JOBS) as pool:
-        found = zip(tags, pool.map(resolve, tags), strict=True)
-        return {tag: manifest for tag, manifest in found if manifest is not None}
+    found = zip(tags, _each(resolve, tags), strict=True)
+    return {tag: manifest for tag, manifest in found if manifest is not None}
 
 
 def _annotations(registry: Registry, manifest: Descriptor) -> dict[str, str]:

@@ -6,12 +6,14 @@ import heapq
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from runnable_ci.attempt import Attempted, Workplace, carry_out
+from runnable_ci.errors import TOO_LITTLE, StepError
 from runnable_ci.identity import Code, pull_request_head
 from runnable_ci.journal import (
     AttemptSaved,
@@ -32,9 +34,11 @@ from runnable_ci.runlog import (
     StepLog,
     status_of,
 )
-from runnable_ci.system import KILL, next_of
+from runnable_ci.system import KILL
+from runnable_ci.threads import CLEAN_UP_S, join_all, start
 
 SNAPSHOT_MAX_BYTES = 64 * 1024 * 1024
+_TICK_S = 1.0
 
 
 @dataclass(slots=True)
@@ -53,10 +57,11 @@ class Run:
     """The container image that all of this runs in, `NAME@DIGEST` or a digest; empty where there is none."""
     jobs: int
     course: Course
-    _running: int = 0
+    _running: dict[str, threading.Thread | None] = field(default_factory=dict)
+    """Step → the thread of its attempt, None where its result is here already; what has no result yet is in here."""
     _told: list[Callable[[], None]] = field(default_factory=list)
     """What is said once it is on record: a terminal that is gone must not lose a finished attempt."""
-    _results: SimpleQueue[Attempted | BaseException] = field(default_factory=SimpleQueue)
+    _results: SimpleQueue[tuple[str, Attempted | BaseException]] = field(default_factory=SimpleQueue)
     _snapshots: dict[str, tuple[str, int, list[str]]] = field(default_factory=dict)
 
     def execute(self) -> str:
@@ -65,9 +70,7 @@ class Run:
             return self._loop()
         except BaseException:
             self.workplace.supervisor.cancel(KILL)
-            while self._running:
-                self._results.get()
-                self._running -= 1
+            join_all(filter(None, self._running.values()), timeout_s=CLEAN_UP_S)
             raise
 
     def _loop(self) -> str:
@@ -86,7 +89,7 @@ class Run:
         heapq.heapify(ready)
         while True:
             launches: list[tuple[Step, StepAttempt]] = []
-            while ready and self._running + len(launches) < self.jobs:
+            while ready and len(self._running) + len(launches) < self.jobs:
                 step = self.pipeline.steps[order[heapq.heappop(ready)]]
                 decision = self._decide(step)
                 if decision.action != "run":
@@ -106,7 +109,8 @@ class Run:
                 self._launch(step, attempt, alone=alone)
             if not self._running:
                 return self._end()
-            events, finished = self._finish(next_of(self._results))
+            finished, result = self._next()
+            events = self._finish(result)
             settled(finished)
 
     def _decide(self, step: Step) -> Decision:
@@ -138,23 +142,34 @@ class Run:
 
     def _launch(self, step: Step, attempt: StepAttempt, *, alone: bool) -> None:
         """Begin an attempt; one that is `alone` ends too, as nothing else can be done before: that spares a thread."""
-        self._running += 1
         scope = self.course.scope(step)
         self.printer.started(step.name)
 
-        def work() -> None:
+        def work(refusal: StepError | None = None) -> None:
+            result: Attempted | BaseException
             try:
-                self._results.put(carry_out(step, attempt, scope, self.workplace))
+                result = carry_out(step, attempt, scope, self.workplace, refusal=refusal)
             except BaseException as e:  # noqa: BLE001 - handed over to the main thread, which raises it
-                self._results.put(e)
+                result = e
+            self._results.put((step.name, result))
 
-        if alone:
-            work()
-        else:
-            threading.Thread(target=work, name=step.name).start()
+        thread = None if alone else start(work, name=step.name)
+        if thread is None:
+            work(None if alone else StepError("no thread can be started for it", hint=TOO_LITTLE))
+        self._running[step.name] = thread
 
-    def _finish(self, result: Attempted | BaseException) -> tuple[list[Event], str]:
-        self._running -= 1
+    def _next(self) -> tuple[str, Attempted | BaseException]:
+        """The next attempt that is over, waited for; handlers of signals run meanwhile."""
+        while True:
+            with suppress(Empty):
+                name, result = self._results.get(timeout=_TICK_S)
+                del self._running[name]
+                return name, result
+            lost = [name for name, thread in self._running.items() if thread and not thread.is_alive()]
+            if lost and self._results.empty():
+                raise StepError(f"the thread of step `{lost[0]}` ended without a result", hint=TOO_LITTLE)
+
+    def _finish(self, result: Attempted | BaseException) -> list[Event]:
         if isinstance(result, BaseException):
             raise result
         result.attempt.environment = self.environment()
@@ -171,7 +186,7 @@ class Run:
         message = self.recorder.redactor.text(result.attempt.message)
         text = f"failed after {result.seconds:.1f} s: {message}" if failed else f"{result.seconds:.1f} s"
         self._told.append(lambda: self.printer.finished(result.step.name, text, failed=failed))
-        return events, result.step.name
+        return events
 
     def _end(self) -> str:
         failed = [

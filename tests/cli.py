@@ -18,6 +18,20 @@ from support import WAIT_S, environment
 
 from runnable_ci.runlog import RunLog, decode
 
+REFUSING_THREADS = """
+import sys, threading
+first, dash, _ = sys.argv.pop(1).partition("-")
+count, start = 0, threading.Thread.start
+def limited(thread):
+    global count
+    count += 1
+    if count - 1 == int(first) or (dash and count > int(first)):
+        raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = limited
+from runnable_ci.__main__ import main
+main()
+"""
 PROGRAM = str(Path(sys.executable).with_name("runnable-ci"))
 
 
@@ -52,6 +66,21 @@ class Workspace:
         out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         assert done.returncode == code, f"exit code {done.returncode}\n{out}\n{err}"
         assert "runnable_ci/" not in err, err
+        return Done(done.returncode, out, err, done.stdout)
+
+    def with_threads(self, refused: str, *arguments: str, code: int = 0) -> Done:
+        """As `runnable`, where the system refuses some threads: `2` the third only, `2-` all from the third on."""
+        done = subprocess.run(
+            [sys.executable, "-c", REFUSING_THREADS, refused, *arguments],
+            cwd=self.folder,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=WAIT_S,
+        )
+        out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        assert done.returncode == code, f"exit code {done.returncode}\n{out}\n{err}"
+        assert "Traceback" not in err, err
         return Done(done.returncode, out, err, done.stdout)
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:

@@ -355,3 +355,27 @@ def test_the_password_is_used_and_never_shown(tmp_path: Path) -> None:
     written = [path for path in project.store.rglob("*") if path.is_file()]
     assert written
     assert all(PASSWORD.encode() not in path.read_bytes() for path in written)
+
+
+LARGE = """
+[steps.make]
+run = "head -c 20000000 /dev/urandom > large.bin; for i in $(seq 40); do echo $i > $i.txt; done"
+catalog = { put = ["large.bin", "*.txt"] }
+[steps.check]
+run = "exit 1"
+"""
+
+
+@pytest.mark.parametrize("refused", ["0-", "1-", "0", "1", "7"])
+def test_transfers_do_with_the_threads_that_there_are(tmp_path: Path, served: Served, refused: str) -> None:
+    """A limit on threads fails nothing that can do without: storing, publishing, listing, pulling, restoring."""
+    project = workspace(tmp_path, {"runnable.toml": LARGE, ".gitignore": "*.bin\n*.txt\n"})
+    repository = served.repository()
+    project.with_threads(refused, "run", "--run-id", "t", "--to", repository, code=1)
+    other = elsewhere(project, tmp_path)
+    assert "t " in other.with_threads(refused, "runs", "--from", repository).out
+    other.with_threads(refused, "pull", f"{repository}:t")
+    other.write({"runnable.toml": LARGE.replace("exit 1", "cat large.bin *.txt | wc -c")})
+    other.with_threads(refused, "retry", "t")
+    for name in ("large.bin", "7.txt"):
+        assert (other.folder / name).read_bytes() == (project.folder / name).read_bytes()

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cli import is_alive, workspace
-from support import wait_until
+from cli import PROGRAM, is_alive, workspace
+from support import WAIT_S, wait_until
 
 from runnable_ci.runlog import FAIL, SKIPPED, SUCCESS
 
@@ -290,6 +290,53 @@ run = "echo below"
     assert log.steps["below"].status == SKIPPED
     subprocess.run(["skopeo", "inspect", "--raw", f"oci:{project.store}:c"], check=True, capture_output=True)
     assert "below | below\n" in project.runnable("retry", "c").out
+
+
+SIDE_BY_SIDE = {
+    "runnable.toml": "".join(f'[steps.{name}]\nneeds = []\nrun = "sleep 0.1; echo {name}"\n' for name in "abc")
+}
+
+
+@pytest.mark.parametrize(
+    ("refused", "failed"), [("0", 0), ("1", 1), ("2", 1), ("3", 1), ("4", 0), ("3-", 1), ("2-", 2), ("0-", 3)]
+)
+def test_a_step_whose_thread_cannot_start_fails(tmp_path: Path, refused: str, failed: int) -> None:
+    """The others run, the run ends and says why, and a retry runs what failed. The first thread is no step's."""
+    project = workspace(tmp_path, SIDE_BY_SIDE, git=False)
+    done = project.with_threads(refused, "run", "-j", "3", code=1 if failed else 0)
+    assert done.err.count("error: no thread can be started for it\n") == failed
+    assert done.err.count("hint: a limit on processes or on memory is reached: ") == failed
+    log = project.log()
+    attempts = [attempt for step in log.steps.values() for attempt in step.attempts]
+    assert [a.message for a in attempts if a.status == FAIL] == ["no thread can be started for it"] * failed
+    assert [a.status for a in attempts].count(SUCCESS) == 3 - failed
+    assert len(log.environments) == 1
+    if failed:
+        assert project.runnable("retry", "latest").err.count(" | ✓ ") == failed
+
+
+def test_threads_are_refused_to_a_retry_too(tmp_path: Path) -> None:
+    """One loop: a retry that cannot have a thread fails its step and goes on being a run."""
+    project = workspace(tmp_path, SIDE_BY_SIDE, git=False)
+    project.with_threads("0-", "run", "-j", "3", code=1)
+    project.with_threads("2-", "retry", "latest", "-j", "3", code=1)
+    assert project.runnable("retry", "latest").err.count(" | ✓ ") == 2
+
+
+def test_a_limit_on_memory_hangs_nothing(tmp_path: Path) -> None:
+    """Whatever is refused first, the run ends, and there is a run that can be read and resumed or none at all."""
+    project = workspace(tmp_path, SIDE_BY_SIDE, git=False)
+    limited = 'ulimit -v "$1"; shift; exec "$@"'
+    for kib in (40_000, 55_000, 60_000, 70_000):
+        subprocess.run(
+            ["bash", "-c", limited, "-", str(kib), PROGRAM, "run", "-j", "3"],
+            cwd=project.folder,
+            env=project.environ,
+            capture_output=True,
+            timeout=WAIT_S,
+        )
+    for run in project.runnable("runs").out.splitlines()[1:]:
+        project.runnable("retry", run.split()[0])
 
 
 PYTHON = """

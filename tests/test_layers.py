@@ -44,6 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
             "names",
             "retention",
             "store.target",
+            "threads",
         ),
         *("redact", "tokens", "secret_names", "clean", "text"),
         *("credential_files", "credential_names", "key_formats", "secret_values"),

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -20,6 +21,7 @@ from support import python, wait_until
 from runnable_ci.errors import StepError
 from runnable_ci.listen import LISTEN, BySelector, ByThreads, Listen, Stream
 from runnable_ci.process import DRAIN_S, Exit, Supervisor, capture, end_group, start_by_ps, start_time
+from runnable_ci.system import Tree
 
 SLACK_S = 5.0
 """What a busy machine may add to a time that is measured."""
@@ -334,6 +336,125 @@ def test_an_environment_that_no_process_can_have_is_an_error_of_the_step(run: Ru
     """A NUL in a variable, as a JSON parameter may hold it, is refused, not a crash."""
     with pytest.raises(StepError, match="cannot be started"):
         run("true", env={**os.environ, "text": "a\0b"})
+
+
+def test_a_limit_on_processes_is_an_error_of_the_step() -> None:
+    """A fork that the system refuses says so, with what to do."""
+    code = """
+import os, resource, sys
+from pathlib import Path
+from runnable_ci.process import Supervisor, capture
+supervisor = Supervisor()
+if os.getuid() == 0:  # whom the limit does not bind
+    os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+assert capture(["/bin/true"], cwd=Path("/"), env={}, timeout_s=5) is None
+try:
+    supervisor.run(["/bin/true"], cwd=Path("/"), env={}, output=print)
+except Exception as e:
+    print(e)
+"""
+    done = python(code)
+    assert done.stdout == (
+        "error: `/bin/true` cannot be started: the system allows no further process\n"
+        "hint: a limit on processes or on memory is reached: raise it, or run fewer steps at once (--jobs)\n"
+    ), done.stderr
+
+
+def test_too_many_open_files_are_an_error_of_the_step() -> None:
+    """At each number of descriptors that are left, the step fails with a sentence or runs, and nothing is left open."""
+    code = """
+import os
+from pathlib import Path
+from runnable_ci.errors import StepError
+from runnable_ci.process import Supervisor
+import resource
+supervisor, seen = Supervisor(), set()
+supervisor.run(["/bin/true"], cwd=Path("/"), env={}, output=print)
+taken = len(os.listdir("/proc/self/fd")) - 1
+for more in range(16):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken + more, 4096))
+    try:
+        supervisor.run(["/bin/true"], cwd=Path("/"), env={}, output=print)
+        seen.add("ran")
+    except StepError as e:
+        seen.add(str(e))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+    assert len(os.listdir("/proc/self/fd")) - 1 == taken, more
+print(*sorted(seen), sep="\\n")
+"""
+    done = python(code)
+    assert done.stdout == "error: `/bin/true` cannot be started: Too many open files\nran\n", done.stderr
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_a_listener_whose_thread_cannot_start_is_an_error_of_the_step(
+    monkeypatch: pytest.MonkeyPatch, said: Said, tmp_path: Path, refused: int
+) -> None:
+    """The process that was started already is ended."""
+    begun: list[threading.Thread] = []
+    real = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if len(begun) == refused:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with (
+        closing(Supervisor(grace_s=GRACE_S, listen=ByThreads)) as supervisor,
+        pytest.raises(StepError, match="the system allows no further process"),
+    ):
+        supervisor.run(["sleep", "60"], cwd=tmp_path, env=os.environ, output=said)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+class OutOfReach:
+    """Stands for a process that we may not signal, such as one that `sudo` runs."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def send(self, number: signal.Signals) -> None:
+        """Refused."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+@pytest.mark.parametrize("how", ["time", "SIGINT", "SIGTERM", "failure"])
+def test_a_process_that_cannot_be_ended_is_not_waited_for(tmp_path: Path, how: str) -> None:
+    """After the last signal the step is over, and says what it left running."""
+    pids: list[int] = []
+    said = Said()
+
+    def started(pid: int) -> None:
+        pids.append(pid)
+        if how == "failure":
+            raise ZeroDivisionError
+        if how.startswith("SIG"):
+            theirs.cancel(signal.Signals[how])
+
+    theirs = Supervisor(grace_s=0.1, tree=cast("type[Tree]", OutOfReach))
+    try:
+        with closing(theirs), pytest.raises(ZeroDivisionError) if how == "failure" else nullcontext():
+            ended = theirs.run(
+                ["sleep", "60"], cwd=tmp_path, env=os.environ, output=said, started=started, timeout_s=0.2
+            )
+            assert ended == Exit(-signal.SIGKILL, timed_out=how == "time", cancelled=how != "time")
+            assert said.of("e") == f"process {pids[0]} does not end by SIGKILL: it is left running\n".encode()
+        assert not is_gone(pids[0])
+    finally:
+        os.kill(pids[0], signal.SIGKILL)
+        os.waitpid(pids[0], 0)
+
+
+def test_a_program_that_cannot_be_become_is_an_error() -> None:
+    """Arguments that no process can have are refused with a sentence, and nothing has changed."""
+    done = python("from runnable_ci.process import become; become(['/bin/true', 'x' * 3_000_000], {})")
+    assert "RunnableError: error: `/bin/true` cannot be started: Argument list too long\n" in done.stderr
 
 
 @pytest.mark.parametrize("where", ["output", "started"])

@@ -25,7 +25,6 @@ A step runs as our own user: one that writes into our open files under `/proc` c
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import IO
@@ -45,6 +44,7 @@ from runnable_ci.github.workflow import (
 from runnable_ci.listen import Stream
 from runnable_ci.printer import Printer, Sink
 from runnable_ci.text import printable
+from runnable_ci.threads import start
 
 SILENT_S = 5.0
 """How long the foreground step may be silent before another's turn."""
@@ -76,7 +76,7 @@ class ActionsPrinter(Printer):
         """Get ready for these steps, of which `total` will run."""
         super().begin(steps, total)
         if not self._quiet:
-            threading.Thread(target=self._take_turns, name="turns", daemon=True).start()
+            start(self._take_turns, name="turns")
 
     def end(self) -> None:
         """Show what is held still; commands are on again, and stay so."""

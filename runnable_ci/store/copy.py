@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
@@ -23,6 +22,7 @@ from runnable_ci.store.target import (
     manifest_parts,
     read_manifest,
 )
+from runnable_ci.threads import map_all
 
 JOBS = 16
 # Below this, sending a blob that is there already costs no more than asking whether it is.
@@ -143,20 +143,8 @@ class _Transfer:
 
     def run(self, blobs: Collection[Descriptor], jobs: int) -> None:
         """Bring all of them to the target, the largest first; the first failure ends the others."""
-        with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="copy") as pool:
-            try:
-                pending = [pool.submit(self._one, blob) for blob in sorted(blobs, key=lambda b: b.size, reverse=True)]
-                done, _ = wait(pending, return_when=FIRST_EXCEPTION)
-                failures = [failure for future in done if (failure := future.exception()) is not None]
-            except BaseException:
-                self._stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            if failures:
-                self._stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-        if failures:
-            raise next((failure for failure in failures if not isinstance(failure, _StoppedError)), failures[0])
+        in_order = sorted(blobs, key=lambda blob: blob.size, reverse=True)
+        map_all(self._one, in_order, jobs=jobs, name="copy", on_failure=self._stop.set)
 
     def stopped(self) -> bool:
         """Whether another blob has failed."""

@@ -12,12 +12,11 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
 
 from runnable_ci.errors import BlobCorruptError
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+from runnable_ci.threads import Background
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -99,7 +98,6 @@ def verified(source: BinaryIO, descriptor: Descriptor, *, label: str) -> Iterato
     digest = hashlib.sha256()
     size = 0
     with _second_thread(descriptor.size) as aside:
-        hashed: Future[None] | None = None
         while chunk := source.read(min(CHUNK_BYTES, descriptor.size - size + 1)):
             size += len(chunk)
             if size > descriptor.size:
@@ -107,9 +105,7 @@ def verified(source: BinaryIO, descriptor: Descriptor, *, label: str) -> Iterato
             if aside is None:
                 digest.update(chunk)
             else:
-                if hashed is not None:
-                    hashed.result()
-                hashed = aside.submit(digest.update, chunk)
+                aside.do(partial(digest.update, chunk))
             yield chunk
     if size != descriptor.size:
         raise BlobCorruptError(f"{descriptor.digest} in {label} ends after {size} of {descriptor.size} bytes")
@@ -119,12 +115,8 @@ def verified(source: BinaryIO, descriptor: Descriptor, *, label: str) -> Iterato
         )
 
 
-def _second_thread(size_bytes: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
-    if size_bytes <= HASHED_ASIDE_BYTES:
-        return nullcontext()
-    from concurrent.futures import ThreadPoolExecutor  # takes longer to load than most blobs to hash
-
-    return ThreadPoolExecutor(max_workers=1)
+def _second_thread(size_bytes: int) -> AbstractContextManager[Background | None]:
+    return Background(ahead=1, name="hash") if size_bytes > HASHED_ASIDE_BYTES else nullcontext()
 
 
 def read_manifest(source: BinaryIO, descriptor: Descriptor, *, label: str) -> bytes:

@@ -9,10 +9,9 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Final, TypeVar
+from typing import Final
 
 assert sys.platform != "win32"  # noqa: S101 - for the type checker: what follows is not there on Windows
 
@@ -31,7 +30,6 @@ CHANGE_TIMES: Final = True
 READS_AT: Final = hasattr(os, "preadv")
 """Whether one thread can read from a descriptor where another one writes to it."""
 _ARGUMENT_MAX_BYTES = 64 * 1024
-_Item = TypeVar("_Item")
 
 
 # -- files
@@ -146,6 +144,7 @@ def can_be_argument(_program: str, text: str) -> bool:
     return len(text.encode(errors="surrogateescape")) < _ARGUMENT_MAX_BYTES
 
 
-def next_of(queue: SimpleQueue[_Item]) -> _Item:
-    """The next item of a queue, waited for; handlers of signals run meanwhile."""
-    return queue.get()
+def call_after(delay_s: float, action: Callable[[], None]) -> None:
+    """Interrupt the main thread by a call, later, whatever it waits for then. No thread is needed for it."""
+    signal.signal(signal.SIGALRM, lambda *_: action())
+    signal.setitimer(signal.ITIMER_REAL, delay_s)

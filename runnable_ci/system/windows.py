@@ -10,16 +10,16 @@ import ctypes
 import errno
 import msvcrt
 import os
-import queue
 import shutil
 import signal
 import stat
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ctypes import wintypes
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from runnable_ci.system.windows_rules import GIT_SHELLS, can_name, git_shell
 
@@ -39,7 +39,6 @@ _ARGUMENT_MAX_CHARACTERS = 8 * 1024
 _IN_USE_S = 5.0
 """How long a file may be open elsewhere (a reader, a virus scanner) that is to be replaced."""
 _POLL_S = 0.1
-_Item = TypeVar("_Item")
 
 # Source: winnt.h, fileapi.h, minwinbase.h, jobapi2.h
 _GENERIC_READ, _GENERIC_WRITE = 0x80000000, 0x40000000
@@ -257,13 +256,11 @@ def can_be_argument(program: str, text: str) -> bool:
     return program not in GIT_SHELLS and len(text) < _ARGUMENT_MAX_CHARACTERS
 
 
-def next_of(items: queue.SimpleQueue[_Item]) -> _Item:
-    """As `posix` has it; a thread that waits without end would let no handler run."""
-    while True:
-        try:
-            return items.get(timeout=_POLL_S)
-        except queue.Empty:
-            continue
+def call_after(delay_s: float, action: Callable[[], None]) -> None:
+    """As `posix` has it, from a thread: there is no timer that interrupts."""
+    timer = threading.Timer(delay_s, action)
+    timer.daemon = True
+    timer.start()
 
 
 def _error(path: Path | None = None) -> OSError:

@@ -1,0 +1,134 @@
+"""Threads that may be refused: where the system allows no more of them, work is done by fewer.
+
+All are daemons and none is waited for without bound once something has failed: a thread that hangs in a read must not
+keep the program from ending.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+CLEAN_UP_S: Final = 5.0
+"""How long threads may take to end after a failure."""
+_TICK_S = 0.1
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def start(work: Callable[[], None], *, name: str) -> threading.Thread | None:
+    """A started thread; None where the system has no room for one."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError):
+        return None
+    return thread
+
+
+def join_all(threads: Iterable[threading.Thread], *, timeout_s: float) -> None:
+    """Wait for threads to end, `timeout_s` seconds at most for all of them."""
+    deadline = time.monotonic() + timeout_s
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def map_all(
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    *,
+    jobs: int,
+    name: str,
+    on_failure: Callable[[], None] = lambda: None,
+) -> list[_Result]:
+    """`function` of each item, in their order, by up to `jobs` threads, of which this one is the first.
+
+    The first failure is raised: no further item is begun then, `on_failure` is called from the thread that failed, and
+    the others have `CLEAN_UP_S` seconds to end.
+    """
+    waiting = deque(enumerate(items))
+    results: dict[int, _Result] = {}
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        while waiting and not failures:
+            try:
+                index, item = waiting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                results[index] = function(item)
+            except BaseException as e:  # noqa: BLE001 - handed over to the thread that asked, which raises it
+                failures.append(e)
+                on_failure()
+
+    total, helpers = len(waiting), list[threading.Thread]()
+    try:
+        while len(helpers) < min(jobs, total) - 1 and (helper := start(work, name=name)):
+            helpers.append(helper)
+        work()
+        while not failures and (running := [helper for helper in helpers if helper.is_alive()]):
+            running[0].join(_TICK_S)
+    except BaseException as e:  # noqa: BLE001 - an interruption: raised below, once the others had time to end
+        failures.append(e)
+        on_failure()
+    if failures:
+        join_all(helpers, timeout_s=CLEAN_UP_S)
+        raise next((failure for failure in failures if not isinstance(failure, Exception)), failures[0])
+    return [results[index] for index in range(total)]
+
+
+class Background:
+    """Does one piece of work after another in a second thread, or in this one where there is no other to be had.
+
+    Use as a context. At most `ahead` pieces wait. The first failure is raised by what is called next.
+    """
+
+    def __init__(self, *, ahead: int, name: str) -> None:
+        self._room = threading.Semaphore(ahead)
+        self._waiting: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._failures: list[BaseException] = []
+        self._thread = start(self._work, name=name)
+
+    def do(self, piece: Callable[[], object]) -> None:
+        """Have this done, after what was given before."""
+        if self._thread is None:
+            piece()
+            return
+        while not self._room.acquire(timeout=_TICK_S):
+            if not self._thread.is_alive():
+                raise RuntimeError(f"the thread {self._thread.name} ended unasked")
+        self._raise()
+        self._waiting.put(piece)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._thread is None:
+            return
+        self._waiting.put(None)
+        self._thread.join(None if kind is None else CLEAN_UP_S)
+        if kind is None:
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._failures:
+            raise self._failures[0]
+
+    def _work(self) -> None:
+        while (piece := self._waiting.get()) is not None:
+            try:
+                if not self._failures:
+                    piece()
+            except BaseException as e:  # noqa: BLE001 - handed over to the thread that asked, which raises it
+                self._failures.append(e)
+            self._room.release()

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
 
-from runnable_ci.credential_names import is_code, matched_name, suffix
+from runnable_ci.credential_names import is_code, is_named_as_credentials, suffix
 from runnable_ci.key_formats import is_public_pem, key_file, key_in
 from runnable_ci.secret_names import names_a_secret
 from runnable_ci.secret_values import secret_in
 
+_BY_NAME: Final = "a credential file by its name"
 _ONE_VALUE_MAX_BYTES: Final = 4096
 _PIECE_BYTES: Final = 1024 * 1024
 _OVERLAP_BYTES: Final = 4096
@@ -25,8 +26,7 @@ _SCRIPT: Final = re.compile(rb"#![^\n]*\b(python|node|deno|ruby|perl|php|lua|Rsc
 
 def by_name(path: str) -> str:
     """Why a file is one of credentials, whatever stands in it; empty where its name does not say so."""
-    pattern = matched_name(path)
-    return f"a credential file by its name ({pattern})" if pattern else ""
+    return _BY_NAME if is_named_as_credentials(path) else ""
 
 
 def is_judged_whole(path: str) -> bool:
@@ -44,7 +44,7 @@ def by_content(path: str, chunks: Iterable[bytes]) -> str:
     if what := key_file(first):
         return f"is {what}"
     if suffix(path) == "pem" and not is_public_pem(first):
-        return "a credential file by its name (*.pem)"
+        return _BY_NAME
     code = is_code(path) or bool(_SCRIPT.match(first))
     if not code and (name := _named_by_file(path, first)):
         return f"is a value for {name}"

@@ -86,19 +86,17 @@ _PATHS: Final = (
 _OTHER_KEY: Final = re.compile(r"id_[a-z0-9_@-]+")
 
 
-def matched_name(path: str) -> str:
-    """The pattern by which a path, in any folder and letter case, is that of a file of credentials; empty for none.
+def is_named_as_credentials(path: str) -> bool:
+    """Whether a path, in any folder and letter case, is that of a file of credentials.
 
     Code, documents, templates (`.env.example`) and public keys (`id_rsa.pub`) are no such files by their names.
     """
     *folders, name = path.lower().split("/")
     name = _BACKUP.sub("", name)
     if suffix(name) in ("pub", *_CODE_SUFFIXES, *_DOCUMENT_SUFFIXES) or _TEMPLATE.search(name):
-        return ""
-    for patterns, text in ((_FILES, name), (_PATHS, "/".join(["", *folders, name]))):
-        if _any_of(patterns).match(text):
-            return next(pattern for pattern in patterns if _any_of((pattern,)).match(text))
-    return "id_*" if _OTHER_KEY.fullmatch(name) else ""
+        return False
+    full = "/".join(["", *folders, name])
+    return bool(_any_of(_FILES).match(name) or _any_of(_PATHS).match(full) or _OTHER_KEY.fullmatch(name))
 
 
 def is_code(path: str) -> bool:
@@ -114,5 +112,4 @@ def suffix(path: str) -> str:
 @cache
 def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
     """What matches one of these patterns; those of `_PATHS` in any folder."""
-    full = [f"*/{pattern}" if "/" in pattern else pattern for pattern in patterns]
-    return re.compile("|".join(map(translate, full)))
+    return re.compile("|".join(translate(f"*/{pattern}" if "/" in pattern else pattern) for pattern in patterns))

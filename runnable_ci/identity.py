@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import shutil
 import stat
 from collections import defaultdict
@@ -99,6 +100,10 @@ class Code:
     def prefix(self) -> str:
         """The way from that root to the folder: "" or a path that ends with a slash."""
         return self._place.prefix
+
+    def path_within(self, path: str) -> str:
+        """A path from that root as one from the folder."""
+        return path.removeprefix(self.prefix) if path.startswith(self.prefix) else posixpath.relpath(path, self.prefix)
 
     def submodule(self, path: str) -> Code:
         """The code of the submodule at a path from the root."""

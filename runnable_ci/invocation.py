@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runnable_ci import loading
+from runnable_ci import loading, untracked
 from runnable_ci.attempt import Workplace
 from runnable_ci.catalog import Catalog, matches
 from runnable_ci.environment import describe, key_of
@@ -134,6 +134,7 @@ def invoke(
         printer=options.printer,
         jobs=options.jobs or os.cpu_count() or 1,
         course=Course(project.pipeline, facts, Scope.initial(parameters)),
+        untracked=untracked.rule(project, options.settings, options.environ),
     )
     with redacted_errors(recorder.redactor), closing(supervisor), cancelling(supervisor.cancel):
         try:
@@ -141,6 +142,8 @@ def invoke(
         finally:
             options.printer.end()
         recorder.seal(catalog)
+    for note in untracked.notes(recorder.log, invocation=recorder.log.invocation):
+        options.printer.say(note)
     options.printer.annotate(lambda: of_run(recorder.log, places(project.workspace, project.file, options.environ)))
     if supervisor.cancelled_by:
         return 128 + supervisor.cancelled_by

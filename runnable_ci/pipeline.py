@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from runnable_ci.errors import did_you_mean
 from runnable_ci.secret_names import spelled
-from runnable_ci.tables import STEP_NAME, Kind, PipelineTable, Place, StepTable
+from runnable_ci.tables import STEP_NAME, Kind, PipelineTable, Place, StepTable, Untracked
 from runnable_ci.values import check_parameter_name, check_parameters, check_relative, is_excluded, shown
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -77,6 +77,7 @@ class Pipeline:
     registry: str | None = None
     secrets: tuple[str, ...] = ()
     """Names of environment variables."""
+    untracked: Untracked | None = None
     is_named: bool = True
     """Whether the file gives the name."""
 
@@ -139,6 +140,7 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
         steps={name: steps[name] for name in _topological(place, steps)},
         registry=parsed.registry,
         secrets=tuple(parsed.secrets),
+        untracked=parsed.untracked,
         is_named=bool(parsed.name),
     )
     _check_returns(place, pipeline)

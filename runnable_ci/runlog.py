@@ -88,6 +88,8 @@ class CodeIdentity(Record):
     snapshot_size: int = 0
     snapshot_omitted: list[str] = Field(default_factory=list)
     """Files that were left out of the archive, each with its reason."""
+    snapshot_untracked: list[str] | None = None
+    """Untracked files that are in the archive; unknown in logs of earlier versions."""
 
 
 class CatalogEntry(Record):

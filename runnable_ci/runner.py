@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from runnable_ci.attempt import Attempted, Workplace, carry_out
 from runnable_ci.errors import TOO_LITTLE, StepError
@@ -57,12 +58,15 @@ class Run:
     """The container image that all of this runs in, `NAME@DIGEST` or a digest; empty where there is none."""
     jobs: int
     course: Course
+    untracked: Callable[[str], str]
+    """Why an untracked file, by its path from the workspace, is not kept; empty where it is."""
     _running: dict[str, threading.Thread | None] = field(default_factory=dict)
     """Step → the thread of its attempt, None where its result is here already; what has no result yet is in here."""
     _told: list[Callable[[], None]] = field(default_factory=list)
     """What is said once it is on record: a terminal that is gone must not lose a finished attempt."""
     _results: SimpleQueue[tuple[str, Attempted | BaseException]] = field(default_factory=SimpleQueue)
-    _snapshots: dict[str, tuple[str, int, list[str]]] = field(default_factory=dict)
+    _snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The digest of a code's state → what a code identity says of its snapshot."""
 
     def execute(self) -> str:
         """Run the pipeline to its end; the status of the run. Nothing of it still runs when this returns or raises."""
@@ -204,7 +208,7 @@ class Run:
     def _identities(self) -> list[CodeIdentity]:
         """The code as it is now; on a pull request also the merge commit's head, in a container also its image."""
         state = self.code.state()
-        digest, size, omitted = self._snapshot() if state.commit and not state.dependable else ("", 0, [])
+        snapshot = self._snapshot() if state.commit and not state.dependable else {}
         identity = CodeIdentity(
             code_identifier=state.commit,
             code_identifier_dependable=state.dependable,
@@ -212,9 +216,7 @@ class Run:
             code_identifier_message=state.message,
             ref=state.ref,
             changes=dict(state.changes),
-            snapshot=digest,
-            snapshot_size=size,
-            snapshot_omitted=omitted,
+            **snapshot,
         )
         found = [identity]
         if head := pull_request_head(self.environ):
@@ -236,16 +238,20 @@ class Run:
             )
         return found
 
-    def _snapshot(self) -> tuple[str, int, list[str]]:
+    def _snapshot(self) -> dict[str, Any]:
         from runnable_ci.worktree import Rules, snapshot  # takes as long to load as a step, and most trees are clean
 
         state = self.code.state()
         if state.digest not in self._snapshots:
             path = Path(self.recorder.folder) / f"code.{time.monotonic_ns()}.tar"
             with path.open("wb") as file:
-                rules = Rules(has_secret=self.recorder.redactor.holds)
+                rules = Rules(self.recorder.redactor.holds, lambda path: self.untracked(self.code.path_within(path)))
                 kept = snapshot(self.code, state, file, limit_bytes=SNAPSHOT_MAX_BYTES, rules=rules)
             stored = self.recorder.layout.take_file(path)
-            omitted = [f"{name}: {reason}" for name, reason in kept.omitted.items()]
-            self._snapshots[state.digest] = (stored.hex, stored.size, omitted)
+            self._snapshots[state.digest] = {
+                "snapshot": stored.hex,
+                "snapshot_size": stored.size,
+                "snapshot_omitted": [f"{name}: {reason}" for name, reason in kept.omitted.items()],
+                "snapshot_untracked": list(kept.untracked),
+            }
         return self._snapshots[state.digest]

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.tables import Untracked
 
 PREFIX = "RUNNABLE_CI_"
 INPUT_PREFIX = f"{PREFIX}ACTION_"
@@ -35,6 +36,8 @@ class Settings(BaseModel):
         "", pattern=IMAGE, description="The image of the container that this runs in, `NAME@sha256:…` or a digest."
     )
     secrets: str = Field("", description="Names of environment variables whose values are kept out of all records.")
+
+    untracked: Untracked | None = Field(None, description="Which untracked files a run keeps, as in the pipeline file.")
 
     @property
     def secret_names(self) -> list[str]:

@@ -13,6 +13,7 @@ from runnable_ci.values import shown
 
 Kind = Literal["json", "metric", "object"]
 KINDS: tuple[Kind, ...] = ("json", "metric", "object")
+Untracked = Literal["all", "listed", "none"]
 STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 YEAR_MINUTES = 366 * 24 * 60
 
@@ -88,6 +89,11 @@ class PipelineTable(Table):
     secrets: list[str] = Field(
         default_factory=list, description="Names of environment variables whose values are kept out of all records."
     )
+    untracked: Untracked | None = Field(
+        None,
+        description="Which untracked files a run keeps, beside what differs of tracked ones: `all`, `listed` (those "
+        "that the pipeline names) or `none`. Default: `all`, but `none` in a GitHub job of a public repository.",
+    )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Values that steps take by name.")
     steps: dict[str, StepTable] = Field(
         min_length=1,
@@ -130,9 +136,13 @@ class Place:
                 return self.error(where, f"unknown key `{key}`", did_you_mean(key, known, listed))
             case "missing" | "too_short":
                 return self.error(where, "there is no step", 'add a table such as [steps.train] with run = "…"')
-            case "literal_error" if isinstance(given, str):
-                allowed = f"one of {', '.join(KINDS)}"
-                return self.error(where, f"{key}: unknown kind {shown(given)}", did_you_mean(given, KINDS, allowed))
+            case "literal_error":
+                allowed = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+                listed = f"one of {', '.join(allowed)}"
+                if not isinstance(given, str):
+                    return self.error(where, f"{key}: must be {listed}, not {shown(given)}", hint)
+                what = "unknown kind" if path[:1] == ["returns"] else "there is no"
+                return self.error(where, f"{key}: {what} {shown(given)}", did_you_mean(given, allowed, listed))
             case "value_error":
                 return self.error(where, f"{key}: {first['ctx']['error']}", hint)
             case "dict_type" | "model_type" if not key:
@@ -150,7 +160,6 @@ _EXPECTED = {
     "model_type": "must be a table",
     "bool_type": "must be true or false",
     "float_type": "must be a number",
-    "literal_error": f"must be one of {', '.join(KINDS)}",
     "greater_than": "must be greater than 0",
     "less_than_equal": f"must be at most {YEAR_MINUTES}, a year",
     "finite_number": "must be a finite number",

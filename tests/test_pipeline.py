@@ -91,6 +91,16 @@ MISTAKES = {
         '[steps.a] returns.x: unknown kind "metrics"',
         "did you mean `metric`?",
     ),
+    "unknown choice": (
+        'untracked = "non"\nsteps.a = { run = "x" }',
+        'untracked: there is no "non"',
+        "did you mean `none`?",
+    ),
+    "choice not text": (
+        'untracked = false\nsteps.a = { run = "x" }',
+        "untracked: must be one of all, listed, none, not false",
+        "Which untracked files",
+    ),
     "kind not text": (
         'steps.a = { python = "m:f", returns = { x = 3 } }',
         "[steps.a] returns.x: must be one of json, metric, object, not 3",

@@ -184,10 +184,10 @@ def test_the_difference_from_the_commit(project: Workspace) -> None:
     code = project.log("r").code()
     assert code is not None
     names = (".env", "binary.bin", "link", "tracked.txt")
-    why = {".env": "a credential file by its name (.env)"}
+    why = {".env": "a credential file by its name"}
     assert code.snapshot_omitted == [f"{name}: {why.get(name, 'holds a secret')}" for name in names]
     rebuilt = project.runnable("checkout", "r", "copy", code=1)
-    assert "note: not rebuilt: .env: a credential file by its name (.env)\n" in rebuilt.err
+    assert "note: not rebuilt: .env: a credential file by its name\n" in rebuilt.err
     assert "note: not rebuilt: tracked.txt: holds a secret\n" in rebuilt.err
     assert project.read("copy/other.txt") == "a\nb\n"
     assert project.read("copy/new.txt") == "new\n"

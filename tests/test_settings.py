@@ -51,6 +51,14 @@ def test_an_image_without_a_digest(image: str) -> None:
         load({"RUNNABLE_CI_CONTAINER_IMAGE_DIGEST": image})
 
 
+def test_which_untracked_files() -> None:
+    """One of three words, as in the pipeline file."""
+    assert load({"RUNNABLE_CI_UNTRACKED": "listed"}).untracked == "listed"
+    assert load({"PATH": "/bin"}).untracked is None
+    with pytest.raises(UsageError, match="RUNNABLE_CI_UNTRACKED: "):
+        load({"RUNNABLE_CI_UNTRACKED": "some"})
+
+
 def test_a_setting_that_there_is_not() -> None:
     """In code a wrong name is an error."""
     with pytest.raises(ValidationError):

@@ -15,11 +15,12 @@ from runnable_ci.registries import Registries
 from runnable_ci.remote import Published, keep_as
 from runnable_ci.remote import publish as publish_run
 from runnable_ci.run_identity import describe_beginning
-from runnable_ci.runs import resolve_id
+from runnable_ci.runs import load, resolve_id
 from runnable_ci.settings import Settings
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.text import size
+from runnable_ci.untracked import notes
 
 if TYPE_CHECKING:
     from runnable_ci.invocation import Options
@@ -35,6 +36,8 @@ def publish(
         run_id = as_id
     workspace = layout.folder.parent
     registry = Registries(settings, environ).named(to, in_pipeline=lambda: registry_of(workspace))
+    for note in notes(load(layout, run_id)):
+        console.err(note)
     with watching("sent") as watch:
         published = publish_run(layout, run_id, registry, environ=environ, watch=watch)
     console.err(_sent(published))
@@ -75,6 +78,9 @@ class Afterwards:
     def publish(self, layout: Layout, run_id: str, code: int) -> int:
         """The exit code: that of the run, or 1 where the run succeeded and publishing it failed."""
         try:
+            log = load(layout, run_id)
+            for note in notes(log) if log.invocation > 1 else ():  # a first invocation has just said it
+                self.say(note)
             with watching("sent") as watch:
                 published = publish_run(layout, run_id, self.registry, environ=self.environ, watch=watch)
         except RunnableError as e:

@@ -94,6 +94,13 @@ class Context:
         return self.repository if host == "github.com" or not self.repository else f"{host}/{self.repository}"
 
     @property
+    def is_private(self) -> bool:
+        """Whether the event says that the repository is not for all to read."""
+        repository = self.event.get("repository")
+        found = repository if isinstance(repository, dict) else {}
+        return found.get("private") is True or found.get("visibility") in ("private", "internal")
+
+    @property
     def run_url(self) -> str:
         """The page of the workflow run."""
         return f"{self.server_url}/{self.repository}/actions/runs/{self.run_id}"

@@ -50,6 +50,14 @@ def takes(step: Step, workspace: Path, name: str) -> bool | None:
     return name in source.arguments or (None if source.takes_more else False)
 
 
+def files_named(step: Step, workspace: Path) -> Collection[str]:
+    """The files that a step names, by their paths from the workspace: in its command, or its function's module."""
+    if step.kind == "run":
+        return shell.files_named(step)
+    source = python.find_source(step, workspace)
+    return () if source is None else [source.file.relative_to(workspace).as_posix()]
+
+
 def collect(step: Step, around: Surroundings) -> Returned:
     """What a step whose process has ended gave back."""
     match step.kind:

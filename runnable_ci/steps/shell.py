@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import posixpath
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ OUTPUT_FILE = "output"
 OUTPUT_MAX_BYTES = 16 * 1024 * 1024
 _SCANNED_MAX_BYTES = 1024 * 1024
 _NOT_JSON_NUMBERS = ("NaN", "Infinity", "-Infinity")
+_BETWEEN_WORDS = re.compile(r"""[\s'"();|&<>=`]+""")
 _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 # As GitHub Actions starts them.
 _SHELLS = {
@@ -72,6 +74,11 @@ def prepare(step: Step, around: Surroundings) -> Launch:
 def takes(step: Step, workspace: Path, values: Mapping[str, Any]) -> Collection[str]:
     """Which of these parameters a step is known to read: those that it lists, or mentions."""
     return _mentioned(step, workspace, values) if step.parameters is None else step.parameters
+
+
+def files_named(step: Step) -> Collection[str]:
+    """The words of the script as paths from the workspace: those that are files are the ones that it names."""
+    return {posixpath.normpath(f"{step.working_directory}/{word}") for word in _BETWEEN_WORDS.split(step.command)}
 
 
 def collect(step: Step, around: Surroundings) -> Returned:
@@ -165,7 +172,7 @@ def _mentioned(step: Step, workspace: Path, values: Mapping[str, Any]) -> list[s
     text = step.command.encode(errors="surrogateescape")
     words = set(_WORD.findall(text))
     folder = workspace / step.working_directory
-    for token in re.split(r"""[\s'"();|&<>=`]+""", step.command):
+    for token in _BETWEEN_WORDS.split(step.command):
         file = folder / token
         try:
             if ("." in token or "/" in token) and file.is_file() and file.stat().st_size <= _SCANNED_MAX_BYTES:

@@ -19,6 +19,7 @@ from runnable_ci.recorder import now
 from runnable_ci.remote import Published, publish
 from runnable_ci.runlog import FAIL, SUCCESS, RunLog
 from runnable_ci.runs import Summary, load, output_of, resolve_id
+from runnable_ci.untracked import notes
 
 TAIL_BYTES = 16 * 1024
 TAIL_LINES = 20
@@ -93,6 +94,8 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
     if job.context.is_fork_pull_request:
         raise _ForkError("the pull request comes from a fork: its token may only read")
     registry = job.registry()
+    for note in notes(log):
+        job.say(note)
     report.published = publish(job.layout, report.run_id, registry, environ=job.environ)
     try:
         report.base = newest_of_branch(registry, log.name, job.context.base_branch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ from runnable_ci.journal import (
 from runnable_ci.output import recover, redact_kept
 from runnable_ci.process import end_group, start_time
 from runnable_ci.redact import Redactor
-from runnable_ci.runlog import SUCCESS, RunLog, encode
+from runnable_ci.runlog import SUCCESS, CodeIdentity, RunLog, StepAttempt, encode
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 from runnable_ci.system import open_descriptor
@@ -71,7 +71,6 @@ class Recorder:
         self.folder = run_folder(layout, log.run_id)
         self.outputs = self.folder / "logs"
         self.outputs.mkdir(exist_ok=True)
-        self._learned = redactor.learned
         self._journal = journal
         self._reserve = Reserve(layout.temporaries)
         self._scratch = ExitStack()
@@ -80,8 +79,6 @@ class Recorder:
 
     def record(self, *events: Event) -> None:
         """Let these happen: in the log, and on disk before this returns."""
-        if self.redactor.learned != self._learned:
-            self._redact_past()
         lines = []
         for event in events:
             clean, line = _clean(event, self.redactor)
@@ -89,15 +86,18 @@ class Recorder:
             lines.append(line)
         _append(self._journal, b"".join(lines), self.folder, self._reserve)
 
-    def _redact_past(self) -> None:
+    def redact_past(self, clean_identities: Callable[[list[CodeIdentity]], list[CodeIdentity]]) -> None:
         """Take out of what this invocation has recorded what is known to be a secret only since."""
-        self._learned = self.redactor.learned
         path = self.folder / JOURNAL
         lines = path.read_bytes().splitlines(keepends=True)
         events = [decode_event(line) for line in lines]
         # What was before it may be published, and is of others as much as ours.
         begin = max(position for position, event in enumerate(events) if isinstance(event, Started))
-        clean = [_clean(self._with_clean_output(event), self.redactor)[1] for event in events[begin:]]
+        for event in events[begin:]:
+            if isinstance(event, AttemptSaved):
+                event.attempt.code_identities = clean_identities(event.attempt.code_identities)
+                self._redact_output(event.step, event.attempt)
+        clean = [_clean(event, self.redactor)[1] for event in events[begin:]]
         if clean == lines[begin:]:
             return
         lines[begin:] = clean
@@ -113,14 +113,11 @@ class Recorder:
         self._journal = open_descriptor(path, os.O_WRONLY | os.O_APPEND)
         self.log = decode_events(lines, where=str(path)) or self.log
 
-    def _with_clean_output(self, event: Event) -> Event:
-        """An attempt that has ended with what its output is without secrets."""
-        if not isinstance(event, AttemptSaved) or event.attempt.log is None:
-            return event
-        title = f"{event.step}.{event.attempt.attempt_number}"
-        if (self.outputs / f"{title}.log").exists():
-            event.attempt.log = redact_kept(self.outputs, title, event.attempt.log, self.redactor, through=self.scratch)
-        return event
+    def _redact_output(self, step: str, attempt: StepAttempt) -> None:
+        """Have what is kept of an attempt that has ended without secrets."""
+        title = f"{step}.{attempt.attempt_number}"
+        if attempt.log and (self.outputs / f"{title}.log").exists():
+            attempt.log = redact_kept(self.outputs, title, attempt.log, self.redactor, through=self.scratch)
 
     @cached_property
     def scratch(self) -> Path:

@@ -35,11 +35,19 @@ from runnable_ci.runlog import (
     StepLog,
     status_of,
 )
+from runnable_ci.store.target import Descriptor
 from runnable_ci.system import KILL
 from runnable_ci.threads import CLEAN_UP_S, join_all, start
 
 SNAPSHOT_MAX_BYTES = 64 * 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 _TICK_S = 1.0
+_MASKED_LATER: dict[str, Any] = {
+    "snapshot": "",
+    "snapshot_size": 0,
+    "snapshot_omitted": ["the difference: it held a value that was masked later"],
+    "snapshot_untracked": [],
+}
 
 
 @dataclass(slots=True)
@@ -67,6 +75,9 @@ class Run:
     _results: SimpleQueue[tuple[str, Attempted | BaseException]] = field(default_factory=SimpleQueue)
     _snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The digest of a code's state → what a code identity says of its snapshot."""
+    _replaced: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The sha256 of a snapshot in which a value was that a step masked only then → what a code identity says now."""
+    _learned: int = 0
 
     def execute(self) -> str:
         """Run the pipeline to its end; the status of the run. Nothing of it still runs when this returns or raises."""
@@ -176,7 +187,9 @@ class Run:
     def _finish(self, result: Attempted | BaseException) -> list[Event]:
         if isinstance(result, BaseException):
             raise result
+        self._redact_past()
         result.attempt.environment = self.environment()
+        result.attempt.code_identities = self._without_replaced(result.attempt.code_identities)
         events: list[Event] = [Packed(digest=digest, pack=pack) for digest, pack in result.packs.items()]
         events.append(AttemptSaved(step=result.step.name, attempt=result.attempt, data_catalog=result.entries))
         failed = result.attempt.status != SUCCESS
@@ -255,3 +268,30 @@ class Run:
                 "snapshot_untracked": list(kept.untracked),
             }
         return self._snapshots[state.digest]
+
+    def _redact_past(self) -> None:
+        """Take the values that steps have masked since out of what this invocation has recorded."""
+        learned = self.recorder.redactor.learned
+        if learned == self._learned:
+            return
+        self._learned = learned
+        for state, snapshot in tuple(self._snapshots.items()):
+            if self._holds_secret(snapshot):
+                del self._snapshots[state]
+                if self.code.state().digest == state:
+                    self._snapshot()
+                else:
+                    self._snapshots[state] = _MASKED_LATER
+                self._replaced[snapshot["snapshot"]] = self._snapshots[state]
+        self.recorder.redact_past(self._without_replaced)
+
+    def _holds_secret(self, snapshot: Mapping[str, Any]) -> bool:
+        if not snapshot["snapshot"]:
+            return False
+        descriptor = Descriptor("", f"sha256:{snapshot['snapshot']}", snapshot["snapshot_size"])
+        with self.recorder.layout.path(descriptor).open("rb") as file:
+            return self.recorder.redactor.holds(iter(lambda: file.read(_CHUNK_BYTES), b""))
+
+    def _without_replaced(self, identities: list[CodeIdentity]) -> list[CodeIdentity]:
+        replaced = self._replaced
+        return [identity.model_copy(update=replaced.get(identity.snapshot)) for identity in identities]

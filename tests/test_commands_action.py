@@ -391,6 +391,31 @@ def test_secrets_are_masked_and_stored_nowhere(repository: Repository) -> None:
     assert not [path for path in project.store.rglob("*") if path.is_file() and b"l1ne" in path.read_bytes()]
 
 
+def test_what_a_step_masks_is_stored_nowhere(repository: Repository) -> None:
+    """The runner gets the mask; neither log, summary, outputs nor store has the value, of whichever step."""
+    pipeline = """
+[steps.login]
+run = '''
+T=$(printf 'dyn-%s-SECRETX' 7f3a9c21)
+echo "early $T"; sleep 0.05; echo "::add-mask::$T"; echo "logged in with $T"; echo "tok=$T" >> $RUNNABLE_OUTPUT
+'''
+returns = ["tok"]
+[steps.use]
+run = 'echo "using $tok" >&2; echo "::error::$tok"; exit 3'
+"""
+    action, project = repository.job(files={"runnable.toml": pipeline})
+    ran = action.step("run")
+    assert ran.code == 1, ran.text
+    finished = action.step("finish")
+    value = "dyn-7f3a9c21-SECRETX"
+    lines = ran.text.splitlines()
+    mask = lines.index(f"::add-mask::{value}")
+    assert value not in "".join(lines[mask + 1 :]) + finished.text + action.summary + json.dumps(action.outputs)
+    assert "using ***" in action.summary
+    assert not [path for path in project.store.rglob("*") if path.is_file() and value.encode() in path.read_bytes()]
+    assert action.outputs["finish"]["reference"]
+
+
 @pytest.mark.parametrize("command", ["run", "publish"])
 @pytest.mark.parametrize(
     ("secrets", "right"),

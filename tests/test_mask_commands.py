@@ -149,6 +149,30 @@ echo after >&2; test -e fixed.flag
     assert "parameter word was a secret" in again.err
 
 
+def test_the_difference_from_the_commit(tmp_path: Path) -> None:
+    """Stored before a step begins, it is stored anew without a file that has a value which the step masks."""
+    at = pipeline(
+        tmp_path,
+        """
+[steps.one]
+run = 'echo "::add-mask::$(cat word.txt)"'
+[steps.two]
+run = "touch more.txt; test -e fixed.flag"
+""",
+    )
+    at.write({"word.txt": VALUE, "other.txt": "other", "runnable.toml": at.read("runnable.toml") + f"# {VALUE}\n"})
+    done = at.runnable("run", "--run-id", "r", code=1)
+    log = at.log("r")
+    snapshots = {log.steps[name].attempts[0].code_identities[0].snapshot for name in ("one", "two")}
+    assert len(snapshots) == 1
+    identity = log.steps["one"].attempts[0].code_identities[0]
+    assert identity.snapshot_omitted == ["runnable.toml: holds a secret", "word.txt: holds a secret"]
+    at.runnable("gc", "--keep", "1")
+    assert_clean(at, done)
+    at.runnable("checkout", "r", "copy", code=1)
+    assert at.read("copy/other.txt") == "other"
+
+
 def test_steps_side_by_side(tmp_path: Path) -> None:
     """A value is known to all steps at once, also where its own step has only written it into its file."""
     at = pipeline(

@@ -107,6 +107,7 @@ def carry_out(
             cwd=launch.cwd,
             env=launch.env,
             output=output.write,
+            settle=output.settle,
             started=lambda pid: remember_process(at.processes, pid),
             timeout_s=step.timeout_s,
         )

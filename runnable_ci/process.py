@@ -77,10 +77,14 @@ class Supervisor:
         cwd: Path,
         env: Mapping[str, str],
         output: Callable[[Stream, bytes], None],
+        settle: Callable[[], None] = lambda: None,
         started: Callable[[int], None] = lambda _: None,
         timeout_s: float | None = None,
     ) -> Exit:
         """Run a program to its end, handing over each chunk of its output; `started` gets its pid.
+
+        After each chunk the other pipe is looked at once more, and `settle` called then: what was written to it before
+        the chunk is handed over by now.
 
         Raises `StepError` where it cannot be started.
         """
@@ -112,7 +116,7 @@ class Supervisor:
                 raise _start_error(argv, cwd, e) from e
             with closing(listener):
                 started(process.pid)
-                return self._attend(process, tree, listener, output, timeout_s)
+                return self._attend(process, tree, listener, output, settle, timeout_s)
         except BaseException:
             tree.send(KILL)
             try:
@@ -130,20 +134,27 @@ class Supervisor:
         tree: Tree,
         listener: Listener,
         output: Callable[[Stream, bytes], None],
+        settle: Callable[[], None],
         timeout_s: float | None,
     ) -> Exit:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         escalation: list[tuple[float, signal.Signals | None]] = []
         timed_out = escalated = False
         drain_until = 0.0
+        heard = False
         while listener.open_pipes or not listener.exited:
             waits = [moment - time.monotonic() for moment, _ in escalation[:1]]
             if deadline is not None:
                 waits.append(deadline - time.monotonic())
             if listener.exited:
                 waits.append(drain_until - time.monotonic())
+            if heard:
+                waits.append(0.0)
+            heard = False
             for stream, chunk in listener.hear(max(0.0, min(waits)) if waits else None):
                 output(stream, chunk)
+                heard = True
+            settle()
             now = time.monotonic()
             if self.cancelled_by and not escalated:
                 escalated, escalation, deadline = True, self._harder_than(self.cancelled_by), None

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from runnable_ci.attempt import Attempted, Workplace, carry_out
-from runnable_ci.errors import TOO_LITTLE, StepError
+from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.identity import Code, pull_request_head
 from runnable_ci.journal import (
     AttemptSaved,
@@ -86,6 +86,8 @@ class Run:
         except BaseException:
             self.workplace.supervisor.cancel(KILL)
             join_all(filter(None, self._running.values()), timeout_s=CLEAN_UP_S)
+            with suppress(RunnableError, OSError):
+                self._redact_past()
             raise
 
     def _loop(self) -> str:

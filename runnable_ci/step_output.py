@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.errors import StepError
+from runnable_ci.errors import RunnableError, StepError
 from runnable_ci.listen import Stream
 from runnable_ci.masks import MaskCommands, values_of_file
 from runnable_ci.output import AttemptOutput, redact_kept
@@ -50,7 +50,8 @@ class Masks:
         Raises `StepError` where they are too many.
         """
         with self._lock:
-            given = [value for value in dict.fromkeys(values) if value.strip() and value not in self._values]
+            # One that is masked already, as `***`, is no value.
+            given = [value for value in dict.fromkeys(values) if value.strip("* \r\n") and value not in self._values]
             self._values.update(given)
             if given and len(self._values) > VALUES_MAX:
                 raise StepError(f"more than {VALUES_MAX:,} values are to be masked in this run")
@@ -84,10 +85,11 @@ class Masks:
                 now = _seen(file)
                 if now != seen:
                     self.add(values_of_file(_content(file), is_whole=False), step)
-                    self._files[file] = (step, now)
+                    if file in self._files:
+                        self._files[file] = (step, now)
             except StepError:
                 if file == own:  # else its own step will tell
-                    del self._files[file]
+                    self._files.pop(file, None)
                     raise
 
     def close_file(self, file: Path) -> None:
@@ -111,28 +113,41 @@ class StepOutput:
             redaction = self._redactions[stream] = Redaction(masks.redactor)
             learn = partial(masks.add, step=step)
             self._commands[stream] = MaskCommands(learn, mentions_mask=redaction.mentions_mask)
+        self._taken: list[tuple[Stream, bytes]] = []
+        self._settled: list[tuple[Stream, bytes]] = []
         self._output = AttemptOutput(folder, title)
         self._learned = masks.redactor.learned
         self._is_suspect = False
         """Whether something was kept before all secrets were known."""
 
     def write(self, stream: Stream, chunk: bytes) -> None:
-        """Take a chunk. Raises `StepError` for masks that cannot be, `StoreError` where the disk is full."""
+        """Take a chunk, to be shown by the second `settle` from now. Raises `StepError` for masks that cannot be."""
         self._masks.read_files(self.mask_file)
-        self._show(stream, self._redactions[stream].feed(self._commands[stream].feed(chunk)))
+        self._taken.append((stream, self._commands[stream].feed(chunk)))
+
+    def settle(self) -> None:
+        """Show and keep what was taken before the last `settle`: the masks that the other stream had by then are known.
+
+        Raises `StoreError` where the disk is full.
+        """
+        settled, self._settled, self._taken = self._settled, self._taken, []
+        for stream, rest in settled:
+            self._show(stream, self._redactions[stream].feed(rest))
 
     def flush(self) -> None:
-        """Take what was held back, as the process has ended. Raises as `write` does."""
+        """Take what was held back, as the process has ended. Raises as `write` and `settle` do."""
         self._masks.close_file(self.mask_file)
-        rests = {stream: commands.close() for stream, commands in self._commands.items()}
-        for stream, rest in rests.items():
-            self._show(stream, self._redactions[stream].feed(rest) + self._redactions[stream].close())
+        self._taken += [(stream, commands.close()) for stream, commands in self._commands.items()]
+        self.settle()
+        self.settle()
+        for stream, redaction in self._redactions.items():
+            self._show(stream, redaction.close())
 
     def close(self) -> LogFile | None:
         """What was kept, whole, without secrets that were known only later; None where that is nothing."""
         try:
             self.flush()
-        except StepError as e:  # the attempt has failed by then, or ended in another way
+        except RunnableError as e:  # the attempt has failed by then, or ended in another way
             self._printer.say(f"note: {e.message}", step=self._step)
         self._look_back()
         kept = self._output.close()

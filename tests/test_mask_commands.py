@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from actions_runner import Runner
 from cli import Done, Workspace, workspace
+from support import WAIT_S
 
 from runnable_ci.runlog import SUCCESS
 
@@ -113,6 +114,22 @@ def test_ways_to_mask(tmp_path: Path, way: str) -> None:
     assert "add-mask" not in done.out + done.err
     assert "***" in at.runnable("logs", "r", "one").out + at.runnable("logs", "r", "one").err
     assert_clean(at, *([] if way.startswith("late") else [done]))
+
+
+def test_a_value_on_the_other_stream(tmp_path: Path) -> None:
+    """What a step prints after its command is masked, also on the stream that the command is not on."""
+    script = """
+import os
+for i in range(300):
+    value, one, other = f"dyn-{i:03}-SECRETX", 1 + i % 2, 2 - i % 2
+    os.write(other, b"%d\\n" % i)
+    os.write(one, f"::add-mask::{value}\\n".encode())
+    os.write(other, f"{value}\\n".encode())
+"""
+    at = pipeline(tmp_path, '[steps.one]\nrun = "python crossing.py"\n', **{"crossing.py": script})
+    done = at.runnable("run")
+    assert (done.out + done.err).count("***") == 300
+    assert_clean(at, done, value="SECRETX")
 
 
 def test_what_was_kept_before_is_cleaned(tmp_path: Path) -> None:
@@ -228,7 +245,7 @@ echo "::set-output name=a::b"
 def test_what_is_too_short_is_said(tmp_path: Path) -> None:
     """A value that would leave nothing of a log stays, is not shown as a command, and a note says so; empty is fine."""
     at = pipeline(
-        tmp_path, "[steps.one]\nrun = \"for v in a ab {{ }} '' ' '; do echo ::add-mask::$v; done; echo cab\"\n"
+        tmp_path, "[steps.one]\nrun = \"for v in a ab {{ }} '***' '' ' '; do echo ::add-mask::$v; done; echo cab\"\n"
     )
     done = at.runnable("run", GITHUB_ACTIONS="true")
     assert Runner().read(done.raw).of("add-mask") == []
@@ -256,6 +273,29 @@ def test_masks_that_cannot_be(tmp_path: Path, command: str, message: str) -> Non
     assert "xxxxxxxx" not in done.out + done.err
     assert message in at.log("r").steps["one"].attempts[0].message
     assert at.log("r").steps["two"].status == SUCCESS
+
+
+def test_a_run_that_cannot_go_on(tmp_path: Path) -> None:
+    """Also where nobody reads its output any more, what it has recorded is cleaned before it ends."""
+    at = pipeline(
+        tmp_path,
+        """
+[parameters]
+word = "nothing"
+[steps.one]
+run = '''
+echo "$word"; until test -e closed.flag; do sleep 0.01; done
+echo "::add-mask::$word"; for i in $(seq 1000); do echo "$i $word"; sleep 0.01; done
+'''
+""",
+    )
+    with at.start("run", "--run-id", "r", "--param", f"word={VALUE}") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"one | {VALUE}\n".encode()
+        process.stdout.close()
+        (at.folder / "closed.flag").touch()
+        assert process.wait(WAIT_S) != 0
+    assert_clean(at)
 
 
 def test_a_return_that_is_named_as_a_secret(tmp_path: Path) -> None:

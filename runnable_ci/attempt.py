@@ -145,7 +145,7 @@ def _take_files(step: Step, scope: Scope, at: Workplace) -> list[CatalogEntry]:
         inputs.update(present)
     taken, replaced = at.catalog.get(wanted[name] for name in sorted(wanted))
     for name in replaced:
-        at.printer.say(f"replaced {name} by the catalog's; the other one is kept in {at.catalog.run_folder}/replaced")
+        at.printer.say(at.catalog.describe_replaced(name))
     return [*taken, *at.catalog.inputs(sorted(inputs))]
 
 

@@ -14,7 +14,7 @@ import mimetypes
 import os
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, count
@@ -61,6 +61,8 @@ class Catalog:
     run_folder: Path
     """`.runnable/runs/RUN_ID`; a file whose place a `get` takes is kept under its `replaced/`, unless it is stored."""
     packs: dict[str, Pack] = field(default_factory=dict)
+    is_tracked: Callable[[str], bool | None] = lambda _name: False
+    """Whether git tracks a file of the workspace, None for unknown: it is never replaced without a word."""
     _root: Path = field(init=False)
     """The workspace without links on the way to it."""
     _recorded: frozenset[str] = frozenset()
@@ -265,8 +267,8 @@ class Catalog:
     def get(self, entries: Iterable[CatalogEntry]) -> tuple[list[CatalogEntry], list[str]]:
         """Have the workspace hold these files; their `get` entries, and the names of those that were replaced.
 
-        A file that is there already is not touched. One with other content that the store does not hold is moved to
-        `replaced` first. Raises `UnsafePathError`, `BlobMissingError`, `BlobCorruptError`.
+        A file that is there already is not touched. One with other content that the store does not hold, or that git
+        tracks, is moved to `replaced` first. Raises `UnsafePathError`, `BlobMissingError`, `BlobCorruptError`.
         """
         taken, replaced = [], []
         for entry in entries:
@@ -282,6 +284,11 @@ class Catalog:
                 self._entry(entry.name, entry.data_hash, entry.size, mode=entry.mode, stage="get", source=entry.source)
             )
         return taken, replaced
+
+    def describe_replaced(self, name: str) -> str:
+        """Return where a file is that was replaced, as `get` says."""
+        tracked = ", which git tracks," if self.is_tracked(name) else ""
+        return f"replaced {name}{tracked} by the run's; the other one is kept in {self.run_folder / 'replaced'}"
 
     @_step_errors("get")
     def inputs(self, names: Iterable[str]) -> list[CatalogEntry]:
@@ -322,8 +329,9 @@ class Catalog:
         return path
 
     def _aside(self, path: Path, digest: str) -> Path | None:
-        """Where a file is to be kept whose place is taken; None for one that the store holds."""
-        if self._holds(digest, path.stat().st_size):
+        """Where a file is to be kept whose place is taken; None for one that the store holds and git does not track."""
+        name = path.relative_to(self.workspace).as_posix()
+        if self._holds(digest, path.stat().st_size) and self.is_tracked(name) is False:
             return None
         kept = self.run_folder / "replaced" / path.relative_to(self.workspace)
         more = (kept.with_name(f"{kept.name}.{i}") for i in count(2))

@@ -10,7 +10,7 @@ import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -104,6 +104,23 @@ class Code:
     def path_within(self, path: str) -> str:
         """A path from that root as one from the folder."""
         return path.removeprefix(self.prefix) if path.startswith(self.prefix) else posixpath.relpath(path, self.prefix)
+
+    def tracks(self, name: str) -> bool | None:
+        """Return whether git tracks a file, by its path from the folder; None where git does not say.
+
+        Some file systems do not tell case.
+        """
+        return None if self._tracked is None else name.casefold() in self._tracked
+
+    @cached_property
+    def _tracked(self) -> frozenset[str] | None:
+        try:
+            output = Git(self._folder, self._environ)("ls-files", "-z", "--recurse-submodules")
+        except NotARepositoryError:
+            return frozenset()
+        except CodeIdentityError:
+            return None
+        return frozenset(os.fsdecode(output).casefold().split("\0"))
 
     def submodule(self, path: str) -> Code:
         """The code of the submodule at a path from the root."""

@@ -48,6 +48,8 @@ class Started(Occurrence):
     dag_hash: str
     run_config: dict[str, Any]
     invocation: Invocation
+    store: str = ""
+    """Which store recorded it: what a person gave there, and not in a copy of it, is known by that."""
 
 
 class Decided(Occurrence):
@@ -212,13 +214,7 @@ def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
     for number, line in enumerate(lines, start=1):
         if not line.endswith(b"\n"):
             break
-        try:
-            event = decode_event(line)
-        except ValidationError as e:
-            raise RunLogError(
-                f"{where}, line {number}: not an event of a run log ({e.errors()[0]['msg']})",
-                hint=_DAMAGED,
-            ) from e
+        event = _decode_event(line, where=f"{where}, line {number}")
         match event, log:
             case Started(), None:
                 log = apply(RunLog(run_id=event.run_id), event)
@@ -229,3 +225,20 @@ def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
             case _:
                 raise RunLogError(f"{where}, line {number}: an event before the run was started", hint=_DAMAGED)
     return with_outcomes(log) if log else None
+
+
+def own_invocations(lines: Iterable[bytes], *, store: str, where: str) -> list[Invocation]:
+    """Return the invocations of a journal that this store recorded, not those that came with a log from elsewhere.
+
+    Raises `RunLogError` for a line that cannot be read.
+    """
+    begun = (line for line in lines if line.endswith(b',"event":"started"}\n'))
+    events = [_decode_event(line, where=where) for line in begun]
+    return [event.invocation for event in events if isinstance(event, Started) and event.store == store]
+
+
+def _decode_event(line: bytes, *, where: str) -> Event:
+    try:
+        return decode_event(line)
+    except ValidationError as e:
+        raise RunLogError(f"{where}: not an event of a run log ({e.errors()[0]['msg']})", hint=_DAMAGED) from e

@@ -193,6 +193,11 @@ class Plan:
         """The steps that would run."""
         return [name for name, decision in self.decisions.items() if decision.action == "run"]
 
+    @property
+    def reused(self) -> list[str]:
+        """The steps whose results would be taken from the run log."""
+        return [name for name, decision in self.decisions.items() if decision.action == "reuse"]
+
 
 def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, facts: Facts) -> Plan:
     """The plan of an invocation."""

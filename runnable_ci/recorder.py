@@ -38,6 +38,7 @@ from runnable_ci.redact import Redactor
 from runnable_ci.runlog import SUCCESS, CodeIdentity, RunLog, StepAttempt, encode
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
+from runnable_ci.store_identity import store_identity
 from runnable_ci.system import open_descriptor
 
 JOURNAL = "journal.jsonl"
@@ -81,7 +82,7 @@ class Recorder:
         """Let these happen: in the log, and on disk before this returns."""
         lines = []
         for event in events:
-            clean, line = _clean(event, self.redactor)
+            clean, line = _clean(_signed(event, self.layout), self.redactor)
             self.log = apply(self.log, clean)
             lines.append(line)
         _append(self._journal, b"".join(lines), self.folder, self._reserve)
@@ -203,7 +204,7 @@ def create(layout: Layout, started: Started, redactor: Redactor | None = None) -
     try:
         require_unused(layout, started.run_id)
         # Whole or absent: a journal that is there always tells of a run.
-        clean, line = _clean(started, redactor or Redactor())
+        clean, line = _clean(_signed(started, layout), redactor or Redactor())
         write_whole(folder / JOURNAL, line, through=layout.temporaries)
         journal = open_descriptor(folder / JOURNAL, os.O_WRONLY | os.O_APPEND)
     except BaseException:
@@ -280,6 +281,11 @@ def remember_process(processes: Path, pid: int) -> None:
     notes = os.open(processes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(notes, f"{pid} {start_time(pid)}\n".encode())
     os.close(notes)
+
+
+def _signed(event: Event, layout: Layout) -> Event:
+    """The event; the beginning of an invocation says which store recorded it."""
+    return event.model_copy(update={"store": store_identity(layout)}) if isinstance(event, Started) else event
 
 
 def _clean(event: Event, redactor: Redactor) -> tuple[Event, bytes]:

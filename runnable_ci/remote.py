@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import platform
 import re
-import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +39,7 @@ from runnable_ci.store.copy import Amount, Progress, copy
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import Descriptor
+from runnable_ci.store_identity import writer_name
 
 TAG_MAX = 128
 PUBLISH_LOCK = "publish.lock"
@@ -345,11 +343,7 @@ def _writer(layout: Layout, environ: Mapping[str, str]) -> str:
 
     A copy of the store is another writer: the number of the file and the name of the machine tell them apart.
     """
-    path = layout.folder / "writer"
-    if not path.exists():
-        write_whole(path, secrets.token_hex(16).encode(), through=layout.temporaries)
-    identity = [path.read_text("utf-8"), str(path.stat().st_ino), platform.node(), str(layout.folder.resolve())]
-    own = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:12]
+    own = writer_name(layout)
     if environ.get("GITHUB_ACTIONS") != "true":
         return own
     job = [environ.get(f"GITHUB_{name}", "") for name in ("RUN_ID", "JOB", "RUN_ATTEMPT")]

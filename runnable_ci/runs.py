@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from runnable_ci.artifact import RUN_LOG_MEDIA_TYPE, manifest_annotations
 from runnable_ci.catalog import Catalog
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, UsageError, did_you_mean
-from runnable_ci.journal import apply, decode_events, mark_interrupted
+from runnable_ci.journal import apply, decode_events, mark_interrupted, own_invocations
 from runnable_ci.listen import Stream
 from runnable_ci.output import split
 from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, is_running, last_seen, run_folder, time_text
@@ -26,6 +26,7 @@ from runnable_ci.runlog import (
 )
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import TAG, Descriptor
+from runnable_ci.store_identity import store_identity
 from runnable_ci.text import seconds_between
 
 LATEST = "latest"
@@ -130,6 +131,16 @@ def load(layout: Layout, run_id: str) -> RunLog:
     return log
 
 
+def given_here(layout: Layout, run_id: str) -> list[Mapping[str, Any]]:
+    """Return the parameters of each invocation of a run that this store recorded itself: not a copy, not a pull."""
+    journal = run_folder(layout, run_id) / JOURNAL
+    if not journal.exists():
+        return []
+    with journal.open("rb") as lines:
+        own = own_invocations(lines, store=store_identity(layout), where=str(journal))
+        return [invocation.parameters for invocation in own]
+
+
 def summaries(layout: Layout) -> Iterator[Summary]:
     """A line for each run, newest last. Reads a run log only where the index does not know its latest state."""
     sealed = layout.manifests()
@@ -144,9 +155,16 @@ def summaries(layout: Layout) -> Iterator[Summary]:
         yield Summary.of(run_id, annotations)
 
 
-def catalog_of(layout: Layout, log: RunLog, workspace: Path | None = None) -> Catalog:
+def catalog_of(
+    layout: Layout,
+    log: RunLog,
+    workspace: Path | None = None,
+    *,
+    is_tracked: Callable[[str], bool | None] = lambda _name: False,
+) -> Catalog:
     """The files of a run."""
-    return Catalog(layout, workspace or layout.folder.parent, run_folder(layout, log.run_id), dict(log.packs))
+    folder = run_folder(layout, log.run_id)
+    return Catalog(layout, workspace or layout.folder.parent, folder, dict(log.packs), is_tracked)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "remote",
         "published",
         "claims",
+        "log_grants",
         "run_project",
     ),
     # All that is not named is an edge.

@@ -19,7 +19,7 @@ from runnable_ci.given import doubts, require
 from runnable_ci.identity import Code, find_actor
 from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of, require_secret_names
 from runnable_ci.journal import Started
-from runnable_ci.pipeline import Pipeline
+from runnable_ci.log_grants import require_declared_results, undeclared_parameters
 from runnable_ci.pipeline_identity import PipelineIdentity
 from runnable_ci.plan import Facts, Plan, Scope, plan, same_json, unread_parameters
 from runnable_ci.project import PARAMETER_PREFIX, Project, environment_parameters, given_parameters
@@ -32,10 +32,10 @@ from runnable_ci.runlog import (
     Invocation,
     RunLog,
 )
-from runnable_ci.runs import ORIGIN, catalog_of
+from runnable_ci.runs import ORIGIN, catalog_of, given_here
 from runnable_ci.runs import load as load_log
 from runnable_ci.steps import not_kept
-from runnable_ci.text import amount, size
+from runnable_ci.text import amount, short, size
 from runnable_ci.values import check_parameter_name
 
 
@@ -101,7 +101,7 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
         return 0
     with reopen(project.layout, load_log(project.layout, run_id)) as recorder:
         log = recorder.log
-        catalog = catalog_of(project.layout, log, project.workspace)
+        catalog = catalog_of(project.layout, log, project.workspace, is_tracked=code.tracks)
         prospect = _look_ahead(project, log, catalog, code, wishes, options)
         recorder.redactor = prospect.facts.redactor
         for note in prospect.notes:
@@ -155,7 +155,7 @@ def _restore(project: Project, plan: Plan, log: RunLog, catalog: Catalog, option
     if (run_folder(project.layout, log.run_id) / ORIGIN).exists():
         _fetch(project, plan, log, files.values(), options, wishes)
     for name in catalog.get(files.values())[1]:
-        options.printer.say(f"replaced {name}; the other one is kept in {catalog.run_folder / 'replaced'}")
+        options.printer.say(catalog.describe_replaced(name))
 
 
 def _fetch(
@@ -197,20 +197,32 @@ def _require_parameter_names(log: RunLog) -> None:
                 check_parameter_name(name, refused)
 
 
-def _taken_anew(log: RunLog, given: Mapping[str, Any], pipeline: Pipeline, options: Options) -> dict[str, Any]:
-    """The run's parameters that were secrets, and so are not in its log, as they are given again.
+def _taken_anew(log: RunLog, given: Mapping[str, Any], project: Project, options: Options) -> dict[str, Any]:
+    """The run's parameters that its log cannot give, as they are given again.
 
-    The pipeline file gives one only where that too is a secret: else the run had another value. Raises `UsageError`.
+    Those are secrets, of which it has masks, and what the pipeline file does not declare. The file gives a secret only
+    where that too is one: else the run had another value. Raises `UsageError`.
     """
-    redacted = log.invocations[-1].redacted if log.invocations else []
+    pipeline, last = project.pipeline, log.invocations[-1:]
+    redacted = last[0].redacted if last else []
+    recorded = {name: value for name, value in last[0].parameters.items() if name not in redacted} if last else {}
+    foreign = undeclared_parameters(recorded, pipeline, given_here(project.layout, log.run_id))
     redactor = redactor_of(pipeline, pipeline.parameters, options)
     secret = {name: value for name, value in pipeline.parameters.items() if redactor.value(value) != value}
     places = [given, environment_parameters(options.environ, pipeline.parameters), secret]
-    found = {name: place[name] for place in reversed(places) for name in redacted if name in place}
+    found = {name: place[name] for place in reversed(places) for name in (*redacted, *foreign) if name in place}
     if lost := [name for name in redacted if name not in found]:
         raise UsageError(
             f"parameter {lost[0]} was a secret: its value is not in the run log",
             hint=f"give it again: --param {lost[0]}=…, or {PARAMETER_PREFIX}{lost[0]} in the environment",
+        )
+    if lost := [name for name in foreign if name not in found]:
+        values = ", ".join(f"{name} = {short(redactor.value(recorded[name]))}" for name in lost)
+        again = " ".join(f"--param {name}=…" for name in lost)
+        raise UsageError(
+            f"run `{log.run_id}` came with a parameter that {pipeline.file} does not declare, and that was not given "
+            f"here: {values}",
+            hint=f"give `{again}` again, or declare it under [parameters]",
         )
     return found
 
@@ -240,7 +252,7 @@ def _look_ahead(
     _require_parameter_names(log)
     original = log.invocations[-1].parameters if log.invocations else {}
     given = given_parameters(wishes.params, {**pipeline.parameters, **original})
-    anew = _taken_anew(log, given, pipeline, options)
+    anew = _taken_anew(log, given, project, options)
     redactor = redactor_of(pipeline, {**pipeline.parameters, **given}, options).knowing(texts(list(anew.values())))
 
     def shown(value: Any) -> str:
@@ -273,6 +285,7 @@ def _look_ahead(
     parameters = {**original, **added, **given}
     require_secret_names(pipeline, parameters, options)
     planned = plan(pipeline, log, initial=Scope.initial(parameters), facts=facts)
+    require_declared_results(pipeline, log, planned.reused)
     _check_kept(project, planned)
     require(pipeline, project.workspace, parameters, planned.running)
     return Prospect(parameters, facts, planned, notes)

@@ -79,16 +79,16 @@ def run(
     with redacted_errors(redactor), create(project.layout, started, redactor) as recorder:
         options.printer.begin(list(pipeline.steps), len(pipeline.steps))
         options.printer.say(f"run {run_id}: {pipeline.name}, {amount(len(pipeline.steps), 'step')}")
-        catalog = catalog_of(project.layout, recorder.log, project.workspace)
-        code = invoke(
+        code = code_of(project, options.environ)
+        exit_code = invoke(
             project,
             recorder,
-            catalog,
-            code_of(project, options.environ),
+            catalog_of(project.layout, recorder.log, project.workspace, is_tracked=code.tracks),
+            code,
             parameters=parameters,
             facts=Facts(redactor=redactor),
             interpreter=interpreter,
             options=options,
         )
         options.printer.say(*closing(recorder.log, project))
-    return afterwards.publish(project.layout, run_id, code) if afterwards else code
+    return afterwards.publish(project.layout, run_id, exit_code) if afterwards else exit_code

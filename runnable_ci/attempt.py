@@ -65,6 +65,8 @@ class Attempted:
     entries: list[CatalogEntry] = field(default_factory=list)
     packs: dict[str, Pack] = field(default_factory=dict)
     seconds: float = 0.0
+    learned: int = 0
+    """How much the redactor had learned when the output was kept."""
 
 
 def carry_out(
@@ -119,6 +121,7 @@ def carry_out(
         output.write("e", "".join(f"{printable(line)}\n" for line in problem.lines()).encode())
     finally:
         attempt.log = output.close()
+        done.learned = output.learned
     for note in at.step_files.take(scratch, succeeded=attempt.status == SUCCESS, clean=at.redactor.text):
         at.printer.say(f"note: {note}", step=step.name)
     shutil.rmtree(scratch, ignore_errors=True)

@@ -29,6 +29,8 @@ from runnable_ci.runlog import (
     with_outcomes,
 )
 
+STARTED_LINE_END = b',"event":"started"}\n'
+"""How a line ends that begins an invocation: nothing within a text can look so."""
 _DAMAGED = "the file was damaged, or written by a newer version of runnable-ci"
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from runnable_ci.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
 from runnable_ci.catalog import PACKED_FILE_MAX_BYTES, Catalog
@@ -21,6 +22,7 @@ from runnable_ci.clean import cleaned
 from runnable_ci.errors import RunInUseError, StoreError, UsageError
 from runnable_ci.files import Reserve, needing_space, share_lock, temporary_folder, try_lock, write_whole
 from runnable_ci.journal import (
+    STARTED_LINE_END,
     AttemptSaved,
     Document,
     Event,
@@ -35,7 +37,7 @@ from runnable_ci.journal import (
 from runnable_ci.output import recover, redact_kept
 from runnable_ci.process import end_group, start_time
 from runnable_ci.redact import Redactor
-from runnable_ci.runlog import SUCCESS, CodeIdentity, RunLog, StepAttempt, encode
+from runnable_ci.runlog import SUCCESS, RunLog, encode
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 from runnable_ci.store_identity import store_identity
@@ -87,24 +89,43 @@ class Recorder:
             lines.append(line)
         _append(self._journal, b"".join(lines), self.folder, self._reserve)
 
-    def redact_past(self, clean_identities: Callable[[list[CodeIdentity]], list[CodeIdentity]]) -> None:
-        """Take out of what this invocation has recorded what is known to be a secret only since."""
+    def redact_past(self, *, outputs: Collection[str], replaced: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take out of what this invocation has recorded what is known to be a secret only since.
+
+        Also of these `outputs` of attempts; and what a code identity says of a snapshot that is to be `replaced`.
+        """
         path = self.folder / JOURNAL
         lines = path.read_bytes().splitlines(keepends=True)
-        events = [decode_event(line) for line in lines]
         # What was before it may be published, and is of others as much as ours.
-        begin = max(position for position, event in enumerate(events) if isinstance(event, Started))
-        for event in events[begin:]:
-            if isinstance(event, AttemptSaved):
-                event.attempt.code_identities = clean_identities(event.attempt.code_identities)
-                self._redact_output(event.step, event.attempt)
-        clean = [_clean(event, self.redactor)[1] for event in events[begin:]]
-        if clean == lines[begin:]:
+        begin = max(position for position, line in enumerate(lines) if line.endswith(STARTED_LINE_END))
+        for position in range(begin, len(lines)):
+            line = lines[position]
+            if outputs or replaced or self.redactor.finds(line):  # else it need not be decoded
+                event = decode_event(line)
+                if isinstance(event, AttemptSaved):
+                    self._redact_attempt(event, outputs, replaced)
+                lines[position] = _clean(event, self.redactor)[1]
+        self._rewrite(path, lines)
+
+    def _redact_attempt(
+        self, event: AttemptSaved, outputs: Collection[str], replaced: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        attempt = event.attempt
+        title = f"{event.step}.{attempt.attempt_number}"
+        if attempt.log and title in outputs:
+            attempt.log = redact_kept(self.outputs, title, attempt.log, self.redactor, through=self.scratch)
+        attempt.code_identities = [
+            identity.model_copy(update=replaced.get(identity.snapshot)) for identity in attempt.code_identities
+        ]
+
+    def _rewrite(self, path: Path, lines: list[bytes]) -> None:
+        """Have these lines in the journal in place of its own."""
+        content = b"".join(lines)
+        if content == path.read_bytes():
             return
-        lines[begin:] = clean
         while True:
             try:
-                write_whole(path, b"".join(lines), through=self.layout.temporaries)
+                write_whole(path, content, through=self.layout.temporaries)
             except StoreError:
                 if not self._reserve.give_back_part():
                     raise
@@ -113,12 +134,6 @@ class Recorder:
         os.close(self._journal)
         self._journal = open_descriptor(path, os.O_WRONLY | os.O_APPEND)
         self.log = decode_events(lines, where=str(path)) or self.log
-
-    def _redact_output(self, step: str, attempt: StepAttempt) -> None:
-        """Have what is kept of an attempt that has ended without secrets."""
-        title = f"{step}.{attempt.attempt_number}"
-        if attempt.log and (self.outputs / f"{title}.log").exists():
-            attempt.log = redact_kept(self.outputs, title, attempt.log, self.redactor, through=self.scratch)
 
     @cached_property
     def scratch(self) -> Path:

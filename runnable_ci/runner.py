@@ -78,6 +78,8 @@ class Run:
     _replaced: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The sha256 of a snapshot in which a value was that a step masked only then → what a code identity says now."""
     _learned: int = 0
+    _learned_at: dict[str, int] = field(default_factory=dict)
+    """An attempt's output → how much had been learned when it was redacted last."""
 
     def execute(self) -> str:
         """Run the pipeline to its end; the status of the run. Nothing of it still runs when this returns or raises."""
@@ -88,6 +90,7 @@ class Run:
             join_all(filter(None, self._running.values()), timeout_s=CLEAN_UP_S)
             with suppress(RunnableError, OSError):
                 self._redact_past()
+                self._redact_outputs()
             raise
 
     def _loop(self) -> str:
@@ -191,7 +194,11 @@ class Run:
             raise result
         self._redact_past()
         result.attempt.environment = self.environment()
-        result.attempt.code_identities = self._without_replaced(result.attempt.code_identities)
+        result.attempt.code_identities = [
+            identity.model_copy(update=self._replaced.get(identity.snapshot))
+            for identity in result.attempt.code_identities
+        ]
+        self._learned_at[f"{result.step.name}.{result.attempt.attempt_number}"] = result.learned
         events: list[Event] = [Packed(digest=digest, pack=pack) for digest, pack in result.packs.items()]
         events.append(AttemptSaved(step=result.step.name, attempt=result.attempt, data_catalog=result.entries))
         failed = result.attempt.status != SUCCESS
@@ -208,6 +215,7 @@ class Run:
         return events
 
     def _end(self) -> str:
+        self._redact_outputs()
         failed = [
             name
             for name, outcome in self.course.settled.items()
@@ -285,7 +293,13 @@ class Run:
                 else:
                     self._snapshots[state] = _MASKED_LATER
                 self._replaced[snapshot["snapshot"]] = self._snapshots[state]
-        self.recorder.redact_past(self._without_replaced)
+        self.recorder.redact_past(outputs=(), replaced=self._replaced)
+
+    def _redact_outputs(self) -> None:
+        """Take out of the attempts' output what became a secret after they had ended; once, since it may be large."""
+        suspect = [title for title, learned in self._learned_at.items() if learned < self._learned]
+        if suspect:
+            self.recorder.redact_past(outputs=suspect, replaced=self._replaced)
 
     def _holds_secret(self, snapshot: Mapping[str, Any]) -> bool:
         if not snapshot["snapshot"]:
@@ -293,7 +307,3 @@ class Run:
         descriptor = Descriptor("", f"sha256:{snapshot['snapshot']}", snapshot["snapshot_size"])
         with self.recorder.layout.path(descriptor).open("rb") as file:
             return self.recorder.redactor.holds(iter(lambda: file.read(_CHUNK_BYTES), b""))
-
-    def _without_replaced(self, identities: list[CodeIdentity]) -> list[CodeIdentity]:
-        replaced = self._replaced
-        return [identity.model_copy(update=replaced.get(identity.snapshot)) for identity in identities]

@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -116,7 +117,7 @@ class StepOutput:
         self._taken: list[tuple[Stream, bytes]] = []
         self._settled: list[tuple[Stream, bytes]] = []
         self._output = AttemptOutput(folder, title)
-        self._learned = masks.redactor.learned
+        self.learned = masks.redactor.learned
         self._is_suspect = False
         """Whether something was kept before all secrets were known."""
 
@@ -145,10 +146,8 @@ class StepOutput:
 
     def close(self) -> LogFile | None:
         """What was kept, whole, without secrets that were known only later; None where that is nothing."""
-        try:
+        with suppress(RunnableError):  # the attempt has failed by one before
             self.flush()
-        except RunnableError as e:  # the attempt has failed by then, or ended in another way
-            self._printer.say(f"note: {e.message}", step=self._step)
         self._look_back()
         kept = self._output.close()
         if not kept.size:
@@ -168,8 +167,8 @@ class StepOutput:
 
     def _look_back(self) -> None:
         learned = self._masks.redactor.learned
-        if learned != self._learned:
-            self._learned = learned
+        if learned != self.learned:
+            self.learned = learned
             self._is_suspect = self._is_suspect or self._output.size > 0
 
 

@@ -51,7 +51,10 @@ _CODE_SUFFIXES: Final = frozenset(
     ]
 )
 _DOCUMENT_SUFFIXES: Final = frozenset(["adoc", "md", "rst", "tex"])
-_TEMPLATE: Final = re.compile(r"(^|[._-])(examples?|samples?|template|tmpl|tpl)($|[._-])|\.(defaults?|dist)($|\.)")
+_TEMPLATE: Final = re.compile(
+    r"(^|[._-])(examples?|samples?|template|tmpl|tpl)($|[._-])|\.(defaults?|dist|enc|age|sops)($|\.)"
+)
+"""Of a file that has no values, or encrypted ones."""
 _BACKUP: Final = re.compile(r"(~|\.(bak|backup|old|orig|save|copy|tmp|sw[a-p]))+$")
 
 # By the last part of the path. A dotenv file may be called `.env.local` or `.env-prod`, but `.environment` is none.
@@ -63,14 +66,23 @@ _FILES: Final = (
     *("*.keychain", "*.keychain-db", "secring.*", "master.key"),
     *("credentials", ".credentials", "*.credentials", "client_secret*.json", "*accesskeys.csv", "rootkey.csv"),
     *("service[-_]account*.json", "serviceaccount*.json", "*[-_]service[-_]account.json", "credentials.tfrc.json"),
-    *("gha-creds-*.json", "application_default_credentials.json", "kaggle.json", "auth.json"),
+    *(
+        "gha-creds-*.json",
+        "application_default_credentials.json",
+        "kaggle.json",
+        "auth.json",
+        "access_tokens.db",
+        "credentials.db",
+        "token.pickle",
+    ),
     *(".secrets", "*.secret", "*.secrets", ".vault-token", ".vault[-_]pass*", ".htpasswd", "htpasswd", ".htdigest"),
     *(".dockercfg", ".dockerconfigjson", "kubeconfig", "kubeconfig[._-]*", "kube[._-]config*", "*[._-]kubeconfig"),
     *("*.tfstate", "*.tfstate.*", ".boto", ".s3cfg", ".passwd-s3fs", "rclone.conf", ".databrickscfg", ".renviron"),
     *("cookies", "cookies.txt", "cookies.sqlite", "login data", "key3.db", "key4.db", "logins.json", "signons.sqlite"),
     ".*_history",
     *(
-        f"{stem}.{kind}"
+        form.format(stem=stem, kind=kind)
+        for form in ("{stem}.{kind}", "{stem}.*.{kind}", "*[.-]{stem}.{kind}")
         for stem in ("credentials", "secret", "secrets", "password", "passwords")
         for kind in ("json", "y*ml", "toml", "ini", "cfg", "conf", "properties", "txt", "csv", "xml")
     ),
@@ -80,7 +92,7 @@ _PATHS: Final = (
     *(".aws/credentials", ".aws/sso/*", ".aws/cli/*", ".azure/*", ".config/gcloud/*", ".gnupg/*", ".ssh/*"),
     *(".docker/config.json", "containers/auth.json", ".kube/config", ".kube/cache/*", ".config/gh/hosts.yml"),
     *(".cargo/credentials*", ".gem/credentials", ".m2/settings.xml", ".m2/settings-security.xml", "huggingface/token"),
-    *(".config/hub", ".streamlit/secrets.toml", ".terraform.d/credentials.tfrc.json"),
+    *(".subversion/auth/*", ".config/hub", ".streamlit/secrets.toml", ".terraform.d/credentials.tfrc.json"),
 )
 # A key that was given a name of its own (`id_github`); `id_map.csv` is none.
 _OTHER_KEY: Final = re.compile(r"id_[a-z0-9_@-]+")

@@ -22,10 +22,10 @@ _SAYS_SO: Final = re.compile(
 _SAYS_ELSE: Final = re.compile(
     r"(NAME|ID|ARN|FILE|PATH|DIR|URL|URI|HOST|VERSION|TYPE|SECRETS"
     r"|METHOD|ALGORITHM|ENCRYPTION|POLICY|LENGTH|PROMPT|LABEL|FIELD|FORMAT|PATTERN|REGEX|REF|MANAGER"
-    r"|(NEXT|PAGE|CONTINUATION|PUBLIC_?KEY)_?TOKEN)$",
+    r"|(NEXT|PAGE|CONTINUATION|PUBLIC[_-]?KEY)[_-]?TOKEN)$",
     re.IGNORECASE,
 )
-_WORDS: Final = re.compile(r"[A-Za-z]+([-_.:/ ][A-Za-z]+)*")
+_WORDS: Final = re.compile(r"[^\W\d_]+([-_.:/ ][^\W\d_]+)*")
 _NUMBER: Final = re.compile(r"[-+]?[0-9.,_]+")
 _PLACE: Final = re.compile(r"~?/|\.\.?/|[A-Za-z]:\\|[A-Za-z][A-Za-z0-9+.-]*://")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -20,7 +20,8 @@ _WORDS: Final = (b"secret", b"pass", b"pwd", b"token", b"key", b"credential")
 """In lower case: each name that `names_a_secret` has one of them."""
 _OF_NAMES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 _NAME_MAX: Final = 100
-_LINE_MAX: Final = 4096
+_LINE_MAX: Final = 256
+"""So much is looked at before and after a name, whatever the length of the line."""
 _LEAST_DIFFERENT: Final = 4
 
 # What comes after such a word, in lower case, up to a value: the rest of the name, and one of
@@ -32,8 +33,8 @@ _AFTER: Final = re.compile(
     rb"""(?P<rest>[a-z0-9_.-]{0,100}+)(?:
     (?P<pair>\\?["']?[\s,+-]*+\\?["']?value\\?["']?\s*+[:=][ \t]*+)
     | (?P<assigned>(?:\\?["'`]|\])*+(?P<blank>[ \t]*+)
-      (?:\?|:[ \t]*+[a-z_&*][\w.\[\], |<>&*'?]*+(?==))?(?:=>|:=|\|\|=|\+?=|:)(?![=:])[ \t]*+)
-    | (?P<element>>)
+      (?:\?|:[ \t]*+[a-z_&*][\w.\[\], |<>&*'?]{0,100}+(?==))?(?:=>|:=|\|\|=|\+?=|:)(?![=:])[ \t]*+)
+    | (?P<element>(?:\s[^<>\n]{0,200}+)?>)
     | (?P<argument>\\?["']\s*+,\s*+(?=\\?["'])))""",
     re.VERBOSE,
 )
@@ -45,26 +46,32 @@ _BEFORE: Final = {
 }
 _QUOTED: Final = re.compile(
     rb"""(?P<prefix>[@A-Za-z]{0,2})(?P<quote>\\?(?:"{3}|'{3}|["'`]))"""
-    rb"""(?P<text>(?:\\[^\n"'`]|(?!(?P=quote))[^\n])*+)(?P=quote)"""
+    rb"""(?P<text>(?:\\[^\n"'`]|(?!(?P=quote))[^\n]){0,4096}+)(?P=quote)"""
 )
 # In code: else it is a part of an expression.
 _ENDS_A_VALUE: Final = re.compile(rb"[ \t]*(?:\Z|[,;)\]}#<>\"'\\\r\n&|]|//|/>|--|\w+=|or\b|if\b)")
+_BLOCK: Final = re.compile(rb"[|>][-+]?[ \t]*\r?\n[-+ \t]*(?P<line>[^\n]*)")
+"""Of YAML: the value begins in the next line."""
+_COMMENT: Final = re.compile(r"[ \t]+[#;].*|[,;]$")
 _CALL: Final = re.compile(r"[A-Za-z_][\w.]*[(\[]")
 
 _REFERENCE: Final = re.compile(
-    r"""\$\{\{[^}]*\}\} | \$\{\w+:?[-=](?P<default>[^}]*)\} | \$\{[^}]*\} | \$\([^)]*\)
-    | (?<![\w$])\$(?:env:)?[A-Za-z_]\w* | \{\{[^}]*\}\} | \{%[^%]*%\} | <%[^%]*%> | \#\{[^}]*\} | %\(\w+\)[sdr]
-    | %[A-Za-z_]\w*% | (?<!%)%[sdrv] | \{[\w.!:\[\]]*\} | <[^<>]*> | \[[A-Z_ ]*\] | @\w+@ | __\w+__""",
+    r"""(?=[$%{#<\[@_])(?:\$\{\{[^{}]*+\}\} | \$\{\w++:?[-=](?P<default>[^{}]*+)\} | \$\{[^{}]*+\} | \$\([^()]*+\)
+    | (?<![\w$])\$(?:env:)?[A-Za-z_]\w*+ | \{\{[^{}]*+\}\} | \{%[^%]*+%\} | <%[^%]*+%> | \#\{[^{}]*+\} | %\(\w++\)[sdr]
+    | %[A-Za-z_]\w*% | (?<!%)%[sdrv] | \{[\w.!:\[\]]*+\} | <[^<>]*+> | \[[A-Z_ ]*+\] | @\w++@ | __\w+__)""",
     re.VERBOSE,
 )
 _REGULAR_EXPRESSION: Final = re.compile(r"\\[wdsbAZ]|\(\?|\[[^\]]*\][+*{]|\.[*+]")
 _PLACEHOLDER: Final = re.compile(
     r"\.\.\.|…|•|x{4,}|\*{3,}|change[-_]?(me|it)|your[-_]|[-_]here\b|replace[-_]?(me|with)|placeholder|redacted|dummy"
-    r"|(?<![A-Za-z])(example|sample|fake|mock)(?![A-Za-z])",
+    r"|(?<![A-Za-z])(example|sample|fake|mock)(?![A-Za-z])|^(test|default)(?![A-Za-z])",
     re.IGNORECASE,
 )
+_FOREIGN: Final = re.compile(r"[\u0370-\U0010ffff]")
+"""Letters of other alphabets: in a text without blanks they are prose too."""
 _ENDS_A_LINE: Final = re.compile(r"(\\+[nrt])+$")
-_ENCRYPTED: Final = ("ENC[", "ENC(", "{cipher}", "arn:")
+_ELSEWHERE: Final = ("ENC[", "ENC(", "{cipher}", "arn:", "projects/", "$(", "${", "{{")
+"""What an encrypted value begins with, the name of one that is kept elsewhere, a reference with blanks in it."""
 
 _URL: Final = re.compile(rb"://[^\s/?#:@]*+:[^\s/?#@]++@")
 _NETRC: Final = re.compile(rb"login\s+\S+\s+password\s+(\S+)")
@@ -102,7 +109,8 @@ def _names(text: bytes, lower: bytes, *, code: bool) -> Iterator[str]:
                 before = lower[max(0, begin - _NAME_MAX) : begin]
                 if names_a_secret(name) and _BEFORE[after.lastgroup or ""].search(before):
                     value = _value(text, begin, after, code=code)
-                    if _is_literal(value) and is_secret(name, _without_references(value)):
+                    is_pattern = code and _REGULAR_EXPRESSION.search(value)
+                    if _is_literal(value) and not is_pattern and is_secret(name, _without_references(value)):
                         yield name
             at = lower.find(word, at + len(word))
 
@@ -117,21 +125,32 @@ def _value(text: bytes, begin: int, after: re.Match[bytes], *, code: bool) -> st
     """The literal that comes after a name; empty where there is none."""
     place = after.end()
     if after.lastgroup == "element":
-        value, end, tag = text[place : place + _LINE_MAX].partition(b"</")
-        return _text(value) if end and tag and not value.isspace() else ""
+        value, closed, _ = text[place : place + _LINE_MAX].partition(b"</")
+        return _text(value) if closed else ""
+    before = text[max(0, begin - _LINE_MAX) : begin].rpartition(b"\n")[2]
     if quoted := _QUOTED.match(text, place):
-        is_literal = not code or (_ENDS_A_VALUE.match(text, quoted.end()) and b"r" not in quoted["prefix"].lower())
-        return _text(quoted["text"]) if is_literal else ""
+        return "" if code and not _is_whole(quoted, before + after[0]) else _text(quoted["text"])
     if code:
         return ""
+    if block := _BLOCK.match(text, place):
+        return _text(block["line"])
     rest = _without_references(_text(text[place : place + _LINE_MAX].partition(b"\n")[0].rstrip()))
     if _CALL.match(rest):
         return ""
     if after[0].endswith(b"=") and not after["blank"]:  # as a shell has it
         return _until(r"""\s;&|,"'`""", rest)
-    before = _text(text[max(text.rfind(b"\n", 0, begin) + 1, begin - _LINE_MAX) : begin])
-    around = [quote for quote in "\"'`" if before.count(quote) % 2] + ([",", "}"] if "{" in before else [])
-    return _until("".join(around), re.sub(r"[ \t]+[#;].*|[,;]$", "", rest))
+    around = [quote for quote in "\"'`" if before.count(quote.encode()) % 2] + ([",", "}"] if b"{" in before else [])
+    return _until("".join(around), _COMMENT.sub("", rest) if any(end in rest for end in "#;,") else rest)
+
+
+def _is_whole(quoted: re.Match[bytes], before: bytes) -> bool:
+    """Whether a text in quotes is all of a value in code: no pattern, no part of an expression or of another text."""
+    quote = quoted["quote"]
+    opened = before.count(quote) - (0 if quote.startswith(b"\\") else before.count(b"\\" + quote))
+    within = opened % 2 and not before.endswith((b" ", b"\t"))  # as in "…?token=" + token
+    return (
+        not within and b"r" not in quoted["prefix"].lower() and bool(_ENDS_A_VALUE.match(quoted.string, quoted.end()))
+    )
 
 
 def _until(ends: str, text: str) -> str:
@@ -142,21 +161,22 @@ def _until(ends: str, text: str) -> str:
 
 def _is_literal(value: str) -> bool:
     """Whether a value is neither prose nor a placeholder, and says something without its references."""
-    value = _ENDS_A_LINE.sub("", value.strip())
-    if not value or re.search(r"\s", value) or value.startswith(_ENCRYPTED):
+    left = _without_references(_ENDS_A_LINE.sub("", value.strip())).strip()
+    if re.search(r"\s", left) or left.startswith(_ELSEWHERE):
         return False
-    rest = _without_references(value).strip(".:!?,;-_/")
+    rest = left.strip(".:!?,;-_/")
     return (
         is_telling(rest)
         and rest.isprintable()
-        and "\ufffd" not in rest
         and len(set(rest)) >= _LEAST_DIFFERENT
         and any(character.isalpha() for character in rest)
-        and not (_REGULAR_EXPRESSION.search(value) or _PLACEHOLDER.search(value))
+        and not (_PLACEHOLDER.search(value) or _FOREIGN.search(value))
     )
 
 
 def _without_references(value: str) -> str:
+    if "__" not in value and not any(sign in value for sign in "$%{<[@"):
+        return value
     return _REFERENCE.sub(lambda found: found["default"] or "", value)
 
 

@@ -18,66 +18,34 @@ KEY = f"-----BEGIN RSA {'PRIVATE'} KEY-----\n{BASE64[:64]}\n{BASE64[64:]}\n-----
 CERTIFICATE = KEY.replace("RSA PRIVATE KEY", "CERTIFICATE")
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *(".env", ".ENV", "app/.env", ".env.local", ".env.production", ".env-prod", ".env_backup", ".env~", ".env.bak"),
-        *(".envrc", "prod.env", "deploy/Docker.ENV", ".netrc", "_netrc", ".netrc.old", "home/.NetRC", ".npmrc"),
-        *(
-            ".pypirc",
-            ".git-credentials",
-            ".pgpass",
-            ".my.cnf",
-            "id_rsa",
-            "id_ed25519",
-            "keys/id_ecdsa_sk",
-            "id_rsa.bak",
-        ),
-        *("id_rsa_work", "id_github", "ID_DSA", "key.ppk", "a.p12", "a.PFX", "a.jks", "release.keystore", "vault.kdbx"),
-        *(
-            ".aws/credentials",
-            "x/.AWS/Credentials",
-            ".aws/sso/cache/3f.json",
-            ".azure/accessTokens.json",
-            ".ssh/config",
-        ),
-        *(
-            ".azure/a/b/c.bin",
-            ".config/gcloud/credentials.db",
-            ".config/gcloud/legacy/a/adc.json",
-            ".gnupg/trustdb.gpg",
-        ),
-        *(
-            "gha-creds-0a1b2c.json",
-            "credentials.json",
-            "credentials.json.bak",
-            "Credentials.yml",
-            "client_secret_1.json",
-        ),
-        *("service-account.json", "service_account_prod.json", "my-service-account.json", "serviceAccountKey.json"),
-        *("application_default_credentials.json", ".docker/config.json", "home/u/.docker/config.json", ".dockercfg"),
-        *(".dockerconfigjson", ".config/containers/auth.json", ".kube/config", "kubeconfig", "kubeconfig.yaml"),
-        *("prod.kubeconfig", "kube-config.yml", ".vault-token", ".vault_pass.txt", ".htpasswd", ".boto", ".s3cfg"),
-        *("rclone.conf", ".config/rclone/rclone.conf", ".terraform.d/credentials.tfrc.json", "terraform.tfstate"),
-        *("prod.tfstate", "terraform.tfstate.backup", ".streamlit/secrets.toml", "secrets.yaml", "password.txt"),
-        *(".Renviron", ".bash_history", "cookies.sqlite", "key4.db", "logins.json", "kaggle.json", ".m2/settings.xml"),
-        *(
-            ".cargo/credentials",
-            ".cargo/credentials.toml",
-            ".gem/credentials",
-            ".config/gh/hosts.yml",
-            "login.keychain",
-        ),
-        *(
-            "huggingface/token",
-            "secring.gpg",
-            "config/master.key",
-            "rootkey.csv",
-            "bob_accessKeys.csv",
-            ".databrickscfg",
-        ),
-    ],
-)
+CREDENTIALS = """
+.env .ENV app/.env .env.local .env.production .env-prod .env_backup .env~ .env.bak .envrc prod.env deploy/Docker.ENV
+.netrc _netrc .netrc.old home/.NetRC .npmrc .pypirc .git-credentials .pgpass .my.cnf id_rsa id_ed25519
+keys/id_ecdsa_sk id_rsa.bak id_rsa_work id_github ID_DSA key.ppk a.p12 a.PFX a.jks release.keystore vault.kdbx
+.aws/credentials x/.AWS/Credentials .aws/sso/cache/3f.json .azure/accessTokens.json .ssh/config .azure/a/b/c.bin
+.config/gcloud/credentials.db .config/gcloud/legacy/a/adc.json .gnupg/trustdb.gpg gha-creds-0a1b2c.json
+credentials.json credentials.json.bak Credentials.yml client_secret_1.json service-account.json
+service_account_prod.json my-service-account.json serviceAccountKey.json application_default_credentials.json
+.docker/config.json home/u/.docker/config.json .dockercfg .dockerconfigjson .config/containers/auth.json .kube/config
+kubeconfig kubeconfig.yaml prod.kubeconfig kube-config.yml .vault-token .vault_pass.txt .htpasswd .boto .s3cfg
+rclone.conf .config/rclone/rclone.conf .terraform.d/credentials.tfrc.json terraform.tfstate prod.tfstate
+terraform.tfstate.backup .streamlit/secrets.toml secrets.yaml password.txt .Renviron .bash_history cookies.sqlite
+key4.db logins.json kaggle.json .m2/settings.xml .cargo/credentials .cargo/credentials.toml .gem/credentials
+.config/gh/hosts.yml login.keychain huggingface/token secring.gpg config/master.key rootkey.csv bob_accessKeys.csv
+.databrickscfg secrets.prod.yaml app-secrets.json .subversion/auth/svn.simple/3f token.pickle
+"""
+OTHERS = """
+.env.example .env.sample .env.template .env.dist .ENV.Example example.env .env-example credentials.example.json
+secrets.toml.tmpl id_rsa.pub id_ed25519.pub .ssh/id_work.pub environment.yml .environment env.py .env.d.ts
+.env/bin/python id_map.csv ids.txt identity.py credentials.py secrets.py password.go token.ts auth.py kubeconfig.go
+netrc.py docs/kubeconfig-file.md config.json docker/config.json settings.xml aws/credentials.py README.md
+data/passwords/readme.md tokens.txt tokenizer.json vocab.txt a.tfvars a.pem cert.crt model.bin Makefile history.csv
+cookie.py kube/config gcloud/config.yaml a.key secrets.enc.yaml secrets.yaml.age secretary.json password-reset.html
+reset_password.yaml
+"""
+
+
+@pytest.mark.parametrize("path", CREDENTIALS.split())
 def test_names_of_credential_files(path: str) -> None:
     """Files that packers and scanners know are told by their names, in any folder and letter case."""
     assert by_name(path)
@@ -85,34 +53,7 @@ def test_names_of_credential_files(path: str) -> None:
     assert by_name(path.upper())
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *(".env.example", ".env.sample", ".env.template", ".env.dist", ".ENV.Example", "example.env", ".env-example"),
-        *("credentials.example.json", "secrets.toml.tmpl", "id_rsa.pub", "id_ed25519.pub", ".ssh/id_work.pub"),
-        *("environment.yml", ".environment", "env.py", ".env.d.ts", ".env/bin/python", "id_map.csv", "ids.txt"),
-        *("identity.py", "credentials.py", "secrets.py", "password.go", "token.ts", "auth.py", "kubeconfig.go"),
-        *(
-            "netrc.py",
-            "docs/kubeconfig-file.md",
-            "config.json",
-            "docker/config.json",
-            "settings.xml",
-            "aws/credentials.py",
-        ),
-        *("README.md", "data/passwords/readme.md", "tokens.txt", "tokenizer.json", "vocab.txt", "a.tfvars", "a.pem"),
-        *(
-            "cert.crt",
-            "model.bin",
-            "Makefile",
-            "history.csv",
-            "cookie.py",
-            "kube/config",
-            "gcloud/config.yaml",
-            "a.key",
-        ),
-    ],
-)
+@pytest.mark.parametrize("path", OTHERS.split())
 def test_names_of_other_files(path: str) -> None:
     """Templates, public keys, code and what only resembles a known name are left to what stands in them."""
     assert by_name(path) == ""
@@ -140,10 +81,20 @@ SECRETS = [
     ("a.json", f'{{"apiKey":"{VALUE}","b":1}}'),
     ("a.toml", f'api_key = "{VALUE}"'),
     ("a.tf", f'  password = "{VALUE}"'),
+    ("a.yaml", f"token: {{{{ prefix }}}}{VALUE}"),
     ("a.xml", f"<server><password>{VALUE}</password></server>"),
     ("a.xml", f'<add key="ClearTextPassword" value="{VALUE}" />'),
     ("notes.txt", f"the registry password: {VALUE}"),
     ("notes.md", f"DB_PASSWORD={VALUE}"),
+    ("a.xml", f'<Pass encoding="none">{VALUE}</Pass>'),
+    ("a.yaml", f"password: |\n  {VALUE}\n"),
+    ("a.yaml", f"it's the password: {VALUE}"),
+    ("a.ini", "password = Xy.*92kL-q8"),
+    ("a.js", f"fetch(url, {{headers: {{'X-Api-Key': '{VALUE}'}}}})"),
+    ("local.settings.json", f'"Store": "AccountName=x;AccountKey={BASE64[:40]}==;EndpointSuffix=y"'),
+    ("main.py", f'SECRET_KEY = "django-insecure-{VALUE}"  # noqa: S105'),
+    (".gitconfig", f'[url "https://bob:{VALUE}@example.org/"]\n  insteadOf = x'),
+    ("jdbc.txt", f"jdbc:postgresql://h/db?user=bob&password={VALUE}"),
     ("hosts", f"machine example.org login bob password {VALUE}"),
     ("conn.txt", f"Server=db;User Id=sa;Password={VALUE};Encrypt=true"),
     ("conn.txt", f"host=db user=bob password={VALUE}"),
@@ -237,6 +188,17 @@ NO_SECRETS = [
     ("a.py", 'url = "postgres://postgres:postgres@localhost:5432/db"'),
     ("a.py", 'MARKER = "-----BEGIN RSA PRIVATE KEY-----"'),
     ("a.py", 'for name in ("PASSWORD", "TOKEN"):'),
+    ("a.py", 'url = "https://example.org/x?token="+user.token_1+"&x=1"'),
+    ("a.py", 'password: SecretStr = Field("password-of-1", description="x")'),
+    ("a.py", 'token: Annotated[str, Header("x-token-1")] = None'),
+    ("a.py", "password=dict(required=True, no_log=True)"),
+    ("a.py", 'PASSWORD = "Xy.*[a-z]+-1"'),
+    ("a.py", 'token = "test-token-1"'),
+    ("a.py", 'password = "x1-abc" * 20'),
+    ("a.json", '{"password": "Contraseña", "secret": "Geheimwörter"}'),
+    ("a.json", '{"password": "パスワードは8文字以上", "token": "Пароль-8"}'),
+    ("a.html", '<token class="a">text-1 of it</token>'),
+    ("package.json", '{"js-tokens": "^4.0.0", "csrf-token": "^10.20.30", "jsonwebtoken": "^9.0.0"}'),
     ("a.ts", "interface Login { user: string; password: string; token?: Token1 }"),
     ("a.ts", "const token = process.env.API_TOKEN1 ?? '';"),
     ("a.rs", 'let token = Token::from("x1y2z3-abc");'),
@@ -260,6 +222,9 @@ NO_SECRETS = [
     ("a.yaml", "password: !Ref DbPassword1"),
     ("a.yaml", "password: ENC[AES256_GCM,data:p673w7,iv:YY2,tag:UQ3,type:str]"),
     ("a.yaml", "password:"),
+    ("a.yaml", "curl -H 'Authorization: Bearer $(gcloud auth print-access-token)'"),
+    ("a.yaml", "secret: projects/my-project-1/secrets/my-secret/versions/1"),
+    ("a.yaml", "header: 'Bearer {{ token_1 }}'"),
     ("a.yaml", "id-token: write"),
     ("a.yaml", "persist-credentials: false"),
     ("a.yaml", "secretName: my-secret-1234"),
@@ -298,7 +263,7 @@ NO_SECRETS = [
 @pytest.mark.parametrize(("path", "text"), NO_SECRETS)
 def test_no_secrets_in_files(path: str, text: str) -> None:
     """References, expressions, placeholders, prose, public keys and empty values are no secrets."""
-    assert by_content(path, [text.encode("latin-1")]) == ""
+    assert by_content(path, [text.encode()]) == ""
 
 
 def test_random_bytes_are_no_key(tmp_path: Path) -> None:

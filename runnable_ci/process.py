@@ -202,6 +202,24 @@ def capture(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s
     return done.stdout if done.returncode == 0 else None
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A program that ran to its end, and all that it wrote."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+def converse(argv: Sequence[str], *, said: bytes, env: Mapping[str, str], timeout_s: float) -> Finished:
+    """Run a short program that reads what is `said`. Raises `OSError`, `TimeoutError`."""
+    try:
+        done = subprocess.run(argv, env=env, input=said, capture_output=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired as e:
+        raise TimeoutError(f"no end within {timeout_s} s") from e
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
 def become(argv: Sequence[str], env: Mapping[str, str]) -> int:
     """Go on as another program: the same process, so that signals meant for this one reach it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import socket
 import uuid
 from collections.abc import Callable, Iterator
@@ -274,16 +275,26 @@ def test_all_spellings_of_dockers_configuration_are_read(tmp_path: Path, host: s
     assert "pa:ss" not in repr(found)
 
 
-def test_a_credential_helper_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_credential_helper_is_asked(tmp_path: Path) -> None:
     """docker's helper programs work, for the registry that they are configured for."""
     helper = tmp_path / "docker-credential-test"
     helper.write_text('#!/bin/sh\nread host\necho "{\\"Username\\": \\"ada\\", \\"Secret\\": \\"for-$host\\"}"\n')
     helper.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {"reg.test": "test"}}))
-    environ = {"DOCKER_CONFIG": str(tmp_path)}
+    environ = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}:{os.defpath}"}
     assert find_credentials("reg.test", environ) == Credentials("ada", "for-reg.test")
     assert find_credentials("other.test", environ) is None
+
+
+def test_a_login_for_one_path_is_for_that_path(locked: Served, tmp_path: Path) -> None:
+    """Another path's login, which would be refused, is not sent, wherever it stands in the file."""
+    wrong = {"auth": base64.b64encode(b"eve:wrong").decode()}
+    auths = {f"{locked.host}/other": wrong, locked.host: {"auth": AUTHORIZATION.split()[1] + "\n"}}
+    for entries in (auths, dict(reversed(auths.items()))):
+        (tmp_path / "config.json").write_text(json.dumps({"auths": entries}))
+        assert list(Registry(locked.repository(), environ={"DOCKER_CONFIG": str(tmp_path)}).tags()) == []
+        with pytest.raises(RegistryAuthError, match="refuses these credentials"):
+            list(Registry(f"{locked.host}/other/r", environ={"DOCKER_CONFIG": str(tmp_path)}).tags())
 
 
 def test_a_damaged_docker_configuration_is_named(tmp_path: Path) -> None:

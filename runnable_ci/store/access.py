@@ -1,24 +1,19 @@
 """Who is meant by a reference, and as whom we speak to it: the only importer of `oras`.
 
-The `oras` package splits references and knows docker's credential helpers. Its transport is not used, and neither is
-its token exchange: it has no time-outs, reads without limit, and returns None for every failure.
+The `oras` package splits references, so that what its clients take is taken here. Why no more of it is used stands in
+docs/architecture.md.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from oras.container import Container
 
-from runnable_ci.errors import RegistryAuthError, UsageError
+from runnable_ci.errors import UsageError
+from runnable_ci.store.docker_config import find_login
 from runnable_ci.store.target import DIGEST, TAG
 
 HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -26,7 +21,6 @@ PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_
 REFERENCE_MAX = 600
 EXAMPLE = "write it as ghcr.io/owner/repo/runs:RUN_ID"
 GITHUB_REGISTRY = "ghcr.io"
-DOCKER_HUB_KEY = "index.docker.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,68 +81,15 @@ def parse_reference(text: str) -> Reference:
     return Reference(host=host, path=path, reference=digest or tag)
 
 
-def find_credentials(host: str, environ: Mapping[str, str]) -> Credentials | None:
+def find_credentials(host: str, environ: Mapping[str, str], *, path: str = "") -> Credentials | None:
     """Credentials for exactly this registry: docker's configuration, then (for ghcr.io) the job's `GITHUB_TOKEN`.
 
     None means anonymous. Raises `RegistryAuthError` where the configuration or a helper's answer is unusable.
     """
-    if found := _docker_credentials(host, environ):
-        return found
+    if login := find_login(host, path, environ):
+        if login.is_identity_token:
+            return Credentials("", "", identity_token=login.secret)
+        return Credentials(login.username, login.secret)
     if host == GITHUB_REGISTRY and (token := environ.get("GITHUB_TOKEN")):
         return Credentials(environ.get("GITHUB_ACTOR") or "github-actions", token)
     return None
-
-
-def _docker_credentials(host: str, environ: Mapping[str, str]) -> Credentials | None:
-    home = environ.get("HOME", "")
-    folder = environ.get("DOCKER_CONFIG") or (f"{home}/.docker" if home else "")
-    path = Path(folder) / "config.json"
-    if not folder or not path.is_file():
-        return None
-    try:
-        config = _by_host(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise RegistryAuthError(f"{path} cannot be used: {error}", hint="repair it, or log in again") from error
-    host = DOCKER_HUB_KEY if host == "docker.io" else host
-    if identity := config["auths"].get(host, {}).get("identitytoken"):
-        return Credentials("", "", identity_token=str(identity))
-    try:
-        encoded = _from_oras(host, config)
-        if not encoded:
-            return None
-        username, _, password = base64.b64decode(encoded, validate=True).decode("utf-8").partition(":")
-    except (KeyError, TypeError, binascii.Error, ValueError) as error:
-        raise RegistryAuthError(
-            f"the credentials for {host} in {path} cannot be used: {type(error).__name__}",
-            hint=f"docker logout {host} && docker login {host}",
-        ) from error
-    # docker's convention for an identity token that a helper keeps
-    return Credentials("", "", identity_token=password) if username == "<token>" else Credentials(username, password)
-
-
-def _by_host(config: dict[str, Any]) -> dict[str, Any]:
-    """docker's configuration with plain hosts for keys: docker also writes `https://HOST/v1/`."""
-    auths: dict[str, dict[str, Any]] = {}
-    for key, written in (config.get("auths") or {}).items():
-        host = urlsplit(key).netloc if "://" in key else key.split("/")[0]
-        entry = dict(written or {})
-        if not entry.get("auth") and entry.get("username") and entry.get("password"):
-            entry["auth"] = base64.b64encode(f"{entry['username']}:{entry['password']}".encode()).decode()
-        if entry.get("auth") or entry.get("identitytoken") or host not in auths:
-            auths[host] = entry
-    helpers = {urlsplit(k).netloc if "://" in k else k: v for k, v in (config.get("credHelpers") or {}).items()}
-    return {"auths": auths, "credHelpers": helpers, "credsStore": config.get("credsStore")}
-
-
-def _from_oras(host: str, config: dict[str, Any]) -> str | None:
-    """Base64 of `user:password` by the way of oras: an inline entry, else the host's helper, else the store."""
-    # Imported late: it imports requests, which a pull without credentials does not need.
-    import oras.logger
-    from oras.auth.base import AuthBackend
-
-    oras.logger.setup_logger(quiet=True)  # a helper without an entry for this host is no news
-    backend = AuthBackend()
-    backend._auth_config = config  # its own reading ignores DOCKER_CONFIG
-    backend.load_configs(Container(f"{host}/any"))
-    found = getattr(backend, "_basic_auth", None)
-    return None if found is None else str(found)

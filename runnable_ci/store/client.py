@@ -60,7 +60,7 @@ class Client:
         self._auth = Authorizer(
             host=where.host,
             path=where.path,
-            credentials=lambda: credentials or find_credentials(where.host, environ),
+            credentials=lambda: credentials or find_credentials(where.host, environ, path=where.path),
             ask=self._ask_token_server,
             require_allowed=lambda url: self._session.require_allowed(url, coming_from=self.base),
             clock=clock,

@@ -1,0 +1,206 @@
+"""Which login docker's configuration has for a repository: the one that docker would take, or an error about it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from runnable_ci.errors import RegistryAuthError
+from runnable_ci.store.docker_config import DockerLogin, find_login
+
+
+def auth(name: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{name}:of:{name}".encode()).decode()}
+
+
+def login(name: str) -> DockerLogin:
+    return DockerLogin(name, f"of:{name}")
+
+
+def configured(folder: Path, config: object) -> dict[str, str]:
+    """An environment with this configuration of docker, and a `PATH` that has a folder for helpers in front."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    return {"DOCKER_CONFIG": str(folder), "PATH": f"{folder}:{os.defpath}"}
+
+
+def helper(folder: Path, name: str, script: str) -> None:
+    """A credential helper that is a shell script."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"docker-credential-{name}"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+WRITTEN = r"""read host; echo "{\"ServerURL\": \"$host\", \"Username\": \"ada\", \"Secret\": \"$1-for-$host\"}" """
+
+
+@pytest.mark.parametrize(
+    ("auths", "host", "path", "expected"),
+    [
+        ({"reg.test": auth("a"), "reg.test/other": auth("b")}, "reg.test", "o/r", "a"),
+        ({"reg.test/other": auth("b"), "reg.test": auth("a")}, "reg.test", "o/r", "a"),
+        ({"reg.test": auth("a"), "reg.test/o": auth("b"), "reg.test/o/r": auth("c")}, "reg.test", "o/r", "c"),
+        ({"reg.test": auth("a"), "reg.test/o": auth("b"), "reg.test/o/r": auth("c")}, "reg.test", "o/x", "b"),
+        ({"reg.test": auth("a"), "reg.test/o": auth("b")}, "reg.test", "oo/r", "a"),
+        ({"reg.test/other": auth("b")}, "reg.test", "o/r", None),
+        ({"reg.test/o/": auth("b")}, "reg.test", "o/r", "b"),
+        ({"https://reg.test/o": auth("b")}, "reg.test", "o/r", "b"),
+        ({"https://reg.test/o": auth("b")}, "reg.test", "x/r", None),
+        ({"https://reg.test/v1/": auth("b")}, "reg.test", "x/r", "b"),
+        ({"https://reg.test/v2/": auth("b"), "reg.test": auth("a")}, "reg.test", "x/r", "a"),
+        ({"https://reg.test": auth("b"), "reg.test": {}}, "reg.test", "x/r", "b"),
+        ({"https://reg.test": auth("b"), "reg.test": {"email": "x"}}, "reg.test", "x/r", "b"),
+        ({"reg.test:5000": auth("a")}, "reg.test:5000", "o/r", "a"),
+        ({"reg.test:5000": auth("a")}, "reg.test", "o/r", None),
+        ({"Reg.Test": auth("a")}, "reg.test", "o/r", "a"),
+        ({"https://index.docker.io/v1/": auth("a")}, "docker.io", "o/r", "a"),
+        ({"docker.io": auth("a")}, "registry-1.docker.io", "o/r", "a"),
+        ({"docker.io/o": auth("b"), "https://index.docker.io/v1/": auth("a")}, "docker.io", "o/r", "b"),
+        ({"reg.test.evil": auth("a"), "evil.reg.test": auth("b")}, "reg.test", "o/r", None),
+        ({}, "reg.test", "o/r", None),
+        (None, "reg.test", "o/r", None),
+        ({"reg.test": None}, "reg.test", "o/r", None),
+    ],
+)
+def test_the_longest_key_that_leads_to_a_repository_counts(
+    tmp_path: Path, auths: object, host: str, path: str, expected: str | None
+) -> None:
+    """A login for one path is not used for another, and never for another host."""
+    found = find_login(host, path, configured(tmp_path, {"auths": auths}))
+    assert found == (None if expected is None else login(expected))
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"auth": auth("a")["auth"] + "\n"}, login("a")),
+        ({"auth": auth("a")["auth"][:3] + "\r\n" + auth("a")["auth"][3:]}, login("a")),
+        ({"auth": base64.b64encode(b"a:of:a\0").decode()}, login("a")),
+        ({"auth": base64.b64encode("ä:ö".encode()).decode()}, DockerLogin("ä", "ö")),
+        ({"auth": "", "username": "a", "password": "of:a"}, login("a")),
+        ({"identitytoken": "x", **auth("a")}, DockerLogin("", "x", is_identity_token=True)),
+        ({"identitytoken": "", **auth("a")}, login("a")),
+    ],
+)
+def test_what_docker_takes_is_taken(tmp_path: Path, entry: object, expected: DockerLogin) -> None:
+    """Line breaks in base64, zero bytes, plain fields and identity tokens."""
+    assert find_login("reg.test", "o/r", configured(tmp_path, {"auths": {"reg.test": entry}})) == expected
+
+
+@pytest.mark.parametrize("encoded", ["!", "YQ", "YQ==", "Onh4", "/w=="])
+def test_a_login_that_cannot_be_read_is_named(tmp_path: Path, encoded: str) -> None:
+    """The error has the key, the file and what to do, and nothing of the secret."""
+    environ = configured(tmp_path, {"auths": {"reg.test/o": {"auth": encoded}}})
+    with pytest.raises(RegistryAuthError, match=r"reg\.test/o in .*config\.json cannot be used") as caught:
+        find_login("reg.test", "o/r", environ)
+    assert caught.value.hint == "docker logout reg.test/o && docker login reg.test/o"
+    assert find_login("reg.test", "other", environ) is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "{",
+        "[]",
+        "1",
+        '{"auths": "x"}',
+        '{"auths": ["x"]}',
+        '{"credsStore": 1}',
+        '{"credHelpers": {"reg.test": [1]}}',
+    ],
+)
+def test_a_configuration_of_another_shape_is_named(tmp_path: Path, config: str) -> None:
+    """Whatever the file holds, the result is a login, none, or one kind of error."""
+    environ = configured(tmp_path, config)
+    with pytest.raises(RegistryAuthError, match=r"config\.json cannot be used"):
+        find_login("reg.test", "o/r", environ)
+
+
+@pytest.mark.parametrize(
+    ("config", "host", "expected"),
+    [
+        ({"credHelpers": {"reg.test": "one"}, "credsStore": "two"}, "reg.test", "one-for-reg.test"),
+        ({"credHelpers": {"other.test": "one"}, "credsStore": "two"}, "reg.test", "two-for-reg.test"),
+        ({"credHelpers": {"https://reg.test": "one"}}, "reg.test", "one-for-reg.test"),
+        ({"credHelpers": {"reg.test": "one"}, "auths": {"reg.test": auth("stale")}}, "reg.test", "one-for-reg.test"),
+        ({"credsStore": "two", "auths": {"reg.test": auth("stale")}}, "reg.test", "two-for-reg.test"),
+        ({"credHelpers": {"docker.io": "one"}}, "docker.io", "one-for-https://index.docker.io/v1/"),
+        ({"credsStore": "two"}, "docker.io", "two-for-https://index.docker.io/v1/"),
+    ],
+)
+def test_a_helper_goes_before_what_is_written(tmp_path: Path, config: object, host: str, expected: str) -> None:
+    """The host's own helper, else the one for all; docker's own registry has a name of its own there."""
+    for name in ("one", "two"):
+        helper(tmp_path, name, WRITTEN.replace("$1", name))
+    assert find_login(host, "o/r", configured(tmp_path, config)) == DockerLogin("ada", expected)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo 'credentials not found in native keychain'; exit 1",
+        """echo '{"Username": "", "Secret": ""}'""",
+    ],
+)
+def test_a_helper_that_has_no_login_leaves_it_to_what_is_written(tmp_path: Path, script: str) -> None:
+    """That is no failure: it says so."""
+    helper(tmp_path, "none", script)
+    config = {"credsStore": "none", "auths": {"reg.test": auth("a")}}
+    assert find_login("reg.test", "o/r", configured(tmp_path, config)) == login("a")
+    assert find_login("other.test", "o/r", configured(tmp_path, config)) is None
+
+
+def test_a_helper_may_keep_an_identity_token(tmp_path: Path) -> None:
+    """By its convention: the user is then called `<token>`."""
+    helper(tmp_path, "token", """echo '{"Username": "<token>", "Secret": "x"}'""")
+    found = find_login("reg.test", "o/r", configured(tmp_path, {"credsStore": "token"}))
+    assert found == DockerLogin("<token>", "x", is_identity_token=True)
+    assert "x" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (None, "is not installed, or not on PATH"),
+        ("echo 'the keychain is locked' >&2; exit 2", "fails with exit code 2: the keychain is locked"),
+        ("echo 'no\033[2J luck'; exit 1", r"fails with exit code 1: no\?\[2J luck"),
+        ("kill -9 $$", "fails with exit code -9"),
+        ("echo secret", "answers with no login"),
+        ("echo '[]'", "answers with no login"),
+        ("""echo '{"Username": "secret"}'""", "answers with no login"),
+    ],
+)
+def test_a_helper_that_fails_is_named(tmp_path: Path, script: str | None, words: str) -> None:
+    """With the file that names it; taken for "no login" it would end in a refusal that nobody understands."""
+    if script is not None:
+        helper(tmp_path, "bad", script)
+    environ = configured(tmp_path, {"credHelpers": {"reg.test": "bad"}})
+    with pytest.raises(RegistryAuthError, match=words) as caught:
+        find_login("reg.test", "o/r", environ)
+    assert f"docker-credential-bad, which {tmp_path}/config.json names for reg.test," in caught.value.message
+    assert "secret" not in str(caught.value)
+    assert find_login("other.test", "o/r", environ) is None
+
+
+def test_a_helper_that_hangs_is_named(tmp_path: Path) -> None:
+    """It is not waited for, and neither is what it has started and holds on to its output."""
+    helper(tmp_path, "slow", f"sleep 60 & echo $! > {tmp_path}/pid; wait")
+    with pytest.raises(RegistryAuthError, match=r"docker-credential-slow.* does not answer within 1\.5 s"):
+        find_login("reg.test", "o/r", configured(tmp_path, {"credsStore": "slow"}), timeout_s=1.5)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)  # fails where it has ended before
+
+
+def environments(home: Path) -> list[Mapping[str, str]]:
+    return [{}, {"HOME": ""}, {"HOME": str(home / "nowhere")}, {"DOCKER_CONFIG": str(home / "nowhere")}]
+
+
+def test_no_configuration_is_no_login(tmp_path: Path) -> None:
+    """Without a home, without a folder, without a file."""
+    assert [find_login("reg.test", "o/r", environ) for environ in environments(tmp_path)] == [None] * 4

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from runnable_ci.catalog import matches
+from runnable_ci.credential_names import is_named_as_credentials
 from runnable_ci.github.context import Context
 from runnable_ci.project import Project
 from runnable_ci.runlog import CodeIdentity, RunLog
@@ -14,7 +15,8 @@ from runnable_ci.steps import files_named
 from runnable_ci.text import amount, short
 
 NAMED_MAX = 5
-"""How many files a line names for each reason, and for how many reasons."""
+"""How many files a line names for each reason."""
+REASONS_MAX = 10
 _NAME_MAX = 60
 _LINE_MAX = 600
 
@@ -59,13 +61,15 @@ def notes(log: RunLog, *, invocation: int | None = None) -> Iterator[str]:
     if kept := _once(name for code in codes for name in _kept(code)):
         files = amount(len(kept), "untracked file")
         yield short(f'kept {files} with the run: {_listing(kept)}; `untracked = "none"` leaves them out', _LINE_MAX)
+    if credentials := list(filter(is_named_as_credentials, kept)):
+        yield short(f"warning: an earlier version kept credentials with the run: {_listing(credentials)}", _LINE_MAX)
     reasons: defaultdict[str, list[str]] = defaultdict(list)
     for line in _once(line for code in codes for line in code.snapshot_omitted):
         name, _, reason = line.partition(": ")
         reasons[reason].append(name)
     if reasons:
-        shown = [f"{_listing(names)} ({short(reason, 100)})" for reason, names in list(reasons.items())[:NAMED_MAX]]
-        more = sum(map(len, list(reasons.values())[NAMED_MAX:]))
+        shown = [f"{_listing(names)} ({short(reason, 100)})" for reason, names in list(reasons.items())[:REASONS_MAX]]
+        more = sum(map(len, list(reasons.values())[REASONS_MAX:]))
         yield short(f"left out of the run: {'; '.join(shown)}{f'; and {more} more' if more else ''}", _LINE_MAX)
 
 

@@ -216,6 +216,8 @@ def test_a_log_of_an_earlier_version() -> None:
         "left out of the run: b (over the limit)",
     ]
     assert list(notes(log_with(changes=changes))) == []
+    (_, warning) = notes(log_with(changes={".env": ("untracked", "1"), "b": ("untracked", "2")}, snapshot="d"))
+    assert warning == "warning: an earlier version kept credentials with the run: .env"
 
 
 def test_lines_are_bounded_and_plain() -> None:

@@ -25,6 +25,7 @@ from runnable_ci.errors import BlobCorruptError, BlobMissingError, StepError, Un
 from runnable_ci.files import copy_and_hash, temporary
 from runnable_ci.runlog import CatalogEntry, Pack
 from runnable_ci.store.layout import Layout
+from runnable_ci.store.plain import make_folders
 from runnable_ci.store.target import Descriptor, verified
 from runnable_ci.system import CHANGE_TIMES, can_name, mode_of, replace, set_mode
 from runnable_ci.values import check_relative, is_excluded
@@ -250,7 +251,7 @@ class Catalog:
                 )
             set_mode(new.path, 0o600 | (entry.mode & 0o777))
             if aside is not None:
-                aside.parent.mkdir(parents=True, exist_ok=True)
+                make_folders(aside.parent, within=self.layout.folder)
                 replace(destination, aside)
             new.keep_as(destination, synced=False)  # after a crash of the machine it can be restored again
 
@@ -335,7 +336,7 @@ class Catalog:
             return None
         kept = self.run_folder / "replaced" / path.relative_to(self.workspace)
         more = (kept.with_name(f"{kept.name}.{i}") for i in count(2))
-        return next(place for place in chain([kept], more) if not place.exists())
+        return next(place for place in chain([kept], more) if not os.path.lexists(place))
 
     def _remember(self, name: str, fingerprint: tuple[int, ...], digest: str) -> None:
         """Trust a file's stat from now on, unless it was changed so recently that the clock could not tell."""

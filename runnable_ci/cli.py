@@ -43,7 +43,9 @@ Params = Annotated[list[str], typer.Option("--param", "-p", metavar="NAME=VALUE"
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Steps at once.  [default: the cores]")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Keep the steps' output to the log.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done with each step, and why.")]
-Store = Annotated[Path | None, typer.Option(metavar="DIR", help="A folder with a store.  [default: here or above]")]
+Store = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The folder with the store.  [default: that of the pipeline file]")
+]
 RunOrReference = Annotated[
     str, typer.Argument(metavar="RUN_ID|REFERENCE", help="A run, `latest`, or HOST/REPOSITORY:RUN_ID.")
 ]
@@ -289,11 +291,11 @@ def pull_command(
     store: Store = None,
 ) -> None:
     """Fetch a published run; then show, logs, catalog and retry work offline."""
-    from runnable_ci.commands.pull import destination
     from runnable_ci.commands.pull import pull as command
+    from runnable_ci.project import find_store
 
-    layout, settings = destination(store), _settings(plain_http)
-    command(layout, run_id, source=source, only_log=only == "log", settings=settings, environ=os.environ)
+    settings = _settings(plain_http)
+    command(find_store(store), run_id, source=source, only_log=only == "log", settings=settings, environ=os.environ)
 
 
 @app.command("dispatch")
@@ -387,11 +389,11 @@ def prune_command(
 ) -> None:
     """Remove old runs from a registry."""
     from runnable_ci.commands.prune import prune as command
-    from runnable_ci.project import find_store
+    from runnable_ci.project import store_folder
 
-    workspace, settings = find_store(None).folder.parent, _settings(plain_http)
+    settings = _settings(plain_http)
     command(
-        workspace,
+        store_folder(),
         source=source,
         keep=keep,
         older_than=older_than,

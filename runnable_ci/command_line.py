@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from runnable_ci.errors import PipelineError
-from runnable_ci.project import Project, find_file, find_store
+from runnable_ci.project import Project, find_file, store_folder
 from runnable_ci.store.layout import Layout
 
 
@@ -24,7 +24,7 @@ def retry(run_id: str, project: Project, *more: str) -> str:
 
 def of_store(layout: Layout, *words: str) -> str:
     """A command on a store, typed in the current folder."""
-    is_default = find_store().folder.resolve() == layout.folder.resolve()
+    is_default = store_folder() == layout.folder.parent.resolve()
     return command(*words, *([] if is_default else ["--store", path(layout.folder.parent)]))
 
 

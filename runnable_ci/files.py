@@ -103,6 +103,14 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(made, ignore_errors=True)
 
 
+def remove_folder(folder: Path, *, through: Path) -> None:
+    """Remove a folder and all that is in it: at once, as a temporary one in `through`, which a sweep would take."""
+    gone = through / f".{secrets.token_hex(8)}.dir"
+    with suppress(FileNotFoundError):
+        replace(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
 @contextmanager
 def needing_space(folder: Path) -> Iterator[None]:
     """Within the block a disk that is full, or a quota, is a `StoreError` that says what to do."""

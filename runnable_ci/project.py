@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import PipelineError, StepError, UsageError, did_you_mean
+from runnable_ci.git_files import repository_root, upwards
 from runnable_ci.pipeline import Pipeline, resolve
 from runnable_ci.pipeline_identity import PipelineIdentity
 from runnable_ci.steps.python import find_source
 from runnable_ci.steps.shell import parse_value
 from runnable_ci.store.layout import Layout
+from runnable_ci.store.opening import STORE_NAME, open_store
 from runnable_ci.values import check_parameters
 
 FILE_NAME = "runnable.toml"
-STORE_NAME = ".runnable"
 PARAMETER_PREFIX = "RUNNABLE_PRM_"
 _ENCODING = "utf-8-sig"  # some editors of Windows begin a file with a mark
 
@@ -31,11 +32,16 @@ class Project:
     file: Path
     """The pipeline file."""
     layout: Layout
+    """The store beside it."""
 
     @property
     def workspace(self) -> Path:
         """The folder of the pipeline file: the steps' own."""
         return self.file.parent
+
+    def opened(self, environ: Mapping[str, str]) -> Project:
+        """The project, whose store may be used. Raises `StoreError`."""
+        return replace(self, layout=open_store(self.workspace, environ))
 
     def identity(self) -> PipelineIdentity:
         """What tells the pipeline apart from others."""
@@ -45,7 +51,7 @@ class Project:
 
 
 def load(given: Path | None) -> Project:
-    """The project of a pipeline file or its folder; by default the current folder or the nearest one above it.
+    """The project of a pipeline file or its folder; by default of the nearest one, as `find_file` has it.
 
     Raises `PipelineError` for a file that cannot be used.
     """
@@ -67,37 +73,54 @@ def load(given: Path | None) -> Project:
     return Project(pipeline, file, Layout(file.parent / STORE_NAME))
 
 
-def find_file(given: Path | None) -> Path:
-    """The pipeline file that is meant."""
+def find_file(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The pipeline file that is given, itself or by its folder; else the nearest one.
+
+    That is the one in the current folder, or in one above it up to the root of the git repository. Without a repository
+    nothing tells where a project ends, so that nothing above the current folder counts.
+    """
     if given is not None and given.is_file():
         return given.resolve()
     folder = (given or Path()).resolve()
     if given is not None and not folder.is_dir():
         raise PipelineError(f"there is no {given}", hint=did_you_mean(given.name, _names(folder.parent)))
-    candidates = [folder] if given is not None else [folder, *folder.parents]
-    for candidate in candidates:
-        if (candidate / FILE_NAME).is_file():
-            return candidate / FILE_NAME
-        if _is_meant(candidate / "pyproject.toml"):
-            return candidate / "pyproject.toml"
+    if found := _nearest([folder] if given is not None else _within_repository(folder, environ)):
+        return found
+    above = _nearest(upwards(folder, environ)) if given is None else None
+    outside = f"{above} is further up, and no git repository holds both: cd there, or name it"
     raise PipelineError(
         f"there is no {FILE_NAME} in {folder}, and no [tool.runnable-ci] in a pyproject.toml there",
-        hint="runnable-ci init writes one",
+        hint=outside if above else "runnable-ci init writes one",
     )
 
 
-def repository_root(folder: Path) -> Path | None:
-    """The root of the git repository around a folder; None where there is none."""
-    return next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
+def _within_repository(folder: Path, environ: Mapping[str, str]) -> list[Path]:
+    root = repository_root(folder, environ)
+    return [folder, *(above for above in folder.parents if root and above.is_relative_to(root))]
 
 
-def find_store(given: Path | None = None) -> Layout:
-    """The store of the current folder or the nearest one above it; where there is none, that of the current folder."""
-    folder = (given or Path()).resolve()
-    for candidate in (folder, *folder.parents):
-        if (candidate / STORE_NAME / "index.json").is_file():
-            return Layout(candidate / STORE_NAME)
-    return Layout(folder / STORE_NAME)
+def _nearest(folders: Iterable[Path]) -> Path | None:
+    """The first pipeline file in these folders."""
+    for folder in folders:
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+        if _is_meant(folder / "pyproject.toml"):
+            return folder / "pyproject.toml"
+    return None
+
+
+def store_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder whose store commands use: that of the nearest pipeline file, else the current one."""
+    here = Path.cwd()
+    found = _nearest(_within_repository(here, environ))
+    return found.parent if found else here
+
+
+def find_store(given: Path | None = None, environ: Mapping[str, str] = os.environ) -> Layout:
+    """The store in `given`, by default in `store_folder()`. Raises `StoreError` for one that must not be used."""
+    if given is None:
+        return open_store(store_folder(environ), environ)
+    return open_store((given.parent if given.name == STORE_NAME else given).resolve(), environ)
 
 
 def registry_of(folder: Path) -> str | None:

@@ -60,7 +60,7 @@ def now() -> str:
 
 def run_folder(layout: Layout, run_id: str) -> Path:
     """Where a run's own files are."""
-    return layout.folder / "runs" / run_id
+    return layout.run_folder(run_id)
 
 
 class Recorder:
@@ -78,7 +78,6 @@ class Recorder:
         self._reserve = Reserve(layout.temporaries)
         self._scratch = ExitStack()
         self._lock = lock
-        self._store_lock = share_lock(layout.folder / STORE_LOCK)
 
     def record(self, *events: Event) -> None:
         """Let these happen: in the log, and on disk before this returns."""
@@ -190,7 +189,16 @@ class Recorder:
         self.processes.unlink(missing_ok=True)
         os.close(self._journal)
         os.close(self._lock)
-        os.close(self._store_lock)
+
+
+@contextmanager
+def shared(layout: Layout) -> Iterator[None]:
+    """Within the block no run and no content is removed from the store."""
+    lock = share_lock(layout.folder / STORE_LOCK)
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def require_unused(layout: Layout, run_id: str) -> None:
@@ -211,26 +219,31 @@ def create(layout: Layout, started: Started, redactor: Redactor | None = None) -
     """
     layout.create()
     layout.sweep()
-    folder = run_folder(layout, started.run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = try_lock(folder / "lock")
-    if lock is None:
-        raise _already_there(started.run_id)
-    try:
-        require_unused(layout, started.run_id)
-        # Whole or absent: a journal that is there always tells of a run.
-        clean, line = _clean(_signed(started, layout), redactor or Redactor())
-        write_whole(folder / JOURNAL, line, through=layout.temporaries)
-        journal = open_descriptor(folder / JOURNAL, os.O_WRONLY | os.O_APPEND)
-    except BaseException:
-        os.close(lock)
-        raise
-    log = apply(RunLog(run_id=started.run_id), clean)
-    recorder = Recorder(layout, log, journal, lock, redactor or Redactor())
-    try:
-        yield recorder
-    finally:
-        recorder.close()
+    with shared(layout):
+        folder = run_folder(layout, started.run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = try_lock(folder / "lock")
+        if lock is None:
+            raise _already_there(started.run_id)
+        try:
+            require_unused(layout, started.run_id)
+            clean, line = _clean(_signed(started, layout), redactor or Redactor())
+            journal = _begin_journal(folder, line, layout)
+        except BaseException:
+            os.close(lock)
+            raise
+        log = apply(RunLog(run_id=started.run_id), clean)
+        recorder = Recorder(layout, log, journal, lock, redactor or Redactor())
+        try:
+            yield recorder
+        finally:
+            recorder.close()
+
+
+def _begin_journal(folder: Path, line: bytes, layout: Layout) -> int:
+    """Write a journal's first line: whole or absent, so that a journal that is there always tells of a run."""
+    write_whole(folder / JOURNAL, line, through=layout.temporaries)
+    return open_descriptor(folder / JOURNAL, os.O_WRONLY | os.O_APPEND)
 
 
 @contextmanager
@@ -239,33 +252,41 @@ def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
 
     `log` is what was read of it (a run that came as an artifact has no journal yet). Raises `RunInUseError`.
     """
-    folder = run_folder(layout, log.run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = _take_lock(folder, log.run_id)
+    with shared(layout):
+        folder = run_folder(layout, log.run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _take_lock(folder, log.run_id)
+        try:
+            seen = last_seen(folder)
+            written, journal = _open_journal(folder, log, layout)
+        except BaseException:
+            os.close(lock)
+            raise
+        recorder = Recorder(layout, written, journal, lock, Redactor())
+        try:
+            _end_orphans(recorder.processes)
+            layout.sweep()
+            if events := mark_interrupted(recorder.log, time=seen or now()):
+                recorder.record(*(_with_output(event, recorder) for event in events))
+            elif recorder.log.status == SUCCESS and not recorder.is_sealed():
+                recorder.seal(Catalog(layout, layout.folder.parent, folder, dict(recorder.log.packs)))
+            yield recorder
+        finally:
+            recorder.close()
+
+
+def _open_journal(folder: Path, log: RunLog, layout: Layout) -> tuple[RunLog, int]:
+    """What a run's journal says, without a torn last line; it begins with `log` where there is none."""
     path = folder / JOURNAL
-    try:
-        seen = last_seen(folder)
-        lines = path.read_bytes() if path.exists() else b""
-        written = decode_events(lines.splitlines(keepends=True), where=str(path))
-        journal = open_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    except BaseException:
-        os.close(lock)
-        raise
+    lines = path.read_bytes() if path.exists() else b""
+    written = decode_events(lines.splitlines(keepends=True), where=str(path))
+    if written is None:
+        clean, line = _clean(Document(run_log=log), Redactor())
+        return apply(log, clean), _begin_journal(folder, line, layout)
+    journal = open_descriptor(path, os.O_WRONLY | os.O_APPEND)
     if not lines.endswith(b"\n"):
         os.ftruncate(journal, lines.rfind(b"\n") + 1)
-    recorder = Recorder(layout, written or log, journal, lock, Redactor())
-    try:
-        _end_orphans(recorder.processes)
-        layout.sweep()
-        if written is None:
-            recorder.record(Document(run_log=log))
-        if events := mark_interrupted(recorder.log, time=seen or now()):
-            recorder.record(*(_with_output(event, recorder) for event in events))
-        elif recorder.log.status == SUCCESS and not recorder.is_sealed():
-            recorder.seal(Catalog(layout, layout.folder.parent, folder, dict(recorder.log.packs)))
-        yield recorder
-    finally:
-        recorder.close()
+    return written, journal
 
 
 def last_seen(folder: Path) -> str:

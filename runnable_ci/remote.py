@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,13 +22,13 @@ from runnable_ci.errors import (
     RunNotFoundError,
     UsageError,
 )
-from runnable_ci.files import locked, share_lock, write_whole
+from runnable_ci.files import locked, write_whole
 from runnable_ci.journal import Document
 from runnable_ci.merge import merge
 from runnable_ci.pipeline import Pipeline
 from runnable_ci.plan import Plan
 from runnable_ci.published import SEPARATOR, Part, find_parts, holdings
-from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, STORE_LOCK, is_running, reopen, run_folder
+from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, is_running, reopen, run_folder, shared
 from runnable_ci.run_identity import describe_beginning, run_identity
 from runnable_ci.runlog import CatalogEntry, RunLog
 from runnable_ci.runs import ORIGIN, catalog_of, check_run_id, hint_at_origin, load, run_ids
@@ -38,7 +37,7 @@ from runnable_ci.store.access import parse_reference
 from runnable_ci.store.copy import Amount, Progress, copy
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry
-from runnable_ci.store.target import Descriptor
+from runnable_ci.store.target import TAG, Descriptor
 from runnable_ci.store_identity import writer_name
 
 TAG_MAX = 128
@@ -97,10 +96,7 @@ def publish(
     run id that leaves no room for the writer or that another run has there, `StoreError`.
     """
     tag = _writers_tag(layout, run_id, environ)
-    folder = run_folder(layout, run_id)
-    folder.mkdir(parents=True, exist_ok=True)  # a run that came by another client has none
-    # The lock: of two that send the same run from here, the later one also has the last word on the tag.
-    with _shared(layout), locked(folder / PUBLISH_LOCK):
+    with shared(layout), _one_publisher(layout, run_id):
         _seal(layout, run_id)
         manifest = layout.resolve(run_id)
         sent = None
@@ -129,7 +125,7 @@ def keep_as(layout: Layout, run_id: str, other_id: str) -> None:
     check_run_id(other_id)
     log = load(layout, run_id)
     _require_same_run(layout, _renamed(log, other_id), layout.label)
-    with _shared(layout):
+    with shared(layout):
         _seal(layout, run_id)
         _adopt(layout, _renamed(load(layout, run_id), other_id))
         origin = run_folder(layout, run_id) / ORIGIN
@@ -178,7 +174,7 @@ def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch |
         raise RunInUseError(f"run `{log.run_id}` is being written by another process", hint="wait for it, or end it")
     layout.create()
     origin = Origin(registry.label, tuple(part.manifest.digest for part in parts))
-    with _shared(layout):
+    with shared(layout):
         held = {descriptor.digest: descriptor for descriptor in layers(log).values()}
         fetched = Amount()
         if not only_log:
@@ -199,8 +195,7 @@ def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch |
 
 def read_origin(layout: Layout, run_id: str) -> Origin | None:
     """Where a run was pulled from, None where it was not. Raises `RunLogError` for a note that cannot be read."""
-    path = run_folder(layout, run_id) / ORIGIN
-    if not path.exists():
+    if not TAG.fullmatch(run_id) or not (path := run_folder(layout, run_id) / ORIGIN).exists():
         return None
     try:
         noted = json.loads(path.read_bytes())
@@ -247,7 +242,7 @@ def fetch(
     layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: Watch | None = None
 ) -> Amount:
     """Bring some of a run's content from where it was pulled from; how much came."""
-    with _shared(layout):
+    with shared(layout):
         return _fetch(layout, registry, origin, wanted, watch)
 
 
@@ -308,6 +303,15 @@ def _adopt(layout: Layout, log: RunLog) -> None:
         recorder.seal(catalog_of(layout, recorder.log))
 
 
+@contextmanager
+def _one_publisher(layout: Layout, run_id: str) -> Iterator[None]:
+    """Within the block nobody else sends the run from here: the later one has the last word on the tag too."""
+    folder = run_folder(layout, run_id)
+    folder.mkdir(parents=True, exist_ok=True)  # a run that came by another client has none
+    with locked(folder / PUBLISH_LOCK):
+        yield
+
+
 def _seal(layout: Layout, run_id: str) -> None:
     """Have the run sealed as it is now."""
     journal = run_folder(layout, run_id) / JOURNAL
@@ -349,13 +353,3 @@ def _writer(layout: Layout, environ: Mapping[str, str]) -> str:
     job = [environ.get(f"GITHUB_{name}", "") for name in ("RUN_ID", "JOB", "RUN_ATTEMPT")]
     # The jobs of a matrix differ in nothing that the environment tells.
     return "-".join(["gh", *(re.sub(r"[^A-Za-z0-9_.]+", "-", word)[:24] for word in job), own])
-
-
-@contextmanager
-def _shared(layout: Layout) -> Iterator[None]:
-    """Within the block no content is removed from the store."""
-    lock = share_lock(layout.folder / STORE_LOCK)
-    try:
-        yield
-    finally:
-        os.close(lock)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from runnable_ci.command_line import command, of_store, path
 from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError
 from runnable_ci.git import COMMIT, Git
+from runnable_ci.git_files import repository_root
 from runnable_ci.pipeline_identity import PipelineIdentity, tails
-from runnable_ci.project import Project, find_store, load, repository_root
+from runnable_ci.project import Project, find_store, load
 from runnable_ci.recorder import run_folder
 from runnable_ci.runlog import RunLog
 from runnable_ci.runs import LATEST, ORIGIN, resolve_id, run_ids
@@ -54,8 +55,8 @@ def open_run(
     """
     if other_pipeline and file is None:
         raise UsageError("--other-pipeline needs the pipeline file", hint="name it by -f FILE")
-    project = load(file) if file is not None else None
-    layout = project.layout if project else layout or find_store()
+    project = load(file).opened(environ) if file is not None else None
+    layout = project.layout if project else layout or find_store(environ=environ)
     if source is not None:
         return _open_published(*source, project, layout, other_pipeline=other_pipeline, environ=environ)
     if project and run == LATEST and not other_pipeline:
@@ -87,7 +88,8 @@ def _open_published(
     else:
         found = find(registry, reference)
     if project is None:
-        project = project_of(found.log, layout.folder.parent, typed=typed, environ=environ, layout=None)
+        own = project_of(found.log, layout.folder.parent, typed=typed, environ=environ, layout=None)
+        project = own.opened(environ)
     elif not other_pipeline:
         require_same(project, found.log, typed=typed, environ=environ, layout=None)
     return OpenedRun(take(project.layout, found, only_log=True).run_id, project, registry.label)

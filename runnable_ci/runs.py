@@ -92,10 +92,10 @@ def run_ids(layout: Layout) -> list[str]:
     """All run ids, the one that was written to last at the end."""
     sealed = layout.manifests()
     times = {run_id: descriptor.annotations.get("vnd.runnable.ended", "") for run_id, descriptor in sealed.items()}
-    for folder in (layout.folder / "runs").glob("*"):
+    for run_id, folder in layout.run_folders().items():
         journal = folder / JOURNAL
-        if journal.exists() and not (folder.name in sealed and _is_current(sealed[folder.name].annotations, journal)):
-            times[folder.name] = time_text(journal.stat().st_mtime)  # a copy of the store may have changed it
+        if journal.exists() and not (run_id in sealed and _is_current(sealed[run_id].annotations, journal)):
+            times[run_id] = time_text(journal.stat().st_mtime)  # a copy of the store may have changed it
     return sorted(times, key=lambda run_id: times[run_id])
 
 
@@ -119,12 +119,15 @@ def resolve_id(layout: Layout, given: str) -> str:
     )
 
 
-def load(layout: Layout, run_id: str) -> RunLog:
-    """A run's log as it stands; a run whose process was killed reads as the failure that it is."""
+def load(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None = None) -> RunLog:
+    """A run's log as it stands; a run whose process was killed reads as the failure that it is.
+
+    Who reads many gives the layout's `manifests`, so that they are not read for each.
+    """
     journal = run_folder(layout, run_id) / JOURNAL
     log = _read_journal(journal) if journal.exists() else None
     if log is None:
-        log = _read_artifact(layout, run_id)
+        log = _read_artifact(layout, run_id, sealed)
     if log.status == PROCESSING and not is_running(layout, run_id):
         for event in mark_interrupted(log, time=last_seen(run_folder(layout, run_id)) or log.start_time):
             log = apply(log, event)
@@ -143,13 +146,12 @@ def given_here(layout: Layout, run_id: str) -> list[Mapping[str, Any]]:
 
 def summaries(layout: Layout) -> Iterator[Summary]:
     """A line for each run, newest last. Reads a run log only where the index does not know its latest state."""
-    sealed = layout.manifests()
+    sealed, folders = layout.manifests(), layout.run_folders()
     for run_id in run_ids(layout):
-        journal = run_folder(layout, run_id) / JOURNAL
         annotations = dict(sealed[run_id].annotations) if run_id in sealed else {}
-        if not _is_current(annotations, journal):
+        if not _is_current(annotations, folders[run_id] / JOURNAL if run_id in folders else None):
             try:
-                annotations = manifest_annotations(load(layout, run_id))
+                annotations = manifest_annotations(load(layout, run_id, sealed))
             except RunLogError:
                 annotations = {"vnd.runnable.status": "DAMAGED"}
         yield Summary.of(run_id, annotations)
@@ -206,10 +208,10 @@ def _bytes(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def _is_current(annotations: Mapping[str, str], journal: Path) -> bool:
+def _is_current(annotations: Mapping[str, str], journal: Path | None) -> bool:
     """Whether the annotations that the index has of a run say how it stands."""
     size = annotations.get(JOURNAL_SIZE)
-    grown = size is not None and journal.exists() and size != str(journal.stat().st_size)
+    grown = size is not None and journal is not None and journal.exists() and size != str(journal.stat().st_size)
     return "vnd.runnable.status" in annotations and not grown
 
 
@@ -218,8 +220,9 @@ def _read_journal(path: Path) -> RunLog | None:
         return decode_events(lines, where=str(path))
 
 
-def _read_artifact(layout: Layout, run_id: str) -> RunLog:
-    manifest = layout.manifest(layout.resolve(run_id))
+def _read_artifact(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None) -> RunLog:
+    known = sealed.get(run_id) if sealed else None
+    manifest = layout.manifest(known or layout.resolve(run_id))
     for layer in manifest.get("layers", []):
         if layer.get("mediaType") == RUN_LOG_MEDIA_TYPE:
             descriptor = Descriptor(RUN_LOG_MEDIA_TYPE, str(layer["digest"]), int(layer["size"]))

@@ -15,6 +15,7 @@ PREFIX = "RUNNABLE_CI_"
 INPUT_PREFIX = f"{PREFIX}ACTION_"
 IMAGE = r"^([A-Za-z0-9][A-Za-z0-9._:/-]{0,250}@)?sha256:[0-9a-f]{64}$|^$"
 GITHUB_TOKEN = f"{PREFIX}GITHUB_TOKEN"
+SAFE_STORES = f"{PREFIX}SAFE_STORES"
 SECRETS = frozenset({f"{PREFIX}REGISTRY_PASSWORD", GITHUB_TOKEN})
 """Variables that are nobody's business but ours: no step gets them."""
 SECRETS_SETTING = f"{PREFIX}SECRETS (the action's input secrets)"
@@ -34,6 +35,11 @@ class Settings(BaseModel):
     github_token: SecretStr | None = Field(None, description="Token for GitHub's REST API and for ghcr.io.")
     container_image_digest: str = Field(
         "", pattern=IMAGE, description="The image of the container that this runs in, `NAME@sha256:…` or a digest."
+    )
+    safe_stores: str = Field(
+        "",
+        description="Folders with a store that belongs to another user and may be used all the same, separated as in "
+        "`PATH`; `*` is all of them.",
     )
     secrets: str = Field("", description="Names of environment variables whose values are kept out of all records.")
 

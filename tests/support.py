@@ -48,11 +48,14 @@ def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = WA
     return found
 
 
-def python(code: str, *arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def python(
+    code: str, *arguments: str, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """A finished process of this interpreter that ran `code`."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env=None if environ is None else dict(environ),
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=60,

@@ -59,10 +59,11 @@ def test_old_runs_go_and_what_stays_is_whole(tmp_path: Path, served: Served, pro
     three_runs(tmp_path, remote)
     assert {b"a", b"b", b"c", b"more", SHARED} <= stored(served)
     dry = prune(project, remote.label, "--keep", "1", "--dry-run")
-    assert (dry.out, dry.err) == ("a\nb\n", f"would remove 2 runs from {remote.label}; 1 left\n")
+    named = f"registry: {remote.label}\n"
+    assert (dry.out, dry.err) == ("a\nb\n", f"{named}would remove 2 runs from {remote.label}; 1 left\n")
     assert len(published(remote)) == 3
     done = prune(project, remote.label, "--keep", "1")
-    assert (done.out, done.err) == ("a\nb\n", f"removed 2 runs from {remote.label}; 1 left\n")
+    assert (done.out, done.err) == ("a\nb\n", f"{named}removed 2 runs from {remote.label}; 1 left\n")
     assert [tag.partition("--")[0] for tag in remote.tags()] == ["c", "c"]
     collect_garbage(served)
     assert {b"a", b"b", b"c", b"more"} & stored(served) == {b"c"}
@@ -79,7 +80,7 @@ def test_what_a_tag_of_somebody_stands_for_stays(tmp_path: Path, served: Served,
     remote.tag(remote.resolve("a"), "best")
     done = prune(project, remote.label, "--keep", "0", "--older-than", "0h")
     assert done.out == "b\nc\n"
-    assert done.err.startswith("a stays: the tag best stands for it\n")
+    assert "\na stays: the tag best stands for it\n" in done.err
     assert [holding.pinned_by for holding in holdings(remote)] == [["best"]]
     assert contents(got(tmp_path / "reader", remote, "a")[0], "a")["own.txt"] == b"a"
 

@@ -24,8 +24,9 @@ run = "cat d/1; echo err >&2; exit 3"
 catalog = { get = ["d/1"] }
 """
 LASTING = re.compile(
-    r"\.gitignore|oci-layout|index\.json|index\.lock|store\.lock|tmp|runs|blobs|blobs/sha256|blobs/sha256/[0-9a-f]{64}"
-    r"|runs/[^/]+|runs/[^/]+/(journal\.jsonl|lock|processes|logs|logs/[a-z]+\.\d+\.(log|idx))"
+    r"\.gitignore|oci-layout|index\.json|index\.lock|store\.lock|writer|tmp|runs|blobs|blobs/sha256"
+    r"|blobs/sha256/[0-9a-f]{64}|runs/[^/]+"
+    r"|runs/[^/]+/(journal\.jsonl|lock|processes|logs|logs/[a-z]+\.\d+\.(log|idx))"
 )
 
 

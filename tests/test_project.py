@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.pipeline import Pipeline, resolve
-from runnable_ci.project import asked_parameters, find_file, find_store, given_parameters, load, parameters_of
+from runnable_ci.project import (
+    asked_parameters,
+    find_file,
+    find_store,
+    given_parameters,
+    load,
+    parameters_of,
+    store_folder,
+)
 
 PIPELINES = Path(__file__).parent / "pipelines"
 
@@ -40,8 +48,9 @@ GREET = 'steps.greet.run = "echo"\n'
 
 
 def test_file_of_the_current_folder_or_above(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a word the nearest pipeline file counts, here or further up."""
+    """Without a word the nearest pipeline file counts, here or further up in the repository."""
     path = write(folder, GREET)
+    (folder / ".git").mkdir()
     assert find_file(None) == path
     below = folder / "a" / "b"
     below.mkdir(parents=True)
@@ -50,6 +59,39 @@ def test_file_of_the_current_folder_or_above(folder: Path, monkeypatch: pytest.M
     assert load(None).pipeline.file == str(path)
     nearer = write(folder / "a", GREET)
     assert find_file(None) == nearer
+
+
+@pytest.mark.parametrize("root", [".", "a"])
+def test_no_file_above_the_repository(root: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies above the root of the repository is another project's, be `.git` a folder or a worktree's file."""
+    write(folder.parent, GREET)
+    below = folder / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    (folder / root / ".git").write_text("gitdir: elsewhere\n")
+    with pytest.raises(PipelineError, match=r"there is no runnable\.toml in .*/iris/a/b"):
+        find_file(None)
+    assert store_folder() == below
+
+
+def test_no_file_above_without_a_repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without git nothing above the current folder counts, though it is named; nor does a repository that git skips."""
+    path = write(folder, GREET)
+    below = folder / "a"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    with pytest.raises(PipelineError) as caught:
+        find_file(None)
+    assert str(path) in caught.value.hint
+    assert store_folder() == below
+    (folder / ".git").mkdir()
+    assert find_file(None) == path
+    assert store_folder() == folder
+    skipping = {"GIT_CEILING_DIRECTORIES": f"/nowhere:{folder}"}
+    assert store_folder(skipping) == below
+    with pytest.raises(PipelineError) as caught:
+        find_file(None, skipping)
+    assert caught.value.hint == "runnable-ci init writes one"
 
 
 def test_given_file_or_folder(folder: Path) -> None:
@@ -84,6 +126,7 @@ def test_pyproject() -> None:
 def test_pyproject_of_something_else(folder: Path) -> None:
     """A pyproject.toml without our table is passed by on the way up; runnable.toml goes before one with it."""
     path = write(folder.parent, GREET)
+    (folder.parent / ".git").mkdir()
     write(folder, "[tool.ruff]\n", "pyproject.toml")
     assert find_file(None) == path
     write(folder, f"[tool.runnable-ci]\n{GREET}", "pyproject.toml")
@@ -202,14 +245,19 @@ def test_working_directory_that_is_missing(folder: Path) -> None:
 
 
 def test_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store is that of the current folder or the nearest one above that has any."""
+    """The store is beside the pipeline file, else in the current folder; a folder that is named is taken exactly."""
     below = folder / "a"
     below.mkdir()
+    (folder / ".git").mkdir()
     monkeypatch.chdir(below)
-    assert find_store().folder == below / ".runnable"
     write(folder / ".runnable", "{}", "index.json")
+    assert find_store().folder == below / ".runnable"
+    write(folder, GREET)
     assert find_store().folder == folder / ".runnable"
-    assert find_store(below).folder == folder / ".runnable"
+    assert find_store(Path()).folder == below / ".runnable"
+    assert find_store(Path("../.runnable")).folder == find_store(folder).folder == folder / ".runnable"
+    write(below, f"[tool.runnable-ci]\n{GREET}", "pyproject.toml")
+    assert find_store().folder == below / ".runnable"
 
 
 def pipeline(**parameters: Any) -> Pipeline:

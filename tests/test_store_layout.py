@@ -340,7 +340,7 @@ def test_entries_without_a_tag_are_passed_over_and_kept(layout: Layout) -> None:
     layout.tag(layout.put_bytes(b"{}", MANIFEST_MEDIA_TYPE), "run")
     assert list(layout.tags()) == ["run"]
     assert index_of(layout.folder)["manifests"][:2] == [nameless, other]
-    layout.untag("run")
+    layout.untag({"run"})
     assert index_of(layout.folder)["manifests"] == [nameless, other]
 
 

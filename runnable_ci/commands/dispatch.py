@@ -137,12 +137,12 @@ def _start(actions: Actions, workflow: str, ref: str, inputs: Mapping[str, str],
 
 
 def _known(run: str, wishes: Wishes, environ: Mapping[str, str]) -> _Known:
-    given = load(wishes.file) if wishes.file is not None else None
+    given = load(wishes.file).opened(environ) if wishes.file is not None else None
     if wishes.other_pipeline and given is None:
         raise UsageError("--other-pipeline needs the pipeline file", hint="name it by -f FILE")
     if given is not None and given.identity().base != "repository":
         raise UsageError(f"{given.file} is in no git repository", hint="the workflow checks one out")
-    layout = given.layout if given else find_store()
+    layout = given.layout if given else find_store(environ=environ)
     if given and run == LATEST and not wishes.other_pipeline:
         run_id = newest_run(given, environ=environ)
     else:

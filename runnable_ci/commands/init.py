@@ -9,7 +9,8 @@ import tomli_w
 from runnable_ci.console import console
 from runnable_ci.errors import UsageError
 from runnable_ci.files import sweep, write_whole
-from runnable_ci.project import FILE_NAME, STORE_NAME
+from runnable_ci.project import FILE_NAME
+from runnable_ci.store.opening import STORE_NAME
 
 _STARTER = """\
 # A pipeline of runnable-ci. `runnable-ci check` validates it, `runnable-ci run` runs it.

@@ -35,6 +35,7 @@ def prune(
     if keep is None and older_than is None:
         raise UsageError("prune removes nothing unless told what", hint="--keep N, --older-than AGE, or both")
     registry = Registries(settings, environ).named(source, in_pipeline=lambda: registry_of(workspace))
+    console.err(f"registry: {registry.label}")
     found = holdings(registry)
     # Not by their ids: two runs may have one.
     ended = [(str(place), run.summary.end_time or run.summary.start_time) for place, run in enumerate(found)]

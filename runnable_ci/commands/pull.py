@@ -7,8 +7,7 @@ from pathlib import Path
 
 from runnable_ci.commands.progress import watching
 from runnable_ci.console import console
-from runnable_ci.errors import PipelineError
-from runnable_ci.project import STORE_NAME, find_file, find_store, registry_of
+from runnable_ci.project import registry_of
 from runnable_ci.registries import Registries
 from runnable_ci.remote import Pulled, read_origin
 from runnable_ci.remote import pull as pull_run
@@ -47,14 +46,3 @@ def summary(pulled: Pulled, where: str) -> str:
     writers = f", merged from {pulled.writers} writers" if pulled.writers > 1 else ""
     left = f", left {size(pulled.left.size_bytes)} behind" if pulled.left.blobs else ""
     return f"run {pulled.run_id} from {where}{writers}: fetched {size(pulled.fetched.size_bytes)}{left}"
-
-
-def destination(given: Path | None) -> Layout:
-    """The store to pull into: one that there is, else that of the pipeline's folder, else of the current folder."""
-    layout = find_store(given)
-    if given is None and not (layout.folder / "index.json").exists():
-        try:
-            return Layout(find_file(None).parent / STORE_NAME)
-        except PipelineError:
-            return layout
-    return layout

@@ -35,7 +35,7 @@ def run(
     to: str | None = None,
 ) -> int:
     """Run the pipeline in or at `given`, and `publish` it, however it ends; the exit code."""
-    project = load(given)
+    project = load(given).opened(options.environ)
     interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
     pipeline = project.pipeline
     asked = asked_parameters(pipeline, params_file=params_file, environ=options.environ, given=params)

@@ -5,14 +5,18 @@ Source: OCI image-spec v1.1.1, image-layout.md. Blobs appear whole or not at all
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, StoreError, did_you_mean
 from runnable_ci.files import copy_and_hash, locked, replacing, sweep, temporary, write_whole
+from runnable_ci.store.plain import require_plain
 from runnable_ci.store.target import (
     DIGEST,
     MANIFEST_MEDIA_TYPE,
@@ -21,7 +25,7 @@ from runnable_ci.store.target import (
     read_manifest,
     verified,
 )
-from runnable_ci.system import replace, set_mode, to_disk
+from runnable_ci.system import is_link, open_plainly, replace, set_mode, to_disk
 
 REF_NAME = "org.opencontainers.image.ref.name"
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -35,6 +39,8 @@ class Layout:
         self.folder = folder
         self._blobs = folder / "blobs" / "sha256"
         self._temporaries = folder / "tmp"
+        self._runs = folder / "runs"
+        self._known_runs: set[str] = set()
         self._checked: dict[str, tuple[int, ...]] = {}
 
     @property
@@ -42,8 +48,35 @@ class Layout:
         """How an error message names this side."""
         return str(self.folder)
 
+    def inspect(self) -> None:
+        """Raise `StoreError` where the store's own folders and files, as far as they are there, are not real ones."""
+        for folder in (self.folder, self._blobs.parent):
+            require_plain(folder)
+
+    def run_folder(self, run_id: str) -> Path:
+        """Where a run's own files are. Raises `StoreError` for what is no run id, and where links are among them."""
+        if run_id not in self._known_runs:
+            if not TAG.fullmatch(run_id):
+                raise StoreError(f"{run_id!r} in {self.label} is not a run id")
+            for folder in (self._runs / run_id, self._runs / run_id / "logs"):
+                require_plain(folder)
+            self._known_runs.add(run_id)
+        return self._runs / run_id
+
+    def run_folders(self) -> dict[str, Path]:
+        """Run id → the folder of each run that has one, as `run_folder` has it, but for what is in it."""
+        if not self._runs.is_dir():
+            return {}
+        with os.scandir(self._runs) as entries:
+            found = [e for e in entries if TAG.fullmatch(e.name) and not e.is_file(follow_symlinks=False)]
+        for entry in found:
+            if is_link(entry):
+                require_plain(Path(entry.path))
+        return {entry.name: self._runs / entry.name for entry in found}
+
     def create(self) -> None:
         """Make the folder a layout; no effect on one that is."""
+        self.inspect()
         try:
             self._blobs.mkdir(parents=True, exist_ok=True)
             self._temporaries.mkdir(exist_ok=True)
@@ -80,10 +113,14 @@ class Layout:
     def fetch(self, descriptor: Descriptor) -> BinaryIO:
         """The stored bytes, unchecked: read them through `verified`."""
         try:
-            return self._path(descriptor.digest).open("rb", buffering=0)
+            return open(self._path(descriptor.digest), "rb", buffering=0, opener=open_plainly)
         except FileNotFoundError as e:
-            raise BlobMissingError(
-                f"{self.label} does not hold {descriptor.digest}", hint="copy it from where the run was made"
+            raise self._missing(descriptor) from e
+        except OSError as e:
+            if e.errno not in (errno.ELOOP, errno.EISDIR):
+                raise
+            raise BlobCorruptError(
+                f"{descriptor.digest} in {self.label} is not a file", hint="move away what has its name"
             ) from e
 
     def push(self, descriptor: Descriptor, content: BinaryIO) -> None:
@@ -106,24 +143,31 @@ class Layout:
             "annotations": {**descriptor.annotations, REF_NAME: reference},
         }
         with locked(self.folder / "index.lock"):
-            others = [e for e in self._index() if not _is_tagged(e, reference)]
+            others = [e for e in self._index() if _tag(e) != reference]
             self._write_index([*others, entry])
 
     # -- what only a folder can do
 
-    def untag(self, reference: str) -> None:
-        """Let a tag stand for nothing any more."""
+    def untag(self, references: AbstractSet[str]) -> None:
+        """Let these tags stand for nothing any more."""
         with locked(self.folder / "index.lock"):
-            self._write_index([e for e in self._index() if not _is_tagged(e, reference)])
+            entries = self._index()
+            left = [entry for entry in entries if _tag(entry) not in references]
+            if left != entries:
+                self._write_index(left)
 
     def blobs(self) -> Iterator[tuple[str, int]]:
-        """Digest and size in bytes of all content; what a killed process left half-written stands by its file name."""
-        for path in self._blobs.iterdir():
-            digest = f"sha256:{path.name}"
-            yield (digest if DIGEST.fullmatch(digest) else path.name), path.stat().st_size
+        """Digest and size in bytes of all content: the regular files whose name is a digest, and nothing else."""
+        if not self._blobs.is_dir():
+            return
+        with os.scandir(self._blobs) as entries:
+            for entry in entries:
+                digest = f"sha256:{entry.name}"
+                if DIGEST.fullmatch(digest) and entry.is_file(follow_symlinks=False):
+                    yield digest, entry.stat(follow_symlinks=False).st_size
 
     def remove(self, digest: str) -> None:
-        """Remove content, by what `blobs` calls it."""
+        """Remove content, by its digest."""
         self._path(digest).unlink(missing_ok=True)
 
     @property
@@ -146,14 +190,12 @@ class Layout:
         try:
             stat = _fingerprint(path)
             if self._checked.get(descriptor.digest) != stat:
-                with path.open("rb", buffering=0) as file:
+                with self.fetch(descriptor) as file:
                     for _ in verified(file, descriptor, label=self.label):
                         pass
                 self._checked[descriptor.digest] = stat
         except FileNotFoundError as e:
-            raise BlobMissingError(
-                f"{self.label} does not hold {descriptor.digest}", hint="copy it from where the run was made"
-            ) from e
+            raise self._missing(descriptor) from e
         return path
 
     def is_intact(self, descriptor: Descriptor) -> bool:
@@ -224,6 +266,11 @@ class Layout:
             raise BlobCorruptError(f"{descriptor.digest} in {self.label} is not a manifest")
         return parsed
 
+    def _missing(self, descriptor: Descriptor) -> BlobMissingError:
+        return BlobMissingError(
+            f"{self.label} does not hold {descriptor.digest}", hint="copy it from where the run was made"
+        )
+
     def _path(self, digest: str) -> Path:
         return self._blobs / digest.removeprefix("sha256:")
 
@@ -240,7 +287,7 @@ class Layout:
             raise _damaged(path)
         return cast("list[dict[str, Any]]", entries)
 
-    def _write_index(self, entries: list[Mapping[str, Any]]) -> None:
+    def _write_index(self, entries: Sequence[Mapping[str, Any]]) -> None:
         index = {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": entries}
         content = json.dumps(index, separators=(",", ":")).encode()
         write_whole(self.folder / "index.json", content, through=self.temporaries)
@@ -259,8 +306,8 @@ def _is_entry(entry: Any) -> bool:
     )
 
 
-def _is_tagged(entry: Mapping[str, Any], reference: str) -> bool:
-    return (entry.get("annotations") or {}).get(REF_NAME) == reference
+def _tag(entry: Mapping[str, Any]) -> str | None:
+    return cast("str | None", (entry.get("annotations") or {}).get(REF_NAME))
 
 
 def _damaged(path: Path) -> StoreError:
@@ -268,5 +315,5 @@ def _damaged(path: Path) -> StoreError:
 
 
 def _fingerprint(path: Path) -> tuple[int, ...]:
-    stat = path.stat()
+    stat = path.lstat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

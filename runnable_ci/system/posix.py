@@ -27,6 +27,8 @@ SELECTS_PIPES: Final = True
 """Whether one thread can wait for several pipes at once."""
 CHANGE_TIMES: Final = True
 """Whether `st_ctime` is when a file was changed, whatever programs set its other times to."""
+IGNORES_CASE: Final = sys.platform == "darwin"
+"""Whether two names that differ in capital letters alone are one file, on most of its disks."""
 READS_AT: Final = hasattr(os, "preadv")
 """Whether one thread can read from a descriptor where another one writes to it."""
 _ARGUMENT_MAX_BYTES = 64 * 1024
@@ -100,6 +102,21 @@ def set_mode(path: Path, mode: int) -> None:
 def copy_mode(source: int, target: int) -> None:
     """Let who may do what with one open file hold for another."""
     os.fchmod(target, stat.S_IMODE(os.fstat(source).st_mode))
+
+
+def is_link(path: Path | os.DirEntry[str]) -> bool:
+    """Whether what has that name is somewhere else."""
+    return path.is_symlink()
+
+
+def owner_of(path: Path) -> int:
+    """The number of the user that a file or folder belongs to."""
+    return path.lstat().st_uid
+
+
+def current_user() -> int:
+    """The number of the user that this process acts as."""
+    return os.geteuid()
 
 
 def can_name(_name: str) -> bool:

@@ -33,6 +33,7 @@ KILL: Final = signal.SIGTERM  # no process can be asked by it: it ends
 CREATION_FLAGS: Final = 0x200  # CREATE_NEW_PROCESS_GROUP
 SELECTS_PIPES: Final = False
 CHANGE_TIMES: Final = False
+IGNORES_CASE: Final = True
 READS_AT: Final = False
 _ARGUMENT_MAX_CHARACTERS = 8 * 1024
 """A quarter of what a whole command line may have: quotes and backslashes are doubled in it."""
@@ -51,6 +52,7 @@ _PROCESS_TERMINATE, _PROCESS_SET_QUOTA, _SYNCHRONIZE = 0x0001, 0x0100, 0x0010000
 _WAIT_TIMEOUT = 258
 _EXTENDED_LIMIT_INFORMATION = 9
 _KILL_ON_JOB_CLOSE = 0x2000
+_NAME_SURROGATE = 0x20000000  # IsReparseTagNameSurrogate of ntifs.h
 
 
 class _Overlapped(ctypes.Structure):
@@ -183,6 +185,21 @@ def read_at(_descriptor: int, _buffer: memoryview, _position: int) -> int:
 
 def write_out(descriptor: int, position: int, count: int) -> None:
     """Nothing."""
+
+
+def is_link(path: Path | os.DirEntry[str]) -> bool:
+    """As `posix` has it: a symbolic link, a junction, or whatever else stands for another name."""
+    return bool(path.stat(follow_symlinks=False).st_reparse_tag & _NAME_SURROGATE)
+
+
+def owner_of(_path: Path) -> int:
+    """Nobody's number: who may write where is for Windows to know."""
+    return 0
+
+
+def current_user() -> int:
+    """Nobody's number either."""
+    return 0
 
 
 def mode_of(_path: Path) -> int:

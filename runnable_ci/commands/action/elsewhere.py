@@ -8,7 +8,8 @@ from pathlib import Path
 from runnable_ci.command_line import command, file_option, path
 from runnable_ci.commands.action.job import Job
 from runnable_ci.errors import PipelineError
-from runnable_ci.project import find_file, registry_of, repository_root
+from runnable_ci.git_files import repository_root
+from runnable_ci.project import find_file, registry_of
 
 
 @dataclass(frozen=True, slots=True)

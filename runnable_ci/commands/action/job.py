@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from runnable_ci.console import console
@@ -13,19 +14,20 @@ from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.github import workflow
 from runnable_ci.github.context import Context
 from runnable_ci.github.workflow import Annotation
-from runnable_ci.project import STORE_NAME, find_file, find_store, registry_of
+from runnable_ci.project import find_file, find_store, registry_of
 from runnable_ci.redact import Redactor
 from runnable_ci.registries import Registries
 from runnable_ci.secret_names import secrets_of
 from runnable_ci.settings import Inputs, Settings, load_inputs
 from runnable_ci.settings import load as load_settings
 from runnable_ci.store.layout import Layout
+from runnable_ci.store.opening import open_store
 from runnable_ci.store.registry import Registry
 
 JOB_MAX = 24
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """One use of the action in a job."""
 
@@ -42,13 +44,14 @@ class Job:
             raise UsageError("`action` is for jobs of GitHub Actions", hint="elsewhere: runnable-ci run")
         return cls(context, load_inputs(environ), load_settings(environ), environ)
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
-        """The store beside the pipeline file; the current folder's where there is no such file."""
+        """The store beside the pipeline file; where there is no such file, the one that commands use."""
         try:
-            return Layout(find_file(Path(self.inputs.pipeline)).parent / STORE_NAME)
+            folder = find_file(Path(self.inputs.pipeline)).parent
         except PipelineError:
-            return find_store()
+            return find_store(environ=self.environ)
+        return open_store(folder, self.environ)
 
     def registry(self) -> Registry:
         """Where the runs of this job are published."""

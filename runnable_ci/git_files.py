@@ -1,0 +1,72 @@
+"""What is read of git's own files without starting it: where a repository begins, and that it does not track a path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from itertools import takewhile
+from pathlib import Path
+
+from runnable_ci.errors import CodeIdentityError, StoreError
+from runnable_ci.system import IGNORES_CASE
+
+_VERSIONS_WITH_WHOLE_PATHS = (b"\0\0\0\2", b"\0\0\0\3")
+_PATHS_ELSEWHERE = (b"link", b"sdir")
+"""Extensions of an index that is split, or sparse: it has a folder's name in place of those of its files."""
+
+
+def repository_root(folder: Path, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The root of the git repository around a folder; None where there is none."""
+    return next((place for place in upwards(folder, environ) if (place / ".git").exists()), None)
+
+
+def upwards(folder: Path, environ: Mapping[str, str]) -> Iterator[Path]:
+    """A folder and those above it, as far as git looks: below those that `GIT_CEILING_DIRECTORIES` lists."""
+    ceilings = {os.path.realpath(path) for path in environ.get("GIT_CEILING_DIRECTORIES", "").split(os.pathsep) if path}
+    yield folder
+    yield from takewhile(lambda above: str(above) not in ceilings, folder.parents)
+
+
+def is_tracked(path: Path, environ: Mapping[str, str]) -> bool:
+    """Whether git tracks something at a path or below it. Raises `StoreError` where that cannot be told.
+
+    Mostly git need not be started: an index of version 2 or 3 in which the name does not occur tracks nothing of that
+    name. Source: git, gitformat-index.
+    """
+    root = repository_root(path.parent, environ)
+    index = _index(root) if root else b""
+    if root is None or not index or (_has_whole_paths(index) and not _contains(index, os.fsencode(path.name))):
+        return False
+    from runnable_ci.git import Git
+
+    try:
+        names = os.fsdecode(Git(str(root), environ)("ls-files", "-z")).split("\0")
+    except CodeIdentityError as e:
+        raise StoreError(f"cannot tell whether git tracks {path}: {e.message}", hint=e.hint) from e
+    own = f"{path.relative_to(root).as_posix()}/"
+    return any(f"{_folded(name)}/".startswith(_folded(own)) for name in names)
+
+
+def _index(root: Path) -> bytes:
+    """The index of a repository; empty where it has none yet."""
+    folder = root / ".git"
+    try:
+        if folder.is_file():  # of a submodule, or of a worktree beside the first one
+            folder = root / folder.read_text(encoding="utf-8", errors="surrogateescape").partition(":")[2].strip()
+        return (folder / "index").read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError as e:
+        raise StoreError(f"cannot read git's index in {folder}: {e.strerror}") from e
+
+
+def _has_whole_paths(index: bytes) -> bool:
+    return index[4:8] in _VERSIONS_WITH_WHOLE_PATHS and not any(sign in index for sign in _PATHS_ELSEWHERE)
+
+
+def _contains(index: bytes, name: bytes) -> bool:
+    return name in (index.lower() if IGNORES_CASE else index)
+
+
+def _folded(name: str) -> str:
+    return name.lower() if IGNORES_CASE else name

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from runnable_ci.bounded_json import Allowance, RecordError, first_problem, parse_json
 from runnable_ci.errors import RunLogError
 from runnable_ci.runlog import (
     FAIL,
@@ -31,6 +32,8 @@ from runnable_ci.runlog import (
 
 STARTED_LINE_END = b',"event":"started"}\n'
 """How a line ends that begins an invocation: nothing within a text can look so."""
+_BYTES_PER_FIELD = 3
+"""A line leaves out fields that have their default: of a small parameter all but three."""
 _DAMAGED = "the file was damaged, or written by a newer version of runnable-ci"
 
 
@@ -201,9 +204,16 @@ def encode_event(event: Event) -> bytes:
     return f'{body[:-1]},"event":"{event.event}"}}\n'.encode()
 
 
-def decode_event(line: bytes) -> Event:
-    """The event of one line. Raises `ValidationError` for a line that is none."""
-    return _EVENT.validate_json(line)
+def decode_event(line: bytes, *, where: str, allowance: Allowance | None = None) -> Event:
+    """The event of one line, within what is left of an `allowance`. Raises `RunLogError` for a line that is none."""
+    allowed = allowance or Allowance()
+    allowed.grow(len(line), bytes_per_field=_BYTES_PER_FIELD)
+    try:
+        return _EVENT.validate_python(parse_json(line), context=allowed)
+    except ValidationError as e:
+        raise RunLogError(f"{where}: not an event of a run log ({first_problem(e)})", hint=_DAMAGED) from e
+    except (ValueError, RecordError) as e:
+        raise RunLogError(f"{where}: not an event of a run log ({e})", hint=_DAMAGED) from e
 
 
 def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
@@ -213,10 +223,11 @@ def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
     line that cannot be read.
     """
     log: RunLog | None = None
+    allowance = Allowance()
     for number, line in enumerate(lines, start=1):
         if not line.endswith(b"\n"):
             break
-        event = _decode_event(line, where=f"{where}, line {number}")
+        event = decode_event(line, where=f"{where}, line {number}", allowance=allowance)
         match event, log:
             case Started(), None:
                 log = apply(RunLog(run_id=event.run_id), event)
@@ -234,13 +245,6 @@ def own_invocations(lines: Iterable[bytes], *, store: str, where: str) -> list[I
 
     Raises `RunLogError` for a line that cannot be read.
     """
-    begun = (line for line in lines if line.endswith(b',"event":"started"}\n'))
-    events = [_decode_event(line, where=where) for line in begun]
+    begun = (line for line in lines if line.endswith(STARTED_LINE_END))
+    events = [decode_event(line, where=where) for line in begun]
     return [event.invocation for event in events if isinstance(event, Started) and event.store == store]
-
-
-def _decode_event(line: bytes, *, where: str) -> Event:
-    try:
-        return decode_event(line)
-    except ValidationError as e:
-        raise RunLogError(f"{where}: not an event of a run log ({e.errors()[0]['msg']})", hint=_DAMAGED) from e

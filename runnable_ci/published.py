@@ -7,14 +7,13 @@ merging what all of them say. The plain tag `RUN_ID` is for people and other too
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from runnable_ci.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers, manifest_annotations
+from runnable_ci.bounded_json import indentation, parse_json
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
@@ -29,13 +28,22 @@ from runnable_ci.run_identity import IDENTITY, describe_beginning, run_identity
 from runnable_ci.runlog import RunLog, decode
 from runnable_ci.runs import LATEST, Summary
 from runnable_ci.store.registry import Registry
-from runnable_ci.store.target import DIGEST, TAG, Descriptor, manifest_parts, read_manifest, verified
+from runnable_ci.store.target import (
+    DIGEST,
+    MANIFEST_ELEMENTS_MAX,
+    TAG,
+    Descriptor,
+    manifest_parts,
+    read_manifest,
+    verified,
+)
 from runnable_ci.threads import map_all
 from runnable_ci.values import check_relative
 
 SEPARATOR = "--"
 BRANCH_PREFIX = f"_branch{SEPARATOR}"
 RUN_LOG_MAX_BYTES = 256 * 1024 * 1024
+LOG_SLACK_BYTES = 64 * 1024
 _STEP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,999}")
 _each = partial(map_all, jobs=16, name="registry")
 
@@ -46,6 +54,8 @@ class Part:
 
     manifest: Descriptor
     log: RunLog
+    size_bytes: int
+    """Of the log, as it came."""
 
 
 def find_parts(registry: Registry, reference: str) -> list[Part]:
@@ -296,9 +306,9 @@ def _annotations(registry: Registry, manifest: Descriptor) -> dict[str, str]:
     with registry.fetch(manifest) as content:
         raw = read_manifest(content, manifest, label=registry.label)
     try:
-        parsed: Any = json.loads(raw)
+        parsed = parse_json(raw, elements_max=MANIFEST_ELEMENTS_MAX)
         annotations = parsed["annotations"] if parsed["artifactType"] == ARTIFACT_TYPE else {}
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return {}
     is_text = isinstance(annotations, dict) and all(isinstance(value, str) for value in annotations.values())
     return annotations if is_text else {}
@@ -318,8 +328,10 @@ def _read_part(registry: Registry, manifest: Descriptor) -> Part:
     with registry.fetch(logs[0]) as content:
         document = b"".join(verified(content, logs[0], label=registry.label))
     log = decode(document, where=where)
+    if indentation(parse_json(document)) > len(document) + LOG_SLACK_BYTES:
+        raise RunLogError(f"the run log of {where} is nested too deeply for its size; it was not used")
     _require_sound(log, {part.digest: part.size for part in parts}, where)
-    return Part(manifest, log)
+    return Part(manifest, log, len(document))
 
 
 def _require_sound(log: RunLog, sizes: Mapping[str, int], where: str) -> None:

@@ -13,14 +13,14 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Final
 
-from pydantic import ValidationError
-
+from runnable_ci.bounded_json import parse_json
 from runnable_ci.errors import CodeIdentityError, UnsafePathError, UsageError
 from runnable_ci.git import COMMIT, Git, printable
 from runnable_ci.identity import Code
 from runnable_ci.worktree import FORMAT_VERSION, SnapshotState
 
 STATE_MAX_BYTES: Final = 64 * 1024**2
+STATE_MAX_ELEMENTS: Final = 4_000_000
 REBUILT_MAX_BYTES: Final = 8 * 1024**3
 REBUILT_MAX_FILES: Final = 200_000
 _URL: Final = re.compile(r"(https|ssh|file)://.+|[A-Za-z0-9._][A-Za-z0-9._-]*@[A-Za-z0-9._-]+:.+")
@@ -116,8 +116,9 @@ def _checked(tar: tarfile.TarFile) -> SnapshotState:
     if source is None:
         raise CodeIdentityError("the stored changes have no state.json")
     try:
-        recorded = SnapshotState.model_validate_json(source.read(STATE_MAX_BYTES))
-    except ValidationError as error:
+        found = parse_json(source.read(STATE_MAX_BYTES), elements_max=STATE_MAX_ELEMENTS)
+        recorded = SnapshotState.model_validate(found)
+    except ValueError as error:
         raise CodeIdentityError("state.json of the stored changes is not one of ours") from error
     if recorded.format_version != FORMAT_VERSION:
         raise CodeIdentityError(

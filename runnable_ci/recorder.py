@@ -100,7 +100,7 @@ class Recorder:
         for position in range(begin, len(lines)):
             line = lines[position]
             if outputs or replaced or self.redactor.finds(line):  # else it need not be decoded
-                event = decode_event(line)
+                event = decode_event(line, where=str(path))
                 if isinstance(event, AttemptSaved):
                     self._redact_attempt(event, outputs, replaced)
                 lines[position] = _clean(event, self.redactor)[1]

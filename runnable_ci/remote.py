@@ -27,10 +27,10 @@ from runnable_ci.journal import Document
 from runnable_ci.merge import merge
 from runnable_ci.pipeline import Pipeline
 from runnable_ci.plan import Plan
-from runnable_ci.published import SEPARATOR, Part, find_parts, holdings
+from runnable_ci.published import LOG_SLACK_BYTES, SEPARATOR, Part, find_parts, holdings
 from runnable_ci.recorder import JOURNAL, JOURNAL_SIZE, is_running, reopen, run_folder, shared
 from runnable_ci.run_identity import describe_beginning, run_identity
-from runnable_ci.runlog import CatalogEntry, RunLog
+from runnable_ci.runlog import CatalogEntry, RunLog, encode
 from runnable_ci.runs import ORIGIN, catalog_of, check_run_id, hint_at_origin, load, run_ids
 from runnable_ci.steps.python import objects_taken
 from runnable_ci.store.access import parse_reference
@@ -170,6 +170,9 @@ def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch |
     """
     registry, parts, log = found.registry, found.parts, found.log
     _require_same_run(layout, log, registry.label)
+    came_bytes = sum(part.size_bytes for part in parts)
+    if len(encode(log)) > 2 * came_bytes + LOG_SLACK_BYTES:  # an older version's has some fields less, not most of them
+        raise RunLogError(f"the run log of `{log.run_id}` would take more than twice the space of what came")
     if is_running(layout, log.run_id):
         raise RunInUseError(f"run `{log.run_id}` is being written by another process", hint="wait for it, or end it")
     layout.create()

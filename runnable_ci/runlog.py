@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticSerializationError
 
+from runnable_ci.bounded_json import LARGE_TABLE, Allowance, RecordError, first_problem, parse_json
 from runnable_ci.errors import RunLogError
 from runnable_ci.text import seconds_between
 
 SCHEMA_VERSION = "1"
+BYTES_PER_FIELD = 10
+"""At least: each field of a record is written, with its name. With less a log would grow where it is written again."""
 SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
 RunOutcome = Literal["succeeded", "failed", "cancelled", "timed_out", "interrupted"]
 """How a run, an invocation or an attempt ended; `interrupted`: nobody saw the end, its process is gone."""
@@ -25,9 +36,23 @@ Warn = Literal["code_changed", "parameters_changed"]
 
 
 class Record(BaseModel):
-    """A part of the run log; fields that this version does not know are kept."""
+    """A part of the run log; fields that this version does not know are kept.
+
+    With an `Allowance` for a context it is read within that, and up to the first mistake.
+    """
 
     model_config = ConfigDict(extra="allow", defer_build=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _within_bounds(cls, value: Any, validate: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        if not isinstance(info.context, Allowance):
+            return validate(value)
+        info.context.spend(len(cls.__pydantic_fields__))
+        try:
+            return validate(value)
+        except ValidationError as e:
+            raise RecordError(f"{cls.__name__}: {first_problem(e)}") from None
 
 
 class Parameter(Record):
@@ -81,12 +106,12 @@ class CodeIdentity(Record):
     """The files that differ, or why the identity is not known."""
     # ours
     ref: str = ""
-    changes: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    changes: Annotated[dict[str, tuple[str, str]], LARGE_TABLE] = Field(default_factory=dict)
     """Path → (modified, untracked …, sha256 of its content or empty)."""
     snapshot: str = ""
     """sha256 of the archive of the difference, for a tree that is not dependable."""
     snapshot_size: int = 0
-    snapshot_omitted: list[str] = Field(default_factory=list)
+    snapshot_omitted: list[str] = Field(default_factory=list, fail_fast=True)
     """Files that were left out of the archive, each with its reason."""
     snapshot_untracked: list[str] | None = None
     """Untracked files that are in the archive; unknown in logs of earlier versions."""
@@ -159,11 +184,11 @@ class StepAttempt(Record):
     """Key into the run's `environments`."""
     log: LogFile | None = None
     exception: ExceptionInfo | None = None
-    modules: dict[str, str] = Field(default_factory=dict)
+    modules: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
     """Workspace modules that a python step loaded → sha256; empty where the file changed while it was running."""
     function_hash: str = ""
     """sha256 of the source of a python step's function."""
-    defaulted: list[str] = Field(default_factory=list)
+    defaulted: list[str] = Field(default_factory=list, fail_fast=True)
     """Arguments of a python step's function that no parameter filled."""
     outcome: str = ""
     """`succeeded`, `failed`, `cancelled`, `timed_out` or `interrupted`; empty while the attempt runs."""
@@ -218,11 +243,11 @@ class Environment(Record):
     interpreter: str = ""
     """Path of the interpreter that runs python steps."""
     interpreter_version: str = ""
-    packages: dict[str, str] = Field(default_factory=dict)
+    packages: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
     """Installed in that interpreter: name → version."""
-    lock_files: dict[str, str] = Field(default_factory=dict)
+    lock_files: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
     """Lock and requirement files of the workspace → sha256."""
-    variables: dict[str, str] = Field(default_factory=dict)
+    variables: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
     """Environment variables, by an allow-list only."""
 
 
@@ -237,7 +262,7 @@ class Invocation(Record):
     message: str = ""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """The run's own parameters at this invocation, before any step gave one."""
-    redacted: list[str] = Field(default_factory=list)
+    redacted: list[str] = Field(default_factory=list, fail_fast=True)
     """Which of them were secrets, or had one in them, for which `***` stands now."""
     identity: str = ""
     """Of the invocation that began the run: random, and what tells this run from another one of the same id."""
@@ -254,7 +279,7 @@ class Pack(Record):
     """A tar of many small contents; each is found by its sha256 at an offset."""
 
     size: int
-    members: dict[str, tuple[int, int]]
+    members: Annotated[dict[str, tuple[int, int]], LARGE_TABLE]
     """sha256 → (offset, size) in bytes."""
 
 
@@ -316,14 +341,6 @@ class RunLog(Record):
         return newest.code_identities[0] if newest else None
 
 
-class _Version(BaseModel):
-    """All that is read of a run log before it is known that the rest can be."""
-
-    model_config = ConfigDict(defer_build=True)
-
-    schema_version: str = SCHEMA_VERSION
-
-
 def status_of(outcome: RunOutcome) -> str:
     """The reference system's word for an outcome."""
     return SUCCESS if outcome == "succeeded" else FAIL
@@ -351,19 +368,20 @@ def unicode_of(value: Any) -> Any:
 
 
 def decode(document: bytes, *, where: str) -> RunLog:
-    """A run log from its JSON document; `RunLogError` where it is none."""
+    """A run log from its JSON document; `RunLogError` where it is none, or larger than its bytes let expect."""
     try:
-        version = _Version.model_validate_json(document).schema_version
-        if version.split(".")[0] != SCHEMA_VERSION:
+        found = parse_json(document)
+        version = found.get("schema_version", SCHEMA_VERSION) if isinstance(found, dict) else SCHEMA_VERSION
+        if isinstance(version, str) and version.split(".")[0] != SCHEMA_VERSION:
             raise RunLogError(
-                f"{where} has run log schema {version}, this version reads {SCHEMA_VERSION}",
+                f"{where} has run log schema {version[:100]}, this version reads {SCHEMA_VERSION}",
                 hint="upgrade runnable-ci",
             )
-        return with_outcomes(RunLog.model_validate_json(document))
-    except ValidationError as e:
-        first = e.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise RunLogError(f"{where} is not a run log: {f'{place}: ' if place else ''}{first['msg']}") from e
+        allowance = Allowance()
+        allowance.grow(len(document), bytes_per_field=BYTES_PER_FIELD)
+        return with_outcomes(RunLog.model_validate(found, context=allowance))
+    except (ValueError, RecordError) as e:
+        raise RunLogError(f"{where} is not a run log: {e}") from e
 
 
 def with_outcomes(log: RunLog) -> RunLog:

@@ -17,10 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import IO, BinaryIO, Final, cast
+from typing import IO, Annotated, BinaryIO, Final, cast
 
 from pydantic import BaseModel
 
+from runnable_ci.bounded_json import LARGE_TABLE
 from runnable_ci.content import content_sha256, git_mode, link_target
 from runnable_ci.credential_files import by_content, by_difference, by_name, is_judged_whole
 from runnable_ci.credential_names import is_code
@@ -49,8 +50,8 @@ class SnapshotState(BaseModel):
     url: str
     digest: str
     message: str
-    changes: dict[str, tuple[str, str]]
-    omitted: dict[str, str]
+    changes: Annotated[dict[str, tuple[str, str]], LARGE_TABLE]
+    omitted: Annotated[dict[str, str], LARGE_TABLE]
 
 
 @dataclass(frozen=True, slots=True)

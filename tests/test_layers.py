@@ -38,6 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
             "values",
             "plan",
             "runlog",
+            "bounded_json",
             "run_identity",
             "journal",
             "merge",

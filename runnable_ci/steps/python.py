@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from runnable_ci.bounded_json import require_few_elements
 from runnable_ci.errors import StepError, did_you_mean
 from runnable_ci.pipeline import Step
 from runnable_ci.runlog import ExceptionInfo, Parameter
@@ -23,6 +24,7 @@ from runnable_ci.values import not_json
 
 WORKER = Path(__file__).parent.parent / "worker" / "python_step.py"
 RESPONSE_MAX_BYTES = 256 * 1024 * 1024
+RESPONSE_MAX_ELEMENTS = 4_000_000
 _NO_MODELS = frozenset({*vars(builtins), "Any", "Dict", "List", "Tuple"})
 """Annotations that no argument is built by."""
 
@@ -64,7 +66,9 @@ def collect(step: Step, around: Surroundings) -> Returned:
     if file.stat().st_size > RESPONSE_MAX_BYTES:
         raise StepError(f"`{step.command}` returned more than 256 MiB of JSON", hint="declare it as `object`")
     try:
-        answer = _Answer.model_validate(json.loads(file.read_bytes()))
+        document = file.read_bytes()
+        require_few_elements(document, RESPONSE_MAX_ELEMENTS)
+        answer = _Answer.model_validate(json.loads(document))
     except ValidationError as e:
         first = e.errors()[0]
         why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -14,11 +14,13 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from runnable_ci.bounded_json import parse_json
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, StoreError, did_you_mean
 from runnable_ci.files import copy_and_hash, locked, replacing, sweep, temporary, write_whole
 from runnable_ci.store.plain import require_plain
 from runnable_ci.store.target import (
     DIGEST,
+    MANIFEST_ELEMENTS_MAX,
     MANIFEST_MEDIA_TYPE,
     TAG,
     Descriptor,
@@ -259,8 +261,8 @@ class Layout:
         with self.fetch(descriptor) as file:
             raw = read_manifest(file, descriptor, label=self.label)
         try:
-            parsed = json.loads(raw)
-        except (ValueError, RecursionError) as e:
+            parsed = parse_json(raw, elements_max=MANIFEST_ELEMENTS_MAX)
+        except ValueError as e:
             raise BlobCorruptError(f"{descriptor.digest} in {self.label} is not a manifest") from e
         if not isinstance(parsed, dict):
             raise BlobCorruptError(f"{descriptor.digest} in {self.label} is not a manifest")

@@ -7,7 +7,6 @@ Nothing read from a target is trusted: `verified` is the only way from a target'
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
 
+from runnable_ci.bounded_json import parse_json
 from runnable_ci.errors import BlobCorruptError
 from runnable_ci.threads import Background
 
@@ -27,6 +27,7 @@ INDEX_MEDIA_TYPES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 MANIFEST_MAX_BYTES = 4 * 1024 * 1024
+MANIFEST_ELEMENTS_MAX = 300_000
 CHUNK_BYTES = 1024 * 1024
 # A larger blob is hashed by a second thread, while the first one waits for the network or the disk.
 HASHED_ASIDE_BYTES = 8 * 1024 * 1024
@@ -134,7 +135,7 @@ def manifest_parts(raw: bytes, manifest: Descriptor, *, label: str) -> list[Desc
     """
     where = f"the manifest {manifest.digest} in {label}"
     try:
-        parsed = json.loads(raw)
+        parsed = parse_json(raw, elements_max=MANIFEST_ELEMENTS_MAX)
         media_type = parsed.get("mediaType", manifest.media_type)
         if manifest.media_type in INDEX_MEDIA_TYPES or media_type in INDEX_MEDIA_TYPES or "manifests" in parsed:
             raise BlobCorruptError(f"{where} is an image index, not a run", hint="name one run by its tag or digest")
@@ -142,7 +143,7 @@ def manifest_parts(raw: bytes, manifest: Descriptor, *, label: str) -> list[Desc
             raise BlobCorruptError(f"{where} has the media type {str(media_type)[:100]!r}")
         entries = [parsed["config"], *parsed["layers"]]
         parts = [_descriptor(entry) for entry in entries]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BlobCorruptError(f"{where} cannot be read: {type(error).__name__} {str(error)[:100]}") from error
     sizes = {part.digest: part.size for part in parts}
     if any(sizes[part.digest] != part.size for part in parts):

@@ -1,0 +1,82 @@
+"""JSON of others, read within bounds: what it becomes in memory is in proportion to its bytes. Pure.
+
+A limit on bytes is none on that: three of them, `{},`, may become a record of two thousand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import from_json
+
+ELEMENTS_MAX = 16_000_000
+"""More than an honest run log of 256 MiB has; so many of the smallest take some 600 MB."""
+_FREE_FIELDS = 5000
+_ENTRIES_AT_ONCE = 1000
+
+
+def parse_json(document: bytes, *, elements_max: int = ELEMENTS_MAX) -> Any:
+    """Return the value of a JSON document. Raises `ValueError`, also where it has too many elements or is too deep."""
+    require_few_elements(document, elements_max)
+    return from_json(document)
+
+
+def require_few_elements(document: bytes, elements_max: int) -> None:
+    """Raise `ValueError` for a JSON document of more elements, before it is parsed.
+
+    They are counted by the marks before and between them; those in texts count too.
+    """
+    if sum(map(document.count, (b",", b"[", b"{"))) > elements_max:
+        raise ValueError(f"it has more than {elements_max:,} elements")
+
+
+def indentation(value: Any, depth: int = 1) -> int:
+    """Return how many bytes go before the lines of a value that is written with one space for each level."""
+    if not isinstance(value, dict | list):
+        return 0
+    inner = value if isinstance(value, list) else value.values()
+    return len(inner) * depth + sum(indentation(item, depth + 1) for item in inner if isinstance(item, dict | list))
+
+
+class RecordError(Exception):
+    """A document cannot become records. Not a `ValueError`, so that pydantic stops at the first: it would keep all."""
+
+
+@dataclass(slots=True)
+class Allowance:
+    """How many fields the records of a document may have together; what it leaves out of them counts as well."""
+
+    fields: int = _FREE_FIELDS
+
+    def grow(self, size_bytes: int, *, bytes_per_field: int) -> None:
+        """Allow what so many more bytes may hold."""
+        self.fields += size_bytes // bytes_per_field
+
+    def spend(self, fields: int) -> None:
+        """Count a record that is about to be made. Raises `RecordError`."""
+        self.fields -= fields
+        if self.fields < 0:
+            raise RecordError("it holds more records than its size allows")
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return what is wrong first, and where."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+def _entry_by_entry(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    if not isinstance(value, dict) or len(value) <= _ENTRIES_AT_ONCE:
+        return validate(value)
+    entries, found = iter(value.items()), {}
+    while part := dict(islice(entries, _ENTRIES_AT_ONCE)):
+        found.update(validate(part))
+    return found
+
+
+LARGE_TABLE = WrapValidator(_entry_by_entry)
+"""For a table of many plain values: where some are wrong, the first thousand are enough to say so."""

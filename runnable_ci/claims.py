@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runnable_ci.artifact import TITLE
+from runnable_ci.command_line import http_option, of_store
 from runnable_ci.errors import UsageError
 from runnable_ci.published import Occupant, find_occupant, find_occupants
 from runnable_ci.run_identity import IDENTITY, describe_beginning
+from runnable_ci.store.layout import Layout
 from runnable_ci.store.registry import Registry
 
 
-def require_own_id(registry: Registry, mine: Mapping[str, str]) -> bool:
+def require_own_id(layout: Layout, registry: Registry, mine: Mapping[str, str]) -> bool:
     """Return whether the registry holds the run already, whose manifest has the annotations `mine`.
 
     Raises `UsageError` where its id belongs to another run, `StoreError`.
@@ -25,11 +27,11 @@ def require_own_id(registry: Registry, mine: Mapping[str, str]) -> bool:
     others = [found] if found is not None else find_occupants(registry, run_id)
     for other in others:
         if other.identity != mine[IDENTITY]:
-            raise _taken(registry, mine, other)
+            raise _taken(layout, registry, mine, other)
     return found is not None
 
 
-def settle(registry: Registry, mine: Mapping[str, str], tag: str) -> None:
+def settle(layout: Layout, registry: Registry, mine: Mapping[str, str], tag: str) -> None:
     """Withdraw a run that was published as the first of its id, where another one was at the same moment.
 
     The plain tag decides, as both see the same there: both have written it before either sees the other's `tag`.
@@ -41,13 +43,13 @@ def settle(registry: Registry, mine: Mapping[str, str], tag: str) -> None:
     winner = find_occupant(registry, run_id)
     if winner is not None and winner.identity != mine[IDENTITY]:
         registry.tag(winner.manifest, tag)
-        raise _taken(registry, mine, winner)
+        raise _taken(layout, registry, mine, winner)
 
 
-def _taken(registry: Registry, mine: Mapping[str, str], other: Occupant) -> UsageError:
-    run_id = mine[TITLE]
+def _taken(layout: Layout, registry: Registry, mine: Mapping[str, str], other: Occupant) -> UsageError:
+    run_id, http = mine[TITLE], http_option(registry.plain_http)
     return UsageError(
         f"`{run_id}` in {registry.label} is another run, {describe_beginning(other.annotations)}; "
         f"the one here was {describe_beginning(mine)}; nothing there was changed",
-        hint=f"runnable-ci publish {run_id} --as OTHER_ID publishes it under another id",
+        hint=of_store(layout, "publish", run_id, "--as", "OTHER_ID", "--to", registry.label, *http),
     )

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runnable_ci.errors import PipelineError
-from runnable_ci.project import Project, find_file, store_folder
+from runnable_ci.project import find_file, store_folder
+from runnable_ci.shell_command import command, path
 from runnable_ci.store.layout import Layout
 
-
-def command(*words: str) -> str:
-    """A command of this program, quoted for a shell."""
-    return shlex.join(["runnable-ci", *words])
+if TYPE_CHECKING:
+    from runnable_ci.store.registry import Registry
 
 
-def retry(run_id: str, project: Project, *more: str) -> str:
-    """The command that resumes a run of this project, typed in the current folder."""
-    is_beside = project.layout.folder.parent == project.workspace
-    return command("retry", run_id, *(file_option(project.file) if is_beside else ()), *more)
+def retry(run_id: str, file: Path, layout: Layout, *more: str) -> str:
+    """The command that resumes a run with its pipeline file, typed in the current folder."""
+    is_beside = layout.folder.parent.resolve() == file.parent
+    return command("retry", run_id, *(file_option(file) if is_beside else ()), *more)
 
 
 def of_store(layout: Layout, *words: str) -> str:
@@ -41,8 +39,11 @@ def is_default(file: Path, folder: Path | None = None) -> bool:
         return False
 
 
-def path(file: Path, folder: Path | None = None) -> str:
-    """A path as it is typed in a folder, by default the current one: the shorter of the relative and the absolute."""
-    relative = os.path.relpath(file, folder)
-    shown = min(relative, str(file), key=len)
-    return f"./{shown}" if shown.startswith("-") else shown
+def of_registry(registry: Registry, *words: str) -> str:
+    """A command that names a registry, or what is in it, and lets it be spoken to as it is now."""
+    return command(*words, *http_option(registry.plain_http))
+
+
+def http_option(plain_http: bool) -> list[str]:
+    """What lets a registry on another machine be spoken to in plain http."""
+    return ["--plain-http"] if plain_http else []

@@ -48,6 +48,10 @@ class RunNotFoundError(RunnableError):
     exit_code = 2
 
 
+class RunExistsError(UsageError):
+    """A new run has the id of another one."""
+
+
 class RunInUseError(RunnableError):
     """Another process is writing this run."""
 

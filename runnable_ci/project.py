@@ -13,6 +13,7 @@ from runnable_ci.errors import PipelineError, StepError, UsageError, did_you_mea
 from runnable_ci.git_files import repository_root, upwards
 from runnable_ci.pipeline import Pipeline, resolve
 from runnable_ci.pipeline_identity import PipelineIdentity
+from runnable_ci.shell_command import in_folder
 from runnable_ci.steps.python import find_source
 from runnable_ci.steps.shell import parse_value
 from runnable_ci.store.layout import Layout
@@ -90,7 +91,7 @@ def find_file(given: Path | None, environ: Mapping[str, str] = os.environ) -> Pa
     outside = f"{above} is further up, and no git repository holds both: cd there, or name it"
     raise PipelineError(
         f"there is no {FILE_NAME} in {folder}, and no [tool.runnable-ci] in a pyproject.toml there",
-        hint=outside if above else "runnable-ci init writes one",
+        hint=outside if above else f"`{in_folder(folder, 'init')}` writes one",
     )
 
 
@@ -221,7 +222,8 @@ def _read(file: Path) -> tuple[dict[str, Any], str]:
     tool = table.get("tool")
     ours = tool.get("runnable-ci") if isinstance(tool, dict) else None
     if not isinstance(ours, dict):
-        raise PipelineError(f"{file} has no table [tool.runnable-ci]", hint="runnable-ci init writes a runnable.toml")
+        hint = f"`{in_folder(file.parent, 'init')}` writes a runnable.toml"
+        raise PipelineError(f"{file} has no table [tool.runnable-ci]", hint=hint)
     return ours, "tool.runnable-ci"
 
 

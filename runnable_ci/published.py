@@ -14,6 +14,7 @@ from functools import partial
 
 from runnable_ci.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers, manifest_annotations
 from runnable_ci.bounded_json import indentation, parse_json
+from runnable_ci.command_line import of_registry
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
@@ -48,6 +49,14 @@ _STEP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,999}")
 _each = partial(map_all, jobs=16, name="registry")
 
 
+class SeveralRunsError(RunLogError):
+    """Several runs have one id; each is known by a reference of its own."""
+
+    def __init__(self, message: str, *, hint: str, references: Sequence[str]) -> None:
+        super().__init__(message, hint=hint)
+        self.references = references
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What one writer published of a run."""
@@ -74,7 +83,7 @@ def find_parts(registry: Registry, reference: str) -> list[Part]:
         known = sorted(tag for tag in tags if SEPARATOR not in tag)
         raise RunNotFoundError(
             f"{registry.label} has no run `{run_id}`",
-            hint=did_you_mean(run_id, known, f"runnable-ci runs --from {registry.label}"),
+            hint=did_you_mean(run_id, known, of_registry(registry, "runs", "--from", registry.label)),
         )
     unique = {manifest.digest: manifest for manifest in manifests.values()}
     parts = dict(zip(unique, _each(partial(_read_part, registry), unique.values()), strict=True))
@@ -101,10 +110,11 @@ def _require_one_run(parts: Sequence[Part], registry: Registry, run_id: str) -> 
         (describe_beginning(manifest_annotations(part.log)), f"{registry.label}@{part.manifest.digest}")
         for part in sorted(newest.values(), key=lambda part: part.log.start_time)
     ]
-    raise RunLogError(
+    raise SeveralRunsError(
         f"{registry.label} holds {len(named)} runs with the id `{run_id}`, nothing was used: "
         + "; ".join(f"one {beginning} ({reference})" for beginning, reference in named),
-        hint=f"pull one of them by its digest: runnable-ci pull {named[0][1]}",
+        hint=f"pull one of them by its digest: {of_registry(registry, 'pull', named[0][1])}",
+        references=[reference for _, reference in named],
     )
 
 
@@ -322,7 +332,7 @@ def _read_part(registry: Registry, manifest: Descriptor) -> Part:
     parts = manifest_parts(raw, manifest, label=registry.label)
     logs = [part for part in parts if part.media_type == RUN_LOG_MEDIA_TYPE]
     if len(logs) != 1:
-        raise RunLogError(f"{where} is not a run", hint=f"runnable-ci runs --from {registry.label}")
+        raise RunLogError(f"{where} is not a run", hint=of_registry(registry, "runs", "--from", registry.label))
     if logs[0].size > RUN_LOG_MAX_BYTES:
         raise BlobCorruptError(f"the run log of {where} is larger than 256 MiB; it was not used")
     with registry.fetch(logs[0]) as content:

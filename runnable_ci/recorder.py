@@ -19,7 +19,7 @@ from typing import Any
 from runnable_ci.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
 from runnable_ci.catalog import PACKED_FILE_MAX_BYTES, Catalog
 from runnable_ci.clean import cleaned
-from runnable_ci.errors import RunInUseError, StoreError, UsageError
+from runnable_ci.errors import RunExistsError, RunInUseError, StoreError
 from runnable_ci.files import Reserve, needing_space, share_lock, temporary_folder, try_lock, write_whole
 from runnable_ci.journal import (
     STARTED_LINE_END,
@@ -202,20 +202,20 @@ def shared(layout: Layout) -> Iterator[None]:
 
 
 def require_unused(layout: Layout, run_id: str) -> None:
-    """Raise `UsageError` where there is a run of that id."""
+    """Raise `RunExistsError` where there is a run of that id."""
     if (run_folder(layout, run_id) / JOURNAL).exists() or run_id in layout.manifests():
         raise _already_there(run_id)
 
 
-def _already_there(run_id: str) -> UsageError:
-    return UsageError(f"there is already a run `{run_id}`", hint=f"runnable-ci retry {run_id} goes on with it")
+def _already_there(run_id: str) -> RunExistsError:
+    return RunExistsError(f"there is already a run `{run_id}`")
 
 
 @contextmanager
 def create(layout: Layout, started: Started, redactor: Redactor | None = None) -> Iterator[Recorder]:
     """The recorder of a new run, whose log gets nothing that `redactor` knows.
 
-    Raises `UsageError` where there is a run of that id.
+    Raises `RunExistsError` where there is a run of that id.
     """
     layout.create()
     layout.sweep()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from runnable_ci.command_line import command
+from runnable_ci.command_line import http_option
 from runnable_ci.errors import UsageError
 from runnable_ci.settings import Settings
+from runnable_ci.shell_command import command
 from runnable_ci.store.access import GITHUB_REGISTRY, Credentials, Reference, parse_reference
 from runnable_ci.store.registry import Registry
 
@@ -24,7 +25,7 @@ class Registries:
 
         Raises `UsageError` where there is none, or where it is not a repository.
         """
-        text = given or self.settings.registry or in_pipeline() or self._of_github()
+        text = given or self.default(in_pipeline=in_pipeline)
         if text is None:
             raise UsageError(
                 "no registry is known",
@@ -35,6 +36,10 @@ class Registries:
         if where.reference is not None:
             raise UsageError(f"{text} names one run, not a registry", hint=f"use {where.repository}")
         return self.open(where)
+
+    def default(self, *, in_pipeline: Callable[[], str | None]) -> str | None:
+        """The registry that is meant where none is named."""
+        return self.settings.registry or in_pipeline() or self._of_github()
 
     def run(self, run: str, source: str | None) -> tuple[Registry, str]:
         """The registry and the run id, `latest`, tag or digest that a reference names; of an id `source` is the first.
@@ -47,14 +52,14 @@ class Registries:
             raise UsageError(f"{run} names its registry already", hint="leave it away, or give the run id alone")
         where = parse_reference(run)
         if where.reference is None:
-            listing = command("runs", "--from", run)
+            listing = command("runs", "--from", run, *http_option(self.settings.plain_http))
             raise UsageError(f"{run} names no run", hint=f"{run}:latest is the newest; `{listing}` lists them")
         return self.open(where), where.reference
 
     def recorded(self, repository: str, *, in_pipeline: Callable[[], str | None]) -> Registry:
         """A repository that a store names: as such it is no place where the settings' password goes."""
         where = parse_reference(repository)
-        default = self.settings.registry or in_pipeline() or self._of_github()
+        default = self.default(in_pipeline=in_pipeline)
         return self.open(where, is_meant=default is not None and parse_reference(default).host == where.host)
 
     def open(self, where: Reference, *, is_meant: bool = True) -> Registry:

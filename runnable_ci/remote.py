@@ -13,6 +13,7 @@ from pathlib import Path
 from runnable_ci.artifact import layers, manifest_annotations
 from runnable_ci.catalog import matches
 from runnable_ci.claims import require_own_id, settle
+from runnable_ci.command_line import http_option, of_store
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
@@ -102,18 +103,18 @@ def publish(
         sent = None
         if _standing(registry, tag) != manifest.digest:
             mine = manifest_annotations(load(layout, run_id))
-            is_known = require_own_id(registry, mine)
+            is_known = require_own_id(layout, registry, mine)
             origin = read_origin(layout, run_id)
             like = origin.manifests if origin and origin.registry == registry.label else ()
             with hint_at_origin(layout, run_id):
                 copied = copy(layout, manifest.digest, registry, like=[run_id, tag, *like], progress=watch)
             sent = copied.sent
             if not is_known:  # to send it took time enough for another one to come first
-                require_own_id(registry, mine)
+                require_own_id(layout, registry, mine)
             registry.tag(manifest, run_id)
             registry.tag(manifest, tag)
             if not is_known:
-                settle(registry, mine, tag)
+                settle(layout, registry, mine, tag)
     return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent)
 
 
@@ -183,9 +184,10 @@ def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch |
         if not only_log:
             fetched = _fetch(layout, registry, origin, held.values(), watch)
             if missing := absent(layout, held.values()):
+                words = ("pull", f"{registry.label}:{log.run_id}", "--only", "log", *http_option(registry.plain_http))
                 raise BlobMissingError(
                     f"{registry.label} holds run `{log.run_id}` without its {missing[0].digest}",
-                    hint="publish the run again from where it was made, or pull --only log",
+                    hint=f"publish the run again from where it was made, or without files: {of_store(layout, *words)}",
                 )
         _adopt(layout, log)
         write_whole(
@@ -207,7 +209,9 @@ def read_origin(layout: Layout, run_id: str) -> Origin | None:
             Descriptor("", manifest, 0)
         return Origin(parse_reference(registry).repository, manifests)
     except (ValueError, KeyError, TypeError, UsageError, BlobCorruptError) as e:
-        raise RunLogError(f"{path} is damaged", hint=f"remove it, then: runnable-ci pull {run_id} --from …") from e
+        raise RunLogError(
+            f"{path} is damaged", hint=f"remove it, then: {of_store(layout, 'pull', run_id, '--from', 'REGISTRY')}"
+        ) from e
 
 
 def needed(
@@ -340,7 +344,7 @@ def _writers_tag(layout: Layout, run_id: str, environ: Mapping[str, str]) -> str
     if len(run_id) > most:
         raise UsageError(
             f"the run id {run_id} is too long to be published: it has {len(run_id)} characters",
-            hint=f"at most {most}; `runnable-ci run --run-id` sets a shorter one",
+            hint=f"at most {most}: publish it under another id, --as OTHER_ID",
         )
     return f"{run_id}{SEPARATOR}{writer}"
 

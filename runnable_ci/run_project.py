@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runnable_ci.command_line import command, of_store, path
+from runnable_ci.command_line import file_option, http_option, of_registry, of_store
 from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError
 from runnable_ci.git import COMMIT, Git
 from runnable_ci.git_files import repository_root
@@ -17,6 +17,7 @@ from runnable_ci.recorder import run_folder
 from runnable_ci.runlog import RunLog
 from runnable_ci.runs import LATEST, ORIGIN, resolve_id, run_ids
 from runnable_ci.runs import load as load_log
+from runnable_ci.shell_command import command, path
 from runnable_ci.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -80,13 +81,20 @@ def _open_published(
     other_pipeline: bool,
     environ: Mapping[str, str],
 ) -> OpenedRun:
+    from runnable_ci.published import SeveralRunsError
     from runnable_ci.remote import find, take
 
-    typed = ["retry", f"{registry.label}{'@' if ':' in reference else ':'}{reference}"]
+    http = http_option(registry.plain_http)
+    typed = ["retry", f"{registry.label}{'@' if ':' in reference else ':'}{reference}", *http]
     if project and reference == LATEST and not other_pipeline:
         found = _newest_published(project, registry, environ)
     else:
-        found = find(registry, reference)
+        try:
+            found = find(registry, reference)
+        except SeveralRunsError as e:
+            option = file_option(project.file) if project else []
+            e.hint = f"resume one of them by its digest: {command('retry', e.references[0], *option, *http)}"
+            raise
     if project is None:
         own = project_of(found.log, layout.folder.parent, typed=typed, environ=environ, layout=None)
         project = own.opened(environ)
@@ -100,7 +108,10 @@ def _newest_published(project: Project, registry: Registry, environ: Mapping[str
 
     found = find_newest(registry, lambda log: is_of(project, log, environ=environ, layout=None))
     if found is None:
-        raise RunNotFoundError(f"there is no run of the pipeline {project.identity()} in {registry.label}")
+        raise RunNotFoundError(
+            f"there is no run of the pipeline {project.identity()} in {registry.label}",
+            hint=f"`{of_registry(registry, 'runs', '--from', registry.label)}` lists all",
+        )
     return found
 
 
@@ -113,7 +124,7 @@ def project_of(
     while only a registry does. Raises `UsageError` where the file is not here, or has another pipeline now.
     """
     run = PipelineIdentity.of_log(log)
-    file = _find(run, folder)
+    file = own_file(log, folder)
     if run.file and file is None:
         raise UsageError(
             f"run `{log.run_id}` is of the pipeline {run}, and there is no such file in "
@@ -136,7 +147,7 @@ def require_same(
     if is_of(project, log, environ=environ, layout=layout):
         return
     run = PipelineIdentity.of_log(log)
-    own = _find(run, project.workspace)
+    own = own_file(log, project.workspace)
     way = f"`{command(*typed, '-f', path(own))}` resumes it with its own; " if own else ""
     raise UsageError(
         f"run `{log.run_id}` is of the pipeline {run}, not of {project.identity()}",
@@ -172,8 +183,9 @@ def newest_run(project: Project, *, environ: Mapping[str, str]) -> str:
     )
 
 
-def _find(run: PipelineIdentity, folder: Path) -> Path | None:
-    """The file that a log names, if it is here; a log may come from anywhere, and leads nowhere else."""
+def own_file(log: RunLog, folder: Path) -> Path | None:
+    """The pipeline file of a run, if it is here; a log may come from anywhere, and leads nowhere else."""
+    run = PipelineIdentity.of_log(log)
     root = repository_root(folder)
     names = list(tails(run.file))
     if run.base == "repository" and root is not None:

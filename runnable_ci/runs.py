@@ -12,6 +12,7 @@ from typing import Any
 
 from runnable_ci.artifact import RUN_LOG_MEDIA_TYPE, manifest_annotations
 from runnable_ci.catalog import Catalog
+from runnable_ci.command_line import of_store
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, UsageError, did_you_mean
 from runnable_ci.journal import apply, decode_events, mark_interrupted, own_invocations
 from runnable_ci.listen import Stream
@@ -115,7 +116,7 @@ def resolve_id(layout: Layout, given: str) -> str:
         return given
     where = f"no run `{given}` in {layout.label}" if known else f"there is no run yet in {layout.label}"
     raise RunNotFoundError(
-        where, hint=did_you_mean(given, [*known, LATEST], "runnable-ci runs lists them" if known else "")
+        where, hint=did_you_mean(given, [*known, LATEST], f"`{of_store(layout, 'runs')}` lists them") if known else ""
     )
 
 
@@ -177,7 +178,7 @@ def hint_at_origin(layout: Layout, run_id: str) -> Iterator[None]:
     except BlobMissingError as e:
         if not (run_folder(layout, run_id) / ORIGIN).exists():
             raise
-        raise BlobMissingError(e.message, hint=f"runnable-ci pull {run_id} fetches all of the run") from e
+        raise BlobMissingError(e.message, hint=f"`{of_store(layout, 'pull', run_id)}` fetches all of the run") from e
 
 
 def output_of(layout: Layout, log: RunLog, title: str, attempt: StepAttempt) -> Iterator[tuple[Stream, bytes]]:

@@ -487,7 +487,7 @@ def test_rerun_failed_is_githubs_own_and_can_be_watched(project: Workspace) -> N
             {"created_at": "2020-01-01T00:00:00Z"},
             refusal(403, "Unable to retry this workflow run because it was created over a month ago"),
             "is older than 30 days",
-            "hint: `runnable-ci dispatch RUN_ID` goes on with a published run however old it is\n",
+            "hint: `runnable-ci dispatch RUN_ID --repo owner/repo` resumes a published run however old it is\n",
         ),
         ({"created_at": "2020-01-01T00:00:00Z"}, refusal(403, "No."), "is older than 30 days", "runnable-ci dispatch"),
         ({"attempt": 50}, refusal(403, "No."), "had 50 attempts; GitHub allows 50", "runnable-ci dispatch"),
@@ -513,7 +513,7 @@ def test_a_rerun_that_github_refuses(
 def test_rerun_failed_takes_numbers(project: Workspace, server: GitHub, given: str) -> None:
     """A run id of ours, or anything else, is an error that tells the two commands apart."""
     done = client(project, server).runnable("rerun-failed", "--", given, code=2)
-    assert "`runnable-ci dispatch` takes run ids" in done.err
+    assert ("`runnable-ci dispatch brave-bohr-1200`" in done.err) == (given == "brave-bohr-1200")
     assert server.server.seen == []
 
 

@@ -20,7 +20,7 @@ def test_starter(tmp_path: Path) -> None:
     assert project.runnable("run", "-p", "greeting=hi").out == "report  | hi\n"
     assert project.log().metrics() == {"characters": 3}
     refused = project.runnable("init", code=2)
-    assert refused.err == "error: runnable.toml exists already\nhint: runnable-ci check validates it\n"
+    assert refused.err == "error: runnable.toml exists already\nhint: `runnable-ci check` validates it\n"
     assert project.read("runnable.toml") == written
     (project.folder / "runnable.toml").unlink()
     (project.folder / ".venv" / "bin").mkdir(parents=True)
@@ -93,4 +93,4 @@ def test_check_is_as_strict_as_run(tmp_path: Path) -> None:
     assert project.runnable("check", code=2).err == project.runnable("run", code=2).err
     (project.folder / "runnable.toml").unlink()
     missing = project.runnable("check", code=2)
-    assert missing.err.endswith("hint: runnable-ci init writes one\n")
+    assert missing.err.endswith("hint: `runnable-ci init` writes one\n")

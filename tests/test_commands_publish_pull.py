@@ -111,7 +111,7 @@ def test_only_the_log_then_show_and_the_way_to_the_rest(tmp_path: Path, served: 
     assert other.runnable("show", "r").out == project.runnable("show", "r").out
     for command in (["logs", "r", "one"], ["catalog", "r", "--get", "one.txt", "--to", "x"]):
         failed = other.runnable(*command, code=1)
-        assert failed.err.endswith("hint: runnable-ci pull r fetches all of the run\n")
+        assert failed.err.endswith("hint: `runnable-ci pull r` fetches all of the run\n")
     other.runnable("pull", "r")
     assert other.runnable("logs", "r", "one").out == "said\n"
 
@@ -320,7 +320,9 @@ def test_a_publish_that_fails_keeps_the_run(tmp_path: Path, served: Served) -> N
         for code in ("0", "3"):
             run_id = f"r{code}"
             done = project.runnable("run", "--run-id", run_id, "-p", f"code={code}", "--to", repository, code=1)
-            assert f"run {run_id} is kept here; to try again: runnable-ci publish {run_id}\n" in done.err
+            assert (
+                f"run {run_id} is kept here; to try again: runnable-ci publish {run_id} --to {repository}\n" in done.err
+            )
             assert project.log(run_id).status == (SUCCESS if code == "0" else FAIL)
 
 

@@ -483,7 +483,7 @@ def test_run_ids_and_dry_run(tmp_path: Path) -> None:
     assert not project.read("order.log")
     project.runnable("run", "--run-id", "mine", "--quiet")
     again = project.runnable("run", "--run-id", "mine", code=2)
-    assert again.err == "error: there is already a run `mine`\nhint: runnable-ci retry mine goes on with it\n"
+    assert again.err == "error: there is already a run `mine`\nhint: `runnable-ci retry mine` resumes it\n"
     assert "cannot be a run id" in project.runnable("run", "--run-id", "latest", code=2).err
     assert "cannot be a run id" in project.runnable("run", "--run-id", "../up", code=2).err
     assert "cannot be a run id" in project.runnable("run", "-n", "--run-id", "../up", code=2).err

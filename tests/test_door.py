@@ -87,7 +87,7 @@ def test_open_run(tmp_path: Path) -> None:
         "error: run r holds no `reprt.txt`; hint: did you mean `report.txt`?",
         "error: run r has no step `trian`; hint: did you mean `train`?",
         "error: run r has no object `score`",
-        f"error: no run `nobody` in {project.store}; hint: runnable-ci runs lists them",
+        f"error: no run `nobody` in {project.store}; hint: `runnable-ci runs` lists them",
     ]
     assert json.loads(notebook(project, NOTEBOOK, "latest", str(project.folder), at="..")[0])["run"] == ["r", "FAIL"]
 

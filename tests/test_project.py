@@ -108,7 +108,7 @@ def test_nothing_there(folder: Path) -> None:
     """Where there is nothing the way to begin is told, and a misspelt path gets the closest one."""
     with pytest.raises(PipelineError) as caught:
         find_file(None)
-    assert (caught.value.hint, caught.value.exit_code) == ("runnable-ci init writes one", 2)
+    assert (caught.value.hint, caught.value.exit_code) == ("`runnable-ci init` writes one", 2)
     write(folder, GREET)
     with pytest.raises(PipelineError, match=r"there is no runable\.toml") as caught:
         find_file(Path("runable.toml"))

@@ -439,7 +439,7 @@ def test_a_run_of_which_only_the_log_is_here_can_be_published_back(tmp_path: Pat
     assert contents(reader).keys() == {"a.bin", "b.txt"}
     with pytest.raises(BlobMissingError) as raised:
         sent(there, opened(f"{remote.label}-other"))
-    assert raised.value.hint == "runnable-ci pull r fetches all of the run"
+    assert raised.value.hint == f"`runnable-ci pull r --store {there.folder.parent}` fetches all of the run"
 
 
 @pytest.mark.parametrize("note", ["", "[]", '{"registry": "x"}', '{"registry": "h.io/r", "manifests": ["../x"]}'])

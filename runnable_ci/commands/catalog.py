@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from runnable_ci.command_line import of_store
 from runnable_ci.console import console
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.runlog import CatalogEntry, RunLog
@@ -43,7 +44,7 @@ def get_file(
     ]
     if not found:
         names = {entry.name for _, _, entry in versions(log) if entry.stage != "get"}
-        hint = did_you_mean(name, names, f"runnable-ci catalog {log.run_id} lists what it holds")
+        hint = did_you_mean(name, names, f"`{of_store(layout, 'catalog', log.run_id)}` lists what it holds")
         raise UsageError(f"run {log.run_id} holds no `{name}`", hint=hint)
     destination = to or Path(PurePosixPath(name).name)
     if destination.is_dir():

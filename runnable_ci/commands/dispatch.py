@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runnable_ci.command_line import http_option, of_store
 from runnable_ci.commands.github import Connection, connect, show_link, watch
 from runnable_ci.console import console
 from runnable_ci.errors import (
@@ -24,6 +25,7 @@ from runnable_ci.identity import Code
 from runnable_ci.invocation import code_of
 from runnable_ci.pipeline_identity import PipelineIdentity
 from runnable_ci.project import FILE_NAME, Project, find_store, given_parameters, load, registry_of
+from runnable_ci.registries import Registries
 from runnable_ci.remote import read_origin
 from runnable_ci.run_project import newest_run, project_of, require_same
 from runnable_ci.runlog import RunLog
@@ -121,7 +123,7 @@ def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[s
     if not wishes.watching:
         find()
         return 0
-    offer = f"runnable-ci pull {known.run_id}{_from(known, connection, settings)}"
+    offer = of_store(known.layout, "pull", known.run_id, *_from(known, connection, settings, environ))
     return watch(actions, find, every_s=wishes.every_s, after_attempt=0, offer=offer)
 
 
@@ -178,7 +180,8 @@ def _run_id(layout: Layout, run: str) -> str:
             raise
         run_id = run
     if not TAG.fullmatch(run_id):
-        hint = "give the run id alone: the workflow knows the registry" if "/" in run_id else "runs lists them"
+        listing = f"`{of_store(layout, 'runs')}` lists them"
+        hint = "give the run id alone: the workflow knows the registry" if "/" in run_id else listing
         raise UsageError(f"`{run}` is not a run id", hint=hint)
     return run_id
 
@@ -268,12 +271,14 @@ def _succeeds(git: Git, *arguments: str) -> bool:
     return True
 
 
-def _from(known: _Known, connection: Connection, settings: Settings) -> str:
+def _from(known: _Known, connection: Connection, settings: Settings, environ: Mapping[str, str]) -> list[str]:
     """What `pull` must be told, should it not know where the run is."""
-    workspace = known.layout.folder.parent
-    if settings.registry or registry_of(workspace) or read_origin(known.layout, known.run_id):
-        return ""
-    return f" --from {connection.repository.registry}"
+    http = http_option(settings.plain_http)
+    own = known.project.pipeline.registry if known.project and known.is_own else None
+    default = Registries(settings, environ).default(in_pipeline=lambda: registry_of(known.layout.folder.parent))
+    if read_origin(known.layout, known.run_id) or (default and own in (None, default)):
+        return http
+    return ["--from", settings.registry or own or connection.repository.registry, *http]
 
 
 def _note(text: str) -> None:

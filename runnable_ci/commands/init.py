@@ -10,6 +10,7 @@ from runnable_ci.console import console
 from runnable_ci.errors import UsageError
 from runnable_ci.files import sweep, write_whole
 from runnable_ci.project import FILE_NAME
+from runnable_ci.shell_command import in_folder
 from runnable_ci.store.opening import STORE_NAME
 
 _STARTER = """\
@@ -46,13 +47,13 @@ def init(folder: Path) -> None:
     """Write a commented starter file, and keep the store out of git. Raises `UsageError` where there is one."""
     file = folder / FILE_NAME
     if file.exists():
-        raise UsageError(f"{file} exists already", hint="runnable-ci check validates it")
+        raise UsageError(f"{file} exists already", hint=f"`{in_folder(folder, 'check')}` validates it")
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
     sweep(folder)
     write_whole(file, starter(folder))
     ignore_store(folder / ".gitignore")
-    console.out(f"wrote {file}; next: runnable-ci run")
+    console.out(f"wrote {file}; next: {in_folder(folder, 'run')}")
 
 
 def starter(folder: Path) -> bytes:

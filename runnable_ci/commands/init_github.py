@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runnable_ci.commands.init import ignore_store, starter
@@ -12,6 +12,7 @@ from runnable_ci.errors import PipelineError, StoreError, UsageError
 from runnable_ci.files import sweep, write_whole
 from runnable_ci.github.starter import ACTION, DEFAULT_REF, FOLDER, Name, repository_of, workflow
 from runnable_ci.project import FILE_NAME, find_file
+from runnable_ci.shell_command import command, in_folder
 
 _NEXT = """\
 next:
@@ -19,7 +20,7 @@ next:
   of retry.yml, and takes its dispatches, once it is on the default branch.
 - Runs go to ghcr.io/OWNER/REPOSITORY/runs. The first one makes the package; who may read it is set in the package's
   settings. If publishing is denied (403): "Manage Actions access" there, add the repository with the role Write.
-- After a failure: "Re-run failed jobs", or with a fix: runnable-ci dispatch RUN_ID --ref BRANCH
+- After a failure: "Re-run failed jobs", or with a fix: {dispatch}
 """
 
 
@@ -44,7 +45,8 @@ def init_github(folder: Path | None, *, action_ref: str | None, only: Name | Non
         ).encode()
         for name in names
     }
-    new = {path: content for path, content in new.items() if not _is_there(path, content, only)}
+    again = ["--action-ref", action_ref] if action_ref is not None else []
+    new = {path: content for path, content in new.items() if not _is_there(path, content, only, start, again)}
     if found is None:
         new[start / FILE_NAME] = starter(start)
     _write_all(new)
@@ -52,7 +54,8 @@ def init_github(folder: Path | None, *, action_ref: str | None, only: Name | Non
         ignore_store(start / ".gitignore")
     written = ", ".join(os.path.relpath(path) for path in new)
     console.out(f"wrote {written}" if written else "all is there already")
-    console.out(*(line.format(branch=repository.default_branch) for line in _NEXT.splitlines()))
+    dispatch = command("dispatch", "RUN_ID", "--ref", "BRANCH")
+    console.out(*_NEXT.format(branch=repository.default_branch, dispatch=dispatch).splitlines())
 
 
 def _pipeline_folder(folder: Path | None, root: Path) -> Path | None:
@@ -63,7 +66,7 @@ def _pipeline_folder(folder: Path | None, root: Path) -> Path | None:
     return found if found.is_relative_to(root) else None
 
 
-def _is_there(path: Path, content: bytes, only: Name | None) -> bool:
+def _is_there(path: Path, content: bytes, only: Name | None, folder: Path, again: Sequence[str]) -> bool:
     if not path.exists():
         return False
     if path.is_file() and path.read_bytes() == content:
@@ -71,7 +74,8 @@ def _is_there(path: Path, content: bytes, only: Name | None) -> bool:
     lines = content.decode()
     step = lines[lines.index(f"      - uses: {ACTION}") :]
     other = "retry" if path.stem == "ci" else "ci"
-    also = "" if only else f"\n`runnable-ci init --github --only {other}` writes {other}.yml alone"
+    alone = in_folder(folder, "init", "--github", "--only", other, *again)
+    also = "" if only else f"\n`{alone}` writes {other}.yml alone"
     raise UsageError(
         f"{os.path.relpath(path)} exists already, with other content; nothing was written",
         hint=f"move it away, or add this to a job of it that has `packages: write`:\n{step.rstrip()}{also}",

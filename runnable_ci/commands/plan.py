@@ -17,10 +17,10 @@ def print_plan(decisions: Mapping[str, Decision]) -> None:
     console.out(*(f"{name:{width}}  {decision.action:5}  {decision.reason}" for name, decision in decisions.items()))
 
 
-def closing(log: RunLog, project: Project) -> list[str]:
-    """How a run ended, and what to do next."""
+def closing(log: RunLog, project: Project, *options: str) -> list[str]:
+    """How a run ended, and what to do next; a retry needs these `options` too."""
     metrics = "".join(f", {name} = {value}" for name, value in log.metrics().items())
     if log.status != SUCCESS:
-        hint = command_line.retry(log.run_id, project)
+        hint = command_line.retry(log.run_id, project.file, project.layout, *options)
         return [f"run {log.run_id}: {log.status}, {log.message}{metrics}", f"hint: {hint}"]
     return [f"run {log.run_id}: {log.status}{metrics}"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runnable_ci.command_line import http_option, of_store
 from runnable_ci.commands.progress import watching
 from runnable_ci.console import console
 from runnable_ci.errors import RunnableError, StoreError, UsageError
@@ -15,6 +16,7 @@ from runnable_ci.registries import Registries
 from runnable_ci.remote import Published, keep_as
 from runnable_ci.remote import publish as publish_run
 from runnable_ci.run_identity import describe_beginning
+from runnable_ci.run_project import own_file
 from runnable_ci.runs import load, resolve_id
 from runnable_ci.settings import Settings
 from runnable_ci.store.layout import Layout
@@ -34,9 +36,10 @@ def publish(
     if as_id is not None and as_id != run_id:
         keep_as(layout, run_id, as_id)
         run_id = as_id
-    workspace = layout.folder.parent
-    registry = Registries(settings, environ).named(to, in_pipeline=lambda: registry_of(workspace))
-    for note in notes(load(layout, run_id)):
+    log = load(layout, run_id)
+    file = own_file(log, layout.folder.parent) or layout.folder.parent
+    registry = Registries(settings, environ).named(to, in_pipeline=lambda: registry_of(file))
+    for note in notes(log):
         console.err(note)
     with watching("sent") as watch:
         published = publish_run(layout, run_id, registry, environ=environ, watch=watch)
@@ -51,13 +54,16 @@ class Afterwards:
     registry: Registry
     environ: Mapping[str, str]
     say: Callable[..., None]
+    is_default: bool
+    """Whether the registry need not be named."""
 
     @classmethod
     def of(cls, project: Project, to: str | None, options: Options) -> Afterwards:
         """Raises `UsageError`, before anything runs, where no registry is known."""
         registries = Registries(options.settings, options.environ)
         registry = registries.named(to, in_pipeline=lambda: project.pipeline.registry)
-        return cls(registry, options.environ, options.printer.say)
+        is_default = registry.label == registries.default(in_pipeline=lambda: project.pipeline.registry)
+        return cls(registry, options.environ, options.printer.say, is_default)
 
     def require_free(self, run_id: str) -> None:
         """Raise `UsageError` where a run has that id in the registry: better said before the work than after it.
@@ -84,7 +90,9 @@ class Afterwards:
             with watching("sent") as watch:
                 published = publish_run(layout, run_id, self.registry, environ=self.environ, watch=watch)
         except RunnableError as e:
-            self.say(*e.lines(), f"run {run_id} is kept here; to try again: runnable-ci publish {run_id}")
+            to = [] if self.is_default else ["--to", self.registry.label]
+            again = of_store(layout, "publish", run_id, *to, *http_option(self.registry.plain_http))
+            self.say(*e.lines(), f"run {run_id} is kept here; to try again: {again}")
             return code or 1
         self.say(f"published {published.reference}: {_sent(published)}")
         return code

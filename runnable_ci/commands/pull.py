@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from runnable_ci.command_line import http_option, of_store
 from runnable_ci.commands.progress import watching
 from runnable_ci.console import console
 from runnable_ci.project import registry_of
+from runnable_ci.published import SeveralRunsError
 from runnable_ci.registries import Registries
 from runnable_ci.remote import Pulled, read_origin
 from runnable_ci.remote import pull as pull_run
@@ -23,8 +25,13 @@ def pull(
     """Pull a run by its id, `latest` or a reference; its id is printed."""
     workspace = layout.folder.parent
     registry, reference = locate(layout, run, source, Registries(settings, environ), workspace)
-    with watching("fetched") as watch:
-        pulled = pull_run(layout, registry, reference, only_log=only_log, watch=watch)
+    try:
+        with watching("fetched") as watch:
+            pulled = pull_run(layout, registry, reference, only_log=only_log, watch=watch)
+    except SeveralRunsError as e:
+        more = [*(["--only", "log"] if only_log else []), *http_option(registry.plain_http)]
+        e.hint = f"pull one of them by its digest: {of_store(layout, 'pull', e.references[0], *more)}"
+        raise
     console.err(summary(pulled, registry.label))
     console.out(pulled.run_id)
 

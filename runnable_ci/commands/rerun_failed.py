@@ -9,6 +9,8 @@ from runnable_ci.commands.github import connect, show_link, watch
 from runnable_ci.errors import UsageError
 from runnable_ci.github.actions import Started
 from runnable_ci.settings import Settings
+from runnable_ci.shell_command import command
+from runnable_ci.store.target import TAG
 
 _LINK = re.compile(r"(https?://[^/\s]+/[^/\s]+/[^/\s]+)/actions/runs/([0-9]+)(?:[/?#].*)?")
 
@@ -26,9 +28,11 @@ def rerun_failed(
     link = _LINK.fullmatch(given)
     number = link[2] if link else given
     if not re.fullmatch(r"[1-9][0-9]{0,18}", number):
+        at = ["--repo", repo] if repo else []
+        other = f"; a run id of ours is for `{command('dispatch', given, *at)}`" if TAG.fullmatch(given) else ""
         raise UsageError(
             f"`{given}` is not the number of a workflow run",
-            hint="it is the number at the end of a run's URL; `runnable-ci dispatch` takes run ids",
+            hint=f"it is the number at the end of a run's URL{other}",
         )
     connection = connect(repo or (link[1] if link else None), settings=settings, environ=environ)
     actions = connection.actions

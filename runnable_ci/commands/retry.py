@@ -11,7 +11,7 @@ from typing import Any
 from runnable_ci.artifact import layers
 from runnable_ci.catalog import Catalog
 from runnable_ci.changes import changed_code, changed_inputs
-from runnable_ci.command_line import is_default
+from runnable_ci.command_line import http_option, is_default
 from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
 from runnable_ci.errors import RunLogError, UsageError, did_you_mean
@@ -145,8 +145,20 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
             interpreter=interpreter,
             options=options,
         )
-        options.printer.say(*closing(recorder.log, project))
+        options.printer.say(*closing(recorder.log, project, *_again(project, run_id, options, wishes)))
     return code_number
+
+
+def _again(project: Project, run_id: str, options: Options, wishes: Wishes) -> list[str]:
+    """What a retry needs beside the run: its files may still be where it was pulled from.
+
+    The password of the settings goes to no registry that only the store names.
+    """
+    if not (run_folder(project.layout, run_id) / ORIGIN).exists():
+        return []
+    is_opened = wishes.from_registry is not None and options.settings.registry_password is not None
+    named = ["--from-registry", wishes.from_registry] if is_opened and wishes.from_registry else []
+    return [*named, *http_option(options.settings.plain_http)]
 
 
 def _restore(project: Project, plan: Plan, log: RunLog, catalog: Catalog, options: Options, wishes: Wishes) -> None:

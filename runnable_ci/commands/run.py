@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from runnable_ci import command_line
 from runnable_ci.commands.plan import closing, print_plan
 from runnable_ci.environment import check_interpreter
+from runnable_ci.errors import RunExistsError, RunnableError
 from runnable_ci.given import doubts, require
 from runnable_ci.identity import find_actor
 from runnable_ci.invocation import Options, code_of, invoke, redacted_errors, redactor_of, require_secret_names
 from runnable_ci.journal import Started
 from runnable_ci.names import run_id as new_run_id
 from runnable_ci.plan import Facts, Scope, plan
-from runnable_ci.project import asked_parameters, load, parameters_of
+from runnable_ci.project import Project, asked_parameters, load, parameters_of
 from runnable_ci.recorder import create, now, require_unused, run_folder
+from runnable_ci.run_project import own_file
 from runnable_ci.runlog import Invocation, RunLog
 from runnable_ci.runs import catalog_of, check_run_id
+from runnable_ci.runs import load as load_log
 from runnable_ci.text import amount
 
 
@@ -47,7 +53,8 @@ def run(
     redactor = redactor_of(pipeline, parameters, options)
     if run_id is not None:
         check_run_id(run_id)
-        require_unused(project.layout, run_id)
+        with _hint_at_retry(project, run_id):
+            require_unused(project.layout, run_id)
     if dry_run:
         print_plan(plan(pipeline, RunLog(run_id=""), initial=Scope.initial(parameters), facts=Facts()).decisions)
         return 0
@@ -76,7 +83,11 @@ def run(
             actor=find_actor(project.workspace, options.environ),
         ),
     )
-    with redacted_errors(redactor), create(project.layout, started, redactor) as recorder:
+    with (
+        redacted_errors(redactor),
+        _hint_at_retry(project, run_id),
+        create(project.layout, started, redactor) as recorder,
+    ):
         options.printer.begin(list(pipeline.steps), len(pipeline.steps))
         options.printer.say(f"run {run_id}: {pipeline.name}, {amount(len(pipeline.steps), 'step')}")
         code = code_of(project, options.environ)
@@ -92,3 +103,16 @@ def run(
         )
         options.printer.say(*closing(recorder.log, project))
     return afterwards.publish(project.layout, run_id, exit_code) if afterwards else exit_code
+
+
+@contextmanager
+def _hint_at_retry(project: Project, run_id: str) -> Iterator[None]:
+    """Within the block, the run that has the id already is offered to be resumed, with its own pipeline file."""
+    try:
+        yield
+    except RunExistsError as e:
+        file = None
+        with suppress(RunnableError):  # its log cannot be read, or is only just being written
+            file = own_file(load_log(project.layout, run_id), project.workspace)
+        e.hint = f"`{command_line.retry(run_id, file or project.file, project.layout)}` resumes it"
+        raise

@@ -16,6 +16,7 @@ from runnable_ci.github.refusals import GitHubError, GitHubUnavailableError, Inp
 from runnable_ci.github.repository import Repository
 from runnable_ci.github.rest import Rest, described, error_message, read_as, segment
 from runnable_ci.responses import Response
+from runnable_ci.shell_command import command
 
 PERMISSION: Final = "permissions:\n  actions: write"
 TRIGGER: Final = """on:
@@ -247,7 +248,8 @@ class Actions:
         if response.status not in (400, 403, 409, 422):
             return self._unexpected(response)
         message = error_message(response)
-        elsewhere = "`runnable-ci dispatch RUN_ID` goes on with a published run however old it is"
+        dispatch = command("dispatch", "RUN_ID", "--repo", str(self._repository))
+        elsewhere = f"`{dispatch}` resumes a published run however old it is"
         if "already running" in message or "in progress" in message:
             return RefusedError(f"workflow run {run.id} is not over yet", hint="wait until it is")
         if run.run_attempt >= MOST_ATTEMPTS:
@@ -278,7 +280,7 @@ class Actions:
         if response.status == 404:
             return RefusedError(
                 f"{self._repository} has no workflow {workflow} on its default branch, {default_branch}",
-                hint=f"`runnable-ci init --github` writes {file}; commit it on {default_branch} and push, "
+                hint=f"`{command('init', '--github')}` writes {file}; commit it on {default_branch} and push, "
                 "or name another by --workflow",
             )
         if response.status != 422:
@@ -298,8 +300,8 @@ class Actions:
                 hint=f"only run-id may be required:\n\n{_indented(TRIGGER)}",
             )
         if "disabled" in message:
-            command = f"gh workflow enable {workflow} --repo {self._repository}"
-            hint = f"`{command}`" if "disabled workflow" in message else f"{self.page}/settings/actions"
+            enabling = f"gh workflow enable {workflow} --repo {self._repository}"
+            hint = f"`{enabling}`" if "disabled workflow" in message else f"{self.page}/settings/actions"
             return RefusedError(f"{workflow} cannot be started: {message}", hint=hint)
         if "workflow_dispatch" in message:
             return RefusedError(

@@ -23,6 +23,7 @@ from runnable_ci.errors import (
 )
 from runnable_ci.http import READ_TIMEOUT_S, Stream
 from runnable_ci.responses import TRIES, Response, TransientError
+from runnable_ci.shell_command import command
 from runnable_ci.store.access import GITHUB_REGISTRY, Credentials, Reference, parse_reference
 from runnable_ci.store.auth import Actions
 from runnable_ci.store.client import Client
@@ -89,6 +90,8 @@ class Registry:
             clock=clock,
             sleep=sleep,
         )
+        self.plain_http = plain_http
+        """Whether it may be spoken to in plain http wherever it is."""
         self._manifest: tuple[str, bytes] | None = None
 
     @property
@@ -195,7 +198,8 @@ class Registry:
 
     def _require_found(self, response: Response, reference: str) -> None:
         if response.status == 404:
-            raise RunNotFoundError(f"{self.label} has no {reference}", hint=f"runnable-ci runs --from {self.label}")
+            listing = command("runs", "--from", self.label, *(["--plain-http"] if self.plain_http else []))
+            raise RunNotFoundError(f"{self.label} has no {reference}", hint=listing)
         self._client.require_ok(response)
 
     def _measured(self, reference: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runnable_ci.command_line import is_default, path
+from runnable_ci.command_line import is_default
 from runnable_ci.commands.action.job import Job
 from runnable_ci.console import console
 from runnable_ci.errors import RunnableError, RunNotFoundError, UsageError
@@ -21,6 +21,7 @@ from runnable_ci.run_project import OpenedRun, open_run
 from runnable_ci.runs import LATEST, load, resolve_id, run_ids
 from runnable_ci.secret_names import require_variables
 from runnable_ci.settings import INPUT_PREFIX, SECRETS, SECRETS_SETTING
+from runnable_ci.shell_command import path
 from runnable_ci.steps.shell import parse_value
 from runnable_ci.store.access import parse_reference
 from runnable_ci.store.registry import Registry

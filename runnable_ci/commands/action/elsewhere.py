@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from runnable_ci.command_line import command, file_option, path
+from runnable_ci.command_line import file_option
 from runnable_ci.commands.action.job import Job
 from runnable_ci.errors import PipelineError
 from runnable_ci.git_files import repository_root
 from runnable_ci.project import find_file, registry_of
+from runnable_ci.shell_command import command, path
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from runnable_ci.registries import Registries
 from runnable_ci.secret_names import secrets_of
 from runnable_ci.settings import Inputs, Settings, load_inputs
 from runnable_ci.settings import load as load_settings
+from runnable_ci.shell_command import command
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.opening import open_store
 from runnable_ci.store.registry import Registry
@@ -41,7 +42,7 @@ class Job:
         """Raises `UsageError` outside GitHub Actions and for inputs that cannot be."""
         context = Context.of(environ)
         if context is None:
-            raise UsageError("`action` is for jobs of GitHub Actions", hint="elsewhere: runnable-ci run")
+            raise UsageError("`action` is for jobs of GitHub Actions", hint=f"elsewhere: {command('run')}")
         return cls(context, load_inputs(environ), load_settings(environ), environ)
 
     @cached_property

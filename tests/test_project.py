@@ -91,7 +91,7 @@ def test_no_file_above_without_a_repository(folder: Path, monkeypatch: pytest.Mo
     assert store_folder(skipping) == below
     with pytest.raises(PipelineError) as caught:
         find_file(None, skipping)
-    assert caught.value.hint == "runnable-ci init writes one"
+    assert caught.value.hint == "`runnable-ci init` writes one"
 
 
 def test_given_file_or_folder(folder: Path) -> None:

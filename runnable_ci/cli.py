@@ -493,7 +493,9 @@ def _leave_for_the_summary(error: RunnableError) -> None:
     from runnable_ci.github.refused import Refusal, note
 
     by_registry = isinstance(error, RegistryAuthError)
-    note(os.environ, Refusal(_without_secrets(error.message), _without_secrets(error.hint), by_registry))
+    texts = map(_without_secrets, (error.message, error.hint, error.fix))
+    message, hint, fix = texts
+    note(os.environ, Refusal(message, hint, by_registry, fix))
 
 
 def _without_secrets(text: str) -> str:

@@ -13,21 +13,26 @@ TOO_LITTLE = "a limit on processes or on memory is reached: raise it, or run few
 
 
 class RunnableError(Exception):
-    """A cause that the user can act upon: what and where in `message`, what to do in `hint`."""
+    """A cause that the user can act upon: what and where in `message`, what to do in `hint`.
+
+    `fix` is what to write into a file for it, as it stands there, such as lines of a workflow.
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", fix: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.fix = fix
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
         """What a person reads, line by line; a hint may have several."""
-        return [f"error: {self.message}", *(f"hint: {self.hint}".split("\n") if self.hint else ())]
+        hint = f"hint: {self.hint}".split("\n") if self.hint else []
+        return [f"error: {self.message}", *hint, *self.fix.splitlines()]
 
 
 class PipelineError(RunnableError):

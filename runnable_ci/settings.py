@@ -30,9 +30,13 @@ class Settings(BaseModel):
     jobs: int | None = Field(None, ge=1, description="How many steps run at once. Default: the number of cores.")
     registry: str | None = Field(None, description="Where runs are published, such as `ghcr.io/owner/repo/runs`.")
     registry_username: str | None = Field(None, description="User of that registry. Default: docker's credentials.")
-    registry_password: SecretStr | None = Field(None, description="That user's password or token.")
+    registry_password: SecretStr | None = Field(
+        None, description="That user's password or token: for that registry, else for one that an option names."
+    )
     plain_http: bool = Field(False, description="Speak plain http to registries on other machines too.")
-    github_token: SecretStr | None = Field(None, description="Token for GitHub's REST API and for ghcr.io.")
+    github_token: SecretStr | None = Field(
+        None, description="Token for GitHub's REST API and, where it is github.com's, for ghcr.io."
+    )
     container_image_digest: str = Field(
         "", pattern=IMAGE, description="The image of the container that this runs in, `NAME@sha256:…` or a digest."
     )

@@ -9,6 +9,7 @@ import io
 import json
 import shutil
 import socket
+import socketserver
 import ssl
 import struct
 import subprocess
@@ -365,6 +366,46 @@ def tls_server(server: Server, authority: trustme.CA) -> str:
     authority.issue_cert("127.1").configure_cert(context)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     return f"127.1:{server.server_address[1]}"
+
+
+@contextmanager
+def leading_to(server: Server, authority: trustme.CA, *hosts: str) -> Iterator[str]:
+    """A proxy for https that leads each connection to a server, which from now on is these hosts; the proxy's URL."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*hosts).configure_cert(context)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+
+    class Tunnel(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            with socket.create_connection(("127.0.0.1", server.server_address[1])) as behind:
+                back = threading.Thread(target=_pump, args=(behind, self.connection), daemon=True)
+                back.start()
+                _pump(self.connection, behind)
+                back.join()
+
+    class Proxy(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        request_queue_size = 64
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Clients that hang up are part of the tests."""
+
+    with Proxy(("127.0.0.1", 0), Tunnel) as proxy:
+        threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_address[1]}"
+        finally:
+            proxy.shutdown()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while chunk := source.recv(1 << 16):
+            target.sendall(chunk)
+        target.shutdown(socket.SHUT_WR)
 
 
 def _free_port() -> int:

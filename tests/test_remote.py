@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,6 @@ from runnable_ci.commands.runs import runs_of_registry
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, StoreError, UsageError
 from runnable_ci.published import find_parts, published
 from runnable_ci.recorder import run_folder
-from runnable_ci.registries import Registries
 from runnable_ci.remote import fetch, pull, read_origin
 from runnable_ci.runlog import SUCCESS
 from runnable_ci.runs import catalog_of, load
@@ -570,49 +569,3 @@ def test_a_listing_reads_no_blob(tmp_path: Path, served: Served) -> None:
         proxy.seen.clear()
         assert [summary.status for summary in published(remote)] == [SUCCESS]
         assert proxy.count("GET", "/blobs/") == 0
-
-
-def test_which_registry_is_meant() -> None:
-    """The one that is named, else the settings', else the pipeline file's, else that of the GitHub repository."""
-    github = {"GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "Owner/Repo"}
-    set_up = Registries(Settings(registry="settings.io/a"), github)
-    plain = Registries(Settings(), github)
-    assert set_up.named("given.io/a", in_pipeline=lambda: "file.io/a").label == "given.io/a"
-    assert set_up.named(None, in_pipeline=lambda: "file.io/a").label == "settings.io/a"
-    assert plain.named(None, in_pipeline=lambda: "file.io/a").label == "file.io/a"
-    assert plain.named(None, in_pipeline=lambda: None).label == "ghcr.io/owner/repo/runs"
-    with pytest.raises(UsageError, match="no registry is known"):
-        Registries(Settings(), {}).named(None, in_pipeline=lambda: None)
-    with pytest.raises(UsageError, match="names one run"):
-        plain.named("h.io/a:r", in_pipeline=lambda: None)
-
-
-def test_the_password_goes_to_the_registry_that_was_meant_alone(served: Served) -> None:
-    """With a registry in the settings no other gets the password; without, only what the user or the file names."""
-
-    def authorised(settings: Settings, use: Callable[[Registries, str], Registry]) -> bool:
-        with ExitStack() as stack:
-
-            def challenge(seen: Seen, _forward: Callable[[], Reply]) -> Reply:
-                return Reply(401, {"WWW-Authenticate": 'Basic realm="x"'}, b"{}")
-
-            server = stack.enter_context(serving(challenge))
-            with pytest.raises(StoreError):
-                use(Registries(settings, {}), server.repository()).resolve("r")
-            return any(seen.authorization for seen in server.seen)
-
-    secret = {"registry_username": "ada", "registry_password": "s3cret"}
-    unset = Settings.model_validate(secret)
-    elsewhere = Settings.model_validate({**secret, "registry": "other.io/a"})
-
-    def named(registries: Registries, repository: str) -> Registry:
-        return registries.named(repository, in_pipeline=lambda: None)
-
-    def noted(registries: Registries, repository: str) -> Registry:
-        return registries.recorded(repository, in_pipeline=lambda: None)
-
-    def noted_and_in_file(registries: Registries, repository: str) -> Registry:
-        return registries.recorded(repository, in_pipeline=lambda: repository)
-
-    assert [authorised(unset, use) for use in (named, noted, noted_and_in_file)] == [True, False, True]
-    assert [authorised(elsewhere, use) for use in (named, noted, noted_and_in_file)] == [False, False, False]

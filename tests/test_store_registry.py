@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -312,6 +312,24 @@ def test_the_jobs_token_is_for_ghcr_only() -> None:
         assert find_credentials(host, environ) is None
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"GH_HOST": "acme.ghe.com"},
+        {"GITHUB_SERVER_URL": "https://ghe.example.org"},
+        {"GITHUB_ACTIONS": "true", "GITHUB_SERVER_URL": "https://codeberg.org"},
+    ],
+)
+def test_the_token_of_another_server_is_for_no_registry(tmp_path: Path, variables: Mapping[str, str]) -> None:
+    """`ghcr.io` is github.com's; a login that is docker's own for it still counts."""
+    environ = {"GITHUB_TOKEN": "ghs_x", "GITHUB_ACTOR": "octocat", **variables}
+    for host in ("ghcr.io", "containers.acme.ghe.com", "ghe.example.org", "codeberg.org"):
+        assert find_credentials(host, environ) is None
+    login = {"auths": {"ghcr.io": {"username": "ada", "password": "own"}}}
+    (tmp_path / "config.json").write_text(json.dumps(login))
+    assert find_credentials("ghcr.io", {**environ, "DOCKER_CONFIG": str(tmp_path)}) == Credentials("ada", "own")
+
+
 def test_netrc_is_not_read(locked: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `~/.netrc` neither logs in nor gets in the way."""
     (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login {USERNAME} password {PASSWORD}\n")
@@ -371,6 +389,91 @@ def test_a_token_server_that_refuses_is_an_auth_error(tokens: tuple[Served, Serv
     served, _, _ = tokens
     with pytest.raises(RegistryAuthError, match="who are you"):
         Registry(served.repository(), environ={}, credentials=Credentials("eve", "x")).resolve("latest")
+
+
+@pytest.mark.parametrize("credentials", [Credentials("eve", "x"), Credentials("", "", identity_token="stale")])
+def test_refused_credentials_do_not_close_what_everybody_may_read(tmp_path: Path, credentials: Credentials) -> None:
+    """Reading is tried without them, once they were refused; writing is not."""
+    with token_registry(tmp_path, anonymous=True) as (served, server, issuer):
+        repository = served.repository()
+        manifest = pushed(Registry(repository, environ={}, credentials=KNOWN), b"{}", b"content")
+
+        def refuse_forms(seen: Seen, forward: Callable[[], Reply]) -> Reply:
+            return Reply(403, {}, b'{"errors": [{"code": "DENIED"}]}') if seen.body else issuer.hook(seen, forward)
+
+        server.hook = refuse_forms
+        server.seen.clear()
+        target = Registry(repository, environ={}, credentials=credentials)
+        assert target.resolve(manifest.digest) == manifest
+        assert read(target, described(b"content")) == b"content"
+        first, second = server.seen
+        assert first.authorization or b"stale" in first.body
+        assert not second.authorization
+        assert not second.body
+        with pytest.raises(RegistryAuthError, match="refuses these credentials"):
+            pushed(target, b"{}", b"more")
+        assert target.resolve(manifest.digest) == manifest
+        assert not any("push" in seen.path for seen in server.seen if not seen.authorization)
+
+
+def test_what_nobody_may_read_is_refused_with_both_tries_named(tokens: tuple[Served, Server, TokenIssuer]) -> None:
+    """Each later request is one try, not two."""
+    served, server, _ = tokens
+    target = Registry(served.repository(), environ={}, credentials=Credentials("eve", "x"))
+    for requests in (2, 1):
+        server.seen.clear()
+        with pytest.raises(RegistryAuthError, match="refuses these credentials, and anonymous access, to owner/repo"):
+            target.resolve("latest")
+        assert len(server.seen) == requests
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_opens_nothing_is_left_away_for_reading(status: int) -> None:
+    """A server may give credentials a token, and let it in nowhere: single sign-on is missing, for example."""
+    content = manifest_of(described(b"{}"))
+
+    def answer(seen: Seen, _forward: Callable[[], Reply]) -> Reply:
+        if "/token" in seen.path:
+            return Reply(200, {}, json.dumps({"token": "known" if seen.authorization else "anybody"}).encode())
+        if seen.authorization == "Bearer anybody" and seen.method != "POST":
+            found = {"Content-Type": MANIFEST_MEDIA_TYPE, "Docker-Content-Digest": described(content).digest}
+            return Reply(200, found, content)
+        challenge = {"WWW-Authenticate": f'Bearer realm="http://{server.host}/token",service="x"'}
+        return Reply(status if seen.authorization else 401, challenge, b"{}")
+
+    with serving(answer) as server:
+        target = Registry(server.repository(), environ={}, credentials=KNOWN)
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(target.resolve, ["latest"] * 8))
+        assert {manifest.digest for manifest in found} == {described(content).digest}
+        server.seen.clear()
+        target.resolve("latest")
+        assert [seen.authorization for seen in server.seen] == ["Bearer anybody"]
+        with pytest.raises(RegistryAuthError):
+            target.push(described(b"new"), io.BytesIO(b"new"))
+        assert all(seen.authorization in (AUTHORIZATION, "Bearer known") for seen in server.seen[1:])
+
+
+def test_a_rate_limit_is_no_refusal() -> None:
+    """A 403 that says when to come again is waited for, with the same credentials."""
+    content = manifest_of(described(b"{}"))
+    refusals = [Reply(403, {"Retry-After": "3"}, b"{}")]
+
+    def answer(seen: Seen, _forward: Callable[[], Reply]) -> Reply:
+        if "/token" in seen.path:
+            return Reply(200, {}, b'{"token": "known"}')
+        if not seen.authorization:
+            return Reply(401, {"WWW-Authenticate": f'Bearer realm="http://{server.host}/token",service="x"'}, b"{}")
+        found = {"Content-Type": MANIFEST_MEDIA_TYPE, "Docker-Content-Digest": described(content).digest}
+        return refusals.pop() if refusals else Reply(200, found, content)
+
+    naps: list[float] = []
+    with serving(answer) as server:
+        target = Registry(server.repository(), environ={}, credentials=KNOWN, sleep=naps.append)
+        assert target.resolve("latest").digest == described(content).digest
+        asked = [seen for seen in server.seen if "/token" in seen.path]
+    assert naps == [3.0]
+    assert [seen.authorization for seen in asked] == [AUTHORIZATION]
 
 
 def test_anybody_may_pull_where_the_registry_lets_them(tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[s
     if not wishes.watching:
         find()
         return 0
-    offer = of_store(known.layout, "pull", known.run_id, *_from(known, connection, settings, environ))
+    source = _from(known, connection, settings, environ)
+    offer = None if source is None else of_store(known.layout, "pull", known.run_id, *source)
     return watch(actions, find, every_s=wishes.every_s, after_attempt=0, offer=offer)
 
 
@@ -271,14 +272,15 @@ def _succeeds(git: Git, *arguments: str) -> bool:
     return True
 
 
-def _from(known: _Known, connection: Connection, settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    """What `pull` must be told, should it not know where the run is."""
+def _from(known: _Known, connection: Connection, settings: Settings, environ: Mapping[str, str]) -> list[str] | None:
+    """What `pull` must be told, should it not know where the run is; None where nobody here knows it."""
     http = http_option(settings.plain_http)
     own = known.project.pipeline.registry if known.project and known.is_own else None
     default = Registries(settings, environ).default(in_pipeline=lambda: registry_of(known.layout.folder.parent))
     if read_origin(known.layout, known.run_id) or (default and own in (None, default)):
         return http
-    return ["--from", settings.registry or own or connection.repository.registry, *http]
+    registry = settings.registry or own or connection.repository.registry
+    return ["--from", registry, *http] if registry else None
 
 
 def _note(text: str) -> None:

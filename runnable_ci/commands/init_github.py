@@ -10,7 +10,9 @@ from runnable_ci.commands.init import ignore_store, starter
 from runnable_ci.console import console
 from runnable_ci.errors import PipelineError, StoreError, UsageError
 from runnable_ci.files import sweep, write_whole
+from runnable_ci.github.repository import of_folder
 from runnable_ci.github.starter import ACTION, DEFAULT_REF, FOLDER, Name, repository_of, workflow
+from runnable_ci.github_host import GITHUB
 from runnable_ci.project import FILE_NAME, find_file
 from runnable_ci.shell_command import command, in_folder
 
@@ -18,10 +20,17 @@ _NEXT = """\
 next:
 - Name in the workflows what your steps need (a Python, packages), and bring them to `{branch}`: GitHub shows the button
   of retry.yml, and takes its dispatches, once it is on the default branch.
-- Runs go to ghcr.io/OWNER/REPOSITORY/runs. The first one makes the package; who may read it is set in the package's
-  settings. If publishing is denied (403): "Manage Actions access" there, add the repository with the role Write.
+{registry}
 - After a failure: "Re-run failed jobs", or with a fix: {dispatch}
 """
+
+
+_REGISTRY = """\
+- Runs go to ghcr.io/OWNER/REPOSITORY/runs. The first one makes the package; who may read it is set in the package's
+  settings. If publishing is denied (403): "Manage Actions access" there, add the repository with the role Write."""
+_NO_REGISTRY = """\
+- Name a registry for the runs: `registry` in the pipeline file, or `registry:` where the workflows use the action.
+  ghcr.io is github.com's, and {host} is another server."""
 
 
 def init_github(folder: Path | None, *, action_ref: str | None, only: Name | None, environ: Mapping[str, str]) -> None:
@@ -55,7 +64,10 @@ def init_github(folder: Path | None, *, action_ref: str | None, only: Name | Non
     written = ", ".join(os.path.relpath(path) for path in new)
     console.out(f"wrote {written}" if written else "all is there already")
     dispatch = command("dispatch", "RUN_ID", "--ref", "BRANCH")
-    console.out(*_NEXT.format(branch=repository.default_branch, dispatch=dispatch).splitlines())
+    remote = of_folder(str(repository.root), environ)
+    host = remote.host if remote else GITHUB
+    registry = _REGISTRY if host == GITHUB else _NO_REGISTRY.format(host=host)
+    console.out(*_NEXT.format(branch=repository.default_branch, registry=registry, dispatch=dispatch).splitlines())
 
 
 def _pipeline_folder(folder: Path | None, root: Path) -> Path | None:

@@ -62,6 +62,8 @@ class Afterwards:
         """Raises `UsageError`, before anything runs, where no registry is known."""
         registries = Registries(options.settings, options.environ)
         registry = registries.named(to, in_pipeline=lambda: project.pipeline.registry)
+        if registry.advice:
+            options.printer.say(f"note: {registry.advice.hint}")
         is_default = registry.label == registries.default(in_pipeline=lambda: project.pipeline.registry)
         return cls(registry, options.environ, options.printer.say, is_default)
 

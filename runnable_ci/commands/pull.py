@@ -44,7 +44,7 @@ def locate(
         return registries.run(run, source)
     origin = read_origin(layout, run)
     if origin is not None and source is None:
-        return registries.recorded(origin.registry, in_pipeline=lambda: registry_of(workspace)), run
+        return registries.recorded(origin.registry), run
     return registries.named(source, in_pipeline=lambda: registry_of(workspace)), run
 
 

@@ -183,8 +183,7 @@ def _fetch(
     if origin is None or not absent(project.layout, wanted):
         return
     registries = Registries(options.settings, options.environ)
-    named = wishes.from_registry or project.pipeline.registry
-    registry = registries.recorded(origin.registry, in_pipeline=lambda: named)
+    registry = registries.recorded(origin.registry, named=wishes.from_registry)
     with watching("fetched") as watch:
         fetched = fetch(project.layout, registry, origin, wanted, watch)
     left = absent(project.layout, layers(log).values())

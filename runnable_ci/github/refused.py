@@ -18,6 +18,7 @@ class Refusal:
     hint: str
     by_registry: bool
     """Whether it was a registry that did not let us in."""
+    fix: str = ""
 
 
 def note(environ: Mapping[str, str], refusal: Refusal) -> None:
@@ -35,7 +36,7 @@ def take(environ: Mapping[str, str]) -> Refusal | None:
     try:
         found = json.loads(file.read_bytes()[:_MAX_BYTES])
         file.unlink()
-        return Refusal(str(found["message"]), str(found["hint"]), bool(found["by_registry"]))
+        return Refusal(str(found["message"]), str(found["hint"]), bool(found["by_registry"]), str(found["fix"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

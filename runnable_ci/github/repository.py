@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from runnable_ci.errors import CodeIdentityError, UsageError
 from runnable_ci.git import Git, clean_url
+from runnable_ci.github_host import GITHUB, github_host
 from runnable_ci.urls import is_loopback
 
-GITHUB: Final = "github.com"
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(?::[0-9]{1,5})?")
 _NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
 _SCP = re.compile(r"(?:[^@/:\s]+@)?([^@/:\s]+):(?!//)(.+)")
@@ -42,10 +42,9 @@ class Repository:
         return f"/repos/{self.owner}/{self.name}"
 
     @property
-    def registry(self) -> str:
-        """Where the action publishes, unless told otherwise."""
-        host = "ghcr.io" if self.host == GITHUB else f"containers.{self.host}"
-        return f"{host}/{self.owner}/{self.name}/runs".lower()
+    def registry(self) -> str | None:
+        """Where the action publishes, unless told otherwise; None on a server where it must be told."""
+        return f"ghcr.io/{self.owner}/{self.name}/runs".lower() if self.host == GITHUB else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +114,11 @@ def api_of(repository: Repository, *, is_named: bool, environ: Mapping[str, str]
     """
     if given := environ.get("GITHUB_API_URL"):
         return Api(given.rstrip("/"), is_meant=True)
-    host = repository.host
+    host, named = repository.host, github_host(environ)
+    is_meant = is_named or host == named
     if host == GITHUB:
-        return Api("https://api.github.com", is_meant=True)
+        return Api("https://api.github.com", is_meant=is_meant)
     if host.endswith(".ghe.com"):
-        return Api(f"https://api.{host}", is_meant=True)
+        return Api(f"https://api.{host}", is_meant=is_meant or named == GITHUB)
     scheme = "http" if is_loopback(urlsplit(f"//{host}").hostname or "") else "https"
-    return Api(f"{scheme}://{host}/api/v3", is_meant=is_named)
+    return Api(f"{scheme}://{host}/api/v3", is_meant=is_meant)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from oras.container import Container
 
 from runnable_ci.errors import UsageError
+from runnable_ci.github_host import GITHUB, github_host
 from runnable_ci.store.docker_config import find_login
 from runnable_ci.store.target import DIGEST, TAG
 
@@ -82,7 +83,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def find_credentials(host: str, environ: Mapping[str, str], *, path: str = "") -> Credentials | None:
-    """Credentials for exactly this registry: docker's configuration, then (for ghcr.io) the job's `GITHUB_TOKEN`.
+    """Credentials for exactly this registry: docker's configuration, then (for ghcr.io) github.com's `GITHUB_TOKEN`.
 
     None means anonymous. Raises `RegistryAuthError` where the configuration or a helper's answer is unusable.
     """
@@ -90,6 +91,7 @@ def find_credentials(host: str, environ: Mapping[str, str], *, path: str = "") -
         if login.is_identity_token:
             return Credentials("", "", identity_token=login.secret)
         return Credentials(login.username, login.secret)
-    if host == GITHUB_REGISTRY and (token := environ.get("GITHUB_TOKEN")):
+    token = environ.get("GITHUB_TOKEN")
+    if token and host == GITHUB_REGISTRY and github_host(environ) == GITHUB:
         return Credentials(environ.get("GITHUB_ACTOR") or "github-actions", token)
     return None

@@ -39,11 +39,24 @@ class Challenge:
 
 
 @dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do where a registry refuses us: a sentence, and what to write into a workflow."""
+
+    hint: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A bearer token and until when (seconds since the epoch) it is used."""
 
     value: str
     use_until: float
+
+    @property
+    def header(self) -> str:
+        """The `Authorization` header's value."""
+        return f"Bearer {self.value}"
 
 
 def parse_challenge(header: str) -> Challenge | None:
@@ -68,7 +81,10 @@ class Authorizer:
     """The `Authorization` header for one repository of one registry; safe to share between threads.
 
     `credentials` is asked at the first challenge only. `require_allowed(url)` raises for a realm that may not be
-    spoken to.
+    spoken to. An error has `advice` in place of the usual hint.
+
+    Where credentials are refused, reading is tried without: they must not close what everybody may read. That takes a
+    realm that gives tokens; who is asked for a password was anonymous before.
     """
 
     def __init__(
@@ -80,6 +96,7 @@ class Authorizer:
         ask: Ask,
         require_allowed: Callable[[str], None],
         clock: Callable[[], float],
+        advice: Advice | None = None,
     ) -> None:
         self._host = host
         self._path = path
@@ -87,11 +104,14 @@ class Authorizer:
         self._ask_server = ask
         self._require_allowed = require_allowed
         self._clock = clock
+        self._advice = advice
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
         self._credentials: Credentials | None = None
         self._tokens: dict[Actions, Token] = {}
         self._most: Actions = "pull"
+        self._reads_anonymously = False
+        self._anonymous: Token | None = None
 
     def header(self, actions: Actions) -> str | None:
         """The header's value, None while the registry has not asked for one (or anonymous is what it gets)."""
@@ -110,27 +130,43 @@ class Authorizer:
                 self._challenge = challenge
             if self._challenge.scheme == "bearer":
                 # If another thread has renewed the token meanwhile, nothing is dropped here.
-                self._tokens = {
-                    granted: held for granted, held in self._tokens.items() if f"Bearer {held.value}" != sent
-                }
+                self._tokens = {granted: held for granted, held in self._tokens.items() if held.header != sent}
+                if self._anonymous is not None and self._anonymous.header == sent:
+                    self._anonymous = None
             elif self._credentials is None or sent is not None:
                 raise self.refusal(response)
+
+    def can_do_without(self, actions: Actions, *, sent: str | None) -> bool:
+        """Whether a request that carried `sent`, and was refused, may be let in where nobody says who we are."""
+        with self._lock:
+            anonymous = None if self._anonymous is None else self._anonymous.header
+            is_bearer = self._challenge is not None and self._challenge.scheme == "bearer"
+            return actions == "pull" and is_bearer and self._credentials is not None and sent not in (None, anonymous)
+
+    def read_anonymously(self) -> None:
+        """Read without credentials from now on."""
+        with self._lock:
+            self._reads_anonymously = True
 
     def refusal(self, response: Response) -> RegistryAuthError:
         """Return the error for a response that no better credentials can change."""
         who = "these credentials" if self._credentials else "anonymous access"
+        if self._reads_anonymously:
+            who += ", and anonymous access,"
         message = self.error_message(response)
         hint = f"docker login {self._host}"
         if self._host == GITHUB_REGISTRY:
             hint += "; in GitHub Actions give the job `permissions: {packages: write}` and the step GITHUB_TOKEN"
+        advice = self._advice or Advice(hint)
         return RegistryAuthError(
             f"{self._host} refuses {who} to {self._path} ({response.status}{': ' + message if message else ''})",
-            hint=hint,
+            hint=advice.hint,
+            fix=advice.fix,
         )
 
     def error_message(self, response: Response) -> str:
         """Return what the server says went wrong, without any secret of ours that it may echo."""
-        secrets = [token.value for token in self._tokens.values()]
+        secrets = [token.value for token in (*self._tokens.values(), self._anonymous) if token is not None]
         if self._credentials is not None:
             secrets += [self._credentials.password, self._credentials.identity_token, _basic(self._credentials)]
         message = response.error_message(max_length=len(response.body))  # a secret cut in two would not be found
@@ -143,13 +179,23 @@ class Authorizer:
             return None
         if self._challenge.scheme == "basic":
             return None if self._credentials is None else f"Basic {_basic(self._credentials)}"
+        if actions == "pull" and self._reads_anonymously:
+            if self._anonymous is None or self._clock() >= self._anonymous.use_until:
+                self._anonymous = self._new_token(self._challenge, "pull", None)
+            return self._anonymous.header
         for granted, held in self._tokens.items():
             if granted.startswith(actions) and self._clock() < held.use_until:
-                return f"Bearer {held.value}"
+                return held.header
         # Who writes once goes on writing, and a token that allows it serves for reading too.
         self._most = max(self._most, actions, key=len)
-        self._tokens[self._most] = self._new_token(self._challenge, self._most)
-        return f"Bearer {self._tokens[self._most].value}"
+        try:
+            self._tokens[self._most] = self._new_token(self._challenge, self._most, self._credentials)
+        except RegistryAuthError:
+            if actions != "pull" or self._credentials is None:
+                raise
+            self._reads_anonymously = True
+            return self._header(actions)
+        return self._tokens[self._most].header
 
     def _accept(self, response: Response) -> Challenge:
         challenge = parse_challenge(response.headers.get("WWW-Authenticate", "")[:4096])
@@ -159,9 +205,9 @@ class Authorizer:
             self._require_allowed(challenge.realm)
         return challenge
 
-    def _new_token(self, challenge: Challenge, actions: Actions) -> Token:
+    def _new_token(self, challenge: Challenge, actions: Actions, credentials: Credentials | None) -> Token:
         asked_at = self._clock()
-        response = self._ask(challenge, f"repository:{self._path}:{actions}")
+        response = self._ask(challenge, f"repository:{self._path}:{actions}", credentials)
         if response.status in (400, 401, 403, 404):
             raise self.refusal(response)
         try:
@@ -177,17 +223,17 @@ class Authorizer:
             )
         return Token(value, asked_at + life_s - RENEW_BEFORE_S)
 
-    def _ask(self, challenge: Challenge, scope: str) -> Response:
+    def _ask(self, challenge: Challenge, scope: str, credentials: Credentials | None) -> Response:
         fields = {"service": challenge.service, "scope": scope}
-        if self._credentials is not None and self._credentials.identity_token:
+        if credentials is not None and credentials.identity_token:
             fields |= {
                 "grant_type": "refresh_token",
-                "refresh_token": self._credentials.identity_token,
+                "refresh_token": credentials.identity_token,
                 "client_id": "runnable-ci",
             }
             form = {"Content-Type": "application/x-www-form-urlencoded"}
             return self._ask_server("POST", challenge.realm, form, urlencode(fields).encode())
-        headers = {} if self._credentials is None else {"Authorization": f"Basic {_basic(self._credentials)}"}
+        headers = {} if credentials is None else {"Authorization": f"Basic {_basic(credentials)}"}
         query = urlencode({name: value for name, value in fields.items() if value})
         joint = "&" if "?" in challenge.realm else "?"
         return self._ask_server("GET", f"{challenge.realm}{joint}{query}", headers, None)

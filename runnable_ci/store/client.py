@@ -15,7 +15,7 @@ from runnable_ci.errors import RegistryProtocolError, RegistryUnavailableError, 
 from runnable_ci.http import Failure, Session, Stream
 from runnable_ci.responses import LONGEST_WAIT_S, TRIES, Response, TransientError, later, retry
 from runnable_ci.store.access import Credentials, Reference, find_credentials
-from runnable_ci.store.auth import Actions, Authorizer
+from runnable_ci.store.auth import Actions, Advice, Authorizer
 from runnable_ci.urls import is_loopback, origin, safe_url
 
 API_HOSTS = {"docker.io": "registry-1.docker.io"}
@@ -42,6 +42,7 @@ class Client:
         timeout_s: float,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
+        advice: Advice | None,
     ) -> None:
         self.label = where.repository
         self.sleep = sleep
@@ -64,6 +65,7 @@ class Client:
             ask=self._ask_token_server,
             require_allowed=lambda url: self._session.require_allowed(url, coming_from=self.base),
             clock=clock,
+            advice=advice,
         )
 
     def request(
@@ -101,7 +103,7 @@ class Client:
 
         The server may think `longer_s` seconds longer than usual.
         """
-        url, logins = urljoin(self.base, path), 0
+        url, logins, is_last = urljoin(self.base, path), 0, False
 
         def authorized(url: str) -> Mapping[str, str]:
             authorization = self._auth.header(actions) if self.is_ours(url) else None
@@ -123,6 +125,14 @@ class Client:
                 self._auth.challenged(response, sent=stream.request_headers.get("Authorization"))
                 if isinstance(body, io.IOBase):
                     raise TransientError(self._auth.refusal(response), delay_s=0.0)
+            elif (
+                stream.status in (401, 403)
+                and not is_last
+                and self._auth.can_do_without(actions, sent=stream.request_headers.get("Authorization"))
+            ):
+                is_last = True
+                self.raise_if_transient(stream.response())
+                self._auth.read_anonymously()
             elif stream.status == 400 and maybe_tls and API_HEADER not in stream.headers:
                 url = self._over_tls(stream.response())
             else:

@@ -227,7 +227,7 @@ def _naming_both_sides(source: Target, target: Target, blob: Descriptor) -> Iter
         yield
     except StoreError as error:
         message = f"{error.message} (copying from {source.label} to {target.label})"
-        raise type(error)(message, hint=error.hint) from error
+        raise type(error)(message, hint=error.hint, fix=error.fix) from error
     except OSError as error:
         raise StoreError(
             f"{blob.digest} cannot be copied from {source.label} to {target.label}: {error.strerror or error}"

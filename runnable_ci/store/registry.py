@@ -25,7 +25,7 @@ from runnable_ci.http import READ_TIMEOUT_S, Stream
 from runnable_ci.responses import TRIES, Response, TransientError
 from runnable_ci.shell_command import command
 from runnable_ci.store.access import GITHUB_REGISTRY, Credentials, Reference, parse_reference
-from runnable_ci.store.auth import Actions
+from runnable_ci.store.auth import Actions, Advice
 from runnable_ci.store.client import Client
 from runnable_ci.store.stream import BlobStream, Upload
 from runnable_ci.store.target import (
@@ -59,7 +59,8 @@ class Registry:
 
     `credentials` are for this registry only; without them docker's configuration and (for ghcr.io) `GITHUB_TOKEN` in
     `environ` are asked, at the first challenge. Proxies and certificate authorities come from `environ` too. Plain http
-    is spoken to this machine only, or with `plain_http`. A server that is silent for `timeout_s` is given up.
+    is spoken to this machine only, or with `plain_http`. A server that is silent for `timeout_s` is given up. The error
+    of one that refuses us has `advice`.
     Raises `UsageError` for what is not a repository.
     """
 
@@ -76,6 +77,7 @@ class Registry:
         timeout_s: float = READ_TIMEOUT_S,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        advice: Advice | None = None,
     ) -> None:
         where = repository if isinstance(repository, Reference) else parse_reference(repository)
         if isinstance(repository, str) and where.reference is not None:
@@ -89,9 +91,12 @@ class Registry:
             timeout_s=timeout_s,
             clock=clock,
             sleep=sleep,
+            advice=advice,
         )
         self.plain_http = plain_http
         """Whether it may be spoken to in plain http wherever it is."""
+        self.advice = advice
+        """What to do should it refuse us, where that is not the usual."""
         self._manifest: tuple[str, bytes] | None = None
 
     @property

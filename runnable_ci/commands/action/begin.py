@@ -12,7 +12,7 @@ from typing import Any
 from runnable_ci.command_line import is_default
 from runnable_ci.commands.action.job import Job
 from runnable_ci.console import console
-from runnable_ci.errors import RunnableError, RunNotFoundError, UsageError
+from runnable_ci.errors import PipelineError, RunnableError, RunNotFoundError, UsageError
 from runnable_ci.github import refused, workflow
 from runnable_ci.project import load as load_project
 from runnable_ci.registries import Registries
@@ -47,6 +47,7 @@ def begin(environ: Mapping[str, str]) -> list[str]:
     job = Job.of(environ)
     _mask(job)
     _require_secret_names(job)
+    _require_registry(job)
     given = job.inputs
     more = _split(given.args)
     match given.command:
@@ -121,6 +122,26 @@ def _require_secret_names(job: Job) -> None:
     """Raise `UsageError` for a name in the input `secrets` that nothing has; `run` and `retry` look for themselves."""
     if job.inputs.command in ("publish", "pull"):
         require_variables(job.settings.secret_names, job.environ, where=SECRETS_SETTING)
+
+
+def _require_registry(job: Job) -> None:
+    """Raise `UsageError` where the run is to be published and nobody says where: said before hours of work, not after.
+
+    A job that cannot publish at all is not kept from its work.
+    """
+    command, when = job.inputs.command, job.inputs.publish
+    if job.context.is_fork_pull_request or command == "pull" or (command != "publish" and when == "never"):
+        return
+    try:
+        advice = job.registry().advice
+    except PipelineError:  # the command itself will tell of the file
+        return
+    except UsageError as e:
+        if command != "publish":
+            e.hint = f"to publish nothing say `publish: never`; else {e.hint}"
+        raise
+    if advice:
+        job.say(f"note: {advice.hint}")
 
 
 def _from_step(job: Job, opened: OpenedRun) -> list[str]:

@@ -61,7 +61,8 @@ def finish(environ: Mapping[str, str], run_id: str) -> int:
         report.log = None  # what it tells is of an earlier command
     if refusal is not None:
         text = _sentences(refusal.message, refusal.hint)
-        report.notices.append(Notice("An error ended the command", text, _PERMISSIONS if refusal.by_registry else ""))
+        fix = refusal.fix or (_PERMISSIONS if refusal.by_registry else "")
+        report.notices.append(Notice("An error ended the command", text, fix))
     if report.log is not None and _is_to_be_published(job, report.log):
         try:
             _publish(job, report, report.log)
@@ -117,8 +118,9 @@ def _why_not(error: RunnableError, kept: str) -> Notice:
     if isinstance(error, _ForkError):
         return Notice("Not published: the pull request comes from a fork", _sentences(error.message, kept))
     if isinstance(error, RegistryAuthError):
-        return Notice("Not published: the registry refused", _sentences(error.message, kept), fix=_PERMISSIONS)
-    return Notice("Not published", _sentences(error.message, error.hint, kept))
+        text = _sentences(error.message, error.hint if error.fix else "", kept)
+        return Notice("Not published: the registry refused", text, fix=error.fix or _PERMISSIONS)
+    return Notice("Not published", _sentences(error.message, error.hint, kept), fix=error.fix)
 
 
 def _sentences(*texts: str) -> str:

@@ -40,7 +40,7 @@ from runnable_ci.redact import Redactor
 from runnable_ci.runlog import SUCCESS, RunLog, encode
 from runnable_ci.store.layout import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
-from runnable_ci.store_identity import store_identity
+from runnable_ci.store_identity import make_identity, store_identity
 from runnable_ci.system import open_descriptor
 
 JOURNAL = "journal.jsonl"
@@ -321,7 +321,10 @@ def remember_process(processes: Path, pid: int) -> None:
 
 def _signed(event: Event, layout: Layout) -> Event:
     """The event; the beginning of an invocation says which store recorded it."""
-    return event.model_copy(update={"store": store_identity(layout)}) if isinstance(event, Started) else event
+    if not isinstance(event, Started):
+        return event
+    make_identity(layout)
+    return event.model_copy(update={"store": store_identity(layout)})
 
 
 def _clean(event: Event, redactor: Redactor) -> tuple[Event, bytes]:

@@ -138,10 +138,11 @@ def load(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None = 
 def given_here(layout: Layout, run_id: str) -> list[Mapping[str, Any]]:
     """Return the parameters of each invocation of a run that this store recorded itself: not a copy, not a pull."""
     journal = run_folder(layout, run_id) / JOURNAL
-    if not journal.exists():
+    store = store_identity(layout)
+    if not store or not journal.exists():
         return []
     with journal.open("rb") as lines:
-        own = own_invocations(lines, store=store_identity(layout), where=str(journal))
+        own = own_invocations(lines, store=store, where=str(journal))
         return [invocation.parameters for invocation in own]
 
 

@@ -87,6 +87,24 @@ def test_a_parameter_that_nobody_declared(project: Workspace, tmp_path: Path, se
     assert f"\n{name}=mine\n" in (tmp_path / "THREE").read_text()
 
 
+def test_many_parameters_that_nobody_declared(project: Workspace, tmp_path: Path, served: Served) -> None:
+    """The first few are named."""
+    many = {f"p{i}": i for i in range(50_000)}
+    other = pulled(project, tmp_path, served, lambda log: log["invocations"][0]["parameters"].update(many))
+    stopped = other.runnable("retry", "r", code=2)
+    assert "p0 = 0, p1 = 1, p2 = 2, p3 = 3, p4 = 4 and 49995 more\n" in stopped.err
+    assert len(stopped.err) < 1000
+
+
+def test_a_store_that_cannot_be_written_is_planned_from(project: Workspace, tmp_path: Path, served: Served) -> None:
+    """Whether a parameter was given here is told without writing to the store."""
+    other = pulled(project, tmp_path, served, lambda log: log["invocations"][0]["parameters"].update(extra=1))
+    before = sorted(other.store.rglob("*"))
+    (other.store / "writer").unlink(missing_ok=True)
+    assert "extra = 1" in other.runnable("retry", "r", "--dry-run", code=2).err
+    assert sorted(other.store.rglob("*")) == [path for path in before if path.name != "writer"]
+
+
 def test_a_parameter_that_a_person_gave_here(project: Workspace, tmp_path: Path, served: Served) -> None:
     """A run of this store keeps what it was given; elsewhere it is given again, by option or environment."""
     project.runnable("run", "--run-id", "mine", "--param", "extra=[1, 2]", "--to", (at := served.repository()), code=1)

@@ -38,6 +38,8 @@ from runnable_ci.steps import not_kept
 from runnable_ci.text import amount, short, size
 from runnable_ci.values import check_parameter_name
 
+_NAMED_MAX = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
@@ -228,11 +230,12 @@ def _taken_anew(log: RunLog, given: Mapping[str, Any], project: Project, options
             hint=f"give it again: --param {lost[0]}=…, or {PARAMETER_PREFIX}{lost[0]} in the environment",
         )
     if lost := [name for name in foreign if name not in found]:
-        values = ", ".join(f"{name} = {short(redactor.value(recorded[name]))}" for name in lost)
-        again = " ".join(f"--param {name}=…" for name in lost)
+        values = ", ".join(f"{short(name)} = {short(redactor.value(recorded[name]))}" for name in lost[:_NAMED_MAX])
+        again = " ".join(f"--param {short(name)}=…" for name in lost[:_NAMED_MAX])
+        more = f" and {len(lost) - _NAMED_MAX} more" if len(lost) > _NAMED_MAX else ""
         raise UsageError(
             f"run `{log.run_id}` came with a parameter that {pipeline.file} does not declare, and that was not given "
-            f"here: {values}",
+            f"here: {values}{more}",
             hint=f"give `{again}` again, or declare it under [parameters]",
         )
     return found

@@ -7,6 +7,7 @@ registry. Beside it lies a pipeline, `deploy`, that no printed command may run.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from action_steps import ActionRun
 from cli import Workspace, elsewhere, workspace
 from github_api import github
 from published_runs import forge, opened
-from registry_server import PASSWORD, USERNAME, Served, password_registry, registry
+from registry_server import AUTHORIZATION, PASSWORD, USERNAME, Served, password_registry, registry
 
 from runnable_ci.runlog import encode
 from runnable_ci.runs import load
@@ -192,6 +193,14 @@ def test_a_registry_that_does_not_know(tmp_path: Path, served: Served) -> None:
         assert "n1" in here.type(listing, code=0)
 
 
+def login(project: Workspace, host: str) -> None:
+    """Let the user's docker know the password of a registry."""
+    folder = Path(project.environ["HOME"]) / ".docker"
+    folder.mkdir()
+    auth = AUTHORIZATION.removeprefix("Basic ")
+    (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+
+
 @pytest.mark.parametrize("named", ["by option", "by variable", "by the pipeline file"])
 def test_a_publish_that_failed(tmp_path: Path, named: str) -> None:
     """The publish that is offered goes where the first one did, from the store that has the run."""
@@ -203,8 +212,8 @@ def test_a_publish_that_failed(tmp_path: Path, named: str) -> None:
         option = ["--to", runs] if named == "by option" else []
         said = here.run("run", "ml/n.toml", "--run-id", "n1", "--publish", *option, code=1, **variables)
         retry, publish = printed(said)
-        password = {"RUNNABLE_CI_REGISTRY_USERNAME": USERNAME, "RUNNABLE_CI_REGISTRY_PASSWORD": PASSWORD}
-        assert f"{runs}:n1@" in here.type(publish, code=0, **variables, **password)
+        login(here.project, locked.host)
+        assert f"{runs}:n1@" in here.type(publish, code=0, **variables)
         here.resumes(retry, **variables)
 
 

@@ -21,7 +21,7 @@ NAMES = frozenset(
         *("kind", "status", "outcome", "action", "warning", "command", "stage", "step_type", "retry_indicator"),
         *("time", "start_time", "end_time", "dag_hash", "function_hash", "data_hash", "index_hash", "snapshot"),
         *("code_identifier", "code_identifier_type", "media_type", "catalog_relative_path", "catalog_handler_location"),
-        *("changes", "modules", "lock_files", "identity", "store"),
+        *("changes", "modules", "lock_files", "identity", "store", "run_config"),
     }
 )
 """Fields that are not redacted: what other parts of the log refer to, words of ours, digests, times; files' digests."""

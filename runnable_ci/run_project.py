@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runnable_ci.command_line import file_option, http_option, of_registry, of_store
+from runnable_ci.command_line import file_option, http_option, is_default, of_registry, of_store
 from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError
 from runnable_ci.git import COMMIT, Git
-from runnable_ci.git_files import repository_root
+from runnable_ci.git_files import is_tracked, repository_root
 from runnable_ci.pipeline_identity import PipelineIdentity, tails
 from runnable_ci.project import Project, find_store, load
 from runnable_ci.recorder import run_folder
@@ -125,6 +125,12 @@ def project_of(
     """
     run = PipelineIdentity.of_log(log)
     file = own_file(log, folder)
+    if file and not (_is_from_here(log, layout) or is_default(file, folder) or is_tracked(file, environ)):
+        raise UsageError(
+            f"run `{log.run_id}` comes from elsewhere, and says that its pipeline file is {path(file)}, "
+            "which git does not track here",
+            hint=f"if it is yours: {command(*typed, '-f', path(file))}",
+        )
     if run.file and file is None:
         raise UsageError(
             f"run `{log.run_id}` is of the pipeline {run}, and there is no such file in "
@@ -201,9 +207,14 @@ def _inside(folder: Path, name: str) -> Path | None:
     return file if file.is_file() and file.is_relative_to(folder.resolve()) else None
 
 
+def _is_from_here(log: RunLog, layout: Layout | None) -> bool:
+    """Whether the run was made in this store, or came with it."""
+    return layout is not None and not (run_folder(layout, log.run_id) / ORIGIN).exists()
+
+
 def _is_known_here(folder: Path, log: RunLog, environ: Mapping[str, str], layout: Layout | None) -> bool:
     """Whether the run was made in this store, or from a commit of this repository."""
-    if layout is not None and not (run_folder(layout, log.run_id) / ORIGIN).exists():
+    if _is_from_here(log, layout):
         return True
     identities = [code for step in log.steps.values() for attempt in step.attempts for code in attempt.code_identities]
     commits = {code.code_identifier for code in identities if COMMIT.fullmatch(code.code_identifier)}

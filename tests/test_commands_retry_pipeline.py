@@ -226,6 +226,34 @@ def test_a_log_leads_nowhere_else(tmp_path: Path, way_out: str) -> None:
     assert not (tmp_path / "evil").exists()
 
 
+def test_a_file_that_git_does_not_know(tmp_path: Path) -> None:
+    """A run from elsewhere names no file that is only lying there, as one that an earlier run put; `-f` may."""
+    project = repository(tmp_path, {"runnable.toml": MAIN, "nightly.toml": NIGHTLY})
+    with registry(tmp_path / "registry") as server:
+        runs = f"{server.host}/o/n/runs"
+        project.runnable("run", "nightly.toml", "--run-id", "n1", "--publish", "--to", runs, code=1)
+        clone = elsewhere(project, tmp_path)
+        clone.git("rm", "-q", "--cached", "nightly.toml")
+        refused = clone.runnable("retry", f"{runs}:n1", code=2)
+        assert "says that its pipeline file is nightly.toml, which git does not track here" in refused.err
+        assert ran(clone) == []
+        hint = f"hint: if it is yours: runnable-ci retry {runs}:n1 -f nightly.toml\n"
+        assert refused.err.endswith(hint)
+        clone.runnable("retry", f"{runs}:n1", "-f", "nightly.toml", code=1)
+        assert "which git does not track here" in clone.runnable("retry", "n1", code=2).err
+        clone.git("add", "nightly.toml")
+        clone.runnable("retry", "n1", code=1)
+        assert ran(clone) == ["train", "train"]
+
+
+def test_a_file_whose_name_is_a_secret(tmp_path: Path) -> None:
+    """The name of a file is never redacted: the run would be of no file any more."""
+    project = repository(tmp_path, {"runnable.toml": MAIN, "nightly.toml": 'secrets = ["STAGE"]\n' + NIGHTLY})
+    project.runnable("run", "nightly.toml", "--run-id", "n1", code=1, STAGE="nightly")
+    project.runnable("retry", "n1", code=1, STAGE="nightly")
+    assert project.log("n1").run_config["pipeline_file"] == "nightly.toml"
+
+
 def test_a_clone_of_another_name(tmp_path: Path) -> None:
     """A published run finds its file in any clone, from any folder, whatever the clone is called."""
     files = {"runnable.toml": MAIN, "ml/runnable.toml": UNNAMED, "docs/x": ""}

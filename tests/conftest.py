@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from support import CEILING
 
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_above(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither git nor the program looks above the folders of the tests, whatever lies there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CEILING, str(tmp_path_factory.getbasetemp().resolve()))
+        yield
 
 
 @pytest.fixture
@@ -26,6 +35,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "HOME": str(home),
         "PATH": os.environ["PATH"],
         "GIT_CONFIG_NOSYSTEM": "1",
+        CEILING: os.environ[CEILING],
         "XDG_CONFIG_HOME": str(home / "x"),
     }
 

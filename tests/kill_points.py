@@ -2,8 +2,8 @@
 
 A program of its own, since it forks: `python kill_points.py FOLDER COMMAND… [-- COMMAND…]`. A command runs in FOLDER
 again and again, is killed at the first place where none was killed before, and comes to its end once there is no such
-place; `{}` in it is the number of the time. After each time a line of JSON has the exit code, the place and the names
-in the store.
+place; `{}` in it is the number of the time. After each time a line of JSON has the exit code, the place, the names in
+the store, and the exit code of `runs` then.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import os
 import pkgutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from itertools import count, islice
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import runnable_ci
 from runnable_ci.cli import app
@@ -46,8 +47,19 @@ def frames(frame: FrameType | None) -> Iterator[str]:
         frame = frame.f_back
 
 
-def become(words: Sequence[str], known: set[str], told: int) -> NoReturn:
-    """Be the command, until a place that is not known; that one is told."""
+def exit_code(words: Sequence[str], killed: Callable[[], None] = lambda: None) -> int:
+    """How the command ends in a process of its own, which `killed` prepares."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    killed()
+    os.dup2(2, 1)
+    sys.argv = ["runnable-ci", *words]
+    return command_line(app)
+
+
+def kill_elsewhere(known: set[str], told: int) -> None:
+    """Have this process killed at the first place that is not known; that one is told."""
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in CHANGES or not touches_store(event, arguments):
@@ -57,10 +69,7 @@ def become(words: Sequence[str], known: set[str], told: int) -> NoReturn:
             os.write(told, place.encode())
             os.kill(os.getpid(), signal.SIGKILL)
 
-    os.dup2(2, 1)
     sys.addaudithook(watch)
-    sys.argv = ["runnable-ci", *words]
-    command_line(app)
 
 
 def killed_everywhere(words: Sequence[str], known: set[str]) -> None:
@@ -68,15 +77,14 @@ def killed_everywhere(words: Sequence[str], known: set[str]) -> None:
     store = Path(".runnable")
     for number in count():
         reading, telling = os.pipe()
-        child = os.fork()
-        if not child:
-            become([word.replace("{}", str(number)) for word in words], known, telling)
+        command = [word.replace("{}", str(number)) for word in words]
+        code = exit_code(command, partial(kill_elsewhere, known, telling))
         os.close(telling)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         place = os.read(reading, 1 << 16).decode()
         os.close(reading)
         names = sorted(path.relative_to(store).as_posix() for path in store.rglob("*"))
-        print(json.dumps({"code": code, "place": place.replace(PACKAGE, ""), "names": names}), flush=True)
+        told = {"code": code, "place": place.replace(PACKAGE, ""), "names": names, "runs": exit_code(["runs"])}
+        print(json.dumps(told), flush=True)
         if not place:
             return
         known.add(place)

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 WAIT_S = 30.0
+CEILING = "GIT_CEILING_DIRECTORIES"
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.(tmp|dir|near)")
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """An environment with a home of its own and nothing of the machine's settings."""
     home.mkdir(exist_ok=True)
-    kept = {
-        name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "COVERAGE_PROCESS_START") if name in os.environ
-    }
+    names = ("PATH", "LANG", "TMPDIR", "COVERAGE_PROCESS_START", CEILING)
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return {**kept, "HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1", **more}
 
 

@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from support import environment
+from cli import Workspace, elsewhere, workspace
+from registry_server import registry
 
 KILL_POINTS = Path(__file__).parent / "kill_points.py"
 # Twenty small files make a pack; output on both streams makes an index; the last step fails, so that a retry has work.
@@ -26,26 +28,51 @@ catalog = { get = ["d/1"] }
 LASTING = re.compile(
     r"\.gitignore|oci-layout|index\.json|index\.lock|store\.lock|writer|tmp|runs|blobs|blobs/sha256"
     r"|blobs/sha256/[0-9a-f]{64}|runs/[^/]+"
-    r"|runs/[^/]+/(journal\.jsonl|lock|processes|logs|logs/[a-z]+\.\d+\.(log|idx))"
+    r"|runs/[^/]+/(journal\.jsonl|lock|processes|origin|publish\.lock|logs|logs/[a-z]+\.\d+\.(log|idx))"
 )
 
 
-def test_a_kill_before_any_change_in_the_store_leaves_what_lasts_and_what_is_swept(tmp_path: Path) -> None:
-    """Whatever is temporary lies in `tmp` of the store, and the next command leaves nothing of it."""
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "runnable.toml").write_text(PIPELINE)
+def killed(project: Workspace, *words: str) -> list[dict[str, Any]]:
+    """What there was after each kill of the commands; always the store reads, and only `tmp` has what is temporary."""
     done = subprocess.run(
-        [sys.executable, KILL_POINTS, tmp_path / "project", "run", "--run-id", "killed-{}", "--", "retry", "latest"],
-        env=environment(tmp_path / "home"),
+        [sys.executable, KILL_POINTS, project.folder, *words],
+        env=project.environ,
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    times = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(times) > 40
-    assert [time["code"] for time in times if not time["place"]] == [1, 1], done.stderr
-    assert any(name.startswith("tmp/") for time in times for name in time["names"])
+    times: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {time["runs"] for time in times} == {0}, done.stderr
     for time in times:
         assert [name for name in time["names"] if not LASTING.fullmatch(name) and not name.startswith("tmp/")] == []
     assert [name for name in times[-1]["names"] if name.startswith("tmp/")] == []
+    return times
+
+
+def has_left_something(times: list[dict[str, Any]]) -> bool:
+    """Whether some kill came while a temporary file was there."""
+    return any(name.startswith("tmp/") for time in times for name in time["names"])
+
+
+def test_a_run_or_a_retry_that_is_killed_before_any_change_in_the_store(tmp_path: Path) -> None:
+    """What is temporary goes with the next command, whose run comes to its own end."""
+    project = workspace(tmp_path, {"runnable.toml": PIPELINE, ".gitignore": "d\n"})
+    times = killed(project, "run", "--run-id", "killed-{}", "--", "retry", "latest")
+    assert len(times) > 40
+    assert has_left_something(times)
+    assert [time["code"] for time in times if not time["place"]] == [1, 1]
+
+
+def test_a_publish_or_a_pull_that_is_killed_before_any_change_in_the_store(tmp_path: Path) -> None:
+    """A run that was being pulled is not listed before it is there, and the next pull has it."""
+    project = workspace(tmp_path, {"runnable.toml": PIPELINE, ".gitignore": "d\n"})
+    project.runnable("run", "--run-id", "r", code=1)
+    with registry(tmp_path / "registry") as served:
+        assert killed(project, "publish", "r", "--to", f"{served.host}/o/r")[-1]["code"] == 0
+        other = elsewhere(project, tmp_path)
+        times = killed(other, "pull", f"{served.host}/o/r:r")
+    assert len(times) > 20
+    assert has_left_something(times)
+    assert times[-1]["code"] == 0
+    assert other.log("r").status == "FAIL"

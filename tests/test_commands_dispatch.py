@@ -377,6 +377,9 @@ def test_watching_a_run_that_succeeds(project: Workspace, server: GitHub) -> Non
     ]
     known = client(project, server).runnable("dispatch", "r", *QUICK, RUNNABLE_CI_REGISTRY="ghcr.io/a/b")
     assert known.err.endswith("to have it here: runnable-ci pull r\n")
+    # Where another server's runs go is known to the workflow alone.
+    other = client(project, server).runnable("dispatch", "r", *QUICK, "--repo", "ghe.example.org/owner/repo")
+    assert other.err.endswith(f"workflow run 16000000003: success: {server.page}/actions/runs/16000000003\n")
 
 
 @pytest.mark.parametrize("kind", ["api.github.com", "ghes-3.17"])

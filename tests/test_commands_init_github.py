@@ -55,6 +55,16 @@ def test_a_new_repository(tmp_path: Path) -> None:
     assert project.runnable("init", "--github").out.startswith("all is there already\n")
 
 
+def test_a_repository_on_another_server_is_told_to_name_a_registry(tmp_path: Path) -> None:
+    """Its runs do not go to ghcr.io, which is github.com's."""
+    project = workspace(tmp_path, {"runnable.toml": STEP})
+    project.git("remote", "add", "origin", "https://ghe.example.org/octo/flowers.git")
+    said = project.runnable("init", "--github").out
+    assert "- Name a registry for the runs: `registry` in the pipeline file, or `registry:` where the workflows" in said
+    assert "ghcr.io is github.com's, and ghe.example.org is another server." in said
+    assert "Runs go to" not in said
+
+
 def test_a_pipeline_in_a_folder(tmp_path: Path) -> None:
     """The workflows go to the root of the repository and name the pipeline's folder, found from below or given."""
     project = workspace(tmp_path, {'data/a "b" é #1/runnable.toml': STEP, 'data/a "b" é #1/src/x.py': ""})

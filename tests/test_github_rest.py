@@ -421,12 +421,20 @@ def test_names_that_are_no_repositories(text: str) -> None:
         ("octo.ghe.com", {}, Api("https://api.octo.ghe.com", is_meant=True)),
         ("ghe.example.org", {}, Api("https://ghe.example.org/api/v3", is_meant=False)),
         ("github.com", {"GITHUB_API_URL": "https://ghe/api/v3/"}, Api("https://ghe/api/v3", is_meant=True)),
+        # A token beside a variable that names a server is that server's, and nobody else's.
+        ("github.com", {"GH_HOST": "github.com"}, Api("https://api.github.com", is_meant=True)),
+        ("github.com", {"GH_HOST": "octo.ghe.com"}, Api("https://api.github.com", is_meant=False)),
+        ("github.com", {"GITHUB_SERVER_URL": "https://ghe"}, Api("https://api.github.com", is_meant=False)),
+        ("octo.ghe.com", {"GH_HOST": "octo.ghe.com"}, Api("https://api.octo.ghe.com", is_meant=True)),
+        ("octo.ghe.com", {"GH_HOST": "evil.ghe.com"}, Api("https://api.octo.ghe.com", is_meant=False)),
+        ("ghe.example.org", {"GH_HOST": "ghe.example.org"}, Api("https://ghe.example.org/api/v3", is_meant=True)),
+        ("ghe.example.org", {"GH_HOST": "ghe.other.org"}, Api("https://ghe.example.org/api/v3", is_meant=False)),
     ],
 )
 def test_where_the_api_is(host: str, environ: dict[str, str], expected: Api) -> None:
     """Of github.com, of a company's part of it, of an enterprise server, or where the environment says."""
     assert api_of(Repository(host, "o", "r"), is_named=False, environ=environ) == expected
-    assert api_of(Repository("ghe.example.org", "o", "r"), is_named=True, environ={}).is_meant
+    assert api_of(Repository(host, "o", "r"), is_named=True, environ=environ).is_meant
 
 
 # -- which token

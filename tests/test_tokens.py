@@ -168,7 +168,7 @@ def test_a_fork_s_pull_request_needs_no_registry(tmp_path: Path, ghcr: Ghcr) -> 
 
 def test_a_token_of_another_server_does_not_go_where_ghcr_is_named(tmp_path: Path, ghcr: Ghcr) -> None:
     """Who wants ghcr.io gives credentials of its own; before the run it is said that the token is none."""
-    action, project = job(tmp_path, ghcr, OTHER_SERVERS[0], registry="ghcr.io/octo/flowers/runs")
+    action, project = job(tmp_path, ghcr, OTHER_SERVERS[0], registry="ghcr.io/octo/named/runs")
     ran = action.all()
     assert (project.folder / "ran").exists()
     assert "note: the token is one of acme.ghe.com, and not sent to ghcr.io: `docker login ghcr.io`" in ran.text

@@ -179,13 +179,15 @@ class Authorizer:
             return None
         if self._challenge.scheme == "basic":
             return None if self._credentials is None else f"Basic {_basic(self._credentials)}"
-        if actions == "pull" and self._reads_anonymously:
+        without = actions == "pull" and self._reads_anonymously
+        for granted, held in self._tokens.items():
+            # Who may write may read, whatever became of a token for reading alone: into what there is not yet, say.
+            if granted.startswith(actions) and self._clock() < held.use_until and not (without and granted == "pull"):
+                return held.header
+        if without:
             if self._anonymous is None or self._clock() >= self._anonymous.use_until:
                 self._anonymous = self._new_token(self._challenge, "pull", None)
             return self._anonymous.header
-        for granted, held in self._tokens.items():
-            if granted.startswith(actions) and self._clock() < held.use_until:
-                return held.header
         # Who writes once goes on writing, and a token that allows it serves for reading too.
         self._most = max(self._most, actions, key=len)
         try:

@@ -491,12 +491,14 @@ def test_run_ids_and_dry_run(tmp_path: Path) -> None:
 
 
 def test_without_git_and_from_below(tmp_path: Path) -> None:
-    """Outside a repository the log says so; the pipeline may stand in pyproject.toml of a folder above."""
+    """Outside a repository the log says so; a pipeline file further up is another project's, and named as such."""
     content = '[project]\nname = "p"\n[tool.runnable-ci]\nname = "mine"\n[tool.runnable-ci.steps.a]\nrun = "pwd"\n'
     project = workspace(tmp_path, {"pyproject.toml": content, "deep/er/a.txt": ""}, git=False)
-    done = project.runnable("run", at="deep/er")
+    below = project.runnable("run", at="deep/er", code=2)
+    assert f"hint: {project.folder}/pyproject.toml is further up, and no git repository holds both" in below.err
+    done = project.runnable("run")
     assert done.out == f"a | {project.folder}\n"
-    assert "mine" in project.runnable("runs", "--json", at="deep").out
+    assert "mine" in project.runnable("runs", "--json").out
     log = project.log()
     (code,) = log.steps["a"].attempts[0].code_identities
     assert (code.code_identifier, code.code_identifier_dependable) == ("", False)
@@ -591,11 +593,10 @@ def test_large_output(tmp_path: Path) -> None:
 
 def test_a_full_disk_fails_the_step_that_prints(tmp_path: Path) -> None:
     """The step has failed and says what to do, the rest is skipped, and a retry goes on from there."""
-    file = "[steps.a]\nrun = 'true'\n[steps.b]\nrun = 'head -c 200000 /dev/zero'\n[steps.c]\nrun = 'true'\n"
+    # The disk is full for the output of `b` alone: the step before it puts the device that has no space in its place.
+    file = "[steps.a]\nrun = 'ln -s /dev/full .runnable/runs/full/logs/b.1.log'\n"
+    file += "[steps.b]\nrun = 'head -c 200000 /dev/zero'\n[steps.c]\nrun = 'true'\n"
     project = workspace(tmp_path, {"runnable.toml": file})
-    logs = project.store / "runs" / "full" / "logs"
-    logs.mkdir(parents=True)
-    (logs / "b.1.log").symlink_to("/dev/full")
     done = project.runnable("run", "--run-id", "full", code=1)
     assert "b | error: no space left on the disk of" in done.err
     assert "b | hint: free some space, then retry" in done.err

@@ -19,11 +19,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from runnable_ci.listen import Stream
-from runnable_ci.masks import MaskCommands
-from runnable_ci.output import AttemptOutput
-from runnable_ci.process import Supervisor
-from runnable_ci.redact import Redaction, Redactor
+from runnable_ci.util.process_output import Stream
+from runnable_ci.redaction.masks import MaskCommands
+from runnable_ci.runs.output import AttemptOutput
+from runnable_ci.util.process import Supervisor
+from runnable_ci.redaction.redactor import Redaction, Redactor
 
 MIB = 1024 * 1024
 Secrets = list[str] | None
@@ -45,13 +45,13 @@ VARIANTS: dict[str, Secrets] = {
 }
 WITH = "from runnable_ci.__main__ import main; main()"
 WITHOUT = f"""
-import runnable_ci.step_output
+import runnable_ci.engine.step_output
 class Nothing:
     def __init__(self, *_, **named): pass
     def mentions_mask(self, chunk): return False
     def feed(self, chunk): return chunk
     def close(self): return b""
-runnable_ci.step_output.Redaction = runnable_ci.step_output.MaskCommands = Nothing
+runnable_ci.engine.step_output.Redaction = runnable_ci.engine.step_output.MaskCommands = Nothing
 {WITH}
 """
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import measure
 
-from runnable_ci.store.layout import Layout
+from runnable_ci.store.local import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
 
 JOBS = 16
@@ -41,7 +41,7 @@ OURS = """
 import sys
 from pathlib import Path
 from runnable_ci.store.copy import copy
-from runnable_ci.store.layout import Layout
+from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 verb, folder, repository, jobs = sys.argv[1:]
 layout, registry = Layout(Path(folder)), Registry(repository, environ={})

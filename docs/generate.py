@@ -19,9 +19,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from runnable_ci import runlog, schemas
-from runnable_ci.tables import CatalogTable, PipelineTable, StepTable
-from runnable_ci.values import RESERVED, RESERVED_PREFIXES
+from runnable_ci.runs import model as runlog
+from runnable_ci.runs import schemas
+from runnable_ci.pipeline.schema import CatalogTable, PipelineTable, StepTable
+from runnable_ci.pipeline.validation import RESERVED, RESERVED_PREFIXES
 
 FOLDER = Path(__file__).parent
 WORKFLOWS = FOLDER.parent / "runnable_ci" / "github" / "workflows"
@@ -45,7 +46,7 @@ def _json(schema: dict[str, Any]) -> str:
 
 
 def _cli() -> str:
-    command = [sys.executable, "-m", "typer", "runnable_ci.cli", "utils", "docs", "--name", "runnable-ci"]
+    command = [sys.executable, "-m", "typer", "runnable_ci.cli.app", "utils", "docs", "--name", "runnable-ci"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() + "\n"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runnable_ci.door import OpenRun
+    from runnable_ci.api import OpenRun
 
 __all__ = ["open_run"]
 
@@ -24,6 +24,6 @@ def open_run(run_id: str = "latest", folder: str | Path | None = None) -> OpenRu
 
     Raises `RunNotFoundError`.
     """
-    from runnable_ci.door import open_run as opened
+    from runnable_ci.api import open_run as opened
 
     return opened(run_id, Path(folder) if folder is not None else None)

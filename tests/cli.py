@@ -16,7 +16,7 @@ from pathlib import Path
 
 from support import WAIT_S, environment
 
-from runnable_ci.runlog import RunLog, decode
+from runnable_ci.runs.model import RunLog, decode
 
 REFUSING_THREADS = """
 import sys, threading

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from runnable_ci.journal import (
+from runnable_ci.runs.events import (
     AttemptSaved,
     Decided,
     Ended,
@@ -15,8 +15,8 @@ from runnable_ci.journal import (
     Started,
     encode_event,
 )
-from runnable_ci.journal import decode_events as decode
-from runnable_ci.runlog import (
+from runnable_ci.runs.events import decode_events as decode
+from runnable_ci.runs.model import (
     FAIL,
     SUCCESS,
     CatalogEntry,

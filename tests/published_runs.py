@@ -9,23 +9,23 @@ from pathlib import Path
 
 from registry_server import described
 
-from runnable_ci.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, layers
-from runnable_ci.journal import (
+from runnable_ci.runs.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, layers
+from runnable_ci.runs.events import (
     AttemptSaved,
     Ended,
     Packed,
     Started,
 )
-from runnable_ci.recorder import create, now, reopen
-from runnable_ci.remote import Published, Pulled, publish, pull
-from runnable_ci.runlog import (
+from runnable_ci.runs.recorder import create, now, reopen
+from runnable_ci.runs.sync import Published, Pulled, publish, pull
+from runnable_ci.runs.model import (
     SUCCESS,
     Invocation,
     RunLog,
     StepAttempt,
 )
-from runnable_ci.runs import catalog_of, load, run_ids
-from runnable_ci.store.layout import Layout
+from runnable_ci.runs.reader import catalog_of, load, run_ids
+from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from cli import Workspace, elsewhere, workspace
 from registry_server import PASSWORD, USERNAME, token_registry
 
-from runnable_ci.runlog import FAIL, SUCCESS
+from runnable_ci.runs.model import FAIL, SUCCESS
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "iris"
 WORKS, BREAKS = "logreg.fit(train_X, train_Y)", "logreg.fit(train_X, train_y)"

@@ -19,11 +19,11 @@ import pytest
 from support import blobs, environment, index_of, leftovers, sha256, start, wait_until
 
 from runnable_ci.errors import RunNotFoundError
-from runnable_ci.process import start_time
-from runnable_ci.recorder import JOURNAL, is_running
-from runnable_ci.runlog import FAIL, PROCESSING, SUCCESS, RunLog
-from runnable_ci.runs import catalog_of, load, run_ids
-from runnable_ci.store.layout import Layout
+from runnable_ci.util.process import start_time
+from runnable_ci.runs.recorder import JOURNAL, is_running
+from runnable_ci.runs.model import FAIL, PROCESSING, SUCCESS, RunLog
+from runnable_ci.runs.reader import catalog_of, load, run_ids
+from runnable_ci.store.local import Layout
 from runnable_ci.store.target import manifest_parts, read_manifest
 
 RUN_ID = "killed"

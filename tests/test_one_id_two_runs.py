@@ -17,12 +17,12 @@ from published_runs import contents, forge, got, opened, record, sent, store
 from registry_server import Reply, Seen, Served, described, registry, serving
 
 from runnable_ci.errors import UsageError
-from runnable_ci.published import find_parts
-from runnable_ci.remote import keep_as, pull
-from runnable_ci.run_identity import run_identity
-from runnable_ci.runlog import decode, encode
-from runnable_ci.runs import load
-from runnable_ci.store.layout import Layout
+from runnable_ci.runs.remote_index import find_parts
+from runnable_ci.runs.sync import keep_as, pull
+from runnable_ci.runs.run_identity import run_identity
+from runnable_ci.runs.model import decode, encode
+from runnable_ci.runs.reader import load
+from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
 

@@ -22,9 +22,9 @@ from github_api import github
 from published_runs import forge, opened
 from registry_server import AUTHORIZATION, PASSWORD, USERNAME, Served, password_registry, registry
 
-from runnable_ci.runlog import encode
-from runnable_ci.runs import load
-from runnable_ci.store.layout import Layout
+from runnable_ci.runs.model import encode
+from runnable_ci.runs.reader import load
+from runnable_ci.store.local import Layout
 
 PACKAGE = Path(__file__).parent.parent / "runnable_ci"
 DEPLOY = 'name = "main"\n[steps.deploy]\nrun = "touch $ROOT/deployed"\n'

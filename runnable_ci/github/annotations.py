@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from runnable_ci.github.progress import state_of
-from runnable_ci.github.workflow import Annotation, Level
-from runnable_ci.runlog import SUCCESS, RunLog, StepAttempt
-from runnable_ci.tables import STEP_NAME
+from runnable_ci.github.states import state_of
+from runnable_ci.github.commands import Annotation, Level
+from runnable_ci.runs.model import SUCCESS, RunLog, StepAttempt
+from runnable_ci.pipeline.schema import STEP_NAME
 
 _TABLE = re.compile(
     r"\[(?:tool\.runnable-ci\.)?steps\.(?P<quote>[\"']?)(?P<step>%s)(?P=quote)\]" % STEP_NAME.pattern  # noqa: UP031

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from runnable_ci.github.markdown import cut
-from runnable_ci.github.progress import State
-from runnable_ci.text import printable
+from runnable_ci.github.states import State
+from runnable_ci.util.text import printable
 
 GRAPH_MAX_STEPS = 100
 """More are neither legible, nor does mermaid draw more than 500 edges or 50,000 characters."""

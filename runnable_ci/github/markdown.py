@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from runnable_ci.text import printable
+from runnable_ci.util.text import printable
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _NOTHING = "\u200b"  # zero-width space: ends what would be a mention, an issue's number or an escaped bar

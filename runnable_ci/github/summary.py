@@ -14,10 +14,10 @@ from typing import Any
 
 from runnable_ci.github.graph import GRAPH_MAX_STEPS, flowchart
 from runnable_ci.github.markdown import cell, code, cut, fence, folded, prose, prose_cell, table
-from runnable_ci.github.progress import State, needs_of, state_of
-from runnable_ci.runlog import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt
-from runnable_ci.shell_command import command
-from runnable_ci.text import duration, size
+from runnable_ci.github.states import State, needs_of, state_of
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt
+from runnable_ci.util.shell_command import command
+from runnable_ci.util.text import duration, size
 
 LIMIT_BYTES = 1024 * 1024
 """Of all summaries of a step. Source: actions/runner, FileCommandManager.cs, `AttachmentSizeLimit`."""

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import assert_never
 
-from runnable_ci.pipeline import Step
-from runnable_ci.runlog import Parameter
+from runnable_ci.pipeline.model import Step
+from runnable_ci.runs.model import Parameter
 from runnable_ci.steps import python, shell
-from runnable_ci.steps.launch import Launch, Returned, Surroundings
+from runnable_ci.steps.base import Launch, Returned, Surroundings
 
 
 def prepare(step: Step, around: Surroundings) -> Launch:

@@ -15,14 +15,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from runnable_ci.bounded_json import require_few_elements
+from runnable_ci.util.bounded_json import require_few_elements
 from runnable_ci.errors import StepError, did_you_mean
-from runnable_ci.pipeline import Step
-from runnable_ci.runlog import ExceptionInfo, Parameter
-from runnable_ci.steps.launch import Launch, Returned, Surroundings
-from runnable_ci.values import not_json
+from runnable_ci.pipeline.model import Step
+from runnable_ci.runs.model import ExceptionInfo, Parameter
+from runnable_ci.steps.base import Launch, Returned, Surroundings
+from runnable_ci.pipeline.validation import not_json
 
-WORKER = Path(__file__).parent.parent / "worker" / "python_step.py"
+WORKER = Path(__file__).parent / "worker" / "python_step.py"
 RESPONSE_MAX_BYTES = 256 * 1024 * 1024
 RESPONSE_MAX_ELEMENTS = 4_000_000
 _NO_MODELS = frozenset({*vars(builtins), "Any", "Dict", "List", "Tuple"})

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import StepError
-from runnable_ci.pipeline import Step
-from runnable_ci.steps.launch import Launch, Returned, Surroundings
-from runnable_ci.system import can_be_argument
-from runnable_ci.values import not_json
+from runnable_ci.pipeline.model import Step
+from runnable_ci.steps.base import Launch, Returned, Surroundings
+from runnable_ci.util.system import can_be_argument
+from runnable_ci.pipeline.validation import not_json
 
 OUTPUT_FILE = "output"
 OUTPUT_MAX_BYTES = 16 * 1024 * 1024

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from runnable_ci import loading
+from runnable_ci.util import startup as loading
 from runnable_ci.errors import BlobMissingError, RegistryAuthError, RunNotFoundError, StoreError
 from runnable_ci.store.target import (
     TAG,
@@ -22,7 +22,7 @@ from runnable_ci.store.target import (
     manifest_parts,
     read_manifest,
 )
-from runnable_ci.threads import map_all
+from runnable_ci.util.threads import map_all
 
 JOBS = 16
 # Below this, sending a blob that is there already costs no more than asking whether it is.

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import RegistryAuthError
-from runnable_ci.process import converse
-from runnable_ci.responses import one_line
+from runnable_ci.util.process import converse
+from runnable_ci.util.responses import one_line
 
 HELPER_TIMEOUT_S = 8.0
 DOCKER_HUB = "docker.io"

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from runnable_ci.errors import StoreError
-from runnable_ci.system import is_link
+from runnable_ci.util.system import is_link
 
 _FOLDERS = frozenset({"blobs", "sha256", "runs", "tmp", "logs", "replaced"})
 _FILES = frozenset(

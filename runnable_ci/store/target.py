@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
 
-from runnable_ci.bounded_json import parse_json
+from runnable_ci.util.bounded_json import parse_json
 from runnable_ci.errors import BlobCorruptError
-from runnable_ci.threads import Background
+from runnable_ci.util.threads import Background
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")

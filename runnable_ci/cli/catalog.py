@@ -1,0 +1,77 @@
+"""`runnable-ci catalog`: the files of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from runnable_ci.runs.command_line import of_store
+from runnable_ci.github.console import console
+from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.runs.model import CatalogEntry, RunLog
+from runnable_ci.runs.reader import catalog_of, hint_at_origin, load, resolve_id
+from runnable_ci.store.local import Layout
+from runnable_ci.util.text import size, table
+
+
+def catalog(layout: Layout, run: str, *, as_json: bool) -> None:
+    """List the files and objects that a run holds, each version of them."""
+    log = load(layout, resolve_id(layout, run))
+    found = list(versions(log))
+    if as_json:
+        listed = [{"step": step, "attempt": number, **entry.model_dump()} for step, number, entry in found]
+        console.json(json.dumps(listed, indent=1))
+    elif found:
+        rows = [
+            (entry.name, entry.stage, step, str(number), size(entry.size), entry.data_hash[:12])
+            for step, number, entry in found
+        ]
+        console.out(*table(("FILE", "STAGE", "STEP", "ATTEMPT", "SIZE", "SHA256"), rows))
+    else:
+        console.err(f"run {log.run_id} has no files")
+
+
+def get_file(
+    layout: Layout, run: str, name: str, *, to: Path | None, step: str | None, attempt: int | None, force: bool
+) -> None:
+    """Write a file of a run to a path; by default its last version, under its base name in the current folder."""
+    log = load(layout, resolve_id(layout, run))
+    found = [
+        (number, entry)
+        for of_step, number, entry in versions(log)
+        if entry.name == name and entry.stage != "get" and step in (None, of_step) and attempt in (None, number)
+    ]
+    if not found:
+        names = {entry.name for _, _, entry in versions(log) if entry.stage != "get"}
+        hint = did_you_mean(name, names, f"`{of_store(layout, 'catalog', log.run_id)}` lists what it holds")
+        raise UsageError(f"run {log.run_id} holds no `{name}`", hint=hint)
+    destination = to or Path(PurePosixPath(name).name)
+    if destination.is_dir():
+        destination = destination / PurePosixPath(name).name
+    if destination.exists() and not force:
+        raise UsageError(f"{destination} exists", hint="--force replaces it, --to names another path")
+    with hint_at_origin(layout, log.run_id):
+        catalog_of(layout, log).extract(found[-1][1], destination)
+    console.out(str(destination))
+
+
+def versions(log: RunLog) -> Iterator[tuple[str, int, CatalogEntry]]:
+    """(step, attempt, entry) of all files, older attempts first; an object stands as the file `NAME.pickle`."""
+    for step in log.steps.values():
+        for attempt in step.attempts:
+            is_last = attempt is step.attempts[-1]
+            for entry in step.data_catalog if is_last else attempt.data_catalog:
+                yield step.name, attempt.attempt_number, entry
+            for name, parameter in attempt.output_parameters.items():
+                if parameter.kind == "object":
+                    yield (
+                        step.name,
+                        attempt.attempt_number,
+                        CatalogEntry(
+                            name=f"{name}.pickle",
+                            data_hash=parameter.data_hash,
+                            size=parameter.size or 0,
+                            stage="object",
+                        ),
+                    )

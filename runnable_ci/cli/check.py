@@ -1,0 +1,27 @@
+"""`runnable-ci check`: is the pipeline file right?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from runnable_ci.github.console import console
+from runnable_ci.steps.interpreter import check_interpreter
+from runnable_ci.engine.preflight import lacking, needs
+from runnable_ci.pipeline.project import load
+from runnable_ci.util.text import amount
+
+
+def check(given: Path | None, environ: Mapping[str, str]) -> None:
+    """Find every mistake that can be found without running a step; print what the pipeline is otherwise."""
+    project = load(given)
+    interpreter = check_interpreter(project.pipeline, project.workspace, environ)
+    steps = project.pipeline.steps.values()
+    console.out(f"{project.pipeline.file}: {project.pipeline.name}, {amount(len(steps), 'step')}")
+    for step in steps:
+        after = f" after {', '.join(step.needs)}" if step.needs else ""
+        console.out(f"  {step.name}: {step.kind}{after}")
+    if any(step.kind == "python" for step in steps):
+        console.out(f"python steps run in {interpreter}")
+    for name, absent in lacking(project.pipeline, project.workspace, project.pipeline.parameters).items():
+        console.err(f"note: step {name}: {needs(project.pipeline, name, absent)}: a run must be given it")

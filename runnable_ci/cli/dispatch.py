@@ -1,0 +1,287 @@
+"""`runnable-ci dispatch`: go on with a published run in GitHub Actions, with the code fixed in between."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runnable_ci.runs.command_line import http_option, of_store
+from runnable_ci.cli.github import Connection, connect, show_link, watch
+from runnable_ci.github.console import console
+from runnable_ci.errors import (
+    CodeIdentityError,
+    PipelineError,
+    RunnableError,
+    RunNotFoundError,
+    UsageError,
+    did_you_mean,
+)
+from runnable_ci.vcs.git import Git
+from runnable_ci.github.api.actions import Actions, Started
+from runnable_ci.github.api.errors import GitHubError, InputsUnknownError, RefusedError
+from runnable_ci.vcs.identity import Code
+from runnable_ci.engine.session import code_of
+from runnable_ci.runs.pipeline_identity import PipelineIdentity
+from runnable_ci.pipeline.project import FILE_NAME, Project, find_store, given_parameters, load, registry_of
+from runnable_ci.store.registry_config import Registries
+from runnable_ci.runs.sync import read_origin
+from runnable_ci.engine.run_project import newest_run, project_of, require_same
+from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.reader import LATEST, resolve_id
+from runnable_ci.runs.reader import load as load_log
+from runnable_ci.config import Settings
+from runnable_ci.store.local import Layout
+from runnable_ci.store.target import TAG
+from runnable_ci.pipeline.schema import STEP_NAME
+
+RUN_NAME = "run-name: Retry ${{ inputs.run-id }}"
+INPUTS_MAX_CHARACTERS = 65_535
+"""Source: GitHub docs, "Events that trigger workflows", `workflow_dispatch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a dispatch is asked for beyond the run."""
+
+    workflow: str
+    workflow_ref: str | None
+    ref: str | None
+    from_step: str | None
+    params: list[str]
+    repo: str | None
+    watching: bool
+    every_s: float
+    file: Path | None = None
+    other_pipeline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known here of a run that is, perhaps, only in a registry."""
+
+    layout: Layout
+    run_id: str
+    log: RunLog | None
+    project: Project | None
+    """That of the run's own pipeline file; while its log is not here, that of the folder."""
+    is_own: bool
+
+    @property
+    def pipeline(self) -> str:
+        """The pipeline file from the root of the repository; empty where only the run itself can tell, or need not."""
+        log = PipelineIdentity.of_log(self.log) if self.log else None
+        here = self.project.identity() if self.project and self.is_own else None
+        known = here or log
+        if known is None or known.base != "repository" or known.file in (FILE_NAME, "pyproject.toml"):
+            return ""
+        return known.file
+
+
+def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[str, str]) -> int:
+    """Start the retry workflow; the URL of its run is printed. The exit code is the run's where it is watched."""
+    known = _known(run, wishes, environ)
+    parameters = _parameters(known, wishes.params)
+    _check_step(known, wishes)
+    workflow = wishes.workflow.removeprefix(".github/workflows/")
+    if not workflow or "/" in workflow:
+        raise UsageError(f"--workflow {wishes.workflow}: not a file in .github/workflows", hint="such as retry.yml")
+    connection = connect(wishes.repo, settings=settings, environ=environ)
+    actions = connection.actions
+    default_branch = actions.default_branch()
+    inputs = {
+        "run-id": known.run_id,
+        "ref": _ref(known, connection, wishes.ref, environ),
+        "from-step": wishes.from_step or "",
+        "parameters": json.dumps(parameters, ensure_ascii=False) if parameters else "",
+        "pipeline": known.pipeline,
+        "other-pipeline": "true" if wishes.other_pipeline else "",
+    }
+    inputs = {name: value for name, value in inputs.items() if value}
+    if (length := len(json.dumps(inputs))) > INPUTS_MAX_CHARACTERS:
+        raise UsageError(
+            f"the inputs are {length:,} characters long; GitHub takes {INPUTS_MAX_CHARACTERS:,}",
+            hint="put large values into the pipeline file, or into a file in the repository",
+        )
+    started = _start(actions, workflow, wishes.workflow_ref or default_branch, inputs, default_branch)
+
+    def find() -> Started:
+        if started is not None:
+            return started
+        found = actions.find(workflow, known.run_id, every_s=min(1.0, wishes.every_s))
+        if found is None:
+            raise GitHubError(
+                "the workflow was started, but which run it is cannot be told",
+                hint=f"look at {actions.workflow_page(workflow)}; in the workflow `{RUN_NAME}` makes it plain",
+            )
+        show_link(found.url)
+        return found
+
+    if started is not None:
+        show_link(started.url)
+    if not wishes.watching:
+        find()
+        return 0
+    source = _from(known, connection, settings, environ)
+    offer = None if source is None else of_store(known.layout, "pull", known.run_id, *source)
+    return watch(actions, find, every_s=wishes.every_s, after_attempt=0, offer=offer)
+
+
+def _start(actions: Actions, workflow: str, ref: str, inputs: Mapping[str, str], default_branch: str) -> Started | None:
+    """Start the workflow. One that was written before it took `pipeline` leaves that to the run."""
+    try:
+        return actions.dispatch(workflow, ref=ref, inputs=inputs, default_branch=default_branch)
+    except InputsUnknownError:
+        fewer = {name: value for name, value in inputs.items() if name != "pipeline"}
+        if len(fewer) == len(inputs) or "other-pipeline" in inputs:
+            raise
+        return actions.dispatch(workflow, ref=ref, inputs=fewer, default_branch=default_branch)
+
+
+def _known(run: str, wishes: Wishes, environ: Mapping[str, str]) -> _Known:
+    given = load(wishes.file).opened(environ) if wishes.file is not None else None
+    if wishes.other_pipeline and given is None:
+        raise UsageError("--other-pipeline needs the pipeline file", hint="name it by -f FILE")
+    if given is not None and given.identity().base != "repository":
+        raise UsageError(f"{given.file} is in no git repository", hint="the workflow checks one out")
+    layout = given.layout if given else find_store(environ=environ)
+    if given and run == LATEST and not wishes.other_pipeline:
+        run_id = newest_run(given, environ=environ)
+    else:
+        run_id = _run_id(layout, run)
+    try:
+        log = load_log(layout, run_id)
+    except RunnableError:  # it may well be in a registry only
+        log = None
+    typed = ["dispatch", run_id]
+    if given is not None:
+        if log is not None and not wishes.other_pipeline:
+            require_same(given, log, typed=typed, environ=environ, layout=layout)
+        return _Known(layout, run_id, log, given, is_own=True)
+    project = None
+    try:
+        if log is not None:
+            project = project_of(log, layout.folder.parent, typed=typed, environ=environ, layout=layout)
+        else:
+            project = load(None)
+    except PipelineError:  # what counts is the file of the code that the run is resumed with
+        pass
+    except UsageError:
+        if wishes.ref is None:
+            raise
+    return _Known(layout, run_id, log, project, is_own=log is not None)
+
+
+def _run_id(layout: Layout, run: str) -> str:
+    try:
+        run_id = resolve_id(layout, run)
+    except RunNotFoundError:
+        if run == LATEST:
+            raise
+        run_id = run
+    if not TAG.fullmatch(run_id):
+        listing = f"`{of_store(layout, 'runs')}` lists them"
+        hint = "give the run id alone: the workflow knows the registry" if "/" in run_id else listing
+        raise UsageError(f"`{run}` is not a run id", hint=hint)
+    return run_id
+
+
+def _parameters(known: _Known, given: list[str]) -> dict[str, object]:
+    """`--param` as values: text stays text where the run, or else the pipeline file, has text."""
+    invocations = known.log.invocations if known.log else ()
+    original = dict(invocations[-1].parameters) if invocations else {}
+    in_file = dict(known.project.pipeline.parameters) if known.project else {}
+    parameters = given_parameters(given, {**in_file, **original})
+    if invocations:
+        for name in parameters.keys() - original.keys() - in_file.keys():
+            _note(f"run {known.run_id} has no parameter {name}; {did_you_mean(name, original, 'it is new')}")
+    return parameters
+
+
+def _check_step(known: _Known, wishes: Wishes) -> None:
+    """Raise for a step that cannot be meant, or is not known here while the code at hand is what is retried with."""
+    step = wishes.from_step
+    if step is None:
+        return
+    steps = [*(known.project.pipeline.steps if known.project else ()), *(known.log.steps if known.log else ())]
+    is_unknown = steps and step not in steps and wishes.ref is None
+    if is_unknown or not STEP_NAME.fullmatch(step):
+        hint = did_you_mean(step, steps, f"the steps are: {', '.join(steps)}" if steps else "")
+        if not known.is_own and not known.log:
+            hint += "; a run of another pipeline file than the folder's: name it by -f FILE"
+        raise UsageError(f"--from {step}: there is no such step", hint=hint)
+
+
+def _ref(known: _Known, connection: Connection, given: str | None, environ: Mapping[str, str]) -> str:
+    """The code that the run goes on with: `given`, else what is at hand, which must be on the server; "" leaves it.
+
+    Raises `RefusedError`.
+    """
+    actions, repository = connection.actions, connection.repository
+    if given is not None:
+        if actions.commit_of(given) is None:
+            raise RefusedError(f"{repository} has no branch, tag or commit {given}", hint="is it pushed?")
+        return given
+    if not connection.is_local:
+        _note(f"this folder is no clone of {repository}: the run goes on with its default branch (--ref names another)")
+        return ""
+    git = Git(str(Path.cwd()), environ)
+    head = _line(git, "rev-parse", "--verify", "HEAD")
+    if not head:
+        raise RefusedError("there is no commit here to go on with", hint="commit and push, or name a --ref")
+    code = code_of(known.project, environ) if known.project else _code_here(environ)
+    if (state := code.state()).changes:
+        _note(f"what is not committed stays here: {state.message}")
+    branch = _line(git, "symbolic-ref", "--quiet", "--short", "HEAD")
+    if not branch:
+        if actions.commit_of(head) is None:
+            raise RefusedError(f"commit {head[:12]} is not on {repository}", hint="push it, or name a --ref")
+        return head
+    there = actions.commit_of_branch(branch)
+    if there is None:
+        raise RefusedError(f"the branch {branch} is not on {repository}", hint=f"git push -u origin {branch}")
+    if there != head:
+        is_ahead = git.has_commit(there) and _succeeds(git, "merge-base", "--is-ancestor", there, head)
+        if is_ahead or actions.commit_of(head) is None:
+            raise RefusedError(
+                f"{branch} is at {head[:12]} here and at {there[:12]} on {repository}",
+                hint=f"git push; or --ref {branch} goes on with what is there",
+            )
+        _note(f"{branch} is at {there[:12]} on {repository}, which the run goes on with; here it is at {head[:12]}")
+    return branch
+
+
+def _code_here(environ: Mapping[str, str]) -> Code:
+    return Code(Path.cwd(), products=lambda _: False, environ=environ)
+
+
+def _line(git: Git, *arguments: str) -> str:
+    """A line that git says; empty where it says no."""
+    try:
+        return git(*arguments).decode(errors="replace").strip()
+    except CodeIdentityError:
+        return ""
+
+
+def _succeeds(git: Git, *arguments: str) -> bool:
+    try:
+        git(*arguments)
+    except CodeIdentityError:
+        return False
+    return True
+
+
+def _from(known: _Known, connection: Connection, settings: Settings, environ: Mapping[str, str]) -> list[str] | None:
+    """What `pull` must be told, should it not know where the run is; None where nobody here knows it."""
+    http = http_option(settings.plain_http)
+    own = known.project.pipeline.registry if known.project and known.is_own else None
+    default = Registries(settings, environ).default(in_pipeline=lambda: registry_of(known.layout.folder.parent))
+    if read_origin(known.layout, known.run_id) or (default and own in (None, default)):
+        return http
+    registry = settings.registry or own or connection.repository.registry
+    return ["--from", registry, *http] if registry else None
+
+
+def _note(text: str) -> None:
+    console.err(f"note: {text}")

@@ -1,0 +1,72 @@
+"""`runnable-ci gc`: remove old runs from the local store, and content that no run holds any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runnable_ci.runs.artifact import held
+from runnable_ci.github.console import console
+from runnable_ci.errors import RunInUseError, UsageError
+from runnable_ci.util.files import locked_alone, remove_folder
+from runnable_ci.runs.recorder import STORE_LOCK, run_folder
+from runnable_ci.runs.retention import outdated
+from runnable_ci.runs.reader import load, run_ids, summaries
+from runnable_ci.store.local import Layout
+from runnable_ci.store.target import Descriptor
+from runnable_ci.util.text import amount, size
+
+
+def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: bool) -> None:
+    """Remove runs that are neither among the `keep` newest nor younger than `older_than` (`12h`, `30d`, `8w`).
+
+    Without either no run is removed. Content is removed once no run that stays holds it. The store is named first.
+    Raises `RunInUseError` while a run is being written.
+    """
+    if not (layout.folder / "index.json").exists():
+        raise UsageError(f"there is no store in {layout.folder}")
+    console.err(f"store: {layout.folder}")
+    with locked_alone(layout.folder / STORE_LOCK) as alone:
+        if not alone:
+            raise RunInUseError(f"a run is being written in {layout.label}", hint="wait for it, then try again")
+        going = _going(layout, keep, older_than)
+        folders = [run_folder(layout, run_id) for run_id in going]
+        gone = set(going)
+        staying = [run_id for run_id in run_ids(layout) if run_id not in gone]
+        sealed = layout.manifests()
+        referenced = set().union(*(_referenced(layout, run_id, sealed) for run_id in staying))
+        loose = [(digest, length) for digest, length in layout.blobs() if digest not in referenced]
+        if not dry_run:
+            layout.untag(gone)
+            for folder in (*folders, *_never_begun(layout)):
+                remove_folder(folder, through=layout.temporaries)
+            for digest, _ in loose:
+                layout.remove(digest)
+        console.out(*going)
+        verb = "would free" if dry_run else "freed"
+        freed = size(sum(length for _, length in loose))
+        what = f"{amount(len(going), 'run')}, {amount(len(loose), 'blob')}"
+        console.err(f"{verb} {freed}: {what}; {amount(len(staying), 'run')} left")
+
+
+def _going(layout: Layout, keep: int | None, older_than: str | None) -> list[str]:
+    runs = [(run.run_id, run.end_time or run.start_time) for run in summaries(layout)]
+    return outdated(runs, keep=keep, older_than=older_than, moment=datetime.now(UTC))
+
+
+def _never_begun(layout: Layout) -> list[Path]:
+    """The folders of runs that were killed before their first line was written: nothing but a lock is in them."""
+    known = set(run_ids(layout))
+    others = [folder for run_id, folder in layout.run_folders().items() if run_id not in known]
+    return [folder for folder in others if {path.name for path in folder.iterdir()} <= {"lock"}]
+
+
+def _referenced(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor]) -> set[str]:
+    """All blobs that a run needs: what its log names, and its manifest."""
+    referenced = {f"sha256:{digest}" for digest in held(load(layout, run_id, sealed))}
+    if run_id in sealed:
+        manifest = layout.manifest(sealed[run_id])
+        layers = [manifest.get("config", {}), *manifest.get("layers", [])]
+        referenced |= {sealed[run_id].digest, *(str(layer.get("digest")) for layer in layers)}
+    return referenced

@@ -1,0 +1,105 @@
+"""`runnable-ci publish`: a run to a registry, from where any machine can go on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runnable_ci.runs.command_line import http_option, of_store
+from runnable_ci.cli.progress import watching
+from runnable_ci.github.console import console
+from runnable_ci.errors import RunnableError, StoreError, UsageError
+from runnable_ci.pipeline.project import Project, registry_of
+from runnable_ci.runs.remote_index import find_occupant
+from runnable_ci.store.registry_config import Registries
+from runnable_ci.runs.sync import Published, keep_as
+from runnable_ci.runs.sync import publish as publish_run
+from runnable_ci.runs.run_identity import describe_beginning
+from runnable_ci.engine.run_project import own_file
+from runnable_ci.runs.reader import load, resolve_id
+from runnable_ci.config import Settings
+from runnable_ci.store.local import Layout
+from runnable_ci.store.registry import Registry
+from runnable_ci.util.text import size
+from runnable_ci.vcs.untracked import notes
+
+if TYPE_CHECKING:
+    from runnable_ci.engine.session import Options
+
+
+def publish(
+    layout: Layout, run: str, *, as_id: str | None, to: str | None, settings: Settings, environ: Mapping[str, str]
+) -> None:
+    """Publish a run, or a copy of it that has the id `as_id`; its reference is printed."""
+    run_id = resolve_id(layout, run)
+    if as_id is not None and as_id != run_id:
+        keep_as(layout, run_id, as_id)
+        run_id = as_id
+    log = load(layout, run_id)
+    file = own_file(log, layout.folder.parent) or layout.folder.parent
+    registry = Registries(settings, environ).named(to, in_pipeline=lambda: registry_of(file))
+    for note in notes(log):
+        console.err(note)
+    with watching("sent") as watch:
+        published = publish_run(layout, run_id, registry, environ=environ, watch=watch)
+    console.err(_sent(published))
+    console.out(published.reference)
+
+
+@dataclass(frozen=True, slots=True)
+class Afterwards:
+    """Publishes a run when it is over, however it ended."""
+
+    registry: Registry
+    environ: Mapping[str, str]
+    say: Callable[..., None]
+    is_default: bool
+    """Whether the registry need not be named."""
+
+    @classmethod
+    def of(cls, project: Project, to: str | None, options: Options) -> Afterwards:
+        """Raises `UsageError`, before anything runs, where no registry is known."""
+        registries = Registries(options.settings, options.environ)
+        registry = registries.named(to, in_pipeline=lambda: project.pipeline.registry)
+        if registry.advice:
+            options.printer.say(f"note: {registry.advice.hint}")
+        is_default = registry.label == registries.default(in_pipeline=lambda: project.pipeline.registry)
+        return cls(registry, options.environ, options.printer.say, is_default)
+
+    def require_free(self, run_id: str) -> None:
+        """Raise `UsageError` where a run has that id in the registry: better said before the work than after it.
+
+        That is one request. Where the registry does not answer it the run is not kept from its work.
+        """
+        try:
+            found = find_occupant(self.registry, run_id, tries=1)
+        except StoreError as e:
+            self.say(f"note: whether there is a run `{run_id}` in {self.registry.label} is not known: {e.message}")
+            return
+        if found is not None:
+            raise UsageError(
+                f"there is already a run `{run_id}` in {self.registry.label}, {describe_beginning(found.annotations)}",
+                hint="give this one another id: --run-id",
+            )
+
+    def publish(self, layout: Layout, run_id: str, code: int) -> int:
+        """The exit code: that of the run, or 1 where the run succeeded and publishing it failed."""
+        try:
+            log = load(layout, run_id)
+            for note in notes(log) if log.invocation > 1 else ():  # a first invocation has just said it
+                self.say(note)
+            with watching("sent") as watch:
+                published = publish_run(layout, run_id, self.registry, environ=self.environ, watch=watch)
+        except RunnableError as e:
+            to = [] if self.is_default else ["--to", self.registry.label]
+            again = of_store(layout, "publish", run_id, *to, *http_option(self.registry.plain_http))
+            self.say(*e.lines(), f"run {run_id} is kept here; to try again: {again}")
+            return code or 1
+        self.say(f"published {published.reference}: {_sent(published)}")
+        return code
+
+
+def _sent(published: Published) -> str:
+    sent = published.sent
+    return "nothing had changed" if sent is None else f"sent {size(sent.size_bytes)} in {sent.blobs} blobs"

@@ -1,0 +1,130 @@
+"""Follows a workflow run to its end: a calm line for each thing that happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from runnable_ci.github.api.actions import Actions, Job, JobStep, WorkflowRun
+from runnable_ci.github.api.events import FINE, News, news
+from runnable_ci.github.api.errors import GitHubError, GitHubUnavailableError, RateLimitError
+from runnable_ci.cli.terminal import Printer
+from runnable_ci.util.text import duration
+
+_EAGER_S = 120.0
+_LATER_TIMES = 3.0
+"""After two minutes looks are this much rarer: a job's token has a thousand requests an hour."""
+_FAILURES = 20
+INTERRUPTED = 130
+
+
+class Follower:
+    """Follows one run; `every_s` is the time between two looks."""
+
+    def __init__(
+        self,
+        actions: Actions,
+        run: int,
+        url: str,
+        *,
+        printer: Printer,
+        every_s: float,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._actions = actions
+        self._run = run
+        self._url = url
+        self._printer = printer
+        self._every_s = every_s
+        self._sleep = sleep
+        self._clock = clock
+        self._jobs: dict[int, Job] = {}
+        self._has_begun = False
+
+    def follow(self, *, after_attempt: int = 0) -> WorkflowRun:
+        """The run when it is over; `after_attempt` is an attempt that is not meant. Raises `GitHubError`."""
+        began_s, failures = self._clock(), 0
+        try:
+            while True:
+                try:
+                    if run := self._look(after_attempt):
+                        return run
+                    failures = 0
+                except RateLimitError as e:
+                    self._printer.say(f"{e.message}: looking again then")
+                    self._sleep(max(0.0, e.until_s - self._clock()))
+                except GitHubUnavailableError as e:
+                    failures += 1
+                    if failures == _FAILURES:
+                        raise self._lost(e) from e
+                    self._printer.say(f"{e.message}: looking again")
+                except GitHubError as e:
+                    raise self._lost(e) from e
+                is_early = self._clock() - began_s < _EAGER_S
+                self._sleep(self._every_s * (1.0 if is_early else _LATER_TIMES))
+        finally:
+            self._printer.end()
+
+    def _look(self, after_attempt: int) -> WorkflowRun | None:
+        """The run if it is over, after telling all its news."""
+        # Asked before its jobs: those of a run that was over then do not change any more.
+        run = None
+        if all(job.status == "completed" for job in self._jobs.values()):
+            run = self._actions.run(self._run)
+            if run.run_attempt <= after_attempt:
+                return None
+        jobs = self._actions.jobs(self._run)
+        if jobs and not self._has_begun:
+            self._printer.begin([job.name for job in jobs], len(jobs))
+            self._has_begun = True
+        self._printer.expect(len(jobs))  # more are known once what they need is over
+        for item in news(self._jobs, jobs):
+            self._tell(item)
+        self._jobs = {job.id: job for job in jobs}
+        return run if run and run.status == "completed" else None
+
+    def _tell(self, item: News) -> None:
+        name = item.job.name
+        match item.kind:
+            case "waits":
+                self._printer.say(_words(item.job.status), step=name)
+            case "began":
+                self._printer.started(name)
+                self._printer.say("started", step=name)
+            case "step":
+                if item.step:
+                    self._printer.say(_step_line(item.step), step=name)
+            case "over":
+                text = f"{_words(item.job.conclusion)}{_took(item.job)}"
+                failed = item.job.conclusion not in (*FINE, "skipped")
+                self._printer.finished(name, text, failed=failed)
+
+    def _lost(self, error: GitHubError) -> GitHubError:
+        return GitHubError(f"the run cannot be watched any more: {error.message}", hint=f"it goes on: {self._url}")
+
+
+def exit_code(run: WorkflowRun) -> int:
+    """0 where a run that is over did what it was to do, else 1."""
+    return 0 if run.conclusion in FINE else 1
+
+
+def closing(run: WorkflowRun, url: str) -> str:
+    """How a run ended, in one line."""
+    attempt = f" (attempt {run.run_attempt})" if run.run_attempt > 1 else ""
+    return f"workflow run {run.id}{attempt}: {_words(run.conclusion)}: {url}"
+
+
+def _step_line(step: JobStep) -> str:
+    mark = {"success": "✓", "failure": "✗"}.get(step.conclusion or "", "-")
+    words = "" if step.conclusion in ("success", "failure") else f": {_words(step.conclusion)}"
+    return f"{mark} {step.name}{words}{_took(step)}"
+
+
+def _words(conclusion: str | None) -> str:
+    return (conclusion or "no conclusion").replace("_", " ")
+
+
+def _took(of: Job | JobStep) -> str:
+    text = duration(of.started_at or "", of.completed_at or "")
+    return f" in {text}" if text else ""

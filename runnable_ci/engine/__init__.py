@@ -1,0 +1,1 @@
+"""The loop: preflight, plan, run, attempt; resume is the same loop on a log that has attempts already."""

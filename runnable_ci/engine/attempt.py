@@ -1,0 +1,237 @@
+"""One attempt at a step: its files, its process, what it returned. Runs in a thread of its own, records nothing."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from runnable_ci import steps
+from runnable_ci.runs.catalog import Catalog, matches
+from runnable_ci.runs.redaction import cleaned_exception
+from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
+from runnable_ci.github.command_files import StepFiles
+from runnable_ci.pipeline.model import Step
+from runnable_ci.engine.planner import Scope
+from runnable_ci.cli.terminal import Printer
+from runnable_ci.util.process import Exit, Supervisor
+from runnable_ci.runs.recorder import now, remember_process
+from runnable_ci.redaction.redactor import Redactor, texts
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
+from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput
+from runnable_ci.steps.base import Launch, Returned, Surroundings
+from runnable_ci.steps.python import find_source
+from runnable_ci.store.target import Descriptor
+from runnable_ci.util.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What all attempts of an invocation share."""
+
+    catalog: Catalog
+    supervisor: Supervisor
+    printer: Printer
+    environ: Mapping[str, str]
+    interpreter: str
+    outputs: Path
+    """The folder that keeps the attempts' output until the run is sealed."""
+    scratch: Path
+    """A folder for the attempts' own folders."""
+    processes: Path
+    """Where the steps' processes are noted."""
+    step_files: StepFiles
+    """What the steps write for GitHub's runner."""
+    masks: Masks
+    secret_names: Collection[str]
+    """Parameters that are secret whatever their value, in capital letters."""
+
+    @property
+    def redactor(self) -> Redactor:
+        """Knows all secrets, also those that were masked since."""
+        return self.masks.redactor
+
+
+@dataclass(slots=True)
+class Attempted:
+    """A finished attempt, to be recorded."""
+
+    step: Step
+    attempt: StepAttempt
+    entries: list[CatalogEntry] = field(default_factory=list)
+    packs: dict[str, Pack] = field(default_factory=dict)
+    seconds: float = 0.0
+    learned: int = 0
+    """How much the redactor had learned when the output was kept."""
+
+
+def carry_out(
+    step: Step, begun: StepAttempt, scope: Scope, at: Workplace, *, refusal: StepError | None = None
+) -> Attempted:
+    """Do what a step says. A failure of the step is a finished attempt too; only our own failures raise.
+
+    With a `refusal` the attempt fails by that, and nothing is done.
+    """
+    started = time.monotonic()
+    done = Attempted(step, begun.model_copy())
+    attempt = done.attempt
+    title = f"{step.name}.{attempt.attempt_number}"
+    scratch = at.scratch / title
+    parameters = {name: parameter for name, (_, parameter) in scope.parameters.items() if not parameter.redacted}
+    scratch.mkdir(mode=0o700)
+    output = StepOutput(step.name, title, folder=at.outputs, scratch=scratch, masks=at.masks, printer=at.printer)
+    around = Surroundings(
+        workspace=at.catalog.workspace,
+        scratch=scratch,
+        environ={**at.environ, **at.step_files.give(scratch), VARIABLE: str(output.mask_file)},
+        interpreter=at.interpreter,
+        parameters=parameters,
+        blob=lambda p: at.catalog.layout.path(Descriptor("", f"sha256:{p.data_hash}", p.size or 0)),
+    )
+    try:
+        if refusal is not None:
+            raise refusal
+        if lost := steps.not_kept(step, at.catalog.workspace, scope.parameters):
+            raise StepError(
+                f"parameter `{lost}` was a secret: its value is not in the run log",
+                hint="--from runs the step again that returns it",
+            )
+        done.entries = _take_files(step, scope, at)
+        if step.kind == "python" and (source := find_source(step, at.catalog.workspace)):
+            attempt.function_hash = source.hash()
+        launch = steps.prepare(step, around)
+        ended = at.supervisor.run(
+            launch.argv,
+            cwd=launch.cwd,
+            env=launch.env,
+            output=output.write,
+            settle=output.settle,
+            started=lambda pid: remember_process(at.processes, pid),
+            timeout_s=step.timeout_s,
+        )
+        output.flush()
+        _take_results(done, launch, ended, around, at)
+    except (RunnableError, MemoryError) as e:
+        problem = e if isinstance(e, RunnableError) else StepError("there is not enough memory", hint=TOO_LITTLE)
+        attempt.end("failed", at.redactor.text(problem.message))
+        output.write("e", "".join(f"{printable(line)}\n" for line in problem.lines()).encode())
+    finally:
+        attempt.log = output.close()
+        done.learned = output.learned
+    for note in at.step_files.take(scratch, succeeded=attempt.status == SUCCESS, clean=at.redactor.text):
+        at.printer.say(f"note: {note}", step=step.name)
+    shutil.rmtree(scratch, ignore_errors=True)
+    attempt.end_time = now()
+    done.seconds = time.monotonic() - started
+    return done
+
+
+def _take_files(step: Step, scope: Scope, at: Workplace) -> list[CatalogEntry]:
+    """Have the files that the step gets in the workspace; their entries."""
+    if not step.get:
+        return []
+    wanted: dict[str, CatalogEntry] = {}
+    inputs: set[str] = set()
+    for pattern in step.get:
+        put = {name: entry for name, (_, entry) in scope.files.items() if matches(pattern, name)}
+        present = [name for name in at.catalog.expand([pattern])[pattern] if name not in scope.files]
+        if not put and not present:
+            raise StepError(
+                f"catalog get `{pattern}` matches no file that an earlier step put, and none in the workspace",
+                hint="let the step need the one that puts it, or add the file",
+            )
+        wanted |= put
+        inputs.update(present)
+    taken, replaced = at.catalog.get(wanted[name] for name in sorted(wanted))
+    for name in replaced:
+        at.printer.say(at.catalog.describe_replaced(name))
+    return [*taken, *at.catalog.inputs(sorted(inputs))]
+
+
+def _take_results(done: Attempted, launch: Launch, ended: Exit, around: Surroundings, at: Workplace) -> None:
+    """Fill in the attempt from how its process ended and what it left."""
+    step, attempt = done.step, done.attempt
+    attempt.exit_code = ended.code
+    outcome = _outcome(ended)
+    try:
+        returned = steps.collect(step, around) if step.kind == "python" or not ended.code else Returned()
+    except StepError:
+        if outcome == "succeeded":
+            raise
+        returned = Returned()
+    secret = [value for name, value in returned.values.items() if name.upper() in at.secret_names]
+    at.masks.learn(texts(secret))
+    consumed = [*launch.consumed, *returned.consumed]
+    attempt.input_parameters = {name: around.parameters[name] for name in consumed if name in around.parameters}
+    attempt.defaulted = list(returned.defaulted)
+    attempt.modules = {name: _module_hash(name, seen, at.catalog) for name, seen in returned.modules.items()}
+    attempt.exception = returned.exception and cleaned_exception(returned.exception, at.redactor)
+    match outcome:
+        case "cancelled":
+            attempt.end(outcome, "cancelled")
+            return
+        case "timed_out":
+            attempt.end(outcome, f"timed out after {(step.timeout_s or 0) / 60:g} min")
+            return
+        case _ if returned.problem or ended.code:
+            _fail(done, returned, ended, at)
+            return
+    if returned.undeclared:
+        names = at.redactor.text(", ".join(f"`{name}`" for name in returned.undeclared))
+        at.printer.say(f"note: not kept, since `returns` does not declare it: {names}", step=step.name)
+    if step.put:
+        entries, done.packs = at.catalog.put(step.put)
+        done.entries = [*done.entries, *entries]
+    for name, kind in step.returns.items():
+        if kind == "object":
+            path, object_type = returned.objects[name]
+            stored = at.catalog.layout.take_file(path)
+            attempt.output_parameters[name] = Parameter.of_object(
+                name, data_hash=stored.hex, size=stored.size, object_type=object_type
+            )
+        elif kind == "metric":
+            attempt.user_defined_metrics[name] = Parameter.of_json(returned.values[name], "metric")
+        else:
+            attempt.output_parameters[name] = Parameter.of_json(returned.values[name])
+    attempt.end("succeeded")
+
+
+def _fail(done: Attempted, returned: Returned, ended: Exit, at: Workplace) -> None:
+    """Say why an attempt failed that came to its own end."""
+    problem = at.redactor.text(returned.problem or _death(ended))
+    exception = returned.exception
+    place = f" ({exception.file}:{exception.line})" if exception and exception.file else ""
+    done.attempt.end("failed", f"{problem}{place}")
+    if returned.problem and not exception:
+        at.printer.output(done.step.name, "e", f"{printable(problem)}\n".encode())
+
+
+def _module_hash(name: str, seen: tuple[int, int], catalog: Catalog) -> str:
+    """sha256 of a module's file, empty where it is not any more the one that was loaded."""
+    try:
+        stat = (catalog.workspace / name).stat()
+    except OSError:
+        return ""
+    return cast("str", catalog.hash_of(name)) if (stat.st_mtime_ns, stat.st_size) == seen else ""
+
+
+def _outcome(ended: Exit) -> RunOutcome:
+    """How an attempt ended, as far as its process tells."""
+    if ended.cancelled:
+        return "cancelled"
+    if ended.timed_out:
+        return "timed_out"
+    return "failed" if ended.code else "succeeded"
+
+
+def _death(ended: Exit) -> str:
+    if ended.code < 0:
+        try:
+            return f"ended by {signal.Signals(-ended.code).name}"
+        except ValueError:
+            return f"ended by signal {-ended.code}"
+    return f"exit code {ended.code}"

@@ -1,0 +1,59 @@
+"""What a run log may give to a retry: it may come from anywhere, and gives no more than the pipeline file asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from runnable_ci.runs.catalog import matches
+from runnable_ci.errors import RunLogError
+from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.engine.planner import same_json
+from runnable_ci.runs.model import RunLog, StepLog
+
+
+def undeclared_parameters(
+    parameters: Mapping[str, Any], pipeline: Pipeline, given_here: Collection[Mapping[str, Any]]
+) -> list[str]:
+    """Return the names of parameters that a log must not give.
+
+    They are not declared in the pipeline file, by `[parameters]`, a step's `parameters` or `returns`, nor were they
+    `given_here`, with that value, in an invocation that this store recorded.
+    """
+    steps = pipeline.steps.values()
+    declared = {*pipeline.parameters, *(name for step in steps for name in (*step.returns, *(step.parameters or ())))}
+    return [
+        name
+        for name, value in parameters.items()
+        if name not in declared and not any(name in own and same_json(own[name], value) for own in given_here)
+    ]
+
+
+def require_declared_results(pipeline: Pipeline, log: RunLog, reused: Iterable[str]) -> None:
+    """Raise `RunLogError` where a reused step would give what the pipeline file does not let it give.
+
+    That is a value or a kind of value that `returns` does not declare, or a file that no pattern of `put` matches.
+    """
+    for name in reused:
+        step, recorded = pipeline.steps[name], log.steps[name]
+        for what in (_foreign_value(step, recorded), _foreign_file(step, recorded)):
+            if what:
+                raise RunLogError(
+                    f"the run log of {log.run_id} does not fit {pipeline.file}: step `{name}` {what}; nothing was used",
+                    hint=f"somebody changed the log; --from {name} runs the step again",
+                )
+
+
+def _foreign_value(step: Step, recorded: StepLog) -> str:
+    last = recorded.attempts[-1]
+    given = [*last.output_parameters.items(), *last.user_defined_metrics.items()]
+    for name, parameter in given:
+        if step.returns.get(name) != parameter.kind:
+            return f"returned `{name}` as {parameter.kind}, which its `returns` does not declare"
+    return ""
+
+
+def _foreign_file(step: Step, recorded: StepLog) -> str:
+    names = [entry.name for entry in recorded.put_entries()]
+    foreign = next((name for name in names if not any(matches(pattern, name) for pattern in step.put)), None)
+    return "" if foreign is None else f"put the file `{foreign}`, which its `put` does not name"

@@ -1,0 +1,302 @@
+"""The one decision of the loop: what to do with a step, and why. Pure: it looks at values and returns values.
+
+A first run is the loop on an empty log, a retry is the same loop on a reopened log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.model import (
+    SUCCESS,
+    CatalogEntry,
+    DecisionRecord,
+    Parameter,
+    RunLog,
+    StepAttempt,
+    StepLog,
+    Warn,
+)
+
+
+class Outcome(Enum):
+    """How a step was settled in this invocation."""
+
+    RAN = "ran"
+    REUSED = "reused"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do with a step (`run`, `reuse` or `skip`), with its reason in one line."""
+
+    action: str
+    reason: str
+    warning: Warn | None = None
+    """What speaks against a reuse."""
+
+    def record(self) -> DecisionRecord:
+        """As the run log keeps it."""
+        return DecisionRecord(action=self.action, reason=self.reason, warning=self.warning or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found out about the world before deciding."""
+
+    forced: Mapping[str, str] = field(default_factory=dict)
+    """Steps that run whatever the log says → why."""
+    changed_inputs: Mapping[str, str] = field(default_factory=dict)
+    """Step → which of its workspace inputs changed since."""
+    changed_code: Mapping[str, str] = field(default_factory=dict)
+    """Step → which of its code changed since its last attempt."""
+    rerun_changed: bool = False
+    """Run steps whose code changed again."""
+    redactor: Redactor = field(default_factory=Redactor)
+    """What has been taken out of the log, and must not come into a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a step can see: what the run began with and what the steps before it gave.
+
+    Each value stands with the position of the step that gave it: where two gave the same name, the later one counts.
+    """
+
+    parameters: Mapping[str, tuple[int, Parameter]]
+    files: Mapping[str, tuple[int, CatalogEntry]]
+
+    @classmethod
+    def initial(cls, parameters: Mapping[str, Any]) -> Scope:
+        """The scope of a step that needs no other."""
+        return cls({name: (-1, Parameter.of_json(value)) for name, value in parameters.items()}, {})
+
+    @classmethod
+    def merged(cls, scopes: Iterable[Scope]) -> Scope:
+        """What is visible after several steps."""
+        first, *others = scopes
+        if all(other is first for other in others):
+            return first
+        parameters, files = dict(first.parameters), dict(first.files)
+        for scope in others:
+            for name, given in scope.parameters.items():
+                if name not in parameters or parameters[name][0] < given[0]:
+                    parameters[name] = given
+            for name, put in scope.files.items():
+                if name not in files or files[name][0] < put[0]:
+                    files[name] = put
+        return cls(parameters, files)
+
+    def after(self, step: StepLog | None, position: int) -> Scope:
+        """What is visible once the step gave its own."""
+        if step is None or not step.attempts:
+            return self
+        last = step.attempts[-1]
+        gave = last.output_parameters | last.user_defined_metrics
+        put = {entry.name: (position, entry.model_copy(update={"source": step.name})) for entry in step.put_entries()}
+        if not gave and not put:
+            return self
+        return Scope({**self.parameters, **{n: (position, p) for n, p in gave.items()}}, {**self.files, **put})
+
+
+@dataclass(slots=True)
+class Course:
+    """How far an invocation has come: how each step was settled, and what the steps after it can see."""
+
+    pipeline: Pipeline
+    facts: Facts
+    initial: Scope
+    settled: dict[str, Outcome] = field(default_factory=dict)
+    _after: dict[str, Scope] = field(default_factory=dict)
+    _positions: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # The order of the pipeline, not that in which parallel steps happened to end: a retry must see the same.
+        self._positions = {name: i for i, name in enumerate(self.pipeline.steps)}
+
+    def scope(self, step: Step) -> Scope:
+        """What a step can see, once all that it needs is settled."""
+        return Scope.merged([self._after[need] for need in step.needs]) if step.needs else self.initial
+
+    def decide(self, step: Step, log: RunLog) -> Decision:
+        """What to do with a step, all that it needs being settled."""
+        return decide(
+            step, pipeline=self.pipeline, log=log, settled=self.settled, scope=self.scope(step), facts=self.facts
+        )
+
+    def settle(self, step: Step, outcome: Outcome, given: StepLog | None) -> None:
+        """Note how a step came out; `given` is what it gave to the steps after it, None if nothing."""
+        scope = self.scope(step)
+        self.settled[step.name] = outcome
+        self._after[step.name] = scope.after(given, self._positions[step.name])
+
+
+def decide(
+    step: Step,
+    *,
+    pipeline: Pipeline,
+    log: RunLog,
+    settled: Mapping[str, Outcome],
+    scope: Scope,
+    facts: Facts,
+) -> Decision:
+    """What to do with a step, all that it needs being settled."""
+    for need in step.needs:
+        outcome = settled[need]
+        if outcome is Outcome.SKIPPED or (outcome is Outcome.FAILED and not pipeline.steps[need].continue_on_error):
+            return Decision("skip", f"`{need}` {'failed' if outcome is Outcome.FAILED else 'was skipped'}")
+    past = log.steps.get(step.name)
+    if past is None or not past.attempts:
+        return Decision("run", "first attempt")
+    last = past.attempts[-1]
+    reason = (
+        facts.forced.get(step.name)
+        or _unfinished(last)
+        or changed_definition(last.definition, facts.redactor.value(step.definition()))
+        or _needs_ran(step, last, log, settled)
+        or _changed_parameter(last, scope, facts.redactor)
+        or facts.changed_inputs.get(step.name)
+    )
+    if reason:
+        return Decision("run", _line(reason))
+    if code := facts.changed_code.get(step.name):
+        reason = _line(f"code changed since attempt {last.attempt_number}: {code}")
+        return Decision("run", reason) if facts.rerun_changed else Decision("reuse", reason, "code_changed")
+    if unseen := _unseen_parameters(step, last, scope, log):
+        text = f"{unseen} changed since attempt {last.attempt_number}, which was not seen to read it"
+        return Decision("reuse", _line(f"{text} (--from runs it again)"), "parameters_changed")
+    return Decision("reuse", f"unchanged since attempt {last.attempt_number}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the loop would do with each step if every step that runs succeeded, and which files it would find first."""
+
+    decisions: Mapping[str, Decision]
+    wanted: Mapping[str, CatalogEntry]
+    """Files of reused steps that a step without a `get` of its own may read."""
+    put: Mapping[str, CatalogEntry]
+    """All files of reused steps; where two put one name, the later step's."""
+    scopes: Mapping[str, Scope]
+    """Step that would run → what it would see of reused steps."""
+
+    @property
+    def running(self) -> list[str]:
+        """The steps that would run."""
+        return [name for name, decision in self.decisions.items() if decision.action == "run"]
+
+    @property
+    def reused(self) -> list[str]:
+        """The steps whose results would be taken from the run log."""
+        return [name for name, decision in self.decisions.items() if decision.action == "reuse"]
+
+
+def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, facts: Facts) -> Plan:
+    """The plan of an invocation."""
+    course = Course(pipeline, facts, initial)
+    decisions: dict[str, Decision] = {}
+    wanted: dict[str, CatalogEntry] = {}
+    put: dict[str, CatalogEntry] = {}
+    scopes: dict[str, Scope] = {}
+    for step in pipeline.steps.values():
+        decisions[step.name] = decision = course.decide(step, log)
+        if decision.action == "reuse":
+            put |= {entry.name: entry for entry in log.steps[step.name].put_entries()}
+            course.settle(step, Outcome.REUSED, log.steps[step.name])
+        else:
+            if decision.action == "run":
+                scopes[step.name] = course.scope(step)
+                if step.get is None:
+                    wanted |= {name: entry for name, (_, entry) in scopes[step.name].files.items()}
+            course.settle(step, Outcome.RAN if decision.action == "run" else Outcome.SKIPPED, None)
+    return Plan(decisions, wanted, put, scopes)
+
+
+def changed_definition(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which keys of a definition changed, empty if none did; the order of `returns` is that of a function's tuple."""
+    keys = [f"`{key}`" for key in {**then, **now} if json.dumps(then.get(key)) != json.dumps(now.get(key))]
+    return f"its {', '.join(keys)} changed" if keys else ""
+
+
+def unread_parameters(changed: Iterable[str], pipeline: Pipeline, log: RunLog) -> list[str]:
+    """Those of the changed parameters that no finished step is known to have read."""
+    read = {n for s in log.steps.values() if s.attempts and s.name in pipeline.steps for n in _consumed(s.attempts[-1])}
+    return [name for name in changed if name not in read]
+
+
+def _unfinished(last: StepAttempt) -> str:
+    if last.status == SUCCESS:
+        return ""
+    return f"attempt {last.attempt_number} failed: {last.message}" if last.message else "its last attempt failed"
+
+
+def _needs_ran(step: Step, last: StepAttempt, log: RunLog, settled: Mapping[str, Outcome]) -> str:
+    """Which needs ran since: in this invocation, or in an earlier one that ended before it came to this step."""
+    ran = [
+        f"`{need}`"
+        for need in step.needs
+        if settled[need] is not Outcome.REUSED or log.steps[need].attempts[-1].invocation > last.invocation
+    ]
+    return f"{', '.join(ran)} ran again" if ran else ""
+
+
+def _consumed(attempt: StepAttempt) -> list[str]:
+    return [*attempt.input_parameters, *attempt.defaulted]
+
+
+def _changed_parameter(last: StepAttempt, scope: Scope, redactor: Redactor) -> str:
+    """Which parameter that the attempt consumed has another value now, or is there where a default was used.
+
+    Of one that was redacted nobody knows the earlier value: it counts as the same if it is redacted again.
+    """
+    for name, then in last.input_parameters.items():
+        given = scope.parameters.get(name)
+        if given is None:
+            return f"parameter {name} is gone"
+        now = given[1]
+        clean = redactor.value(now.value)
+        if then.redacted and (now.redacted or clean != now.value):
+            continue
+        if then.kind != now.kind or not same_json(then.value, now.value) or then.data_hash != now.data_hash:
+            return f"parameter {name} changed: {_short(redactor.value(then.value))} → {_short(clean)}"
+    for name in last.defaulted:
+        if name in scope.parameters:
+            return f"parameter {name} is now given: {_short(redactor.value(scope.parameters[name][1].value))}"
+    return ""
+
+
+def _unseen_parameters(step: Step, last: StepAttempt, scope: Scope, log: RunLog) -> str:
+    """Which parameters changed that a shell step had in its environment and is not known to have read."""
+    if step.kind != "run" or step.parameters is not None:
+        return ""
+    then = next((invocation for invocation in log.invocations if invocation.number == last.invocation), None)
+    if then is None:
+        return ""
+    comparable = then.parameters.keys() - set(then.redacted)
+    return ", ".join(
+        f"parameter {name}"
+        for name, (position, now) in scope.parameters.items()
+        if position < 0 and name in comparable and not same_json(then.parameters[name], now.value)
+    )
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON: unlike in Python, 1, 1.0 and true are three values."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _line(reason: str) -> str:
+    return " ".join(reason.split())

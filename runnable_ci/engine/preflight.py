@@ -1,0 +1,64 @@
+"""What steps need and what they are given, compared before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from runnable_ci.errors import PipelineError, did_you_mean
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.steps import required, takes
+
+
+def lacking(pipeline: Pipeline, workspace: Path, given: Collection[str]) -> Mapping[str, list[str]]:
+    """Step → the parameters that it cannot run without, and that nothing gives: no step before it, and not `given`."""
+    found: dict[str, list[str]] = {}
+    for step in pipeline.steps.values():
+        absent = [name for name in required(step, workspace) if name not in given]
+        if absent:  # looked for only then: the steps above each step of a long chain add up
+            returned = {name for above in pipeline.ancestors(step.name) for name in pipeline.steps[above].returns}
+            absent = [name for name in absent if name not in returned]
+        if absent:
+            found[step.name] = absent
+    return found
+
+
+def require(pipeline: Pipeline, workspace: Path, given: Collection[str], running: Collection[str]) -> None:
+    """Raise `PipelineError` for the first of the `running` steps that lacks a parameter."""
+    for name, absent in lacking(pipeline, workspace, given).items():
+        if name in running:
+            raise PipelineError(
+                f"{pipeline.file}: [steps.{name}] {needs(pipeline, name, absent)}",
+                hint=_how_to_give(pipeline, absent[0], given),
+            )
+
+
+def needs(pipeline: Pipeline, step: str, absent: Collection[str]) -> str:
+    """That a step needs what nothing gives, in words."""
+    chosen = pipeline.steps[step]
+    what = f"`{chosen.command}`" if chosen.kind == "python" else "`parameters`: it"
+    return f"{what} needs {', '.join(f'`{name}`' for name in absent)}, which no parameter or earlier step gives"
+
+
+def doubts(pipeline: Pipeline, workspace: Path, given: Collection[str], *, known: Collection[str]) -> Mapping[str, str]:
+    """What is odd about parameters that were given, by name: none that is `known` or a step takes, or soon replaced.
+
+    A shell step may read any of them, so none of this is an error. Where it cannot be told what a step takes, a name
+    that nothing resembles is let pass.
+    """
+    found: dict[str, str] = {}
+    for name in given:
+        answers = {takes(step, workspace, name) for step in pipeline.steps.values()}
+        meant = did_you_mean(name, known)
+        if giver := next((step.name for step in pipeline.steps.values() if name in step.returns), None):
+            found[name] = f"parameter {name}: the steps after `{giver}` get what that returns, not the value given"
+        elif name not in known and True not in answers and (meant or None not in answers):
+            found[name] = f"no step is known to take the parameter {name}{meant and f'; {meant}'}"
+    return found
+
+
+def _how_to_give(pipeline: Pipeline, name: str, given: Collection[str]) -> str:
+    for step in pipeline.steps.values():
+        if name in step.returns:
+            return f"`{step.name}` returns it: a step that needs it lists `{step.name}` in `needs`"
+    return did_you_mean(name, given, f"give it under [parameters], or with --param {name}=…")

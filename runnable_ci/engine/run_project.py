@@ -1,0 +1,222 @@
+"""The project that a run is resumed with: that of its own pipeline file, and of another only when told so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runnable_ci.runs.command_line import file_option, http_option, is_default, of_registry, of_store
+from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError
+from runnable_ci.vcs.git import COMMIT, Git
+from runnable_ci.vcs.git_files import is_tracked, repository_root
+from runnable_ci.runs.pipeline_identity import PipelineIdentity, tails
+from runnable_ci.pipeline.project import Project, find_store, load
+from runnable_ci.runs.recorder import run_folder
+from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.reader import LATEST, ORIGIN, resolve_id, run_ids
+from runnable_ci.runs.reader import load as load_log
+from runnable_ci.util.shell_command import command, path
+from runnable_ci.store.local import Layout
+
+if TYPE_CHECKING:
+    from runnable_ci.runs.sync import Found
+    from runnable_ci.store.registry import Registry
+
+_COMMITS_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRun:
+    """A run whose log is here, and what it is resumed with."""
+
+    run_id: str
+    project: Project
+    """Its store is the one that has the run."""
+    registry: str | None
+    """The registry that was named, and from which the log came just now."""
+
+
+def open_run(
+    run: str,
+    *,
+    file: Path | None,
+    other_pipeline: bool,
+    environ: Mapping[str, str],
+    source: tuple[Registry, str] | None = None,
+    layout: Layout | None = None,
+) -> OpenedRun:
+    """The run that is meant by an id or `latest`, and its own project, or that of `file`.
+
+    `source` is the registry to fetch its log from, and what it is called there. The store is the one beside `file`,
+    else `layout`, else that of the current folder; for a run from a registry it is beside its own file. `latest` with
+    a `file` is the newest run of that pipeline. Raises `UsageError` for a run of another pipeline than `file`, unless
+    `other_pipeline` allows it, and where its own file is not here.
+    """
+    if other_pipeline and file is None:
+        raise UsageError("--other-pipeline needs the pipeline file", hint="name it by -f FILE")
+    project = load(file).opened(environ) if file is not None else None
+    layout = project.layout if project else layout or find_store(environ=environ)
+    if source is not None:
+        return _open_published(*source, project, layout, other_pipeline=other_pipeline, environ=environ)
+    if project and run == LATEST and not other_pipeline:
+        return OpenedRun(newest_run(project, environ=environ), project, None)
+    run_id = resolve_id(layout, run)
+    log = load_log(layout, run_id)
+    if project is None:
+        own = project_of(log, layout.folder.parent, typed=["retry", run], environ=environ, layout=layout)
+        project = replace(own, layout=layout)
+    elif not other_pipeline:
+        require_same(project, log, typed=["retry", run], environ=environ, layout=layout)
+    return OpenedRun(run_id, project, None)
+
+
+def _open_published(
+    registry: Registry,
+    reference: str,
+    project: Project | None,
+    layout: Layout,
+    *,
+    other_pipeline: bool,
+    environ: Mapping[str, str],
+) -> OpenedRun:
+    from runnable_ci.runs.remote_index import SeveralRunsError
+    from runnable_ci.runs.sync import find, take
+
+    http = http_option(registry.plain_http)
+    typed = ["retry", f"{registry.label}{'@' if ':' in reference else ':'}{reference}", *http]
+    if project and reference == LATEST and not other_pipeline:
+        found = _newest_published(project, registry, environ)
+    else:
+        try:
+            found = find(registry, reference)
+        except SeveralRunsError as e:
+            option = file_option(project.file) if project else []
+            e.hint = f"resume one of them by its digest: {command('retry', e.references[0], *option, *http)}"
+            raise
+    if project is None:
+        own = project_of(found.log, layout.folder.parent, typed=typed, environ=environ, layout=None)
+        project = own.opened(environ)
+    elif not other_pipeline:
+        require_same(project, found.log, typed=typed, environ=environ, layout=None)
+    return OpenedRun(take(project.layout, found, only_log=True).run_id, project, registry.label)
+
+
+def _newest_published(project: Project, registry: Registry, environ: Mapping[str, str]) -> Found:
+    from runnable_ci.runs.sync import find_newest
+
+    found = find_newest(registry, lambda log: is_of(project, log, environ=environ, layout=None))
+    if found is None:
+        raise RunNotFoundError(
+            f"there is no run of the pipeline {project.identity()} in {registry.label}",
+            hint=f"`{of_registry(registry, 'runs', '--from', registry.label)}` lists all",
+        )
+    return found
+
+
+def project_of(
+    log: RunLog, folder: Path, *, typed: Sequence[str], environ: Mapping[str, str], layout: Layout | None
+) -> Project:
+    """The project of a run's own pipeline file, looked for from `folder`.
+
+    `typed` are the command and the run as they were typed, for messages; `layout` is the store that has the run, None
+    while only a registry does. Raises `UsageError` where the file is not here, or has another pipeline now.
+    """
+    run = PipelineIdentity.of_log(log)
+    file = own_file(log, folder)
+    if file and not (_is_from_here(log, layout) or is_default(file, folder) or is_tracked(file, environ)):
+        raise UsageError(
+            f"run `{log.run_id}` comes from elsewhere, and says that its pipeline file is {path(file)}, "
+            "which git does not track here",
+            hint=f"if it is yours: {command(*typed, '-f', path(file))}",
+        )
+    if run.file and file is None:
+        raise UsageError(
+            f"run `{log.run_id}` is of the pipeline {run}, and there is no such file in "
+            f"{repository_root(folder) or folder}",
+            hint=f"where it was renamed: {_renamed(typed, 'FILE')}",
+        )
+    project = load(file)
+    if not is_of(project, log, environ=environ, layout=layout):
+        raise UsageError(
+            f"run `{log.run_id}` is of the pipeline {run}, and the one here is {project.identity()}",
+            hint=f"where it is the same under a new name: {_renamed(typed, path(project.file))}",
+        )
+    return project
+
+
+def require_same(
+    project: Project, log: RunLog, *, typed: Sequence[str], environ: Mapping[str, str], layout: Layout | None
+) -> None:
+    """Raise `UsageError` for a run of another pipeline than the project's."""
+    if is_of(project, log, environ=environ, layout=layout):
+        return
+    run = PipelineIdentity.of_log(log)
+    own = own_file(log, project.workspace)
+    way = f"`{command(*typed, '-f', path(own))}` resumes it with its own; " if own else ""
+    raise UsageError(
+        f"run `{log.run_id}` is of the pipeline {run}, not of {project.identity()}",
+        hint=f"{way}where this one is the same, renamed: {_renamed(typed, path(project.file))}",
+    )
+
+
+def _renamed(typed: Sequence[str], file: str) -> str:
+    return command(*typed, "-f", file, "--other-pipeline")
+
+
+def is_of(project: Project, log: RunLog, *, environ: Mapping[str, str], layout: Layout | None) -> bool:
+    """Whether a run is of the project's pipeline, as far as can be told."""
+    run, here = PipelineIdentity.of_log(log), project.identity()
+    if here.is_same(run, is_known_here=False):
+        return True
+    return here.is_same(run, is_known_here=True) and _is_known_here(project.workspace, log, environ, layout)
+
+
+def newest_run(project: Project, *, environ: Mapping[str, str]) -> str:
+    """The newest run of the project's pipeline in its store. Raises `RunNotFoundError`."""
+    layout = project.layout
+    for run_id in reversed(run_ids(layout)):
+        try:
+            log = load_log(layout, run_id)
+        except RunLogError:  # damaged: nobody knows of which pipeline
+            continue
+        if is_of(project, log, environ=environ, layout=layout):
+            return run_id
+    raise RunNotFoundError(
+        f"there is no run of the pipeline {project.identity()} in {layout.label}",
+        hint=f"`{of_store(layout, 'runs')}` lists all",
+    )
+
+
+def own_file(log: RunLog, folder: Path) -> Path | None:
+    """The pipeline file of a run, if it is here; a log may come from anywhere, and leads nowhere else."""
+    run = PipelineIdentity.of_log(log)
+    root = repository_root(folder)
+    names = list(tails(run.file))
+    if run.base == "repository" and root is not None:
+        return _inside(root, names[0]) if names else None
+    return next((file for name in names if (file := _inside(folder, name))), None)
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    try:
+        file = (folder / name).resolve(strict=True)
+    except (OSError, ValueError):
+        return None
+    return file if file.is_file() and file.is_relative_to(folder.resolve()) else None
+
+
+def _is_from_here(log: RunLog, layout: Layout | None) -> bool:
+    """Whether the run was made in this store, or came with it."""
+    return layout is not None and not (run_folder(layout, log.run_id) / ORIGIN).exists()
+
+
+def _is_known_here(folder: Path, log: RunLog, environ: Mapping[str, str], layout: Layout | None) -> bool:
+    """Whether the run was made in this store, or from a commit of this repository."""
+    if _is_from_here(log, layout):
+        return True
+    identities = [code for step in log.steps.values() for attempt in step.attempts for code in attempt.code_identities]
+    commits = {code.code_identifier for code in identities if COMMIT.fullmatch(code.code_identifier)}
+    git = Git(str(folder), environ)
+    return any(git.has_commit(commit) for commit in sorted(commits)[:_COMMITS_MAX])

@@ -1,0 +1,309 @@
+"""The loop: decide on each step, do it, append what happened to the run log, go on until nothing is left to do."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from runnable_ci.engine.attempt import Attempted, Workplace, carry_out
+from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
+from runnable_ci.vcs.identity import Code, pull_request_head
+from runnable_ci.runs.events import (
+    AttemptSaved,
+    Decided,
+    Ended,
+    Event,
+    Packed,
+)
+from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.engine.planner import Course, Decision, Outcome
+from runnable_ci.cli.terminal import Printer
+from runnable_ci.runs.recorder import Recorder, now
+from runnable_ci.runs.model import (
+    SUCCESS,
+    CodeIdentity,
+    RunOutcome,
+    StepAttempt,
+    StepLog,
+    status_of,
+)
+from runnable_ci.store.target import Descriptor
+from runnable_ci.util.system import KILL
+from runnable_ci.util.threads import CLEAN_UP_S, join_all, start
+
+SNAPSHOT_MAX_BYTES = 64 * 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
+_TICK_S = 1.0
+_MASKED_LATER: dict[str, Any] = {
+    "snapshot": "",
+    "snapshot_size": 0,
+    "snapshot_omitted": ["the difference: it held a value that was masked later"],
+    "snapshot_untracked": [],
+}
+
+
+@dataclass(slots=True)
+class Run:
+    """One invocation of a pipeline on an open run."""
+
+    pipeline: Pipeline
+    recorder: Recorder
+    workplace: Workplace
+    code: Code
+    environ: Mapping[str, str]
+    environment: Callable[[], str]
+    """The key of the environment in the run log; waits until it is known."""
+    printer: Printer
+    image: str
+    """The container image that all of this runs in, `NAME@DIGEST` or a digest; empty where there is none."""
+    jobs: int
+    course: Course
+    untracked: Callable[[str], str]
+    """Why an untracked file, by its path from the workspace, is not kept; empty where it is."""
+    _running: dict[str, threading.Thread | None] = field(default_factory=dict)
+    """Step → the thread of its attempt, None where its result is here already; what has no result yet is in here."""
+    _told: list[Callable[[], None]] = field(default_factory=list)
+    """What is said once it is on record: a terminal that is gone must not lose a finished attempt."""
+    _results: SimpleQueue[tuple[str, Attempted | BaseException]] = field(default_factory=SimpleQueue)
+    _snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The digest of a code's state → what a code identity says of its snapshot."""
+    _replaced: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The sha256 of a snapshot in which a value was that a step masked only then → what a code identity says now."""
+    _learned: int = 0
+    _learned_at: dict[str, int] = field(default_factory=dict)
+    """An attempt's output → how much had been learned when it was redacted last."""
+
+    def execute(self) -> str:
+        """Run the pipeline to its end; the status of the run. Nothing of it still runs when this returns or raises."""
+        try:
+            return self._loop()
+        except BaseException:
+            self.workplace.supervisor.cancel(KILL)
+            join_all(filter(None, self._running.values()), timeout_s=CLEAN_UP_S)
+            with suppress(RunnableError, OSError):
+                self._redact_past()
+                self._redact_outputs()
+            raise
+
+    def _loop(self) -> str:
+        order = list(self.pipeline.steps)
+        positions = {name: i for i, name in enumerate(order)}
+        sorter = TopologicalSorter({step.name: step.needs for step in self.pipeline.steps.values()})
+        sorter.prepare()
+        ready = [positions[name] for name in sorter.get_ready()]
+        events: list[Event] = []
+
+        def settled(name: str) -> None:
+            sorter.done(name)
+            for freed in sorter.get_ready():
+                heapq.heappush(ready, positions[freed])
+
+        heapq.heapify(ready)
+        while True:
+            launches: list[tuple[Step, StepAttempt]] = []
+            while ready and len(self._running) + len(launches) < self.jobs:
+                step = self.pipeline.steps[order[heapq.heappop(ready)]]
+                decision = self._decide(step)
+                if decision.action != "run":
+                    events.append(self._pass(step, decision))
+                    settled(step.name)
+                else:
+                    attempt = self._begin(step, decision)
+                    events.append(AttemptSaved(step=step.name, attempt=attempt))
+                    launches.append((step, attempt))
+            if events:
+                self.recorder.record(*events)
+            for tell in self._told:
+                tell()
+            self._told.clear()
+            alone = not self._running and len(launches) == 1
+            for step, attempt in launches:
+                self._launch(step, attempt, alone=alone)
+            if not self._running:
+                return self._end()
+            finished, result = self._next()
+            events = self._finish(result)
+            settled(finished)
+
+    def _decide(self, step: Step) -> Decision:
+        decision = self.course.decide(step, self.recorder.log)
+        cancelled = self.workplace.supervisor.cancelled_by
+        if cancelled and decision.action == "run":
+            return Decision("skip", f"the run was cancelled by {cancelled.name}")
+        return decision
+
+    def _pass(self, step: Step, decision: Decision) -> Event:
+        """Go past a step that does not run."""
+        if decision.action == "reuse":
+            self.course.settle(step, Outcome.REUSED, self.recorder.log.steps[step.name])
+        else:
+            self.course.settle(step, Outcome.SKIPPED, None)
+        self._told.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.name))
+        return Decided(step=step.name, decision=decision.record())
+
+    def _begin(self, step: Step, decision: Decision) -> StepAttempt:
+        past = self.recorder.log.steps.get(step.name)
+        return StepAttempt(
+            attempt_number=past.attempts[-1].attempt_number + 1 if past and past.attempts else 1,
+            start_time=now(),
+            code_identities=self._identities(),
+            invocation=self.recorder.log.invocation,
+            reason=decision.reason,
+            definition=step.definition(),
+        )
+
+    def _launch(self, step: Step, attempt: StepAttempt, *, alone: bool) -> None:
+        """Begin an attempt; one that is `alone` ends too, as nothing else can be done before: that spares a thread."""
+        scope = self.course.scope(step)
+        self.printer.started(step.name)
+
+        def work(refusal: StepError | None = None) -> None:
+            result: Attempted | BaseException
+            try:
+                result = carry_out(step, attempt, scope, self.workplace, refusal=refusal)
+            except BaseException as e:  # noqa: BLE001 - handed over to the main thread, which raises it
+                result = e
+            self._results.put((step.name, result))
+
+        thread = None if alone else start(work, name=step.name)
+        if thread is None:
+            work(None if alone else StepError("no thread can be started for it", hint=TOO_LITTLE))
+        self._running[step.name] = thread
+
+    def _next(self) -> tuple[str, Attempted | BaseException]:
+        """The next attempt that is over, waited for; handlers of signals run meanwhile."""
+        while True:
+            with suppress(Empty):
+                name, result = self._results.get(timeout=_TICK_S)
+                del self._running[name]
+                return name, result
+            lost = [name for name, thread in self._running.items() if thread and not thread.is_alive()]
+            if lost and self._results.empty():
+                raise StepError(f"the thread of step `{lost[0]}` ended without a result", hint=TOO_LITTLE)
+
+    def _finish(self, result: Attempted | BaseException) -> list[Event]:
+        if isinstance(result, BaseException):
+            raise result
+        self._redact_past()
+        result.attempt.environment = self.environment()
+        result.attempt.code_identities = [
+            identity.model_copy(update=self._replaced.get(identity.snapshot))
+            for identity in result.attempt.code_identities
+        ]
+        self._learned_at[f"{result.step.name}.{result.attempt.attempt_number}"] = result.learned
+        events: list[Event] = [Packed(digest=digest, pack=pack) for digest, pack in result.packs.items()]
+        events.append(AttemptSaved(step=result.step.name, attempt=result.attempt, data_catalog=result.entries))
+        failed = result.attempt.status != SUCCESS
+        given = StepLog(
+            name=result.step.name,
+            internal_name=result.step.name,
+            attempts=[result.attempt],
+            data_catalog=result.entries,
+        )
+        self.course.settle(result.step, Outcome.FAILED if failed else Outcome.RAN, None if failed else given)
+        message = self.recorder.redactor.text(result.attempt.message)
+        text = f"failed after {result.seconds:.1f} s: {message}" if failed else f"{result.seconds:.1f} s"
+        self._told.append(lambda: self.printer.finished(result.step.name, text, failed=failed))
+        return events
+
+    def _end(self) -> str:
+        self._redact_outputs()
+        failed = [
+            name
+            for name, outcome in self.course.settled.items()
+            if outcome is Outcome.FAILED and not self.pipeline.steps[name].continue_on_error
+        ]
+        outcome: RunOutcome = "failed" if failed else "succeeded"
+        message = f"failed: {', '.join(failed)}" if failed else ""
+        if cancelled := self.workplace.supervisor.cancelled_by:
+            outcome, message = "cancelled", f"cancelled by {cancelled.name}"
+        self.recorder.record(Ended.of(outcome, time=now(), message=message))
+        return status_of(outcome)
+
+    def _identities(self) -> list[CodeIdentity]:
+        """The code as it is now; on a pull request also the merge commit's head, in a container also its image."""
+        state = self.code.state()
+        snapshot = self._snapshot() if state.commit and not state.dependable else {}
+        identity = CodeIdentity(
+            code_identifier=state.commit,
+            code_identifier_dependable=state.dependable,
+            code_identifier_url=state.url,
+            code_identifier_message=state.message,
+            ref=state.ref,
+            changes=dict(state.changes),
+            **snapshot,
+        )
+        found = [identity]
+        if head := pull_request_head(self.environ):
+            message = "head of the pull request; the attempt ran its merge commit"
+            found.append(
+                CodeIdentity(
+                    code_identifier=head, code_identifier_url=state.url, code_identifier_message=message, ref="head"
+                )
+            )
+        if self.image:
+            name, _, digest = self.image.rpartition("@")
+            found.append(
+                CodeIdentity(
+                    code_identifier=digest,
+                    code_identifier_type="docker",
+                    code_identifier_dependable=True,
+                    code_identifier_url=name,
+                )
+            )
+        return found
+
+    def _snapshot(self) -> dict[str, Any]:
+        from runnable_ci.vcs.snapshot import Rules, snapshot  # takes as long to load as a step, and most trees are clean
+
+        state = self.code.state()
+        if state.digest not in self._snapshots:
+            path = Path(self.recorder.folder) / f"code.{time.monotonic_ns()}.tar"
+            with path.open("wb") as file:
+                rules = Rules(self.recorder.redactor.holds, lambda path: self.untracked(self.code.path_within(path)))
+                kept = snapshot(self.code, state, file, limit_bytes=SNAPSHOT_MAX_BYTES, rules=rules)
+            stored = self.recorder.layout.take_file(path)
+            self._snapshots[state.digest] = {
+                "snapshot": stored.hex,
+                "snapshot_size": stored.size,
+                "snapshot_omitted": [f"{name}: {reason}" for name, reason in kept.omitted.items()],
+                "snapshot_untracked": list(kept.untracked),
+            }
+        return self._snapshots[state.digest]
+
+    def _redact_past(self) -> None:
+        """Take the values that steps have masked since out of what this invocation has recorded."""
+        learned = self.recorder.redactor.learned
+        if learned == self._learned:
+            return
+        self._learned = learned
+        for state, snapshot in tuple(self._snapshots.items()):
+            if self._holds_secret(snapshot):
+                del self._snapshots[state]
+                if self.code.state().digest == state:
+                    self._snapshot()
+                else:
+                    self._snapshots[state] = _MASKED_LATER
+                self._replaced[snapshot["snapshot"]] = self._snapshots[state]
+        self.recorder.redact_past(outputs=(), replaced=self._replaced)
+
+    def _redact_outputs(self) -> None:
+        """Take out of the attempts' output what became a secret after they had ended; once, since it may be large."""
+        suspect = [title for title, learned in self._learned_at.items() if learned < self._learned]
+        if suspect:
+            self.recorder.redact_past(outputs=suspect, replaced=self._replaced)
+
+    def _holds_secret(self, snapshot: Mapping[str, Any]) -> bool:
+        if not snapshot["snapshot"]:
+            return False
+        descriptor = Descriptor("", f"sha256:{snapshot['snapshot']}", snapshot["snapshot_size"])
+        with self.recorder.layout.path(descriptor).open("rb") as file:
+            return self.recorder.redactor.holds(iter(lambda: file.read(_CHUNK_BYTES), b""))

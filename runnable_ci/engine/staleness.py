@@ -1,0 +1,110 @@
+"""What changed since a step succeeded, other than its definition and its parameters: its input files and its code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.errors import StepError
+from runnable_ci.vcs.identity import Code
+from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt, StepLog
+from runnable_ci.steps.python import find_source
+from runnable_ci.vcs.snapshot import changed_between
+
+
+def changed_inputs(pipeline: Pipeline, log: RunLog, catalog: Catalog) -> dict[str, str]:
+    """Step → which of the workspace's files that it took have other content now, or which its `get` matches since.
+
+    A file that is gone does not count: the step that took it is over, and its results are in the catalog.
+    """
+    found: dict[str, str] = {}
+    made = {e.name for step in log.steps.values() for e in _entries(step) if e.stage == "put"}
+    for step in _succeeded(pipeline, log):
+        taken = {entry.name: entry for entry in step.data_catalog if entry.stage == "get"}
+        inputs = [entry for entry in taken.values() if not entry.source]
+        changed = [e.name for e in inputs if (now := catalog.hash_of(e.name)) is not None and now != e.data_hash]
+        present = {name for names in catalog.expand(pipeline.steps[step.name].get or ()).values() for name in names}
+        if changed:
+            found[step.name] = f"input {_listed(changed)} changed"
+        elif new := sorted(present - taken.keys() - made):
+            found[step.name] = f"input {_listed(new)} is new"
+    return found
+
+
+def changed_code(pipeline: Pipeline, log: RunLog, catalog: Catalog, code: Code) -> dict[str, str]:
+    """Step → which of its code changed since its last attempt.
+
+    A python step knows the modules that it loaded; for a shell step all files that changed in the repository are named.
+    """
+    found: dict[str, str] = {}
+    ranges: dict[tuple[str, str], str] = {}
+    for step in _succeeded(pipeline, log):
+        attempt = step.attempts[-1]
+        if attempt.modules:
+            changed = [name for name, then in attempt.modules.items() if catalog.hash_of(name) != then]
+            if changed:
+                same = _function_change(pipeline.steps[step.name], attempt, catalog)
+                found[step.name] = f"{_listed(changed)}{same}"
+        elif attempt.code_identities:
+            then = attempt.code_identities[0]
+            key = (then.code_identifier, str(sorted(then.changes.items())))
+            if key not in ranges:
+                ranges[key] = _since(code, then, pipeline.file)
+            if ranges[key]:
+                found[step.name] = ranges[key]
+    return found
+
+
+def _succeeded(pipeline: Pipeline, log: RunLog) -> list[StepLog]:
+    """Steps whose last attempt succeeded, also those that a later invocation skipped."""
+    return [
+        step
+        for name, step in log.steps.items()
+        if name in pipeline.steps and step.attempts and step.attempts[-1].status == SUCCESS
+    ]
+
+
+def _entries(step: StepLog) -> Iterator[CatalogEntry]:
+    yield from step.data_catalog
+    for attempt in step.attempts:
+        yield from attempt.data_catalog
+
+
+def _function_change(step: Step, attempt: StepAttempt, catalog: Catalog) -> str:
+    if not attempt.function_hash:
+        return ""
+    name = step.command.partition(":")[2]
+    try:
+        source = find_source(step, catalog.workspace)
+    except StepError:
+        return f" (function {name} is gone)"
+    if source is None or not source.hash():
+        return ""
+    return f" (function {name} {'is the same' if source.hash() == attempt.function_hash else 'changed'})"
+
+
+def _since(code: Code, then: CodeIdentity, pipeline_file: str) -> str:
+    """Which files changed since a code identity was recorded, as `plot.py (2599041)`; empty if none did.
+
+    The pipeline file does not count: steps are compared by their definitions.
+    """
+    if not then.code_identifier:
+        return ""
+    now = code.state()
+    changes: Mapping[str, tuple[str, str]] = then.changes
+    if now.commit == then.code_identifier and dict(now.changes) == dict(changes):
+        return ""
+    short = then.code_identifier[:7]
+    files = changed_between(code, then.code_identifier, changes, now)
+    if files is None:
+        return "" if now.commit == then.code_identifier else f"from {short}, which is not in this clone"
+    own = f"{code.prefix}{PurePath(pipeline_file).name}"
+    files = [file for file in files if file != own]
+    commits = short if now.commit == then.code_identifier else f"{short}..{now.commit[:7]}"
+    return f"{_listed(files)} ({commits})" if files else ""
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,198 @@
+"""What an attempt writes, on its way to the terminal and the store: without mask commands, and without secrets."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from runnable_ci.errors import RunnableError, StepError
+from runnable_ci.util.process_output import Stream
+from runnable_ci.redaction.masks import MaskCommands, values_of_file
+from runnable_ci.runs.output import AttemptOutput, redact_kept
+from runnable_ci.cli.terminal import Printer
+from runnable_ci.redaction.redactor import Redaction, Redactor, secret_lines
+from runnable_ci.runs.model import LogFile
+from runnable_ci.util.system import open_plainly
+
+VARIABLE: Final = "RUNNABLE_MASK"
+FILE: Final = "mask"
+FILE_MAX_BYTES: Final = 1024 * 1024
+VALUES_MAX: Final = 10_000
+"""So many values are looked for in the output of an invocation; each makes that a little slower."""
+
+_Seen = tuple[int, int, int]
+
+
+class Masks:
+    """The values that steps ask to be masked: known at once to what redacts for all steps, and to GitHub's runner.
+
+    A step writes them into its output as mask commands, or into a file of its own. All files are read again as soon as
+    any step has written something, so that nobody's output can be ahead of a value.
+    """
+
+    def __init__(self, redactor: Redactor, printer: Printer) -> None:
+        self.redactor = redactor
+        self._printer = printer
+        self._lock = threading.Lock()
+        self._values: set[str] = set()
+        self._noted: set[str] = set()
+        self._files: dict[Path, tuple[str, _Seen]] = {}
+        """The file of each attempt in flight → its step, and by what a change of it is seen."""
+
+    def learn(self, values: Iterable[str]) -> list[str]:
+        """Mask these values from now on; those that cannot be, as they are too short.
+
+        Raises `StepError` where they are too many.
+        """
+        with self._lock:
+            # One that is masked already, as `***`, is no value.
+            given = [value for value in dict.fromkeys(values) if value.strip("* \r\n") and value not in self._values]
+            self._values.update(given)
+            if given and len(self._values) > VALUES_MAX:
+                raise StepError(f"more than {VALUES_MAX:,} values are to be masked in this run")
+        masked = [value for value in given if secret_lines(value)]
+        if masked:
+            self.redactor.learn(masked)
+            self._printer.mask(masked)
+        return [value for value in given if value not in masked]
+
+    def add(self, values: Iterable[str], step: str) -> None:
+        """As `learn`, what a step asks for: of values that are too short a note tells, once for a step."""
+        if self.learn(values) and step not in self._noted:
+            self._noted.add(step)
+            self._printer.say(
+                "note: a mask is not applied, since it is too short to be told from other text. "
+                f"A value of several lines needs %0A between them, or to be a block in ${VARIABLE}",
+                step=step,
+            )
+
+    def open_file(self, folder: Path, step: str) -> Path:
+        """The file of an attempt, in its own folder."""
+        file = folder / FILE
+        file.touch()
+        self._files[file] = (step, (0, 0, 0))
+        return file
+
+    def read_files(self, own: Path) -> None:
+        """Learn what was written into the files. Raises `StepError` where the file `own` cannot be used."""
+        for file, (step, seen) in tuple(self._files.items()):
+            try:
+                now = _seen(file)
+                if now != seen:
+                    self.add(values_of_file(_content(file), is_whole=False), step)
+                    if file in self._files:
+                        self._files[file] = (step, now)
+            except StepError:
+                if file == own:  # else its own step will tell
+                    self._files.pop(file, None)
+                    raise
+
+    def close_file(self, file: Path) -> None:
+        """Learn what is in the file of an attempt whose process has ended. Raises `StepError` as `read_files` does."""
+        if found := self._files.pop(file, None):
+            self.add(values_of_file(_content(file), is_whole=True), found[0])
+
+
+class StepOutput:
+    """Takes what an attempt writes, shows it and keeps it."""
+
+    def __init__(self, step: str, title: str, *, folder: Path, scratch: Path, masks: Masks, printer: Printer) -> None:
+        self.mask_file = masks.open_file(scratch, step)
+        self._step, self._title = step, title
+        self._folder, self._scratch = folder, scratch
+        self._masks, self._printer = masks, printer
+        self._commands: dict[Stream, MaskCommands] = {}
+        self._redactions: dict[Stream, Redaction] = {}
+        streams: tuple[Stream, ...] = ("o", "e")
+        for stream in streams:
+            redaction = self._redactions[stream] = Redaction(masks.redactor)
+            learn = partial(masks.add, step=step)
+            self._commands[stream] = MaskCommands(learn, mentions_mask=redaction.mentions_mask)
+        self._taken: list[tuple[Stream, bytes]] = []
+        self._settled: list[tuple[Stream, bytes]] = []
+        self._output = AttemptOutput(folder, title)
+        self.learned = masks.redactor.learned
+        self._is_suspect = False
+        """Whether something was kept before all secrets were known."""
+
+    def write(self, stream: Stream, chunk: bytes) -> None:
+        """Take a chunk, to be shown by the second `settle` from now. Raises `StepError` for masks that cannot be."""
+        self._masks.read_files(self.mask_file)
+        self._taken.append((stream, self._commands[stream].feed(chunk)))
+
+    def settle(self) -> None:
+        """Show and keep what was taken before the last `settle`: the masks that the other stream had by then are known.
+
+        Raises `StoreError` where the disk is full.
+        """
+        settled, self._settled, self._taken = self._settled, self._taken, []
+        for stream, rest in settled:
+            self._show(stream, self._redactions[stream].feed(rest))
+
+    def flush(self) -> None:
+        """Take what was held back, as the process has ended. Raises as `write` and `settle` do."""
+        self._masks.close_file(self.mask_file)
+        self._taken += [(stream, commands.close()) for stream, commands in self._commands.items()]
+        self.settle()
+        self.settle()
+        for stream, redaction in self._redactions.items():
+            self._show(stream, redaction.close())
+
+    def close(self) -> LogFile | None:
+        """What was kept, whole, without secrets that were known only later; None where that is nothing."""
+        with suppress(RunnableError):  # the attempt has failed by one before
+            self.flush()
+        self._look_back()
+        kept = self._output.close()
+        if not kept.size:
+            return None
+        if not self._is_suspect:
+            return kept
+        clean = redact_kept(self._folder, self._title, kept, self._masks.redactor, through=self._scratch)
+        if clean is None:
+            self._printer.say("note: its output is lost: no space left to take a secret out of it", step=self._step)
+        return clean
+
+    def _show(self, stream: Stream, clean: bytes) -> None:
+        self._look_back()
+        if clean:
+            self._output.write(stream, clean)
+            self._printer.output(self._step, stream, clean)
+
+    def _look_back(self) -> None:
+        learned = self._masks.redactor.learned
+        if learned != self.learned:
+            self.learned = learned
+            self._is_suspect = self._is_suspect or self._output.size > 0
+
+
+def _seen(file: Path) -> _Seen:
+    try:
+        found = file.lstat()
+    except FileNotFoundError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _content(file: Path) -> bytes:
+    """What is in the file of masks; nothing where it is gone."""
+    try:
+        # A step may have put anything in its place: a link elsewhere, a pipe that nobody writes to.
+        descriptor = open_plainly(str(file), os.O_RDONLY)
+    except FileNotFoundError:
+        return b""
+    except OSError as e:
+        raise StepError(f"${VARIABLE} cannot be read ({e.strerror})") from e
+    with open(descriptor, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise StepError(f"${VARIABLE} is no file any more")
+        content = opened.read(FILE_MAX_BYTES + 1)
+    if len(content) > FILE_MAX_BYTES:
+        raise StepError(f"${VARIABLE} holds more than 1 MiB")
+    return content

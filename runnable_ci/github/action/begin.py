@@ -1,0 +1,256 @@
+"""The action's first step: which command it becomes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from runnable_ci.runs.command_line import is_default
+from runnable_ci.github.action.job import Job
+from runnable_ci.github.console import console
+from runnable_ci.errors import PipelineError, RunnableError, RunNotFoundError, UsageError
+from runnable_ci.github.action import handoff as refused
+from runnable_ci.github import commands as workflow
+from runnable_ci.pipeline.project import load as load_project
+from runnable_ci.store.registry_config import Registries
+from runnable_ci.runs.sync import pull, read_origin
+from runnable_ci.engine.run_project import OpenedRun, open_run
+from runnable_ci.runs.reader import LATEST, load, resolve_id, run_ids
+from runnable_ci.redaction.environment import require_variables
+from runnable_ci.config import INPUT_PREFIX, SECRETS, SECRETS_SETTING
+from runnable_ci.util.shell_command import path
+from runnable_ci.steps.shell import parse_value
+from runnable_ci.store.reference import parse_reference
+from runnable_ci.store.registry import Registry
+
+# One `args` serves the first attempt of a job, which runs, and the next, which resumes. Option → has it a value?
+_OF_RUN_ALONE = {"--tag": True, "--params-file": True}
+_OF_RETRY_ALONE = {"--rerun-changed": False, "--other-pipeline": False}
+_INPUTS_INSTEAD = {
+    "--run-id": "there is an input run-id",
+    "--publish": "the input publish says when",
+    "--to": "the input registry says where",
+    "--from-registry": "the input registry says where from",
+}
+
+
+def begin(environ: Mapping[str, str]) -> list[str]:
+    """The arguments of the command that this step is to become; empty where all is left to `finish`.
+
+    The output `run-id` is set before that command begins, and `pipeline` where only the run knows its file: whatever
+    happens then, `finish` knows the run.
+    """
+    refused.take(environ)
+    job = Job.of(environ)
+    _mask(job)
+    _require_secret_names(job)
+    _require_registry(job)
+    given = job.inputs
+    more = _split(given.args)
+    match given.command:
+        case "run":
+            if given.from_step:
+                raise UsageError("input from-step is for command `retry`", hint="command: retry, with a run-id")
+            run_id = given.run_id or job.run_id(_nth_use(job))
+            job.set_outputs({"run-id": run_id})
+            words = _parameters(job, Path(given.pipeline))
+            if given.resume == "auto" and job.context.run_attempt > 1 and _is_resumable(job, run_id):
+                return _retry(job, run_id, given.pipeline, [*words, *_without(more, _OF_RUN_ALONE)])
+            return ["run", f"--run-id={run_id}", *words, *_without(more, _OF_RETRY_ALONE), "--", given.pipeline]
+        case "retry":
+            opened = _opened(job, other_pipeline="--other-pipeline" in more)
+            run_id, file = opened.run_id, path(opened.project.file)
+            is_told = is_default(opened.project.file, Path(given.pipeline))
+            job.set_outputs({"run-id": run_id, **({} if is_told else {"pipeline": file})})
+            words = [*_from_step(job, opened), *_parameters(job, opened.project.file)]
+            return _retry(job, run_id, file, [*words, *more])
+        case "pull":
+            run_id = _pulled(job, _required_run(job))
+            job.set_outputs({"run-id": run_id})
+            return ["pull", f"--store={job.layout.folder.parent}", *more, "--", run_id]
+        case "publish":
+            job.set_outputs({"run-id": resolve_id(job.layout, given.run_id or "latest")})
+            return []
+
+
+def parameters(text: str, *, known: Mapping[str, Any]) -> list[str]:
+    """The input `parameters`, a JSON object or lines `NAME=VALUE`, as the words of `--param`.
+
+    A JSON string stays one, whatever it looks like; `known` are the parameters that text is given to as it is.
+    """
+    if not text.lstrip().startswith("{"):
+        lines = (line.strip() for line in text.replace("\r\n", "\n").split("\n"))
+        return [line for line in lines if line and not line.startswith("#")]
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise UsageError(f"input parameters is not JSON: {e}", hint='such as {"seed": 7}') from e
+    if wrong := [name for name in table if "=" in name]:
+        raise UsageError(f"input parameters: `{wrong[0]}` cannot name a parameter", hint="letters, digits and `_`")
+
+    def word(name: str, value: Any) -> str:
+        as_it_is = isinstance(value, str) and (isinstance(known.get(name), str) or parse_value(value) == value)
+        return f"{name}={value if as_it_is else json.dumps(value)}"
+
+    return [word(name, value) for name, value in table.items()]
+
+
+def environment(environ: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
+    """What the command gets: the inputs are nobody's business any more, and what needs no token has none.
+
+    A step can read the environment of the process that started it.
+    """
+    needless = SECRETS if words[0] == "run" else frozenset()
+    return {
+        name: value for name, value in environ.items() if not name.startswith(INPUT_PREFIX) and name not in needless
+    }
+
+
+def _parameters(job: Job, pipeline: Path) -> list[str]:
+    """`--param` for each parameter that is given; text stays text where the pipeline file has text."""
+    known: Mapping[str, Any] = {}
+    if job.inputs.parameters:
+        with suppress(RunnableError):  # of an unusable file the command itself will tell
+            known = load_project(pipeline).pipeline.parameters
+    return [f"--param={word}" for word in parameters(job.inputs.parameters, known=known)]
+
+
+def _require_secret_names(job: Job) -> None:
+    """Raise `UsageError` for a name in the input `secrets` that nothing has; `run` and `retry` look for themselves."""
+    if job.inputs.command in ("publish", "pull"):
+        require_variables(job.settings.secret_names, job.environ, where=SECRETS_SETTING)
+
+
+def _require_registry(job: Job) -> None:
+    """Raise `UsageError` where the run is to be published and nobody says where: said before hours of work, not after.
+
+    A job that cannot publish at all is not kept from its work.
+    """
+    command, when = job.inputs.command, job.inputs.publish
+    if job.context.is_fork_pull_request or command == "pull" or (command != "publish" and when == "never"):
+        return
+    try:
+        advice = job.registry().advice
+    except PipelineError:  # the command itself will tell of the file
+        return
+    except UsageError as e:
+        if command != "publish":
+            e.hint = f"to publish nothing say `publish: never`; else {e.hint}"
+        raise
+    if advice:
+        job.say(f"note: {advice.hint}")
+
+
+def _from_step(job: Job, opened: OpenedRun) -> list[str]:
+    """`--from`, but where an earlier attempt of this job has run the step: a re-run goes on from where that failed."""
+    step = job.inputs.from_step
+    if not step:
+        return []
+    log = load(opened.project.layout, opened.run_id)
+    mine = {
+        key for key, found in log.environments.items() if found.variables.get("GITHUB_RUN_ID") == job.context.run_id
+    }
+    tried = log.steps[step].attempts if step in log.steps else []
+    if job.context.run_attempt > 1 and any(attempt.environment in mine for attempt in tried):
+        job.say(f"an earlier attempt of this job has run {step}: it goes on from there")
+        return []
+    return [f"--from={step}"]
+
+
+def _mask(job: Job) -> None:
+    """Have the runner show `***` in place of each secret, also where it is printed by what is none of ours."""
+    for secret in sorted(job.secrets()):
+        console.commands(*workflow.add_mask(secret))
+
+
+def _split(args: str) -> list[str]:
+    try:
+        words = shlex.split(args)
+    except ValueError as e:
+        raise UsageError(f"input args cannot be split into words: {e}") from e
+    for word in words:
+        if (name := word.partition("=")[0]) in _INPUTS_INSTEAD:
+            raise UsageError(f"input args: {name} is the action's own business", hint=_INPUTS_INSTEAD[name])
+    return words
+
+
+def _without(words: Sequence[str], options: Mapping[str, bool]) -> list[str]:
+    """The words without these options, of which some take a value."""
+    found: list[str] = []
+    left = iter(words)
+    for word in left:
+        name, equals, _ = word.partition("=")
+        if name not in options:
+            found.append(word)
+        elif options[name] and not equals:
+            next(left, None)
+    return found
+
+
+def _retry(job: Job, run_id: str, pipeline: str, more: Sequence[str]) -> list[str]:
+    return ["retry", f"--file={pipeline}", f"--restore={job.inputs.restore}", *more, "--", run_id]
+
+
+def _nth_use(job: Job) -> int:
+    """How often the action was used for one run id in this job, this time included."""
+    folder = Path(job.environ.get("RUNNER_TEMP") or ".") / "runnable-ci"
+    uses = folder / f"{job.run_id(1)}.uses"
+    folder.mkdir(parents=True, exist_ok=True)
+    with uses.open("a") as file:
+        file.write(".")
+    return uses.stat().st_size
+
+
+def _is_resumable(job: Job, run_id: str) -> bool:
+    """Whether an earlier attempt of the job left a run; its log is here from now on."""
+    attempt = f"attempt {job.context.run_attempt} of the job"
+    try:
+        pull(job.layout, job.registry(), run_id, only_log=True)
+    except RunNotFoundError:
+        job.say(f"{attempt}: no earlier one published run {run_id}")
+    except RunnableError as e:
+        job.warn("An earlier attempt's run could not be looked for", f"{attempt}, run {run_id}: {e}")
+    return run_id in run_ids(job.layout)
+
+
+def _opened(job: Job, *, other_pipeline: bool) -> OpenedRun:
+    """The run that is to be resumed, its log here, and its own project.
+
+    A folder as `pipeline` only says where to look: which file the run is of is the run's to say.
+    """
+    run, pipeline = _required_run(job), Path(job.inputs.pipeline)
+    file = pipeline if pipeline.is_file() or other_pipeline or not pipeline.exists() else None
+    return open_run(
+        run,
+        file=file,
+        other_pipeline=other_pipeline,
+        environ=job.environ,
+        source=_source(job, run),
+        layout=job.layout,
+    )
+
+
+def _pulled(job: Job, run: str) -> str:
+    """The id of a run whose log is here, pulled if it is not."""
+    source = _source(job, run)
+    return pull(job.layout, *source, only_log=True).run_id if source else run
+
+
+def _required_run(job: Job) -> str:
+    if not job.inputs.run_id:
+        raise UsageError(f"command {job.inputs.command} needs the input run-id", hint="a run id, latest or a reference")
+    return job.inputs.run_id
+
+
+def _source(job: Job, run: str) -> tuple[Registry, str] | None:
+    """Where a run comes from, and what it is called there; None for one of this job."""
+    if "/" in run:
+        where = parse_reference(run)
+        return Registries(job.settings, job.environ).open(where), where.reference or LATEST
+    if run in run_ids(job.layout) and read_origin(job.layout, run) is None:
+        return None
+    return job.registry(), run

@@ -1,0 +1,65 @@
+"""How the run of a job is resumed elsewhere: commands as they are typed at the root of a clone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from runnable_ci.runs.command_line import file_option
+from runnable_ci.github.action.job import Job
+from runnable_ci.errors import PipelineError
+from runnable_ci.vcs.git_files import repository_root
+from runnable_ci.pipeline.project import find_file, registry_of
+from runnable_ci.util.shell_command import command, path
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What a clone has of the job's pipeline."""
+
+    job: Job
+    file: Path | None
+    """The pipeline file; None where there is none."""
+    root: Path
+    """What is the root in a clone."""
+    is_known: bool
+    """Whether the run log has the file's path from the root."""
+
+    @classmethod
+    def of(cls, job: Job) -> Elsewhere:
+        """Where git's folder is not there, the job's workspace stands for the root."""
+        try:
+            file = find_file(Path(job.inputs.pipeline))
+        except PipelineError:
+            file = None
+        root = repository_root(file.parent) if file else None
+        return cls(job, file, root or Path(job.context.workspace or ".").resolve(), root is not None)
+
+    @property
+    def file_option(self) -> list[str]:
+        """What leads to the pipeline file from the root."""
+        return file_option(self.file, self.root) if self.file and self.file.is_relative_to(self.root) else []
+
+    @property
+    def http_option(self) -> list[str]:
+        """What lets a registry be spoken to as the job did."""
+        return ["--plain-http"] if self.job.settings.plain_http else []
+
+    def retry(self, reference: str) -> str:
+        """The command that resumes the published run: which pipeline file it is of, its log says as far as it knows."""
+        return command("retry", reference, *([] if self.is_known else self.file_option), *self.http_option)
+
+    @property
+    def dispatch_options(self) -> list[str]:
+        """What a retry workflow must be told where only the pipeline file says which registry has the run."""
+        only_there = self.job.settings.registry is None and self.file and registry_of(self.file)
+        return self.file_option if only_there and registry_of(self.root) != only_there else []
+
+    def kept(self, run_id: str) -> str:
+        """How the run is resumed from the artifact that has its store."""
+        store = path(self.job.layout.folder, self.root)
+        resume = command("retry", run_id, *self.file_option)
+        return (
+            f"The run is kept as an artifact of this workflow run, `runnable-{run_id}`: unpacked into `{store}` at the "
+            f"root of a clone it is resumed there by `{resume}`"
+        )

@@ -1,0 +1,206 @@
+"""The action's second step: publishes the run, and reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runnable_ci.github.action.elsewhere import Elsewhere
+from runnable_ci.github.action.job import Job
+from runnable_ci.errors import RegistryAuthError, RunnableError, StoreError
+from runnable_ci.github.action import handoff as refused
+from runnable_ci.github import summary
+from runnable_ci.github.job import Context
+from runnable_ci.github.summary import GoingOn, Notice
+from runnable_ci.pipeline.project import load as load_project
+from runnable_ci.runs.remote_index import keep_as_newest, newest_of_branch
+from runnable_ci.runs.recorder import now
+from runnable_ci.runs.sync import Published, publish
+from runnable_ci.runs.model import FAIL, SUCCESS, RunLog
+from runnable_ci.runs.reader import Summary, load, output_of, resolve_id
+from runnable_ci.vcs.untracked import notes
+
+TAIL_BYTES = 16 * 1024
+TAIL_LINES = 20
+_PERMISSIONS = "permissions:\n  contents: read\n  packages: write"
+
+
+class _ForkError(RunnableError):
+    """A job with a fork's code has a token that only reads."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What `finish` found: the outputs, and what people must be told."""
+
+    run_id: str = ""
+    log: RunLog | None = None
+    published: Published | None = None
+    base: Summary | None = None
+    """The newest run of the base branch, to compare with."""
+    notices: list[Notice] = field(default_factory=list)
+
+
+def finish(environ: Mapping[str, str], run_id: str) -> int:
+    """Publish the run that `begin` named, set the outputs, write the summary; the exit code.
+
+    The exit code tells of publishing only where that was the command: else a run's result is the run's alone.
+    """
+    job = Job.of(environ)
+    report = Report()
+    code = 0
+    refusal = refused.take(environ)
+    try:
+        report.run_id = resolve_id(job.layout, run_id)
+        report.log = load(job.layout, report.run_id)
+    except RunnableError as e:
+        if run_id and refusal is None:
+            report.notices.append(Notice("There is no run log", str(e)))
+    if report.log is not None and report.log.status == SUCCESS and job.inputs.outcome == "failure":
+        report.log = None  # what it tells is of an earlier command
+    if refusal is not None:
+        text = _sentences(refusal.message, refusal.hint)
+        fix = refusal.fix or (_PERMISSIONS if refusal.by_registry else "")
+        report.notices.append(Notice("An error ended the command", text, fix))
+    if report.log is not None and _is_to_be_published(job, report.log):
+        try:
+            _publish(job, report, report.log)
+        except RunnableError as e:
+            report.notices.append(_why_not(e, Elsewhere.of(job).kept(report.run_id)))
+            code = 1 if job.inputs.command == "publish" else 0
+    # Before they are Markdown, whose escapes would hide a secret.
+    report.notices = [Notice(job.clean(it.title), job.clean(it.text), it.fix) for it in report.notices]
+    job.set_outputs(_outputs(job, report))
+    for notice in report.notices:
+        job.warn(notice.title, "\n".join(filter(None, (notice.text, notice.fix))))
+    if job.inputs.summary:
+        job.summarise(_summary(job, report))
+    return code
+
+
+def _is_to_be_published(job: Job, log: RunLog) -> bool:
+    match job.inputs.command:
+        case "publish":
+            return True
+        case "pull":
+            return False
+        case _:
+            when = job.inputs.publish
+            return when == "always" or (when == "on-failure" and log.status != SUCCESS)
+
+
+def _publish(job: Job, report: Report, log: RunLog) -> None:
+    """Publish, then compare: the base's run is read before this one may take its place."""
+    if job.context.is_fork_pull_request:
+        raise _ForkError("the pull request comes from a fork: its token may only read")
+    registry = job.registry()
+    for note in notes(log):
+        job.say(note)
+    report.published = publish(job.layout, report.run_id, registry, environ=job.environ)
+    try:
+        report.base = newest_of_branch(registry, log.name, job.context.base_branch)
+        if log.status == SUCCESS and job.context.branch and _has_code_of(job.context, log):
+            keep_as_newest(registry, report.published.manifest, log.name, job.context.branch)
+    except StoreError as e:  # the run itself is published all the same
+        report.notices.append(Notice("Published, but not compared with the base branch", e.message))
+
+
+def _has_code_of(context: Context, log: RunLog) -> bool:
+    """Whether the code is the branch's, as far as known: a retry that starts on it may check out a fix."""
+    code = log.code()
+    commit = code.code_identifier if code and code.code_identifier_type == "git" else ""
+    return commit in ("", context.sha) or not context.sha
+
+
+def _why_not(error: RunnableError, kept: str) -> Notice:
+    """Why the run is not published, and what to write into the workflow so that it will be."""
+    if isinstance(error, _ForkError):
+        return Notice("Not published: the pull request comes from a fork", _sentences(error.message, kept))
+    if isinstance(error, RegistryAuthError):
+        text = _sentences(error.message, error.hint if error.fix else "", kept)
+        return Notice("Not published: the registry refused", text, fix=error.fix or _PERMISSIONS)
+    return Notice("Not published", _sentences(error.message, error.hint, kept), fix=error.fix)
+
+
+def _sentences(*texts: str) -> str:
+    return ". ".join(filter(None, texts))
+
+
+def _outputs(job: Job, report: Report) -> dict[str, str]:
+    log, published = report.log, report.published
+    if log is None:
+        return {} if job.inputs.outcome == "success" else {"status": FAIL}
+    reference = published.reference if published else ""
+    unpublished = not published and _is_to_be_published(job, log)
+    return {
+        "status": log.status,
+        "failed-step": ",".join(log.failed_steps()),
+        "metrics": json.dumps(log.metrics()),
+        "reference": reference,
+        "digest": reference.rpartition("@")[2],
+        "retry-command": Elsewhere.of(job).retry(reference.partition("@")[0]) if reference else "",
+        "unpublished-store": str(job.layout.folder) if unpublished else "",
+    }
+
+
+def _summary(job: Job, report: Report) -> str:
+    reference = report.published.reference if report.published else ""
+    base = report.base if report.base and report.base.run_id != report.run_id else None
+    elsewhere = Elsewhere.of(job)
+    return summary.render(
+        report.log
+        or RunLog(
+            run_id=report.run_id or "?",
+            status=FAIL,
+            outcome="failed",
+            message="the command did not begin",
+            end_time=now(),
+        ),
+        needs=_needs(job) if report.log else {},
+        base=base.metrics if base else None,
+        base_label=f"{base.run_id} ({job.context.base_branch})" if base else "",
+        going_on=GoingOn(
+            reference=reference.partition("@")[0],
+            digest=reference.partition("@")[2],
+            workflow=_retry_workflow(job),
+            ref=job.context.fix_ref,
+            github_run_id=job.context.run_id,
+            repository=job.context.full_name,
+            retry_command=elsewhere.retry(reference.partition("@")[0]),
+            dispatch_options=elsewhere.dispatch_options,
+            pull_options=elsewhere.http_option,
+        ),
+        notices=report.notices,
+        tails={name: _tail(job, report.log, name) for name in report.log.failed_steps()} if report.log else {},
+    )
+
+
+def _needs(job: Job) -> dict[str, tuple[str, ...]] | None:
+    """What each step needs: of steps that were never tried the run log does not tell. None for an unusable file."""
+    try:
+        pipeline = load_project(Path(job.inputs.pipeline)).pipeline
+    except RunnableError:
+        return None
+    return {step.name: step.needs for step in pipeline.steps.values()}
+
+
+def _retry_workflow(job: Job) -> str:
+    """The retry workflow of the repository; empty where it has none."""
+    name = "retry.yml"
+    return name if (Path(job.context.workspace) / ".github" / "workflows" / name).is_file() else ""
+
+
+def _tail(job: Job, log: RunLog, step: str) -> str:
+    """The last lines that the step's last attempt wrote."""
+    attempt = log.steps[step].attempts[-1]
+    kept = bytearray()
+    try:
+        for _, chunk in output_of(job.layout, log, f"{step}.{attempt.attempt_number}", attempt):
+            kept += chunk
+            del kept[:-TAIL_BYTES]
+    except StoreError:
+        return ""
+    lines = kept.decode(errors="replace").splitlines()
+    return "\n".join(lines[-TAIL_LINES:])

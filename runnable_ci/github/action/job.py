@@ -1,0 +1,109 @@
+"""One use of the action in a job, and how it speaks to the runner."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from runnable_ci.github.console import console
+from runnable_ci.errors import PipelineError, UsageError
+from runnable_ci.github import commands as workflow
+from runnable_ci.github.job import Context
+from runnable_ci.github.commands import Annotation
+from runnable_ci.pipeline.project import find_file, find_store, registry_of
+from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.store.registry_config import Registries
+from runnable_ci.redaction.environment import secrets_of
+from runnable_ci.config import Inputs, Settings, load_inputs
+from runnable_ci.config import load as load_settings
+from runnable_ci.util.shell_command import command
+from runnable_ci.store.local import Layout
+from runnable_ci.store.opening import open_store
+from runnable_ci.store.registry import Registry
+
+JOB_MAX = 24
+
+
+@dataclass(frozen=True)
+class Job:
+    """One use of the action in a job."""
+
+    context: Context
+    inputs: Inputs
+    settings: Settings
+    environ: Mapping[str, str]
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Job:
+        """Raises `UsageError` outside GitHub Actions and for inputs that cannot be."""
+        context = Context.of(environ)
+        if context is None:
+            raise UsageError("`action` is for jobs of GitHub Actions", hint=f"elsewhere: {command('run')}")
+        return cls(context, load_inputs(environ), load_settings(environ), environ)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The store beside the pipeline file; where there is no such file, the one that commands use."""
+        try:
+            folder = find_file(Path(self.inputs.pipeline)).parent
+        except PipelineError:
+            return find_store(environ=self.environ)
+        return open_store(folder, self.environ)
+
+    def registry(self) -> Registry:
+        """Where the runs of this job are published."""
+        pipeline = Path(self.inputs.pipeline)
+        return Registries(self.settings, self.environ).named(None, in_pipeline=lambda: registry_of(pipeline))
+
+    def run_id(self, nth: int) -> str:
+        """The id of the run of the `nth` use of the action in the job: each attempt of the job finds the same one.
+
+        Unless it starts from the beginning: that is another run.
+        """
+        given = self.inputs
+        told_apart = [given.matrix, given.pipeline, given.working_directory, given.parameters]
+        name = (
+            "".join(c if c.isalnum() and c.isascii() else "-" for c in self.context.job)[:JOB_MAX].strip("-") or "job"
+        )
+        words = [name, self.context.run_id or "0"]
+        if name != self.context.job or any(text not in ("", ".", "null", "{}") for text in told_apart):
+            words.append(hashlib.sha256(json.dumps([self.context.job, *told_apart]).encode()).hexdigest()[:6])
+        if given.resume == "never" and self.context.run_attempt > 1:
+            words.append(f"attempt{self.context.run_attempt}")
+        if nth > 1:
+            words.append(str(nth))
+        return "-".join(words)
+
+    def secrets(self) -> frozenset[str]:
+        """What must be in no log of the job."""
+        return secrets_of(self.environ, self.settings.secret_names)
+
+    def say(self, text: str) -> None:
+        """A line in the job's log."""
+        console.out(self.clean(text))
+
+    def warn(self, title: str, text: str) -> None:
+        """A warning on the job's page."""
+        console.commands(workflow.annotate(Annotation("warning", self.clean(text), title=title)))
+
+    def set_outputs(self, outputs: Mapping[str, str]) -> None:
+        """Set outputs of the action's step."""
+        if path := self.environ.get("GITHUB_OUTPUT"):
+            workflow.append(Path(path), workflow.assignments(outputs))
+
+    def summarise(self, text: str) -> None:
+        """Add to the job's summary; one that cannot be written fails nothing."""
+        if not (path := self.environ.get("GITHUB_STEP_SUMMARY")):
+            return
+        try:
+            workflow.append(Path(path), self.clean(text))
+        except OSError as e:
+            self.warn("There is no summary", f"it cannot be written: {e.strerror}")
+
+    def clean(self, text: str) -> str:
+        """The text without secrets."""
+        return Redactor(self.secrets()).text(text)

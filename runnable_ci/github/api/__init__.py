@@ -1,0 +1,1 @@
+"""GitHub's REST API: where, as whom, and what is asked of it."""

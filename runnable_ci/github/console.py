@@ -1,0 +1,143 @@
+"""The one way to stdout and stderr.
+
+Much of what is printed was named by others: in a pipeline file, a run log, a registry, git, GitHub. None of it may move
+a terminal's cursor, begin a line of its own, or be a command for the runner of a job, which reads both streams. So what
+is printed are lines, each made harmless here; or bytes of which that is known: JSON, commands of our own making, what a
+`Printer` made of the steps' output.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, TextIO
+
+from runnable_ci.github.commands import harmless, is_actions
+from runnable_ci.util.text import printable
+
+LINE_MAX_BYTES: Final = 1 << 16
+"""A longer line is shown as several."""
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;:]*m")
+_NOT_PLAIN: Final = re.compile(r"[^\x20-\x7e\n]|(?<=#)#(?=\[)")
+_NO_STATUS: Final = b"\r\x1b[K"
+
+
+class Output:
+    """stdout or stderr, for bytes that may be shown as they are; `file` is asked for it each time."""
+
+    def __init__(self, file: Callable[[], TextIO]) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> None:
+        """Write all of it; `flush` shows it."""
+        self._file().buffer.write(data)
+
+    def flush(self) -> None:
+        """Let everything that was written be seen."""
+        self._file().flush()
+
+    def is_terminal(self) -> bool:
+        """Whether a person looks at it."""
+        return self._file().isatty()
+
+    def columns(self) -> int:
+        """How wide the terminal is."""
+        return os.get_terminal_size(self._file().fileno()).columns or 80
+
+
+class Console:
+    """Two streams, and whether the runner of a job reads them, which the environment tells."""
+
+    def __init__(self, stdout: Output, stderr: Output, environ: Mapping[str, str]) -> None:
+        self.stdout = stdout
+        self.stderr = stderr
+        self._environ = environ
+
+    def out(self, *lines: str) -> None:
+        """Print lines to stdout: what a command was asked for."""
+        _print(self.stdout, map(line, lines))
+
+    def err(self, *lines: str) -> None:
+        """Print lines to stderr: what else a person should know."""
+        _print(self.stderr, map(line, lines))
+
+    def json(self, document: str) -> None:
+        """Print a JSON document: the same values, with what could take effect written as `\\u001b`."""
+        _print(self.stdout, [_NOT_PLAIN.sub(_escaped, document.removesuffix("\n"))])
+
+    def commands(self, *lines: str) -> None:
+        """Print commands for the runner, as `github.workflow` makes them."""
+        _print(self.stdout, lines)
+
+    def status(self, text: str) -> None:
+        """Show a line on the terminal in place of the one before; an empty one takes it away."""
+        self.stderr.write(_NO_STATUS + printable(text).encode())
+        self.stderr.flush()
+
+    def copy(self, chunks: Iterable[bytes]) -> None:
+        """Write bytes to stdout, in order."""
+        for chunk in chunks:
+            self.stdout.write(chunk)
+        self.stdout.flush()
+
+    def quoted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """What somebody's program wrote: to a file or a pipe as it is, to a terminal or a job as harmless lines."""
+        if not self.stdout.is_terminal() and not is_actions(self._environ):
+            yield from chunks
+            return
+        kept = b""
+        for chunk in chunks:
+            data = kept + chunk
+            whole = data.rfind(b"\n") + 1
+            kept = data[whole:]
+            yield _quoted(data[:whole])
+            while len(kept) >= LINE_MAX_BYTES:
+                yield _quoted(kept[:LINE_MAX_BYTES] + b"\n")
+                kept = kept[LINE_MAX_BYTES:]
+        yield _quoted(kept)
+
+    def flush(self) -> None:
+        """Let everything that was written be seen, before another program writes to the same streams."""
+        self.stdout.flush()
+        self.stderr.flush()
+
+
+def line(text: str) -> str:
+    """A text as one line in which nothing takes effect; a line break in it is a space.
+
+    Not only where the environment tells of a job: in a container, or behind a wrapper, it may not.
+    """
+    return harmless(printable(text))
+
+
+def write_utf8() -> None:
+    """Write UTF-8 whatever the system's code page: everybody reads it."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+
+
+def _print(output: Output, lines: Iterable[str]) -> None:
+    output.write("".join(f"{text}\n" for text in lines).encode(errors="backslashreplace"))
+    output.flush()
+
+
+def _quoted(data: bytes) -> bytes:
+    """Lines, the last one perhaps without its end; what was written over and colours go, the rest is shown."""
+    lines = _COLOURS.sub("", data.decode(errors="replace")).split("\n")
+    last_written = (text.rstrip("\r").rpartition("\r")[2] for text in lines)
+    return "\n".join("\t".join(map(line, text.split("\t"))) for text in last_written).encode()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """A character as JSON has it escaped, if it is one of those that take effect; `##[` begins a command."""
+    character = found[0]
+    if character != "#" and character.isprintable():
+        return character
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+
+
+console: Final = Console(Output(lambda: sys.stdout), Output(lambda: sys.stderr), os.environ)
+"""That of this process."""

@@ -1,0 +1,123 @@
+"""What a job of GitHub Actions knows about itself, from its environment and event.
+
+Source: GitHub Actions, "Variables reference" (default environment variables) and "Webhook events and payloads".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from runnable_ci.github.commands import is_actions
+
+EVENT_MAX_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A job at work; texts are empty where the runner does not say."""
+
+    repository: str
+    """`owner/name`."""
+    run_id: str
+    run_attempt: int
+    """Counted from 1; more after a re-run."""
+    job: str
+    """The job's key in its workflow file."""
+    event_name: str = ""
+    ref: str = ""
+    sha: str = ""
+    """The commit that started the job; another may have been checked out."""
+    head_ref: str = ""
+    """The branch of a pull request."""
+    base_ref: str = ""
+    """The branch that a pull request would change."""
+    default_branch: str = ""
+    server_url: str = "https://github.com"
+    workspace: str = ""
+    event: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Context | None:
+        """The context of this job; None outside GitHub Actions."""
+        if not is_actions(environ):
+            return None
+        event = _read_event(environ.get("GITHUB_EVENT_PATH", ""))
+        attempt = environ.get("GITHUB_RUN_ATTEMPT", "")
+        return cls(
+            repository=environ.get("GITHUB_REPOSITORY", ""),
+            run_id=environ.get("GITHUB_RUN_ID", ""),
+            run_attempt=int(attempt) if attempt.isdecimal() else 1,
+            job=environ.get("GITHUB_JOB", ""),
+            event_name=environ.get("GITHUB_EVENT_NAME", ""),
+            ref=environ.get("GITHUB_REF", ""),
+            sha=environ.get("GITHUB_SHA", ""),
+            head_ref=environ.get("GITHUB_HEAD_REF", ""),
+            base_ref=environ.get("GITHUB_BASE_REF", ""),
+            default_branch=_text(event, "repository", "default_branch"),
+            server_url=environ.get("GITHUB_SERVER_URL", "") or "https://github.com",
+            workspace=environ.get("GITHUB_WORKSPACE", ""),
+            event=event,
+        )
+
+    @property
+    def branch(self) -> str:
+        """The branch that the job runs for; empty on tags and pull requests."""
+        return self.ref.removeprefix("refs/heads/") if self.ref.startswith("refs/heads/") else ""
+
+    @property
+    def fix_ref(self) -> str:
+        """Where a fix of this job's code would be: what a retry was told to check out, else the branch."""
+        return _text(self.event, "inputs", "ref") or self.branch or self.head_ref
+
+    @property
+    def base_branch(self) -> str:
+        """The branch whose last run this one is compared with: a pull request's base, else its own."""
+        return self.base_ref or self.branch or self.default_branch
+
+    @property
+    def is_fork_pull_request(self) -> bool:
+        """Whether the job has a fork's code, and with it a token that only reads and no secrets."""
+        if self.event_name != "pull_request":
+            return False
+        head = _text(self.event, "pull_request", "head", "repo", "full_name")
+        return head.lower() != self.repository.lower()
+
+    @property
+    def full_name(self) -> str:
+        """The repository as it is named anywhere: with its host, where that is not github.com."""
+        host = urlsplit(self.server_url).netloc
+        return self.repository if host == "github.com" or not self.repository else f"{host}/{self.repository}"
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the event says that the repository is not for all to read."""
+        repository = self.event.get("repository")
+        found = repository if isinstance(repository, dict) else {}
+        return found.get("private") is True or found.get("visibility") in ("private", "internal")
+
+    @property
+    def run_url(self) -> str:
+        """The page of the workflow run."""
+        return f"{self.server_url}/{self.repository}/actions/runs/{self.run_id}"
+
+
+def _read_event(path: str) -> dict[str, Any]:
+    """The event's payload; empty where it cannot be read, since all that hangs on it is a message."""
+    try:
+        file = Path(path)
+        event = json.loads(file.read_bytes()) if path and file.stat().st_size <= EVENT_MAX_BYTES else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _text(event: Mapping[str, Any], *keys: str) -> str:
+    found: Any = event
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else ""

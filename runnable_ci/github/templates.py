@@ -1,0 +1,123 @@
+"""The workflows that `init --github` writes: the ones that users copy, filled in for a repository."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal
+
+from runnable_ci.errors import CodeIdentityError, NotARepositoryError, UsageError
+from runnable_ci.vcs.git import Git
+
+Name = Literal["ci", "retry"]
+ACTION: Final = "runnable/action"
+DEFAULT_REF: Final = "v1"
+FOLDER: Final = PurePosixPath(".github/workflows")
+"""Where GitHub looks for workflows, from the repository's root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A git repository: the root of its work tree, and its default branch on GitHub, as far as can be told here."""
+
+    root: Path
+    default_branch: str
+
+
+def repository_of(folder: Path, environ: Mapping[str, str]) -> Repository:
+    """The repository around a folder.
+
+    Raises `UsageError` where there is none, `CodeIdentityError` where git refuses it.
+    """
+    git = Git(str(folder), environ)
+    try:
+        root = git("rev-parse", "--show-toplevel").decode("utf-8", "surrogateescape").removesuffix("\n")
+    except NotARepositoryError as e:
+        raise UsageError(
+            f"{folder} is not in a git repository, and workflows are a repository's",
+            hint="run `git init` first, or init without --github",
+        ) from e
+    return Repository(Path(root), _default_branch(git))
+
+
+def _default_branch(git: Git) -> str:
+    """What the remote calls its HEAD; else main or master, if there is one; else the current branch."""
+    listed = git("for-each-ref", "--format=%(refname) %(symref)", "refs/heads", "refs/remotes").decode(errors="replace")
+    refs = dict(line.split(" ", 1) for line in listed.splitlines())
+    heads = sorted(
+        ((name, target) for name, target in refs.items() if name.startswith("refs/remotes/") and target),
+        key=lambda head: head[0] != "refs/remotes/origin/HEAD",
+    )
+    for name, target in heads:
+        if (branch := target.removeprefix(name.removesuffix("HEAD"))) != target:
+            return branch
+    for usual in ("main", "master"):
+        if f"refs/heads/{usual}" in refs or f"refs/remotes/origin/{usual}" in refs:
+            return usual
+    try:
+        return git("symbolic-ref", "--short", "HEAD").decode(errors="replace").removesuffix("\n")
+    except CodeIdentityError:  # no branch is checked out
+        return "main"
+
+
+def workflow(name: Name, *, action_ref: str, default_branch: str, pipeline: str) -> str:
+    """A workflow's text.
+
+    `action_ref` is a version, branch or commit of the action; `pipeline` the way from the repository's root to the
+    pipeline's folder. Raises `UsageError` for what cannot stand in a workflow.
+    """
+    if not pipeline.isprintable() or "${{" in pipeline or "}}" in pipeline:
+        raise UsageError(f"the folder {pipeline!r} cannot be named in a workflow", hint="rename it")
+    text = (files("runnable_ci.github") / "workflows" / f"{name}.yml").read_text(encoding="utf-8")
+    text = _put(text, r"(?<=uses: )runnable/action@.*", _use(action_ref))
+    text = _put(text, r'(?<= pipeline: )"\."', _quoted(pipeline))
+    if pipeline != ".":
+        text = _put(
+            text, r"(?<= pipeline: )\$\{\{ .* \}\}", _quoted(f"${{{{ inputs.pipeline || {_literal_text(pipeline)} }}}}")
+        )
+    return _put(text, r"(?<=branches: )\[.*\]", f"[{_quoted(_literal(default_branch))}]")
+
+
+def _put(text: str, pattern: str, value: str) -> str:
+    """A text with a value in each place that matches."""
+    return re.sub(pattern, lambda _: value, text)
+
+
+def _use(ref: str) -> str:
+    """The action at a version, with the comment that the linters of workflows, and readers, want to see."""
+    if ref == DEFAULT_REF:
+        why = f"{DEFAULT_REF} gets fixes; `init --github --action-ref COMMIT` pins"
+        return f"{ACTION}@{ref} # zizmor: ignore[unpinned-uses] {why}"
+    if re.fullmatch(r"[0-9a-fA-F]{40}", ref):
+        return f"{ACTION}@{ref.lower()} # a commit: it stays as it is until you change it"
+    if re.fullmatch(r"(?=[0-9]*[a-f])[0-9a-f]{7,64}", ref):
+        raise UsageError(f"--action-ref {ref} looks like a part of a commit", hint="GitHub wants all 40 digits")
+    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._+-]*(/[0-9A-Za-z][0-9A-Za-z._+-]*)*", ref) or ".." in ref:
+        raise UsageError(
+            f"--action-ref {ref!r} is not a version, branch or commit",
+            hint=f"such as {DEFAULT_REF}, or a 40-digit commit",
+        )
+    return f"{ACTION}@{ref} # zizmor: ignore[unpinned-uses] named by --action-ref; only a commit stays as it is"
+
+
+def _literal(branch: str) -> str:
+    r"""A branch as a pattern of `on.push.branches` that matches nothing else.
+
+    Git forbids `*?[\` in names and allows `+!]`. Source: GitHub docs, workflow syntax, filter pattern cheat sheet.
+    """
+    return re.sub(r"[+!\]]", r"\\\g<0>", branch)
+
+
+def _literal_text(text: str) -> str:
+    """A string of GitHub's expressions. Source: GitHub docs, "Evaluate expressions", literals."""
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
+
+
+def _quoted(text: str) -> str:
+    """A YAML string: JSON's are."""
+    return json.dumps(text, ensure_ascii=False)

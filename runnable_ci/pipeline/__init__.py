@@ -1,0 +1,1 @@
+"""The pipeline file: as written, as resolved, and what may stand in it."""

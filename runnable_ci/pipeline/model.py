@@ -1,0 +1,269 @@
+"""The pipeline: the resolved steps that the rest of the house works with, checked against each other.
+
+Pure: text is parsed elsewhere (`project.py`), this module gets the parsed TOML table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import PurePosixPath
+from typing import Any, Literal, cast
+
+from pydantic import ValidationError
+
+from runnable_ci.errors import did_you_mean
+from runnable_ci.redaction.environment import spelled
+from runnable_ci.pipeline.schema import STEP_NAME, Kind, PipelineTable, Place, StepTable, Untracked
+from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, is_excluded, shown
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+REPOSITORY = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+"
+)
+RELATIVE = "paths are relative to the pipeline file's folder, and stay in it"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step, resolved: defaults filled in, checked against the others."""
+
+    name: str
+    kind: Literal["run", "python"]
+    command: str
+    """The shell script, or `module:function`."""
+    needs: tuple[str, ...]
+    returns: Mapping[str, Kind]
+    get: tuple[str, ...] | None
+    """None: not declared, the step may read any file that came before it."""
+    put: tuple[str, ...]
+    parameters: tuple[str, ...] | None
+    env: Mapping[str, str]
+    shell: str
+    working_directory: str
+    timeout_s: float | None
+    continue_on_error: bool
+
+    def definition(self) -> dict[str, Any]:
+        """What makes this step's result, as plain JSON in the words of the file; time-outs and the like do not."""
+        definition: dict[str, Any] = {self.kind: self.command, "needs": sorted(self.needs)}
+        optional = {
+            "returns": dict(self.returns),
+            "get": None if self.get is None else list(self.get),
+            "put": list(self.put),
+            "parameters": None if self.parameters is None else list(self.parameters),
+            "env": dict(sorted(self.env.items())),
+            "shell": self.shell if self.kind == "run" and self.shell != "bash" else "",
+            "working-directory": "" if self.working_directory == "." else self.working_directory,
+        }
+        return definition | {key: v for key, v in optional.items() if v or (key in ("get", "parameters") and v == [])}
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A checked pipeline; `steps` are in an order in which each comes after what it needs."""
+
+    name: str
+    file: str
+    """How messages name the pipeline file."""
+    python: str | None
+    parameters: Mapping[str, Any]
+    steps: Mapping[str, Step]
+    registry: str | None = None
+    secrets: tuple[str, ...] = ()
+    """Names of environment variables."""
+    untracked: Untracked | None = None
+    is_named: bool = True
+    """Whether the file gives the name."""
+
+    def dag_hash(self) -> str:
+        """sha1 of all definitions, as the reference system's run log has it; the order of returns is part of them."""
+        definitions = {name: self.steps[name].definition() for name in sorted(self.steps)}
+        return hashlib.sha1(json.dumps(definitions).encode(), usedforsecurity=False).hexdigest()
+
+    def ancestors(self, name: str) -> frozenset[str]:
+        """All steps that must be over before this one starts."""
+        found: set[str] = set()
+        waiting = list(self.steps[name].needs)
+        while waiting:
+            step = waiting.pop()
+            if step not in found:
+                found.add(step)
+                waiting.extend(self.steps[step].needs)
+        return frozenset(found)
+
+    def below(self, name: str) -> frozenset[str]:
+        """The step and all that need it, directly or not."""
+        found = {name}
+        for step in self.steps.values():
+            if found.intersection(step.needs):
+                found.add(step.name)
+        return frozenset(found)
+
+
+def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: str = "") -> Pipeline:
+    """The pipeline that a parsed TOML table describes.
+
+    `file` names the file in messages, `prefix` is the table's own place in it (`tool.runnable-ci`).
+    Raises `PipelineError` for the first mistake found.
+    """
+    place = Place(file, prefix)
+    try:
+        parsed = PipelineTable.model_validate(table)
+    except ValidationError as e:
+        raise place.error_of(e) from e
+    check_parameters(parsed.parameters, place.error)
+    _check_env(place, "env", parsed.env, parsed.parameters)
+    if parsed.registry is not None and not REPOSITORY.fullmatch(parsed.registry):
+        hint = 'write it as "ghcr.io/owner/repo/runs": a host and a lower-case name, without a tag'
+        raise place.error("", f"registry: {shown(parsed.registry)} is not a repository", hint)
+    if wrong := [name for name in parsed.secrets if not _VARIABLE.fullmatch(name)]:  # it may be the secret: not shown
+        names = ", ".join(f'"{name}"' for name in spelled(wrong[0]) or ["API_KEY", "DB_PASSWORD"])
+        hint = f"write names alone, each a string of its own, without `$`, braces or `secrets.`: secrets = [{names}]"
+        raise place.error("", "secrets: an entry is not the name of an environment variable", hint)
+    steps: dict[str, Step] = {}
+    above: tuple[str, ...] = ()
+    for name, step in parsed.steps.items():
+        steps[name] = _resolve_step(place, parsed, name, step, above)
+        above = (name,)
+    _check_needs(place, steps)
+    pipeline = Pipeline(
+        name=parsed.name or default_name,
+        file=file,
+        python=parsed.python,
+        parameters=parsed.parameters,
+        steps={name: steps[name] for name in _topological(place, steps)},
+        registry=parsed.registry,
+        secrets=tuple(parsed.secrets),
+        untracked=parsed.untracked,
+        is_named=bool(parsed.name),
+    )
+    _check_returns(place, pipeline)
+    return pipeline
+
+
+def _resolve_step(place: Place, pipeline: PipelineTable, name: str, step: StepTable, above: tuple[str, ...]) -> Step:
+    table = f"steps.{name}"
+    if not STEP_NAME.fullmatch(name):
+        raise place.error(
+            "steps", f"{shown(name)} cannot name a step", "letters, digits, `_` and `-`, at most 100; not a digit first"
+        )
+    kinds = [(kind, text) for kind in ("run", "python") if (text := getattr(step, kind)) is not None]
+    if len(kinds) != 1:
+        has = "has both `run` and `python`" if kinds else "has neither `run` nor `python`"
+        raise place.error(table, has, "a step has exactly one of them; make two steps of it" if kinds else "add one")
+    kind, command = cast("tuple[Literal['run', 'python'], str]", kinds[0])
+    if not command.strip():
+        raise place.error(table, f"`{kind}` is empty", 'write a command, such as run = "make"')
+    if "\0" in command:
+        raise place.error(table, f"`{kind}` has a NUL character", "no program takes one: remove it")
+    if kind == "python":
+        if not FUNCTION.fullmatch(command):
+            raise place.error(table, f"python = {shown(command)} is not a function", 'write it as "module:function"')
+        for key in ("shell", "parameters"):
+            if getattr(step, key) is not None:
+                raise place.error(table, f"`{key}` belongs to `run` steps", "a function takes parameters by name")
+    if kind == "run" and "object" in step.returns.values():
+        raise place.error(table, "a `run` step cannot return an object", "put a file with catalog.put instead")
+    if step.shell is not None and "{0}" not in step.shell and step.shell not in ("bash", "sh", "python", "pwsh"):
+        raise place.error(table, f"unknown shell {shown(step.shell)}", "bash, sh, python, pwsh, or a command with {0}")
+    for key, paths in (("get", step.catalog.get or []), ("put", step.catalog.put)):
+        for path in paths:
+            check_relative(path, lambda m, key=key: place.error(f"{table}.catalog", f"{key}: {m}", RELATIVE))
+            if is_excluded(path):
+                hint = "`.git` and `.runnable` are left out of the catalog: copy the file elsewhere first"
+                raise place.error(f"{table}.catalog", f"{key}: {shown(path)} is never kept", hint)
+    check_relative(step.working_directory, lambda m: place.error(table, f"working-directory: {m}", RELATIVE))
+    for key in step.returns:
+        check_parameter_name(key, lambda m, hint: place.error(f"{table}.returns", m, hint))
+    env = pipeline.env | step.env
+    _check_env(place, f"{table}.env", step.env, pipeline.parameters)
+    return Step(
+        name=name,
+        kind=kind,
+        command=command,
+        needs=above if step.needs is None else tuple(dict.fromkeys(step.needs)),
+        returns=step.returns,
+        get=None if step.catalog.get is None else tuple(step.catalog.get),
+        put=tuple(step.catalog.put),
+        parameters=None if step.parameters is None else tuple(step.parameters),
+        env=env,
+        shell=step.shell or "bash",
+        working_directory=str(PurePosixPath(step.working_directory)),
+        timeout_s=None if step.timeout_minutes is None else step.timeout_minutes * 60,
+        continue_on_error=step.continue_on_error,
+    )
+
+
+def _check_env(place: Place, table: str, env: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise place.error(table, f"{shown(name)} cannot be set", "no `=` in the name, no NUL in name or value")
+        if name in parameters:
+            raise place.error(table, f"`{name}` is also a parameter", "rename one: both would set the same variable")
+        if name.startswith("RUNNABLE_"):
+            raise place.error(table, f"`{name}` is reserved", "names that begin with RUNNABLE_ are ours")
+
+
+def _check_needs(place: Place, steps: Mapping[str, Step]) -> None:
+    for step in steps.values():
+        for need in step.needs:
+            if need == step.name:
+                raise place.error(f"steps.{step.name}", "needs: the step needs itself", "remove it from `needs`")
+            if need not in steps:
+                others = [name for name in steps if name != step.name]
+                raise place.error(
+                    f"steps.{step.name}",
+                    f"step `{step.name}` needs {shown(need)}, which is not in the file",
+                    did_you_mean(need, others, f"the steps are: {', '.join(steps)}"),
+                )
+
+
+def _topological(place: Place, steps: Mapping[str, Step]) -> Iterable[str]:
+    """Step names, each after what it needs, otherwise in the order of the file."""
+    sorter = TopologicalSorter({step.name: step.needs for step in steps.values()})
+    try:
+        sorter.prepare()
+    except CycleError as e:
+        cycle = " → ".join(reversed(e.args[1]))
+        raise place.error("steps", f"steps need each other in a circle: {cycle}", "remove one of these needs") from e
+    position = {name: i for i, name in enumerate(steps)}
+    order: list[str] = []
+    ready = sorted(sorter.get_ready(), key=position.__getitem__)
+    while ready:
+        name = ready.pop(0)
+        order.append(name)
+        sorter.done(name)
+        ready = sorted([*ready, *sorter.get_ready()], key=position.__getitem__)
+    return order
+
+
+def _check_returns(place: Place, pipeline: Pipeline) -> None:
+    """Two steps may return the same name only if one comes after the other: the later then wins."""
+    givers: dict[str, list[str]] = {}
+    for step in pipeline.steps.values():
+        # Looked for only where it is asked: the steps above each step of a long chain add up.
+        shared = any(name in givers for name in (*step.returns, *step.env))
+        before = pipeline.ancestors(step.name) if shared else frozenset[str]()
+        table = f"steps.{step.name}"
+        for name in step.returns:
+            for other in givers.get(name, []):
+                if other not in before:
+                    raise place.error(
+                        f"{table}.returns",
+                        f"`{name}` is also returned by step `{other}`, which may run at the same time",
+                        "rename one, or let one step need the other",
+                    )
+            givers.setdefault(name, []).append(step.name)
+        for name in step.env:
+            if givers_here := before.union([step.name]).intersection(givers.get(name, [])):
+                raise place.error(
+                    f"{table}.env",
+                    f"`{name}` is also returned by step `{min(givers_here)}`",
+                    "rename one: both would set the same variable",
+                )

@@ -1,0 +1,166 @@
+"""The tables of the pipeline file as they are written, and where in which file a mistake is. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from runnable_ci.errors import PipelineError, did_you_mean
+from runnable_ci.pipeline.validation import shown
+
+Kind = Literal["json", "metric", "object"]
+KINDS: tuple[Kind, ...] = ("json", "metric", "object")
+Untracked = Literal["all", "listed", "none"]
+STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
+YEAR_MINUTES = 366 * 24 * 60
+
+
+def _or_list_of_names(schema: dict[str, Any]) -> None:
+    table = {key: schema.pop(key) for key in ("type", "additionalProperties")}
+    schema["anyOf"] = [table, {"type": "array", "items": {"type": "string"}, "uniqueItems": True}]
+
+
+class Table(BaseModel):
+    """A table of the pipeline file: unknown keys are errors, and nothing is cast."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, defer_build=True, alias_generator=lambda name: name.replace("_", "-")
+    )
+
+
+class CatalogTable(Table):
+    """`catalog = { get = […], put = […] }`: paths and globs (`*`, `**`) relative to the pipeline file's folder."""
+
+    get: list[str] | None = Field(None, description="Files restored into the workspace before the step.")
+    put: list[str] = Field(default_factory=list, description="Files stored after the step.")
+
+
+class StepTable(Table):
+    """`[steps.NAME]`: exactly one of `run` and `python`, and what surrounds it."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["run"]}, {"required": ["python"]}]})
+
+    run: str | None = Field(None, description="A shell command or script.")
+    python: str | None = Field(None, description="`module:function`, called in the pipeline's interpreter.")
+    needs: list[str] | None = Field(None, description="Steps that come before. Default: the step above in the file.")
+    returns: dict[str, Kind] = Field(
+        default_factory=dict,
+        description="What the step returns, by name: `json`, `metric` or `object`. A list of names is short for json.",
+        json_schema_extra=_or_list_of_names,
+    )
+    catalog: CatalogTable = Field(default_factory=CatalogTable, description="Files that the step reads and makes.")
+    parameters: list[str] | None = Field(
+        None, description="Parameters that a `run` step gets, and thereby depends on. Default: all in scope."
+    )
+    env: dict[str, str] = Field(default_factory=dict, description="Environment variables of this step.")
+    shell: str | None = Field(
+        None, description="`bash` (default), `sh`, `python`, `pwsh`, or a command with `{0}` for the script's path."
+    )
+    working_directory: str = Field(".", description="Relative to the pipeline file's folder.")
+    timeout_minutes: float | None = Field(
+        None, gt=0, le=YEAR_MINUTES, allow_inf_nan=False, description="Then the step is ended."
+    )
+    continue_on_error: bool = Field(False, description="Let the run go on, and succeed, when this step fails.")
+
+    @field_validator("returns", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        if isinstance(value, list) and all(isinstance(name, str) for name in value):
+            if len(set(value)) < len(value):
+                raise ValueError("names a return twice")
+            return dict.fromkeys(value, "json")
+        return value
+
+
+class PipelineTable(Table):
+    """A pipeline file: `runnable.toml`, or `[tool.runnable-ci]` in `pyproject.toml`."""
+
+    name: str | None = Field(None, description="Default: the name of the file's folder.")
+    python: str | None = Field(
+        None, description="Interpreter of python steps, relative to the file. Default: `python` on PATH."
+    )
+    registry: str | None = Field(
+        None, description="Where runs are published and pulled from: an OCI repository, `ghcr.io/owner/repo/runs`."
+    )
+    env: dict[str, str] = Field(default_factory=dict, description="Environment variables of every step.")
+    secrets: list[str] = Field(
+        default_factory=list, description="Names of environment variables whose values are kept out of all records."
+    )
+    untracked: Untracked | None = Field(
+        None,
+        description="Which untracked files a run keeps, beside what differs of tracked ones: `all`, `listed` (those "
+        "that the pipeline names) or `none`. Default: `all`, but `none` in a GitHub job of a public repository.",
+    )
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Values that steps take by name.")
+    steps: dict[str, StepTable] = Field(
+        min_length=1,
+        description="The steps, in order.",
+        json_schema_extra={"propertyNames": {"pattern": f"^{STEP_NAME.pattern}$"}},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in which file: turns a table and a key into an error that names them."""
+
+    file: str
+    prefix: str
+
+    def error(self, table: str, message: str, hint: str = "") -> PipelineError:
+        full = ".".join(part for part in (self.prefix, table) if part)
+        text = f"{self.file}: {f'[{full}] ' if full else ''}{message}"
+        # A quoted key may hold anything, also what would move a terminal's cursor.
+        return PipelineError(_CONTROL.sub(lambda found: repr(found[0])[1:-1], text), hint=hint)
+
+    def error_of(self, validation: ValidationError) -> PipelineError:
+        """Our words for pydantic's first finding."""
+        first = validation.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        model: type[BaseModel] = PipelineTable
+        table: list[str] = []
+        if path[:1] == ["steps"] and len(path) > 1:
+            model, table, path = StepTable, path[:2], path[2:]
+        if path[:1] == ["catalog"] and len(path) > 1:
+            model, table, path = CatalogTable, [*table, "catalog"], path[1:]
+        key = ".".join(path)
+        where = ".".join(table)
+        given = first["input"]
+        known = {field.alias or name: field.description or "" for name, field in model.model_fields.items()}
+        hint = next((known[part] for part in path[:1] if part in known), "")
+        match first["type"]:
+            case "extra_forbidden":
+                listed = "the keys of this table are: " + ", ".join(known)
+                return self.error(where, f"unknown key `{key}`", did_you_mean(key, known, listed))
+            case "missing" | "too_short":
+                return self.error(where, "there is no step", 'add a table such as [steps.train] with run = "…"')
+            case "literal_error":
+                allowed = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+                listed = f"one of {', '.join(allowed)}"
+                if not isinstance(given, str):
+                    return self.error(where, f"{key}: must be {listed}, not {shown(given)}", hint)
+                what = "unknown kind" if path[:1] == ["returns"] else "there is no"
+                return self.error(where, f"{key}: {what} {shown(given)}", did_you_mean(given, allowed, listed))
+            case "value_error":
+                return self.error(where, f"{key}: {first['ctx']['error']}", hint)
+            case "dict_type" | "model_type" if not key:
+                return self.error(where, f"must be a table, not {shown(given)}", 'such as [steps.train] with run = "…"')
+            case kind:
+                expected = _EXPECTED.get(kind, first["msg"].lower())
+                return self.error(where, f"{key}: {expected}, not {shown(given)}", hint)
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_EXPECTED = {
+    "string_type": "must be a string",
+    "list_type": "must be a list",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "bool_type": "must be true or false",
+    "float_type": "must be a number",
+    "greater_than": "must be greater than 0",
+    "less_than_equal": f"must be at most {YEAR_MINUTES}, a year",
+    "finite_number": "must be a finite number",
+}

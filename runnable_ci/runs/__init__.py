@@ -1,0 +1,1 @@
+"""One run as data: its log, its events, who writes and reads it, and how it travels."""

@@ -1,0 +1,139 @@
+"""A run as an OCI artifact: which of its contents stand in the manifest, under which titles. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from runnable_ci.runs.run_identity import BEGUN_BY, CREATED, IDENTITY, REVISION, beginnings, run_identity
+from runnable_ci.runs.model import CatalogEntry, RunLog, StepLog
+from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
+
+ARTIFACT_TYPE = "application/vnd.runnable.run.v1+json"
+RUN_LOG_MEDIA_TYPE = "application/vnd.runnable.runlog.v1+json"
+LOG_MEDIA_TYPE = "text/plain"
+LOG_INDEX_MEDIA_TYPE = "application/vnd.runnable.log-index.v1"
+OBJECT_MEDIA_TYPE = "application/vnd.runnable.object.v1+pickle"
+SNAPSHOT_MEDIA_TYPE = "application/vnd.runnable.snapshot.v1.tar"
+PACK_MEDIA_TYPE = "application/vnd.runnable.pack.v1.tar"
+EMPTY_MEDIA_TYPE = "application/vnd.oci.empty.v1+json"
+TITLE = "org.opencontainers.image.title"
+RUN_LOG_TITLE = "run-log.json"
+_EMPTY = b"{}"
+
+
+def build_manifest(log: RunLog, run_log: Descriptor) -> tuple[bytes, bytes]:
+    """The config and the manifest of a run whose run log document is `run_log`.
+
+    Source: OCI image-spec v1.1.1, manifest.md, "Guidelines for Artifact Usage" (empty config).
+    """
+    config = Descriptor(EMPTY_MEDIA_TYPE, "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", 2)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_MEDIA_TYPE,
+        "artifactType": ARTIFACT_TYPE,
+        "config": _json(config),
+        "layers": [_json(run_log, RUN_LOG_TITLE), *(_json(layer, title) for title, layer in layers(log).items())],
+        "annotations": manifest_annotations(log),
+    }
+    return _EMPTY, json.dumps(manifest, separators=(",", ":")).encode()
+
+
+def manifest_annotations(log: RunLog) -> dict[str, str]:
+    """What a listing of runs shows without reading a run log."""
+    code, seconds = log.code(), log.seconds()
+    found = {
+        "org.opencontainers.image.title": log.run_id,
+        CREATED: log.start_time,
+        REVISION: code.code_identifier if code else "",
+        "org.opencontainers.image.source": code.code_identifier_url if code else "",
+        IDENTITY: run_identity(log),
+        BEGUN_BY: ", ".join(dict.fromkeys(invocation.actor for invocation in beginnings(log) if invocation.actor)),
+        "vnd.runnable.ref": code.ref if code else "",
+        "vnd.runnable.name": log.name,
+        "vnd.runnable.status": log.status,
+        "vnd.runnable.ended": log.end_time,
+        "vnd.runnable.seconds": "" if seconds is None else f"{seconds:.3f}",
+        "vnd.runnable.attempts": str(log.invocation),
+        "vnd.runnable.dirty": "" if code is None else str(not code.code_identifier_dependable).lower(),
+        "vnd.runnable.failed": ",".join(log.failed_steps())[:1000],
+        "vnd.runnable.metrics": _metrics(log),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def layers(log: RunLog) -> dict[str, Descriptor]:
+    """Title → content: what a plain pull of the artifact leaves in a folder.
+
+    The files of the last attempts are under `catalog/`, earlier versions under `history/STEP.ATTEMPT/`, output under
+    `logs/`, pickled objects under `objects/` (earlier ones in `objects/STEP.ATTEMPT/`), packs of small files under
+    `packs/`, differences from the commit under `code/`.
+    """
+    packed = {member for pack in log.packs.values() for member in pack.members}
+    titled: dict[str, Descriptor] = {}
+    for title, digest, size, media_type in _contents(log):
+        if digest not in packed:
+            titled[title] = Descriptor(media_type, f"sha256:{digest}", size)
+    for digest, pack in log.packs.items():
+        titled[f"packs/{digest[:12]}.tar"] = Descriptor(PACK_MEDIA_TYPE, f"sha256:{digest}", pack.size)
+    return titled
+
+
+def held(log: RunLog) -> set[str]:
+    """sha256 (hex) of all contents that a run log names, packed ones by their pack."""
+    return {descriptor.hex for descriptor in layers(log).values()}
+
+
+def _contents(log: RunLog) -> Iterator[tuple[str, str, int, str]]:
+    current = {entry.name: (step.name, entry.data_hash) for step in log.steps.values() for entry in step.put_entries()}
+    newest = {
+        name: attempt.output_parameters
+        for step in log.steps.values()
+        for attempt in step.attempts[-1:]
+        for name in attempt.output_parameters
+    }
+    for step in log.steps.values():
+        for number, entry in _puts(step):
+            is_current = current.get(entry.name) == (step.name, entry.data_hash)
+            place = "catalog" if is_current else f"history/{step.internal_name}.{number}"
+            yield f"{place}/{entry.name}", entry.data_hash, entry.size, entry.media_type
+        for attempt in step.attempts:
+            title = f"{step.internal_name}.{attempt.attempt_number}"
+            if attempt.log and attempt.log.size:
+                yield f"logs/{title}.log", attempt.log.data_hash, attempt.log.size, LOG_MEDIA_TYPE
+                if attempt.log.index_hash:
+                    yield f"logs/{title}.idx", attempt.log.index_hash, attempt.log.index_size, LOG_INDEX_MEDIA_TYPE
+            for name, parameter in attempt.output_parameters.items():
+                if parameter.kind == "object":
+                    place = "objects" if newest.get(name) is attempt.output_parameters else f"objects/{title}"
+                    yield f"{place}/{name}.pickle", parameter.data_hash, parameter.size or 0, OBJECT_MEDIA_TYPE
+            for code in attempt.code_identities:
+                if code.snapshot:
+                    yield f"code/{code.snapshot[:12]}.tar", code.snapshot, code.snapshot_size, SNAPSHOT_MEDIA_TYPE
+
+
+def _puts(step: StepLog) -> Iterator[tuple[int, CatalogEntry]]:
+    """The files that each attempt put, the last attempt's first."""
+    if step.attempts:
+        yield from ((step.attempts[-1].attempt_number, entry) for entry in step.put_entries())
+    for attempt in reversed(step.attempts[:-1]):
+        yield from ((attempt.attempt_number, entry) for entry in attempt.data_catalog if entry.stage == "put")
+
+
+def _metrics(log: RunLog) -> str:
+    text = json.dumps(log.metrics())
+    return text if text != "{}" and len(text) <= 4000 else ""
+
+
+def _json(descriptor: Descriptor, title: str = "") -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "mediaType": descriptor.media_type,
+        "digest": descriptor.digest,
+        "size": descriptor.size,
+    }
+    if title:
+        described["annotations"] = {TITLE: title}
+    if descriptor.media_type == EMPTY_MEDIA_TYPE:
+        described["data"] = "e30="
+    return described

@@ -1,0 +1,250 @@
+"""What happens to a run log, as events: how they are written, one line each, and how they add up to the log. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from runnable_ci.util.bounded_json import Allowance, RecordError, first_problem, parse_json
+from runnable_ci.errors import RunLogError
+from runnable_ci.runs.model import (
+    FAIL,
+    PROCESSING,
+    SKIPPED,
+    CatalogEntry,
+    DecisionRecord,
+    Environment,
+    Invocation,
+    Pack,
+    Parameter,
+    RunLog,
+    RunOutcome,
+    StepAttempt,
+    StepLog,
+    status_of,
+    unicode_of,
+    with_outcomes,
+)
+
+STARTED_LINE_END = b',"event":"started"}\n'
+"""How a line ends that begins an invocation: nothing within a text can look so."""
+_BYTES_PER_FIELD = 3
+"""A line leaves out fields that have their default: of a small parameter all but three."""
+_DAMAGED = "the file was damaged, or written by a newer version of runnable-ci"
+
+
+class Occurrence(BaseModel):
+    """Something that changed a run log."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class Started(Occurrence):
+    """The run is opened, for the first time or again."""
+
+    event: Literal["started"] = "started"
+    run_id: str
+    name: str
+    tag: str = ""
+    dag_hash: str
+    run_config: dict[str, Any]
+    invocation: Invocation
+    store: str = ""
+    """Which store recorded it: what a person gave there, and not in a copy of it, is known by that."""
+
+
+class Decided(Occurrence):
+    """A step was reused or skipped."""
+
+    event: Literal["decided"] = "decided"
+    step: str
+    decision: DecisionRecord
+
+
+class AttemptSaved(Occurrence):
+    """An attempt began or ended; the later event of one attempt number takes the place of the earlier."""
+
+    event: Literal["attempt"] = "attempt"
+    step: str
+    attempt: StepAttempt
+    data_catalog: list[CatalogEntry] = Field(default_factory=list)
+
+
+class EnvironmentSeen(Occurrence):
+    """The environment in which attempts run."""
+
+    event: Literal["environment"] = "environment"
+    key: str
+    environment: Environment
+
+
+class Packed(Occurrence):
+    """Small contents were stored together."""
+
+    event: Literal["packed"] = "packed"
+    digest: str
+    pack: Pack
+
+
+class Ended(Occurrence):
+    """The invocation is over."""
+
+    event: Literal["ended"] = "ended"
+    time: str
+    status: str
+    message: str = ""
+    outcome: str = ""
+    interrupted: bool = False
+
+    @classmethod
+    def of(cls, outcome: RunOutcome, *, time: str, message: str = "") -> Ended:
+        """The end of an invocation, seen as it happened."""
+        return cls(time=time, status=status_of(outcome), message=message, outcome=outcome)
+
+
+class Document(Occurrence):
+    """A whole run log from elsewhere, on which later events build."""
+
+    event: Literal["document"] = "document"
+    run_log: RunLog
+
+
+Event = Started | Decided | AttemptSaved | EnvironmentSeen | Packed | Ended | Document
+_EVENT: TypeAdapter[Event] = TypeAdapter(
+    Annotated[
+        Started | Decided | AttemptSaved | EnvironmentSeen | Packed | Ended | Document, Field(discriminator="event")
+    ],
+    config=ConfigDict(defer_build=True),
+)
+
+
+def apply(log: RunLog, event: Event) -> RunLog:
+    """The log with the event in it (changed in place, except that a `Document` takes its place)."""
+    match event:
+        case Started():
+            log.name, log.dag_hash, log.run_config = event.name, event.dag_hash, event.run_config
+            log.tag = event.tag or log.tag
+            log.start_time = log.start_time or event.invocation.start_time
+            log.status, log.message, log.end_time = PROCESSING, "", ""
+            log.outcome, log.interrupted = "", False
+            log.invocations.append(event.invocation)
+            redacted = event.invocation.redacted
+            for name, value in event.invocation.parameters.items():
+                log.parameters[name] = Parameter.of_json(value, redacted=name in redacted)
+        case Decided():
+            log.invocations[-1].decisions[event.step] = event.decision
+            step = log.steps.setdefault(event.step, StepLog(name=event.step, internal_name=event.step))
+            if event.decision.action == "skip":
+                step.status, step.message, step.outcome = SKIPPED, event.decision.reason, ""
+            elif step.attempts:
+                _show_attempt(step, step.attempts[-1])
+        case AttemptSaved():
+            _save_attempt(log, event)
+        case EnvironmentSeen():
+            log.environments[event.key] = event.environment
+        case Packed():
+            log.packs[event.digest] = event.pack
+        case Ended():
+            last = log.invocations[-1]
+            log.end_time = last.end_time = event.time
+            log.status = last.status = event.status
+            log.message = last.message = event.message
+            log.outcome = last.outcome = event.outcome
+            log.interrupted = last.interrupted = event.interrupted
+        case Document():
+            return event.run_log
+    return log
+
+
+def _save_attempt(log: RunLog, event: AttemptSaved) -> None:
+    step = log.steps.setdefault(event.step, StepLog(name=event.step, internal_name=event.step))
+    attempt = event.attempt
+    if step.attempts and step.attempts[-1].attempt_number == attempt.attempt_number:
+        step.attempts[-1] = attempt
+    else:
+        if step.attempts:
+            step.attempts[-1].data_catalog = step.data_catalog
+        step.attempts.append(attempt)
+        log.invocations[-1].decisions[event.step] = DecisionRecord(action="run", reason=attempt.reason)
+    _show_attempt(step, attempt)
+    step.data_catalog = event.data_catalog
+    log.parameters.update(attempt.output_parameters)
+    log.parameters.update(attempt.user_defined_metrics)
+
+
+def _show_attempt(step: StepLog, attempt: StepAttempt) -> None:
+    """Let the step read as its last attempt."""
+    step.status, step.message, step.outcome = attempt.status, attempt.message, attempt.outcome
+
+
+def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:
+    """The events that end a run whose process is gone: the attempts in flight and the invocation become failures."""
+    if not log.invocations or log.invocations[-1].status != PROCESSING:
+        return []
+    seen_later = {"status": FAIL, "outcome": "interrupted", "interrupted": True}
+    gone = {**seen_later, "end_time": time, "message": "interrupted: the process that ran it was killed"}
+    events: list[Event] = [
+        AttemptSaved(step=name, attempt=step.attempts[-1].model_copy(update=gone), data_catalog=step.data_catalog)
+        for name, step in log.steps.items()
+        if step.attempts and step.attempts[-1].status == PROCESSING
+    ]
+    return [*events, Ended(time=time, message="interrupted: the run was killed", **seen_later)]
+
+
+def encode_event(event: Event) -> bytes:
+    """One line of a journal; defaults are left out, they come back when it is read."""
+    try:
+        body = event.model_dump_json(exclude_defaults=True)
+    except PydanticSerializationError:
+        body = json.dumps(unicode_of(event.model_dump(exclude_defaults=True)))
+    return f'{body[:-1]},"event":"{event.event}"}}\n'.encode()
+
+
+def decode_event(line: bytes, *, where: str, allowance: Allowance | None = None) -> Event:
+    """The event of one line, within what is left of an `allowance`. Raises `RunLogError` for a line that is none."""
+    allowed = allowance or Allowance()
+    allowed.grow(len(line), bytes_per_field=_BYTES_PER_FIELD)
+    try:
+        return _EVENT.validate_python(parse_json(line), context=allowed)
+    except ValidationError as e:
+        raise RunLogError(f"{where}: not an event of a run log ({first_problem(e)})", hint=_DAMAGED) from e
+    except (ValueError, RecordError) as e:
+        raise RunLogError(f"{where}: not an event of a run log ({e})", hint=_DAMAGED) from e
+
+
+def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
+    """The run log that a journal's lines add up to, None where there is not one whole line.
+
+    A last line without its newline was cut off by a crash and does not count. Raises `RunLogError` for any other
+    line that cannot be read.
+    """
+    log: RunLog | None = None
+    allowance = Allowance()
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            break
+        event = decode_event(line, where=f"{where}, line {number}", allowance=allowance)
+        match event, log:
+            case Started(), None:
+                log = apply(RunLog(run_id=event.run_id), event)
+            case Document(), _:
+                log = event.run_log
+            case _, RunLog() if log.invocations or isinstance(event, Started):
+                log = apply(log, event)
+            case _:
+                raise RunLogError(f"{where}, line {number}: an event before the run was started", hint=_DAMAGED)
+    return with_outcomes(log) if log else None
+
+
+def own_invocations(lines: Iterable[bytes], *, store: str, where: str) -> list[Invocation]:
+    """Return the invocations of a journal that this store recorded, not those that came with a log from elsewhere.
+
+    Raises `RunLogError` for a line that cannot be read.
+    """
+    begun = (line for line in lines if line.endswith(STARTED_LINE_END))
+    events = [decode_event(line, where=where) for line in begun]
+    return [event.invocation for event in events if isinstance(event, Started) and event.store == store]

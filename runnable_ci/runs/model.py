@@ -1,0 +1,417 @@
+"""The run log: what a run was made from, and what each attempt did.
+
+The structure is the reference system's (run, step, attempt, code identity, catalog entry, parameter); the fields
+below the line "ours" are added. Readers are tolerant: unknown fields of a newer version are kept, never refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticSerializationError
+
+from runnable_ci.util.bounded_json import LARGE_TABLE, Allowance, RecordError, first_problem, parse_json
+from runnable_ci.errors import RunLogError
+from runnable_ci.util.text import seconds_between
+
+SCHEMA_VERSION = "1"
+BYTES_PER_FIELD = 10
+"""At least: each field of a record is written, with its name. With less a log would grow where it is written again."""
+SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
+RunOutcome = Literal["succeeded", "failed", "cancelled", "timed_out", "interrupted"]
+"""How a run, an invocation or an attempt ended; `interrupted`: nobody saw the end, its process is gone."""
+Warn = Literal["code_changed", "parameters_changed"]
+"""What speaks against a reuse: code that the step may have run, or parameters that it may have read."""
+
+
+class Record(BaseModel):
+    """A part of the run log; fields that this version does not know are kept.
+
+    With an `Allowance` for a context it is read within that, and up to the first mistake.
+    """
+
+    model_config = ConfigDict(extra="allow", defer_build=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _within_bounds(cls, value: Any, validate: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        if not isinstance(info.context, Allowance):
+            return validate(value)
+        info.context.spend(len(cls.__pydantic_fields__))
+        try:
+            return validate(value)
+        except ValidationError as e:
+            raise RecordError(f"{cls.__name__}: {first_problem(e)}") from None
+
+
+class Parameter(Record):
+    """A named value that steps take and give."""
+
+    kind: Literal["json", "metric", "object"]
+    value: Any
+    """The value itself; for an object its name in the catalog."""
+    description: Any = ""
+    reduced: bool = True
+    # ours
+    data_hash: str = ""
+    """sha256 of the pickle, for objects."""
+    size: int | None = None
+    """Size of the pickle in bytes, for objects."""
+    object_type: str = ""
+    """Qualified type name, for objects, as the step's interpreter saw it."""
+    redacted: bool = False
+    """The value was a secret, or had one in it, for which `***` stands now."""
+
+    @classmethod
+    def of_json(cls, value: Any, kind: Literal["json", "metric"] = "json", *, redacted: bool = False) -> Parameter:
+        """A json or metric parameter that describes itself, long text shortened."""
+        short = f"{value[:10]}..." if isinstance(value, str) and len(value) > 10 else value
+        return cls(kind=kind, value=value, description=short, redacted=redacted)
+
+    @classmethod
+    def of_object(cls, name: str, *, data_hash: str, size: int, object_type: str) -> Parameter:
+        """An object parameter: `name` is its name, the pickle is found by its sha256."""
+        return cls(
+            kind="object",
+            value=name,
+            description=f"Pickled object stored in catalog as: {name}",
+            data_hash=data_hash,
+            size=size,
+            object_type=object_type,
+        )
+
+
+class CodeIdentity(Record):
+    """Which code an attempt ran."""
+
+    code_identifier: str = ""
+    """Commit sha (git) or image digest (docker)."""
+    code_identifier_type: str = "git"
+    code_identifier_dependable: bool = False
+    """True only if nothing in the work tree differs from that commit."""
+    code_identifier_url: str = ""
+    """The remote, without credentials."""
+    code_identifier_message: str = ""
+    """The files that differ, or why the identity is not known."""
+    # ours
+    ref: str = ""
+    changes: Annotated[dict[str, tuple[str, str]], LARGE_TABLE] = Field(default_factory=dict)
+    """Path → (modified, untracked …, sha256 of its content or empty)."""
+    snapshot: str = ""
+    """sha256 of the archive of the difference, for a tree that is not dependable."""
+    snapshot_size: int = 0
+    snapshot_omitted: list[str] = Field(default_factory=list, fail_fast=True)
+    """Files that were left out of the archive, each with its reason."""
+    snapshot_untracked: list[str] | None = None
+    """Untracked files that are in the archive; unknown in logs of earlier versions."""
+
+
+class CatalogEntry(Record):
+    """A file that a step took from the catalog or the workspace (get), or gave to the catalog (put)."""
+
+    name: str
+    """Path relative to the workspace, with forward slashes."""
+    data_hash: str = ""
+    """sha256 of the whole file."""
+    catalog_relative_path: str = ""
+    catalog_handler_location: str = ".runnable"
+    stage: str = ""
+    # ours
+    size: int = 0
+    media_type: str = "application/octet-stream"
+    mode: int = 0o644
+    source: str = ""
+    """The step that put the file which a `get` took; empty where it was an input from the workspace."""
+
+
+class LogFile(Record):
+    """Where an attempt's output is: one file of bytes in the order they came, and who wrote which of them."""
+
+    data_hash: str
+    size: int
+    stdout_bytes: int
+    stderr_bytes: int
+    index_hash: str = ""
+    """sha256 of the index (lines `o 120`, `e 14`: stream and byte count); empty where there was one stream only."""
+    index_size: int = 0
+
+
+class ExceptionInfo(Record):
+    """The exception that ended a python step."""
+
+    type: str
+    message: str
+    traceback: str
+    file: str = ""
+    line: int = 0
+
+
+class StepAttempt(Record):
+    """One try at a step. It has one writer and is never changed after its end."""
+
+    attempt_number: int = 1
+    start_time: str = ""
+    end_time: str = ""
+    status: str = PROCESSING
+    message: str = ""
+    input_parameters: dict[str, Parameter] = Field(default_factory=dict)
+    """What the step consumed, not all that was in scope."""
+    output_parameters: dict[str, Parameter] = Field(default_factory=dict)
+    user_defined_metrics: dict[str, Parameter] = Field(default_factory=dict)
+    retry_indicator: str = ""
+    code_identities: list[CodeIdentity] = Field(default_factory=list)
+    # ours
+    invocation: int = 1
+    """Which of the run's invocations made this attempt, counted from 1."""
+    reason: str = ""
+    """Why the step ran, in one line."""
+    exit_code: int | None = None
+    """Of the process; negative: the signal that ended it."""
+    definition: dict[str, Any] = Field(default_factory=dict)
+    """The step as it was defined, resolved."""
+    environment: str = ""
+    """Key into the run's `environments`."""
+    log: LogFile | None = None
+    exception: ExceptionInfo | None = None
+    modules: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
+    """Workspace modules that a python step loaded → sha256; empty where the file changed while it was running."""
+    function_hash: str = ""
+    """sha256 of the source of a python step's function."""
+    defaulted: list[str] = Field(default_factory=list, fail_fast=True)
+    """Arguments of a python step's function that no parameter filled."""
+    outcome: str = ""
+    """`succeeded`, `failed`, `cancelled`, `timed_out` or `interrupted`; empty while the attempt runs."""
+    interrupted: bool = False
+    """Nobody saw its end: it was concluded later, since the process that ran it was gone."""
+    data_catalog: list[CatalogEntry] = Field(default_factory=list)
+    """The attempt's files, once a later attempt has taken their place in the step."""
+
+    def end(self, outcome: RunOutcome, message: str = "") -> None:
+        """Note how the attempt ended."""
+        self.status, self.outcome, self.message = status_of(outcome), outcome, message
+
+
+class StepLog(Record):
+    """A step and its attempts; `data_catalog` holds the files of the last one."""
+
+    name: str
+    internal_name: str
+    status: str = PROCESSING
+    step_type: str = "task"
+    message: str = ""
+    mock: bool = False
+    attempts: list[StepAttempt] = Field(default_factory=list)
+    data_catalog: list[CatalogEntry] = Field(default_factory=list)
+    branches: dict[str, Any] = Field(default_factory=dict)
+    # ours
+    outcome: str = ""
+    """How its last attempt ended; empty where that runs, or where the newest invocation skipped the step."""
+
+    def put_entries(self) -> list[CatalogEntry]:
+        """The files that the last attempt gave to the catalog."""
+        return [entry for entry in self.data_catalog if entry.stage == "put"]
+
+
+class DecisionRecord(Record):
+    """What an invocation did with a step, and why."""
+
+    action: str
+    """`run`, `reuse` or `skip`."""
+    reason: str
+    warning: str = ""
+    """What speaks against a reuse: `code_changed` or `parameters_changed`; empty where nothing does."""
+
+
+class Environment(Record):
+    """Where steps ran: recorded once for all attempts that share it."""
+
+    tool_version: str = ""
+    os: str = ""
+    architecture: str = ""
+    cpu_count: int = 0
+    interpreter: str = ""
+    """Path of the interpreter that runs python steps."""
+    interpreter_version: str = ""
+    packages: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
+    """Installed in that interpreter: name → version."""
+    lock_files: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
+    """Lock and requirement files of the workspace → sha256."""
+    variables: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
+    """Environment variables, by an allow-list only."""
+
+
+class Invocation(Record):
+    """One `run` or `retry` of the run."""
+
+    number: int
+    command: str
+    start_time: str
+    end_time: str = ""
+    status: str = PROCESSING
+    message: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """The run's own parameters at this invocation, before any step gave one."""
+    redacted: list[str] = Field(default_factory=list, fail_fast=True)
+    """Which of them were secrets, or had one in them, for which `***` stands now."""
+    identity: str = ""
+    """Of the invocation that began the run: random, and what tells this run from another one of the same id."""
+    actor: str = ""
+    """Who started it: GitHub's actor in a job, else the `user.name` of git."""
+    decisions: dict[str, DecisionRecord] = Field(default_factory=dict)
+    outcome: str = ""
+    """`succeeded`, `failed`, `cancelled` or `interrupted`; empty while it runs."""
+    interrupted: bool = False
+    """Nobody saw its end: it was concluded later, since its process was gone."""
+
+
+class Pack(Record):
+    """A tar of many small contents; each is found by its sha256 at an offset."""
+
+    size: int
+    members: Annotated[dict[str, tuple[int, int]], LARGE_TABLE]
+    """sha256 → (offset, size) in bytes."""
+
+
+class RunLog(Record):
+    """One run, whole."""
+
+    run_id: str
+    dag_hash: str = ""
+    tag: str = ""
+    status: str = PROCESSING
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    run_config: dict[str, Any] = Field(default_factory=dict)
+    """`pipeline_file` begins at `pipeline_base`: the `repository`'s root, or the pipeline's own `folder`."""
+    steps: dict[str, StepLog] = Field(default_factory=dict)
+    # ours
+    schema_version: str = SCHEMA_VERSION
+    name: str = ""
+    message: str = ""
+    start_time: str = ""
+    end_time: str = ""
+    invocations: list[Invocation] = Field(default_factory=list)
+    environments: dict[str, Environment] = Field(default_factory=dict)
+    packs: dict[str, Pack] = Field(default_factory=dict)
+    """sha256 of the pack → what is in it."""
+    outcome: str = ""
+    """How the newest invocation ended: `succeeded`, `failed`, `cancelled` or `interrupted`; empty while it runs."""
+    interrupted: bool = False
+    """Nobody saw that end: it was concluded later, since the process was gone."""
+
+    @property
+    def invocation(self) -> int:
+        """The number of the current or last invocation, 0 before the first."""
+        return self.invocations[-1].number if self.invocations else 0
+
+    def seconds(self) -> float | None:
+        """How long the invocations took together, not what lies between them; None where one is not over."""
+        taken = [seconds_between(invocation.start_time, invocation.end_time) for invocation in self.invocations]
+        known = [seconds for seconds in taken if seconds is not None]
+        return sum(known) if known and len(known) == len(taken) else None
+
+    def metrics(self) -> dict[str, Any]:
+        """The metrics that the steps' last attempts gave, the later step winning."""
+        return {
+            name: parameter.value
+            for step in self.steps.values()
+            if step.attempts
+            for name, parameter in step.attempts[-1].user_defined_metrics.items()
+        }
+
+    def failed_steps(self) -> list[str]:
+        """The steps whose last attempt failed; not those that are in the pipeline no more."""
+        decided = self.invocations[-1].decisions if self.invocations and self.end_time else self.steps
+        return [name for name, step in self.steps.items() if step.status == FAIL and step.attempts and name in decided]
+
+    def code(self) -> CodeIdentity | None:
+        """The code identity of the newest attempt."""
+        attempts = [a for step in self.steps.values() for a in step.attempts if a.code_identities]
+        newest = max(attempts, key=lambda a: a.start_time, default=None)
+        return newest.code_identities[0] if newest else None
+
+
+def status_of(outcome: RunOutcome) -> str:
+    """The reference system's word for an outcome."""
+    return SUCCESS if outcome == "succeeded" else FAIL
+
+
+def encode(log: RunLog) -> bytes:
+    """The run log as its JSON document."""
+    try:
+        return log.model_dump_json(indent=1).encode() + b"\n"
+    except PydanticSerializationError:
+        return json.dumps(unicode_of(log.model_dump()), indent=1).encode() + b"\n"
+
+
+def unicode_of(value: Any) -> Any:
+    """The value with what is not Unicode in its texts, a byte of a path or a message, written as `\\udcff`."""
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case list() | tuple():
+            return [unicode_of(item) for item in value]
+        case dict():
+            return {unicode_of(key): unicode_of(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def decode(document: bytes, *, where: str) -> RunLog:
+    """A run log from its JSON document; `RunLogError` where it is none, or larger than its bytes let expect."""
+    try:
+        found = parse_json(document)
+        version = found.get("schema_version", SCHEMA_VERSION) if isinstance(found, dict) else SCHEMA_VERSION
+        if isinstance(version, str) and version.split(".")[0] != SCHEMA_VERSION:
+            raise RunLogError(
+                f"{where} has run log schema {version[:100]}, this version reads {SCHEMA_VERSION}",
+                hint="upgrade runnable-ci",
+            )
+        allowance = Allowance()
+        allowance.grow(len(document), bytes_per_field=BYTES_PER_FIELD)
+        return with_outcomes(RunLog.model_validate(found, context=allowance))
+    except (ValueError, RecordError) as e:
+        raise RunLogError(f"{where} is not a run log: {e}") from e
+
+
+def with_outcomes(log: RunLog) -> RunLog:
+    """The log with the fields that say how something ended, also where a version wrote it that had only messages.
+
+    The one place that reads a message. A log that has the fields is left as it is.
+    """
+    attempts = [attempt for step in log.steps.values() for attempt in step.attempts]
+    over: list[RunLog | Invocation | StepAttempt] = [log, *log.invocations, *attempts]
+    for ended in over:
+        if not ended.outcome and ended.status in (SUCCESS, FAIL):
+            ended.outcome = _outcome_of(ended.status, ended.message)
+            ended.interrupted = ended.outcome == "interrupted"
+    for step in log.steps.values():
+        if not step.outcome and step.status in (SUCCESS, FAIL):
+            step.outcome = step.attempts[-1].outcome if step.attempts else _outcome_of(step.status, step.message)
+    for invocation in log.invocations:
+        for decision in invocation.decisions.values():
+            if not decision.warning and decision.action == "reuse" and decision.reason.startswith("reused, but "):
+                of_parameters = decision.reason.startswith("reused, but parameter ")
+                decision.warning = "parameters_changed" if of_parameters else "code_changed"
+    return log
+
+
+def _outcome_of(status: str, message: str) -> RunOutcome:
+    """The outcome by the words that versions without the field wrote; no other message of theirs began like these."""
+    if status == SUCCESS:
+        return "succeeded"
+    if message.startswith("interrupted: "):
+        return "interrupted"
+    if message == "cancelled" or re.fullmatch(r"cancelled by SIG[A-Z0-9]+", message):
+        return "cancelled"
+    return "timed_out" if re.fullmatch(r"timed out after [0-9.e+-]+ min", message) else "failed"

@@ -1,0 +1,235 @@
+"""The runs of a store, for reading: which there are, and each one's run log."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, manifest_annotations
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.command_line import of_store
+from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, UsageError, did_you_mean
+from runnable_ci.runs.events import apply, decode_events, mark_interrupted, own_invocations
+from runnable_ci.util.process_output import Stream
+from runnable_ci.runs.output import split
+from runnable_ci.runs.recorder import JOURNAL, JOURNAL_SIZE, is_running, last_seen, run_folder, time_text
+from runnable_ci.runs.run_identity import IDENTITY
+from runnable_ci.runs.model import (
+    PROCESSING,
+    RunLog,
+    StepAttempt,
+    decode,
+)
+from runnable_ci.store.local import Layout
+from runnable_ci.store.target import TAG, Descriptor
+from runnable_ci.runs.store_identity import store_identity
+from runnable_ci.util.text import seconds_between
+
+LATEST = "latest"
+ORIGIN = "origin"
+"""Beside the journal of a run that was pulled: where from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One line of a listing of runs."""
+
+    run_id: str
+    name: str
+    status: str
+    start_time: str
+    end_time: str
+    seconds: float | None
+    """How long the run's invocations took together."""
+    commit: str
+    ref: str
+    """Branch or tag of the code."""
+    dirty: bool | None
+    attempts: int
+    failed: str
+    metrics: dict[str, Any]
+    identity: str
+    """What tells the run from another one of its id."""
+
+    @classmethod
+    def of(cls, run_id: str, annotations: dict[str, str]) -> Summary:
+        """From the annotations of a run's manifest."""
+        try:
+            metrics = json.loads(annotations.get("vnd.runnable.metrics", "{}"))
+        except (ValueError, RecursionError):
+            metrics = {}
+        attempts = annotations.get("vnd.runnable.attempts", "")
+        dirty = annotations.get("vnd.runnable.dirty")
+        start = annotations.get("org.opencontainers.image.created", "")
+        end = annotations.get("vnd.runnable.ended", "")
+        return cls(
+            run_id=run_id,
+            name=annotations.get("vnd.runnable.name", ""),
+            status=annotations.get("vnd.runnable.status", "?"),
+            start_time=start,
+            end_time=end,
+            seconds=_seconds(annotations.get("vnd.runnable.seconds", ""), start, end),
+            commit=annotations.get("org.opencontainers.image.revision", ""),
+            ref=annotations.get("vnd.runnable.ref", ""),
+            dirty=None if dirty is None else dirty == "true",
+            attempts=int(attempts) if attempts.isdecimal() and len(attempts) < 10 else 0,
+            failed=annotations.get("vnd.runnable.failed", ""),
+            metrics=metrics if isinstance(metrics, dict) else {},
+            identity=annotations.get(IDENTITY, ""),
+        )
+
+
+def _seconds(text: str, start: str, end: str) -> float | None:
+    """The seconds of an annotation; those from start to end where an older version, or another tool, wrote none."""
+    return float(text) if re.fullmatch(r"\d{1,9}\.\d{3}", text) else seconds_between(start, end)
+
+
+def run_ids(layout: Layout) -> list[str]:
+    """All run ids, the one that was written to last at the end."""
+    sealed = layout.manifests()
+    times = {run_id: descriptor.annotations.get("vnd.runnable.ended", "") for run_id, descriptor in sealed.items()}
+    for run_id, folder in layout.run_folders().items():
+        journal = folder / JOURNAL
+        if journal.exists() and not (run_id in sealed and _is_current(sealed[run_id].annotations, journal)):
+            times[run_id] = time_text(journal.stat().st_mtime)  # a copy of the store may have changed it
+    return sorted(times, key=lambda run_id: times[run_id])
+
+
+def check_run_id(run_id: str) -> None:
+    """Raise `UsageError` for what cannot be a run's id."""
+    if not TAG.fullmatch(run_id) or run_id == LATEST:
+        hint = "letters, digits, `_`, `.` and `-`, at most 128; and not `latest`"
+        raise UsageError(f"`{run_id}` cannot be a run id", hint=hint)
+
+
+def resolve_id(layout: Layout, given: str) -> str:
+    """The run id that is meant by one, or by `latest`. Raises `RunNotFoundError`."""
+    known = run_ids(layout)
+    if given == LATEST and known:
+        return known[-1]
+    if given in known and TAG.fullmatch(given):
+        return given
+    where = f"no run `{given}` in {layout.label}" if known else f"there is no run yet in {layout.label}"
+    raise RunNotFoundError(
+        where, hint=did_you_mean(given, [*known, LATEST], f"`{of_store(layout, 'runs')}` lists them") if known else ""
+    )
+
+
+def load(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None = None) -> RunLog:
+    """A run's log as it stands; a run whose process was killed reads as the failure that it is.
+
+    Who reads many gives the layout's `manifests`, so that they are not read for each.
+    """
+    journal = run_folder(layout, run_id) / JOURNAL
+    log = _read_journal(journal) if journal.exists() else None
+    if log is None:
+        log = _read_artifact(layout, run_id, sealed)
+    if log.status == PROCESSING and not is_running(layout, run_id):
+        for event in mark_interrupted(log, time=last_seen(run_folder(layout, run_id)) or log.start_time):
+            log = apply(log, event)
+    return log
+
+
+def given_here(layout: Layout, run_id: str) -> list[Mapping[str, Any]]:
+    """Return the parameters of each invocation of a run that this store recorded itself: not a copy, not a pull."""
+    journal = run_folder(layout, run_id) / JOURNAL
+    store = store_identity(layout)
+    if not store or not journal.exists():
+        return []
+    with journal.open("rb") as lines:
+        own = own_invocations(lines, store=store, where=str(journal))
+        return [invocation.parameters for invocation in own]
+
+
+def summaries(layout: Layout) -> Iterator[Summary]:
+    """A line for each run, newest last. Reads a run log only where the index does not know its latest state."""
+    sealed, folders = layout.manifests(), layout.run_folders()
+    for run_id in run_ids(layout):
+        annotations = dict(sealed[run_id].annotations) if run_id in sealed else {}
+        if not _is_current(annotations, folders[run_id] / JOURNAL if run_id in folders else None):
+            try:
+                annotations = manifest_annotations(load(layout, run_id, sealed))
+            except RunLogError:
+                annotations = {"vnd.runnable.status": "DAMAGED"}
+        yield Summary.of(run_id, annotations)
+
+
+def catalog_of(
+    layout: Layout,
+    log: RunLog,
+    workspace: Path | None = None,
+    *,
+    is_tracked: Callable[[str], bool | None] = lambda _name: False,
+) -> Catalog:
+    """The files of a run."""
+    folder = run_folder(layout, log.run_id)
+    return Catalog(layout, workspace or layout.folder.parent, folder, dict(log.packs), is_tracked)
+
+
+@contextmanager
+def hint_at_origin(layout: Layout, run_id: str) -> Iterator[None]:
+    """Within the block missing content of a run that was pulled in part has the hint where it is."""
+    try:
+        yield
+    except BlobMissingError as e:
+        if not (run_folder(layout, run_id) / ORIGIN).exists():
+            raise
+        raise BlobMissingError(e.message, hint=f"`{of_store(layout, 'pull', run_id)}` fetches all of the run") from e
+
+
+def output_of(layout: Layout, log: RunLog, title: str, attempt: StepAttempt) -> Iterator[tuple[Stream, bytes]]:
+    """What an attempt wrote, as (stream, bytes) in order; `title` is `STEP.ATTEMPT`.
+
+    Also of a run that is not over. Raises `BlobMissingError`, `BlobCorruptError`.
+    """
+    folder = run_folder(layout, log.run_id) / "logs"
+    if (file := folder / f"{title}.log").exists():
+        index = folder / f"{title}.idx"
+        with file.open("rb") as written:
+            yield from split(iter(lambda: written.read(1 << 20), b""), _bytes(index), only_stream=_only(attempt))
+    elif attempt.log is not None:
+        catalog = catalog_of(layout, log)
+        index_content = b""
+        with hint_at_origin(layout, log.run_id):
+            if attempt.log.index_hash:
+                index_content = b"".join(catalog.read(attempt.log.index_hash, attempt.log.index_size))
+            content = catalog.read(attempt.log.data_hash, attempt.log.size)
+            yield from split(content, index_content, only_stream=_only(attempt))
+
+
+def _only(attempt: StepAttempt) -> Stream:
+    return "e" if attempt.log and not attempt.log.stdout_bytes else "o"
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def _is_current(annotations: Mapping[str, str], journal: Path | None) -> bool:
+    """Whether the annotations that the index has of a run say how it stands."""
+    size = annotations.get(JOURNAL_SIZE)
+    grown = size is not None and journal is not None and journal.exists() and size != str(journal.stat().st_size)
+    return "vnd.runnable.status" in annotations and not grown
+
+
+def _read_journal(path: Path) -> RunLog | None:
+    with path.open("rb") as lines:
+        return decode_events(lines, where=str(path))
+
+
+def _read_artifact(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None) -> RunLog:
+    known = sealed.get(run_id) if sealed else None
+    manifest = layout.manifest(known or layout.resolve(run_id))
+    for layer in manifest.get("layers", []):
+        if layer.get("mediaType") == RUN_LOG_MEDIA_TYPE:
+            descriptor = Descriptor(RUN_LOG_MEDIA_TYPE, str(layer["digest"]), int(layer["size"]))
+            log = decode(layout.read_bytes(descriptor), where=f"{run_id} in {layout.label}")
+            if log.run_id != run_id:
+                raise RunLogError(f"the tag {run_id} in {layout.label} stands for the run log of {log.run_id}")
+            return log
+    raise BlobMissingError(f"`{run_id}` in {layout.label} is not a run: it has no run log")

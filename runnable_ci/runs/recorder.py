@@ -1,0 +1,382 @@
+"""Writes one run: each change is a line appended to the run's journal, so that a killed run is readable up to there.
+
+`runs/RUN_ID/journal.jsonl` is the truth while a run lives; sealing makes the run log document, a manifest and a tag in
+the layout of it, which any OCI client can copy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
+from runnable_ci.runs.catalog import PACKED_FILE_MAX_BYTES, Catalog
+from runnable_ci.runs.redaction import cleaned
+from runnable_ci.errors import RunExistsError, RunInUseError, StoreError
+from runnable_ci.util.files import Reserve, needing_space, share_lock, temporary_folder, try_lock, write_whole
+from runnable_ci.runs.events import (
+    STARTED_LINE_END,
+    AttemptSaved,
+    Document,
+    Event,
+    Packed,
+    Started,
+    apply,
+    decode_event,
+    decode_events,
+    encode_event,
+    mark_interrupted,
+)
+from runnable_ci.runs.output import recover, redact_kept
+from runnable_ci.util.process import end_group, start_time
+from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.model import SUCCESS, RunLog, encode
+from runnable_ci.store.local import Layout
+from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
+from runnable_ci.runs.store_identity import make_identity, store_identity
+from runnable_ci.util.system import open_descriptor
+
+JOURNAL = "journal.jsonl"
+JOURNAL_SIZE = "vnd.runnable.journal-size"
+"""Stands with a tag in `index.json`: where the journal has grown since, the summary beside it is out of date."""
+
+
+_PROCESSES = "processes"
+STORE_LOCK = "store.lock"
+"""Shared by all who write runs, held alone by who removes content."""
+
+
+def now() -> str:
+    """The time as the run log has it: UTC, ISO 8601, microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def run_folder(layout: Layout, run_id: str) -> Path:
+    """Where a run's own files are."""
+    return layout.run_folder(run_id)
+
+
+class Recorder:
+    """The one writer of a run. Use as a context; it holds the run's lock until it ends."""
+
+    def __init__(self, layout: Layout, log: RunLog, journal: int, lock: int, redactor: Redactor) -> None:
+        self.layout = layout
+        self.log = log
+        self.redactor = redactor
+        """What it knows does not get into the log."""
+        self.folder = run_folder(layout, log.run_id)
+        self.outputs = self.folder / "logs"
+        self.outputs.mkdir(exist_ok=True)
+        self._journal = journal
+        self._reserve = Reserve(layout.temporaries)
+        self._scratch = ExitStack()
+        self._lock = lock
+
+    def record(self, *events: Event) -> None:
+        """Let these happen: in the log, and on disk before this returns."""
+        lines = []
+        for event in events:
+            clean, line = _clean(_signed(event, self.layout), self.redactor)
+            self.log = apply(self.log, clean)
+            lines.append(line)
+        _append(self._journal, b"".join(lines), self.folder, self._reserve)
+
+    def redact_past(self, *, outputs: Collection[str], replaced: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take out of what this invocation has recorded what is known to be a secret only since.
+
+        Also of these `outputs` of attempts; and what a code identity says of a snapshot that is to be `replaced`.
+        """
+        path = self.folder / JOURNAL
+        lines = path.read_bytes().splitlines(keepends=True)
+        # What was before it may be published, and is of others as much as ours.
+        begin = max(position for position, line in enumerate(lines) if line.endswith(STARTED_LINE_END))
+        for position in range(begin, len(lines)):
+            line = lines[position]
+            if outputs or replaced or self.redactor.finds(line):  # else it need not be decoded
+                event = decode_event(line, where=str(path))
+                if isinstance(event, AttemptSaved):
+                    self._redact_attempt(event, outputs, replaced)
+                lines[position] = _clean(event, self.redactor)[1]
+        self._rewrite(path, lines)
+
+    def _redact_attempt(
+        self, event: AttemptSaved, outputs: Collection[str], replaced: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        attempt = event.attempt
+        title = f"{event.step}.{attempt.attempt_number}"
+        if attempt.log and title in outputs:
+            attempt.log = redact_kept(self.outputs, title, attempt.log, self.redactor, through=self.scratch)
+        attempt.code_identities = [
+            identity.model_copy(update=replaced.get(identity.snapshot)) for identity in attempt.code_identities
+        ]
+
+    def _rewrite(self, path: Path, lines: list[bytes]) -> None:
+        """Have these lines in the journal in place of its own."""
+        content = b"".join(lines)
+        if content == path.read_bytes():
+            return
+        while True:
+            try:
+                write_whole(path, content, through=self.layout.temporaries)
+            except StoreError:
+                if not self._reserve.give_back_part():
+                    raise
+            else:
+                break
+        os.close(self._journal)
+        self._journal = open_descriptor(path, os.O_WRONLY | os.O_APPEND)
+        self.log = decode_events(lines, where=str(path)) or self.log
+
+    @cached_property
+    def scratch(self) -> Path:
+        """A folder for the attempts' own folders; it is gone when the recorder is closed."""
+        return self._scratch.enter_context(temporary_folder(self.layout.temporaries))
+
+    @property
+    def processes(self) -> Path:
+        """Where the steps' processes are noted."""
+        return self.folder / _PROCESSES
+
+    def is_sealed(self) -> bool:
+        """Whether the artifact of the run tells of it as it is now; one that came from elsewhere always does."""
+        known = self.layout.manifests().get(self.log.run_id)
+        written = str(os.fstat(self._journal).st_size)
+        return known is not None and known.annotations.get(JOURNAL_SIZE, written) == written
+
+    def seal(self, catalog: Catalog) -> None:
+        """Make an OCI artifact of the run as it is now, tagged with its id. The newest seal takes the tag."""
+        self._reserve.give_back()
+        files = {path.name: path for path in self.outputs.iterdir()}
+        for name, digest in self._large_outputs().items():
+            self.layout.take_file(files.pop(name), digest=f"sha256:{digest}")
+        stored = catalog.store([(path, f"logs/{name}") for name, path in sorted(files.items())])
+        if stored.packs:
+            self.record(*(Packed(digest=digest, pack=pack) for digest, pack in stored.packs.items()))
+        log = self.layout.put_bytes(encode(self.log), RUN_LOG_MEDIA_TYPE)
+        config, manifest = build_manifest(self.log, log)
+        self.layout.put_bytes(config, "")
+        descriptor = self.layout.put_bytes(manifest, MANIFEST_MEDIA_TYPE)
+        summary = {**manifest_annotations(self.log), JOURNAL_SIZE: str(os.fstat(self._journal).st_size)}
+        self.layout.tag(replace(descriptor, annotations=summary), self.log.run_id)
+        for path in files.values():
+            path.unlink()
+
+    def _large_outputs(self) -> dict[str, str]:
+        """Files of output that are moved into the store, since they are too large for a pack → their sha256.
+
+        It is known since they were written: neither is read again.
+        """
+        logs = {
+            f"{step.name}.{attempt.attempt_number}.log": attempt.log
+            for step in self.log.steps.values()
+            for attempt in step.attempts
+            if attempt.log and attempt.log.size > PACKED_FILE_MAX_BYTES
+        }
+        sizes = {path.name: path.stat().st_size for path in self.outputs.iterdir()}
+        return {name: log.data_hash for name, log in logs.items() if sizes.get(name) == log.size}
+
+    def close(self) -> None:
+        """Let other processes write the run."""
+        self._scratch.close()
+        self._reserve.give_back()
+        self.processes.unlink(missing_ok=True)
+        os.close(self._journal)
+        os.close(self._lock)
+
+
+@contextmanager
+def shared(layout: Layout) -> Iterator[None]:
+    """Within the block no run and no content is removed from the store."""
+    lock = share_lock(layout.folder / STORE_LOCK)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def require_unused(layout: Layout, run_id: str) -> None:
+    """Raise `RunExistsError` where there is a run of that id."""
+    if (run_folder(layout, run_id) / JOURNAL).exists() or run_id in layout.manifests():
+        raise _already_there(run_id)
+
+
+def _already_there(run_id: str) -> RunExistsError:
+    return RunExistsError(f"there is already a run `{run_id}`")
+
+
+@contextmanager
+def create(layout: Layout, started: Started, redactor: Redactor | None = None) -> Iterator[Recorder]:
+    """The recorder of a new run, whose log gets nothing that `redactor` knows.
+
+    Raises `RunExistsError` where there is a run of that id.
+    """
+    layout.create()
+    layout.sweep()
+    with shared(layout):
+        folder = run_folder(layout, started.run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = try_lock(folder / "lock")
+        if lock is None:
+            raise _already_there(started.run_id)
+        try:
+            require_unused(layout, started.run_id)
+            clean, line = _clean(_signed(started, layout), redactor or Redactor())
+            journal = _begin_journal(folder, line, layout)
+        except BaseException:
+            os.close(lock)
+            raise
+        log = apply(RunLog(run_id=started.run_id), clean)
+        recorder = Recorder(layout, log, journal, lock, redactor or Redactor())
+        try:
+            yield recorder
+        finally:
+            recorder.close()
+
+
+def _begin_journal(folder: Path, line: bytes, layout: Layout) -> int:
+    """Write a journal's first line: whole or absent, so that a journal that is there always tells of a run."""
+    write_whole(folder / JOURNAL, line, through=layout.temporaries)
+    return open_descriptor(folder / JOURNAL, os.O_WRONLY | os.O_APPEND)
+
+
+@contextmanager
+def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
+    """The recorder of a run that there is: what a killed process left is brought in order first.
+
+    `log` is what was read of it (a run that came as an artifact has no journal yet). Raises `RunInUseError`.
+    """
+    with shared(layout):
+        folder = run_folder(layout, log.run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _take_lock(folder, log.run_id)
+        try:
+            seen = last_seen(folder)
+            written, journal = _open_journal(folder, log, layout)
+        except BaseException:
+            os.close(lock)
+            raise
+        recorder = Recorder(layout, written, journal, lock, Redactor())
+        try:
+            _end_orphans(recorder.processes)
+            layout.sweep()
+            if events := mark_interrupted(recorder.log, time=seen or now()):
+                recorder.record(*(_with_output(event, recorder) for event in events))
+            elif recorder.log.status == SUCCESS and not recorder.is_sealed():
+                recorder.seal(Catalog(layout, layout.folder.parent, folder, dict(recorder.log.packs)))
+            yield recorder
+        finally:
+            recorder.close()
+
+
+def _open_journal(folder: Path, log: RunLog, layout: Layout) -> tuple[RunLog, int]:
+    """What a run's journal says, without a torn last line; it begins with `log` where there is none."""
+    path = folder / JOURNAL
+    lines = path.read_bytes() if path.exists() else b""
+    written = decode_events(lines.splitlines(keepends=True), where=str(path))
+    if written is None:
+        clean, line = _clean(Document(run_log=log), Redactor())
+        return apply(log, clean), _begin_journal(folder, line, layout)
+    journal = open_descriptor(path, os.O_WRONLY | os.O_APPEND)
+    if not lines.endswith(b"\n"):
+        os.ftruncate(journal, lines.rfind(b"\n") + 1)
+    return written, journal
+
+
+def last_seen(folder: Path) -> str:
+    """When a run was written to last: nobody knows better when its process was killed. Empty where no file tells."""
+    written = [path.stat().st_mtime for path in (folder / JOURNAL, *folder.glob("logs/*")) if path.exists()]
+    return time_text(max(written)) if written else ""
+
+
+def time_text(timestamp: float) -> str:
+    """A time of the file system as the run log has it."""
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="microseconds")
+
+
+def is_running(layout: Layout, run_id: str) -> bool:
+    """Whether a process is writing the run at this moment."""
+    path = run_folder(layout, run_id) / "lock"
+    if not path.exists():
+        return False
+    lock = try_lock(path)
+    if lock is not None:
+        os.close(lock)
+    return lock is None
+
+
+def remember_process(processes: Path, pid: int) -> None:
+    """Note a step's process, so that a later invocation can end it should ours be killed."""
+    # One file for all: a file a step would cost more than the line in it.
+    notes = os.open(processes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.write(notes, f"{pid} {start_time(pid)}\n".encode())
+    os.close(notes)
+
+
+def _signed(event: Event, layout: Layout) -> Event:
+    """The event; the beginning of an invocation says which store recorded it."""
+    if not isinstance(event, Started):
+        return event
+    make_identity(layout)
+    return event.model_copy(update={"store": store_identity(layout)})
+
+
+def _clean(event: Event, redactor: Redactor) -> tuple[Event, bytes]:
+    """The event without secrets, and its line."""
+    line = encode_event(event)
+    if redactor.finds(line):  # else it is as it may be recorded: most are
+        event = cleaned(event, redactor)
+        line = encode_event(event)
+    return event, line
+
+
+def _with_output(event: Event, recorder: Recorder) -> Event:
+    """An interrupted attempt with the output that it left."""
+    if isinstance(event, AttemptSaved):
+        title = f"{event.step}.{event.attempt.attempt_number}"
+        event.attempt.log = recover(recorder.outputs, title, through=recorder.layout.temporaries)
+    return event
+
+
+def _end_orphans(processes: Path) -> None:
+    """End what the steps of a killed run left running: it would write into the workspace under the retry's hands."""
+    for note in processes.read_text().splitlines() if processes.exists() else []:
+        pid, _, started = note.partition(" ")
+        if pid.isdigit():
+            end_group(int(pid), started)
+
+
+def _take_lock(folder: Path, run_id: str) -> int:
+    lock = try_lock(folder / "lock")
+    if lock is None:
+        raise RunInUseError(f"run `{run_id}` is being written by another process", hint="wait for it, or end it")
+    return lock
+
+
+def _append(journal: int, lines: bytes, folder: Path, reserve: Reserve) -> None:
+    """Have whole lines on disk or nothing of them. What a step that filled the disk came to is told in the reserve."""
+    position = os.fstat(journal).st_size
+    with needing_space(folder):
+        while True:
+            try:
+                left = memoryview(lines)
+                while left:
+                    left = left[os.write(journal, left) :]
+                _to_disk(journal)
+            except OSError as e:
+                os.ftruncate(journal, position)
+                if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise StoreError(f"cannot write the journal in {folder}: {e.strerror}") from e
+                if not reserve.give_back_part():
+                    raise
+            else:
+                return
+
+
+_to_disk = getattr(os, "fdatasync", os.fsync)

@@ -1,0 +1,363 @@
+"""Which runs a registry holds, and what their logs say.
+
+Tags have no compare-and-swap, so each writer of a run has a tag of its own, `RUN_ID--WRITER`, and reading a run is
+merging what all of them say. The plain tag `RUN_ID` is for people and other tools: it stands for what came last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from runnable_ci.runs.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers, manifest_annotations
+from runnable_ci.util.bounded_json import indentation, parse_json
+from runnable_ci.runs.command_line import of_registry
+from runnable_ci.errors import (
+    BlobCorruptError,
+    BlobMissingError,
+    RegistryAuthError,
+    RegistryProtocolError,
+    RunLogError,
+    RunNotFoundError,
+    did_you_mean,
+)
+from runnable_ci.util.responses import TRIES
+from runnable_ci.runs.run_identity import IDENTITY, describe_beginning, run_identity
+from runnable_ci.runs.model import RunLog, decode
+from runnable_ci.runs.reader import LATEST, Summary
+from runnable_ci.store.registry import Registry
+from runnable_ci.store.target import (
+    DIGEST,
+    MANIFEST_ELEMENTS_MAX,
+    TAG,
+    Descriptor,
+    manifest_parts,
+    read_manifest,
+    verified,
+)
+from runnable_ci.util.threads import map_all
+from runnable_ci.pipeline.validation import check_relative
+
+SEPARATOR = "--"
+BRANCH_PREFIX = f"_branch{SEPARATOR}"
+RUN_LOG_MAX_BYTES = 256 * 1024 * 1024
+LOG_SLACK_BYTES = 64 * 1024
+_STEP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,999}")
+_each = partial(map_all, jobs=16, name="registry")
+
+
+class SeveralRunsError(RunLogError):
+    """Several runs have one id; each is known by a reference of its own."""
+
+    def __init__(self, message: str, *, hint: str, references: Sequence[str]) -> None:
+        super().__init__(message, hint=hint)
+        self.references = references
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one writer published of a run."""
+
+    manifest: Descriptor
+    log: RunLog
+    size_bytes: int
+    """Of the log, as it came."""
+
+
+def find_parts(registry: Registry, reference: str) -> list[Part]:
+    """All that is published of a run: of a run id, of `latest`, or just the part that one writer's tag or a digest is.
+
+    Raises `RunNotFoundError`, `RunLogError` where a tag of the run holds another run, or where two runs have that id,
+    `StoreError`.
+    """
+    if DIGEST.fullmatch(reference):
+        return [_read_part(registry, registry.resolve(reference))]
+    tags = set(registry.tags())
+    run_id = _newest(registry, tags) if reference == LATEST else reference
+    mine = sorted(tag for tag in tags if _may_be_of(tag, run_id))
+    manifests = _resolve(registry, mine)
+    if not manifests:
+        known = sorted(tag for tag in tags if SEPARATOR not in tag)
+        raise RunNotFoundError(
+            f"{registry.label} has no run `{run_id}`",
+            hint=did_you_mean(run_id, known, of_registry(registry, "runs", "--from", registry.label)),
+        )
+    unique = {manifest.digest: manifest for manifest in manifests.values()}
+    parts = dict(zip(unique, _each(partial(_read_part, registry), unique.values()), strict=True))
+    if (own := manifests.get(run_id)) and _is_writers_tag(run_id, parts[own.digest].log.run_id):
+        return [parts[own.digest]]
+    for tag, manifest in manifests.items():
+        held = parts[manifest.digest].log.run_id
+        if held != run_id and (tag == run_id or not _may_be_of(tag, held)):
+            raise RunLogError(
+                f"the tag {tag} in {registry.label} holds run `{held}`, not `{run_id}`; nothing was used",
+                hint="somebody moved the tag: publish the run again from where it was made, or pull it by its digest",
+            )
+    found = [part for part in parts.values() if part.log.run_id == run_id]
+    _require_one_run(found, registry, run_id)
+    return found
+
+
+def _require_one_run(parts: Sequence[Part], registry: Registry, run_id: str) -> None:
+    """Raise for parts that are of several runs, naming each with a reference that is its own."""
+    newest = {run_identity(part.log): part for part in sorted(parts, key=lambda part: part.log.end_time)}
+    if len(newest) < 2:
+        return
+    named = [
+        (describe_beginning(manifest_annotations(part.log)), f"{registry.label}@{part.manifest.digest}")
+        for part in sorted(newest.values(), key=lambda part: part.log.start_time)
+    ]
+    raise SeveralRunsError(
+        f"{registry.label} holds {len(named)} runs with the id `{run_id}`, nothing was used: "
+        + "; ".join(f"one {beginning} ({reference})" for beginning, reference in named),
+        hint=f"pull one of them by its digest: {of_registry(registry, 'pull', named[0][1])}",
+        references=[reference for _, reference in named],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """A run that has an id in a registry."""
+
+    manifest: Descriptor
+    annotations: Mapping[str, str]
+    """Of the manifest; its run id and its identity are always among them."""
+
+    @property
+    def identity(self) -> str:
+        """What tells the run from another one of its id."""
+        return self.annotations[IDENTITY]
+
+
+def find_occupant(registry: Registry, run_id: str, *, tries: int = TRIES) -> Occupant | None:
+    """Return the run that the plain tag of an id points to; where there is none, that costs one request.
+
+    Raises `StoreError`.
+    """
+    try:
+        manifest = registry.resolve(run_id, to_write=True, tries=tries)
+    except (RunNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
+        return None
+    found = _occupant(registry, manifest)
+    return found if found is not None and found.annotations[TITLE] == run_id else None
+
+
+def find_occupants(registry: Registry, run_id: str) -> list[Occupant]:
+    """Return all that has an id in the registry, by any tag; nothing where its tags cannot be listed."""
+    try:
+        tags = [tag for tag in registry.tags() if _may_be_of(tag, run_id)]
+    except (RegistryAuthError, RegistryProtocolError):  # that is not needed for anything else of a publish
+        return []
+    manifests = {manifest.digest: manifest for manifest in _resolve(registry, tags).values()}
+    found = _each(partial(_occupant, registry), manifests.values())
+    return [occupant for occupant in found if occupant is not None and occupant.annotations[TITLE] == run_id]
+
+
+def _occupant(registry: Registry, manifest: Descriptor) -> Occupant | None:
+    annotations = _annotations(registry, manifest)
+    if not annotations.get(TITLE) or not annotations.get(IDENTITY):  # an earlier version, or another tool, wrote it
+        try:
+            annotations = manifest_annotations(_read_part(registry, manifest).log)
+        except (RunLogError, BlobCorruptError, BlobMissingError):
+            return None
+    return Occupant(manifest, annotations)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A run in a registry, as its manifests describe it."""
+
+    summary: Summary
+    manifests: Mapping[str, Descriptor]
+    """Tag → manifest, that of the part which was written last at the end."""
+    pinned_by: Sequence[str]
+    """Other tags that stand for one of the manifests: somebody means to keep it."""
+    beginning: str
+    """Who began the run and when, in words."""
+
+    @property
+    def newest(self) -> Descriptor:
+        """The manifest of the part that was written last."""
+        return list(self.manifests.values())[-1]
+
+
+def published(registry: Registry) -> list[Summary]:
+    """A line for each run, the newest last, from the manifests alone; what is no run is left out."""
+    return [holding.summary for holding in holdings(registry)]
+
+
+def holdings(registry: Registry) -> list[Holding]:
+    """The runs of a registry, the newest last, by their manifests alone; what is no run is left out."""
+    return _holdings(registry, sorted(registry.tags()))
+
+
+def remove(registry: Registry, holding: Holding) -> bool:
+    """Remove a run; False, and nothing is removed, where somebody has written it since it was looked at.
+
+    What is broken off leaves a run that can be read and removed. Raises `StoreError`.
+    """
+    tags = list(holding.manifests)
+    if _resolve(registry, tags) != holding.manifests:
+        return False
+    for manifest in {manifest.digest: manifest for manifest in holding.manifests.values()}.values():
+        registry.delete(manifest)
+    return True
+
+
+def newest_of_branch(registry: Registry, pipeline: str, branch: str) -> Summary | None:
+    """The run of a pipeline that was kept as the newest of a branch; None where there is none."""
+    try:
+        annotations = _annotations(registry, registry.resolve(_branch_tag(pipeline, branch)))
+    except RunNotFoundError:
+        return None
+    return Summary.of(annotations[TITLE], annotations) if TITLE in annotations else None
+
+
+def keep_as_newest(registry: Registry, manifest: Descriptor, pipeline: str, branch: str) -> None:
+    """Let a published run be found as the newest of a branch, by two requests however many runs there are."""
+    registry.tag(manifest, _branch_tag(pipeline, branch))
+
+
+def _branch_tag(pipeline: str, branch: str) -> str:
+    """A tag that no run has: a run's tags begin with its id, and no id begins so."""
+    told_apart = hashlib.sha256(f"{pipeline}\n{branch}".encode()).hexdigest()[:12]
+    word = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{branch}-{pipeline}")[:80]
+    return f"{BRANCH_PREFIX}{word}-{told_apart}"
+
+
+def _holdings(registry: Registry, tags: Sequence[str]) -> list[Holding]:
+    manifests = _resolve(registry, tags)
+    unique = {manifest.digest: manifest for manifest in manifests.values()}
+    found = dict(zip(unique, _each(partial(_annotations, registry), unique.values()), strict=True))
+    tags_of: dict[str, list[str]] = {}
+    pins: dict[str, list[str]] = {}
+    for tag, manifest in manifests.items():
+        run_id = found[manifest.digest].get(TITLE, "")
+        if _may_be_of(tag, run_id):
+            tags_of.setdefault(run_id, []).append(tag)
+        else:
+            pins.setdefault(manifest.digest, []).append(tag)
+    runs = [
+        _holding(of_one, found, pins)
+        for mine in tags_of.values()
+        for of_one in _by_identity(registry, {tag: manifests[tag] for tag in mine}, found)
+    ]
+    return sorted(runs, key=lambda holding: _written(holding.summary))
+
+
+def _by_identity(
+    registry: Registry, manifests: Mapping[str, Descriptor], annotations: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Descriptor]]:
+    """Return the tags of one run id by the run that they are of: more than one where two runs have it."""
+    unique = {manifest.digest: manifest for manifest in manifests.values()}
+    identities = {digest: annotations[digest].get(IDENTITY, "") for digest in unique}
+    if len(unique) > 1:  # else it is one run, and not even the log of an old one need be read
+        for digest, manifest in unique.items():
+            if not identities[digest]:
+                occupant = _occupant(registry, manifest)
+                identities[digest] = occupant.identity if occupant else digest
+    runs: dict[str, dict[str, Descriptor]] = {}
+    for tag, manifest in manifests.items():
+        runs.setdefault(identities[manifest.digest], {})[tag] = manifest
+    return list(runs.values())
+
+
+def _holding(
+    manifests: Mapping[str, Descriptor],
+    annotations: Mapping[str, dict[str, str]],
+    pins: Mapping[str, Sequence[str]],
+) -> Holding:
+    parts = [(Summary.of(annotations[m.digest][TITLE], annotations[m.digest]), tag) for tag, m in manifests.items()]
+    in_order = sorted(parts, key=lambda part: _written(part[0]))
+    attempts = max(summary.attempts for summary, _ in parts)
+    mine = {tag: manifests[tag] for _, tag in in_order}
+    pinned_by = [tag for digest in {m.digest for m in mine.values()} for tag in pins.get(digest, ())]
+    newest = annotations[mine[in_order[-1][1]].digest]
+    return Holding(replace(in_order[-1][0], attempts=attempts), mine, sorted(pinned_by), describe_beginning(newest))
+
+
+def _newest(registry: Registry, tags: set[str]) -> str:
+    found = _holdings(registry, sorted(tags))
+    if not found:
+        raise RunNotFoundError(f"there is no run yet in {registry.label}")
+    return found[-1].summary.run_id
+
+
+def _written(summary: Summary) -> str:
+    return summary.end_time or summary.start_time
+
+
+def _may_be_of(tag: str, run_id: str) -> bool:
+    return tag == run_id or _is_writers_tag(tag, run_id)
+
+
+def _is_writers_tag(tag: str, run_id: str) -> bool:
+    return tag.startswith(f"{run_id}{SEPARATOR}")
+
+
+def _resolve(registry: Registry, tags: Sequence[str]) -> dict[str, Descriptor]:
+    """Tag → manifest, without the tags that are gone since they were listed."""
+
+    def resolve(tag: str) -> Descriptor | None:
+        try:
+            return registry.resolve(tag)
+        except RunNotFoundError:
+            return None
+
+    found = zip(tags, _each(resolve, tags), strict=True)
+    return {tag: manifest for tag, manifest in found if manifest is not None}
+
+
+def _annotations(registry: Registry, manifest: Descriptor) -> dict[str, str]:
+    """The annotations of a run's manifest; empty for anything else."""
+    with registry.fetch(manifest) as content:
+        raw = read_manifest(content, manifest, label=registry.label)
+    try:
+        parsed = parse_json(raw, elements_max=MANIFEST_ELEMENTS_MAX)
+        annotations = parsed["annotations"] if parsed["artifactType"] == ARTIFACT_TYPE else {}
+    except (ValueError, KeyError, TypeError):
+        return {}
+    is_text = isinstance(annotations, dict) and all(isinstance(value, str) for value in annotations.values())
+    return annotations if is_text else {}
+
+
+def _read_part(registry: Registry, manifest: Descriptor) -> Part:
+    """A manifest's run log, verified, and fit to be used: no name or digest in it leads anywhere."""
+    where = f"{manifest.digest} in {registry.label}"
+    with registry.fetch(manifest) as content:
+        raw = read_manifest(content, manifest, label=registry.label)
+    parts = manifest_parts(raw, manifest, label=registry.label)
+    logs = [part for part in parts if part.media_type == RUN_LOG_MEDIA_TYPE]
+    if len(logs) != 1:
+        raise RunLogError(f"{where} is not a run", hint=of_registry(registry, "runs", "--from", registry.label))
+    if logs[0].size > RUN_LOG_MAX_BYTES:
+        raise BlobCorruptError(f"the run log of {where} is larger than 256 MiB; it was not used")
+    with registry.fetch(logs[0]) as content:
+        document = b"".join(verified(content, logs[0], label=registry.label))
+    log = decode(document, where=where)
+    if indentation(parse_json(document)) > len(document) + LOG_SLACK_BYTES:
+        raise RunLogError(f"the run log of {where} is nested too deeply for its size; it was not used")
+    _require_sound(log, {part.digest: part.size for part in parts}, where)
+    return Part(manifest, log, len(document))
+
+
+def _require_sound(log: RunLog, sizes: Mapping[str, int], where: str) -> None:
+    """Raise for a run log with a name or a digest that could lead anywhere, or that its manifest contradicts."""
+    if not TAG.fullmatch(log.run_id) or log.run_id == LATEST:
+        raise RunLogError(f"{where} has the impossible run id {log.run_id[:100]!r}; it was not used")
+
+    def unsafe(message: str) -> RunLogError:
+        return RunLogError(f"{where} names a file with {message}; it was not used")
+
+    for name, step in log.steps.items():
+        if name != step.name or not _STEP.fullmatch(name) or not _STEP.fullmatch(step.internal_name):
+            raise RunLogError(f"{where} has the impossible step name {name[:100]!r}; it was not used")
+        for entries in [step.data_catalog, *(attempt.data_catalog for attempt in step.attempts)]:
+            for entry in entries:
+                check_relative(entry.name, unsafe)
+    for title, layer in layers(log).items():  # raises for a digest that is none
+        if sizes.get(layer.digest, layer.size) != layer.size:
+            raise RunLogError(f"the run log of {where} gives {title} another size than its manifest; it was not used")

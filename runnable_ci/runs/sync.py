@@ -1,0 +1,362 @@
+"""How a run goes to a registry and comes from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from runnable_ci.runs.artifact import layers, manifest_annotations
+from runnable_ci.runs.catalog import matches
+from runnable_ci.runs.claims import require_own_id, settle
+from runnable_ci.runs.command_line import http_option, of_store
+from runnable_ci.errors import (
+    BlobCorruptError,
+    BlobMissingError,
+    RegistryAuthError,
+    RunInUseError,
+    RunLogError,
+    RunNotFoundError,
+    UsageError,
+)
+from runnable_ci.util.files import locked, write_whole
+from runnable_ci.runs.events import Document
+from runnable_ci.runs.merge import merge
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.engine.planner import Plan
+from runnable_ci.runs.remote_index import LOG_SLACK_BYTES, SEPARATOR, Part, find_parts, holdings
+from runnable_ci.runs.recorder import JOURNAL, JOURNAL_SIZE, is_running, reopen, run_folder, shared
+from runnable_ci.runs.run_identity import describe_beginning, run_identity
+from runnable_ci.runs.model import CatalogEntry, RunLog, encode
+from runnable_ci.runs.reader import ORIGIN, catalog_of, check_run_id, hint_at_origin, load, run_ids
+from runnable_ci.steps.python import objects_taken
+from runnable_ci.store.reference import parse_reference
+from runnable_ci.store.copy import Amount, Progress, copy
+from runnable_ci.store.local import Layout
+from runnable_ci.store.registry import Registry
+from runnable_ci.store.target import TAG, Descriptor
+from runnable_ci.runs.store_identity import writer_name
+
+TAG_MAX = 128
+PUBLISH_LOCK = "publish.lock"
+Watch = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where a run stands now."""
+
+    reference: str
+    """`HOST/REPOSITORY:RUN_ID@DIGEST`."""
+    manifest: Descriptor
+    sent: Amount | None
+    """What had to be sent; None where the run stood there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A run in a registry, of which nothing is here yet."""
+
+    registry: Registry
+    parts: Sequence[Part]
+    log: RunLog
+    """What all parts say together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What came of a run."""
+
+    run_id: str
+    writers: int
+    """How many versions were merged."""
+    fetched: Amount
+    left: Amount
+    """What the run holds and the store does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a run was pulled from."""
+
+    registry: str
+    manifests: tuple[str, ...]
+    """Digests of the manifests that together hold its content."""
+
+
+def publish(
+    layout: Layout, run_id: str, registry: Registry, *, environ: Mapping[str, str], watch: Watch | None = None
+) -> Published:
+    """Have the run in the registry as it is here, sealing it first where it is not. An unchanged one costs a request.
+
+    The plain tag goes first, as the writer's own proves that all is there. Raises `RunInUseError`, `UsageError` for a
+    run id that leaves no room for the writer or that another run has there, `StoreError`.
+    """
+    tag = _writers_tag(layout, run_id, environ)
+    with shared(layout), _one_publisher(layout, run_id):
+        _seal(layout, run_id)
+        manifest = layout.resolve(run_id)
+        sent = None
+        if _standing(registry, tag) != manifest.digest:
+            mine = manifest_annotations(load(layout, run_id))
+            is_known = require_own_id(layout, registry, mine)
+            origin = read_origin(layout, run_id)
+            like = origin.manifests if origin and origin.registry == registry.label else ()
+            with hint_at_origin(layout, run_id):
+                copied = copy(layout, manifest.digest, registry, like=[run_id, tag, *like], progress=watch)
+            sent = copied.sent
+            if not is_known:  # to send it took time enough for another one to come first
+                require_own_id(layout, registry, mine)
+            registry.tag(manifest, run_id)
+            registry.tag(manifest, tag)
+            if not is_known:
+                settle(layout, registry, mine, tag)
+    return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent)
+
+
+def keep_as(layout: Layout, run_id: str, other_id: str) -> None:
+    """Have a copy of a run in the store under another id; where there is one already it learns what is new.
+
+    Raises `UsageError` for what cannot be an id or is that of another run, `RunInUseError`, `StoreError`.
+    """
+    check_run_id(other_id)
+    log = load(layout, run_id)
+    _require_same_run(layout, _renamed(log, other_id), layout.label)
+    with shared(layout):
+        _seal(layout, run_id)
+        _adopt(layout, _renamed(load(layout, run_id), other_id))
+        origin = run_folder(layout, run_id) / ORIGIN
+        if origin.exists():
+            write_whole(run_folder(layout, other_id) / ORIGIN, origin.read_bytes(), through=layout.temporaries)
+
+
+def pull(
+    layout: Layout, registry: Registry, reference: str, *, only_log: bool = False, watch: Watch | None = None
+) -> Pulled:
+    """Have a published run in the store: `find` and `take` in one.
+
+    Raises `RunNotFoundError`, `RunInUseError`, `RunLogError`, `UsageError` where another run here has the id,
+    `StoreError`.
+    """
+    return take(layout, find(registry, reference), only_log=only_log, watch=watch)
+
+
+def find(registry: Registry, reference: str) -> Found:
+    """A published run; `reference` is a run id, `latest`, a tag or a digest.
+
+    Raises `RunNotFoundError`, `RunLogError`, `StoreError`.
+    """
+    parts = find_parts(registry, reference)
+    return Found(registry, parts, merge([part.log for part in parts]))
+
+
+def find_newest(registry: Registry, accepts: Callable[[RunLog], bool]) -> Found | None:
+    """The newest published run whose log is accepted."""
+    for holding in reversed(holdings(registry)):
+        found = find(registry, holding.summary.run_id)
+        if accepts(found.log):
+            return found
+    return None
+
+
+def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch | None = None) -> Pulled:
+    """Have a run that was found in the store, merged with what is there of it already; all content is verified.
+
+    With `only_log` the content stays where it is. Raises `RunInUseError`, `UsageError` where another run here has the
+    id, `RunLogError`, `StoreError`.
+    """
+    registry, parts, log = found.registry, found.parts, found.log
+    _require_same_run(layout, log, registry.label)
+    came_bytes = sum(part.size_bytes for part in parts)
+    if len(encode(log)) > 2 * came_bytes + LOG_SLACK_BYTES:  # an older version's has some fields less, not most of them
+        raise RunLogError(f"the run log of `{log.run_id}` would take more than twice the space of what came")
+    if is_running(layout, log.run_id):
+        raise RunInUseError(f"run `{log.run_id}` is being written by another process", hint="wait for it, or end it")
+    layout.create()
+    origin = Origin(registry.label, tuple(part.manifest.digest for part in parts))
+    with shared(layout):
+        held = {descriptor.digest: descriptor for descriptor in layers(log).values()}
+        fetched = Amount()
+        if not only_log:
+            fetched = _fetch(layout, registry, origin, held.values(), watch)
+            if missing := absent(layout, held.values()):
+                words = ("pull", f"{registry.label}:{log.run_id}", "--only", "log", *http_option(registry.plain_http))
+                raise BlobMissingError(
+                    f"{registry.label} holds run `{log.run_id}` without its {missing[0].digest}",
+                    hint=f"publish the run again from where it was made, or without files: {of_store(layout, *words)}",
+                )
+        _adopt(layout, log)
+        write_whole(
+            run_folder(layout, log.run_id) / ORIGIN,
+            json.dumps({"registry": origin.registry, "manifests": origin.manifests}).encode(),
+            through=layout.temporaries,
+        )
+    return Pulled(log.run_id, len(parts), fetched, Amount.of(absent(layout, held.values())))
+
+
+def read_origin(layout: Layout, run_id: str) -> Origin | None:
+    """Where a run was pulled from, None where it was not. Raises `RunLogError` for a note that cannot be read."""
+    if not TAG.fullmatch(run_id) or not (path := run_folder(layout, run_id) / ORIGIN).exists():
+        return None
+    try:
+        noted = json.loads(path.read_bytes())
+        registry, manifests = noted["registry"], tuple(noted["manifests"])
+        for manifest in manifests:
+            Descriptor("", manifest, 0)
+        return Origin(parse_reference(registry).repository, manifests)
+    except (ValueError, KeyError, TypeError, UsageError, BlobCorruptError) as e:
+        raise RunLogError(
+            f"{path} is damaged", hint=f"remove it, then: {of_store(layout, 'pull', run_id, '--from', 'REGISTRY')}"
+        ) from e
+
+
+def needed(
+    plan: Plan, pipeline: Pipeline, log: RunLog, workspace: Path, files: Iterable[CatalogEntry]
+) -> dict[str, Descriptor]:
+    """sha256 → content that the steps which will run may read of reused steps: files, objects, or their packs.
+
+    That of `files` is among them, whoever reads it.
+    """
+    packs = {member: digest for digest, pack in log.packs.items() for member in pack.members}
+    found: dict[str, Descriptor] = {}
+
+    def need(data_hash: str, size: int) -> None:
+        digest = packs.get(data_hash, data_hash)
+        length = log.packs[digest].size if data_hash in packs else size
+        found[digest] = Descriptor("application/octet-stream", f"sha256:{digest}", length)
+
+    for entry in files:
+        need(entry.data_hash, entry.size)
+    for name, scope in plan.scopes.items():
+        step = pipeline.steps[name]
+        for file, (_, entry) in scope.files.items():
+            if step.get is None or any(matches(pattern, file) for pattern in step.get):
+                need(entry.data_hash, entry.size)
+        if step.kind == "python":
+            parameters = {name: parameter for name, (_, parameter) in scope.parameters.items()}
+            above = pipeline.ancestors(step.name).intersection(plan.running)
+            coming = [returned for other in above for returned in pipeline.steps[other].returns]
+            for taken in objects_taken(step, workspace, parameters, coming=coming):
+                need(parameters[taken].data_hash, parameters[taken].size or 0)
+    return found
+
+
+def fetch(
+    layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: Watch | None = None
+) -> Amount:
+    """Bring some of a run's content from where it was pulled from; how much came."""
+    with shared(layout):
+        return _fetch(layout, registry, origin, wanted, watch)
+
+
+def absent(layout: Layout, descriptors: Collection[Descriptor]) -> list[Descriptor]:
+    """Those of the contents that the store does not hold."""
+    return [descriptor for descriptor in descriptors if not layout.exists(descriptor)]
+
+
+def _fetch(
+    layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: Watch | None
+) -> Amount:
+    fetched = Amount()
+    for manifest in origin.manifests:
+        missing = {descriptor.digest for descriptor in absent(layout, wanted)}
+        if not missing:
+            break
+        sent = copy(registry, manifest, layout, only=partial(_is_among, missing), progress=watch).sent
+        fetched = Amount(fetched.blobs + sent.blobs, fetched.size_bytes + sent.size_bytes)
+    return fetched
+
+
+def _is_among(digests: Collection[str], descriptor: Descriptor) -> bool:
+    return descriptor.digest in digests
+
+
+def _require_same_run(layout: Layout, log: RunLog, where: str) -> None:
+    """Raise where the store has another run of the same id."""
+    if log.run_id not in run_ids(layout):
+        return
+    here = load(layout, log.run_id)
+    if run_identity(here) != run_identity(log):
+        raise UsageError(
+            f"`{log.run_id}` in {layout.label} is another run, {describe_beginning(manifest_annotations(here))}; "
+            f"that in {where} was {describe_beginning(manifest_annotations(log))}; nothing was changed",
+            hint="pull it into a folder of its own: --store DIR",
+        )
+
+
+def _renamed(log: RunLog, run_id: str) -> RunLog:
+    renamed = log.model_copy(update={"run_id": run_id}, deep=True)
+    for step in renamed.steps.values():
+        for entries in (step.data_catalog, *(attempt.data_catalog for attempt in step.attempts)):
+            for entry in entries:
+                entry.catalog_relative_path = f"{run_id}/{entry.name}"
+    return renamed
+
+
+def _adopt(layout: Layout, log: RunLog) -> None:
+    """Record a pulled run log, merged with what there is of the run here."""
+    here = load(layout, log.run_id) if log.run_id in run_ids(layout) else None
+    with reopen(layout, here or log) as recorder:
+        if here is not None:
+            # Before numbers may change: until then a file of output has its name by its attempt's number.
+            recorder.seal(catalog_of(layout, recorder.log))
+            merged = merge([recorder.log, log])
+            if merged != recorder.log:
+                recorder.record(Document(run_log=merged))
+        recorder.seal(catalog_of(layout, recorder.log))
+
+
+@contextmanager
+def _one_publisher(layout: Layout, run_id: str) -> Iterator[None]:
+    """Within the block nobody else sends the run from here: the later one has the last word on the tag too."""
+    folder = run_folder(layout, run_id)
+    folder.mkdir(parents=True, exist_ok=True)  # a run that came by another client has none
+    with locked(folder / PUBLISH_LOCK):
+        yield
+
+
+def _seal(layout: Layout, run_id: str) -> None:
+    """Have the run sealed as it is now."""
+    journal = run_folder(layout, run_id) / JOURNAL
+    sealed = layout.manifests().get(run_id)
+    if sealed is not None:
+        size = sealed.annotations.get(JOURNAL_SIZE)
+        if not journal.exists() or size == str(journal.stat().st_size):
+            return
+    with reopen(layout, load(layout, run_id)) as recorder:
+        recorder.seal(catalog_of(layout, recorder.log))
+
+
+def _standing(registry: Registry, tag: str) -> str:
+    try:
+        return registry.resolve(tag, to_write=True).digest
+    except (RunNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
+        return ""
+
+
+def _writers_tag(layout: Layout, run_id: str, environ: Mapping[str, str]) -> str:
+    writer = _writer(layout, environ)
+    most = TAG_MAX - len(SEPARATOR + writer)
+    if len(run_id) > most:
+        raise UsageError(
+            f"the run id {run_id} is too long to be published: it has {len(run_id)} characters",
+            hint=f"at most {most}: publish it under another id, --as OTHER_ID",
+        )
+    return f"{run_id}{SEPARATOR}{writer}"
+
+
+def _writer(layout: Layout, environ: Mapping[str, str]) -> str:
+    """A name that no other writer has, the same for each publish of this store in this place.
+
+    A copy of the store is another writer: the number of the file and the name of the machine tell them apart.
+    """
+    own = writer_name(layout)
+    if environ.get("GITHUB_ACTIONS") != "true":
+        return own
+    job = [environ.get(f"GITHUB_{name}", "") for name in ("RUN_ID", "JOB", "RUN_ATTEMPT")]
+    # The jobs of a matrix differ in nothing that the environment tells.
+    return "-".join(["gh", *(re.sub(r"[^A-Za-z0-9_.]+", "-", word)[:24] for word in job), own])

@@ -1,0 +1,58 @@
+"""What every kind of step is turned into, and what comes back from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runnable_ci.runs.model import ExceptionInfo, Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a step runs in."""
+
+    workspace: Path
+    scratch: Path
+    """A folder of the attempt's own; gone afterwards."""
+    environ: Mapping[str, str]
+    """The full environment that the tool was started with."""
+    interpreter: str
+    """What runs python steps."""
+    parameters: Mapping[str, Parameter]
+    """All that is in scope."""
+    blob: Callable[[Parameter], Path]
+    """The verified pickle of an object parameter, as a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A process to start; `consumed` are the parameters that it is known to read."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str]
+    consumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What a finished step gave back."""
+
+    consumed: tuple[str, ...] = ()
+    defaulted: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """json and metric returns."""
+    objects: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+    """Object returns: the pickle's file and the type's name."""
+    modules: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Workspace modules that were loaded → modification time (ns) and size (bytes) at that moment."""
+    exception: ExceptionInfo | None = None
+    undeclared: tuple[str, ...] = ()
+    """Names that it gave a value and that its `returns` does not have."""
+    problem: str = ""
+    """Why the step failed although its process did not, or what failed in it; empty for a success."""
+    exit_code: int | None = None
+    """What the step itself ended with, where that is not its process's exit code."""

@@ -1,0 +1,165 @@
+"""Which registry is meant where none is named, and as whom each is spoken to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from runnable_ci.runs.command_line import http_option
+from runnable_ci.errors import UsageError
+from runnable_ci.util.github_host import GITHUB, github_host
+from runnable_ci.config import INPUT_PREFIX, Settings
+from runnable_ci.util.shell_command import command
+from runnable_ci.store.reference import GITHUB_REGISTRY, PATH, Credentials, Reference, parse_reference
+from runnable_ci.store.auth import Advice
+from runnable_ci.store.registry import Registry
+
+_PASSWORD = "RUNNABLE_CI_REGISTRY_PASSWORD"  # noqa: S105 - the name of a variable
+_USERNAME = "RUNNABLE_CI_REGISTRY_USERNAME: ${{ github.actor }}"
+
+
+@dataclass(frozen=True, slots=True)
+class Registries:
+    """Opens registries by the settings.
+
+    The settings' password goes only to a host that a person named: in the settings, or in what `given`, `named` or a
+    reference hold. What a repository's file, a log or a default says is no such word.
+    """
+
+    settings: Settings
+    environ: Mapping[str, str]
+
+    def named(self, given: str | None, *, in_pipeline: Callable[[], str | None]) -> Registry:
+        """The registry that was named, else that of the settings, of the pipeline file, of the GitHub repository.
+
+        Raises `UsageError` where there is none, or where it is not a repository.
+        """
+        own = given or self.settings.registry
+        text = given or self.default(in_pipeline=in_pipeline)
+        if text is None:
+            raise self._missing()
+        where = parse_reference(text)
+        if where.reference is not None:
+            raise UsageError(f"{text} names one run, not a registry", hint=f"use {where.repository}")
+        return self.open(where, is_named=own is not None)
+
+    def default(self, *, in_pipeline: Callable[[], str | None]) -> str | None:
+        """The registry that is meant where none is named."""
+        return self.settings.registry or in_pipeline() or self._of_github()
+
+    def run(self, run: str, source: str | None) -> tuple[Registry, str]:
+        """The registry and the run id, `latest`, tag or digest that a reference names; of an id `source` is the first.
+
+        Raises `UsageError`.
+        """
+        if "/" not in run:
+            return self.named(source, in_pipeline=lambda: None), run
+        if source is not None:
+            raise UsageError(f"{run} names its registry already", hint="leave it away, or give the run id alone")
+        where = parse_reference(run)
+        if where.reference is None:
+            listing = command("runs", "--from", run, *http_option(self.settings.plain_http))
+            raise UsageError(f"{run} names no run", hint=f"{run}:latest is the newest; `{listing}` lists them")
+        return self.open(where), where.reference
+
+    def recorded(self, repository: str, *, named: str | None = None) -> Registry:
+        """A repository that a store names; `named` is the one that the command names."""
+        where = parse_reference(repository)
+        return self.open(where, is_named=named is not None and _is_same_host(parse_reference(named), where))
+
+    def open(self, where: Reference, *, is_named: bool = True) -> Registry:
+        """A repository; `is_named` where its host is a person's own word. With a registry in the settings, it alone is.
+
+        `GITHUB_TOKEN` is there for `ghcr.io`, and only where it is one of github.com's.
+        """
+        own = self.settings.registry
+        if own is not None:
+            is_named = _is_same_host(parse_reference(own), where)
+        username, password = self.settings.registry_username, self.settings.registry_password
+        token = self.settings.github_token
+        environ = {**self.environ, "GITHUB_TOKEN": token.get_secret_value()} if token else self.environ
+        return Registry(
+            Reference(where.host, where.path, None),
+            environ=environ,
+            credentials=Credentials(username or "", password.get_secret_value()) if password and is_named else None,
+            plain_http=self.settings.plain_http,
+            advice=self._advice(where, is_named=is_named),
+        )
+
+    def _advice(self, where: Reference, *, is_named: bool) -> Advice | None:
+        """What to do should a registry refuse us, where something that we have is not for it."""
+        if self.settings.registry_password and not is_named:
+            own = self.settings.registry
+            whose = f"it is for {parse_reference(own).host} (RUNNABLE_CI_REGISTRY)" if own else "nobody named that host"
+            return Advice(
+                f"{_PASSWORD} is not sent to {where.host}: {whose}; if it is meant, set "
+                f"RUNNABLE_CI_REGISTRY={where.repository}",
+                fix=self._variables(f"RUNNABLE_CI_REGISTRY: {where.repository}"),
+            )
+        server = github_host(self.environ)
+        has_token = bool(self.settings.github_token or self.environ.get("GITHUB_TOKEN"))
+        if where.host == GITHUB_REGISTRY and has_token and server != GITHUB and not self.settings.registry_password:
+            secret = f"{_PASSWORD}: ${{{{ secrets.GHCR_TOKEN }}}}"
+            return Advice(
+                f"the token is one of {server}, and not sent to {where.host}: `docker login {where.host}`, or set "
+                f"RUNNABLE_CI_REGISTRY={where.repository}, RUNNABLE_CI_REGISTRY_USERNAME and {_PASSWORD}",
+                fix=self._variables(f"RUNNABLE_CI_REGISTRY: {where.repository}", _USERNAME, secret),
+            )
+        return None
+
+    def _variables(self, *assigned: str) -> str:
+        """Lines of a workflow that set variables; empty outside of a job."""
+        return "\n".join(["env:", *(f"  {line}" for line in assigned)]) if self._in_job and assigned else ""
+
+    @property
+    def _in_job(self) -> bool:
+        return self.environ.get("GITHUB_ACTIONS") == "true"
+
+    @property
+    def _repository(self) -> str:
+        """OWNER/NAME as the job, or a person, says it."""
+        return self.environ.get("GITHUB_REPOSITORY", "").strip().lower()
+
+    def _of_github(self) -> str | None:
+        """Where the runs of a job go by themselves: `ghcr.io` is that of github.com, and of no other server."""
+        path = f"{self._repository}/runs"
+        if not self._in_job or github_host(self.environ) != GITHUB or not PATH.fullmatch(path):
+            return None
+        return f"{GITHUB_REGISTRY}/{path}"
+
+    def _missing(self) -> UsageError:
+        """The error that says how to name a registry, in the words of where we are."""
+        host = github_host(self.environ)
+        example = self._example(host)
+        reason = "" if host == GITHUB else f": {GITHUB_REGISTRY} is github.com's, and the server here is {host}"
+        if not self._in_job:
+            return UsageError(
+                f"no registry is known{reason}",
+                hint=f"name one ({example}), set RUNNABLE_CI_REGISTRY, "
+                f'or add it to the pipeline file: registry = "{example}"',
+            )
+        if host == GITHUB and self._repository:
+            reason = f": a name in one cannot be {self._repository}"
+        action = any(name.startswith(INPUT_PREFIX) for name in self.environ)
+        login = [] if host == GITHUB else [_USERNAME, f"{_PASSWORD}: ${{{{ github.token }}}}"]
+        hint = f"name one {'where the action is used' if action else 'for the job'}, such as:"
+        if not action:
+            fix = self._variables(f"RUNNABLE_CI_REGISTRY: {example}", *login)
+        else:
+            fix = "\n".join(filter(None, [f"with:\n  registry: {example}", self._variables(*login)]))
+        return UsageError(f"no registry is set{reason}", hint=hint, fix=fix)
+
+    def _example(self, host: str) -> str:
+        """A registry that may be meant, at the server of the job; the name as registries can have it."""
+        words = [re.sub(r"[^a-z0-9]+", "-", word).strip("-") for word in self._repository.split("/")]
+        path = "/".join(words) if len(words) == 2 and all(words) else "owner/repo"
+        if host == GITHUB:
+            return f"{GITHUB_REGISTRY}/{path}/runs"
+        # Gitea and Forgejo have packages at their own host, GitHub's servers beside it.
+        is_own = any(self.environ.get(name) == "true" for name in ("GITEA_ACTIONS", "FORGEJO_ACTIONS"))
+        return f"{host if is_own else f'containers.{host}'}/{path}/runs"
+
+
+def _is_same_host(one: Reference, other: Reference) -> bool:
+    return one.host.lower() == other.host.lower()

@@ -1,0 +1,1 @@
+"""Files, processes, HTTP and text: nothing here knows what a run is."""

@@ -1,0 +1,287 @@
+"""Files that are whole or absent: temp + fsync + rename, and locks that die with their process.
+
+What is temporary has a random name: `.NAME.tmp`, a file that is locked as long as its process needs it, and what
+belongs to it, a folder `.NAME.dir` or a note `.NAME.near`. So `sweep` can tell what a killed process left.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from io import RawIOBase
+from pathlib import Path
+from typing import BinaryIO
+
+from runnable_ci.errors import StoreError
+from runnable_ci.util.system import (
+    READS_AT,
+    copy_mode,
+    copy_part,
+    lock,
+    open_descriptor,
+    open_plainly,
+    read_at,
+    replace,
+    write_out,
+)
+from runnable_ci.util.threads import Background
+
+_BUFFER_BYTES = 1024 * 1024
+_PIECE_BYTES = 4 * 1024 * 1024
+_PIECES_AHEAD = 16
+"""How far the copying may be ahead of the hashing: what it reads again is then still in memory."""
+_RESERVE_BYTES = 256 * 1024
+_RESERVE_PART_BYTES = 32 * 1024
+_OURS = re.compile(r"(\.[0-9a-f]{16})\.(tmp|dir|near)")
+
+
+@dataclass(slots=True)
+class Temporary:
+    """A file without a name of its own yet."""
+
+    file: BinaryIO
+    path: Path
+
+    def keep_as(self, path: Path, *, synced: bool = True) -> None:
+        """Let the file appear under `path`, whole, in place of what was there; on disk if it is to be `synced`."""
+        self.file.flush()
+        if synced:
+            os.fsync(self.file.fileno())
+        try:
+            replace(self.path, path)
+        except OSError as e:
+            if e.errno != errno.EXDEV:
+                raise
+            self._copy_to(path)
+
+    def _copy_to(self, path: Path) -> None:
+        """Let the content appear under a path on another mount, through a file beside it that `sweep` is told of."""
+        near, note = path.with_name(self.path.name), self.path.with_suffix(".near")
+        note.write_bytes(os.fsencode(near.absolute()))
+        try:
+            self.file.seek(0)
+            with open(open_descriptor(near, os.O_RDWR | os.O_CREAT | os.O_EXCL), "wb") as copy:
+                shutil.copyfileobj(self.file, copy, _BUFFER_BYTES)
+                copy_mode(self.file.fileno(), copy.fileno())
+                copy.flush()
+                os.fsync(copy.fileno())
+            replace(near, path)
+        finally:
+            near.unlink(missing_ok=True)
+            note.unlink()
+
+
+@contextmanager
+def temporary(folder: Path, *, mode: int = 0o644) -> Iterator[Temporary]:
+    """A new file in `folder` that is gone after the block, unless it was kept."""
+    with needing_space(folder):
+        descriptor, path = _open_locked(folder, mode)
+        try:
+            with open(descriptor, "w+b") as file:
+                yield Temporary(file, path)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(folder: Path) -> Iterator[Path]:
+    """A new folder in `folder`, open to nobody else, that is gone after the block with all that is in it."""
+    with temporary(folder) as claim:
+        made = claim.path.with_suffix(".dir")
+        made.mkdir(mode=0o700)
+        try:
+            yield made
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def remove_folder(folder: Path, *, through: Path) -> None:
+    """Remove a folder and all that is in it: at once, as a temporary one in `through`, which a sweep would take."""
+    gone = through / f".{secrets.token_hex(8)}.dir"
+    with suppress(FileNotFoundError):
+        replace(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+@contextmanager
+def needing_space(folder: Path) -> Iterator[None]:
+    """Within the block a disk that is full, or a quota, is a `StoreError` that says what to do."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(f"no space left on the disk of {folder}", hint="free some space, then retry") from e
+        raise
+
+
+class Reserve:
+    """Room on a disk, held by a temporary file of zeros: it is given back in parts once there is no other room."""
+
+    def __init__(self, folder: Path) -> None:
+        self._held = ExitStack()
+        self._file: BinaryIO | None = None
+        try:
+            self._file = self._held.enter_context(temporary(folder)).file
+            os.write(self._file.fileno(), bytes(_RESERVE_BYTES))
+        except (OSError, StoreError):  # what little there is is needed more elsewhere
+            self.give_back()
+
+    def give_back_part(self) -> bool:
+        """Make a little room; False where nothing is left to give."""
+        size = os.fstat(self._file.fileno()).st_size if self._file else 0
+        if self._file and size:
+            self._file.truncate(max(0, size - _RESERVE_PART_BYTES))
+        return size > 0
+
+    def give_back(self) -> None:
+        """Make all the room there is."""
+        self._file = None
+        self._held.close()
+
+
+def _open_locked(folder: Path, mode: int) -> tuple[int, Path]:
+    while True:
+        path = folder / f".{secrets.token_hex(8)}.tmp"
+        descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        lock(descriptor, wait=True)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, path
+        os.close(descriptor)  # a sweep saw it before it was locked
+
+
+def sweep(folder: Path) -> None:
+    """Remove what is temporary in `folder` and was left by processes that were killed."""
+    with suppress(FileNotFoundError):
+        for name in {ours[1] for entry in os.scandir(folder) if (ours := _OURS.fullmatch(entry.name))}:
+            with suppress(OSError, ValueError):  # somebody writes it, has just removed it, or it is none of ours
+                _sweep_one(folder / name)
+
+
+def _sweep_one(base: Path) -> None:
+    claim, note = base.with_name(f"{base.name}.tmp"), base.with_name(f"{base.name}.near")
+    descriptor = None
+    with suppress(FileNotFoundError):
+        descriptor = open_plainly(str(claim), os.O_RDONLY)
+    try:
+        if descriptor is not None:
+            lock(descriptor, wait=False)
+        shutil.rmtree(base.with_name(f"{base.name}.dir"), ignore_errors=True)
+        with suppress(FileNotFoundError):
+            # The name is what makes it ours: a note can have nothing else removed, wherever it came from.
+            Path(os.fsdecode(note.read_bytes())).with_name(claim.name).unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
+        claim.unlink(missing_ok=True)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o644, through: Path | None = None) -> Iterator[BinaryIO]:
+    """A file that appears under `path`, whole and on disk, when the block ends; not at all if the block raises.
+
+    Until then it is a temporary file in the folder `through`, by default that of `path`.
+    """
+    with temporary(through or path.parent, mode=mode) as new:
+        yield new.file
+        new.keep_as(path)
+
+
+def write_whole(path: Path, content: bytes, *, through: Path | None = None) -> None:
+    """Write a small file so that a reader sees the old content or the new, never a part."""
+    with replacing(path, through=through) as file:
+        file.write(content)
+
+
+def copy_and_hash(source: RawIOBase, copy: BinaryIO) -> tuple[str, int]:
+    """Copy from one open file to another, open for reading too; the sha256 (hex) and the size in bytes of the copy.
+
+    Of a large file a second thread hashes what has arrived while this one copies on: both release the interpreter.
+    """
+    digest, size = hashlib.sha256(), 0
+    while size < _BUFFER_BYTES or not READS_AT:
+        chunk = source.read(_BUFFER_BYTES)
+        if not chunk:
+            return digest.hexdigest(), size
+        copy.write(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+    copy.flush()
+    buffer = memoryview(bytearray(_BUFFER_BYTES))
+    with Background(ahead=_PIECES_AHEAD, name="hash") as aside:
+        for count in _carry(source, copy.fileno()):
+            aside.do(partial(_hash_part, digest, buffer, copy.fileno(), size, count))
+            write_out(copy.fileno(), size, count)
+            size += count
+    return digest.hexdigest(), size
+
+
+def _carry(source: RawIOBase, copy: int) -> Iterator[int]:
+    """Copy the rest of a file to where a descriptor stands; how many bytes came, piece by piece."""
+    # No file, another file system, a system that is too old: whatever it was, tried plainly.
+    with suppress(AttributeError, OSError):
+        while count := copy_part(source.fileno(), copy, _PIECE_BYTES):
+            yield count
+    while chunk := source.read(_BUFFER_BYTES):
+        left = memoryview(chunk)
+        while left:
+            left = left[os.write(copy, left) :]
+        yield len(chunk)
+
+
+def _hash_part(digest: hashlib._Hash, buffer: memoryview, descriptor: int, position: int, count: int) -> None:
+    """Let the digest see a part of a file."""
+    start, left = position, count
+    while left:
+        if not (got := read_at(descriptor, buffer[:left], start)):
+            raise OSError(errno.EIO, "the copy is shorter than what was written")
+        digest.update(buffer[:got])
+        start, left = start + got, left - got
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on `path`, waiting for it; it ends with the process, however that dies."""
+    descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT)
+    try:
+        lock(descriptor, wait=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked_alone(path: Path) -> Iterator[bool]:
+    """Hold an exclusive lock on `path`, should nobody hold it in any way; whether it is held."""
+    descriptor = try_lock(path)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def share_lock(path: Path) -> int:
+    """A descriptor that holds a shared lock on `path` until it is closed, waiting for one who holds it alone."""
+    descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT)
+    lock(descriptor, wait=True, shared=True)
+    return descriptor
+
+
+def try_lock(path: Path) -> int | None:
+    """A descriptor that holds the lock on `path` until it is closed; None while another process holds it."""
+    descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT)
+    try:
+        lock(descriptor, wait=False)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,0 +1,328 @@
+"""The one HTTP layer, on the adapter of `requests`: TLS, proxies, time-outs, bounded bodies, redirects.
+
+A `requests.Session` is not used: it follows redirects by reading whole bodies, keeps cookies, takes proxies from the
+process's environment, and sends what `~/.netrc` has in place of our token. Import this late: it takes 0.1 s.
+"""
+
+from __future__ import annotations
+
+import io
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError
+
+from runnable_ci.errors import RunnableError, UsageError
+from runnable_ci.util.responses import TRIES, Response, TransientError, one_line
+from runnable_ci.util.urls import host_of, is_loopback, origin, proxy_of, safe_url
+
+CONNECT_TIMEOUT_S = 30.0
+READ_TIMEOUT_S = 60.0
+SILENT_TRIES = 3
+"""For a server that says nothing: each of these takes as long as the time-out."""
+LEAST_BYTES_A_SECOND = 1024
+"""A body that comes more slowly for as long as the time-out counts as silence, as with git's `http.lowSpeedLimit`."""
+MOST_REDIRECTS = 5
+RESPONSE_MAX_BYTES = 64 * 1024
+SEND_BYTES = 256 * 1024
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_REDIRECTS = (301, 302, 303, 307, 308)
+_KEEPING_METHOD = (307, 308)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no response, in words that hold no secret."""
+
+    kind: Literal["refused", "untrusted", "lost"]
+    """Nothing listens there; TLS says that it is another; anything else, which may pass."""
+    host: str
+    message: str
+    hint: str
+
+
+class Session:
+    """Connections to servers, kept open and shared by threads. Nothing is sent again unasked.
+
+    `environ` has proxies (`HTTPS_PROXY`, `NO_PROXY`, …) and certificate authorities (`REQUESTS_CA_BUNDLE`,
+    `CURL_CA_BUNDLE`, `SSL_CERT_FILE`, `SSL_CERT_DIR`; the system's and certifi's where none is set).
+    `unavailable` makes the error for a server that cannot be reached, `protocol_error` that for one that misbehaves.
+    """
+
+    def __init__(
+        self,
+        *,
+        environ: Mapping[str, str],
+        unavailable: Callable[[Failure], RunnableError],
+        protocol_error: type[RunnableError],
+        plain_http: bool = False,
+        connections: int = 1,
+        timeout_s: float = READ_TIMEOUT_S,
+        response_max_bytes: int = RESPONSE_MAX_BYTES,
+    ) -> None:
+        self.timeout_s = timeout_s
+        self.response_max_bytes = response_max_bytes
+        self.protocol_error = protocol_error
+        self._unavailable = unavailable
+        self._environ = environ
+        self._plain_http = plain_http
+        self._connections = connections
+        self._adapters: dict[str, HTTPAdapter] = {}
+        self._lock = threading.Lock()
+
+    def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Callable[[str], Mapping[str, str]],
+        body: bytes | BinaryIO | None = None,
+        on_redirect: Callable[[str], None] | None = None,
+        most_redirects: int = MOST_REDIRECTS,
+        longer_s: float = 0.0,
+    ) -> Stream:
+        """Send a request, and return the first response that is no redirect, its body unread.
+
+        `headers` are made for each URL, so that credentials reach their own origin only. `on_redirect` gets each
+        URL that the server redirects to, and raises where it may not be followed; without it a redirect is returned.
+        The server may be silent for `longer_s` seconds longer than usual.
+        Raises `TransientError`, `protocol_error`, `UsageError`.
+        """
+        for _ in range(most_redirects + 1):
+            stream = self._send(method, url, headers(url), body, longer_s)
+            redirects = _REDIRECTS if method in ("GET", "HEAD") else _KEEPING_METHOD
+            if on_redirect is None or stream.status not in redirects:
+                return stream
+            if isinstance(body, io.IOBase):
+                if not body.seekable():
+                    return stream
+                body.seek(0)
+            url = self._redirected(stream)
+            on_redirect(url)
+        raise self.protocol_error(f"{safe_url(url)} redirects without end")
+
+    def require_allowed(self, url: str, *, coming_from: str = "") -> None:
+        """Refuse plain http to other machines, and any step down from https to http."""
+        parts = urlsplit(self.join(url, ""))
+        if parts.scheme == "https" and parts.hostname:
+            return
+        if parts.scheme != "http" or not parts.hostname or coming_from.startswith("https:"):
+            raise self.protocol_error(
+                f"{safe_url(coming_from) or 'the server'} redirects to {safe_url(url) or 'nowhere'}, "
+                "which is not https",
+                hint="nothing was sent there; ask who runs the server",
+            )
+        if not self._plain_http and not is_loopback(parts.hostname):
+            raise UsageError(
+                f"{safe_url(url)} is plain http", hint="use https, or --plain-http only on a trusted network"
+            )
+
+    def join(self, base: str, location: str) -> str:
+        """Return where a location leads from a URL. Raises `protocol_error` where that is no URL at all."""
+        try:
+            url = urljoin(base, location)
+            origin(url)
+        except ValueError as error:
+            raise self.protocol_error(f"{safe_url(base)} leads to an unusable URL: {one_line(str(error))}") from error
+        return url
+
+    def as_transient_error(self, error: Exception, url: str) -> TransientError:
+        """Return the network's failure as a reason to try again; raise at once what a new try cannot mend."""
+        causes = list(_causes(error))
+        reason = _reason(causes)
+        if any(isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError) for cause in causes):
+            is_untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
+            hint = (
+                "for a private certificate authority set SSL_CERT_FILE to its certificate"
+                if is_untrusted
+                else "if it speaks plain http, and the network is trusted: --plain-http"
+            )
+            failure = Failure(
+                "untrusted", host_of(url), f"no trusted TLS connection to {safe_url(url)}: {reason}", hint
+            )
+            raise self._unavailable(failure) from error
+        by_proxy = any(isinstance(cause, requests.exceptions.ProxyError) for cause in causes)
+        refused = not by_proxy and any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+        hint = "check that it runs, and the port" if refused else "check the name and the network"
+        message = f"the connection to {safe_url(url)} failed: {reason}"
+        failure = Failure("refused" if refused else "lost", host_of(url), message, hint)
+        is_silence = any(isinstance(cause, TimeoutError | _SlowError) for cause in causes)
+        return TransientError(self._unavailable(failure), tries=SILENT_TRIES if is_silence else TRIES)
+
+    def _redirected(self, stream: Stream) -> str:
+        location = stream.response(whole=True).headers.get("Location", "")
+        if not location:
+            raise self.protocol_error(f"{safe_url(stream.url)} redirects to nowhere")
+        url = self.join(stream.url, location)
+        self.require_allowed(url, coming_from=stream.url)
+        return url
+
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | BinaryIO | None, longer_s: float
+    ) -> Stream:
+        self.require_allowed(url)
+        usual = {"User-Agent": "runnable-ci", "Accept-Encoding": "identity"}  # so that nothing small becomes large
+        scheme, proxy = urlsplit(url).scheme, proxy_of(url, self._environ)
+        timeout = (min(CONNECT_TIMEOUT_S, self.timeout_s), self.timeout_s + longer_s)
+        try:
+            # without `auth` a user and password in a URL that a server sent would take our header's place
+            request = requests.Request(method, url, headers={**usual, **headers}, data=body, auth=lambda it: it)
+            reply = self._adapter(scheme).send(
+                request.prepare(), stream=True, timeout=timeout, proxies={scheme: proxy} if proxy else {}
+            )
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+            if proxy is None:
+                raise self.protocol_error(f"{safe_url(url)} is not a usable URL") from error
+            raise UsageError(f"the proxy {safe_url(proxy)} cannot be used", hint="only http(s) proxies can") from error
+        except (requests.RequestException, HTTPError) as error:
+            raise self.as_transient_error(error, url) from error
+        return Stream(self, reply.raw, url, headers)
+
+    def _adapter(self, scheme: str) -> HTTPAdapter:
+        with self._lock:
+            if scheme not in self._adapters:
+                context = tls_context(self._environ) if scheme == "https" else None
+                self._adapters[scheme] = _Adapter(context, connections=self._connections)
+            return self._adapters[scheme]
+
+
+class Stream:
+    """An open response, its body to be read once."""
+
+    def __init__(self, session: Session, raw: BaseHTTPResponse, url: str, request_headers: Mapping[str, str]) -> None:
+        self.status = raw.status
+        self.headers: Mapping[str, str] = raw.headers
+        self.url = url
+        self.request_headers = request_headers
+        self._session = session
+        self._raw = raw
+        self._read_bytes = 0
+        self._waited_s = 0.0
+
+    def read(self, size: int, *, decode: bool = False) -> bytes:
+        """Return up to `size` bytes, none at the end. Raises `TransientError` where the connection breaks."""
+        began = time.monotonic()
+        try:
+            chunk = self._raw.read1(size, decode_content=decode)
+            self._require_speed(len(chunk), time.monotonic() - began)
+        except (HTTPError, _SlowError) as error:
+            self.close()
+            raise self._session.as_transient_error(error, self.url) from error
+        return chunk
+
+    def response(self, *, at_most: int | None = None, whole: bool = False) -> Response:
+        """Return the response with the start of its body; a connection with more to come is closed.
+
+        A server may compress what it was asked not to: what it unpacks to is bounded. With `whole` a longer body raises
+        the session's `protocol_error`.
+        """
+        limit = self._session.response_max_bytes if at_most is None else at_most
+        body = bytearray()
+        while len(body) <= limit and (chunk := self.read(limit + 1 - len(body), decode=True)):
+            body += chunk
+        if len(body) > limit:
+            self.close()
+            if whole:
+                size = f"{limit // 1024**2} MiB" if limit >= 1024**2 else f"{limit // 1024} KiB"
+                raise self._session.protocol_error(f"the response of {safe_url(self.url)} is longer than {size}")
+        return Response(self.status, self.headers, bytes(body[:limit]), self.url)
+
+    def close(self) -> None:
+        """End the connection, unless the body was read to its end."""
+        self._raw.close()
+
+    def _require_speed(self, size_bytes: int, waited_s: float) -> None:
+        """Raise where a whole time-out was spent waiting for next to nothing.
+
+        Only time spent in reading counts, so that a caller who reads slowly does not find the server slow.
+        """
+        self._read_bytes += size_bytes
+        self._waited_s += waited_s
+        if self._waited_s < self._session.timeout_s:
+            return
+        if size_bytes and self._read_bytes < LEAST_BYTES_A_SECOND * self._waited_s:
+            raise _SlowError(self._read_bytes, self._waited_s)
+        self._read_bytes, self._waited_s = 0, 0.0
+
+
+class _SlowError(Exception):
+    """A body that comes byte by byte."""
+
+    def __init__(self, size_bytes: int, waited_s: float) -> None:
+        super().__init__(f"timed out: {size_bytes} bytes in {waited_s:.0f} s")
+
+
+class _Adapter(HTTPAdapter):
+    """Checks certificates by one context, made once, and sends bodies in large pieces."""
+
+    def __init__(self, context: ssl.SSLContext | None, *, connections: int) -> None:
+        self._pool_options: dict[str, Any] = {"blocksize": SEND_BYTES} | ({"ssl_context": context} if context else {})
+        super().__init__(pool_maxsize=connections)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+        """Make connections with our options."""
+        super().init_poolmanager(connections, maxsize, block, **{**options, **self._pool_options})
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """Make connections through a proxy with our options."""
+        return super().proxy_manager_for(proxy, **{**options, **self._pool_options})
+
+    def cert_verify(self, *_: Any) -> None:
+        """Leave a connection's authorities to the context: `requests` would load certifi's again for each one."""
+
+
+def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """Return a context with the authorities that the environment names, else with the system's and certifi's."""
+    for name in CA_VARIABLES:
+        if place := environ.get(name):
+            path = Path(place)
+            try:
+                return ssl.create_default_context(
+                    cafile=None if path.is_dir() else place, capath=place if path.is_dir() else None
+                )
+            except OSError as error:
+                raise UsageError(f"{name} names {place}, which cannot be read: {error}") from error
+    import certifi
+
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and all that it came of: `requests` and urllib3 keep those in four places."""
+    pending, seen = [error], set[int]()
+    while pending:
+        cause = pending.pop(0)
+        if id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            inner = (cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args)
+            pending += [each for each in inner if isinstance(each, BaseException)]
+
+
+def _reason(causes: list[BaseException]) -> str:
+    """Return what went wrong, without any text that may hold a URL: one of a proxy or a storage may have a secret."""
+    for cause in causes:
+        match cause:
+            case requests.exceptions.ProxyError():
+                return "the proxy does not answer"
+            case _SlowError():
+                return str(cause)
+            case TimeoutError():
+                return "timed out"
+            case ssl.SSLCertVerificationError():
+                return cause.verify_message
+            case ssl.SSLError():
+                return (cause.reason or "TLS error").replace("_", " ").lower()
+    system = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), "")
+    return system[:1].lower() + system[1:] or "the connection broke"

@@ -1,0 +1,299 @@
+"""The only place that starts processes: output as it comes, time limits, and an end for the whole process group."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runnable_ci.github.console import console
+from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
+from runnable_ci.util.process_output import LISTEN, Listen, Listener, Stream
+from runnable_ci.util.system import CANCELLING, CREATION_FLAGS, END, KILL, Tree, kill_group, program
+
+GRACE_S = 2.0
+"""How long a group may take to end after a signal before the next, harder one. GitHub allows 10 s for all."""
+DRAIN_S = 1.0
+"""How long output is awaited from what a finished process left running in the background."""
+_NOT_STARTED: Final = (OSError, ValueError, MemoryError, subprocess.SubprocessError)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: its exit code, or the negative number of the signal that ended it."""
+
+    code: int
+    timed_out: bool = False
+    cancelled: bool = False
+
+
+class Supervisor:
+    """Starts processes in groups of their own, from any thread, and can end them all at once.
+
+    A group that does not end by a signal gets a harder one after `grace_s` seconds. `listen` hears of a process, `tree`
+    sends it signals.
+    """
+
+    def __init__(
+        self, *, grace_s: float = GRACE_S, listen: Listen = LISTEN, tree: Callable[[int], Tree] = Tree
+    ) -> None:
+        self._grace_s = grace_s
+        self._listen = listen
+        self._tree = tree
+        self.cancelled_by: signal.Signals | None = None
+        self._wake_read, self._wake_write = os.pipe()
+        self._trees: set[Tree] = set()
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Give back the pipe; no process may be running."""
+        os.close(self._wake_read)
+        if self._wake_write >= 0:
+            os.close(self._wake_write)
+
+    def cancel(self, by: signal.Signals) -> None:
+        """End all processes: `by` first, harder signals later; a second call kills. Safe in a signal handler."""
+        again = self.cancelled_by is not None
+        self.cancelled_by = by
+        for tree in tuple(self._trees):
+            tree.send(KILL if again else by)
+        if self._wake_write >= 0:
+            os.close(self._wake_write)
+            self._wake_write = -1
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        output: Callable[[Stream, bytes], None],
+        settle: Callable[[], None] = lambda: None,
+        started: Callable[[int], None] = lambda _: None,
+        timeout_s: float | None = None,
+    ) -> Exit:
+        """Run a program to its end, handing over each chunk of its output; `started` gets its pid.
+
+        After each chunk the other pipe is looked at once more, and `settle` called then: what was written to it before
+        the chunk is handed over by now.
+
+        Raises `StepError` where it cannot be started.
+        """
+        with self._lock:
+            if self.cancelled_by:
+                return Exit(-self.cancelled_by, cancelled=True)
+            try:
+                process = subprocess.Popen(
+                    [program(argv[0], env), *argv[1:]],
+                    cwd=cwd,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    start_new_session=True,
+                    creationflags=CREATION_FLAGS,
+                )
+            except _NOT_STARTED as e:
+                raise _start_error(argv, cwd, e) from e
+            tree = self._tree(process.pid)
+            self._trees.add(tree)
+            if self.cancelled_by:  # while it was started: that signal went to the others only
+                tree.send(self.cancelled_by)
+        try:
+            try:
+                listener = self._listen(process, self._wake_read)
+            except _NOT_STARTED as e:
+                raise _start_error(argv, cwd, e) from e
+            with closing(listener):
+                started(process.pid)
+                return self._attend(process, tree, listener, output, settle, timeout_s)
+        except BaseException:
+            tree.send(KILL)
+            try:
+                process.wait(self._grace_s)
+            except subprocess.TimeoutExpired:
+                _abandon(process)
+            raise
+        finally:
+            self._trees.discard(tree)
+            tree.close()
+
+    def _attend(
+        self,
+        process: subprocess.Popen[bytes],
+        tree: Tree,
+        listener: Listener,
+        output: Callable[[Stream, bytes], None],
+        settle: Callable[[], None],
+        timeout_s: float | None,
+    ) -> Exit:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        escalation: list[tuple[float, signal.Signals | None]] = []
+        timed_out = escalated = False
+        drain_until = 0.0
+        heard = False
+        while listener.open_pipes or not listener.exited:
+            waits = [moment - time.monotonic() for moment, _ in escalation[:1]]
+            if deadline is not None:
+                waits.append(deadline - time.monotonic())
+            if listener.exited:
+                waits.append(drain_until - time.monotonic())
+            if heard:
+                waits.append(0.0)
+            heard = False
+            for stream, chunk in listener.hear(max(0.0, min(waits)) if waits else None):
+                output(stream, chunk)
+                heard = True
+            settle()
+            now = time.monotonic()
+            if self.cancelled_by and not escalated:
+                escalated, escalation, deadline = True, self._harder_than(self.cancelled_by), None
+            if listener.exited and not drain_until:
+                drain_until, deadline, escalation = now + DRAIN_S, None, []
+            if listener.exited and now >= drain_until:
+                break
+            if deadline is not None and now >= deadline:
+                timed_out, deadline = True, None
+                escalation = self._one_by_one(now, END, KILL)
+            while escalation and now >= escalation[0][0]:
+                _, number = escalation.pop(0)
+                if number is None:
+                    output("e", f"process {process.pid} does not end by SIGKILL: it is left running\n".encode())
+                    _abandon(process)
+                    return Exit(-KILL, timed_out=timed_out, cancelled=self.cancelled_by is not None)
+                tree.send(number)
+        code = process.wait()
+        cancelled = self.cancelled_by is not None
+        if timed_out or cancelled:
+            tree.send(KILL)
+        return Exit(code, timed_out=timed_out, cancelled=cancelled)
+
+    def _harder_than(self, by: signal.Signals) -> list[tuple[float, signal.Signals | None]]:
+        return self._one_by_one(time.monotonic() + self._grace_s, *((END,) if by == signal.SIGINT else ()), KILL)
+
+    def _one_by_one(self, begin: float, *signals: signal.Signals) -> list[tuple[float, signal.Signals | None]]:
+        """When to send which signal. None: nothing can end it, such as another user's program (sudo)."""
+        return [(begin + i * self._grace_s, number) for i, number in enumerate((*signals, None))]
+
+
+def _abandon(process: subprocess.Popen[bytes]) -> None:
+    """Never wait for a process again, not even when the interpreter clears away what it knows of it."""
+    process.returncode = -KILL
+
+
+def capture(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float) -> bytes | None:
+    """The stdout of a short program; None where it cannot be started, fails or takes too long."""
+    try:
+        done = subprocess.run(
+            argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+        )
+    except (OSError, MemoryError, subprocess.SubprocessError):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A program that ran to its end, and all that it wrote."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+def converse(argv: Sequence[str], *, said: bytes, env: Mapping[str, str], timeout_s: float) -> Finished:
+    """Run a short program that reads what is `said`. Raises `OSError`, `TimeoutError`."""
+    try:
+        done = subprocess.run(argv, env=env, input=said, capture_output=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired as e:
+        raise TimeoutError(f"no end within {timeout_s} s") from e
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def become(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Go on as another program: the same process, so that signals meant for this one reach it.
+
+    Where the system has no such thing, that program's exit code.
+    """
+    console.flush()
+    if sys.platform != "win32":
+        try:
+            os.execve(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is what is wanted
+        except OSError as e:
+            error = _start_error(argv, Path.cwd(), e)
+            raise RunnableError(error.message, hint=error.hint) from e
+    return accompany(argv, env)
+
+
+def accompany(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """The exit code of a program that has our console; Ctrl-C and Ctrl-Break are its business until it ends."""
+    earlier = {number: signal.signal(number, lambda *_: None) for number in CANCELLING}
+    try:
+        return subprocess.run(argv, env=env, check=False).returncode
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def start_time(pid: int) -> str:
+    """When a process was started, as the system tells it: with the pid its identity. Empty where it is not known."""
+    match sys.platform:
+        case "linux":
+            return _start_in_proc(pid)
+        case "win32":  # nothing outlives us there: see `Tree`
+            return ""
+        case _:
+            return start_by_ps(pid)
+
+
+def _start_in_proc(pid: int) -> str:
+    try:
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+        stat = os.read(file, 4096)
+        os.close(file)
+    except OSError:
+        return ""
+    fields = stat.rpartition(b")")[2].split()
+    return "" if fields[0] == b"Z" else fields[19].decode()
+
+
+def start_by_ps(pid: int) -> str:
+    """As `start_time`, to the second, of any system that has `ps`."""
+    argv = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
+    answer = capture(argv, cwd=Path("/"), env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}, timeout_s=5) or b""
+    state, _, started = " ".join(answer.decode(errors="replace").split()).partition(" ")
+    return "" if state.startswith("Z") else started
+
+
+def end_group(pid: int, started: str) -> bool:
+    """Kill the process group of a step that outlived its run; False where that process is gone."""
+    if not started or start_time(pid) != started:
+        return False
+    kill_group(pid)
+    return True
+
+
+def _start_error(argv: Sequence[str], cwd: Path, e: Exception) -> StepError:
+    if not cwd.is_dir():
+        return StepError(f"the working directory {cwd} does not exist")
+    match e:
+        case FileNotFoundError():
+            return StepError(f"`{argv[0]}` is not installed, or not on PATH")
+        case MemoryError() | OSError(errno=errno.EAGAIN | errno.ENOMEM):
+            reason, hint = "the system allows no further process", TOO_LITTLE
+        case OSError():
+            reason = e.strerror or str(e)
+            hint = "put large parameters and variables into files" if e.errno == errno.E2BIG else ""
+        case _:
+            reason, hint = "an argument or a variable of its environment holds a NUL", ""
+    return StepError(f"`{argv[0]}` cannot be started: {reason}", hint=hint)

@@ -1,0 +1,60 @@
+"""How a person or a runner ends us: the first signal asks, the second ends the program whatever it is waiting for."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final, NoReturn
+
+from runnable_ci.util.system import CANCELLING, call_after
+
+LAST_S: Final = 2.0
+"""How long the program has after the second signal to record what it was doing. GitHub kills 2.5 s after its second."""
+
+
+def end_at_second_interrupt() -> None:
+    """Let Ctrl-C raise `KeyboardInterrupt` as ever, and a second one end the program at once.
+
+    Where something else was decided (a shell's background job ignores Ctrl-C) that stays.
+    """
+
+    def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+        signal.signal(number, _end)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+
+
+@contextmanager
+def cancelling(cancel: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Within the block the first two signals call `cancel`.
+
+    The second leaves the program `LAST_S` seconds, also beyond the block; the third ends it at once.
+    """
+    received: list[int] = []
+
+    def receive(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
+            for each in numbers:
+                signal.signal(each, _end)
+            call_after(LAST_S, lambda: os._exit(128 + number))
+        cancel(signal.Signals(number))
+
+    # Where SIGHUP is ignored, nohup wants the run to outlive its terminal.
+    numbers = [n for n in CANCELLING if n.name != "SIGHUP" or signal.getsignal(n) is signal.SIG_DFL]
+    earlier = {number: signal.signal(number, receive) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    """End without a clean-up: everything on disk is whole or absent, as after a kill."""
+    os._exit(128 + number)

@@ -1,0 +1,90 @@
+"""Which untracked files a run keeps with its difference from the commit, and what is said of that."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from runnable_ci.runs.catalog import matches
+from runnable_ci.redaction.credential_names import is_named_as_credentials
+from runnable_ci.github.job import Context
+from runnable_ci.pipeline.project import Project
+from runnable_ci.runs.model import CodeIdentity, RunLog
+from runnable_ci.config import Settings
+from runnable_ci.steps import files_named
+from runnable_ci.util.text import amount, short
+
+NAMED_MAX = 5
+"""How many files a line names for each reason."""
+REASONS_MAX = 10
+_NAME_MAX = 60
+_LINE_MAX = 600
+
+
+def rule(project: Project, settings: Settings, environ: Mapping[str, str]) -> Callable[[str], str]:
+    """Why an untracked file, by its path from the pipeline file's folder, is not kept; empty where it is.
+
+    `RUNNABLE_CI_UNTRACKED` says which, or the pipeline file. Else all are, but none in a job of GitHub Actions unless
+    its event says that the repository is private: what a public one publishes, or leaves as an artifact, all can read.
+    """
+    match settings.untracked or project.pipeline.untracked:
+        case "all":
+            return lambda _: ""
+        case "none":
+            return lambda _: 'untracked, and `untracked = "none"`'
+        case "listed":
+            is_listed = _listed(project)
+            return lambda path: "" if is_listed(path) else "untracked, and the pipeline does not name it"
+        case None:
+            job = Context.of(environ)
+            is_public = job is not None and not job.is_private
+            reason = 'untracked, in a job of a public repository; `untracked = "all"` keeps them' if is_public else ""
+            return lambda _: reason
+
+
+def _listed(project: Project) -> Callable[[str], bool]:
+    """Whether the pipeline names a file: itself, in a step's `get`, in its command, or as a python step's module."""
+    steps = project.pipeline.steps.values()
+    named = {project.file.name}.union(*(files_named(step, project.workspace) for step in steps))
+    patterns = [pattern for step in steps for pattern in step.get or ()]
+    return lambda path: path in named or any(matches(pattern, path) for pattern in patterns)
+
+
+def notes(log: RunLog, *, invocation: int | None = None) -> Iterator[str]:
+    """A line that names the untracked files which are with the run, and one that names what was left out, with why.
+
+    Of all attempts, or of those of an invocation.
+    """
+    attempts = [attempt for step in log.steps.values() for attempt in step.attempts]
+    chosen = [attempt for attempt in attempts if invocation in (None, attempt.invocation)]
+    codes = [code for attempt in chosen for code in attempt.code_identities[:1]]
+    if kept := _once(name for code in codes for name in _kept(code)):
+        files = amount(len(kept), "untracked file")
+        yield short(f'kept {files} with the run: {_listing(kept)}; `untracked = "none"` leaves them out', _LINE_MAX)
+    if credentials := list(filter(is_named_as_credentials, kept)):
+        yield short(f"warning: an earlier version kept credentials with the run: {_listing(credentials)}", _LINE_MAX)
+    reasons: defaultdict[str, list[str]] = defaultdict(list)
+    for line in _once(line for code in codes for line in code.snapshot_omitted):
+        name, _, reason = line.partition(": ")
+        reasons[reason].append(name)
+    if reasons:
+        shown = [f"{_listing(names)} ({short(reason, 100)})" for reason, names in list(reasons.items())[:REASONS_MAX]]
+        more = sum(map(len, list(reasons.values())[REASONS_MAX:]))
+        yield short(f"left out of the run: {'; '.join(shown)}{f'; and {more} more' if more else ''}", _LINE_MAX)
+
+
+def _kept(code: CodeIdentity) -> Sequence[str]:
+    """The untracked files that are kept with an attempt; of a log that does not list them, by what was left out."""
+    if code.snapshot_untracked is not None:
+        return code.snapshot_untracked
+    names = [name for name, (kind, _) in code.changes.items() if code.snapshot and kind == "untracked"]
+    return [name for name in names if not any(line.startswith(f"{name}: ") for line in code.snapshot_omitted)]
+
+
+def _once(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def _listing(names: Sequence[str]) -> str:
+    more = len(names) - NAMED_MAX
+    return ", ".join(short(name, _NAME_MAX) for name in names[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")

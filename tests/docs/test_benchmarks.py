@@ -1,0 +1,85 @@
+"""The benchmarks still run, on small works."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_pipelines(tmp_path: Path) -> None:
+    """`--quick` does every kind of work with both tools and prints the targets and a figure for each."""
+    script, cache = ROOT / "benchmarks" / "pipelines.py", tmp_path / "cache"
+    done = subprocess.run(
+        [sys.executable, script, "--quick", "--cache", cache, "--folder", tmp_path],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("|").split("|") for line in done.stdout.splitlines() if line.startswith("|")]
+    measured = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    figures = r"\d+\.\d\d \(\d+\.\d\d, \d+\)"
+    for work in (
+        "chain of 1 shell steps",
+        "chain of 5 shell steps",
+        "chain of 3 python steps",
+        "4 independent shell steps, two jobs",
+        "4 MiB file put and got",
+        "4 MiB file put",
+        "40 files of 10 KiB put and got",
+    ):
+        assert len(measured[work]) == 2, done.stdout
+        assert all(re.fullmatch(figures, cell) for cell in measured[work]), done.stdout
+    assert re.fullmatch(figures, measured["`runs`"][1])
+    assert measured["peak memory, MB"][2] in ("reached", "missed")
+    assert not list(tmp_path.glob("pipelines-*"))
+
+
+def test_transfer(tmp_path: Path) -> None:
+    """`--quick` does every kind of transfer with each tool, and counts the requests of an unchanged publish."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "transfer.py", "--quick", "--folder", tmp_path],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("|").split("|") for line in done.stdout.splitlines() if line.startswith("|")]
+    measured = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    assert measured["requests of an unchanged publish"] == ["3", "1", "reached"]
+    assert measured["peak memory, MB"][2] == "reached"
+    figures = r"\d+\.\d\d \(\d+, \d+\)"
+    for work, tools in (
+        ("push 4 MiB file", 4),
+        ("pull 10 x 10 KiB", 4),
+        ("publish one file changed of a run of 10 x 10 KiB", 2),
+        ("pull 3 x 10 KiB at 40 ms", 4),
+    ):
+        cells = [cell for cell in measured[work] if cell]
+        assert len(cells) == tools, done.stdout
+        assert all(re.fullmatch(figures, cell) for cell in cells), done.stdout
+    assert not list(tmp_path.glob("transfer-*"))
+
+
+def test_redaction(tmp_path: Path) -> None:
+    """`--quick` measures copying and a whole run, without redaction and with secrets of either kind."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "redaction.py", "--quick"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[4:]]
+    assert [row[0] for row in rows] == ["none", "token formats", "and 1 secret", "and 5 secrets"]
+    assert all(re.fullmatch(r"\d+\.\d\d", cell) for row in rows for cell in row[1:]), done.stdout
+    assert rows[0][2] == rows[0][4] == "1.00"
+    assert list(tmp_path.glob("redaction-*")) == []

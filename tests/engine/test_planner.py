@@ -1,0 +1,473 @@
+"""Tests of the decision: the resume rules one by one, and what holds for any pipeline and any history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runnable_ci.pipeline.model import Pipeline, resolve
+from runnable_ci.engine.planner import Course, Decision, Facts, Outcome, Plan, Scope, plan, same_json, unread_parameters
+from runnable_ci.runs.model import FAIL, SUCCESS, CatalogEntry, Invocation, Parameter, RunLog, StepAttempt, StepLog
+
+CHAIN: dict[str, dict[str, Any]] = {"load": {"run": "load"}, "fit": {"run": "fit"}, "plot": {"run": "plot"}}
+
+
+def pipeline(steps: Mapping[str, Mapping[str, Any]], **more: Any) -> Pipeline:
+    """A pipeline of step tables."""
+    return resolve({"steps": {name: dict(step) for name, step in steps.items()}, **more}, file="f", default_name="n")
+
+
+def scope(**parameters: Any) -> Scope:
+    """What a run begins with."""
+    return Scope.initial(parameters)
+
+
+def history(made: Pipeline, **attempts: StepAttempt | list[StepAttempt]) -> RunLog:
+    """A log in which the named steps have these attempts, with the definitions that the pipeline has now."""
+    log = RunLog(run_id="best-hamilton-0300")
+    for name, made_so_far in attempts.items():
+        listed = made_so_far if isinstance(made_so_far, list) else [made_so_far]
+        step = StepLog(name=name, internal_name=name, attempts=listed)
+        for attempt in step.attempts:
+            if name in made.steps and not attempt.definition:
+                attempt.definition = made.steps[name].definition()
+        step.status = step.attempts[-1].status
+        log.steps[name] = step
+    last = max((a.invocation for step in log.steps.values() for a in step.attempts), default=0)
+    log.invocations = [Invocation(number=n, command="run", start_time="") for n in range(1, last + 1)]
+    return log
+
+
+def good(number: int = 1, **more: Any) -> StepAttempt:
+    """An attempt that succeeded."""
+    return StepAttempt(attempt_number=number, invocation=number, status=SUCCESS, **more)
+
+
+def bad(number: int = 1, message: str = "exit code 1") -> StepAttempt:
+    """An attempt that failed."""
+    return StepAttempt(attempt_number=number, invocation=number, status=FAIL, message=message)
+
+
+def decided(
+    made: Pipeline, log: RunLog, facts: Facts | None = None, initial: Scope | None = None
+) -> dict[str, tuple[str, str]]:
+    """Step → action and reason of the plan."""
+    found = plan(made, log, initial=initial or scope(), facts=facts or Facts())
+    return {name: (decision.action, decision.reason) for name, decision in found.decisions.items()}
+
+
+def test_first_run() -> None:
+    """On an empty log every step runs."""
+    assert decided(pipeline(CHAIN), RunLog(run_id="r")) == dict.fromkeys(CHAIN, ("run", "first attempt"))
+
+
+def test_finished_run() -> None:
+    """On a finished log every step is reused, and nothing has to be restored."""
+    made = pipeline(CHAIN)
+    log = history(made, load=good(), fit=good(2), plot=good(2))
+    found = plan(made, log, initial=scope(), facts=Facts())
+    assert [d.action for d in found.decisions.values()] == ["reuse"] * 3
+    assert found.decisions["fit"].reason == "unchanged since attempt 2"
+    assert (found.running, found.wanted) == ([], {})
+
+
+def test_failed_step_and_what_is_below_it_run() -> None:
+    """A retry begins with the failed step, and says how it failed."""
+    made = pipeline(CHAIN)
+    assert decided(made, history(made, load=good(), fit=bad())) == {
+        "load": ("reuse", "unchanged since attempt 1"),
+        "fit": ("run", "attempt 1 failed: exit code 1"),
+        "plot": ("run", "first attempt"),
+    }
+
+
+def test_reason_of_a_failure_is_one_line() -> None:
+    """A message of many lines, or none, still gives a reason of one."""
+    made = pipeline({"a": {"run": "x"}})
+    assert decided(made, history(made, a=bad(message="ValueError: a\n  b\n")))["a"][1] == (
+        "attempt 1 failed: ValueError: a b"
+    )
+    assert decided(made, history(made, a=bad(message="")))["a"] == ("run", "its last attempt failed")
+
+
+def test_attempt_in_flight_counts_as_failed() -> None:
+    """A step whose attempt never ended runs again."""
+    made = pipeline({"a": {"run": "x"}})
+    assert decided(made, history(made, a=StepAttempt()))["a"] == ("run", "its last attempt failed")
+
+
+def test_failed_steps_definition_may_be_fixed() -> None:
+    """Changing the failed step, and adding steps after it, leaves the finished ones alone."""
+    made = pipeline(CHAIN)
+    log = history(made, load=good(), fit=bad())
+    fixed = pipeline({**CHAIN, "fit": {"run": "fit --better"}, "report": {"run": "report"}})
+    assert [action for action, _ in decided(fixed, log).values()] == ["reuse", "run", "run", "run"]
+
+
+def test_changed_definition_of_a_finished_step() -> None:
+    """A finished step whose definition changed is named with its keys, and runs with all below it."""
+    made = pipeline(CHAIN)
+    log = history(made, load=good(), fit=good(), plot=good())
+    changed = pipeline({**CHAIN, "fit": {"run": "fit --better", "env": {"A": "1"}}})
+    assert decided(changed, log) == {
+        "load": ("reuse", "unchanged since attempt 1"),
+        "fit": ("run", "its `run`, `env` changed"),
+        "plot": ("run", "`fit` ran again"),
+    }
+
+
+def test_order_of_returns_is_a_change() -> None:
+    """A function's tuple is matched by the order of `returns`, also after a round trip through the log."""
+    then = pipeline({"a": {"python": "m:f", "returns": {"x": "json", "y": "json"}}})
+    now = pipeline({"a": {"python": "m:f", "returns": {"y": "json", "x": "json"}}})
+    log = RunLog.model_validate_json(history(then, a=good()).model_dump_json())
+    assert decided(then, log)["a"][0] == "reuse"
+    assert decided(now, log)["a"] == ("run", "its `returns` changed")
+
+
+def test_removed_step() -> None:
+    """A step that is not in the file any more is no trouble; the one that needed it has changed."""
+    made = pipeline(CHAIN)
+    log = history(made, load=good(), fit=good(), plot=good())
+    rest = pipeline({name: step for name, step in CHAIN.items() if name != "fit"})
+    assert decided(rest, log) == {
+        "load": ("reuse", "unchanged since attempt 1"),
+        "plot": ("run", "its `needs` changed"),
+    }
+
+
+def test_forced() -> None:
+    """A forced step runs, for its reason, and what is below it too."""
+    made = pipeline(CHAIN)
+    log = history(made, load=good(), fit=good(), plot=good())
+    assert decided(made, log, Facts(forced={"fit": "--from fit"})) == {
+        "load": ("reuse", "unchanged since attempt 1"),
+        "fit": ("run", "--from fit"),
+        "plot": ("run", "`fit` ran again"),
+    }
+
+
+def test_changed_input() -> None:
+    """A step whose input from the workspace changed runs."""
+    made = pipeline(CHAIN)
+    log = history(made, load=good(), fit=good(), plot=good())
+    assert decided(made, log, Facts(changed_inputs={"load": "input data.csv changed"}))["load"] == (
+        "run",
+        "input data.csv changed",
+    )
+
+
+def test_changed_code() -> None:
+    """Changed code is said and throws nothing away, unless that is asked for."""
+    made = pipeline(CHAIN)
+    log = history(made, load=good(), fit=good(), plot=good())
+    code = {"fit": "iris.py (function fit is the same)"}
+    reason = "code changed since attempt 1: iris.py (function fit is the same)"
+    noticed = decided(made, log, Facts(changed_code=code))
+    assert noticed["fit"] == ("reuse", reason)
+    assert noticed["plot"][0] == "reuse"
+    again = decided(made, log, Facts(changed_code=code, rerun_changed=True))
+    assert again["fit"] == ("run", reason)
+    assert again["plot"] == ("run", "`fit` ran again")
+
+
+CHANGES: dict[str, tuple[Any, Any, str]] = {
+    "number": (0.3, 0.5, "parameter rate changed: 0.3 → 0.5"),
+    "one is not true": (1, True, "parameter rate changed: 1 → true"),
+    "one is not 1.0": (1, 1.0, "parameter rate changed: 1 → 1.0"),
+    "zero is not false": ({"a": [0]}, {"a": [False]}, 'parameter rate changed: {"a": [0]} → {"a": [false]}'),
+    "lines": ("a\nb", "a\nc", "parameter rate changed: a b → a c"),
+    "long": ("a" * 50, "b", f"parameter rate changed: {'a' * 37}... → b"),
+}
+
+
+@pytest.mark.parametrize(("then", "now", "reason"), CHANGES.values(), ids=CHANGES)
+def test_changed_parameter(then: Any, now: Any, reason: str) -> None:
+    """A step that consumed a parameter runs when its value is another, with both values in the reason."""
+    made = pipeline(CHAIN)
+    log = history(made, load=good(), fit=good(input_parameters={"rate": Parameter.of_json(then)}), plot=good())
+    found = decided(made, log, initial=scope(rate=now, other=1))
+    assert [action for action, _ in found.values()] == ["reuse", "run", "run"]
+    assert found["fit"][1] == reason
+    assert decided(made, log, initial=scope(rate=then))["fit"][0] == "reuse"
+
+
+def test_parameter_that_nobody_consumed() -> None:
+    """A parameter that was only in scope re-runs nothing."""
+    made = pipeline(CHAIN)
+    log = history(made, load=good(), fit=good(), plot=good())
+    assert {action for action, _ in decided(made, log, initial=scope(rate=2)).values()} == {"reuse"}
+
+
+def test_parameter_that_a_shell_step_had_and_is_not_known_to_have_read() -> None:
+    """It re-runs nothing, and is said: the step may read it through a script that it does not name."""
+    made = pipeline({"all": {"run": "make"}, "none": {"run": "make", "parameters": []}, "py": {"python": "m:f"}})
+    log = history(made, all=good(), none=good(), py=good())
+    log.invocations[0].parameters = {"rate": 1, "same": 1}
+    assert decided(made, log, initial=scope(rate=2, same=1)) == {
+        "all": (
+            "reuse",
+            "parameter rate changed since attempt 1, which was not seen to read it (--from runs it again)",
+        ),
+        "none": ("reuse", "unchanged since attempt 1"),
+        "py": ("reuse", "unchanged since attempt 1"),
+    }
+
+
+def test_parameter_that_is_gone() -> None:
+    """A step runs when a parameter that it consumed is not there any more."""
+    made = pipeline(CHAIN)
+    log = history(made, load=good(input_parameters={"rate": Parameter.of_json(1)}))
+    assert decided(made, log)["load"] == ("run", "parameter rate is gone")
+
+
+def test_parameter_where_a_default_was_used() -> None:
+    """A step whose function used a default runs once that argument is given."""
+    made = pipeline({"a": {"python": "m:f"}})
+    log = history(made, a=good(defaulted=["rate"]))
+    assert decided(made, log)["a"][0] == "reuse"
+    assert decided(made, log, initial=scope(rate=2))["a"] == ("run", "parameter rate is now given: 2")
+
+
+def test_object_with_other_content() -> None:
+    """An object is the same only with the same pickle."""
+    made = pipeline({"a": {"python": "m:f", "returns": {"x": "object"}}, "b": {"python": "m:g"}})
+
+    def x(data_hash: str) -> dict[str, Parameter]:
+        return {"x": Parameter.of_object("x", data_hash=data_hash, size=1, object_type="T")}
+
+    same = history(made, a=good(output_parameters=x("1")), b=good(input_parameters=x("1")))
+    assert decided(made, same)["b"][0] == "reuse"
+    other = history(made, a=good(output_parameters=x("2")), b=good(input_parameters=x("1")))
+    assert decided(made, other)["b"] == ("run", "parameter x changed: x → x")
+
+
+def test_return_replaces_a_parameter_of_the_file() -> None:
+    """A step sees what an earlier step returned, not the file's value of that name."""
+    made = pipeline({"a": {"run": "x", "returns": ["rate"]}, "b": {"run": "x"}}, parameters={"rate": 1})
+    log = history(
+        made,
+        a=good(output_parameters={"rate": Parameter.of_json(2)}),
+        b=good(input_parameters={"rate": Parameter.of_json(2)}),
+    )
+    assert decided(made, log, initial=scope(rate=1))["b"][0] == "reuse"
+
+
+def test_need_that_ran_in_an_invocation_that_did_not_come_further() -> None:
+    """A retry was killed between a step and the next: the next is out of date, though both last attempts succeeded."""
+    made = pipeline(CHAIN)
+    log = history(made, load=[good(1), good(2)], fit=good(1), plot=good(1))
+    assert decided(made, log) == {
+        "load": ("reuse", "unchanged since attempt 2"),
+        "fit": ("run", "`load` ran again"),
+        "plot": ("run", "`fit` ran again"),
+    }
+    assert {a for a, _ in decided(made, history(made, load=good(2), fit=good(2), plot=good(3))).values()} == {"reuse"}
+
+
+def settled_course(made: Pipeline, log: RunLog, outcomes: Mapping[str, Outcome]) -> Course:
+    """A course in which some steps are over."""
+    course = Course(made, Facts(), scope())
+    for name, outcome in outcomes.items():
+        course.settle(made.steps[name], outcome, log.steps.get(name))
+    return course
+
+
+@pytest.mark.parametrize(
+    ("outcome", "tolerant", "expected"),
+    [
+        (Outcome.FAILED, False, Decision("skip", "`load` failed")),
+        (Outcome.FAILED, True, Decision("run", "first attempt")),
+        (Outcome.SKIPPED, False, Decision("skip", "`load` was skipped")),
+        (Outcome.SKIPPED, True, Decision("skip", "`load` was skipped")),
+        (Outcome.RAN, False, Decision("run", "first attempt")),
+        (Outcome.REUSED, False, Decision("run", "first attempt")),
+    ],
+)
+def test_after_a_need(outcome: Outcome, tolerant: bool, expected: Decision) -> None:
+    """A step is skipped below a failure that was not allowed, and below a step that was skipped."""
+    made = pipeline({"load": {"run": "x", "continue-on-error": tolerant}, "fit": {"run": "x"}})
+    log = history(made, load=good())
+    assert settled_course(made, log, {"load": outcome}).decide(made.steps["fit"], log) == expected
+
+
+def test_skipped_although_it_succeeded_before() -> None:
+    """Below a failure nothing is reused: it may have to run again."""
+    made = pipeline(CHAIN)
+    log = history(made, load=good(), fit=good())
+    assert settled_course(made, log, {"load": Outcome.FAILED}).decide(made.steps["fit"], log).action == "skip"
+
+
+def put(name: str, content: str) -> CatalogEntry:
+    """A file that a step put."""
+    return CatalogEntry(name=name, data_hash=content, stage="put")
+
+
+def with_files(log: RunLog, **files: list[CatalogEntry]) -> RunLog:
+    """The log with what the steps put."""
+    for name, entries in files.items():
+        log.steps[name].data_catalog = entries
+    return log
+
+
+DIAMOND = {
+    "a": {"run": "x", "needs": []},
+    "left": {"run": "x", "needs": ["a"]},
+    "right": {"run": "x", "needs": ["a"]},
+    "end": {"run": "x", "needs": ["left", "right"]},
+}
+
+
+@pytest.mark.parametrize("order", [["left", "right"], ["right", "left"]])
+def test_scope_does_not_know_who_was_faster(order: list[str]) -> None:
+    """Of two parallel steps that put the same file, the one further down counts, in whatever order they end."""
+    made = pipeline(DIAMOND)
+    log = history(made, a=good(), left=good(), right=good())
+    with_files(log, a=[put("f", "0"), put("g", "0")], left=[put("f", "1")], right=[put("f", "2")])
+    course = settled_course(made, log, dict.fromkeys(["a", *order], Outcome.RAN))
+    seen = {name: (entry.data_hash, entry.source) for name, (_, entry) in course.scope(made.steps["end"]).files.items()}
+    assert seen == {"f": ("2", "right"), "g": ("0", "a")}
+
+
+def test_wanted_files() -> None:
+    """Files of reused steps are wanted by a running step that has no `get`, and only those that it can see."""
+    steps = {**DIAMOND, "aside": {"run": "x", "needs": []}}
+    made = pipeline(steps)
+    log = history(made, a=good(), left=good(), right=bad(), aside=good())
+    with_files(log, a=[put("f", "0")], left=[put("l", "1")], aside=[put("s", "2")])
+    found = plan(made, log, initial=scope(), facts=Facts())
+    assert {name: (e.data_hash, e.source) for name, e in found.wanted.items()} == {"f": ("0", "a"), "l": ("1", "left")}
+    assert {name: e.data_hash for name, e in found.put.items()} == {"f": "0", "l": "1", "s": "2"}
+    chosen = {name: {**step, "catalog": {"get": []}} for name, step in steps.items()}
+    log = history(pipeline(chosen), a=good(), left=good(), right=bad())
+    with_files(log, a=[put("f", "0")])
+    assert plan(pipeline(chosen), log, initial=scope(), facts=Facts()).wanted == {}
+
+
+def test_unread_parameters() -> None:
+    """Changed parameters that no attempt consumed, or would have with a default, are told."""
+    made = pipeline(CHAIN)
+    attempt = good(input_parameters={"rate": Parameter.of_json(1)}, defaulted=["depth"])
+    log = history(made, load=attempt, gone=good(input_parameters={"old": Parameter.of_json(1)}))
+    assert unread_parameters(["rate", "depth", "old", "new"], made, log) == ["old", "new"]
+
+
+def test_decision_record() -> None:
+    """The log keeps action, reason and warning."""
+    assert Decision("skip", "why").record().model_dump() == {"action": "skip", "reason": "why", "warning": ""}
+    assert Decision("reuse", "why", "code_changed").record().warning == "code_changed"
+
+
+@given(st.recursive(st.integers(0, 1) | st.booleans() | st.just(1.0) | st.text(max_size=1), st.lists, max_leaves=4))
+def test_same_json_is_what_json_says(value: Any) -> None:
+    """A value is the same as itself, and as nothing that is written otherwise."""
+    assert same_json(value, value)
+    assert not same_json(value, [value])
+    assert same_json(1, value) == (type(value) is int and value == 1)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Pipeline, RunLog, Facts, Scope]:
+    """A pipeline, what happened to it so far, and what changed since."""
+    names = [f"s{i}" for i in range(draw(st.integers(1, 7)))]
+    steps = {
+        name: {"run": "x", "needs": draw(st.lists(st.sampled_from(names[:i]), unique=True)) if i else []}
+        for i, name in enumerate(names)
+    }
+    made = pipeline(steps)
+    log = RunLog(run_id="r", invocations=[Invocation(number=3, command="retry", start_time="")])
+    for name in names:
+        attempts: list[StepAttempt] = [
+            StepAttempt(
+                attempt_number=number,
+                invocation=number,
+                status=draw(st.sampled_from([SUCCESS, SUCCESS, SUCCESS, FAIL, "PROCESSING"])),
+                message=draw(st.sampled_from(["", "exit code 1", "a\nb"])),
+                definition=made.steps[name].definition() if draw(st.integers(0, 9)) else {"run": "y", "needs": []},
+                input_parameters={"p": Parameter.of_json(draw(st.integers(1, 2)))} if draw(st.booleans()) else {},
+            )
+            for number in range(1, draw(st.integers(0, 3)) + 1)
+        ]
+        if attempts or names.index(name) % 2:
+            log.steps[name] = StepLog(name=name, internal_name=name, attempts=attempts)
+    some = st.lists(st.sampled_from(names), max_size=1)
+    facts = Facts(
+        forced=dict.fromkeys(draw(some), "--from it"),
+        changed_inputs=dict.fromkeys(draw(some), "input f changed"),
+        changed_code=dict.fromkeys(draw(some), "m.py"),
+        rerun_changed=draw(st.booleans()),
+    )
+    return made, log, facts, scope(p=1)
+
+
+def is_out_of_date(name: str, made: Pipeline, log: RunLog, facts: Facts) -> bool:
+    """The resume rules for one step alone, written a second time."""
+    past = log.steps.get(name)
+    if past is None or not past.attempts:
+        return True
+    last = past.attempts[-1]
+    consumed = last.input_parameters.get("p")
+    return (
+        last.status != SUCCESS
+        or last.definition != made.steps[name].definition()
+        or (consumed is not None and consumed.value != 1)
+        or name in facts.forced
+        or name in facts.changed_inputs
+        or (name in facts.changed_code and facts.rerun_changed)
+        or any(
+            log.steps[need].attempts[-1].invocation > last.invocation
+            for need in made.steps[name].needs
+            if need in log.steps and log.steps[need].attempts
+        )
+    )
+
+
+@given(situations())
+def test_a_step_is_reused_exactly_if_nothing_before_it_changed(
+    situation: tuple[Pipeline, RunLog, Facts, Scope],
+) -> None:
+    """A step runs if it, or anything above it, is out of date; else it is reused; each with a reason of one line."""
+    made, log, facts, initial = situation
+    found = plan(made, log, initial=initial, facts=facts)
+    for name, decision in found.decisions.items():
+        runs = any(is_out_of_date(n, made, log, facts) for n in {name, *made.ancestors(name)})
+        assert decision.action == ("run" if runs else "reuse")
+        assert decision.reason.strip()
+        assert "\n" not in decision.reason
+        if decision.action == "run":
+            assert made.below(name) <= set(found.running)
+
+
+@given(situations(), st.data())
+def test_a_history_that_was_carried_out_is_finished(
+    situation: tuple[Pipeline, RunLog, Facts, Scope], data: st.DataObject
+) -> None:
+    """Carry a plan out in any order and stop anywhere: the next plan goes on from there, then nothing is left."""
+    made, log, facts, initial = situation
+    done: set[str] = set()
+    for number in (4, 5):
+        first = plan(made, log, initial=initial, facts=facts if number == 4 else Facts())
+        stop = data.draw(st.integers(0, len(first.running))) if number == 4 else len(first.running)
+        carried_out = carry_out(made, log, first, number, stop, lambda ready: data.draw(st.sampled_from(ready)))
+        if number == 5:
+            assert not carried_out & done - {n for s in carried_out - done for n in made.below(s)}
+        done |= carried_out
+    assert plan(made, log, initial=initial, facts=Facts()).running == []
+
+
+def carry_out(
+    made: Pipeline, log: RunLog, planned: Plan, number: int, stop: int, choose: Callable[[list[str]], str]
+) -> set[str]:
+    """Let up to `stop` of the planned steps succeed, each after what it needs; their names."""
+    done: set[str] = set()
+    for _ in range(stop):
+        waiting = [name for name in planned.running if name not in done]
+        name = choose([n for n in waiting if not set(made.steps[n].needs) & set(waiting)])
+        step = log.steps.setdefault(name, StepLog(name=name, internal_name=name))
+        step.attempts.append(good(number, definition=made.steps[name].definition()))
+        done.add(name)
+    return done

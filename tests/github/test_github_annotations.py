@@ -1,0 +1,141 @@
+"""Tests of a run's annotations: which there are, and where they point."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+
+import pytest
+from example_run import attempt, events, moment, run_log, saved, started
+
+from runnable_ci.github.annotations import Places, of_run, places, step_lines
+from runnable_ci.github.commands import Annotation, Level
+from runnable_ci.runs.events import (
+    Decided,
+    Ended,
+    apply,
+    mark_interrupted,
+)
+from runnable_ci.runs.model import (
+    FAIL,
+    SUCCESS,
+    DecisionRecord,
+    ExceptionInfo,
+    RunLog,
+    StepAttempt,
+)
+
+AT = Places(PurePath("/repo"), PurePath("/repo/sub"), PurePath("/repo/sub/runnable.toml"), {"fit": 7, "load": 3})
+
+
+def log_of(step: str, finished: StepAttempt, status: str = FAIL) -> RunLog:
+    """A run of one step that ended like this."""
+    log = RunLog(run_id="r")
+    for event in (started(1, 0), *saved(step, finished), Ended(time=moment(9), status=status)):
+        log = apply(log, event)
+    return log
+
+
+def raised(file: str, line: int = 3, message: str = "bad\nunits") -> StepAttempt:
+    """An attempt that an exception ended."""
+    found = ExceptionInfo(type="ValueError", message=message, traceback="…", file=file, line=line)
+    return attempt(1, 1, status=FAIL, message=f"ValueError: {message} ({file}:{line})", exception=found)
+
+
+@pytest.mark.parametrize(
+    ("file", "shown", "line"),
+    [
+        ("iris.py", "sub/iris.py", 3),
+        ("src/a.py", "sub/src/a.py", 3),
+        ("../lib/b.py", "lib/b.py", 3),
+        ("/repo/lib/b.py", "lib/b.py", 3),
+        ("/usr/lib/python3/json.py", "sub/runnable.toml", 7),
+        ("../../elsewhere.py", "sub/runnable.toml", 7),
+    ],
+)
+def test_an_exception_is_at_its_line(file: str, shown: str, line: int) -> None:
+    """At the user's file, relative to the repository; what is not in it is at the step's table."""
+    found = of_run(log_of("fit", raised(file)), AT)
+    assert found == [Annotation("error", "ValueError: bad\nunits", "step fit failed", shown, line)]
+
+
+def test_an_exception_without_words_is_its_type() -> None:
+    """No colon that nothing follows."""
+    assert of_run(log_of("fit", raised("a.py", message="")), AT)[0].message == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "level", "title"),
+    [
+        ("failed", FAIL, "error", "step fit failed"),
+        ("timed_out", FAIL, "error", "step fit failed"),
+        ("cancelled", FAIL, "warning", "step fit was cancelled"),
+        ("interrupted", FAIL, "warning", "step fit was cancelled"),
+        ("failed", SUCCESS, "warning", "step fit failed"),
+    ],
+)
+@pytest.mark.parametrize("message", ["", "cancelled", "interrupted: no", "exit code 3"])
+def test_a_failed_shell_step_is_at_its_table(message: str, outcome: str, status: str, level: Level, title: str) -> None:
+    """An error; a warning where the run was cancelled, or went on and succeeded; whatever the words of its message."""
+    failed = attempt(1, 1, status=FAIL, outcome=outcome, exit_code=3, message=message)
+    assert of_run(log_of("fit", failed, status), AT) == [Annotation(level, message, title, "sub/runnable.toml", 7)]
+
+
+def test_a_killed_run_is_interrupted() -> None:
+    """A step that nobody saw the end of is no error of the user's."""
+    log = RunLog(run_id="r")
+    for event in (started(1, 0), saved("fit", attempt(1, 1))[0]):
+        log = apply(log, event)
+    for event in mark_interrupted(log, time=moment(5)):
+        log = apply(log, event)
+    assert [(one.level, one.title) for one in of_run(log, AT)] == [("warning", "step fit was cancelled")]
+
+
+def test_a_run_that_succeeded_has_none() -> None:
+    """An attempt that failed in an earlier invocation is history."""
+    assert of_run(run_log(), AT) == []
+
+
+def test_the_attempt_is_told() -> None:
+    """From the second attempt on the title says which it was."""
+    failed = attempt(2, 1, status=FAIL, message="exit code 1")
+    assert of_run(log_of("fit", failed), AT)[0].title == "step fit failed (attempt 2)"
+
+
+def test_a_reused_step_whose_code_changed_is_noticed() -> None:
+    """With the way to run it again, or whose parameters did; other reused steps are not worth a word."""
+    log = RunLog(run_id="r")
+    for event in [*events(), started(3, 20)]:
+        log = apply(log, event)
+    for step, warning in (("load", "code_changed"), ("fit", "parameters_changed"), ("plot", "")):
+        decision = DecisionRecord(action="reuse", reason="because", warning=warning)
+        log = apply(log, Decided(step=step, decision=decision))
+    log = apply(log, Ended.of("succeeded", time=moment(21)))
+    assert [(one.level, one.message, one.title, one.line) for one in of_run(log, AT)] == [
+        ("notice", "because\nto run such steps again: --rerun-changed", "step load was reused", 3),
+        ("notice", "because\nto run it again: --from fit", "step fit was reused", 7),
+    ]
+
+
+def test_tables_are_found() -> None:
+    """As they are usually written; sub-tables are not the step's beginning."""
+    text = """name = "a"
+[steps.load]
+[steps.load.env]
+  [ steps . "fit" ]   # comment
+[tool.runnable-ci.steps.plot]
+[steps.a'b]
+"""
+    assert step_lines(text) == {"load": 2, "fit": 4, "plot": 5}
+
+
+def test_places_are_relative_to_the_checkout(tmp_path: Path) -> None:
+    """Through links too; without a checkout the pipeline's folder is the root."""
+    real = tmp_path / "real"
+    (real / "sub").mkdir(parents=True)
+    (real / "sub" / "runnable.toml").write_text("[steps.fit]\nrun = 'x'\n")
+    (tmp_path / "link").symlink_to(real)
+    at = places(real / "sub", real / "sub" / "runnable.toml", {"GITHUB_WORKSPACE": str(tmp_path / "link")})
+    assert at.of_step("fit") == ("sub/runnable.toml", 1)
+    assert places(real / "sub", real / "sub" / "runnable.toml", {}).of_step("fit") == ("runnable.toml", 1)
+    elsewhere = places(real / "sub", real / "sub" / "runnable.toml", {"GITHUB_WORKSPACE": str(tmp_path / "home")})
+    assert elsewhere.of_step("fit")[0] == ""

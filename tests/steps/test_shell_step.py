@@ -1,0 +1,295 @@
+"""Tests of shell steps: what their process gets, and what is taken from the file that it writes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runnable_ci.errors import StepError
+from runnable_ci.pipeline.model import Step, resolve
+from runnable_ci.runs.model import Parameter
+from runnable_ci.steps import collect, prepare
+from runnable_ci.steps.base import Launch, Returned, Surroundings
+from runnable_ci.steps.shell import OUTPUT_MAX_BYTES, environment_text, parse_output, parse_value
+
+
+def step(run: str, **more: Any) -> Step:
+    """A shell step."""
+    return resolve({"steps": {"a": {"run": run, **more}}}, file="f", default_name="n").steps["a"]
+
+
+@pytest.fixture
+def around(tmp_path: Path, environ: Mapping[str, str]) -> Surroundings:
+    """A workspace with nothing in it, and parameters of all kinds."""
+    for name in ("workspace", "scratch"):
+        (tmp_path / name).mkdir()
+    return Surroundings(
+        workspace=tmp_path / "workspace",
+        scratch=tmp_path / "scratch",
+        environ=environ,
+        interpreter=sys.executable,
+        parameters={
+            "rate": Parameter.of_json(0.5),
+            "name": Parameter.of_json("text of it"),
+            "flags": Parameter.of_json({"a": [True, None]}),
+            "score": Parameter.of_json(3, "metric"),
+            "X": Parameter.of_object("X", data_hash="0" * 64, size=1, object_type="T"),
+        },
+        blob=lambda _: Path(),
+    )
+
+
+def run(launch: Launch) -> subprocess.CompletedProcess[str]:
+    """The finished process."""
+    return subprocess.run(launch.argv, cwd=launch.cwd, env=launch.env, capture_output=True, text=True, check=False)
+
+
+def returned(step: Step, around: Surroundings, output: bytes) -> Returned:
+    """What comes back of a step that left this in its output file."""
+    prepare(step, around)
+    (around.scratch / "output").write_bytes(output)
+    return collect(step, around)
+
+
+OUTPUTS = {
+    "nothing": ("", {}),
+    "lines": ("a=1\nb=two words\n", {"a": "1", "b": "two words"}),
+    "no last newline": ("a=1", {"a": "1"}),
+    "empty lines": ("\n \na=1\n\n", {"a": "1"}),
+    "empty value": ("a=\n", {"a": ""}),
+    "more equal signs": ("a=b=c\n", {"a": "b=c"}),
+    "a later one wins": ("a=1\na=2\n", {"a": "2"}),
+    "spaces around a name": (" a =1\n", {"a": "1"}),
+    "spaces in a value": ("a= 1 \n", {"a": " 1 "}),
+    "block": ("a<<EOF\none\ntwo=2\n\nEOF\nb=1\n", {"a": "one\ntwo=2\n", "b": "1"}),
+    "empty block": ("a<<EOF\nEOF\n", {"a": ""}),
+    "block with another's end": ("a<<END OF IT\nEOF\n END OF IT\nEND OF IT\n", {"a": "EOF\n END OF IT"}),
+    "<< in a value": ("a=1<<2\n", {"a": "1<<2"}),
+    "= in a delimiter": ("a<<E=F\nx\nE=F\n", {"a": "x"}),
+    "Windows line ends": ("a=1\r\nb<<EOF\r\nx\r\ny\r\nEOF\r\n", {"a": "1", "b": "x\ny"}),
+    "other ends of lines": ("a=x\u2028y\x0cz\x85\x1d!\n", {"a": "x\u2028y\x0cz\x85\x1d!"}),
+    "carriage return within": ("a=10%\r20%\n", {"a": "10%\r20%"}),
+    "not ASCII": ("größe=ä\n", {"größe": "ä"}),
+}
+
+
+@pytest.mark.parametrize(("text", "found"), OUTPUTS.values(), ids=OUTPUTS)
+def test_output(text: str, found: Mapping[str, str]) -> None:
+    """Lines and blocks are read as GitHub reads them; only line feeds end a line."""
+    assert parse_output(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a=1\nhello\n", "line 2: expected `name=value` or `name<<EOF`, got `hello`"),
+        ("=1\n", "line 1: expected `name=value`"),
+        ("a<<\n", "line 1: expected `name=value`"),
+        ("\n\na<<EOF\nb=1\n", "line 3: the block of `a` has no end `EOF`"),
+        ("x" * 5000, "line 1: expected `name=value` or `name<<EOF`, got `" + "x" * 100 + "`"),
+    ],
+)
+def test_bad_output(text: str, message: str) -> None:
+    """Anything else is an error that names the line."""
+    with pytest.raises(StepError) as caught:
+        parse_output(text)
+    assert message in caught.value.message
+    assert len(caught.value.message) < 200
+
+
+@given(st.dictionaries(st.from_regex("[a-z_]{1,5}", fullmatch=True), st.text().filter(lambda t: "\r" not in t)))
+def test_blocks_carry_any_text(texts: dict[str, str]) -> None:
+    """Whatever text stands in a block with an end of its own comes back as it was."""
+    texts = {name: text for name, text in texts.items() if "#END" not in text.split("\n")}
+    assert parse_output("".join(f"{name}<<#END\n{text}\n#END\n" for name, text in texts.items())) == texts
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("1.5e3", 1500.0),
+        ("true", True),
+        ("null", None),
+        ('{"a": [1]}', {"a": [1]}),
+        ('"quoted"', "quoted"),
+        ("True", "True"),
+        ("text", "text"),
+        ("", ""),
+        ("01", "01"),
+        ("NaN", "NaN"),
+        ("-Infinity", "-Infinity"),
+        ("1e999", "1e999"),
+        ("[" * 100_000, "[" * 100_000),
+        ("9" * 5000, "9" * 5000),
+    ],
+    ids=lambda value: str(value)[:10],
+)
+def test_value(text: str, value: Any) -> None:
+    """Text that is JSON is its value, all else is text: also numbers that no JSON can hold."""
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(JSON)
+def test_value_survives_the_environment(value: Any) -> None:
+    """A parameter that a step reads and returns is the same parameter, except text that looks like JSON."""
+    text = environment_text(value)
+    assert text == value if isinstance(value, str) else parse_value(text) == value
+
+
+def test_environment(around: Surroundings) -> None:
+    """A step gets the full environment, its parameters as text or JSON, its own variables above, and where to write."""
+    launch = prepare(step('printf "%s|" "$rate" "$name" "$flags" "$score" "$A" "$HOME"', env={"A": "1"}), around)
+    assert run(launch).stdout == f'0.5|text of it|{{"a": [true, null]}}|3|1|{around.environ["HOME"]}|'
+    assert "X" not in launch.env
+    assert (launch.env["RUNNABLE_STEP"], launch.env["RUNNABLE_OUTPUT"]) == ("a", str(around.scratch / "output"))
+
+
+def test_step_writes_and_is_read(around: Surroundings) -> None:
+    """What a real shell appends to `$RUNNABLE_OUTPUT` comes back with the kinds that were declared."""
+    script = (
+        'echo "doubled=$((score * 2))" >> "$RUNNABLE_OUTPUT"; printf "text<<E\\na\\nb\\nE\\n" >> "$RUNNABLE_OUTPUT"'
+    )
+    declared = step(script, returns={"doubled": "metric", "text": "json"})
+    assert run(prepare(declared, around)).returncode == 0
+    assert collect(declared, around) == Returned(values={"doubled": 6, "text": "a\nb"})
+
+
+def test_what_is_not_declared_is_named(around: Surroundings) -> None:
+    """A name that `returns` does not have is not kept, and is told of."""
+    (around.scratch / "output").write_text("x=1\ny=2\nz=3\n")
+    assert collect(step("x", returns={"x": "json"}), around) == Returned(values={"x": 1}, undeclared=("y", "z"))
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [("false; true", 1), ("false | true", 1), ("exit 3", 3), ("set +e; false; true", 0), ("true", 0)],
+)
+def test_bash_stops_at_the_first_failure(around: Surroundings, script: str, code: int) -> None:
+    """The default shell is bash as GitHub Actions starts it."""
+    assert run(prepare(step(script), around)).returncode == code
+
+
+@pytest.mark.parametrize(
+    ("shell", "script", "out"),
+    [
+        ("sh", "echo $0 | grep -o sh; false; echo no", "sh\n"),
+        (f"{sys.executable} {{0}}", "print(1 + 1)", "2\n"),
+        (f"{sys.executable} -c print('it',__import__('sys').argv[1][-6:]) {{0}}", "anything", "it script\n"),
+    ],
+)
+def test_shells(around: Surroundings, shell: str, script: str, out: str) -> None:
+    """Another shell can be named, or any program that takes a file."""
+    assert run(prepare(step(script, shell=shell), around)).stdout == out
+
+
+@pytest.mark.parametrize("text", ["x" * 200_000, "€" * 60_000])
+def test_long_script(around: Surroundings, text: str) -> None:
+    """A script that is too long for an argument, in bytes, runs all the same."""
+    assert run(prepare(step(f"echo ok # {text}"), around)).stdout == "ok\n"
+
+
+def test_working_directory(around: Surroundings) -> None:
+    """A step runs in its working directory."""
+    (around.workspace / "sub").mkdir()
+    assert run(prepare(step("pwd", **{"working-directory": "sub"}), around)).stdout == f"{around.workspace / 'sub'}\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "consumed"),
+    [
+        ("echo $rate ${name}", ["rate", "name"]),
+        ("echo rate-limit", ["rate"]),
+        ("echo generate", []),
+        ("python train.py", ["score"]),
+        ("python 'train.py'; true", ["score"]),
+        ("bin/train --config=conf/a.ini", ["rate", "flags"]),
+        ("python missing.py", []),
+        ("python big.py", []),
+        (f"cat {'long/' * 2000}x.py", []),
+        ("echo X", []),
+    ],
+)
+def test_consumed(around: Surroundings, script: str, consumed: list[str]) -> None:
+    """A step is known to read what its script, or a small file that the script names, mentions as a word."""
+    for name, text in {"train.py": "os.environ['score']", "bin/train": "$rate", "conf/a.ini": "x=%(flags)s"}.items():
+        (around.workspace / name).parent.mkdir(exist_ok=True)
+        (around.workspace / name).write_text(text)
+    (around.workspace / "big.py").write_bytes(b"rate " * 300_000)
+    assert list(prepare(step(script), around).consumed) == consumed
+
+
+def test_listed_parameters(around: Surroundings) -> None:
+    """A step that lists its parameters gets and consumes these and no others."""
+    launch = prepare(step("echo $rate", parameters=["name"]), around)
+    assert (launch.consumed, launch.env["name"]) == (("name",), "text of it")
+    assert "rate" not in launch.env
+    assert prepare(step("echo $rate", parameters=[]), around).consumed == ()
+
+
+def test_listed_parameter_that_is_missing(around: Surroundings) -> None:
+    """A listed parameter that nothing gives is an error that names it."""
+    with pytest.raises(StepError, match="step `a` lists the parameter `depth`, which nothing before it gives"):
+        prepare(step("true", parameters=["rate", "depth"]), around)
+
+
+def test_parameter_with_a_nul(around: Surroundings) -> None:
+    """Text that no environment variable can hold is an error that names the parameter."""
+    parameters = {"name": Parameter.of_json("a\0b")}
+    with pytest.raises(StepError, match="parameter `name` has a NUL character"):
+        prepare(step("true"), Surroundings(**{**surroundings(around), "parameters": parameters}))
+
+
+def surroundings(around: Surroundings) -> dict[str, Any]:
+    """The parts of some surroundings."""
+    return {name: getattr(around, name) for name in Surroundings.__slots__}
+
+
+PROBLEMS = {
+    "not returned": (b"b=1\n", "it did not return `a`: no line `a=\u2026` in $RUNNABLE_OUTPUT"),
+    "not a line": (b"a=1\nhello\n", "$RUNNABLE_OUTPUT: line 2: expected"),
+    "not text": (b"a=\xff\n", "$RUNNABLE_OUTPUT: not UTF-8 text"),
+    "not a number": (b"a=high\n", "the metric `a` is not a number: high"),
+    "a bool": (b"a=true\n", "the metric `a` is not a number: true"),
+    "beyond numbers": (b"a=1e999\n", "the metric `a` is not a number: 1e999"),
+    "too large": (b"a=" + b"1" * OUTPUT_MAX_BYTES, f"holds {OUTPUT_MAX_BYTES + 2} bytes, more than 16 MiB"),
+    "half a character": (b'a=["\\udcff"]\n', "the return `a`: the text has characters that are not Unicode"),
+}
+
+
+@pytest.mark.parametrize(("output", "problem"), PROBLEMS.values(), ids=PROBLEMS)
+def test_problem(around: Surroundings, output: bytes, problem: str) -> None:
+    """What a step should have returned and did not is a problem, in one line that says what was found."""
+    found = returned(step("x", returns={"a": "metric"}), around, output)
+    assert problem in found.problem
+    assert found.values == {}
+
+
+@pytest.mark.parametrize("text", ["1", "0.5", "NaN", "Infinity", '{"a": 1}', "[1, 2]"])
+def test_metric(around: Surroundings, text: str) -> None:
+    """A metric is a number, one of the three that JSON lacks, or a structure."""
+    found = returned(step("x", returns={"a": "metric"}), around, f"a={text}".encode())
+    assert (found.problem, json.dumps(found.values["a"]).strip('"')) == ("", text)
+
+
+def test_no_output_file(around: Surroundings) -> None:
+    """A step that removed its output file returned nothing."""
+    prepare(step("x"), around)
+    (around.scratch / "output").unlink()
+    assert collect(step("x"), around) == Returned()

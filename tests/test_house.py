@@ -1,0 +1,378 @@
+"""Tests of the house: which module may import which, and which one door each effect has."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+from support import python
+
+PACKAGE = Path(__file__).parent.parent / "runnable_ci"
+LAYERS: dict[str, tuple[str, ...]] = {
+    "command line": ("runnable_ci", "__main__", "cli"),
+    "commands": ("commands",),
+    "loop": (
+        "invocation",
+        "runner",
+        "attempt",
+        "changes",
+        "runs",
+        "door",
+        "remote",
+        "published",
+        "claims",
+        "log_grants",
+        "run_project",
+    ),
+    # All that is not named is an edge.
+    "edges": (),
+    "core": (
+        *(
+            "pipeline",
+            "pipeline_identity",
+            "tables",
+            "values",
+            "plan",
+            "runlog",
+            "bounded_json",
+            "run_identity",
+            "journal",
+            "merge",
+            "artifact",
+            "names",
+            "retention",
+            "store.target",
+            "threads",
+        ),
+        *("redact", "tokens", "secret_names", "clean", "text"),
+        *("credential_files", "credential_names", "key_formats", "secret_values"),
+    ),
+    "errors": ("errors",),
+}
+ORDER = list(LAYERS)
+DOORS: dict[str, tuple[str, ...]] = {
+    "git": ("git",),
+    "oras": ("store",),
+    "requests": ("http",),
+    "urllib3": ("http",),
+    "subprocess": ("process",),
+    **dict.fromkeys(("fcntl", "msvcrt", "ctypes"), ("system",)),
+    "pydantic_settings": ("settings",),
+    "typer": ("cli", "__main__"),
+}
+# Stops a module of the core from being more than values in, values out.
+EFFECTS = {"os", "io", "shutil", "tempfile", "subprocess", "socket", "glob", "logging", "requests", "urllib", "sqlite3"}
+EFFECT_CALLS = {"open", "print", "input", "exec", "eval", "breakpoint"}
+# Newer than some interpreter that the tests run in.
+NEW_IN_THE_LIBRARY = {"annotationlib"}
+
+
+def name_of(path: Path) -> str:
+    """A module by its path, without the package's own name: `store.layout`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or "runnable_ci"
+
+
+TREES = {name_of(path): (path, ast.parse(path.read_text(encoding="utf-8"))) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported(module: str, *, late: bool = True) -> Iterator[str]:
+    """The full names of what a module imports at its top and, unless told otherwise, within its functions."""
+    path, tree = TREES[module]
+    package = ["runnable_ci", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(tree) if late else tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def ours(module: str, *, late: bool = True) -> set[str]:
+    """The modules of the package that a module imports."""
+    found = set()
+    for full in imported(module, late=late):
+        if full.split(".")[0] == "runnable_ci":
+            name = full.removeprefix("runnable_ci").removeprefix(".")
+            found.add(name if name in TREES else name.rpartition(".")[0] or "runnable_ci")
+    return found
+
+
+def is_one_of(module: str, doors: tuple[str, ...]) -> bool:
+    """Whether a module is one of these or in one of these packages."""
+    return any(module == door or module.startswith(f"{door}.") for door in doors)
+
+
+def layer(module: str) -> str:
+    """The layer of a module."""
+    return next((name for name, modules in LAYERS.items() if is_one_of(module, modules)), "edges")
+
+
+def test_imports_go_down() -> None:
+    """No module imports one of a layer above its own."""
+    wrong = [
+        f"{module} ({layer(module)}) imports {other} ({layer(other)})"
+        for module in TREES
+        for other in ours(module)
+        if ORDER.index(layer(other)) < ORDER.index(layer(module))
+    ]
+    assert wrong == []
+
+
+def test_no_circle() -> None:
+    """No modules import each other in a circle, not even within functions."""
+    # But for the worker: its modules call each other, and wait with an import until a step cannot do without.
+    graph = {module: ours(module, late=not is_one_of(module, ("worker",))) - {module} for module in TREES}
+    TopologicalSorter(graph).prepare()
+
+
+def test_every_named_module_is_there() -> None:
+    """A layer or a door of a module that is gone would hold nothing."""
+    named = {name for names in (*LAYERS.values(), *DOORS.values()) for name in names}
+    assert named <= TREES.keys()
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_one_door(library: str) -> None:
+    """Each library with an effect, or with a cost, is imported in one place only."""
+    importers = [m for m in TREES if any(full.split(".")[0] == library for full in imported(m))]
+    assert [module for module in importers if not is_one_of(module, DOORS[library])] == []
+    assert importers
+
+
+@pytest.mark.parametrize("module", [module for module in TREES if layer(module) in ("core", "errors")])
+def test_core_is_pure(module: str) -> None:
+    """The core reads no file, environment or clock, and starts nothing: values in, values out."""
+    full = list(imported(module))
+    assert not {name.split(".")[0] for name in full} & EFFECTS
+    assert not {name for name in full if name.startswith("pathlib.")} - {
+        "pathlib.PurePosixPath",
+        "pathlib.PureWindowsPath",
+    }
+    calls = [node.func for node in ast.walk(TREES[module][1]) if isinstance(node, ast.Call)]
+    assert not {call.id for call in calls if isinstance(call, ast.Name)} & EFFECT_CALLS
+    assert not {call.attr for call in calls if isinstance(call, ast.Attribute)} & {"now", "utcnow", "today", "time"}
+
+
+@pytest.mark.parametrize("module", [module for module in TREES if is_one_of(module, ("worker",))])
+def test_worker_needs_nothing_installed(module: str) -> None:
+    """What the user's interpreter runs imports the standard library and itself, and nothing of the tool's."""
+    outside = {full.split(".")[0] for full in imported(module)} - sys.stdlib_module_names - NEW_IN_THE_LIBRARY
+    assert outside <= {"runnable_ci"}
+    assert all(is_one_of(other, ("worker",)) for other in ours(module))
+
+
+STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
+TERMINALS = {"/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/fd/1", "/dev/fd/2", "/proc/self/fd/1", "/proc/self/fd/2"}
+PRINTING = {"print", "pprint", "pp", "echo", "echo_via_pager", "secho", "print_exc", "print_exception", "print_stack"}
+
+
+def prints(node: ast.AST) -> bool:
+    """Whether a part of a program reaches for stdout or stderr, or calls what writes to them."""
+    match node:
+        case ast.Attribute(value=ast.Name(id="sys"), attr=name):
+            return name in STREAMS
+        case ast.Call(func=ast.Name(id="getattr"), args=[ast.Name(id="sys"), *_]):
+            return True
+        case ast.ImportFrom(module="sys", names=names):
+            return any(alias.name in STREAMS | {"*"} for alias in names)
+        case ast.ImportFrom(module="logging" | "rich") | ast.Constant(value="CONOUT$"):
+            return True
+        case ast.Import(names=names):
+            return any(alias.name.split(".")[0] in ("logging", "rich") for alias in names)
+        case ast.Constant(value=str(text)):
+            return text in TERMINALS
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in PRINTING:
+            return True
+        case ast.Call(func=ast.Attribute(attr="write" | "writev" | "fdopen") | ast.Name(id="open"), args=[file, *_]):
+            return isinstance(file, ast.Constant) and file.value in (1, 2)
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id="sys"), attr="exit") | ast.Name(id="SystemExit"), args=[word]
+        ):
+            return isinstance(word, ast.JoinedStr) or (isinstance(word, ast.Constant) and isinstance(word.value, str))
+        case _:
+            return False
+
+
+def test_one_way_to_stdout_and_stderr() -> None:
+    """What others named is made harmless in one place, so nothing else prints; the worker's output is the step's."""
+    found = [
+        f"{module}:{node.lineno}"
+        for module, (_, tree) in TREES.items()
+        for node in ast.walk(tree)
+        if prints(node) and isinstance(node, ast.expr | ast.stmt)
+    ]
+    assert [place for place in found if not is_one_of(place.split(":")[0], ("console", "worker"))] == []
+    assert any(place.startswith("console:") for place in found)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr", "commands", "copy"])
+def test_who_may_print_without_making_harmless(name: str) -> None:
+    """Bytes as they are come from the printers, which know what they print, and from what the console quoted itself."""
+    users = {
+        module
+        for module, (_, tree) in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == name and ast.unparse(node.value) == "console"
+    }
+    printers = {"printer", "github.live", "commands.logs"}
+    allowed = {
+        "stdout": printers,
+        "stderr": {*printers, "commands.progress"},
+        "commands": {"cli", "commands.action.begin", "commands.action.job"},
+        "copy": {"commands.logs"},
+    }
+    assert users <= allowed[name]
+    assert users
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'print("a")',
+        'sys.stdout.write("a")',
+        'sys.stderr.buffer.write(b"a")',
+        "terminal = sys.__stdout__",
+        "from sys import stderr",
+        'getattr(sys, "stdout")',
+        'os.write(1, b"a")',
+        'os.write(2, b"a")',
+        "os.fdopen(1)",
+        'open(1, "w")',
+        'open("/dev/tty", "w")',
+        'click.echo("a")',
+        'typer.secho("a")',
+        "traceback.print_exc()",
+        "pprint.pprint(a)",
+        'sys.exit("a")',
+        'raise SystemExit(f"{a}")',
+        "import logging",
+    ],
+)
+def test_what_prints_is_found(code: str) -> None:
+    """In each form in which it may be written."""
+    assert any(map(prints, ast.walk(ast.parse(code))))
+
+
+@pytest.mark.parametrize("code", ["os.write(journal, b'')", "sys.exit(1)", "file.write('a')", "printer.say('a')"])
+def test_what_prints_nothing_is_not_found(code: str) -> None:
+    """Files are nobody's terminal."""
+    assert not any(map(prints, ast.walk(ast.parse(code))))
+
+
+# What people read; nothing may depend on its words.
+WORDS = {"message", "reason", "hint"}
+ERRORS = {"e", "error", "again"}
+LOOKING = {"startswith", "endswith", "find", "rfind", "index", "rindex", "count"}
+MATCHING = {"match", "fullmatch", "search", "findall", "finditer", "split"}
+READERS = {
+    # The messages of versions that had no field for it.
+    "runlog.with_outcomes": "old logs",
+    "runlog._outcome_of": "old logs",
+    # Others' words, where they give nothing else: each becomes an error of ours at once.
+    "github.actions": "GitHub's answers",
+    "responses": "servers' rate limits",
+}
+
+
+def is_words(node: ast.expr) -> bool:
+    """Whether an expression is a text for people, or made from one."""
+    match node:
+        case ast.Attribute(attr=name) | ast.Name(id=name) if name in WORDS:
+            return True
+        case ast.Call(func=ast.Name(id="str"), args=[ast.Name(id=name)]):
+            return name in ERRORS
+        case ast.Call(func=ast.Attribute() as called):
+            return is_words(called) or is_words(called.value)
+        case ast.Subscript(value=inner):
+            return is_words(inner)
+        case _:
+            return False
+
+
+def decides_by_words(node: ast.AST) -> bool:
+    """Whether a part of a program looks into a text for people."""
+    match node:
+        case ast.Compare(left=left, ops=ops, comparators=others):
+            by_value = any(not isinstance(op, ast.Is | ast.IsNot) for op in ops)
+            return by_value and any(map(is_words, (left, *others)))
+        case ast.Call(func=ast.Attribute(value=value, attr=name), args=args):
+            return (name in LOOKING and is_words(value)) or (name in MATCHING and any(map(is_words, args)))
+        case ast.Match(subject=subject):
+            return is_words(subject)
+        case _:
+            return False
+
+
+def functions(tree: ast.AST, module: str) -> Iterator[tuple[str, ast.AST]]:
+    """Each node of a module, with the name of the outermost function or class that it is in."""
+    for outer in ast.iter_child_nodes(tree):
+        name = f"{module}.{outer.name}" if isinstance(outer, ast.FunctionDef | ast.ClassDef) else module
+        yield from ((name, node) for node in ast.walk(outer))
+
+
+def test_no_decision_reads_a_message() -> None:
+    """What became of something is a field: no message or reason is compared with anything, or searched."""
+    found = [
+        f"{name}:{node.lineno}"
+        for module, (_, tree) in TREES.items()
+        for name, node in functions(tree, module)
+        if decides_by_words(node) and isinstance(node, ast.expr | ast.stmt)
+    ]
+    assert [place for place in found if not any(place.startswith((f"{r}:", f"{r}.")) for r in READERS)] == []
+    assert [
+        reader for reader in READERS if not any(place.startswith((f"{reader}:", f"{reader}.")) for place in found)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'log.message.startswith("failed")',
+        '"cancelled" in log.message',
+        'message == "cancelled"',
+        "error.message != NO_REPOSITORY",
+        '"limit" in answer.message().lower()',
+        'decision.reason[:7] == "reused,"',
+        're.match("a", reason)',
+        "PATTERN.search(step.message)",
+        '"x" in str(e)',
+        'match log.message:\n case "a": pass',
+    ],
+)
+def test_a_decision_that_reads_a_message_is_found(code: str) -> None:
+    """In each form in which one may be written."""
+    assert any(map(decides_by_words, ast.walk(ast.parse(code))))
+
+
+@pytest.mark.parametrize("code", ['f"{e.message}"', "message or reason", "e.hint is None", 'status == "FAIL"'])
+def test_a_message_that_is_only_shown_is_none(code: str) -> None:
+    """It may be written, and be there or not."""
+    assert not any(map(decides_by_words, ast.walk(ast.parse(code))))
+
+
+HEAVY = (
+    "git",
+    "oras",
+    "requests",
+    "urllib3",
+    "pydantic",
+    "pydantic_settings",
+    "rich",
+    "asyncio",
+    "runnable_ci.cli",
+)
+LOADED = "import sys, importlib; importlib.import_module(sys.argv[1]); print(*sys.modules)"
+
+
+@pytest.mark.parametrize("module", ["runnable_ci", "runnable_ci.cli.app"])
+def test_nothing_heavy_is_loaded_before_it_is_needed(module: str) -> None:
+    """`--help` pays for the command line alone: no library of a command, and no command."""
+    done = python(LOADED, module)
+    assert done.returncode == 0, done.stderr
+    assert [name for name in done.stdout.split() if is_one_of(name, HEAVY)] == []

@@ -1,0 +1,560 @@
+"""Tests of storing a tree's difference from its commit, and rebuilding it, on real repositories."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from runnable_ci.errors import CodeIdentityError, UnsafePathError, UsageError
+from runnable_ci.vcs.identity import Code
+from runnable_ci.vcs.restore import rebuild
+from runnable_ci.vcs.snapshot import changed_between, snapshot
+
+LIMIT_BYTES = 10_000_000
+BINARY = bytes(range(256)) * 40
+PASSWORD = "hunter2-" + "hunter2"
+
+
+@pytest.fixture
+def repository(tmp_path: Path, git: Callable[..., str]) -> Path:
+    """A repository with text, binary, executable and linked files."""
+    folder = tmp_path / "repository"
+    (folder / "pkg").mkdir(parents=True)
+    git(folder, "init", "-q")
+    for name in ("a.py", "both.py", "gone.py", "staged-gone.py", "old name.py", "mode.sh", "pkg/c.py", "to-folder"):
+        (folder / name).write_text(f"name = {name!r}\n" * 9)
+    (folder / "crlf.txt").write_bytes(b"one\r\ntwo\r\n")
+    (folder / "data.bin").write_bytes(BINARY)
+    (folder / "link").symlink_to("a.py")
+    (folder / ".gitignore").write_text("*.log\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "first")
+    return folder
+
+
+@pytest.fixture
+def look(environ: Mapping[str, str]) -> Callable[[Path], Code]:
+    """A look at a folder whose pipeline makes `out.csv`."""
+    return lambda folder: Code(folder, products=lambda path: path == "out.csv", environ=environ)
+
+
+def stored(code: Code, folder: Path, limit_bytes: int = LIMIT_BYTES) -> tuple[Path, tuple[str, ...]]:
+    """A snapshot file, and what it omits."""
+    path = folder / "snapshot.tar"
+    with path.open("wb") as destination:
+        kept = snapshot(code, code.state(), destination, limit_bytes=limit_bytes)
+    return path, tuple(kept.omitted)
+
+
+def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """All files and links of a tree, with their executable bits and bytes."""
+    found = {}
+    for path in folder.rglob("*"):
+        mode = path.lstat().st_mode
+        if ".git" in path.relative_to(folder).parts or stat.S_ISDIR(mode):
+            continue
+        content = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+        found[str(path.relative_to(folder))] = (stat.S_IFMT(mode) | mode & stat.S_IXUSR, content)
+    return found
+
+
+def edit_all_ways(folder: Path, git: Callable[..., str]) -> None:
+    """Makes one change of each kind."""
+    (folder / "both.py").write_text("staged = 1\n")
+    (folder / "data.bin").write_bytes(BINARY[::-1])
+    (folder / "new-staged.py").write_text("no newline at the end")
+    (folder / "new-gone.py").write_text("staged, then removed")
+    (folder / "to-folder").unlink()
+    (folder / "to-folder").mkdir()
+    (folder / "to-folder/below.py").write_text("below")
+    git(folder, "rm", "-q", "staged-gone.py")
+    git(folder, "mv", "old name.py", "new name.py")
+    git(folder, "add", "both.py", "data.bin", "new-staged.py", "new-gone.py", "to-folder")
+    git(folder, "rm", "-q", "--cached", "pkg/c.py")
+    (folder / "both.py").write_text("staged = 1\nunstaged = 2\n")
+    (folder / "new-gone.py").unlink()
+    (folder / "gone.py").unlink()
+    (folder / "mode.sh").chmod(0o755)
+    (folder / "link").unlink()
+    (folder / "link").symlink_to("pkg")
+    (folder / "crlf.txt").write_bytes(b"one\r\ntwo\nthree\r\n")
+    (folder / "a.py").unlink()
+    (folder / "a.py").symlink_to("both.py")
+    (folder / "announced.py").write_text("announced\n")
+    git(folder, "add", "-N", "announced.py")
+    (folder / "new/deep").mkdir(parents=True)
+    (folder / "new/deep/ü\n x").write_bytes(BINARY)
+    (folder / os.fsdecode(b"latin\xe9.py")).write_text("x")
+    (folder / "run.sh").write_text("#!/bin/sh\n")
+    (folder / "run.sh").chmod(0o755)
+    (folder / "dangling").symlink_to("./nowhere")
+
+
+def test_round_trip(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """A tree with every kind of change is rebuilt: commit, staged, unstaged and untracked, bytes and modes."""
+    edit_all_ways(repository, git)
+    expected = everything(repository)
+    for name in ("out.csv", "x.log", ".runnable/x", "pkg/__pycache__/c.pyc"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text("not code")
+    path, omitted = stored(look(repository), tmp_path)
+    assert omitted == ()
+    state = look(repository).state()
+    copy = tmp_path / "somewhere/copy"
+    assert rebuild(path, commit=state.commit, sources=[repository / "pkg"], destination=copy, environ=environ) == ()
+    assert everything(copy) == expected
+    status = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames")
+    (repository / "out.csv").unlink()
+    shutil.rmtree(repository / ".runnable")
+    shutil.rmtree(repository / "pkg/__pycache__")
+    assert git(copy, *status) == git(repository, *status)
+    assert git(copy, "rev-parse", "HEAD") == state.commit
+    assert look(copy).state().digest == state.digest
+
+
+def test_equal_bytes_for_equal_code(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """Two snapshots of the same code are the same bytes, whatever the times and the user's taste in diffs."""
+    edit_all_ways(repository, git)
+    first = stored(look(repository), tmp_path)[0].read_bytes()
+    for path in repository.glob("*.py"):
+        os.utime(path, (1, 1), follow_symlinks=False)
+    for name, value in (("noprefix", "true"), ("mnemonicPrefix", "true"), ("external", "false"), ("context", "1")):
+        git(repository, "config", f"diff.{name}", value)
+    (repository / "out.csv").write_text("made")
+    assert stored(look(repository), tmp_path)[0].read_bytes() == first
+
+
+def test_no_commits(
+    tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """A tree without any commit can be rebuilt too; one without git cannot, and says so."""
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    (plain / "a.py").write_text("a")
+    path, _ = stored(look(plain), tmp_path)
+    with pytest.raises(CodeIdentityError, match="not a git repository"):
+        rebuild(path, commit="", sources=[plain], destination=tmp_path / "copy", environ=environ)
+    git(plain, "init", "-q")
+    git(plain, "add", ".")
+    (plain / "b.py").write_text("b")
+    path, _ = stored(look(plain), tmp_path)
+    assert rebuild(path, commit="", sources=[], destination=tmp_path / "copy", environ=environ) == ()
+    assert everything(tmp_path / "copy") == everything(plain)
+
+
+def test_clean_tree_from_other_clones(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """A commit is taken from a detached, shallow clone or a URL; sources without it are passed over."""
+    first = git(repository, "rev-parse", "HEAD")
+    git(repository, "commit", "-q", "--allow-empty", "-m", "second")
+    second = git(repository, "rev-parse", "HEAD")
+    git(tmp_path, "clone", "-q", "--depth=1", repository.as_uri(), "shallow")
+    shallow = tmp_path / "shallow"
+    git(shallow, "checkout", "-q", "--detach")
+    assert rebuild(None, commit=second, sources=[shallow], destination=tmp_path / "1", environ=environ) == ()
+    sources: list[Path | str] = [tmp_path / "absent", shallow, repository.as_uri()]
+    assert rebuild(None, commit=first, sources=sources, destination=tmp_path / "2", environ=environ) == ()
+    assert [git(tmp_path / name, "rev-parse", "HEAD") for name in "12"] == [second, first]
+    assert everything(tmp_path / "2") == everything(repository)
+    with pytest.raises(CodeIdentityError, match="does not have the commit"):
+        rebuild(None, commit=first, sources=[shallow], destination=tmp_path / "3", environ=environ)
+    assert not (tmp_path / "3").exists()
+
+
+def test_over_the_limit(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """What does not fit is left out and named, the small things are kept, and the rest can be rebuilt."""
+    (repository / "a.py").write_text("small = 1\n")
+    (repository / "data.bin").write_bytes(os.urandom(9_000))
+    git(repository, "add", "data.bin")
+    (repository / "data.bin").write_bytes(os.urandom(9_000))
+    (repository / "small.txt").write_text("small")
+    (repository / "large.txt").write_bytes(b"x" * 9_000)
+    path, omitted = stored(look(repository), tmp_path, limit_bytes=5_000)
+    assert omitted == ("data.bin", "large.txt")
+    assert path.stat().st_size < 20_000
+    commit = git(repository, "rev-parse", "HEAD")
+    remarks = rebuild(path, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+    assert remarks == ("data.bin: larger than the limit", "large.txt: over the limit")
+    assert (tmp_path / "copy/a.py").read_text() == "small = 1\n"
+    assert (tmp_path / "copy/small.txt").exists()
+
+
+def test_many_diffs_that_do_not_fit_together(
+    repository: Path, tmp_path: Path, look: Callable[[Path], Code], git: Callable[..., str]
+) -> None:
+    """Where all diffs together are over the limit, each is taken that still fits."""
+    for number in range(5):
+        (repository / f"{number}.bin").write_bytes(os.urandom(3_000))
+        git(repository, "add", ".")
+    _, omitted = stored(look(repository), tmp_path, limit_bytes=9_000)
+    assert omitted == ("2.bin", "3.bin", "4.bin")
+
+
+def test_conflict_and_submodule(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """Files in conflict come back as they lie there; what cannot be rebuilt of the index is said."""
+    shutil.copytree(repository, tmp_path / "library")
+    git(repository, "submodule", "add", "-q", str(tmp_path / "library"), "lib")
+    git(repository, "commit", "-qm", "with a library")
+    git(repository, "checkout", "-qb", "other")
+    (repository / "a.py").write_text("theirs\n")
+    git(repository, "rm", "-q", "gone.py")
+    git(repository, "commit", "-qam", "theirs")
+    git(repository, "checkout", "-q", "main")
+    (repository / "a.py").write_text("ours\n")
+    (repository / "gone.py").write_text("ours\n")
+    git(repository, "commit", "-qam", "ours")
+    with pytest.raises(subprocess.CalledProcessError):
+        git(repository, "merge", "-q", "other")
+    (repository / "gone.py").unlink()
+    (repository / "lib/a.py").write_text("changed inside")
+    path, omitted = stored(look(repository), tmp_path)
+    assert omitted == ()
+    state = look(repository).state()
+    remarks = rebuild(path, commit=state.commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+    assert [remark.partition(":")[0] for remark in remarks] == ["a.py", "gone.py"]
+    assert (tmp_path / "copy/lib/a.py").read_text() == "changed inside"
+    assert "<<<<<<<" in (tmp_path / "copy/a.py").read_text()
+    assert not (tmp_path / "copy/gone.py").exists()
+
+
+def test_staged_submodule_and_hidden_change(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """A submodule's staged commit is rebuilt, and so is a change that a flag hid from git."""
+    shutil.copytree(repository, tmp_path / "library")
+    git(repository, "submodule", "add", "-q", str(tmp_path / "library"), "lib")
+    git(repository, "commit", "-qm", "with a library")
+    git(repository / "lib", "commit", "-q", "--allow-empty", "-m", "newer")
+    git(repository, "add", "lib")
+    git(repository, "update-index", "--assume-unchanged", "a.py")
+    (repository / "a.py").write_text("hidden")
+    path, omitted = stored(look(repository), tmp_path)
+    assert omitted == ()
+    state = look(repository).state()
+    rebuild(path, commit=state.commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+    assert (tmp_path / "copy/a.py").read_text() == "hidden"
+    assert git(repository / "lib", "rev-parse", "HEAD") in git(tmp_path / "copy", "ls-files", "--stage", "lib")
+
+
+def test_submodules(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """Submodules, nested ones too, come back at the commit that they were at, with all that differs from it."""
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    shutil.copytree(repository, inner)
+    shutil.copytree(repository, outer)
+    git(outer, "submodule", "add", "-q", str(inner), "deep er/inner")
+    git(outer, "commit", "-qm", "with another")
+    git(repository, "submodule", "add", "-q", str(outer), "lib")
+    git(repository, "submodule", "update", "-q", "--init", "--recursive")
+    git(repository, "commit", "-qm", "with libraries")
+    for source in (inner, outer):
+        shutil.rmtree(source)
+    commit = git(repository, "rev-parse", "HEAD")
+    assert rebuild(None, commit=commit, sources=[repository], destination=tmp_path / "clean", environ=environ) == ()
+    assert everything(tmp_path / "clean") == everything(repository)
+    git(repository / "lib", "submodule", "deinit", "-q", "-f", ".")  # what git keeps of it is enough
+    again = tmp_path / "again"
+    assert rebuild(None, commit=commit, sources=[repository], destination=again, environ=environ) == ()
+    git(repository, "submodule", "update", "-q", "--init", "--recursive")
+
+    edit_all_ways(repository / "lib", git)
+    edit_all_ways(repository / "lib/deep er/inner", git)
+    git(repository / "lib/deep er/inner", "commit", "-qm", "newer")
+    path, omitted = stored(look(repository), tmp_path)
+    assert omitted == ()
+    assert rebuild(path, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ) == ()
+    assert everything(tmp_path / "copy") == everything(repository)
+
+
+def test_what_is_missing_of_submodules_is_said(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """A file that was over the limit is named with its way; a commit that nobody has is, and the folder stays empty."""
+    shutil.copytree(repository, tmp_path / "library")
+    git(repository, "submodule", "add", "-q", str(tmp_path / "library"), "lib")
+    git(repository, "commit", "-qm", "with a library")
+    commit = git(repository, "rev-parse", "HEAD")
+    (repository / "lib/large.bin").write_bytes(bytes(50_000))
+    (repository / "lib/small.txt").write_text("small")
+    path, omitted = stored(look(repository), tmp_path, limit_bytes=20_000)
+    assert omitted == ("lib/large.bin",)
+    missing = rebuild(path, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+    assert missing == ("lib/large.bin: over the limit",)
+    assert (tmp_path / "copy/lib/small.txt").read_text() == "small"
+
+    shutil.rmtree(repository / "lib")
+    shutil.rmtree(repository / ".git/modules")
+    (lib,) = rebuild(None, commit=commit, sources=[repository], destination=tmp_path / "none", environ=environ)
+    assert lib.startswith("lib: a submodule: commit ")
+    assert list((tmp_path / "none/lib").iterdir()) == []
+
+
+def test_changed_meanwhile(repository: Path, tmp_path: Path, look: Callable[[Path], Code]) -> None:
+    """A file that changes between the look and the snapshot is named as not stored as it was."""
+    (repository / "a.py").write_text("one")
+    code = look(repository)
+    state = code.state()
+    (repository / "a.py").write_text("two")
+    with io.BytesIO() as destination:
+        kept = snapshot(code, state, destination, limit_bytes=LIMIT_BYTES)
+    assert kept.omitted == {"a.py": "changed while it was being recorded"}
+
+
+def omitted_of(code: Code, folder: Path) -> dict[str, str]:
+    """What a snapshot leaves out, after a look that no member of it has what was left out."""
+    with (folder / "looked-at.tar").open("wb+") as destination:
+        kept = snapshot(code, code.state(), destination, limit_bytes=LIMIT_BYTES)
+        destination.seek(0)
+        assert PASSWORD.encode() not in destination.read()
+    return kept.omitted
+
+
+def test_credentials_are_left_out_of_each_kind_of_change(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code]
+) -> None:
+    """Files of credentials, by name or content, are named and not kept: new, staged, changed, deleted or linked."""
+    for name, content in {
+        **dict.fromkeys((".env", ".npmrc", "removed.ini"), f"DB_PASSWORD={PASSWORD}\n"),
+        **dict.fromkeys(("settings.ini", "staged.ini", "code.py", "blob.bin", "old.bin"), "a = 1\n"),
+    }.items():
+        (repository / name).write_text(content)
+    (repository / "old.bin").write_bytes(BINARY + f"DB_PASSWORD={PASSWORD}\n".encode())
+    git(repository, "add", "-f", ".")
+    git(repository, "commit", "-qm", "second")
+    (repository / ".env").write_text("short=1\n")
+    (repository / ".npmrc").unlink()
+    (repository / "removed.ini").unlink()
+    (repository / "settings.ini").write_text(f"a = 2\ntoken = {PASSWORD}\n")
+    (repository / "code.py").write_text("token = user.token_1x\n")
+    (repository / "blob.bin").write_bytes(BINARY + f"DB_PASSWORD={PASSWORD}\n".encode())
+    (repository / "old.bin").write_bytes(BINARY)
+    (repository / "staged.ini").write_text(f"token = {PASSWORD}\n")
+    (repository / "Staged.PEM").write_text("no certificate\n")
+    git(repository, "add", "staged.ini", "Staged.PEM")
+    (repository / "staged.ini").write_text("a = 1\n")
+    (repository / "announced.netrc").write_text("x")
+    (repository / ".netrc").write_text("x")
+    git(repository, "add", "-N", ".netrc", "announced.netrc")
+    (repository / "sub").mkdir()
+    (repository / "sub/ID_RSA").write_text("x")
+    (repository / "sub/id_rsa.pub").write_text("ssh-rsa AAAA bob\n")
+    (repository / "sub/new.yaml").write_text(f"password: '{PASSWORD}'\n")
+    (repository / "sub/.env.example").write_text("DB_PASSWORD=\n")
+    (repository / "sub/link.p12").symlink_to("/elsewhere")
+    (repository / "sub/way").symlink_to(f"https://bob:{PASSWORD}@example.org")
+    assert omitted_of(look(repository), tmp_path) == {
+        ".env": "a credential file by its name",
+        ".netrc": "a credential file by its name",
+        ".npmrc": "a credential file by its name",
+        "Staged.PEM": "a credential file by its name",
+        "blob.bin": "holds a value for DB_PASSWORD",
+        "old.bin": "holds a value for DB_PASSWORD",
+        "removed.ini": "holds a value for DB_PASSWORD",
+        "settings.ini": "holds a value for token",
+        "staged.ini": "holds a value for token",
+        "sub/ID_RSA": "a credential file by its name",
+        "sub/link.p12": "a credential file by its name",
+        "sub/new.yaml": "holds a value for password",
+        "sub/way": "holds a password in a URL",
+    }
+
+
+def test_what_is_left_out_is_named_when_it_is_rebuilt(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """A tree with credentials is rebuilt without them, in its submodules too, and each is named with the reason."""
+    lib = tmp_path / "lib"
+    shutil.copytree(repository, lib)
+    git(repository, "submodule", "--quiet", "add", str(lib), "lib")
+    git(repository, "commit", "-qm", "with a submodule")
+    for folder in (repository, repository / "lib"):
+        (folder / ".pypirc").write_text("x")
+        (folder / "a.py").write_text(f"token = '{PASSWORD}'\n")
+        (folder / "new.py").write_text("token = user.token\n")
+    path, omitted = stored(look(repository), tmp_path)
+    assert omitted == (".pypirc", "a.py", "lib/.pypirc", "lib/a.py")
+    copy = tmp_path / "copy"
+    commit = look(repository).state().commit
+    missing = rebuild(path, commit=commit, sources=[repository], destination=copy, environ=environ)
+    assert tuple(sorted(missing)) == (
+        ".pypirc: a credential file by its name",
+        "a.py: holds a value for token",
+        "lib/.pypirc: a credential file by its name",
+        "lib/a.py: holds a value for token",
+    )
+    assert (copy / "lib/new.py").read_text() == (copy / "new.py").read_text() == "token = user.token\n"
+    assert not (copy / ".pypirc").exists()
+
+
+def test_destination_must_be_empty(repository: Path, tmp_path: Path, environ: Mapping[str, str]) -> None:
+    """Nothing is ever rebuilt over something."""
+    with pytest.raises(UsageError):
+        rebuild(None, commit="a" * 40, sources=[repository], destination=repository, environ=environ)
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    with pytest.raises(UsageError):
+        rebuild(None, commit="a" * 40, sources=[repository], destination=tmp_path / "link", environ=environ)
+
+
+@pytest.mark.parametrize(
+    "source", ["ext::sh -c touch% ran", "--upload-pack=touch ran", "git://example.org/a", "-x@h:p"]
+)
+def test_odd_sources(repository: Path, tmp_path: Path, environ: Mapping[str, str], source: str) -> None:
+    """Only plain URLs are fetched from, and only real commits."""
+    for commit in ("a" * 40, "--output=x", "HEAD"):
+        with pytest.raises(CodeIdentityError):
+            rebuild(None, commit=commit, sources=[source], destination=tmp_path / "copy", environ=environ)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_within_a_git_hook(
+    repository: Path, tmp_path: Path, git: Callable[..., str], environ: Mapping[str, str]
+) -> None:
+    """With the variables of a git hook set, the copy is made in its folder and not in the hook's repository."""
+    hook = {**environ, "GIT_DIR": str(repository / ".git"), "GIT_INDEX_FILE": str(repository / ".git/index")}
+    before = (repository / ".git/index").read_bytes(), git(repository, "status", "--branch", "--porcelain")
+    commit = git(repository, "rev-parse", "HEAD")
+    rebuild(None, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=hook)
+    assert everything(tmp_path / "copy") == everything(repository)
+    assert ((repository / ".git/index").read_bytes(), git(repository, "status", "--branch", "--porcelain")) == before
+
+
+def test_nothing_of_the_user_is_started(
+    repository: Path, tmp_path: Path, git: Callable[..., str], environ: Mapping[str, str]
+) -> None:
+    """Neither template hooks nor hooks that the user configured run in the copy."""
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (hooks / "post-checkout").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (hooks / "post-checkout").chmod(0o755)
+    git(repository, "config", "--global", "core.hooksPath", str(hooks))
+    commit = git(repository, "rev-parse", "HEAD")
+    rebuild(None, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+    assert not (tmp_path / "ran").exists()
+
+
+def hostile(tmp_path: Path, commit: str, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
+    """A snapshot with the given members, and a state that says little."""
+    about = {"commit": commit, "ref": "", "url": "", "digest": "x", "message": "", "changes": {}, "omitted": {}}
+    state = json.dumps(about).encode()
+    path = tmp_path / "hostile.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        for member, content in ((tarfile.TarInfo("state.json"), state), *members):
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def member(
+    name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = ""
+) -> tuple[tarfile.TarInfo, bytes]:
+    """A tar member."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info, content
+
+
+EVIL_DIFF = b"diff --git a/x b/x\nnew file mode 100644\n--- /dev/null\n+++ b/%s\n@@ -0,0 +1 @@\n+evil\n"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [member("untracked/../evil", b"evil")],
+        [member("/evil", b"evil")],
+        [member("untracked//evil", b"evil")],
+        [member("untracked/.git/hooks/post-checkout", b"evil")],
+        [member("untracked/pkg/.GIT/config", b"evil")],
+        [member("elsewhere/evil", b"evil")],
+        [member("evil", b"evil")],
+        [member("untracked/out", kind=tarfile.SYMTYPE, link="/var"), member("untracked/out/evil", b"evil")],
+        [member("untracked/outside/evil", b"evil")],
+        [member("untracked/a.py", b"overwritten")],
+        [member("untracked/evil", kind=tarfile.LNKTYPE, link="/etc/passwd")],
+        [member("untracked/evil", kind=tarfile.FIFOTYPE)],
+        [member("staged.diff", kind=tarfile.SYMTYPE, link="/etc/passwd")],
+        [member("staged.diff", EVIL_DIFF.replace(b"x", b"../evil") % b"../evil")],
+        [member("staged.diff", EVIL_DIFF.replace(b"x", b".git/evil") % b".git/evil")],
+        [member("unstaged.diff", EVIL_DIFF.replace(b"x", b"outside/evil") % b"outside/evil")],
+        [member("state.json", b"[]")],
+    ],
+)
+def test_hostile_snapshot(
+    repository: Path,
+    tmp_path: Path,
+    git: Callable[..., str],
+    environ: Mapping[str, str],
+    members: list[tuple[tarfile.TarInfo, bytes]],
+) -> None:
+    """A snapshot that would write elsewhere is refused as a whole, and leaves nothing behind."""
+    (tmp_path / "outside").mkdir()
+    (repository / "outside").symlink_to(tmp_path / "outside")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "a link that leads out")
+    commit = git(repository, "rev-parse", "HEAD")
+    path = hostile(tmp_path, commit, *members)
+    with pytest.raises((UnsafePathError, CodeIdentityError)):
+        rebuild(path, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+    assert not (tmp_path / "copy").exists()
+    assert not any((tmp_path / "outside").iterdir())
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_damaged_snapshot(
+    repository: Path, tmp_path: Path, git: Callable[..., str], environ: Mapping[str, str]
+) -> None:
+    """A snapshot that is no tar, or of another commit, is a clear error."""
+    commit = git(repository, "rev-parse", "HEAD")
+    (tmp_path / "bad.tar").write_bytes(b"bad" * 999)
+    for path in (tmp_path / "bad.tar", hostile(tmp_path, "b" * 40)):
+        with pytest.raises(CodeIdentityError, match="stored changes"):
+            rebuild(path, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+
+
+def test_changed_between(repository: Path, git: Callable[..., str], look: Callable[[Path], Code]) -> None:
+    """Only files whose content differs are named, however the difference is spread over commits and edits."""
+    (repository / "a.py").write_text("edited\n")
+    (repository / "gone.py").unlink()
+    (repository / "new.py").write_text("new\n")
+    code = look(repository)
+    then = code.state()
+    assert changed_between(code, then.commit, then.changes, then) == []
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "the same, committed")
+    assert changed_between(code, then.commit, then.changes, code.state()) == []
+    (repository / "a.py").write_text("edited again\n")
+    (repository / "out.csv").write_text("made")
+    (repository / "both.py").write_text("committed\n")
+    git(repository, "commit", "-qam", "more")
+    (repository / "new.py").write_text("newer\n")
+    (repository / "pkg/c.py").write_text("edited\n")
+    assert changed_between(code, then.commit, then.changes, code.state()) == ["a.py", "both.py", "new.py", "pkg/c.py"]
+    git(repository, "checkout", "-q", then.commit, "--", "both.py", "pkg/c.py")
+    assert changed_between(code, then.commit, then.changes, code.state()) == ["a.py", "new.py"]
+
+
+def test_changed_since_an_unknown_commit(repository: Path, look: Callable[[Path], Code], tmp_path: Path) -> None:
+    """Where the old commit is not in the clone, or there never was one, nothing is claimed."""
+    code = look(repository)
+    assert changed_between(code, "a" * 40, {}, code.state()) is None
+    assert changed_between(code, "", {}, code.state()) is None
+    nowhere = look(tmp_path)
+    assert changed_between(nowhere, "a" * 40, {}, nowhere.state()) is None

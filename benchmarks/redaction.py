@@ -19,11 +19,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from runnable_ci.util.process_output import Stream
 from runnable_ci.redaction.masks import MaskCommands
+from runnable_ci.redaction.redactor import Redaction, Redactor
 from runnable_ci.runs.output import AttemptOutput
 from runnable_ci.util.process import Supervisor
-from runnable_ci.redaction.redactor import Redaction, Redactor
+from runnable_ci.util.process_output import Stream
 
 MIB = 1024 * 1024
 Secrets = list[str] | None

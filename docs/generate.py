@@ -19,10 +19,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from runnable_ci.pipeline.schema import CatalogConfig, PipelineConfig, StepConfig
+from runnable_ci.pipeline.validation import RESERVED, RESERVED_PREFIXES
 from runnable_ci.runs import model as runlog
 from runnable_ci.runs import schemas
-from runnable_ci.pipeline.schema import CatalogTable, PipelineTable, StepTable
-from runnable_ci.pipeline.validation import RESERVED, RESERVED_PREFIXES
 
 FOLDER = Path(__file__).parent
 WORKFLOWS = FOLDER.parent / "runnable_ci" / "github" / "workflows"
@@ -79,9 +79,9 @@ def _default(value: str | None) -> str:
 
 def _pipeline_file() -> str:
     tables: dict[str, type[BaseModel]] = {
-        "Top level": PipelineTable,
-        "`[steps.NAME]`": StepTable,
-        "`catalog`": CatalogTable,
+        "Top level": PipelineConfig,
+        "`[steps.NAME]`": StepConfig,
+        "`catalog`": CatalogConfig,
     }
     parts = [
         "# The pipeline file",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from runnable_ci.util import startup as loading
 from runnable_ci.github.console import write_utf8
+from runnable_ci.util import startup as loading
 
 
 def main() -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runnable_ci.runs.catalog import Catalog
 from runnable_ci.errors import RunNotFoundError, did_you_mean
 from runnable_ci.pipeline.project import find_store
+from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import CatalogEntry, RunLog
-from runnable_ci.runs.reader import catalog_of, hint_at_origin, load, output_of, resolve_id
+from runnable_ci.runs.reader import catalog_of, load, output_of, resolve_id, suggest_pull
 from runnable_ci.store.target import Descriptor
 
 
@@ -87,7 +87,7 @@ class OpenRun:
             return pickle.load(file)  # noqa: S301 - asked for by name, and documented as what it is
 
     def _hint(self) -> AbstractContextManager[None]:
-        return hint_at_origin(self._catalog.layout, self.run_id)
+        return suggest_pull(self._catalog.layout, self.run_id)
 
     def _files(self) -> dict[str, CatalogEntry]:
         return {entry.name: entry for step in self.log.steps.values() for entry in step.put_entries()}

@@ -8,10 +8,10 @@ from typing import Any
 from runnable_ci.runs.events import (
     AttemptSaved,
     Decided,
-    Ended,
-    EnvironmentSeen,
+    EnvironmentRecorded,
     Event,
-    Packed,
+    InvocationFinished,
+    PackStored,
     Started,
     encode_event,
 )
@@ -148,17 +148,17 @@ def events(packed: int = 3) -> list[Event]:
     plot = attempt(2, 13, DIRTY)
     return [
         started(1, 0),
-        EnvironmentSeen(key="e1", environment=Environment(os="Linux", cpu_count=2, packages={"numpy": "2.0"})),
-        Packed(digest=sha256("pack"), pack=Pack(size=1024 * packed, members=members)),
+        EnvironmentRecorded(key="e1", environment=Environment(os="Linux", cpu_count=2, packages={"numpy": "2.0"})),
+        PackStored(digest=sha256("pack"), pack=Pack(size=1024 * packed, members=members)),
         *saved("load", load, *data),
         *saved("fit", failed, file("model.csv", "half a model")),
         Decided(step="plot", decision=DecisionRecord(action="skip", reason="`fit` failed")),
-        Ended.of("failed", time=moment(5), message="failed: fit"),
+        InvocationFinished.of("failed", time=moment(5), message="failed: fit"),
         started(2, 10),
         Decided(step="load", decision=DecisionRecord(action="reuse", reason="unchanged since attempt 1")),
         *saved("fit", again, file("data/0000.csv", "content 0", "get", source="load"), file("model.csv", "a model")),
         *saved("plot", plot, file("iris_logistic.png", "pixels"), file("model.csv", "a better model")),
-        Ended.of("succeeded", time=moment(15)),
+        InvocationFinished.of("succeeded", time=moment(15)),
     ]
 
 

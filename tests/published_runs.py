@@ -12,12 +12,10 @@ from registry_server import described
 from runnable_ci.runs.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, layers
 from runnable_ci.runs.events import (
     AttemptSaved,
-    Ended,
-    Packed,
+    InvocationFinished,
+    PackStored,
     Started,
 )
-from runnable_ci.runs.recorder import create, now, reopen
-from runnable_ci.runs.sync import Published, Pulled, publish, pull
 from runnable_ci.runs.model import (
     SUCCESS,
     Invocation,
@@ -25,6 +23,8 @@ from runnable_ci.runs.model import (
     StepAttempt,
 )
 from runnable_ci.runs.reader import catalog_of, load, run_ids
+from runnable_ci.runs.recorder import create, now, reopen
+from runnable_ci.runs.sync import Published, Pulled, publish, pull
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
@@ -61,9 +61,11 @@ def record(layout: Layout, step: str, files: Mapping[str, bytes], *, run_id: str
         )
         recorder.record(AttemptSaved(step=step, attempt=attempt))
         entries, packs = catalog.put(list(files))
-        recorder.record(*(Packed(digest=digest, pack=pack) for digest, pack in packs.items()))
+        recorder.record(*(PackStored(digest=digest, pack=pack) for digest, pack in packs.items()))
         over = attempt.model_copy(update={"status": SUCCESS, "outcome": "succeeded", "end_time": now()})
-        recorder.record(AttemptSaved(step=step, attempt=over, data_catalog=entries), Ended.of("succeeded", time=now()))
+        recorder.record(
+            AttemptSaved(step=step, attempt=over, data_catalog=entries), InvocationFinished.of("succeeded", time=now())
+        )
         recorder.seal(catalog)
         return recorder.log
 

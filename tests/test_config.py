@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from runnable_ci.errors import UsageError
 from runnable_ci.config import Settings, load
+from runnable_ci.errors import UsageError
 
 
 def test_nothing_set() -> None:

@@ -17,11 +17,11 @@ from published_runs import contents, forge, got, opened, record, sent, store
 from registry_server import Reply, Seen, Served, described, registry, serving
 
 from runnable_ci.errors import UsageError
-from runnable_ci.runs.remote_index import find_parts
-from runnable_ci.runs.sync import keep_as, pull
-from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.runs.model import decode, encode
 from runnable_ci.runs.reader import load
+from runnable_ci.runs.remote_index import find_manifests
+from runnable_ci.runs.run_identity import run_identity
+from runnable_ci.runs.sync import keep_as, pull
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
@@ -363,7 +363,7 @@ def test_whoever_reads_meets_no_mix(tmp_path: Path, remote: Registry) -> None:
     remote.tag(remote.resolve(forge(remote, one, encode(mixed))), "r--mixed")
     with pytest.raises(UsageError, match="is another run"):
         pull(one, remote, "r--mixed")
-    (part,) = find_parts(remote, "r")
+    (part,) = find_manifests(remote, "r")
     assert decode(encode(part.log), where="copy") == mixed
     with pytest.raises(UsageError, match="is another run"):
         pull(two, remote, "r--mixed")

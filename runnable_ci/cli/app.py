@@ -14,11 +14,11 @@ from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.util.signals import end_at_second_interrupt
 
 if TYPE_CHECKING:
-    from runnable_ci.engine.session import Options
-    from runnable_ci.util.process_output import Stream
     from runnable_ci.cli.terminal import Printer
-    from runnable_ci.redaction.redactor import Redactor
     from runnable_ci.config import Settings
+    from runnable_ci.engine.session import Options
+    from runnable_ci.redaction.redactor import Redactor
+    from runnable_ci.util.process_output import Stream
 
 app = typer.Typer(
     name="runnable-ci",
@@ -466,8 +466,8 @@ def _settings(plain_http: bool) -> Settings:
 
 def _report(error: RunnableError) -> None:
     """Print an error; in a job as an annotation, which the summary will have too."""
-    from runnable_ci.github.console import console
     from runnable_ci.github.commands import Annotation, annotate, is_actions
+    from runnable_ci.github.console import console
     from runnable_ci.util.text import printable
 
     if not is_actions(os.environ):
@@ -510,15 +510,15 @@ def _without_secrets(text: str) -> str:
 
 
 def _redactor(settings: Settings) -> Redactor:
-    from runnable_ci.redaction.redactor import Redactor
     from runnable_ci.redaction.environment import secrets_of
+    from runnable_ci.redaction.redactor import Redactor
 
     return Redactor(secrets_of(os.environ, settings.secret_names))
 
 
 def _options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
-    from runnable_ci.engine.session import Options
     from runnable_ci.config import SECRETS
+    from runnable_ci.engine.session import Options
 
     settings = _settings(plain_http)
     return Options(

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from runnable_ci.runs.command_line import of_store
-from runnable_ci.github.console import console
 from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.github.console import console
+from runnable_ci.runs.command_line import of_store
 from runnable_ci.runs.model import CatalogEntry, RunLog
-from runnable_ci.runs.reader import catalog_of, hint_at_origin, load, resolve_id
+from runnable_ci.runs.reader import catalog_of, load, resolve_id, suggest_pull
 from runnable_ci.store.local import Layout
 from runnable_ci.util.text import size, table
 
@@ -51,7 +51,7 @@ def get_file(
         destination = destination / PurePosixPath(name).name
     if destination.exists() and not force:
         raise UsageError(f"{destination} exists", hint="--force replaces it, --to names another path")
-    with hint_at_origin(layout, log.run_id):
+    with suggest_pull(layout, log.run_id):
         catalog_of(layout, log).extract(found[-1][1], destination)
     console.out(str(destination))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from runnable_ci.engine.preflight import missing_parameters, needs
 from runnable_ci.github.console import console
-from runnable_ci.steps.interpreter import check_interpreter
-from runnable_ci.engine.preflight import lacking, needs
 from runnable_ci.pipeline.project import load
+from runnable_ci.steps.interpreter import check_interpreter
 from runnable_ci.util.text import amount
 
 
@@ -23,5 +23,5 @@ def check(given: Path | None, environ: Mapping[str, str]) -> None:
         console.out(f"  {step.name}: {step.kind}{after}")
     if any(step.kind == "python" for step in steps):
         console.out(f"python steps run in {interpreter}")
-    for name, absent in lacking(project.pipeline, project.workspace, project.pipeline.parameters).items():
+    for name, absent in missing_parameters(project.pipeline, project.workspace, project.pipeline.parameters).items():
         console.err(f"note: step {name}: {needs(project.pipeline, name, absent)}: a run must be given it")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from runnable_ci.github.console import console
 from runnable_ci.errors import CodeIdentityError, UsageError, did_you_mean
-from runnable_ci.vcs.restore import rebuild
+from runnable_ci.github.console import console
 from runnable_ci.runs.model import CodeIdentity, RunLog
-from runnable_ci.runs.reader import hint_at_origin, load, resolve_id
+from runnable_ci.runs.reader import load, resolve_id, suggest_pull
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
+from runnable_ci.vcs.restore import rebuild
 
 
 def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, environ: Mapping[str, str]) -> int:
@@ -23,7 +23,7 @@ def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, enviro
     code = _identity(log, step)
     snapshot = None
     if code.snapshot:
-        with hint_at_origin(layout, log.run_id):
+        with suggest_pull(layout, log.run_id):
             snapshot = layout.path(Descriptor("", f"sha256:{code.snapshot}", code.snapshot_size))
     sources: list[Path | str] = [layout.folder.parent]
     if code.code_identifier_url:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runnable_ci.runs.command_line import http_option, of_store
 from runnable_ci.cli.github import Connection, connect, show_link, watch
-from runnable_ci.github.console import console
+from runnable_ci.config import Settings
+from runnable_ci.engine.run_project import newest_run, project_of, require_same
+from runnable_ci.engine.session import code_of
 from runnable_ci.errors import (
     CodeIdentityError,
     PipelineError,
@@ -18,23 +19,22 @@ from runnable_ci.errors import (
     UsageError,
     did_you_mean,
 )
-from runnable_ci.vcs.git import Git
 from runnable_ci.github.api.actions import Actions, Started
 from runnable_ci.github.api.errors import GitHubError, InputsUnknownError, RefusedError
-from runnable_ci.vcs.identity import Code
-from runnable_ci.engine.session import code_of
-from runnable_ci.runs.pipeline_identity import PipelineIdentity
-from runnable_ci.pipeline.project import FILE_NAME, Project, find_store, given_parameters, load, registry_of
-from runnable_ci.store.registry_config import Registries
-from runnable_ci.runs.sync import read_origin
-from runnable_ci.engine.run_project import newest_run, project_of, require_same
+from runnable_ci.github.console import console
+from runnable_ci.pipeline.project import FILE_NAME, Project, find_store, load, parse_param_options, registry_of
+from runnable_ci.pipeline.schema import STEP_NAME
+from runnable_ci.runs.command_line import http_option, of_store
 from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.pipeline_identity import PipelineIdentity
 from runnable_ci.runs.reader import LATEST, resolve_id
 from runnable_ci.runs.reader import load as load_log
-from runnable_ci.config import Settings
+from runnable_ci.runs.sync import read_origin
 from runnable_ci.store.local import Layout
+from runnable_ci.store.registry_config import Registries
 from runnable_ci.store.target import TAG
-from runnable_ci.pipeline.schema import STEP_NAME
+from runnable_ci.vcs.git import Git
+from runnable_ci.vcs.identity import Code
 
 RUN_NAME = "run-name: Retry ${{ inputs.run-id }}"
 INPUTS_MAX_CHARACTERS = 65_535
@@ -192,7 +192,7 @@ def _parameters(known: _Known, given: list[str]) -> dict[str, object]:
     invocations = known.log.invocations if known.log else ()
     original = dict(invocations[-1].parameters) if invocations else {}
     in_file = dict(known.project.pipeline.parameters) if known.project else {}
-    parameters = given_parameters(given, {**in_file, **original})
+    parameters = parse_param_options(given, {**in_file, **original})
     if invocations:
         for name in parameters.keys() - original.keys() - in_file.keys():
             _note(f"run {known.run_id} has no parameter {name}; {did_you_mean(name, original, 'it is new')}")

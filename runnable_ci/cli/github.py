@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runnable_ci.cli.watch import INTERRUPTED, Follower, closing, exit_code
-from runnable_ci.github.console import console
+from runnable_ci.cli.terminal import Printer
+from runnable_ci.cli.watch import INTERRUPTED, RunWatcher, closing, exit_code
+from runnable_ci.config import Settings
 from runnable_ci.errors import UsageError
 from runnable_ci.github.api.actions import Actions, Started
+from runnable_ci.github.api.client import Rest
 from runnable_ci.github.api.credentials import find_token
 from runnable_ci.github.api.repository import Repository, api_of, of_folder, parse_repository
-from runnable_ci.github.api.client import Rest
-from runnable_ci.cli.terminal import Printer
-from runnable_ci.config import Settings
+from runnable_ci.github.console import console
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def watch(
     try:
         started = find()
         url = started.url
-        follower = Follower(actions, started.run, url, printer=printer, every_s=every_s)
+        follower = RunWatcher(actions, started.run, url, printer=printer, every_s=every_s)
         run = follower.follow(after_attempt=after_attempt)
     except KeyboardInterrupt:
         printer.say(f"stopped watching; the run goes on: {url}" if url else "stopped watching; the run goes on")

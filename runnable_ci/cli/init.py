@@ -6,12 +6,12 @@ from pathlib import Path
 
 import tomli_w
 
-from runnable_ci.github.console import console
 from runnable_ci.errors import UsageError
-from runnable_ci.util.files import sweep, write_whole
+from runnable_ci.github.console import console
 from runnable_ci.pipeline.project import FILE_NAME
-from runnable_ci.util.shell_command import in_folder
 from runnable_ci.store.opening import STORE_NAME
+from runnable_ci.util.files import sweep, write_whole
+from runnable_ci.util.shell_command import in_folder
 
 _STARTER = """\
 # A pipeline of runnable-ci. `runnable-ci check` validates it, `runnable-ci run` runs it.

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runnable_ci.github.console import console
-from runnable_ci.errors import UsageError
-from runnable_ci.pipeline.project import registry_of
-from runnable_ci.runs.remote_index import Holding, holdings, remove
-from runnable_ci.store.registry_config import Registries
-from runnable_ci.runs.retention import outdated
 from runnable_ci.config import Settings
+from runnable_ci.errors import UsageError
+from runnable_ci.github.console import console
+from runnable_ci.pipeline.project import registry_of
+from runnable_ci.runs.remote_index import PublishedRun, list_published, remove
+from runnable_ci.runs.retention import outdated
 from runnable_ci.store.registry import Registry
+from runnable_ci.store.registry_config import Registries
 from runnable_ci.util.text import amount
 
 
@@ -36,7 +36,7 @@ def prune(
         raise UsageError("prune removes nothing unless told what", hint="--keep N, --older-than AGE, or both")
     registry = Registries(settings, environ).named(source, in_pipeline=lambda: registry_of(workspace))
     console.err(f"registry: {registry.label}")
-    found = holdings(registry)
+    found = list_published(registry)
     # Not by their ids: two runs may have one.
     ended = [(str(place), run.summary.end_time or run.summary.start_time) for place, run in enumerate(found)]
     going = set(outdated(ended, keep=keep, older_than=older_than, moment=datetime.now(UTC)))
@@ -49,18 +49,18 @@ def prune(
     console.err(f"{verb} {amount(removed, 'run')} from {registry.label}; {len(found) - removed} left")
 
 
-def _may_go(holding: Holding) -> bool:
+def _may_go(holding: PublishedRun) -> bool:
     if holding.pinned_by:
         _stays(holding, f"the tag {holding.pinned_by[0]} stands for it")
     return not holding.pinned_by
 
 
-def _removed(registry: Registry, holding: Holding) -> bool:
+def _removed(registry: Registry, holding: PublishedRun) -> bool:
     gone = remove(registry, holding)
     if not gone:
         _stays(holding, "it was written just now")
     return gone
 
 
-def _stays(holding: Holding, reason: str) -> None:
+def _stays(holding: PublishedRun, reason: str) -> None:
     console.err(f"{holding.summary.run_id} stays: {reason}")

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 
 from runnable_ci.cli.github import connect, show_link, watch
+from runnable_ci.config import Settings
 from runnable_ci.errors import UsageError
 from runnable_ci.github.api.actions import Started
-from runnable_ci.config import Settings
-from runnable_ci.util.shell_command import command
 from runnable_ci.store.target import TAG
+from runnable_ci.util.shell_command import command
 
 _LINK = re.compile(r"(https?://[^/\s]+/[^/\s]+/[^/\s]+)/actions/runs/([0-9]+)(?:[/?#].*)?")
 

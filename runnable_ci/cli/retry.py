@@ -8,35 +8,42 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from runnable_ci.cli.format import closing, print_plan
+from runnable_ci.engine.log_grants import require_declared_results, undeclared_parameters
+from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan, same_json, unread_parameters
+from runnable_ci.engine.preflight import parameter_warnings, require
+from runnable_ci.engine.run_project import open_run
+from runnable_ci.engine.session import (
+    Options,
+    code_of,
+    redacting_errors,
+    redactor_of,
+    require_secret_names,
+    run_session,
+)
+from runnable_ci.engine.staleness import changed_code, changed_inputs
+from runnable_ci.errors import RunLogError, UsageError, did_you_mean
+from runnable_ci.pipeline.project import PARAMETER_PREFIX, Project, environment_parameters, parse_param_options
+from runnable_ci.pipeline.validation import check_parameter_name
+from runnable_ci.redaction.redactor import texts
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.engine.staleness import changed_code, changed_inputs
 from runnable_ci.runs.command_line import http_option, is_default
-from runnable_ci.cli.format import closing, print_plan
-from runnable_ci.steps.interpreter import check_interpreter
-from runnable_ci.errors import RunLogError, UsageError, did_you_mean
-from runnable_ci.engine.preflight import doubts, require
-from runnable_ci.vcs.identity import Code, find_actor
-from runnable_ci.engine.session import Options, code_of, invoke, redacted_errors, redactor_of, require_secret_names
 from runnable_ci.runs.events import Started
-from runnable_ci.engine.log_grants import require_declared_results, undeclared_parameters
-from runnable_ci.runs.pipeline_identity import PipelineIdentity
-from runnable_ci.engine.planner import Facts, Plan, Scope, plan, same_json, unread_parameters
-from runnable_ci.pipeline.project import PARAMETER_PREFIX, Project, environment_parameters, given_parameters
-from runnable_ci.runs.recorder import now, reopen, run_folder
-from runnable_ci.redaction.redactor import texts
-from runnable_ci.engine.run_project import open_run
 from runnable_ci.runs.model import (
     SUCCESS,
     CatalogEntry,
     Invocation,
     RunLog,
 )
+from runnable_ci.runs.pipeline_identity import PipelineIdentity
 from runnable_ci.runs.reader import ORIGIN, catalog_of, given_here
 from runnable_ci.runs.reader import load as load_log
-from runnable_ci.steps import not_kept
+from runnable_ci.runs.recorder import now, reopen, run_folder
+from runnable_ci.steps import missing_secret
+from runnable_ci.steps.interpreter import check_interpreter
 from runnable_ci.util.text import amount, short, size
-from runnable_ci.pipeline.validation import check_parameter_name
+from runnable_ci.vcs.identity import Code, find_actor
 
 _NAMED_MAX = 5
 
@@ -59,12 +66,12 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True)
-class Prospect:
+class RetryPlan:
     """What a retry would do."""
 
     parameters: Mapping[str, Any]
     """As they really are."""
-    facts: Facts
+    facts: PlanInputs
     plan: Plan
     notes: list[str]
 
@@ -83,11 +90,11 @@ def retry(given: Path | None, run: str, options: Options, wishes: Wishes, *, dry
     interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
     afterwards = None
     if wishes.publish:
-        from runnable_ci.cli.publish import Afterwards
+        from runnable_ci.cli.publish import PublishOnExit
 
-        afterwards = Afterwards.of(project, wishes.to or opened.registry, options)
+        afterwards = PublishOnExit.of(project, wishes.to or opened.registry, options)
     wishes = replace(wishes, from_registry=opened.registry)
-    with redacted_errors(redactor_of(project.pipeline, project.pipeline.parameters, options)):
+    with redacting_errors(redactor_of(project.pipeline, project.pipeline.parameters, options)):
         number = _go_on(project, run_id, interpreter, options, wishes, dry_run=dry_run)
     return afterwards.publish(project.layout, run_id, number) if afterwards and not dry_run else number
 
@@ -96,7 +103,7 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
     code = code_of(project, options.environ)
     if dry_run:
         log = load_log(project.layout, run_id)
-        prospect = _look_ahead(project, log, catalog_of(project.layout, log, project.workspace), code, wishes, options)
+        prospect = _plan_retry(project, log, catalog_of(project.layout, log, project.workspace), code, wishes, options)
         for note in prospect.notes:
             options.printer.say(f"note: {note}")
         print_plan(prospect.plan.decisions)
@@ -104,7 +111,7 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
     with reopen(project.layout, load_log(project.layout, run_id)) as recorder:
         log = recorder.log
         catalog = catalog_of(project.layout, log, project.workspace, is_tracked=code.tracks)
-        prospect = _look_ahead(project, log, catalog, code, wishes, options)
+        prospect = _plan_retry(project, log, catalog, code, wishes, options)
         recorder.redactor = prospect.facts.redactor
         for note in prospect.notes:
             options.printer.say(f"note: {note}")
@@ -137,7 +144,7 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
         options.printer.begin(list(project.pipeline.steps), len(running))
         reused = len(prospect.plan.decisions) - len(running)
         options.printer.say(f"run {run_id}: {amount(len(running), 'step')} to run, {reused} reused")
-        code_number = invoke(
+        code_number = run_session(
             project,
             recorder,
             catalog,
@@ -177,8 +184,8 @@ def _fetch(
 ) -> None:
     """Have these files, and what else the steps that will run read of a run that was pulled in part; not the rest."""
     from runnable_ci.cli.progress import watching
-    from runnable_ci.store.registry_config import Registries
     from runnable_ci.runs.sync import absent, fetch, needed, read_origin
+    from runnable_ci.store.registry_config import Registries
 
     origin = read_origin(project.layout, log.run_id)
     wanted = needed(plan, project.pipeline, log, project.workspace, files).values()
@@ -210,7 +217,7 @@ def _require_parameter_names(log: RunLog) -> None:
                 check_parameter_name(name, refused)
 
 
-def _taken_anew(log: RunLog, given: Mapping[str, Any], project: Project, options: Options) -> dict[str, Any]:
+def _regiven_secrets(log: RunLog, given: Mapping[str, Any], project: Project, options: Options) -> dict[str, Any]:
     """The run's parameters that its log cannot give, as they are given again.
 
     Those are secrets, of which it has masks, and what the pipeline file does not declare. The file gives a secret only
@@ -244,7 +251,7 @@ def _taken_anew(log: RunLog, given: Mapping[str, Any], project: Project, options
 def _check_kept(project: Project, prospect: Plan) -> None:
     """Raise `UsageError` where a step is to run that takes what a reused step returned and was a secret."""
     for name, scope in prospect.scopes.items():
-        lost = not_kept(project.pipeline.steps[name], project.workspace, scope.parameters)
+        lost = missing_secret(project.pipeline.steps[name], project.workspace, scope.parameters)
         if lost:
             giver = list(project.pipeline.steps)[scope.parameters[lost][0]]
             raise UsageError(
@@ -253,9 +260,9 @@ def _check_kept(project: Project, prospect: Plan) -> None:
             )
 
 
-def _look_ahead(
+def _plan_retry(
     project: Project, log: RunLog, catalog: Catalog, code: Code, wishes: Wishes, options: Options
-) -> Prospect:
+) -> RetryPlan:
     pipeline = project.pipeline
     for step in wishes.from_steps:
         if step not in pipeline.steps:
@@ -265,8 +272,8 @@ def _look_ahead(
             )
     _require_parameter_names(log)
     original = log.invocations[-1].parameters if log.invocations else {}
-    given = given_parameters(wishes.params, {**pipeline.parameters, **original})
-    anew = _taken_anew(log, given, project, options)
+    given = parse_param_options(wishes.params, {**pipeline.parameters, **original})
+    anew = _regiven_secrets(log, given, project, options)
     redactor = redactor_of(pipeline, {**pipeline.parameters, **given}, options).knowing(texts(list(anew.values())))
 
     def shown(value: Any) -> str:
@@ -282,14 +289,14 @@ def _look_ahead(
     ]
     original = {**original, **anew}
     changed = [name for name, value in given.items() if name not in original or not same_json(original[name], value)]
-    doubtful = doubts(pipeline, project.workspace, given, known={**pipeline.parameters, **original})
+    doubtful = parameter_warnings(pipeline, project.workspace, given, known={**pipeline.parameters, **original})
     notes += doubtful.values()
     notes += [
         f"no finished step is known to have read {name}; --from STEP runs one again regardless"
         for name in unread_parameters(changed, pipeline, log)
         if name not in doubtful
     ]
-    facts = Facts(
+    facts = PlanInputs(
         forced={name: f"--from {step}" for step in reversed(wishes.from_steps) for name in pipeline.below(step)},
         changed_inputs=changed_inputs(pipeline, log, catalog),
         changed_code=changed_code(pipeline, log, catalog, code),
@@ -302,4 +309,4 @@ def _look_ahead(
     require_declared_results(pipeline, log, planned.reused)
     _check_kept(project, planned)
     require(pipeline, project.workspace, parameters, planned.running)
-    return Prospect(parameters, facts, planned, notes)
+    return RetryPlan(parameters, facts, planned, notes)

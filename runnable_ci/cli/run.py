@@ -9,23 +9,30 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runnable_ci.runs import command_line
 from runnable_ci.cli.format import closing, print_plan
-from runnable_ci.steps.interpreter import check_interpreter
+from runnable_ci.engine.planner import PlanInputs, Scope, plan
+from runnable_ci.engine.preflight import parameter_warnings, require
+from runnable_ci.engine.run_project import own_file
+from runnable_ci.engine.session import (
+    Options,
+    code_of,
+    redacting_errors,
+    redactor_of,
+    require_secret_names,
+    run_session,
+)
 from runnable_ci.errors import RunExistsError, RunnableError
-from runnable_ci.engine.preflight import doubts, require
-from runnable_ci.vcs.identity import find_actor
-from runnable_ci.engine.session import Options, code_of, invoke, redacted_errors, redactor_of, require_secret_names
+from runnable_ci.pipeline.project import Project, load, override_parameters, resolve_parameters
+from runnable_ci.runs import command_line
 from runnable_ci.runs.events import Started
 from runnable_ci.runs.ids import run_id as new_run_id
-from runnable_ci.engine.planner import Facts, Scope, plan
-from runnable_ci.pipeline.project import Project, asked_parameters, load, parameters_of
-from runnable_ci.runs.recorder import create, now, require_unused, run_folder
-from runnable_ci.engine.run_project import own_file
 from runnable_ci.runs.model import Invocation, RunLog
 from runnable_ci.runs.reader import catalog_of, check_run_id
 from runnable_ci.runs.reader import load as load_log
+from runnable_ci.runs.recorder import create, now, require_unused, run_folder
+from runnable_ci.steps.interpreter import check_interpreter
 from runnable_ci.util.text import amount
+from runnable_ci.vcs.identity import find_actor
 
 
 def run(
@@ -44,11 +51,11 @@ def run(
     project = load(given).opened(options.environ)
     interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
     pipeline = project.pipeline
-    asked = asked_parameters(pipeline, params_file=params_file, environ=options.environ, given=params)
-    parameters = parameters_of(pipeline, asked)
+    asked = override_parameters(pipeline, params_file=params_file, environ=options.environ, given=params)
+    parameters = resolve_parameters(pipeline, asked)
     require_secret_names(pipeline, parameters, options)
     require(pipeline, project.workspace, parameters, pipeline.steps)
-    for doubt in doubts(pipeline, project.workspace, asked, known=pipeline.parameters).values():
+    for doubt in parameter_warnings(pipeline, project.workspace, asked, known=pipeline.parameters).values():
         options.printer.say(f"note: {doubt}")
     redactor = redactor_of(pipeline, parameters, options)
     if run_id is not None:
@@ -56,13 +63,13 @@ def run(
         with _hint_at_retry(project, run_id):
             require_unused(project.layout, run_id)
     if dry_run:
-        print_plan(plan(pipeline, RunLog(run_id=""), initial=Scope.initial(parameters), facts=Facts()).decisions)
+        print_plan(plan(pipeline, RunLog(run_id=""), initial=Scope.initial(parameters), facts=PlanInputs()).decisions)
         return 0
     afterwards = None
     if publish:
-        from runnable_ci.cli.publish import Afterwards
+        from runnable_ci.cli.publish import PublishOnExit
 
-        afterwards = Afterwards.of(project, to, options)
+        afterwards = PublishOnExit.of(project, to, options)
         if run_id is not None:
             afterwards.require_free(run_id)
     while run_id is None:
@@ -84,20 +91,20 @@ def run(
         ),
     )
     with (
-        redacted_errors(redactor),
+        redacting_errors(redactor),
         _hint_at_retry(project, run_id),
         create(project.layout, started, redactor) as recorder,
     ):
         options.printer.begin(list(pipeline.steps), len(pipeline.steps))
         options.printer.say(f"run {run_id}: {pipeline.name}, {amount(len(pipeline.steps), 'step')}")
         code = code_of(project, options.environ)
-        exit_code = invoke(
+        exit_code = run_session(
             project,
             recorder,
             catalog_of(project.layout, recorder.log, project.workspace, is_tracked=code.tracks),
             code,
             parameters=parameters,
-            facts=Facts(redactor=redactor),
+            facts=PlanInputs(redactor=redactor),
             interpreter=interpreter,
             options=options,
         )

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from runnable_ci.config import Settings
 from runnable_ci.github.console import console
 from runnable_ci.runs.reader import Summary, summaries
-from runnable_ci.config import Settings
 from runnable_ci.store.local import Layout
-from runnable_ci.util.text import lasting, moment, pairs, table
+from runnable_ci.util.text import format_duration, moment, pairs, table
 
 
 def runs(layout: Layout, *, as_json: bool) -> None:
@@ -21,11 +21,11 @@ def runs(layout: Layout, *, as_json: bool) -> None:
 
 def runs_of_registry(source: str, *, settings: Settings, environ: Mapping[str, str], as_json: bool) -> None:
     """List the runs that a registry holds, the newest last, without fetching any."""
-    from runnable_ci.runs.remote_index import holdings
+    from runnable_ci.runs.remote_index import list_published
     from runnable_ci.store.registry_config import Registries
 
     registry = Registries(settings, environ).named(source, in_pipeline=lambda: None)
-    found = holdings(registry)
+    found = list_published(registry)
     _show([holding.summary for holding in found], as_json=as_json, where=registry.label)
     number = Counter(holding.summary.run_id for holding in found)
     for holding in found:
@@ -50,7 +50,7 @@ def _row(run: Summary) -> tuple[str, ...]:
         run.run_id,
         run.status,
         moment(run.start_time),
-        lasting(run.seconds),
+        format_duration(run.seconds),
         run.commit[:7] + (" dirty" if run.dirty else ""),
         run.failed,
         pairs(run.metrics),

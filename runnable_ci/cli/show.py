@@ -8,7 +8,7 @@ from runnable_ci.github.console import console
 from runnable_ci.runs.model import PROCESSING, CodeIdentity, Environment, RunLog, StepLog, encode
 from runnable_ci.runs.reader import load, resolve_id
 from runnable_ci.store.local import Layout
-from runnable_ci.util.text import duration, lasting, moment, pairs, short, size, table
+from runnable_ci.util.text import duration, format_duration, moment, pairs, short, size, table
 
 
 def show(layout: Layout, run: str, *, as_json: bool) -> None:
@@ -27,7 +27,7 @@ def _head(log: RunLog) -> list[str]:
     lines = {
         "run": f"{log.run_id}  {log.status}" + (f" ({log.message})" if log.message else ""),
         "pipeline": log.name + (f", tag {log.tag}" if log.tag else ""),
-        "started": f"{moment(log.start_time)} UTC, took {lasting(log.seconds()) or 'not yet known'}",
+        "started": f"{moment(log.start_time)} UTC, took {format_duration(log.seconds()) or 'not yet known'}",
         "invocations": ", ".join(f"{i.command} {i.status}" for i in log.invocations),
         "code": _code(code) if code else "",
         "differs": code.code_identifier_message if code else "",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from runnable_ci.github.api.actions import Actions, Job, JobStep, WorkflowRun
-from runnable_ci.github.api.events import FINE, News, news
-from runnable_ci.github.api.errors import GitHubError, GitHubUnavailableError, RateLimitError
 from runnable_ci.cli.terminal import Printer
+from runnable_ci.github.api.actions import Actions, Job, JobStep, WorkflowRun
+from runnable_ci.github.api.errors import GitHubError, GitHubUnavailableError, RateLimitError
+from runnable_ci.github.api.events import FINE, JobEvent, news
 from runnable_ci.util.text import duration
 
 _EAGER_S = 120.0
@@ -18,7 +18,7 @@ _FAILURES = 20
 INTERRUPTED = 130
 
 
-class Follower:
+class RunWatcher:
     """Follows one run; `every_s` is the time between two looks."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Follower:
         self._jobs = {job.id: job for job in jobs}
         return run if run and run.status == "completed" else None
 
-    def _tell(self, item: News) -> None:
+    def _tell(self, item: JobEvent) -> None:
         name = item.job.name
         match item.kind:
             case "waits":

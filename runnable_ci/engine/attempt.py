@@ -11,26 +11,26 @@ from pathlib import Path
 from typing import cast
 
 from runnable_ci import steps
-from runnable_ci.runs.catalog import Catalog, matches
-from runnable_ci.runs.redaction import cleaned_exception
-from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
-from runnable_ci.github.command_files import StepFiles
-from runnable_ci.pipeline.model import Step
-from runnable_ci.engine.planner import Scope
 from runnable_ci.cli.terminal import Printer
-from runnable_ci.util.process import Exit, Supervisor
-from runnable_ci.runs.recorder import now, remember_process
-from runnable_ci.redaction.redactor import Redactor, texts
-from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
+from runnable_ci.engine.planner import Scope
 from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput
-from runnable_ci.steps.base import Launch, Returned, Surroundings
+from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
+from runnable_ci.github.command_files import CommandFiles
+from runnable_ci.pipeline.model import Step
+from runnable_ci.redaction.redactor import Redactor, texts
+from runnable_ci.runs.catalog import Catalog, matches
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
+from runnable_ci.runs.recorder import now, remember_process
+from runnable_ci.runs.redaction import redact_exception
+from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor
+from runnable_ci.util.process import Exit, Supervisor
 from runnable_ci.util.text import printable
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class ExecutionContext:
     """What all attempts of an invocation share."""
 
     catalog: Catalog
@@ -44,7 +44,7 @@ class Workplace:
     """A folder for the attempts' own folders."""
     processes: Path
     """Where the steps' processes are noted."""
-    step_files: StepFiles
+    command_files: CommandFiles
     """What the steps write for GitHub's runner."""
     masks: Masks
     secret_names: Collection[str]
@@ -57,7 +57,7 @@ class Workplace:
 
 
 @dataclass(slots=True)
-class Attempted:
+class AttemptResult:
     """A finished attempt, to be recorded."""
 
     step: Step
@@ -69,25 +69,25 @@ class Attempted:
     """How much the redactor had learned when the output was kept."""
 
 
-def carry_out(
-    step: Step, begun: StepAttempt, scope: Scope, at: Workplace, *, refusal: StepError | None = None
-) -> Attempted:
+def run_attempt(
+    step: Step, begun: StepAttempt, scope: Scope, at: ExecutionContext, *, refusal: StepError | None = None
+) -> AttemptResult:
     """Do what a step says. A failure of the step is a finished attempt too; only our own failures raise.
 
     With a `refusal` the attempt fails by that, and nothing is done.
     """
     started = time.monotonic()
-    done = Attempted(step, begun.model_copy())
+    done = AttemptResult(step, begun.model_copy())
     attempt = done.attempt
     title = f"{step.name}.{attempt.attempt_number}"
     scratch = at.scratch / title
     parameters = {name: parameter for name, (_, parameter) in scope.parameters.items() if not parameter.redacted}
     scratch.mkdir(mode=0o700)
     output = StepOutput(step.name, title, folder=at.outputs, scratch=scratch, masks=at.masks, printer=at.printer)
-    around = Surroundings(
+    around = StepContext(
         workspace=at.catalog.workspace,
         scratch=scratch,
-        environ={**at.environ, **at.step_files.give(scratch), VARIABLE: str(output.mask_file)},
+        environ={**at.environ, **at.command_files.give(scratch), VARIABLE: str(output.mask_file)},
         interpreter=at.interpreter,
         parameters=parameters,
         blob=lambda p: at.catalog.layout.path(Descriptor("", f"sha256:{p.data_hash}", p.size or 0)),
@@ -95,7 +95,7 @@ def carry_out(
     try:
         if refusal is not None:
             raise refusal
-        if lost := steps.not_kept(step, at.catalog.workspace, scope.parameters):
+        if lost := steps.missing_secret(step, at.catalog.workspace, scope.parameters):
             raise StepError(
                 f"parameter `{lost}` was a secret: its value is not in the run log",
                 hint="--from runs the step again that returns it",
@@ -122,7 +122,7 @@ def carry_out(
     finally:
         attempt.log = output.close()
         done.learned = output.learned
-    for note in at.step_files.take(scratch, succeeded=attempt.status == SUCCESS, clean=at.redactor.text):
+    for note in at.command_files.take(scratch, succeeded=attempt.status == SUCCESS, clean=at.redactor.text):
         at.printer.say(f"note: {note}", step=step.name)
     shutil.rmtree(scratch, ignore_errors=True)
     attempt.end_time = now()
@@ -130,7 +130,7 @@ def carry_out(
     return done
 
 
-def _take_files(step: Step, scope: Scope, at: Workplace) -> list[CatalogEntry]:
+def _take_files(step: Step, scope: Scope, at: ExecutionContext) -> list[CatalogEntry]:
     """Have the files that the step gets in the workspace; their entries."""
     if not step.get:
         return []
@@ -152,24 +152,26 @@ def _take_files(step: Step, scope: Scope, at: Workplace) -> list[CatalogEntry]:
     return [*taken, *at.catalog.inputs(sorted(inputs))]
 
 
-def _take_results(done: Attempted, launch: Launch, ended: Exit, around: Surroundings, at: Workplace) -> None:
+def _take_results(
+    done: AttemptResult, launch: ProcessSpec, ended: Exit, around: StepContext, at: ExecutionContext
+) -> None:
     """Fill in the attempt from how its process ended and what it left."""
     step, attempt = done.step, done.attempt
     attempt.exit_code = ended.code
     outcome = _outcome(ended)
     try:
-        returned = steps.collect(step, around) if step.kind == "python" or not ended.code else Returned()
+        returned = steps.collect(step, around) if step.kind == "python" or not ended.code else StepResult()
     except StepError:
         if outcome == "succeeded":
             raise
-        returned = Returned()
+        returned = StepResult()
     secret = [value for name, value in returned.values.items() if name.upper() in at.secret_names]
     at.masks.learn(texts(secret))
     consumed = [*launch.consumed, *returned.consumed]
     attempt.input_parameters = {name: around.parameters[name] for name in consumed if name in around.parameters}
     attempt.defaulted = list(returned.defaulted)
     attempt.modules = {name: _module_hash(name, seen, at.catalog) for name, seen in returned.modules.items()}
-    attempt.exception = returned.exception and cleaned_exception(returned.exception, at.redactor)
+    attempt.exception = returned.exception and redact_exception(returned.exception, at.redactor)
     match outcome:
         case "cancelled":
             attempt.end(outcome, "cancelled")
@@ -189,7 +191,7 @@ def _take_results(done: Attempted, launch: Launch, ended: Exit, around: Surround
     for name, kind in step.returns.items():
         if kind == "object":
             path, object_type = returned.objects[name]
-            stored = at.catalog.layout.take_file(path)
+            stored = at.catalog.layout.move_file_in(path)
             attempt.output_parameters[name] = Parameter.of_object(
                 name, data_hash=stored.hex, size=stored.size, object_type=object_type
             )
@@ -200,9 +202,9 @@ def _take_results(done: Attempted, launch: Launch, ended: Exit, around: Surround
     attempt.end("succeeded")
 
 
-def _fail(done: Attempted, returned: Returned, ended: Exit, at: Workplace) -> None:
+def _fail(done: AttemptResult, returned: StepResult, ended: Exit, at: ExecutionContext) -> None:
     """Say why an attempt failed that came to its own end."""
-    problem = at.redactor.text(returned.problem or _death(ended))
+    problem = at.redactor.text(returned.problem or _exit_description(ended))
     exception = returned.exception
     place = f" ({exception.file}:{exception.line})" if exception and exception.file else ""
     done.attempt.end("failed", f"{problem}{place}")
@@ -228,7 +230,7 @@ def _outcome(ended: Exit) -> RunOutcome:
     return "failed" if ended.code else "succeeded"
 
 
-def _death(ended: Exit) -> str:
+def _exit_description(ended: Exit) -> str:
     if ended.code < 0:
         try:
             return f"ended by {signal.Signals(-ended.code).name}"

@@ -49,7 +49,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class PlanInputs:
     """What was found out about the world before deciding."""
 
     forced: Mapping[str, str] = field(default_factory=dict)
@@ -108,11 +108,11 @@ class Scope:
 
 
 @dataclass(slots=True)
-class Course:
+class PlanState:
     """How far an invocation has come: how each step was settled, and what the steps after it can see."""
 
     pipeline: Pipeline
-    facts: Facts
+    facts: PlanInputs
     initial: Scope
     settled: dict[str, Outcome] = field(default_factory=dict)
     _after: dict[str, Scope] = field(default_factory=dict)
@@ -146,7 +146,7 @@ def decide(
     log: RunLog,
     settled: Mapping[str, Outcome],
     scope: Scope,
-    facts: Facts,
+    facts: PlanInputs,
 ) -> Decision:
     """What to do with a step, all that it needs being settled."""
     for need in step.needs:
@@ -199,9 +199,9 @@ class Plan:
         return [name for name, decision in self.decisions.items() if decision.action == "reuse"]
 
 
-def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, facts: Facts) -> Plan:
+def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, facts: PlanInputs) -> Plan:
     """The plan of an invocation."""
-    course = Course(pipeline, facts, initial)
+    course = PlanState(pipeline, facts, initial)
     decisions: dict[str, Decision] = {}
     wanted: dict[str, CatalogEntry] = {}
     put: dict[str, CatalogEntry] = {}

@@ -10,7 +10,7 @@ from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.steps import required, takes
 
 
-def lacking(pipeline: Pipeline, workspace: Path, given: Collection[str]) -> Mapping[str, list[str]]:
+def missing_parameters(pipeline: Pipeline, workspace: Path, given: Collection[str]) -> Mapping[str, list[str]]:
     """Step → the parameters that it cannot run without, and that nothing gives: no step before it, and not `given`."""
     found: dict[str, list[str]] = {}
     for step in pipeline.steps.values():
@@ -25,7 +25,7 @@ def lacking(pipeline: Pipeline, workspace: Path, given: Collection[str]) -> Mapp
 
 def require(pipeline: Pipeline, workspace: Path, given: Collection[str], running: Collection[str]) -> None:
     """Raise `PipelineError` for the first of the `running` steps that lacks a parameter."""
-    for name, absent in lacking(pipeline, workspace, given).items():
+    for name, absent in missing_parameters(pipeline, workspace, given).items():
         if name in running:
             raise PipelineError(
                 f"{pipeline.file}: [steps.{name}] {needs(pipeline, name, absent)}",
@@ -40,7 +40,9 @@ def needs(pipeline: Pipeline, step: str, absent: Collection[str]) -> str:
     return f"{what} needs {', '.join(f'`{name}`' for name in absent)}, which no parameter or earlier step gives"
 
 
-def doubts(pipeline: Pipeline, workspace: Path, given: Collection[str], *, known: Collection[str]) -> Mapping[str, str]:
+def parameter_warnings(
+    pipeline: Pipeline, workspace: Path, given: Collection[str], *, known: Collection[str]
+) -> Mapping[str, str]:
     """What is odd about parameters that were given, by name: none that is `known` or a step takes, or soon replaced.
 
     A shell step may read any of them, so none of this is an error. Where it cannot be told what a step takes, a name

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runnable_ci.runs.command_line import file_option, http_option, is_default, of_registry, of_store
 from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError
-from runnable_ci.vcs.git import COMMIT, Git
-from runnable_ci.vcs.git_files import is_tracked, repository_root
-from runnable_ci.runs.pipeline_identity import PipelineIdentity, tails
 from runnable_ci.pipeline.project import Project, find_store, load
-from runnable_ci.runs.recorder import run_folder
+from runnable_ci.runs.command_line import file_option, http_option, is_default, of_registry, of_store
 from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.pipeline_identity import PipelineIdentity, tails
 from runnable_ci.runs.reader import LATEST, ORIGIN, resolve_id, run_ids
 from runnable_ci.runs.reader import load as load_log
-from runnable_ci.util.shell_command import command, path
+from runnable_ci.runs.recorder import run_folder
 from runnable_ci.store.local import Layout
+from runnable_ci.util.shell_command import command, path
+from runnable_ci.vcs.git import COMMIT, Git
+from runnable_ci.vcs.git_files import is_tracked, repository_root
 
 if TYPE_CHECKING:
     from runnable_ci.runs.sync import Found

@@ -13,20 +13,18 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from runnable_ci.engine.attempt import Attempted, Workplace, carry_out
+from runnable_ci.cli.terminal import Printer
+from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
+from runnable_ci.engine.planner import Decision, Outcome, PlanState
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
-from runnable_ci.vcs.identity import Code, pull_request_head
+from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.runs.events import (
     AttemptSaved,
     Decided,
-    Ended,
     Event,
-    Packed,
+    InvocationFinished,
+    PackStored,
 )
-from runnable_ci.pipeline.model import Pipeline, Step
-from runnable_ci.engine.planner import Course, Decision, Outcome
-from runnable_ci.cli.terminal import Printer
-from runnable_ci.runs.recorder import Recorder, now
 from runnable_ci.runs.model import (
     SUCCESS,
     CodeIdentity,
@@ -35,9 +33,11 @@ from runnable_ci.runs.model import (
     StepLog,
     status_of,
 )
+from runnable_ci.runs.recorder import Recorder, now
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.system import KILL
 from runnable_ci.util.threads import CLEAN_UP_S, join_all, start
+from runnable_ci.vcs.identity import Code, pull_request_head
 
 SNAPSHOT_MAX_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
@@ -56,7 +56,7 @@ class Run:
 
     pipeline: Pipeline
     recorder: Recorder
-    workplace: Workplace
+    workplace: ExecutionContext
     code: Code
     environ: Mapping[str, str]
     environment: Callable[[], str]
@@ -65,14 +65,14 @@ class Run:
     image: str
     """The container image that all of this runs in, `NAME@DIGEST` or a digest; empty where there is none."""
     jobs: int
-    course: Course
+    course: PlanState
     untracked: Callable[[str], str]
     """Why an untracked file, by its path from the workspace, is not kept; empty where it is."""
     _running: dict[str, threading.Thread | None] = field(default_factory=dict)
     """Step → the thread of its attempt, None where its result is here already; what has no result yet is in here."""
-    _told: list[Callable[[], None]] = field(default_factory=list)
+    _deferred_output: list[Callable[[], None]] = field(default_factory=list)
     """What is said once it is on record: a terminal that is gone must not lose a finished attempt."""
-    _results: SimpleQueue[tuple[str, Attempted | BaseException]] = field(default_factory=SimpleQueue)
+    _results: SimpleQueue[tuple[str, AttemptResult | BaseException]] = field(default_factory=SimpleQueue)
     _snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The digest of a code's state → what a code identity says of its snapshot."""
     _replaced: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -121,9 +121,9 @@ class Run:
                     launches.append((step, attempt))
             if events:
                 self.recorder.record(*events)
-            for tell in self._told:
+            for tell in self._deferred_output:
                 tell()
-            self._told.clear()
+            self._deferred_output.clear()
             alone = not self._running and len(launches) == 1
             for step, attempt in launches:
                 self._launch(step, attempt, alone=alone)
@@ -146,7 +146,7 @@ class Run:
             self.course.settle(step, Outcome.REUSED, self.recorder.log.steps[step.name])
         else:
             self.course.settle(step, Outcome.SKIPPED, None)
-        self._told.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.name))
+        self._deferred_output.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.name))
         return Decided(step=step.name, decision=decision.record())
 
     def _begin(self, step: Step, decision: Decision) -> StepAttempt:
@@ -166,9 +166,9 @@ class Run:
         self.printer.started(step.name)
 
         def work(refusal: StepError | None = None) -> None:
-            result: Attempted | BaseException
+            result: AttemptResult | BaseException
             try:
-                result = carry_out(step, attempt, scope, self.workplace, refusal=refusal)
+                result = run_attempt(step, attempt, scope, self.workplace, refusal=refusal)
             except BaseException as e:  # noqa: BLE001 - handed over to the main thread, which raises it
                 result = e
             self._results.put((step.name, result))
@@ -178,7 +178,7 @@ class Run:
             work(None if alone else StepError("no thread can be started for it", hint=TOO_LITTLE))
         self._running[step.name] = thread
 
-    def _next(self) -> tuple[str, Attempted | BaseException]:
+    def _next(self) -> tuple[str, AttemptResult | BaseException]:
         """The next attempt that is over, waited for; handlers of signals run meanwhile."""
         while True:
             with suppress(Empty):
@@ -189,7 +189,7 @@ class Run:
             if lost and self._results.empty():
                 raise StepError(f"the thread of step `{lost[0]}` ended without a result", hint=TOO_LITTLE)
 
-    def _finish(self, result: Attempted | BaseException) -> list[Event]:
+    def _finish(self, result: AttemptResult | BaseException) -> list[Event]:
         if isinstance(result, BaseException):
             raise result
         self._redact_past()
@@ -199,7 +199,7 @@ class Run:
             for identity in result.attempt.code_identities
         ]
         self._learned_at[f"{result.step.name}.{result.attempt.attempt_number}"] = result.learned
-        events: list[Event] = [Packed(digest=digest, pack=pack) for digest, pack in result.packs.items()]
+        events: list[Event] = [PackStored(digest=digest, pack=pack) for digest, pack in result.packs.items()]
         events.append(AttemptSaved(step=result.step.name, attempt=result.attempt, data_catalog=result.entries))
         failed = result.attempt.status != SUCCESS
         given = StepLog(
@@ -211,7 +211,7 @@ class Run:
         self.course.settle(result.step, Outcome.FAILED if failed else Outcome.RAN, None if failed else given)
         message = self.recorder.redactor.text(result.attempt.message)
         text = f"failed after {result.seconds:.1f} s: {message}" if failed else f"{result.seconds:.1f} s"
-        self._told.append(lambda: self.printer.finished(result.step.name, text, failed=failed))
+        self._deferred_output.append(lambda: self.printer.finished(result.step.name, text, failed=failed))
         return events
 
     def _end(self) -> str:
@@ -225,7 +225,7 @@ class Run:
         message = f"failed: {', '.join(failed)}" if failed else ""
         if cancelled := self.workplace.supervisor.cancelled_by:
             outcome, message = "cancelled", f"cancelled by {cancelled.name}"
-        self.recorder.record(Ended.of(outcome, time=now(), message=message))
+        self.recorder.record(InvocationFinished.of(outcome, time=now(), message=message))
         return status_of(outcome)
 
     def _identities(self) -> list[CodeIdentity]:
@@ -262,7 +262,10 @@ class Run:
         return found
 
     def _snapshot(self) -> dict[str, Any]:
-        from runnable_ci.vcs.snapshot import Rules, snapshot  # takes as long to load as a step, and most trees are clean
+        from runnable_ci.vcs.snapshot import (  # takes as long to load as a step, and most trees are clean
+            Rules,
+            snapshot,
+        )
 
         state = self.code.state()
         if state.digest not in self._snapshots:
@@ -270,7 +273,7 @@ class Run:
             with path.open("wb") as file:
                 rules = Rules(self.recorder.redactor.holds, lambda path: self.untracked(self.code.path_within(path)))
                 kept = snapshot(self.code, state, file, limit_bytes=SNAPSHOT_MAX_BYTES, rules=rules)
-            stored = self.recorder.layout.take_file(path)
+            stored = self.recorder.layout.move_file_in(path)
             self._snapshots[state.digest] = {
                 "snapshot": stored.hex,
                 "snapshot_size": stored.size,

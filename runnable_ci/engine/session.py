@@ -9,30 +9,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runnable_ci.util import startup as loading
-from runnable_ci.vcs import untracked
-from runnable_ci.engine.attempt import Workplace
-from runnable_ci.runs.catalog import Catalog, matches
-from runnable_ci.steps.interpreter import describe, key_of
-from runnable_ci.errors import RunnableError
-from runnable_ci.github.annotations import of_run, places
-from runnable_ci.github.command_files import StepFiles
-from runnable_ci.vcs.identity import Code
-from runnable_ci.runs.events import EnvironmentSeen
-from runnable_ci.pipeline.model import Pipeline
-from runnable_ci.engine.planner import Course, Facts, Scope
 from runnable_ci.cli.terminal import Printer
-from runnable_ci.util.process import Supervisor
-from runnable_ci.pipeline.project import Project
-from runnable_ci.runs.recorder import Recorder
-from runnable_ci.redaction.redactor import Redactor, texts
-from runnable_ci.runs.model import SUCCESS, Environment
-from runnable_ci.engine.runner import Run
-from runnable_ci.redaction.environment import require_variables, secrets_of
 from runnable_ci.config import SECRETS_SETTING, Settings
-from runnable_ci.util.signals import cancelling
+from runnable_ci.engine.attempt import ExecutionContext
+from runnable_ci.engine.planner import PlanInputs, PlanState, Scope
+from runnable_ci.engine.runner import Run
 from runnable_ci.engine.step_output import Masks
+from runnable_ci.errors import RunnableError
+from runnable_ci.github.annotations import annotations_for, places
+from runnable_ci.github.command_files import CommandFiles
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.project import Project
+from runnable_ci.redaction.environment import require_variables, secrets_of
+from runnable_ci.redaction.redactor import Redactor, texts
+from runnable_ci.runs.catalog import Catalog, matches
+from runnable_ci.runs.events import EnvironmentRecorded
+from runnable_ci.runs.model import SUCCESS, Environment
+from runnable_ci.runs.recorder import Recorder
+from runnable_ci.steps.interpreter import describe, key_of
+from runnable_ci.util import startup as loading
+from runnable_ci.util.process import Supervisor
+from runnable_ci.util.signals import cancelling
 from runnable_ci.util.threads import start
+from runnable_ci.vcs import untracked
+from runnable_ci.vcs.identity import Code
 from runnable_ci.version import VERSION
 
 
@@ -74,7 +74,7 @@ def _named(pipeline: Pipeline, options: Options) -> list[str]:
 
 
 @contextmanager
-def redacted_errors(redactor: Redactor) -> Iterator[None]:
+def redacting_errors(redactor: Redactor) -> Iterator[None]:
     """Within the block no error says a secret."""
     try:
         yield
@@ -93,14 +93,14 @@ def code_of(project: Project, environ: Mapping[str, str]) -> Code:
     )
 
 
-def invoke(
+def run_session(
     project: Project,
     recorder: Recorder,
     catalog: Catalog,
     code: Code,
     *,
     parameters: Mapping[str, Any],
-    facts: Facts,
+    facts: PlanInputs,
     interpreter: str,
     options: Options,
 ) -> int:
@@ -109,9 +109,9 @@ def invoke(
     `parameters` are those of the run as they really are: the log may have masks in their place.
     """
     loading.done()
-    described = _Described(interpreter, project.workspace, options.environ)
+    described = EnvironmentProbe(interpreter, project.workspace, options.environ)
     supervisor = Supervisor()
-    workplace = Workplace(
+    workplace = ExecutionContext(
         catalog=catalog,
         supervisor=supervisor,
         printer=options.printer,
@@ -120,7 +120,7 @@ def invoke(
         outputs=recorder.outputs,
         scratch=recorder.scratch,
         processes=recorder.processes,
-        step_files=StepFiles(options.environ),
+        command_files=CommandFiles(options.environ),
         masks=Masks(recorder.redactor, options.printer),
         secret_names={name.upper() for name in _named(project.pipeline, options)},
     )
@@ -134,10 +134,10 @@ def invoke(
         image=options.settings.container_image_digest,
         printer=options.printer,
         jobs=options.jobs or os.cpu_count() or 1,
-        course=Course(project.pipeline, facts, Scope.initial(parameters)),
+        course=PlanState(project.pipeline, facts, Scope.initial(parameters)),
         untracked=untracked.rule(project, options.settings, options.environ),
     )
-    with redacted_errors(recorder.redactor), closing(supervisor), cancelling(supervisor.cancel):
+    with redacting_errors(recorder.redactor), closing(supervisor), cancelling(supervisor.cancel):
         try:
             status = run.execute()
         finally:
@@ -145,13 +145,15 @@ def invoke(
         recorder.seal(catalog)
     for note in untracked.notes(recorder.log, invocation=recorder.log.invocation):
         options.printer.say(note)
-    options.printer.annotate(lambda: of_run(recorder.log, places(project.workspace, project.file, options.environ)))
+    options.printer.annotate(
+        lambda: annotations_for(recorder.log, places(project.workspace, project.file, options.environ))
+    )
     if supervisor.cancelled_by:
         return 128 + supervisor.cancelled_by
     return 0 if status == SUCCESS else 1
 
 
-class _Described:
+class EnvironmentProbe:
     """Asks for the environment in a thread, where there is one: the first step need not wait for the answer."""
 
     def __init__(self, interpreter: str, workspace: Path, environ: Mapping[str, str]) -> None:
@@ -171,5 +173,5 @@ class _Described:
             self._thread.join()
         self._key = self._key or key_of(self._found)
         if self._key not in recorder.log.environments:
-            recorder.record(EnvironmentSeen(key=self._key, environment=self._found))
+            recorder.record(EnvironmentRecorded(key=self._key, environment=self._found))
         return self._key

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 
-from runnable_ci.runs.catalog import Catalog
 from runnable_ci.errors import StepError
-from runnable_ci.vcs.identity import Code
 from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt, StepLog
 from runnable_ci.steps.python import find_source
+from runnable_ci.vcs.identity import Code
 from runnable_ci.vcs.snapshot import changed_between
 
 

@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.errors import RunnableError, StepError
-from runnable_ci.util.process_output import Stream
-from runnable_ci.redaction.masks import MaskCommands, values_of_file
-from runnable_ci.runs.output import AttemptOutput, redact_kept
 from runnable_ci.cli.terminal import Printer
+from runnable_ci.errors import RunnableError, StepError
+from runnable_ci.redaction.masks import MaskCommands, values_of_file
 from runnable_ci.redaction.redactor import Redaction, Redactor, secret_lines
 from runnable_ci.runs.model import LogFile
-from runnable_ci.util.system import open_plainly
+from runnable_ci.runs.output import AttemptOutput, redact_kept
+from runnable_ci.util.process_output import Stream
+from runnable_ci.util.system import open_nofollow
 
 VARIABLE: Final = "RUNNABLE_MASK"
 FILE: Final = "mask"
@@ -184,7 +184,7 @@ def _content(file: Path) -> bytes:
     """What is in the file of masks; nothing where it is gone."""
     try:
         # A step may have put anything in its place: a link elsewhere, a pipe that nobody writes to.
-        descriptor = open_plainly(str(file), os.O_RDONLY)
+        descriptor = open_nofollow(str(file), os.O_RDONLY)
     except FileNotFoundError:
         return b""
     except OSError as e:

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from runnable_ci.github.states import state_of
 from runnable_ci.github.commands import Annotation, Level
-from runnable_ci.runs.model import SUCCESS, RunLog, StepAttempt
+from runnable_ci.github.states import state_of
 from runnable_ci.pipeline.schema import STEP_NAME
+from runnable_ci.runs.model import SUCCESS, RunLog, StepAttempt
 
 _TABLE = re.compile(
     r"\[(?:tool\.runnable-ci\.)?steps\.(?P<quote>[\"']?)(?P<step>%s)(?P=quote)\]" % STEP_NAME.pattern  # noqa: UP031
@@ -24,7 +24,7 @@ _RUN_AGAIN: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class SourceMap:
     """Where a pipeline and its repository are."""
 
     root: PurePath
@@ -45,11 +45,11 @@ class Places:
         return self.in_repository(self.pipeline), self.lines.get(name, 0)
 
 
-def places(workspace: Path, pipeline: Path, environ: Mapping[str, str]) -> Places:
+def places(workspace: Path, pipeline: Path, environ: Mapping[str, str]) -> SourceMap:
     """The places of a pipeline in the job's checkout, `GITHUB_WORKSPACE`."""
     text = pipeline.read_text(encoding="utf-8", errors="replace") if pipeline.is_file() else ""
     root = Path(environ.get("GITHUB_WORKSPACE") or workspace)
-    return Places(root.resolve(), workspace.resolve(), pipeline.resolve(), step_lines(text))
+    return SourceMap(root.resolve(), workspace.resolve(), pipeline.resolve(), step_lines(text))
 
 
 def step_lines(text: str) -> dict[str, int]:
@@ -61,12 +61,12 @@ def step_lines(text: str) -> dict[str, int]:
     return found
 
 
-def of_run(log: RunLog, at: Places) -> list[Annotation]:
+def annotations_for(log: RunLog, at: SourceMap) -> list[Annotation]:
     """What is to be seen of the newest invocation: failures first, then what was reused although its code changed."""
     return [*_failures(log, at), *_changed(log, at)]
 
 
-def _failures(log: RunLog, at: Places) -> Iterator[Annotation]:
+def _failures(log: RunLog, at: SourceMap) -> Iterator[Annotation]:
     for name, step in log.steps.items():
         state = state_of(log, name)
         if state not in ("failed", "cancelled"):
@@ -90,7 +90,7 @@ def _message(attempt: StepAttempt) -> str:
     return f"{found.type}: {found.message}" if found.message else found.type
 
 
-def _place(name: str, attempt: StepAttempt, at: Places) -> tuple[str, int]:
+def _place(name: str, attempt: StepAttempt, at: SourceMap) -> tuple[str, int]:
     """Where the exception was raised, if that is in the repository; else the step's table."""
     found = attempt.exception
     if found and found.file and found.line > 0 and (file := at.in_repository(at.workspace / found.file)):
@@ -98,7 +98,7 @@ def _place(name: str, attempt: StepAttempt, at: Places) -> tuple[str, int]:
     return at.of_step(name)
 
 
-def _changed(log: RunLog, at: Places) -> Iterator[Annotation]:
+def _changed(log: RunLog, at: SourceMap) -> Iterator[Annotation]:
     for name, decision in (log.invocations[-1].decisions if log.invocations else {}).items():
         if decision.action == "reuse" and decision.warning in _RUN_AGAIN:
             text = f"{decision.reason}\n{_RUN_AGAIN[decision.warning].format(step=name)}"

@@ -18,7 +18,7 @@ from pathlib import Path
 from runnable_ci.errors import StepError
 from runnable_ci.github.commands import append, assignments, is_actions
 from runnable_ci.steps.shell import parse_output
-from runnable_ci.util.system import open_plainly
+from runnable_ci.util.system import open_nofollow
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 FILES = ("GITHUB_ENV", "GITHUB_PATH", SUMMARY, "GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_ARTIFACTS")
@@ -27,7 +27,7 @@ _MAX_BYTES = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
-class StepFiles:
+class CommandFiles:
     """What the attempts of an invocation write for the runner; nothing outside of a job."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -78,7 +78,7 @@ def _content(path: Path) -> str:
     """What stands in an attempt's file. Raises `StepError` for what is no plain file any more, or too large."""
     try:
         # A step may have put anything in its place: a link elsewhere, a pipe that nobody writes to.
-        descriptor = open_plainly(str(path), os.O_RDONLY)
+        descriptor = open_nofollow(str(path), os.O_RDONLY)
     except FileNotFoundError:
         return ""
     except OSError as e:

@@ -122,7 +122,7 @@ def cut(message: str) -> str:
     return units[: 2 * (MESSAGE_MAX_UNITS - 1)].decode("utf-16-le", "ignore") + "…"
 
 
-def harmless(text: str) -> str:
+def escape_commands(text: str) -> str:
     """Text that is shown as it is, but for what would make a command of one of its lines.
 
     The runner takes `::name::` after any space at a line's beginning, and `##[name]` anywhere; a carriage return ends a

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TextIO
 
-from runnable_ci.github.commands import harmless, is_actions
+from runnable_ci.github.commands import escape_commands, is_actions
 from runnable_ci.util.text import printable
 
 LINE_MAX_BYTES: Final = 1 << 16
@@ -109,7 +109,7 @@ def line(text: str) -> str:
 
     Not only where the environment tells of a job: in a container, or behind a wrapper, it may not.
     """
-    return harmless(printable(text))
+    return escape_commands(printable(text))
 
 
 def write_utf8() -> None:

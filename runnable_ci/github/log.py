@@ -6,7 +6,7 @@ and in a temporary file beyond that, and shown in a group of their own when it i
 
 - a step that ends is shown at once, whoever is in the foreground, so that a failure is never waiting;
 - when the foreground step ends, the step that has waited longest takes its place;
-- when the foreground step is silent for `SILENT_S` seconds while others have something to show, likewise.
+- when the foreground step is silent for `FOREGROUND_IDLE_SECONDS` while others have something to show, likewise.
 
 What the program itself says (how a step ended, what was reused) stands between the groups, where it is seen while they
 are folded; a step that writes on after that, or after another's turn, goes on in a further group.
@@ -29,24 +29,24 @@ import time
 from collections.abc import Callable, Iterable
 from typing import IO
 
-from runnable_ci.github.console import console
+from runnable_ci.cli.terminal import Printer, Sink
 from runnable_ci.github.commands import (
     Annotation,
     add_mask,
     annotate_all,
     endgroup,
+    escape_commands,
     group,
-    harmless,
     new_token,
     resume_commands,
     stop_commands,
 )
+from runnable_ci.github.console import console
 from runnable_ci.util.process_output import Stream
-from runnable_ci.cli.terminal import Printer, Sink
 from runnable_ci.util.text import printable
 from runnable_ci.util.threads import start
 
-SILENT_S = 5.0
+FOREGROUND_IDLE_SECONDS = 5.0
 """How long the foreground step may be silent before another's turn."""
 _HELD_IN_MEMORY_BYTES = 1 << 18
 _COPY_BYTES = 1 << 20
@@ -56,7 +56,7 @@ _TICK_S = 1.0
 class ActionsPrinter(Printer):
     """Writes to the log of a job from many threads; see the module for who writes when."""
 
-    def __init__(self, out: Sink, *, quiet: bool, silent_s: float = SILENT_S) -> None:
+    def __init__(self, out: Sink, *, quiet: bool, silent_s: float = FOREGROUND_IDLE_SECONDS) -> None:
         super().__init__(out, out, terminal=False, colour=False, quiet=quiet)
         self._out = out
         self._silent_s = silent_s
@@ -76,7 +76,7 @@ class ActionsPrinter(Printer):
         """Get ready for these steps, of which `total` will run."""
         super().begin(steps, total)
         if not self._quiet:
-            start(self._take_turns, name="turns")
+            start(self._rotate_foreground, name="turns")
 
     def end(self) -> None:
         """Show what is held still; commands are on again, and stay so."""
@@ -133,7 +133,7 @@ class ActionsPrinter(Printer):
     def _say(self, text: str, step: str) -> None:
         with self._lock:
             self._close()
-            self._out.write((self._prefix(step) if step else b"") + f"{harmless(text)}\n".encode())
+            self._out.write((self._prefix(step) if step else b"") + f"{escape_commands(text)}\n".encode())
             self._flush()
 
     def _opening(self, step: str) -> bytes:
@@ -171,7 +171,7 @@ class ActionsPrinter(Printer):
             self._release(step)
             self._spoke_s = time.monotonic()
 
-    def _take_turns(self) -> None:
+    def _rotate_foreground(self) -> None:
         while not self._ended.wait(min(_TICK_S, self._silent_s)):
             with self._lock:
                 if self._held and time.monotonic() - self._spoke_s >= self._silent_s and not self._ended.is_set():

@@ -27,7 +27,7 @@ def state_of(log: RunLog, name: str) -> State:
     return "running"
 
 
-def needs_of(log: RunLog, needs: Mapping[str, Sequence[str]] | None) -> dict[str, Sequence[str]]:
+def step_edges(log: RunLog, needs: Mapping[str, Sequence[str]] | None) -> dict[str, Sequence[str]]:
     """Each step of the newest invocation → what it needs: as given, else as its last attempt was defined."""
     if needs is not None:
         return dict(needs)

@@ -14,7 +14,7 @@ from typing import Any
 
 from runnable_ci.github.graph import GRAPH_MAX_STEPS, flowchart
 from runnable_ci.github.markdown import cell, code, cut, fence, folded, prose, prose_cell, table
-from runnable_ci.github.states import State, needs_of, state_of
+from runnable_ci.github.states import State, state_of, step_edges
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import duration, size
@@ -47,7 +47,7 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class GoingOn:
+class NextSteps:
     """How the run is had and retried elsewhere; what is empty cannot be done."""
 
     reference: str = ""
@@ -85,7 +85,7 @@ def render(
     needs: Mapping[str, Sequence[str]] | None = None,
     base: Mapping[str, Any] | None = None,
     base_label: str = "",
-    going_on: GoingOn | None = None,
+    going_on: NextSteps | None = None,
     notices: Sequence[Notice] = (),
     tails: Mapping[str, str] | None = None,
     limit_bytes: int = LIMIT_BYTES,
@@ -102,12 +102,12 @@ def render(
                 _head(log, detail),
                 *(_notice(notice, detail) for notice in notices[: detail.rows]),
                 _failures(log, tails or {}, detail),
-                _going_on(log, going_on or GoingOn()),
-                _graph(log, needs_of(log, needs)) if detail.rows >= 30 else "",
+                _next_steps(log, going_on or NextSteps()),
+                _graph(log, step_edges(log, needs)) if detail.rows >= 30 else "",
                 _steps(log, detail),
                 _metrics(log.metrics(), base, base_label, detail),
                 _files(log, detail),
-                _code(log.code(), going_on or GoingOn(), detail),
+                _code(log.code(), going_on or NextSteps(), detail),
             )
             if block
         )
@@ -182,7 +182,7 @@ def _end_of(text: str, characters: int) -> str:
     return "…\n" + text[-characters:].partition("\n")[2]
 
 
-def _going_on(log: RunLog, going_on: GoingOn) -> str:
+def _next_steps(log: RunLog, going_on: NextSteps) -> str:
     reference = going_on.reference
     at = ["--repo", going_on.repository] if going_on.repository else []
     lines = []
@@ -302,7 +302,7 @@ def _file(step: str, entry: CatalogEntry, detail: _Detail) -> tuple[str, str, st
     return cell(entry.name, min(detail.characters, 300)), cell(step, 100), size(entry.size), cell(entry.data_hash[:12])
 
 
-def _code(identity: CodeIdentity | None, going_on: GoingOn, detail: _Detail) -> str:
+def _code(identity: CodeIdentity | None, going_on: NextSteps, detail: _Detail) -> str:
     lines = []
     if identity:
         state = "clean" if identity.code_identifier_dependable else "**with uncommitted changes**"

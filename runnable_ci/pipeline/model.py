@@ -17,9 +17,9 @@ from typing import Any, Literal, cast
 from pydantic import ValidationError
 
 from runnable_ci.errors import did_you_mean
-from runnable_ci.redaction.environment import spelled
-from runnable_ci.pipeline.schema import STEP_NAME, Kind, PipelineTable, Place, StepTable, Untracked
+from runnable_ci.pipeline.schema import STEP_NAME, Kind, PipelineConfig, Place, StepConfig, Untracked
 from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, is_excluded, shown
+from runnable_ci.redaction.environment import spelled
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -114,7 +114,7 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
     """
     place = Place(file, prefix)
     try:
-        parsed = PipelineTable.model_validate(table)
+        parsed = PipelineConfig.model_validate(table)
     except ValidationError as e:
         raise place.error_of(e) from e
     check_parameters(parsed.parameters, place.error)
@@ -147,7 +147,7 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
     return pipeline
 
 
-def _resolve_step(place: Place, pipeline: PipelineTable, name: str, step: StepTable, above: tuple[str, ...]) -> Step:
+def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepConfig, above: tuple[str, ...]) -> Step:
     table = f"steps.{name}"
     if not STEP_NAME.fullmatch(name):
         raise place.error(

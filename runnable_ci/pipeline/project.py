@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import PipelineError, StepError, UsageError, did_you_mean
-from runnable_ci.vcs.git_files import repository_root, upwards
 from runnable_ci.pipeline.model import Pipeline, resolve
+from runnable_ci.pipeline.validation import check_parameters
 from runnable_ci.runs.pipeline_identity import PipelineIdentity
-from runnable_ci.util.shell_command import in_folder
 from runnable_ci.steps.python import find_source
 from runnable_ci.steps.shell import parse_value
 from runnable_ci.store.local import Layout
 from runnable_ci.store.opening import STORE_NAME, open_store
-from runnable_ci.pipeline.validation import check_parameters
+from runnable_ci.util.shell_command import in_folder
+from runnable_ci.vcs.git_files import repository_root, upwards
 
 FILE_NAME = "runnable.toml"
 PARAMETER_PREFIX = "RUNNABLE_PRM_"
@@ -134,7 +134,7 @@ def registry_of(folder: Path) -> str | None:
     return named if isinstance(named, str) else None
 
 
-def asked_parameters(
+def override_parameters(
     pipeline: Pipeline, *, params_file: Path | None, environ: Mapping[str, str], given: list[str]
 ) -> dict[str, Any]:
     """What a new run is given beside the file: `--params-file`, the environment, `--param`; the last counts."""
@@ -144,10 +144,10 @@ def asked_parameters(
         where = f"{PARAMETER_PREFIX}{name} in the environment"
         check_parameters({name: value}, lambda _table, m, hint, where=where: UsageError(f"{where}: {m}", hint=hint))
     asked |= variables
-    return asked | given_parameters(given, {**pipeline.parameters, **asked})
+    return asked | parse_param_options(given, {**pipeline.parameters, **asked})
 
 
-def parameters_of(pipeline: Pipeline, asked: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_parameters(pipeline: Pipeline, asked: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a new run: the file's, and before them those that are asked for."""
     found = {**pipeline.parameters, **asked}
     check_parameters(found, lambda _table, message, hint: UsageError(f"parameters: {message}", hint=hint))
@@ -175,7 +175,7 @@ def _parameter(name: str, known: Iterable[str]) -> str:
     return next((one for one in known if one.upper() == name), name) if os.name == "nt" else name
 
 
-def given_parameters(given: list[str], known: Mapping[str, Any]) -> dict[str, Any]:
+def parse_param_options(given: list[str], known: Mapping[str, Any]) -> dict[str, Any]:
     """`--param name=value` as values: JSON where it is JSON, but text for a parameter that is text."""
     found: dict[str, Any] = {}
     for word in given:

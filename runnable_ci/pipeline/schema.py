@@ -31,14 +31,14 @@ class Table(BaseModel):
     )
 
 
-class CatalogTable(Table):
+class CatalogConfig(Table):
     """`catalog = { get = […], put = […] }`: paths and globs (`*`, `**`) relative to the pipeline file's folder."""
 
     get: list[str] | None = Field(None, description="Files restored into the workspace before the step.")
     put: list[str] = Field(default_factory=list, description="Files stored after the step.")
 
 
-class StepTable(Table):
+class StepConfig(Table):
     """`[steps.NAME]`: exactly one of `run` and `python`, and what surrounds it."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["run"]}, {"required": ["python"]}]})
@@ -51,7 +51,7 @@ class StepTable(Table):
         description="What the step returns, by name: `json`, `metric` or `object`. A list of names is short for json.",
         json_schema_extra=_or_list_of_names,
     )
-    catalog: CatalogTable = Field(default_factory=CatalogTable, description="Files that the step reads and makes.")
+    catalog: CatalogConfig = Field(default_factory=CatalogConfig, description="Files that the step reads and makes.")
     parameters: list[str] | None = Field(
         None, description="Parameters that a `run` step gets, and thereby depends on. Default: all in scope."
     )
@@ -75,7 +75,7 @@ class StepTable(Table):
         return value
 
 
-class PipelineTable(Table):
+class PipelineConfig(Table):
     """A pipeline file: `runnable.toml`, or `[tool.runnable-ci]` in `pyproject.toml`."""
 
     name: str | None = Field(None, description="Default: the name of the file's folder.")
@@ -95,7 +95,7 @@ class PipelineTable(Table):
         "that the pipeline names) or `none`. Default: `all`, but `none` in a GitHub job of a public repository.",
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Values that steps take by name.")
-    steps: dict[str, StepTable] = Field(
+    steps: dict[str, StepConfig] = Field(
         min_length=1,
         description="The steps, in order.",
         json_schema_extra={"propertyNames": {"pattern": f"^{STEP_NAME.pattern}$"}},
@@ -119,12 +119,12 @@ class Place:
         """Our words for pydantic's first finding."""
         first = validation.errors()[0]
         path = [str(part) for part in first["loc"]]
-        model: type[BaseModel] = PipelineTable
+        model: type[BaseModel] = PipelineConfig
         table: list[str] = []
         if path[:1] == ["steps"] and len(path) > 1:
-            model, table, path = StepTable, path[:2], path[2:]
+            model, table, path = StepConfig, path[:2], path[2:]
         if path[:1] == ["catalog"] and len(path) > 1:
-            model, table, path = CatalogTable, [*table, "catalog"], path[1:]
+            model, table, path = CatalogConfig, [*table, "catalog"], path[1:]
         key = ".".join(path)
         where = ".".join(table)
         given = first["input"]

@@ -9,8 +9,8 @@ from itertools import chain
 from typing import Final
 
 from runnable_ci.redaction.credential_names import is_code, is_named_as_credentials, suffix
-from runnable_ci.redaction.key_formats import is_public_pem, key_file, key_in
 from runnable_ci.redaction.environment import names_a_secret
+from runnable_ci.redaction.key_formats import is_public_pem, key_file, key_in
 from runnable_ci.redaction.secret_values import secret_in
 
 _BY_NAME: Final = "a credential file by its name"

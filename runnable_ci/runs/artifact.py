@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from runnable_ci.runs.run_identity import BEGUN_BY, CREATED, IDENTITY, REVISION, beginnings, run_identity
 from runnable_ci.runs.model import CatalogEntry, RunLog, StepLog
+from runnable_ci.runs.run_identity import BEGUN_BY, CREATED, IDENTITY, REVISION, beginnings, run_identity
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
 
 ARTIFACT_TYPE = "application/vnd.runnable.run.v1+json"

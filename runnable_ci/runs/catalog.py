@@ -22,13 +22,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, StepError, UnsafePathError
-from runnable_ci.util.files import copy_and_hash, temporary
+from runnable_ci.pipeline.validation import check_relative, is_excluded
 from runnable_ci.runs.model import CatalogEntry, Pack
 from runnable_ci.store.local import Layout
 from runnable_ci.store.plain import make_folders
 from runnable_ci.store.target import Descriptor, verified
-from runnable_ci.util.system import CHANGE_TIMES, can_name, mode_of, replace, set_mode
-from runnable_ci.pipeline.validation import check_relative, is_excluded
+from runnable_ci.util.files import copy_and_hash, temporary
+from runnable_ci.util.system import CHANGE_TIMES, is_valid_filename, mode_of, replace, set_mode
 
 PACK_MAX_BYTES = 64 * 1024 * 1024
 PACKED_FILE_MAX_BYTES = 256 * 1024
@@ -174,7 +174,7 @@ class Catalog:
                 members = self._fill_pack(new.file, waiting, sizes)
                 if members:
                     new.file.flush()
-                    descriptor = self.layout.take_file(new.path)
+                    descriptor = self.layout.move_file_in(new.path)
                     packs[descriptor.hex] = Pack(size=descriptor.size, members=members)
                     self.add_pack(descriptor.hex, packs[descriptor.hex])
         return Stored(sizes, packs)
@@ -325,7 +325,7 @@ class Catalog:
         path = self.workspace / name
         if is_excluded(name) or not self._is_inside(path.parent):
             raise UnsafePathError(f"`{name}` of the run log leads out of the workspace")
-        if not can_name(name):
+        if not is_valid_filename(name):
             raise UnsafePathError(f"`{name}` of the run log can name no file on this system")
         return path
 

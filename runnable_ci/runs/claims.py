@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from runnable_ci.errors import UsageError
 from runnable_ci.runs.artifact import TITLE
 from runnable_ci.runs.command_line import http_option, of_store
-from runnable_ci.errors import UsageError
 from runnable_ci.runs.remote_index import Occupant, find_occupant, find_occupants
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning
 from runnable_ci.store.local import Layout

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from runnable_ci.errors import PipelineError
 from runnable_ci.pipeline.project import find_file, store_folder
-from runnable_ci.util.shell_command import command, path
 from runnable_ci.store.local import Layout
+from runnable_ci.util.shell_command import command, path
 
 if TYPE_CHECKING:
     from runnable_ci.store.registry import Registry

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from runnable_ci.util.bounded_json import Allowance, RecordError, first_problem, parse_json
 from runnable_ci.errors import RunLogError
 from runnable_ci.runs.model import (
     FAIL,
@@ -29,6 +28,7 @@ from runnable_ci.runs.model import (
     unicode_of,
     with_outcomes,
 )
+from runnable_ci.util.bounded_json import Allowance, RecordError, first_problem, parse_json
 
 STARTED_LINE_END = b',"event":"started"}\n'
 """How a line ends that begins an invocation: nothing within a text can look so."""
@@ -37,13 +37,13 @@ _BYTES_PER_FIELD = 3
 _DAMAGED = "the file was damaged, or written by a newer version of runnable-ci"
 
 
-class Occurrence(BaseModel):
+class BaseEvent(BaseModel):
     """Something that changed a run log."""
 
     model_config = ConfigDict(defer_build=True)
 
 
-class Started(Occurrence):
+class Started(BaseEvent):
     """The run is opened, for the first time or again."""
 
     event: Literal["started"] = "started"
@@ -57,7 +57,7 @@ class Started(Occurrence):
     """Which store recorded it: what a person gave there, and not in a copy of it, is known by that."""
 
 
-class Decided(Occurrence):
+class Decided(BaseEvent):
     """A step was reused or skipped."""
 
     event: Literal["decided"] = "decided"
@@ -65,7 +65,7 @@ class Decided(Occurrence):
     decision: DecisionRecord
 
 
-class AttemptSaved(Occurrence):
+class AttemptSaved(BaseEvent):
     """An attempt began or ended; the later event of one attempt number takes the place of the earlier."""
 
     event: Literal["attempt"] = "attempt"
@@ -74,7 +74,7 @@ class AttemptSaved(Occurrence):
     data_catalog: list[CatalogEntry] = Field(default_factory=list)
 
 
-class EnvironmentSeen(Occurrence):
+class EnvironmentRecorded(BaseEvent):
     """The environment in which attempts run."""
 
     event: Literal["environment"] = "environment"
@@ -82,7 +82,7 @@ class EnvironmentSeen(Occurrence):
     environment: Environment
 
 
-class Packed(Occurrence):
+class PackStored(BaseEvent):
     """Small contents were stored together."""
 
     event: Literal["packed"] = "packed"
@@ -90,7 +90,7 @@ class Packed(Occurrence):
     pack: Pack
 
 
-class Ended(Occurrence):
+class InvocationFinished(BaseEvent):
     """The invocation is over."""
 
     event: Literal["ended"] = "ended"
@@ -101,29 +101,30 @@ class Ended(Occurrence):
     interrupted: bool = False
 
     @classmethod
-    def of(cls, outcome: RunOutcome, *, time: str, message: str = "") -> Ended:
+    def of(cls, outcome: RunOutcome, *, time: str, message: str = "") -> InvocationFinished:
         """The end of an invocation, seen as it happened."""
         return cls(time=time, status=status_of(outcome), message=message, outcome=outcome)
 
 
-class Document(Occurrence):
+class LogImported(BaseEvent):
     """A whole run log from elsewhere, on which later events build."""
 
     event: Literal["document"] = "document"
     run_log: RunLog
 
 
-Event = Started | Decided | AttemptSaved | EnvironmentSeen | Packed | Ended | Document
+Event = Started | Decided | AttemptSaved | EnvironmentRecorded | PackStored | InvocationFinished | LogImported
 _EVENT: TypeAdapter[Event] = TypeAdapter(
     Annotated[
-        Started | Decided | AttemptSaved | EnvironmentSeen | Packed | Ended | Document, Field(discriminator="event")
+        Started | Decided | AttemptSaved | EnvironmentRecorded | PackStored | InvocationFinished | LogImported,
+        Field(discriminator="event"),
     ],
     config=ConfigDict(defer_build=True),
 )
 
 
 def apply(log: RunLog, event: Event) -> RunLog:
-    """The log with the event in it (changed in place, except that a `Document` takes its place)."""
+    """The log with the event in it (changed in place, except that a `LogImported` takes its place)."""
     match event:
         case Started():
             log.name, log.dag_hash, log.run_config = event.name, event.dag_hash, event.run_config
@@ -144,18 +145,18 @@ def apply(log: RunLog, event: Event) -> RunLog:
                 _show_attempt(step, step.attempts[-1])
         case AttemptSaved():
             _save_attempt(log, event)
-        case EnvironmentSeen():
+        case EnvironmentRecorded():
             log.environments[event.key] = event.environment
-        case Packed():
+        case PackStored():
             log.packs[event.digest] = event.pack
-        case Ended():
+        case InvocationFinished():
             last = log.invocations[-1]
             log.end_time = last.end_time = event.time
             log.status = last.status = event.status
             log.message = last.message = event.message
             log.outcome = last.outcome = event.outcome
             log.interrupted = last.interrupted = event.interrupted
-        case Document():
+        case LogImported():
             return event.run_log
     return log
 
@@ -192,7 +193,7 @@ def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:
         for name, step in log.steps.items()
         if step.attempts and step.attempts[-1].status == PROCESSING
     ]
-    return [*events, Ended(time=time, message="interrupted: the run was killed", **seen_later)]
+    return [*events, InvocationFinished(time=time, message="interrupted: the run was killed", **seen_later)]
 
 
 def encode_event(event: Event) -> bytes:
@@ -231,7 +232,7 @@ def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
         match event, log:
             case Started(), None:
                 log = apply(RunLog(run_id=event.run_id), event)
-            case Document(), _:
+            case LogImported(), _:
                 log = event.run_log
             case _, RunLog() if log.invocations or isinstance(event, Started):
                 log = apply(log, event)

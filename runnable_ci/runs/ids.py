@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-QUALITIES = (
+ADJECTIVES = (
     *("able", "agile", "amber", "apt", "avid", "bold", "brave", "bright", "brisk", "calm", "candid", "clear", "clever"),
     *("cool", "cosmic", "crisp", "daring", "deft", "eager", "early", "easy", "epic", "exact", "fair", "fast", "fine"),
     *("firm", "fleet", "fond", "frank", "fresh", "gentle", "glad", "golden", "good", "grand", "great", "handy"),
@@ -15,7 +15,7 @@ QUALITIES = (
     *("solid", "sound", "spry", "stable", "steady", "strong", "sunny", "sure", "swift", "tidy", "tranquil", "true"),
     *("trusty", "upbeat", "valid", "vast", "vivid", "warm", "wise", "witty", "young", "zesty"),
 )
-PEOPLE = (
+SCIENTISTS = (
     *("abel", "agnesi", "ampere", "archimedes", "babbage", "banach", "bartik", "bayes", "bell", "bernoulli", "bohr"),
     *("boole", "born", "bose", "brahe", "cannon", "cantor", "carson", "cauchy", "chandra", "church", "clarke", "cori"),
     *("curie", "darwin", "descartes", "dijkstra", "dirac", "easley", "edison", "einstein", "elion", "erdos", "euclid"),
@@ -33,4 +33,4 @@ PEOPLE = (
 
 def run_id(moment: datetime, choose: Callable[[Sequence[str]], str]) -> str:
     """A run id; `choose` picks one of several words (`random.choice`, or something that repeats itself)."""
-    return f"{choose(QUALITIES)}-{choose(PEOPLE)}-{moment:%H%M}"
+    return f"{choose(ADJECTIVES)}-{choose(SCIENTISTS)}-{moment:%H%M}"

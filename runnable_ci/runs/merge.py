@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from runnable_ci.errors import RunLogError
-from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.runs.model import (
     PROCESSING,
     SKIPPED,
@@ -24,6 +23,7 @@ from runnable_ci.runs.model import (
     StepAttempt,
     StepLog,
 )
+from runnable_ci.runs.run_identity import run_identity
 
 T = TypeVar("T")
 _Moment = tuple[str, str]
@@ -47,7 +47,7 @@ def merge(logs: Sequence[RunLog]) -> RunLog:
         raise RunLogError(f"two runs have the id `{first.run_id}`: their logs are not of one run")
     if all(log == first for log in others):
         return first
-    newest_first = sorted(logs, key=lambda log: (_newness(log), _text(log)), reverse=True)
+    newest_first = sorted(logs, key=lambda log: (_recency(log), _text(log)), reverse=True)
     invocations = _merge_invocations(newest_first)
     numbers = {_moment(invocation): invocation.number for invocation in invocations}
     steps = _merge_steps(newest_first, invocations, numbers)
@@ -59,13 +59,13 @@ def merge(logs: Sequence[RunLog]) -> RunLog:
             "parameters": _parameters(last, steps.values()),
             "steps": steps,
             "invocations": invocations,
-            "environments": _united([log.environments for log in newest_first]),
-            "packs": _united([log.packs for log in newest_first]),
+            "environments": _merge_maps([log.environments for log in newest_first]),
+            "packs": _merge_maps([log.packs for log in newest_first]),
         }
     )
 
 
-def _newness(log: RunLog) -> tuple[_Moment, str]:
+def _recency(log: RunLog) -> tuple[_Moment, str]:
     """Whose name, tag and the like count: the version that knows the newest invocation."""
     newest = max(map(_moment, log.invocations), default=("", ""))
     merged = {"start_time", "parameters", "steps", "invocations", "environments", "packs"}
@@ -89,7 +89,7 @@ def _merge_invocation(versions: Sequence[Invocation]) -> Invocation:
         for step, decision in version.decisions.items():
             said.setdefault(step, []).append(decision)
     decisions = {step: max(records, key=_weight_of_decision) for step, records in said.items()}
-    best = max(versions, key=lambda v: (_finality(v), v.end_time, _text(v, without={"number", "decisions"})))
+    best = max(versions, key=lambda v: (_completeness(v), v.end_time, _text(v, without={"number", "decisions"})))
     return best.model_copy(update={"decisions": decisions})
 
 
@@ -143,16 +143,16 @@ def _merge_step(
             **state,
             "attempts": merged,
             "data_catalog": files,
-            "branches": _united([step.branches for step in steps]),
+            "branches": _merge_maps([step.branches for step in steps]),
         }
     )
 
 
 def _weight_of_attempt(attempt: StepAttempt) -> tuple[int, str, str]:
-    return _finality(attempt), attempt.end_time, _text(attempt, without={"attempt_number", "invocation"})
+    return _completeness(attempt), attempt.end_time, _text(attempt, without={"attempt_number", "invocation"})
 
 
-def _finality(of: StepAttempt | Invocation) -> int:
+def _completeness(of: StepAttempt | Invocation) -> int:
     """How much is known of the end: nothing yet, that its process was gone, or the end itself."""
     if of.status == PROCESSING:
         return 0
@@ -182,7 +182,7 @@ def _parameters(last: Invocation | None, steps: Iterable[StepLog]) -> dict[str, 
     return found
 
 
-def _united(tables: Iterable[Mapping[str, T]]) -> dict[str, T]:
+def _merge_maps(tables: Iterable[Mapping[str, T]]) -> dict[str, T]:
     """All entries; of two under one key the same one, whichever table comes first."""
     found: dict[str, T] = {}
     for table in tables:

@@ -21,8 +21,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticSerializationError
 
-from runnable_ci.util.bounded_json import LARGE_TABLE, Allowance, RecordError, first_problem, parse_json
 from runnable_ci.errors import RunLogError
+from runnable_ci.util.bounded_json import LARGE_TABLE, Allowance, RecordError, first_problem, parse_json
 from runnable_ci.util.text import seconds_between
 
 SCHEMA_VERSION = "1"

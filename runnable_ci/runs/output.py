@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from runnable_ci.errors import StoreError
-from runnable_ci.util.files import needing_space, write_whole
-from runnable_ci.util.process_output import Stream
 from runnable_ci.redaction.redactor import Redaction, Redactor
 from runnable_ci.runs.model import LogFile
+from runnable_ci.util.files import needing_space, write_whole
+from runnable_ci.util.process_output import Stream
 from runnable_ci.util.system import replace
 
 _CHUNK_BYTES = 1 << 20

@@ -10,24 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, UsageError, did_you_mean
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, manifest_annotations
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.command_line import of_store
-from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, UsageError, did_you_mean
 from runnable_ci.runs.events import apply, decode_events, mark_interrupted, own_invocations
-from runnable_ci.util.process_output import Stream
-from runnable_ci.runs.output import split
-from runnable_ci.runs.recorder import JOURNAL, JOURNAL_SIZE, is_running, last_seen, run_folder, time_text
-from runnable_ci.runs.run_identity import IDENTITY
 from runnable_ci.runs.model import (
     PROCESSING,
     RunLog,
     StepAttempt,
     decode,
 )
+from runnable_ci.runs.output import split
+from runnable_ci.runs.recorder import JOURNAL, JOURNAL_SIZE, is_running, last_seen, run_folder, time_text
+from runnable_ci.runs.run_identity import IDENTITY
+from runnable_ci.runs.store_identity import store_identity
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import TAG, Descriptor
-from runnable_ci.runs.store_identity import store_identity
+from runnable_ci.util.process_output import Stream
 from runnable_ci.util.text import seconds_between
 
 LATEST = "latest"
@@ -172,7 +172,7 @@ def catalog_of(
 
 
 @contextmanager
-def hint_at_origin(layout: Layout, run_id: str) -> Iterator[None]:
+def suggest_pull(layout: Layout, run_id: str) -> Iterator[None]:
     """Within the block missing content of a run that was pulled in part has the hint where it is."""
     try:
         yield
@@ -195,7 +195,7 @@ def output_of(layout: Layout, log: RunLog, title: str, attempt: StepAttempt) -> 
     elif attempt.log is not None:
         catalog = catalog_of(layout, log)
         index_content = b""
-        with hint_at_origin(layout, log.run_id):
+        with suggest_pull(layout, log.run_id):
             if attempt.log.index_hash:
                 index_content = b"".join(catalog.read(attempt.log.index_hash, attempt.log.index_size))
             content = catalog.read(attempt.log.data_hash, attempt.log.size)

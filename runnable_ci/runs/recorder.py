@@ -16,17 +16,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from runnable_ci.errors import RunExistsError, RunInUseError, StoreError
+from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
 from runnable_ci.runs.catalog import PACKED_FILE_MAX_BYTES, Catalog
-from runnable_ci.runs.redaction import cleaned
-from runnable_ci.errors import RunExistsError, RunInUseError, StoreError
-from runnable_ci.util.files import Reserve, needing_space, share_lock, temporary_folder, try_lock, write_whole
 from runnable_ci.runs.events import (
     STARTED_LINE_END,
     AttemptSaved,
-    Document,
     Event,
-    Packed,
+    LogImported,
+    PackStored,
     Started,
     apply,
     decode_event,
@@ -34,13 +33,14 @@ from runnable_ci.runs.events import (
     encode_event,
     mark_interrupted,
 )
-from runnable_ci.runs.output import recover, redact_kept
-from runnable_ci.util.process import end_group, start_time
-from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.model import SUCCESS, RunLog, encode
+from runnable_ci.runs.output import recover, redact_kept
+from runnable_ci.runs.redaction import cleaned
+from runnable_ci.runs.store_identity import make_identity, store_identity
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
-from runnable_ci.runs.store_identity import make_identity, store_identity
+from runnable_ci.util.files import Reserve, needing_space, share_lock, temporary_folder, try_lock, write_whole
+from runnable_ci.util.process import end_group, start_time
 from runnable_ci.util.system import open_descriptor
 
 JOURNAL = "journal.jsonl"
@@ -155,10 +155,10 @@ class Recorder:
         self._reserve.give_back()
         files = {path.name: path for path in self.outputs.iterdir()}
         for name, digest in self._large_outputs().items():
-            self.layout.take_file(files.pop(name), digest=f"sha256:{digest}")
+            self.layout.move_file_in(files.pop(name), digest=f"sha256:{digest}")
         stored = catalog.store([(path, f"logs/{name}") for name, path in sorted(files.items())])
         if stored.packs:
-            self.record(*(Packed(digest=digest, pack=pack) for digest, pack in stored.packs.items()))
+            self.record(*(PackStored(digest=digest, pack=pack) for digest, pack in stored.packs.items()))
         log = self.layout.put_bytes(encode(self.log), RUN_LOG_MEDIA_TYPE)
         config, manifest = build_manifest(self.log, log)
         self.layout.put_bytes(config, "")
@@ -281,7 +281,7 @@ def _open_journal(folder: Path, log: RunLog, layout: Layout) -> tuple[RunLog, in
     lines = path.read_bytes() if path.exists() else b""
     written = decode_events(lines.splitlines(keepends=True), where=str(path))
     if written is None:
-        clean, line = _clean(Document(run_log=log), Redactor())
+        clean, line = _clean(LogImported(run_log=log), Redactor())
         return apply(log, clean), _begin_journal(folder, line, layout)
     journal = open_descriptor(path, os.O_WRONLY | os.O_APPEND)
     if not lines.endswith(b"\n"):

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from runnable_ci.runs.events import Document, Event, Packed
 from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.events import Event, LogImported, PackStored
 from runnable_ci.runs.model import ExceptionInfo, Invocation, Parameter
 
 M = TypeVar("M", bound=BaseModel)
@@ -32,13 +32,13 @@ _OF_AN_OBJECT = frozenset({"value", "description"})
 def cleaned(event: Event, redactor: Redactor) -> Event:
     """The event with a mask for each secret in it; where a parameter has one, it is marked as redacted."""
     match event:
-        case Packed() | Document():  # digests; a log from elsewhere, which stays as it is
+        case PackStored() | LogImported():  # digests; a log from elsewhere, which stays as it is
             return event
         case _:
             return _record(event, redactor)
 
 
-def cleaned_exception(exception: ExceptionInfo, redactor: Redactor) -> ExceptionInfo:
+def redact_exception(exception: ExceptionInfo, redactor: Redactor) -> ExceptionInfo:
     """An exception whose texts have no secrets."""
     return _record(exception, redactor)
 

@@ -12,9 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from runnable_ci.runs.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers, manifest_annotations
-from runnable_ci.util.bounded_json import indentation, parse_json
-from runnable_ci.runs.command_line import of_registry
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
@@ -24,10 +21,12 @@ from runnable_ci.errors import (
     RunNotFoundError,
     did_you_mean,
 )
-from runnable_ci.util.responses import TRIES
-from runnable_ci.runs.run_identity import IDENTITY, describe_beginning, run_identity
+from runnable_ci.pipeline.validation import check_relative
+from runnable_ci.runs.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers, manifest_annotations
+from runnable_ci.runs.command_line import of_registry
 from runnable_ci.runs.model import RunLog, decode
 from runnable_ci.runs.reader import LATEST, Summary
+from runnable_ci.runs.run_identity import IDENTITY, describe_beginning, run_identity
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import (
     DIGEST,
@@ -38,8 +37,9 @@ from runnable_ci.store.target import (
     read_manifest,
     verified,
 )
+from runnable_ci.util.bounded_json import indentation, parse_json
+from runnable_ci.util.responses import TRIES
 from runnable_ci.util.threads import map_all
-from runnable_ci.pipeline.validation import check_relative
 
 SEPARATOR = "--"
 BRANCH_PREFIX = f"_branch{SEPARATOR}"
@@ -58,7 +58,7 @@ class SeveralRunsError(RunLogError):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class WriterManifest:
     """What one writer published of a run."""
 
     manifest: Descriptor
@@ -67,7 +67,7 @@ class Part:
     """Of the log, as it came."""
 
 
-def find_parts(registry: Registry, reference: str) -> list[Part]:
+def find_manifests(registry: Registry, reference: str) -> list[WriterManifest]:
     """All that is published of a run: of a run id, of `latest`, or just the part that one writer's tag or a digest is.
 
     Raises `RunNotFoundError`, `RunLogError` where a tag of the run holds another run, or where two runs have that id,
@@ -101,7 +101,7 @@ def find_parts(registry: Registry, reference: str) -> list[Part]:
     return found
 
 
-def _require_one_run(parts: Sequence[Part], registry: Registry, run_id: str) -> None:
+def _require_one_run(parts: Sequence[WriterManifest], registry: Registry, run_id: str) -> None:
     """Raise for parts that are of several runs, naming each with a reference that is its own."""
     newest = {run_identity(part.log): part for part in sorted(parts, key=lambda part: part.log.end_time)}
     if len(newest) < 2:
@@ -167,7 +167,7 @@ def _occupant(registry: Registry, manifest: Descriptor) -> Occupant | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class PublishedRun:
     """A run in a registry, as its manifests describe it."""
 
     summary: Summary
@@ -186,15 +186,15 @@ class Holding:
 
 def published(registry: Registry) -> list[Summary]:
     """A line for each run, the newest last, from the manifests alone; what is no run is left out."""
-    return [holding.summary for holding in holdings(registry)]
+    return [holding.summary for holding in list_published(registry)]
 
 
-def holdings(registry: Registry) -> list[Holding]:
+def list_published(registry: Registry) -> list[PublishedRun]:
     """The runs of a registry, the newest last, by their manifests alone; what is no run is left out."""
     return _holdings(registry, sorted(registry.tags()))
 
 
-def remove(registry: Registry, holding: Holding) -> bool:
+def remove(registry: Registry, holding: PublishedRun) -> bool:
     """Remove a run; False, and nothing is removed, where somebody has written it since it was looked at.
 
     What is broken off leaves a run that can be read and removed. Raises `StoreError`.
@@ -228,7 +228,7 @@ def _branch_tag(pipeline: str, branch: str) -> str:
     return f"{BRANCH_PREFIX}{word}-{told_apart}"
 
 
-def _holdings(registry: Registry, tags: Sequence[str]) -> list[Holding]:
+def _holdings(registry: Registry, tags: Sequence[str]) -> list[PublishedRun]:
     manifests = _resolve(registry, tags)
     unique = {manifest.digest: manifest for manifest in manifests.values()}
     found = dict(zip(unique, _each(partial(_annotations, registry), unique.values()), strict=True))
@@ -269,14 +269,16 @@ def _holding(
     manifests: Mapping[str, Descriptor],
     annotations: Mapping[str, dict[str, str]],
     pins: Mapping[str, Sequence[str]],
-) -> Holding:
+) -> PublishedRun:
     parts = [(Summary.of(annotations[m.digest][TITLE], annotations[m.digest]), tag) for tag, m in manifests.items()]
     in_order = sorted(parts, key=lambda part: _written(part[0]))
     attempts = max(summary.attempts for summary, _ in parts)
     mine = {tag: manifests[tag] for _, tag in in_order}
     pinned_by = [tag for digest in {m.digest for m in mine.values()} for tag in pins.get(digest, ())]
     newest = annotations[mine[in_order[-1][1]].digest]
-    return Holding(replace(in_order[-1][0], attempts=attempts), mine, sorted(pinned_by), describe_beginning(newest))
+    return PublishedRun(
+        replace(in_order[-1][0], attempts=attempts), mine, sorted(pinned_by), describe_beginning(newest)
+    )
 
 
 def _newest(registry: Registry, tags: set[str]) -> str:
@@ -324,7 +326,7 @@ def _annotations(registry: Registry, manifest: Descriptor) -> dict[str, str]:
     return annotations if is_text else {}
 
 
-def _read_part(registry: Registry, manifest: Descriptor) -> Part:
+def _read_part(registry: Registry, manifest: Descriptor) -> WriterManifest:
     """A manifest's run log, verified, and fit to be used: no name or digest in it leads anywhere."""
     where = f"{manifest.digest} in {registry.label}"
     with registry.fetch(manifest) as content:
@@ -341,7 +343,7 @@ def _read_part(registry: Registry, manifest: Descriptor) -> Part:
     if indentation(parse_json(document)) > len(document) + LOG_SLACK_BYTES:
         raise RunLogError(f"the run log of {where} is nested too deeply for its size; it was not used")
     _require_sound(log, {part.digest: part.size for part in parts}, where)
-    return Part(manifest, log, len(document))
+    return WriterManifest(manifest, log, len(document))
 
 
 def _require_sound(log: RunLog, sizes: Mapping[str, int], where: str) -> None:

@@ -9,15 +9,15 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
+from runnable_ci.pipeline.schema import PipelineConfig
 from runnable_ci.runs import model as runlog
-from runnable_ci.pipeline.schema import PipelineTable
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def pipeline_schema() -> dict[str, Any]:
     """The schema of `runnable.toml`, for editors; what only the whole file tells, such as a cycle, it cannot know."""
-    return {"$schema": DIALECT, **PipelineTable.model_json_schema(by_alias=True, schema_generator=_OfToml)}
+    return {"$schema": DIALECT, **PipelineConfig.model_json_schema(by_alias=True, schema_generator=_OfToml)}
 
 
 def run_log_schema() -> dict[str, Any]:

@@ -6,8 +6,8 @@ import hashlib
 import platform
 import secrets
 
-from runnable_ci.util.files import locked, write_whole
 from runnable_ci.store.local import Layout
+from runnable_ci.util.files import locked, write_whole
 
 _NAME = "writer"
 

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from runnable_ci.runs.artifact import layers, manifest_annotations
-from runnable_ci.runs.catalog import matches
-from runnable_ci.runs.claims import require_own_id, settle
-from runnable_ci.runs.command_line import http_option, of_store
+from runnable_ci.engine.planner import Plan
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
@@ -23,23 +20,26 @@ from runnable_ci.errors import (
     RunNotFoundError,
     UsageError,
 )
-from runnable_ci.util.files import locked, write_whole
-from runnable_ci.runs.events import Document
-from runnable_ci.runs.merge import merge
 from runnable_ci.pipeline.model import Pipeline
-from runnable_ci.engine.planner import Plan
-from runnable_ci.runs.remote_index import LOG_SLACK_BYTES, SEPARATOR, Part, find_parts, holdings
-from runnable_ci.runs.recorder import JOURNAL, JOURNAL_SIZE, is_running, reopen, run_folder, shared
-from runnable_ci.runs.run_identity import describe_beginning, run_identity
+from runnable_ci.runs.artifact import layers, manifest_annotations
+from runnable_ci.runs.catalog import matches
+from runnable_ci.runs.claims import require_own_id, settle
+from runnable_ci.runs.command_line import http_option, of_store
+from runnable_ci.runs.events import LogImported
+from runnable_ci.runs.merge import merge
 from runnable_ci.runs.model import CatalogEntry, RunLog, encode
-from runnable_ci.runs.reader import ORIGIN, catalog_of, check_run_id, hint_at_origin, load, run_ids
+from runnable_ci.runs.reader import ORIGIN, catalog_of, check_run_id, load, run_ids, suggest_pull
+from runnable_ci.runs.recorder import JOURNAL, JOURNAL_SIZE, is_running, reopen, run_folder, shared
+from runnable_ci.runs.remote_index import LOG_SLACK_BYTES, SEPARATOR, WriterManifest, find_manifests, list_published
+from runnable_ci.runs.run_identity import describe_beginning, run_identity
+from runnable_ci.runs.store_identity import writer_name
 from runnable_ci.steps.python import objects_taken
-from runnable_ci.store.reference import parse_reference
-from runnable_ci.store.copy import Amount, Progress, copy
+from runnable_ci.store.copy import Progress, TransferSize, copy
 from runnable_ci.store.local import Layout
+from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import TAG, Descriptor
-from runnable_ci.runs.store_identity import writer_name
+from runnable_ci.util.files import locked, write_whole
 
 TAG_MAX = 128
 PUBLISH_LOCK = "publish.lock"
@@ -53,7 +53,7 @@ class Published:
     reference: str
     """`HOST/REPOSITORY:RUN_ID@DIGEST`."""
     manifest: Descriptor
-    sent: Amount | None
+    sent: TransferSize | None
     """What had to be sent; None where the run stood there already."""
 
 
@@ -62,7 +62,7 @@ class Found:
     """A run in a registry, of which nothing is here yet."""
 
     registry: Registry
-    parts: Sequence[Part]
+    parts: Sequence[WriterManifest]
     log: RunLog
     """What all parts say together."""
 
@@ -74,8 +74,8 @@ class Pulled:
     run_id: str
     writers: int
     """How many versions were merged."""
-    fetched: Amount
-    left: Amount
+    fetched: TransferSize
+    left: TransferSize
     """What the run holds and the store does not."""
 
 
@@ -101,12 +101,12 @@ def publish(
         _seal(layout, run_id)
         manifest = layout.resolve(run_id)
         sent = None
-        if _standing(registry, tag) != manifest.digest:
+        if _remote_digest(registry, tag) != manifest.digest:
             mine = manifest_annotations(load(layout, run_id))
             is_known = require_own_id(layout, registry, mine)
             origin = read_origin(layout, run_id)
             like = origin.manifests if origin and origin.registry == registry.label else ()
-            with hint_at_origin(layout, run_id):
+            with suggest_pull(layout, run_id):
                 copied = copy(layout, manifest.digest, registry, like=[run_id, tag, *like], progress=watch)
             sent = copied.sent
             if not is_known:  # to send it took time enough for another one to come first
@@ -128,7 +128,7 @@ def keep_as(layout: Layout, run_id: str, other_id: str) -> None:
     _require_same_run(layout, _renamed(log, other_id), layout.label)
     with shared(layout):
         _seal(layout, run_id)
-        _adopt(layout, _renamed(load(layout, run_id), other_id))
+        _import_log(layout, _renamed(load(layout, run_id), other_id))
         origin = run_folder(layout, run_id) / ORIGIN
         if origin.exists():
             write_whole(run_folder(layout, other_id) / ORIGIN, origin.read_bytes(), through=layout.temporaries)
@@ -150,13 +150,13 @@ def find(registry: Registry, reference: str) -> Found:
 
     Raises `RunNotFoundError`, `RunLogError`, `StoreError`.
     """
-    parts = find_parts(registry, reference)
+    parts = find_manifests(registry, reference)
     return Found(registry, parts, merge([part.log for part in parts]))
 
 
 def find_newest(registry: Registry, accepts: Callable[[RunLog], bool]) -> Found | None:
     """The newest published run whose log is accepted."""
-    for holding in reversed(holdings(registry)):
+    for holding in reversed(list_published(registry)):
         found = find(registry, holding.summary.run_id)
         if accepts(found.log):
             return found
@@ -180,7 +180,7 @@ def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch |
     origin = Origin(registry.label, tuple(part.manifest.digest for part in parts))
     with shared(layout):
         held = {descriptor.digest: descriptor for descriptor in layers(log).values()}
-        fetched = Amount()
+        fetched = TransferSize()
         if not only_log:
             fetched = _fetch(layout, registry, origin, held.values(), watch)
             if missing := absent(layout, held.values()):
@@ -189,13 +189,13 @@ def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch |
                     f"{registry.label} holds run `{log.run_id}` without its {missing[0].digest}",
                     hint=f"publish the run again from where it was made, or without files: {of_store(layout, *words)}",
                 )
-        _adopt(layout, log)
+        _import_log(layout, log)
         write_whole(
             run_folder(layout, log.run_id) / ORIGIN,
             json.dumps({"registry": origin.registry, "manifests": origin.manifests}).encode(),
             through=layout.temporaries,
         )
-    return Pulled(log.run_id, len(parts), fetched, Amount.of(absent(layout, held.values())))
+    return Pulled(log.run_id, len(parts), fetched, TransferSize.of(absent(layout, held.values())))
 
 
 def read_origin(layout: Layout, run_id: str) -> Origin | None:
@@ -247,7 +247,7 @@ def needed(
 
 def fetch(
     layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: Watch | None = None
-) -> Amount:
+) -> TransferSize:
     """Bring some of a run's content from where it was pulled from; how much came."""
     with shared(layout):
         return _fetch(layout, registry, origin, wanted, watch)
@@ -260,14 +260,14 @@ def absent(layout: Layout, descriptors: Collection[Descriptor]) -> list[Descript
 
 def _fetch(
     layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: Watch | None
-) -> Amount:
-    fetched = Amount()
+) -> TransferSize:
+    fetched = TransferSize()
     for manifest in origin.manifests:
         missing = {descriptor.digest for descriptor in absent(layout, wanted)}
         if not missing:
             break
         sent = copy(registry, manifest, layout, only=partial(_is_among, missing), progress=watch).sent
-        fetched = Amount(fetched.blobs + sent.blobs, fetched.size_bytes + sent.size_bytes)
+        fetched = TransferSize(fetched.blobs + sent.blobs, fetched.size_bytes + sent.size_bytes)
     return fetched
 
 
@@ -297,7 +297,7 @@ def _renamed(log: RunLog, run_id: str) -> RunLog:
     return renamed
 
 
-def _adopt(layout: Layout, log: RunLog) -> None:
+def _import_log(layout: Layout, log: RunLog) -> None:
     """Record a pulled run log, merged with what there is of the run here."""
     here = load(layout, log.run_id) if log.run_id in run_ids(layout) else None
     with reopen(layout, here or log) as recorder:
@@ -306,7 +306,7 @@ def _adopt(layout: Layout, log: RunLog) -> None:
             recorder.seal(catalog_of(layout, recorder.log))
             merged = merge([recorder.log, log])
             if merged != recorder.log:
-                recorder.record(Document(run_log=merged))
+                recorder.record(LogImported(run_log=merged))
         recorder.seal(catalog_of(layout, recorder.log))
 
 
@@ -331,7 +331,7 @@ def _seal(layout: Layout, run_id: str) -> None:
         recorder.seal(catalog_of(layout, recorder.log))
 
 
-def _standing(registry: Registry, tag: str) -> str:
+def _remote_digest(registry: Registry, tag: str) -> str:
     try:
         return registry.resolve(tag, to_write=True).digest
     except (RunNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet

@@ -9,10 +9,10 @@ from typing import assert_never
 from runnable_ci.pipeline.model import Step
 from runnable_ci.runs.model import Parameter
 from runnable_ci.steps import python, shell
-from runnable_ci.steps.base import Launch, Returned, Surroundings
+from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 
 
-def prepare(step: Step, around: Surroundings) -> Launch:
+def prepare(step: Step, around: StepContext) -> ProcessSpec:
     """The process that runs a step."""
     match step.kind:
         case "run":
@@ -23,7 +23,7 @@ def prepare(step: Step, around: Surroundings) -> Launch:
             assert_never(kind)
 
 
-def not_kept(step: Step, workspace: Path, scope: Mapping[str, tuple[int, Parameter]]) -> str:
+def missing_secret(step: Step, workspace: Path, scope: Mapping[str, tuple[int, Parameter]]) -> str:
     """A parameter that the step may take, and whose value was a secret that the run log does not have; else empty."""
     lost = {name: parameter.value for name, (_, parameter) in scope.items() if parameter.redacted}
     if not lost:
@@ -58,7 +58,7 @@ def files_named(step: Step, workspace: Path) -> Collection[str]:
     return () if source is None else [source.file.relative_to(workspace).as_posix()]
 
 
-def collect(step: Step, around: Surroundings) -> Returned:
+def collect(step: Step, around: StepContext) -> StepResult:
     """What a step whose process has ended gave back."""
     match step.kind:
         case "run":

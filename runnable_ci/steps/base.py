@@ -11,7 +11,7 @@ from runnable_ci.runs.model import ExceptionInfo, Parameter
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class StepContext:
     """What a step runs in."""
 
     workspace: Path
@@ -28,7 +28,7 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class ProcessSpec:
     """A process to start; `consumed` are the parameters that it is known to read."""
 
     argv: tuple[str, ...]
@@ -38,7 +38,7 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
+class StepResult:
     """What a finished step gave back."""
 
     consumed: tuple[str, ...] = ()

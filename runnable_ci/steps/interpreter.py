@@ -13,9 +13,9 @@ from pathlib import Path
 
 from runnable_ci.errors import PipelineError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
-from runnable_ci.util.process import capture
 from runnable_ci.runs.model import Environment
 from runnable_ci.steps.python import find_source
+from runnable_ci.util.process import capture
 
 LOCK_FILES = (
     *("requirements*.txt", "pyproject.toml", "poetry.lock", "uv.lock", "pdm.lock", "pylock*.toml", "Pipfile.lock"),

@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from runnable_ci.util.bounded_json import require_few_elements
 from runnable_ci.errors import StepError, did_you_mean
 from runnable_ci.pipeline.model import Step
-from runnable_ci.runs.model import ExceptionInfo, Parameter
-from runnable_ci.steps.base import Launch, Returned, Surroundings
 from runnable_ci.pipeline.validation import not_json
+from runnable_ci.runs.model import ExceptionInfo, Parameter
+from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
+from runnable_ci.util.bounded_json import require_few_elements
 
 WORKER = Path(__file__).parent / "worker" / "python_step.py"
 RESPONSE_MAX_BYTES = 256 * 1024 * 1024
@@ -29,7 +29,7 @@ _NO_MODELS = frozenset({*vars(builtins), "Any", "Dict", "List", "Tuple"})
 """Annotations that no argument is built by."""
 
 
-def prepare(step: Step, around: Surroundings) -> Launch:
+def prepare(step: Step, around: StepContext) -> ProcessSpec:
     """The process that calls a python step's function, with its request written to the scratch folder."""
     parameters: dict[str, Mapping[str, object]] = {}
     objects = objects_taken(step, around.workspace, around.parameters)
@@ -48,14 +48,14 @@ def prepare(step: Step, around: Surroundings) -> Launch:
     }
     file = around.scratch / "request.json"
     file.write_text(json.dumps(request), encoding="utf-8")
-    return Launch(
+    return ProcessSpec(
         argv=(around.interpreter, str(WORKER), str(file), str(around.scratch / "response.json")),
         cwd=around.workspace / step.working_directory,
         env={**around.environ, **step.env, "RUNNABLE_STEP": step.name},
     )
 
 
-def collect(step: Step, around: Surroundings) -> Returned:
+def collect(step: Step, around: StepContext) -> StepResult:
     """What the function gave back, or the exception that ended it.
 
     Raises `StepError` where the worker could not leave an answer: the interpreter itself died.
@@ -78,7 +78,7 @@ def collect(step: Step, around: Surroundings) -> Returned:
     values = {name: given.value for name, given in answer.returns.items() if isinstance(given, _Value)}
     wrong = [f"the return `{name}`: {why}" for name, value in values.items() if (why := not_json(value))]
     error = answer.error
-    return Returned(
+    return StepResult(
         consumed=tuple(answer.consumed),
         defaulted=tuple(answer.defaulted),
         values=values,

@@ -12,9 +12,9 @@ from typing import Any
 
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline.model import Step
-from runnable_ci.steps.base import Launch, Returned, Surroundings
-from runnable_ci.util.system import can_be_argument
 from runnable_ci.pipeline.validation import not_json
+from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
+from runnable_ci.util.system import can_be_argument
 
 OUTPUT_FILE = "output"
 OUTPUT_MAX_BYTES = 16 * 1024 * 1024
@@ -37,7 +37,7 @@ _TEMPLATES = {
 }
 
 
-def prepare(step: Step, around: Surroundings) -> Launch:
+def prepare(step: Step, around: StepContext) -> ProcessSpec:
     """The process that runs a shell step.
 
     It gets the full environment, the step's `env`, and every json and metric parameter in scope (or those that the step
@@ -57,7 +57,7 @@ def prepare(step: Step, around: Surroundings) -> Launch:
         raise StepError(f"parameter `{broken[0]}` has a NUL character: it fits into no environment variable", hint=hint)
     output = around.scratch / OUTPUT_FILE
     output.touch()
-    return Launch(
+    return ProcessSpec(
         argv=_argv(step, around.scratch),
         cwd=around.workspace / step.working_directory,
         env={
@@ -81,27 +81,27 @@ def files_named(step: Step) -> Collection[str]:
     return {posixpath.normpath(f"{step.working_directory}/{word}") for word in _BETWEEN_WORDS.split(step.command)}
 
 
-def collect(step: Step, around: Surroundings) -> Returned:
+def collect(step: Step, around: StepContext) -> StepResult:
     """What the step wrote to `$RUNNABLE_OUTPUT`; a `problem` for what it should have written and did not."""
     output = around.scratch / OUTPUT_FILE
     size = output.stat().st_size if output.exists() else 0
     if size > OUTPUT_MAX_BYTES:
-        return Returned(problem=f"$RUNNABLE_OUTPUT holds {size} bytes, more than 16 MiB; put large data into a file")
+        return StepResult(problem=f"$RUNNABLE_OUTPUT holds {size} bytes, more than 16 MiB; put large data into a file")
     try:
         texts = parse_output(output.read_bytes().decode() if size else "")
     except (StepError, UnicodeDecodeError) as e:
-        return Returned(problem=f"$RUNNABLE_OUTPUT: {e.message if isinstance(e, StepError) else 'not UTF-8 text'}")
+        return StepResult(problem=f"$RUNNABLE_OUTPUT: {e.message if isinstance(e, StepError) else 'not UTF-8 text'}")
     values: dict[str, Any] = {}
     for name, kind in step.returns.items():
         if name not in texts:
-            return Returned(problem=f"it did not return `{name}`: no line `{name}=…` in $RUNNABLE_OUTPUT")
+            return StepResult(problem=f"it did not return `{name}`: no line `{name}=…` in $RUNNABLE_OUTPUT")
         value = parse_value(texts[name])
         if kind == "metric" and not _is_metric(value):
-            return Returned(problem=f"the metric `{name}` is not a number: {texts[name][:100]}")
+            return StepResult(problem=f"the metric `{name}` is not a number: {texts[name][:100]}")
         if wrong := not_json(value):
-            return Returned(problem=f"the return `{name}`: {wrong}")
+            return StepResult(problem=f"the return `{name}`: {wrong}")
         values[name] = value
-    return Returned(values=values, undeclared=tuple(name for name in texts if name not in step.returns))
+    return StepResult(values=values, undeclared=tuple(name for name in texts if name not in step.returns))
 
 
 def parse_output(text: str) -> dict[str, str]:

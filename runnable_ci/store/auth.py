@@ -15,8 +15,8 @@ from typing import Literal
 from urllib.parse import urlencode
 
 from runnable_ci.errors import RegistryAuthError, RegistryProtocolError
-from runnable_ci.util.responses import Response, one_line
 from runnable_ci.store.reference import GITHUB_REGISTRY, Credentials
+from runnable_ci.util.responses import Response, one_line
 from runnable_ci.util.urls import safe_url
 
 Actions = Literal["pull", "pull,push", "pull,push,delete"]

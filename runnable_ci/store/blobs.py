@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import BinaryIO, cast
 
 from runnable_ci.errors import BlobCorruptError, RegistryProtocolError, StoreError
+from runnable_ci.store.target import Descriptor
 from runnable_ci.util.http import SEND_BYTES, Stream
 from runnable_ci.util.responses import TransientError, backoff_s, retry
-from runnable_ci.store.target import Descriptor
 
 CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
 SKIP_BYTES = 1024 * 1024

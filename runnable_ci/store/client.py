@@ -12,10 +12,10 @@ from typing import BinaryIO, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from runnable_ci.errors import RegistryProtocolError, RegistryUnavailableError, StoreError
+from runnable_ci.store.auth import Actions, Advice, Authorizer
+from runnable_ci.store.reference import Credentials, Reference, find_credentials
 from runnable_ci.util.http import Failure, Session, Stream
 from runnable_ci.util.responses import LONGEST_WAIT_S, TRIES, Response, TransientError, later, retry
-from runnable_ci.store.reference import Credentials, Reference, find_credentials
-from runnable_ci.store.auth import Actions, Advice, Authorizer
 from runnable_ci.util.urls import is_loopback, origin, safe_url
 
 API_HOSTS = {"docker.io": "registry-1.docker.io"}

@@ -12,16 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from runnable_ci.util import startup as loading
 from runnable_ci.errors import BlobMissingError, RegistryAuthError, RunNotFoundError, StoreError
 from runnable_ci.store.target import (
     TAG,
     Descriptor,
-    TakesWholeOnly,
     Target,
+    ValidatesManifests,
     manifest_parts,
     read_manifest,
 )
+from runnable_ci.util import startup as loading
 from runnable_ci.util.threads import map_all
 
 JOBS = 16
@@ -31,14 +31,14 @@ ASK_FIRST = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Amount:
+class TransferSize:
     """So many blobs of so many bytes together."""
 
     blobs: int = 0
     size_bytes: int = 0
 
     @classmethod
-    def of(cls, descriptors: Collection[Descriptor]) -> Amount:
+    def of(cls, descriptors: Collection[Descriptor]) -> TransferSize:
         """The amount of these blobs."""
         return cls(len(descriptors), sum(descriptor.size for descriptor in descriptors))
 
@@ -47,20 +47,20 @@ class Amount:
 class Progress:
     """How far a copy is."""
 
-    done: Amount
+    done: TransferSize
     """Blobs that the target has by now; bytes include those of blobs under way."""
-    total: Amount
+    total: TransferSize
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class CopyResult:
     """What a copy did; the manifest itself is not counted."""
 
     manifest: Descriptor
-    sent: Amount
-    there: Amount
+    sent: TransferSize
+    there: TransferSize
     """Already at the target."""
-    left: Amount
+    left: TransferSize
     """Not asked for by `only`."""
 
 
@@ -74,7 +74,7 @@ def copy(
     only: Callable[[Descriptor], bool] | None = None,
     jobs: int = JOBS,
     progress: Callable[[Progress], None] | None = None,
-) -> Copied:
+) -> CopyResult:
     """What was copied of the manifest that `reference` stands for at this moment, and of its blobs.
 
     The tag at the target is `as_reference`, else `reference` if that is a tag, else none. `like` are tags of earlier
@@ -92,10 +92,12 @@ def copy(
 
     transfer = _Transfer(source, target, wanted.values(), progress)
     known: frozenset[str] = frozenset()
-    if isinstance(target, TakesWholeOnly):
+    if isinstance(target, ValidatesManifests):
         stands_for = _resolved(target, tag)
         if stands_for is not None and stands_for.digest == manifest.digest:
-            return Copied(manifest, Amount(), Amount.of(wanted.values()), Amount.of(left.values()))
+            return CopyResult(
+                manifest, TransferSize(), TransferSize.of(wanted.values()), TransferSize.of(left.values())
+            )
         known = _digests(target, [stands_for, *(_resolved(target, earlier) for earlier in like)])
     transfer.skip(known)
     transfer.run([blob for blob in wanted.values() if blob.digest not in known], jobs)
@@ -109,8 +111,8 @@ def copy(
         target.push(manifest, io.BytesIO(raw))
     if tag is not None:
         target.tag(manifest, tag)
-    there = Amount.of([blob for blob in wanted.values() if blob.digest not in transfer.sent])
-    return Copied(manifest, Amount.of(transfer.sent.values()), there, Amount.of(left.values()))
+    there = TransferSize.of([blob for blob in wanted.values() if blob.digest not in transfer.sent])
+    return CopyResult(manifest, TransferSize.of(transfer.sent.values()), there, TransferSize.of(left.values()))
 
 
 class _Transfer:
@@ -126,7 +128,7 @@ class _Transfer:
         self.sent: dict[str, Descriptor] = {}
         self._source = source
         self._target = target
-        self._total = Amount.of(blobs)
+        self._total = TransferSize.of(blobs)
         self._sizes = {blob.digest: blob.size for blob in blobs}
         self._progress = progress
         self._lock = threading.Lock()
@@ -180,7 +182,7 @@ class _Transfer:
             self._done_blobs += blobs
             self._done_bytes += size_bytes
             if self._progress is not None:
-                self._progress(Progress(Amount(self._done_blobs, self._done_bytes), self._total))
+                self._progress(Progress(TransferSize(self._done_blobs, self._done_bytes), self._total))
 
 
 class _StoppedError(StoreError):

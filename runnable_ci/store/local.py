@@ -14,9 +14,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from runnable_ci.util.bounded_json import parse_json
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, StoreError, did_you_mean
-from runnable_ci.util.files import copy_and_hash, locked, replacing, sweep, temporary, write_whole
 from runnable_ci.store.plain import require_plain
 from runnable_ci.store.target import (
     DIGEST,
@@ -27,7 +25,9 @@ from runnable_ci.store.target import (
     read_manifest,
     verified,
 )
-from runnable_ci.util.system import is_link, open_plainly, replace, set_mode, to_disk
+from runnable_ci.util.bounded_json import parse_json
+from runnable_ci.util.files import copy_and_hash, locked, replacing, sweep, temporary, write_whole
+from runnable_ci.util.system import is_link, open_nofollow, replace, set_mode, sync_file
 
 REF_NAME = "org.opencontainers.image.ref.name"
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -115,7 +115,7 @@ class Layout:
     def fetch(self, descriptor: Descriptor) -> BinaryIO:
         """The stored bytes, unchecked: read them through `verified`."""
         try:
-            return open(self._path(descriptor.digest), "rb", buffering=0, opener=open_plainly)
+            return open(self._path(descriptor.digest), "rb", buffering=0, opener=open_nofollow)
         except FileNotFoundError as e:
             raise self._missing(descriptor) from e
         except OSError as e:
@@ -232,7 +232,7 @@ class Layout:
                 self._checked[descriptor.digest] = _fingerprint(self._path(descriptor.digest))
         return descriptor
 
-    def take_file(self, source: Path, digest: str | None = None) -> Descriptor:
+    def move_file_in(self, source: Path, digest: str | None = None) -> Descriptor:
         """Store a file by moving it; `digest` is its known `sha256:…`, else it is read."""
         if digest is None:
             with source.open("rb", buffering=0) as file:
@@ -241,7 +241,7 @@ class Layout:
         if self.is_intact(descriptor):
             source.unlink()
         else:
-            to_disk(source)
+            sync_file(source)
             set_mode(source, 0o444)
             replace(source, self._path(digest))
             self._checked[digest] = _fingerprint(self._path(digest))

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from runnable_ci.github.console import console
-from runnable_ci.errors import StoreError
-from runnable_ci.vcs.git_files import is_tracked
 from runnable_ci.config import SAFE_STORES, load
+from runnable_ci.errors import StoreError
+from runnable_ci.github.console import console
 from runnable_ci.store.local import Layout
 from runnable_ci.util.system import current_user, owner_of
+from runnable_ci.vcs.git_files import is_tracked
 
 STORE_NAME = ".runnable"
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from oras.container import Container
 
 from runnable_ci.errors import UsageError
-from runnable_ci.util.github_host import GITHUB, github_host
 from runnable_ci.store.docker_config import find_login
 from runnable_ci.store.target import DIGEST, TAG
+from runnable_ci.util.github_host import GITHUB, github_host
 
 HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")

@@ -21,13 +21,10 @@ from runnable_ci.errors import (
     RunNotFoundError,
     UsageError,
 )
-from runnable_ci.util.http import READ_TIMEOUT_S, Stream
-from runnable_ci.util.responses import TRIES, Response, TransientError
-from runnable_ci.util.shell_command import command
-from runnable_ci.store.reference import GITHUB_REGISTRY, Credentials, Reference, parse_reference
 from runnable_ci.store.auth import Actions, Advice
-from runnable_ci.store.client import Client
 from runnable_ci.store.blobs import BlobStream, Upload
+from runnable_ci.store.client import Client
+from runnable_ci.store.reference import GITHUB_REGISTRY, Credentials, Reference, parse_reference
 from runnable_ci.store.target import (
     DIGEST,
     INDEX_MEDIA_TYPES,
@@ -37,6 +34,9 @@ from runnable_ci.store.target import (
     Descriptor,
     read_manifest,
 )
+from runnable_ci.util.http import READ_TIMEOUT_S, Stream
+from runnable_ci.util.responses import TRIES, Response, TransientError
+from runnable_ci.util.shell_command import command
 from runnable_ci.util.urls import safe_url
 
 MOST_TAGS = 100_000

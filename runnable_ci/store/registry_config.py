@@ -6,14 +6,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from runnable_ci.runs.command_line import http_option
-from runnable_ci.errors import UsageError
-from runnable_ci.util.github_host import GITHUB, github_host
 from runnable_ci.config import INPUT_PREFIX, Settings
-from runnable_ci.util.shell_command import command
-from runnable_ci.store.reference import GITHUB_REGISTRY, PATH, Credentials, Reference, parse_reference
+from runnable_ci.errors import UsageError
+from runnable_ci.runs.command_line import http_option
 from runnable_ci.store.auth import Advice
+from runnable_ci.store.reference import GITHUB_REGISTRY, PATH, Credentials, Reference, parse_reference
 from runnable_ci.store.registry import Registry
+from runnable_ci.util.github_host import GITHUB, github_host
+from runnable_ci.util.shell_command import command
 
 _PASSWORD = "RUNNABLE_CI_REGISTRY_PASSWORD"  # noqa: S105 - the name of a variable
 _USERNAME = "RUNNABLE_CI_REGISTRY_USERNAME: ${{ github.actor }}"

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
 
-from runnable_ci.util.bounded_json import parse_json
 from runnable_ci.errors import BlobCorruptError
+from runnable_ci.util.bounded_json import parse_json
 from runnable_ci.util.threads import Background
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -85,7 +85,7 @@ class Target(Protocol):
 
 
 @runtime_checkable
-class TakesWholeOnly(Protocol):
+class ValidatesManifests(Protocol):
     """A target that takes in a manifest only when it has all its blobs, so that a manifest proves them."""
 
     takes_whole_only: Literal[True]

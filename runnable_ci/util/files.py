@@ -27,10 +27,10 @@ from runnable_ci.util.system import (
     copy_part,
     lock,
     open_descriptor,
-    open_plainly,
+    open_nofollow,
     read_at,
     replace,
-    write_out,
+    start_writeback,
 )
 from runnable_ci.util.threads import Background
 
@@ -169,7 +169,7 @@ def _sweep_one(base: Path) -> None:
     claim, note = base.with_name(f"{base.name}.tmp"), base.with_name(f"{base.name}.near")
     descriptor = None
     with suppress(FileNotFoundError):
-        descriptor = open_plainly(str(claim), os.O_RDONLY)
+        descriptor = open_nofollow(str(claim), os.O_RDONLY)
     try:
         if descriptor is not None:
             lock(descriptor, wait=False)
@@ -219,7 +219,7 @@ def copy_and_hash(source: RawIOBase, copy: BinaryIO) -> tuple[str, int]:
     with Background(ahead=_PIECES_AHEAD, name="hash") as aside:
         for count in _carry(source, copy.fileno()):
             aside.do(partial(_hash_part, digest, buffer, copy.fileno(), size, count))
-            write_out(copy.fileno(), size, count)
+            start_writeback(copy.fileno(), size, count)
             size += count
     return digest.hexdigest(), size
 

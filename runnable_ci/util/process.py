@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.github.console import console
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
+from runnable_ci.github.console import console
 from runnable_ci.util.process_output import LISTEN, Listen, Listener, Stream
-from runnable_ci.util.system import CANCELLING, CREATION_FLAGS, END, KILL, Tree, kill_group, program
+from runnable_ci.util.system import CANCEL_SIGNALS, CREATION_FLAGS, END, KILL, ProcessGroup, kill_group, program
 
 GRACE_S = 2.0
 """How long a group may take to end after a signal before the next, harder one. GitHub allows 10 s for all."""
@@ -44,14 +44,14 @@ class Supervisor:
     """
 
     def __init__(
-        self, *, grace_s: float = GRACE_S, listen: Listen = LISTEN, tree: Callable[[int], Tree] = Tree
+        self, *, grace_s: float = GRACE_S, listen: Listen = LISTEN, tree: Callable[[int], ProcessGroup] = ProcessGroup
     ) -> None:
         self._grace_s = grace_s
         self._listen = listen
         self._tree = tree
         self.cancelled_by: signal.Signals | None = None
         self._wake_read, self._wake_write = os.pipe()
-        self._trees: set[Tree] = set()
+        self._trees: set[ProcessGroup] = set()
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ class Supervisor:
                 raise _start_error(argv, cwd, e) from e
             with closing(listener):
                 started(process.pid)
-                return self._attend(process, tree, listener, output, settle, timeout_s)
+                return self._supervise(process, tree, listener, output, settle, timeout_s)
         except BaseException:
             tree.send(KILL)
             try:
@@ -128,10 +128,10 @@ class Supervisor:
             self._trees.discard(tree)
             tree.close()
 
-    def _attend(
+    def _supervise(
         self,
         process: subprocess.Popen[bytes],
-        tree: Tree,
+        tree: ProcessGroup,
         listener: Listener,
         output: Callable[[Stream, bytes], None],
         settle: Callable[[], None],
@@ -157,7 +157,7 @@ class Supervisor:
             settle()
             now = time.monotonic()
             if self.cancelled_by and not escalated:
-                escalated, escalation, deadline = True, self._harder_than(self.cancelled_by), None
+                escalated, escalation, deadline = True, self._escalation(self.cancelled_by), None
             if listener.exited and not drain_until:
                 drain_until, deadline, escalation = now + DRAIN_S, None, []
             if listener.exited and now >= drain_until:
@@ -178,7 +178,7 @@ class Supervisor:
             tree.send(KILL)
         return Exit(code, timed_out=timed_out, cancelled=cancelled)
 
-    def _harder_than(self, by: signal.Signals) -> list[tuple[float, signal.Signals | None]]:
+    def _escalation(self, by: signal.Signals) -> list[tuple[float, signal.Signals | None]]:
         return self._one_by_one(time.monotonic() + self._grace_s, *((END,) if by == signal.SIGINT else ()), KILL)
 
     def _one_by_one(self, begin: float, *signals: signal.Signals) -> list[tuple[float, signal.Signals | None]]:
@@ -237,7 +237,7 @@ def become(argv: Sequence[str], env: Mapping[str, str]) -> int:
 
 def accompany(argv: Sequence[str], env: Mapping[str, str]) -> int:
     """The exit code of a program that has our console; Ctrl-C and Ctrl-Break are its business until it ends."""
-    earlier = {number: signal.signal(number, lambda *_: None) for number in CANCELLING}
+    earlier = {number: signal.signal(number, lambda *_: None) for number in CANCEL_SIGNALS}
     try:
         return subprocess.run(argv, env=env, check=False).returncode
     finally:
@@ -250,7 +250,7 @@ def start_time(pid: int) -> str:
     match sys.platform:
         case "linux":
             return _start_in_proc(pid)
-        case "win32":  # nothing outlives us there: see `Tree`
+        case "win32":  # nothing outlives us there: see `ProcessGroup`
             return ""
         case _:
             return start_by_ps(pid)

@@ -63,7 +63,7 @@ class _Poll:
         return pause_s if timeout_s is None else min(timeout_s, pause_s)
 
 
-class BySelector:
+class SelectorReader:
     """Waits for everything at once: for both pipes, for the end, and for a byte or an end in `wake`."""
 
     def __init__(self, process: Process, wake: int) -> None:
@@ -110,7 +110,7 @@ class BySelector:
         self._held.close()
 
 
-class ByThreads:
+class ThreadedReader:
     """Has a thread for each pipe, and looks for the end and at what woke it from time to time."""
 
     def __init__(self, process: Process, _wake: int) -> None:
@@ -163,7 +163,7 @@ class ByThreads:
 
 Listen = Callable[[Process, int], Listener]
 
-LISTEN: Listen = BySelector if SELECTS_PIPES else ByThreads
+LISTEN: Listen = SelectorReader if SELECTS_PIPES else ThreadedReader
 """The way that the system has."""
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final, NoReturn
 
-from runnable_ci.util.system import CANCELLING, call_after
+from runnable_ci.util.system import CANCEL_SIGNALS, call_after
 
 LAST_S: Final = 2.0
 """How long the program has after the second signal to record what it was doing. GitHub kills 2.5 s after its second."""
@@ -46,7 +46,7 @@ def cancelling(cancel: Callable[[signal.Signals], None]) -> Iterator[None]:
         cancel(signal.Signals(number))
 
     # Where SIGHUP is ignored, nohup wants the run to outlive its terminal.
-    numbers = [n for n in CANCELLING if n.name != "SIGHUP" or signal.getsignal(n) is signal.SIG_DFL]
+    numbers = [n for n in CANCEL_SIGNALS if n.name != "SIGHUP" or signal.getsignal(n) is signal.SIG_DFL]
     earlier = {number: signal.signal(number, receive) for number in numbers}
     try:
         yield

@@ -33,11 +33,11 @@ def seconds_between(start: str, end: str) -> float | None:
 
 
 def duration(start: str, end: str) -> str:
-    """From one time of the run log to another, as `lasting` has it; empty where one is missing."""
-    return lasting(seconds_between(start, end))
+    """From one time of the run log to another, as `format_duration` has it; empty where one is missing."""
+    return format_duration(seconds_between(start, end))
 
 
-def lasting(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """Seconds as `1.2 s`, `3 min 05 s` or `2 h 03 min`; empty where they are not known."""
     if seconds is None:
         return ""

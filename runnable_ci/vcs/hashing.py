@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 
-from runnable_ci.util.system import open_plainly
+from runnable_ci.util.system import open_nofollow
 
 
 def content_sha256(path: str) -> str:
@@ -14,7 +14,7 @@ def content_sha256(path: str) -> str:
     try:
         if stat.S_ISLNK(os.lstat(path).st_mode):
             return hashlib.sha256(link_target(path)).hexdigest()
-        with open(path, "rb", opener=open_plainly) as content:
+        with open(path, "rb", opener=open_nofollow) as content:
             regular = stat.S_ISREG(os.fstat(content.fileno()).st_mode)
             return hashlib.file_digest(content, "sha256").hexdigest() if regular else ""
     except OSError:

@@ -15,9 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from runnable_ci.vcs.hashing import content_sha256, git_mode
 from runnable_ci.errors import CodeIdentityError, NotARepositoryError
 from runnable_ci.vcs.git import COMMIT, Git, clean_url, printable
+from runnable_ci.vcs.hashing import content_sha256, git_mode
 from runnable_ci.vcs.status import INDEX, STATUS, Entry, Index, digest, named, parsed_index, parsed_status
 from runnable_ci.vcs.watch import WATCHED_MAX_FILES, Kept, Watch
 
@@ -175,7 +175,7 @@ class Code:
             self._entries = ()
             state = CodeState("", "", "", dependable=False, message=error.message, changes={}, digest="")
             if isinstance(error, NotARepositoryError):
-                self._watch.see_files(self._gits())
+                self._watch.add_files(self._gits())
                 self._watch.settle()
         return state
 
@@ -287,11 +287,11 @@ class Code:
         shared = ("config", "info/exclude", "info/attributes", "shallow", *refs)
         settings = self._settings()
         rules = settings.get("core.excludesfile", []) + settings.get("core.attributesfile", [])
-        watch.see_files(f"{place.root}/{path}" for path in paths)
-        watch.see_files([place.index, *(f"{place.git_folder}/{name}" for name in own)])
-        watch.see_files(f"{place.common_folder}/{name}" for name in shared)
-        watch.see_files(self._user_settings())
-        watch.see_files(str(Path(place.root, Path(path).expanduser())) for path in rules)
+        watch.add_files(f"{place.root}/{path}" for path in paths)
+        watch.add_files([place.index, *(f"{place.git_folder}/{name}" for name in own)])
+        watch.add_files(f"{place.common_folder}/{name}" for name in shared)
+        watch.add_files(self._user_settings())
+        watch.add_files(str(Path(place.root, Path(path).expanduser())) for path in rules)
         return True
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Final
 
-from runnable_ci.util.bounded_json import parse_json
 from runnable_ci.errors import CodeIdentityError, UnsafePathError, UsageError
+from runnable_ci.util.bounded_json import parse_json
 from runnable_ci.vcs.git import COMMIT, Git, printable
 from runnable_ci.vcs.identity import Code
 from runnable_ci.vcs.snapshot import FORMAT_VERSION, SnapshotState

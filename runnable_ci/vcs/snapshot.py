@@ -21,14 +21,14 @@ from typing import IO, Annotated, BinaryIO, Final, cast
 
 from pydantic import BaseModel
 
-from runnable_ci.util.bounded_json import LARGE_TABLE
-from runnable_ci.vcs.hashing import content_sha256, git_mode, link_target
 from runnable_ci.redaction.credential_files import by_content, by_difference, by_name, is_judged_whole
 from runnable_ci.redaction.credential_names import is_code
+from runnable_ci.util.bounded_json import LARGE_TABLE
+from runnable_ci.util.system import open_nofollow
 from runnable_ci.vcs.git import COMMIT, PATHS_PER_CALL, Git, printable
+from runnable_ci.vcs.hashing import content_sha256, git_mode, link_target
 from runnable_ci.vcs.identity import Code, CodeState
 from runnable_ci.vcs.status import Entry
-from runnable_ci.util.system import open_plainly
 
 FORMAT_VERSION: Final = 1
 _NOT_STORED: Final = "holds a secret"
@@ -228,7 +228,7 @@ def _objection(git: Git, part: Path, batch: Sequence[_Group], written_bytes: int
 
 def _contents(git: Git, entry: Entry) -> Iterator[IO[bytes]]:
     """What a diff of an entry may tell of, whole: the file, and what the commit and the index have of it."""
-    with suppress(OSError), open(f"{git.folder}/{entry.path}", "rb", opener=open_plainly) as file:
+    with suppress(OSError), open(f"{git.folder}/{entry.path}", "rb", opener=open_nofollow) as file:
         yield file
     for blob in entry.blobs if "160000" not in entry.modes else ():
         if blob.strip("0"):
@@ -320,7 +320,7 @@ def _store_files(code: Code, entries: Iterable[Entry], store: _Store) -> None:
             elif size_bytes > store.left_bytes:
                 store.omitted[entry.name] = "over the limit"
             else:
-                with open(path, "rb", opener=open_plainly) as content:
+                with open(path, "rb", opener=open_nofollow) as content:
                     if problem := store.add(member, content, checked_as=entry.name):
                         store.omitted[entry.name] = problem
             if entry.kind == "untracked" and entry.name not in store.omitted:

@@ -87,7 +87,7 @@ class Watch:
             and all(self._same(path, folder) for path, folder in list(self._folders.items()))
         )
 
-    def see_files(self, paths: Iterable[str]) -> None:
+    def add_files(self, paths: Iterable[str]) -> None:
         """Watch these files, whether they exist or not."""
         self._files.update((path, signature(path)) for path in paths)
 
@@ -104,7 +104,7 @@ class Watch:
             if path and not folder.names.isdisjoint({".git", ".git/"}):
                 return False
             self._folders[path] = folder
-            self.see_files(f"{root}/{path}{name}" for name in folder.names & {".gitignore", ".gitattributes"})
+            self.add_files(f"{root}/{path}{name}" for name in folder.names & {".gitignore", ".gitattributes"})
             below = (path + name for name in folder.names if name.endswith("/") and name != ".git/")
             waiting += [path for path in below if path not in ignored]
         return True
@@ -112,10 +112,10 @@ class Watch:
     def settle(self) -> None:
         """Rely on this from now on, if nothing of it can have changed since the look began."""
         self._holds = all(_settled(seen, self._began_ns) for seen in self._files.values()) and all(
-            self._steady(path, folder) for path, folder in self._folders.items()
+            self._is_steady(path, folder) for path, folder in self._folders.items()
         )
 
-    def _steady(self, path: str, folder: _Folder) -> bool:
+    def _is_steady(self, path: str, folder: _Folder) -> bool:
         if folder.seen is not None and _settled(folder.seen, self._began_ns):
             return True
         earlier = self._earlier.get(path)

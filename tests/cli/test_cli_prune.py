@@ -10,7 +10,7 @@ from cli import Done, Workspace, workspace
 from published_runs import contents, got, opened, record, sent, store
 from registry_server import Reply, Seen, Served, collect_garbage, registry, serving
 
-from runnable_ci.runs.remote_index import holdings, published, remove
+from runnable_ci.runs.remote_index import list_published, published, remove
 from runnable_ci.store.copy import copy
 from runnable_ci.store.registry import DELETE_ELSEWHERE, Registry
 
@@ -81,7 +81,7 @@ def test_what_a_tag_of_somebody_stands_for_stays(tmp_path: Path, served: Served,
     done = prune(project, remote.label, "--keep", "0", "--older-than", "0h")
     assert done.out == "b\nc\n"
     assert "\na stays: the tag best stands for it\n" in done.err
-    assert [holding.pinned_by for holding in holdings(remote)] == [["best"]]
+    assert [holding.pinned_by for holding in list_published(remote)] == [["best"]]
     assert contents(got(tmp_path / "reader", remote, "a")[0], "a")["own.txt"] == b"a"
 
 
@@ -89,7 +89,7 @@ def test_a_run_that_is_written_meanwhile_stays(tmp_path: Path, served: Served) -
     """What was published between the look and the removal is not removed."""
     remote = opened(served.repository())
     three_runs(tmp_path, remote)
-    (holding,) = [holding for holding in holdings(remote) if holding.summary.run_id == "a"]
+    (holding,) = [holding for holding in list_published(remote) if holding.summary.run_id == "a"]
     here = store(tmp_path / "here")
     record(here, "again", {"new.txt": b"new"}, run_id="a")
     sent(here, remote, "a")
@@ -142,6 +142,6 @@ def test_a_tag_that_holds_another_run_than_it_says(tmp_path: Path, served: Serve
     remote = opened(served.repository())
     three_runs(tmp_path, remote)
     copy(store(tmp_path / "here"), "c", remote, as_reference="a")
-    found = {holding.summary.run_id: holding for holding in holdings(remote)}
+    found = {holding.summary.run_id: holding for holding in list_published(remote)}
     assert [tag.startswith("a--") for tag in found["a"].manifests] == [True]
     assert found["c"].pinned_by == ["a"]

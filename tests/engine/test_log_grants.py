@@ -18,12 +18,12 @@ from published_runs import forge
 from registry_server import Served, described, registry
 from support import sha256
 
-from runnable_ci.runs.catalog import Catalog, matches
 from runnable_ci.engine.log_grants import undeclared_parameters
 from runnable_ci.pipeline.model import resolve
+from runnable_ci.pipeline.validation import is_excluded
+from runnable_ci.runs.catalog import Catalog, matches
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
-from runnable_ci.pipeline.validation import is_excluded
 
 PIPELINE = """
 [parameters]

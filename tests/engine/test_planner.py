@@ -9,8 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runnable_ci.engine.planner import (
+    Decision,
+    Outcome,
+    Plan,
+    PlanInputs,
+    PlanState,
+    Scope,
+    plan,
+    same_json,
+    unread_parameters,
+)
 from runnable_ci.pipeline.model import Pipeline, resolve
-from runnable_ci.engine.planner import Course, Decision, Facts, Outcome, Plan, Scope, plan, same_json, unread_parameters
 from runnable_ci.runs.model import FAIL, SUCCESS, CatalogEntry, Invocation, Parameter, RunLog, StepAttempt, StepLog
 
 CHAIN: dict[str, dict[str, Any]] = {"load": {"run": "load"}, "fit": {"run": "fit"}, "plot": {"run": "plot"}}
@@ -53,10 +63,10 @@ def bad(number: int = 1, message: str = "exit code 1") -> StepAttempt:
 
 
 def decided(
-    made: Pipeline, log: RunLog, facts: Facts | None = None, initial: Scope | None = None
+    made: Pipeline, log: RunLog, facts: PlanInputs | None = None, initial: Scope | None = None
 ) -> dict[str, tuple[str, str]]:
     """Step → action and reason of the plan."""
-    found = plan(made, log, initial=initial or scope(), facts=facts or Facts())
+    found = plan(made, log, initial=initial or scope(), facts=facts or PlanInputs())
     return {name: (decision.action, decision.reason) for name, decision in found.decisions.items()}
 
 
@@ -69,7 +79,7 @@ def test_finished_run() -> None:
     """On a finished log every step is reused, and nothing has to be restored."""
     made = pipeline(CHAIN)
     log = history(made, load=good(), fit=good(2), plot=good(2))
-    found = plan(made, log, initial=scope(), facts=Facts())
+    found = plan(made, log, initial=scope(), facts=PlanInputs())
     assert [d.action for d in found.decisions.values()] == ["reuse"] * 3
     assert found.decisions["fit"].reason == "unchanged since attempt 2"
     assert (found.running, found.wanted) == ([], {})
@@ -144,7 +154,7 @@ def test_forced() -> None:
     """A forced step runs, for its reason, and what is below it too."""
     made = pipeline(CHAIN)
     log = history(made, load=good(), fit=good(), plot=good())
-    assert decided(made, log, Facts(forced={"fit": "--from fit"})) == {
+    assert decided(made, log, PlanInputs(forced={"fit": "--from fit"})) == {
         "load": ("reuse", "unchanged since attempt 1"),
         "fit": ("run", "--from fit"),
         "plot": ("run", "`fit` ran again"),
@@ -155,7 +165,7 @@ def test_changed_input() -> None:
     """A step whose input from the workspace changed runs."""
     made = pipeline(CHAIN)
     log = history(made, load=good(), fit=good(), plot=good())
-    assert decided(made, log, Facts(changed_inputs={"load": "input data.csv changed"}))["load"] == (
+    assert decided(made, log, PlanInputs(changed_inputs={"load": "input data.csv changed"}))["load"] == (
         "run",
         "input data.csv changed",
     )
@@ -167,10 +177,10 @@ def test_changed_code() -> None:
     log = history(made, load=good(), fit=good(), plot=good())
     code = {"fit": "iris.py (function fit is the same)"}
     reason = "code changed since attempt 1: iris.py (function fit is the same)"
-    noticed = decided(made, log, Facts(changed_code=code))
+    noticed = decided(made, log, PlanInputs(changed_code=code))
     assert noticed["fit"] == ("reuse", reason)
     assert noticed["plot"][0] == "reuse"
-    again = decided(made, log, Facts(changed_code=code, rerun_changed=True))
+    again = decided(made, log, PlanInputs(changed_code=code, rerun_changed=True))
     assert again["fit"] == ("run", reason)
     assert again["plot"] == ("run", "`fit` ran again")
 
@@ -269,9 +279,9 @@ def test_need_that_ran_in_an_invocation_that_did_not_come_further() -> None:
     assert {a for a, _ in decided(made, history(made, load=good(2), fit=good(2), plot=good(3))).values()} == {"reuse"}
 
 
-def settled_course(made: Pipeline, log: RunLog, outcomes: Mapping[str, Outcome]) -> Course:
+def settled_course(made: Pipeline, log: RunLog, outcomes: Mapping[str, Outcome]) -> PlanState:
     """A course in which some steps are over."""
-    course = Course(made, Facts(), scope())
+    course = PlanState(made, PlanInputs(), scope())
     for name, outcome in outcomes.items():
         course.settle(made.steps[name], outcome, log.steps.get(name))
     return course
@@ -339,13 +349,13 @@ def test_wanted_files() -> None:
     made = pipeline(steps)
     log = history(made, a=good(), left=good(), right=bad(), aside=good())
     with_files(log, a=[put("f", "0")], left=[put("l", "1")], aside=[put("s", "2")])
-    found = plan(made, log, initial=scope(), facts=Facts())
+    found = plan(made, log, initial=scope(), facts=PlanInputs())
     assert {name: (e.data_hash, e.source) for name, e in found.wanted.items()} == {"f": ("0", "a"), "l": ("1", "left")}
     assert {name: e.data_hash for name, e in found.put.items()} == {"f": "0", "l": "1", "s": "2"}
     chosen = {name: {**step, "catalog": {"get": []}} for name, step in steps.items()}
     log = history(pipeline(chosen), a=good(), left=good(), right=bad())
     with_files(log, a=[put("f", "0")])
-    assert plan(pipeline(chosen), log, initial=scope(), facts=Facts()).wanted == {}
+    assert plan(pipeline(chosen), log, initial=scope(), facts=PlanInputs()).wanted == {}
 
 
 def test_unread_parameters() -> None:
@@ -371,7 +381,7 @@ def test_same_json_is_what_json_says(value: Any) -> None:
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[Pipeline, RunLog, Facts, Scope]:
+def situations(draw: st.DrawFn) -> tuple[Pipeline, RunLog, PlanInputs, Scope]:
     """A pipeline, what happened to it so far, and what changed since."""
     names = [f"s{i}" for i in range(draw(st.integers(1, 7)))]
     steps = {
@@ -395,7 +405,7 @@ def situations(draw: st.DrawFn) -> tuple[Pipeline, RunLog, Facts, Scope]:
         if attempts or names.index(name) % 2:
             log.steps[name] = StepLog(name=name, internal_name=name, attempts=attempts)
     some = st.lists(st.sampled_from(names), max_size=1)
-    facts = Facts(
+    facts = PlanInputs(
         forced=dict.fromkeys(draw(some), "--from it"),
         changed_inputs=dict.fromkeys(draw(some), "input f changed"),
         changed_code=dict.fromkeys(draw(some), "m.py"),
@@ -404,7 +414,7 @@ def situations(draw: st.DrawFn) -> tuple[Pipeline, RunLog, Facts, Scope]:
     return made, log, facts, scope(p=1)
 
 
-def is_out_of_date(name: str, made: Pipeline, log: RunLog, facts: Facts) -> bool:
+def is_out_of_date(name: str, made: Pipeline, log: RunLog, facts: PlanInputs) -> bool:
     """The resume rules for one step alone, written a second time."""
     past = log.steps.get(name)
     if past is None or not past.attempts:
@@ -428,7 +438,7 @@ def is_out_of_date(name: str, made: Pipeline, log: RunLog, facts: Facts) -> bool
 
 @given(situations())
 def test_a_step_is_reused_exactly_if_nothing_before_it_changed(
-    situation: tuple[Pipeline, RunLog, Facts, Scope],
+    situation: tuple[Pipeline, RunLog, PlanInputs, Scope],
 ) -> None:
     """A step runs if it, or anything above it, is out of date; else it is reused; each with a reason of one line."""
     made, log, facts, initial = situation
@@ -444,22 +454,22 @@ def test_a_step_is_reused_exactly_if_nothing_before_it_changed(
 
 @given(situations(), st.data())
 def test_a_history_that_was_carried_out_is_finished(
-    situation: tuple[Pipeline, RunLog, Facts, Scope], data: st.DataObject
+    situation: tuple[Pipeline, RunLog, PlanInputs, Scope], data: st.DataObject
 ) -> None:
     """Carry a plan out in any order and stop anywhere: the next plan goes on from there, then nothing is left."""
     made, log, facts, initial = situation
     done: set[str] = set()
     for number in (4, 5):
-        first = plan(made, log, initial=initial, facts=facts if number == 4 else Facts())
+        first = plan(made, log, initial=initial, facts=facts if number == 4 else PlanInputs())
         stop = data.draw(st.integers(0, len(first.running))) if number == 4 else len(first.running)
-        carried_out = carry_out(made, log, first, number, stop, lambda ready: data.draw(st.sampled_from(ready)))
+        carried_out = run_attempt(made, log, first, number, stop, lambda ready: data.draw(st.sampled_from(ready)))
         if number == 5:
             assert not carried_out & done - {n for s in carried_out - done for n in made.below(s)}
         done |= carried_out
-    assert plan(made, log, initial=initial, facts=Facts()).running == []
+    assert plan(made, log, initial=initial, facts=PlanInputs()).running == []
 
 
-def carry_out(
+def run_attempt(
     made: Pipeline, log: RunLog, planned: Plan, number: int, stop: int, choose: Callable[[list[str]], str]
 ) -> set[str]:
     """Let up to `stop` of the planned steps succeed, each after what it needs; their names."""

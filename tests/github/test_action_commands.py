@@ -12,8 +12,8 @@ from cli import Workspace, workspace
 from registry_server import Reply, Seen, Served, password_registry, registry, serving
 from support import wait_until
 
-from runnable_ci.github.action.begin import parameters
 from runnable_ci.errors import UsageError
+from runnable_ci.github.action.begin import parameters
 
 PIPELINE = """
 name = "flowers"

@@ -13,11 +13,10 @@ from cli import Workspace, terminal, workspace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runnable_ci.github.console import LINE_MAX_BYTES, Console, Output, line
 from runnable_ci.errors import RunnableError
 from runnable_ci.github.commands import Annotation, annotate
-from runnable_ci.runs.events import AttemptSaved, Decided, Ended, Started
-from runnable_ci.runs.recorder import create
+from runnable_ci.github.console import LINE_MAX_BYTES, Console, Output, line
+from runnable_ci.runs.events import AttemptSaved, Decided, InvocationFinished, Started
 from runnable_ci.runs.model import (
     CatalogEntry,
     CodeIdentity,
@@ -29,6 +28,7 @@ from runnable_ci.runs.model import (
     StepAttempt,
 )
 from runnable_ci.runs.reader import catalog_of
+from runnable_ci.runs.recorder import create
 from runnable_ci.store.local import Layout
 
 NASTY = (
@@ -209,7 +209,7 @@ def record_nasty_run(project: Workspace) -> None:
             AttemptSaved(step=TEXT, attempt=attempt, data_catalog=entries),
             AttemptSaved(step="plain", attempt=attempt, data_catalog=entries),
             Decided(step=TEXT, decision=DecisionRecord(action="reuse", reason=TEXT, warning="code_changed")),
-            Ended.of("failed", time=TEXT, message=TEXT),
+            InvocationFinished.of("failed", time=TEXT, message=TEXT),
         )
         recorder.seal(catalog_of(layout, recorder.log))
 

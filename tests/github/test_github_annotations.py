@@ -7,11 +7,11 @@ from pathlib import Path, PurePath
 import pytest
 from example_run import attempt, events, moment, run_log, saved, started
 
-from runnable_ci.github.annotations import Places, of_run, places, step_lines
+from runnable_ci.github.annotations import SourceMap, annotations_for, places, step_lines
 from runnable_ci.github.commands import Annotation, Level
 from runnable_ci.runs.events import (
     Decided,
-    Ended,
+    InvocationFinished,
     apply,
     mark_interrupted,
 )
@@ -24,13 +24,13 @@ from runnable_ci.runs.model import (
     StepAttempt,
 )
 
-AT = Places(PurePath("/repo"), PurePath("/repo/sub"), PurePath("/repo/sub/runnable.toml"), {"fit": 7, "load": 3})
+AT = SourceMap(PurePath("/repo"), PurePath("/repo/sub"), PurePath("/repo/sub/runnable.toml"), {"fit": 7, "load": 3})
 
 
 def log_of(step: str, finished: StepAttempt, status: str = FAIL) -> RunLog:
     """A run of one step that ended like this."""
     log = RunLog(run_id="r")
-    for event in (started(1, 0), *saved(step, finished), Ended(time=moment(9), status=status)):
+    for event in (started(1, 0), *saved(step, finished), InvocationFinished(time=moment(9), status=status)):
         log = apply(log, event)
     return log
 
@@ -54,13 +54,13 @@ def raised(file: str, line: int = 3, message: str = "bad\nunits") -> StepAttempt
 )
 def test_an_exception_is_at_its_line(file: str, shown: str, line: int) -> None:
     """At the user's file, relative to the repository; what is not in it is at the step's table."""
-    found = of_run(log_of("fit", raised(file)), AT)
+    found = annotations_for(log_of("fit", raised(file)), AT)
     assert found == [Annotation("error", "ValueError: bad\nunits", "step fit failed", shown, line)]
 
 
 def test_an_exception_without_words_is_its_type() -> None:
     """No colon that nothing follows."""
-    assert of_run(log_of("fit", raised("a.py", message="")), AT)[0].message == "ValueError"
+    assert annotations_for(log_of("fit", raised("a.py", message="")), AT)[0].message == "ValueError"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,9 @@ def test_an_exception_without_words_is_its_type() -> None:
 def test_a_failed_shell_step_is_at_its_table(message: str, outcome: str, status: str, level: Level, title: str) -> None:
     """An error; a warning where the run was cancelled, or went on and succeeded; whatever the words of its message."""
     failed = attempt(1, 1, status=FAIL, outcome=outcome, exit_code=3, message=message)
-    assert of_run(log_of("fit", failed, status), AT) == [Annotation(level, message, title, "sub/runnable.toml", 7)]
+    assert annotations_for(log_of("fit", failed, status), AT) == [
+        Annotation(level, message, title, "sub/runnable.toml", 7)
+    ]
 
 
 def test_a_killed_run_is_interrupted() -> None:
@@ -87,18 +89,18 @@ def test_a_killed_run_is_interrupted() -> None:
         log = apply(log, event)
     for event in mark_interrupted(log, time=moment(5)):
         log = apply(log, event)
-    assert [(one.level, one.title) for one in of_run(log, AT)] == [("warning", "step fit was cancelled")]
+    assert [(one.level, one.title) for one in annotations_for(log, AT)] == [("warning", "step fit was cancelled")]
 
 
 def test_a_run_that_succeeded_has_none() -> None:
     """An attempt that failed in an earlier invocation is history."""
-    assert of_run(run_log(), AT) == []
+    assert annotations_for(run_log(), AT) == []
 
 
 def test_the_attempt_is_told() -> None:
     """From the second attempt on the title says which it was."""
     failed = attempt(2, 1, status=FAIL, message="exit code 1")
-    assert of_run(log_of("fit", failed), AT)[0].title == "step fit failed (attempt 2)"
+    assert annotations_for(log_of("fit", failed), AT)[0].title == "step fit failed (attempt 2)"
 
 
 def test_a_reused_step_whose_code_changed_is_noticed() -> None:
@@ -109,8 +111,8 @@ def test_a_reused_step_whose_code_changed_is_noticed() -> None:
     for step, warning in (("load", "code_changed"), ("fit", "parameters_changed"), ("plot", "")):
         decision = DecisionRecord(action="reuse", reason="because", warning=warning)
         log = apply(log, Decided(step=step, decision=decision))
-    log = apply(log, Ended.of("succeeded", time=moment(21)))
-    assert [(one.level, one.message, one.title, one.line) for one in of_run(log, AT)] == [
+    log = apply(log, InvocationFinished.of("succeeded", time=moment(21)))
+    assert [(one.level, one.message, one.title, one.line) for one in annotations_for(log, AT)] == [
         ("notice", "because\nto run such steps again: --rerun-changed", "step load was reused", 3),
         ("notice", "because\nto run it again: --from fit", "step fit was reused", 7),
     ]

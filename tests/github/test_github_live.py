@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import WAIT_S, wait_until
 
-from runnable_ci.github.log import ActionsPrinter
 from runnable_ci.github.commands import Annotation
+from runnable_ci.github.log import ActionsPrinter
 from runnable_ci.util.process_output import Stream
 
 STEPS = ["load", "fit", "plot"]

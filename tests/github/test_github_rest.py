@@ -16,20 +16,20 @@ from github_description import DescriptionError, check
 from registry_server import Reply, Seen, Server, serving, tls_server
 from support import python
 
+from runnable_ci.config import load
 from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.github.api.actions import Actions, Job, JobStep
+from runnable_ci.github.api.client import RESPONSE_MAX_BYTES, Rest, rate_limit_wait_s
 from runnable_ci.github.api.credentials import Token, find_token
-from runnable_ci.github.api.events import news
 from runnable_ci.github.api.errors import (
     GitHubError,
     GitHubUnavailableError,
     RateLimitError,
     RefusedError,
 )
+from runnable_ci.github.api.events import news
 from runnable_ci.github.api.repository import Api, Repository, api_of, parse_remote, parse_repository
-from runnable_ci.github.api.client import RESPONSE_MAX_BYTES, Rest, rate_limit_wait_s
 from runnable_ci.util.responses import Response
-from runnable_ci.config import load
 
 REPOSITORY = Repository("github.com", "owner", "repo")
 KNOWN = Token(TOKEN, "GITHUB_TOKEN")
@@ -589,5 +589,6 @@ def test_the_stand_in_fails_the_test_that_misuses_it() -> None:
 
 def test_requests_is_not_loaded_for_anything_else() -> None:
     """Finding the repository and the token, which the action does too, does not pay for the client."""
-    code = "import sys, runnable_ci.github.api.credentials, runnable_ci.github.api.repository; print('requests' in sys.modules)"
+    modules = "runnable_ci.github.api.credentials, runnable_ci.github.api.repository"
+    code = f"import sys, {modules}; print('requests' in sys.modules)"
     assert python(code).stdout == "False\n"

@@ -13,8 +13,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from runnable_ci.github.graph import flowchart
-from runnable_ci.github.summary import LIMIT_BYTES, GoingOn, Notice, render
-from runnable_ci.runs.events import Ended, apply
+from runnable_ci.github.summary import LIMIT_BYTES, NextSteps, Notice, render
+from runnable_ci.runs.events import InvocationFinished, apply
 from runnable_ci.runs.model import (
     FAIL,
     SUCCESS,
@@ -30,7 +30,7 @@ from runnable_ci.runs.model import (
 )
 
 MARKDOWN = MarkdownIt("gfm-like")
-PUBLISHED = GoingOn("ghcr.io/owner/iris/runs:best-hamilton-0300", "sha256:" + "ab" * 32, "retry.yml", "fix", "77")
+PUBLISHED = NextSteps("ghcr.io/owner/iris/runs:best-hamilton-0300", "sha256:" + "ab" * 32, "retry.yml", "fix", "77")
 MENTION = re.compile(r"(^|\W)@[A-Za-z0-9]")
 NASTY = [
     "a|b",
@@ -140,7 +140,7 @@ def test_nothing_of_others_takes_effect(text: str) -> None:
         nasty_log(text),
         base={text: text, "n": 2},
         base_label=text,
-        going_on=GoingOn(text, text, text, text, text),
+        going_on=NextSteps(text, text, text, text, text),
         notices=[Notice(text, text, text)],
         tails={text: text},
     )
@@ -220,7 +220,7 @@ def test_a_failed_run_says_why_and_how_to_go_on() -> None:
 
 def test_each_command_is_whole() -> None:
     """With the repository, and what the registry and the pipeline file need, each may be typed anywhere; quoted."""
-    more = GoingOn(
+    more = NextSteps(
         reference="ghcr.io/o/n/runs:r",
         workflow="a b.yml",
         ref="fix",
@@ -245,7 +245,11 @@ def test_a_name_does_not_say_how_the_run_ended(step: str) -> None:
     """A step may have any name, and the run's message has it: the title is by the outcome alone."""
     log = RunLog(run_id="r")
     failed = attempt(1, 1, status=FAIL, message="exit code 3")
-    for event in (started(1, 0), *saved(step, failed), Ended.of("failed", time=moment(9), message=f"failed: {step}")):
+    for event in (
+        started(1, 0),
+        *saved(step, failed),
+        InvocationFinished.of("failed", time=moment(9), message=f"failed: {step}"),
+    ):
         log = apply(log, event)
     rendered = render(log)
     assert rendered.startswith(f"## ❌ `iris` failed at `{step}`\n")

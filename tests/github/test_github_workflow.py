@@ -18,8 +18,8 @@ from runnable_ci.github.commands import (
     assignments,
     command,
     cut,
+    escape_commands,
     group,
-    harmless,
     new_token,
     resume_commands,
     stop_commands,
@@ -50,7 +50,7 @@ def test_a_command_is_read_as_it_was_meant(message: str, title: str, file: str) 
 @given(HOSTILE)
 def test_harmless_text_is_no_command(text: str) -> None:
     """Text of ours that quotes what others wrote makes the runner do nothing."""
-    assert read(harmless(text)).commands == []
+    assert read(escape_commands(text)).commands == []
 
 
 @pytest.mark.parametrize(
@@ -67,15 +67,15 @@ def test_harmless_text_is_no_command(text: str) -> None:
     ],
 )
 def test_a_line_that_is_a_command_is_one_no_more(line: str) -> None:
-    """The runner's own rules take the line for a command, and not what `harmless` makes of it."""
+    """The runner's own rules take the line for a command, and not what `escape_commands` makes of it."""
     assert read(line).commands
-    assert read(harmless(line)).commands == []
+    assert read(escape_commands(line)).commands == []
 
 
 @pytest.mark.parametrize("text", ["std::vector", "a ::b::", "# [x]", "12:30::00"])
 def test_harmless_leaves_other_text_alone(text: str) -> None:
     """Colons and signs that make no command stay as they are."""
-    assert harmless(text) == text
+    assert escape_commands(text) == text
 
 
 def test_stopped_commands_are_not_obeyed() -> None:

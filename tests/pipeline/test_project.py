@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.pipeline.model import Pipeline, resolve
 from runnable_ci.pipeline.project import (
-    asked_parameters,
     find_file,
     find_store,
-    given_parameters,
     load,
-    parameters_of,
+    override_parameters,
+    parse_param_options,
+    resolve_parameters,
     store_folder,
 )
 
@@ -274,7 +274,9 @@ def parameters(
     given: list[str] | None = None,
 ) -> dict[str, Any]:
     """The parameters of a new run."""
-    return parameters_of(made, asked_parameters(made, params_file=file, environ=environ or {}, given=given or []))
+    return resolve_parameters(
+        made, override_parameters(made, params_file=file, environ=environ or {}, given=given or [])
+    )
 
 
 def test_precedence(tmp_path: Path) -> None:
@@ -385,7 +387,7 @@ def test_parameter_file_that_is_missing_or_broken(tmp_path: Path) -> None:
 def test_bad_param(given_: str, message: str) -> None:
     """A `--param` that cannot be understood is refused."""
     with pytest.raises(UsageError) as caught:
-        given_parameters([given_], {})
+        parse_param_options([given_], {})
     assert caught.value.message == message.replace("[parameters] ", "")
 
 
@@ -398,4 +400,4 @@ def test_environment_variable_that_names_nothing() -> None:
 
 def test_param_given_twice() -> None:
     """The last of several `--param` of one name counts."""
-    assert given_parameters(["x=1", "y=", "x=2"], {}) == {"x": 2, "y": ""}
+    assert parse_param_options(["x=1", "y=", "x=2"], {}) == {"x": 2, "y": ""}

@@ -333,8 +333,11 @@ def test_a_script_without_suffix_is_code() -> None:
 def test_wherever_the_pieces_end(size_bytes: int) -> None:
     """A secret is found in a large file wherever its pieces end, and none is made by that."""
     secret = f"DB_PASSWORD={VALUE}\n".encode()
-    harmless = b"TOKEN=${SOME_TOKEN_1}\nPASSWORD=$(cat some-file-1)\n" * 300
-    for content, found in ((harmless, ""), (harmless + secret + harmless, "holds a value for DB_PASSWORD")):
+    escape_commands = b"TOKEN=${SOME_TOKEN_1}\nPASSWORD=$(cat some-file-1)\n" * 300
+    for content, found in (
+        (escape_commands, ""),
+        (escape_commands + secret + escape_commands, "holds a value for DB_PASSWORD"),
+    ):
         pieces = [content[at : at + size_bytes] for at in range(0, len(content), size_bytes)]
         assert by_content("a.ini", pieces) == found
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runnable_ci.redaction.redactor import Redaction, Redactor
 from runnable_ci.redaction.environment import secrets_of
+from runnable_ci.redaction.redactor import Redaction, Redactor
 
 GITHUB = "ghp_" + "0aB" * 12
 WEB_TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r"

@@ -248,8 +248,11 @@ def test_a_name_that_no_variable_has(tmp_path: Path, command: list[str]) -> None
     at.runnable("run", "--run-id", "r", code=1)
     (at.folder / "ran").unlink()
     at.write({"runnable.toml": 'secrets = ["DB_CONN"]\n' + at.read("runnable.toml")})
-    lacking = at.runnable(*command, code=2)
-    assert "error: runnable.toml: secrets: there is no variable `DB_CONN`\nhint: set the variable" in lacking.err
+    missing_parameters = at.runnable(*command, code=2)
+    assert (
+        "error: runnable.toml: secrets: there is no variable `DB_CONN`\nhint: set the variable"
+        in missing_parameters.err
+    )
     near = at.runnable(*command, code=2, DB_CON="hunter2-hunter2")
     assert "hint: did you mean `DB_CON`?" in near.err
     named = at.runnable(*command, code=2, DB_CONN="x", RUNNABLE_CI_SECRETS="DB_CONN dB_cONNS")

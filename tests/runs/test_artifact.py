@@ -23,7 +23,6 @@ from runnable_ci.runs.artifact import (
     manifest_annotations,
 )
 from runnable_ci.runs.events import Event, apply
-from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.runs.model import (
     FAIL,
     LogFile,
@@ -32,6 +31,7 @@ from runnable_ci.runs.model import (
     encode,
 )
 from runnable_ci.runs.reader import Summary
+from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.store.target import MANIFEST_MAX_BYTES, MANIFEST_MEDIA_TYPE, Descriptor, manifest_parts
 
 

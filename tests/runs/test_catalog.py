@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from support import blobs, leftovers, python, sha256, wait_until
 
-from runnable_ci.runs.catalog import PACK_MAX_BYTES, PACK_MIN_FILES, PACKED_FILE_MAX_BYTES, Catalog, matches
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, StepError, UnsafePathError
+from runnable_ci.runs.catalog import PACK_MAX_BYTES, PACK_MIN_FILES, PACKED_FILE_MAX_BYTES, Catalog, matches
 from runnable_ci.runs.model import CatalogEntry, Pack
 from runnable_ci.store.local import Layout
 

@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from runnable_ci.runs.redaction import NAMES, cleaned
-from runnable_ci.runs.events import AttemptSaved, Decided, Document, Ended, EnvironmentSeen, Event, Started
 from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.events import (
+    AttemptSaved,
+    Decided,
+    EnvironmentRecorded,
+    Event,
+    InvocationFinished,
+    LogImported,
+    Started,
+)
 from runnable_ci.runs.model import (
     CatalogEntry,
     CodeIdentity,
@@ -23,6 +30,7 @@ from runnable_ci.runs.model import (
     RunLog,
     StepAttempt,
 )
+from runnable_ci.runs.redaction import NAMES, cleaned
 
 SECRET = "hunter2hunter2"
 NUMBER = 48151623
@@ -60,8 +68,8 @@ EVENTS: dict[str, Event] = {
     ),
     "decided": filled(Decided, event="decided", decision=filled(DecisionRecord)),
     "attempt": filled(AttemptSaved, event="attempt", attempt=ATTEMPT, data_catalog=[filled(CatalogEntry)]),
-    "environment": filled(EnvironmentSeen, event="environment", environment=filled(Environment)),
-    "ended": filled(Ended, event="ended"),
+    "environment": filled(EnvironmentRecorded, event="environment", environment=filled(Environment)),
+    "ended": filled(InvocationFinished, event="ended"),
 }
 
 
@@ -119,5 +127,5 @@ def test_a_warning_outlives_redaction() -> None:
 
 def test_a_log_from_elsewhere_stays() -> None:
     """What others recorded is not changed."""
-    event = Document(run_log=RunLog(run_id="r", message=HIDDEN))
+    event = LogImported(run_log=RunLog(run_id="r", message=HIDDEN))
     assert cleaned(event, REDACTOR) is event

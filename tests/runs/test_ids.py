@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from runnable_ci.runs.ids import PEOPLE, QUALITIES, run_id
+from runnable_ci.runs.ids import ADJECTIVES, SCIENTISTS, run_id
 from runnable_ci.store.target import TAG
 
 MOMENT = datetime(2024, 8, 10, 3, 0, 12, tzinfo=UTC)
@@ -19,7 +19,7 @@ def test_a_run_id_says_quality_person_and_time() -> None:
 
 def test_every_word_makes_a_good_id() -> None:
     """Each word is plain lower-case letters and is there once, so that every id is a tag of any registry."""
-    for words in (QUALITIES, PEOPLE):
+    for words in (ADJECTIVES, SCIENTISTS):
         assert len(set(words)) == len(words)
         assert all(re.fullmatch("[a-z]{2,14}", word) for word in words)
     longest = run_id(MOMENT, lambda words: max(words, key=len))
@@ -29,4 +29,4 @@ def test_every_word_makes_a_good_id() -> None:
 
 def test_ids_of_one_minute_rarely_meet() -> None:
     """There are thousands of ids for each minute."""
-    assert len(QUALITIES) * len(PEOPLE) > 5000
+    assert len(ADJECTIVES) * len(SCIENTISTS) > 5000

@@ -12,16 +12,15 @@ from runnable_ci.errors import RunLogError
 from runnable_ci.runs.events import (
     AttemptSaved,
     Decided,
-    Ended,
-    EnvironmentSeen,
+    EnvironmentRecorded,
     Event,
-    Packed,
+    InvocationFinished,
+    PackStored,
     Started,
     apply,
     mark_interrupted,
 )
 from runnable_ci.runs.merge import merge
-from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.runs.model import (
     FAIL,
     PROCESSING,
@@ -38,6 +37,7 @@ from runnable_ci.runs.model import (
     decode,
     encode,
 )
+from runnable_ci.runs.run_identity import run_identity
 
 STEPS = ("load", "fit", "report")
 
@@ -98,7 +98,7 @@ class Invoked:
         number = log.invocation + 1
         happened: list[Event] = [
             started(self.second, number, identity=self.identity, seed=self.second),
-            EnvironmentSeen(key=f"e{self.second % 2}", environment=Environment(os="linux")),
+            EnvironmentRecorded(key=f"e{self.second % 2}", environment=Environment(os="linux")),
         ]
         for i, (step, outcome) in enumerate(self.outcomes):
             begun = self.second + 1 + i
@@ -106,11 +106,11 @@ class Invoked:
             if outcome in (SUCCESS, FAIL):
                 happened.append(attempt(step, begun, tries + 1, number, PROCESSING))
                 happened.append(attempt(step, begun, tries + 1, number, outcome))
-                happened.append(Packed(digest=f"{begun:064}", pack=Pack(size=1, members={})))
+                happened.append(PackStored(digest=f"{begun:064}", pack=Pack(size=1, members={})))
             else:
                 happened.append(Decided(step=step, decision=DecisionRecord(action=outcome, reason=f"because {begun}")))
         failed = any(outcome == FAIL for _, outcome in self.outcomes)
-        happened.append(Ended.of("failed" if failed else "succeeded", time=time(self.second + 9)))
+        happened.append(InvocationFinished.of("failed" if failed else "succeeded", time=time(self.second + 9)))
         return happened
 
 
@@ -190,13 +190,19 @@ def test_nothing_is_lost(logs: list[RunLog]) -> None:
 
 def test_two_machines_retried_the_same_run() -> None:
     """Retries of two machines are both there, in the order in which they began, and the later one's state counts."""
-    first = [started(0, seed=1), attempt("fit", 1, 1, 1, FAIL), Ended.of("failed", time=time(2), message="failed: fit")]
-    one = played(*first, started(10, 2, seed=1), attempt("fit", 11, 2, 2), Ended.of("succeeded", time=time(12)))
+    first = [
+        started(0, seed=1),
+        attempt("fit", 1, 1, 1, FAIL),
+        InvocationFinished.of("failed", time=time(2), message="failed: fit"),
+    ]
+    one = played(
+        *first, started(10, 2, seed=1), attempt("fit", 11, 2, 2), InvocationFinished.of("succeeded", time=time(12))
+    )
     other = played(
         *first,
         started(5, 2, seed=2),
         attempt("fit", 6, 2, 2, FAIL),
-        Ended.of("failed", time=time(7), message="failed: fit"),
+        InvocationFinished.of("failed", time=time(7), message="failed: fit"),
     )
     merged = merge([one, other])
     fit = merged.steps["fit"]
@@ -212,7 +218,11 @@ def test_two_machines_retried_the_same_run() -> None:
 
 def test_two_machines_began_a_step_at_the_same_moment() -> None:
     """Attempts of one step that began in the same microsecond, each in its own invocation, are both there."""
-    first = [started(0), attempt("fit", 1, 1, 1, FAIL), Ended.of("failed", time=time(2), message="failed: fit")]
+    first = [
+        started(0),
+        attempt("fit", 1, 1, 1, FAIL),
+        InvocationFinished.of("failed", time=time(2), message="failed: fit"),
+    ]
     one = played(*first, started(5, 2), attempt("fit", 9, 2, 2))
     other = played(*first, started(6, 2), attempt("fit", 9, 2, 2, FAIL))
     for logs in ([one, other], [other, one, merge([one, other])]):
@@ -229,7 +239,7 @@ def test_a_result_counts_more_than_a_mark_of_interruption() -> None:
     """A copy taken in mid-flight, and marked as killed where it was read, does not undo what its writer saw."""
     in_flight = [started(0), attempt("fit", 1, 1, 1, PROCESSING)]
     marked = played(*in_flight, *mark_interrupted(played(*in_flight), time=time(59)))
-    over = played(*in_flight, attempt("fit", 1, 1, 1), Ended.of("succeeded", time=time(3)))
+    over = played(*in_flight, attempt("fit", 1, 1, 1), InvocationFinished.of("succeeded", time=time(3)))
     for logs in ([marked, over], [over, marked], [played(*in_flight), marked, over]):
         merged = merge(logs)
         assert (merged.status, merged.end_time, merged.steps["fit"].status) == (SUCCESS, time(3), SUCCESS)
@@ -241,14 +251,14 @@ def test_a_result_counts_more_than_a_mark_of_interruption() -> None:
 def test_a_step_that_a_later_invocation_skipped_reads_as_skipped() -> None:
     """A step keeps its attempts but has the state that the newest invocation gave it."""
     skip = DecisionRecord(action="skip", reason="`load` failed")
-    one = played(started(0), attempt("fit", 1, 1, 1), Ended.of("succeeded", time=time(2)))
+    one = played(started(0), attempt("fit", 1, 1, 1), InvocationFinished.of("succeeded", time=time(2)))
     other = played(
         started(0),
         attempt("fit", 1, 1, 1),
-        Ended.of("succeeded", time=time(2)),
+        InvocationFinished.of("succeeded", time=time(2)),
         started(5, 2),
         Decided(step="fit", decision=skip),
-        Ended.of("failed", time=time(6), message="failed: load"),
+        InvocationFinished.of("failed", time=time(6), message="failed: load"),
     )
     fit = merge([one, other]).steps["fit"]
     assert (fit.status, fit.message, len(fit.attempts)) == (SKIPPED, "`load` failed", 1)
@@ -256,7 +266,7 @@ def test_a_step_that_a_later_invocation_skipped_reads_as_skipped() -> None:
 
 def test_a_single_version_is_given_back_as_it_is() -> None:
     """Reading what one machine wrote changes no byte of it."""
-    log = played(started(0), attempt("fit", 1, 1, 1), Ended.of("succeeded", time=time(2)))
+    log = played(started(0), attempt("fit", 1, 1, 1), InvocationFinished.of("succeeded", time=time(2)))
     assert merge([log, log.model_copy(deep=True)]) is log
 
 

@@ -13,11 +13,9 @@ from pathlib import Path
 import pytest
 from support import blobs, leftovers, python, sha256, wait_until
 
-from runnable_ci.runs.catalog import Catalog
 from runnable_ci.errors import RunExistsError, RunInUseError, RunLogError, StoreError, UsageError
-from runnable_ci.runs.events import AttemptSaved, Ended, Started
-from runnable_ci.util.process import start_time
-from runnable_ci.runs.recorder import JOURNAL, create, is_running, now, remember_process, reopen, run_folder
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.events import AttemptSaved, InvocationFinished, Started
 from runnable_ci.runs.model import (
     FAIL,
     PROCESSING,
@@ -28,7 +26,9 @@ from runnable_ci.runs.model import (
     decode,
 )
 from runnable_ci.runs.reader import load, output_of, run_ids
+from runnable_ci.runs.recorder import JOURNAL, create, is_running, now, remember_process, reopen, run_folder
 from runnable_ci.store.local import Layout
+from runnable_ci.util.process import start_time
 
 RUN_ID = "run-1"
 OUTCOMES = {SUCCESS: "succeeded", FAIL: "failed", PROCESSING: ""}
@@ -68,8 +68,8 @@ def attempt(step: str, status: str = SUCCESS, number: int = 1) -> AttemptSaved:
     return AttemptSaved(step=step, attempt=StepAttempt(status=status, outcome=OUTCOMES[status], attempt_number=number))
 
 
-def ended(status: str = SUCCESS) -> Ended:
-    return Ended(time=now(), status=status, outcome=OUTCOMES[status])
+def ended(status: str = SUCCESS) -> InvocationFinished:
+    return InvocationFinished(time=now(), status=status, outcome=OUTCOMES[status])
 
 
 def journal(layout: Layout) -> Path:

@@ -23,9 +23,9 @@ from runnable_ci.errors import RunLogError
 from runnable_ci.runs.events import (
     AttemptSaved,
     Decided,
-    Document,
-    Ended,
     Event,
+    InvocationFinished,
+    LogImported,
     apply,
     decode_events,
     encode_event,
@@ -132,7 +132,7 @@ def test_tag_is_kept() -> None:
 def test_document_takes_the_place_of_all() -> None:
     """A log that came from elsewhere is the base of the events after it."""
     log = run_log()
-    lines = [encode_event(Document(run_log=log)), encode_event(started(3, 20))]
+    lines = [encode_event(LogImported(run_log=log)), encode_event(started(3, 20))]
     found = decode_events(lines, where="journal")
     assert found is not None
     assert (found.invocation, found.steps) == (3, log.steps)
@@ -220,11 +220,13 @@ OLD = {
 
 
 @pytest.mark.parametrize(("status", "message", "of_run", "why", "outcome", "of_all"), OLD.values(), ids=OLD)
-def test_a_log_without_outcomes(status: str, message: str, of_run: str, why: str, outcome: str, of_all: str) -> None:
+def test_a_log_without_outcomes(
+    status: str, message: str, annotations_for: str, why: str, outcome: str, of_all: str
+) -> None:
     """A log of a version that had only messages is read, as a journal and as a document, as if it had the fields."""
     happened: list[Event] = [AttemptSaved(step="a", attempt=StepAttempt(status=status, message=message))]
-    if of_run != PROCESSING:
-        happened.append(Ended(time=moment(9), status=of_run, message=why))
+    if annotations_for != PROCESSING:
+        happened.append(InvocationFinished(time=moment(9), status=annotations_for, message=why))
     journalled = decode_events([encode_event(event) for event in (started(1, 0), *happened)], where="journal")
     document = decode(encode(folded(*happened)), where="document")
     for log in (journalled, document):
@@ -286,11 +288,13 @@ def test_damaged_line(damage: bytes) -> None:
     assert "damaged" in caught.value.hint
 
 
-@pytest.mark.parametrize("base", [[], [encode_event(Document(run_log=RunLog(run_id="x")))]], ids=["none", "document"])
+@pytest.mark.parametrize(
+    "base", [[], [encode_event(LogImported(run_log=RunLog(run_id="x")))]], ids=["none", "document"]
+)
 def test_event_without_a_start(base: list[bytes]) -> None:
     """An event of a run that was not started is damage too."""
     with pytest.raises(RunLogError, match=f"line {len(base) + 1}: an event before the run was started") as caught:
-        decode_events([*base, encode_event(Ended(time="", status=FAIL))], where="journal")
+        decode_events([*base, encode_event(InvocationFinished(time="", status=FAIL))], where="journal")
     assert caught.value.hint
 
 

@@ -35,18 +35,18 @@ from registry_server import (
     token_registry,
 )
 
-from runnable_ci.runs.artifact import layers
 from runnable_ci.cli.runs import runs_of_registry
+from runnable_ci.config import Settings
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, StoreError, UsageError
-from runnable_ci.runs.remote_index import find_parts, published
-from runnable_ci.runs.recorder import run_folder
-from runnable_ci.runs.sync import fetch, pull, read_origin
+from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.model import SUCCESS
 from runnable_ci.runs.reader import catalog_of, load
-from runnable_ci.config import Settings
-from runnable_ci.store.reference import Credentials
+from runnable_ci.runs.recorder import run_folder
+from runnable_ci.runs.remote_index import find_manifests, published
+from runnable_ci.runs.sync import fetch, pull, read_origin
 from runnable_ci.store.copy import copy
 from runnable_ci.store.local import Layout
+from runnable_ci.store.reference import Credentials
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 
@@ -507,19 +507,19 @@ def test_references_and_the_listing(tmp_path: Path, remote: Registry) -> None:
     remote.push(described(raw, MANIFEST_MEDIA_TYPE), io.BytesIO(raw))
     remote.tag(described(raw, MANIFEST_MEDIA_TYPE), "image")
     assert [summary.run_id for summary in published(remote)] == ["first", "second"]
-    assert find_parts(remote, "latest")[0].log.run_id == "second"
+    assert find_manifests(remote, "latest")[0].log.run_id == "second"
     record(layout, "load", {"a.txt": b"more"}, run_id="first")
     earlier = remote.resolve("first").digest
     sent(layout, remote, "first")
     assert [(summary.run_id, summary.attempts) for summary in published(remote)] == [("second", 1), ("first", 2)]
-    assert find_parts(remote, "latest")[0].log.run_id == "first"
-    assert len(find_parts(remote, earlier)[0].log.invocations) == 1
+    assert find_manifests(remote, "latest")[0].log.run_id == "first"
+    assert len(find_manifests(remote, earlier)[0].log.invocations) == 1
     tag = next(tag for tag in remote.tags() if tag.startswith("first--"))
-    assert len(find_parts(remote, tag)[0].log.invocations) == 2
+    assert len(find_manifests(remote, tag)[0].log.invocations) == 2
     with pytest.raises(RunLogError, match="is not a run"):
-        find_parts(remote, "image")
+        find_manifests(remote, "image")
     with pytest.raises(RunNotFoundError) as raised:
-        find_parts(remote, "frist")
+        find_manifests(remote, "frist")
     assert raised.value.hint == "did you mean `first`?"
 
 

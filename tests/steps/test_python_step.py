@@ -15,7 +15,7 @@ from runnable_ci.errors import StepError
 from runnable_ci.pipeline.model import Step, resolve
 from runnable_ci.runs.model import ExceptionInfo, Parameter
 from runnable_ci.steps import collect, prepare
-from runnable_ci.steps.base import Surroundings
+from runnable_ci.steps.base import StepContext
 from runnable_ci.steps.python import Source, find_source
 
 FUNCTIONS = Path(__file__).parents[1] / "pipelines" / "functions"
@@ -169,14 +169,14 @@ def test_later_definition_counts(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def around(tmp_path: Path, environ: Mapping[str, str]) -> Surroundings:
+def around(tmp_path: Path, environ: Mapping[str, str]) -> StepContext:
     """A workspace with functions in it."""
     (tmp_path / "scratch").mkdir()
 
     def blob(parameter: Parameter) -> Path:
         return tmp_path / parameter.data_hash[:3]
 
-    return Surroundings(
+    return StepContext(
         workspace=FUNCTIONS,
         scratch=tmp_path / "scratch",
         environ={**environ, "PYTHONDONTWRITEBYTECODE": "1"},
@@ -191,7 +191,7 @@ def around(tmp_path: Path, environ: Mapping[str, str]) -> Surroundings:
     )
 
 
-def request(made: Step, around: Surroundings) -> dict[str, Any]:
+def request(made: Step, around: StepContext) -> dict[str, Any]:
     """What the worker is asked."""
     prepare(made, around)
     asked = json.loads((around.scratch / "request.json").read_bytes())
@@ -199,14 +199,14 @@ def request(made: Step, around: Surroundings) -> dict[str, Any]:
     return asked
 
 
-def test_process(around: Surroundings) -> None:
+def test_process(around: StepContext) -> None:
     """The worker runs in the user's interpreter, in the step's folder, with the full environment and the step's own."""
     launch = prepare(step("module:plain", env={"A": "1"}), around)
     assert (launch.argv[0], launch.cwd) == (sys.executable, FUNCTIONS)
     assert launch.env == {**around.environ, "A": "1", "RUNNABLE_STEP": "a"}
 
 
-def test_request(around: Surroundings) -> None:
+def test_request(around: StepContext) -> None:
     """The worker is told the function, where to look for it, the values in scope, and the returns in their order."""
     asked = request(step("module:plain", returns={"y": "object", "x": "json"}), around)
     assert (asked["function"], asked["path"]) == ("module:plain", [str(FUNCTIONS)])
@@ -227,22 +227,22 @@ def test_request(around: Surroundings) -> None:
         ("def f(**everything): ...", set()),
     ],
 )
-def test_objects_that_may_be_taken(around: Surroundings, tmp_path: Path, text: str, objects: set[str]) -> None:
+def test_objects_that_may_be_taken(around: StepContext, tmp_path: Path, text: str, objects: set[str]) -> None:
     """Only objects that the function may ask for are fetched: those it names, or all where that is not known."""
     (tmp_path / "m.py").write_text(text)
-    moved = Surroundings(**{**{n: getattr(around, n) for n in Surroundings.__slots__}, "workspace": tmp_path})
+    moved = StepContext(**{**{n: getattr(around, n) for n in StepContext.__slots__}, "workspace": tmp_path})
     asked = request(step("m:f"), moved)["parameters"]
     assert {name for name, given in asked.items() if given["kind"] == "object"} == objects
     assert asked.get("X", {"path": str(tmp_path / "aaa")})["path"] == str(tmp_path / "aaa")
 
 
-def run(made: Step, around: Surroundings) -> int:
+def run(made: Step, around: StepContext) -> int:
     """Run the worker; its exit code."""
     launch = prepare(made, around)
     return subprocess.run(launch.argv, cwd=launch.cwd, env=launch.env, capture_output=True, check=False).returncode
 
 
-def test_function_is_called(around: Surroundings) -> None:
+def test_function_is_called(around: StepContext) -> None:
     """A real call gives the values, what was consumed and what was left to its default, and the modules it loaded."""
     made = step("module:plain", returns=["product"])
     run(made, around)
@@ -278,14 +278,14 @@ ANSWER: dict[str, Any] = {"returns": {}, "error": None, "consumed": [], "default
         ),
     ],
 )
-def test_answer_that_cannot_be_read(around: Surroundings, answer: bytes) -> None:
+def test_answer_that_cannot_be_read(around: StepContext, answer: bytes) -> None:
     """Something else than the worker wrote the answer, or more than it does: the step fails, the program does not."""
     (around.scratch / "response.json").write_bytes(answer)
     with pytest.raises(StepError, match="the answer of `module:plain` cannot be read"):
         collect(step("module:plain"), around)
 
 
-def test_exception_is_recorded_by_its_own_fields(around: Surroundings) -> None:
+def test_exception_is_recorded_by_its_own_fields(around: StepContext) -> None:
     """The log has of a failure what its format names, and no place where there is none."""
     error = {"type": "E", "message": "m", "hint": "h", "traceback": "t", "file": None, "line": None}
     (around.scratch / "response.json").write_text(json.dumps({**ANSWER, "exit_code": 1, "error": error}))
@@ -294,13 +294,13 @@ def test_exception_is_recorded_by_its_own_fields(around: Surroundings) -> None:
     assert back.problem == "E: m"
 
 
-def test_no_answer(around: Surroundings) -> None:
+def test_no_answer(around: StepContext) -> None:
     """Where the interpreter died there is no answer, and that is said."""
     with pytest.raises(StepError, match="the interpreter ended before `module:plain` returned"):
         collect(step("module:plain"), around)
 
 
-def test_return_that_no_log_can_hold(around: Surroundings) -> None:
+def test_return_that_no_log_can_hold(around: StepContext) -> None:
     """Text with half a character in it is a problem of the step, named by the return."""
     answer = {**ANSWER, "returns": {"x": {"kind": "json", "value": ["\udcff"]}}}
     (around.scratch / "response.json").write_text(json.dumps(answer))
@@ -308,7 +308,7 @@ def test_return_that_no_log_can_hold(around: Surroundings) -> None:
     assert back.problem == "the return `x`: the text has characters that are not Unicode"
 
 
-def test_object_stays_in_the_scratch_folder(around: Surroundings) -> None:
+def test_object_stays_in_the_scratch_folder(around: StepContext) -> None:
     """A worker that names a file elsewhere gets nothing from there."""
     answer = {**ANSWER, "returns": {"x": {"kind": "object", "file": "../../etc/passwd", "type": "T"}}}
     (around.scratch / "response.json").write_text(json.dumps(answer))

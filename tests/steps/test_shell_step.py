@@ -17,7 +17,7 @@ from runnable_ci.errors import StepError
 from runnable_ci.pipeline.model import Step, resolve
 from runnable_ci.runs.model import Parameter
 from runnable_ci.steps import collect, prepare
-from runnable_ci.steps.base import Launch, Returned, Surroundings
+from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 from runnable_ci.steps.shell import OUTPUT_MAX_BYTES, environment_text, parse_output, parse_value
 
 
@@ -27,11 +27,11 @@ def step(run: str, **more: Any) -> Step:
 
 
 @pytest.fixture
-def around(tmp_path: Path, environ: Mapping[str, str]) -> Surroundings:
+def around(tmp_path: Path, environ: Mapping[str, str]) -> StepContext:
     """A workspace with nothing in it, and parameters of all kinds."""
     for name in ("workspace", "scratch"):
         (tmp_path / name).mkdir()
-    return Surroundings(
+    return StepContext(
         workspace=tmp_path / "workspace",
         scratch=tmp_path / "scratch",
         environ=environ,
@@ -47,12 +47,12 @@ def around(tmp_path: Path, environ: Mapping[str, str]) -> Surroundings:
     )
 
 
-def run(launch: Launch) -> subprocess.CompletedProcess[str]:
+def run(launch: ProcessSpec) -> subprocess.CompletedProcess[str]:
     """The finished process."""
     return subprocess.run(launch.argv, cwd=launch.cwd, env=launch.env, capture_output=True, text=True, check=False)
 
 
-def returned(step: Step, around: Surroundings, output: bytes) -> Returned:
+def returned(step: Step, around: StepContext, output: bytes) -> StepResult:
     """What comes back of a step that left this in its output file."""
     prepare(step, around)
     (around.scratch / "output").write_bytes(output)
@@ -153,7 +153,7 @@ def test_value_survives_the_environment(value: Any) -> None:
     assert text == value if isinstance(value, str) else parse_value(text) == value
 
 
-def test_environment(around: Surroundings) -> None:
+def test_environment(around: StepContext) -> None:
     """A step gets the full environment, its parameters as text or JSON, its own variables above, and where to write."""
     launch = prepare(step('printf "%s|" "$rate" "$name" "$flags" "$score" "$A" "$HOME"', env={"A": "1"}), around)
     assert run(launch).stdout == f'0.5|text of it|{{"a": [true, null]}}|3|1|{around.environ["HOME"]}|'
@@ -161,27 +161,27 @@ def test_environment(around: Surroundings) -> None:
     assert (launch.env["RUNNABLE_STEP"], launch.env["RUNNABLE_OUTPUT"]) == ("a", str(around.scratch / "output"))
 
 
-def test_step_writes_and_is_read(around: Surroundings) -> None:
+def test_step_writes_and_is_read(around: StepContext) -> None:
     """What a real shell appends to `$RUNNABLE_OUTPUT` comes back with the kinds that were declared."""
     script = (
         'echo "doubled=$((score * 2))" >> "$RUNNABLE_OUTPUT"; printf "text<<E\\na\\nb\\nE\\n" >> "$RUNNABLE_OUTPUT"'
     )
     declared = step(script, returns={"doubled": "metric", "text": "json"})
     assert run(prepare(declared, around)).returncode == 0
-    assert collect(declared, around) == Returned(values={"doubled": 6, "text": "a\nb"})
+    assert collect(declared, around) == StepResult(values={"doubled": 6, "text": "a\nb"})
 
 
-def test_what_is_not_declared_is_named(around: Surroundings) -> None:
+def test_what_is_not_declared_is_named(around: StepContext) -> None:
     """A name that `returns` does not have is not kept, and is told of."""
     (around.scratch / "output").write_text("x=1\ny=2\nz=3\n")
-    assert collect(step("x", returns={"x": "json"}), around) == Returned(values={"x": 1}, undeclared=("y", "z"))
+    assert collect(step("x", returns={"x": "json"}), around) == StepResult(values={"x": 1}, undeclared=("y", "z"))
 
 
 @pytest.mark.parametrize(
     ("script", "code"),
     [("false; true", 1), ("false | true", 1), ("exit 3", 3), ("set +e; false; true", 0), ("true", 0)],
 )
-def test_bash_stops_at_the_first_failure(around: Surroundings, script: str, code: int) -> None:
+def test_bash_stops_at_the_first_failure(around: StepContext, script: str, code: int) -> None:
     """The default shell is bash as GitHub Actions starts it."""
     assert run(prepare(step(script), around)).returncode == code
 
@@ -194,18 +194,18 @@ def test_bash_stops_at_the_first_failure(around: Surroundings, script: str, code
         (f"{sys.executable} -c print('it',__import__('sys').argv[1][-6:]) {{0}}", "anything", "it script\n"),
     ],
 )
-def test_shells(around: Surroundings, shell: str, script: str, out: str) -> None:
+def test_shells(around: StepContext, shell: str, script: str, out: str) -> None:
     """Another shell can be named, or any program that takes a file."""
     assert run(prepare(step(script, shell=shell), around)).stdout == out
 
 
 @pytest.mark.parametrize("text", ["x" * 200_000, "€" * 60_000])
-def test_long_script(around: Surroundings, text: str) -> None:
+def test_long_script(around: StepContext, text: str) -> None:
     """A script that is too long for an argument, in bytes, runs all the same."""
     assert run(prepare(step(f"echo ok # {text}"), around)).stdout == "ok\n"
 
 
-def test_working_directory(around: Surroundings) -> None:
+def test_working_directory(around: StepContext) -> None:
     """A step runs in its working directory."""
     (around.workspace / "sub").mkdir()
     assert run(prepare(step("pwd", **{"working-directory": "sub"}), around)).stdout == f"{around.workspace / 'sub'}\n"
@@ -226,7 +226,7 @@ def test_working_directory(around: Surroundings) -> None:
         ("echo X", []),
     ],
 )
-def test_consumed(around: Surroundings, script: str, consumed: list[str]) -> None:
+def test_consumed(around: StepContext, script: str, consumed: list[str]) -> None:
     """A step is known to read what its script, or a small file that the script names, mentions as a word."""
     for name, text in {"train.py": "os.environ['score']", "bin/train": "$rate", "conf/a.ini": "x=%(flags)s"}.items():
         (around.workspace / name).parent.mkdir(exist_ok=True)
@@ -235,7 +235,7 @@ def test_consumed(around: Surroundings, script: str, consumed: list[str]) -> Non
     assert list(prepare(step(script), around).consumed) == consumed
 
 
-def test_listed_parameters(around: Surroundings) -> None:
+def test_listed_parameters(around: StepContext) -> None:
     """A step that lists its parameters gets and consumes these and no others."""
     launch = prepare(step("echo $rate", parameters=["name"]), around)
     assert (launch.consumed, launch.env["name"]) == (("name",), "text of it")
@@ -243,22 +243,22 @@ def test_listed_parameters(around: Surroundings) -> None:
     assert prepare(step("echo $rate", parameters=[]), around).consumed == ()
 
 
-def test_listed_parameter_that_is_missing(around: Surroundings) -> None:
+def test_listed_parameter_that_is_missing(around: StepContext) -> None:
     """A listed parameter that nothing gives is an error that names it."""
     with pytest.raises(StepError, match="step `a` lists the parameter `depth`, which nothing before it gives"):
         prepare(step("true", parameters=["rate", "depth"]), around)
 
 
-def test_parameter_with_a_nul(around: Surroundings) -> None:
+def test_parameter_with_a_nul(around: StepContext) -> None:
     """Text that no environment variable can hold is an error that names the parameter."""
     parameters = {"name": Parameter.of_json("a\0b")}
     with pytest.raises(StepError, match="parameter `name` has a NUL character"):
-        prepare(step("true"), Surroundings(**{**surroundings(around), "parameters": parameters}))
+        prepare(step("true"), StepContext(**{**surroundings(around), "parameters": parameters}))
 
 
-def surroundings(around: Surroundings) -> dict[str, Any]:
+def surroundings(around: StepContext) -> dict[str, Any]:
     """The parts of some surroundings."""
-    return {name: getattr(around, name) for name in Surroundings.__slots__}
+    return {name: getattr(around, name) for name in StepContext.__slots__}
 
 
 PROBLEMS = {
@@ -274,7 +274,7 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize(("output", "problem"), PROBLEMS.values(), ids=PROBLEMS)
-def test_problem(around: Surroundings, output: bytes, problem: str) -> None:
+def test_problem(around: StepContext, output: bytes, problem: str) -> None:
     """What a step should have returned and did not is a problem, in one line that says what was found."""
     found = returned(step("x", returns={"a": "metric"}), around, output)
     assert problem in found.problem
@@ -282,14 +282,14 @@ def test_problem(around: Surroundings, output: bytes, problem: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["1", "0.5", "NaN", "Infinity", '{"a": 1}', "[1, 2]"])
-def test_metric(around: Surroundings, text: str) -> None:
+def test_metric(around: StepContext, text: str) -> None:
     """A metric is a number, one of the three that JSON lacks, or a structure."""
     found = returned(step("x", returns={"a": "metric"}), around, f"a={text}".encode())
     assert (found.problem, json.dumps(found.values["a"]).strip('"')) == ("", text)
 
 
-def test_no_output_file(around: Surroundings) -> None:
+def test_no_output_file(around: StepContext) -> None:
     """A step that removed its output file returned nothing."""
     prepare(step("x"), around)
     (around.scratch / "output").unlink()
-    assert collect(step("x"), around) == Returned()
+    assert collect(step("x"), around) == StepResult()

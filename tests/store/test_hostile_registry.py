@@ -33,9 +33,9 @@ from runnable_ci.errors import (
     StoreError,
     UsageError,
 )
-from runnable_ci.store.reference import Credentials
 from runnable_ci.store.copy import copy
 from runnable_ci.store.local import Layout
+from runnable_ci.store.reference import Credentials
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor, verified
 

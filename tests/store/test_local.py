@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 from support import blobs, environment, index_of, leftovers, python, sha256
 
+from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, StoreError
 from runnable_ci.runs.artifact import ARTIFACT_TYPE, RUN_LOG_TITLE, TITLE
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, StoreError
 from runnable_ci.runs.events import (
     AttemptSaved,
-    Ended,
-    Packed,
+    InvocationFinished,
+    PackStored,
     Started,
 )
-from runnable_ci.runs.recorder import create, run_folder
 from runnable_ci.runs.model import SUCCESS, Invocation, StepAttempt
 from runnable_ci.runs.reader import load
+from runnable_ci.runs.recorder import create, run_folder
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
 
@@ -74,9 +74,9 @@ def sealed_run(layout: Layout, run_id: str) -> Descriptor:
         entries, packs = catalog.put(["large.bin", "small-*.txt"])
         (recorder.outputs / "one.1.log").write_bytes(b"said\n")
         recorder.record(
-            *(Packed(digest=digest, pack=pack) for digest, pack in packs.items()),
+            *(PackStored(digest=digest, pack=pack) for digest, pack in packs.items()),
             AttemptSaved(step="one", attempt=StepAttempt(status=SUCCESS), data_catalog=entries),
-            Ended.of("succeeded", time="2026-01-01T00:00:01+00:00"),
+            InvocationFinished.of("succeeded", time="2026-01-01T00:00:01+00:00"),
         )
         recorder.seal(catalog)
     return layout.manifests()[run_id]
@@ -171,13 +171,13 @@ def test_a_stored_file_is_left_as_it_is_and_its_blob_cannot_be_written(layout: L
 
 
 def test_a_taken_file_is_moved(layout: Layout, tmp_path: Path) -> None:
-    """`take_file` needs no second copy, and drops a file whose content is stored already."""
+    """`move_file_in` needs no second copy, and drops a file whose content is stored already."""
     for name in ("one", "two"):
         (tmp_path / name).write_bytes(b"taken")
     inode = (tmp_path / "one").stat().st_ino
-    descriptor = layout.take_file(tmp_path / "one")
+    descriptor = layout.move_file_in(tmp_path / "one")
     assert path_of(layout, descriptor).stat().st_ino == inode
-    assert layout.take_file(tmp_path / "two", f"sha256:{sha256(b'taken')}") == descriptor
+    assert layout.move_file_in(tmp_path / "two", f"sha256:{sha256(b'taken')}") == descriptor
     assert not (tmp_path / "one").exists()
     assert not (tmp_path / "two").exists()
     assert layout.read_bytes(descriptor) == b"taken"
@@ -220,7 +220,7 @@ def test_putting_the_same_content_again_heals_a_damaged_blob(layout: Layout, tmp
 
     def take() -> None:
         (tmp_path / "moved").write_bytes(content)
-        layout.take_file(tmp_path / "moved")
+        layout.move_file_in(tmp_path / "moved")
 
     for heal in (
         lambda: layout.put_bytes(content, ""),

@@ -40,11 +40,11 @@ from runnable_ci.errors import (
     RunNotFoundError,
     UsageError,
 )
-from runnable_ci.util.responses import retry
-from runnable_ci.store.reference import Credentials, Reference, find_credentials, parse_reference
 from runnable_ci.store.auth import Challenge, parse_challenge
+from runnable_ci.store.reference import Credentials, Reference, find_credentials, parse_reference
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor, verified
+from runnable_ci.util.responses import retry
 from runnable_ci.util.urls import proxy_of
 
 KNOWN = Credentials(USERNAME, PASSWORD)

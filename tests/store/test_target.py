@@ -38,9 +38,9 @@ from runnable_ci.errors import (
     RunNotFoundError,
     StoreError,
 )
-from runnable_ci.store.reference import Credentials
-from runnable_ci.store.copy import Amount, Progress, copy
+from runnable_ci.store.copy import Progress, TransferSize, copy
 from runnable_ci.store.local import Layout
+from runnable_ci.store.reference import Credentials
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor, manifest_parts, verified
 
@@ -95,8 +95,8 @@ def test_a_run_travels_without_changing_a_digest(plain: Served, here: Layout, th
     manifest = run_in(here, *blobs)
     first, second = Registry(plain.repository(), environ={}), Registry(plain.repository(), environ={})
     copied = copy(here, "run-1", first)
-    assert copied.sent == Amount(23, sum(map(len, blobs)) + 2)
-    assert (copied.there, copied.left) == (Amount(), Amount())
+    assert copied.sent == TransferSize(23, sum(map(len, blobs)) + 2)
+    assert (copied.there, copied.left) == (TransferSize(), TransferSize())
     copy(first, "run-1", second)
     copy(second, "run-1", there)
     assert there.resolve("run-1").digest == manifest.digest
@@ -120,7 +120,7 @@ def test_equal_content_is_sent_once(plain: Served, here: Layout) -> None:
     run_in(here, *[blob] * 10)
     with serving(upstream=plain) as proxy:
         copied = copy(here, "run-1", Registry(proxy.repository(), environ={}))
-    assert copied.sent == Amount(2, len(blob) + 2)
+    assert copied.sent == TransferSize(2, len(blob) + 2)
     assert proxy.count("POST") == 2
 
 
@@ -133,7 +133,7 @@ def test_publishing_again_takes_three_requests_at_most(tmp_path: Path, here: Lay
         proxy.seen.clear()
         tokens.seen.clear()
         copied = copy(here, "run-1", Registry(repository, environ={}, credentials=known))
-    assert copied.sent == Amount()
+    assert copied.sent == TransferSize()
     assert copied.there.blobs == 31
     assert len(proxy.seen) + len(tokens.seen) <= 3
 
@@ -186,7 +186,7 @@ def test_blobs_that_are_there_are_not_sent_again(plain: Served, here: Layout) ->
         target.push(described(blob), io.BytesIO(blob))
     copied = copy(here, "run-1", target)
     assert copied.there.blobs == 60
-    assert copied.sent == Amount(1, 2)
+    assert copied.sent == TransferSize(1, 2)
 
 
 def test_only_what_is_wanted_is_fetched(plain: Served, here: Layout, there: Layout) -> None:
@@ -196,10 +196,10 @@ def test_only_what_is_wanted_is_fetched(plain: Served, here: Layout, there: Layo
     source = Registry(plain.repository(), environ={})
     copy(here, "run-1", source)
     copied = copy(source, "run-1", there, only=lambda layer: layer.size < 1000)
-    assert copied.sent == Amount(2, len(small) + 2)
-    assert copied.left == Amount(1, len(big))
+    assert copied.sent == TransferSize(2, len(small) + 2)
+    assert copied.left == TransferSize(1, len(big))
     assert not there.exists(described(big))
-    assert copy(source, "run-1", there).sent == Amount(1, len(big))
+    assert copy(source, "run-1", there).sent == TransferSize(1, len(big))
 
 
 def test_a_run_that_is_here_in_part_is_published_where_the_rest_is(plain: Served, here: Layout, there: Layout) -> None:
@@ -449,7 +449,7 @@ def test_progress_ends_at_the_total(plain: Served, here: Layout, there: Layout) 
     for source, goal in ((here, target), (target, there), (target, there)):
         seen: list[Progress] = []
         copy(source, "run-1", goal, progress=seen.append)
-        assert seen[-1].done == seen[-1].total == Amount(11, 500_002)
+        assert seen[-1].done == seen[-1].total == TransferSize(11, 500_002)
         amounts = [(step.done.size_bytes, step.done.blobs) for step in seen]
         assert amounts == sorted(amounts)
 

@@ -21,11 +21,9 @@ from published_runs import forge, opened, record, sent, store
 from pydantic import BaseModel
 from registry_server import Served, described, registry
 
-from runnable_ci.util.bounded_json import Allowance, RecordError, indentation, parse_json
 from runnable_ci.errors import BlobCorruptError, CodeIdentityError, RunLogError, StepError
-from runnable_ci.runs.events import Document, decode_events, encode_event
 from runnable_ci.pipeline.model import resolve
-from runnable_ci.vcs.restore import rebuild
+from runnable_ci.runs.events import LogImported, decode_events, encode_event
 from runnable_ci.runs.model import (
     BYTES_PER_FIELD,
     CatalogEntry,
@@ -41,8 +39,10 @@ from runnable_ci.runs.model import (
     encode,
 )
 from runnable_ci.steps import collect
-from runnable_ci.steps.base import Surroundings
+from runnable_ci.steps.base import StepContext
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, manifest_parts
+from runnable_ci.util.bounded_json import Allowance, RecordError, indentation, parse_json
+from runnable_ci.vcs.restore import rebuild
 
 MEMORY_BYTES = 900 * 1024 * 1024
 """Of address space: what the program itself takes, threads and all, is about half of that."""
@@ -215,7 +215,7 @@ def large(steps: int, attempts: int) -> RunLog:
 def test_honest_logs_are_read(steps: int, attempts: int) -> None:
     """Few attempts of many steps, and many of few: read whole as a document and as a journal, with room to spare."""
     log = large(steps, attempts)
-    document, line = encode(log), encode_event(Document(run_log=log))
+    document, line = encode(log), encode_event(LogImported(run_log=log))
     assert decode(document, where="x") == log
     assert decode_events([line], where="x") == log
     assert fields(log) * BYTES_PER_FIELD * 2 < len(document)
@@ -299,7 +299,7 @@ def test_an_answer_of_a_step_is_read_within_bounds(tmp_path: Path) -> None:
     """What a python step returned has a number of elements that any reader of the run will take."""
     table = {"steps": {"a": {"python": "m:f", "returns": ["x"]}}}
     python_step = resolve(table, file="f", default_name="n").steps["a"]
-    around = Surroundings(
+    around = StepContext(
         workspace=tmp_path, scratch=tmp_path, environ={}, interpreter="", parameters={}, blob=lambda _: tmp_path
     )
     (tmp_path / "response.json").write_text('{"returns":{"x":{"value":' + many("0", 4_000_001) + "}}}")

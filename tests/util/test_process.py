@@ -19,9 +19,9 @@ import pytest
 from support import python, wait_until
 
 from runnable_ci.errors import StepError
-from runnable_ci.util.process_output import LISTEN, BySelector, ByThreads, Listen, Stream
 from runnable_ci.util.process import DRAIN_S, Exit, Supervisor, capture, end_group, start_by_ps, start_time
-from runnable_ci.util.system import Tree
+from runnable_ci.util.process_output import LISTEN, Listen, SelectorReader, Stream, ThreadedReader
+from runnable_ci.util.system import ProcessGroup
 
 SLACK_S = 5.0
 """What a busy machine may add to a time that is measured."""
@@ -56,7 +56,7 @@ class Said:
 Run = Callable[..., Exit]
 
 
-@pytest.fixture(params=[BySelector, ByThreads])
+@pytest.fixture(params=[SelectorReader, ThreadedReader])
 def listen(request: pytest.FixtureRequest) -> Listen:
     """Each way to hear of a process: Windows has the second only, and it works here too."""
     return cast("Listen", request.param)
@@ -403,7 +403,7 @@ def test_a_listener_whose_thread_cannot_start_is_an_error_of_the_step(
 
     monkeypatch.setattr(threading.Thread, "start", limited)
     with (
-        closing(Supervisor(grace_s=GRACE_S, listen=ByThreads)) as supervisor,
+        closing(Supervisor(grace_s=GRACE_S, listen=ThreadedReader)) as supervisor,
         pytest.raises(StepError, match="the system allows no further process"),
     ):
         supervisor.run(["sleep", "60"], cwd=tmp_path, env=os.environ, output=said)
@@ -437,7 +437,7 @@ def test_a_process_that_cannot_be_ended_is_not_waited_for(tmp_path: Path, how: s
         if how.startswith("SIG"):
             theirs.cancel(signal.Signals[how])
 
-    theirs = Supervisor(grace_s=0.1, tree=cast("type[Tree]", OutOfReach))
+    theirs = Supervisor(grace_s=0.1, tree=cast("type[ProcessGroup]", OutOfReach))
     try:
         with closing(theirs), pytest.raises(ZeroDivisionError) if how == "failure" else nullcontext():
             ended = theirs.run(
@@ -561,7 +561,7 @@ def test_ps_tells_a_start_where_there_is_no_proc() -> None:
 
 def test_a_listener_by_threads_is_for_systems_without_a_selector_of_pipes() -> None:
     """Here the selector is used."""
-    assert LISTEN is BySelector
+    assert LISTEN is SelectorReader
 
 
 @pytest.mark.parametrize("code", [0, 1, 42])

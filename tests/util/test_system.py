@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runnable_ci.util import system
-from runnable_ci.util.system.windows_rules import can_name, git_shell
+from runnable_ci.util.system.windows_rules import git_shell, is_valid_filename
 
 FOLDER = Path(system.__file__).parent
 
@@ -58,7 +58,7 @@ def test_each_system_offers_the_same(name: str) -> None:
 )
 def test_which_names_windows_takes(name: str, can: bool) -> None:
     """Devices, streams and what Windows would quietly change are no names."""
-    assert can_name(name) == can
+    assert is_valid_filename(name) == can
 
 
 def which_in(*folders: Path) -> dict[str, str]:

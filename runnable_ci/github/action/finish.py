@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runnable_ci.errors import RegistryAuthError, RunnableError, StoreError
+from runnable_ci.github import summary
+from runnable_ci.github.action import handoff as refused
 from runnable_ci.github.action.elsewhere import Elsewhere
 from runnable_ci.github.action.job import Job
-from runnable_ci.errors import RegistryAuthError, RunnableError, StoreError
-from runnable_ci.github.action import handoff as refused
-from runnable_ci.github import summary
 from runnable_ci.github.job import Context
-from runnable_ci.github.summary import GoingOn, Notice
+from runnable_ci.github.summary import NextSteps, Notice
 from runnable_ci.pipeline.project import load as load_project
-from runnable_ci.runs.remote_index import keep_as_newest, newest_of_branch
-from runnable_ci.runs.recorder import now
-from runnable_ci.runs.sync import Published, publish
 from runnable_ci.runs.model import FAIL, SUCCESS, RunLog
 from runnable_ci.runs.reader import Summary, load, output_of, resolve_id
+from runnable_ci.runs.recorder import now
+from runnable_ci.runs.remote_index import keep_as_newest, newest_of_branch
+from runnable_ci.runs.sync import Published, publish
 from runnable_ci.vcs.untracked import notes
 
 TAIL_BYTES = 16 * 1024
@@ -161,7 +161,7 @@ def _summary(job: Job, report: Report) -> str:
         needs=_needs(job) if report.log else {},
         base=base.metrics if base else None,
         base_label=f"{base.run_id} ({job.context.base_branch})" if base else "",
-        going_on=GoingOn(
+        going_on=NextSteps(
             reference=reference.partition("@")[0],
             digest=reference.partition("@")[2],
             workflow=_retry_workflow(job),

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from runnable_ci.github.api.client import Rest, described, error_message, read_as, segment
 from runnable_ci.github.api.errors import GitHubError, GitHubUnavailableError, InputsUnknownError, RefusedError
 from runnable_ci.github.api.repository import Repository
-from runnable_ci.github.api.client import Rest, described, error_message, read_as, segment
 from runnable_ci.util.responses import Response
 from runnable_ci.util.shell_command import command
 

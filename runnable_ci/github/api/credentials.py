@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from runnable_ci.config import GITHUB_TOKEN, Settings
 from runnable_ci.github.api.errors import RefusedError
 from runnable_ci.github.api.repository import Api, Repository
 from runnable_ci.util.process import capture
-from runnable_ci.config import GITHUB_TOKEN, Settings
 
 VARIABLES: Final = ("GITHUB_TOKEN", "GH_TOKEN")
 _ENTERPRISE: Final = ("GH_ENTERPRISE_TOKEN", "GITHUB_ENTERPRISE_TOKEN")

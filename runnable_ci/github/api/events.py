@@ -13,7 +13,7 @@ FINE = frozenset({"success", "neutral"})
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class JobEvent:
     """One thing that happened to a job: it waits, it began, a step of it is over, it is over."""
 
     job: Job
@@ -21,20 +21,20 @@ class News:
     step: JobStep | None = None
 
 
-def news(before: Mapping[int, Job], jobs: Iterable[Job]) -> Iterator[News]:
+def news(before: Mapping[int, Job], jobs: Iterable[Job]) -> Iterator[JobEvent]:
     """What happened, job by job, in order. Steps that were skipped are no news."""
     for job in jobs:
         old = before.get(job.id)
         is_new = old is None or old.status != job.status
         if is_new and job.status not in ("in_progress", "completed"):
-            yield News(job, "waits")
+            yield JobEvent(job, "waits")
         has_begun = old is not None and old.status in ("in_progress", "completed")
         if job.status in ("in_progress", "completed") and not has_begun:
-            yield News(job, "began")
+            yield JobEvent(job, "began")
         known = {step.number for step in _over(old)}
-        yield from (News(job, "step", step) for step in _over(job) if step.number not in known)
+        yield from (JobEvent(job, "step", step) for step in _over(job) if step.number not in known)
         if is_new and job.status == "completed":
-            yield News(job, "over")
+            yield JobEvent(job, "over")
 
 
 def _over(job: Job | None) -> list[JobStep]:

@@ -9,9 +9,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from runnable_ci.errors import CodeIdentityError, UsageError
-from runnable_ci.vcs.git import Git, clean_url
 from runnable_ci.util.github_host import GITHUB, github_host
 from runnable_ci.util.urls import is_loopback
+from runnable_ci.vcs.git import Git, clean_url
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(?::[0-9]{1,5})?")
 _NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")

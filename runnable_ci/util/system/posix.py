@@ -15,7 +15,7 @@ from typing import Final
 
 assert sys.platform != "win32"  # noqa: S101 - for the type checker: what follows is not there on Windows
 
-CANCELLING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CANCEL_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals by which a person or a runner ends us."""
 END: Final = signal.SIGTERM
 """Asks a process to end."""
@@ -42,7 +42,7 @@ def open_descriptor(path: Path, flags: int, mode: int = 0o644) -> int:
     return os.open(path, flags, mode)
 
 
-def open_plainly(path: str, flags: int) -> int:
+def open_nofollow(path: str, flags: int) -> int:
     """Opens neither through a link nor waits for a pipe's other end: either may have taken the file's place."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
@@ -61,7 +61,7 @@ def replace(source: Path, target: Path) -> None:
     source.replace(target)
 
 
-def to_disk(path: Path) -> None:
+def sync_file(path: Path) -> None:
     """Return when a file's content would survive a crash of the machine."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
@@ -82,7 +82,7 @@ def read_at(descriptor: int, buffer: memoryview, position: int) -> int:
     return os.preadv(descriptor, [buffer], position)
 
 
-def write_out(descriptor: int, position: int, count: int) -> None:
+def start_writeback(descriptor: int, position: int, count: int) -> None:
     """Let the system begin to write a part of a file to the disk, if it can be told: less is left for the end."""
     if sys.platform == "linux":  # that it may forget what is written is harmless
         with contextlib.suppress(AttributeError, OSError):
@@ -119,7 +119,7 @@ def current_user() -> int:
     return os.geteuid()
 
 
-def can_name(_name: str) -> bool:
+def is_valid_filename(_name: str) -> bool:
     """Whether a file can have that path, whose parts are separated by `/`."""
     return True
 
@@ -127,7 +127,7 @@ def can_name(_name: str) -> bool:
 # -- processes
 
 
-class Tree:
+class ProcessGroup:
     """A process that leads a group of its own, and what it started."""
 
     def __init__(self, pid: int) -> None:

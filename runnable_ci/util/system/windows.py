@@ -21,13 +21,13 @@ from ctypes import wintypes
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.util.system.windows_rules import GIT_SHELLS, can_name, git_shell
+from runnable_ci.util.system.windows_rules import GIT_SHELLS, git_shell, is_valid_filename
 
 assert sys.platform == "win32"  # noqa: S101 - for the type checker: what follows is there on Windows only
 
 __all__ = ["is_valid_filename"]
 
-CANCELLING: Final = (signal.SIGINT, signal.SIGBREAK)
+CANCEL_SIGNALS: Final = (signal.SIGINT, signal.SIGBREAK)
 END: Final = signal.SIGBREAK
 KILL: Final = signal.SIGTERM  # no process can be asked by it: it ends
 CREATION_FLAGS: Final = 0x200  # CREATE_NEW_PROCESS_GROUP
@@ -136,7 +136,7 @@ def open_descriptor(path: Path, flags: int, mode: int = 0o644) -> int:  # noqa: 
     return msvcrt.open_osfhandle(handle, flags & os.O_APPEND | os.O_BINARY | os.O_NOINHERIT)
 
 
-def open_plainly(path: str, flags: int) -> int:
+def open_nofollow(path: str, flags: int) -> int:
     """As `posix` has it, but for who puts a link in the file's place between the two looks."""
     if not stat.S_ISREG(os.lstat(path).st_mode):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
@@ -167,7 +167,7 @@ def replace(source: Path, target: Path) -> None:
             return
 
 
-def to_disk(path: Path) -> None:
+def sync_file(path: Path) -> None:
     """As `posix` has it; Windows does this for those only who may write."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
@@ -183,7 +183,7 @@ def read_at(_descriptor: int, _buffer: memoryview, _position: int) -> int:
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
-def write_out(descriptor: int, position: int, count: int) -> None:
+def start_writeback(descriptor: int, position: int, count: int) -> None:
     """Nothing."""
 
 
@@ -218,7 +218,7 @@ def copy_mode(source: int, target: int) -> None:
 # -- processes
 
 
-class Tree:
+class ProcessGroup:
     """A process and what it started, in a job. All of it ends with us, should we be killed.
 
     What the process starts before it is in the job would be missed: that is the moment between two of our statements.

@@ -11,7 +11,7 @@ _NOT_IN_NAMES = frozenset('<>:"|?*\\') | {chr(code) for code in range(32)}
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")})
 
 
-def can_name(name: str) -> bool:
+def is_valid_filename(name: str) -> bool:
     """Whether a file can have that path, whose parts are separated by `/`."""
     return all(
         _NOT_IN_NAMES.isdisjoint(part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -12,57 +13,45 @@ import pytest
 from support import python
 
 PACKAGE = Path(__file__).parent.parent / "runnable_ci"
-LAYERS: dict[str, tuple[str, ...]] = {
-    "command line": ("runnable_ci", "__main__", "cli"),
-    "commands": ("commands",),
-    "loop": (
-        "invocation",
-        "runner",
-        "attempt",
-        "changes",
-        "runs",
-        "door",
-        "remote",
-        "published",
-        "claims",
-        "log_grants",
-        "run_project",
+ORDER: tuple[tuple[str, ...], ...] = (
+    ("__main__",),
+    ("cli",),
+    ("github",),
+    ("api",),
+    ("engine",),
+    ("steps",),
+    ("runs",),
+    ("pipeline",),
+    ("store",),
+    ("vcs",),
+    ("redaction",),
+    ("config",),
+    ("util",),
+    ("errors", "version", "runnable_ci"),
+)
+"""The packages and modules at the top; each imports only what stands below it, those of a line not each other."""
+PURE: tuple[str, ...] = (
+    *("pipeline.model", "pipeline.schema", "pipeline.validation", "engine.planner"),
+    *("runs.model", "runs.events", "runs.merge", "runs.artifact", "runs.ids", "runs.retention", "runs.redaction"),
+    *(
+        "runs.run_identity",
+        "runs.pipeline_identity",
+        "store.target",
+        "redaction",
+        "util.text",
+        "util.threads",
+        "errors",
     ),
-    # All that is not named is an edge.
-    "edges": (),
-    "core": (
-        *(
-            "pipeline",
-            "pipeline_identity",
-            "tables",
-            "values",
-            "plan",
-            "runlog",
-            "bounded_json",
-            "run_identity",
-            "journal",
-            "merge",
-            "artifact",
-            "names",
-            "retention",
-            "store.target",
-            "threads",
-        ),
-        *("redact", "tokens", "secret_names", "clean", "text"),
-        *("credential_files", "credential_names", "key_formats", "secret_values"),
-    ),
-    "errors": ("errors",),
-}
-ORDER = list(LAYERS)
+)
 DOORS: dict[str, tuple[str, ...]] = {
-    "git": ("git",),
+    "git": ("vcs.git",),
     "oras": ("store",),
-    "requests": ("http",),
-    "urllib3": ("http",),
-    "subprocess": ("process",),
-    **dict.fromkeys(("fcntl", "msvcrt", "ctypes"), ("system",)),
-    "pydantic_settings": ("settings",),
-    "typer": ("cli", "__main__"),
+    "requests": ("util.http",),
+    "urllib3": ("util.http",),
+    "subprocess": ("util.process",),
+    **dict.fromkeys(("fcntl", "msvcrt", "ctypes"), ("util.system",)),
+    "pydantic_settings": ("config",),
+    "typer": ("cli",),
 }
 # Stops a module of the core from being more than values in, values out.
 EFFECTS = {"os", "io", "shutil", "tempfile", "subprocess", "socket", "glob", "logging", "requests", "urllib", "sqlite3"}
@@ -108,32 +97,49 @@ def is_one_of(module: str, doors: tuple[str, ...]) -> bool:
     return any(module == door or module.startswith(f"{door}.") for door in doors)
 
 
-def layer(module: str) -> str:
-    """The layer of a module."""
-    return next((name for name, modules in LAYERS.items() if is_one_of(module, modules)), "edges")
+def rank(module: str) -> int:
+    """Where a module stands in the order; every module is in a named package."""
+    top = module.split(".")[0]
+    return next(place for place, names in enumerate(ORDER) if top in names)
+
+
+def goes_up(module: str, other: str) -> bool:
+    """Whether one module must not import the other."""
+    same_package = module.split(".")[0] == other.split(".")[0]
+    return rank(other) < rank(module) or (rank(other) == rank(module) and not same_package)
 
 
 def test_imports_go_down() -> None:
-    """No module imports one of a layer above its own."""
-    wrong = [
-        f"{module} ({layer(module)}) imports {other} ({layer(other)})"
+    """No module imports one of a package above its own, or beside it."""
+    assert [
+        f"{module} -> {other}"
         for module in TREES
+        if module != "runnable_ci"
         for other in ours(module)
-        if ORDER.index(layer(other)) < ORDER.index(layer(module))
-    ]
-    assert wrong == []
+        if goes_up(module, other)
+    ] == []
+
+
+def test_the_top_is_a_table_of_contents() -> None:
+    """At most 13 packages and modules beside the dunder files, 24 modules in a package, 500 lines in a module."""
+    top = {module.split(".")[0] for module in TREES} - {"__main__", "runnable_ci", "version"}
+    assert len(top) <= 13
+    packages = Counter(module.rpartition(".")[0] for module in TREES if "." in module and module not in top)
+    assert {package: count for package, count in packages.items() if count > 24} == {}
+    lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, (path, _) in TREES.items()}
+    assert {module: count for module, count in lines.items() if count > 500} == {}
 
 
 def test_no_circle() -> None:
     """No modules import each other in a circle, not even within functions."""
     # But for the worker: its modules call each other, and wait with an import until a step cannot do without.
-    graph = {module: ours(module, late=not is_one_of(module, ("worker",))) - {module} for module in TREES}
+    graph = {module: ours(module, late=not is_one_of(module, ("steps.worker",))) - {module} for module in TREES}
     TopologicalSorter(graph).prepare()
 
 
 def test_every_named_module_is_there() -> None:
-    """A layer or a door of a module that is gone would hold nothing."""
-    named = {name for names in (*LAYERS.values(), *DOORS.values()) for name in names}
+    """A place or a door of a module that is gone would hold nothing."""
+    named = {name for names in (*ORDER, PURE, *DOORS.values()) for name in names}
     assert named <= TREES.keys()
 
 
@@ -145,7 +151,7 @@ def test_one_door(library: str) -> None:
     assert importers
 
 
-@pytest.mark.parametrize("module", [module for module in TREES if layer(module) in ("core", "errors")])
+@pytest.mark.parametrize("module", [module for module in TREES if is_one_of(module, PURE)])
 def test_core_is_pure(module: str) -> None:
     """The core reads no file, environment or clock, and starts nothing: values in, values out."""
     full = list(imported(module))
@@ -159,12 +165,12 @@ def test_core_is_pure(module: str) -> None:
     assert not {call.attr for call in calls if isinstance(call, ast.Attribute)} & {"now", "utcnow", "today", "time"}
 
 
-@pytest.mark.parametrize("module", [module for module in TREES if is_one_of(module, ("worker",))])
+@pytest.mark.parametrize("module", [module for module in TREES if is_one_of(module, ("steps.worker",))])
 def test_worker_needs_nothing_installed(module: str) -> None:
     """What the user's interpreter runs imports the standard library and itself, and nothing of the tool's."""
     outside = {full.split(".")[0] for full in imported(module)} - sys.stdlib_module_names - NEW_IN_THE_LIBRARY
     assert outside <= {"runnable_ci"}
-    assert all(is_one_of(other, ("worker",)) for other in ours(module))
+    assert all(is_one_of(other, ("steps.worker",)) for other in ours(module))
 
 
 STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
@@ -207,8 +213,8 @@ def test_one_way_to_stdout_and_stderr() -> None:
         for node in ast.walk(tree)
         if prints(node) and isinstance(node, ast.expr | ast.stmt)
     ]
-    assert [place for place in found if not is_one_of(place.split(":")[0], ("console", "worker"))] == []
-    assert any(place.startswith("console:") for place in found)
+    assert [place for place in found if not is_one_of(place.split(":")[0], ("github.console", "steps.worker"))] == []
+    assert any(place.startswith("github.console:") for place in found)
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr", "commands", "copy"])
@@ -220,12 +226,12 @@ def test_who_may_print_without_making_harmless(name: str) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr == name and ast.unparse(node.value) == "console"
     }
-    printers = {"printer", "github.live", "commands.logs"}
+    printers = {"cli.terminal", "github.log", "cli.logs"}
     allowed = {
         "stdout": printers,
-        "stderr": {*printers, "commands.progress"},
-        "commands": {"cli", "commands.action.begin", "commands.action.job"},
-        "copy": {"commands.logs"},
+        "stderr": {*printers, "cli.progress"},
+        "commands": {"cli.errors", "github.action.begin", "github.action.job"},
+        "copy": {"cli.logs"},
     }
     assert users <= allowed[name]
     assert users
@@ -272,11 +278,11 @@ LOOKING = {"startswith", "endswith", "find", "rfind", "index", "rindex", "count"
 MATCHING = {"match", "fullmatch", "search", "findall", "finditer", "split"}
 READERS = {
     # The messages of versions that had no field for it.
-    "runlog.with_outcomes": "old logs",
-    "runlog._outcome_of": "old logs",
+    "runs.model.with_outcomes": "old logs",
+    "runs.model._outcome_of": "old logs",
     # Others' words, where they give nothing else: each becomes an error of ours at once.
-    "github.actions": "GitHub's answers",
-    "responses": "servers' rate limits",
+    "github.api.actions": "GitHub's answers",
+    "util.responses": "servers' rate limits",
 }
 
 
@@ -365,7 +371,11 @@ HEAVY = (
     "pydantic_settings",
     "rich",
     "asyncio",
-    "runnable_ci.cli",
+    *(
+        f"runnable_ci.{module}"
+        for module in TREES
+        if module.startswith("cli.") and module not in ("cli.app", "cli.errors", "cli.context")
+    ),
 )
 LOADED = "import sys, importlib; importlib.import_module(sys.argv[1]); print(*sys.modules)"
 

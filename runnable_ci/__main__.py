@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from runnable_ci.github.console import write_utf8
 from runnable_ci.util import startup as loading
+from runnable_ci.util.console import write_utf8
 
 
 def main() -> None:
@@ -14,7 +14,8 @@ def main() -> None:
     if sys.platform == "win32":  # a pipe has the system's code page there, and everybody reads UTF-8
         write_utf8()
     try:
-        from runnable_ci.cli.app import app, run
+        from runnable_ci.cli.app import app
+        from runnable_ci.cli.errors import run
 
         run(app)
     except KeyboardInterrupt:  # while nothing was begun, or as the last word was being said

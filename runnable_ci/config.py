@@ -9,7 +9,6 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from runnable_ci.errors import UsageError, did_you_mean
-from runnable_ci.pipeline.schema import Untracked
 
 PREFIX = "RUNNABLE_CI_"
 INPUT_PREFIX = f"{PREFIX}ACTION_"
@@ -20,6 +19,9 @@ SECRETS = frozenset({f"{PREFIX}REGISTRY_PASSWORD", GITHUB_TOKEN})
 """Variables that are nobody's business but ours: no step gets them."""
 SECRETS_SETTING = f"{PREFIX}SECRETS (the action's input secrets)"
 """How a message calls the setting `secrets`."""
+
+Untracked = Literal["all", "listed", "none"]
+"""Which untracked files a run keeps."""
 
 
 class Settings(BaseModel):

@@ -23,7 +23,7 @@ from typing import Any
 
 import runnable_ci
 from runnable_ci.cli.app import app
-from runnable_ci.cli.app import run as command_line
+from runnable_ci.cli.errors import run as command_line
 
 CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT

@@ -35,7 +35,7 @@ PURE: tuple[str, ...] = (
     *("runs.model", "runs.events", "runs.merge", "runs.artifact", "runs.ids", "runs.retention", "runs.redaction"),
     *(
         "runs.run_identity",
-        "runs.pipeline_identity",
+        "pipeline.pipeline_identity",
         "store.target",
         "redaction",
         "util.text",
@@ -213,8 +213,8 @@ def test_one_way_to_stdout_and_stderr() -> None:
         for node in ast.walk(tree)
         if prints(node) and isinstance(node, ast.expr | ast.stmt)
     ]
-    assert [place for place in found if not is_one_of(place.split(":")[0], ("github.console", "steps.worker"))] == []
-    assert any(place.startswith("github.console:") for place in found)
+    assert [place for place in found if not is_one_of(place.split(":")[0], ("util.console", "steps.worker"))] == []
+    assert any(place.startswith("util.console:") for place in found)
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr", "commands", "copy"])
@@ -226,7 +226,7 @@ def test_who_may_print_without_making_harmless(name: str) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr == name and ast.unparse(node.value) == "console"
     }
-    printers = {"cli.terminal", "github.log", "cli.logs"}
+    printers = {"cli.terminal", "util.line_printer", "github.log", "cli.logs"}
     allowed = {
         "stdout": printers,
         "stderr": {*printers, "cli.progress"},

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from runnable_ci.errors import RunnableError, UsageError
-from runnable_ci.util.signals import end_at_second_interrupt
+from runnable_ci.cli.context import make_options, make_settings
+from runnable_ci.errors import UsageError
 
 if TYPE_CHECKING:
-    from runnable_ci.cli.terminal import Printer
-    from runnable_ci.config import Settings
-    from runnable_ci.engine.session import Options
-    from runnable_ci.redaction.redactor import Redactor
     from runnable_ci.util.process_output import Stream
 
 app = typer.Typer(
@@ -66,41 +61,12 @@ Interval = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How o
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def run(application: typer.Typer) -> NoReturn:
-    """Run the command line and leave the process; the only place that turns an error into text and exit code.
-
-    A closed pipe (1) and Ctrl-C (130) are typer's to deal with.
-    """
-    end_at_second_interrupt()
-    try:
-        code = application(prog_name="runnable-ci", standalone_mode=False)
-    except RunnableError as e:
-        _report(e)
-        sys.exit(e.exit_code)
-    except MemoryError:
-        from runnable_ci.github.console import console
-
-        console.err("error: there is not enough memory")
-        sys.exit(1)
-    except Exception as e:  # noqa: BLE001 - typer's word for wrong usage, which has no public name; else a bug of ours
-        from runnable_ci.github.console import console
-
-        if lines := _of_usage(e):
-            console.err(*lines)
-            sys.exit(getattr(e, "exit_code", 1))
-        import traceback
-
-        console.err(*_without_secrets(traceback.format_exc()).splitlines())
-        sys.exit(1)
-    sys.exit(code or 0)
-
-
 @app.callback(invoke_without_command=True)
 def _program(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        from runnable_ci.github.console import console
+        from runnable_ci.util.console import console
         from runnable_ci.version import VERSION
 
         console.out(VERSION)
@@ -127,7 +93,7 @@ def run_command(
     raise typer.Exit(
         command(
             pipeline,
-            _options(jobs, quiet=quiet, plain_http=plain_http),
+            make_options(jobs, quiet=quiet, plain_http=plain_http),
             run_id=run_id,
             tag=tag,
             params_file=params_file,
@@ -179,7 +145,7 @@ def retry_command(
         other_pipeline=other_pipeline,
         restore_all=restore == "all",
     )
-    options = _options(jobs, quiet=quiet, plain_http=plain_http)
+    options = make_options(jobs, quiet=quiet, plain_http=plain_http)
     raise typer.Exit(command(file, run_id, options, wishes, dry_run=dry_run))
 
 
@@ -199,7 +165,7 @@ def runs_command(
     if source is None:
         commands.runs(find_store(store), as_json=as_json)
     else:
-        commands.runs_of_registry(source, settings=_settings(plain_http), environ=os.environ, as_json=as_json)
+        commands.runs_of_registry(source, settings=make_settings(plain_http), environ=os.environ, as_json=as_json)
 
 
 @app.command("show")
@@ -277,7 +243,7 @@ def publish_command(
     from runnable_ci.cli.publish import publish as command
     from runnable_ci.pipeline.project import find_store
 
-    command(find_store(store), run_id, as_id=as_id, to=to, settings=_settings(plain_http), environ=os.environ)
+    command(find_store(store), run_id, as_id=as_id, to=to, settings=make_settings(plain_http), environ=os.environ)
 
 
 @app.command("pull")
@@ -294,7 +260,7 @@ def pull_command(
     from runnable_ci.cli.pull import pull as command
     from runnable_ci.pipeline.project import find_store
 
-    settings = _settings(plain_http)
+    settings = make_settings(plain_http)
     command(find_store(store), run_id, source=source, only_log=only == "log", settings=settings, environ=os.environ)
 
 
@@ -391,7 +357,7 @@ def prune_command(
     from runnable_ci.cli.prune import prune as command
     from runnable_ci.pipeline.project import store_folder
 
-    settings = _settings(plain_http)
+    settings = make_settings(plain_http)
     command(
         store_folder(),
         source=source,
@@ -455,88 +421,3 @@ def action_command(
     if words := begin(os.environ):
         again = [sys.executable, "-I", "-m", "runnable_ci", *words]
         raise typer.Exit(become(again, environment(os.environ, words)))
-
-
-def _settings(plain_http: bool) -> Settings:
-    from runnable_ci.config import load
-
-    settings = load(os.environ)
-    return settings.model_copy(update={"plain_http": True}) if plain_http else settings
-
-
-def _report(error: RunnableError) -> None:
-    """Print an error; in a job as an annotation, which the summary will have too."""
-    from runnable_ci.github.commands import Annotation, annotate, is_actions
-    from runnable_ci.github.console import console
-    from runnable_ci.util.text import printable
-
-    if not is_actions(os.environ):
-        console.err(*map(_without_secrets, error.lines()))
-        return
-    _leave_for_the_summary(error)
-    first, *more = map(_without_secrets, (error.message, *error.lines()[1:]))
-    console.commands(annotate(Annotation("error", "\n".join([printable(first), *more]), title="runnable-ci")))
-
-
-def _of_usage(error: Exception) -> list[str]:
-    """What typer says of wrong usage, which may quote any word of the command line; empty for any other error."""
-    show = getattr(error, "show", None)
-    if show is None:
-        return []
-    shown = io.StringIO()
-    show(file=shown)
-    return shown.getvalue().splitlines()
-
-
-def _leave_for_the_summary(error: RunnableError) -> None:
-    from runnable_ci.errors import RegistryAuthError
-    from runnable_ci.github.action.handoff import Refusal, note
-
-    by_registry = isinstance(error, RegistryAuthError)
-    texts = map(_without_secrets, (error.message, error.hint, error.fix))
-    message, hint, fix = texts
-    note(os.environ, Refusal(message, hint, by_registry, fix))
-
-
-def _without_secrets(text: str) -> str:
-    """The text without what the environment holds of secrets."""
-    from runnable_ci.redaction.redactor import Redactor
-
-    try:
-        redactor = _redactor(_settings(plain_http=False))
-    except RunnableError:  # it may be the settings that are wrong
-        redactor = Redactor()
-    return redactor.text(text)
-
-
-def _redactor(settings: Settings) -> Redactor:
-    from runnable_ci.redaction.environment import secrets_of
-    from runnable_ci.redaction.redactor import Redactor
-
-    return Redactor(secrets_of(os.environ, settings.secret_names))
-
-
-def _options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
-    from runnable_ci.config import SECRETS
-    from runnable_ci.engine.session import Options
-
-    settings = _settings(plain_http)
-    return Options(
-        settings=settings,
-        jobs=jobs or settings.jobs,
-        environ={name: value for name, value in os.environ.items() if name.upper() not in SECRETS},
-        printer=_printer(quiet),
-        redactor=_redactor(settings),
-    )
-
-
-def _printer(quiet: bool) -> Printer:
-    from runnable_ci.github.commands import is_actions
-
-    if is_actions(os.environ):
-        from runnable_ci.github.log import ActionsPrinter
-
-        return ActionsPrinter.of_process(quiet=quiet)
-    from runnable_ci.cli.terminal import Printer
-
-    return Printer.of_process(quiet=quiet, no_colour="NO_COLOR" in os.environ)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from runnable_ci.errors import UsageError, did_you_mean
-from runnable_ci.github.console import console
 from runnable_ci.runs.command_line import of_store
 from runnable_ci.runs.model import CatalogEntry, RunLog
 from runnable_ci.runs.reader import catalog_of, load, resolve_id, suggest_pull
 from runnable_ci.store.local import Layout
+from runnable_ci.util.console import console
 from runnable_ci.util.text import size, table
 
 

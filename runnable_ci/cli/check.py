@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from runnable_ci.engine.preflight import missing_parameters, needs
-from runnable_ci.github.console import console
-from runnable_ci.pipeline.project import load
+from runnable_ci.engine.preflight import load_project, missing_parameters, needs
 from runnable_ci.steps.interpreter import check_interpreter
+from runnable_ci.util.console import console
 from runnable_ci.util.text import amount
 
 
 def check(given: Path | None, environ: Mapping[str, str]) -> None:
     """Find every mistake that can be found without running a step; print what the pipeline is otherwise."""
-    project = load(given)
+    project = load_project(given)
     interpreter = check_interpreter(project.pipeline, project.workspace, environ)
     steps = project.pipeline.steps.values()
     console.out(f"{project.pipeline.file}: {project.pipeline.name}, {amount(len(steps), 'step')}")

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runnable_ci.errors import CodeIdentityError, UsageError, did_you_mean
-from runnable_ci.github.console import console
 from runnable_ci.runs.model import CodeIdentity, RunLog
 from runnable_ci.runs.reader import load, resolve_id, suggest_pull
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
+from runnable_ci.util.console import console
 from runnable_ci.vcs.restore import rebuild
 
 

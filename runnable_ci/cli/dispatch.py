@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runnable_ci.cli.github import Connection, connect, show_link, watch
 from runnable_ci.config import Settings
+from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.run_project import newest_run, project_of, require_same
 from runnable_ci.engine.session import code_of
 from runnable_ci.errors import (
@@ -21,18 +22,18 @@ from runnable_ci.errors import (
 )
 from runnable_ci.github.api.actions import Actions, Started
 from runnable_ci.github.api.errors import GitHubError, InputsUnknownError, RefusedError
-from runnable_ci.github.console import console
-from runnable_ci.pipeline.project import FILE_NAME, Project, find_store, load, parse_param_options, registry_of
+from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
+from runnable_ci.pipeline.project import FILE_NAME, Project, find_store, parse_param_options, registry_of
 from runnable_ci.pipeline.schema import STEP_NAME
 from runnable_ci.runs.command_line import http_option, of_store
 from runnable_ci.runs.model import RunLog
-from runnable_ci.runs.pipeline_identity import PipelineIdentity
 from runnable_ci.runs.reader import LATEST, resolve_id
 from runnable_ci.runs.reader import load as load_log
+from runnable_ci.runs.registry_config import Registries
 from runnable_ci.runs.sync import read_origin
 from runnable_ci.store.local import Layout
-from runnable_ci.store.registry_config import Registries
 from runnable_ci.store.target import TAG
+from runnable_ci.util.console import console
 from runnable_ci.vcs.git import Git
 from runnable_ci.vcs.identity import Code
 
@@ -71,7 +72,7 @@ class _Known:
     @property
     def pipeline(self) -> str:
         """The pipeline file from the root of the repository; empty where only the run itself can tell, or need not."""
-        log = PipelineIdentity.of_log(self.log) if self.log else None
+        log = PipelineIdentity.recorded(self.log.name, self.log.run_config) if self.log else None
         here = self.project.identity() if self.project and self.is_own else None
         known = here or log
         if known is None or known.base != "repository" or known.file in (FILE_NAME, "pyproject.toml"):
@@ -140,7 +141,7 @@ def _start(actions: Actions, workflow: str, ref: str, inputs: Mapping[str, str],
 
 
 def _known(run: str, wishes: Wishes, environ: Mapping[str, str]) -> _Known:
-    given = load(wishes.file).opened(environ) if wishes.file is not None else None
+    given = load_project(wishes.file).opened(environ) if wishes.file is not None else None
     if wishes.other_pipeline and given is None:
         raise UsageError("--other-pipeline needs the pipeline file", hint="name it by -f FILE")
     if given is not None and given.identity().base != "repository":
@@ -164,7 +165,7 @@ def _known(run: str, wishes: Wishes, environ: Mapping[str, str]) -> _Known:
         if log is not None:
             project = project_of(log, layout.folder.parent, typed=typed, environ=environ, layout=layout)
         else:
-            project = load(None)
+            project = load_project(None)
     except PipelineError:  # what counts is the file of the code that the run is resumed with
         pass
     except UsageError:

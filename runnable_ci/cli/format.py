@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runnable_ci.engine.planner import Decision
-from runnable_ci.github.console import console
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs import command_line
 from runnable_ci.runs.model import SUCCESS, RunLog
+from runnable_ci.util.console import console
 
 
 def print_plan(decisions: Mapping[str, Decision]) -> None:

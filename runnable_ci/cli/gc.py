@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runnable_ci.errors import RunInUseError, UsageError
-from runnable_ci.github.console import console
 from runnable_ci.runs.artifact import held
 from runnable_ci.runs.reader import load, run_ids, summaries
 from runnable_ci.runs.recorder import STORE_LOCK, run_folder
 from runnable_ci.runs.retention import outdated
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
+from runnable_ci.util.console import console
 from runnable_ci.util.files import locked_alone, remove_folder
 from runnable_ci.util.text import amount, size
 

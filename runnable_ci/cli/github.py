@@ -15,7 +15,7 @@ from runnable_ci.github.api.actions import Actions, Started
 from runnable_ci.github.api.client import Rest
 from runnable_ci.github.api.credentials import find_token
 from runnable_ci.github.api.repository import Repository, api_of, of_folder, parse_repository
-from runnable_ci.github.console import console
+from runnable_ci.util.console import console
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 import tomli_w
 
 from runnable_ci.errors import UsageError
-from runnable_ci.github.console import console
 from runnable_ci.pipeline.project import FILE_NAME
 from runnable_ci.store.opening import STORE_NAME
+from runnable_ci.util.console import console
 from runnable_ci.util.files import sweep, write_whole
 from runnable_ci.util.shell_command import in_folder
 

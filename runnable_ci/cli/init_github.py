@@ -9,9 +9,9 @@ from pathlib import Path
 from runnable_ci.cli.init import ignore_store, starter
 from runnable_ci.errors import PipelineError, StoreError, UsageError
 from runnable_ci.github.api.repository import of_folder
-from runnable_ci.github.console import console
 from runnable_ci.github.templates import ACTION, DEFAULT_REF, FOLDER, Name, repository_of, workflow
 from runnable_ci.pipeline.project import FILE_NAME, find_file
+from runnable_ci.util.console import console
 from runnable_ci.util.files import sweep, write_whole
 from runnable_ci.util.github_host import GITHUB
 from runnable_ci.util.shell_command import command, in_folder

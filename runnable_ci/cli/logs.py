@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from runnable_ci.cli.terminal import Printer
 from runnable_ci.errors import UsageError, did_you_mean
-from runnable_ci.github.console import console
 from runnable_ci.runs.model import RunLog, StepAttempt
 from runnable_ci.runs.reader import load, output_of, resolve_id
 from runnable_ci.store.local import Layout
+from runnable_ci.util.console import console
 from runnable_ci.util.process_output import Stream
 from runnable_ci.util.text import amount
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from runnable_ci.github.console import console
 from runnable_ci.store.copy import Progress
+from runnable_ci.util.console import console
 from runnable_ci.util.text import size
 
 _EVERY_S = 0.2

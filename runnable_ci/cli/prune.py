@@ -8,12 +8,12 @@ from pathlib import Path
 
 from runnable_ci.config import Settings
 from runnable_ci.errors import UsageError
-from runnable_ci.github.console import console
 from runnable_ci.pipeline.project import registry_of
+from runnable_ci.runs.registry_config import Registries
 from runnable_ci.runs.remote_index import PublishedRun, list_published, remove
 from runnable_ci.runs.retention import outdated
 from runnable_ci.store.registry import Registry
-from runnable_ci.store.registry_config import Registries
+from runnable_ci.util.console import console
 from runnable_ci.util.text import amount
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from runnable_ci.cli.progress import watching
 from runnable_ci.config import Settings
-from runnable_ci.github.console import console
 from runnable_ci.pipeline.project import registry_of
 from runnable_ci.runs.command_line import http_option, of_store
+from runnable_ci.runs.registry_config import Registries
 from runnable_ci.runs.remote_index import SeveralRunsError
 from runnable_ci.runs.sync import Pulled, read_origin
 from runnable_ci.runs.sync import pull as pull_run
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
-from runnable_ci.store.registry_config import Registries
+from runnable_ci.util.console import console
 from runnable_ci.util.text import size
 
 

@@ -23,6 +23,7 @@ from runnable_ci.engine.session import (
 )
 from runnable_ci.engine.staleness import changed_code, changed_inputs
 from runnable_ci.errors import RunLogError, UsageError, did_you_mean
+from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import PARAMETER_PREFIX, Project, environment_parameters, parse_param_options
 from runnable_ci.pipeline.validation import check_parameter_name
 from runnable_ci.redaction.redactor import texts
@@ -36,7 +37,6 @@ from runnable_ci.runs.model import (
     Invocation,
     RunLog,
 )
-from runnable_ci.runs.pipeline_identity import PipelineIdentity
 from runnable_ci.runs.reader import ORIGIN, catalog_of, given_here
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.runs.recorder import now, reopen, run_folder
@@ -80,7 +80,7 @@ def retry(given: Path | None, run: str, options: Options, wishes: Wishes, *, dry
     """Resume a run with its own pipeline file, or with `given`; the exit code."""
     source = None
     if "/" in run or wishes.from_registry is not None:
-        from runnable_ci.store.registry_config import Registries
+        from runnable_ci.runs.registry_config import Registries
 
         source = Registries(options.settings, options.environ).run(run, wishes.from_registry)
     opened = open_run(run, file=given, other_pipeline=wishes.other_pipeline, environ=options.environ, source=source)
@@ -125,7 +125,7 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
             return 0
         identity = project.identity()
         if not wishes.other_pipeline:
-            identity = identity.resuming(PipelineIdentity.of_log(log))
+            identity = identity.resuming(PipelineIdentity.recorded(log.name, log.run_config))
         recorder.record(
             Started(
                 run_id=run_id,
@@ -184,18 +184,19 @@ def _fetch(
 ) -> None:
     """Have these files, and what else the steps that will run read of a run that was pulled in part; not the rest."""
     from runnable_ci.cli.progress import watching
-    from runnable_ci.runs.sync import absent, fetch, needed, read_origin
-    from runnable_ci.store.registry_config import Registries
+    from runnable_ci.engine.restore import required_blobs
+    from runnable_ci.runs.registry_config import Registries
+    from runnable_ci.runs.sync import fetch, missing_blobs, read_origin
 
     origin = read_origin(project.layout, log.run_id)
-    wanted = needed(plan, project.pipeline, log, project.workspace, files).values()
-    if origin is None or not absent(project.layout, wanted):
+    wanted = required_blobs(plan, project.pipeline, log, project.workspace, files).values()
+    if origin is None or not missing_blobs(project.layout, wanted):
         return
     registries = Registries(options.settings, options.environ)
     registry = registries.recorded(origin.registry, named=wishes.from_registry)
     with watching("fetched") as watch:
         fetched = fetch(project.layout, registry, origin, wanted, watch)
-    left = absent(project.layout, layers(log).values())
+    left = missing_blobs(project.layout, layers(log).values())
     options.printer.say(
         f"fetched {size(fetched.size_bytes)} from {registry.label}, "
         f"left {size(sum(descriptor.size for descriptor in left))} behind"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runnable_ci.cli.format import closing, print_plan
 from runnable_ci.engine.planner import PlanInputs, Scope, plan
-from runnable_ci.engine.preflight import parameter_warnings, require
+from runnable_ci.engine.preflight import load_project, parameter_warnings, require
 from runnable_ci.engine.run_project import own_file
 from runnable_ci.engine.session import (
     Options,
@@ -22,7 +22,7 @@ from runnable_ci.engine.session import (
     run_session,
 )
 from runnable_ci.errors import RunExistsError, RunnableError
-from runnable_ci.pipeline.project import Project, load, override_parameters, resolve_parameters
+from runnable_ci.pipeline.project import Project, override_parameters, resolve_parameters
 from runnable_ci.runs import command_line
 from runnable_ci.runs.events import Started
 from runnable_ci.runs.ids import run_id as new_run_id
@@ -48,7 +48,7 @@ def run(
     to: str | None = None,
 ) -> int:
     """Run the pipeline in or at `given`, and `publish` it, however it ends; the exit code."""
-    project = load(given).opened(options.environ)
+    project = load_project(given).opened(options.environ)
     interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
     pipeline = project.pipeline
     asked = override_parameters(pipeline, params_file=params_file, environ=options.environ, given=params)

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from runnable_ci.config import Settings
-from runnable_ci.github.console import console
 from runnable_ci.runs.reader import Summary, summaries
 from runnable_ci.store.local import Layout
+from runnable_ci.util.console import console
 from runnable_ci.util.text import format_duration, moment, pairs, table
 
 
@@ -21,8 +21,8 @@ def runs(layout: Layout, *, as_json: bool) -> None:
 
 def runs_of_registry(source: str, *, settings: Settings, environ: Mapping[str, str], as_json: bool) -> None:
     """List the runs that a registry holds, the newest last, without fetching any."""
+    from runnable_ci.runs.registry_config import Registries
     from runnable_ci.runs.remote_index import list_published
-    from runnable_ci.store.registry_config import Registries
 
     registry = Registries(settings, environ).named(source, in_pipeline=lambda: None)
     found = list_published(registry)

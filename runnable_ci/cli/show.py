@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runnable_ci.github.console import console
 from runnable_ci.runs.model import PROCESSING, CodeIdentity, Environment, RunLog, StepLog, encode
 from runnable_ci.runs.reader import load, resolve_id
 from runnable_ci.store.local import Layout
+from runnable_ci.util.console import console
 from runnable_ci.util.text import duration, format_duration, moment, pairs, short, size, table
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import cast
 
 from runnable_ci import steps
-from runnable_ci.cli.terminal import Printer
 from runnable_ci.engine.planner import Scope
+from runnable_ci.engine.reporter import CommandFiles, Reporter
 from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
-from runnable_ci.github.command_files import CommandFiles
 from runnable_ci.pipeline.model import Step
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog, matches
@@ -35,7 +34,7 @@ class ExecutionContext:
 
     catalog: Catalog
     supervisor: Supervisor
-    printer: Printer
+    printer: Reporter
     environ: Mapping[str, str]
     interpreter: str
     outputs: Path
@@ -87,7 +86,7 @@ def run_attempt(
     around = StepContext(
         workspace=at.catalog.workspace,
         scratch=scratch,
-        environ={**at.environ, **at.command_files.give(scratch), VARIABLE: str(output.mask_file)},
+        environ={**at.environ, **at.command_files.create(scratch), VARIABLE: str(output.mask_file)},
         interpreter=at.interpreter,
         parameters=parameters,
         blob=lambda p: at.catalog.layout.path(Descriptor("", f"sha256:{p.data_hash}", p.size or 0)),
@@ -122,7 +121,7 @@ def run_attempt(
     finally:
         attempt.log = output.close()
         done.learned = output.learned
-    for note in at.command_files.take(scratch, succeeded=attempt.status == SUCCESS, clean=at.redactor.text):
+    for note in at.command_files.forward(scratch, succeeded=attempt.status == SUCCESS, clean=at.redactor.text):
         at.printer.say(f"note: {note}", step=step.name)
     shutil.rmtree(scratch, ignore_errors=True)
     attempt.end_time = now()

@@ -5,9 +5,27 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from runnable_ci.errors import PipelineError, did_you_mean
+from runnable_ci.errors import PipelineError, StepError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.project import Project, load
 from runnable_ci.steps import required, takes
+from runnable_ci.steps.python import find_source
+
+
+def load_project(given: Path | None) -> Project:
+    """Return the project of a pipeline file, with the functions that its steps name, as `pipeline.project.load` does.
+
+    Raises `PipelineError` too where a module is there and can have no such function.
+    """
+    project = load(given)
+    for step in project.pipeline.steps.values():
+        if step.kind == "python":
+            try:
+                find_source(step, project.workspace)
+            except StepError as e:
+                where = f"{project.pipeline.file}: [steps.{step.name}] python"
+                raise PipelineError(f"{where}: {e.message}", hint=e.hint) from e
+    return project
 
 
 def missing_parameters(pipeline: Pipeline, workspace: Path, given: Collection[str]) -> Mapping[str, list[str]]:

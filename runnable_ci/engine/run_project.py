@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runnable_ci.engine.preflight import load_project
 from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError
-from runnable_ci.pipeline.project import Project, find_store, load
+from runnable_ci.pipeline.pipeline_identity import PipelineIdentity, tails
+from runnable_ci.pipeline.project import Project, find_store
 from runnable_ci.runs.command_line import file_option, http_option, is_default, of_registry, of_store
 from runnable_ci.runs.model import RunLog
-from runnable_ci.runs.pipeline_identity import PipelineIdentity, tails
 from runnable_ci.runs.reader import LATEST, ORIGIN, resolve_id, run_ids
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.runs.recorder import run_folder
@@ -56,7 +57,7 @@ def open_run(
     """
     if other_pipeline and file is None:
         raise UsageError("--other-pipeline needs the pipeline file", hint="name it by -f FILE")
-    project = load(file).opened(environ) if file is not None else None
+    project = load_project(file).opened(environ) if file is not None else None
     layout = project.layout if project else layout or find_store(environ=environ)
     if source is not None:
         return _open_published(*source, project, layout, other_pipeline=other_pipeline, environ=environ)
@@ -123,7 +124,7 @@ def project_of(
     `typed` are the command and the run as they were typed, for messages; `layout` is the store that has the run, None
     while only a registry does. Raises `UsageError` where the file is not here, or has another pipeline now.
     """
-    run = PipelineIdentity.of_log(log)
+    run = PipelineIdentity.recorded(log.name, log.run_config)
     file = own_file(log, folder)
     if file and not (_is_from_here(log, layout) or is_default(file, folder) or is_tracked(file, environ)):
         raise UsageError(
@@ -137,7 +138,7 @@ def project_of(
             f"{repository_root(folder) or folder}",
             hint=f"where it was renamed: {_renamed(typed, 'FILE')}",
         )
-    project = load(file)
+    project = load_project(file)
     if not is_of(project, log, environ=environ, layout=layout):
         raise UsageError(
             f"run `{log.run_id}` is of the pipeline {run}, and the one here is {project.identity()}",
@@ -152,7 +153,7 @@ def require_same(
     """Raise `UsageError` for a run of another pipeline than the project's."""
     if is_of(project, log, environ=environ, layout=layout):
         return
-    run = PipelineIdentity.of_log(log)
+    run = PipelineIdentity.recorded(log.name, log.run_config)
     own = own_file(log, project.workspace)
     way = f"`{command(*typed, '-f', path(own))}` resumes it with its own; " if own else ""
     raise UsageError(
@@ -167,7 +168,7 @@ def _renamed(typed: Sequence[str], file: str) -> str:
 
 def is_of(project: Project, log: RunLog, *, environ: Mapping[str, str], layout: Layout | None) -> bool:
     """Whether a run is of the project's pipeline, as far as can be told."""
-    run, here = PipelineIdentity.of_log(log), project.identity()
+    run, here = PipelineIdentity.recorded(log.name, log.run_config), project.identity()
     if here.is_same(run, is_known_here=False):
         return True
     return here.is_same(run, is_known_here=True) and _is_known_here(project.workspace, log, environ, layout)
@@ -191,7 +192,7 @@ def newest_run(project: Project, *, environ: Mapping[str, str]) -> str:
 
 def own_file(log: RunLog, folder: Path) -> Path | None:
     """The pipeline file of a run, if it is here; a log may come from anywhere, and leads nowhere else."""
-    run = PipelineIdentity.of_log(log)
+    run = PipelineIdentity.recorded(log.name, log.run_config)
     root = repository_root(folder)
     names = list(tails(run.file))
     if run.base == "repository" and root is not None:

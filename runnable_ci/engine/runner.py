@@ -13,9 +13,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from runnable_ci.cli.terminal import Printer
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
 from runnable_ci.engine.planner import Decision, Outcome, PlanState
+from runnable_ci.engine.reporter import Reporter
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.runs.events import (
@@ -61,7 +61,7 @@ class Run:
     environ: Mapping[str, str]
     environment: Callable[[], str]
     """The key of the environment in the run log; waits until it is known."""
-    printer: Printer
+    printer: Reporter
     image: str
     """The container image that all of this runs in, `NAME@DIGEST` or a digest; empty where there is none."""
     jobs: int

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runnable_ci.cli.terminal import Printer
 from runnable_ci.config import SECRETS_SETTING, Settings
+from runnable_ci.engine import untracked
 from runnable_ci.engine.attempt import ExecutionContext
 from runnable_ci.engine.planner import PlanInputs, PlanState, Scope
+from runnable_ci.engine.reporter import CommandFiles, NoCommandFiles, Reporter
 from runnable_ci.engine.runner import Run
 from runnable_ci.engine.step_output import Masks
 from runnable_ci.errors import RunnableError
-from runnable_ci.github.annotations import annotations_for, places
-from runnable_ci.github.command_files import CommandFiles
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.project import Project
 from runnable_ci.redaction.environment import require_variables, secrets_of
@@ -31,7 +30,6 @@ from runnable_ci.util import startup as loading
 from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling
 from runnable_ci.util.threads import start
-from runnable_ci.vcs import untracked
 from runnable_ci.vcs.identity import Code
 from runnable_ci.version import VERSION
 
@@ -42,7 +40,10 @@ class Options:
 
     jobs: int | None
     environ: Mapping[str, str]
-    printer: Printer
+    printer: Reporter
+    command_files: CommandFiles = field(default_factory=NoCommandFiles)
+    is_public: bool = False
+    """Whether all can read what the run keeps: it is a job of a public repository."""
     settings: Settings = field(default_factory=Settings)
     redactor: Redactor = field(default_factory=Redactor)
     """Knows the secrets of the environment."""
@@ -120,7 +121,7 @@ def run_session(
         outputs=recorder.outputs,
         scratch=recorder.scratch,
         processes=recorder.processes,
-        command_files=CommandFiles(options.environ),
+        command_files=options.command_files,
         masks=Masks(recorder.redactor, options.printer),
         secret_names={name.upper() for name in _named(project.pipeline, options)},
     )
@@ -135,7 +136,7 @@ def run_session(
         printer=options.printer,
         jobs=options.jobs or os.cpu_count() or 1,
         course=PlanState(project.pipeline, facts, Scope.initial(parameters)),
-        untracked=untracked.rule(project, options.settings, options.environ),
+        untracked=untracked.rule(project, options.settings, is_public=options.is_public),
     )
     with redacting_errors(recorder.redactor), closing(supervisor), cancelling(supervisor.cancel):
         try:
@@ -145,9 +146,7 @@ def run_session(
         recorder.seal(catalog)
     for note in untracked.notes(recorder.log, invocation=recorder.log.invocation):
         options.printer.say(note)
-    options.printer.annotate(
-        lambda: annotations_for(recorder.log, places(project.workspace, project.file, options.environ))
-    )
+    options.printer.annotate(recorder.log, project.workspace, project.file)
     if supervisor.cancelled_by:
         return 128 + supervisor.cancelled_by
     return 0 if status == SUCCESS else 1

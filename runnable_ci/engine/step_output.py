@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.cli.terminal import Printer
+from runnable_ci.engine.reporter import Reporter
 from runnable_ci.errors import RunnableError, StepError
 from runnable_ci.redaction.masks import MaskCommands, values_of_file
 from runnable_ci.redaction.redactor import Redaction, Redactor, secret_lines
@@ -36,7 +36,7 @@ class Masks:
     any step has written something, so that nobody's output can be ahead of a value.
     """
 
-    def __init__(self, redactor: Redactor, printer: Printer) -> None:
+    def __init__(self, redactor: Redactor, printer: Reporter) -> None:
         self.redactor = redactor
         self._printer = printer
         self._lock = threading.Lock()
@@ -102,7 +102,7 @@ class Masks:
 class StepOutput:
     """Takes what an attempt writes, shows it and keeps it."""
 
-    def __init__(self, step: str, title: str, *, folder: Path, scratch: Path, masks: Masks, printer: Printer) -> None:
+    def __init__(self, step: str, title: str, *, folder: Path, scratch: Path, masks: Masks, printer: Reporter) -> None:
         self.mask_file = masks.open_file(scratch, step)
         self._step, self._title = step, title
         self._folder, self._scratch = folder, scratch

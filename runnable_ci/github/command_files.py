@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from runnable_ci.errors import StepError
-from runnable_ci.github.commands import append, assignments, is_actions
-from runnable_ci.steps.shell import parse_output
+from runnable_ci.github.commands import append, assignments
+from runnable_ci.pipeline.values import parse_output
+from runnable_ci.util.console import is_actions
 from runnable_ci.util.system import open_nofollow
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -35,13 +36,13 @@ class CommandFiles:
         self._files = {name: Path(path) for name, path in given.items() if path}
         self._lock = threading.Lock()
 
-    def give(self, folder: Path) -> dict[str, str]:
+    def create(self, folder: Path) -> dict[str, str]:
         """The variables of an attempt, whose own files are in this folder."""
         for name in self._files:
             (folder / name).touch()
         return {name: str(folder / name) for name in self._files}
 
-    def take(self, folder: Path, *, succeeded: bool, clean: Callable[[str], str]) -> list[str]:
+    def forward(self, folder: Path, *, succeeded: bool, clean: Callable[[str], str]) -> list[str]:
         """Hand on what an attempt wrote; why something was not, if so. `clean` takes secrets out of what is shown."""
         handed_on = ("GITHUB_ENV", "GITHUB_PATH", SUMMARY) if succeeded else (SUMMARY,)
         with self._lock:

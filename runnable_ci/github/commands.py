@@ -36,11 +36,6 @@ class Annotation:
     line: int = 0
 
 
-def is_actions(environ: Mapping[str, str]) -> bool:
-    """Whether a runner of GitHub Actions started this process."""
-    return environ.get("GITHUB_ACTIONS") == "true"
-
-
 def escape_data(text: str) -> str:
     """A command's data, which the runner will read as `text`."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
@@ -120,18 +115,6 @@ def cut(message: str) -> str:
     if len(units) <= 2 * MESSAGE_MAX_UNITS:
         return text_of(message)
     return units[: 2 * (MESSAGE_MAX_UNITS - 1)].decode("utf-16-le", "ignore") + "…"
-
-
-def escape_commands(text: str) -> str:
-    """Text that is shown as it is, but for what would make a command of one of its lines.
-
-    The runner takes `::name::` after any space at a line's beginning, and `##[name]` anywhere; a carriage return ends a
-    line too.
-    """
-    if "::" not in text and "##[" not in text:
-        return text
-    lines = text.replace("##[", "##\\[").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return "\n".join(line.replace("::", ": :", 1) if line.lstrip().startswith("::") else line for line in lines)
 
 
 def text_of(text: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from runnable_ci.github.commands import is_actions
+from runnable_ci.util.console import is_actions
 
 EVENT_MAX_BYTES = 32 * 1024 * 1024
 
@@ -40,6 +40,12 @@ class Context:
     server_url: str = "https://github.com"
     workspace: str = ""
     event: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def is_public_job(cls, environ: Mapping[str, str]) -> bool:
+        """Whether this is a job whose event does not say that the repository is private."""
+        job = cls.of(environ)
+        return job is not None and not job.is_private
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Context | None:

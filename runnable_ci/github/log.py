@@ -24,26 +24,29 @@ A step runs as our own user: one that writes into our open files under `/proc` c
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import IO
 
-from runnable_ci.cli.terminal import Printer, Sink
+from runnable_ci.github.annotations import annotations_for, places
 from runnable_ci.github.commands import (
     Annotation,
     add_mask,
     annotate_all,
     endgroup,
-    escape_commands,
     group,
     new_token,
     resume_commands,
     stop_commands,
 )
-from runnable_ci.github.console import console
+from runnable_ci.runs.model import RunLog
+from runnable_ci.util.console import console
+from runnable_ci.util.line_printer import LinePrinter, Sink
 from runnable_ci.util.process_output import Stream
-from runnable_ci.util.text import printable
+from runnable_ci.util.text import escape_commands, printable
 from runnable_ci.util.threads import start
 
 FOREGROUND_IDLE_SECONDS = 5.0
@@ -53,13 +56,21 @@ _COPY_BYTES = 1 << 20
 _TICK_S = 1.0
 
 
-class ActionsPrinter(Printer):
+class ActionsPrinter(LinePrinter):
     """Writes to the log of a job from many threads; see the module for who writes when."""
 
-    def __init__(self, out: Sink, *, quiet: bool, silent_s: float = FOREGROUND_IDLE_SECONDS) -> None:
+    def __init__(
+        self,
+        out: Sink,
+        *,
+        quiet: bool,
+        silent_s: float = FOREGROUND_IDLE_SECONDS,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
         super().__init__(out, out, terminal=False, colour=False, quiet=quiet)
         self._out = out
         self._silent_s = silent_s
+        self._environ = environ
         self._token = new_token()
         self._open: str | None = None
         self._foreground: str | None = None
@@ -110,11 +121,15 @@ class ActionsPrinter(Printer):
             self._out.write(commands.encode())
             self._flush()
 
-    def annotate(self, find: Callable[[], Iterable[Annotation]]) -> None:
-        """Point at what went wrong, at its file and line."""
+    def annotate(self, log: RunLog, workspace: Path, file: Path) -> None:
+        """Point at what went wrong in a run, at its file and line."""
+        self.print_annotations(annotations_for(log, places(workspace, file, self._environ)))
+
+    def print_annotations(self, annotations: Iterable[Annotation]) -> None:
+        """Write annotations outside of all groups."""
         with self._lock:
             self._close()
-            for line in annotate_all(find()):
+            for line in annotate_all(annotations):
                 self._out.write(f"{line}\n".encode())
             self._flush()
 

@@ -16,8 +16,9 @@ from typing import Any, Literal, cast
 
 from pydantic import ValidationError
 
+from runnable_ci.config import Untracked
 from runnable_ci.errors import did_you_mean
-from runnable_ci.pipeline.schema import STEP_NAME, Kind, PipelineConfig, Place, StepConfig, Untracked
+from runnable_ci.pipeline.schema import STEP_NAME, Kind, PipelineConfig, Place, StepConfig
 from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, is_excluded, shown
 from runnable_ci.redaction.environment import spelled
 

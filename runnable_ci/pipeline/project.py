@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runnable_ci.errors import PipelineError, StepError, UsageError, did_you_mean
+from runnable_ci.errors import PipelineError, UsageError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline, resolve
+from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.validation import check_parameters
-from runnable_ci.runs.pipeline_identity import PipelineIdentity
-from runnable_ci.steps.python import find_source
-from runnable_ci.steps.shell import parse_value
+from runnable_ci.pipeline.values import parse_value
 from runnable_ci.store.local import Layout
 from runnable_ci.store.opening import STORE_NAME, open_store
 from runnable_ci.util.shell_command import in_folder
@@ -66,11 +65,6 @@ def load(given: Path | None) -> Project:
                 f"{shown}: [steps.{step.name}] working-directory: there is no folder `{step.working_directory}`",
                 hint=did_you_mean(step.working_directory, _names(file.parent), "make it, or name one that is there"),
             )
-        if step.kind == "python":
-            try:
-                find_source(step, file.parent)
-            except StepError as e:
-                raise PipelineError(f"{shown}: [steps.{step.name}] python: {e.message}", hint=e.hint) from e
     return Project(pipeline, file, Layout(file.parent / STORE_NAME))
 
 

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from runnable_ci.config import Untracked
 from runnable_ci.errors import PipelineError, did_you_mean
 from runnable_ci.pipeline.validation import shown
 
 Kind = Literal["json", "metric", "object"]
 KINDS: tuple[Kind, ...] = ("json", "metric", "object")
-Untracked = Literal["all", "listed", "none"]
 STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 YEAR_MINUTES = 366 * 24 * 60
 

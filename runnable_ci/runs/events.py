@@ -25,10 +25,10 @@ from runnable_ci.runs.model import (
     StepAttempt,
     StepLog,
     status_of,
-    unicode_of,
     with_outcomes,
 )
 from runnable_ci.util.bounded_json import Allowance, RecordError, first_problem, parse_json
+from runnable_ci.util.text import unicode_of
 
 STARTED_LINE_END = b',"event":"started"}\n'
 """How a line ends that begins an invocation: nothing within a text can look so."""

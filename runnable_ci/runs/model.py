@@ -23,7 +23,7 @@ from pydantic_core import PydanticSerializationError
 
 from runnable_ci.errors import RunLogError
 from runnable_ci.util.bounded_json import LARGE_TABLE, Allowance, RecordError, first_problem, parse_json
-from runnable_ci.util.text import seconds_between
+from runnable_ci.util.text import seconds_between, unicode_of
 
 SCHEMA_VERSION = "1"
 BYTES_PER_FIELD = 10
@@ -352,19 +352,6 @@ def encode(log: RunLog) -> bytes:
         return log.model_dump_json(indent=1).encode() + b"\n"
     except PydanticSerializationError:
         return json.dumps(unicode_of(log.model_dump()), indent=1).encode() + b"\n"
-
-
-def unicode_of(value: Any) -> Any:
-    """The value with what is not Unicode in its texts, a byte of a path or a message, written as `\\udcff`."""
-    match value:
-        case str():
-            return value.encode(errors="backslashreplace").decode()
-        case list() | tuple():
-            return [unicode_of(item) for item in value]
-        case dict():
-            return {unicode_of(key): unicode_of(item) for key, item in value.items()}
-        case _:
-            return value
 
 
 def decode(document: bytes, *, where: str) -> RunLog:

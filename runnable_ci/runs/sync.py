@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from runnable_ci.engine.planner import Plan
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
@@ -20,20 +18,17 @@ from runnable_ci.errors import (
     RunNotFoundError,
     UsageError,
 )
-from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.runs.artifact import layers, manifest_annotations
-from runnable_ci.runs.catalog import matches
 from runnable_ci.runs.claims import require_own_id, settle
 from runnable_ci.runs.command_line import http_option, of_store
 from runnable_ci.runs.events import LogImported
 from runnable_ci.runs.merge import merge
-from runnable_ci.runs.model import CatalogEntry, RunLog, encode
+from runnable_ci.runs.model import RunLog, encode
 from runnable_ci.runs.reader import ORIGIN, catalog_of, check_run_id, load, run_ids, suggest_pull
 from runnable_ci.runs.recorder import JOURNAL, JOURNAL_SIZE, is_running, reopen, run_folder, shared
 from runnable_ci.runs.remote_index import LOG_SLACK_BYTES, SEPARATOR, WriterManifest, find_manifests, list_published
 from runnable_ci.runs.run_identity import describe_beginning, run_identity
 from runnable_ci.runs.store_identity import writer_name
-from runnable_ci.steps.python import objects_taken
 from runnable_ci.store.copy import Progress, TransferSize, copy
 from runnable_ci.store.local import Layout
 from runnable_ci.store.reference import parse_reference
@@ -183,7 +178,7 @@ def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch |
         fetched = TransferSize()
         if not only_log:
             fetched = _fetch(layout, registry, origin, held.values(), watch)
-            if missing := absent(layout, held.values()):
+            if missing := missing_blobs(layout, held.values()):
                 words = ("pull", f"{registry.label}:{log.run_id}", "--only", "log", *http_option(registry.plain_http))
                 raise BlobMissingError(
                     f"{registry.label} holds run `{log.run_id}` without its {missing[0].digest}",
@@ -195,7 +190,7 @@ def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch |
             json.dumps({"registry": origin.registry, "manifests": origin.manifests}).encode(),
             through=layout.temporaries,
         )
-    return Pulled(log.run_id, len(parts), fetched, TransferSize.of(absent(layout, held.values())))
+    return Pulled(log.run_id, len(parts), fetched, TransferSize.of(missing_blobs(layout, held.values())))
 
 
 def read_origin(layout: Layout, run_id: str) -> Origin | None:
@@ -214,37 +209,6 @@ def read_origin(layout: Layout, run_id: str) -> Origin | None:
         ) from e
 
 
-def needed(
-    plan: Plan, pipeline: Pipeline, log: RunLog, workspace: Path, files: Iterable[CatalogEntry]
-) -> dict[str, Descriptor]:
-    """sha256 → content that the steps which will run may read of reused steps: files, objects, or their packs.
-
-    That of `files` is among them, whoever reads it.
-    """
-    packs = {member: digest for digest, pack in log.packs.items() for member in pack.members}
-    found: dict[str, Descriptor] = {}
-
-    def need(data_hash: str, size: int) -> None:
-        digest = packs.get(data_hash, data_hash)
-        length = log.packs[digest].size if data_hash in packs else size
-        found[digest] = Descriptor("application/octet-stream", f"sha256:{digest}", length)
-
-    for entry in files:
-        need(entry.data_hash, entry.size)
-    for name, scope in plan.scopes.items():
-        step = pipeline.steps[name]
-        for file, (_, entry) in scope.files.items():
-            if step.get is None or any(matches(pattern, file) for pattern in step.get):
-                need(entry.data_hash, entry.size)
-        if step.kind == "python":
-            parameters = {name: parameter for name, (_, parameter) in scope.parameters.items()}
-            above = pipeline.ancestors(step.name).intersection(plan.running)
-            coming = [returned for other in above for returned in pipeline.steps[other].returns]
-            for taken in objects_taken(step, workspace, parameters, coming=coming):
-                need(parameters[taken].data_hash, parameters[taken].size or 0)
-    return found
-
-
 def fetch(
     layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: Watch | None = None
 ) -> TransferSize:
@@ -253,7 +217,7 @@ def fetch(
         return _fetch(layout, registry, origin, wanted, watch)
 
 
-def absent(layout: Layout, descriptors: Collection[Descriptor]) -> list[Descriptor]:
+def missing_blobs(layout: Layout, descriptors: Collection[Descriptor]) -> list[Descriptor]:
     """Those of the contents that the store does not hold."""
     return [descriptor for descriptor in descriptors if not layout.exists(descriptor)]
 
@@ -263,7 +227,7 @@ def _fetch(
 ) -> TransferSize:
     fetched = TransferSize()
     for manifest in origin.manifests:
-        missing = {descriptor.digest for descriptor in absent(layout, wanted)}
+        missing = {descriptor.digest for descriptor in missing_blobs(layout, wanted)}
         if not missing:
             break
         sent = copy(registry, manifest, layout, only=partial(_is_among, missing), progress=watch).sent

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from runnable_ci.config import SAFE_STORES, load
 from runnable_ci.errors import StoreError
-from runnable_ci.github.console import console
 from runnable_ci.store.local import Layout
+from runnable_ci.util.console import console
 from runnable_ci.util.system import current_user, owner_of
 from runnable_ci.vcs.git_files import is_tracked
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
-from runnable_ci.github.console import console
+from runnable_ci.util.console import console
 from runnable_ci.util.process_output import LISTEN, Listen, Listener, Stream
 from runnable_ci.util.system import CANCEL_SIGNALS, CREATION_FLAGS, END, KILL, ProcessGroup, kill_group, program
 

@@ -76,3 +76,28 @@ def short(value: Any, width: int = 40) -> str:
 def pairs(values: dict[str, Any]) -> str:
     """`name = value` of each, separated by commas."""
     return ", ".join(f"{name} = {short(value)}" for name, value in values.items())
+
+
+def escape_commands(text: str) -> str:
+    """Text that is shown as it is, but for what would make a command of one of its lines.
+
+    The runner takes `::name::` after any space at a line's beginning, and `##[name]` anywhere; a carriage return ends a
+    line too.
+    """
+    if "::" not in text and "##[" not in text:
+        return text
+    lines = text.replace("##[", "##\\[").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return "\n".join(line.replace("::", ": :", 1) if line.lstrip().startswith("::") else line for line in lines)
+
+
+def unicode_of(value: Any) -> Any:
+    """The value with what is not Unicode in its texts, a byte of a path or a message, written as `\\udcff`."""
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case list() | tuple():
+            return [unicode_of(item) for item in value]
+        case dict():
+            return {unicode_of(key): unicode_of(item) for key, item in value.items()}
+        case _:
+            return value

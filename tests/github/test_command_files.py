@@ -31,15 +31,15 @@ def hand_on(job: dict[str, str], folder: Path, written: dict[str, str | bytes], 
     """Let an attempt write these, and hand them on; the notes."""
     folder.mkdir(exist_ok=True)
     files = CommandFiles(job)
-    given = files.give(folder)
+    given = files.create(folder)
     for name, content in written.items():
         Path(given[name]).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return files.take(folder, succeeded=succeeded, clean=Redactor([SECRET]).text)
+    return files.forward(folder, succeeded=succeeded, clean=Redactor([SECRET]).text)
 
 
 def test_each_attempt_has_files_of_its_own(job: dict[str, str], tmp_path: Path) -> None:
     """No step sees the runner's own."""
-    given = CommandFiles(job).give(tmp_path)
+    given = CommandFiles(job).create(tmp_path)
     assert set(given) == set(FILES)
     assert all(Path(path).read_bytes() == b"" for path in given.values())
     assert not set(given.values()) & set(job.values())
@@ -48,8 +48,8 @@ def test_each_attempt_has_files_of_its_own(job: dict[str, str], tmp_path: Path) 
 def test_outside_of_a_job_there_are_none(job: dict[str, str], tmp_path: Path) -> None:
     """On a laptop the variables are nobody's business, even where they are set."""
     files = CommandFiles({**job, "GITHUB_ACTIONS": ""})
-    assert files.give(tmp_path) == {}
-    assert files.take(tmp_path, succeeded=True, clean=str) == []
+    assert files.create(tmp_path) == {}
+    assert files.forward(tmp_path, succeeded=True, clean=str) == []
 
 
 def test_what_is_well_formed_goes_on(job: dict[str, str], tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_something_else_in_its_place_is_not_read(job: dict[str, str], tmp_path: 
     secret = tmp_path / "secret"
     secret.write_text("A=1\n")
     files = CommandFiles(job)
-    path = Path(files.give(tmp_path)["GITHUB_ENV"])
+    path = Path(files.create(tmp_path)["GITHUB_ENV"])
     path.unlink()
     match kind:
         case "link":
@@ -145,7 +145,7 @@ def test_something_else_in_its_place_is_not_read(job: dict[str, str], tmp_path: 
             os.mkfifo(path)
         case "folder":
             path.mkdir()
-    assert len(files.take(tmp_path, succeeded=True, clean=str)) == (kind != "gone")
+    assert len(files.forward(tmp_path, succeeded=True, clean=str)) == (kind != "gone")
     assert Path(job["GITHUB_ENV"]).read_text() == ""
 
 

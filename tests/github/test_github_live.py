@@ -183,7 +183,7 @@ def test_end_shows_what_waits(log: Log, printer: ActionsPrinter) -> None:
     printer.output("load", "o", b"load 1\n")
     printer.output("fit", "o", b"fit 1\n")
     printer.end()
-    printer.annotate(lambda: [Annotation("error", "m", "t", "a.py", 3)])
+    printer.print_annotations([Annotation("error", "m", "t", "a.py", 3)])
     assert lines_of(log.runner(), "fit") == ["fit 1"]
     assert log.runner().of("error") == [Command("error", "m", {"title": "t", "file": "a.py", "line": "3"})]
 

@@ -18,13 +18,13 @@ from runnable_ci.github.commands import (
     assignments,
     command,
     cut,
-    escape_commands,
     group,
     new_token,
     resume_commands,
     stop_commands,
     text_of,
 )
+from runnable_ci.util.text import escape_commands
 
 HOSTILE = st.text(st.sampled_from(list("a:,%=;#[] \n\r\t<0A2DE]é\u200d\u2028😀\udcff")) | st.characters(), max_size=40)
 

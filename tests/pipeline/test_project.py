@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runnable_ci.engine.preflight import load_project
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.pipeline.model import Pipeline, resolve
 from runnable_ci.pipeline.project import (
@@ -232,7 +233,7 @@ def test_function_that_is_missing(folder: Path) -> None:
     shutil.copy(PIPELINES / "functions/module.py", folder)
     write(folder, '[steps.a]\npython = "module:plane"')
     with pytest.raises(PipelineError) as caught:
-        load(None)
+        load_project(None)
     assert caught.value.message == "runnable.toml: [steps.a] python: module.py has no function `plane`"
     assert (caught.value.hint, caught.value.exit_code) == ("did you mean `plain`?", 2)
 

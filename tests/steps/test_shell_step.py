@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline.model import Step, resolve
+from runnable_ci.pipeline.values import environment_text, parse_output, parse_value
 from runnable_ci.runs.model import Parameter
 from runnable_ci.steps import collect, prepare
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
-from runnable_ci.steps.shell import OUTPUT_MAX_BYTES, environment_text, parse_output, parse_value
+from runnable_ci.steps.shell import OUTPUT_MAX_BYTES
 
 
 def step(run: str, **more: Any) -> Step:

@@ -306,7 +306,8 @@ def test_root_in_a_job_s_container_uses_the_runner_s_store(project: Workspace) -
 
 AS_ANOTHER = """
 import os, sys
-from runnable_ci.cli.app import app, run
+from runnable_ci.cli.app import app
+from runnable_ci.cli.errors import run
 user = os.getuid() + 1
 os.geteuid = lambda: user
 run(app)

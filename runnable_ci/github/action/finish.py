@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runnable_ci.engine.untracked import notes
 from runnable_ci.errors import RegistryAuthError, RunnableError, StoreError
 from runnable_ci.github import summary
 from runnable_ci.github.action import handoff as refused
@@ -20,7 +21,6 @@ from runnable_ci.runs.reader import Summary, load, output_of, resolve_id
 from runnable_ci.runs.recorder import now
 from runnable_ci.runs.remote_index import keep_as_newest, newest_of_branch
 from runnable_ci.runs.sync import Published, publish
-from runnable_ci.vcs.untracked import notes
 
 TAIL_BYTES = 16 * 1024
 TAIL_LINES = 20

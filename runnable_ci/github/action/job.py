@@ -14,15 +14,15 @@ from runnable_ci.config import load as load_settings
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.github import commands as workflow
 from runnable_ci.github.commands import Annotation
-from runnable_ci.github.console import console
 from runnable_ci.github.job import Context
 from runnable_ci.pipeline.project import find_file, find_store, registry_of
 from runnable_ci.redaction.environment import secrets_of
 from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.registry_config import Registries
 from runnable_ci.store.local import Layout
 from runnable_ci.store.opening import open_store
 from runnable_ci.store.registry import Registry
-from runnable_ci.store.registry_config import Registries
+from runnable_ci.util.console import console
 from runnable_ci.util.shell_command import command
 
 JOB_MAX = 24

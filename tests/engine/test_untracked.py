@@ -10,8 +10,8 @@ import pytest
 from cli import Workspace, workspace
 from registry_server import registry
 
+from runnable_ci.engine.untracked import notes
 from runnable_ci.runs.model import CodeIdentity, RunLog, StepAttempt, StepLog
-from runnable_ci.vcs.untracked import notes
 
 PASSWORD = "hunter2-" + "hunter2"
 PIPELINE = """

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from runnable_ci.config import Settings
-from runnable_ci.github.job import Context
 from runnable_ci.pipeline.project import Project
 from runnable_ci.redaction.credential_names import is_named_as_credentials
 from runnable_ci.runs.catalog import matches
@@ -21,7 +20,7 @@ _NAME_MAX = 60
 _LINE_MAX = 600
 
 
-def rule(project: Project, settings: Settings, environ: Mapping[str, str]) -> Callable[[str], str]:
+def rule(project: Project, settings: Settings, *, is_public: bool) -> Callable[[str], str]:
     """Why an untracked file, by its path from the pipeline file's folder, is not kept; empty where it is.
 
     `RUNNABLE_CI_UNTRACKED` says which, or the pipeline file. Else all are, but none in a job of GitHub Actions unless
@@ -36,8 +35,6 @@ def rule(project: Project, settings: Settings, environ: Mapping[str, str]) -> Ca
             is_listed = _listed(project)
             return lambda path: "" if is_listed(path) else "untracked, and the pipeline does not name it"
         case None:
-            job = Context.of(environ)
-            is_public = job is not None and not job.is_private
             reason = 'untracked, in a job of a public repository; `untracked = "all"` keeps them' if is_public else ""
             return lambda _: reason
 

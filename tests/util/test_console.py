@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from runnable_ci.errors import RunnableError
 from runnable_ci.github.commands import Annotation, annotate
-from runnable_ci.github.console import LINE_MAX_BYTES, Console, Output, line
 from runnable_ci.runs.events import AttemptSaved, Decided, InvocationFinished, Started
 from runnable_ci.runs.model import (
     CatalogEntry,
@@ -30,6 +29,7 @@ from runnable_ci.runs.model import (
 from runnable_ci.runs.reader import catalog_of
 from runnable_ci.runs.recorder import create
 from runnable_ci.store.local import Layout
+from runnable_ci.util.console import LINE_MAX_BYTES, Console, Output, line
 
 NASTY = (
     "::error::pwned",

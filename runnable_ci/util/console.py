@@ -14,14 +14,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TextIO
 
-from runnable_ci.github.commands import escape_commands, is_actions
-from runnable_ci.util.text import printable
+from runnable_ci.util.text import escape_commands, printable
 
 LINE_MAX_BYTES: Final = 1 << 16
 """A longer line is shown as several."""
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;:]*m")
 _NOT_PLAIN: Final = re.compile(r"[^\x20-\x7e\n]|(?<=#)#(?=\[)")
 _NO_STATUS: Final = b"\r\x1b[K"
+
+
+def is_actions(environ: Mapping[str, str]) -> bool:
+    """Whether a runner of GitHub Actions started this process."""
+    return environ.get("GITHUB_ACTIONS") == "true"
 
 
 class Output:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from runnable_ci.runs.model import RunLog, unicode_of
+from runnable_ci.util.text import unicode_of
 
 Base = Literal["repository", "folder", ""]
 
@@ -26,12 +26,12 @@ class PipelineIdentity:
     """What the path begins at: the repository's root, the pipeline's own folder, or a place that nobody noted."""
 
     @classmethod
-    def of_log(cls, log: RunLog) -> PipelineIdentity:
+    def recorded(cls, name: str, run_config: Mapping[str, Any]) -> PipelineIdentity:
         """The pipeline of a run. Older logs have a path from the folder where the command was typed."""
-        file, base = log.run_config.get("pipeline_file"), log.run_config.get("pipeline_base")
+        file, base = run_config.get("pipeline_file"), run_config.get("pipeline_base")
         known: Base = base if base in ("repository", "folder") else ""
-        is_named = log.run_config.get("pipeline_is_named") is not False
-        return cls(log.name, is_named, file if isinstance(file, str) else "", known)
+        is_named = run_config.get("pipeline_is_named") is not False
+        return cls(name, is_named, file if isinstance(file, str) else "", known)
 
     def resuming(self, run: PipelineIdentity) -> PipelineIdentity:
         """What the log of a run of this pipeline says once it is resumed here: nothing that is known gets lost."""

@@ -10,9 +10,9 @@ from registry_server import Reply, Seen, serving
 
 from runnable_ci.config import Settings
 from runnable_ci.errors import RegistryAuthError, UsageError
+from runnable_ci.runs.registry_config import Registries
 from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
-from runnable_ci.store.registry_config import Registries
 
 JOB = {"GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "Owner/Repo"}
 IN_ACTION = {**JOB, "RUNNABLE_CI_ACTION_COMMAND": "run"}

@@ -1,0 +1,57 @@
+"""What the options and the environment make: settings, who is told, what is redacted. Loaded late, as each part is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runnable_ci.cli.terminal import Printer
+    from runnable_ci.config import Settings
+    from runnable_ci.engine.session import Options
+    from runnable_ci.github.log import ActionsPrinter
+    from runnable_ci.redaction.redactor import Redactor
+
+
+def make_settings(plain_http: bool) -> Settings:
+    from runnable_ci.config import load
+
+    settings = load(os.environ)
+    return settings.model_copy(update={"plain_http": True}) if plain_http else settings
+
+
+def make_redactor(settings: Settings) -> Redactor:
+    from runnable_ci.redaction.environment import secrets_of
+    from runnable_ci.redaction.redactor import Redactor
+
+    return Redactor(secrets_of(os.environ, settings.secret_names))
+
+
+def make_options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
+    from runnable_ci.config import SECRETS
+    from runnable_ci.engine.session import Options
+    from runnable_ci.github.command_files import CommandFiles
+    from runnable_ci.github.job import Context
+
+    settings = make_settings(plain_http)
+    return Options(
+        settings=settings,
+        jobs=jobs or settings.jobs,
+        environ={name: value for name, value in os.environ.items() if name.upper() not in SECRETS},
+        printer=make_printer(quiet),
+        command_files=CommandFiles(os.environ),
+        is_public=Context.is_public_job(os.environ),
+        redactor=make_redactor(settings),
+    )
+
+
+def make_printer(quiet: bool) -> Printer | ActionsPrinter:
+    from runnable_ci.util.console import is_actions
+
+    if is_actions(os.environ):
+        from runnable_ci.github.log import ActionsPrinter
+
+        return ActionsPrinter.of_process(quiet=quiet)
+    from runnable_ci.cli.terminal import Printer
+
+    return Printer.of_process(quiet=quiet, no_colour="NO_COLOR" in os.environ)

@@ -1,0 +1,176 @@
+"""What a person sees of a run: the steps' output, each line with its step's name, and one line a change of state.
+
+The steps' stdout goes to stdout and their stderr to stderr; everything that we say goes to stderr.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterable
+from typing import Protocol, Self
+
+from runnable_ci.util.console import LINE_MAX_BYTES, console, line
+from runnable_ci.util.process_output import Stream
+from runnable_ci.util.threads import start
+
+_COLOURS = (36, 33, 35, 34, 32)
+_DIM = 2
+_WRITTEN_OVER = re.compile(rb"(?m)^[^\n]*\r(?!\n)")
+_TICK_S = 1.0
+
+
+class Sink(Protocol):
+    """Where bytes are shown; `console.Output` is one."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write all of it."""
+
+    def flush(self) -> None:
+        """Let it be seen."""
+
+
+class LinePrinter:
+    """Writes to a terminal or a pipe from many threads, never mixing two lines."""
+
+    def __init__(self, stdout: Sink, stderr: Sink, *, terminal: bool, colour: bool, quiet: bool) -> None:
+        self._streams: dict[Stream, Sink] = {"o": stdout, "e": stderr}
+        self._terminal = terminal
+        self._colour = colour
+        self._quiet = quiet
+        self._lock = threading.Lock()
+        self._partial: dict[tuple[str, Stream], bytes] = {}
+        self._prefixes: dict[str, bytes] = {}
+        self._width = 0
+        self._running: dict[str, float] = {}
+        self._done, self._total = 0, 0
+        self._status_shown = False
+        self._ended = threading.Event()
+
+    @classmethod
+    def of_process(cls, *, quiet: bool = False, no_colour: bool = False) -> Self:
+        """A printer on this process's own stdout and stderr."""
+        terminal = console.stderr.is_terminal()
+        return cls(
+            console.stdout,
+            console.stderr,
+            terminal=terminal,
+            colour=terminal and console.stdout.is_terminal() and not no_colour,
+            quiet=quiet,
+        )
+
+    def begin(self, steps: list[str], total: int) -> None:
+        """Get ready for these steps, of which `total` will run."""
+        self._width = min(24, max(map(len, steps), default=0))
+        self._total = total
+        if self._terminal and not self._quiet:
+            start(self._tick, name="status")
+
+    def expect(self, total: int) -> None:
+        """So many will run, as is known now."""
+        self._total = total
+
+    def end(self) -> None:
+        """Take the status line away."""
+        self._ended.set()
+        with self._lock:
+            self._clear_status()
+            self._flush()
+
+    def say(self, *lines: str, step: str = "") -> None:
+        """Lines of ours; each stays one, whatever is in it."""
+        self._say("\n".join(map(line, lines)), step)
+
+    def started(self, step: str) -> None:
+        """A step begins."""
+        with self._lock:
+            self._running[step] = time.monotonic()
+
+    def finished(self, step: str, text: str, *, failed: bool) -> None:
+        """A step is over; `text` says how."""
+        self.finish_lines(step)
+        with self._lock:
+            self._running.pop(step, None)
+            self._done += 1
+        mark, colour = ("✗", 31) if failed else ("✓", 32)
+        self._say(f"{self._styled(mark, colour)} {line(text)}", step)
+
+    def output(self, step: str, stream: Stream, chunk: bytes) -> None:
+        """Show what a step wrote, line by line."""
+        if self._quiet:
+            return
+        key = (step, stream)
+        held = self._partial.pop(key, b"")
+        text = held + chunk if held else chunk
+        cut = text.rfind(b"\n") + 1
+        if cut < len(text):
+            if len(text) - cut < LINE_MAX_BYTES:
+                self._partial[key] = text[cut:]
+                text = text[:cut]
+            else:
+                text += b"\n"
+        if text:
+            if b"\r" in text:  # a progress bar: what it wrote over, and with it our prefix, is not to be seen
+                text = _WRITTEN_OVER.sub(b"", text)
+            prefix = self._prefix(step)
+            lines = prefix + text[:-1].replace(b"\n", b"\n" + prefix) + b"\n"
+            with self._lock:
+                self._show(step, stream, lines)
+
+    def finish_lines(self, step: str) -> None:
+        """Show what a step wrote last, should its line have no end."""
+        for stream in self._streams:
+            if self._partial.get((step, stream)):
+                self.output(step, stream, b"\n")
+
+    def mask(self, secrets: Iterable[str]) -> None:
+        """Have these hidden by who shows what we write; a terminal shows it as it is."""
+
+    def _show(self, step: str, stream: Stream, lines: bytes) -> None:  # noqa: ARG002 - others tell steps apart
+        """Write whole lines of a step; the lock is held."""
+        self._clear_status()
+        self._streams[stream].write(lines)
+        self._flush()
+
+    def _say(self, text: str, step: str) -> None:
+        with self._lock:
+            self._clear_status()
+            self._streams["e"].write((self._prefix(step) if step else b"") + f"{text}\n".encode())
+            self._flush()
+
+    def _prefix(self, step: str) -> bytes:
+        if step not in self._prefixes:
+            name = f"{line(step)[:24]:{self._width}}"
+            colour = _COLOURS[len(self._prefixes) % len(_COLOURS)]
+            bar = "│" if self._colour else "|"
+            self._prefixes[step] = f"{self._styled(f'{name} {bar}', colour)} ".encode()
+        return self._prefixes[step]
+
+    def _styled(self, text: str, style: int) -> str:
+        return f"\x1b[{style}m{text}\x1b[0m" if self._colour else text
+
+    def _flush(self) -> None:
+        for stream in self._streams.values():
+            stream.flush()
+
+    def _tick(self) -> None:
+        while not self._ended.wait(_TICK_S):
+            with self._lock:
+                self._clear_status()
+                now = time.monotonic()
+                first = list(self._running.items())[:3]
+                running = ", ".join(f"{line(step)} {now - since:.0f} s" for step, since in first)
+                if running and not self._ended.is_set():
+                    columns = console.stderr.columns()
+                    # A status of two lines could not be taken away again.
+                    status = f"[{self._done}/{self._total}] {running}"[: columns - 1]
+                    self._streams["e"].write(self._styled(status, _DIM).encode())
+                    self._streams["e"].flush()
+                    self._status_shown = True
+
+    def _clear_status(self) -> None:
+        if self._status_shown:
+            self._streams["e"].write(b"\r\x1b[K")
+            self._streams["e"].flush()
+            self._status_shown = False

@@ -14,10 +14,12 @@ ls .cache/github-description/*/ghes-*.json >/dev/null 2>&1 || command -v npm >/d
 "$python" -c "import ensurepip" 2>/dev/null || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
     sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+    echo "tests/run.sh: installing with apt-get, which changes this system: ${missing[*]}"
     $sudo apt-get update -q && $sudo apt-get install -y -q "${missing[@]}"
 fi
 
 [ -x .venv-test/bin/python ] || "$python" -m venv .venv-test
+echo "tests/run.sh: installing the program and what its tests need into .venv-test (about 1 GB, some minutes the first time)"
 .venv-test/bin/python -m pip install --quiet --editable '.[dev]'
 .venv-test/bin/python tests/github_description.py
 exec .venv-test/bin/python -m pytest -n auto --dist worksteal "$@"

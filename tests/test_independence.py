@@ -11,9 +11,9 @@ from cli import workspace
 
 # What looks upwards the most: for a pipeline file, a store, a registry, a repository, its commit.
 LOOKING_UP = (
-    "tests/test_project.py",
-    "tests/test_identity.py",
-    "tests/test_action.py::test_two_retries_at_once",
+    "tests/pipeline/test_project.py",
+    "tests/vcs/test_identity.py",
+    "tests/github/test_action.py::test_two_retries_at_once",
 )
 FOREIGN = """
 name = "foreign"

@@ -479,7 +479,7 @@ def test_much_output_needs_little_memory_and_time(listen: Listen, tmp_path: Path
     """200 MB on both streams come through whole, at more than 40 MB a second, in a few MB of memory."""
     code = (
         "import os, resource, sys, time; from pathlib import Path\n"
-        "from runnable_ci import listen; from runnable_ci.util.process import Supervisor\n"
+        "from runnable_ci.util import process_output as listen; from runnable_ci.util.process import Supervisor\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "count = {'o': 0, 'e': 0}\n"
         "def take(stream, chunk): count[stream] += len(chunk)\n"

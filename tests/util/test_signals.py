@@ -226,7 +226,7 @@ def test_the_third_signal_does_not_wait() -> None:
     """Of the time that the second one leaves, nothing is left."""
     done = python(
         "import os, signal, time\n"
-        "from runnable_ci import signals\n"
+        "from runnable_ci.util import signals\n"
         "signals.LAST_S = 600.0\n"
         "with signals.cancelling(lambda number: print(number.name, flush=True)):\n"
         "    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):\n"

@@ -23,7 +23,7 @@ def offered(name: str) -> set[str]:
             case ast.AnnAssign(target=ast.Name(id=defined)):
                 found.add(defined)
             case ast.ImportFrom(module="runnable_ci.util.system.windows_rules"):
-                found.add("can_name")
+                found.add("is_valid_filename")
     return {name for name in found if not name.startswith("_")}
 
 

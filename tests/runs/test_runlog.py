@@ -220,13 +220,11 @@ OLD = {
 
 
 @pytest.mark.parametrize(("status", "message", "of_run", "why", "outcome", "of_all"), OLD.values(), ids=OLD)
-def test_a_log_without_outcomes(
-    status: str, message: str, annotations_for: str, why: str, outcome: str, of_all: str
-) -> None:
+def test_a_log_without_outcomes(status: str, message: str, of_run: str, why: str, outcome: str, of_all: str) -> None:
     """A log of a version that had only messages is read, as a journal and as a document, as if it had the fields."""
     happened: list[Event] = [AttemptSaved(step="a", attempt=StepAttempt(status=status, message=message))]
-    if annotations_for != PROCESSING:
-        happened.append(InvocationFinished(time=moment(9), status=annotations_for, message=why))
+    if of_run != PROCESSING:
+        happened.append(InvocationFinished(time=moment(9), status=of_run, message=why))
     journalled = decode_events([encode_event(event) for event in (started(1, 0), *happened)], where="journal")
     document = decode(encode(folded(*happened)), where="document")
     for log in (journalled, document):

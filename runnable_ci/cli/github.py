@@ -15,7 +15,7 @@ from runnable_ci.github.api.actions import Actions, Started
 from runnable_ci.github.api.client import Rest
 from runnable_ci.github.api.credentials import find_token
 from runnable_ci.github.api.repository import Repository, api_of, of_folder, parse_repository
-from runnable_ci.util.console import console
+from runnable_ci.util.console import console, is_actions
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Connection:
 def connect(repo: str | None, *, settings: Settings, environ: Mapping[str, str]) -> Connection:
     """The repository that is meant: `repo`, else the git remote's, else that of the job that we run in."""
     local = of_folder(str(Path.cwd()), environ)
-    in_actions = environ.get("GITHUB_ACTIONS") == "true"
+    in_actions = is_actions(environ)
     of_job = environ.get("GITHUB_REPOSITORY", "") if in_actions else ""
     repository = parse_repository(repo) if repo else local or (parse_repository(of_job) if of_job else None)
     if repository is None:

@@ -12,6 +12,7 @@ from runnable_ci.runs.command_line import http_option
 from runnable_ci.store.auth import Advice
 from runnable_ci.store.reference import GITHUB_REGISTRY, PATH, Credentials, Reference, parse_reference
 from runnable_ci.store.registry import Registry
+from runnable_ci.util.console import is_actions
 from runnable_ci.util.github_host import GITHUB, github_host
 from runnable_ci.util.shell_command import command
 
@@ -114,7 +115,7 @@ class Registries:
 
     @property
     def _in_job(self) -> bool:
-        return self.environ.get("GITHUB_ACTIONS") == "true"
+        return is_actions(self.environ)
 
     @property
     def _repository(self) -> str:

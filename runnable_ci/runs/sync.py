@@ -34,6 +34,7 @@ from runnable_ci.store.local import Layout
 from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import TAG, Descriptor
+from runnable_ci.util.console import is_actions
 from runnable_ci.util.files import locked, write_whole
 
 TAG_MAX = 128
@@ -319,7 +320,7 @@ def _writer(layout: Layout, environ: Mapping[str, str]) -> str:
     A copy of the store is another writer: the number of the file and the name of the machine tell them apart.
     """
     own = writer_name(layout)
-    if environ.get("GITHUB_ACTIONS") != "true":
+    if not is_actions(environ):
         return own
     job = [environ.get(f"GITHUB_{name}", "") for name in ("RUN_ID", "JOB", "RUN_ATTEMPT")]
     # The jobs of a matrix differ in nothing that the environment tells.

@@ -9,7 +9,7 @@ from pathlib import Path
 from runnable_ci.config import SAFE_STORES, load
 from runnable_ci.errors import StoreError
 from runnable_ci.store.local import Layout
-from runnable_ci.util.console import console
+from runnable_ci.util.console import console, is_actions
 from runnable_ci.util.system import current_user, owner_of
 from runnable_ci.vcs.git_files import is_tracked
 
@@ -57,7 +57,7 @@ def _is_safe(store: Path, listed: str) -> bool:
 def _is_of_the_job(store: Path, owner: int, environ: Mapping[str, str], user: int) -> bool:
     """Whether root, in a job's container, looks at a store of the runner, whose the workspace is."""
     workspace = environ.get("GITHUB_WORKSPACE", "")
-    if user != 0 or environ.get("GITHUB_ACTIONS") != "true" or not workspace:
+    if user != 0 or not is_actions(environ) or not workspace:
         return False
     root = Path(os.path.realpath(workspace))
     return Path(os.path.realpath(store)).is_relative_to(root) and owner == owner_of(root)

@@ -72,7 +72,7 @@ class Console:
         _print(self.stdout, [_NOT_PLAIN.sub(_escaped, document.removesuffix("\n"))])
 
     def commands(self, *lines: str) -> None:
-        """Print commands for the runner, as `github.workflow` makes them."""
+        """Print commands for the runner, as `github.commands` makes them."""
         _print(self.stdout, lines)
 
     def status(self, text: str) -> None:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from runnable_ci.util.console import is_actions
+
 GITHUB: Final = "github.com"
 _NAMING: Final = ("GITHUB_SERVER_URL", "GH_HOST", "GITHUB_API_URL")
 
@@ -16,7 +18,7 @@ def github_host(environ: Mapping[str, str]) -> str:
     In a job the runner's own variable tells. Elsewhere one variable that names another server is enough: of a token
     beside it nobody knows that it is not that server's.
     """
-    names = _NAMING[:1] if environ.get("GITHUB_ACTIONS") == "true" else _NAMING
+    names = _NAMING[:1] if is_actions(environ) else _NAMING
     hosts = [_host(value) for name in names if (value := environ.get(name, "").strip())]
     return next((host for host in hosts if host != GITHUB), GITHUB)
 

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from runnable_ci.errors import CodeIdentityError, NotARepositoryError
+from runnable_ci.util.console import is_actions
 from runnable_ci.vcs.git import COMMIT, Git, clean_url, printable
 from runnable_ci.vcs.hashing import content_sha256, git_mode
 from runnable_ci.vcs.status import INDEX, STATUS, Entry, Index, digest, named, parsed_index, parsed_status
@@ -304,7 +305,7 @@ def _remote_url(settings: Mapping[str, Sequence[str]], branch: str) -> str:
 
 def find_actor(folder: Path, environ: Mapping[str, str]) -> str:
     """Return who runs something in a folder: GitHub's actor in a job, else git's user, else the system's."""
-    if environ.get("GITHUB_ACTIONS") == "true":
+    if is_actions(environ):
         return environ.get("GITHUB_ACTOR", "")
     try:
         name = printable(Git(str(folder), environ)("config", "--get", "user.name")).strip()

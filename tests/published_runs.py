@@ -23,11 +23,12 @@ from runnable_ci.runs.model import (
     StepAttempt,
 )
 from runnable_ci.runs.reader import catalog_of, load, run_ids
-from runnable_ci.runs.recorder import create, now, reopen
+from runnable_ci.runs.recorder import create, reopen
 from runnable_ci.runs.sync import Published, Pulled, publish, pull
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
+from runnable_ci.util.clock import now
 
 
 def opened(repository: str) -> Registry:

@@ -137,6 +137,16 @@ def test_no_circle() -> None:
     TopologicalSorter(graph).prepare()
 
 
+def test_reading_runs_needs_no_writer() -> None:
+    """What reads the runs of a store does not import what writes one, not even by another module."""
+    reached, following = set(), {"runs.reader"}
+    while following:
+        reached |= following
+        following = {other for module in following for other in ours(module)} - reached
+    assert "runs.paths" in reached
+    assert not reached & {"runs.recorder", "runs.orphans", "runs.sync"}
+
+
 def test_every_named_module_is_there() -> None:
     """A place or a door of a module that is gone would hold nothing."""
     named = {name for names in (*ORDER, PURE, *DOORS.values()) for name in names}

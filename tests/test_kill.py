@@ -20,8 +20,8 @@ from support import blobs, environment, index_of, leftovers, sha256, start, wait
 
 from runnable_ci.errors import RunNotFoundError
 from runnable_ci.runs.model import FAIL, PROCESSING, SUCCESS, RunLog
+from runnable_ci.runs.paths import JOURNAL, is_running
 from runnable_ci.runs.reader import catalog_of, load, run_ids
-from runnable_ci.runs.recorder import JOURNAL, is_running
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import manifest_parts, read_manifest
 from runnable_ci.util.process import start_time

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from runnable_ci.errors import RunInUseError, UsageError
 from runnable_ci.runs.artifact import held
+from runnable_ci.runs.paths import STORE_LOCK, run_folder
 from runnable_ci.runs.reader import load, run_ids, summaries
-from runnable_ci.runs.recorder import STORE_LOCK, run_folder
 from runnable_ci.runs.retention import outdated
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor

@@ -37,11 +37,13 @@ from runnable_ci.runs.model import (
     Invocation,
     RunLog,
 )
-from runnable_ci.runs.reader import ORIGIN, catalog_of, given_here
+from runnable_ci.runs.paths import ORIGIN, run_folder
+from runnable_ci.runs.reader import catalog_of, given_here
 from runnable_ci.runs.reader import load as load_log
-from runnable_ci.runs.recorder import now, reopen, run_folder
+from runnable_ci.runs.recorder import reopen
 from runnable_ci.steps import missing_secret
 from runnable_ci.steps.interpreter import check_interpreter
+from runnable_ci.util.clock import now
 from runnable_ci.util.text import amount, short, size
 from runnable_ci.vcs.identity import Code, find_actor
 

@@ -19,11 +19,12 @@ from runnable_ci.pipeline.model import Step
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog, matches
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
-from runnable_ci.runs.recorder import now, remember_process
+from runnable_ci.runs.orphans import record_pid
 from runnable_ci.runs.redaction import redact_exception
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor
+from runnable_ci.util.clock import now
 from runnable_ci.util.process import Exit, Supervisor
 from runnable_ci.util.text import printable
 
@@ -109,7 +110,7 @@ def run_attempt(
             env=launch.env,
             output=output.write,
             settle=output.settle,
-            started=lambda pid: remember_process(at.processes, pid),
+            started=lambda pid: record_pid(at.processes, pid),
             timeout_s=step.timeout_s,
         )
         output.flush()

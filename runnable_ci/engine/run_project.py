@@ -13,9 +13,9 @@ from runnable_ci.pipeline.pipeline_identity import PipelineIdentity, tails
 from runnable_ci.pipeline.project import Project, find_store
 from runnable_ci.runs.command_line import file_option, http_option, is_default, of_registry, of_store
 from runnable_ci.runs.model import RunLog
-from runnable_ci.runs.reader import LATEST, ORIGIN, resolve_id, run_ids
+from runnable_ci.runs.paths import ORIGIN, run_folder
+from runnable_ci.runs.reader import LATEST, resolve_id, run_ids
 from runnable_ci.runs.reader import load as load_log
-from runnable_ci.runs.recorder import run_folder
 from runnable_ci.store.local import Layout
 from runnable_ci.util.shell_command import command, path
 from runnable_ci.vcs.git import COMMIT, Git

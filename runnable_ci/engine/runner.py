@@ -33,8 +33,9 @@ from runnable_ci.runs.model import (
     StepLog,
     status_of,
 )
-from runnable_ci.runs.recorder import Recorder, now
+from runnable_ci.runs.recorder import Recorder
 from runnable_ci.store.target import Descriptor
+from runnable_ci.util.clock import now
 from runnable_ci.util.system import KILL
 from runnable_ci.util.threads import CLEAN_UP_S, join_all, start
 from runnable_ci.vcs.identity import Code, pull_request_head

@@ -22,17 +22,16 @@ from runnable_ci.runs.model import (
     decode,
 )
 from runnable_ci.runs.output import split
-from runnable_ci.runs.recorder import JOURNAL, JOURNAL_SIZE, is_running, last_seen, run_folder, time_text
+from runnable_ci.runs.paths import JOURNAL, JOURNAL_SIZE, ORIGIN, OUTPUTS, is_running, last_write_time, run_folder
 from runnable_ci.runs.run_identity import IDENTITY
 from runnable_ci.runs.store_identity import store_identity
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import TAG, Descriptor
+from runnable_ci.util.clock import format_timestamp
 from runnable_ci.util.process_output import Stream
 from runnable_ci.util.text import seconds_between
 
 LATEST = "latest"
-ORIGIN = "origin"
-"""Beside the journal of a run that was pulled: where from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def run_ids(layout: Layout) -> list[str]:
     for run_id, folder in layout.run_folders().items():
         journal = folder / JOURNAL
         if journal.exists() and not (run_id in sealed and _is_current(sealed[run_id].annotations, journal)):
-            times[run_id] = time_text(journal.stat().st_mtime)  # a copy of the store may have changed it
+            times[run_id] = format_timestamp(journal.stat().st_mtime)  # a copy of the store may have changed it
     return sorted(times, key=lambda run_id: times[run_id])
 
 
@@ -130,7 +129,7 @@ def load(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None = 
     if log is None:
         log = _read_artifact(layout, run_id, sealed)
     if log.status == PROCESSING and not is_running(layout, run_id):
-        for event in mark_interrupted(log, time=last_seen(run_folder(layout, run_id)) or log.start_time):
+        for event in mark_interrupted(log, time=last_write_time(run_folder(layout, run_id)) or log.start_time):
             log = apply(log, event)
     return log
 
@@ -187,7 +186,7 @@ def output_of(layout: Layout, log: RunLog, title: str, attempt: StepAttempt) -> 
 
     Also of a run that is not over. Raises `BlobMissingError`, `BlobCorruptError`.
     """
-    folder = run_folder(layout, log.run_id) / "logs"
+    folder = run_folder(layout, log.run_id) / OUTPUTS
     if (file := folder / f"{title}.log").exists():
         index = folder / f"{title}.idx"
         with file.open("rb") as written:

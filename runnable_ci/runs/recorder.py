@@ -11,7 +11,6 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,33 +33,25 @@ from runnable_ci.runs.events import (
     mark_interrupted,
 )
 from runnable_ci.runs.model import SUCCESS, RunLog, encode
+from runnable_ci.runs.orphans import end_orphans
 from runnable_ci.runs.output import recover, redact_kept
+from runnable_ci.runs.paths import (
+    JOURNAL,
+    JOURNAL_SIZE,
+    OUTPUTS,
+    PROCESSES,
+    last_write_time,
+    lock_run,
+    run_folder,
+    shared,
+)
 from runnable_ci.runs.redaction import cleaned
 from runnable_ci.runs.store_identity import make_identity, store_identity
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
-from runnable_ci.util.files import Reserve, needing_space, share_lock, temporary_folder, try_lock, write_whole
-from runnable_ci.util.process import end_group, start_time
+from runnable_ci.util.clock import now
+from runnable_ci.util.files import Reserve, needing_space, temporary_folder, write_whole
 from runnable_ci.util.system import open_descriptor
-
-JOURNAL = "journal.jsonl"
-JOURNAL_SIZE = "vnd.runnable.journal-size"
-"""Stands with a tag in `index.json`: where the journal has grown since, the summary beside it is out of date."""
-
-
-_PROCESSES = "processes"
-STORE_LOCK = "store.lock"
-"""Shared by all who write runs, held alone by who removes content."""
-
-
-def now() -> str:
-    """The time as the run log has it: UTC, ISO 8601, microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def run_folder(layout: Layout, run_id: str) -> Path:
-    """Where a run's own files are."""
-    return layout.run_folder(run_id)
 
 
 class Recorder:
@@ -72,7 +63,7 @@ class Recorder:
         self.redactor = redactor
         """What it knows does not get into the log."""
         self.folder = run_folder(layout, log.run_id)
-        self.outputs = self.folder / "logs"
+        self.outputs = self.folder / OUTPUTS
         self.outputs.mkdir(exist_ok=True)
         self._journal = journal
         self._reserve = Reserve(layout.temporaries)
@@ -142,7 +133,7 @@ class Recorder:
     @property
     def processes(self) -> Path:
         """Where the steps' processes are noted."""
-        return self.folder / _PROCESSES
+        return self.folder / PROCESSES
 
     def is_sealed(self) -> bool:
         """Whether the artifact of the run tells of it as it is now; one that came from elsewhere always does."""
@@ -191,16 +182,6 @@ class Recorder:
         os.close(self._lock)
 
 
-@contextmanager
-def shared(layout: Layout) -> Iterator[None]:
-    """Within the block no run and no content is removed from the store."""
-    lock = share_lock(layout.folder / STORE_LOCK)
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
 def require_unused(layout: Layout, run_id: str) -> None:
     """Raise `RunExistsError` where there is a run of that id."""
     if (run_folder(layout, run_id) / JOURNAL).exists() or run_id in layout.manifests():
@@ -222,7 +203,7 @@ def create(layout: Layout, started: Started, redactor: Redactor | None = None) -
     with shared(layout):
         folder = run_folder(layout, started.run_id)
         folder.mkdir(parents=True, exist_ok=True)
-        lock = try_lock(folder / "lock")
+        lock = lock_run(folder)
         if lock is None:
             raise _already_there(started.run_id)
         try:
@@ -257,14 +238,14 @@ def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _take_lock(folder, log.run_id)
         try:
-            seen = last_seen(folder)
+            seen = last_write_time(folder)
             written, journal = _open_journal(folder, log, layout)
         except BaseException:
             os.close(lock)
             raise
         recorder = Recorder(layout, written, journal, lock, Redactor())
         try:
-            _end_orphans(recorder.processes)
+            end_orphans(recorder.processes)
             layout.sweep()
             if events := mark_interrupted(recorder.log, time=seen or now()):
                 recorder.record(*(_with_output(event, recorder) for event in events))
@@ -287,36 +268,6 @@ def _open_journal(folder: Path, log: RunLog, layout: Layout) -> tuple[RunLog, in
     if not lines.endswith(b"\n"):
         os.ftruncate(journal, lines.rfind(b"\n") + 1)
     return written, journal
-
-
-def last_seen(folder: Path) -> str:
-    """When a run was written to last: nobody knows better when its process was killed. Empty where no file tells."""
-    written = [path.stat().st_mtime for path in (folder / JOURNAL, *folder.glob("logs/*")) if path.exists()]
-    return time_text(max(written)) if written else ""
-
-
-def time_text(timestamp: float) -> str:
-    """A time of the file system as the run log has it."""
-    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="microseconds")
-
-
-def is_running(layout: Layout, run_id: str) -> bool:
-    """Whether a process is writing the run at this moment."""
-    path = run_folder(layout, run_id) / "lock"
-    if not path.exists():
-        return False
-    lock = try_lock(path)
-    if lock is not None:
-        os.close(lock)
-    return lock is None
-
-
-def remember_process(processes: Path, pid: int) -> None:
-    """Note a step's process, so that a later invocation can end it should ours be killed."""
-    # One file for all: a file a step would cost more than the line in it.
-    notes = os.open(processes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.write(notes, f"{pid} {start_time(pid)}\n".encode())
-    os.close(notes)
 
 
 def _signed(event: Event, layout: Layout) -> Event:
@@ -344,16 +295,8 @@ def _with_output(event: Event, recorder: Recorder) -> Event:
     return event
 
 
-def _end_orphans(processes: Path) -> None:
-    """End what the steps of a killed run left running: it would write into the workspace under the retry's hands."""
-    for note in processes.read_text().splitlines() if processes.exists() else []:
-        pid, _, started = note.partition(" ")
-        if pid.isdigit():
-            end_group(int(pid), started)
-
-
 def _take_lock(folder: Path, run_id: str) -> int:
-    lock = try_lock(folder / "lock")
+    lock = lock_run(folder)
     if lock is None:
         raise RunInUseError(f"run `{run_id}` is being written by another process", hint="wait for it, or end it")
     return lock

@@ -24,8 +24,9 @@ from runnable_ci.runs.command_line import http_option, of_store
 from runnable_ci.runs.events import LogImported
 from runnable_ci.runs.merge import merge
 from runnable_ci.runs.model import RunLog, encode
-from runnable_ci.runs.reader import ORIGIN, catalog_of, check_run_id, load, run_ids, suggest_pull
-from runnable_ci.runs.recorder import JOURNAL, JOURNAL_SIZE, is_running, reopen, run_folder, shared
+from runnable_ci.runs.paths import JOURNAL, JOURNAL_SIZE, ORIGIN, is_running, run_folder, shared
+from runnable_ci.runs.reader import catalog_of, check_run_id, load, run_ids, suggest_pull
+from runnable_ci.runs.recorder import reopen
 from runnable_ci.runs.remote_index import LOG_SLACK_BYTES, SEPARATOR, WriterManifest, find_manifests, list_published
 from runnable_ci.runs.run_identity import describe_beginning, run_identity
 from runnable_ci.runs.store_identity import writer_name

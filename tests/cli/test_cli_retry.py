@@ -11,7 +11,7 @@ from cli import Workspace, is_alive, workspace
 from support import wait_until
 
 from runnable_ci.runs.model import FAIL, SUCCESS
-from runnable_ci.runs.recorder import now
+from runnable_ci.util.clock import now
 
 # Each step that runs leaves its name in `ran.log`, which git does not see.
 CHAIN = """

@@ -25,9 +25,12 @@ from runnable_ci.runs.model import (
     StepAttempt,
     decode,
 )
+from runnable_ci.runs.orphans import record_pid
+from runnable_ci.runs.paths import JOURNAL, is_running, run_folder
 from runnable_ci.runs.reader import load, output_of, run_ids
-from runnable_ci.runs.recorder import JOURNAL, create, is_running, now, remember_process, reopen, run_folder
+from runnable_ci.runs.recorder import create, reopen
 from runnable_ci.store.local import Layout
+from runnable_ci.util.clock import now
 from runnable_ci.util.process import start_time
 
 RUN_ID = "run-1"
@@ -35,7 +38,8 @@ OUTCOMES = {SUCCESS: "succeeded", FAIL: "failed", PROCESSING: ""}
 WRITER = """
 import os, sys, time
 from pathlib import Path
-from runnable_ci.runs.recorder import create, remember_process
+from runnable_ci.runs.recorder import create
+from runnable_ci.runs.orphans import record_pid
 from runnable_ci.runs.events import AttemptSaved, Started
 from runnable_ci.runs.model import Invocation, StepAttempt
 from runnable_ci.runs.output import AttemptOutput
@@ -403,7 +407,7 @@ def test_reopening_ends_what_a_killed_run_left_running(layout: Layout, tmp_path:
     processes = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(2)]
     orphan, other = processes
     noted = run_folder(layout, RUN_ID) / "processes"
-    remember_process(noted, orphan.pid)
+    record_pid(noted, orphan.pid)
     with noted.open("a") as notes:
         notes.write(f"{other.pid} 1\nx y\n\n{other.pid}")
     try:

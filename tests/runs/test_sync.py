@@ -40,8 +40,8 @@ from runnable_ci.config import Settings
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, StoreError, UsageError
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.model import SUCCESS
+from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.reader import catalog_of, load
-from runnable_ci.runs.recorder import run_folder
 from runnable_ci.runs.remote_index import find_manifests, published
 from runnable_ci.runs.sync import fetch, pull, read_origin
 from runnable_ci.store.copy import copy

@@ -24,8 +24,9 @@ from runnable_ci.runs.events import (
     Started,
 )
 from runnable_ci.runs.model import SUCCESS, Invocation, StepAttempt
+from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.reader import load
-from runnable_ci.runs.recorder import create, run_folder
+from runnable_ci.runs.recorder import create
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
 

@@ -1,0 +1,64 @@
+"""Where a run's own files are in a store, who holds their locks, and whether the run is being written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runnable_ci.store.local import Layout
+from runnable_ci.util.clock import format_timestamp
+from runnable_ci.util.files import share_lock, try_lock
+
+JOURNAL = "journal.jsonl"
+JOURNAL_SIZE = "vnd.runnable.journal-size"
+"""Stands with a tag in `index.json`: where the journal has grown since, the summary beside it is out of date."""
+ORIGIN = "origin"
+"""Beside the journal of a run that was pulled: where from."""
+PROCESSES = "processes"
+"""Beside the journal of a run that is being written: the processes of its steps."""
+OUTPUTS = "logs"
+"""Beside the journal: what the attempts wrote, until the run is sealed."""
+STORE_LOCK = "store.lock"
+"""Shared by all who write runs, held alone by who removes content."""
+
+
+def run_folder(layout: Layout, run_id: str) -> Path:
+    """Return where a run's own files are."""
+    return layout.run_folder(run_id)
+
+
+def lock_run(folder: Path) -> int | None:
+    """Lock a run for writing: a descriptor that holds the lock while it is open, None where another process has it."""
+    return try_lock(folder / "lock")
+
+
+def is_running(layout: Layout, run_id: str) -> bool:
+    """Return whether a process is writing the run at this moment."""
+    folder = run_folder(layout, run_id)
+    if not (folder / "lock").exists():
+        return False
+    lock = lock_run(folder)
+    if lock is not None:
+        os.close(lock)
+    return lock is None
+
+
+@contextmanager
+def shared(layout: Layout) -> Iterator[None]:
+    """Within the block no run and no content is removed from the store."""
+    lock = share_lock(layout.folder / STORE_LOCK)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def last_write_time(folder: Path) -> str:
+    """Return when a run was written to last, empty where no file tells.
+
+    It is the best guess of when its process was killed.
+    """
+    written = [path.stat().st_mtime for path in (folder / JOURNAL, *folder.glob(f"{OUTPUTS}/*")) if path.exists()]
+    return format_timestamp(max(written)) if written else ""

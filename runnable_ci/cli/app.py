@@ -27,37 +27,45 @@ app = typer.Typer(
 
 PipelinePath = Annotated[Path | None, typer.Argument(metavar="PIPELINE", help="A pipeline file or its folder.")]
 FilePath = Annotated[
-    Path | None, typer.Option("--file", "-f", help="The pipeline file or its folder.  [default: the run's own]")
+    Path | None,
+    typer.Option("--file", "-f", help="The pipeline file or its folder.  [default: the one the run was made from]"),
 ]
 OtherPipeline = Annotated[
     bool,
-    typer.Option("--other-pipeline", help="With -f: of another pipeline file, such as a renamed one."),
+    typer.Option(
+        "--other-pipeline", help="With -f: accept another pipeline file than the run's, such as a renamed one."
+    ),
 ]
-RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="A run, or `latest`.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="A run id, or `latest`.")]
 Params = Annotated[list[str], typer.Option("--param", "-p", metavar="NAME=VALUE", help="Set a parameter; repeatable.")]
-Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Steps at once.  [default: the cores]")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Keep the steps' output to the log.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done with each step, and why.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", min=1, help="Number of steps to run in parallel.  [default: number of CPUs]"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not print step output; only log it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan, and why, without running anything.")]
 Store = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="The folder with the store.  [default: that of the pipeline file]")
+    Path | None,
+    typer.Option(metavar="DIR", help="The folder that contains the store.  [default: the folder of the pipeline file]"),
 ]
 RunOrReference = Annotated[
-    str, typer.Argument(metavar="RUN_ID|REFERENCE", help="A run, `latest`, or HOST/REPOSITORY:RUN_ID.")
+    str, typer.Argument(metavar="RUN_ID|REFERENCE", help="A run id, `latest`, or HOST/REPOSITORY:RUN_ID.")
 ]
-Publish = Annotated[bool, typer.Option("--publish", help="Publish the run when it is over, however it ended.")]
+Publish = Annotated[bool, typer.Option("--publish", help="Publish the run when it ends, whether it succeeded or not.")]
 To = Annotated[
     str | None,
-    typer.Option(metavar="REGISTRY", help="Publish there.  [default: RUNNABLE_CI_REGISTRY, else the pipeline file's]"),
+    typer.Option(
+        metavar="REGISTRY",
+        help="Registry to publish to.  [default: RUNNABLE_CI_REGISTRY, else `registry` of the pipeline file]",
+    ),
 ]
-PlainHttp = Annotated[
-    bool, typer.Option("--plain-http", help="Speak plain http to a registry on another machine.  [else: this one only]")
-]
+PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Allow plain HTTP for registries on other machines.")]
 Repo = Annotated[
     str | None,
-    typer.Option(metavar="OWNER/NAME", help="The repository, or HOST/OWNER/NAME.  [default: of the git remote]"),
+    typer.Option(metavar="OWNER/NAME", help="The repository, or HOST/OWNER/NAME.  [default: the git remote]"),
 ]
-Watch = Annotated[bool, typer.Option("--watch", help="Follow its jobs; its result is the exit code.")]
-Interval = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often --watch looks.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Wait for the workflow run and exit with its status.")]
+Interval = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Polling interval of --watch.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -76,9 +84,9 @@ def _program(
 @app.command("run")
 def run_command(
     pipeline: PipelinePath = None,
-    run_id: Annotated[str | None, typer.Option(help="Set the run id.  [default: a new name]")] = None,
-    tag: Annotated[str, typer.Option(help="A word of your own, kept in the run log.")] = "",
-    params_file: Annotated[Path | None, typer.Option(help="TOML or JSON file of parameters.")] = None,
+    run_id: Annotated[str | None, typer.Option(help="Set the run id.  [default: a generated name]")] = None,
+    tag: Annotated[str, typer.Option(help="Label stored with the run.")] = "",
+    params_file: Annotated[Path | None, typer.Option(help="Read parameters from a TOML or JSON file.")] = None,
     param: Params = [],  # noqa: B006 - typer copies it
     jobs: Jobs = None,
     quiet: Quiet = False,
@@ -110,28 +118,27 @@ def retry_command(
     run_id: RunOrReference,
     file: FilePath = None,
     from_steps: Annotated[
-        list[str], typer.Option("--from", metavar="STEP", help="Run this step and all below; repeatable.")
+        list[str],
+        typer.Option("--from", metavar="STEP", help="Re-run this step and all steps that depend on it; repeatable."),
     ] = [],  # noqa: B006 - typer copies it
     param: Params = [],  # noqa: B006 - typer copies it
-    rerun_changed: Annotated[bool, typer.Option(help="Run steps again whose code changed.")] = False,
+    rerun_changed: Annotated[bool, typer.Option(help="Re-run steps whose code has changed.")] = False,
     other_pipeline: OtherPipeline = False,
     jobs: Jobs = None,
     quiet: Quiet = False,
     dry_run: DryRun = False,
     from_registry: Annotated[
-        str | None, typer.Option(metavar="REGISTRY", help="Pull the run from there first.")
+        str | None, typer.Option(metavar="REGISTRY", help="Pull the run from this registry first.")
     ] = None,
     restore: Annotated[
         Literal["all", "needed"],
-        typer.Option(
-            help="Which files of reused steps to bring back: all, or those that the steps which run may read."
-        ),
+        typer.Option(help="Which files of reused steps to restore: all, or those that the steps to run may read."),
     ] = "needed",
     publish: Publish = False,
     to: To = None,
     plain_http: PlainHttp = False,
 ) -> None:
-    """Go on with a run from its failed step, here or pulled from a registry."""
+    """Resume a run from its failed step."""
     from runnable_ci.cli.retry import Wishes
     from runnable_ci.cli.retry import retry as command
 
@@ -152,13 +159,13 @@ def retry_command(
 @app.command("runs")
 def runs_command(
     source: Annotated[
-        str | None, typer.Option("--from", metavar="REGISTRY", help="List the runs that are published there.")
+        str | None, typer.Option("--from", metavar="REGISTRY", help="List the runs in this registry.")
     ] = None,
     plain_http: PlainHttp = False,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """List the runs, newest last."""
+    """List runs, newest last."""
     from runnable_ci.cli import runs as commands
     from runnable_ci.pipeline.project import find_store
 
@@ -170,7 +177,10 @@ def runs_command(
 
 @app.command("show")
 def show_command(run_id: RunId, store: Store = None, as_json: Json = False) -> None:
-    """Show a run: steps, reasons, parameters, files. With --json its run log."""
+    """Show a run: steps, reasons, parameters, files.
+
+    With --json, print its run log.
+    """
     from runnable_ci.cli.show import show as command
     from runnable_ci.pipeline.project import find_store
 
@@ -180,13 +190,13 @@ def show_command(run_id: RunId, store: Store = None, as_json: Json = False) -> N
 @app.command("logs")
 def logs_command(
     run_id: RunId,
-    step: Annotated[str | None, typer.Argument(help="Only this step, without prefixes.")] = None,
-    attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt.  [default: the last]")] = None,
-    stdout: Annotated[bool, typer.Option("--stdout", help="Only what went to stdout.")] = False,
-    stderr: Annotated[bool, typer.Option("--stderr", help="Only what went to stderr.")] = False,
+    step: Annotated[str | None, typer.Argument(help="Print only this step, without prefixes.")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Print this attempt.  [default: the last]")] = None,
+    stdout: Annotated[bool, typer.Option("--stdout", help="Print stdout only.")] = False,
+    stderr: Annotated[bool, typer.Option("--stderr", help="Print stderr only.")] = False,
     store: Store = None,
 ) -> None:
-    """Print what the steps wrote."""
+    """Print the output of the steps."""
     from runnable_ci.cli.logs import logs as command
     from runnable_ci.pipeline.project import find_store
 
@@ -197,15 +207,18 @@ def logs_command(
 @app.command("catalog")
 def catalog_command(
     run_id: RunId,
-    get: Annotated[str | None, typer.Option(metavar="NAME", help="Write this file out.")] = None,
-    to: Annotated[Path | None, typer.Option(metavar="PATH", help="Where to.  [default: its base name here]")] = None,
-    step: Annotated[str | None, typer.Option(help="The version that this step put.")] = None,
+    get: Annotated[str | None, typer.Option(metavar="NAME", help="Extract this file.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Where to write it.  [default: its base name in the current folder]"),
+    ] = None,
+    step: Annotated[str | None, typer.Option(help="The version that this step stored.")] = None,
     attempt: Annotated[int | None, typer.Option(min=1, help="The version of this attempt.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """List the files of a run, or write one out."""
+    """List the files of a run, or extract one."""
     from runnable_ci.cli import catalog as commands
     from runnable_ci.pipeline.project import find_store
 
@@ -218,11 +231,16 @@ def catalog_command(
 @app.command("checkout")
 def checkout_command(
     run_id: RunId,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
-    step: Annotated[str | None, typer.Option(help="The code of this step.  [default: of the newest attempt]")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to create.")],
+    step: Annotated[
+        str | None, typer.Option(help="Restore the code of this step.  [default: of the newest attempt]")
+    ] = None,
     store: Store = None,
 ) -> None:
-    """Rebuild the exact code of a run, with its uncommitted changes and its submodules."""
+    """Restore the exact code of a run into a new folder.
+
+    Uncommitted changes and submodules are included.
+    """
     from runnable_ci.cli.checkout import checkout as command
     from runnable_ci.pipeline.project import find_store
 
@@ -233,13 +251,14 @@ def checkout_command(
 def publish_command(
     run_id: RunId,
     as_id: Annotated[
-        str | None, typer.Option("--as", metavar="OTHER_ID", help="Publish a copy that has this id, and keep it here.")
+        str | None,
+        typer.Option("--as", metavar="OTHER_ID", help="Publish a copy with this id, and keep it in the store."),
     ] = None,
     to: To = None,
     plain_http: PlainHttp = False,
     store: Store = None,
 ) -> None:
-    """Send a run to a registry; prints its reference."""
+    """Publish a run to a registry and print its reference."""
     from runnable_ci.cli.publish import publish as command
     from runnable_ci.pipeline.project import find_store
 
@@ -250,13 +269,19 @@ def publish_command(
 def pull_command(
     run_id: RunOrReference,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="REGISTRY", help="Where from.  [default: as --to of publish]")
+        str | None,
+        typer.Option("--from", metavar="REGISTRY", help="Registry to pull from.  [default: as `publish --to`]"),
     ] = None,
-    only: Annotated[Literal["log"] | None, typer.Option(help="The run log, without files, objects and output.")] = None,
+    only: Annotated[
+        Literal["log"] | None, typer.Option(help="Pull only the run log, without files, objects and output.")
+    ] = None,
     plain_http: PlainHttp = False,
     store: Store = None,
 ) -> None:
-    """Fetch a published run; then show, logs, catalog and retry work offline."""
+    """Pull a published run into the store.
+
+    After that, show, logs, catalog and retry work offline.
+    """
     from runnable_ci.cli.pull import pull as command
     from runnable_ci.pipeline.project import find_store
 
@@ -268,13 +293,13 @@ def pull_command(
 def dispatch_command(
     run_id: RunId,
     workflow: Annotated[
-        str, typer.Option(metavar="FILE", help="The workflow in .github/workflows to start.")
+        str, typer.Option(metavar="FILE", help="The workflow to start, a file in .github/workflows.")
     ] = "retry.yml",
     ref: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit with the fix.  [default: the branch here, if pushed]")
+        str | None, typer.Option(help="Branch, tag or commit with the fix.  [default: the current branch, if pushed]")
     ] = None,
     from_step: Annotated[
-        str | None, typer.Option("--from", metavar="STEP", help="Run this step and all below.")
+        str | None, typer.Option("--from", metavar="STEP", help="Re-run this step and all steps that depend on it.")
     ] = None,
     param: Params = [],  # noqa: B006 - typer copies it
     file: FilePath = None,
@@ -283,10 +308,13 @@ def dispatch_command(
     interval: Interval = 3.0,
     repo: Repo = None,
     workflow_ref: Annotated[
-        str | None, typer.Option(help="Branch or tag to take the workflow from.  [default: the default branch]")
+        str | None, typer.Option(help="Branch or tag that has the workflow.  [default: the default branch]")
     ] = None,
 ) -> None:
-    """Go on with a published run in GitHub Actions; prints the URL of the workflow run."""
+    """Resume a published run in GitHub Actions.
+
+    Prints the URL of the workflow run.
+    """
     from runnable_ci.cli.dispatch import Wishes
     from runnable_ci.cli.dispatch import dispatch as command
     from runnable_ci.config import load
@@ -308,12 +336,15 @@ def dispatch_command(
 
 @app.command("rerun-failed")
 def rerun_failed_command(
-    github_run_id: Annotated[str, typer.Argument(metavar="GITHUB_RUN_ID", help="A workflow run's number or URL.")],
+    github_run_id: Annotated[str, typer.Argument(metavar="GITHUB_RUN_ID", help="Id or URL of a workflow run.")],
     watch: Watch = False,
     interval: Interval = 3.0,
     repo: Repo = None,
 ) -> None:
-    """Run the failed jobs of a workflow run again, at the same commit; prints its URL."""
+    """Re-run the failed jobs of a workflow run.
+
+    They run at the same commit. Prints the URL of the workflow run.
+    """
     from runnable_ci.cli.rerun_failed import rerun_failed as command
     from runnable_ci.config import load
 
@@ -332,11 +363,13 @@ def rerun_failed_command(
 @app.command("gc")
 def gc_command(
     keep: Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")] = None,
-    older_than: Annotated[str | None, typer.Option(metavar="AGE", help="Remove only runs older: 12h, 30d, 8w.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be removed.")] = False,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Delete only runs older than this: 12h, 30d, 8w.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be deleted.")] = False,
     store: Store = None,
 ) -> None:
-    """Remove old runs, and content that no run holds any more."""
+    """Delete old runs and unreferenced blobs."""
     from runnable_ci.cli.gc import gc as command
     from runnable_ci.pipeline.project import find_store
 
@@ -346,14 +379,17 @@ def gc_command(
 @app.command("prune")
 def prune_command(
     source: Annotated[
-        str | None, typer.Option("--from", metavar="REGISTRY", help="Where.  [default: as --to of publish]")
+        str | None,
+        typer.Option("--from", metavar="REGISTRY", help="Registry to delete from.  [default: as `publish --to`]"),
     ] = None,
     keep: Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")] = None,
-    older_than: Annotated[str | None, typer.Option(metavar="AGE", help="Remove only runs older: 12h, 30d, 8w.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be removed.")] = False,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Delete only runs older than this: 12h, 30d, 8w.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be deleted.")] = False,
     plain_http: PlainHttp = False,
 ) -> None:
-    """Remove old runs from a registry."""
+    """Delete old runs from a registry."""
     from runnable_ci.cli.prune import prune as command
     from runnable_ci.pipeline.project import store_folder
 
@@ -380,26 +416,26 @@ def check_command(pipeline: PipelinePath = None) -> None:
 @app.command("init")
 def init_command(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="The folder of the pipeline.  [default: here]")
+        Path | None, typer.Argument(metavar="DIR", help="The folder of the pipeline.  [default: the current folder]")
     ] = None,
     github: Annotated[
         bool, typer.Option("--github", help="Write the workflows that run and retry the pipeline in GitHub Actions.")
     ] = False,
     only: Annotated[
-        Literal["ci", "retry"] | None, typer.Option(help="With --github: write this workflow alone.")
+        Literal["ci", "retry"] | None, typer.Option(help="With --github: write only this workflow.")
     ] = None,
     action_ref: Annotated[
-        str | None, typer.Option(metavar="REF", help="With --github: a version or commit of the action.  [default: v1]")
+        str | None, typer.Option(metavar="REF", help="With --github: version or commit of the action.  [default: v1]")
     ] = None,
 ) -> None:
-    """Write a commented starter file, or the workflows for GitHub."""
+    """Write a commented pipeline file, or GitHub workflows."""
     if github:
         from runnable_ci.cli.init_github import init_github
 
         init_github(folder, action_ref=action_ref, only=only, environ=os.environ)
         return
     if only is not None or action_ref is not None:
-        raise UsageError("--only and --action-ref are for --github")
+        raise UsageError("--only and --action-ref need --github")
     from runnable_ci.cli.init import init as command
 
     command(folder or Path())
@@ -408,9 +444,9 @@ def init_command(
 @app.command("action", hidden=True)
 def action_command(
     phase: Annotated[Literal["begin", "finish"], typer.Argument()],
-    run_id: Annotated[str, typer.Option(help="The run that `begin` named.")] = "",
+    run_id: Annotated[str, typer.Option(help="Run id set by `begin`.")] = "",
 ) -> None:
-    """Do the work of a step of the GitHub action."""
+    """Run one phase of the GitHub action."""
     if phase == "finish":
         from runnable_ci.github.action.finish import finish
 

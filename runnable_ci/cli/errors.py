@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
+import re
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
 from runnable_ci.cli.context import make_redactor, make_settings
-from runnable_ci.errors import RunnableError
+from runnable_ci.errors import RunnableError, UsageError, did_you_mean
 from runnable_ci.util.signals import end_at_second_interrupt
 
 
@@ -30,11 +30,11 @@ def run(application: typer.Typer) -> NoReturn:
 
         console.err("error: there is not enough memory")
         sys.exit(1)
-    except Exception as e:  # noqa: BLE001 - typer's word for wrong usage, which has no public name; else a bug of ours
+    except Exception as e:  # noqa: BLE001 - typer's usage errors, which have no public name; else an unexpected error
         from runnable_ci.util.console import console
 
-        if lines := _of_usage(e):
-            console.err(*lines)
+        if hasattr(e, "format_message"):
+            _report_usage(e, application)
             sys.exit(getattr(e, "exit_code", 1))
         import traceback
 
@@ -57,14 +57,49 @@ def _report(error: RunnableError) -> None:
     console.commands(annotate(Annotation("error", "\n".join([printable(first), *more]), title="runnable-ci")))
 
 
-def _of_usage(error: Exception) -> list[str]:
-    """What typer says of wrong usage, which may quote any word of the command line; empty for any other error."""
-    show = getattr(error, "show", None)
-    if show is None:
-        return []
-    shown = io.StringIO()
-    show(file=shown)
-    return shown.getvalue().splitlines()
+def _report_usage(error: Any, application: typer.Typer) -> None:
+    """Print a usage error of typer in the form of our own errors; the help as it is where no command was given."""
+    from runnable_ci.util.console import console
+
+    context = error.ctx or _command_context(application, sys.argv[1:])
+    text = error.format_message()
+    if text == context.get_help():
+        console.err(*text.splitlines())
+        return
+    message, hint = _usage_texts(error, text, context)
+    _report(UsageError(message, hint="\n".join([hint, context.get_usage().replace("Usage:", "usage:", 1)])))
+
+
+def _usage_texts(error: Any, text: str, context: Any) -> tuple[str, str]:
+    """Return message and hint of a usage error; `text` is typer's description of it."""
+    lists = f"`{context.command_path} --help` shows its arguments and options"
+    option = getattr(error, "option_name", "")
+    if option and hasattr(error, "possibilities"):  # this command has no such option
+        own = [name for parameter in context.command.params for name in parameter.opts if name.startswith("-")]
+        return f"no such option: {option}", _owners(option, context) or did_you_mean(option, own, lists)
+    message, _, suggestion = text.removesuffix(".").partition(". Did you mean ")
+    plain = re.sub(r"Value error, |, unable to parse.*", "", message).replace("Input should be", "must be")
+    quoted = re.sub(r"'([^' ]+)'", r"`\1`", plain)
+    names = re.findall(r"'([^']+)'", suggestion)
+    hint = f"did you mean {' or '.join(f'`{name}`' for name in names)}?" if names else lists
+    return quoted[:1].lower() + quoted[1:], hint
+
+
+def _owners(option: str, context: Any) -> str:
+    """Return a hint that names the commands that have this option; empty where none has it."""
+    commands = context.parent.command.commands.values() if context.parent else ()
+    names = [c.name for c in commands if not c.hidden and any(option in parameter.opts for parameter in c.params)]
+    return f"{option} is an option of {', '.join(names)}" if names else ""
+
+
+def _command_context(application: typer.Typer, words: list[str]) -> Any:
+    """Return the context of the command that these words name, where typer's error does not have it."""
+    group: Any = typer.main.get_command(application)
+    whole = group.make_context("runnable-ci", [], resilient_parsing=True)
+    name = next((word for word in words if word in group.commands), None)
+    if name is None:
+        return whole
+    return group.commands[name].make_context(name, [], parent=whole, resilient_parsing=True)
 
 
 def _leave_for_the_summary(error: RunnableError) -> None:

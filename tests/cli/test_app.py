@@ -26,12 +26,47 @@ def test_help(tmp_path: Path) -> None:
         assert "[[" not in text
 
 
-@pytest.mark.parametrize("words", [("rnu",), ("run", "--nope"), ("show",), ("run", "--jobs", "0"), ("run", "a", "b")])
-def test_wrong_usage(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """What the command line does not know is exit code 2, said on stderr."""
+@pytest.mark.parametrize(
+    ("words", "message", "hint", "command"),
+    [
+        (("rnus",), "no such command `rnus`", "did you mean `runs`?", ""),
+        (("retyr", "x"), "no such command `retyr`", "did you mean `retry`?", ""),
+        (("--versoin",), "no such option: --versoin", "did you mean `--version`?", ""),
+        (("run", "--parms", "a=1"), "no such option: --parms", "did you mean `--param`?", "run"),
+        (("run", "--attempt", "2"), "no such option: --attempt", "--attempt is an option of logs, catalog", "run"),
+        (("gc", "--zzz"), "no such option: --zzz", "`runnable-ci gc --help` shows", "gc"),
+        (("show",), "missing argument `RUN_ID`", "`runnable-ci show --help` shows", "show"),
+        (("run", "--jobs", "many"), "invalid value for `--jobs` / `-j`: must be a valid integer", "`runn", "run"),
+        (("gc", "--keep", "-1"), "invalid value for `--keep`: must be greater than", "`runnable-ci gc --help`", "gc"),
+        (("pull", "r", "--only", "x"), "invalid value for `--only`: `x` is not one of `log`", "`runn", "pull"),
+        (("run", "a", "b"), "got unexpected extra argument(s) (b)", "`runnable-ci run --help`", "run"),
+        (("publish", "r", "--to"), "option `--to` requires an argument", "`runnable-ci publish --help`", "publish"),
+        (("check", "--help=1"), "option `--help` does not take a value", "`runnable-ci check --help`", "check"),
+    ],
+)
+def test_wrong_usage(tmp_path: Path, words: tuple[str, ...], message: str, hint: str, command: str) -> None:
+    """Wrong usage has the form of every error, with the command's usage line, on stderr; the exit code is 2."""
     done = workspace(tmp_path, {}, git=False).runnable(*words, code=2)
     assert done.out == ""
-    assert done.err.startswith("Usage: runnable-ci")
+    first, second, third = done.err.splitlines()
+    assert first.startswith(f"error: {message}")
+    assert second.startswith(f"hint: {hint}")
+    assert third.startswith(f"usage: runnable-ci {command}".rstrip() + " [OPTIONS]")
+
+
+def test_wrong_usage_in_a_job(tmp_path: Path) -> None:
+    """A job shows wrong usage as an annotation, and a secret in the command line as a mask."""
+    environ = {"GITHUB_ACTIONS": "true", "DB_PASSWORD": "hunter2hunter2"}
+    done = workspace(tmp_path, {}, git=False).runnable("run", "--hunter2hunter2", code=2, **environ)
+    assert "::error title=runnable-ci::no such option: --***%0Ahint: " in done.out + done.err
+    assert "hunter2" not in done.out + done.err
+
+
+def test_no_command(tmp_path: Path) -> None:
+    """The program alone prints its help on stderr, and is wrong usage."""
+    done = workspace(tmp_path, {}, git=False).runnable(code=2)
+    assert done.out == ""
+    assert done.err.startswith("Usage: runnable-ci [OPTIONS] COMMAND")
 
 
 def test_errors_have_no_traceback(tmp_path: Path) -> None:

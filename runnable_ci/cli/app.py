@@ -166,7 +166,7 @@ def runs_command(
     as_json: Json = False,
 ) -> None:
     """List runs, newest last."""
-    from runnable_ci.cli import runs as commands
+    from runnable_ci.cli import show as commands
     from runnable_ci.pipeline.project import find_store
 
     if source is None:
@@ -197,7 +197,7 @@ def logs_command(
     store: Store = None,
 ) -> None:
     """Print the output of the steps."""
-    from runnable_ci.cli.logs import logs as command
+    from runnable_ci.cli.show import logs as command
     from runnable_ci.pipeline.project import find_store
 
     stream: Stream | None = None if stdout == stderr else "o" if stdout else "e"
@@ -259,7 +259,7 @@ def publish_command(
     store: Store = None,
 ) -> None:
     """Publish a run to a registry and print its reference."""
-    from runnable_ci.cli.publish import publish as command
+    from runnable_ci.cli.registry import publish as command
     from runnable_ci.pipeline.project import find_store
 
     command(find_store(store), run_id, as_id=as_id, to=to, settings=make_settings(plain_http), environ=os.environ)
@@ -282,7 +282,7 @@ def pull_command(
 
     After that, show, logs, catalog and retry work offline.
     """
-    from runnable_ci.cli.pull import pull as command
+    from runnable_ci.cli.registry import pull as command
     from runnable_ci.pipeline.project import find_store
 
     settings = make_settings(plain_http)
@@ -345,7 +345,7 @@ def rerun_failed_command(
 
     They run at the same commit. Prints the URL of the workflow run.
     """
-    from runnable_ci.cli.rerun_failed import rerun_failed as command
+    from runnable_ci.cli.dispatch import rerun_failed as command
     from runnable_ci.config import load
 
     raise typer.Exit(
@@ -370,7 +370,7 @@ def gc_command(
     store: Store = None,
 ) -> None:
     """Delete old runs and unreferenced blobs."""
-    from runnable_ci.cli.gc import gc as command
+    from runnable_ci.cli.cleanup import gc as command
     from runnable_ci.pipeline.project import find_store
 
     command(find_store(store), keep=keep, older_than=older_than, dry_run=dry_run)
@@ -390,7 +390,7 @@ def prune_command(
     plain_http: PlainHttp = False,
 ) -> None:
     """Delete old runs from a registry."""
-    from runnable_ci.cli.prune import prune as command
+    from runnable_ci.cli.cleanup import prune as command
     from runnable_ci.pipeline.project import store_folder
 
     settings = make_settings(plain_http)
@@ -430,7 +430,7 @@ def init_command(
 ) -> None:
     """Write a commented pipeline file, or GitHub workflows."""
     if github:
-        from runnable_ci.cli.init_github import init_github
+        from runnable_ci.cli.init import init_github
 
         init_github(folder, action_ref=action_ref, only=only, environ=os.environ)
         return

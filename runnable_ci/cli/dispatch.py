@@ -1,13 +1,14 @@
-"""`runnable-ci dispatch`: go on with a published run in GitHub Actions, with the code fixed in between."""
+"""Resume a run in GitHub Actions: `runnable-ci dispatch` with a fix, `rerun-failed` as GitHub itself does."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runnable_ci.cli.github import Connection, connect, show_link, watch
+from runnable_ci.cli.watch import show_link, watch
 from runnable_ci.config import Settings
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.run_project import newest_run, project_of, require_same
@@ -21,7 +22,10 @@ from runnable_ci.errors import (
     did_you_mean,
 )
 from runnable_ci.github.api.actions import Actions, Started
+from runnable_ci.github.api.client import Rest
+from runnable_ci.github.api.credentials import find_token
 from runnable_ci.github.api.errors import GitHubError, InputsUnknownError, RefusedError
+from runnable_ci.github.api.repository import Repository, api_of, of_folder, parse_repository
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import FILE_NAME, Project, find_store, parse_param_options, registry_of
 from runnable_ci.pipeline.schema import STEP_NAME
@@ -33,13 +37,40 @@ from runnable_ci.runs.registry_config import Registries
 from runnable_ci.runs.sync import read_origin
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import TAG
-from runnable_ci.util.console import console
+from runnable_ci.util.console import console, is_actions
+from runnable_ci.util.shell_command import command
 from runnable_ci.vcs.git import Git
 from runnable_ci.vcs.identity import Code
 
 RUN_NAME = "run-name: Retry ${{ inputs.run-id }}"
 INPUTS_MAX_CHARACTERS = 65_535
 """Source: GitHub docs, "Events that trigger workflows", `workflow_dispatch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A repository on its server."""
+
+    repository: Repository
+    actions: Actions
+    is_local: bool
+    """Whether the folder at hand is a clone of it."""
+
+
+def connect(repo: str | None, *, settings: Settings, environ: Mapping[str, str]) -> Connection:
+    """The repository that is meant: `repo`, else the git remote's, else that of the job that we run in."""
+    local = of_folder(str(Path.cwd()), environ)
+    in_actions = is_actions(environ)
+    of_job = environ.get("GITHUB_REPOSITORY", "") if in_actions else ""
+    repository = parse_repository(repo) if repo else local or (parse_repository(of_job) if of_job else None)
+    if repository is None:
+        raise UsageError(
+            "no git remote here is a repository on a GitHub server", hint="name the repository: --repo OWNER/NAME"
+        )
+    api = api_of(repository, is_named=repo is not None, environ=environ)
+    token = find_token(repository, api, settings, environ)
+    rest = Rest(api.base, token, environ=environ, say=console.err)
+    return Connection(repository, Actions(rest, repository, in_actions=in_actions), repository.is_same(local))
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,3 +317,37 @@ def _from(known: _Known, connection: Connection, settings: Settings, environ: Ma
 
 def _note(text: str) -> None:
     console.err(f"note: {text}")
+
+
+_LINK = re.compile(r"(https?://[^/\s]+/[^/\s]+/[^/\s]+)/actions/runs/([0-9]+)(?:[/?#].*)?")
+
+
+def rerun_failed(
+    given: str,
+    *,
+    repo: str | None,
+    watching: bool,
+    every_s: float,
+    settings: Settings,
+    environ: Mapping[str, str],
+) -> int:
+    """Run the failed jobs of a workflow run again, given its number or its URL; the URL is printed."""
+    link = _LINK.fullmatch(given)
+    number = link[2] if link else given
+    if not re.fullmatch(r"[1-9][0-9]{0,18}", number):
+        at = ["--repo", repo] if repo else []
+        other = f"; a run id of ours is for `{command('dispatch', given, *at)}`" if TAG.fullmatch(given) else ""
+        raise UsageError(
+            f"`{given}` is not the number of a workflow run",
+            hint=f"it is the number at the end of a run's URL{other}",
+        )
+    connection = connect(repo or (link[1] if link else None), settings=settings, environ=environ)
+    actions = connection.actions
+    run = actions.run(int(number))
+    actions.rerun_failed(run)
+    url = actions.link_of(run)
+    show_link(url)
+    if not watching:
+        return 0
+    started = Started(run.id, url)
+    return watch(actions, lambda: started, every_s=every_s, after_attempt=run.run_attempt, offer=None)

@@ -1,17 +1,22 @@
-"""`runnable-ci init`: a pipeline file to start from."""
+"""Start a pipeline: `runnable-ci init` writes a file to start from, with `--github` the workflows for it."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tomli_w
 
-from runnable_ci.errors import UsageError
-from runnable_ci.pipeline.project import FILE_NAME
+from runnable_ci.errors import PipelineError, StoreError, UsageError
+from runnable_ci.github.api.repository import of_folder
+from runnable_ci.github.templates import ACTION, DEFAULT_REF, FOLDER, Name, repository_of, workflow
+from runnable_ci.pipeline.project import FILE_NAME, find_file
 from runnable_ci.store.opening import STORE_NAME
 from runnable_ci.util.console import console
 from runnable_ci.util.files import sweep, write_whole
-from runnable_ci.util.shell_command import in_folder
+from runnable_ci.util.github_host import GITHUB
+from runnable_ci.util.shell_command import command, in_folder
 
 _STARTER = """\
 # A pipeline of runnable-ci. `runnable-ci check` validates it, `runnable-ci run` runs it.
@@ -69,3 +74,98 @@ def ignore_store(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if not {STORE_NAME, f"{STORE_NAME}/", f"/{STORE_NAME}/"}.intersection(map(str.strip, lines)):
         write_whole(path, "".join(f"{line}\n" for line in [*lines, f"{STORE_NAME}/"]).encode())
+
+
+_NEXT = """\
+next:
+- Name in the workflows what your steps need (a Python, packages), and bring them to `{branch}`: GitHub shows the button
+  of retry.yml, and takes its dispatches, once it is on the default branch.
+{registry}
+- After a failure: "Re-run failed jobs", or with a fix: {dispatch}
+"""
+
+
+_REGISTRY = """\
+- Runs go to ghcr.io/OWNER/REPOSITORY/runs. The first one makes the package; who may read it is set in the package's
+  settings. If publishing is denied (403): "Manage Actions access" there, add the repository with the role Write."""
+_NO_REGISTRY = """\
+- Name a registry for the runs: `registry` in the pipeline file, or `registry:` where the workflows use the action.
+  ghcr.io is github.com's, and {host} is another server."""
+
+
+def init_github(folder: Path | None, *, action_ref: str | None, only: Name | None, environ: Mapping[str, str]) -> None:
+    """Write the workflows of a repository, and a starter file where there is no pipeline yet.
+
+    The pipeline is that of `folder`, by default of the current folder or the nearest one above it. All is written or
+    nothing; a file that is there with just this content stays. Raises `UsageError` for one with other content.
+    """
+    start = (folder or Path()).resolve()
+    if not start.is_dir():
+        raise UsageError(f"there is no folder {folder}")
+    repository = repository_of(start, environ)
+    found = _pipeline_folder(folder, repository.root)
+    names: tuple[Name, ...] = ("ci", "retry") if only is None else (only,)
+    new = {
+        repository.root / FOLDER / f"{name}.yml": workflow(
+            name,
+            action_ref=DEFAULT_REF if action_ref is None else action_ref,
+            default_branch=repository.default_branch,
+            pipeline=(found or start).relative_to(repository.root).as_posix(),
+        ).encode()
+        for name in names
+    }
+    again = ["--action-ref", action_ref] if action_ref is not None else []
+    new = {path: content for path, content in new.items() if not _is_there(path, content, only, start, again)}
+    if found is None:
+        new[start / FILE_NAME] = starter(start)
+    _write_all(new)
+    if found is None:
+        ignore_store(start / ".gitignore")
+    written = ", ".join(os.path.relpath(path) for path in new)
+    console.out(f"wrote {written}" if written else "all is there already")
+    dispatch = command("dispatch", "RUN_ID", "--ref", "BRANCH")
+    remote = of_folder(str(repository.root), environ)
+    host = remote.host if remote else GITHUB
+    registry = _REGISTRY if host == GITHUB else _NO_REGISTRY.format(host=host)
+    console.out(*_NEXT.format(branch=repository.default_branch, registry=registry, dispatch=dispatch).splitlines())
+
+
+def _pipeline_folder(folder: Path | None, root: Path) -> Path | None:
+    try:
+        found = find_file(folder).parent
+    except PipelineError:
+        return None
+    return found if found.is_relative_to(root) else None
+
+
+def _is_there(path: Path, content: bytes, only: Name | None, folder: Path, again: Sequence[str]) -> bool:
+    if not path.exists():
+        return False
+    if path.is_file() and path.read_bytes() == content:
+        return True
+    lines = content.decode()
+    step = lines[lines.index(f"      - uses: {ACTION}") :]
+    other = "retry" if path.stem == "ci" else "ci"
+    alone = in_folder(folder, "init", "--github", "--only", other, *again)
+    also = "" if only else f"\n`{alone}` writes {other}.yml alone"
+    raise UsageError(
+        f"{os.path.relpath(path)} exists already, with other content; nothing was written",
+        hint=f"move it away, or add this to a job of it that has `packages: write`:\n{step.rstrip()}{also}",
+    )
+
+
+def _write_all(new: Mapping[Path, bytes]) -> None:
+    """Write new files; none stays if one cannot be written."""
+    written: list[Path] = []
+    try:
+        for path, content in new.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path.parent)
+            write_whole(path, content)
+            written.append(path)
+    except (OSError, StoreError) as e:
+        for path in written:
+            path.unlink()
+        if isinstance(e, StoreError):
+            raise
+        raise UsageError(f"{os.path.relpath(path)} cannot be written: {e.strerror}", hint="nothing was written") from e

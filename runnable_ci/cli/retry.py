@@ -92,7 +92,7 @@ def retry(given: Path | None, run: str, options: Options, wishes: Wishes, *, dry
     interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
     afterwards = None
     if wishes.publish:
-        from runnable_ci.cli.publish import PublishOnExit
+        from runnable_ci.cli.registry import PublishOnExit
 
         afterwards = PublishOnExit.of(project, wishes.to or opened.registry, options)
     wishes = replace(wishes, from_registry=opened.registry)
@@ -185,7 +185,7 @@ def _fetch(
     project: Project, plan: Plan, log: RunLog, files: Iterable[CatalogEntry], options: Options, wishes: Wishes
 ) -> None:
     """Have these files, and what else the steps that will run read of a run that was pulled in part; not the rest."""
-    from runnable_ci.cli.progress import watching
+    from runnable_ci.cli.terminal import watching
     from runnable_ci.engine.restore import required_blobs
     from runnable_ci.runs.registry_config import Registries
     from runnable_ci.runs.sync import fetch, missing_blobs, read_origin

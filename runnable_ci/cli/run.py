@@ -69,7 +69,7 @@ def run(
         return 0
     afterwards = None
     if publish:
-        from runnable_ci.cli.publish import PublishOnExit
+        from runnable_ci.cli.registry import PublishOnExit
 
         afterwards = PublishOnExit.of(project, to, options)
         if run_id is not None:

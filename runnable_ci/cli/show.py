@@ -1,14 +1,21 @@
-"""`runnable-ci show`: one run, what it did and why."""
+"""Look at runs: `runnable-ci runs` lists them, `show` says what one did and why, `logs` what its steps wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
-from runnable_ci.runs.model import PROCESSING, CodeIdentity, Environment, RunLog, StepLog, encode
-from runnable_ci.runs.reader import load, resolve_id
+from runnable_ci.cli.terminal import Printer
+from runnable_ci.config import Settings
+from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.runs.model import PROCESSING, CodeIdentity, Environment, RunLog, StepAttempt, StepLog, encode
+from runnable_ci.runs.reader import Summary, load, output_of, resolve_id, summaries
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
-from runnable_ci.util.text import duration, format_duration, moment, pairs, short, size, table
+from runnable_ci.util.process_output import Stream
+from runnable_ci.util.text import amount, duration, format_duration, moment, pairs, short, size, table
 
 
 def show(layout: Layout, run: str, *, as_json: bool) -> None:
@@ -97,3 +104,84 @@ def _step_files(step: StepLog) -> Iterator[tuple[str, ...]]:
         yield entry.name, entry.stage, step.internal_name, size(entry.size), entry.data_hash[:12]
     if len(entries) > 20:
         yield f"… and {len(entries) - 20} more", "", step.internal_name, "", ""
+
+
+def runs(layout: Layout, *, as_json: bool) -> None:
+    """List the runs of a store, the newest last."""
+    _show(list(summaries(layout)), as_json=as_json, where=layout.label)
+
+
+def runs_of_registry(source: str, *, settings: Settings, environ: Mapping[str, str], as_json: bool) -> None:
+    """List the runs that a registry holds, the newest last, without fetching any."""
+    from runnable_ci.runs.registry_config import Registries
+    from runnable_ci.runs.remote_index import list_published
+
+    registry = Registries(settings, environ).named(source, in_pipeline=lambda: None)
+    found = list_published(registry)
+    _show([holding.summary for holding in found], as_json=as_json, where=registry.label)
+    number = Counter(holding.summary.run_id for holding in found)
+    for holding in found:
+        run_id = holding.summary.run_id
+        if number[run_id] > 1:
+            which = f"{registry.label}@{holding.newest.digest} is that {holding.beginning}"
+            console.err(f"note: {number[run_id]} runs have the id `{run_id}`; {which}")
+
+
+def _show(found: list[Summary], *, as_json: bool, where: str) -> None:
+    if as_json:
+        console.json(json.dumps([asdict(summary) for summary in found], indent=1))
+    elif found:
+        head = ("RUN", "STATUS", "WHEN (UTC)", "TOOK", "COMMIT", "FAILED", "METRICS")
+        console.out(*table(head, [_row(summary) for summary in found]))
+    else:
+        console.err(f"there is no run yet in {where}")
+
+
+def _row(run: Summary) -> tuple[str, ...]:
+    return (
+        run.run_id,
+        run.status,
+        moment(run.start_time),
+        format_duration(run.seconds),
+        run.commit[:7] + (" dirty" if run.dirty else ""),
+        run.failed,
+        pairs(run.metrics),
+    )
+
+
+def logs(layout: Layout, run: str, step: str | None, *, attempt: int | None, stream: Stream | None) -> None:
+    """Write output to stdout in the order it came; without a step that of all, each line with its step."""
+    log = load(layout, resolve_id(layout, run))
+    if step is not None and step not in log.steps:
+        raise UsageError(
+            f"run {log.run_id} has no step `{step}`",
+            hint=did_you_mean(step, log.steps, f"the steps are: {', '.join(log.steps)}"),
+        )
+    chosen = list(_attempts(log, step, attempt))
+    if not chosen:
+        of = f"of {step or 'any step'} in run {log.run_id}"
+        made = max((len(one.attempts) for name, one in log.steps.items() if step in (None, name)), default=0)
+        hint = f"there {'is' if made == 1 else 'are'} {amount(made, 'attempt')}" if made else "it has not run yet"
+        raise UsageError(f"there is no attempt {attempt or 'yet'} {of}", hint=hint)
+    printer = Printer(console.stdout, console.stdout, terminal=False, colour=False, quiet=False)
+    printer.begin(list(log.steps), len(chosen))
+    for name, one in chosen:
+        written = output_of(layout, log, f"{name}.{one.attempt_number}", one)
+        chunks = console.quoted(chunk for written_to, chunk in written if stream in (None, written_to))
+        if step is not None:
+            console.copy(chunks)
+            continue
+        for chunk in chunks:
+            printer.output(name, "o", chunk)
+        printer.finish_lines(name)
+
+
+def _attempts(log: RunLog, step: str | None, attempt: int | None) -> Iterator[tuple[str, StepAttempt]]:
+    """The attempts that are meant: by default the last of each step, in the order in which they began."""
+    found = [
+        (name, one)
+        for name in ([step] if step else log.steps)
+        for one in log.steps[name].attempts
+        if one.attempt_number == (attempt or log.steps[name].attempts[-1].attempt_number)
+    ]
+    yield from sorted(found, key=lambda item: item[1].start_time)

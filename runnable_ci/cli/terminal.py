@@ -1,11 +1,22 @@
-"""What a person at a terminal, or behind a pipe, sees of a run."""
+"""What a person at a terminal, or behind a pipe, sees of a run, and how far a transfer is."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runnable_ci.runs.model import RunLog
+from runnable_ci.util.console import console
 from runnable_ci.util.line_printer import LinePrinter
+from runnable_ci.util.text import size
+
+if TYPE_CHECKING:
+    from runnable_ci.store.copy import Progress
+
+_EVERY_S = 0.2
 
 
 class Printer(LinePrinter):
@@ -13,3 +24,24 @@ class Printer(LinePrinter):
 
     def annotate(self, log: RunLog, workspace: Path, file: Path) -> None:
         """Point at what went wrong, where there is a page to point on; a terminal has none."""
+
+
+@contextmanager
+def watching(verb: str) -> Iterator[Callable[[Progress], None] | None]:
+    """What to call with the progress; its line is gone after the block. None where nobody would see it."""
+    if not console.stderr.is_terminal():
+        yield None
+        return
+    shown_s = 0.0
+
+    def show(progress: Progress) -> None:
+        nonlocal shown_s
+        if (now_s := time.monotonic()) - shown_s >= _EVERY_S:
+            shown_s = now_s
+            done, total = size(progress.done.size_bytes), size(progress.total.size_bytes)
+            console.status(f"{verb} {done} of {total}")
+
+    try:
+        yield show
+    finally:
+        console.status("")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
 from runnable_ci.cli.terminal import Printer
-from runnable_ci.github.api.actions import Actions, Job, JobStep, WorkflowRun
+from runnable_ci.github.api.actions import Actions, Job, JobStep, Started, WorkflowRun
 from runnable_ci.github.api.errors import GitHubError, GitHubUnavailableError, RateLimitError
 from runnable_ci.github.api.events import FINE, JobEvent, news
+from runnable_ci.util.console import console
 from runnable_ci.util.text import duration
 
 _EAGER_S = 120.0
@@ -16,6 +18,31 @@ _LATER_TIMES = 3.0
 """After two minutes looks are this much rarer: a job's token has a thousand requests an hour."""
 _FAILURES = 20
 INTERRUPTED = 130
+
+
+def watch(
+    actions: Actions, find: Callable[[], Started], *, every_s: float, after_attempt: int, offer: str | None
+) -> int:
+    """Follow a run to its end, whose result the exit code is; Ctrl-C ends the following, not the run."""
+    printer = Printer.of_process(no_colour="NO_COLOR" in os.environ)
+    url = ""
+    try:
+        started = find()
+        url = started.url
+        follower = RunWatcher(actions, started.run, url, printer=printer, every_s=every_s)
+        run = follower.follow(after_attempt=after_attempt)
+    except KeyboardInterrupt:
+        printer.say(f"stopped watching; the run goes on: {url}" if url else "stopped watching; the run goes on")
+        return INTERRUPTED
+    printer.say(closing(run, url))
+    if offer:
+        printer.say(f"to have it here: {offer}")
+    return exit_code(run)
+
+
+def show_link(url: str) -> None:
+    """A link, as the output of a command, at once: a watch may follow."""
+    console.out(url)
 
 
 class RunWatcher:

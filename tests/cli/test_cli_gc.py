@@ -103,7 +103,7 @@ def test_the_store_is_named_first(project: Path) -> None:
 def test_the_index_is_written_once_however_many_runs_go(project: Path) -> None:
     """Removing runs costs one change of the index, not one a run."""
     code = (
-        "import os, sys; from pathlib import Path; from runnable_ci.cli.gc import gc\n"
+        "import os, sys; from pathlib import Path; from runnable_ci.cli.cleanup import gc\n"
         "from runnable_ci.store.local import Layout\n"
         "def watch(event, words):\n"
         "    if event == 'os.rename' and os.fsdecode(words[1]).endswith('index.json'): print('written')\n"

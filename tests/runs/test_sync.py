@@ -35,7 +35,7 @@ from registry_server import (
     token_registry,
 )
 
-from runnable_ci.cli.runs import runs_of_registry
+from runnable_ci.cli.show import runs_of_registry
 from runnable_ci.config import Settings
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, StoreError, UsageError
 from runnable_ci.runs.artifact import layers

@@ -1,12 +1,13 @@
-"""`runnable-ci publish`: a run to a registry, from where any machine can go on with it."""
+"""Move runs: `runnable-ci publish` sends one to a registry, `pull` fetches one into the local store."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runnable_ci.cli.progress import watching
+from runnable_ci.cli.terminal import watching
 from runnable_ci.config import Settings
 from runnable_ci.engine.run_project import own_file
 from runnable_ci.engine.untracked import notes
@@ -15,10 +16,11 @@ from runnable_ci.pipeline.project import Project, registry_of
 from runnable_ci.runs.command_line import http_option, of_store
 from runnable_ci.runs.reader import load, resolve_id
 from runnable_ci.runs.registry_config import Registries
-from runnable_ci.runs.remote_index import find_occupant
+from runnable_ci.runs.remote_index import SeveralRunsError, find_occupant
 from runnable_ci.runs.run_identity import describe_beginning
-from runnable_ci.runs.sync import Published, keep_as
+from runnable_ci.runs.sync import Published, Pulled, keep_as, read_origin
 from runnable_ci.runs.sync import publish as publish_run
+from runnable_ci.runs.sync import pull as pull_run
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.util.console import console
@@ -103,3 +105,39 @@ class PublishOnExit:
 def _sent(published: Published) -> str:
     sent = published.sent
     return "nothing had changed" if sent is None else f"sent {size(sent.size_bytes)} in {sent.blobs} blobs"
+
+
+def pull(
+    layout: Layout, run: str, *, source: str | None, only_log: bool, settings: Settings, environ: Mapping[str, str]
+) -> None:
+    """Pull a run by its id, `latest` or a reference; its id is printed."""
+    workspace = layout.folder.parent
+    registry, reference = locate(layout, run, source, Registries(settings, environ), workspace)
+    try:
+        with watching("fetched") as watch:
+            pulled = pull_run(layout, registry, reference, only_log=only_log, watch=watch)
+    except SeveralRunsError as e:
+        more = [*(["--only", "log"] if only_log else []), *http_option(registry.plain_http)]
+        e.hint = f"pull one of them by its digest: {of_store(layout, 'pull', e.references[0], *more)}"
+        raise
+    console.err(summary(pulled, registry.label))
+    console.out(pulled.run_id)
+
+
+def locate(
+    layout: Layout, run: str, source: str | None, registries: Registries, workspace: Path
+) -> tuple[Registry, str]:
+    """The registry that is meant, and the run id, `latest`, tag or digest in it."""
+    if "/" in run:
+        return registries.run(run, source)
+    origin = read_origin(layout, run)
+    if origin is not None and source is None:
+        return registries.recorded(origin.registry), run
+    return registries.named(source, in_pipeline=lambda: registry_of(workspace)), run
+
+
+def summary(pulled: Pulled, where: str) -> str:
+    """What was fetched and what was left, in one line."""
+    writers = f", merged from {pulled.writers} writers" if pulled.writers > 1 else ""
+    left = f", left {size(pulled.left.size_bytes)} behind" if pulled.left.blobs else ""
+    return f"run {pulled.run_id} from {where}{writers}: fetched {size(pulled.fetched.size_bytes)}{left}"

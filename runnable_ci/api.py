@@ -82,7 +82,7 @@ class OpenRun:
         parameter = self.log.parameters.get(name)
         if parameter is None or parameter.kind != "object":
             raise RunNotFoundError(f"run {self.run_id} has no object `{name}`", hint=did_you_mean(name, self.objects))
-        descriptor = Descriptor("", f"sha256:{parameter.data_hash}", parameter.size or 0)
+        descriptor = Descriptor.of_hash(parameter.data_hash, parameter.size or 0)
         with self._hint(), self._catalog.layout.path(descriptor).open("rb") as file:
             return pickle.load(file)  # noqa: S301 - asked for by name, and documented as what it is
 

@@ -24,7 +24,7 @@ def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, enviro
     snapshot = None
     if code.snapshot:
         with suggest_pull(layout, log.run_id):
-            snapshot = layout.path(Descriptor("", f"sha256:{code.snapshot}", code.snapshot_size))
+            snapshot = layout.path(Descriptor.of_hash(code.snapshot, code.snapshot_size))
     sources: list[Path | str] = [layout.folder.parent]
     if code.code_identifier_url:
         sources.append(code.code_identifier_url)

@@ -17,10 +17,11 @@ from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.pipeline.model import Step
 from runnable_ci.redaction.redactor import Redactor, texts
-from runnable_ci.runs.catalog import Catalog, matches
+from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
 from runnable_ci.runs.orphans import record_pid
 from runnable_ci.runs.redaction import redact_exception
+from runnable_ci.runs.workspace import matches
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor
@@ -90,7 +91,7 @@ def run_attempt(
         environ={**at.environ, **at.command_files.create(scratch), VARIABLE: str(output.mask_file)},
         interpreter=at.interpreter,
         parameters=parameters,
-        blob=lambda p: at.catalog.layout.path(Descriptor("", f"sha256:{p.data_hash}", p.size or 0)),
+        blob=lambda p: at.catalog.layout.path(Descriptor.of_hash(p.data_hash, p.size or 0)),
     )
     try:
         if refusal is not None:
@@ -138,7 +139,7 @@ def _take_files(step: Step, scope: Scope, at: ExecutionContext) -> list[CatalogE
     inputs: set[str] = set()
     for pattern in step.get:
         put = {name: entry for name, (_, entry) in scope.files.items() if matches(pattern, name)}
-        present = [name for name in at.catalog.expand([pattern])[pattern] if name not in scope.files]
+        present = [name for name in at.catalog.files.expand([pattern])[pattern] if name not in scope.files]
         if not put and not present:
             raise StepError(
                 f"catalog get `{pattern}` matches no file that an earlier step put, and none in the workspace",
@@ -218,7 +219,7 @@ def _module_hash(name: str, seen: tuple[int, int], catalog: Catalog) -> str:
         stat = (catalog.workspace / name).stat()
     except OSError:
         return ""
-    return cast("str", catalog.hash_of(name)) if (stat.st_mtime_ns, stat.st_size) == seen else ""
+    return cast("str", catalog.files.hash_of(name)) if (stat.st_mtime_ns, stat.st_size) == seen else ""
 
 
 def _outcome(ended: Exit) -> RunOutcome:

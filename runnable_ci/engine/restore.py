@@ -7,8 +7,9 @@ from pathlib import Path
 
 from runnable_ci.engine.planner import Plan
 from runnable_ci.pipeline.model import Pipeline
-from runnable_ci.runs.catalog import matches
 from runnable_ci.runs.model import CatalogEntry, RunLog
+from runnable_ci.runs.packs import PackIndex
+from runnable_ci.runs.workspace import matches
 from runnable_ci.steps.python import objects_taken
 from runnable_ci.store.target import Descriptor
 
@@ -20,13 +21,12 @@ def required_blobs(
 
     That of `files` is among them, whoever reads it.
     """
-    packs = {member: digest for digest, pack in log.packs.items() for member in pack.members}
+    packs = PackIndex(log.packs)
     found: dict[str, Descriptor] = {}
 
     def need(data_hash: str, size: int) -> None:
-        digest = packs.get(data_hash, data_hash)
-        length = log.packs[digest].size if data_hash in packs else size
-        found[digest] = Descriptor("application/octet-stream", f"sha256:{digest}", length)
+        blob = packs.blob_of(data_hash, size)
+        found[blob.hex] = blob
 
     for entry in files:
         need(entry.data_hash, entry.size)

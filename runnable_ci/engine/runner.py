@@ -308,6 +308,6 @@ class Run:
     def _holds_secret(self, snapshot: Mapping[str, Any]) -> bool:
         if not snapshot["snapshot"]:
             return False
-        descriptor = Descriptor("", f"sha256:{snapshot['snapshot']}", snapshot["snapshot_size"])
+        descriptor = Descriptor.of_hash(snapshot["snapshot"], snapshot["snapshot_size"])
         with self.recorder.layout.path(descriptor).open("rb") as file:
             return self.recorder.redactor.holds(iter(lambda: file.read(_CHUNK_BYTES), b""))

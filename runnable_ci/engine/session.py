@@ -21,10 +21,11 @@ from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.project import Project
 from runnable_ci.redaction.environment import require_variables, secrets_of
 from runnable_ci.redaction.redactor import Redactor, texts
-from runnable_ci.runs.catalog import Catalog, matches
+from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.events import EnvironmentRecorded
 from runnable_ci.runs.model import SUCCESS, Environment
 from runnable_ci.runs.recorder import Recorder
+from runnable_ci.runs.workspace import matches
 from runnable_ci.steps.interpreter import describe, key_of
 from runnable_ci.util import startup as loading
 from runnable_ci.util.process import Supervisor

@@ -24,8 +24,9 @@ def changed_inputs(pipeline: Pipeline, log: RunLog, catalog: Catalog) -> dict[st
     for step in _succeeded(pipeline, log):
         taken = {entry.name: entry for entry in step.data_catalog if entry.stage == "get"}
         inputs = [entry for entry in taken.values() if not entry.source]
-        changed = [e.name for e in inputs if (now := catalog.hash_of(e.name)) is not None and now != e.data_hash]
-        present = {name for names in catalog.expand(pipeline.steps[step.name].get or ()).values() for name in names}
+        changed = [e.name for e in inputs if (now := catalog.files.hash_of(e.name)) is not None and now != e.data_hash]
+        matched = catalog.files.expand(pipeline.steps[step.name].get or ())
+        present = {name for names in matched.values() for name in names}
         if changed:
             found[step.name] = f"input {_listed(changed)} changed"
         elif new := sorted(present - taken.keys() - made):
@@ -43,7 +44,7 @@ def changed_code(pipeline: Pipeline, log: RunLog, catalog: Catalog, code: Code) 
     for step in _succeeded(pipeline, log):
         attempt = step.attempts[-1]
         if attempt.modules:
-            changed = [name for name, then in attempt.modules.items() if catalog.hash_of(name) != then]
+            changed = [name for name, then in attempt.modules.items() if catalog.files.hash_of(name) != then]
             if changed:
                 same = _function_change(pipeline.steps[step.name], attempt, catalog)
                 found[step.name] = f"{_listed(changed)}{same}"

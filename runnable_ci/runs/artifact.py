@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from runnable_ci.runs.model import CatalogEntry, RunLog, StepLog
+from runnable_ci.runs.packs import PackIndex
 from runnable_ci.runs.run_identity import BEGUN_BY, CREATED, IDENTITY, REVISION, beginnings, run_identity
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
 
@@ -70,13 +71,13 @@ def layers(log: RunLog) -> dict[str, Descriptor]:
     `logs/`, pickled objects under `objects/` (earlier ones in `objects/STEP.ATTEMPT/`), packs of small files under
     `packs/`, differences from the commit under `code/`.
     """
-    packed = {member for pack in log.packs.values() for member in pack.members}
+    packs = PackIndex(log.packs)
     titled: dict[str, Descriptor] = {}
     for title, digest, size, media_type in _contents(log):
-        if digest not in packed:
-            titled[title] = Descriptor(media_type, f"sha256:{digest}", size)
+        if digest not in packs:
+            titled[title] = Descriptor.of_hash(digest, size, media_type)
     for digest, pack in log.packs.items():
-        titled[f"packs/{digest[:12]}.tar"] = Descriptor(PACK_MEDIA_TYPE, f"sha256:{digest}", pack.size)
+        titled[f"packs/{digest[:12]}.tar"] = Descriptor.of_hash(digest, pack.size, PACK_MEDIA_TYPE)
     return titled
 
 

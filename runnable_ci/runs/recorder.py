@@ -18,7 +18,7 @@ from typing import Any
 from runnable_ci.errors import RunExistsError, RunInUseError, StoreError
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
-from runnable_ci.runs.catalog import PACKED_FILE_MAX_BYTES, Catalog
+from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.events import (
     STARTED_LINE_END,
     AttemptSaved,
@@ -35,6 +35,7 @@ from runnable_ci.runs.events import (
 from runnable_ci.runs.model import SUCCESS, RunLog, encode
 from runnable_ci.runs.orphans import end_orphans
 from runnable_ci.runs.output import recover, redact_kept
+from runnable_ci.runs.packs import PACKED_FILE_MAX_BYTES
 from runnable_ci.runs.paths import (
     JOURNAL,
     JOURNAL_SIZE,

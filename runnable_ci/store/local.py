@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, StoreError, did_you_mean
 from runnable_ci.store.plain import require_plain
 from runnable_ci.store.target import (
+    BLOB_MEDIA_TYPE,
     DIGEST,
     MANIFEST_ELEMENTS_MAX,
     MANIFEST_MEDIA_TYPE,
@@ -26,7 +27,7 @@ from runnable_ci.store.target import (
     verified,
 )
 from runnable_ci.util.bounded_json import parse_json
-from runnable_ci.util.files import copy_and_hash, locked, replacing, sweep, temporary, write_whole
+from runnable_ci.util.files import copy_and_hash, fingerprint, locked, replacing, sweep, temporary, write_whole
 from runnable_ci.util.system import is_link, open_nofollow, replace, set_mode, sync_file
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -190,7 +191,7 @@ class Layout:
         """
         path = self._path(descriptor.digest)
         try:
-            stat = _fingerprint(path)
+            stat = fingerprint(path, follow_links=False)
             if self._checked.get(descriptor.digest) != stat:
                 with self.fetch(descriptor) as file:
                     for _ in verified(file, descriptor, label=self.label):
@@ -210,10 +211,9 @@ class Layout:
 
     def put_bytes(self, content: bytes, media_type: str) -> Descriptor:
         """Store small content."""
-        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        descriptor = Descriptor(media_type, digest, len(content))
+        descriptor = Descriptor.of_hash(hashlib.sha256(content).hexdigest(), len(content), media_type)
         if not self.is_intact(descriptor):
-            with replacing(self._path(digest), mode=0o444, through=self.temporaries) as file:
+            with replacing(self._path(descriptor.digest), mode=0o444, through=self.temporaries) as file:
                 file.write(content)
         return descriptor
 
@@ -226,10 +226,10 @@ class Layout:
         """Store a file's content, hashing the copy while it is made; the file is left alone."""
         with source.open("rb", buffering=0) as opened, temporary(self.temporaries, mode=0o444) as new:
             digest, size = copy_and_hash(opened, new.file)
-            descriptor = Descriptor("application/octet-stream", f"sha256:{digest}", size)
+            descriptor = Descriptor.of_hash(digest, size)
             if not self.is_intact(descriptor):
                 new.keep_as(self._path(descriptor.digest))
-                self._checked[descriptor.digest] = _fingerprint(self._path(descriptor.digest))
+                self._checked[descriptor.digest] = fingerprint(self._path(descriptor.digest), follow_links=False)
         return descriptor
 
     def move_file_in(self, source: Path, digest: str | None = None) -> Descriptor:
@@ -237,14 +237,14 @@ class Layout:
         if digest is None:
             with source.open("rb", buffering=0) as file:
                 digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-        descriptor = Descriptor("application/octet-stream", digest, source.stat().st_size)
+        descriptor = Descriptor(BLOB_MEDIA_TYPE, digest, source.stat().st_size)
         if self.is_intact(descriptor):
             source.unlink()
         else:
             sync_file(source)
             set_mode(source, 0o444)
             replace(source, self._path(digest))
-            self._checked[digest] = _fingerprint(self._path(digest))
+            self._checked[digest] = fingerprint(self._path(digest), follow_links=False)
         return descriptor
 
     def manifests(self) -> dict[str, Descriptor]:
@@ -314,8 +314,3 @@ def _tag(entry: Mapping[str, Any]) -> str | None:
 
 def _damaged(path: Path) -> StoreError:
     return StoreError(f"{path} is damaged", hint="restore it, or remove it: runs are found without it")
-
-
-def _fingerprint(path: Path) -> tuple[int, ...]:
-    stat = path.lstat()
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

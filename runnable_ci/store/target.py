@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Literal, Protocol, Self, runtime_checkable
 
 from runnable_ci.errors import BlobCorruptError
 from runnable_ci.util.bounded_json import parse_json
@@ -22,6 +22,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 MANIFEST_MEDIA_TYPES = (MANIFEST_MEDIA_TYPE, "application/vnd.docker.distribution.manifest.v2+json")
+BLOB_MEDIA_TYPE = "application/octet-stream"
 INDEX_MEDIA_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -51,6 +52,11 @@ class Descriptor:
             raise BlobCorruptError(f"{self.digest[:100]!r} is not a digest", hint="only sha256 digests are accepted")
         if self.size < 0:
             raise BlobCorruptError(f"{self.digest} has the impossible size {self.size}")
+
+    @classmethod
+    def of_hash(cls, data_hash: str, size: int, media_type: str = BLOB_MEDIA_TYPE) -> Self:
+        """Return the descriptor of content as the run log names it: by its sha256 in hex digits."""
+        return cls(media_type, f"sha256:{data_hash}", size)
 
     @property
     def hex(self) -> str:

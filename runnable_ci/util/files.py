@@ -247,6 +247,15 @@ def _hash_part(digest: hashlib._Hash, buffer: memoryview, descriptor: int, posit
         start, left = start + got, left - got
 
 
+def fingerprint(path: Path, *, follow_links: bool = True) -> tuple[int, ...]:
+    """Return what differs once a file was replaced or written: its number, size, and times of content and of change.
+
+    The last one, in nanoseconds, is the kernel's own, whatever programs set the time of the content to.
+    """
+    found = path.stat(follow_symlinks=follow_links)
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path`, waiting for it; it ends with the process, however that dies."""

@@ -21,7 +21,8 @@ from support import sha256
 from runnable_ci.engine.log_grants import undeclared_parameters
 from runnable_ci.pipeline.model import resolve
 from runnable_ci.pipeline.validation import is_excluded
-from runnable_ci.runs.catalog import Catalog, matches
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.workspace import matches
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 
@@ -277,7 +278,7 @@ def test_what_a_pattern_puts_it_may_restore(tmp_path_factory: pytest.TempPathFac
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     catalog = Catalog(Layout(folder / ".runnable"), folder, folder / ".runnable/runs/r")
-    for name in catalog.expand([pattern])[pattern]:
+    for name in catalog.files.expand([pattern])[pattern]:
         assert matches(pattern, name)
         assert not is_excluded(name)
 

@@ -1,0 +1,124 @@
+"""Files of the workspace by their names in the run log: which a glob matches, which are safe to write, their hashes."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from runnable_ci.errors import StepError, UnsafePathError
+from runnable_ci.pipeline.validation import check_relative, is_excluded
+from runnable_ci.util.files import fingerprint
+
+_RACY_NS = 50_000_000
+"""A file that changed this recently may change again without a new time: clocks of file systems tick every few ms."""
+
+
+class Workspace:
+    """The folder in which steps run. A name is relative to it, with forward slashes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._root = path.resolve()
+        """The workspace without links on the way to it."""
+        self._hashes: dict[str, tuple[tuple[int, ...], str]] = {}
+
+    def expand(self, patterns: Sequence[str]) -> dict[str, list[str]]:
+        """Return for each glob the names that it matches, sorted; a folder means all files in it.
+
+        Raises `UnsafePathError` for a match that leads out of the workspace, `StepError` for a name that is not text
+        or could not be restored.
+        """
+        inside: dict[str, bool] = {}
+        found = {
+            pattern: sorted({name for name in self._matches(pattern) if self._is_file(name, inside)})
+            for pattern in patterns
+        }
+        for name in {name for names in found.values() for name in names}:
+            check_relative(name, lambda message: StepError(f"a file has {message}", hint="give it another name"))
+            try:
+                name.encode()
+            except UnicodeEncodeError as e:
+                raise StepError(f"the file name {name!a} is not UTF-8", hint="give the file another name") from e
+        return found
+
+    def _matches(self, pattern: str) -> Iterator[str]:
+        # glob.iglob: Path.glob knows neither root_dir nor hidden files
+        for found in glob.iglob(pattern, root_dir=self.path, recursive=True, include_hidden=True):  # noqa: PTH207
+            match = os.path.normpath(found)
+            if is_excluded(match):
+                continue
+            if (self.path / match).is_dir():
+                for folder, folders, names in os.walk(self.path / match):
+                    folders[:] = [f for f in folders if not is_excluded(f)]
+                    yield from (os.path.relpath(os.path.join(folder, name), self.path) for name in names)  # noqa: PTH118
+            else:
+                yield match
+
+    def _is_file(self, name: str, inside: dict[str, bool]) -> bool:
+        folder = name.rpartition("/")[0]
+        if is_excluded(name) or not (self.path / name).is_file():
+            return False
+        if folder not in inside:
+            inside[folder] = self._is_inside(self.path / folder)
+        path = self.path / name
+        if not inside[folder] or (path.is_symlink() and not self._is_inside(path)):
+            raise UnsafePathError(f"`{name}` is behind a link that leads out of the workspace")
+        return True
+
+    def _is_inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self._root)
+
+    def safe_path(self, name: str) -> Path:
+        """Return where a name of the run log belongs in the workspace; `UnsafePathError` if that is outside."""
+        check_relative(name, lambda message: UnsafePathError(f"a file of the run log has {message}"))
+        path = self.path / name
+        if is_excluded(name) or not self._is_inside(path.parent):
+            raise UnsafePathError(f"`{name}` of the run log leads out of the workspace")
+        return path
+
+    def hash_of(self, name: str) -> str | None:
+        """Return the sha256 of a file, None where it is not there; an unchanged file is not read twice.
+
+        A name that leads elsewhere, in a run log of elsewhere, is not there.
+        """
+        path = self.path / name
+        try:
+            check_relative(name, ValueError)
+            seen = fingerprint(path)
+            if (known := self._hashes.get(name)) and known[0] == seen:
+                return known[1]
+            with path.open("rb", buffering=0) as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        except IsADirectoryError as e:
+            raise UnsafePathError(f"`{name}` is a folder in the workspace", hint="move it away") from e
+        self.remember(name, seen, digest)
+        return digest
+
+    def remember(self, name: str, seen: tuple[int, ...], digest: str) -> None:
+        """Take a file to be unchanged as long as its `fingerprint` is the one that was `seen` before it was read.
+
+        One that was changed just before may be changed again at what is the same time to the file system's clock.
+        """
+        changed_ns = seen[3]
+        if time.time_ns() - changed_ns > _RACY_NS and seen == fingerprint(self.path / name):
+            self._hashes[name] = (seen, digest)
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Return whether a glob of `catalog` means this file: it matches the file, or a folder above it."""
+    return _match(PurePosixPath(pattern).parts, PurePosixPath(name).parts)
+
+
+def _match(pattern: tuple[str, ...], name: tuple[str, ...]) -> bool:
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_match(pattern[1:], name[i:]) for i in range(len(name) + 1))
+    return bool(name) and fnmatch.fnmatchcase(name[0], pattern[0]) and _match(pattern[1:], name[1:])

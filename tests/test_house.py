@@ -44,7 +44,7 @@ PURE: tuple[str, ...] = (
     ),
 )
 DOORS: dict[str, tuple[str, ...]] = {
-    "git": ("vcs.git",),
+    "git": ("vcs.clone",),
     "oras": ("store",),
     "requests": ("util.http",),
     "urllib3": ("util.http",),

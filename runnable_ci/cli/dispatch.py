@@ -14,7 +14,6 @@ from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.run_project import newest_run, project_of, require_same
 from runnable_ci.engine.session import code_of
 from runnable_ci.errors import (
-    CodeIdentityError,
     PipelineError,
     RunnableError,
     RunNotFoundError,
@@ -39,7 +38,8 @@ from runnable_ci.store.local import Layout
 from runnable_ci.store.target import TAG
 from runnable_ci.util.console import console, is_actions
 from runnable_ci.util.shell_command import command
-from runnable_ci.vcs.git import Git
+from runnable_ci.util.text import amount
+from runnable_ci.vcs.clone import Clone
 from runnable_ci.vcs.identity import Code
 
 RUN_NAME = "run-name: Retry ${{ inputs.run-id }}"
@@ -258,14 +258,13 @@ def _ref(known: _Known, connection: Connection, given: str | None, environ: Mapp
     if not connection.is_local:
         _note(f"this folder is no clone of {repository}: the run goes on with its default branch (--ref names another)")
         return ""
-    git = Git(str(Path.cwd()), environ)
-    head = _line(git, "rev-parse", "--verify", "HEAD")
+    clone = Clone.around(Path.cwd(), environ)
+    head, branch = clone.head(), clone.branch()
     if not head:
         raise RefusedError("there is no commit here to go on with", hint="commit and push, or name a --ref")
     code = code_of(known.project, environ) if known.project else _code_here(environ)
     if (state := code.state()).changes:
         _note(f"what is not committed stays here: {state.message}")
-    branch = _line(git, "symbolic-ref", "--quiet", "--short", "HEAD")
     if not branch:
         if actions.commit_of(head) is None:
             raise RefusedError(f"commit {head[:12]} is not on {repository}", hint="push it, or name a --ref")
@@ -274,10 +273,11 @@ def _ref(known: _Known, connection: Connection, given: str | None, environ: Mapp
     if there is None:
         raise RefusedError(f"the branch {branch} is not on {repository}", hint=f"git push -u origin {branch}")
     if there != head:
-        is_ahead = git.has_commit(there) and _succeeds(git, "merge-base", "--is-ancestor", there, head)
-        if is_ahead or actions.commit_of(head) is None:
+        unpushed = clone.commits_between(there, head)
+        if unpushed or actions.commit_of(head) is None:
+            ahead = f", {amount(unpushed, 'commit')} ahead," if unpushed else ""
             raise RefusedError(
-                f"{branch} is at {head[:12]} here and at {there[:12]} on {repository}",
+                f"{branch} is at {head[:12]} here{ahead} and at {there[:12]} on {repository}",
                 hint=f"git push; or --ref {branch} goes on with what is there",
             )
         _note(f"{branch} is at {there[:12]} on {repository}, which the run goes on with; here it is at {head[:12]}")
@@ -286,22 +286,6 @@ def _ref(known: _Known, connection: Connection, given: str | None, environ: Mapp
 
 def _code_here(environ: Mapping[str, str]) -> Code:
     return Code(Path.cwd(), products=lambda _: False, environ=environ)
-
-
-def _line(git: Git, *arguments: str) -> str:
-    """A line that git says; empty where it says no."""
-    try:
-        return git(*arguments).decode(errors="replace").strip()
-    except CodeIdentityError:
-        return ""
-
-
-def _succeeds(git: Git, *arguments: str) -> bool:
-    try:
-        git(*arguments)
-    except CodeIdentityError:
-        return False
-    return True
 
 
 def _from(known: _Known, connection: Connection, settings: Settings, environ: Mapping[str, str]) -> list[str] | None:

@@ -19,7 +19,8 @@ from runnable_ci.runs.reader import load as load_log
 from runnable_ci.store.local import Layout
 from runnable_ci.util.shell_command import command, path
 from runnable_ci.vcs.git import COMMIT, Git
-from runnable_ci.vcs.git_files import is_tracked, repository_root
+from runnable_ci.vcs.git_files import repository_root
+from runnable_ci.vcs.tracked import is_tracked
 
 if TYPE_CHECKING:
     from runnable_ci.runs.sync import Found

@@ -10,8 +10,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
-from runnable_ci.errors import CodeIdentityError, NotARepositoryError, UsageError
-from runnable_ci.vcs.git import Git
+from runnable_ci.errors import NotARepositoryError, UsageError
 
 Name = Literal["ci", "retry"]
 ACTION: Final = "runnable/action"
@@ -33,35 +32,16 @@ def repository_of(folder: Path, environ: Mapping[str, str]) -> Repository:
 
     Raises `UsageError` where there is none, `CodeIdentityError` where git refuses it.
     """
-    git = Git(str(folder), environ)
+    from runnable_ci.vcs.clone import Clone  # late: it loads GitPython
+
     try:
-        root = git("rev-parse", "--show-toplevel").decode("utf-8", "surrogateescape").removesuffix("\n")
+        clone = Clone.around(folder, environ)
     except NotARepositoryError as e:
         raise UsageError(
             f"{folder} is not in a git repository, and workflows are a repository's",
             hint="run `git init` first, or init without --github",
         ) from e
-    return Repository(Path(root), _default_branch(git))
-
-
-def _default_branch(git: Git) -> str:
-    """What the remote calls its HEAD; else main or master, if there is one; else the current branch."""
-    listed = git("for-each-ref", "--format=%(refname) %(symref)", "refs/heads", "refs/remotes").decode(errors="replace")
-    refs = dict(line.split(" ", 1) for line in listed.splitlines())
-    heads = sorted(
-        ((name, target) for name, target in refs.items() if name.startswith("refs/remotes/") and target),
-        key=lambda head: head[0] != "refs/remotes/origin/HEAD",
-    )
-    for name, target in heads:
-        if (branch := target.removeprefix(name.removesuffix("HEAD"))) != target:
-            return branch
-    for usual in ("main", "master"):
-        if f"refs/heads/{usual}" in refs or f"refs/remotes/origin/{usual}" in refs:
-            return usual
-    try:
-        return git("symbolic-ref", "--short", "HEAD").decode(errors="replace").removesuffix("\n")
-    except CodeIdentityError:  # no branch is checked out
-        return "main"
+    return Repository(clone.root, clone.default_branch())
 
 
 def workflow(name: Name, *, action_ref: str, default_branch: str, pipeline: str) -> str:

@@ -11,7 +11,7 @@ from runnable_ci.errors import StoreError
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console, is_actions
 from runnable_ci.util.system import current_user, owner_of
-from runnable_ci.vcs.git_files import is_tracked
+from runnable_ci.vcs.tracked import is_tracked
 
 STORE_NAME = ".runnable"
 

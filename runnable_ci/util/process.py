@@ -211,8 +211,8 @@ class Finished:
     stderr: bytes
 
 
-def converse(argv: Sequence[str], *, said: bytes, env: Mapping[str, str], timeout_s: float) -> Finished:
-    """Run a short program that reads what is `said`. Raises `OSError`, `TimeoutError`."""
+def converse(argv: Sequence[str], *, said: bytes, env: Mapping[str, str], timeout_s: float | None) -> Finished:
+    """Run a short program that reads what is `said`. Raises `OSError`, `MemoryError`, `TimeoutError`."""
     try:
         done = subprocess.run(argv, env=env, input=said, capture_output=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as e:

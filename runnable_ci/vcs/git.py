@@ -1,63 +1,63 @@
-"""The git program: the only importer of GitPython, which takes tens of milliseconds to import; import this late."""
+"""The git program: one function that starts it, with all switched off that a repository could make it run."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from tempfile import TemporaryFile
-from typing import BinaryIO, Final, cast
+from pathlib import Path
+from typing import Final
 
 from runnable_ci.errors import TOO_LITTLE, CodeIdentityError, NotARepositoryError
-
-# Importing GitPython fails where git is not installed, unless told not to; the steps' environment must not see that.
-_refresh = os.environ.get("GIT_PYTHON_REFRESH")
-os.environ["GIT_PYTHON_REFRESH"] = "quiet"
-try:
-    from git.cmd import Git as _GitPython
-    from git.exc import GitCommandNotFound
-except ImportError as e:  # it starts git to see whether it can
-    if not isinstance(e.__cause__, OSError):
-        raise
-    raise CodeIdentityError(f"git cannot be started: {e.__cause__.strerror}", hint=TOO_LITTLE) from e
-finally:
-    if _refresh is None:
-        del os.environ["GIT_PYTHON_REFRESH"]
-    else:
-        os.environ["GIT_PYTHON_REFRESH"] = _refresh
+from runnable_ci.util.process import converse
+from runnable_ci.vcs.git_files import is_bare, repository_root
 
 COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 PATHS_PER_CALL: Final = 256
 """How many paths go on one command line: 256 of the longest possible stay below Linux's limit."""
+NO_PROTOCOL: Final = "none"
+_FATAL: Final = 128
+"""The one exit code of git for all that stops it. Source: git's api-error-handling, `die`."""
 
-# Set by git for its hooks: with them, git would look at (and `rebuild` write to) another repository than ours.
-_NOT_INHERITED: Final = (
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX"),
-    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS"),
-    *("GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"),
+NOT_INHERITED: Final = frozenset(
+    {
+        *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX"),
+        *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS"),
+        *("GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"),
+    }
 )
-# No program that a repository's own configuration names is started, and nothing of the user's is written. Filters stay:
-# without them every file of git-lfs would count as changed.
-_SAFE_OPTIONS: Final = (
+"""Set by git for its hooks: with them, git would look at (and `rebuild` write to) another repository than ours."""
+SAFE_OPTIONS: Final = (
     *("--no-pager", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false"),
-    *("-c", "core.safecrlf=false"),
+    *("-c", "core.safecrlf=false", "-c", "safe.bareRepository=explicit"),
 )
+"""No program that a repository's own configuration names is started, and nothing of the user's is written.
+
+A bare repository that lies in a clone as plain files would bring a configuration of its own.
+"""
 _SAFE_ENVIRONMENT: Final = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_LITERAL_PATHSPECS": "1",
+    "GIT_NO_LAZY_FETCH": "1",
     "LANGUAGE": "C",
     "LC_ALL": "C",
 }
 
 
+def closed_environment(environ: Mapping[str, str], *, protocols: str = NO_PROTOCOL) -> dict[str, str]:
+    """The environment of a git that stays in its repository, and transfers by no protocol but these (`https:ssh`)."""
+    inherited = {name: value for name, value in environ.items() if name not in NOT_INHERITED}
+    return {**inherited, **_SAFE_ENVIRONMENT, "GIT_ALLOW_PROTOCOL": protocols}
+
+
 @dataclass(frozen=True, slots=True)
 class Git:
-    """git in one folder, with all switched off that a repository could make it run."""
+    """git in one folder. A missing object is not fetched, unless transfer by some `protocols` is allowed."""
 
     folder: str
     environ: Mapping[str, str]
+    protocols: str = NO_PROTOCOL
 
     def __call__(
         self,
@@ -67,30 +67,19 @@ class Git:
         stdin: bytes = b"",
     ) -> bytes:
         """Its standard output. `CodeIdentityError` where git fails, says no, or is not installed."""
-        inherited = [name for name in _NOT_INHERITED if name in os.environ or name in self.environ]
-        command = ["env", *(f"--unset={name}" for name in inherited)] if inherited else []
-        command += ["git", "-C", self.folder, *_SAFE_OPTIONS, *options, *arguments]
-        with TemporaryFile() as source:
-            source.write(stdin)
-            source.seek(0)
-            try:
-                status, output, complaint = _GitPython().execute(
-                    command,
-                    cast("BinaryIO", source),
-                    with_extended_output=True,
-                    with_exceptions=False,
-                    stdout_as_string=False,
-                    strip_newline_in_stdout=False,
-                    env={**self.environ, **_SAFE_ENVIRONMENT, **(environ or {})},
-                )
-            except GitCommandNotFound as error:
-                hint = "install git, so that runs know their code"
-                raise CodeIdentityError("git is not installed", hint=hint) from error
-            except OSError as error:
-                raise CodeIdentityError(f"git cannot be started: {error.strerror}") from error
-        if status:
-            raise _refusal(complaint, arguments[0])
-        return output
+        command = ["git", "-C", self.folder, *SAFE_OPTIONS, *options, *arguments]
+        closed = {**closed_environment(self.environ, protocols=self.protocols), **(environ or {})}
+        try:
+            done = converse(command, said=stdin, env=closed, timeout_s=None)
+        except FileNotFoundError as error:
+            hint = "install git, so that runs know their code"
+            raise CodeIdentityError("git is not installed", hint=hint) from error
+        except (OSError, MemoryError) as error:
+            why = error.strerror if isinstance(error, OSError) else "no memory"
+            raise CodeIdentityError(f"git cannot be started: {why}", hint=TOO_LITTLE) from error
+        if done.code:
+            raise _refusal(self.folder, self.environ, arguments[0], done.code, done.stderr)
+        return done.stdout
 
     def has_commit(self, commit: str) -> bool:
         """Whether the repository holds that commit; a shallow clone may not."""
@@ -101,17 +90,19 @@ class Git:
         return True
 
 
-def _refusal(complaint: str | bytes, verb: str) -> CodeIdentityError:
-    """What git says as an error of ours: it has one exit code, 128, for all that stops it, and tells by words alone."""
-    text = complaint if isinstance(complaint, str) else complaint.decode(errors="replace")
+def _refusal(folder: str, environ: Mapping[str, str], verb: str, code: int, complaint: bytes) -> CodeIdentityError:
+    """What git says as an error of ours. That there is no repository is looked up: git tells it by words alone."""
+    if code == _FATAL:
+        place = Path(folder).resolve()
+        if is_bare(place, environ):
+            return CodeIdentityError("a bare repository or a .git folder: no work tree")
+        if place.is_dir() and repository_root(place, environ) is None:
+            return NotARepositoryError("not a git repository")
+    text = complaint.decode(errors="replace")
     if "dubious ownership" in text:
         found = re.search(r"repository at '(.*)'", text)
         command = f"git config --global --add safe.directory {found[1] if found else '<folder>'}"
         return CodeIdentityError(f"git refuses this folder, another user's (safe.directory): run `{command}`")
-    if "not a git repository" in text:
-        return NotARepositoryError("not a git repository")
-    if "must be run in a work tree" in text:
-        return CodeIdentityError("a bare repository or a .git folder: no work tree")
     lines = [line for line in text.splitlines() if line.startswith(("fatal:", "error:"))] or text.splitlines()[-1:]
     return CodeIdentityError(f"git {verb} failed: {redacted('; '.join(lines[:3]))}")
 

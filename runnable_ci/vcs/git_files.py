@@ -1,4 +1,4 @@
-"""What is read of git's own files without starting it: where a repository begins, and that it does not track a path."""
+"""Where a repository begins, read from git's own files without starting it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
 
-from runnable_ci.errors import CodeIdentityError, StoreError
-from runnable_ci.util.system import IGNORES_CASE
-
-_VERSIONS_WITH_WHOLE_PATHS = (b"\0\0\0\2", b"\0\0\0\3")
-
 
 def repository_root(folder: Path, environ: Mapping[str, str] = os.environ) -> Path | None:
     """The root of the git repository around a folder; None where there is none."""
     return next((place for place in upwards(folder, environ) if (place / ".git").exists()), None)
+
+
+def is_bare(folder: Path, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a folder is in what git keeps, a bare repository or `.git` itself, and not in a work tree."""
+    for place in upwards(folder, environ):
+        if (place / ".git").exists():
+            return False
+        if (place / "HEAD").is_file() and (place / "objects").is_dir() and (place / "refs").is_dir():
+            return True
+    return False
 
 
 def upwards(folder: Path, environ: Mapping[str, str]) -> Iterator[Path]:
@@ -23,44 +28,3 @@ def upwards(folder: Path, environ: Mapping[str, str]) -> Iterator[Path]:
     ceilings = {os.path.realpath(path) for path in environ.get("GIT_CEILING_DIRECTORIES", "").split(os.pathsep) if path}
     yield folder
     yield from takewhile(lambda above: str(above) not in ceilings, folder.parents)
-
-
-def is_tracked(path: Path, environ: Mapping[str, str]) -> bool:
-    """Whether git tracks something at a path or below it. Raises `StoreError` where that cannot be told.
-
-    Mostly git need not be started: an index of version 2 or 3 in which the name does not occur tracks nothing of that
-    name, unless it is split. (A sparse one has folders in place of files, none of which came with the clone.)
-    Source: git, gitformat-index.
-    """
-    root = repository_root(path.parent, environ)
-    if root is None or not _may_track(root, os.fsencode(path.name)):
-        return False
-    from runnable_ci.vcs.git import Git
-
-    try:
-        names = os.fsdecode(Git(str(root), environ)("ls-files", "-z")).split("\0")
-    except CodeIdentityError as e:
-        raise StoreError(f"cannot tell whether git tracks {path}: {e.message}", hint=e.hint) from e
-    own = f"{path.relative_to(root).as_posix()}/"
-    return any(f"{_folded(name)}/".startswith(_folded(own)) for name in names)
-
-
-def _may_track(root: Path, name: bytes) -> bool:
-    folder = root / ".git"
-    try:
-        if folder.is_file():  # of a submodule, or of a worktree beside the first one
-            folder = root / folder.read_text(encoding="utf-8", errors="surrogateescape").partition(":")[2].strip()
-        index = (folder / "index").read_bytes()
-        is_split = any(entry.name.startswith("sharedindex.") for entry in os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):  # nothing was added yet
-        return False
-    except OSError as e:
-        raise StoreError(f"cannot read git's index in {folder}: {e.strerror}") from e
-    if is_split or index[4:8] not in _VERSIONS_WITH_WHOLE_PATHS:
-        return True
-    # From the end: that is twice as fast in a large index.
-    return (index.lower() if IGNORES_CASE else index).rfind(name) >= 0
-
-
-def _folded(name: str) -> str:
-    return name.lower() if IGNORES_CASE else name

@@ -9,6 +9,7 @@ import stat
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Final
@@ -16,6 +17,7 @@ from typing import Final
 from runnable_ci.errors import CodeIdentityError, UnsafePathError, UsageError
 from runnable_ci.util.bounded_json import parse_json
 from runnable_ci.vcs.git import COMMIT, Git, printable
+from runnable_ci.vcs.git_files import is_bare
 from runnable_ci.vcs.identity import Code
 from runnable_ci.vcs.snapshot import FORMAT_VERSION, SnapshotState
 
@@ -28,7 +30,7 @@ _URL: Final = re.compile(r"(https|ssh|file)://.+|[A-Za-z0-9._][A-Za-z0-9._-]*@[A
 _O_DIRECTORY: Final[int] = getattr(os, "O_DIRECTORY", 0)
 _O_NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 _FOLDERS: Final = ("untracked", "unmerged", "submodule")
-_PROTOCOLS: Final = {"GIT_ALLOW_PROTOCOL": "https:ssh:file"}
+_PROTOCOLS: Final = "https:ssh:file"
 
 
 def rebuild(
@@ -57,7 +59,7 @@ def rebuild(
     created = not destination.exists()
     destination.mkdir(parents=True, exist_ok=True)
     try:
-        missing = _rebuilt(snapshot, commit, sources, Git(str(destination.resolve()), {**environ, **_PROTOCOLS}))
+        missing = _rebuilt(snapshot, commit, sources, Git(str(destination.resolve()), environ, _PROTOCOLS))
     except BaseException:
         _empty(destination)
         if created:
@@ -173,7 +175,7 @@ def _fill_submodules(git: Git, sources: Sequence[Path | str], tar: tarfile.TarFi
         try:
             from_folders = list(_submodule_sources(git, sources, os.fsdecode(path)))
             with _member_file(tar, f"submodule/{os.fsdecode(path)}") as own:
-                found = _rebuilt(own, None if own else commit, from_folders, Git(str(folder), git.environ))
+                found = _rebuilt(own, None if own else commit, from_folders, replace(git, folder=str(folder)))
             missing.update((f"{printable(path)}/{name}", reason) for name, reason in found.items())
         except CodeIdentityError as error:
             _empty(folder)
@@ -215,10 +217,11 @@ def _submodule_sources(git: Git, sources: Sequence[Path | str], path: str) -> It
 def _fetch(git: Git, commit: str, source: Path | str) -> None:
     fetch = ("fetch", "--quiet", "--no-tags", "--update-shallow", "--no-write-fetch-head", "--no-recurse-submodules")
     if isinstance(source, Path):
-        near = Git(str(source.resolve()), git.environ)
-        folder = os.fsdecode(near("rev-parse", "--absolute-git-dir")).removesuffix("\n")
-        if not near.has_commit(commit):
-            raise CodeIdentityError("does not have the commit")
+        folder = _git_folder(source, git.environ)
+        try:
+            Git(folder, git.environ)("cat-file", "-e", f"{commit}^{{commit}}", options=("--git-dir=.",))
+        except CodeIdentityError:
+            raise CodeIdentityError("does not have the commit") from None
         any_commit = "--upload-pack=git -c uploadpack.allowAnySHA1InWant=true upload-pack"
         git(*fetch, any_commit, folder, commit)
         return
@@ -230,6 +233,14 @@ def _fetch(git: Git, commit: str, source: Path | str) -> None:
         git(*fetch, source, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
         if not git.has_commit(commit):
             raise CodeIdentityError("no branch or tag of the remote has the commit") from None
+
+
+def _git_folder(source: Path, environ: Mapping[str, str]) -> str:
+    """Where git keeps a clone, or the submodule of one."""
+    place = source.resolve()
+    if is_bare(place, environ):
+        return str(place)
+    return os.fsdecode(Git(str(place), environ)("rev-parse", "--absolute-git-dir")).removesuffix("\n")
 
 
 def _apply(git: Git, tar: tarfile.TarFile, name: str, *where: str) -> None:

@@ -181,7 +181,7 @@ def test_what_is_not_pushed_is_not_retried_unawares(project: Workspace, tmp_path
         assert "note: what is not committed stays here: modified: runnable.toml\n" in dispatch()
         new = project.commit()
         said = dispatch(code=2)
-        assert said.startswith(f"error: main is at {new[:12]} here and at ")
+        assert said.startswith(f"error: main is at {new[:12]} here, 1 commit ahead, and at ")
         assert "hint: git push; or --ref main goes on with what is there\n" in said
         assert dispatch("--ref", "main") == ""
         project.git("push", "-q", "origin", "main")

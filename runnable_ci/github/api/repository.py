@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from runnable_ci.errors import CodeIdentityError, UsageError
 from runnable_ci.util.github_host import GITHUB, github_host
 from runnable_ci.util.urls import is_loopback
-from runnable_ci.vcs.git import Git, clean_url
+from runnable_ci.vcs.git import clean_url
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(?::[0-9]{1,5})?")
 _NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
@@ -96,13 +97,10 @@ def of_folder(folder: str, environ: Mapping[str, str]) -> Repository | None:
 
     What `url.….insteadOf` of git's settings says counts.
     """
-    git = Git(folder, environ)
+    from runnable_ci.vcs.clone import Clone  # late: it loads GitPython
+
     try:
-        names = git("remote").decode(errors="replace").split()
-        if not names:
-            return None
-        name = "origin" if "origin" in names else names[0]
-        return parse_remote(git("remote", "get-url", name).decode(errors="replace").strip())
+        return parse_remote(Clone.around(Path(folder), environ).remote_url())
     except CodeIdentityError:  # no repository: there is none to name
         return None
 

@@ -24,7 +24,8 @@ from runnable_ci.runs.model import (
 )
 from runnable_ci.runs.reader import catalog_of, load, run_ids
 from runnable_ci.runs.recorder import create, reopen
-from runnable_ci.runs.sync import Published, Pulled, publish, pull
+from runnable_ci.runs.remote.publish import Published, publish
+from runnable_ci.runs.remote.pull import Pulled, pull
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE

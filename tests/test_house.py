@@ -32,7 +32,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
 """The packages and modules at the top; each imports only what stands below it, those of a line not each other."""
 PURE: tuple[str, ...] = (
     *("pipeline.model", "pipeline.schema", "pipeline.validation", "engine.planner"),
-    *("runs.model", "runs.events", "runs.merge", "runs.artifact", "runs.ids", "runs.retention", "runs.redaction"),
+    *("runs.model", "runs.events", "runs.remote.merge", "runs.artifact", "runs.retention", "runs.event_redaction"),
     *(
         "runs.run_identity",
         "pipeline.pipeline_identity",
@@ -144,7 +144,7 @@ def test_reading_runs_needs_no_writer() -> None:
         reached |= following
         following = {other for module in following for other in ours(module)} - reached
     assert "runs.paths" in reached
-    assert not reached & {"runs.recorder", "runs.orphans", "runs.sync"}
+    assert not reached & {"runs.recorder", "runs.orphans", "runs.remote"}
 
 
 def test_every_named_module_is_there() -> None:

@@ -19,9 +19,9 @@ from registry_server import Reply, Seen, Served, described, registry, serving
 from runnable_ci.errors import UsageError
 from runnable_ci.runs.model import decode, encode
 from runnable_ci.runs.reader import load
-from runnable_ci.runs.remote_index import find_manifests
+from runnable_ci.runs.remote.pull import keep_as, pull
+from runnable_ci.runs.remote.remote_index import find_manifests
 from runnable_ci.runs.run_identity import run_identity
-from runnable_ci.runs.sync import keep_as, pull
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from runnable_ci.errors import UsageError, did_you_mean
-from runnable_ci.runs.command_line import of_store
+from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.model import CatalogEntry, RunLog
 from runnable_ci.runs.reader import catalog_of, load, resolve_id, suggest_pull
 from runnable_ci.store.local import Layout

@@ -21,7 +21,7 @@ from runnable_ci.util.files import locked_alone, remove_folder
 from runnable_ci.util.text import amount, size
 
 if TYPE_CHECKING:
-    from runnable_ci.runs.remote_index import PublishedRun
+    from runnable_ci.runs.remote.remote_index import PublishedRun
     from runnable_ci.store.registry import Registry
 
 
@@ -94,8 +94,8 @@ def prune(
     A run that another tag stands for stays. Content that the runs that stay hold too is the registry's to keep: it
     frees what no manifest names. Raises `StoreError`, with what was removed until then printed.
     """
-    from runnable_ci.runs.registry_config import Registries  # `gc` needs no registry
-    from runnable_ci.runs.remote_index import list_published
+    from runnable_ci.runs.remote.registry_config import Registries  # `gc` needs no registry
+    from runnable_ci.runs.remote.remote_index import list_published
 
     if keep is None and older_than is None:
         raise UsageError("prune removes nothing unless told what", hint="--keep N, --older-than AGE, or both")
@@ -121,7 +121,7 @@ def _may_go(holding: PublishedRun) -> bool:
 
 
 def _removed(registry: Registry, holding: PublishedRun) -> bool:
-    from runnable_ci.runs.remote_index import remove
+    from runnable_ci.runs.remote.remote_index import remove
 
     gone = remove(registry, holding)
     if not gone:

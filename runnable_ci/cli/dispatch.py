@@ -25,15 +25,15 @@ from runnable_ci.github.api.client import Rest
 from runnable_ci.github.api.credentials import find_token
 from runnable_ci.github.api.errors import GitHubError, InputsUnknownError, RefusedError
 from runnable_ci.github.api.repository import Repository, api_of, of_folder, parse_repository
+from runnable_ci.pipeline.command_line import http_option, of_store
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import FILE_NAME, Project, find_store, parse_param_options, registry_of
 from runnable_ci.pipeline.schema import STEP_NAME
-from runnable_ci.runs.command_line import http_option, of_store
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import LATEST, resolve_id
 from runnable_ci.runs.reader import load as load_log
-from runnable_ci.runs.registry_config import Registries
-from runnable_ci.runs.sync import read_origin
+from runnable_ci.runs.remote.pull import read_origin
+from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import TAG
 from runnable_ci.util.console import console, is_actions

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runnable_ci.engine.planner import Decision
+from runnable_ci.pipeline import command_line
 from runnable_ci.pipeline.project import Project
-from runnable_ci.runs import command_line
 from runnable_ci.runs.model import SUCCESS, RunLog
 from runnable_ci.util.console import console
 

@@ -12,15 +12,16 @@ from runnable_ci.config import Settings
 from runnable_ci.engine.run_project import own_file
 from runnable_ci.engine.untracked import notes
 from runnable_ci.errors import RunnableError, StoreError, UsageError
+from runnable_ci.pipeline.command_line import http_option, of_store
 from runnable_ci.pipeline.project import Project, registry_of
-from runnable_ci.runs.command_line import http_option, of_store
 from runnable_ci.runs.reader import load, resolve_id
-from runnable_ci.runs.registry_config import Registries
-from runnable_ci.runs.remote_index import SeveralRunsError, find_occupant
+from runnable_ci.runs.remote.publish import Published
+from runnable_ci.runs.remote.publish import publish as publish_run
+from runnable_ci.runs.remote.pull import Pulled, keep_as, read_origin
+from runnable_ci.runs.remote.pull import pull as pull_run
+from runnable_ci.runs.remote.registry_config import Registries
+from runnable_ci.runs.remote.remote_index import SeveralRunsError, find_occupant
 from runnable_ci.runs.run_identity import describe_beginning
-from runnable_ci.runs.sync import Published, Pulled, keep_as, read_origin
-from runnable_ci.runs.sync import publish as publish_run
-from runnable_ci.runs.sync import pull as pull_run
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.util.console import console

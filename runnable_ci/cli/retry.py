@@ -23,13 +23,13 @@ from runnable_ci.engine.session import (
 )
 from runnable_ci.engine.staleness import changed_code, changed_inputs
 from runnable_ci.errors import RunLogError, UsageError, did_you_mean
+from runnable_ci.pipeline.command_line import http_option, is_default
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import PARAMETER_PREFIX, Project, environment_parameters, parse_param_options
 from runnable_ci.pipeline.validation import check_parameter_name
 from runnable_ci.redaction.redactor import texts
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.command_line import http_option, is_default
 from runnable_ci.runs.events import Started
 from runnable_ci.runs.model import (
     SUCCESS,
@@ -82,7 +82,7 @@ def retry(given: Path | None, run: str, options: Options, wishes: Wishes, *, dry
     """Resume a run with its own pipeline file, or with `given`; the exit code."""
     source = None
     if "/" in run or wishes.from_registry is not None:
-        from runnable_ci.runs.registry_config import Registries
+        from runnable_ci.runs.remote.registry_config import Registries
 
         source = Registries(options.settings, options.environ).run(run, wishes.from_registry)
     opened = open_run(run, file=given, other_pipeline=wishes.other_pipeline, environ=options.environ, source=source)
@@ -187,8 +187,8 @@ def _fetch(
     """Have these files, and what else the steps that will run read of a run that was pulled in part; not the rest."""
     from runnable_ci.cli.terminal import watching
     from runnable_ci.engine.restore import required_blobs
-    from runnable_ci.runs.registry_config import Registries
-    from runnable_ci.runs.sync import fetch, missing_blobs, read_origin
+    from runnable_ci.runs.remote.pull import fetch, missing_blobs, read_origin
+    from runnable_ci.runs.remote.registry_config import Registries
 
     origin = read_origin(project.layout, log.run_id)
     wanted = required_blobs(plan, project.pipeline, log, project.workspace, files).values()

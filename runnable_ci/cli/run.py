@@ -22,15 +22,15 @@ from runnable_ci.engine.session import (
     run_session,
 )
 from runnable_ci.errors import RunExistsError, RunnableError
+from runnable_ci.pipeline import command_line
 from runnable_ci.pipeline.project import Project, override_parameters, resolve_parameters
-from runnable_ci.runs import command_line
 from runnable_ci.runs.events import Started
-from runnable_ci.runs.ids import run_id as new_run_id
 from runnable_ci.runs.model import Invocation, RunLog
 from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.reader import catalog_of, check_run_id
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.runs.recorder import create, require_unused
+from runnable_ci.runs.run_identity import run_id as new_run_id
 from runnable_ci.steps.interpreter import check_interpreter
 from runnable_ci.util.clock import now
 from runnable_ci.util.text import amount

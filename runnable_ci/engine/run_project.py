@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError
+from runnable_ci.pipeline.command_line import file_option, http_option, is_default, of_registry, of_store
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity, tails
 from runnable_ci.pipeline.project import Project, find_store
-from runnable_ci.runs.command_line import file_option, http_option, is_default, of_registry, of_store
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import ORIGIN, run_folder
 from runnable_ci.runs.reader import LATEST, resolve_id, run_ids
@@ -23,7 +23,7 @@ from runnable_ci.vcs.git_files import repository_root
 from runnable_ci.vcs.tracked import is_tracked
 
 if TYPE_CHECKING:
-    from runnable_ci.runs.sync import Found
+    from runnable_ci.runs.remote.pull import Found
     from runnable_ci.store.registry import Registry
 
 _COMMITS_MAX = 3
@@ -83,8 +83,8 @@ def _open_published(
     other_pipeline: bool,
     environ: Mapping[str, str],
 ) -> OpenedRun:
-    from runnable_ci.runs.remote_index import SeveralRunsError
-    from runnable_ci.runs.sync import find, take
+    from runnable_ci.runs.remote.pull import find, take
+    from runnable_ci.runs.remote.remote_index import SeveralRunsError
 
     http = http_option(registry.plain_http)
     typed = ["retry", f"{registry.label}{'@' if ':' in reference else ':'}{reference}", *http]
@@ -106,7 +106,7 @@ def _open_published(
 
 
 def _newest_published(project: Project, registry: Registry, environ: Mapping[str, str]) -> Found:
-    from runnable_ci.runs.sync import find_newest
+    from runnable_ci.runs.remote.pull import find_newest
 
     found = find_newest(registry, lambda log: is_of(project, log, environ=environ, layout=None))
     if found is None:

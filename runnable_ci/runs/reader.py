@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, UsageError, did_you_mean
+from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, manifest_annotations
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.command_line import of_store
 from runnable_ci.runs.events import apply, decode_events, mark_interrupted, own_invocations
 from runnable_ci.runs.model import (
     PROCESSING,
@@ -24,8 +24,8 @@ from runnable_ci.runs.model import (
 from runnable_ci.runs.output import split
 from runnable_ci.runs.paths import JOURNAL, JOURNAL_SIZE, ORIGIN, OUTPUTS, is_running, last_write_time, run_folder
 from runnable_ci.runs.run_identity import IDENTITY
-from runnable_ci.runs.store_identity import store_identity
 from runnable_ci.store.local import Layout
+from runnable_ci.store.store_identity import store_identity
 from runnable_ci.store.target import TAG, Descriptor
 from runnable_ci.util.clock import format_timestamp
 from runnable_ci.util.process_output import Stream

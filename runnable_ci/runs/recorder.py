@@ -19,6 +19,7 @@ from runnable_ci.errors import RunExistsError, RunInUseError, StoreError
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.event_redaction import cleaned
 from runnable_ci.runs.events import (
     STARTED_LINE_END,
     AttemptSaved,
@@ -46,9 +47,9 @@ from runnable_ci.runs.paths import (
     run_folder,
     shared,
 )
-from runnable_ci.runs.redaction import cleaned
-from runnable_ci.runs.store_identity import make_identity, store_identity
+from runnable_ci.runs.reader import catalog_of, load
 from runnable_ci.store.local import Layout
+from runnable_ci.store.store_identity import make_identity, store_identity
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 from runnable_ci.util.clock import now
 from runnable_ci.util.files import Reserve, needing_space, temporary_folder, write_whole
@@ -251,10 +252,22 @@ def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
             if events := mark_interrupted(recorder.log, time=seen or now()):
                 recorder.record(*(_with_output(event, recorder) for event in events))
             elif recorder.log.status == SUCCESS and not recorder.is_sealed():
-                recorder.seal(Catalog(layout, layout.folder.parent, folder, dict(recorder.log.packs)))
+                recorder.seal(catalog_of(layout, recorder.log))
             yield recorder
         finally:
             recorder.close()
+
+
+def ensure_sealed(layout: Layout, run_id: str) -> None:
+    """Seal a run that is not sealed as it is now. Raises `RunInUseError`, `StoreError`."""
+    journal = run_folder(layout, run_id) / JOURNAL
+    sealed = layout.manifests().get(run_id)
+    if sealed is not None:
+        size = sealed.annotations.get(JOURNAL_SIZE)
+        if not journal.exists() or size == str(journal.stat().st_size):
+            return
+    with reopen(layout, load(layout, run_id)) as recorder:
+        recorder.seal(catalog_of(layout, recorder.log))
 
 
 def _open_journal(folder: Path, log: RunLog, layout: Layout) -> tuple[RunLog, int]:

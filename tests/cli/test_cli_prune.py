@@ -10,7 +10,7 @@ from cli import Done, Workspace, workspace
 from published_runs import contents, got, opened, record, sent, store
 from registry_server import Reply, Seen, Served, collect_garbage, registry, serving
 
-from runnable_ci.runs.remote_index import list_published, published, remove
+from runnable_ci.runs.remote.remote_index import list_published, published, remove
 from runnable_ci.store.copy import copy
 from runnable_ci.store.registry import DELETE_ELSEWHERE, Registry
 

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.event_redaction import NAMES, cleaned
 from runnable_ci.runs.events import (
     AttemptSaved,
     Decided,
@@ -30,7 +31,6 @@ from runnable_ci.runs.model import (
     RunLog,
     StepAttempt,
 )
-from runnable_ci.runs.redaction import NAMES, cleaned
 
 SECRET = "hunter2hunter2"
 NUMBER = 48151623

@@ -20,7 +20,6 @@ from runnable_ci.runs.events import (
     apply,
     mark_interrupted,
 )
-from runnable_ci.runs.merge import merge
 from runnable_ci.runs.model import (
     FAIL,
     PROCESSING,
@@ -37,6 +36,7 @@ from runnable_ci.runs.model import (
     decode,
     encode,
 )
+from runnable_ci.runs.remote.merge import merge
 from runnable_ci.runs.run_identity import run_identity
 
 STEPS = ("load", "fit", "report")

@@ -10,7 +10,7 @@ from registry_server import Reply, Seen, serving
 
 from runnable_ci.config import Settings
 from runnable_ci.errors import RegistryAuthError, UsageError
-from runnable_ci.runs.registry_config import Registries
+from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
 

@@ -15,13 +15,13 @@ from runnable_ci.errors import PipelineError, RunnableError, RunNotFoundError, U
 from runnable_ci.github import commands as workflow
 from runnable_ci.github.action import handoff as refused
 from runnable_ci.github.action.job import Job
+from runnable_ci.pipeline.command_line import is_default
 from runnable_ci.pipeline.project import load as load_project
 from runnable_ci.pipeline.values import parse_value
 from runnable_ci.redaction.environment import require_variables
-from runnable_ci.runs.command_line import is_default
 from runnable_ci.runs.reader import LATEST, load, resolve_id, run_ids
-from runnable_ci.runs.registry_config import Registries
-from runnable_ci.runs.sync import pull, read_origin
+from runnable_ci.runs.remote.pull import pull, read_origin
+from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
 from runnable_ci.util.console import console

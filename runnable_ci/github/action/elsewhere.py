@@ -7,8 +7,8 @@ from pathlib import Path
 
 from runnable_ci.errors import PipelineError
 from runnable_ci.github.action.job import Job
+from runnable_ci.pipeline.command_line import file_option
 from runnable_ci.pipeline.project import find_file, registry_of
-from runnable_ci.runs.command_line import file_option
 from runnable_ci.util.shell_command import command, path
 from runnable_ci.vcs.git_files import repository_root
 

@@ -18,8 +18,8 @@ from runnable_ci.github.summary import NextSteps, Notice
 from runnable_ci.pipeline.project import load as load_project
 from runnable_ci.runs.model import FAIL, SUCCESS, RunLog
 from runnable_ci.runs.reader import Summary, load, output_of, resolve_id
-from runnable_ci.runs.remote_index import keep_as_newest, newest_of_branch
-from runnable_ci.runs.sync import Published, publish
+from runnable_ci.runs.remote.publish import Published, publish
+from runnable_ci.runs.remote.remote_index import keep_as_newest, newest_of_branch
 from runnable_ci.util.clock import now
 
 TAIL_BYTES = 16 * 1024

@@ -18,7 +18,7 @@ from runnable_ci.github.job import Context
 from runnable_ci.pipeline.project import find_file, find_store, registry_of
 from runnable_ci.redaction.environment import secrets_of
 from runnable_ci.redaction.redactor import Redactor
-from runnable_ci.runs.registry_config import Registries
+from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.store.local import Layout
 from runnable_ci.store.opening import open_store
 from runnable_ci.store.registry import Registry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from runnable_ci.runs.ids import ADJECTIVES, SCIENTISTS, run_id
+from runnable_ci.runs.run_identity import ADJECTIVES, SCIENTISTS, run_id
 from runnable_ci.store.target import TAG
 
 MOMENT = datetime(2024, 8, 10, 3, 0, 12, tzinfo=UTC)

@@ -1,57 +1,42 @@
-"""How a run goes to a registry and comes from it."""
+"""How a run comes from a registry, and what of it is fetched later."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
-    RegistryAuthError,
     RunInUseError,
     RunLogError,
-    RunNotFoundError,
     UsageError,
 )
+from runnable_ci.pipeline.command_line import http_option, of_store
 from runnable_ci.runs.artifact import layers, manifest_annotations
-from runnable_ci.runs.claims import require_own_id, settle
-from runnable_ci.runs.command_line import http_option, of_store
 from runnable_ci.runs.events import LogImported
-from runnable_ci.runs.merge import merge
 from runnable_ci.runs.model import RunLog, encode
-from runnable_ci.runs.paths import JOURNAL, JOURNAL_SIZE, ORIGIN, is_running, run_folder, shared
-from runnable_ci.runs.reader import catalog_of, check_run_id, load, run_ids, suggest_pull
-from runnable_ci.runs.recorder import reopen
-from runnable_ci.runs.remote_index import LOG_SLACK_BYTES, SEPARATOR, WriterManifest, find_manifests, list_published
+from runnable_ci.runs.paths import ORIGIN, is_running, run_folder, shared
+from runnable_ci.runs.reader import catalog_of, check_run_id, load, run_ids
+from runnable_ci.runs.recorder import ensure_sealed, reopen
+from runnable_ci.runs.remote.merge import merge
+from runnable_ci.runs.remote.remote_index import (
+    LOG_SLACK_BYTES,
+    WriterManifest,
+    find_manifests,
+    list_published,
+)
 from runnable_ci.runs.run_identity import describe_beginning, run_identity
-from runnable_ci.runs.store_identity import writer_name
 from runnable_ci.store.copy import Progress, TransferSize, copy
 from runnable_ci.store.local import Layout
 from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import TAG, Descriptor
-from runnable_ci.util.console import is_actions
-from runnable_ci.util.files import locked, write_whole
+from runnable_ci.util.files import write_whole
 
-TAG_MAX = 128
-PUBLISH_LOCK = "publish.lock"
 Watch = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """Where a run stands now."""
-
-    reference: str
-    """`HOST/REPOSITORY:RUN_ID@DIGEST`."""
-    manifest: Descriptor
-    sent: TransferSize | None
-    """What had to be sent; None where the run stood there already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,36 +70,6 @@ class Origin:
     """Digests of the manifests that together hold its content."""
 
 
-def publish(
-    layout: Layout, run_id: str, registry: Registry, *, environ: Mapping[str, str], watch: Watch | None = None
-) -> Published:
-    """Have the run in the registry as it is here, sealing it first where it is not. An unchanged one costs a request.
-
-    The plain tag goes first, as the writer's own proves that all is there. Raises `RunInUseError`, `UsageError` for a
-    run id that leaves no room for the writer or that another run has there, `StoreError`.
-    """
-    tag = _writers_tag(layout, run_id, environ)
-    with shared(layout), _one_publisher(layout, run_id):
-        _seal(layout, run_id)
-        manifest = layout.resolve(run_id)
-        sent = None
-        if _remote_digest(registry, tag) != manifest.digest:
-            mine = manifest_annotations(load(layout, run_id))
-            is_known = require_own_id(layout, registry, mine)
-            origin = read_origin(layout, run_id)
-            like = origin.manifests if origin and origin.registry == registry.label else ()
-            with suggest_pull(layout, run_id):
-                copied = copy(layout, manifest.digest, registry, like=[run_id, tag, *like], progress=watch)
-            sent = copied.sent
-            if not is_known:  # to send it took time enough for another one to come first
-                require_own_id(layout, registry, mine)
-            registry.tag(manifest, run_id)
-            registry.tag(manifest, tag)
-            if not is_known:
-                settle(layout, registry, mine, tag)
-    return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent)
-
-
 def keep_as(layout: Layout, run_id: str, other_id: str) -> None:
     """Have a copy of a run in the store under another id; where there is one already it learns what is new.
 
@@ -124,7 +79,7 @@ def keep_as(layout: Layout, run_id: str, other_id: str) -> None:
     log = load(layout, run_id)
     _require_same_run(layout, _renamed(log, other_id), layout.label)
     with shared(layout):
-        _seal(layout, run_id)
+        ensure_sealed(layout, run_id)
         _import_log(layout, _renamed(load(layout, run_id), other_id))
         origin = run_folder(layout, run_id) / ORIGIN
         if origin.exists():
@@ -274,55 +229,3 @@ def _import_log(layout: Layout, log: RunLog) -> None:
             if merged != recorder.log:
                 recorder.record(LogImported(run_log=merged))
         recorder.seal(catalog_of(layout, recorder.log))
-
-
-@contextmanager
-def _one_publisher(layout: Layout, run_id: str) -> Iterator[None]:
-    """Within the block nobody else sends the run from here: the later one has the last word on the tag too."""
-    folder = run_folder(layout, run_id)
-    folder.mkdir(parents=True, exist_ok=True)  # a run that came by another client has none
-    with locked(folder / PUBLISH_LOCK):
-        yield
-
-
-def _seal(layout: Layout, run_id: str) -> None:
-    """Have the run sealed as it is now."""
-    journal = run_folder(layout, run_id) / JOURNAL
-    sealed = layout.manifests().get(run_id)
-    if sealed is not None:
-        size = sealed.annotations.get(JOURNAL_SIZE)
-        if not journal.exists() or size == str(journal.stat().st_size):
-            return
-    with reopen(layout, load(layout, run_id)) as recorder:
-        recorder.seal(catalog_of(layout, recorder.log))
-
-
-def _remote_digest(registry: Registry, tag: str) -> str:
-    try:
-        return registry.resolve(tag, to_write=True).digest
-    except (RunNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
-        return ""
-
-
-def _writers_tag(layout: Layout, run_id: str, environ: Mapping[str, str]) -> str:
-    writer = _writer(layout, environ)
-    most = TAG_MAX - len(SEPARATOR + writer)
-    if len(run_id) > most:
-        raise UsageError(
-            f"the run id {run_id} is too long to be published: it has {len(run_id)} characters",
-            hint=f"at most {most}: publish it under another id, --as OTHER_ID",
-        )
-    return f"{run_id}{SEPARATOR}{writer}"
-
-
-def _writer(layout: Layout, environ: Mapping[str, str]) -> str:
-    """A name that no other writer has, the same for each publish of this store in this place.
-
-    A copy of the store is another writer: the number of the file and the name of the machine tell them apart.
-    """
-    own = writer_name(layout)
-    if not is_actions(environ):
-        return own
-    job = [environ.get(f"GITHUB_{name}", "") for name in ("RUN_ID", "JOB", "RUN_ATTEMPT")]
-    # The jobs of a matrix differ in nothing that the environment tells.
-    return "-".join(["gh", *(re.sub(r"[^A-Za-z0-9_.]+", "-", word)[:24] for word in job), own])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from runnable_ci.config import INPUT_PREFIX, Settings
 from runnable_ci.errors import UsageError
-from runnable_ci.runs.command_line import http_option
+from runnable_ci.pipeline.command_line import http_option
 from runnable_ci.store.auth import Advice
 from runnable_ci.store.reference import GITHUB_REGISTRY, PATH, Credentials, Reference, parse_reference
 from runnable_ci.store.registry import Registry

@@ -21,9 +21,9 @@ from runnable_ci.errors import (
     RunNotFoundError,
     did_you_mean,
 )
+from runnable_ci.pipeline.command_line import of_registry
 from runnable_ci.pipeline.validation import check_relative
 from runnable_ci.runs.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers, manifest_annotations
-from runnable_ci.runs.command_line import of_registry
 from runnable_ci.runs.model import RunLog, decode
 from runnable_ci.runs.reader import LATEST, Summary
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning, run_identity

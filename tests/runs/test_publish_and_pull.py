@@ -42,8 +42,8 @@ from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.model import SUCCESS
 from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.reader import catalog_of, load
-from runnable_ci.runs.remote_index import find_manifests, published
-from runnable_ci.runs.sync import fetch, pull, read_origin
+from runnable_ci.runs.remote.pull import fetch, pull, read_origin
+from runnable_ci.runs.remote.remote_index import find_manifests, published
 from runnable_ci.store.copy import copy
 from runnable_ci.store.local import Layout
 from runnable_ci.store.reference import Credentials
@@ -169,7 +169,7 @@ def test_two_publishes_of_one_store_end_with_what_is_newest(tmp_path: Path, serv
 PUBLISH = """
 import sys
 from pathlib import Path
-from runnable_ci.runs.sync import publish
+from runnable_ci.runs.remote.publish import (publish)
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 publish(Layout(Path(sys.argv[1])), "r", Registry(sys.argv[2], environ={}), environ={})

@@ -1,0 +1,1 @@
+"""Runs in a registry: publish, pull, what it holds, and several versions of one run as one."""

@@ -1,0 +1,166 @@
+"""How a run goes to a registry, under an id that is its own there.
+
+Who publishes another run under an id is refused, and nothing is changed. Tags have no compare-and-swap, so the id is
+looked at before anything is sent and again once both tags are written: of two runs that are published at the same
+moment, at least the later writer of a tag sees the other's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from runnable_ci.errors import (
+    RegistryAuthError,
+    RunNotFoundError,
+    UsageError,
+)
+from runnable_ci.pipeline.command_line import http_option, of_store
+from runnable_ci.runs.artifact import TITLE, manifest_annotations
+from runnable_ci.runs.paths import run_folder, shared
+from runnable_ci.runs.reader import load, suggest_pull
+from runnable_ci.runs.recorder import ensure_sealed
+from runnable_ci.runs.remote.pull import read_origin
+from runnable_ci.runs.remote.remote_index import (
+    SEPARATOR,
+    Occupant,
+    find_occupant,
+    find_occupants,
+)
+from runnable_ci.runs.run_identity import IDENTITY, describe_beginning
+from runnable_ci.store.copy import Progress, TransferSize, copy
+from runnable_ci.store.local import Layout
+from runnable_ci.store.registry import Registry
+from runnable_ci.store.store_identity import writer_name
+from runnable_ci.store.target import Descriptor
+from runnable_ci.util.console import is_actions
+from runnable_ci.util.files import locked
+
+TAG_MAX = 128
+PUBLISH_LOCK = "publish.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where a run stands now."""
+
+    reference: str
+    """`HOST/REPOSITORY:RUN_ID@DIGEST`."""
+    manifest: Descriptor
+    sent: TransferSize | None
+    """What had to be sent; None where the run stood there already."""
+
+
+def publish(
+    layout: Layout,
+    run_id: str,
+    registry: Registry,
+    *,
+    environ: Mapping[str, str],
+    watch: Callable[[Progress], None] | None = None,
+) -> Published:
+    """Have the run in the registry as it is here, sealing it first where it is not. An unchanged one costs a request.
+
+    The plain tag goes first, as the writer's own proves that all is there. Raises `RunInUseError`, `UsageError` for a
+    run id that leaves no room for the writer or that another run has there, `StoreError`.
+    """
+    tag = _writers_tag(layout, run_id, environ)
+    with shared(layout), _one_publisher(layout, run_id):
+        ensure_sealed(layout, run_id)
+        manifest = layout.resolve(run_id)
+        sent = None
+        if _remote_digest(registry, tag) != manifest.digest:
+            mine = manifest_annotations(load(layout, run_id))
+            is_known = _require_own_id(layout, registry, mine)
+            origin = read_origin(layout, run_id)
+            like = origin.manifests if origin and origin.registry == registry.label else ()
+            with suggest_pull(layout, run_id):
+                copied = copy(layout, manifest.digest, registry, like=[run_id, tag, *like], progress=watch)
+            sent = copied.sent
+            if not is_known:  # to send it took time enough for another one to come first
+                _require_own_id(layout, registry, mine)
+            registry.tag(manifest, run_id)
+            registry.tag(manifest, tag)
+            if not is_known:
+                _withdraw_later(layout, registry, mine, tag)
+    return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent)
+
+
+def _require_own_id(layout: Layout, registry: Registry, mine: Mapping[str, str]) -> bool:
+    """Return whether the registry holds the run already, whose manifest has the annotations `mine`.
+
+    Raises `UsageError` where its id belongs to another run, `StoreError`.
+    """
+    run_id = mine[TITLE]
+    found = find_occupant(registry, run_id)
+    others = [found] if found is not None else find_occupants(registry, run_id)
+    for other in others:
+        if other.identity != mine[IDENTITY]:
+            raise _taken(layout, registry, mine, other)
+    return found is not None
+
+
+def _withdraw_later(layout: Layout, registry: Registry, mine: Mapping[str, str], tag: str) -> None:
+    """Withdraw a run that was published as the first of its id, where another one was at the same moment.
+
+    The plain tag decides, as both see the same there: both have written it before either sees the other's `tag`.
+    That of the run which lost it then points to the other one. Raises `UsageError` for it, `StoreError`.
+    """
+    run_id = mine[TITLE]
+    if all(other.identity == mine[IDENTITY] for other in find_occupants(registry, run_id)):
+        return
+    winner = find_occupant(registry, run_id)
+    if winner is not None and winner.identity != mine[IDENTITY]:
+        registry.tag(winner.manifest, tag)
+        raise _taken(layout, registry, mine, winner)
+
+
+def _taken(layout: Layout, registry: Registry, mine: Mapping[str, str], other: Occupant) -> UsageError:
+    run_id, http = mine[TITLE], http_option(registry.plain_http)
+    return UsageError(
+        f"`{run_id}` in {registry.label} is another run, {describe_beginning(other.annotations)}; "
+        f"the one here was {describe_beginning(mine)}; nothing there was changed",
+        hint=of_store(layout, "publish", run_id, "--as", "OTHER_ID", "--to", registry.label, *http),
+    )
+
+
+@contextmanager
+def _one_publisher(layout: Layout, run_id: str) -> Iterator[None]:
+    """Within the block nobody else sends the run from here: the later one has the last word on the tag too."""
+    folder = run_folder(layout, run_id)
+    folder.mkdir(parents=True, exist_ok=True)  # a run that came by another client has none
+    with locked(folder / PUBLISH_LOCK):
+        yield
+
+
+def _remote_digest(registry: Registry, tag: str) -> str:
+    try:
+        return registry.resolve(tag, to_write=True).digest
+    except (RunNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
+        return ""
+
+
+def _writers_tag(layout: Layout, run_id: str, environ: Mapping[str, str]) -> str:
+    writer = _writer(layout, environ)
+    most = TAG_MAX - len(SEPARATOR + writer)
+    if len(run_id) > most:
+        raise UsageError(
+            f"the run id {run_id} is too long to be published: it has {len(run_id)} characters",
+            hint=f"at most {most}: publish it under another id, --as OTHER_ID",
+        )
+    return f"{run_id}{SEPARATOR}{writer}"
+
+
+def _writer(layout: Layout, environ: Mapping[str, str]) -> str:
+    """A name that no other writer has, the same for each publish of this store in this place.
+
+    A copy of the store is another writer: the number of the file and the name of the machine tell them apart.
+    """
+    own = writer_name(layout)
+    if not is_actions(environ):
+        return own
+    job = [environ.get(f"GITHUB_{name}", "") for name in ("RUN_ID", "JOB", "RUN_ATTEMPT")]
+    # The jobs of a matrix differ in nothing that the environment tells.
+    return "-".join(["gh", *(re.sub(r"[^A-Za-z0-9_.]+", "-", word)[:24] for word in job), own])

@@ -27,7 +27,7 @@ from runnable_ci.pipeline.command_line import http_option, is_default
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import PARAMETER_PREFIX, Project, environment_parameters, parse_param_options
 from runnable_ci.pipeline.validation import check_parameter_name
-from runnable_ci.redaction.redactor import texts
+from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.events import Started
@@ -73,7 +73,8 @@ class RetryPlan:
 
     parameters: Mapping[str, Any]
     """As they really are."""
-    facts: PlanInputs
+    inputs: PlanInputs
+    redactor: Redactor
     plan: Plan
     notes: list[str]
 
@@ -114,7 +115,7 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
         log = recorder.log
         catalog = catalog_of(project.layout, log, project.workspace, is_tracked=code.tracks)
         prospect = _plan_retry(project, log, catalog, code, wishes, options)
-        recorder.redactor = prospect.facts.redactor
+        recorder.redactor = prospect.redactor
         for note in prospect.notes:
             options.printer.say(f"note: {note}")
         _restore(project, prospect.plan, log, catalog, options, wishes)
@@ -152,7 +153,7 @@ def _go_on(project: Project, run_id: str, interpreter: str, options: Options, wi
             catalog,
             code,
             parameters=prospect.parameters,
-            facts=prospect.facts,
+            inputs=prospect.inputs,
             interpreter=interpreter,
             options=options,
         )
@@ -254,9 +255,9 @@ def _regiven_secrets(log: RunLog, given: Mapping[str, Any], project: Project, op
 def _check_kept(project: Project, prospect: Plan) -> None:
     """Raise `UsageError` where a step is to run that takes what a reused step returned and was a secret."""
     for name, scope in prospect.scopes.items():
-        lost = missing_secret(project.pipeline.steps[name], project.workspace, scope.parameters)
+        lost = missing_secret(project.pipeline.steps[name], project.workspace, scope.values())
         if lost:
-            giver = list(project.pipeline.steps)[scope.parameters[lost][0]]
+            giver = list(project.pipeline.steps)[scope.parameters[lost].position]
             raise UsageError(
                 f"step `{name}` takes `{lost}`, which `{giver}` returned: it was a secret, and is not in the run log",
                 hint=f"--from {giver} runs that step again",
@@ -299,17 +300,17 @@ def _plan_retry(
         for name in unread_parameters(changed, pipeline, log)
         if name not in doubtful
     ]
-    facts = PlanInputs(
+    inputs = PlanInputs(
         forced={name: f"--from {step}" for step in reversed(wishes.from_steps) for name in pipeline.below(step)},
         changed_inputs=changed_inputs(pipeline, log, catalog),
         changed_code=changed_code(pipeline, log, catalog, code),
         rerun_changed=wishes.rerun_changed,
-        redactor=redactor,
+        mask=redactor.value,
     )
     parameters = {**original, **added, **given}
     require_secret_names(pipeline, parameters, options)
-    planned = plan(pipeline, log, initial=Scope.initial(parameters), facts=facts)
+    planned = plan(pipeline, log, initial=Scope.initial(parameters), inputs=inputs)
     require_declared_results(pipeline, log, planned.reused)
     _check_kept(project, planned)
     require(pipeline, project.workspace, parameters, planned.running)
-    return RetryPlan(parameters, facts, planned, notes)
+    return RetryPlan(parameters, inputs, redactor, planned, notes)

@@ -65,7 +65,7 @@ def run(
         with _hint_at_retry(project, run_id):
             require_unused(project.layout, run_id)
     if dry_run:
-        print_plan(plan(pipeline, RunLog(run_id=""), initial=Scope.initial(parameters), facts=PlanInputs()).decisions)
+        print_plan(plan(pipeline, RunLog(run_id=""), initial=Scope.initial(parameters), inputs=PlanInputs()).decisions)
         return 0
     afterwards = None
     if publish:
@@ -106,7 +106,7 @@ def run(
             catalog_of(project.layout, recorder.log, project.workspace, is_tracked=code.tracks),
             code,
             parameters=parameters,
-            facts=PlanInputs(redactor=redactor),
+            inputs=PlanInputs(mask=redactor.value),
             interpreter=interpreter,
             options=options,
         )

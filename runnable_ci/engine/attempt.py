@@ -82,7 +82,7 @@ def run_attempt(
     attempt = done.attempt
     title = f"{step.name}.{attempt.attempt_number}"
     scratch = at.scratch / title
-    parameters = {name: parameter for name, (_, parameter) in scope.parameters.items() if not parameter.redacted}
+    parameters = {name: parameter for name, parameter in scope.values().items() if not parameter.redacted}
     scratch.mkdir(mode=0o700)
     output = StepOutput(step.name, title, folder=at.outputs, scratch=scratch, masks=at.masks, printer=at.printer)
     around = StepContext(
@@ -96,7 +96,7 @@ def run_attempt(
     try:
         if refusal is not None:
             raise refusal
-        if lost := steps.missing_secret(step, at.catalog.workspace, scope.parameters):
+        if lost := steps.missing_secret(step, at.catalog.workspace, scope.values()):
             raise StepError(
                 f"parameter `{lost}` was a secret: its value is not in the run log",
                 hint="--from runs the step again that returns it",
@@ -137,9 +137,10 @@ def _take_files(step: Step, scope: Scope, at: ExecutionContext) -> list[CatalogE
         return []
     wanted: dict[str, CatalogEntry] = {}
     inputs: set[str] = set()
+    visible = scope.entries()
     for pattern in step.get:
-        put = {name: entry for name, (_, entry) in scope.files.items() if matches(pattern, name)}
-        present = [name for name in at.catalog.files.expand([pattern])[pattern] if name not in scope.files]
+        put = {name: entry for name, entry in visible.items() if matches(pattern, name)}
+        present = [name for name in at.catalog.files.expand([pattern])[pattern] if name not in visible]
         if not put and not present:
             raise StepError(
                 f"catalog get `{pattern}` matches no file that an earlier step put, and none in the workspace",

@@ -6,13 +6,12 @@ A first run is the loop on an empty log, a retry is the same loop on a reopened 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from runnable_ci.pipeline.model import Pipeline, Step
-from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.model import (
     SUCCESS,
     CatalogEntry,
@@ -23,6 +22,8 @@ from runnable_ci.runs.model import (
     StepLog,
     Warn,
 )
+
+T = TypeVar("T")
 
 
 class Outcome(Enum):
@@ -60,24 +61,32 @@ class PlanInputs:
     """Step → which of its code changed since its last attempt."""
     rerun_changed: bool = False
     """Run steps whose code changed again."""
-    redactor: Redactor = field(default_factory=Redactor)
-    """What has been taken out of the log, and must not come into a reason."""
+    mask: Callable[[Any], Any] = lambda value: value
+    """A value as the log may show it: without what is known to be a secret at that moment.
+
+    It is asked again for each decision, since a step may make a value a secret while the run goes on.
+    """
+
+
+class Visible(NamedTuple, Generic[T]):
+    """What a step can see, with the position of the step that it comes from; of two, the later one counts."""
+
+    position: int
+    """-1: the run began with it."""
+    item: T
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a step can see: what the run began with and what the steps before it gave.
+    """What a step can see: what the run began with and what the steps before it returned and put."""
 
-    Each value stands with the position of the step that gave it: where two gave the same name, the later one counts.
-    """
-
-    parameters: Mapping[str, tuple[int, Parameter]]
-    files: Mapping[str, tuple[int, CatalogEntry]]
+    parameters: Mapping[str, Visible[Parameter]]
+    files: Mapping[str, Visible[CatalogEntry]]
 
     @classmethod
     def initial(cls, parameters: Mapping[str, Any]) -> Scope:
         """The scope of a step that needs no other."""
-        return cls({name: (-1, Parameter.of_json(value)) for name, value in parameters.items()}, {})
+        return cls({name: Visible(-1, Parameter.of_json(value)) for name, value in parameters.items()}, {})
 
     @classmethod
     def merged(cls, scopes: Iterable[Scope]) -> Scope:
@@ -87,24 +96,33 @@ class Scope:
             return first
         parameters, files = dict(first.parameters), dict(first.files)
         for scope in others:
-            for name, given in scope.parameters.items():
-                if name not in parameters or parameters[name][0] < given[0]:
-                    parameters[name] = given
-            for name, put in scope.files.items():
-                if name not in files or files[name][0] < put[0]:
-                    files[name] = put
+            for name, parameter in scope.parameters.items():
+                if name not in parameters or parameters[name].position < parameter.position:
+                    parameters[name] = parameter
+            for name, file in scope.files.items():
+                if name not in files or files[name].position < file.position:
+                    files[name] = file
         return cls(parameters, files)
 
+    def values(self) -> dict[str, Parameter]:
+        """The parameters alone."""
+        return {name: parameter.item for name, parameter in self.parameters.items()}
+
+    def entries(self) -> dict[str, CatalogEntry]:
+        """The files alone."""
+        return {name: file.item for name, file in self.files.items()}
+
     def after(self, step: StepLog | None, position: int) -> Scope:
-        """What is visible once the step gave its own."""
+        """What is visible once the step, at that position in the pipeline, has added its own."""
         if step is None or not step.attempts:
             return self
         last = step.attempts[-1]
-        gave = last.output_parameters | last.user_defined_metrics
-        put = {entry.name: (position, entry.model_copy(update={"source": step.name})) for entry in step.put_entries()}
-        if not gave and not put:
+        returned = {n: Visible(position, p) for n, p in (last.output_parameters | last.user_defined_metrics).items()}
+        entries = [entry.model_copy(update={"source": step.name}) for entry in step.put_entries()]
+        put = {entry.name: Visible(position, entry) for entry in entries}
+        if not returned and not put:
             return self
-        return Scope({**self.parameters, **{n: (position, p) for n, p in gave.items()}}, {**self.files, **put})
+        return Scope({**self.parameters, **returned}, {**self.files, **put})
 
 
 @dataclass(slots=True)
@@ -112,7 +130,7 @@ class PlanState:
     """How far an invocation has come: how each step was settled, and what the steps after it can see."""
 
     pipeline: Pipeline
-    facts: PlanInputs
+    inputs: PlanInputs
     initial: Scope
     settled: dict[str, Outcome] = field(default_factory=dict)
     _after: dict[str, Scope] = field(default_factory=dict)
@@ -129,14 +147,14 @@ class PlanState:
     def decide(self, step: Step, log: RunLog) -> Decision:
         """What to do with a step, all that it needs being settled."""
         return decide(
-            step, pipeline=self.pipeline, log=log, settled=self.settled, scope=self.scope(step), facts=self.facts
+            step, pipeline=self.pipeline, log=log, settled=self.settled, scope=self.scope(step), inputs=self.inputs
         )
 
-    def settle(self, step: Step, outcome: Outcome, given: StepLog | None) -> None:
-        """Note how a step came out; `given` is what it gave to the steps after it, None if nothing."""
+    def record_outcome(self, step: Step, outcome: Outcome, result: StepLog | None) -> None:
+        """Note how a step came out; `result` has what it hands to the steps after it, None if nothing."""
         scope = self.scope(step)
         self.settled[step.name] = outcome
-        self._after[step.name] = scope.after(given, self._positions[step.name])
+        self._after[step.name] = scope.after(result, self._positions[step.name])
 
 
 def decide(
@@ -146,7 +164,7 @@ def decide(
     log: RunLog,
     settled: Mapping[str, Outcome],
     scope: Scope,
-    facts: PlanInputs,
+    inputs: PlanInputs,
 ) -> Decision:
     """What to do with a step, all that it needs being settled."""
     for need in step.needs:
@@ -158,18 +176,18 @@ def decide(
         return Decision("run", "first attempt")
     last = past.attempts[-1]
     reason = (
-        facts.forced.get(step.name)
+        inputs.forced.get(step.name)
         or _unfinished(last)
-        or changed_definition(last.definition, facts.redactor.value(step.definition()))
+        or changed_definition(last.definition, inputs.mask(step.definition()))
         or _needs_ran(step, last, log, settled)
-        or _changed_parameter(last, scope, facts.redactor)
-        or facts.changed_inputs.get(step.name)
+        or _changed_parameter(last, scope, inputs.mask)
+        or inputs.changed_inputs.get(step.name)
     )
     if reason:
         return Decision("run", _line(reason))
-    if code := facts.changed_code.get(step.name):
+    if code := inputs.changed_code.get(step.name):
         reason = _line(f"code changed since attempt {last.attempt_number}: {code}")
-        return Decision("run", reason) if facts.rerun_changed else Decision("reuse", reason, "code_changed")
+        return Decision("run", reason) if inputs.rerun_changed else Decision("reuse", reason, "code_changed")
     if unseen := _unseen_parameters(step, last, scope, log):
         text = f"{unseen} changed since attempt {last.attempt_number}, which was not seen to read it"
         return Decision("reuse", _line(f"{text} (--from runs it again)"), "parameters_changed")
@@ -199,24 +217,24 @@ class Plan:
         return [name for name, decision in self.decisions.items() if decision.action == "reuse"]
 
 
-def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, facts: PlanInputs) -> Plan:
+def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, inputs: PlanInputs) -> Plan:
     """The plan of an invocation."""
-    course = PlanState(pipeline, facts, initial)
+    state = PlanState(pipeline, inputs, initial)
     decisions: dict[str, Decision] = {}
     wanted: dict[str, CatalogEntry] = {}
     put: dict[str, CatalogEntry] = {}
     scopes: dict[str, Scope] = {}
     for step in pipeline.steps.values():
-        decisions[step.name] = decision = course.decide(step, log)
+        decisions[step.name] = decision = state.decide(step, log)
         if decision.action == "reuse":
             put |= {entry.name: entry for entry in log.steps[step.name].put_entries()}
-            course.settle(step, Outcome.REUSED, log.steps[step.name])
+            state.record_outcome(step, Outcome.REUSED, log.steps[step.name])
         else:
             if decision.action == "run":
-                scopes[step.name] = course.scope(step)
+                scopes[step.name] = state.scope(step)
                 if step.get is None:
-                    wanted |= {name: entry for name, (_, entry) in scopes[step.name].files.items()}
-            course.settle(step, Outcome.RAN if decision.action == "run" else Outcome.SKIPPED, None)
+                    wanted |= scopes[step.name].entries()
+            state.record_outcome(step, Outcome.RAN if decision.action == "run" else Outcome.SKIPPED, None)
     return Plan(decisions, wanted, put, scopes)
 
 
@@ -252,24 +270,23 @@ def _consumed(attempt: StepAttempt) -> list[str]:
     return [*attempt.input_parameters, *attempt.defaulted]
 
 
-def _changed_parameter(last: StepAttempt, scope: Scope, redactor: Redactor) -> str:
+def _changed_parameter(last: StepAttempt, scope: Scope, mask: Callable[[Any], Any]) -> str:
     """Which parameter that the attempt consumed has another value now, or is there where a default was used.
 
     Of one that was redacted nobody knows the earlier value: it counts as the same if it is redacted again.
     """
     for name, then in last.input_parameters.items():
-        given = scope.parameters.get(name)
-        if given is None:
+        if name not in scope.parameters:
             return f"parameter {name} is gone"
-        now = given[1]
-        clean = redactor.value(now.value)
+        now = scope.parameters[name].item
+        clean = mask(now.value)
         if then.redacted and (now.redacted or clean != now.value):
             continue
         if then.kind != now.kind or not same_json(then.value, now.value) or then.data_hash != now.data_hash:
-            return f"parameter {name} changed: {_short(redactor.value(then.value))} → {_short(clean)}"
+            return f"parameter {name} changed: {_short(mask(then.value))} → {_short(clean)}"
     for name in last.defaulted:
         if name in scope.parameters:
-            return f"parameter {name} is now given: {_short(redactor.value(scope.parameters[name][1].value))}"
+            return f"parameter {name} is now given: {_short(mask(scope.parameters[name].item.value))}"
     return ""
 
 

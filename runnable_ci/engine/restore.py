@@ -32,11 +32,11 @@ def required_blobs(
         need(entry.data_hash, entry.size)
     for name, scope in plan.scopes.items():
         step = pipeline.steps[name]
-        for file, (_, entry) in scope.files.items():
+        for file, entry in scope.entries().items():
             if step.get is None or any(matches(pattern, file) for pattern in step.get):
                 need(entry.data_hash, entry.size)
         if step.kind == "python":
-            parameters = {name: parameter for name, (_, parameter) in scope.parameters.items()}
+            parameters = scope.values()
             above = pipeline.ancestors(step.name).intersection(plan.running)
             coming = [returned for other in above for returned in pipeline.steps[other].returns]
             for taken in objects_taken(step, workspace, parameters, coming=coming):

@@ -66,7 +66,7 @@ class Run:
     image: str
     """The container image that all of this runs in, `NAME@DIGEST` or a digest; empty where there is none."""
     jobs: int
-    course: PlanState
+    state: PlanState
     untracked: Callable[[str], str]
     """Why an untracked file, by its path from the workspace, is not kept; empty where it is."""
     _running: dict[str, threading.Thread | None] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class Run:
             settled(finished)
 
     def _decide(self, step: Step) -> Decision:
-        decision = self.course.decide(step, self.recorder.log)
+        decision = self.state.decide(step, self.recorder.log)
         cancelled = self.workplace.supervisor.cancelled_by
         if cancelled and decision.action == "run":
             return Decision("skip", f"the run was cancelled by {cancelled.name}")
@@ -144,9 +144,9 @@ class Run:
     def _pass(self, step: Step, decision: Decision) -> Event:
         """Go past a step that does not run."""
         if decision.action == "reuse":
-            self.course.settle(step, Outcome.REUSED, self.recorder.log.steps[step.name])
+            self.state.record_outcome(step, Outcome.REUSED, self.recorder.log.steps[step.name])
         else:
-            self.course.settle(step, Outcome.SKIPPED, None)
+            self.state.record_outcome(step, Outcome.SKIPPED, None)
         self._deferred_output.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.name))
         return Decided(step=step.name, decision=decision.record())
 
@@ -163,7 +163,7 @@ class Run:
 
     def _launch(self, step: Step, attempt: StepAttempt, *, alone: bool) -> None:
         """Begin an attempt; one that is `alone` ends too, as nothing else can be done before: that spares a thread."""
-        scope = self.course.scope(step)
+        scope = self.state.scope(step)
         self.printer.started(step.name)
 
         def work(refusal: StepError | None = None) -> None:
@@ -203,13 +203,13 @@ class Run:
         events: list[Event] = [PackStored(digest=digest, pack=pack) for digest, pack in result.packs.items()]
         events.append(AttemptSaved(step=result.step.name, attempt=result.attempt, data_catalog=result.entries))
         failed = result.attempt.status != SUCCESS
-        given = StepLog(
+        recorded = StepLog(
             name=result.step.name,
             internal_name=result.step.name,
             attempts=[result.attempt],
             data_catalog=result.entries,
         )
-        self.course.settle(result.step, Outcome.FAILED if failed else Outcome.RAN, None if failed else given)
+        self.state.record_outcome(result.step, Outcome.FAILED if failed else Outcome.RAN, None if failed else recorded)
         message = self.recorder.redactor.text(result.attempt.message)
         text = f"failed after {result.seconds:.1f} s: {message}" if failed else f"{result.seconds:.1f} s"
         self._deferred_output.append(lambda: self.printer.finished(result.step.name, text, failed=failed))
@@ -219,7 +219,7 @@ class Run:
         self._redact_outputs()
         failed = [
             name
-            for name, outcome in self.course.settled.items()
+            for name, outcome in self.state.settled.items()
             if outcome is Outcome.FAILED and not self.pipeline.steps[name].continue_on_error
         ]
         outcome: RunOutcome = "failed" if failed else "succeeded"

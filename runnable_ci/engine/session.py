@@ -102,7 +102,7 @@ def run_session(
     code: Code,
     *,
     parameters: Mapping[str, Any],
-    facts: PlanInputs,
+    inputs: PlanInputs,
     interpreter: str,
     options: Options,
 ) -> int:
@@ -136,7 +136,7 @@ def run_session(
         image=options.settings.container_image_digest,
         printer=options.printer,
         jobs=options.jobs or os.cpu_count() or 1,
-        course=PlanState(project.pipeline, facts, Scope.initial(parameters)),
+        state=PlanState(project.pipeline, inputs, Scope.initial(parameters)),
         untracked=untracked.rule(project, options.settings, is_public=options.is_public),
     )
     with redacting_errors(recorder.redactor), closing(supervisor), cancelling(supervisor.cancel):

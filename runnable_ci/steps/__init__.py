@@ -23,9 +23,9 @@ def prepare(step: Step, around: StepContext) -> ProcessSpec:
             assert_never(kind)
 
 
-def missing_secret(step: Step, workspace: Path, scope: Mapping[str, tuple[int, Parameter]]) -> str:
+def missing_secret(step: Step, workspace: Path, parameters: Mapping[str, Parameter]) -> str:
     """A parameter that the step may take, and whose value was a secret that the run log does not have; else empty."""
-    lost = {name: parameter.value for name, (_, parameter) in scope.items() if parameter.redacted}
+    lost = {name: parameter.value for name, parameter in parameters.items() if parameter.redacted}
     if not lost:
         return ""
     taken = python.takes(step, workspace) if step.kind == "python" else shell.takes(step, workspace, lost)

@@ -63,10 +63,10 @@ def bad(number: int = 1, message: str = "exit code 1") -> StepAttempt:
 
 
 def decided(
-    made: Pipeline, log: RunLog, facts: PlanInputs | None = None, initial: Scope | None = None
+    made: Pipeline, log: RunLog, inputs: PlanInputs | None = None, initial: Scope | None = None
 ) -> dict[str, tuple[str, str]]:
     """Step → action and reason of the plan."""
-    found = plan(made, log, initial=initial or scope(), facts=facts or PlanInputs())
+    found = plan(made, log, initial=initial or scope(), inputs=inputs or PlanInputs())
     return {name: (decision.action, decision.reason) for name, decision in found.decisions.items()}
 
 
@@ -79,7 +79,7 @@ def test_finished_run() -> None:
     """On a finished log every step is reused, and nothing has to be restored."""
     made = pipeline(CHAIN)
     log = history(made, load=good(), fit=good(2), plot=good(2))
-    found = plan(made, log, initial=scope(), facts=PlanInputs())
+    found = plan(made, log, initial=scope(), inputs=PlanInputs())
     assert [d.action for d in found.decisions.values()] == ["reuse"] * 3
     assert found.decisions["fit"].reason == "unchanged since attempt 2"
     assert (found.running, found.wanted) == ([], {})
@@ -279,12 +279,12 @@ def test_need_that_ran_in_an_invocation_that_did_not_come_further() -> None:
     assert {a for a, _ in decided(made, history(made, load=good(2), fit=good(2), plot=good(3))).values()} == {"reuse"}
 
 
-def settled_course(made: Pipeline, log: RunLog, outcomes: Mapping[str, Outcome]) -> PlanState:
-    """A course in which some steps are over."""
-    course = PlanState(made, PlanInputs(), scope())
+def settled_state(made: Pipeline, log: RunLog, outcomes: Mapping[str, Outcome]) -> PlanState:
+    """A state in which some steps are over."""
+    state = PlanState(made, PlanInputs(), scope())
     for name, outcome in outcomes.items():
-        course.settle(made.steps[name], outcome, log.steps.get(name))
-    return course
+        state.record_outcome(made.steps[name], outcome, log.steps.get(name))
+    return state
 
 
 @pytest.mark.parametrize(
@@ -302,14 +302,14 @@ def test_after_a_need(outcome: Outcome, tolerant: bool, expected: Decision) -> N
     """A step is skipped below a failure that was not allowed, and below a step that was skipped."""
     made = pipeline({"load": {"run": "x", "continue-on-error": tolerant}, "fit": {"run": "x"}})
     log = history(made, load=good())
-    assert settled_course(made, log, {"load": outcome}).decide(made.steps["fit"], log) == expected
+    assert settled_state(made, log, {"load": outcome}).decide(made.steps["fit"], log) == expected
 
 
 def test_skipped_although_it_succeeded_before() -> None:
     """Below a failure nothing is reused: it may have to run again."""
     made = pipeline(CHAIN)
     log = history(made, load=good(), fit=good())
-    assert settled_course(made, log, {"load": Outcome.FAILED}).decide(made.steps["fit"], log).action == "skip"
+    assert settled_state(made, log, {"load": Outcome.FAILED}).decide(made.steps["fit"], log).action == "skip"
 
 
 def put(name: str, content: str) -> CatalogEntry:
@@ -338,8 +338,8 @@ def test_scope_does_not_know_who_was_faster(order: list[str]) -> None:
     made = pipeline(DIAMOND)
     log = history(made, a=good(), left=good(), right=good())
     with_files(log, a=[put("f", "0"), put("g", "0")], left=[put("f", "1")], right=[put("f", "2")])
-    course = settled_course(made, log, dict.fromkeys(["a", *order], Outcome.RAN))
-    seen = {name: (entry.data_hash, entry.source) for name, (_, entry) in course.scope(made.steps["end"]).files.items()}
+    state = settled_state(made, log, dict.fromkeys(["a", *order], Outcome.RAN))
+    seen = {name: (entry.data_hash, entry.source) for name, entry in state.scope(made.steps["end"]).entries().items()}
     assert seen == {"f": ("2", "right"), "g": ("0", "a")}
 
 
@@ -349,13 +349,13 @@ def test_wanted_files() -> None:
     made = pipeline(steps)
     log = history(made, a=good(), left=good(), right=bad(), aside=good())
     with_files(log, a=[put("f", "0")], left=[put("l", "1")], aside=[put("s", "2")])
-    found = plan(made, log, initial=scope(), facts=PlanInputs())
+    found = plan(made, log, initial=scope(), inputs=PlanInputs())
     assert {name: (e.data_hash, e.source) for name, e in found.wanted.items()} == {"f": ("0", "a"), "l": ("1", "left")}
     assert {name: e.data_hash for name, e in found.put.items()} == {"f": "0", "l": "1", "s": "2"}
     chosen = {name: {**step, "catalog": {"get": []}} for name, step in steps.items()}
     log = history(pipeline(chosen), a=good(), left=good(), right=bad())
     with_files(log, a=[put("f", "0")])
-    assert plan(pipeline(chosen), log, initial=scope(), facts=PlanInputs()).wanted == {}
+    assert plan(pipeline(chosen), log, initial=scope(), inputs=PlanInputs()).wanted == {}
 
 
 def test_unread_parameters() -> None:
@@ -405,16 +405,16 @@ def situations(draw: st.DrawFn) -> tuple[Pipeline, RunLog, PlanInputs, Scope]:
         if attempts or names.index(name) % 2:
             log.steps[name] = StepLog(name=name, internal_name=name, attempts=attempts)
     some = st.lists(st.sampled_from(names), max_size=1)
-    facts = PlanInputs(
+    inputs = PlanInputs(
         forced=dict.fromkeys(draw(some), "--from it"),
         changed_inputs=dict.fromkeys(draw(some), "input f changed"),
         changed_code=dict.fromkeys(draw(some), "m.py"),
         rerun_changed=draw(st.booleans()),
     )
-    return made, log, facts, scope(p=1)
+    return made, log, inputs, scope(p=1)
 
 
-def is_out_of_date(name: str, made: Pipeline, log: RunLog, facts: PlanInputs) -> bool:
+def is_out_of_date(name: str, made: Pipeline, log: RunLog, inputs: PlanInputs) -> bool:
     """The resume rules for one step alone, written a second time."""
     past = log.steps.get(name)
     if past is None or not past.attempts:
@@ -425,9 +425,9 @@ def is_out_of_date(name: str, made: Pipeline, log: RunLog, facts: PlanInputs) ->
         last.status != SUCCESS
         or last.definition != made.steps[name].definition()
         or (consumed is not None and consumed.value != 1)
-        or name in facts.forced
-        or name in facts.changed_inputs
-        or (name in facts.changed_code and facts.rerun_changed)
+        or name in inputs.forced
+        or name in inputs.changed_inputs
+        or (name in inputs.changed_code and inputs.rerun_changed)
         or any(
             log.steps[need].attempts[-1].invocation > last.invocation
             for need in made.steps[name].needs
@@ -441,10 +441,10 @@ def test_a_step_is_reused_exactly_if_nothing_before_it_changed(
     situation: tuple[Pipeline, RunLog, PlanInputs, Scope],
 ) -> None:
     """A step runs if it, or anything above it, is out of date; else it is reused; each with a reason of one line."""
-    made, log, facts, initial = situation
-    found = plan(made, log, initial=initial, facts=facts)
+    made, log, inputs, initial = situation
+    found = plan(made, log, initial=initial, inputs=inputs)
     for name, decision in found.decisions.items():
-        runs = any(is_out_of_date(n, made, log, facts) for n in {name, *made.ancestors(name)})
+        runs = any(is_out_of_date(n, made, log, inputs) for n in {name, *made.ancestors(name)})
         assert decision.action == ("run" if runs else "reuse")
         assert decision.reason.strip()
         assert "\n" not in decision.reason
@@ -457,16 +457,16 @@ def test_a_history_that_was_carried_out_is_finished(
     situation: tuple[Pipeline, RunLog, PlanInputs, Scope], data: st.DataObject
 ) -> None:
     """Carry a plan out in any order and stop anywhere: the next plan goes on from there, then nothing is left."""
-    made, log, facts, initial = situation
+    made, log, inputs, initial = situation
     done: set[str] = set()
     for number in (4, 5):
-        first = plan(made, log, initial=initial, facts=facts if number == 4 else PlanInputs())
+        first = plan(made, log, initial=initial, inputs=inputs if number == 4 else PlanInputs())
         stop = data.draw(st.integers(0, len(first.running))) if number == 4 else len(first.running)
         carried_out = run_attempt(made, log, first, number, stop, lambda ready: data.draw(st.sampled_from(ready)))
         if number == 5:
             assert not carried_out & done - {n for s in carried_out - done for n in made.below(s)}
         done |= carried_out
-    assert plan(made, log, initial=initial, facts=PlanInputs()).running == []
+    assert plan(made, log, initial=initial, inputs=PlanInputs()).running == []
 
 
 def run_attempt(

@@ -1,18 +1,22 @@
-"""The entry point: loads the command line with the garbage collector off; what works long turns it on again."""
+"""The entry point: where the program does not run it says so, else it loads the command line."""
 
 from __future__ import annotations
 
+import gc
 import sys
 
-from runnable_ci.util import startup as loading
-from runnable_ci.util.console import write_utf8
+from runnable_ci.util.console import console
+
+_OBJECTS_BEFORE_A_COLLECTION = 200_000
+"""About as many as a command loads: nothing of that is garbage, and the search takes long."""
 
 
 def main() -> None:
     """Run the command line."""
-    loading.begin()
-    if sys.platform == "win32":  # a pipe has the system's code page there, and everybody reads UTF-8
-        write_utf8()
+    if sys.platform == "win32":
+        console.err("error: runnable-ci runs on Linux and macOS; on Windows, use WSL: https://aka.ms/wsl")
+        sys.exit(2)
+    gc.set_threshold(_OBJECTS_BEFORE_A_COLLECTION)
     try:
         from runnable_ci.cli.app import app
         from runnable_ci.cli.errors import run
@@ -21,7 +25,7 @@ def main() -> None:
     except KeyboardInterrupt:  # while nothing was begun, or as the last word was being said
         sys.exit(130)
     finally:
-        loading.end()
+        gc.freeze()  # else the interpreter looks through everything once more before it exits
 
 
 if __name__ == "__main__":

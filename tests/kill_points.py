@@ -93,7 +93,7 @@ def killed_everywhere(words: Sequence[str], known: set[str]) -> None:
 def main(folder: Path, words: Sequence[str]) -> None:
     """One command after the other."""
     for module in pkgutil.walk_packages(runnable_ci.__path__, "runnable_ci."):
-        if not module.name.endswith(("windows", "__main__", "worker.step")):
+        if not module.name.endswith(("__main__", "worker.step")):
             import_module(module.name)
     os.chdir(folder)
     known: set[str] = set()

@@ -49,7 +49,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "requests": ("util.http",),
     "urllib3": ("util.http",),
     "subprocess": ("util.process",),
-    **dict.fromkeys(("fcntl", "msvcrt", "ctypes"), ("util.system",)),
+    "fcntl": ("util.files",),
     "pydantic_settings": ("config",),
     "typer": ("cli",),
 }

@@ -452,8 +452,8 @@ def action_command(
 
         raise typer.Exit(finish(os.environ, run_id))
     from runnable_ci.github.action.begin import begin, environment
-    from runnable_ci.util.process import become
+    from runnable_ci.util.process import exec_program
 
     if words := begin(os.environ):
         again = [sys.executable, "-I", "-m", "runnable_ci", *words]
-        raise typer.Exit(become(again, environment(os.environ, words)))
+        exec_program(again, environment(os.environ, words))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -36,7 +37,6 @@ from runnable_ci.runs.model import (
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.clock import now
-from runnable_ci.util.system import KILL
 from runnable_ci.util.threads import CLEAN_UP_S, join_all, start
 from runnable_ci.vcs.identity import Code, pull_request_head
 
@@ -87,7 +87,7 @@ class Run:
         try:
             return self._loop()
         except BaseException:
-            self.workplace.supervisor.cancel(KILL)
+            self.workplace.supervisor.cancel(signal.SIGKILL)
             join_all(filter(None, self._running.values()), timeout_s=CLEAN_UP_S)
             with suppress(RunnableError, OSError):
                 self._redact_past()

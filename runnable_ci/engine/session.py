@@ -27,7 +27,6 @@ from runnable_ci.runs.model import SUCCESS, Environment
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.runs.workspace import matches
 from runnable_ci.steps.interpreter import describe, key_of
-from runnable_ci.util import startup as loading
 from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling
 from runnable_ci.util.threads import start
@@ -110,7 +109,6 @@ def run_session(
 
     `parameters` are those of the run as they really are: the log may have masks in their place.
     """
-    loading.done()
     described = EnvironmentProbe(interpreter, project.workspace, options.environ)
     supervisor = Supervisor()
     workplace = ExecutionContext(

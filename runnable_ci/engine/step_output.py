@@ -17,8 +17,8 @@ from runnable_ci.redaction.masks import MaskCommands, values_of_file
 from runnable_ci.redaction.redactor import Redaction, Redactor, secret_lines
 from runnable_ci.runs.model import LogFile
 from runnable_ci.runs.output import AttemptOutput, redact_kept
+from runnable_ci.util.files import open_nofollow
 from runnable_ci.util.process_output import Stream
-from runnable_ci.util.system import open_nofollow
 
 VARIABLE: Final = "RUNNABLE_MASK"
 FILE: Final = "mask"

@@ -19,7 +19,7 @@ from runnable_ci.errors import StepError
 from runnable_ci.github.commands import append, assignments
 from runnable_ci.pipeline.values import parse_output
 from runnable_ci.util.console import is_actions
-from runnable_ci.util.system import open_nofollow
+from runnable_ci.util.files import open_nofollow
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 FILES = ("GITHUB_ENV", "GITHUB_PATH", SUMMARY, "GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_ARTIFACTS")

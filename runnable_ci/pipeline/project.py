@@ -21,7 +21,7 @@ from runnable_ci.vcs.git_files import repository_root, upwards
 
 FILE_NAME = "runnable.toml"
 PARAMETER_PREFIX = "RUNNABLE_PRM_"
-_ENCODING = "utf-8-sig"  # some editors of Windows begin a file with a mark
+_ENCODING = "utf-8-sig"  # some editors begin a file with a mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +157,10 @@ def resolve_parameters(pipeline: Pipeline, asked: Mapping[str, Any]) -> dict[str
 def environment_parameters(environ: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
     """The values of variables `RUNNABLE_PRM_name`: JSON where it is JSON, but text for a parameter that is text."""
     return {
-        name: _typed(text, known.get(name))
+        (name := variable.removeprefix(PARAMETER_PREFIX)): _typed(text, known.get(name))
         for variable, text in environ.items()
         if variable.startswith(PARAMETER_PREFIX)
-        for name in [_parameter(variable.removeprefix(PARAMETER_PREFIX), known)]
     }
-
-
-def _parameter(name: str, known: Iterable[str]) -> str:
-    """The parameter that a variable means: Python on Windows gives all variables in capital letters."""
-    return next((one for one in known if one.upper() == name), name) if os.name == "nt" else name
 
 
 def parse_param_options(given: list[str], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
+from stat import S_IMODE
 from typing import BinaryIO, cast
 
 from runnable_ci.errors import BlobCorruptError, StepError, UnsafePathError
@@ -21,7 +22,6 @@ from runnable_ci.store.local import Layout
 from runnable_ci.store.plain import make_folders
 from runnable_ci.store.target import Descriptor, verified
 from runnable_ci.util.files import copy_and_hash, fingerprint, temporary
-from runnable_ci.util.system import mode_of, replace, set_mode
 
 
 @contextmanager
@@ -85,7 +85,7 @@ class Catalog:
                 # A parallel step may have made it, and be killed before that is recorded.
                 if pack_digest not in self.packs:
                     packs[pack_digest] = pack
-            mode = mode_of(self.workspace / name)
+            mode = S_IMODE((self.workspace / name).stat().st_mode)
             entries.append(self._entry(name, digest, size, mode=mode, stage="put"))
         return entries, packs
 
@@ -165,10 +165,10 @@ class Catalog:
                     f"`{entry.name}` in {self._place(stored)} does not match its digest {stored.digest}",
                     hint="restore that blob from another copy of the store, then go on",
                 )
-            set_mode(new.path, 0o600 | (entry.mode & 0o777))
+            new.path.chmod(0o600 | (entry.mode & 0o777))
             if aside is not None:
                 make_folders(aside.parent, within=self.layout.folder)
-                replace(destination, aside)
+                destination.replace(aside)
             new.keep_as(destination, synced=False)  # after a crash of the machine it can be restored again
 
     # -- store → workspace

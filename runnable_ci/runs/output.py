@@ -14,7 +14,6 @@ from runnable_ci.redaction.redactor import Redaction, Redactor
 from runnable_ci.runs.model import LogFile
 from runnable_ci.util.files import needing_space, write_whole
 from runnable_ci.util.process_output import Stream
-from runnable_ci.util.system import replace
 
 _CHUNK_BYTES = 1 << 20
 
@@ -131,7 +130,7 @@ def redact_kept(folder: Path, title: str, log: LogFile, redactor: Redactor, *, t
         return None
     for name in names:
         if (through / name).exists():
-            replace(through / name, folder / name)
+            (through / name).replace(folder / name)
         else:
             (folder / name).unlink(missing_ok=True)
     return redacted

@@ -53,7 +53,6 @@ from runnable_ci.store.store_identity import make_identity, store_identity
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 from runnable_ci.util.clock import now
 from runnable_ci.util.files import Reserve, needing_space, temporary_folder, write_whole
-from runnable_ci.util.system import open_descriptor
 
 
 class Recorder:
@@ -124,7 +123,7 @@ class Recorder:
             else:
                 break
         os.close(self._journal)
-        self._journal = open_descriptor(path, os.O_WRONLY | os.O_APPEND)
+        self._journal = os.open(path, os.O_WRONLY | os.O_APPEND)
         self.log = decode_events(lines, where=str(path)) or self.log
 
     @cached_property
@@ -226,7 +225,7 @@ def create(layout: Layout, started: Started, redactor: Redactor | None = None) -
 def _begin_journal(folder: Path, line: bytes, layout: Layout) -> int:
     """Write a journal's first line: whole or absent, so that a journal that is there always tells of a run."""
     write_whole(folder / JOURNAL, line, through=layout.temporaries)
-    return open_descriptor(folder / JOURNAL, os.O_WRONLY | os.O_APPEND)
+    return os.open(folder / JOURNAL, os.O_WRONLY | os.O_APPEND)
 
 
 @contextmanager
@@ -278,7 +277,7 @@ def _open_journal(folder: Path, log: RunLog, layout: Layout) -> tuple[RunLog, in
     if written is None:
         clean, line = _clean(LogImported(run_log=log), Redactor())
         return apply(log, clean), _begin_journal(folder, line, layout)
-    journal = open_descriptor(path, os.O_WRONLY | os.O_APPEND)
+    journal = os.open(path, os.O_WRONLY | os.O_APPEND)
     if not lines.endswith(b"\n"):
         os.ftruncate(journal, lines.rfind(b"\n") + 1)
     return written, journal

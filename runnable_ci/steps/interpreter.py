@@ -15,7 +15,7 @@ from runnable_ci.errors import PipelineError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.runs.model import Environment
 from runnable_ci.steps.python import find_source
-from runnable_ci.util.process import capture
+from runnable_ci.util.process import check_output
 
 LOCK_FILES = (
     *("requirements*.txt", "pyproject.toml", "poetry.lock", "uv.lock", "pdm.lock", "pylock*.toml", "Pipfile.lock"),
@@ -53,8 +53,9 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
     """
     if pipeline.python is not None:
         named = pipeline.python
-        path = workspace / named if os.sep in named or "/" in named else None
-        found = (path and _program(path)) or shutil.which(named, path=environ.get("PATH"))
+        path = workspace / named if "/" in named else None
+        is_program = path is not None and os.access(path, os.X_OK)
+        found = str(path) if is_program else shutil.which(named, path=environ.get("PATH"))
         if not found:
             raise PipelineError(
                 f'{pipeline.file}: python = "{named}" is not there, or is not a program', hint=_interpreter_hint(named)
@@ -76,13 +77,6 @@ def _interpreter_hint(named: str) -> str:
     return f"python3 -m venv {folder} makes it" if folder and rest else "give the path of an interpreter, or install it"
 
 
-def _program(path: Path) -> str | None:
-    """A program at a path, or where Windows has what others have there: `.venv/Scripts/python.exe`."""
-    windows = path.parent.parent / "Scripts" / f"{path.name}.exe"
-    there = [windows] if os.name == "nt" and path.parent.name == "bin" else []
-    return next((str(place) for place in (path, *there) if os.access(place, os.X_OK)), None)
-
-
 def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str]) -> str:
     """The interpreter of python steps, after it was asked for the modules that we can say nothing of.
 
@@ -93,7 +87,7 @@ def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str,
     sources = {step.name: find_source(step, workspace) for step in pipeline.steps.values() if step.kind == "python"}
     strange = {str(source.file): name for name, source in sources.items() if source and not source.is_parsed}
     if strange:
-        answer = capture([interpreter, "-c", _COMPILE, *strange], cwd=workspace, env=environ, timeout_s=30)
+        answer = check_output([interpreter, "-c", _COMPILE, *strange], cwd=workspace, env=environ, timeout_s=30)
         place, _, problem = (answer or b"").decode(errors="replace").partition(" ")
         if problem:
             file, name = list(strange.items())[int(place)]
@@ -107,7 +101,7 @@ def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str,
         if source is None
     }
     if foreign:
-        answer = capture([interpreter, "-c", _FIND, *foreign], cwd=workspace, env=environ, timeout_s=30)
+        answer = check_output([interpreter, "-c", _FIND, *foreign], cwd=workspace, env=environ, timeout_s=30)
         for module in (answer or b"").decode(errors="replace").split():
             step = foreign[module]
             folder = workspace / step.working_directory
@@ -121,7 +115,7 @@ def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str,
 
 def describe(interpreter: str, workspace: Path, environ: Mapping[str, str], *, tool_version: str) -> Environment:
     """The environment as it is now; the interpreter is asked, its packages are listed from their folders' names."""
-    answer = capture([interpreter, "-c", _PROBE], cwd=workspace, env=environ, timeout_s=30) if interpreter else None
+    answer = interpreter and check_output([interpreter, "-c", _PROBE], cwd=workspace, env=environ, timeout_s=30)
     version, executable, *folders = answer.decode(errors="replace").split("\0") if answer else ("", interpreter)
     return Environment(
         tool_version=tool_version,

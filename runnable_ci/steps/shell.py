@@ -13,11 +13,11 @@ from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.validation import not_json
 from runnable_ci.pipeline.values import environment_text, parse_output, parse_value
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
-from runnable_ci.util.system import can_be_argument
 
 OUTPUT_FILE = "output"
 OUTPUT_MAX_BYTES = 16 * 1024 * 1024
 _SCANNED_MAX_BYTES = 1024 * 1024
+_ARGUMENT_MAX_BYTES = 64 * 1024
 _NOT_JSON_NUMBERS = ("NaN", "Infinity", "-Infinity")
 _BETWEEN_WORDS = re.compile(r"""[\s'"();|&<>=`]+""")
 _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
@@ -110,7 +110,7 @@ def _is_metric(value: Any) -> bool:
 
 def _argv(step: Step, scratch: Path) -> tuple[str, ...]:
     script = step.command
-    if step.shell in _SHELLS and can_be_argument(step.shell, script):
+    if step.shell in _SHELLS and len(script.encode(errors="surrogateescape")) < _ARGUMENT_MAX_BYTES:
         return (*_SHELLS[step.shell], script)
     file = scratch / ("script.ps1" if step.shell == "pwsh" else "script")
     file.write_text(script, encoding="utf-8", newline="\n")

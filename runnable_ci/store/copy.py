@@ -21,7 +21,6 @@ from runnable_ci.store.target import (
     manifest_parts,
     read_manifest,
 )
-from runnable_ci.util import startup as loading
 from runnable_ci.util.threads import map_all
 
 JOBS = 16
@@ -82,7 +81,6 @@ def copy(
     layers to copy (the config always is). `progress` is called from `jobs` threads, one at a time.
     Raises `StoreError` with what went wrong on which side, `RunNotFoundError`.
     """
-    loading.done()
     manifest = source.resolve(reference)
     raw = _manifest_bytes(source, manifest)
     config, *layers = manifest_parts(raw, manifest, label=source.label)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import RegistryAuthError
-from runnable_ci.util.process import converse
+from runnable_ci.util.process import run_with_input
 from runnable_ci.util.responses import one_line
 
 HELPER_TIMEOUT_S = 8.0
@@ -125,7 +125,7 @@ def _ask_helper(helper: str, host: str, file: Path, environ: Mapping[str, str], 
     hint = f"repair it, take it out of {file}, or set RUNNABLE_CI_REGISTRY_USERNAME and RUNNABLE_CI_REGISTRY_PASSWORD"
     server = DOCKER_HUB_KEY if host == DOCKER_HUB else host
     try:
-        done = converse([program, "get"], said=server.encode(), env=environ, timeout_s=timeout_s)
+        done = run_with_input([program, "get"], stdin=server.encode(), env=environ, timeout_s=timeout_s)
     except TimeoutError as error:
         raise RegistryAuthError(f"{where} does not answer within {timeout_s:g} s", hint=hint) from error
     except FileNotFoundError as error:

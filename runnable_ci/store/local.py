@@ -27,8 +27,17 @@ from runnable_ci.store.target import (
     verified,
 )
 from runnable_ci.util.bounded_json import parse_json
-from runnable_ci.util.files import copy_and_hash, fingerprint, locked, replacing, sweep, temporary, write_whole
-from runnable_ci.util.system import is_link, open_nofollow, replace, set_mode, sync_file
+from runnable_ci.util.files import (
+    copy_and_hash,
+    fingerprint,
+    locked,
+    open_nofollow,
+    replacing,
+    sweep,
+    sync_file,
+    temporary,
+    write_whole,
+)
 
 REF_NAME = "org.opencontainers.image.ref.name"
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -73,7 +82,7 @@ class Layout:
         with os.scandir(self._runs) as entries:
             found = [e for e in entries if TAG.fullmatch(e.name) and not e.is_file(follow_symlinks=False)]
         for entry in found:
-            if is_link(entry):
+            if entry.is_symlink():
                 require_plain(Path(entry.path))
         return {entry.name: self._runs / entry.name for entry in found}
 
@@ -242,8 +251,8 @@ class Layout:
             source.unlink()
         else:
             sync_file(source)
-            set_mode(source, 0o444)
-            replace(source, self._path(digest))
+            source.chmod(0o444)
+            source.replace(self._path(digest))
             self._checked[digest] = fingerprint(self._path(digest), follow_links=False)
         return descriptor
 

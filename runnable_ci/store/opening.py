@@ -10,7 +10,6 @@ from runnable_ci.config import SAFE_STORES, load
 from runnable_ci.errors import StoreError
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console, is_actions
-from runnable_ci.util.system import current_user, owner_of
 from runnable_ci.vcs.tracked import is_tracked
 
 STORE_NAME = ".runnable"
@@ -32,12 +31,12 @@ def open_store(
             hint=f"git rm -r --cached {STORE_NAME} in {folder}, commit, and move the folder away if it is not yours",
         )
     if layout.folder.exists():
-        _require_trusted(layout.folder, environ, current_user() if user is None else user, say)
+        _require_trusted(layout.folder, environ, os.geteuid() if user is None else user, say)
     return layout
 
 
 def _require_trusted(store: Path, environ: Mapping[str, str], user: int, say: Callable[[str], None]) -> None:
-    owner = owner_of(store)
+    owner = store.lstat().st_uid
     if owner == user or _is_safe(store, load(environ).safe_stores):
         return
     if _is_of_the_job(store, owner, environ, user):
@@ -60,4 +59,4 @@ def _is_of_the_job(store: Path, owner: int, environ: Mapping[str, str], user: in
     if user != 0 or not is_actions(environ) or not workspace:
         return False
     root = Path(os.path.realpath(workspace))
-    return Path(os.path.realpath(store)).is_relative_to(root) and owner == owner_of(root)
+    return Path(os.path.realpath(store)).is_relative_to(root) and owner == root.lstat().st_uid

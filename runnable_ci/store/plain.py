@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 
 from runnable_ci.errors import StoreError
-from runnable_ci.util.system import is_link
 
 _FOLDERS = frozenset({"blobs", "sha256", "runs", "tmp", "logs", "replaced"})
 _FILES = frozenset(
@@ -27,8 +26,8 @@ def require_plain(folder: Path) -> None:
     """
     if not os.path.lexists(folder):
         return
-    if is_link(folder) or not folder.is_dir():
-        raise _not_plain(folder, "a link" if is_link(folder) else "not a folder")
+    if folder.is_symlink() or not folder.is_dir():
+        raise _not_plain(folder, "a link" if folder.is_symlink() else "not a folder")
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -41,13 +40,13 @@ def make_folders(path: Path, *, within: Path) -> None:
     """Make the folders from one of a store's down to `path`. Raises `StoreError` where a link is among them."""
     for part in reversed([folder for folder in (path, *path.parents) if folder.is_relative_to(within)]):
         part.mkdir(exist_ok=True)
-        if is_link(part):
+        if part.is_symlink():
             raise _not_plain(part, "a link")
 
 
 def _require_kind(entry: os.DirEntry[str]) -> None:
     path = Path(entry.path)
-    if is_link(entry):
+    if entry.is_symlink():
         raise _not_plain(path, "a link")
     if entry.is_dir(follow_symlinks=False):
         if entry.name in _FILES:

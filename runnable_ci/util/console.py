@@ -116,12 +116,6 @@ def line(text: str) -> str:
     return escape_commands(printable(text))
 
 
-def write_utf8() -> None:
-    """Write UTF-8 whatever the system's code page: everybody reads it."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-
-
 def _print(output: Output, lines: Iterable[str]) -> None:
     output.write("".join(f"{text}\n" for text in lines).encode(errors="backslashreplace"))
     output.flush()

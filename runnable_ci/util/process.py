@@ -10,15 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.util.console import console
-from runnable_ci.util.process_output import LISTEN, Listen, Listener, Stream
-from runnable_ci.util.system import CANCEL_SIGNALS, CREATION_FLAGS, END, KILL, ProcessGroup, kill_group, program
+from runnable_ci.util.process_output import ProcessReader, Stream
 
 GRACE_S = 2.0
 """How long a group may take to end after a signal before the next, harder one. GitHub allows 10 s for all."""
@@ -36,22 +35,26 @@ class Exit:
     cancelled: bool = False
 
 
+def _signal_group(group: int, number: signal.Signals) -> None:
+    """Send a signal to all processes of a group, unless they are gone or another user's. Safe in a signal handler."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
 class Supervisor:
     """Starts processes in groups of their own, from any thread, and can end them all at once.
 
-    A group that does not end by a signal gets a harder one after `grace_s` seconds. `listen` hears of a process, `tree`
-    sends it signals.
+    A group that does not end by a signal gets a harder one after `grace_s` seconds; `send` sends it.
     """
 
     def __init__(
-        self, *, grace_s: float = GRACE_S, listen: Listen = LISTEN, tree: Callable[[int], ProcessGroup] = ProcessGroup
+        self, *, grace_s: float = GRACE_S, send: Callable[[int, signal.Signals], None] = _signal_group
     ) -> None:
         self._grace_s = grace_s
-        self._listen = listen
-        self._tree = tree
+        self._send = send
         self.cancelled_by: signal.Signals | None = None
         self._wake_read, self._wake_write = os.pipe()
-        self._trees: set[ProcessGroup] = set()
+        self._groups: set[int] = set()
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -64,8 +67,8 @@ class Supervisor:
         """End all processes: `by` first, harder signals later; a second call kills. Safe in a signal handler."""
         again = self.cancelled_by is not None
         self.cancelled_by = by
-        for tree in tuple(self._trees):
-            tree.send(KILL if again else by)
+        for group in tuple(self._groups):
+            self._send(group, signal.SIGKILL if again else by)
         if self._wake_write >= 0:
             os.close(self._wake_write)
             self._wake_write = -1
@@ -93,7 +96,7 @@ class Supervisor:
                 return Exit(-self.cancelled_by, cancelled=True)
             try:
                 process = subprocess.Popen(
-                    [program(argv[0], env), *argv[1:]],
+                    argv,
                     cwd=cwd,
                     env=env,
                     stdin=subprocess.DEVNULL,
@@ -101,38 +104,34 @@ class Supervisor:
                     stderr=subprocess.PIPE,
                     bufsize=0,
                     start_new_session=True,
-                    creationflags=CREATION_FLAGS,
                 )
             except _NOT_STARTED as e:
                 raise _start_error(argv, cwd, e) from e
-            tree = self._tree(process.pid)
-            self._trees.add(tree)
+            self._groups.add(process.pid)
             if self.cancelled_by:  # while it was started: that signal went to the others only
-                tree.send(self.cancelled_by)
+                self._send(process.pid, self.cancelled_by)
         try:
             try:
-                listener = self._listen(process, self._wake_read)
+                reader = ProcessReader(process, self._wake_read)
             except _NOT_STARTED as e:
                 raise _start_error(argv, cwd, e) from e
-            with closing(listener):
+            with closing(reader):
                 started(process.pid)
-                return self._supervise(process, tree, listener, output, settle, timeout_s)
+                return self._supervise(process, reader, output, settle, timeout_s)
         except BaseException:
-            tree.send(KILL)
+            self._send(process.pid, signal.SIGKILL)
             try:
                 process.wait(self._grace_s)
             except subprocess.TimeoutExpired:
                 _abandon(process)
             raise
         finally:
-            self._trees.discard(tree)
-            tree.close()
+            self._groups.discard(process.pid)
 
     def _supervise(
         self,
         process: subprocess.Popen[bytes],
-        tree: ProcessGroup,
-        listener: Listener,
+        reader: ProcessReader,
         output: Callable[[Stream, bytes], None],
         settle: Callable[[], None],
         timeout_s: float | None,
@@ -142,44 +141,45 @@ class Supervisor:
         timed_out = escalated = False
         drain_until = 0.0
         heard = False
-        while listener.open_pipes or not listener.exited:
+        while reader.open_pipes or not reader.exited:
             waits = [moment - time.monotonic() for moment, _ in escalation[:1]]
             if deadline is not None:
                 waits.append(deadline - time.monotonic())
-            if listener.exited:
+            if reader.exited:
                 waits.append(drain_until - time.monotonic())
             if heard:
                 waits.append(0.0)
             heard = False
-            for stream, chunk in listener.hear(max(0.0, min(waits)) if waits else None):
+            for stream, chunk in reader.read(max(0.0, min(waits)) if waits else None):
                 output(stream, chunk)
                 heard = True
             settle()
             now = time.monotonic()
             if self.cancelled_by and not escalated:
                 escalated, escalation, deadline = True, self._escalation(self.cancelled_by), None
-            if listener.exited and not drain_until:
+            if reader.exited and not drain_until:
                 drain_until, deadline, escalation = now + DRAIN_S, None, []
-            if listener.exited and now >= drain_until:
+            if reader.exited and now >= drain_until:
                 break
             if deadline is not None and now >= deadline:
                 timed_out, deadline = True, None
-                escalation = self._one_by_one(now, END, KILL)
+                escalation = self._one_by_one(now, signal.SIGTERM, signal.SIGKILL)
             while escalation and now >= escalation[0][0]:
                 _, number = escalation.pop(0)
                 if number is None:
                     output("e", f"process {process.pid} does not end by SIGKILL: it is left running\n".encode())
                     _abandon(process)
-                    return Exit(-KILL, timed_out=timed_out, cancelled=self.cancelled_by is not None)
-                tree.send(number)
+                    return Exit(-signal.SIGKILL, timed_out=timed_out, cancelled=self.cancelled_by is not None)
+                self._send(process.pid, number)
         code = process.wait()
         cancelled = self.cancelled_by is not None
         if timed_out or cancelled:
-            tree.send(KILL)
+            self._send(process.pid, signal.SIGKILL)
         return Exit(code, timed_out=timed_out, cancelled=cancelled)
 
     def _escalation(self, by: signal.Signals) -> list[tuple[float, signal.Signals | None]]:
-        return self._one_by_one(time.monotonic() + self._grace_s, *((END,) if by == signal.SIGINT else ()), KILL)
+        harder = (signal.SIGTERM, signal.SIGKILL) if by == signal.SIGINT else (signal.SIGKILL,)
+        return self._one_by_one(time.monotonic() + self._grace_s, *harder)
 
     def _one_by_one(self, begin: float, *signals: signal.Signals) -> list[tuple[float, signal.Signals | None]]:
         """When to send which signal. None: nothing can end it, such as another user's program (sudo)."""
@@ -188,10 +188,10 @@ class Supervisor:
 
 def _abandon(process: subprocess.Popen[bytes]) -> None:
     """Never wait for a process again, not even when the interpreter clears away what it knows of it."""
-    process.returncode = -KILL
+    process.returncode = -signal.SIGKILL
 
 
-def capture(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float) -> bytes | None:
+def check_output(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float) -> bytes | None:
     """The stdout of a short program; None where it cannot be started, fails or takes too long."""
     try:
         done = subprocess.run(
@@ -211,49 +211,28 @@ class Finished:
     stderr: bytes
 
 
-def converse(argv: Sequence[str], *, said: bytes, env: Mapping[str, str], timeout_s: float | None) -> Finished:
-    """Run a short program that reads what is `said`. Raises `OSError`, `MemoryError`, `TimeoutError`."""
+def run_with_input(argv: Sequence[str], *, stdin: bytes, env: Mapping[str, str], timeout_s: float | None) -> Finished:
+    """Run a short program that reads `stdin`. Raises `OSError`, `MemoryError`, `TimeoutError`."""
     try:
-        done = subprocess.run(argv, env=env, input=said, capture_output=True, timeout=timeout_s, check=False)
+        done = subprocess.run(argv, env=env, input=stdin, capture_output=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as e:
         raise TimeoutError(f"no end within {timeout_s} s") from e
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
-def become(argv: Sequence[str], env: Mapping[str, str]) -> int:
-    """Go on as another program: the same process, so that signals meant for this one reach it.
-
-    Where the system has no such thing, that program's exit code.
-    """
+def exec_program(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+    """Go on as another program: the same process, so that signals meant for this one reach it."""
     console.flush()
-    if sys.platform != "win32":
-        try:
-            os.execve(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is what is wanted
-        except OSError as e:
-            error = _start_error(argv, Path.cwd(), e)
-            raise RunnableError(error.message, hint=error.hint) from e
-    return accompany(argv, env)
-
-
-def accompany(argv: Sequence[str], env: Mapping[str, str]) -> int:
-    """The exit code of a program that has our console; Ctrl-C and Ctrl-Break are its business until it ends."""
-    earlier = {number: signal.signal(number, lambda *_: None) for number in CANCEL_SIGNALS}
     try:
-        return subprocess.run(argv, env=env, check=False).returncode
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+        os.execve(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is what is wanted
+    except OSError as e:
+        error = _start_error(argv, Path.cwd(), e)
+        raise RunnableError(error.message, hint=error.hint) from e
 
 
 def start_time(pid: int) -> str:
     """When a process was started, as the system tells it: with the pid its identity. Empty where it is not known."""
-    match sys.platform:
-        case "linux":
-            return _start_in_proc(pid)
-        case "win32":  # nothing outlives us there: see `ProcessGroup`
-            return ""
-        case _:
-            return start_by_ps(pid)
+    return _start_in_proc(pid) if sys.platform == "linux" else start_by_ps(pid)
 
 
 def _start_in_proc(pid: int) -> str:
@@ -270,7 +249,7 @@ def _start_in_proc(pid: int) -> str:
 def start_by_ps(pid: int) -> str:
     """As `start_time`, to the second, of any system that has `ps`."""
     argv = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
-    answer = capture(argv, cwd=Path("/"), env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}, timeout_s=5) or b""
+    answer = check_output(argv, cwd=Path("/"), env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}, timeout_s=5) or b""
     state, _, started = " ".join(answer.decode(errors="replace").split()).partition(" ")
     return "" if state.startswith("Z") else started
 
@@ -279,7 +258,7 @@ def end_group(pid: int, started: str) -> bool:
     """Kill the process group of a step that outlived its run; False where that process is gone."""
     if not started or start_time(pid) != started:
         return False
-    kill_group(pid)
+    _signal_group(pid, signal.SIGKILL)
     return True
 
 

@@ -1,26 +1,18 @@
-"""Two ways to hear of a process: what it writes, as it comes, and that it has ended."""
+"""What a process writes, as it comes, and that it has ended."""
 
 from __future__ import annotations
 
-import errno
 import os
 import selectors
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
-from queue import Empty, Queue
 from typing import IO, Literal, Protocol
-
-from runnable_ci.util.system import SELECTS_PIPES
-from runnable_ci.util.threads import start
 
 Stream = Literal["o", "e"]
 """Which of the two a chunk of output came from: stdout or stderr."""
 
 _READ_BYTES = 1 << 16
-_CHUNKS_AHEAD = 16
 _POLL_S = 0.05
 _FIRST_POLL_S = 0.001
 
@@ -34,19 +26,6 @@ class Process(Protocol):
 
     def poll(self) -> int | None:
         """How it ended; None while it runs."""
-
-
-class Listener(Protocol):
-    """Hears of one process."""
-
-    open_pipes: int
-    exited: bool
-
-    def hear(self, timeout_s: float | None) -> Iterator[tuple[Stream, bytes]]:
-        """Chunks of output, once there is news or the time is over; None: as long as it takes."""
-
-    def close(self) -> None:
-        """Give back the pipes: what the process left running writes to nobody from here on."""
 
 
 class _Poll:
@@ -63,7 +42,7 @@ class _Poll:
         return pause_s if timeout_s is None else min(timeout_s, pause_s)
 
 
-class SelectorReader:
+class ProcessReader:
     """Waits for everything at once: for both pipes, for the end, and for a byte or an end in `wake`."""
 
     def __init__(self, process: Process, wake: int) -> None:
@@ -85,8 +64,8 @@ class SelectorReader:
                 self._selector.register(self._exit, selectors.EVENT_READ, "exit")
             self._held = held.pop_all()
 
-    def hear(self, timeout_s: float | None) -> Iterator[tuple[Stream, bytes]]:
-        """As `Listener` has it."""
+    def read(self, timeout_s: float | None) -> Iterator[tuple[Stream, bytes]]:
+        """Yield chunks of output, once there is news or the time is over; None: as long as it takes."""
         if not self.exited and (self._exit is None or not self.open_pipes):
             timeout_s = self._poll.within(timeout_s, soon=not self.open_pipes)
         for key, _ in self._selector.select(timeout_s):
@@ -106,65 +85,8 @@ class SelectorReader:
             self.exited = self._process.poll() is not None
 
     def close(self) -> None:
-        """As `Listener` has it."""
+        """Give back the pipes: what the process left running writes to nobody from here on."""
         self._held.close()
-
-
-class ThreadedReader:
-    """Has a thread for each pipe, and looks for the end and at what woke it from time to time."""
-
-    def __init__(self, process: Process, _wake: int) -> None:
-        self.open_pipes = 0
-        self.exited = False
-        self._process = process
-        self._heard: Queue[tuple[Stream, bytes]] = Queue(_CHUNKS_AHEAD)
-        self._closed = False
-        self._poll = _Poll()
-        unread = list(_pipes(process))
-        while unread:
-            if start(partial(self._read, *unread[0]), name="listen") is None:
-                for pipe, _ in unread:
-                    pipe.close()
-                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-            del unread[0]
-            self.open_pipes += 1
-
-    def _read(self, pipe: IO[bytes], stream: Stream) -> None:
-        with pipe:  # a pipe that another thread closes while this one reads it would hold up both
-            while not self._closed:
-                chunk = os.read(pipe.fileno(), _READ_BYTES)
-                self._heard.put((stream, chunk))
-                if not chunk:
-                    return
-
-    def hear(self, timeout_s: float | None) -> Iterator[tuple[Stream, bytes]]:
-        """As `Listener` has it; at times without news."""
-        timeout_s = self._poll.within(timeout_s, soon=not self.open_pipes)
-        if self.open_pipes:
-            try:
-                stream, chunk = self._heard.get(timeout=timeout_s)
-            except Empty:
-                pass
-            else:
-                if chunk:
-                    yield stream, chunk
-                else:
-                    self.open_pipes -= 1
-        else:
-            time.sleep(timeout_s)
-        self.exited = self.exited or self._process.poll() is not None
-
-    def close(self) -> None:
-        """As `Listener` has it, as soon as the threads have noticed."""
-        self._closed = True
-        while not self._heard.empty():  # a thread may wait for room
-            self._heard.get()
-
-
-Listen = Callable[[Process, int], Listener]
-
-LISTEN: Listen = SelectorReader if SELECTS_PIPES else ThreadedReader
-"""The way that the system has."""
 
 
 def _pipes(process: Process) -> Iterator[tuple[IO[bytes], Stream]]:

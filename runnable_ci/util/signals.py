@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final, NoReturn
 
-from runnable_ci.util.system import CANCEL_SIGNALS, call_after
-
+_CANCEL_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""By which a person or a runner ends us."""
 LAST_S: Final = 2.0
 """How long the program has after the second signal to record what it was doing. GitHub kills 2.5 s after its second."""
 
@@ -42,11 +42,12 @@ def cancelling(cancel: Callable[[signal.Signals], None]) -> Iterator[None]:
         if len(received) > 1:
             for each in numbers:
                 signal.signal(each, _end)
-            call_after(LAST_S, lambda: os._exit(128 + number))
+            signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
+            signal.setitimer(signal.ITIMER_REAL, LAST_S)  # interrupts whatever the main thread waits for
         cancel(signal.Signals(number))
 
     # Where SIGHUP is ignored, nohup wants the run to outlive its terminal.
-    numbers = [n for n in CANCEL_SIGNALS if n.name != "SIGHUP" or signal.getsignal(n) is signal.SIG_DFL]
+    numbers = [n for n in _CANCEL_SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is signal.SIG_DFL]
     earlier = {number: signal.signal(number, receive) for number in numbers}
     try:
         yield

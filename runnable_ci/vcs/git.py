@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.errors import TOO_LITTLE, CodeIdentityError, NotARepositoryError
-from runnable_ci.util.process import converse
+from runnable_ci.util.process import run_with_input
 from runnable_ci.vcs.git_files import is_bare, repository_root
 
 COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -70,7 +70,7 @@ class Git:
         command = ["git", "-C", self.folder, *SAFE_OPTIONS, *options, *arguments]
         closed = {**closed_environment(self.environ, protocols=self.protocols), **(environ or {})}
         try:
-            done = converse(command, said=stdin, env=closed, timeout_s=None)
+            done = run_with_input(command, stdin=stdin, env=closed, timeout_s=None)
         except FileNotFoundError as error:
             hint = "install git, so that runs know their code"
             raise CodeIdentityError("git is not installed", hint=hint) from error

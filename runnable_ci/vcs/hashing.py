@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 
-from runnable_ci.util.system import open_nofollow
+from runnable_ci.util.files import open_nofollow
 
 
 def content_sha256(path: str) -> str:

@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from runnable_ci.redaction.credential_files import by_content, by_difference, by_name, is_judged_whole
 from runnable_ci.redaction.credential_names import is_code
 from runnable_ci.util.bounded_json import LARGE_TABLE
-from runnable_ci.util.system import open_nofollow
+from runnable_ci.util.files import open_nofollow
 from runnable_ci.vcs.git import COMMIT, PATHS_PER_CALL, Git, printable
 from runnable_ci.vcs.hashing import content_sha256, git_mode, link_target
 from runnable_ci.vcs.identity import Code, CodeState
@@ -335,7 +335,7 @@ def _store_submodules(code: Code, entries: Iterable[Entry], store: _Store) -> No
             continue
         below = code.submodule(entry.path)
         with TemporaryFile() as file:
-            tar = cast("BinaryIO", file)  # on Windows a wrapper of one
+            tar = cast("BinaryIO", file)
             rules = store.rules.below(entry.path)
             inner = snapshot(below, below.state(), tar, limit_bytes=store.left_bytes, rules=rules)
             tar.seek(0)

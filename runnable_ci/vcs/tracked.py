@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from runnable_ci.errors import CodeIdentityError, StoreError
-from runnable_ci.util.system import IGNORES_CASE
 from runnable_ci.vcs.git import Git
 from runnable_ci.vcs.git_files import repository_root
 
 _VERSIONS_WITH_WHOLE_PATHS = (b"\0\0\0\2", b"\0\0\0\3")
+_IGNORES_CASE = sys.platform == "darwin"
+"""Whether two names that differ in capital letters alone are one file, on most of its disks."""
 
 
 def is_tracked(path: Path, environ: Mapping[str, str]) -> bool:
@@ -46,8 +48,8 @@ def _may_track(root: Path, name: bytes) -> bool:
     if is_split or index[4:8] not in _VERSIONS_WITH_WHOLE_PATHS:
         return True
     # From the end: that is twice as fast in a large index.
-    return (index.lower() if IGNORES_CASE else index).rfind(name) >= 0
+    return (index.lower() if _IGNORES_CASE else index).rfind(name) >= 0
 
 
 def _folded(name: str) -> str:
-    return name.lower() if IGNORES_CASE else name
+    return name.lower() if _IGNORES_CASE else name

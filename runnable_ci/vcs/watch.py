@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from runnable_ci.util.system import CHANGE_TIMES
-
 WATCHED_MAX_FILES: Final = 2_000
 """Above this, git's own threaded look at the tree is quicker than ours (both measured)."""
 
@@ -33,8 +31,8 @@ def signature(path: str) -> Signature | None:
 
 def _settled(seen: Signature | None, at_ns: int) -> bool:
     """Whether any later change must show. The time of change counts, as programs set that of modification freely."""
-    if seen is None or not CHANGE_TIMES:
-        return seen is None
+    if seen is None:
+        return True
     coarse = seen[0] % 1_000_000_000 == 0
     return seen[0] < at_ns - (_SETTLED_WHOLE_SECONDS_NS if coarse else _SETTLED_NS)
 

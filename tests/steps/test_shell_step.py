@@ -75,7 +75,7 @@ OUTPUTS = {
     "block with another's end": ("a<<END OF IT\nEOF\n END OF IT\nEND OF IT\n", {"a": "EOF\n END OF IT"}),
     "<< in a value": ("a=1<<2\n", {"a": "1<<2"}),
     "= in a delimiter": ("a<<E=F\nx\nE=F\n", {"a": "x"}),
-    "Windows line ends": ("a=1\r\nb<<EOF\r\nx\r\ny\r\nEOF\r\n", {"a": "1", "b": "x\ny"}),
+    "CR LF line ends": ("a=1\r\nb<<EOF\r\nx\r\ny\r\nEOF\r\n", {"a": "1", "b": "x\ny"}),
     "other ends of lines": ("a=x\u2028y\x0cz\x85\x1d!\n", {"a": "x\u2028y\x0cz\x85\x1d!"}),
     "carriage return within": ("a=10%\r20%\n", {"a": "10%\r20%"}),
     "not ASCII": ("größe=ä\n", {"größe": "ä"}),

@@ -19,18 +19,12 @@ import pytest
 from support import python, wait_until
 
 from runnable_ci.errors import StepError
-from runnable_ci.util.process import DRAIN_S, Exit, Supervisor, capture, end_group, start_by_ps, start_time
-from runnable_ci.util.process_output import LISTEN, Listen, SelectorReader, Stream, ThreadedReader
-from runnable_ci.util.system import ProcessGroup
+from runnable_ci.util.process import DRAIN_S, Exit, Supervisor, check_output, end_group, start_by_ps, start_time
+from runnable_ci.util.process_output import Stream
 
 SLACK_S = 5.0
 """What a busy machine may add to a time that is measured."""
 GRACE_S = 0.4
-ACCOMPANY = """
-import sys
-from runnable_ci.util.process import accompany
-sys.exit(accompany(["/bin/bash", "-c", sys.argv[1]], {"ONLY": "this"}))
-"""
 STUBBORN = "trap '' TERM INT; while :; do sleep 0.05; done"
 
 
@@ -56,16 +50,18 @@ class Said:
 Run = Callable[..., Exit]
 
 
-@pytest.fixture(params=[SelectorReader, ThreadedReader])
-def listen(request: pytest.FixtureRequest) -> Listen:
-    """Each way to hear of a process: Windows has the second only, and it works here too."""
-    return cast("Listen", request.param)
+@pytest.fixture(params=["descriptor", "polling"])
+def way_to_see_the_end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each way to see that a process has ended: macOS has no descriptor for it."""
+    if request.param == "polling":
+        monkeypatch.delattr(os, "pidfd_open")
+    return cast("str", request.param)
 
 
 @pytest.fixture
-def supervisor(listen: Listen) -> Iterator[Supervisor]:
+def supervisor(way_to_see_the_end: str) -> Iterator[Supervisor]:
     """A supervisor that is closed after the test."""
-    supervisor = Supervisor(grace_s=GRACE_S, listen=listen)
+    supervisor = Supervisor(grace_s=GRACE_S)
     yield supervisor
     supervisor.close()
 
@@ -259,10 +255,10 @@ def test_nothing_starts_after_a_cancellation(run: Run, supervisor: Supervisor, t
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_process_that_starts_while_all_is_cancelled_ends_too(listen: Listen, tmp_path: Path) -> None:
+def test_a_process_that_starts_while_all_is_cancelled_ends_too(tmp_path: Path) -> None:
     """Whatever the moment of the cancellation, no process is forgotten."""
     for delay_s in (0, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004):
-        supervisor, said = Supervisor(grace_s=SLACK_S, listen=listen), Said()
+        supervisor, said = Supervisor(grace_s=SLACK_S), Said()
 
         def run(script: str, supervisor: Supervisor = supervisor, said: Said = said) -> Exit:
             return supervisor.run(["bash", "-c", script], cwd=tmp_path, env=os.environ, output=said)
@@ -343,12 +339,12 @@ def test_a_limit_on_processes_is_an_error_of_the_step() -> None:
     code = """
 import os, resource, sys
 from pathlib import Path
-from runnable_ci.util.process import Supervisor, capture
+from runnable_ci.util.process import Supervisor, check_output
 supervisor = Supervisor()
 if os.getuid() == 0:  # whom the limit does not bind
     os.setuid(65534)
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-assert capture(["/bin/true"], cwd=Path("/"), env={}, timeout_s=5) is None
+assert check_output(["/bin/true"], cwd=Path("/"), env={}, timeout_s=5) is None
 try:
     supervisor.run(["/bin/true"], cwd=Path("/"), env={}, output=print)
 except Exception as e:
@@ -387,43 +383,6 @@ print(*sorted(seen), sep="\\n")
     assert done.stdout == "error: `/bin/true` cannot be started: Too many open files\nran\n", done.stderr
 
 
-@pytest.mark.parametrize("refused", [0, 1])
-def test_a_listener_whose_thread_cannot_start_is_an_error_of_the_step(
-    monkeypatch: pytest.MonkeyPatch, said: Said, tmp_path: Path, refused: int
-) -> None:
-    """The process that was started already is ended."""
-    begun: list[threading.Thread] = []
-    real = threading.Thread.start
-
-    def limited(thread: threading.Thread) -> None:
-        if len(begun) == refused:
-            raise RuntimeError("can't start new thread")
-        begun.append(thread)
-        real(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", limited)
-    with (
-        closing(Supervisor(grace_s=GRACE_S, listen=ThreadedReader)) as supervisor,
-        pytest.raises(StepError, match="the system allows no further process"),
-    ):
-        supervisor.run(["sleep", "60"], cwd=tmp_path, env=os.environ, output=said)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-
-
-class OutOfReach:
-    """Stands for a process that we may not signal, such as one that `sudo` runs."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-
-    def send(self, number: signal.Signals) -> None:
-        """Refused."""
-
-    def close(self) -> None:
-        """Nothing to give back."""
-
-
 @pytest.mark.parametrize("how", ["time", "SIGINT", "SIGTERM", "failure"])
 def test_a_process_that_cannot_be_ended_is_not_waited_for(tmp_path: Path, how: str) -> None:
     """After the last signal the step is over, and says what it left running."""
@@ -437,7 +396,7 @@ def test_a_process_that_cannot_be_ended_is_not_waited_for(tmp_path: Path, how: s
         if how.startswith("SIG"):
             theirs.cancel(signal.Signals[how])
 
-    theirs = Supervisor(grace_s=0.1, tree=cast("type[ProcessGroup]", OutOfReach))
+    theirs = Supervisor(grace_s=0.1, send=lambda *_: None)  # as to a process of another user, which `sudo` runs
     try:
         with closing(theirs), pytest.raises(ZeroDivisionError) if how == "failure" else nullcontext():
             ended = theirs.run(
@@ -451,9 +410,9 @@ def test_a_process_that_cannot_be_ended_is_not_waited_for(tmp_path: Path, how: s
         os.waitpid(pids[0], 0)
 
 
-def test_a_program_that_cannot_be_become_is_an_error() -> None:
+def test_a_program_that_cannot_be_executed_is_an_error() -> None:
     """Arguments that no process can have are refused with a sentence, and nothing has changed."""
-    done = python("from runnable_ci.util.process import become; become(['/bin/true', 'x' * 3_000_000], {})")
+    done = python("from runnable_ci.util.process import exec_program; exec_program(['/bin/true', 'x' * 3_000_000], {})")
     assert "RunnableError: error: `/bin/true` cannot be started: Argument list too long\n" in done.stderr
 
 
@@ -475,21 +434,21 @@ def test_a_failure_of_ours_ends_the_process(run: Run, where: str) -> None:
     assert is_gone(pids[0])
 
 
-def test_much_output_needs_little_memory_and_time(listen: Listen, tmp_path: Path) -> None:
+def test_much_output_needs_little_memory_and_time(tmp_path: Path) -> None:
     """200 MB on both streams come through whole, at more than 40 MB a second, in a few MB of memory."""
     code = (
         "import os, resource, sys, time; from pathlib import Path\n"
-        "from runnable_ci.util import process_output as listen; from runnable_ci.util.process import Supervisor\n"
+        "from runnable_ci.util.process import Supervisor\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "count = {'o': 0, 'e': 0}\n"
         "def take(stream, chunk): count[stream] += len(chunk)\n"
-        "supervisor = Supervisor(listen=getattr(listen, sys.argv[2])); before = peak(); began = time.monotonic()\n"
+        "supervisor = Supervisor(); before = peak(); began = time.monotonic()\n"
         "script = 'head -c 100000000 /dev/zero & head -c 100000000 /dev/zero >&2; wait'\n"
         "supervisor.run(['bash', '-c', script], cwd=Path(sys.argv[1]), env=os.environ, output=take)\n"
         "assert count == {'o': 100_000_000, 'e': 100_000_000}\n"
         "print(peak() - before, time.monotonic() - began)"
     )
-    done = python(code, str(tmp_path), cast("type", listen).__name__)
+    done = python(code, str(tmp_path))
     assert done.returncode == 0, done.stderr
     grown_kib, took_s = map(float, done.stdout.split())
     assert grown_kib < 10_000
@@ -559,42 +518,11 @@ def test_ps_tells_a_start_where_there_is_no_proc() -> None:
     assert start_by_ps(process.pid) == ""
 
 
-def test_a_listener_by_threads_is_for_systems_without_a_selector_of_pipes() -> None:
-    """Here the selector is used."""
-    assert LISTEN is SelectorReader
-
-
-@pytest.mark.parametrize("code", [0, 1, 42])
-def test_a_program_that_is_accompanied_gives_its_exit_code(code: int) -> None:
-    """It has our input and output, its environment is what was given, and its exit code is told."""
-    done = subprocess.run(
-        [sys.executable, "-c", ACCOMPANY, f"read line; echo $ONLY $line; echo err >&2; exit {code}"],
-        input="in\n",
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (code, "this in\n", "err\n")
-
-
-def test_a_program_that_is_accompanied_gets_the_interruptions() -> None:
-    """Ctrl-C goes to both: ours waits for the program, whose exit code counts."""
-    script = "trap 'echo asked; exit 5' INT; echo ready; while :; do sleep 0.02; done"
-    process = subprocess.Popen(
-        [sys.executable, "-c", ACCOMPANY, script], stdout=subprocess.PIPE, start_new_session=True, text=True
-    )
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n"
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(SLACK_S) == 5
-    assert process.stdout.read() == "asked\n"
-    process.stdout.close()
-
-
-def test_capture_gives_stdout_or_nothing(tmp_path: Path) -> None:
+def test_check_output_gives_stdout_or_nothing(tmp_path: Path) -> None:
     """A short program's stdout; None where it fails, is missing, or takes too long."""
 
     def captured(*argv: str, timeout_s: float = 20) -> bytes | None:
-        return capture(argv, cwd=tmp_path, env=os.environ, timeout_s=timeout_s)
+        return check_output(argv, cwd=tmp_path, env=os.environ, timeout_s=timeout_s)
 
     assert captured("bash", "-c", "echo out; echo err >&2") == b"out\n"
     assert captured("bash", "-c", "echo out; exit 1") is None

@@ -10,7 +10,7 @@ from typing import Final
 from runnable_ci.config import GITHUB_TOKEN, Settings
 from runnable_ci.github.api.errors import RefusedError
 from runnable_ci.github.api.repository import Api, Repository
-from runnable_ci.util.process import capture
+from runnable_ci.util.process import check_output
 
 VARIABLES: Final = ("GITHUB_TOKEN", "GH_TOKEN")
 _ENTERPRISE: Final = ("GH_ENTERPRISE_TOKEN", "GITHUB_ENTERPRISE_TOKEN")
@@ -40,7 +40,7 @@ def find_token(repository: Repository, api: Api, settings: Settings, environ: Ma
     command = ["gh", "auth", "token", "--hostname", host]
     # Without these gh answers what it has for this host, not what the environment has for any.
     others = {name: value for name, value in environ.items() if name not in (*VARIABLES, *_ENTERPRISE)}
-    answer = capture(command, cwd=Path.cwd(), env=others, timeout_s=_GH_TIMEOUT_S)
+    answer = check_output(command, cwd=Path.cwd(), env=others, timeout_s=_GH_TIMEOUT_S)
     if answer and (secret := answer.decode(errors="replace").strip()):
         return _checked(secret, "gh auth token")
     if source:

@@ -29,9 +29,6 @@ def main(request_path: str, response_path: str) -> int:
     os.unlink(request_path)  # parameters may be secrets, and nobody tidies up after a process that is killed
     sys.argv[:] = [request["function"]]
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a person is watching
-    if os.name == "nt" and "PYTHONIOENCODING" not in os.environ:  # a pipe has the system's code page there
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     sys.path[:0] = request["path"]
     workspace = Workspace(request["workspace"])
     response: dict[str, Any] = {

@@ -17,18 +17,18 @@ class Workspace:
         self._real_root = _folder(os.path.realpath(root))
         library = os.path.dirname(os.__file__)
         roots = (self._root, self._real_root)
-        environments = [prefix for prefix in (sys.prefix, sys.base_prefix) if _posix(prefix).startswith(roots)]
+        environments = [prefix for prefix in (sys.prefix, sys.base_prefix) if prefix.startswith(roots)]
         self._foreign = tuple(_folder(folder) for folder in [library, *environments])
 
     def relative(self, file: str) -> str | None:
         """The path of a file of the user's below the workspace, with `/`, or None for any other file."""
         if not os.path.isabs(file):  # the `<string>` of code without a file
             return None
-        path, root = _posix(os.path.normpath(file)), self._root
+        path, root = os.path.normpath(file), self._root
         if not path.startswith(root):
             if "-packages/" in path or path.startswith(self._foreign):
                 return None  # most modules: spares them the links on their path
-            path, root = _posix(os.path.realpath(path)), self._real_root
+            path, root = os.path.realpath(path), self._real_root
         inner = path[len(root) :]
         if not path.startswith(root) or path.startswith(self._foreign):
             return None
@@ -67,9 +67,5 @@ class Workspace:
             self._forget_cache(module, state.st_mtime)
 
 
-def _posix(path: str) -> str:
-    return path if os.sep == "/" else path.replace(os.sep, "/")
-
-
 def _folder(path: str) -> str:
-    return _posix(os.path.join(path, ""))
+    return os.path.join(path, "")

@@ -32,6 +32,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
 """The packages and modules at the top; each imports only what stands below it, those of a line not each other."""
 PURE: tuple[str, ...] = (
     *("pipeline.model", "pipeline.schema", "pipeline.validation", "engine.planner"),
+    *("pipeline.patterns", "pipeline.overlaps"),
     *("runs.model", "runs.events", "runs.remote.merge", "runs.artifact", "runs.retention", "runs.event_redaction"),
     *(
         "runs.run_identity",

@@ -16,12 +16,12 @@ from runnable_ci.engine.reporter import CommandFiles, Reporter
 from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.patterns import matches
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.event_redaction import redact_exception
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
 from runnable_ci.runs.orphans import record_pid
-from runnable_ci.runs.workspace import matches
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor

@@ -8,8 +8,8 @@ from typing import Any
 from runnable_ci.engine.planner import same_json
 from runnable_ci.errors import RunLogError
 from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.patterns import matches
 from runnable_ci.runs.model import RunLog, StepLog
-from runnable_ci.runs.workspace import matches
 
 
 def undeclared_parameters(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from runnable_ci.engine.planner import Plan
 from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.patterns import matches
 from runnable_ci.runs.model import CatalogEntry, RunLog
 from runnable_ci.runs.packs import PackIndex
-from runnable_ci.runs.workspace import matches
 from runnable_ci.steps.python import objects_taken
 from runnable_ci.store.target import Descriptor
 

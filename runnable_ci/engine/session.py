@@ -18,6 +18,7 @@ from runnable_ci.engine.runner import Run
 from runnable_ci.engine.step_output import Masks
 from runnable_ci.errors import RunnableError
 from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.patterns import matches
 from runnable_ci.pipeline.project import Project
 from runnable_ci.redaction.environment import require_variables, secrets_of
 from runnable_ci.redaction.redactor import Redactor, texts
@@ -25,7 +26,6 @@ from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.events import EnvironmentRecorded
 from runnable_ci.runs.model import SUCCESS, Environment
 from runnable_ci.runs.recorder import Recorder
-from runnable_ci.runs.workspace import matches
 from runnable_ci.steps.interpreter import describe, key_of
 from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling

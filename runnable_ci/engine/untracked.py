@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from runnable_ci.config import Settings
+from runnable_ci.pipeline.patterns import matches
 from runnable_ci.pipeline.project import Project
 from runnable_ci.redaction.credential_names import is_named_as_credentials
 from runnable_ci.runs.model import CodeIdentity, RunLog
-from runnable_ci.runs.workspace import matches
 from runnable_ci.steps import files_named
 from runnable_ci.util.text import amount, short
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from runnable_ci.config import Untracked
 from runnable_ci.errors import did_you_mean
+from runnable_ci.pipeline.overlaps import find_overlap
 from runnable_ci.pipeline.schema import STEP_NAME, Kind, PipelineConfig, Place, StepConfig
 from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, is_excluded, shown
 from runnable_ci.redaction.environment import spelled
@@ -145,6 +146,7 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
         is_named=bool(parsed.name),
     )
     _check_returns(place, pipeline)
+    _check_puts(place, pipeline)
     return pipeline
 
 
@@ -268,3 +270,16 @@ def _check_returns(place: Place, pipeline: Pipeline) -> None:
                     f"`{name}` is also returned by step `{min(givers_here)}`",
                     "rename one: both would set the same variable",
                 )
+
+
+def _check_puts(place: Place, pipeline: Pipeline) -> None:
+    """Two steps may put the same file only if one comes after the other: else whose it is would be a matter of luck."""
+    steps = pipeline.steps
+    found = find_overlap({name: steps[name].needs for name in steps}, {name: steps[name].put for name in steps})
+    if found:
+        raise place.error(
+            f"steps.{found.other_step}.catalog",
+            f"put: `{found.other_pattern}` can match the same file as `{found.pattern}` of step `{found.step}`, which "
+            "may run at the same time",
+            f"write to folders of their own, or let `{found.other_step}` need `{found.step}`",
+        )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import glob
 import hashlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from runnable_ci.errors import StepError, UnsafePathError
 from runnable_ci.pipeline.validation import check_relative, is_excluded
@@ -109,16 +108,3 @@ class Workspace:
         changed_ns = seen[3]
         if time.time_ns() - changed_ns > _RACY_NS and seen == fingerprint(self.path / name):
             self._hashes[name] = (seen, digest)
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Return whether a glob of `catalog` means this file: it matches the file, or a folder above it."""
-    return _match(PurePosixPath(pattern).parts, PurePosixPath(name).parts)
-
-
-def _match(pattern: tuple[str, ...], name: tuple[str, ...]) -> bool:
-    if not pattern:
-        return True
-    if pattern[0] == "**":
-        return any(_match(pattern[1:], name[i:]) for i in range(len(name) + 1))
-    return bool(name) and fnmatch.fnmatchcase(name[0], pattern[0]) and _match(pattern[1:], name[1:])

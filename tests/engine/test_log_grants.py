@@ -20,9 +20,9 @@ from support import sha256
 
 from runnable_ci.engine.log_grants import undeclared_parameters
 from runnable_ci.pipeline.model import resolve
+from runnable_ci.pipeline.patterns import matches
 from runnable_ci.pipeline.validation import is_excluded
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.workspace import matches
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 

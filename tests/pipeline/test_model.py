@@ -216,6 +216,12 @@ MISTAKES = {
         "[steps] steps need each other in a circle: a → c → b → a",
         "remove one of these needs",
     ),
+    "parallel puts": (
+        '[steps.a]\nrun = "x"\ncatalog.put = ["m.bin", "out"]\n[steps.b]\nrun = "x"\nneeds = []\n'
+        'catalog.put = ["out/*.txt"]',
+        "[steps.b.catalog] put: `out/*.txt` can match the same file as `out` of step `a`, which may run at the same",
+        "write to folders of their own, or let `b` need `a`",
+    ),
     "parallel returns": (
         '[steps.a]\nrun = "x"\nreturns = ["x"]\n[steps.b]\nrun = "x"\nneeds = []\nreturns = ["x"]',
         "[steps.b.returns] `x` is also returned by step `a`, which may run at the same time",

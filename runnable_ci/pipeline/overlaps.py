@@ -1,0 +1,57 @@
+"""Steps that may run at the same time and put the same file: nobody could say whose it is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from runnable_ci.pipeline.patterns import can_overlap, literal_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Two steps, and a glob of each that can match one path."""
+
+    step: str
+    pattern: str
+    other_step: str
+    other_pattern: str
+
+
+def find_overlap(needs: Mapping[str, Sequence[str]], puts: Mapping[str, Sequence[str]]) -> Overlap | None:
+    """Return an overlap of two steps' `puts` of which neither `needs` the other, directly or not.
+
+    `needs` has each step after those that it needs.
+    """
+    if sum(map(bool, puts.values())) < 2:
+        return None
+    names = list(needs)
+    places = {name: place for place, name in enumerate(names)}
+    above = _ancestors(needs, places)
+    patterns = [(places[name], pattern) for name, patterns in puts.items() for pattern in patterns]
+    for (first, one), (second, other) in map(sorted, _same_prefix(patterns)):
+        if first != second and not above[second] >> first & 1 and can_overlap(one, other):
+            return Overlap(names[first], one, names[second], other)
+    return None
+
+
+def _ancestors(needs: Mapping[str, Sequence[str]], places: Mapping[str, int]) -> list[int]:
+    """Return a number for each step that has the bit of each step above it: a long chain costs one operation a step."""
+    found: list[int] = []
+    for step in needs.values():
+        bits = 0
+        for place in map(places.__getitem__, step):
+            bits |= found[place] | 1 << place
+        found.append(bits)
+    return found
+
+
+def _same_prefix(patterns: Sequence[tuple[int, str]]) -> Iterator[tuple[tuple[int, str], tuple[int, str]]]:
+    """Yield the pairs of patterns of which one's literal prefix begins with the other's: no others can overlap."""
+    shorter: list[tuple[str, tuple[int, str]]] = []
+    for prefix, item in sorted((literal_prefix(item[1]), item) for item in patterns):
+        # In this order all that begins with a prefix follows it at once: a stack holds those that may still be one.
+        while shorter and not prefix.startswith(shorter[-1][0]):
+            shorter.pop()
+        yield from ((other, item) for _, other in shorter)
+        shorter.append((prefix, item))

@@ -1,0 +1,88 @@
+"""The globs of `catalog`: which names one matches, and whether two can match one name. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from itertools import product
+from pathlib import PurePosixPath
+
+ANY_FOLDERS = "**"
+_PARTS = re.compile(r"\[!?+\]?+[^\]]*+\]|.", re.DOTALL)
+"""A class or one character, as `fnmatch` reads them: a bracket that is never closed is a character."""
+_FIRST_WILDCARD = re.compile(r"[*?\[]")
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Return whether a glob of `catalog` means this file: it matches the file, or a folder above it."""
+    return _match(PurePosixPath(pattern).parts, PurePosixPath(name).parts)
+
+
+def _match(pattern: tuple[str, ...], name: tuple[str, ...]) -> bool:
+    if not pattern:
+        return True
+    if pattern[0] == ANY_FOLDERS:
+        return any(_match(pattern[1:], name[i:]) for i in range(len(name) + 1))
+    return bool(name) and fnmatchcase(name[0], pattern[0]) and _match(pattern[1:], name[1:])
+
+
+def can_overlap(one: str, other: str) -> bool:
+    """Return whether there is a name that both globs match."""
+    # What a glob matches may be a folder: it means all names below it too.
+    return _can_meet(
+        [*PurePosixPath(one).parts, ANY_FOLDERS],
+        [*PurePosixPath(other).parts, ANY_FOLDERS],
+        wildcard=ANY_FOLDERS,
+        share=_components_overlap,
+    )
+
+
+def literal_prefix(pattern: str) -> str:
+    """Return how every name that a glob matches begins, once a slash is put behind it.
+
+    Two globs can overlap only where one's prefix begins with the other's.
+    """
+    return _FIRST_WILDCARD.split(f"{PurePosixPath(pattern)}/", maxsplit=1)[0]
+
+
+def _components_overlap(one: str, other: str) -> bool:
+    return one == other or _can_meet(
+        _PARTS.findall(one), _PARTS.findall(other), wildcard="*", share=_characters_overlap
+    )
+
+
+def _characters_overlap(one: str, other: str) -> bool:
+    """Return whether a character is in both of two classes, or is one of them."""
+    # A class is made of ranges, or is what they leave out: where two meet at all they do at, or beside, an end of one.
+    ends = {chr(code) for end, step in product(one + other, (-1, 0, 1)) if 0 < (code := ord(end) + step) < 0x110000}
+    return any(fnmatchcase(end, one) and fnmatchcase(end, other) for end in ends - {"/"})
+
+
+def _can_meet(one: Sequence[str], other: Sequence[str], *, wildcard: str, share: Callable[[str, str], bool]) -> bool:
+    """Return whether a sequence fits both of two patterns of it, in which a `wildcard` stands for any number of parts.
+
+    `share(a, b)` tells whether a part fits both `a` and `b`. Which places can be reached in `other` is kept while `one`
+    is walked through, so that the work is the product of both lengths.
+    """
+    reached = _closed({0}, other, wildcard)
+    for part in one:
+        if part == wildcard:
+            reached = set(range(min(reached), len(other) + 1)) if reached else reached
+            continue
+        stepped = {
+            place + (other[place] != wildcard)
+            for place in reached
+            if place < len(other) and (other[place] == wildcard or share(part, other[place]))
+        }
+        reached = _closed(stepped, other, wildcard)
+    return len(other) in reached
+
+
+def _closed(places: set[int], pattern: Sequence[str], wildcard: str) -> set[int]:
+    """Return the places and those behind wildcards that stand for nothing."""
+    found = set(places)
+    for place in range(len(pattern)):
+        if place in found and pattern[place] == wildcard:
+            found.add(place + 1)
+    return found

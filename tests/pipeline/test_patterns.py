@@ -1,0 +1,99 @@
+"""Tests of the globs of `catalog`: whether two can match one name, held against trying all names."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runnable_ci.pipeline.overlaps import Overlap, find_overlap
+from runnable_ci.pipeline.patterns import can_overlap, literal_prefix, matches
+
+COMPONENTS = st.lists(st.sampled_from(["a", "b", "*", "?", "[ab]", "[!a]", "[", "b]"]), min_size=1, max_size=3).map(
+    "".join
+)
+PATTERNS = st.lists(COMPONENTS | st.just("**"), min_size=1, max_size=3).map("/".join)
+WORDS = ["".join(letters) for length in (1, 2, 3, 4) for letters in product("ab[]", repeat=length)]
+SHORT = [word for word in WORDS if len(word) <= 2]
+NAMES = [*WORDS, *("/".join(parts) for parts in product(SHORT, repeat=2))]
+
+
+@given(PATTERNS, PATTERNS)
+def test_what_both_match_is_an_overlap(one: str, other: str) -> None:
+    """No name of some thousands is matched by two globs that are said not to overlap, and prefixes never hide one."""
+    shared = next((name for name in NAMES if matches(one, name) and matches(other, name)), None)
+    if shared is not None:
+        assert can_overlap(one, other), shared
+        first, second = sorted((literal_prefix(one), literal_prefix(other)))
+        assert second.startswith(first)
+
+
+COMPONENT = st.text("ab*?", min_size=1, max_size=3).filter(lambda text: "**" not in text)
+
+
+@given(COMPONENT, COMPONENT)
+def test_an_overlap_is_what_both_match(one: str, other: str) -> None:
+    """Of two globs in one folder that overlap there is a name; and the order does not matter."""
+    assert can_overlap(one, other) == can_overlap(other, one)
+    assert can_overlap(one, other) == any(matches(one, name) and matches(other, name) for name in WORDS_AND_MORE)
+
+
+WORDS_AND_MORE = ["".join(letters) for length in range(1, 7) for letters in product("ab", repeat=length)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("out.txt", "out.txt", True),
+        ("out.txt", "./out.txt", True),
+        ("out.txt", "out2.txt", False),
+        ("out", "out/a.txt", True),
+        ("out", "output", False),
+        ("out/**", "out", True),
+        ("*.csv", "data/*.csv", False),
+        ("*.csv", "data*/*.csv", True),  # by a folder `data.csv`
+        ("*.csv", "data", False),
+        ("**/*.csv", "data/a.csv", True),
+        ("**/*.csv", "data/a.png", True),  # by a folder `data/a.png`
+        ("data/**/x", "data/x", True),
+        ("part-[0-4].bin", "part-[5-9].bin", False),
+        ("part-[0-5].bin", "part-[5-9].bin", True),
+        ("[!a]", "a", False),
+        ("[!a]", "[!b]", True),
+        ("a*b*c", "ab*d*c", True),
+        ("a*b", "*c", False),
+        ("model-*.bin", "model-?.txt", False),
+        ("[]]", "]", True),
+        ("[a", "[a", True),
+        ("[!]", "[!]", True),
+        ("[!]", "x", False),
+    ],
+)
+def test_pairs(one: str, other: str, expected: bool) -> None:
+    """What people write."""
+    assert can_overlap(one, other) is expected
+    assert can_overlap(other, one) is expected
+
+
+def test_only_steps_that_may_run_at_once_overlap() -> None:
+    """A step may put what one put that it needs, also by others; of two that nothing orders the first pair is named."""
+    chain = {"a": [], "b": ["a"], "c": ["b"]}
+    same = {name: ["out/*"] for name in chain}
+    assert find_overlap(chain, same) is None
+    assert find_overlap({"a": [], "b": []}, {"a": [], "b": ["x"]}) is None
+    fork = {"a": [], "b": ["a"], "c": ["a"]}
+    assert find_overlap(fork, {"a": ["x"], "b": ["log", "out/1"], "c": ["out/*"]}) == Overlap(
+        "b", "out/1", "c", "out/*"
+    )
+
+
+def test_thousands_of_steps_are_compared() -> None:
+    """Side by side with a folder each, and in a chain with one folder for all."""
+    many: dict[str, list[str]] = {f"s{i}": [] for i in range(3_000)}
+    assert find_overlap(many, {name: [f"out/{name}/*", f"log-{name}*.txt"] for name in many}) == Overlap(
+        "s1", "log-s1*.txt", "s10", "log-s10*.txt"
+    )
+    chain = {f"s{i}": [f"s{i - 1}"] if i else [] for i in range(1_000)}
+    assert find_overlap(chain, {name: ["out/*"] for name in chain}) is None

@@ -69,6 +69,12 @@ class StoreError(RunnableError):
     """A store (layout or registry) could not be read or written."""
 
 
+class ManifestNotFoundError(StoreError):
+    """The store has no manifest of that tag or digest."""
+
+    exit_code = 2
+
+
 class BlobMissingError(StoreError):
     """The store does not hold that content."""
 

@@ -148,6 +148,19 @@ def test_reading_runs_needs_no_writer() -> None:
     assert not reached & {"runs.recorder", "runs.orphans", "runs.remote"}
 
 
+def test_the_store_knows_no_runs() -> None:
+    """It raises nothing that is about a run: what a missing manifest means is for the caller to say."""
+    raised = {
+        full.rpartition(".")[2]
+        for module in TREES
+        if is_one_of(module, ("store",))
+        for full in imported(module)
+        if full.startswith("runnable_ci.errors.")
+    }
+    assert "ManifestNotFoundError" in raised
+    assert {name for name in raised if name.startswith("Run")} == set()
+
+
 def test_every_named_module_is_there() -> None:
     """A place or a door of a module that is gone would hold nothing."""
     named = {name for names in (*ORDER, PURE, *DOORS.values()) for name in names}

@@ -11,7 +11,7 @@ from runnable_ci.config import Settings
 from runnable_ci.errors import RunInUseError, UsageError
 from runnable_ci.pipeline.project import registry_of
 from runnable_ci.runs.artifact import held
-from runnable_ci.runs.paths import STORE_LOCK, run_folder
+from runnable_ci.runs.paths import STORE_LOCK, run_folder, run_folders
 from runnable_ci.runs.reader import load, run_ids, summaries
 from runnable_ci.runs.retention import outdated
 from runnable_ci.store.local import Layout
@@ -65,7 +65,7 @@ def _going(layout: Layout, keep: int | None, older_than: str | None) -> list[str
 def _never_begun(layout: Layout) -> list[Path]:
     """The folders of runs that were killed before their first line was written: nothing but a lock is in them."""
     known = set(run_ids(layout))
-    others = [folder for run_id, folder in layout.run_folders().items() if run_id not in known]
+    others = [folder for run_id, folder in run_folders(layout).items() if run_id not in known]
     return [folder for folder in others if {path.name for path in folder.iterdir()} <= {"lock"}]
 
 

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from runnable_ci.errors import StoreError
 from runnable_ci.store.local import Layout
+from runnable_ci.store.plain import require_plain
+from runnable_ci.store.target import TAG
 from runnable_ci.util.clock import format_timestamp
 from runnable_ci.util.files import share_lock, try_lock
 
@@ -20,13 +23,31 @@ PROCESSES = "processes"
 """Beside the journal of a run that is being written: the processes of its steps."""
 OUTPUTS = "logs"
 """Beside the journal: what the attempts wrote, until the run is sealed."""
+_RUNS = "runs"
 STORE_LOCK = "store.lock"
 """Shared by all who write runs, held alone by who removes content."""
 
 
 def run_folder(layout: Layout, run_id: str) -> Path:
-    """Return where a run's own files are."""
-    return layout.run_folder(run_id)
+    """Return where a run's own files are. Raises `StoreError` for what is no run id, and where links are among them."""
+    if not TAG.fullmatch(run_id):
+        raise StoreError(f"{run_id!r} in {layout.label} is not a run id")
+    folder = layout.own_folder(_RUNS, run_id)
+    layout.own_folder(_RUNS, run_id, OUTPUTS)
+    return folder
+
+
+def run_folders(layout: Layout) -> dict[str, Path]:
+    """Return run id → folder of all runs that have one; what is in it is not looked at, as `run_folder` does."""
+    runs = layout.folder / _RUNS
+    if not runs.is_dir():
+        return {}
+    with os.scandir(runs) as entries:
+        found = [e for e in entries if TAG.fullmatch(e.name) and not e.is_file(follow_symlinks=False)]
+    for entry in found:
+        if entry.is_symlink():
+            require_plain(Path(entry.path))
+    return {entry.name: runs / entry.name for entry in found}
 
 
 def lock_run(folder: Path) -> int | None:

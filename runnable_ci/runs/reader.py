@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, UsageError, did_you_mean
+from runnable_ci.errors import (
+    BlobMissingError,
+    ManifestNotFoundError,
+    RunLogError,
+    RunNotFoundError,
+    UsageError,
+    did_you_mean,
+)
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, manifest_annotations
 from runnable_ci.runs.catalog import Catalog
@@ -22,7 +29,16 @@ from runnable_ci.runs.model import (
     decode,
 )
 from runnable_ci.runs.output import split
-from runnable_ci.runs.paths import JOURNAL, JOURNAL_SIZE, ORIGIN, OUTPUTS, is_running, last_write_time, run_folder
+from runnable_ci.runs.paths import (
+    JOURNAL,
+    JOURNAL_SIZE,
+    ORIGIN,
+    OUTPUTS,
+    is_running,
+    last_write_time,
+    run_folder,
+    run_folders,
+)
 from runnable_ci.runs.run_identity import IDENTITY
 from runnable_ci.store.local import Layout
 from runnable_ci.store.store_identity import store_identity
@@ -92,7 +108,7 @@ def run_ids(layout: Layout) -> list[str]:
     """All run ids, the one that was written to last at the end."""
     sealed = layout.manifests()
     times = {run_id: descriptor.annotations.get("vnd.runnable.ended", "") for run_id, descriptor in sealed.items()}
-    for run_id, folder in layout.run_folders().items():
+    for run_id, folder in run_folders(layout).items():
         journal = folder / JOURNAL
         if journal.exists() and not (run_id in sealed and _is_current(sealed[run_id].annotations, journal)):
             times[run_id] = format_timestamp(journal.stat().st_mtime)  # a copy of the store may have changed it
@@ -147,7 +163,7 @@ def given_here(layout: Layout, run_id: str) -> list[Mapping[str, Any]]:
 
 def summaries(layout: Layout) -> Iterator[Summary]:
     """A line for each run, newest last. Reads a run log only where the index does not know its latest state."""
-    sealed, folders = layout.manifests(), layout.run_folders()
+    sealed, folders = layout.manifests(), run_folders(layout)
     for run_id in run_ids(layout):
         annotations = dict(sealed[run_id].annotations) if run_id in sealed else {}
         if not _is_current(annotations, folders[run_id] / JOURNAL if run_id in folders else None):
@@ -221,9 +237,16 @@ def _read_journal(path: Path) -> RunLog | None:
         return decode_events(lines, where=str(path))
 
 
+def _resolve(layout: Layout, run_id: str) -> Descriptor:
+    try:
+        return layout.resolve(run_id)
+    except ManifestNotFoundError as e:
+        raise RunNotFoundError(f"no run `{run_id}` in {layout.label}", hint=e.hint) from e
+
+
 def _read_artifact(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None) -> RunLog:
     known = sealed.get(run_id) if sealed else None
-    manifest = layout.manifest(known or layout.resolve(run_id))
+    manifest = layout.manifest(known or _resolve(layout, run_id))
     for layer in manifest.get("layers", []):
         if layer.get("mediaType") == RUN_LOG_MEDIA_TYPE:
             descriptor = Descriptor(RUN_LOG_MEDIA_TYPE, str(layer["digest"]), int(layer["size"]))

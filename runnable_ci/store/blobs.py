@@ -203,7 +203,7 @@ class _ExactReader(io.RawIOBase):
             raise BlobCorruptError(
                 f"the copy of {self._descriptor.digest} here is {'shorter' if wanted else 'longer'} than its "
                 f"{self._descriptor.size} bytes",
-                hint="restore the file or run its step again",
+                hint="restore the file from another copy",
             )
         return chunk
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from runnable_ci.errors import BlobMissingError, RegistryAuthError, RunNotFoundError, StoreError
+from runnable_ci.errors import BlobMissingError, ManifestNotFoundError, RegistryAuthError, StoreError
 from runnable_ci.store.target import (
     TAG,
     Descriptor,
@@ -60,7 +60,7 @@ class CopyResult:
     there: TransferSize
     """Already at the target."""
     left: TransferSize
-    """Not asked for by `only`."""
+    """Not asked for by `layer_filter`."""
 
 
 def copy(
@@ -69,43 +69,44 @@ def copy(
     target: Target,
     *,
     as_reference: str | None = None,
-    like: Sequence[str] = (),
-    only: Callable[[Descriptor], bool] | None = None,
-    jobs: int = JOBS,
+    base_tags: Sequence[str] = (),
+    layer_filter: Callable[[Descriptor], bool] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> CopyResult:
-    """What was copied of the manifest that `reference` stands for at this moment, and of its blobs.
+    """Copy the manifest that `reference` points to at this moment, and its blobs; return what was done.
 
-    The tag at the target is `as_reference`, else `reference` if that is a tag, else none. `like` are tags of earlier
-    manifests in the target that share blobs with this one: it spares a request for each of those. `only` says which
-    layers to copy (the config always is). `progress` is called from `jobs` threads, one at a time.
-    Raises `StoreError` with what went wrong on which side, `RunNotFoundError`.
+    The tag at the target is `as_reference`, else `reference` if that is a tag, else none. `base_tags` point to
+    earlier manifests in the target that share blobs with this one: it spares a request for each of those.
+    `layer_filter` says which layers to copy (the config always is). `progress` is called from many threads,
+    one at a time. Raises `StoreError` with what went wrong on which side, `ManifestNotFoundError`.
     """
     manifest = source.resolve(reference)
     raw = _manifest_bytes(source, manifest)
     config, *layers = manifest_parts(raw, manifest, label=source.label)
-    wanted = {layer.digest: layer for layer in layers if only is None or only(layer)} | {config.digest: config}
+    wanted = {layer.digest: layer for layer in layers if layer_filter is None or layer_filter(layer)} | {
+        config.digest: config
+    }
     left = {layer.digest: layer for layer in layers if layer.digest not in wanted}
     tag = as_reference or (reference if TAG.fullmatch(reference) else None)
 
     transfer = _Transfer(source, target, wanted.values(), progress)
     known: frozenset[str] = frozenset()
     if isinstance(target, ValidatesManifests):
-        stands_for = _resolved(target, tag)
-        if stands_for is not None and stands_for.digest == manifest.digest:
+        current = _resolved(target, tag)
+        if current is not None and current.digest == manifest.digest:
             return CopyResult(
                 manifest, TransferSize(), TransferSize.of(wanted.values()), TransferSize.of(left.values())
             )
-        known = _digests(target, [stands_for, *(_resolved(target, earlier) for earlier in like)])
+        known = _digests(target, [current, *(_resolved(target, earlier) for earlier in base_tags)])
     transfer.skip(known)
-    transfer.run([blob for blob in wanted.values() if blob.digest not in known], jobs)
+    transfer.run([blob for blob in wanted.values() if blob.digest not in known])
     try:
         target.push(manifest, io.BytesIO(raw))
     except BlobMissingError:
         if not known:
             raise
         # The earlier manifests promised more than the target still has.
-        transfer.run([blob for blob in wanted.values() if blob.digest in known], jobs)
+        transfer.run([blob for blob in wanted.values() if blob.digest in known])
         target.push(manifest, io.BytesIO(raw))
     if tag is not None:
         target.tag(manifest, tag)
@@ -141,10 +142,10 @@ class _Transfer:
         there = [size for digest, size in self._sizes.items() if digest in digests]
         self._advance(len(there), sum(there))
 
-    def run(self, blobs: Collection[Descriptor], jobs: int) -> None:
+    def run(self, blobs: Collection[Descriptor]) -> None:
         """Bring all of them to the target, the largest first; the first failure ends the others."""
         in_order = sorted(blobs, key=lambda blob: blob.size, reverse=True)
-        map_all(self._one, in_order, jobs=jobs, name="copy", on_failure=self._stop.set)
+        map_all(self._one, in_order, jobs=JOBS, name="copy", on_failure=self._stop.set)
 
     def stopped(self) -> bool:
         """Whether another blob has failed."""
@@ -242,7 +243,7 @@ def _manifest_bytes(target: Target, manifest: Descriptor) -> bytes:
 def _resolved(target: Target, tag: str | None) -> Descriptor | None:
     try:
         return None if tag is None else target.resolve(tag)
-    except (RunNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
+    except (ManifestNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
         return None
 
 

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, StoreError, did_you_mean
+from runnable_ci.errors import BlobCorruptError, BlobMissingError, ManifestNotFoundError, StoreError, did_you_mean
 from runnable_ci.store.plain import require_plain
 from runnable_ci.store.target import (
     BLOB_MEDIA_TYPE,
@@ -51,8 +51,7 @@ class Layout:
         self.folder = folder
         self._blobs = folder / "blobs" / "sha256"
         self._temporaries = folder / "tmp"
-        self._runs = folder / "runs"
-        self._known_runs: set[str] = set()
+        self._own_folders: set[Path] = set()
         self._checked: dict[str, tuple[int, ...]] = {}
 
     @property
@@ -65,26 +64,16 @@ class Layout:
         for folder in (self.folder, self._blobs.parent):
             require_plain(folder)
 
-    def run_folder(self, run_id: str) -> Path:
-        """Where a run's own files are. Raises `StoreError` for what is no run id, and where links are among them."""
-        if run_id not in self._known_runs:
-            if not TAG.fullmatch(run_id):
-                raise StoreError(f"{run_id!r} in {self.label} is not a run id")
-            for folder in (self._runs / run_id, self._runs / run_id / "logs"):
-                require_plain(folder)
-            self._known_runs.add(run_id)
-        return self._runs / run_id
+    def own_folder(self, *parts: str) -> Path:
+        """Return a folder beside the content, for what a program keeps about it; it need not be there yet.
 
-    def run_folders(self) -> dict[str, Path]:
-        """Run id → the folder of each run that has one, as `run_folder` has it, but for what is in it."""
-        if not self._runs.is_dir():
-            return {}
-        with os.scandir(self._runs) as entries:
-            found = [e for e in entries if TAG.fullmatch(e.name) and not e.is_file(follow_symlinks=False)]
-        for entry in found:
-            if entry.is_symlink():
-                require_plain(Path(entry.path))
-        return {entry.name: self._runs / entry.name for entry in found}
+        Raises `StoreError` where it, or something right in it, is a link. That is looked at once.
+        """
+        folder = self.folder.joinpath(*parts)
+        if folder not in self._own_folders:
+            require_plain(folder)
+            self._own_folders.add(folder)
+        return folder
 
     def create(self) -> None:
         """Make the folder a layout; no effect on one that is."""
@@ -105,14 +94,14 @@ class Layout:
     # -- Target
 
     def resolve(self, reference: str) -> Descriptor:
-        """The manifest that a tag or digest stands for; `RunNotFoundError` where there is none."""
+        """The manifest that a tag or digest stands for; `ManifestNotFoundError` where there is none."""
         entries = self.manifests()
         for tag, descriptor in entries.items():
             if reference in (tag, descriptor.digest):
                 return descriptor
         if DIGEST.fullmatch(reference) and (path := self._path(reference)).exists():
             return Descriptor(MANIFEST_MEDIA_TYPE, reference, path.stat().st_size)
-        raise RunNotFoundError(f"no `{reference}` in {self.label}", hint=did_you_mean(reference, entries))
+        raise ManifestNotFoundError(f"no `{reference}` in {self.label}", hint=did_you_mean(reference, entries))
 
     def tags(self) -> Iterator[str]:
         """All tags, oldest first."""
@@ -279,7 +268,7 @@ class Layout:
 
     def _missing(self, descriptor: Descriptor) -> BlobMissingError:
         return BlobMissingError(
-            f"{self.label} does not hold {descriptor.digest}", hint="copy it from where the run was made"
+            f"{self.label} does not hold {descriptor.digest}", hint="copy it from another store that has it"
         )
 
     def _path(self, digest: str) -> Path:
@@ -322,4 +311,4 @@ def _tag(entry: Mapping[str, Any]) -> str | None:
 
 
 def _damaged(path: Path) -> StoreError:
-    return StoreError(f"{path} is damaged", hint="restore it, or remove it: runs are found without it")
+    return StoreError(f"{path} is damaged", hint="restore it, or remove it: only tags are lost")

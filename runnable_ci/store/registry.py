@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
+    ManifestNotFoundError,
     RegistryProtocolError,
-    RunNotFoundError,
     UsageError,
 )
 from runnable_ci.store.auth import Actions, Advice
@@ -36,7 +36,6 @@ from runnable_ci.store.target import (
 )
 from runnable_ci.util.http import READ_TIMEOUT_S, Stream
 from runnable_ci.util.responses import TRIES, Response, TransientError
-from runnable_ci.util.shell_command import command
 from runnable_ci.util.urls import safe_url
 
 MOST_TAGS = 100_000
@@ -105,7 +104,7 @@ class Registry:
         return self._client.label
 
     def resolve(self, reference: str, *, to_write: bool = False, tries: int = TRIES) -> Descriptor:
-        """The manifest that a tag or digest stands for, by one request. Raises `RunNotFoundError`, `StoreError`.
+        """The manifest that a tag or digest stands for, by one request. Raises `ManifestNotFoundError`, `StoreError`.
 
         With `to_write` the right to push is asked for at once: ghcr.io lets nobody look into a package that there is
         not yet, except who may make it.
@@ -195,7 +194,7 @@ class Registry:
         if response.status in (405, 501) or "UNSUPPORTED" in response.error_codes():
             host = self.label.partition("/")[0]
             raise RegistryProtocolError(
-                f"{host} does not let runs be deleted (status {response.status})",
+                f"{host} does not allow manifests to be deleted (status {response.status})",
                 hint=DELETE_ELSEWHERE.get(host, DELETE_NOT_ENABLED),
             )
         if response.status not in (404, 410):
@@ -203,8 +202,7 @@ class Registry:
 
     def _require_found(self, response: Response, reference: str) -> None:
         if response.status == 404:
-            listing = command("runs", "--from", self.label, *(["--plain-http"] if self.plain_http else []))
-            raise RunNotFoundError(f"{self.label} has no {reference}", hint=listing)
+            raise ManifestNotFoundError(f"{self.label} has no {reference}")
         self._client.require_ok(response)
 
     def _measured(self, reference: str) -> tuple[str, str]:
@@ -223,7 +221,7 @@ class Registry:
         response = self._client.raise_if_transient(stream.response())
         if response.status == 404:
             raise BlobMissingError(
-                f"{self.label} does not hold {descriptor.digest}", hint="publish the run again from where it was made"
+                f"{self.label} does not hold {descriptor.digest}", hint="copy it there from a store that has it"
             )
         raise self._client.unexpected(response)
 
@@ -249,7 +247,7 @@ class Registry:
         if codes & {"DIGEST_INVALID", "SIZE_INVALID"}:
             raise BlobCorruptError(
                 f"{self.label} refuses {descriptor.digest}: the bytes sent do not match it",
-                hint="the copy here is damaged: restore the file or run its step again",
+                hint="the copy here is damaged: restore it from another copy",
             )
         error = self._client.unexpected(response)
         # The upload's session was lost. ghcr.io says BLOB_UNKNOWN.
@@ -268,7 +266,7 @@ class Registry:
         response = self._client.request("PUT", f"manifests/{reference}", "pull,push", headers=headers, body=body)
         if response.error_codes() & {"BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN"}:
             raise BlobMissingError(
-                f"{self.label} lacks a blob of the manifest {descriptor.digest}", hint="publish again"
+                f"{self.label} lacks a blob of the manifest {descriptor.digest}", hint="copy the manifest there again"
             )
         self._client.require_ok(response)
         stored = response.headers.get("Docker-Content-Digest", descriptor.digest)

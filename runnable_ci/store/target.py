@@ -72,7 +72,7 @@ class Target(Protocol):
         """How an error message names this side."""
 
     def resolve(self, reference: str) -> Descriptor:
-        """The manifest that a tag or digest stands for; `RunNotFoundError` where there is none."""
+        """The manifest that a tag or digest stands for; `ManifestNotFoundError` where there is none."""
 
     def tags(self) -> Iterator[str]:
         """All tags, in no particular order."""
@@ -144,7 +144,9 @@ def manifest_parts(raw: bytes, manifest: Descriptor, *, label: str) -> list[Desc
         parsed = parse_json(raw, elements_max=MANIFEST_ELEMENTS_MAX)
         media_type = parsed.get("mediaType", manifest.media_type)
         if manifest.media_type in INDEX_MEDIA_TYPES or media_type in INDEX_MEDIA_TYPES or "manifests" in parsed:
-            raise BlobCorruptError(f"{where} is an image index, not a run", hint="name one run by its tag or digest")
+            raise BlobCorruptError(
+                f"{where} is an image index, not one manifest", hint="name a manifest by its tag or digest"
+            )
         if media_type not in MANIFEST_MEDIA_TYPES or media_type != manifest.media_type:
             raise BlobCorruptError(f"{where} has the media type {str(media_type)[:100]!r}")
         entries = [parsed["config"], *parsed["layers"]]

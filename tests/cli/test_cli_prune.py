@@ -124,7 +124,7 @@ def test_a_registry_that_deletes_nothing(tmp_path: Path, project: Workspace) -> 
         three_runs(tmp_path, remote)
         done = prune(project, remote.label, "--keep", "1", code=1)
         assert done.out == ""
-        assert f"error: {served.host} does not let runs be deleted (status 405)\n" in done.err
+        assert f"error: {served.host} does not allow manifests to be deleted (status 405)\n" in done.err
         assert "REGISTRY_STORAGE_DELETE_ENABLED=true" in done.err
         assert len(published(remote)) == 3
     assert "Packages API" in DELETE_ELSEWHERE["ghcr.io"]

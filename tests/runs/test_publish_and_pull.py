@@ -521,6 +521,10 @@ def test_references_and_the_listing(tmp_path: Path, remote: Registry) -> None:
     with pytest.raises(RunNotFoundError) as raised:
         find_manifests(remote, "frist")
     assert raised.value.hint == "did you mean `first`?"
+    with pytest.raises(RunNotFoundError, match="has no sha256:00") as raised:
+        find_manifests(remote, f"sha256:{'0' * 64}")
+    assert raised.value.exit_code == 2
+    assert f"runnable-ci runs --from {remote.label}" in raised.value.hint
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support import blobs, environment, index_of, leftovers, python, sha256
 
-from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunNotFoundError, StoreError
+from runnable_ci.errors import BlobCorruptError, BlobMissingError, ManifestNotFoundError, StoreError
 from runnable_ci.runs.artifact import ARTIFACT_TYPE, RUN_LOG_TITLE, TITLE
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.events import (
@@ -271,7 +271,7 @@ def test_a_tag_can_be_moved_and_resolved(layout: Layout) -> None:
     assert layout.resolve("run").digest == two.digest
     assert layout.resolve(one.digest).size == 2
     assert len(index_of(layout.folder)["manifests"]) == 1
-    with pytest.raises(RunNotFoundError) as caught:
+    with pytest.raises(ManifestNotFoundError) as caught:
         layout.resolve("rum")
     assert "`run`" in caught.value.hint
 

@@ -35,9 +35,9 @@ from registry_server import (
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
+    ManifestNotFoundError,
     RegistryAuthError,
     RegistryUnavailableError,
-    RunNotFoundError,
     UsageError,
 )
 from runnable_ci.store.auth import Challenge, parse_challenge
@@ -157,7 +157,7 @@ def test_what_was_pushed_is_found_by_tag_and_digest(plain: Served) -> None:
 def test_what_is_not_there_is_said_so(plain: Served) -> None:
     """A missing tag, blob and repository are three plain answers."""
     target = Registry(plain.repository(), environ={})
-    with pytest.raises(RunNotFoundError, match="run-1"):
+    with pytest.raises(ManifestNotFoundError, match="run-1"):
         target.resolve("run-1")
     with pytest.raises(BlobMissingError, match=HEX):
         target.fetch(Descriptor("x", f"sha256:{HEX}", 1))
@@ -184,7 +184,7 @@ def test_a_deleted_manifest_takes_its_tags_along(tokens: tuple[Served, Server, T
     target.delete(gone)
     target.delete(gone)
     assert list(target.tags()) == ["kept"]
-    with pytest.raises(RunNotFoundError):
+    with pytest.raises(ManifestNotFoundError):
         target.resolve("gone")
 
 
@@ -343,7 +343,7 @@ def test_a_token_for_pulling_is_upgraded_for_pushing(tokens: tuple[Served, Serve
     served, server, _ = tokens
     with serving(upstream=served) as proxy:
         target = Registry(proxy.repository(), environ={}, credentials=KNOWN)
-        with pytest.raises(RunNotFoundError):
+        with pytest.raises(ManifestNotFoundError):
             target.resolve("latest")
         manifest = pushed(target, b"{}", b"one", b"two")
         target.tag(manifest, "latest")

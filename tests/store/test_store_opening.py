@@ -14,6 +14,7 @@ from cli import Workspace, elsewhere, workspace
 from registry_server import registry
 
 from runnable_ci.errors import StoreError
+from runnable_ci.runs.paths import run_folder
 from runnable_ci.store.local import Layout
 from runnable_ci.store.opening import open_store
 
@@ -75,7 +76,7 @@ def test_a_link_in_the_store_is_found(link: str, project: Workspace) -> None:
     victim = project.folder.parent / "victim"
     become_link(project.store / link, victim / "store" / link)
     with pytest.raises(StoreError, match="is a link: a store has real folders and files only") as caught:
-        open_store(project.folder, {}).run_folder("r")
+        run_folder(open_store(project.folder, {}), "r")
     assert str(project.store / link) in caught.value.message
 
 

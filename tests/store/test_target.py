@@ -33,9 +33,9 @@ from registry_server import (
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
+    ManifestNotFoundError,
     RegistryAuthError,
     RegistryUnavailableError,
-    RunNotFoundError,
     StoreError,
 )
 from runnable_ci.store.copy import Progress, TransferSize, copy
@@ -147,7 +147,7 @@ def test_one_changed_file_costs_a_few_requests(plain: Served, here: Layout) -> N
         repository = proxy.repository()
         copy(here, "run-1", Registry(repository, environ={}))
         proxy.seen.clear()
-        copied = copy(here, "run-2", Registry(repository, environ={}), like=["run-1", "no-such-run"])
+        copied = copy(here, "run-2", Registry(repository, environ={}), base_tags=["run-1", "no-such-run"])
         assert len(proxy.seen) <= 10
     assert copied.sent.blobs == 1
     assert copied.there.blobs == 100
@@ -173,7 +173,7 @@ def test_what_an_earlier_manifest_promised_in_vain_is_sent(plain: Served, here: 
         check=True,
     )
     assert not target.exists(lost)
-    assert copy(here, "run-2", target, like=["run-1"]).sent.blobs == 2
+    assert copy(here, "run-2", target, base_tags=["run-1"]).sent.blobs == 2
     assert target.exists(lost)
 
 
@@ -195,7 +195,7 @@ def test_only_what_is_wanted_is_fetched(plain: Served, here: Layout, there: Layo
     run_in(here, small, big)
     source = Registry(plain.repository(), environ={})
     copy(here, "run-1", source)
-    copied = copy(source, "run-1", there, only=lambda layer: layer.size < 1000)
+    copied = copy(source, "run-1", there, layer_filter=lambda layer: layer.size < 1000)
     assert copied.sent == TransferSize(2, len(small) + 2)
     assert copied.left == TransferSize(1, len(big))
     assert not there.exists(described(big))
@@ -208,12 +208,12 @@ def test_a_run_that_is_here_in_part_is_published_where_the_rest_is(plain: Served
     run_in(here, small, big)
     target = Registry(plain.repository(), environ={})
     copy(here, "run-1", target)
-    copy(target, "run-1", there, only=lambda layer: layer.size < 1000)
+    copy(target, "run-1", there, layer_filter=lambda layer: layer.size < 1000)
     raw = manifest_of(described(b"{}"), described(small), described(big), described(b"new"))
     there.push(described(b"new"), io.BytesIO(b"new"))
     there.push(described(raw, MANIFEST_MEDIA_TYPE), io.BytesIO(raw))
     there.tag(described(raw, MANIFEST_MEDIA_TYPE), "run-1.2")
-    copy(there, "run-1.2", target, only=there.exists)
+    copy(there, "run-1.2", target, layer_filter=there.exists)
     assert target.resolve("run-1.2").digest == described(raw).digest
 
 
@@ -252,7 +252,7 @@ def test_a_broken_pull_keeps_what_arrived(plain: Served, here: Layout, there: La
         through = f"{proxy.host}/{source.label.partition('/')[2]}"
         with pytest.raises(RegistryUnavailableError):
             copy(impatient(through), "run-1", there)
-        with pytest.raises(RunNotFoundError):
+        with pytest.raises(ManifestNotFoundError):
             there.resolve("run-1")
         proxy.hook = lambda _, forward: forward()
         arrived = sum(1 for layer in [*blobs, b"{}"] if there.exists(described(layer)))
@@ -489,7 +489,7 @@ def test_an_image_index_is_refused(plain: Served, here: Layout) -> None:
         input=raw,
         check=True,
     )
-    with pytest.raises(BlobCorruptError, match="image index, not a run"):
+    with pytest.raises(BlobCorruptError, match="image index, not one manifest"):
         copy(Registry(repository, environ={}), "multi", here)
 
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from runnable_ci.errors import (
+    ManifestNotFoundError,
     RegistryAuthError,
-    RunNotFoundError,
     UsageError,
 )
 from runnable_ci.pipeline.command_line import http_option, of_store
@@ -75,9 +75,9 @@ def publish(
             mine = manifest_annotations(load(layout, run_id))
             is_known = _require_own_id(layout, registry, mine)
             origin = read_origin(layout, run_id)
-            like = origin.manifests if origin and origin.registry == registry.label else ()
+            earlier = origin.manifests if origin and origin.registry == registry.label else ()
             with suggest_pull(layout, run_id):
-                copied = copy(layout, manifest.digest, registry, like=[run_id, tag, *like], progress=watch)
+                copied = copy(layout, manifest.digest, registry, base_tags=[run_id, tag, *earlier], progress=watch)
             sent = copied.sent
             if not is_known:  # to send it took time enough for another one to come first
                 _require_own_id(layout, registry, mine)
@@ -138,7 +138,7 @@ def _one_publisher(layout: Layout, run_id: str) -> Iterator[None]:
 def _remote_digest(registry: Registry, tag: str) -> str:
     try:
         return registry.resolve(tag, to_write=True).digest
-    except (RunNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
+    except (ManifestNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
         return ""
 
 

@@ -187,7 +187,7 @@ def _fetch(
         missing = {descriptor.digest for descriptor in missing_blobs(layout, wanted)}
         if not missing:
             break
-        sent = copy(registry, manifest, layout, only=partial(_is_among, missing), progress=watch).sent
+        sent = copy(registry, manifest, layout, layer_filter=partial(_is_among, missing), progress=watch).sent
         fetched = TransferSize(fetched.blobs + sent.blobs, fetched.size_bytes + sent.size_bytes)
     return fetched
 

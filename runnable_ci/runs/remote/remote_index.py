@@ -15,6 +15,7 @@ from functools import partial
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
+    ManifestNotFoundError,
     RegistryAuthError,
     RegistryProtocolError,
     RunLogError,
@@ -74,7 +75,7 @@ def find_manifests(registry: Registry, reference: str) -> list[WriterManifest]:
     `StoreError`.
     """
     if DIGEST.fullmatch(reference):
-        return [_read_part(registry, registry.resolve(reference))]
+        return [_read_part(registry, _resolve_digest(registry, reference))]
     tags = set(registry.tags())
     run_id = _newest(registry, tags) if reference == LATEST else reference
     mine = sorted(tag for tag in tags if _may_be_of(tag, run_id))
@@ -139,7 +140,7 @@ def find_occupant(registry: Registry, run_id: str, *, tries: int = TRIES) -> Occ
     """
     try:
         manifest = registry.resolve(run_id, to_write=True, tries=tries)
-    except (RunNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
+    except (ManifestNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
         return None
     found = _occupant(registry, manifest)
     return found if found is not None and found.annotations[TITLE] == run_id else None
@@ -211,7 +212,7 @@ def newest_of_branch(registry: Registry, pipeline: str, branch: str) -> Summary 
     """The run of a pipeline that was kept as the newest of a branch; None where there is none."""
     try:
         annotations = _annotations(registry, registry.resolve(_branch_tag(pipeline, branch)))
-    except RunNotFoundError:
+    except ManifestNotFoundError:
         return None
     return Summary.of(annotations[TITLE], annotations) if TITLE in annotations else None
 
@@ -300,13 +301,20 @@ def _is_writers_tag(tag: str, run_id: str) -> bool:
     return tag.startswith(f"{run_id}{SEPARATOR}")
 
 
+def _resolve_digest(registry: Registry, digest: str) -> Descriptor:
+    try:
+        return registry.resolve(digest)
+    except ManifestNotFoundError as e:
+        raise RunNotFoundError(e.message, hint=of_registry(registry, "runs", "--from", registry.label)) from e
+
+
 def _resolve(registry: Registry, tags: Sequence[str]) -> dict[str, Descriptor]:
     """Tag → manifest, without the tags that are gone since they were listed."""
 
     def resolve(tag: str) -> Descriptor | None:
         try:
             return registry.resolve(tag)
-        except RunNotFoundError:
+        except ManifestNotFoundError:
             return None
 
     found = zip(tags, _each(resolve, tags), strict=True)

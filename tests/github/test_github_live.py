@@ -1,4 +1,4 @@
-"""Tests of the live log in a job: groups, turns, and that no output is ever taken for a command."""
+"""Tests of the live log in a job: groups, who streams, and that no output is ever taken for a command."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def log() -> Log:
     return Log()
 
 
-def printer_to(log: Log, *, quiet: bool = False, silent_s: float = 60.0) -> Iterator[ActionsPrinter]:
+def printer_to(log: Log, *, quiet: bool = False) -> Iterator[ActionsPrinter]:
     """A printer that has begun."""
-    printer = ActionsPrinter(log, quiet=quiet, silent_s=silent_s)
+    printer = ActionsPrinter(log, quiet=quiet)
     printer.begin(STEPS, len(STEPS))
     yield printer
     printer.end()
@@ -60,7 +60,7 @@ def printer_to(log: Log, *, quiet: bool = False, silent_s: float = 60.0) -> Iter
 
 @pytest.fixture
 def printer(log: Log) -> Iterator[ActionsPrinter]:
-    """A printer whose foreground may be silent as long as it likes."""
+    """A printer that writes to it."""
     yield from printer_to(log)
 
 
@@ -82,10 +82,13 @@ def test_no_output_is_taken_for_a_command(acts: list[tuple[str, Stream, list[byt
     log = Log()
     printer = ActionsPrinter(log, quiet=False)
     written = dict.fromkeys(STEPS, 0)
-    ended: set[str] = set()
+    begun, ended = set[str](), set[str]()
     for number, (step, stream, pieces) in enumerate(acts):
         if step in ended:
             continue
+        if step not in begun:
+            begun.add(step)
+            printer.started(step)
         if pieces is None:
             ended.add(step)
             printer.finished(step, f"::error::{step} ##[error]x", failed=number % 2 == 0)
@@ -119,45 +122,69 @@ def test_a_silent_step_has_no_group(log: Log, printer: ActionsPrinter) -> None:
     assert log.getvalue().decode() == "fit  | ✓ 1.0 s\n"
 
 
+def shown(log: Log) -> list[str]:
+    """The titles of the groups so far, the open one included."""
+    lines = log.runner().shown
+    return [line.removeprefix("##[group]") for line in lines if line.startswith("##[group]")]
+
+
 def test_steps_side_by_side_do_not_mix(log: Log, printer: ActionsPrinter) -> None:
-    """One streams; what the others write waits, and is shown whole when they end or when it is their turn."""
+    """The one that was alone streams on; each of the others is one group when it ends, or when it is alone."""
+    printer.started("load")
     printer.output("load", "o", b"load 1\n")
-    printer.output("fit", "o", b"fit 1\n")
-    printer.output("plot", "o", b"plot 1\n")
+    for step in ("fit", "plot"):
+        printer.started(step)
+        printer.output(step, "o", f"{step} 1\n".encode())
     printer.output("load", "o", b"load 2\n")
-    assert [title for title, _ in Runner().read(log.getvalue() + b"##[endgroup]").groups()] == ["load"]
+    assert b"load 2" in log.getvalue()
+    assert shown(log) == ["load"]
     printer.output("plot", "o", b"plot 2\n")
     printer.finished("plot", "failed", failed=True)
     assert lines_of(log.runner(), "plot") == ["plot 1", "plot 2"]
     assert log.runner().outside() == ["plot | ✗ failed"]
     printer.output("load", "o", b"load 3\n")
+    assert b"fit 1" not in log.getvalue()
     printer.finished("load", "1 s", failed=False)
+    assert b"fit 1" in log.getvalue()
     printer.output("fit", "o", b"fit 2\n")
+    assert b"fit 2" in log.getvalue()
     printer.finished("fit", "1 s", failed=False)
-    titles = [title for title, _ in log.runner().groups()]
-    assert titles == ["load", "plot", "load (goes on)", "fit"]
+    assert shown(log) == ["load", "plot", "load (continued)", "fit"]
     assert lines_of(log.runner(), "load") == ["load 1", "load 2", "load 3"]
     assert lines_of(log.runner(), "fit") == ["fit 1", "fit 2"]
 
 
-def test_a_silent_foreground_gives_way(log: Log) -> None:
-    """Where the step in front says nothing for a while, others that do are seen, though they end much later."""
-    for printer in printer_to(log, silent_s=0.02):
-        printer.output("load", "o", b"load 1\n")
-        printer.output("fit", "o", b"fit 1\n")
-        wait_until(lambda: b"fit 1" in log.getvalue(), "the other step's line")
-        printer.output("fit", "o", b"fit 2\n")
-        assert b"fit 2" in log.getvalue()
-        printer.output("load", "o", b"load 2\n")
-        printer.finished("fit", "1 s", failed=False)
-        printer.finished("load", "1 s", failed=False)
-    assert lines_of(log.runner(), "load") == ["load 1", "load 2"]
+def test_parallel_steps_are_a_group_each(log: Log, printer: ActionsPrinter) -> None:
+    """Of steps that begin together none is in front: in the order in which they end, none in parts."""
+    for step in STEPS:
+        printer.started(step)
+    for i in range(3):
+        for step in STEPS:
+            printer.output(step, "o", f"{step} {i}\n".encode())
+    assert log.getvalue() == b""
+    for step in ("plot", "load"):
+        printer.finished(step, "1 s", failed=False)
+    printer.output("fit", "o", b"fit 3\n")
+    assert b"fit 3" in log.getvalue()
+    printer.finished("fit", "1 s", failed=False)
+    assert shown(log) == ["plot", "load", "fit"]
+    assert lines_of(log.runner(), "load") == ["load 0", "load 1", "load 2"]
+
+
+def test_steps_one_after_another_stream(log: Log, printer: ActionsPrinter) -> None:
+    """Also where nobody says when one ends, as in a log that is shown again."""
+    for step in STEPS:
+        printer.output(step, "o", f"{step} 1\n".encode())
+        assert f"{step} 1".encode() in log.getvalue()
+    assert shown(log) == STEPS
 
 
 def test_what_waits_is_not_in_memory(log: Log, printer: ActionsPrinter) -> None:
-    """A step that writes twenty megabytes while another is in front costs a few hundred kilobytes."""
+    """A step that writes twenty megabytes while another streams costs a few hundred kilobytes."""
     chunk = b"x" * 1023 + b"\n"
+    printer.started("load")
     printer.output("load", "o", b"load 1\n")
+    printer.started("fit")
     tracemalloc.start()
     try:
         for _ in range(20_000):
@@ -180,7 +207,9 @@ def test_quiet_shows_no_output(log: Log) -> None:
 
 def test_end_shows_what_waits(log: Log, printer: ActionsPrinter) -> None:
     """A run that breaks off loses no line, and commands are on after it."""
+    printer.started("load")
     printer.output("load", "o", b"load 1\n")
+    printer.started("fit")
     printer.output("fit", "o", b"fit 1\n")
     printer.end()
     printer.print_annotations([Annotation("error", "m", "t", "a.py", 3)])
@@ -192,6 +221,7 @@ def test_many_threads(log: Log, printer: ActionsPrinter) -> None:
     """Steps that write from threads of their own lose nothing, and their groups hold."""
 
     def work(step: str) -> None:
+        printer.started(step)
         for i in range(300):
             printer.output(step, "o", f"{step} {i}\n".encode())
         printer.finished(step, "1 s", failed=False)

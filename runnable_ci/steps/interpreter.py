@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from runnable_ci.errors import PipelineError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.runs.model import Environment
+from runnable_ci.steps.probe import Answer, ask
 from runnable_ci.steps.python import find_source
 from runnable_ci.util.process import check_output
 
@@ -29,10 +29,6 @@ VARIABLES = (
     *("GITHUB_WORKFLOW_REF", "GITHUB_WORKFLOW_SHA", "ImageOS", "ImageVersion"),
     *("RUNNER_ARCH", "RUNNER_ENVIRONMENT", "RUNNER_NAME", "RUNNER_OS"),
 )
-_PROBE = (
-    "import sys;i=sys.implementation;"
-    "sys.stdout.write('\\0'.join([i.name+' '+sys.version.split()[0],sys.executable]+[p for p in sys.path if p]))"
-)
 _FIND = "import sys,importlib.util as u;print(*[m for m in sys.argv[1:] if u.find_spec(m) is None])"
 _COMPILE = """
 import sys
@@ -43,7 +39,6 @@ for place, file in enumerate(sys.argv[1:]):
         sys.stdout.buffer.write(f"{place} {error}".encode(errors="replace"))
         break
 """
-_DISTRIBUTION = re.compile(r"(?P<name>[^-]+(?:-[^-]+)*?)-(?P<version>\d[^-]*)(?:-py[\d.]+)?\.(?:dist|egg)-info")
 
 
 def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str]) -> str:
@@ -114,17 +109,16 @@ def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str,
 
 
 def describe(interpreter: str, workspace: Path, environ: Mapping[str, str], *, tool_version: str) -> Environment:
-    """The environment as it is now; the interpreter is asked, its packages are listed from their folders' names."""
-    answer = interpreter and check_output([interpreter, "-c", _PROBE], cwd=workspace, env=environ, timeout_s=30)
-    version, executable, *folders = answer.decode(errors="replace").split("\0") if answer else ("", interpreter)
+    """Describe the environment as it is now, as the interpreter and the system tell it."""
+    answer = ask(interpreter, workspace, environ) if interpreter else Answer()
     return Environment(
         tool_version=tool_version,
         os=f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),
         cpu_count=os.cpu_count() or 0,
-        interpreter=executable,
-        interpreter_version=version,
-        packages=_packages(folders),
+        interpreter=answer.executable,
+        interpreter_version=answer.version,
+        packages=dict(sorted(answer.packages.items())),
         lock_files=_lock_files(workspace),
         variables={name: environ[name] for name in VARIABLES if name in environ},
     )
@@ -133,19 +127,6 @@ def describe(interpreter: str, workspace: Path, environ: Mapping[str, str], *, t
 def key_of(environment: Environment) -> str:
     """A short name for an environment: equal environments have equal keys."""
     return hashlib.sha256(json.dumps(environment.model_dump(), sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _packages(folders: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for folder in reversed(folders):
-        try:
-            names = os.listdir(folder)  # noqa: PTH208 - names are all that is needed
-        except OSError:
-            continue
-        for name in names:
-            if match := _DISTRIBUTION.fullmatch(name):
-                found[re.sub(r"[-_.]+", "-", match["name"]).lower()] = match["version"]
-    return dict(sorted(found.items()))
 
 
 def _lock_files(workspace: Path) -> dict[str, str]:

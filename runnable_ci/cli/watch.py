@@ -1,4 +1,4 @@
-"""Follows a workflow run to its end: a calm line for each thing that happens."""
+"""Follow a workflow run to its end: one line where a job waits, begins or ends."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 
 from runnable_ci.cli.terminal import Printer
-from runnable_ci.github.api.actions import Actions, Job, JobStep, Started, WorkflowRun
+from runnable_ci.github.api.actions import Actions, Job, Started, WorkflowRun
 from runnable_ci.github.api.errors import GitHubError, GitHubUnavailableError, RateLimitError
-from runnable_ci.github.api.events import FINE, JobEvent, news
 from runnable_ci.util.console import console
 from runnable_ci.util.text import duration
 
@@ -18,6 +17,8 @@ _LATER_TIMES = 3.0
 """After two minutes looks are this much rarer: a job's token has a thousand requests an hour."""
 _FAILURES = 20
 INTERRUPTED = 130
+_SUCCESSFUL = frozenset({"success", "neutral"})
+"""The conclusions that are no failure; `skipped` is one for a job, not for a run that was to do something."""
 
 
 def watch(
@@ -34,7 +35,7 @@ def watch(
     except KeyboardInterrupt:
         printer.say(f"stopped watching; the run goes on: {url}" if url else "stopped watching; the run goes on")
         return INTERRUPTED
-    printer.say(closing(run, url))
+    printer.say(final_line(run, url))
     if offer:
         printer.say(f"to have it here: {offer}")
     return exit_code(run)
@@ -94,7 +95,7 @@ class RunWatcher:
             self._printer.end()
 
     def _look(self, after_attempt: int) -> WorkflowRun | None:
-        """The run if it is over, after telling all its news."""
+        """The run if it is over, after saying what is new about its jobs."""
         # Asked before its jobs: those of a run that was over then do not change any more.
         run = None
         if all(job.status == "completed" for job in self._jobs.values()):
@@ -106,26 +107,24 @@ class RunWatcher:
             self._printer.begin([job.name for job in jobs], len(jobs))
             self._has_begun = True
         self._printer.expect(len(jobs))  # more are known once what they need is over
-        for item in news(self._jobs, jobs):
-            self._tell(item)
+        for job in jobs:
+            self._show(job, self._jobs.get(job.id))
         self._jobs = {job.id: job for job in jobs}
         return run if run and run.status == "completed" else None
 
-    def _tell(self, item: JobEvent) -> None:
-        name = item.job.name
-        match item.kind:
-            case "waits":
-                self._printer.say(_words(item.job.status), step=name)
-            case "began":
-                self._printer.started(name)
-                self._printer.say("started", step=name)
-            case "step":
-                if item.step:
-                    self._printer.say(_step_line(item.step), step=name)
-            case "over":
-                text = f"{_words(item.job.conclusion)}{_took(item.job)}"
-                failed = item.job.conclusion not in (*FINE, "skipped")
-                self._printer.finished(name, text, failed=failed)
+    def _show(self, job: Job, before: Job | None) -> None:
+        """Say what has become of a job since the last look."""
+        if before is not None and before.status == job.status:
+            return
+        match job.status:
+            case "in_progress":
+                self._printer.started(job.name)
+                self._printer.say("started", step=job.name)
+            case "completed":
+                failed = job.conclusion not in (*_SUCCESSFUL, "skipped")
+                self._printer.finished(job.name, _result(job), failed=failed)
+            case _:
+                self._printer.say(_words(job.status), step=job.name)
 
     def _lost(self, error: GitHubError) -> GitHubError:
         return GitHubError(f"the run cannot be watched any more: {error.message}", hint=f"it goes on: {self._url}")
@@ -133,25 +132,22 @@ class RunWatcher:
 
 def exit_code(run: WorkflowRun) -> int:
     """0 where a run that is over did what it was to do, else 1."""
-    return 0 if run.conclusion in FINE else 1
+    return 0 if run.conclusion in _SUCCESSFUL else 1
 
 
-def closing(run: WorkflowRun, url: str) -> str:
+def final_line(run: WorkflowRun, url: str) -> str:
     """How a run ended, in one line."""
     attempt = f" (attempt {run.run_attempt})" if run.run_attempt > 1 else ""
     return f"workflow run {run.id}{attempt}: {_words(run.conclusion)}: {url}"
 
 
-def _step_line(step: JobStep) -> str:
-    mark = {"success": "✓", "failure": "✗"}.get(step.conclusion or "", "-")
-    words = "" if step.conclusion in ("success", "failure") else f": {_words(step.conclusion)}"
-    return f"{mark} {step.name}{words}{_took(step)}"
+def _result(job: Job) -> str:
+    """How a job ended, how long it took, and at which of its steps it failed."""
+    failed = [step.name for step in job.steps or () if step.conclusion == "failure"]
+    taken = duration(job.started_at or "", job.completed_at or "")
+    where = f": {', '.join(failed)}" if failed else ""
+    return f"{_words(job.conclusion)}{f' in {taken}' if taken else ''}{where}"
 
 
 def _words(conclusion: str | None) -> str:
     return (conclusion or "no conclusion").replace("_", " ")
-
-
-def _took(of: Job | JobStep) -> str:
-    text = duration(of.started_at or "", of.completed_at or "")
-    return f" in {text}" if text else ""

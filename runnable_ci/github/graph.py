@@ -20,7 +20,7 @@ _STYLES: Mapping[State, str] = {
     "cancelled": "fill:#fff8c5,stroke:#9a6700,color:#1f2328",
     "skipped": "fill:#f6f8fa,stroke:#8c959f,color:#59636e,stroke-dasharray:4",
     "running": "fill:#fff8c5,stroke:#9a6700,color:#1f2328",
-    "gone": "fill:#f6f8fa,stroke:#8c959f,color:#59636e",
+    "removed": "fill:#f6f8fa,stroke:#8c959f,color:#59636e",
 }
 
 

@@ -7,15 +7,15 @@ from typing import Literal
 
 from runnable_ci.runs.model import FAIL, SUCCESS, RunLog
 
-State = Literal["succeeded", "reused", "failed", "cancelled", "skipped", "running", "gone"]
+State = Literal["succeeded", "reused", "failed", "cancelled", "skipped", "running", "removed"]
 
 
 def state_of(log: RunLog, name: str) -> State:
-    """What became of a step; `gone` is one that the pipeline does not have any more."""
+    """What became of a step; `removed` is one that the pipeline does not have any more."""
     decision = log.invocations[-1].decisions.get(name) if log.invocations else None
     step = log.steps.get(name)
     if decision is None or step is None:
-        return "gone" if log.end_time else "running"
+        return "removed" if log.end_time else "running"
     if decision.action == "reuse":
         return "reused"
     if decision.action == "skip":
@@ -31,7 +31,7 @@ def step_edges(log: RunLog, needs: Mapping[str, Sequence[str]] | None) -> dict[s
     """Each step of the newest invocation → what it needs: as given, else as its last attempt was defined."""
     if needs is not None:
         return dict(needs)
-    names = [name for name in log.steps if state_of(log, name) != "gone"]
+    names = [name for name in log.steps if state_of(log, name) != "removed"]
     defined = {
         name: log.steps[name].attempts[-1].definition.get("needs") if log.steps[name].attempts else None
         for name in names

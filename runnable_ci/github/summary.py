@@ -29,9 +29,9 @@ _MARKS: Mapping[State, str] = {
     "cancelled": "🚫",
     "skipped": "⏭️",
     "running": "⏳",
-    "gone": "▫️",
+    "removed": "▫️",
 }
-_SHOWN_FIRST: Sequence[State] = ("failed", "cancelled", "running", "succeeded", "skipped", "reused", "gone")
+_SHOWN_FIRST: Sequence[State] = ("failed", "cancelled", "running", "succeeded", "skipped", "reused", "removed")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REMOTE = re.compile(r"https://[A-Za-z0-9.-]+/[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+?(?=(?:\.git)?/?$)")
 
@@ -132,7 +132,7 @@ def _head(log: RunLog, detail: _Detail) -> str:
     invocation = log.invocations[-1] if log.invocations else None
     facts = [
         f"run {code(log.run_id, 130)}",
-        *(f"{counts[state]} {state}" for state in _SHOWN_FIRST if counts[state] and state != "gone"),
+        *(f"{counts[state]} {state}" for state in _SHOWN_FIRST if counts[state] and state != "removed"),
         duration(invocation.start_time, invocation.end_time) if invocation else "",
         f"invocation {invocation.number} ({code(invocation.command, 40)})"
         if invocation and invocation.number > 1
@@ -235,7 +235,7 @@ def _steps(log: RunLog, detail: _Detail) -> str:
         rows.append(
             (
                 f"{_MARKS[state]} {cell(name, 100)}",
-                state if state != "gone" else "not in the pipeline any more",
+                state if state != "removed" else "not in the pipeline any more",
                 duration(last.start_time, last.end_time) if last else "",
                 str(last.attempt_number) if last else "",
                 prose_cell(decision.reason, min(detail.characters, 200)) if decision else "",

@@ -18,7 +18,7 @@ from support import python
 
 from runnable_ci.config import load
 from runnable_ci.errors import RunnableError, UsageError
-from runnable_ci.github.api.actions import Actions, Job, JobStep
+from runnable_ci.github.api.actions import Actions
 from runnable_ci.github.api.client import RESPONSE_MAX_BYTES, Rest, rate_limit_wait_s
 from runnable_ci.github.api.credentials import Token, find_token
 from runnable_ci.github.api.errors import (
@@ -27,7 +27,6 @@ from runnable_ci.github.api.errors import (
     RateLimitError,
     RefusedError,
 )
-from runnable_ci.github.api.events import news
 from runnable_ci.github.api.repository import Api, Repository, api_of, parse_remote, parse_repository
 from runnable_ci.util.responses import Response
 
@@ -490,47 +489,6 @@ def test_a_server_that_a_clone_names_gets_no_token_unasked(tmp_path: Path) -> No
     assert token("ghe.test", environ, is_named=True).secret == "secret"
     assert token("ghe.test", environ | {"GITHUB_API_URL": "https://ghe.test/api/v3"}).secret == "secret"
     assert token("ghe.test", environ | gh(tmp_path, "ghe.test")).source == "gh auth token"
-
-
-# -- what is told of jobs
-
-
-def job(status: str, *steps: tuple[str, str], conclusion: str | None = None) -> Job:
-    made = tuple(
-        JobStep(number=i, name=f"s{i}", status=status, conclusion=conclusion or None)
-        for i, (status, conclusion) in enumerate(steps)
-    )
-    return Job(id=1, name="j", status=status, conclusion=conclusion, steps=made)
-
-
-QUEUED = job("queued")
-BEGUN = job("in_progress", ("completed", "success"), ("in_progress", ""))
-FURTHER = job("in_progress", ("completed", "success"), ("completed", "failure"), ("completed", "skipped"))
-OVER = job("completed", *[("completed", "success")] * 2, ("completed", "skipped"), conclusion="failure")
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "expected"),
-    [
-        (None, QUEUED, ["waits"]),
-        (QUEUED, QUEUED, []),
-        (QUEUED, BEGUN, ["began", "step 0"]),
-        (None, BEGUN, ["began", "step 0"]),
-        (BEGUN, BEGUN, []),
-        (BEGUN, FURTHER, ["step 1"]),
-        (BEGUN, OVER, ["step 1", "over"]),
-        (None, OVER, ["began", "step 0", "step 1", "over"]),
-        (QUEUED, OVER, ["began", "step 0", "step 1", "over"]),
-        (OVER, OVER, []),
-        (None, job("completed", conclusion="skipped"), ["began", "over"]),
-    ],
-)
-def test_news_of_a_job(before: Job | None, after: Job, expected: list[str]) -> None:
-    """Each thing is told once, in order, also where looks are so rare that a job is over in between."""
-    told = [
-        f"step {item.step.number}" if item.step else item.kind for item in news({1: before} if before else {}, [after])
-    ]
-    assert told == expected
 
 
 # -- the stand-in itself

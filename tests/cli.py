@@ -16,7 +16,8 @@ from pathlib import Path
 
 from support import WAIT_S, environment
 
-from runnable_ci.runs.model import RunLog, decode
+from runnable_ci.runs.document import decode
+from runnable_ci.runs.model import RunLog
 
 REFUSING_THREADS = """
 import sys, threading

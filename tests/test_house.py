@@ -33,7 +33,15 @@ ORDER: tuple[tuple[str, ...], ...] = (
 PURE: tuple[str, ...] = (
     *("pipeline.model", "pipeline.schema", "pipeline.validation", "engine.planner"),
     *("pipeline.patterns", "pipeline.overlaps"),
-    *("runs.model", "runs.events", "runs.remote.merge", "runs.artifact", "runs.retention", "runs.event_redaction"),
+    *(
+        "runs.model",
+        "runs.document",
+        "runs.events",
+        "runs.remote.merge",
+        "runs.artifact",
+        "runs.retention",
+        "runs.event_redaction",
+    ),
     *(
         "runs.run_identity",
         "pipeline.pipeline_identity",
@@ -302,8 +310,8 @@ LOOKING = {"startswith", "endswith", "find", "rfind", "index", "rindex", "count"
 MATCHING = {"match", "fullmatch", "search", "findall", "finditer", "split"}
 READERS = {
     # The messages of versions that had no field for it.
-    "runs.model.with_outcomes": "old logs",
-    "runs.model._outcome_of": "old logs",
+    "runs.document.with_outcomes": "old logs",
+    "runs.document._outcome_of": "old logs",
     # Others' words, where they give nothing else: each becomes an error of ours at once.
     "github.api.actions": "GitHub's answers",
     "util.responses": "servers' rate limits",

@@ -17,7 +17,7 @@ from published_runs import contents, forge, got, opened, record, sent, store
 from registry_server import Reply, Seen, Served, described, registry, serving
 
 from runnable_ci.errors import UsageError
-from runnable_ci.runs.model import decode, encode
+from runnable_ci.runs.document import decode, encode
 from runnable_ci.runs.reader import load
 from runnable_ci.runs.remote.pull import keep_as, pull
 from runnable_ci.runs.remote.remote_index import find_manifests

@@ -22,7 +22,7 @@ from github_api import github
 from published_runs import forge, opened
 from registry_server import AUTHORIZATION, PASSWORD, USERNAME, Served, password_registry, registry
 
-from runnable_ci.runs.model import encode
+from runnable_ci.runs.document import encode
 from runnable_ci.runs.reader import load
 from runnable_ci.store.local import Layout
 

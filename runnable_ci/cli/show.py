@@ -10,7 +10,8 @@ from dataclasses import asdict
 from runnable_ci.cli.terminal import Printer
 from runnable_ci.config import Settings
 from runnable_ci.errors import UsageError, did_you_mean
-from runnable_ci.runs.model import PROCESSING, CodeIdentity, Environment, RunLog, StepAttempt, StepLog, encode
+from runnable_ci.runs.document import encode
+from runnable_ci.runs.model import PROCESSING, CodeIdentity, Environment, RunLog, StepAttempt, StepLog
 from runnable_ci.runs.reader import Summary, load, output_of, resolve_id, summaries
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.runs.document import with_outcomes
 from runnable_ci.runs.model import (
     FAIL,
     PROCESSING,
@@ -25,7 +26,6 @@ from runnable_ci.runs.model import (
     StepAttempt,
     StepLog,
     status_of,
-    with_outcomes,
 )
 from runnable_ci.util.bounded_json import Allowance, RecordError, first_problem, parse_json
 from runnable_ci.util.text import unicode_of

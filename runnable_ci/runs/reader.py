@@ -21,13 +21,9 @@ from runnable_ci.errors import (
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, manifest_annotations
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.document import decode
 from runnable_ci.runs.events import apply, decode_events, mark_interrupted, own_invocations
-from runnable_ci.runs.model import (
-    PROCESSING,
-    RunLog,
-    StepAttempt,
-    decode,
-)
+from runnable_ci.runs.model import PROCESSING, RunLog, StepAttempt
 from runnable_ci.runs.output import split
 from runnable_ci.runs.paths import (
     JOURNAL,

@@ -19,6 +19,7 @@ from runnable_ci.errors import RunExistsError, RunInUseError, StoreError
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.document import encode
 from runnable_ci.runs.event_redaction import cleaned
 from runnable_ci.runs.events import (
     STARTED_LINE_END,
@@ -33,7 +34,7 @@ from runnable_ci.runs.events import (
     encode_event,
     mark_interrupted,
 )
-from runnable_ci.runs.model import SUCCESS, RunLog, encode
+from runnable_ci.runs.model import SUCCESS, RunLog
 from runnable_ci.runs.orphans import end_orphans
 from runnable_ci.runs.output import recover, redact_kept
 from runnable_ci.runs.packs import PACKED_FILE_MAX_BYTES

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.runs.document import decode, encode
 from runnable_ci.runs.events import (
     AttemptSaved,
     Decided,
@@ -33,8 +34,6 @@ from runnable_ci.runs.model import (
     Parameter,
     RunLog,
     StepAttempt,
-    decode,
-    encode,
 )
 from runnable_ci.runs.remote.merge import merge
 from runnable_ci.runs.run_identity import run_identity

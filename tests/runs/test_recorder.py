@@ -15,16 +15,9 @@ from support import blobs, leftovers, python, sha256, wait_until
 
 from runnable_ci.errors import RunExistsError, RunInUseError, RunLogError, StoreError, UsageError
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.document import decode
 from runnable_ci.runs.events import AttemptSaved, InvocationFinished, Started
-from runnable_ci.runs.model import (
-    FAIL,
-    PROCESSING,
-    SUCCESS,
-    Invocation,
-    RunLog,
-    StepAttempt,
-    decode,
-)
+from runnable_ci.runs.model import FAIL, PROCESSING, SUCCESS, Invocation, RunLog, StepAttempt
 from runnable_ci.runs.orphans import record_pid
 from runnable_ci.runs.paths import JOURNAL, is_running, run_folder
 from runnable_ci.runs.reader import load, output_of, run_ids

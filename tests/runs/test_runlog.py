@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.runs.document import decode, encode
 from runnable_ci.runs.events import (
     AttemptSaved,
     Decided,
@@ -45,8 +46,6 @@ from runnable_ci.runs.model import (
     RunLog,
     StepAttempt,
     StepLog,
-    decode,
-    encode,
 )
 
 REFERENCE_VERSION = "0.50.0"

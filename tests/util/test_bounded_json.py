@@ -23,6 +23,7 @@ from registry_server import Served, described, registry
 
 from runnable_ci.errors import BlobCorruptError, CodeIdentityError, RunLogError, StepError
 from runnable_ci.pipeline.model import resolve
+from runnable_ci.runs.document import decode, encode
 from runnable_ci.runs.events import LogImported, decode_events, encode_event
 from runnable_ci.runs.model import (
     BYTES_PER_FIELD,
@@ -35,8 +36,6 @@ from runnable_ci.runs.model import (
     RunLog,
     StepAttempt,
     StepLog,
-    decode,
-    encode,
 )
 from runnable_ci.steps import collect
 from runnable_ci.steps.base import StepContext

@@ -16,8 +16,9 @@ from runnable_ci.errors import (
 )
 from runnable_ci.pipeline.command_line import http_option, of_store
 from runnable_ci.runs.artifact import layers, manifest_annotations
+from runnable_ci.runs.document import encode
 from runnable_ci.runs.events import LogImported
-from runnable_ci.runs.model import RunLog, encode
+from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import ORIGIN, is_running, run_folder, shared
 from runnable_ci.runs.reader import catalog_of, check_run_id, load, run_ids
 from runnable_ci.runs.recorder import ensure_sealed, reopen

@@ -25,7 +25,8 @@ from runnable_ci.errors import (
 from runnable_ci.pipeline.command_line import of_registry
 from runnable_ci.pipeline.validation import check_relative
 from runnable_ci.runs.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers, manifest_annotations
-from runnable_ci.runs.model import RunLog, decode
+from runnable_ci.runs.document import decode
+from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import LATEST, Summary
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning, run_identity
 from runnable_ci.store.registry import Registry

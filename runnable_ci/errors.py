@@ -87,10 +87,6 @@ class RegistryAuthError(StoreError):
     """The registry does not let us in, or not that far."""
 
 
-class RegistryUnavailableError(StoreError):
-    """The registry cannot be reached or keeps failing; the same command may work later."""
-
-
 class RegistryProtocolError(StoreError):
     """The server answers in a way that no registry should; nothing of the response was used."""
 

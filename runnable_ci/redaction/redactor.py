@@ -136,6 +136,16 @@ class Redaction:
     It keeps back only what may be the beginning of a secret.
     """
 
+    # A pipe gives output in pieces that end anywhere, also within a secret, and two pieces that are searched one by one
+    # would both pass. To hold back as many bytes as the longest secret has would be simple and wrong: a private key may
+    # have 32 KiB, and a step that waits after `rows: 7` without a line end would show nothing. So a piece is given out
+    # up to the first byte at which something may begin, or become longer, that only the next piece decides
+    # (`Scan.open_from`). Three things make the result the same as that of the whole:
+    # - what is open is searched again together with the next piece, from its first byte on;
+    # - the byte before it stays too where it is of a word (`_done`), since no token begins within a word;
+    # - of found places that overlap, also across pieces, the union becomes one mask (`_covered`): of two secrets that
+    #   share bytes nothing may be left of either.
+
     __slots__ = ("_covered", "_done", "_kept", "_peeked", "_redactor")
 
     def __init__(self, redactor: Redactor) -> None:
@@ -259,6 +269,9 @@ def _encodings(text: str) -> list[bytes]:
 
 def _base64(raw: bytes) -> Iterator[bytes]:
     """What of base64 only the bytes themselves decide, whatever stands before and after them."""
+    # Three bytes are four characters of six bits. By how many bytes come before, a secret is met in three forms; the
+    # characters at its borders have bits of its neighbours, which nobody knows, and are left out.
+    # Source: RFC 4648, section 4; the widths at which lines are broken: RFC 7468 (64), RFC 2045 (76).
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + raw)
         whole = len(encoded.rstrip(b"="))
@@ -350,6 +363,7 @@ class _Known:
 
     def begun_at(self, data: bytes, start: int) -> int:
         """From where on the end of the data may be the beginning of a form; those have no line breaks."""
+        # So whatever stands before the last line break is settled, and a log of lines holds nothing back.
         begin = max(start, len(data) - self.longest + 1, data.rfind(b"\n", start) + 1)
         tail = data[begin:]
         least = len(tail)

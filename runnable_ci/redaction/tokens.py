@@ -2,6 +2,10 @@
 
 A format is looked for by one byte of its prefix, which costs little where that is rare: one regular expression for all
 formats would take five times as long as writing and hashing what it reads.
+
+Sources: GitHub, "Behind GitHub's new authentication token formats" (prefixes, 36 characters and more); RFC 7519 (a JSON
+web token is three parts of base64url, and `eyJ` is how `{"` begins there); RFC 7468 (the borders of a private key); the
+documentation of each maker for the others.
 """
 
 from __future__ import annotations
@@ -139,6 +143,7 @@ def _begun_at(data: bytes, start: int) -> int:
     """From where on the end of `data` may be the beginning of a token or a key."""
     if data.endswith(b"\n"):
         return len(data)
+    # Every format is one word, but for the border of a key: only the last word can become a token, or a longer one.
     word = _word_at_end(data, start)
     found = [len(data)]
     if word < len(data) and (match := _token_begun().search(data, word)):
@@ -173,6 +178,8 @@ def _key_begin_begun() -> str:
 
 def _begun(form: str) -> str:
     """The expression of what a token of some form begins with: at least one byte, and not what is whole already."""
+    # `ab[x]{9}` becomes `a(?:b(?:[x]{0,8})?)?`: each byte may be there only where the one before it is. With all nine it
+    # is whole and cannot grow.
     *atoms, body = re.findall(r"(?:\[[^]]*\]|\\.|.)(?:\{[^}]*\})?", form)
     rest = re.sub(r"\{(\d+)\}", lambda found: f"{{0,{int(found[1]) - 1}}}", body)
     for atom in reversed([*atoms, rest]):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from runnable_ci.errors import RegistryProtocolError, RegistryUnavailableError, StoreError
+from runnable_ci.errors import RegistryProtocolError, StoreError
 from runnable_ci.store.auth import Actions, Advice, Authorizer
 from runnable_ci.store.reference import Credentials, Reference, find_credentials
 from runnable_ci.util.http import Failure, Session, Stream
@@ -180,7 +180,7 @@ class Client:
         message = self.error_message(response)
         where = f"{self.label} (status {response.status}{': ' + message if message else ''})"
         if not self.is_ours(response.url):
-            return RegistryUnavailableError(
+            return StoreError(
                 f"{safe_url(response.url)}, where {self.label} keeps its blobs, answers with status {response.status}",
                 hint="run the same command again: finished blobs are kept",
             )
@@ -194,7 +194,7 @@ class Client:
             case 413:
                 return RegistryProtocolError(f"too large for {where}", hint="ask who runs the registry for its limit")
             case status if status in (408, 425, 429) or status >= 500:
-                return RegistryUnavailableError(
+                return StoreError(
                     f"{where} keeps failing", hint="run the same command again later: finished blobs are kept"
                 )
             case _:
@@ -222,12 +222,12 @@ def _may_be_anywhere(_url: str) -> None:
     """Let a registry keep its blobs on any server that may be spoken to."""
 
 
-def _unavailable(failure: Failure) -> RegistryUnavailableError:
+def _unavailable(failure: Failure) -> StoreError:
     then = "then run the same command: finished blobs are kept"
     match failure.kind:
         case "refused":
-            return RegistryUnavailableError(f"connection refused by {failure.host}", hint=f"{failure.hint}; {then}")
+            return StoreError(f"connection refused by {failure.host}", hint=f"{failure.hint}; {then}")
         case "lost":
-            return RegistryUnavailableError(failure.message, hint=f"{failure.hint}, {then}")
+            return StoreError(failure.message, hint=f"{failure.hint}, {then}")
         case "untrusted":
-            return RegistryUnavailableError(failure.message, hint=failure.hint)
+            return StoreError(failure.message, hint=failure.hint)

@@ -184,10 +184,6 @@ class _Transfer:
                 self._progress(Progress(TransferSize(self._done_blobs, self._done_bytes), self._total))
 
 
-class _StoppedError(StoreError):
-    """A transfer given up because another one failed."""
-
-
 class _Watched(io.RawIOBase):
     """A source's stream that counts what is read and ends when the copy has failed elsewhere."""
 
@@ -214,7 +210,7 @@ class _Watched(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         if self._transfer.stopped():
-            raise _StoppedError("the copy was given up")
+            raise StoreError("the copy was given up: another blob failed")
         chunk = self._content.read(size)
         if chunk:
             self._counted += len(chunk)

@@ -37,7 +37,7 @@ from runnable_ci.errors import (
     BlobMissingError,
     ManifestNotFoundError,
     RegistryAuthError,
-    RegistryUnavailableError,
+    StoreError,
     UsageError,
 )
 from runnable_ci.store.auth import Challenge, parse_challenge
@@ -515,7 +515,7 @@ def test_a_private_authority_is_trusted_by_the_usual_variables(tmp_path: Path, v
         target = Registry(served.repository(), environ={variable: str(served.ca_file)})
         manifest = pushed(target, b"{}")
         assert target.resolve(manifest.digest) == manifest
-        with pytest.raises(RegistryUnavailableError, match="SSL_CERT_FILE"):
+        with pytest.raises(StoreError, match="SSL_CERT_FILE"):
             Registry(served.repository(), environ={}, sleep=lambda _: None).resolve("latest")
 
 
@@ -547,7 +547,7 @@ def test_a_refused_connection_is_named_in_our_words() -> None:
     with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(RegistryUnavailableError) as caught:
+        with pytest.raises(StoreError) as caught:
             Registry(f"{host}/o/r", environ={}, sleep=lambda _seconds: None).resolve("latest")
     assert caught.value.message == f"connection refused by {host}"
     assert caught.value.hint.startswith("check that it runs, and the port")
@@ -557,7 +557,7 @@ def test_plain_http_is_for_this_machine_only(plain: Served) -> None:
     """Another host is spoken to by https, whatever it answers."""
     seen: list[float] = []
     target = Registry("reg.invalid:1/o/r", environ={}, sleep=seen.append)
-    with pytest.raises(RegistryUnavailableError, match=r"https://reg\.invalid:1/"):
+    with pytest.raises(StoreError, match=r"https://reg\.invalid:1/"):
         target.resolve("latest")
     assert len(seen) == 4
     assert Registry(plain.repository(), environ={}).exists(Descriptor("x", f"sha256:{HEX}", 1)) is False
@@ -617,7 +617,7 @@ def test_waiting_grows_and_ends() -> None:
     """Five tries, with waits that grow and differ, then the error."""
     waits: list[float] = []
     target = Registry("127.0.0.1:9/o/r", environ={}, sleep=waits.append)
-    with pytest.raises(RegistryUnavailableError, match="finished blobs are kept"):
+    with pytest.raises(StoreError, match="finished blobs are kept"):
         target.resolve("latest")
     assert len(waits) == 4
     assert all(low <= wait <= high for wait, (low, high) in zip(waits, [(0.5, 1), (1, 2), (2, 4), (4, 8)], strict=True))

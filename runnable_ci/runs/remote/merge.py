@@ -2,6 +2,14 @@
 
 The order of the versions does not matter, nor how often one comes, nor whether some were merged before: an invocation
 is known by the moment it began, an attempt by that and its own, and each has one writer.
+
+Why this holds: registries have no compare-and-swap, so machines write versions that know nothing of each other, and
+every reader must come to the same log in whatever order it meets them. So a merge is a union, and where two versions of
+one part differ, the greater one in an order that depends on their content alone: completeness first, then the time of
+the end, and last the text, which means nothing but is the same everywhere. A maximum is commutative, associative and
+idempotent.
+Numbers of invocations and attempts are no part of that: they are counted again in the order of the beginnings.
+Source: Shapiro et al., "Conflict-free Replicated Data Types", 2011 (state-based objects, join semilattices).
 """
 
 from __future__ import annotations

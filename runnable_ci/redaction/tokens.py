@@ -178,7 +178,7 @@ def _key_begin_begun() -> str:
 
 def _begun(form: str) -> str:
     """The expression of what a token of some form begins with: at least one byte, and not what is whole already."""
-    # `ab[x]{9}` becomes `a(?:b(?:[x]{0,8})?)?`: each byte may be there only where the one before it is. With all nine it
+    # `ab[x]{9}` becomes `a(?:b(?:[x]{0,8})?)?`: each byte may be there only where the one before it is. With nine it
     # is whole and cannot grow.
     *atoms, body = re.findall(r"(?:\[[^]]*\]|\\.|.)(?:\{[^}]*\})?", form)
     rest = re.sub(r"\{(\d+)\}", lambda found: f"{{0,{int(found[1]) - 1}}}", body)

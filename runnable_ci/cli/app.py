@@ -97,20 +97,12 @@ def run_command(
 ) -> None:
     """Run a pipeline from its first step."""
     from runnable_ci.cli.run import run as command
+    from runnable_ci.engine.new_run import RunOptions
 
-    raise typer.Exit(
-        command(
-            pipeline,
-            make_options(jobs, quiet=quiet, plain_http=plain_http),
-            run_id=run_id,
-            tag=tag,
-            params_file=params_file,
-            params=param,
-            dry_run=dry_run,
-            publish=publish or to is not None,
-            to=to,
-        )
-    )
+    options = make_options(jobs, quiet=quiet, plain_http=plain_http)
+    run_options = RunOptions(run_id, tag, params_file, param)
+    publish = publish or to is not None
+    raise typer.Exit(command(pipeline, options, run_options, dry_run=dry_run, publish=publish, to=to))
 
 
 @app.command("retry")
@@ -139,21 +131,20 @@ def retry_command(
     plain_http: PlainHttp = False,
 ) -> None:
     """Resume a run from its failed step."""
-    from runnable_ci.cli.retry import Wishes
     from runnable_ci.cli.retry import retry as command
+    from runnable_ci.engine.resume import RetryOptions
 
-    wishes = Wishes(
+    options = make_options(jobs, quiet=quiet, plain_http=plain_http)
+    retry_options = RetryOptions(
         from_steps,
         param,
-        rerun_changed,
-        from_registry,
-        publish or to is not None,
-        to,
+        rerun_changed=rerun_changed,
+        registry=from_registry,
         other_pipeline=other_pipeline,
         restore_all=restore == "all",
     )
-    options = make_options(jobs, quiet=quiet, plain_http=plain_http)
-    raise typer.Exit(command(file, run_id, options, wishes, dry_run=dry_run))
+    publish = publish or to is not None
+    raise typer.Exit(command(file, run_id, options, retry_options, dry_run=dry_run, publish=publish, to=to))
 
 
 @app.command("runs")

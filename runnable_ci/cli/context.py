@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runnable_ci.cli.terminal import Printer
     from runnable_ci.config import Settings
-    from runnable_ci.engine.session import Options
+    from runnable_ci.engine.options import Options
     from runnable_ci.github.log import ActionsPrinter
     from runnable_ci.redaction.redactor import Redactor
 
@@ -28,8 +28,9 @@ def make_redactor(settings: Settings) -> Redactor:
 
 
 def make_options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
+    from runnable_ci.cli.terminal import watching
     from runnable_ci.config import SECRETS
-    from runnable_ci.engine.session import Options
+    from runnable_ci.engine.options import Options
     from runnable_ci.github.command_files import CommandFiles
     from runnable_ci.github.job import Context
 
@@ -42,6 +43,7 @@ def make_options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
         command_files=CommandFiles(os.environ),
         is_public=Context.is_public_job(os.environ),
         redactor=make_redactor(settings),
+        transfer_progress=watching,
     )
 
 

@@ -26,8 +26,9 @@ from runnable_ci.github.api.credentials import find_token
 from runnable_ci.github.api.errors import GitHubError, InputsUnknownError, RefusedError
 from runnable_ci.github.api.repository import Repository, api_of, of_folder, parse_repository
 from runnable_ci.pipeline.command_line import http_option, of_store
+from runnable_ci.pipeline.parameters import parse_param_options
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
-from runnable_ci.pipeline.project import FILE_NAME, Project, find_store, parse_param_options, registry_of
+from runnable_ci.pipeline.project import FILE_NAME, Project, find_store, registry_of
 from runnable_ci.pipeline.schema import STEP_NAME
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import LATEST, resolve_id

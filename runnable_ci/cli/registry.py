@@ -28,7 +28,7 @@ from runnable_ci.util.console import console
 from runnable_ci.util.text import size
 
 if TYPE_CHECKING:
-    from runnable_ci.engine.session import Options
+    from runnable_ci.engine.options import Options
 
 
 def publish(

@@ -9,6 +9,7 @@ from runnable_ci.engine.planner import same_json
 from runnable_ci.errors import RunLogError
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.pipeline.patterns import matches
+from runnable_ci.pipeline.validation import check_parameter_name
 from runnable_ci.runs.model import RunLog, StepLog
 
 
@@ -27,6 +28,21 @@ def undeclared_parameters(
         for name, value in parameters.items()
         if name not in declared and not any(name in own and same_json(own[name], value) for own in given_here)
     ]
+
+
+def require_result_names(log: RunLog) -> None:
+    """Raise `RunLogError` where a step returned by a name that would replace a variable which programs rely on."""
+    for step in log.steps.values():
+        for attempt in step.attempts[-1:]:
+            for name in (*attempt.output_parameters, *attempt.user_defined_metrics):
+                check_parameter_name(
+                    name, lambda message, hint: RunLogError(f"{refused_log(log)}: {message}", hint=hint)
+                )
+
+
+def refused_log(log: RunLog) -> str:
+    """What an error says of a run log that gives what it must not."""
+    return f"the run log of {log.run_id} cannot be resumed"
 
 
 def require_declared_results(pipeline: Pipeline, log: RunLog, reused: Iterable[str]) -> None:

@@ -57,7 +57,7 @@ class Run:
 
     pipeline: Pipeline
     recorder: Recorder
-    workplace: ExecutionContext
+    context: ExecutionContext
     code: Code
     environ: Mapping[str, str]
     environment: Callable[[], str]
@@ -87,7 +87,7 @@ class Run:
         try:
             return self._loop()
         except BaseException:
-            self.workplace.supervisor.cancel(signal.SIGKILL)
+            self.context.supervisor.cancel(signal.SIGKILL)
             join_all(filter(None, self._running.values()), timeout_s=CLEAN_UP_S)
             with suppress(RunnableError, OSError):
                 self._redact_past()
@@ -136,7 +136,7 @@ class Run:
 
     def _decide(self, step: Step) -> Decision:
         decision = self.state.decide(step, self.recorder.log)
-        cancelled = self.workplace.supervisor.cancelled_by
+        cancelled = self.context.supervisor.cancelled_by
         if cancelled and decision.action == "run":
             return Decision("skip", f"the run was cancelled by {cancelled.name}")
         return decision
@@ -169,7 +169,7 @@ class Run:
         def work(refusal: StepError | None = None) -> None:
             result: AttemptResult | BaseException
             try:
-                result = run_attempt(step, attempt, scope, self.workplace, refusal=refusal)
+                result = run_attempt(step, attempt, scope, self.context, refusal=refusal)
             except BaseException as e:  # noqa: BLE001 - handed over to the main thread, which raises it
                 result = e
             self._results.put((step.name, result))
@@ -224,7 +224,7 @@ class Run:
         ]
         outcome: RunOutcome = "failed" if failed else "succeeded"
         message = f"failed: {', '.join(failed)}" if failed else ""
-        if cancelled := self.workplace.supervisor.cancelled_by:
+        if cancelled := self.context.supervisor.cancelled_by:
             outcome, message = "cancelled", f"cancelled by {cancelled.name}"
         self.recorder.record(InvocationFinished.of(outcome, time=now(), message=message))
         return status_of(outcome)

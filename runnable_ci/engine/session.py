@@ -1,87 +1,153 @@
-"""One invocation of a run, from the command line to the sealed artifact: what `run` and `retry` have in common."""
+"""One invocation of a run: what `run` and `retry` have in common, from the project to the sealed artifact."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from runnable_ci.config import SECRETS_SETTING, Settings
 from runnable_ci.engine import untracked
 from runnable_ci.engine.attempt import ExecutionContext
+from runnable_ci.engine.options import Options, redacting_errors, redactor_of, secret_names
 from runnable_ci.engine.planner import PlanInputs, PlanState, Scope
-from runnable_ci.engine.reporter import CommandFiles, NoCommandFiles, Reporter
 from runnable_ci.engine.runner import Run
 from runnable_ci.engine.step_output import Masks
-from runnable_ci.errors import RunnableError
-from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline import command_line
 from runnable_ci.pipeline.patterns import matches
+from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
-from runnable_ci.redaction.environment import require_variables, secrets_of
-from runnable_ci.redaction.redactor import Redactor, texts
+from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.events import EnvironmentRecorded
-from runnable_ci.runs.model import SUCCESS, Environment
+from runnable_ci.runs.events import EnvironmentRecorded, Started
+from runnable_ci.runs.model import SUCCESS, Environment, Invocation, RunLog
+from runnable_ci.runs.reader import catalog_of
 from runnable_ci.runs.recorder import Recorder
-from runnable_ci.steps.interpreter import describe, key_of
+from runnable_ci.steps.interpreter import check_interpreter, describe, key_of
+from runnable_ci.util.clock import now
 from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling
 from runnable_ci.util.threads import start
-from runnable_ci.vcs.identity import Code
+from runnable_ci.vcs.identity import Code, find_actor
 from runnable_ci.version import VERSION
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What `run` and `retry` are told alike."""
+class Session:
+    """A project and what its pipeline runs with here."""
 
-    jobs: int | None
-    environ: Mapping[str, str]
-    printer: Reporter
-    command_files: CommandFiles = field(default_factory=NoCommandFiles)
-    is_public: bool = False
-    """Whether all can read what the run keeps: it is a job of a public repository."""
-    settings: Settings = field(default_factory=Settings)
-    redactor: Redactor = field(default_factory=Redactor)
-    """Knows the secrets of the environment."""
+    project: Project
+    options: Options
+    interpreter: str
+    """What runs the python steps."""
+    code: Code
 
+    @classmethod
+    def of(cls, project: Project, options: Options) -> Session:
+        """Raises `PipelineError` for an interpreter that cannot be used."""
+        interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
+        return cls(project, options, interpreter, code_of(project, options.environ))
 
-def redactor_of(pipeline: Pipeline, parameters: Mapping[str, Any], options: Options) -> Redactor:
-    """What knows all secrets of an invocation: also those that the pipeline names, or sets itself."""
-    named = _named(pipeline, options)
-    given = {name: value for name, value in parameters.items() if isinstance(value, str)}
-    places = [options.environ, given, *(step.env for step in pipeline.steps.values())]
-    capitals = {name.upper() for name in named}
-    structured = [value for name, value in parameters.items() if name not in given and name.upper() in capitals]
-    found = (secret for place in places for secret in secrets_of(place, named))
-    return options.redactor.knowing([*found, *texts(structured)])
+    def redactor(self, parameters: Mapping[str, Any]) -> Redactor:
+        """Return what knows all secrets of an invocation with these parameters."""
+        return redactor_of(self.project.pipeline, parameters, self.options)
 
+    def catalog(self, log: RunLog) -> Catalog:
+        """Return the files of a run, to and from the workspace."""
+        return catalog_of(self.project.layout, log, self.project.workspace, is_tracked=self.code.tracks)
 
-def require_secret_names(pipeline: Pipeline, parameters: Mapping[str, Any], options: Options) -> None:
-    """Raise `UsageError` for a name among the secrets that no variable has, no parameter and no return of a step."""
-    given = {name: value if isinstance(value, str) else "" for name, value in parameters.items()}
-    variables = {**options.environ, **given}
-    for step in pipeline.steps.values():
-        variables |= {**step.env, **dict.fromkeys(step.returns, "")}
-    require_variables(pipeline.secrets, variables, where=f"{pipeline.file}: secrets")
-    require_variables(options.settings.secret_names, variables, where=SECRETS_SETTING)
+    def started(
+        self,
+        log: RunLog,
+        command: Literal["run", "retry"],
+        parameters: Mapping[str, Any],
+        *,
+        pipeline_identity: PipelineIdentity,
+        run_identity: str = "",
+        tag: str = "",
+    ) -> Started:
+        """Return the event that begins an invocation, on what the log says before it."""
+        return Started(
+            run_id=log.run_id,
+            name=pipeline_identity.name,
+            tag=tag,
+            dag_hash=self.project.pipeline.dag_hash(),
+            run_config={**log.run_config, **pipeline_identity.config()},
+            invocation=Invocation(
+                number=log.invocation + 1,
+                command=command,
+                start_time=now(),
+                parameters=dict(parameters),
+                identity=run_identity,
+                actor=find_actor(self.project.workspace, self.options.environ),
+            ),
+        )
 
+    def run(
+        self,
+        recorder: Recorder,
+        catalog: Catalog,
+        *,
+        parameters: Mapping[str, Any],
+        inputs: PlanInputs,
+        retry_options: Sequence[str] = (),
+    ) -> int:
+        """Run the pipeline on an open run, seal it and say how it ended; the exit code.
 
-def _named(pipeline: Pipeline, options: Options) -> list[str]:
-    return [*options.settings.secret_names, *pipeline.secrets]
+        `parameters` are those of the run as they really are: the log may have masks in their place. The command that
+        resumes the run needs `retry_options`.
+        """
+        probe = EnvironmentProbe(self.interpreter, self.project.workspace, self.options.environ)
+        supervisor = Supervisor()
+        state = PlanState(self.project.pipeline, inputs, Scope.initial(parameters))
+        run = self._loop(recorder, self._context(recorder, catalog, supervisor), state, probe)
+        printer = self.options.printer
+        with redacting_errors(recorder.redactor), closing(supervisor), cancelling(supervisor.cancel):
+            try:
+                status = run.execute()
+            finally:
+                printer.end()
+            recorder.seal(catalog)
+        for note in untracked.notes(recorder.log, invocation=recorder.log.invocation):
+            printer.say(note)
+        printer.annotate(recorder.log, self.project.workspace, self.project.file)
+        printer.say(*closing_lines(recorder.log, self.project, retry_options))
+        if supervisor.cancelled_by:
+            return 128 + supervisor.cancelled_by
+        return 0 if status == SUCCESS else 1
 
+    def _context(self, recorder: Recorder, catalog: Catalog, supervisor: Supervisor) -> ExecutionContext:
+        return ExecutionContext(
+            catalog=catalog,
+            supervisor=supervisor,
+            printer=self.options.printer,
+            environ={**self.options.environ, "RUNNABLE_RUN_ID": recorder.log.run_id},
+            interpreter=self.interpreter,
+            outputs=recorder.outputs,
+            scratch=recorder.scratch,
+            processes=recorder.processes,
+            command_files=self.options.command_files,
+            masks=Masks(recorder.redactor, self.options.printer),
+            secret_names={name.upper() for name in secret_names(self.project.pipeline, self.options)},
+        )
 
-@contextmanager
-def redacting_errors(redactor: Redactor) -> Iterator[None]:
-    """Within the block no error says a secret."""
-    try:
-        yield
-    except RunnableError as e:
-        e.message, e.hint = redactor.text(e.message), redactor.text(e.hint)
-        raise
+    def _loop(self, recorder: Recorder, context: ExecutionContext, state: PlanState, probe: EnvironmentProbe) -> Run:
+        options = self.options
+        return Run(
+            pipeline=self.project.pipeline,
+            recorder=recorder,
+            context=context,
+            code=self.code,
+            environ=options.environ,
+            environment=lambda: probe.record(recorder),
+            image=options.settings.container_image_digest,
+            printer=options.printer,
+            jobs=options.jobs or os.cpu_count() or 1,
+            state=state,
+            untracked=untracked.rule(self.project, options.settings, is_public=options.is_public),
+        )
 
 
 def code_of(project: Project, environ: Mapping[str, str]) -> Code:
@@ -94,82 +160,34 @@ def code_of(project: Project, environ: Mapping[str, str]) -> Code:
     )
 
 
-def run_session(
-    project: Project,
-    recorder: Recorder,
-    catalog: Catalog,
-    code: Code,
-    *,
-    parameters: Mapping[str, Any],
-    inputs: PlanInputs,
-    interpreter: str,
-    options: Options,
-) -> int:
-    """Run the pipeline on an open run and seal it; the exit code. `interpreter` runs the python steps.
-
-    `parameters` are those of the run as they really are: the log may have masks in their place.
-    """
-    described = EnvironmentProbe(interpreter, project.workspace, options.environ)
-    supervisor = Supervisor()
-    workplace = ExecutionContext(
-        catalog=catalog,
-        supervisor=supervisor,
-        printer=options.printer,
-        environ={**options.environ, "RUNNABLE_RUN_ID": recorder.log.run_id},
-        interpreter=interpreter,
-        outputs=recorder.outputs,
-        scratch=recorder.scratch,
-        processes=recorder.processes,
-        command_files=options.command_files,
-        masks=Masks(recorder.redactor, options.printer),
-        secret_names={name.upper() for name in _named(project.pipeline, options)},
-    )
-    run = Run(
-        pipeline=project.pipeline,
-        recorder=recorder,
-        workplace=workplace,
-        code=code,
-        environ=options.environ,
-        environment=lambda: described.record(recorder),
-        image=options.settings.container_image_digest,
-        printer=options.printer,
-        jobs=options.jobs or os.cpu_count() or 1,
-        state=PlanState(project.pipeline, inputs, Scope.initial(parameters)),
-        untracked=untracked.rule(project, options.settings, is_public=options.is_public),
-    )
-    with redacting_errors(recorder.redactor), closing(supervisor), cancelling(supervisor.cancel):
-        try:
-            status = run.execute()
-        finally:
-            options.printer.end()
-        recorder.seal(catalog)
-    for note in untracked.notes(recorder.log, invocation=recorder.log.invocation):
-        options.printer.say(note)
-    options.printer.annotate(recorder.log, project.workspace, project.file)
-    if supervisor.cancelled_by:
-        return 128 + supervisor.cancelled_by
-    return 0 if status == SUCCESS else 1
+def closing_lines(log: RunLog, project: Project, retry_options: Sequence[str] = ()) -> list[str]:
+    """How a run ended, and what to do next; a retry needs these options too."""
+    metrics = "".join(f", {name} = {value}" for name, value in log.metrics().items())
+    if log.status != SUCCESS:
+        hint = command_line.retry(log.run_id, project.file, project.layout, *retry_options)
+        return [f"run {log.run_id}: {log.status}, {log.message}{metrics}", f"hint: {hint}"]
+    return [f"run {log.run_id}: {log.status}{metrics}"]
 
 
 class EnvironmentProbe:
-    """Asks for the environment in a thread, where there is one: the first step need not wait for the answer."""
+    """Describes the environment in a thread, where there is one: the first step need not wait for it."""
 
     def __init__(self, interpreter: str, workspace: Path, environ: Mapping[str, str]) -> None:
-        self._found = Environment()
+        self._environment = Environment()
         self._key = ""
 
-        def ask() -> None:
-            self._found = describe(interpreter, workspace, environ, tool_version=VERSION)
+        def look() -> None:
+            self._environment = describe(interpreter, workspace, environ, tool_version=VERSION)
 
-        self._thread = start(ask, name="environment")
+        self._thread = start(look, name="environment")
         if self._thread is None:
-            ask()
+            look()
 
     def record(self, recorder: Recorder) -> str:
         """The key of the environment, which the run log has from now on."""
         if self._thread is not None:
             self._thread.join()
-        self._key = self._key or key_of(self._found)
+        self._key = self._key or key_of(self._environment)
         if self._key not in recorder.log.environments:
-            recorder.record(EnvironmentRecorded(key=self._key, environment=self._found))
+            recorder.record(EnvironmentRecorded(key=self._key, environment=self._environment))
         return self._key

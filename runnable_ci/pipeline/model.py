@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast
@@ -119,7 +120,7 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
         parsed = PipelineConfig.model_validate(table)
     except ValidationError as e:
         raise place.error_of(e) from e
-    check_parameters(parsed.parameters, place.error)
+    check_parameters(parsed.parameters, partial(place.error, "parameters"))
     _check_env(place, "env", parsed.env, parsed.parameters)
     if parsed.registry is not None and not REPOSITORY.fullmatch(parsed.registry):
         hint = 'write it as "ghcr.io/owner/repo/runs": a host and a lower-case name, without a tag'

@@ -9,19 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runnable_ci.errors import PipelineError, UsageError, did_you_mean
+from runnable_ci.errors import PipelineError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline, resolve
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
-from runnable_ci.pipeline.validation import check_parameters
-from runnable_ci.pipeline.values import parse_value
+from runnable_ci.pipeline.toml_file import ENCODING, names_in, parse_toml, read_problem
 from runnable_ci.store.local import Layout
 from runnable_ci.store.opening import STORE_NAME, open_store
 from runnable_ci.util.shell_command import in_folder
 from runnable_ci.vcs.git_files import repository_root, upwards
 
 FILE_NAME = "runnable.toml"
-PARAMETER_PREFIX = "RUNNABLE_PRM_"
-_ENCODING = "utf-8-sig"  # some editors begin a file with a mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ def load(given: Path | None) -> Project:
         if not (file.parent / step.working_directory).is_dir():
             raise PipelineError(
                 f"{shown}: [steps.{step.name}] working-directory: there is no folder `{step.working_directory}`",
-                hint=did_you_mean(step.working_directory, _names(file.parent), "make it, or name one that is there"),
+                hint=did_you_mean(step.working_directory, names_in(file.parent), "make it, or name one that is there"),
             )
     return Project(pipeline, file, Layout(file.parent / STORE_NAME))
 
@@ -78,7 +75,7 @@ def find_file(given: Path | None, environ: Mapping[str, str] = os.environ) -> Pa
         return given.resolve()
     folder = (given or Path()).resolve()
     if given is not None and not folder.is_dir():
-        raise PipelineError(f"there is no {given}", hint=did_you_mean(given.name, _names(folder.parent)))
+        raise PipelineError(f"there is no {given}", hint=did_you_mean(given.name, names_in(folder.parent)))
     if found := _nearest([folder] if given is not None else _within_repository(folder, environ)):
         return found
     above = _nearest(upwards(folder, environ)) if given is None else None
@@ -128,83 +125,13 @@ def registry_of(folder: Path) -> str | None:
     return named if isinstance(named, str) else None
 
 
-def override_parameters(
-    pipeline: Pipeline, *, params_file: Path | None, environ: Mapping[str, str], given: list[str]
-) -> dict[str, Any]:
-    """What a new run is given beside the file: `--params-file`, the environment, `--param`; the last counts."""
-    asked = {} if params_file is None else _read_parameters(params_file)
-    variables = environment_parameters(environ, {**pipeline.parameters, **asked})
-    for name, value in variables.items():
-        where = f"{PARAMETER_PREFIX}{name} in the environment"
-        check_parameters({name: value}, lambda _table, m, hint, where=where: UsageError(f"{where}: {m}", hint=hint))
-    asked |= variables
-    return asked | parse_param_options(given, {**pipeline.parameters, **asked})
-
-
-def resolve_parameters(pipeline: Pipeline, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a new run: the file's, and before them those that are asked for."""
-    found = {**pipeline.parameters, **asked}
-    check_parameters(found, lambda _table, message, hint: UsageError(f"parameters: {message}", hint=hint))
-    for step in pipeline.steps.values():
-        if both := found.keys() & step.env.keys():
-            raise UsageError(
-                f"the parameter `{min(both)}` is also set by `env` in {pipeline.file}, step `{step.name}`",
-                hint="rename one: both would set the same variable",
-            )
-    return found
-
-
-def environment_parameters(environ: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of variables `RUNNABLE_PRM_name`: JSON where it is JSON, but text for a parameter that is text."""
-    return {
-        (name := variable.removeprefix(PARAMETER_PREFIX)): _typed(text, known.get(name))
-        for variable, text in environ.items()
-        if variable.startswith(PARAMETER_PREFIX)
-    }
-
-
-def parse_param_options(given: list[str], known: Mapping[str, Any]) -> dict[str, Any]:
-    """`--param name=value` as values: JSON where it is JSON, but text for a parameter that is text."""
-    found: dict[str, Any] = {}
-    for word in given:
-        name, equals, text = word.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--param {word}: expected name=value", hint="such as --param rate=0.5")
-        found[name] = _typed(text, known.get(name))
-    check_parameters(found, lambda _table, message, hint: UsageError(f"--param: {message}", hint=hint))
-    return found
-
-
-def _typed(text: str, known: Any) -> Any:
-    return text if isinstance(known, str) else parse_value(text)
-
-
-def _read_parameters(path: Path) -> dict[str, Any]:
-    hint = "a file of TOML, or of JSON with the suffix .json"
-    if path.suffix in (".yaml", ".yml"):
-        raise UsageError(f"--params-file {path} is YAML", hint=hint)
-    try:
-        content = path.read_text(encoding=_ENCODING)
-    except (OSError, UnicodeDecodeError) as e:
-        hint = did_you_mean(path.name, _names(path.parent), hint)
-        raise UsageError(f"--params-file {path} cannot be read: {_reason(e)}", hint=hint) from e
-    if path.suffix == ".json":
-        parsed = parse_value(content)
-    else:
-        table = _parse_toml(content, str(path))
-        parsed = table.get("parameters", table)
-    if not isinstance(parsed, dict):
-        raise UsageError(f"--params-file {path} is not a table of parameters", hint=hint)
-    return parsed
-
-
 def _read(file: Path) -> tuple[dict[str, Any], str]:
     try:
-        content = file.read_text(encoding=_ENCODING)
+        content = file.read_text(encoding=ENCODING)
     except (OSError, UnicodeDecodeError) as e:
         hint = "save it as UTF-8" if isinstance(e, UnicodeDecodeError) else "check who may read it"
-        raise PipelineError(f"{file} cannot be read: {_reason(e)}", hint=hint) from e
-    table = _parse_toml(content, str(file))
+        raise PipelineError(f"{file} cannot be read: {read_problem(e)}", hint=hint) from e
+    table = parse_toml(content, str(file))
     if file.name != "pyproject.toml":
         return table, ""
     tool = table.get("tool")
@@ -215,23 +142,10 @@ def _read(file: Path) -> tuple[dict[str, Any], str]:
     return ours, "tool.runnable-ci"
 
 
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start + 1} is not UTF-8"
-    return (error.strerror or str(error)).lower()
-
-
-def _parse_toml(content: str, shown: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(content)
-    except (ValueError, RecursionError) as e:  # also for numbers of thousands of digits, and lists as deep
-        raise PipelineError(f"{shown} is not TOML: {e}", hint="https://toml.io has the rules") from e
-
-
 def _is_meant(path: Path) -> bool:
     """Whether a `pyproject.toml` is there and has our table, as far as can be told of one that is not TOML."""
     try:
-        content = path.read_text(encoding=_ENCODING)
+        content = path.read_text(encoding=ENCODING)
     except (OSError, UnicodeDecodeError):
         return False
     try:
@@ -239,7 +153,3 @@ def _is_meant(path: Path) -> bool:
     except (ValueError, RecursionError):
         return "[tool.runnable-ci" in content
     return isinstance(tool, dict) and "runnable-ci" in tool
-
-
-def _names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()] if folder.is_dir() else []

@@ -36,11 +36,11 @@ def check_parameter_name(name: str, error: Any) -> None:
 
 
 def check_parameters(parameters: Mapping[str, Any], error: Any) -> None:
-    """Raise `error("parameters", message, hint)` for a name or value that a parameter cannot have."""
+    """Raise `error(message, hint)` for a name or value that a parameter cannot have."""
     for name, value in parameters.items():
-        check_parameter_name(name, lambda m, hint: error("parameters", m, hint))
+        check_parameter_name(name, error)
         if problem := not_json(value):
-            raise error("parameters", f"{name}: {problem}", "parameters are JSON values; write it as a string")
+            raise error(f"{name}: {problem}", "parameters are JSON values; write it as a string")
 
 
 def not_json(value: Any, depth: int = 0) -> str:

@@ -230,10 +230,11 @@ def _begin_journal(folder: Path, line: bytes, layout: Layout) -> int:
 
 
 @contextmanager
-def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
+def reopen(layout: Layout, log: RunLog, redactor: Redactor | None = None) -> Iterator[Recorder]:
     """The recorder of a run that there is: what a killed process left is brought in order first.
 
-    `log` is what was read of it (a run that came as an artifact has no journal yet). Raises `RunInUseError`.
+    `log` is what was read of it (a run that came as an artifact has no journal yet); it gets nothing that `redactor`
+    knows. Raises `RunInUseError`, also where another process began an invocation since the log was read.
     """
     with shared(layout):
         folder = run_folder(layout, log.run_id)
@@ -245,8 +246,10 @@ def reopen(layout: Layout, log: RunLog) -> Iterator[Recorder]:
         except BaseException:
             os.close(lock)
             raise
-        recorder = Recorder(layout, written, journal, lock, Redactor())
+        recorder = Recorder(layout, written, journal, lock, redactor or Redactor())
         try:
+            if written.invocation > log.invocation:  # what was made of the log, as the redactor, is of an older one
+                raise RunInUseError(f"run `{log.run_id}` was written by another process just now", hint="try again")
             end_orphans(recorder.processes)
             layout.sweep()
             if events := mark_interrupted(recorder.log, time=seen or now()):

@@ -168,6 +168,12 @@ python = "work:c"
     assert "note: no step is known to take the parameter unread\n" in unread.err
     assert "nothing to do" in unread.err
     assert ran(project) == []
+    project.write({"runnable.toml": f"{steps}\nenv = {{ LEVEL = '1' }}\n"})
+    refused = project.runnable("retry", "latest", "--param", "LEVEL=2", code=2)
+    assert refused.err.startswith("error: the parameter `LEVEL` is also set by `env` in runnable.toml, step `c`\n")
+    assert project.runnable("retry", "latest", "--param", "PATH=2", code=2).err.startswith(
+        "error: --param: the parameter name `PATH` is reserved\n"
+    )
 
 
 MODULES = """

@@ -14,6 +14,7 @@ import pytest
 from support import blobs, leftovers, python, sha256, wait_until
 
 from runnable_ci.errors import RunExistsError, RunInUseError, RunLogError, StoreError, UsageError
+from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.document import decode
 from runnable_ci.runs.events import AttemptSaved, InvocationFinished, Started
@@ -166,6 +167,30 @@ def test_two_processes_that_create_one_run_make_one(layout: Layout) -> None:
     said = sorted(process.communicate(timeout=60)[0] for process in processes)
     assert said == [b"made\n", b"refused\n", b"refused\n", b"refused\n"]
     assert load(layout, RUN_ID).status == FAIL
+
+
+def test_a_log_that_was_read_too_early(layout: Layout) -> None:
+    """What was made of a log that another process has written on since is not used: the run is refused, once."""
+    with create(layout, started()) as recorder:
+        recorder.record(ended())
+    read = load(layout, RUN_ID)
+    with reopen(layout, read) as recorder:
+        event = started()
+        event.invocation.number = 2
+        recorder.record(event, ended())
+    with pytest.raises(RunInUseError, match="`run-1` was written by another process just now"), reopen(layout, read):
+        pass
+    with reopen(layout, load(layout, RUN_ID)) as recorder:
+        assert recorder.log.invocation == 2
+
+
+def test_a_reopened_run_is_redacted(layout: Layout) -> None:
+    """A run that is opened again gets nothing that its redactor knows, from the first line on."""
+    with create(layout, started()) as recorder:
+        recorder.record(ended(FAIL))
+    with reopen(layout, load(layout, RUN_ID), Redactor(["hunter2-hunter2"])) as recorder:
+        recorder.record(AttemptSaved(step="a", attempt=StepAttempt(message="it says hunter2-hunter2")))
+    assert b"hunter2" not in journal(layout).read_bytes()
 
 
 def test_a_run_has_one_writer(layout: Layout) -> None:

@@ -1,0 +1,120 @@
+"""What a new run is: its parameters, its id, and the loop on an empty log."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runnable_ci.engine.options import redacting_errors, require_secret_names
+from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan
+from runnable_ci.engine.preflight import parameter_warnings, require
+from runnable_ci.engine.run_project import own_file
+from runnable_ci.engine.session import Session
+from runnable_ci.errors import RunExistsError, RunnableError
+from runnable_ci.pipeline import command_line
+from runnable_ci.pipeline.parameters import assemble_parameters, parameter_overrides
+from runnable_ci.pipeline.project import Project
+from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.paths import run_folder
+from runnable_ci.runs.reader import check_run_id
+from runnable_ci.runs.reader import load as load_log
+from runnable_ci.runs.recorder import create, require_unused
+from runnable_ci.runs.run_identity import run_id as new_run_id
+from runnable_ci.util.text import amount
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a new run is asked for."""
+
+    run_id: str | None = None
+    """A new name where there is none."""
+    tag: str = ""
+    params_file: Path | None = None
+    params: Sequence[str] = ()
+    """`NAME=VALUE`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run that can begin: nothing is known that speaks against it."""
+
+    session: Session
+    options: RunOptions
+    parameters: Mapping[str, Any]
+
+    def plan(self) -> Plan:
+        """Return what would be done with each step."""
+        initial = Scope.initial(self.parameters)
+        return plan(self.session.project.pipeline, RunLog(run_id=""), initial=initial, inputs=PlanInputs())
+
+    def execute(self) -> tuple[str, int]:
+        """Run the pipeline; the run's id and the exit code. Raises `RunExistsError`."""
+        session, project = self.session, self.session.project
+        run_id = self.options.run_id or _unused_id(project)
+        redactor = session.redactor(self.parameters)
+        started = session.started(
+            RunLog(run_id=run_id, run_config={"executor": "local"}),
+            "run",
+            self.parameters,
+            pipeline_identity=project.identity(),
+            run_identity=secrets.token_hex(16),
+            tag=self.options.tag,
+        )
+        with (
+            redacting_errors(redactor),
+            _hint_at_retry(project, run_id),
+            create(project.layout, started, redactor) as recorder,
+        ):
+            steps, printer = project.pipeline.steps, session.options.printer
+            printer.begin(list(steps), len(steps))
+            printer.say(f"run {run_id}: {project.pipeline.name}, {amount(len(steps), 'step')}")
+            catalog = session.catalog(recorder.log)
+            inputs = PlanInputs(mask=redactor.value)
+            return run_id, session.run(recorder, catalog, parameters=self.parameters, inputs=inputs)
+
+
+def prepare_run(session: Session, options: RunOptions) -> NewRun:
+    """Return the run that is asked for, checked; what is odd about its parameters is said.
+
+    Raises `UsageError`, `PipelineError`, and `RunExistsError` where there is a run of that id.
+    """
+    project, environ = session.project, session.options.environ
+    pipeline = project.pipeline
+    overrides = parameter_overrides(pipeline, params_file=options.params_file, environ=environ, options=options.params)
+    parameters = assemble_parameters(pipeline, pipeline.parameters, overrides)
+    require_secret_names(pipeline, parameters, session.options)
+    require(pipeline, project.workspace, parameters, pipeline.steps)
+    for warning in parameter_warnings(pipeline, project.workspace, overrides, known=pipeline.parameters).values():
+        session.options.printer.say(f"note: {warning}")
+    if options.run_id is not None:
+        check_run_id(options.run_id)
+        with _hint_at_retry(project, options.run_id):
+            require_unused(project.layout, options.run_id)
+    return NewRun(session, options, parameters)
+
+
+def _unused_id(project: Project) -> str:
+    while True:
+        run_id = new_run_id(datetime.now(UTC), random.SystemRandom().choice)
+        if not run_folder(project.layout, run_id).exists():
+            return run_id
+
+
+@contextmanager
+def _hint_at_retry(project: Project, run_id: str) -> Iterator[None]:
+    """Within the block, the run that has the id already is offered to be resumed, with its own pipeline file."""
+    try:
+        yield
+    except RunExistsError as e:
+        file = None
+        with suppress(RunnableError):  # its log cannot be read, or is only just being written
+            file = own_file(load_log(project.layout, run_id), project.workspace)
+        e.hint = f"`{command_line.retry(run_id, file or project.file, project.layout)}` resumes it"
+        raise

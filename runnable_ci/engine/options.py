@@ -1,0 +1,77 @@
+"""What `run` and `retry` are told alike by the command line and the environment, and what of it is secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from runnable_ci.config import SECRETS_SETTING, Settings
+from runnable_ci.engine.reporter import CommandFiles, NoCommandFiles, Reporter
+from runnable_ci.errors import RunnableError
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.redaction.environment import require_variables, secrets_of
+from runnable_ci.redaction.redactor import Redactor, texts
+
+if TYPE_CHECKING:
+    from runnable_ci.store.copy import Progress
+
+TransferProgress = Callable[[str], AbstractContextManager["Callable[[Progress], None] | None"]]
+
+
+def _unseen(verb: str) -> AbstractContextManager[None]:  # noqa: ARG001 - nobody is told
+    return nullcontext()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an invocation is told, beside its pipeline and what it is asked to do with it."""
+
+    jobs: int | None
+    environ: Mapping[str, str]
+    printer: Reporter
+    command_files: CommandFiles = field(default_factory=NoCommandFiles)
+    is_public: bool = False
+    """Whether all can read what the run keeps: it is a job of a public repository."""
+    settings: Settings = field(default_factory=Settings)
+    redactor: Redactor = field(default_factory=Redactor)
+    """Knows the secrets of the environment."""
+    transfer_progress: TransferProgress = _unseen
+    """Gives for a verb, as `fetched`, what is to be told how far a transfer is; None where nobody would see it."""
+
+
+def redactor_of(pipeline: Pipeline, parameters: Mapping[str, Any], options: Options) -> Redactor:
+    """Return what knows all secrets of an invocation: also those that the pipeline names, or sets itself."""
+    names = secret_names(pipeline, options)
+    plain = {name: value for name, value in parameters.items() if isinstance(value, str)}
+    places = [options.environ, plain, *(step.env for step in pipeline.steps.values())]
+    capitals = {name.upper() for name in names}
+    structured = [value for name, value in parameters.items() if name not in plain and name.upper() in capitals]
+    secrets = (secret for place in places for secret in secrets_of(place, names))
+    return options.redactor.knowing([*secrets, *texts(structured)])
+
+
+def require_secret_names(pipeline: Pipeline, parameters: Mapping[str, Any], options: Options) -> None:
+    """Raise `UsageError` for a name among the secrets that no variable has, no parameter and no return of a step."""
+    plain = {name: value if isinstance(value, str) else "" for name, value in parameters.items()}
+    variables = {**options.environ, **plain}
+    for step in pipeline.steps.values():
+        variables |= {**step.env, **dict.fromkeys(step.returns, "")}
+    require_variables(pipeline.secrets, variables, where=f"{pipeline.file}: secrets")
+    require_variables(options.settings.secret_names, variables, where=SECRETS_SETTING)
+
+
+def secret_names(pipeline: Pipeline, options: Options) -> list[str]:
+    """Return the names that somebody declared to be secret."""
+    return [*options.settings.secret_names, *pipeline.secrets]
+
+
+@contextmanager
+def redacting_errors(redactor: Redactor) -> Iterator[None]:
+    """Within the block no error says a secret."""
+    try:
+        yield
+    except RunnableError as e:
+        e.message, e.hint = redactor.text(e.message), redactor.text(e.hint)
+        raise

@@ -1,0 +1,157 @@
+"""What a retry is: the same loop on a log that has attempts already, planned before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runnable_ci.engine.log_grants import require_declared_results, require_result_names
+from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan
+from runnable_ci.engine.preflight import require
+from runnable_ci.engine.restore import restore
+from runnable_ci.engine.resumed_parameters import ResumedParameters, resume_parameters
+from runnable_ci.engine.session import Session
+from runnable_ci.engine.staleness import changed_code, changed_inputs
+from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.pipeline.command_line import http_option
+from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
+from runnable_ci.pipeline.project import Project
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.model import SUCCESS, RunLog
+from runnable_ci.runs.paths import ORIGIN, run_folder
+from runnable_ci.runs.reader import load as load_log
+from runnable_ci.runs.recorder import reopen
+from runnable_ci.steps import missing_secret
+from runnable_ci.util.text import amount
+
+
+@dataclass(frozen=True, slots=True)
+class RetryOptions:
+    """What a retry is asked for, beyond resuming."""
+
+    from_steps: Sequence[str] = ()
+    params: Sequence[str] = ()
+    """`NAME=VALUE`."""
+    rerun_changed: bool = False
+    """Run steps again whose code changed."""
+    registry: str | None = None
+    """Where to pull the run from first."""
+    other_pipeline: bool = False
+    """Resume the run with the specified pipeline file though it is not its own."""
+    restore_all: bool = False
+    """Restore all files of reused steps, not only those that the steps which run may read."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPlan:
+    """What a retry would do."""
+
+    plan: Plan
+    inputs: PlanInputs
+    parameters: Mapping[str, Any]
+    """As they really are."""
+
+
+def look_ahead(session: Session, run_id: str, retry: RetryOptions) -> RetryPlan:
+    """Return what a retry would do, which changes nothing; notes on it are said. Raises as `resume` does."""
+    log = load_log(session.project.layout, run_id)
+    parameters = resume_parameters(session, log, retry.params)
+    return _plan_retry(session, log, session.catalog(log), parameters, retry)
+
+
+def resume(session: Session, run_id: str, retry: RetryOptions) -> int:
+    """Run what is left of a run, or what is to run again; the exit code.
+
+    Raises `UsageError`, `RunLogError` and `RunInUseError`, before any step runs.
+    """
+    project, printer = session.project, session.options.printer
+    log = load_log(project.layout, run_id)
+    parameters = resume_parameters(session, log, retry.params)
+    with reopen(project.layout, log, parameters.redactor) as recorder:
+        log = recorder.log
+        catalog = session.catalog(log)
+        planned = _plan_retry(session, log, catalog, parameters, retry)
+        restore(session, planned.plan, log, catalog, everything=retry.restore_all, registry=retry.registry)
+        decisions, running = planned.plan.decisions, planned.plan.running
+        if not running and log.status == SUCCESS:
+            printer.say(f"run {run_id}: nothing to do, {amount(len(decisions), 'step')} done")
+            printer.begin(list(decisions), 0)
+            for name, decision in decisions.items():
+                printer.say(f"{decision.action}: {decision.reason}", step=name)
+            return 0
+        identity = _pipeline_identity(project, log, retry)
+        recorder.record(session.started(log, "retry", planned.parameters, pipeline_identity=identity))
+        printer.begin(list(project.pipeline.steps), len(running))
+        reused = len(decisions) - len(running)
+        printer.say(f"run {run_id}: {amount(len(running), 'step')} to run, {reused} reused")
+        return session.run(
+            recorder,
+            catalog,
+            parameters=planned.parameters,
+            inputs=planned.inputs,
+            retry_options=_options_of_next_retry(session, run_id, retry),
+        )
+
+
+def _plan_retry(
+    session: Session, log: RunLog, catalog: Catalog, parameters: ResumedParameters, retry: RetryOptions
+) -> RetryPlan:
+    pipeline, workspace = session.project.pipeline, session.project.workspace
+    _require_steps(session.project, retry.from_steps)
+    require_result_names(log)
+    inputs = PlanInputs(
+        forced={name: f"--from {step}" for step in reversed(retry.from_steps) for name in pipeline.below(step)},
+        changed_inputs=changed_inputs(pipeline, log, catalog),
+        changed_code=changed_code(pipeline, log, catalog, session.code),
+        rerun_changed=retry.rerun_changed,
+        mask=parameters.redactor.value,
+    )
+    planned = plan(pipeline, log, initial=Scope.initial(parameters.values), inputs=inputs)
+    require_declared_results(pipeline, log, planned.reused)
+    _require_kept(session.project, planned)
+    require(pipeline, workspace, parameters.values, planned.running)
+    for note in parameters.notes:
+        session.options.printer.say(f"note: {note}")
+    return RetryPlan(planned, inputs, parameters.values)
+
+
+def _require_steps(project: Project, from_steps: Sequence[str]) -> None:
+    steps = project.pipeline.steps
+    for step in from_steps:
+        if step not in steps:
+            raise UsageError(
+                f"--from {step}: there is no such step in {project.pipeline.file}",
+                hint=did_you_mean(step, steps, f"the steps are: {', '.join(steps)}"),
+            )
+
+
+def _require_kept(project: Project, planned: Plan) -> None:
+    """Raise `UsageError` where a step is to run that takes what a reused step returned and was a secret."""
+    steps = project.pipeline.steps
+    for name, scope in planned.scopes.items():
+        lost = missing_secret(steps[name], project.workspace, scope.values())
+        if lost:
+            giver = list(steps)[scope.parameters[lost].position]
+            raise UsageError(
+                f"step `{name}` takes `{lost}`, which `{giver}` returned: it was a secret, and is not in the run log",
+                hint=f"--from {giver} runs that step again",
+            )
+
+
+def _pipeline_identity(project: Project, log: RunLog, retry: RetryOptions) -> PipelineIdentity:
+    identity = project.identity()
+    return identity if retry.other_pipeline else identity.resuming(PipelineIdentity.recorded(log.name, log.run_config))
+
+
+def _options_of_next_retry(session: Session, run_id: str, retry: RetryOptions) -> list[str]:
+    """What a retry needs beside the run: its files may still be where it was pulled from.
+
+    The password of the settings goes to no registry that only the store names.
+    """
+    settings = session.options.settings
+    if not (run_folder(session.project.layout, run_id) / ORIGIN).exists():
+        return []
+    needs_registry = retry.registry is not None and settings.registry_password is not None
+    named = ["--from-registry", retry.registry] if needs_registry and retry.registry else []
+    return [*named, *http_option(settings.plain_http)]

@@ -1,0 +1,135 @@
+"""The parameters of a retry: the run's own, what the pipeline file has new, what is given now, and secrets again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runnable_ci.engine.log_grants import refused_log, undeclared_parameters
+from runnable_ci.engine.options import require_secret_names
+from runnable_ci.engine.planner import same_json, unread_parameters
+from runnable_ci.engine.preflight import parameter_warnings
+from runnable_ci.engine.session import Session
+from runnable_ci.errors import RunLogError, UsageError
+from runnable_ci.pipeline.parameters import (
+    PARAMETER_PREFIX,
+    ParameterSource,
+    assemble_parameters,
+    environment_parameters,
+    parse_param_options,
+)
+from runnable_ci.redaction.redactor import Redactor, texts
+from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.reader import given_here
+from runnable_ci.util.text import short
+
+_NAMED_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ResumedParameters:
+    """What a retry runs with."""
+
+    values: Mapping[str, Any]
+    """As they really are."""
+    redactor: Redactor
+    """Knows all secrets of the invocation."""
+    notes: Sequence[str]
+    """What a person should know about them."""
+
+
+def resume_parameters(session: Session, log: RunLog, options: Sequence[str]) -> ResumedParameters:
+    """Return the parameters of a retry, of which `options` are given as `NAME=VALUE`.
+
+    Raises `UsageError`, and `RunLogError` for a log that gives what no parameter may be: it may come from anywhere.
+    """
+    pipeline = session.project.pipeline
+    last = log.invocations[-1].parameters if log.invocations else {}
+    recorded = ParameterSource(refused_log(log), last, RunLogError).values
+    given = parse_param_options(options, {**pipeline.parameters, **recorded})
+    again = _given_again(session, log, given)
+    redactor = session.redactor({**pipeline.parameters, **given}).knowing(texts(list(again.values())))
+    original = {**recorded, **again}
+    added = {name: value for name, value in pipeline.parameters.items() if name not in original and name not in given}
+    values = assemble_parameters(pipeline, original, added, given)
+    require_secret_names(pipeline, values, session.options)
+    notes = [
+        *_differences(pipeline.parameters, recorded, added, {*given, *again}, pipeline.file, redactor),
+        *_doubts(session, log, original, given),
+    ]
+    return ResumedParameters(values, redactor, notes)
+
+
+def _differences(
+    in_file: Mapping[str, Any],
+    recorded: Mapping[str, Any],
+    added: Mapping[str, Any],
+    replaced: set[str],
+    file: str,
+    redactor: Redactor,
+) -> Iterator[str]:
+    """What the pipeline file says otherwise than the run log."""
+
+    def shown(value: Any) -> str:
+        return json.dumps(redactor.value(value), ensure_ascii=False)
+
+    for name, value in added.items():
+        yield f"parameter {name} = {shown(value)} is new in {file}"
+    for name, value in in_file.items():
+        if name in recorded and name not in replaced and not same_json(recorded[name], value):
+            yield (
+                f"parameter {name} is {shown(value)} in {file} now; the run keeps its {shown(recorded[name])} "
+                f"(--param {name}=… changes it)"
+            )
+
+
+def _doubts(session: Session, log: RunLog, original: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
+    """What is odd about the parameters that are given: nobody may read them."""
+    pipeline, workspace = session.project.pipeline, session.project.workspace
+    changed = [name for name, value in given.items() if name not in original or not same_json(original[name], value)]
+    warnings = parameter_warnings(pipeline, workspace, given, known={**pipeline.parameters, **original})
+    yield from warnings.values()
+    for name in unread_parameters(changed, pipeline, log):
+        if name not in warnings:
+            yield f"no finished step is known to have read {name}; --from STEP runs one again regardless"
+
+
+def _given_again(session: Session, log: RunLog, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's parameters that its log cannot give, as they are given again.
+
+    Those are secrets, of which it has masks, and what the pipeline file does not declare. The file gives a secret only
+    where that too is one: else the run had another value. Raises `UsageError`.
+    """
+    pipeline = session.project.pipeline
+    redacted = log.invocations[-1].redacted if log.invocations else []
+    parameters = log.invocations[-1].parameters if log.invocations else {}
+    recorded = {name: value for name, value in parameters.items() if name not in redacted}
+    undeclared = undeclared_parameters(recorded, pipeline, given_here(session.project.layout, log.run_id))
+    redactor = session.redactor(pipeline.parameters)
+    secrets = {name: value for name, value in pipeline.parameters.items() if redactor.value(value) != value}
+    needed = [*redacted, *undeclared]
+    in_environment = environment_parameters(session.options.environ, pipeline.parameters, only=needed)
+    places = {**secrets, **in_environment, **given}
+    again = {name: places[name] for name in needed if name in places}
+    if missing := [name for name in redacted if name not in again]:
+        raise UsageError(
+            f"parameter {missing[0]} was a secret: its value is not in the run log",
+            hint=f"give it again: --param {missing[0]}=…, or {PARAMETER_PREFIX}{missing[0]} in the environment",
+        )
+    if missing := [name for name in undeclared if name not in again]:
+        raise _undeclared(log, pipeline.file, {name: redactor.value(recorded[name]) for name in missing})
+    return again
+
+
+def _undeclared(log: RunLog, file: str, values: Mapping[str, Any]) -> UsageError:
+    named = list(values.items())[:_NAMED_MAX]
+    listing = ", ".join(f"{short(name)} = {short(value)}" for name, value in named)
+    more = f" and {len(values) - _NAMED_MAX} more" if len(values) > _NAMED_MAX else ""
+    options = " ".join(f"--param {short(name)}=…" for name, _ in named)
+    return UsageError(
+        f"run `{log.run_id}` came with a parameter that {file} does not declare, and that was not given "
+        f"here: {listing}{more}",
+        hint=f"give `{options}` again, or declare it under [parameters]",
+    )

@@ -1,0 +1,31 @@
+"""Read files that people write, and say what is wrong with one."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from runnable_ci.errors import PipelineError
+
+ENCODING = "utf-8-sig"  # some editors begin a file with a mark
+
+
+def parse_toml(content: str, shown: str) -> dict[str, Any]:
+    """Return the tables of a file that messages call `shown`. Raises `PipelineError`."""
+    try:
+        return tomllib.loads(content)
+    except (ValueError, RecursionError) as e:  # also for numbers of thousands of digits, and lists as deep
+        raise PipelineError(f"{shown} is not TOML: {e}", hint="https://toml.io has the rules") from e
+
+
+def read_problem(error: OSError | UnicodeDecodeError) -> str:
+    """Say why a file could not be read."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start + 1} is not UTF-8"
+    return (error.strerror or str(error)).lower()
+
+
+def names_in(folder: Path) -> list[str]:
+    """List what is in a folder, for a hint; nothing where it is none."""
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []

@@ -20,7 +20,7 @@ from runnable_ci.errors import (
     UsageError,
     did_you_mean,
 )
-from runnable_ci.github.api.actions import Actions, Started
+from runnable_ci.github.api.actions import Actions, StartedRun
 from runnable_ci.github.api.client import Rest
 from runnable_ci.github.api.credentials import find_token
 from runnable_ci.github.api.errors import GitHubError, InputsUnknownError, RefusedError
@@ -139,7 +139,7 @@ def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[s
         )
     started = _start(actions, workflow, wishes.workflow_ref or default_branch, inputs, default_branch)
 
-    def find() -> Started:
+    def find() -> StartedRun:
         if started is not None:
             return started
         found = actions.find(workflow, known.run_id, every_s=min(1.0, wishes.every_s))
@@ -161,7 +161,9 @@ def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[s
     return watch(actions, find, every_s=wishes.every_s, after_attempt=0, offer=offer)
 
 
-def _start(actions: Actions, workflow: str, ref: str, inputs: Mapping[str, str], default_branch: str) -> Started | None:
+def _start(
+    actions: Actions, workflow: str, ref: str, inputs: Mapping[str, str], default_branch: str
+) -> StartedRun | None:
     """Start the workflow. One that was written before it took `pipeline` leaves that to the run."""
     try:
         return actions.dispatch(workflow, ref=ref, inputs=inputs, default_branch=default_branch)
@@ -334,5 +336,5 @@ def rerun_failed(
     show_link(url)
     if not watching:
         return 0
-    started = Started(run.id, url)
+    started = StartedRun(run.id, url)
     return watch(actions, lambda: started, every_s=every_s, after_attempt=run.run_attempt, offer=None)

@@ -104,12 +104,12 @@ def _command_context(application: typer.Typer, words: list[str]) -> Any:
 
 def _leave_for_the_summary(error: RunnableError) -> None:
     from runnable_ci.errors import RegistryAuthError
-    from runnable_ci.github.action.handoff import Refusal, note
+    from runnable_ci.github.action.handoff import Refusal, write
 
     by_registry = isinstance(error, RegistryAuthError)
     texts = map(_without_secrets, (error.message, error.hint, error.fix))
     message, hint, fix = texts
-    note(os.environ, Refusal(message, hint, by_registry, fix))
+    write(os.environ, Refusal(message, hint, by_registry, fix))
 
 
 def _without_secrets(text: str) -> str:

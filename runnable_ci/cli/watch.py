@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from runnable_ci.cli.terminal import Printer
-from runnable_ci.github.api.actions import Actions, Job, Started, WorkflowRun
+from runnable_ci.github.api.actions import Actions, StartedRun, WorkflowJob, WorkflowRun
 from runnable_ci.github.api.errors import GitHubError, GitHubUnavailableError, RateLimitError
 from runnable_ci.util.console import console
 from runnable_ci.util.text import duration
@@ -22,7 +22,7 @@ _SUCCESSFUL = frozenset({"success", "neutral"})
 
 
 def watch(
-    actions: Actions, find: Callable[[], Started], *, every_s: float, after_attempt: int, offer: str | None
+    actions: Actions, find: Callable[[], StartedRun], *, every_s: float, after_attempt: int, offer: str | None
 ) -> int:
     """Follow a run to its end, whose result the exit code is; Ctrl-C ends the following, not the run."""
     printer = Printer.of_process(no_colour="NO_COLOR" in os.environ)
@@ -67,7 +67,7 @@ class RunWatcher:
         self._every_s = every_s
         self._sleep = sleep
         self._clock = clock
-        self._jobs: dict[int, Job] = {}
+        self._jobs: dict[int, WorkflowJob] = {}
         self._has_begun = False
 
     def follow(self, *, after_attempt: int = 0) -> WorkflowRun:
@@ -112,7 +112,7 @@ class RunWatcher:
         self._jobs = {job.id: job for job in jobs}
         return run if run and run.status == "completed" else None
 
-    def _show(self, job: Job, before: Job | None) -> None:
+    def _show(self, job: WorkflowJob, before: WorkflowJob | None) -> None:
         """Say what has become of a job since the last look."""
         if before is not None and before.status == job.status:
             return
@@ -141,7 +141,7 @@ def final_line(run: WorkflowRun, url: str) -> str:
     return f"workflow run {run.id}{attempt}: {_words(run.conclusion)}: {url}"
 
 
-def _result(job: Job) -> str:
+def _result(job: WorkflowJob) -> str:
     """How a job ended, how long it took, and at which of its steps it failed."""
     failed = [step.name for step in job.steps or () if step.conclusion == "failure"]
     taken = duration(job.started_at or "", job.completed_at or "")

@@ -45,7 +45,7 @@ class SourceMap:
         return self.in_repository(self.pipeline), self.lines.get(name, 0)
 
 
-def places(workspace: Path, pipeline: Path, environ: Mapping[str, str]) -> SourceMap:
+def source_map(workspace: Path, pipeline: Path, environ: Mapping[str, str]) -> SourceMap:
     """The places of a pipeline in the job's checkout, `GITHUB_WORKSPACE`."""
     text = pipeline.read_text(encoding="utf-8", errors="replace") if pipeline.is_file() else ""
     root = Path(environ.get("GITHUB_WORKSPACE") or workspace)
@@ -61,18 +61,18 @@ def step_lines(text: str) -> dict[str, int]:
     return found
 
 
-def annotations_for(log: RunLog, at: SourceMap) -> list[Annotation]:
+def annotations_for(log: RunLog, sources: SourceMap) -> list[Annotation]:
     """What is to be seen of the newest invocation: failures first, then what was reused although its code changed."""
-    return [*_failures(log, at), *_changed(log, at)]
+    return [*_failures(log, sources), *_changed(log, sources)]
 
 
-def _failures(log: RunLog, at: SourceMap) -> Iterator[Annotation]:
+def _failures(log: RunLog, sources: SourceMap) -> Iterator[Annotation]:
     for name, step in log.steps.items():
         state = state_of(log, name)
         if state not in ("failed", "cancelled"):
             continue
         attempt = step.attempts[-1]
-        file, line = _place(name, attempt, at)
+        file, line = _location(name, attempt, sources)
         # A run that succeeded all the same was told to: `continue-on-error`.
         level: Level = "warning" if state == "cancelled" or log.status == SUCCESS else "error"
         yield Annotation(level, _message(attempt), f"step {name} {_how(attempt, state)}", file, line)
@@ -90,16 +90,16 @@ def _message(attempt: StepAttempt) -> str:
     return f"{found.type}: {found.message}" if found.message else found.type
 
 
-def _place(name: str, attempt: StepAttempt, at: SourceMap) -> tuple[str, int]:
+def _location(name: str, attempt: StepAttempt, sources: SourceMap) -> tuple[str, int]:
     """Where the exception was raised, if that is in the repository; else the step's table."""
     found = attempt.exception
-    if found and found.file and found.line > 0 and (file := at.in_repository(at.workspace / found.file)):
+    if found and found.file and found.line > 0 and (file := sources.in_repository(sources.workspace / found.file)):
         return file, found.line
-    return at.of_step(name)
+    return sources.of_step(name)
 
 
-def _changed(log: RunLog, at: SourceMap) -> Iterator[Annotation]:
+def _changed(log: RunLog, sources: SourceMap) -> Iterator[Annotation]:
     for name, decision in (log.invocations[-1].decisions if log.invocations else {}).items():
         if decision.action == "reuse" and decision.warning in _RUN_AGAIN:
             text = f"{decision.reason}\n{_RUN_AGAIN[decision.warning].format(step=name)}"
-            yield Annotation("notice", text, f"step {name} was reused", *at.of_step(name))
+            yield Annotation("notice", text, f"step {name} was reused", *sources.of_step(name))

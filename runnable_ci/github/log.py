@@ -27,7 +27,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
-from runnable_ci.github.annotations import annotations_for, places
+from runnable_ci.github.annotations import annotations_for, source_map
 from runnable_ci.github.commands import (
     Annotation,
     add_mask,
@@ -102,7 +102,7 @@ class ActionsPrinter(LinePrinter):
 
     def annotate(self, log: RunLog, workspace: Path, file: Path) -> None:
         """Point at what went wrong in a run, at its file and line."""
-        self.print_annotations(annotations_for(log, places(workspace, file, self._environ)))
+        self.print_annotations(annotations_for(log, source_map(workspace, file, self._environ)))
 
     def print_annotations(self, annotations: Iterable[Annotation]) -> None:
         """Write annotations outside of all groups."""

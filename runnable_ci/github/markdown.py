@@ -30,20 +30,20 @@ def code(text: str, characters: int = 200) -> str:
     return f"{marks}{space}{line}{space}{marks}"
 
 
-def cell(text: str, characters: int = 200) -> str:
+def code_cell(text: str, characters: int = 200) -> str:
     """A text of one line in a code span that can stand in a table."""
     return re.sub(r"\\(?=\|)", rf"\\{_NOTHING}", code(text, characters)).replace("|", r"\|")
 
 
-def prose(text: str, characters: int = 2000) -> str:
+def escaped(text: str, characters: int = 2000) -> str:
     """A text in which only words between backticks are marked up, as code; its lines stay lines."""
     lines = "\n".join(map(printable, cut(text, characters).split("\n"))).strip().split("\n")
-    return "\\\n".join(_prose_line(line.strip(), code) for line in lines if line.strip())
+    return "\\\n".join(_escaped_line(line.strip(), code) for line in lines if line.strip())
 
 
-def prose_cell(text: str, characters: int = 200) -> str:
+def escaped_cell(text: str, characters: int = 200) -> str:
     """The same for a text of one line that can stand in a table."""
-    return _prose_line(" ".join(printable(cut(text, characters)).split()), cell)
+    return _escaped_line(" ".join(printable(cut(text, characters)).split()), code_cell)
 
 
 def fence(text: str, language: str = "") -> str:
@@ -59,17 +59,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [*lines, *rows])
 
 
-def folded(summary: str, body: str) -> str:
+def details(summary: str, body: str) -> str:
     """A body that is shown after a click on its summary, a text of ours."""
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 
-def _prose_line(line: str, code_span: Callable[[str], str]) -> str:
+def _escaped_line(line: str, code_span: Callable[[str], str]) -> str:
     parts = re.split(r"`([^`]{1,150})`", line)
-    return "".join(code_span(part) if i % 2 else _escaped(part) for i, part in enumerate(parts))
+    return "".join(code_span(part) if i % 2 else _escape(part) for i, part in enumerate(parts))
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return re.sub(r"([@#])", rf"\1{_NOTHING}", _PUNCTUATION.sub(r"\\\1", text))
 
 

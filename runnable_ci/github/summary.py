@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runnable_ci.github.graph import GRAPH_MAX_STEPS, flowchart
-from runnable_ci.github.markdown import cell, code, cut, fence, folded, prose, prose_cell, table
+from runnable_ci.github.markdown import code, code_cell, cut, details, escaped, escaped_cell, fence, table
 from runnable_ci.github.states import State, state_of, step_edges
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt
 from runnable_ci.util.shell_command import command
@@ -85,7 +85,7 @@ def render(
     needs: Mapping[str, Sequence[str]] | None = None,
     base: Mapping[str, Any] | None = None,
     base_label: str = "",
-    going_on: NextSteps | None = None,
+    next_steps: NextSteps | None = None,
     notices: Sequence[Notice] = (),
     tails: Mapping[str, str] | None = None,
     limit_bytes: int = LIMIT_BYTES,
@@ -102,12 +102,12 @@ def render(
                 _head(log, detail),
                 *(_notice(notice, detail) for notice in notices[: detail.rows]),
                 _failures(log, tails or {}, detail),
-                _next_steps(log, going_on or NextSteps()),
+                _next_steps(log, next_steps or NextSteps()),
                 _graph(log, step_edges(log, needs)) if detail.rows >= 30 else "",
                 _steps(log, detail),
                 _metrics(log.metrics(), base, base_label, detail),
                 _files(log, detail),
-                _code(log.code(), going_on or NextSteps(), detail),
+                _code(log.code(), next_steps or NextSteps(), detail),
             )
             if block
         )
@@ -140,14 +140,14 @@ def _head(log: RunLog, detail: _Detail) -> str:
         f"tag {code(log.tag, 100)}" if log.tag else "",
     ]
     known = log.outcome == "succeeded" or (log.outcome == "failed" and failed)  # said by the title, and by each step
-    message = "" if known else prose(log.message, min(detail.characters, 500))
+    message = "" if known else escaped(log.message, min(detail.characters, 500))
     return "\n\n".join(filter(None, [title, " · ".join(filter(None, facts)), message]))
 
 
 def _notice(notice: Notice, detail: _Detail) -> str:
     """An alert. Source: GitHub Docs, basic writing and formatting syntax, alerts."""
-    title = prose_cell(notice.title) or "Notice"
-    lines = ["[!IMPORTANT]", f"**{title}**", "", *prose(notice.text, detail.characters).split("\n")]
+    title = escaped_cell(notice.title) or "Notice"
+    lines = ["[!IMPORTANT]", f"**{title}**", "", *escaped(notice.text, detail.characters).split("\n")]
     if notice.fix:
         lines += ["", *fence(cut(notice.fix, detail.characters), "yaml").split("\n")]
     return "\n".join(f"> {line}".rstrip() for line in lines)
@@ -170,9 +170,9 @@ def _failure(name: str, attempt: StepAttempt, tail: str, detail: _Detail) -> str
     blocks = [title]
     blocks.append(fence(cut(attempt.message, detail.characters), "text"))
     if found and found.traceback:
-        blocks.append(folded("Traceback", fence(_end_of(found.traceback, detail.characters), "text")))
+        blocks.append(details("Traceback", fence(_end_of(found.traceback, detail.characters), "text")))
     if tail.strip():
-        blocks.append(folded("Last lines of its output", fence(_end_of(tail, detail.characters), "text")))
+        blocks.append(details("Last lines of its output", fence(_end_of(tail, detail.characters), "text")))
     return "\n\n".join(blocks)
 
 
@@ -182,24 +182,24 @@ def _end_of(text: str, characters: int) -> str:
     return "…\n" + text[-characters:].partition("\n")[2]
 
 
-def _next_steps(log: RunLog, going_on: NextSteps) -> str:
-    reference = going_on.reference
-    at = ["--repo", going_on.repository] if going_on.repository else []
+def _next_steps(log: RunLog, next_steps: NextSteps) -> str:
+    reference = next_steps.reference
+    at = ["--repo", next_steps.repository] if next_steps.repository else []
     lines = []
     if log.status != SUCCESS:
         if reference:
             lines += ["# on your machine, in a clone with the fix"]
-            lines += [going_on.retry_command or command("retry", reference)]
-        if reference and going_on.workflow:
-            options = [] if going_on.workflow == "retry.yml" else ["--workflow", going_on.workflow]
-            options += ["--ref", going_on.ref or "BRANCH", *going_on.dispatch_options, *at]
+            lines += [next_steps.retry_command or command("retry", reference)]
+        if reference and next_steps.workflow:
+            options = [] if next_steps.workflow == "retry.yml" else ["--workflow", next_steps.workflow]
+            options += ["--ref", next_steps.ref or "BRANCH", *next_steps.dispatch_options, *at]
             lines += ["# in GitHub Actions, with the fix pushed", command("dispatch", log.run_id, *options)]
-        if going_on.github_run_id:
+        if next_steps.github_run_id:
             lines += ["# the same commit again (also: Re-run failed jobs)"]
-            lines += [command("rerun-failed", going_on.github_run_id, *at)]
+            lines += [command("rerun-failed", next_steps.github_run_id, *at)]
     if reference:
         lines += ["# have this run here, to look at it"] if lines else []
-        lines.append(command("pull", reference, *going_on.pull_options))
+        lines.append(command("pull", reference, *next_steps.pull_options))
     if not lines:
         return ""
     title = "### To go on" if log.status != SUCCESS else "### To look at it"
@@ -234,11 +234,11 @@ def _steps(log: RunLog, detail: _Detail) -> str:
         decision = decisions.get(name)
         rows.append(
             (
-                f"{_MARKS[state]} {cell(name, 100)}",
+                f"{_MARKS[state]} {code_cell(name, 100)}",
                 state if state != "removed" else "not in the pipeline any more",
                 duration(last.start_time, last.end_time) if last else "",
                 str(last.attempt_number) if last else "",
-                prose_cell(decision.reason, min(detail.characters, 200)) if decision else "",
+                escaped_cell(decision.reason, min(detail.characters, 200)) if decision else "",
             )
         )
     if more := len(log.steps) - len(chosen):
@@ -252,16 +252,16 @@ def _metrics(metrics: Mapping[str, Any], base: Mapping[str, Any] | None, label: 
     names = [*metrics, *gone]
     rows = []
     for name in names[: detail.rows]:
-        row = [cell(name, width), cell(_value(metrics[name]), width) if name in metrics else "-"]
+        row = [code_cell(name, width), code_cell(_value(metrics[name]), width) if name in metrics else "-"]
         if base is not None:
-            before = cell(_value(base[name]), width) if name in base else "-"
+            before = code_cell(_value(base[name]), width) if name in base else "-"
             row += [before, _change(base.get(name), metrics.get(name))]
         rows.append(row)
     if not rows:
         return ""
     head = ["Metric", "Value:"]
     if base is not None:
-        head += [f"{cell(label, 100) or 'Before'}:", "Change:"]
+        head += [f"{code_cell(label, 100) or 'Before'}:", "Change:"]
     if more := len(names) - len(rows):
         rows.append([f"… and {more} more", *[""] * (len(head) - 1)])
     return f"### Metrics\n\n{table(head, rows)}"
@@ -295,27 +295,34 @@ def _files(log: RunLog, detail: _Detail) -> str:
         rows.append((f"… and {more} more", "", "", ""))
     total = size(sum(entry.size for _, entry in entries))
     files = "1 file" if len(entries) == 1 else f"{len(entries)} files"
-    return folded(f"{files}, {total}", table(("File", "Step", "Size:", "SHA-256"), rows))
+    return details(f"{files}, {total}", table(("File", "Step", "Size:", "SHA-256"), rows))
 
 
 def _file(step: str, entry: CatalogEntry, detail: _Detail) -> tuple[str, str, str, str]:
-    return cell(entry.name, min(detail.characters, 300)), cell(step, 100), size(entry.size), cell(entry.data_hash[:12])
+    return (
+        code_cell(entry.name, min(detail.characters, 300)),
+        code_cell(step, 100),
+        size(entry.size),
+        code_cell(entry.data_hash[:12]),
+    )
 
 
-def _code(identity: CodeIdentity | None, going_on: NextSteps, detail: _Detail) -> str:
+def _code(identity: CodeIdentity | None, next_steps: NextSteps, detail: _Detail) -> str:
     lines = []
     if identity:
         state = "clean" if identity.code_identifier_dependable else "**with uncommitted changes**"
         parts = [_commit(identity), f"on {code(identity.ref, 100)}" if identity.ref else "", state]
         lines += [f"Code: {' '.join(filter(None, parts))}", ""]
         changes = list(identity.changes.items())
-        lines += [f"- {prose_cell(kind, 40)} {code(path, 300)}" for path, (kind, _) in changes[: min(detail.rows, 20)]]
+        lines += [
+            f"- {escaped_cell(kind, 40)} {code(path, 300)}" for path, (kind, _) in changes[: min(detail.rows, 20)]
+        ]
         if more := len(changes) - min(len(changes), detail.rows, 20):
             lines.append(f"- … and {more} more")
         if not changes and identity.code_identifier_message:
             lines.append(f"- {code(identity.code_identifier_message, min(detail.characters, 500))}")
-    if going_on.digest:
-        lines += ["", f"Published: {code(f'{going_on.reference}@{going_on.digest}', 500)}"]
+    if next_steps.digest:
+        lines += ["", f"Published: {code(f'{next_steps.reference}@{next_steps.digest}', 500)}"]
     return "\n".join(lines)
 
 

@@ -20,14 +20,14 @@ FOLDER: Final = PurePosixPath(".github/workflows")
 
 
 @dataclass(frozen=True, slots=True)
-class Repository:
+class LocalRepository:
     """A git repository: the root of its work tree, and its default branch on GitHub, as far as can be told here."""
 
     root: Path
     default_branch: str
 
 
-def repository_of(folder: Path, environ: Mapping[str, str]) -> Repository:
+def repository_of(folder: Path, environ: Mapping[str, str]) -> LocalRepository:
     """The repository around a folder.
 
     Raises `UsageError` where there is none, `CodeIdentityError` where git refuses it.
@@ -41,7 +41,7 @@ def repository_of(folder: Path, environ: Mapping[str, str]) -> Repository:
             f"{folder} is not in a git repository, and workflows are a repository's",
             hint="run `git init` first, or init without --github",
         ) from e
-    return Repository(clone.root, clone.default_branch())
+    return LocalRepository(clone.root, clone.default_branch())
 
 
 def workflow(name: Name, *, action_ref: str, default_branch: str, pipeline: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 import pytest
 from example_run import attempt, events, moment, run_log, saved, started
 
-from runnable_ci.github.annotations import SourceMap, annotations_for, places, step_lines
+from runnable_ci.github.annotations import SourceMap, annotations_for, source_map, step_lines
 from runnable_ci.github.commands import Annotation, Level
 from runnable_ci.runs.events import (
     Decided,
@@ -136,8 +136,8 @@ def test_places_are_relative_to_the_checkout(tmp_path: Path) -> None:
     (real / "sub").mkdir(parents=True)
     (real / "sub" / "runnable.toml").write_text("[steps.fit]\nrun = 'x'\n")
     (tmp_path / "link").symlink_to(real)
-    at = places(real / "sub", real / "sub" / "runnable.toml", {"GITHUB_WORKSPACE": str(tmp_path / "link")})
+    at = source_map(real / "sub", real / "sub" / "runnable.toml", {"GITHUB_WORKSPACE": str(tmp_path / "link")})
     assert at.of_step("fit") == ("sub/runnable.toml", 1)
-    assert places(real / "sub", real / "sub" / "runnable.toml", {}).of_step("fit") == ("runnable.toml", 1)
-    elsewhere = places(real / "sub", real / "sub" / "runnable.toml", {"GITHUB_WORKSPACE": str(tmp_path / "home")})
+    assert source_map(real / "sub", real / "sub" / "runnable.toml", {}).of_step("fit") == ("runnable.toml", 1)
+    elsewhere = source_map(real / "sub", real / "sub" / "runnable.toml", {"GITHUB_WORKSPACE": str(tmp_path / "home")})
     assert elsewhere.of_step("fit")[0] == ""

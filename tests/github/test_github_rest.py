@@ -20,7 +20,7 @@ from runnable_ci.config import load
 from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.github.api.actions import Actions
 from runnable_ci.github.api.client import RESPONSE_MAX_BYTES, Rest, rate_limit_wait_s
-from runnable_ci.github.api.credentials import Token, find_token
+from runnable_ci.github.api.credentials import ApiToken, find_token
 from runnable_ci.github.api.errors import (
     GitHubError,
     GitHubUnavailableError,
@@ -31,7 +31,7 @@ from runnable_ci.github.api.repository import Api, Repository, api_of, parse_rem
 from runnable_ci.util.responses import Response
 
 REPOSITORY = Repository("github.com", "owner", "repo")
-KNOWN = Token(TOKEN, "GITHUB_TOKEN")
+KNOWN = ApiToken(TOKEN, "GITHUB_TOKEN")
 
 
 @dataclass
@@ -451,7 +451,7 @@ def gh(tmp_path: Path, host: str, answer: str = "gho_of_gh\\n") -> dict[str, str
     return {"PATH": f"{tmp_path}:/bin:/usr/bin", "EXPECTED": host, "ANSWER": answer}
 
 
-def token(host: str, environ: dict[str, str], *, is_named: bool = False) -> Token:
+def token(host: str, environ: dict[str, str], *, is_named: bool = False) -> ApiToken:
     repository = Repository(host, "o", "r")
     return find_token(repository, api_of(repository, is_named=is_named, environ=environ), load(environ), environ)
 
@@ -461,9 +461,9 @@ def test_the_order_of_tokens(tmp_path: Path) -> None:
     environ = gh(tmp_path, "github.com")
     given = {"RUNNABLE_CI_GITHUB_TOKEN": "a", "GITHUB_TOKEN": "b", "GH_TOKEN": " c\n"}
     for name, secret in (("RUNNABLE_CI_GITHUB_TOKEN", "a"), ("GITHUB_TOKEN", "b"), ("GH_TOKEN", "c")):
-        assert token("github.com", environ | given) == Token(secret, name)
+        assert token("github.com", environ | given) == ApiToken(secret, name)
         del given[name]
-    assert token("github.com", environ) == Token("gho_of_gh", "gh auth token")
+    assert token("github.com", environ) == ApiToken("gho_of_gh", "gh auth token")
     assert "gho" not in repr(token("github.com", environ))
 
 

@@ -140,7 +140,7 @@ def test_nothing_of_others_takes_effect(text: str) -> None:
         nasty_log(text),
         base={text: text, "n": 2},
         base_label=text,
-        going_on=NextSteps(text, text, text, text, text),
+        next_steps=NextSteps(text, text, text, text, text),
         notices=[Notice(text, text, text)],
         tails={text: text},
     )
@@ -174,7 +174,7 @@ def test_names_are_shown_as_they_are(text: str) -> None:
 
 def test_a_finished_run_is_told_whole() -> None:
     """Status, steps with their reasons, files, code and the way to look at it; no way to retry."""
-    rendered = render(run_log(), going_on=PUBLISHED)
+    rendered = render(run_log(), next_steps=PUBLISHED)
     assert rendered.startswith("## ✅ `iris` succeeded\n")
     assert "1 reused" in rendered
     assert rows_of(rendered, "Steps") == [
@@ -203,7 +203,7 @@ def failed_log() -> RunLog:
 
 def test_a_failed_run_says_why_and_how_to_go_on() -> None:
     """The exception, its place and traceback, what was skipped, and each way to retry."""
-    rendered = render(failed_log(), going_on=PUBLISHED, tails={"fit": "epoch 1\nepoch 2"})
+    rendered = render(failed_log(), next_steps=PUBLISHED, tails={"fit": "epoch 1\nepoch 2"})
     assert rendered.startswith("## ❌ `iris` failed at `fit`\n")
     assert "\nValueError: no ünits (iris.py:3)\n" in rendered
     assert "epoch 2" in rendered
@@ -230,7 +230,7 @@ def test_each_command_is_whole() -> None:
         dispatch_options=["-f", "m l/x.toml"],
         pull_options=["--plain-http"],
     )
-    lines = render(failed_log(), going_on=more).splitlines()
+    lines = render(failed_log(), next_steps=more).splitlines()
     assert [line for line in lines if line.startswith("runnable-ci")] == [
         "runnable-ci retry ghcr.io/o/n/runs:r -f ml/x.toml",
         "runnable-ci dispatch best-hamilton-0300 --workflow 'a b.yml' --ref fix -f 'm l/x.toml' "

@@ -13,7 +13,7 @@ from runnable_ci.config import INPUT_PREFIX, SECRETS, SECRETS_SETTING
 from runnable_ci.engine.run_project import OpenedRun, open_run
 from runnable_ci.errors import PipelineError, RunnableError, RunNotFoundError, UsageError
 from runnable_ci.github import commands as workflow
-from runnable_ci.github.action import handoff as refused
+from runnable_ci.github.action import handoff
 from runnable_ci.github.action.job import Job
 from runnable_ci.pipeline.command_line import is_default
 from runnable_ci.pipeline.project import load as load_project
@@ -44,7 +44,7 @@ def begin(environ: Mapping[str, str]) -> list[str]:
     The output `run-id` is set before that command begins, and `pipeline` where only the run knows its file: whatever
     happens then, `finish` knows the run.
     """
-    refused.take(environ)
+    handoff.read_and_delete(environ)
     job = Job.of(environ)
     _mask(job)
     _require_secret_names(job)

@@ -10,8 +10,8 @@ from pathlib import Path
 from runnable_ci.engine.untracked import notes
 from runnable_ci.errors import RegistryAuthError, RunnableError, StoreError
 from runnable_ci.github import summary
-from runnable_ci.github.action import handoff as refused
-from runnable_ci.github.action.elsewhere import Elsewhere
+from runnable_ci.github.action import handoff
+from runnable_ci.github.action.clone_commands import CloneCommands
 from runnable_ci.github.action.job import Job
 from runnable_ci.github.job import Context
 from runnable_ci.github.summary import NextSteps, Notice
@@ -51,7 +51,7 @@ def finish(environ: Mapping[str, str], run_id: str) -> int:
     job = Job.of(environ)
     report = Report()
     code = 0
-    refusal = refused.take(environ)
+    refusal = handoff.read_and_delete(environ)
     try:
         report.run_id = resolve_id(job.layout, run_id)
         report.log = load(job.layout, report.run_id)
@@ -68,7 +68,7 @@ def finish(environ: Mapping[str, str], run_id: str) -> int:
         try:
             _publish(job, report, report.log)
         except RunnableError as e:
-            report.notices.append(_why_not(e, Elsewhere.of(job).kept(report.run_id)))
+            report.notices.append(_why_not(e, CloneCommands.of(job).kept(report.run_id)))
             code = 1 if job.inputs.command == "publish" else 0
     # Before they are Markdown, whose escapes would hide a secret.
     report.notices = [Notice(job.clean(it.title), job.clean(it.text), it.fix) for it in report.notices]
@@ -140,7 +140,7 @@ def _outputs(job: Job, report: Report) -> dict[str, str]:
         "metrics": json.dumps(log.metrics()),
         "reference": reference,
         "digest": reference.rpartition("@")[2],
-        "retry-command": Elsewhere.of(job).retry(reference.partition("@")[0]) if reference else "",
+        "retry-command": CloneCommands.of(job).retry(reference.partition("@")[0]) if reference else "",
         "unpublished-store": str(job.layout.folder) if unpublished else "",
     }
 
@@ -148,7 +148,7 @@ def _outputs(job: Job, report: Report) -> dict[str, str]:
 def _summary(job: Job, report: Report) -> str:
     reference = report.published.reference if report.published else ""
     base = report.base if report.base and report.base.run_id != report.run_id else None
-    elsewhere = Elsewhere.of(job)
+    clone_commands = CloneCommands.of(job)
     return summary.render(
         report.log
         or RunLog(
@@ -161,16 +161,16 @@ def _summary(job: Job, report: Report) -> str:
         needs=_needs(job) if report.log else {},
         base=base.metrics if base else None,
         base_label=f"{base.run_id} ({job.context.base_branch})" if base else "",
-        going_on=NextSteps(
+        next_steps=NextSteps(
             reference=reference.partition("@")[0],
             digest=reference.partition("@")[2],
             workflow=_retry_workflow(job),
             ref=job.context.fix_ref,
             github_run_id=job.context.run_id,
             repository=job.context.full_name,
-            retry_command=elsewhere.retry(reference.partition("@")[0]),
-            dispatch_options=elsewhere.dispatch_options,
-            pull_options=elsewhere.http_option,
+            retry_command=clone_commands.retry(reference.partition("@")[0]),
+            dispatch_options=clone_commands.dispatch_options,
+            pull_options=clone_commands.http_option,
         ),
         notices=report.notices,
         tails={name: _tail(job, report.log, name) for name in report.log.failed_steps()} if report.log else {},

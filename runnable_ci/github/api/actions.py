@@ -64,7 +64,7 @@ class JobStep(_Read):
     completed_at: str | None = None
 
 
-class Job(_Read):
+class WorkflowJob(_Read):
     """A job of a run."""
 
     id: int
@@ -78,14 +78,14 @@ class Job(_Read):
 
 class _Jobs(_Read):
     total_count: int
-    jobs: tuple[Job, ...]
+    jobs: tuple[WorkflowJob, ...]
 
 
 class _Runs(_Read):
     workflow_runs: tuple[WorkflowRun, ...]
 
 
-class _Repository(_Read):
+class _RepositoryAnswer(_Read):
     default_branch: str
     html_url: str
 
@@ -98,13 +98,13 @@ class _Branch(_Read):
     commit: _Commit
 
 
-class _Started(_Read):
+class _DispatchAnswer(_Read):
     workflow_run_id: int = Field(ge=1)
     html_url: str
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class StartedRun:
     """A run that was started."""
 
     run: int
@@ -137,7 +137,7 @@ class Actions:
         response = self._rest.get(self._repository.path)
         self._require_ok(response)
         self._server_time_s = response.server_time_s(self._clock())
-        found = read_as(response, _Repository)
+        found = read_as(response, _RepositoryAnswer)
         self.page = self._link(found.html_url, self.page)
         return found.default_branch
 
@@ -161,7 +161,7 @@ class Actions:
         """Where a browser shows the runs of a workflow."""
         return f"{self.page}/actions/workflows/{segment(workflow)}"
 
-    def dispatch(self, workflow: str, *, ref: str, inputs: Mapping[str, str], default_branch: str) -> Started | None:
+    def dispatch(self, workflow: str, *, ref: str, inputs: Mapping[str, str], default_branch: str) -> StartedRun | None:
         """Start a workflow as it is at `ref`; None where the server does not say which run that is (`find` does).
 
         Raises `RefusedError` where nothing was started.
@@ -180,10 +180,10 @@ class Actions:
             return None
         if response.status != 200:
             raise self._refused_dispatch(response, workflow, ref=ref, default_branch=default_branch)
-        found = read_as(response, _Started)
-        return Started(found.workflow_run_id, self._link(found.html_url, self._run_page(found.workflow_run_id)))
+        found = read_as(response, _DispatchAnswer)
+        return StartedRun(found.workflow_run_id, self._link(found.html_url, self._run_page(found.workflow_run_id)))
 
-    def find(self, workflow: str, title_part: str, *, every_s: float) -> Started | None:
+    def find(self, workflow: str, title_part: str, *, every_s: float) -> StartedRun | None:
         """The run that was started since `default_branch` was asked, by its title; None where it is not to be seen."""
         since = datetime.fromtimestamp(self._server_time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         path = f"{self._repository.path}/actions/workflows/{segment(workflow)}/runs"
@@ -196,7 +196,7 @@ class Actions:
             titled = [run for run in runs if words.search(run.display_title) or words.search(run.name or "")]
             if titled or (len(runs) == 1 and waited_s > 5 * every_s):
                 run = max(titled or runs, key=lambda run: run.id)
-                return Started(run.id, self.link_of(run))
+                return StartedRun(run.id, self.link_of(run))
             if waited_s >= SEEN_WITHIN_S:
                 return None
             self._sleep(every_s)
@@ -218,9 +218,9 @@ class Actions:
         """Where a browser shows a run."""
         return self._link(run.html_url, self._run_page(run.id))
 
-    def jobs(self, run: int) -> list[Job]:
+    def jobs(self, run: int) -> list[WorkflowJob]:
         """The jobs of the newest attempt of a run."""
-        found: dict[int, Job] = {}
+        found: dict[int, WorkflowJob] = {}
         for page in range(1, MOST_PAGES + 1):
             path = f"{self._repository.path}/actions/runs/{run}/jobs"
             response = self._rest.get(path, filter="latest", per_page=PAGE, page=page)

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from pydantic import BaseModel, ValidationError
 
 from runnable_ci.errors import UsageError
-from runnable_ci.github.api.credentials import Token
+from runnable_ci.github.api.credentials import ApiToken
 from runnable_ci.github.api.errors import GitHubError, GitHubUnavailableError, RateLimitError
 from runnable_ci.util.http import Session
 from runnable_ci.util.responses import LONGEST_WAIT_S, Response, TransientError, later, one_line, retry
@@ -36,7 +36,7 @@ class Rest:
     def __init__(
         self,
         base: str,
-        token: Token,
+        token: ApiToken,
         *,
         environ: Mapping[str, str],
         sleep: Callable[[float], None] = time.sleep,
@@ -88,9 +88,9 @@ class Rest:
         return self._retry(once)
 
     def _retry(self, operation: Callable[[], Response]) -> Response:
-        return retry(operation, sleep=self._sleep, waiting=self._tell_of_limit)
+        return retry(operation, sleep=self._sleep, waiting=self._report_rate_limit)
 
-    def _tell_of_limit(self, failure: TransientError, delay_s: float) -> None:
+    def _report_rate_limit(self, failure: TransientError, delay_s: float) -> None:
         if isinstance(failure.error, RateLimitError):
             self._say(f"GitHub's rate limit: going on in {delay_s:.0f} s")
 

@@ -18,14 +18,14 @@ _GH_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class ApiToken:
     """A token, never part of a `repr`, and where it was found."""
 
     secret: str = field(repr=False)
     source: str
 
 
-def find_token(repository: Repository, api: Api, settings: Settings, environ: Mapping[str, str]) -> Token:
+def find_token(repository: Repository, api: Api, settings: Settings, environ: Mapping[str, str]) -> ApiToken:
     """The token of the settings or the environment, else that of the `gh` program for the repository's host.
 
     A host that only a git remote names gets no token of the environment, which may be meant for another: gh knows
@@ -55,7 +55,7 @@ def find_token(repository: Repository, api: Api, settings: Settings, environ: Ma
     )
 
 
-def _checked(secret: str, source: str) -> Token:
+def _checked(secret: str, source: str) -> ApiToken:
     if not secret.isascii() or not secret.isprintable() or " " in secret:
         raise RefusedError(f"{source} holds no token: there are spaces or odd characters in it")
-    return Token(secret, source)
+    return ApiToken(secret, source)

@@ -14,7 +14,7 @@ from runnable_ci.vcs.git_files import repository_root
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
+class CloneCommands:
     """What a clone has of the job's pipeline."""
 
     job: Job
@@ -26,7 +26,7 @@ class Elsewhere:
     """Whether the run log has the file's path from the root."""
 
     @classmethod
-    def of(cls, job: Job) -> Elsewhere:
+    def of(cls, job: Job) -> CloneCommands:
         """Where git's folder is not there, the job's workspace stands for the root."""
         try:
             file = find_file(Path(job.inputs.pipeline))

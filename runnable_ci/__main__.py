@@ -18,10 +18,10 @@ def main() -> None:
         sys.exit(2)
     gc.set_threshold(_OBJECTS_BEFORE_A_COLLECTION)
     try:
-        from runnable_ci.cli.app import app
+        from runnable_ci.cli.app import command_line
         from runnable_ci.cli.errors import run
 
-        run(app)
+        run(command_line(sys.argv[1:]))
     except KeyboardInterrupt:  # while nothing was begun, or as the last word was being said
         sys.exit(130)
     finally:

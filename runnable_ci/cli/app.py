@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -448,3 +449,13 @@ def action_command(
     if words := begin(os.environ):
         again = [sys.executable, "-I", "-m", "runnable_ci", *words]
         exec_program(again, environment(os.environ, words))
+
+
+def command_line(words: Sequence[str]) -> typer.Typer:
+    """Return what reads these words: all commands, or the one that the first word names.
+
+    typer looks at the options of each, which takes longer than all else that it does.
+    """
+    named = [command for command in app.registered_commands if command.name in words[:1]]
+    app.registered_commands = named or app.registered_commands
+    return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,20 +32,23 @@ def make_options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
     from runnable_ci.cli.terminal import watching
     from runnable_ci.config import SECRETS
     from runnable_ci.engine.options import Options
-    from runnable_ci.github.command_files import CommandFiles
-    from runnable_ci.github.job import Context
+    from runnable_ci.util.console import is_actions
 
     settings = make_settings(plain_http)
-    return Options(
+    options = Options(
         settings=settings,
         jobs=jobs or settings.jobs,
         environ={name: value for name, value in os.environ.items() if name.upper() not in SECRETS},
         printer=make_printer(quiet),
-        command_files=CommandFiles(os.environ),
-        is_public=Context.is_public_job(os.environ),
         redactor=make_redactor(settings),
         transfer_progress=watching,
     )
+    if not is_actions(os.environ):
+        return options
+    from runnable_ci.github.command_files import CommandFiles
+    from runnable_ci.github.job import Context
+
+    return replace(options, command_files=CommandFiles(os.environ), is_public=Context.is_public_job(os.environ))
 
 
 def make_printer(quiet: bool) -> Printer | ActionsPrinter:

@@ -11,7 +11,6 @@ from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt, StepLog
 from runnable_ci.steps.python import find_source
 from runnable_ci.vcs.identity import Code
-from runnable_ci.vcs.snapshot import changed_between
 
 
 def changed_inputs(pipeline: Pipeline, log: RunLog, catalog: Catalog) -> dict[str, str]:
@@ -97,6 +96,8 @@ def _since(code: Code, then: CodeIdentity, pipeline_file: str) -> str:
     changes: Mapping[str, tuple[str, str]] = then.changes
     if now.commit == then.code_identifier and dict(now.changes) == dict(changes):
         return ""
+    from runnable_ci.vcs.snapshot import changed_between  # most retries need none of it
+
     short = then.code_identifier[:7]
     files = changed_between(code, then.code_identifier, changes, now)
     if files is None:

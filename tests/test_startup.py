@@ -1,0 +1,65 @@
+"""Tests of what is loaded on the way to the first step, and on the ways that do nothing: each module costs its time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli import Workspace, workspace
+from support import python
+
+LOADED = """
+import sys
+from runnable_ci.__main__ import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+    sys.stderr.write("\\nLOADED " + " ".join(sys.modules))
+"""
+LIBRARIES = {"git", "oras", "requests", "urllib3", "pydantic_settings", "rich", "asyncio", "ssl", "http", "logging"}
+PARTS = {
+    *("github", "api", "runs.remote", "runs.merge", "vcs.clone", "vcs.snapshot", "vcs.restore", "util.http"),
+    *("store.registry", "store.client", "store.copy", "redaction.secret_values", "redaction.credential_files"),
+}
+OTHER_COMMANDS = {"catalog", "checkout", "check", "cleanup", "dispatch", "init", "registry", "watch"}
+UNTOUCHED = {f"runnable_ci.{name}" for name in (*PARTS, *(f"cli.{name}" for name in OTHER_COMMANDS))}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Workspace:
+    """A pipeline of one shell step, in a clean repository, that has run once."""
+    project = workspace(tmp_path, {"runnable.toml": '[steps.a]\nrun = "true"\n', ".gitignore": ".runnable\n"})
+    project.runnable("run", "--run-id", "first")
+    return project
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        (["run"], {"engine.staleness"}),
+        (["retry", "first"], set()),
+        (["runs"], {"engine", "steps", "vcs.identity", "vcs.status"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_nothing_heavy_is_loaded(project: Workspace, words: list[str], more: set[str]) -> None:
+    """No library and no part of ours that a plain run, a retry with nothing to do and a list do not use."""
+    done = python(LOADED, *words, environ=project.environ, cwd=project.folder)
+    loaded = done.stderr.rpartition("\nLOADED ")[2].split()
+    assert "runnable_ci.runs.model" in loaded, done.stderr
+    unwanted = LIBRARIES | UNTOUCHED | {f"runnable_ci.{name}" for name in more}
+    assert [name for name in loaded if any(name == one or name.startswith(f"{one}.") for one in unwanted)] == []
+
+
+@pytest.mark.parametrize("words", [["run", "--help"], ["no-such"], ["--help"], ["runs"], ["rum"], []])
+def test_each_command_line_reads_as_with_all_commands(project: Workspace, words: list[str]) -> None:
+    """Only the named command is looked at: what is said of a wrong word, and the help, know all of them."""
+    code = "import sys; from runnable_ci.cli.app import {}; from runnable_ci.cli.errors import run; run({})"
+    alone = python(code.format("command_line", "command_line(sys.argv[1:])"), *words, cwd=project.folder)
+    among_all = python(code.format("app", "app"), *words, cwd=project.folder)
+    assert (alone.returncode, alone.stdout, alone.stderr) == (
+        among_all.returncode,
+        among_all.stdout,
+        among_all.stderr,
+    )

@@ -78,11 +78,11 @@ def name_of(path: Path) -> str:
 TREES = {name_of(path): (path, ast.parse(path.read_text(encoding="utf-8"))) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imported(module: str, *, late: bool = True) -> Iterator[str]:
-    """The full names of what a module imports at its top and, unless told otherwise, within its functions."""
+def imported(module: str) -> Iterator[str]:
+    """The full names of what a module imports, at its top and within its functions."""
     path, tree = TREES[module]
     package = ["runnable_ci", *path.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(tree) if late else tree.body:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -91,10 +91,10 @@ def imported(module: str, *, late: bool = True) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def ours(module: str, *, late: bool = True) -> set[str]:
+def ours(module: str) -> set[str]:
     """The modules of the package that a module imports."""
     found = set()
-    for full in imported(module, late=late):
+    for full in imported(module):
         if full.split(".")[0] == "runnable_ci":
             name = full.removeprefix("runnable_ci").removeprefix(".")
             found.add(name if name in TREES else name.rpartition(".")[0] or "runnable_ci")
@@ -141,8 +141,7 @@ def test_the_top_is_a_table_of_contents() -> None:
 
 def test_no_circle() -> None:
     """No modules import each other in a circle, not even within functions."""
-    # But for the worker: its modules call each other, and wait with an import until a step cannot do without.
-    graph = {module: ours(module, late=not is_one_of(module, ("steps.worker",))) - {module} for module in TREES}
+    graph = {module: ours(module) - {module} for module in TREES}
     TopologicalSorter(graph).prepare()
 
 

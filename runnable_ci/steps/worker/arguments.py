@@ -1,16 +1,24 @@
-"""The arguments of the user's function, by name from the parameters."""
+"""The arguments of the user's function, by name from the parameters.
+
+An argument that is annotated with a pydantic model (version 1 or 2) or a dataclass, or with lists, tuples and dicts of
+them, is built from values; an annotation is never called as a cast.
+"""
 
 from __future__ import annotations
 
-import sys
+import inspect
+
+from .annotations import holds_model, is_union, members, model_of, signature
+from .errors import MissingParameterError, WrongParameterError, did_you_mean, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# The numbers that `inspect` gives the kinds of arguments, for the functions that it is not imported for.
-POSITIONAL_ONLY, EITHER, VAR_POSITIONAL, KEYWORD_ONLY, VAR_KEYWORD = range(5)
-REQUIRED = object()
+REQUIRED = inspect.Parameter.empty
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_LISTS = ("list", "Sequence", "MutableSequence", "Collection", "Iterable")
+_DICTS = ("dict", "Mapping", "MutableMapping")
 _METRICS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
@@ -38,7 +46,7 @@ class Parameters:
             self.consumed.append(name)
         source = self.sources[name]
         if source["kind"] == "object":
-            from .objects import load
+            from .objects import load  # takes pickle along, which most steps do not need
 
             return load(source["path"], name)
         return _metric(source["value"]) if source["kind"] == "metric" else source["value"]
@@ -66,132 +74,169 @@ def _metric(value: Any) -> Any:
 def fill(
     function: Any, parameters: Parameters, *, what: str, where: str = "parameter or earlier step"
 ) -> tuple[list[Any], dict[str, Any]]:
-    """What to call the function with; `MissingParameterError` where nothing gives a required argument.
-
-    Only arguments annotated with a pydantic model or a dataclass, or with lists, tuples and dicts of them, are built:
-    an annotation is never called as a cast.
-    """
+    """What to call the function with; `MissingParameterError` where nothing gives a required argument."""
     positional: list[Any] = []
     named: dict[str, Any] = {}
     missing = []
     takes_rest = False
-    for name, kind, default, annotation in signature(function):
-        if kind in (VAR_POSITIONAL, VAR_KEYWORD):
-            takes_rest = takes_rest or kind == VAR_KEYWORD
+    for argument in signature(function):
+        if argument.kind in _VARIADIC:
+            takes_rest = takes_rest or argument.kind == argument.VAR_KEYWORD
             continue
+        name, default, annotation = argument.name, argument.default, argument.annotation
         model, optional = model_of(annotation)
         if model is not None:
-            from .models import build
-
-            value = build(model, parameters, name, default, optional=optional)
+            value = _build_argument(model, parameters, name, default, optional=optional)
         else:
             value = parameters.take_or(name, default)
             if holds_model(annotation) and parameters.has_json(name):
-                from .models import built
-
-                value = built(annotation, value, name)
+                value = _build_nested(annotation, value, name)
         if value is REQUIRED:
             missing.append((name, model))
-        elif kind == POSITIONAL_ONLY:
+        elif argument.kind == argument.POSITIONAL_ONLY:
             positional.append(value)
         elif value is not default:
             named[name] = value
     if missing:
-        from .failures import missing_parameter
-
-        raise missing_parameter(missing, parameters.sources, function, what=what, where=where)
+        raise _missing_parameter(missing, parameters.sources, function, what=what, where=where)
     if takes_rest:
         named.update((name, parameters.take(name)) for name in parameters.rest())
     return positional, named
 
 
-def signature(function: Any) -> list[tuple[str, int, Any, Any]]:
-    """Name, kind, default or `REQUIRED`, and annotation or None of each argument, in order."""
-    if type(function) is not type(fill) or vars(function):  # decorated, perhaps, or not a plain function
-        from .signatures import inspected
+def _missing_parameter(
+    missing: list[tuple[str, Any]], sources: dict[str, Any], function: Any, *, what: str, where: str
+) -> MissingParameterError:
+    """The error for arguments (name, annotated model or None) that nothing gives."""
+    hints = []
+    for name, model in missing:
+        hint = did_you_mean(name, sources)
+        if model is not None:
+            lacking = [names[0] for names, required in _fields(model) if required and not _given(names, sources)]
+            fields = ", ".join("`%s`" % field for field in lacking)
+            hint = "give `%s`, or the fields of %s that are missing: %s" % (name, model.__name__, fields)
+        if hint:
+            hints.append(hint)
+    names = ", ".join("`%s`" % name for name, _ in missing)
+    problem = "%s needs %s, which no %s gives" % (what, names, where)
+    return MissingParameterError(problem, hint="; ".join(hints), at=function)
 
-        return inspected(function)
-    code = function.__code__
-    count, keyword_only = code.co_argcount, code.co_kwonlyargcount
-    names = code.co_varnames
-    defaults = dict(zip(reversed(names[:count]), reversed(function.__defaults__ or ())))
-    defaults.update(function.__kwdefaults__ or {})
-    kinds = [POSITIONAL_ONLY] * code.co_posonlyargcount + [EITHER] * (count - code.co_posonlyargcount)
-    kinds += [KEYWORD_ONLY] * keyword_only + [VAR_POSITIONAL] * bool(code.co_flags & 4)
-    kinds += [VAR_KEYWORD] * bool(code.co_flags & 8)
-    annotations = _annotations(function)
+
+def _build_argument(model: Any, parameters: Parameters, argument: str, default: Any, *, optional: bool) -> Any:
+    """The instance for one argument: from the parameter of its name, else from those of the model's fields.
+
+    `default` where there is neither. What a model has to say against the values is its own exception.
+    """
+    if argument in parameters:
+        value = parameters.take(argument)
+        if isinstance(value, model) or (value is None and (optional or default is None)):
+            return value
+        return _from_value(model, value, argument)
+    fields = _fields(model)
+    if any(required and not _given(names, parameters) for names, required in fields):
+        return default
+    used = [key for key in (_given(names, parameters) for names, _ in fields) if key]
+    if not used and default is not REQUIRED:
+        return default
+    if _is_pydantic(model):
+        return _validated(model, {key: parameters.take(key) for key in used})
+    sources = {key: parameters.sources[key] for key in used}
+    return _constructed(model, Parameters(sources, parameters.consumed, []), argument)
+
+
+def _build_nested(annotation: Any, value: Any, name: str) -> Any:
+    """The value with all the models in it that the annotation names; what else is in it stays as it is.
+
+    Left alone are unions of more than one type beside None, and containers other than lists, tuples and dicts.
+    """
+    model, optional = model_of(annotation)
+    if model is not None:
+        is_built = isinstance(value, model) or (value is None and optional)
+        return value if is_built else _from_value(model, value, name)
+    if not holds_model(annotation):
+        return value
+    inner = members(annotation)
+    if is_union(annotation):
+        others = [member for member in inner if member is not type(None)]
+        if len(others) > 1 or value is None:
+            return value
+        return _build_nested(others[0], value, name)
+    container = getattr(getattr(annotation, "__origin__", None), "__name__", "")
+    if container in _LISTS:
+        return [
+            _build_nested(inner[0], item, "%s[%d]" % (name, i))
+            for i, item in enumerate(_require_kind(list, value, name))
+        ]
+    if container in _DICTS:
+        return {
+            key: _build_nested(inner[-1], item, '%s["%s"]' % (name, key))
+            for key, item in _require_kind(dict, value, name).items()
+        }
+    if container == "tuple":
+        items = _require_kind(list, value, name)
+        types = inner[:1] * len(items) if inner[-1] is Ellipsis else inner
+        if len(items) != len(types):
+            raise WrongParameterError("`%s` has %d items, its annotation %d" % (name, len(items), len(types)))
+        return tuple(_build_nested(one, item, "%s[%d]" % (name, i)) for i, (one, item) in enumerate(zip(types, items)))
+    return value
+
+
+def _require_kind(kind: Any, value: Any, name: str) -> Any:
+    if isinstance(value, kind):
+        return value
+    what = "list" if kind is list else "table"
+    raise WrongParameterError(
+        "`%s` is of type %s, not the %s that its annotation asks for" % (name, type_name(value), what)
+    )
+
+
+def _from_value(model: Any, value: Any, name: str) -> Any:
+    if _is_pydantic(model):
+        return _validated(model, value)
+    if not isinstance(value, dict):
+        problem = "`%s` is of type %s, not the table that dataclass `%s` is built from"
+        raise WrongParameterError(problem % (name, type_name(value), model.__name__))
+    known = [field for names, _ in _fields(model) for field in names]
+    for key in value:
+        if key not in known:
+            problem = "`%s` has `%s`, which is no field of dataclass `%s`" % (name, key, model.__name__)
+            raise WrongParameterError(problem, hint=did_you_mean(key, known))
+    sources = {key: {"kind": "json", "value": item} for key, item in value.items()}
+    return _constructed(model, Parameters(sources, [], []), name)
+
+
+def _constructed(model: Any, parameters: Parameters, name: str) -> Any:
+    args, kwargs = fill(model, parameters, what="dataclass `%s`" % model.__name__, where="key of `%s`" % name)
+    return model(*args, **kwargs)
+
+
+def _validated(model: Any, value: Any) -> Any:
+    return model.model_validate(value) if hasattr(model, "model_validate") else model.parse_obj(value)
+
+
+def _is_pydantic(model: Any) -> bool:
+    return hasattr(model, "model_validate") or hasattr(model, "parse_obj")
+
+
+def _given(names: tuple[str, ...], parameters: Any) -> str | None:
+    return next((name for name in names if name in parameters), None)
+
+
+def _fields(model: Any) -> list[tuple[tuple[str, ...], bool]]:
+    """The names (with aliases) of each field, and whether it is required."""
+    if hasattr(model, "model_validate"):
+        return [
+            (_names(name, field.validation_alias, field.alias), field.is_required())
+            for name, field in model.model_fields.items()
+        ]
+    if hasattr(model, "parse_obj"):
+        return [(_names(name, field.alias), bool(field.required)) for name, field in model.__fields__.items()]
     return [
-        (name, kind, defaults.get(name, REQUIRED), resolved(annotations.get(name), function.__globals__))
-        for name, kind in zip(names, kinds)
+        ((argument.name,), argument.default is REQUIRED)
+        for argument in signature(model)
+        if argument.kind not in _VARIADIC
     ]
 
 
-def _annotations(function: Any) -> Any:
-    """The annotations as they are written, also where Python 3.14 cannot evaluate one of them."""
-    try:
-        return function.__annotations__ or {}
-    except NameError:
-        if sys.version_info >= (3, 14):
-            import annotationlib
-
-            return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
-        raise
-
-
-def resolved(annotation: Any, namespace: dict[str, Any]) -> Any:
-    """What an annotation stands for where it is a string, None where that cannot be known.
-
-    One at a time, unlike `typing.get_type_hints`, which gives none of them where one name is imported for type
-    checkers only.
-    """
-    annotation = getattr(annotation, "__forward_arg__", annotation)
-    if not isinstance(annotation, str):
-        return _resolved_inside(annotation, namespace)
-    try:
-        found = eval(annotation, namespace)  # noqa: S307  # the user's own source, as `typing` evaluates it
-    except Exception:
-        return None
-    return found if isinstance(found, str) else _resolved_inside(found, namespace)
-
-
-def _resolved_inside(annotation: Any, namespace: dict[str, Any]) -> Any:
-    """`List["Item"]` as `List[Item]`: the members that are strings, where they can be known."""
-    inner = members(annotation)
-    found = tuple(
-        member if isinstance(member, str) or (known := resolved(member, namespace)) is None else known
-        for member in inner
-    )
-    if all(new is old for new, old in zip(found, inner)):
-        return annotation
-    if is_union(annotation):  # has no `copy_with` since Python 3.14
-        return sys.modules["typing"].Union[found]
-    copy = getattr(annotation, "copy_with", None)  # of what `typing` made; `list[…]` has none
-    return annotation if copy is None else copy(found)
-
-
-def members(annotation: Any) -> tuple[Any, ...]:
-    """What stands in the brackets of an annotation, or between the bars of a union."""
-    inner = getattr(annotation, "__args__", ())
-    return inner if isinstance(inner, tuple) else ()
-
-
-def is_union(annotation: Any) -> bool:
-    """Whether an annotation is `Union[…]`, `Optional[…]` or `… | …`."""
-    typing = sys.modules.get("typing")
-    union = getattr(annotation, "__origin__", None) is typing.Union if typing else False
-    return union or type(annotation).__name__ == "UnionType"
-
-
-def holds_model(annotation: Any) -> bool:
-    """Whether an annotation is or has in it a pydantic model or a dataclass."""
-    return model_of(annotation)[0] is not None or any(map(holds_model, members(annotation)))
-
-
-def model_of(annotation: Any) -> tuple[Any, bool]:
-    """The pydantic model (known by its methods) or dataclass of an annotation, or None; whether it is optional."""
-    if is_union(annotation):
-        others = [member for member in members(annotation) if member is not type(None)]
-        return (model_of(others[0])[0], True) if len(others) == 1 else (None, False)
-    marks = ("model_validate", "parse_obj", "__dataclass_fields__")
-    is_model = isinstance(annotation, type) and any(hasattr(annotation, mark) for mark in marks)
-    return (annotation if is_model else None), False
+def _names(name: str, *aliases: Any) -> tuple[str, ...]:
+    return (name, *(alias for alias in aliases if isinstance(alias, str) and alias != name))

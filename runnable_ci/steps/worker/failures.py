@@ -7,93 +7,17 @@ import os
 import sys
 from contextlib import suppress
 
-from .returns import type_name
+from .errors import StepError, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from types import FrameType
     from typing import Any
 
     from .workspace import Workspace
 
 _PACKAGE = __name__.partition(".")[0]
-
-
-class StepError(Exception):
-    """A mistake between the step and its function `at`: no line of the user's raised it."""
-
-    def __init__(self, message: str, *, hint: str = "", at: Any = None) -> None:
-        super().__init__(message + ("\nhint: " + hint if hint else ""))
-        self.message, self.hint, self.at = message, hint, at
-
-    def __init_subclass__(cls) -> None:
-        cls.__module__ = "builtins"  # printed by its bare name, as ValueError is
-
-
-class FunctionNotFoundError(StepError):
-    """`module:function` stands for nothing that can be called."""
-
-
-class MissingParameterError(StepError):
-    """Nothing gives a required argument."""
-
-
-class WrongParameterError(StepError):
-    """A value that the annotated dataclass cannot be built from."""
-
-
-class UnreadableObjectError(StepError):
-    """A pickle that this interpreter cannot load."""
-
-
-class WrongReturnsError(StepError):
-    """What the function returned is not what the step declares."""
-
-
-class NotPicklableError(StepError):
-    """No pickler of this environment can write the returned object."""
-
-
-class LeftEarlyError(StepError):
-    """`sys.exit(0)` before the step was done."""
-
-
-def missing_parameter(
-    missing: list[tuple[str, Any]], sources: dict[str, Any], function: Any, *, what: str, where: str
-) -> MissingParameterError:
-    """The error for arguments (name, annotated model or None) that nothing gives."""
-    hints = []
-    for name, model in missing:
-        hint = did_you_mean(name, sources)
-        if model is not None:
-            from .models import missing_fields
-
-            fields = ", ".join("`%s`" % field for field in missing_fields(model, sources))
-            hint = "give `%s`, or the fields of %s that are missing: %s" % (name, model.__name__, fields)
-        if hint:
-            hints.append(hint)
-    names = ", ".join("`%s`" % name for name, _ in missing)
-    problem = "%s needs %s, which no %s gives" % (what, names, where)
-    return MissingParameterError(problem, hint="; ".join(hints), at=function)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint naming the closest of `known`, empty where nothing is close."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(word, list(known), n=1)
-    return "did you mean `%s`?" % close[0] if close else ""
-
-
-def did_you_mean_module(name: str, path: list[str]) -> str:
-    """A hint naming the closest module in the folders of `path`."""
-    *packages, last = name.split(".")
-    known = []
-    for folder in [os.path.join(root, *packages) for root in path]:
-        if os.path.isdir(folder):
-            known += [entry[:-3] if entry.endswith(".py") else entry for entry in os.listdir(folder)]
-    return did_you_mean(last, known)
 
 
 def user_frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:

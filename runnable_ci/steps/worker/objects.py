@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 
+from .errors import NotPicklableError, UnreadableObjectError, type_name
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -16,8 +18,6 @@ def load(path: str, name: str) -> Any:
         with open(path, "rb") as file:
             return pickle.load(file)
     except Exception as error:
-        from .failures import UnreadableObjectError
-
         problem = "object `%s` cannot be loaded: %s: %s" % (name, type(error).__name__, error)
         hint = "this step's interpreter needs the modules of the step that returned `%s`" % name
         raise UnreadableObjectError(problem, hint=hint) from error
@@ -38,9 +38,6 @@ def dump(value: Any, path: str, *, name: str, function: Any, what: str) -> str:
                 return pickler
             failures[pickler] = failure
     os.unlink(temporary)
-    from .failures import NotPicklableError
-    from .returns import type_name
-
     problem = "%s returned `%s` of type %s, which %s cannot write"
     problem %= (what, name, type_name(value), " and ".join(failures))
     hint = "install cloudpickle in the environment of the step"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import enum
+import json
 import os
-import sys
+
+from .errors import WrongReturnsError, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ def keep(result: Any, returns: list[list[str]], objects: str, function: Any, nam
     kept: dict[str, Any] = {}
     for (key, kind), value in zip(returns, _matched(result, [key for key, _ in returns], function, what)):
         if kind == "object":
-            from .objects import dump
+            from .objects import dump  # takes pickle along, which most steps do not need
 
             pickler = dump(value, os.path.join(objects, key + ".pickle"), name=key, function=function, what=what)
             kept[key] = {"kind": kind, "file": key + ".pickle", "type": type_name(value), "pickler": pickler}
@@ -36,8 +39,6 @@ def _matched(result: Any, names: list[str], function: Any, what: str) -> list[An
         return [result[name] for name in names]
     if isinstance(result, (tuple, list)) and len(result) == len(names):
         return list(result)
-    from .failures import WrongReturnsError
-
     if isinstance(result, (tuple, list)):
         got = "%d value%s" % (len(result), "" if len(result) == 1 else "s")
     elif isinstance(result, dict):
@@ -52,18 +53,10 @@ def _checked(value: Any, name: str, kind: str, function: Any, what: str) -> Any:
     try:
         return _plain(value, kind == "metric", _DEEPEST)
     except _UnfitError as unfit:
-        from .failures import WrongReturnsError
-
         holder = "a metric" if kind == "metric" else "JSON"
         problem = "%s returned what %s cannot hold: `%s%s` %s" % (what, holder, name, unfit.path, unfit.problem)
         hint = unfit.hint or "declare `%s` as `object` in the step's `returns`" % name
         raise WrongReturnsError(problem, hint=hint, at=function) from None
-
-
-def type_name(value: object) -> str:
-    """The type of a value as Python's messages name it."""
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else "%s.%s" % (kind.__module__, kind.__qualname__)
 
 
 class _UnfitError(Exception):
@@ -155,11 +148,9 @@ def _converted(value: Any) -> Any:
     if hasattr(kind, "model_validate"):
         return value.model_dump(mode="json")
     if hasattr(kind, "parse_obj"):
-        import json
-
         return json.loads(value.json())
     if hasattr(kind, "__dataclass_fields__"):
-        import dataclasses
+        import dataclasses  # the user's code has it already
 
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
@@ -169,6 +160,6 @@ def _converted(value: Any) -> Any:
     hint = ""
     if isinstance(value, os.PathLike):
         hint = "return str(path), or keep the file itself by `catalog.put`"
-    elif "enum" in sys.modules and isinstance(value, sys.modules["enum"].Enum):
+    elif isinstance(value, enum.Enum):
         hint = "return the `.value` of the enum"
     raise _UnfitError("is of type %s" % type_name(value), hint)

@@ -1,16 +1,22 @@
-"""One python step: import the user's function, fill its arguments, call it, keep its returns.
-
-Every import here is paid for at each step: what only some steps need is imported where they need it.
-"""
+"""One python step: import the user's function, fill its arguments, call it, keep its returns."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
 from .arguments import Parameters, fill
-from .json_text import dumps, loads
-from .returns import keep, type_name
+from .errors import (
+    FunctionNotFoundError,
+    LeftEarlyError,
+    WrongReturnsError,
+    did_you_mean,
+    did_you_mean_module,
+    type_name,
+)
+from .failures import record, user_frames
+from .returns import keep
 from .workspace import Workspace
 
 TYPE_CHECKING = False
@@ -25,7 +31,7 @@ def main(request_path: str, response_path: str) -> int:
     response_path = os.path.abspath(response_path)
     process = os.getpid()
     with open(request_path, encoding="utf-8") as file:
-        request = loads(file.read())
+        request = json.load(file)
     os.unlink(request_path)  # parameters may be secrets, and nobody tidies up after a process that is killed
     sys.argv[:] = [request["function"]]
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a person is watching
@@ -44,8 +50,6 @@ def main(request_path: str, response_path: str) -> int:
     try:
         _run(request, response, workspace)
     except BaseException as error:
-        from .failures import record
-
         record(error, response, workspace)
         interrupt = error if isinstance(error, KeyboardInterrupt) else None
     workspace.note(response["modules"])
@@ -54,7 +58,7 @@ def main(request_path: str, response_path: str) -> int:
         _flush(sys.stderr)
         temporary = response_path + ".part"
         with open(temporary, "w", encoding="utf-8") as file:
-            file.write(dumps(response))
+            json.dump(response, file)
         os.replace(temporary, response_path)
     if interrupt is not None:
         sys.excepthook = lambda *_: None  # it is printed already
@@ -78,8 +82,6 @@ def _run(request: dict[str, Any], response: dict[str, Any], workspace: Workspace
             raise
         if not returns:
             return
-        from .failures import LeftEarlyError
-
         names = ", ".join(name for name, _ in returns)
         problem = LeftEarlyError("function `%s` left by sys.exit(0) before returning %s" % (name, names))
         raise problem.with_traceback(left.__traceback__) from None
@@ -99,11 +101,9 @@ _NO_VALUES = ("coroutine", "generator", "async_generator")
 
 def _value(result: Any, name: str) -> Any:
     if type(result).__name__ == "coroutine":
-        import asyncio
+        import asyncio  # takes longer to load than the worker
 
         return asyncio.run(result)
-    from .failures import WrongReturnsError
-
     raise WrongReturnsError(
         "function `%s` is a generator: nothing of it has run" % name, hint="return the values, do not yield them"
     )
@@ -116,14 +116,10 @@ def _function(name: str, path: list[str]) -> Any:
     for attribute in attributes.split("."):
         holder, found = found, getattr(found, attribute, _ABSENT)
         if found is _ABSENT:
-            from .failures import FunctionNotFoundError, did_you_mean
-
             where = "%s (%s)" % (module_name, getattr(module, "__file__", None) or "built in")
             hint = did_you_mean(attribute, [known for known in dir(holder) if not known.startswith("_")])
             raise FunctionNotFoundError("no `%s` in module %s" % (attributes, where), hint=hint)
     if not callable(found):
-        from .failures import FunctionNotFoundError
-
         raise FunctionNotFoundError("`%s` is not a function but of type %s" % (name, type_name(found)))
     return found
 
@@ -132,8 +128,6 @@ def _module(name: str, path: list[str]) -> Any:
     try:
         __import__(name)
     except ModuleNotFoundError as error:
-        from .failures import FunctionNotFoundError, did_you_mean_module, user_frames
-
         own = error.name == name or name.startswith("%s." % error.name)
         if not own or any(user_frames(error)):  # an import inside the user's code
             raise
@@ -143,8 +137,6 @@ def _module(name: str, path: list[str]) -> Any:
     except SystemExit as left:
         if left.code not in (None, 0):
             raise
-        from .failures import LeftEarlyError
-
         problem = LeftEarlyError("module `%s` left by sys.exit(0) while it was imported" % name)
         raise problem.with_traceback(left.__traceback__) from None
     return sys.modules[name]

@@ -1,0 +1,73 @@
+"""What can be wrong between a step and its function, and hints at what was meant."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+
+class StepError(Exception):
+    """A mistake between the step and its function `at`: no line of the user's raised it."""
+
+    def __init__(self, message: str, *, hint: str = "", at: Any = None) -> None:
+        super().__init__(message + ("\nhint: " + hint if hint else ""))
+        self.message, self.hint, self.at = message, hint, at
+
+    def __init_subclass__(cls) -> None:
+        cls.__module__ = "builtins"  # printed by its bare name, as ValueError is
+
+
+class FunctionNotFoundError(StepError):
+    """`module:function` stands for nothing that can be called."""
+
+
+class MissingParameterError(StepError):
+    """Nothing gives a required argument."""
+
+
+class WrongParameterError(StepError):
+    """A value that the annotated dataclass cannot be built from."""
+
+
+class UnreadableObjectError(StepError):
+    """A pickle that this interpreter cannot load."""
+
+
+class WrongReturnsError(StepError):
+    """What the function returned is not what the step declares."""
+
+
+class NotPicklableError(StepError):
+    """No pickler of this environment can write the returned object."""
+
+
+class LeftEarlyError(StepError):
+    """`sys.exit(0)` before the step was done."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint naming the closest of `known`, empty where nothing is close."""
+    from difflib import get_close_matches  # only failures need it
+
+    close = get_close_matches(word, list(known), n=1)
+    return "did you mean `%s`?" % close[0] if close else ""
+
+
+def did_you_mean_module(name: str, path: list[str]) -> str:
+    """A hint naming the closest module in the folders of `path`."""
+    *packages, last = name.split(".")
+    known = []
+    for folder in [os.path.join(root, *packages) for root in path]:
+        if os.path.isdir(folder):
+            known += [entry[:-3] if entry.endswith(".py") else entry for entry in os.listdir(folder)]
+    return did_you_mean(last, known)
+
+
+def type_name(value: object) -> str:
+    """The type of a value as Python's messages name it."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else "%s.%s" % (kind.__module__, kind.__qualname__)

@@ -53,7 +53,7 @@ from runnable_ci.store.local import Layout
 from runnable_ci.store.store_identity import make_identity, store_identity
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 from runnable_ci.util.clock import now
-from runnable_ci.util.files import Reserve, needing_space, temporary_folder, write_whole
+from runnable_ci.util.files import needing_space, temporary_folder, write_whole
 
 
 class Recorder:
@@ -68,7 +68,6 @@ class Recorder:
         self.outputs = self.folder / OUTPUTS
         self.outputs.mkdir(exist_ok=True)
         self._journal = journal
-        self._reserve = Reserve(layout.temporaries)
         self._scratch = ExitStack()
         self._lock = lock
 
@@ -79,7 +78,7 @@ class Recorder:
             clean, line = _clean(_signed(event, self.layout), self.redactor)
             self.log = apply(self.log, clean)
             lines.append(line)
-        _append(self._journal, b"".join(lines), self.folder, self._reserve)
+        _append(self._journal, b"".join(lines), self.folder)
 
     def redact_past(self, *, outputs: Collection[str], replaced: Mapping[str, Mapping[str, Any]]) -> None:
         """Take out of what this invocation has recorded what is known to be a secret only since.
@@ -115,14 +114,7 @@ class Recorder:
         content = b"".join(lines)
         if content == path.read_bytes():
             return
-        while True:
-            try:
-                write_whole(path, content, through=self.layout.temporaries)
-            except StoreError:
-                if not self._reserve.give_back_part():
-                    raise
-            else:
-                break
+        write_whole(path, content, through=self.layout.temporaries)
         os.close(self._journal)
         self._journal = os.open(path, os.O_WRONLY | os.O_APPEND)
         self.log = decode_events(lines, where=str(path)) or self.log
@@ -145,7 +137,6 @@ class Recorder:
 
     def seal(self, catalog: Catalog) -> None:
         """Make an OCI artifact of the run as it is now, tagged with its id. The newest seal takes the tag."""
-        self._reserve.give_back()
         files = {path.name: path for path in self.outputs.iterdir()}
         for name, digest in self._large_outputs().items():
             self.layout.move_file_in(files.pop(name), digest=f"sha256:{digest}")
@@ -178,7 +169,6 @@ class Recorder:
     def close(self) -> None:
         """Let other processes write the run."""
         self._scratch.close()
-        self._reserve.give_back()
         self.processes.unlink(missing_ok=True)
         os.close(self._journal)
         os.close(self._lock)
@@ -319,24 +309,20 @@ def _take_lock(folder: Path, run_id: str) -> int:
     return lock
 
 
-def _append(journal: int, lines: bytes, folder: Path, reserve: Reserve) -> None:
-    """Have whole lines on disk or nothing of them. What a step that filled the disk came to is told in the reserve."""
+def _append(journal: int, lines: bytes, folder: Path) -> None:
+    """Have whole lines on disk or nothing of them: on a full disk the run reads as far as it was recorded."""
     position = os.fstat(journal).st_size
     with needing_space(folder):
-        while True:
-            try:
-                left = memoryview(lines)
-                while left:
-                    left = left[os.write(journal, left) :]
-                _to_disk(journal)
-            except OSError as e:
-                os.ftruncate(journal, position)
-                if e.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise StoreError(f"cannot write the journal in {folder}: {e.strerror}") from e
-                if not reserve.give_back_part():
-                    raise
-            else:
-                return
+        try:
+            left = memoryview(lines)
+            while left:
+                left = left[os.write(journal, left) :]
+            _to_disk(journal)
+        except OSError as e:
+            os.ftruncate(journal, position)
+            if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreError(f"cannot write the journal in {folder}: {e.strerror}") from e
+            raise
 
 
 _to_disk = getattr(os, "fdatasync", os.fsync)

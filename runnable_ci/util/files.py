@@ -16,7 +16,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import RawIOBase
@@ -30,8 +30,6 @@ _BUFFER_BYTES = 1024 * 1024
 _PIECE_BYTES = 4 * 1024 * 1024
 _PIECES_AHEAD = 16
 """How far the copying may be ahead of the hashing: what it reads again is then still in memory."""
-_RESERVE_BYTES = 256 * 1024
-_RESERVE_PART_BYTES = 32 * 1024
 _OURS = re.compile(r"(\.[0-9a-f]{16})\.(tmp|dir|near)")
 
 
@@ -112,31 +110,6 @@ def needing_space(folder: Path) -> Iterator[None]:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(f"no space left on the disk of {folder}", hint="free some space, then retry") from e
         raise
-
-
-class Reserve:
-    """Room on a disk, held by a temporary file of zeros: it is given back in parts once there is no other room."""
-
-    def __init__(self, folder: Path) -> None:
-        self._held = ExitStack()
-        self._file: BinaryIO | None = None
-        try:
-            self._file = self._held.enter_context(temporary(folder)).file
-            os.write(self._file.fileno(), bytes(_RESERVE_BYTES))
-        except (OSError, StoreError):  # what little there is is needed more elsewhere
-            self.give_back()
-
-    def give_back_part(self) -> bool:
-        """Make a little room; False where nothing is left to give."""
-        size = os.fstat(self._file.fileno()).st_size if self._file else 0
-        if self._file and size:
-            self._file.truncate(max(0, size - _RESERVE_PART_BYTES))
-        return size > 0
-
-    def give_back(self) -> None:
-        """Make all the room there is."""
-        self._file = None
-        self._held.close()
 
 
 def _open_locked(folder: Path, mode: int) -> tuple[int, Path]:

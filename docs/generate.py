@@ -16,13 +16,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import schemas
 import yaml
 from pydantic import BaseModel
 
 from runnable_ci.pipeline.schema import CatalogConfig, PipelineConfig, StepConfig
 from runnable_ci.pipeline.validation import RESERVED, RESERVED_PREFIXES
 from runnable_ci.runs import model as runlog
-from runnable_ci.runs import schemas
 
 FOLDER = Path(__file__).parent
 WORKFLOWS = FOLDER.parent / "runnable_ci" / "github" / "workflows"

@@ -12,7 +12,7 @@ from runnable_ci.runs.model import CatalogEntry, RunLog
 from runnable_ci.runs.reader import catalog_of, load, resolve_id, suggest_pull
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
-from runnable_ci.util.text import size, table
+from runnable_ci.util.text import format_size, table
 
 
 def catalog(layout: Layout, run: str, *, as_json: bool) -> None:
@@ -24,7 +24,7 @@ def catalog(layout: Layout, run: str, *, as_json: bool) -> None:
         console.json(json.dumps(listed, indent=1))
     elif found:
         rows = [
-            (entry.name, entry.stage, step, str(number), size(entry.size), entry.data_hash[:12])
+            (entry.name, entry.stage, step, str(number), format_size(entry.size), entry.data_hash[:12])
             for step, number, entry in found
         ]
         console.out(*table(("FILE", "STAGE", "STEP", "ATTEMPT", "SIZE", "SHA256"), rows))

@@ -8,7 +8,7 @@ from pathlib import Path
 from runnable_ci.engine.preflight import load_project, missing_parameters, needs
 from runnable_ci.steps.interpreter import check_interpreter
 from runnable_ci.util.console import console
-from runnable_ci.util.text import amount
+from runnable_ci.util.text import pluralize
 
 
 def check(given: Path | None, environ: Mapping[str, str]) -> None:
@@ -16,7 +16,7 @@ def check(given: Path | None, environ: Mapping[str, str]) -> None:
     project = load_project(given)
     interpreter = check_interpreter(project.pipeline, project.workspace, environ)
     steps = project.pipeline.steps.values()
-    console.out(f"{project.pipeline.file}: {project.pipeline.name}, {amount(len(steps), 'step')}")
+    console.out(f"{project.pipeline.file}: {project.pipeline.name}, {pluralize(len(steps), 'step')}")
     for step in steps:
         after = f" after {', '.join(step.needs)}" if step.needs else ""
         console.out(f"  {step.name}: {step.kind}{after}")

@@ -18,7 +18,7 @@ from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.console import console
 from runnable_ci.util.files import locked_alone, remove_folder
-from runnable_ci.util.text import amount, size
+from runnable_ci.util.text import format_size, pluralize
 
 if TYPE_CHECKING:
     from runnable_ci.runs.remote.remote_index import PublishedRun
@@ -52,9 +52,9 @@ def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: boo
                 layout.remove(digest)
         console.out(*going)
         verb = "would free" if dry_run else "freed"
-        freed = size(sum(length for _, length in loose))
-        what = f"{amount(len(going), 'run')}, {amount(len(loose), 'blob')}"
-        console.err(f"{verb} {freed}: {what}; {amount(len(staying), 'run')} left")
+        freed = format_size(sum(length for _, length in loose))
+        what = f"{pluralize(len(going), 'run')}, {pluralize(len(loose), 'blob')}"
+        console.err(f"{verb} {freed}: {what}; {pluralize(len(staying), 'run')} left")
 
 
 def _going(layout: Layout, keep: int | None, older_than: str | None) -> list[str]:
@@ -111,7 +111,7 @@ def prune(
             removed += 1
             console.out(holding.summary.run_id)
     verb = "would remove" if dry_run else "removed"
-    console.err(f"{verb} {amount(removed, 'run')} from {registry.label}; {len(found) - removed} left")
+    console.err(f"{verb} {pluralize(removed, 'run')} from {registry.label}; {len(found) - removed} left")
 
 
 def _may_go(holding: PublishedRun) -> bool:

@@ -39,7 +39,7 @@ from runnable_ci.store.local import Layout
 from runnable_ci.store.target import TAG
 from runnable_ci.util.console import console, is_actions
 from runnable_ci.util.shell_command import command
-from runnable_ci.util.text import amount
+from runnable_ci.util.text import pluralize
 from runnable_ci.vcs.clone import Clone
 from runnable_ci.vcs.identity import Code
 
@@ -278,7 +278,7 @@ def _ref(known: _Known, connection: Connection, given: str | None, environ: Mapp
     if there != head:
         unpushed = clone.commits_between(there, head)
         if unpushed or actions.commit_of(head) is None:
-            ahead = f", {amount(unpushed, 'commit')} ahead," if unpushed else ""
+            ahead = f", {pluralize(unpushed, 'commit')} ahead," if unpushed else ""
             raise RefusedError(
                 f"{branch} is at {head[:12]} here{ahead} and at {there[:12]} on {repository}",
                 hint=f"git push; or --ref {branch} goes on with what is there",

@@ -25,7 +25,7 @@ from runnable_ci.runs.run_identity import describe_beginning
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.util.console import console
-from runnable_ci.util.text import size
+from runnable_ci.util.text import format_size
 
 if TYPE_CHECKING:
     from runnable_ci.engine.options import Options
@@ -105,7 +105,7 @@ class PublishOnExit:
 
 def _sent(published: Published) -> str:
     sent = published.sent
-    return "nothing had changed" if sent is None else f"sent {size(sent.size_bytes)} in {sent.blobs} blobs"
+    return "nothing had changed" if sent is None else f"sent {format_size(sent.size_bytes)} in {sent.blobs} blobs"
 
 
 def pull(
@@ -140,5 +140,5 @@ def locate(
 def summary(pulled: Pulled, where: str) -> str:
     """What was fetched and what was left, in one line."""
     writers = f", merged from {pulled.writers} writers" if pulled.writers > 1 else ""
-    left = f", left {size(pulled.left.size_bytes)} behind" if pulled.left.blobs else ""
-    return f"run {pulled.run_id} from {where}{writers}: fetched {size(pulled.fetched.size_bytes)}{left}"
+    left = f", left {format_size(pulled.left.size_bytes)} behind" if pulled.left.blobs else ""
+    return f"run {pulled.run_id} from {where}{writers}: fetched {format_size(pulled.fetched.size_bytes)}{left}"

@@ -16,7 +16,16 @@ from runnable_ci.runs.reader import Summary, load, output_of, resolve_id, summar
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
 from runnable_ci.util.process_output import Stream
-from runnable_ci.util.text import amount, duration, format_duration, moment, pairs, short, size, table
+from runnable_ci.util.text import (
+    duration,
+    format_duration,
+    format_pairs,
+    format_size,
+    format_time,
+    pluralize,
+    table,
+    truncate,
+)
 
 
 def show(layout: Layout, run: str, *, as_json: bool) -> None:
@@ -35,12 +44,12 @@ def _head(log: RunLog) -> list[str]:
     lines = {
         "run": f"{log.run_id}  {log.status}" + (f" ({log.message})" if log.message else ""),
         "pipeline": log.name + (f", tag {log.tag}" if log.tag else ""),
-        "started": f"{moment(log.start_time)} UTC, took {format_duration(log.seconds()) or 'not yet known'}",
+        "started": f"{format_time(log.start_time)} UTC, took {format_duration(log.seconds()) or 'not yet known'}",
         "invocations": ", ".join(f"{i.command} {i.status}" for i in log.invocations),
         "code": _code(code) if code else "",
         "differs": code.code_identifier_message if code else "",
         "python": _python(environment) if environment else "",
-        "metrics": pairs(log.metrics()),
+        "metrics": format_pairs(log.metrics()),
     }
     return [f"{name:12} {value}" for name, value in lines.items() if value]
 
@@ -90,7 +99,7 @@ def _failures(log: RunLog) -> list[str]:
 
 
 def _parameters(log: RunLog) -> list[str]:
-    rows = [(name, p.kind, short(p.object_type or p.value, 60)) for name, p in log.parameters.items()]
+    rows = [(name, p.kind, truncate(p.object_type or p.value, 60)) for name, p in log.parameters.items()]
     return table(("PARAMETER", "KIND", "VALUE"), rows) if rows else []
 
 
@@ -102,7 +111,7 @@ def _files(log: RunLog) -> list[str]:
 def _step_files(step: StepLog) -> Iterator[tuple[str, ...]]:
     entries = step.data_catalog
     for entry in entries[:20]:
-        yield entry.name, entry.stage, step.internal_name, size(entry.size), entry.data_hash[:12]
+        yield entry.name, entry.stage, step.internal_name, format_size(entry.size), entry.data_hash[:12]
     if len(entries) > 20:
         yield f"… and {len(entries) - 20} more", "", step.internal_name, "", ""
 
@@ -142,11 +151,11 @@ def _row(run: Summary) -> tuple[str, ...]:
     return (
         run.run_id,
         run.status,
-        moment(run.start_time),
+        format_time(run.start_time),
         format_duration(run.seconds),
         run.commit[:7] + (" dirty" if run.dirty else ""),
         run.failed,
-        pairs(run.metrics),
+        format_pairs(run.metrics),
     )
 
 
@@ -162,7 +171,7 @@ def logs(layout: Layout, run: str, step: str | None, *, attempt: int | None, str
     if not chosen:
         of = f"of {step or 'any step'} in run {log.run_id}"
         made = max((len(one.attempts) for name, one in log.steps.items() if step in (None, name)), default=0)
-        hint = f"there {'is' if made == 1 else 'are'} {amount(made, 'attempt')}" if made else "it has not run yet"
+        hint = f"there {'is' if made == 1 else 'are'} {pluralize(made, 'attempt')}" if made else "it has not run yet"
         raise UsageError(f"there is no attempt {attempt or 'yet'} {of}", hint=hint)
     printer = Printer(console.stdout, console.stdout, terminal=False, colour=False, quiet=False)
     printer.begin(list(log.steps), len(chosen))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from runnable_ci.runs.model import RunLog
 from runnable_ci.util.console import console
 from runnable_ci.util.line_printer import LinePrinter
-from runnable_ci.util.text import size
+from runnable_ci.util.text import format_size
 
 if TYPE_CHECKING:
     from runnable_ci.store.copy import Progress
@@ -38,7 +38,7 @@ def watching(verb: str) -> Iterator[Callable[[Progress], None] | None]:
         nonlocal shown_s
         if (now_s := time.monotonic()) - shown_s >= _EVERY_S:
             shown_s = now_s
-            done, total = size(progress.done.size_bytes), size(progress.total.size_bytes)
+            done, total = format_size(progress.done.size_bytes), format_size(progress.total.size_bytes)
             console.status(f"{verb} {done} of {total}")
 
     try:

@@ -26,7 +26,7 @@ from runnable_ci.runs.reader import check_run_id
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.runs.recorder import create, require_unused
 from runnable_ci.runs.run_identity import run_id as new_run_id
-from runnable_ci.util.text import amount
+from runnable_ci.util.text import pluralize
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class NewRun:
         ):
             steps, printer = project.pipeline.steps, session.options.printer
             printer.begin(list(steps), len(steps))
-            printer.say(f"run {run_id}: {project.pipeline.name}, {amount(len(steps), 'step')}")
+            printer.say(f"run {run_id}: {project.pipeline.name}, {pluralize(len(steps), 'step')}")
             catalog = session.catalog(recorder.log)
             inputs = PlanInputs(mask=redactor.value)
             return run_id, session.run(recorder, catalog, parameters=self.parameters, inputs=inputs)

@@ -8,7 +8,7 @@ from pathlib import Path
 from runnable_ci.errors import PipelineError, StepError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.project import Project, load
-from runnable_ci.steps import required, takes
+from runnable_ci.steps import accepts, required_parameters
 from runnable_ci.steps.python import find_source
 
 
@@ -32,7 +32,7 @@ def missing_parameters(pipeline: Pipeline, workspace: Path, given: Collection[st
     """Step → the parameters that it cannot run without, and that nothing gives: no step before it, and not `given`."""
     found: dict[str, list[str]] = {}
     for step in pipeline.steps.values():
-        absent = [name for name in required(step, workspace) if name not in given]
+        absent = [name for name in required_parameters(step, workspace) if name not in given]
         if absent:  # looked for only then: the steps above each step of a long chain add up
             returned = {name for above in pipeline.ancestors(step.name) for name in pipeline.steps[above].returns}
             absent = [name for name in absent if name not in returned]
@@ -68,7 +68,7 @@ def parameter_warnings(
     """
     found: dict[str, str] = {}
     for name in given:
-        answers = {takes(step, workspace, name) for step in pipeline.steps.values()}
+        answers = {accepts(step, workspace, name) for step in pipeline.steps.values()}
         meant = did_you_mean(name, known)
         if giver := next((step.name for step in pipeline.steps.values() if name in step.returns), None):
             found[name] = f"parameter {name}: the steps after `{giver}` get what that returns, not the value given"

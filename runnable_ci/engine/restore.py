@@ -15,7 +15,7 @@ from runnable_ci.runs.packs import PackIndex
 from runnable_ci.runs.paths import ORIGIN, run_folder
 from runnable_ci.steps.python import objects_taken
 from runnable_ci.store.target import Descriptor
-from runnable_ci.util.text import size
+from runnable_ci.util.text import format_size
 
 
 def required_blobs(plan: Plan, project: Project, log: RunLog, files: Iterable[CatalogEntry]) -> dict[str, Descriptor]:
@@ -74,6 +74,6 @@ def _fetch(session: Session, required: Collection[Descriptor], log: RunLog, regi
         fetched = fetch(layout, source, origin, required, progress)
     left = missing_blobs(layout, layers(log).values())
     options.printer.say(
-        f"fetched {size(fetched.size_bytes)} from {source.label}, "
-        f"left {size(sum(descriptor.size for descriptor in left))} behind"
+        f"fetched {format_size(fetched.size_bytes)} from {source.label}, "
+        f"left {format_size(sum(descriptor.size for descriptor in left))} behind"
     )

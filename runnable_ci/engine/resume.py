@@ -23,7 +23,7 @@ from runnable_ci.runs.paths import ORIGIN, run_folder
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.runs.recorder import reopen
 from runnable_ci.steps import missing_secret
-from runnable_ci.util.text import amount
+from runnable_ci.util.text import pluralize
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def resume(session: Session, run_id: str, retry: RetryOptions) -> int:
         restore(session, planned.plan, log, catalog, everything=retry.restore_all, registry=retry.registry)
         decisions, running = planned.plan.decisions, planned.plan.running
         if not running and log.status == SUCCESS:
-            printer.say(f"run {run_id}: nothing to do, {amount(len(decisions), 'step')} done")
+            printer.say(f"run {run_id}: nothing to do, {pluralize(len(decisions), 'step')} done")
             printer.begin(list(decisions), 0)
             for name, decision in decisions.items():
                 printer.say(f"{decision.action}: {decision.reason}", step=name)
@@ -84,7 +84,7 @@ def resume(session: Session, run_id: str, retry: RetryOptions) -> int:
         recorder.record(session.started(log, "retry", planned.parameters, pipeline_identity=identity))
         printer.begin(list(project.pipeline.steps), len(running))
         reused = len(decisions) - len(running)
-        printer.say(f"run {run_id}: {amount(len(running), 'step')} to run, {reused} reused")
+        printer.say(f"run {run_id}: {pluralize(len(running), 'step')} to run, {reused} reused")
         return session.run(
             recorder,
             catalog,

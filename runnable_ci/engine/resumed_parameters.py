@@ -23,7 +23,7 @@ from runnable_ci.pipeline.parameters import (
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import given_here
-from runnable_ci.util.text import short
+from runnable_ci.util.text import truncate
 
 _NAMED_MAX = 5
 
@@ -125,9 +125,9 @@ def _given_again(session: Session, log: RunLog, given: Mapping[str, Any]) -> dic
 
 def _undeclared(log: RunLog, file: str, values: Mapping[str, Any]) -> UsageError:
     named = list(values.items())[:_NAMED_MAX]
-    listing = ", ".join(f"{short(name)} = {short(value)}" for name, value in named)
+    listing = ", ".join(f"{truncate(name)} = {truncate(value)}" for name, value in named)
     more = f" and {len(values) - _NAMED_MAX} more" if len(values) > _NAMED_MAX else ""
-    options = " ".join(f"--param {short(name)}=…" for name, _ in named)
+    options = " ".join(f"--param {truncate(name)}=…" for name, _ in named)
     return UsageError(
         f"run `{log.run_id}` came with a parameter that {file} does not declare, and that was not given "
         f"here: {listing}{more}",

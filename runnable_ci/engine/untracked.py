@@ -11,7 +11,7 @@ from runnable_ci.pipeline.project import Project
 from runnable_ci.redaction.credential_names import is_named_as_credentials
 from runnable_ci.runs.model import CodeIdentity, RunLog
 from runnable_ci.steps import files_named
-from runnable_ci.util.text import amount, short
+from runnable_ci.util.text import pluralize, truncate
 
 NAMED_MAX = 5
 """How many files a line names for each reason."""
@@ -56,18 +56,20 @@ def notes(log: RunLog, *, invocation: int | None = None) -> Iterator[str]:
     chosen = [attempt for attempt in attempts if invocation in (None, attempt.invocation)]
     codes = [code for attempt in chosen for code in attempt.code_identities[:1]]
     if kept := _once(name for code in codes for name in _kept(code)):
-        files = amount(len(kept), "untracked file")
-        yield short(f'kept {files} with the run: {_listing(kept)}; `untracked = "none"` leaves them out', _LINE_MAX)
+        files = pluralize(len(kept), "untracked file")
+        yield truncate(f'kept {files} with the run: {_listing(kept)}; `untracked = "none"` leaves them out', _LINE_MAX)
     if credentials := list(filter(is_named_as_credentials, kept)):
-        yield short(f"warning: an earlier version kept credentials with the run: {_listing(credentials)}", _LINE_MAX)
+        yield truncate(f"warning: an earlier version kept credentials with the run: {_listing(credentials)}", _LINE_MAX)
     reasons: defaultdict[str, list[str]] = defaultdict(list)
     for line in _once(line for code in codes for line in code.snapshot_omitted):
         name, _, reason = line.partition(": ")
         reasons[reason].append(name)
     if reasons:
-        shown = [f"{_listing(names)} ({short(reason, 100)})" for reason, names in list(reasons.items())[:REASONS_MAX]]
+        shown = [
+            f"{_listing(names)} ({truncate(reason, 100)})" for reason, names in list(reasons.items())[:REASONS_MAX]
+        ]
         more = sum(map(len, list(reasons.values())[REASONS_MAX:]))
-        yield short(f"left out of the run: {'; '.join(shown)}{f'; and {more} more' if more else ''}", _LINE_MAX)
+        yield truncate(f"left out of the run: {'; '.join(shown)}{f'; and {more} more' if more else ''}", _LINE_MAX)
 
 
 def _kept(code: CodeIdentity) -> Sequence[str]:
@@ -84,4 +86,6 @@ def _once(texts: Iterable[str]) -> list[str]:
 
 def _listing(names: Sequence[str]) -> str:
     more = len(names) - NAMED_MAX
-    return ", ".join(short(name, _NAME_MAX) for name in names[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(truncate(name, _NAME_MAX) for name in names[:NAMED_MAX]) + (
+        f" and {more} more" if more > 0 else ""
+    )

@@ -17,7 +17,7 @@ from runnable_ci.github.markdown import code, code_cell, cut, details, escaped, 
 from runnable_ci.github.states import State, state_of, step_edges
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt
 from runnable_ci.util.shell_command import command
-from runnable_ci.util.text import duration, size
+from runnable_ci.util.text import duration, format_size
 
 LIMIT_BYTES = 1024 * 1024
 """Of all summaries of a step. Source: actions/runner, FileCommandManager.cs, `AttachmentSizeLimit`."""
@@ -293,7 +293,7 @@ def _files(log: RunLog, detail: _Detail) -> str:
     rows = [_file(step, entry, detail) for step, entry in entries[: detail.rows]]
     if more := len(entries) - len(rows):
         rows.append((f"… and {more} more", "", "", ""))
-    total = size(sum(entry.size for _, entry in entries))
+    total = format_size(sum(entry.size for _, entry in entries))
     files = "1 file" if len(entries) == 1 else f"{len(entries)} files"
     return details(f"{files}, {total}", table(("File", "Step", "Size:", "SHA-256"), rows))
 
@@ -302,7 +302,7 @@ def _file(step: str, entry: CatalogEntry, detail: _Detail) -> tuple[str, str, st
     return (
         code_cell(entry.name, min(detail.characters, 300)),
         code_cell(step, 100),
-        size(entry.size),
+        format_size(entry.size),
         code_cell(entry.data_hash[:12]),
     )
 

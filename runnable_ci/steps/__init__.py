@@ -12,13 +12,13 @@ from runnable_ci.steps import python, shell
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 
 
-def prepare(step: Step, around: StepContext) -> ProcessSpec:
+def prepare(step: Step, context: StepContext) -> ProcessSpec:
     """The process that runs a step."""
     match step.kind:
         case "run":
-            return shell.prepare(step, around)
+            return shell.prepare(step, context)
         case "python":
-            return python.prepare(step, around)
+            return python.prepare(step, context)
         case kind:
             assert_never(kind)
 
@@ -32,7 +32,7 @@ def missing_secret(step: Step, workspace: Path, parameters: Mapping[str, Paramet
     return next((name for name in lost if taken is None or name in taken), "")
 
 
-def required(step: Step, workspace: Path) -> Collection[str]:
+def required_parameters(step: Step, workspace: Path) -> Collection[str]:
     """The parameters without which a step cannot run, as far as that can be told."""
     if step.kind == "run":
         return step.parameters or ()
@@ -40,7 +40,7 @@ def required(step: Step, workspace: Path) -> Collection[str]:
     return () if source is None else source.required
 
 
-def takes(step: Step, workspace: Path, name: str) -> bool | None:
+def accepts(step: Step, workspace: Path, name: str) -> bool | None:
     """Whether a step is known to take the parameter of that name; None where that cannot be told."""
     if step.kind == "run":
         return name in shell.takes(step, workspace, {name: ""})
@@ -58,12 +58,12 @@ def files_named(step: Step, workspace: Path) -> Collection[str]:
     return () if source is None else [source.file.relative_to(workspace).as_posix()]
 
 
-def collect(step: Step, around: StepContext) -> StepResult:
+def collect(step: Step, context: StepContext) -> StepResult:
     """What a step whose process has ended gave back."""
     match step.kind:
         case "run":
-            return shell.collect(step, around)
+            return shell.collect(step, context)
         case "python":
-            return python.collect(step, around)
+            return python.collect(step, context)
         case kind:
             assert_never(kind)

@@ -29,38 +29,38 @@ _NO_MODELS = frozenset({*vars(builtins), "Any", "Dict", "List", "Tuple"})
 """Annotations that no argument is built by."""
 
 
-def prepare(step: Step, around: StepContext) -> ProcessSpec:
+def prepare(step: Step, context: StepContext) -> ProcessSpec:
     """The process that calls a python step's function, with its request written to the scratch folder."""
     parameters: dict[str, Mapping[str, object]] = {}
-    objects = objects_taken(step, around.workspace, around.parameters)
-    for name, parameter in around.parameters.items():
+    objects = objects_taken(step, context.workspace, context.parameters)
+    for name, parameter in context.parameters.items():
         if name in objects:
-            parameters[name] = {"kind": "object", "path": str(around.blob(parameter))}
+            parameters[name] = {"kind": "object", "path": str(context.blob(parameter))}
         elif parameter.kind != "object":
             parameters[name] = {"kind": parameter.kind, "value": parameter.value}
     request = {
         "function": step.command,
-        "path": [str(folder) for folder in _folders(step, around.workspace)],
-        "workspace": str(around.workspace),
+        "path": [str(folder) for folder in _folders(step, context.workspace)],
+        "workspace": str(context.workspace),
         "parameters": parameters,
         "returns": [[name, kind] for name, kind in step.returns.items()],
-        "objects": str(around.scratch),
+        "objects": str(context.scratch),
     }
-    file = around.scratch / "request.json"
+    file = context.scratch / "request.json"
     file.write_text(json.dumps(request), encoding="utf-8")
     return ProcessSpec(
-        argv=(around.interpreter, str(WORKER), str(file), str(around.scratch / "response.json")),
-        cwd=around.workspace / step.working_directory,
-        env={**around.environ, **step.env, "RUNNABLE_STEP": step.name},
+        argv=(context.interpreter, str(WORKER), str(file), str(context.scratch / "response.json")),
+        cwd=context.workspace / step.working_directory,
+        env={**context.environ, **step.env, "RUNNABLE_STEP": step.name},
     )
 
 
-def collect(step: Step, around: StepContext) -> StepResult:
+def collect(step: Step, context: StepContext) -> StepResult:
     """What the function gave back, or the exception that ended it.
 
     Raises `StepError` where the worker could not leave an answer: the interpreter itself died.
     """
-    file = around.scratch / "response.json"
+    file = context.scratch / "response.json"
     if not file.exists():
         raise StepError(f"the interpreter ended before `{step.command}` returned")
     if file.stat().st_size > RESPONSE_MAX_BYTES:
@@ -83,7 +83,7 @@ def collect(step: Step, around: StepContext) -> StepResult:
         defaulted=tuple(answer.defaulted),
         values=values,
         objects={
-            name: (around.scratch / Path(given.file).name, given.type)
+            name: (context.scratch / Path(given.file).name, given.type)
             for name, given in answer.returns.items()
             if isinstance(given, _Object)
         },

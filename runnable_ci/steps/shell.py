@@ -36,31 +36,31 @@ _TEMPLATES = {
 }
 
 
-def prepare(step: Step, around: StepContext) -> ProcessSpec:
+def prepare(step: Step, context: StepContext) -> ProcessSpec:
     """The process that runs a shell step.
 
     It gets the full environment, the step's `env`, and every json and metric parameter in scope (or those that the step
     lists) under its own name: text as it is, everything else as JSON. Raises `StepError` for a listed one that is not
     there.
     """
-    values = {name: p.value for name, p in around.parameters.items() if p.kind != "object"}
+    values = {name: p.value for name, p in context.parameters.items() if p.kind != "object"}
     if step.parameters is not None:
         if missing := [name for name in step.parameters if name not in values]:
             raise StepError(f"step `{step.name}` lists the parameter `{missing[0]}`, which nothing before it gives")
         values = {name: values[name] for name in step.parameters}
         consumed: Iterable[str] = values
     else:
-        consumed = takes(step, around.workspace, values)
+        consumed = takes(step, context.workspace, values)
     if broken := [name for name, value in values.items() if isinstance(value, str) and "\0" in value]:
         hint = "list the others: parameters = […]" if step.parameters is None else ""
         raise StepError(f"parameter `{broken[0]}` has a NUL character: it fits into no environment variable", hint=hint)
-    output = around.scratch / OUTPUT_FILE
+    output = context.scratch / OUTPUT_FILE
     output.touch()
     return ProcessSpec(
-        argv=_argv(step, around.scratch),
-        cwd=around.workspace / step.working_directory,
+        argv=_argv(step, context.scratch),
+        cwd=context.workspace / step.working_directory,
         env={
-            **around.environ,
+            **context.environ,
             **{name: environment_text(value) for name, value in values.items()},
             **step.env,
             "RUNNABLE_OUTPUT": str(output),
@@ -80,9 +80,9 @@ def files_named(step: Step) -> Collection[str]:
     return {posixpath.normpath(f"{step.working_directory}/{word}") for word in _BETWEEN_WORDS.split(step.command)}
 
 
-def collect(step: Step, around: StepContext) -> StepResult:
+def collect(step: Step, context: StepContext) -> StepResult:
     """What the step wrote to `$RUNNABLE_OUTPUT`; a `problem` for what it should have written and did not."""
-    output = around.scratch / OUTPUT_FILE
+    output = context.scratch / OUTPUT_FILE
     size = output.stat().st_size if output.exists() else 0
     if size > OUTPUT_MAX_BYTES:
         return StepResult(problem=f"$RUNNABLE_OUTPUT holds {size} bytes, more than 16 MiB; put large data into a file")

@@ -47,17 +47,17 @@ def format_duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def moment(time: str) -> str:
+def format_time(time: str) -> str:
     """A time of the run log to the minute, as `2026-11-24 03:00`."""
     return time[:16].replace("T", " ")
 
 
-def amount(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """How many there are of something, as `1 run` or `2 runs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def size(size_bytes: int) -> str:
+def format_size(size_bytes: int) -> str:
     """A size as `312 B`, `4.0 KiB`, `1.2 GiB`."""
     amount = float(size_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -67,15 +67,15 @@ def size(size_bytes: int) -> str:
     return f"{size_bytes} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
-def short(value: Any, width: int = 40) -> str:
+def truncate(value: Any, width: int = 40) -> str:
     """A value in at most `width` characters."""
     text = printable(f"{value:.6g}" if isinstance(value, float) else str(value))
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def pairs(values: dict[str, Any]) -> str:
+def format_pairs(values: dict[str, Any]) -> str:
     """`name = value` of each, separated by commas."""
-    return ", ".join(f"{name} = {short(value)}" for name, value in values.items())
+    return ", ".join(f"{name} = {truncate(value)}" for name, value in values.items())
 
 
 def escape_commands(text: str) -> str:

@@ -18,7 +18,7 @@ def main() -> None:
         sys.exit(2)
     gc.set_threshold(_OBJECTS_BEFORE_A_COLLECTION)
     try:
-        from runnable_ci.cli.app import command_line
+        from runnable_ci.cli import command_line
         from runnable_ci.cli.errors import run
 
         run(command_line(sys.argv[1:]))

@@ -55,9 +55,9 @@ def test_nothing_heavy_is_loaded(project: Workspace, words: list[str], more: set
 @pytest.mark.parametrize("words", [["run", "--help"], ["no-such"], ["--help"], ["runs"], ["rum"], []])
 def test_each_command_line_reads_as_with_all_commands(project: Workspace, words: list[str]) -> None:
     """Only the named command is looked at: what is said of a wrong word, and the help, know all of them."""
-    code = "import sys; from runnable_ci.cli.app import {}; from runnable_ci.cli.errors import run; run({})"
-    alone = python(code.format("command_line", "command_line(sys.argv[1:])"), *words, cwd=project.folder)
-    among_all = python(code.format("app", "app"), *words, cwd=project.folder)
+    code = "import sys; from runnable_ci.{} import {}; from runnable_ci.cli.errors import run; run({})"
+    alone = python(code.format("cli", "command_line", "command_line(sys.argv[1:])"), *words, cwd=project.folder)
+    among_all = python(code.format("cli.app", "app", "app"), *words, cwd=project.folder)
     assert (alone.returncode, alone.stdout, alone.stderr) == (
         among_all.returncode,
         among_all.stdout,

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from runnable_ci.cli.context import make_options, make_settings
+from runnable_ci.cli.context import make_options, make_settings, open_store
+from runnable_ci.cli.options import (
+    DryDelete,
+    DryRun,
+    FilePath,
+    Interval,
+    Jobs,
+    Json,
+    Keep,
+    OlderThan,
+    OtherPipeline,
+    Params,
+    PipelinePath,
+    PlainHttp,
+    Publish,
+    Quiet,
+    Repo,
+    RunId,
+    RunOrReference,
+    Store,
+    To,
+    Watch,
+)
 from runnable_ci.errors import UsageError
-
-if TYPE_CHECKING:
-    from runnable_ci.util.process_output import Stream
 
 app = typer.Typer(
     name="runnable-ci",
@@ -25,49 +43,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-PipelinePath = Annotated[Path | None, typer.Argument(metavar="PIPELINE", help="A pipeline file or its folder.")]
-FilePath = Annotated[
-    Path | None,
-    typer.Option("--file", "-f", help="The pipeline file or its folder.  [default: the one the run was made from]"),
-]
-OtherPipeline = Annotated[
-    bool,
-    typer.Option(
-        "--other-pipeline", help="With -f: accept another pipeline file than the run's, such as a renamed one."
-    ),
-]
-RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="A run id, or `latest`.")]
-Params = Annotated[list[str], typer.Option("--param", "-p", metavar="NAME=VALUE", help="Set a parameter; repeatable.")]
-Jobs = Annotated[
-    int | None,
-    typer.Option("--jobs", "-j", min=1, help="Number of steps to run in parallel.  [default: number of CPUs]"),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not print step output; only log it.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan, and why, without running anything.")]
-Store = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="The folder that contains the store.  [default: the folder of the pipeline file]"),
-]
-RunOrReference = Annotated[
-    str, typer.Argument(metavar="RUN_ID|REFERENCE", help="A run id, `latest`, or HOST/REPOSITORY:RUN_ID.")
-]
-Publish = Annotated[bool, typer.Option("--publish", help="Publish the run when it ends, whether it succeeded or not.")]
-To = Annotated[
-    str | None,
-    typer.Option(
-        metavar="REGISTRY",
-        help="Registry to publish to.  [default: RUNNABLE_CI_REGISTRY, else `registry` of the pipeline file]",
-    ),
-]
-PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Allow plain HTTP for registries on other machines.")]
-Repo = Annotated[
-    str | None,
-    typer.Option(metavar="OWNER/NAME", help="The repository, or HOST/OWNER/NAME.  [default: the git remote]"),
-]
-Watch = Annotated[bool, typer.Option("--watch", help="Wait for the workflow run and exit with its status.")]
-Interval = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Polling interval of --watch.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -102,7 +77,6 @@ def run_command(
 
     options = make_options(jobs, quiet=quiet, plain_http=plain_http)
     run_options = RunOptions(run_id, tag, params_file, param)
-    publish = publish or to is not None
     raise typer.Exit(command(pipeline, options, run_options, dry_run=dry_run, publish=publish, to=to))
 
 
@@ -144,7 +118,6 @@ def retry_command(
         other_pipeline=other_pipeline,
         restore_all=restore == "all",
     )
-    publish = publish or to is not None
     raise typer.Exit(command(file, run_id, options, retry_options, dry_run=dry_run, publish=publish, to=to))
 
 
@@ -159,10 +132,9 @@ def runs_command(
 ) -> None:
     """List runs, newest last."""
     from runnable_ci.cli import show as commands
-    from runnable_ci.pipeline.project import find_store
 
     if source is None:
-        commands.runs(find_store(store), as_json=as_json)
+        commands.runs(open_store(store), as_json=as_json)
     else:
         commands.runs_of_registry(source, settings=make_settings(plain_http), environ=os.environ, as_json=as_json)
 
@@ -174,9 +146,8 @@ def show_command(run_id: RunId, store: Store = None, as_json: Json = False) -> N
     With --json, print its run log.
     """
     from runnable_ci.cli.show import show as command
-    from runnable_ci.pipeline.project import find_store
 
-    command(find_store(store), run_id, as_json=as_json)
+    command(open_store(store), run_id, as_json=as_json)
 
 
 @app.command("logs")
@@ -190,10 +161,8 @@ def logs_command(
 ) -> None:
     """Print the output of the steps."""
     from runnable_ci.cli.show import logs as command
-    from runnable_ci.pipeline.project import find_store
 
-    stream: Stream | None = None if stdout == stderr else "o" if stdout else "e"
-    command(find_store(store), run_id, step, attempt=attempt, stream=stream)
+    command(open_store(store), run_id, step, attempt=attempt, stdout=stdout, stderr=stderr)
 
 
 @app.command("catalog")
@@ -212,12 +181,11 @@ def catalog_command(
 ) -> None:
     """List the files of a run, or extract one."""
     from runnable_ci.cli import catalog as commands
-    from runnable_ci.pipeline.project import find_store
 
     if get is None:
-        commands.catalog(find_store(store), run_id, as_json=as_json)
+        commands.catalog(open_store(store), run_id, as_json=as_json)
     else:
-        commands.get_file(find_store(store), run_id, get, to=to, step=step, attempt=attempt, force=force)
+        commands.get_file(open_store(store), run_id, get, to=to, step=step, attempt=attempt, force=force)
 
 
 @app.command("checkout")
@@ -234,9 +202,8 @@ def checkout_command(
     Uncommitted changes and submodules are included.
     """
     from runnable_ci.cli.checkout import checkout as command
-    from runnable_ci.pipeline.project import find_store
 
-    raise typer.Exit(command(find_store(store), run_id, folder, step=step, environ=os.environ))
+    raise typer.Exit(command(open_store(store), run_id, folder, step=step, environ=os.environ))
 
 
 @app.command("publish")
@@ -252,9 +219,8 @@ def publish_command(
 ) -> None:
     """Publish a run to a registry and print its reference."""
     from runnable_ci.cli.registry import publish as command
-    from runnable_ci.pipeline.project import find_store
 
-    command(find_store(store), run_id, as_id=as_id, to=to, settings=make_settings(plain_http), environ=os.environ)
+    command(open_store(store), run_id, as_id=as_id, to=to, settings=make_settings(plain_http), environ=os.environ)
 
 
 @app.command("pull")
@@ -275,10 +241,9 @@ def pull_command(
     After that, show, logs, catalog and retry work offline.
     """
     from runnable_ci.cli.registry import pull as command
-    from runnable_ci.pipeline.project import find_store
 
     settings = make_settings(plain_http)
-    command(find_store(store), run_id, source=source, only_log=only == "log", settings=settings, environ=os.environ)
+    command(open_store(store), run_id, source=source, only_log=only == "log", settings=settings, environ=os.environ)
 
 
 @app.command("dispatch")
@@ -307,11 +272,10 @@ def dispatch_command(
 
     Prints the URL of the workflow run.
     """
-    from runnable_ci.cli.dispatch import Wishes
+    from runnable_ci.cli.dispatch import DispatchOptions
     from runnable_ci.cli.dispatch import dispatch as command
-    from runnable_ci.config import load
 
-    wishes = Wishes(
+    options = DispatchOptions(
         workflow=workflow,
         workflow_ref=workflow_ref,
         ref=ref,
@@ -323,7 +287,7 @@ def dispatch_command(
         file=file,
         other_pipeline=other_pipeline,
     )
-    raise typer.Exit(command(run_id, wishes, settings=load(os.environ), environ=os.environ))
+    raise typer.Exit(command(run_id, options, settings=make_settings(), environ=os.environ))
 
 
 @app.command("rerun-failed")
@@ -338,34 +302,24 @@ def rerun_failed_command(
     They run at the same commit. Prints the URL of the workflow run.
     """
     from runnable_ci.cli.dispatch import rerun_failed as command
-    from runnable_ci.config import load
 
+    settings = make_settings()
     raise typer.Exit(
-        command(
-            github_run_id,
-            repo=repo,
-            watching=watch,
-            every_s=interval,
-            settings=load(os.environ),
-            environ=os.environ,
-        )
+        command(github_run_id, repo=repo, watching=watch, every_s=interval, settings=settings, environ=os.environ)
     )
 
 
 @app.command("gc")
 def gc_command(
-    keep: Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")] = None,
-    older_than: Annotated[
-        str | None, typer.Option(metavar="AGE", help="Delete only runs older than this: 12h, 30d, 8w.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be deleted.")] = False,
+    keep: Keep = None,
+    older_than: OlderThan = None,
+    dry_run: DryDelete = False,
     store: Store = None,
 ) -> None:
     """Delete old runs and unreferenced blobs."""
     from runnable_ci.cli.cleanup import gc as command
-    from runnable_ci.pipeline.project import find_store
 
-    command(find_store(store), keep=keep, older_than=older_than, dry_run=dry_run)
+    command(open_store(store), keep=keep, older_than=older_than, dry_run=dry_run)
 
 
 @app.command("prune")
@@ -374,20 +328,16 @@ def prune_command(
         str | None,
         typer.Option("--from", metavar="REGISTRY", help="Registry to delete from.  [default: as `publish --to`]"),
     ] = None,
-    keep: Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")] = None,
-    older_than: Annotated[
-        str | None, typer.Option(metavar="AGE", help="Delete only runs older than this: 12h, 30d, 8w.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be deleted.")] = False,
+    keep: Keep = None,
+    older_than: OlderThan = None,
+    dry_run: DryDelete = False,
     plain_http: PlainHttp = False,
 ) -> None:
     """Delete old runs from a registry."""
     from runnable_ci.cli.cleanup import prune as command
-    from runnable_ci.pipeline.project import store_folder
 
     settings = make_settings(plain_http)
     command(
-        store_folder(),
         source=source,
         keep=keep,
         older_than=older_than,
@@ -421,16 +371,14 @@ def init_command(
     ] = None,
 ) -> None:
     """Write a commented pipeline file, or GitHub workflows."""
+    from runnable_ci.cli.init import init, init_github
+
     if github:
-        from runnable_ci.cli.init import init_github
-
         init_github(folder, action_ref=action_ref, only=only, environ=os.environ)
-        return
-    if only is not None or action_ref is not None:
+    elif only is not None or action_ref is not None:
         raise UsageError("--only and --action-ref need --github")
-    from runnable_ci.cli.init import init as command
-
-    command(folder or Path())
+    else:
+        init(folder or Path())
 
 
 @app.command("action", hidden=True)
@@ -449,13 +397,3 @@ def action_command(
     if words := begin(os.environ):
         again = [sys.executable, "-I", "-m", "runnable_ci", *words]
         exec_program(again, environment(os.environ, words))
-
-
-def command_line(words: Sequence[str]) -> typer.Typer:
-    """Return what reads these words: all commands, or the one that the first word names.
-
-    typer looks at the options of each, which takes longer than all else that it does.
-    """
-    named = [command for command in app.registered_commands if command.name in words[:1]]
-    app.registered_commands = named or app.registered_commands
-    return app

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from runnable_ci.config import Settings
 from runnable_ci.errors import RunInUseError, UsageError
-from runnable_ci.pipeline.project import registry_of
+from runnable_ci.pipeline.project import registry_of, store_folder
 from runnable_ci.runs.artifact import held
 from runnable_ci.runs.paths import STORE_LOCK, run_folder, run_folders
 from runnable_ci.runs.reader import load, run_ids, summaries
@@ -80,7 +80,6 @@ def _referenced(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor]) -
 
 
 def prune(
-    workspace: Path,
     *,
     source: str | None,
     keep: int | None,
@@ -99,7 +98,7 @@ def prune(
 
     if keep is None and older_than is None:
         raise UsageError("prune removes nothing unless told what", hint="--keep N, --older-than AGE, or both")
-    registry = Registries(settings, environ).named(source, in_pipeline=lambda: registry_of(workspace))
+    registry = Registries(settings, environ).named(source, in_pipeline=lambda: registry_of(store_folder()))
     console.err(f"registry: {registry.label}")
     found = list_published(registry)
     # Not by their ids: two runs may have one.

@@ -7,18 +7,27 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from runnable_ci.cli.terminal import Printer
     from runnable_ci.config import Settings
     from runnable_ci.engine.options import Options
     from runnable_ci.github.log import ActionsPrinter
     from runnable_ci.redaction.redactor import Redactor
+    from runnable_ci.store.local import Layout
 
 
-def make_settings(plain_http: bool) -> Settings:
+def make_settings(plain_http: bool = False) -> Settings:
     from runnable_ci.config import load
 
     settings = load(os.environ)
     return settings.model_copy(update={"plain_http": True}) if plain_http else settings
+
+
+def open_store(folder: Path | None) -> Layout:
+    from runnable_ci.pipeline.project import find_store
+
+    return find_store(folder)
 
 
 def make_redactor(settings: Settings) -> Redactor:
@@ -45,10 +54,10 @@ def make_options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
     )
     if not is_actions(os.environ):
         return options
-    from runnable_ci.github.command_files import CommandFiles
+    from runnable_ci.github.command_files import JobCommandFiles
     from runnable_ci.github.job import Context
 
-    return replace(options, command_files=CommandFiles(os.environ), is_public=Context.is_public_job(os.environ))
+    return replace(options, command_files=JobCommandFiles(os.environ), is_public=Context.is_public_job(os.environ))
 
 
 def make_printer(quiet: bool) -> Printer | ActionsPrinter:

@@ -75,7 +75,7 @@ def connect(repo: str | None, *, settings: Settings, environ: Mapping[str, str])
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class DispatchOptions:
     """What a dispatch is asked for beyond the run."""
 
     workflow: str
@@ -91,7 +91,7 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class DispatchTarget:
     """What is known here of a run that is, perhaps, only in a registry."""
 
     layout: Layout
@@ -106,30 +106,30 @@ class _Known:
         """The pipeline file from the root of the repository; empty where only the run itself can tell, or need not."""
         log = PipelineIdentity.recorded(self.log.name, self.log.run_config) if self.log else None
         here = self.project.identity() if self.project and self.is_own else None
-        known = here or log
-        if known is None or known.base != "repository" or known.file in (FILE_NAME, "pyproject.toml"):
+        identity = here or log
+        if identity is None or identity.base != "repository" or identity.file in (FILE_NAME, "pyproject.toml"):
             return ""
-        return known.file
+        return identity.file
 
 
-def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[str, str]) -> int:
+def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ: Mapping[str, str]) -> int:
     """Start the retry workflow; the URL of its run is printed. The exit code is the run's where it is watched."""
-    known = _known(run, wishes, environ)
-    parameters = _parameters(known, wishes.params)
-    _check_step(known, wishes)
-    workflow = wishes.workflow.removeprefix(".github/workflows/")
+    target = _find_target(run, options, environ)
+    parameters = _parameters(target, options.params)
+    _check_step(target, options)
+    workflow = options.workflow.removeprefix(".github/workflows/")
     if not workflow or "/" in workflow:
-        raise UsageError(f"--workflow {wishes.workflow}: not a file in .github/workflows", hint="such as retry.yml")
-    connection = connect(wishes.repo, settings=settings, environ=environ)
+        raise UsageError(f"--workflow {options.workflow}: not a file in .github/workflows", hint="such as retry.yml")
+    connection = connect(options.repo, settings=settings, environ=environ)
     actions = connection.actions
     default_branch = actions.default_branch()
     inputs = {
-        "run-id": known.run_id,
-        "ref": _ref(known, connection, wishes.ref, environ),
-        "from-step": wishes.from_step or "",
+        "run-id": target.run_id,
+        "ref": _ref(target, connection, options.ref, environ),
+        "from-step": options.from_step or "",
         "parameters": json.dumps(parameters, ensure_ascii=False) if parameters else "",
-        "pipeline": known.pipeline,
-        "other-pipeline": "true" if wishes.other_pipeline else "",
+        "pipeline": target.pipeline,
+        "other-pipeline": "true" if options.other_pipeline else "",
     }
     inputs = {name: value for name, value in inputs.items() if value}
     if (length := len(json.dumps(inputs))) > INPUTS_MAX_CHARACTERS:
@@ -137,12 +137,12 @@ def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[s
             f"the inputs are {length:,} characters long; GitHub takes {INPUTS_MAX_CHARACTERS:,}",
             hint="put large values into the pipeline file, or into a file in the repository",
         )
-    started = _start(actions, workflow, wishes.workflow_ref or default_branch, inputs, default_branch)
+    started = _start(actions, workflow, options.workflow_ref or default_branch, inputs, default_branch)
 
     def find() -> StartedRun:
         if started is not None:
             return started
-        found = actions.find(workflow, known.run_id, every_s=min(1.0, wishes.every_s))
+        found = actions.find(workflow, target.run_id, every_s=min(1.0, options.every_s))
         if found is None:
             raise GitHubError(
                 "the workflow was started, but which run it is cannot be told",
@@ -153,12 +153,12 @@ def dispatch(run: str, wishes: Wishes, *, settings: Settings, environ: Mapping[s
 
     if started is not None:
         show_link(started.url)
-    if not wishes.watching:
+    if not options.watching:
         find()
         return 0
-    source = _from(known, connection, settings, environ)
-    offer = None if source is None else of_store(known.layout, "pull", known.run_id, *source)
-    return watch(actions, find, every_s=wishes.every_s, after_attempt=0, offer=offer)
+    source = _pull_source(target, connection, settings, environ)
+    offer = None if source is None else of_store(target.layout, "pull", target.run_id, *source)
+    return watch(actions, find, every_s=options.every_s, after_attempt=0, offer=offer)
 
 
 def _start(
@@ -174,15 +174,15 @@ def _start(
         return actions.dispatch(workflow, ref=ref, inputs=fewer, default_branch=default_branch)
 
 
-def _known(run: str, wishes: Wishes, environ: Mapping[str, str]) -> _Known:
-    given = load_project(wishes.file).opened(environ) if wishes.file is not None else None
-    if wishes.other_pipeline and given is None:
+def _find_target(run: str, options: DispatchOptions, environ: Mapping[str, str]) -> DispatchTarget:
+    chosen = load_project(options.file).opened(environ) if options.file is not None else None
+    if options.other_pipeline and chosen is None:
         raise UsageError("--other-pipeline needs the pipeline file", hint="name it by -f FILE")
-    if given is not None and given.identity().base != "repository":
-        raise UsageError(f"{given.file} is in no git repository", hint="the workflow checks one out")
-    layout = given.layout if given else find_store(environ=environ)
-    if given and run == LATEST and not wishes.other_pipeline:
-        run_id = newest_run(given, environ=environ)
+    if chosen is not None and chosen.identity().base != "repository":
+        raise UsageError(f"{chosen.file} is in no git repository", hint="the workflow checks one out")
+    layout = chosen.layout if chosen else find_store(environ=environ)
+    if chosen and run == LATEST and not options.other_pipeline:
+        run_id = newest_run(chosen, environ=environ)
     else:
         run_id = _run_id(layout, run)
     try:
@@ -190,10 +190,10 @@ def _known(run: str, wishes: Wishes, environ: Mapping[str, str]) -> _Known:
     except RunnableError:  # it may well be in a registry only
         log = None
     typed = ["dispatch", run_id]
-    if given is not None:
-        if log is not None and not wishes.other_pipeline:
-            require_same(given, log, typed=typed, environ=environ, layout=layout)
-        return _Known(layout, run_id, log, given, is_own=True)
+    if chosen is not None:
+        if log is not None and not options.other_pipeline:
+            require_same(chosen, log, typed=typed, environ=environ, layout=layout)
+        return DispatchTarget(layout, run_id, log, chosen, is_own=True)
     project = None
     try:
         if log is not None:
@@ -203,9 +203,9 @@ def _known(run: str, wishes: Wishes, environ: Mapping[str, str]) -> _Known:
     except PipelineError:  # what counts is the file of the code that the run is resumed with
         pass
     except UsageError:
-        if wishes.ref is None:
+        if options.ref is None:
             raise
-    return _Known(layout, run_id, log, project, is_own=log is not None)
+    return DispatchTarget(layout, run_id, log, project, is_own=log is not None)
 
 
 def _run_id(layout: Layout, run: str) -> str:
@@ -222,42 +222,42 @@ def _run_id(layout: Layout, run: str) -> str:
     return run_id
 
 
-def _parameters(known: _Known, given: list[str]) -> dict[str, object]:
+def _parameters(target: DispatchTarget, params: list[str]) -> dict[str, object]:
     """`--param` as values: text stays text where the run, or else the pipeline file, has text."""
-    invocations = known.log.invocations if known.log else ()
+    invocations = target.log.invocations if target.log else ()
     original = dict(invocations[-1].parameters) if invocations else {}
-    in_file = dict(known.project.pipeline.parameters) if known.project else {}
-    parameters = parse_param_options(given, {**in_file, **original})
+    in_file = dict(target.project.pipeline.parameters) if target.project else {}
+    parameters = parse_param_options(params, {**in_file, **original})
     if invocations:
         for name in parameters.keys() - original.keys() - in_file.keys():
-            _note(f"run {known.run_id} has no parameter {name}; {did_you_mean(name, original, 'it is new')}")
+            _note(f"run {target.run_id} has no parameter {name}; {did_you_mean(name, original, 'it is new')}")
     return parameters
 
 
-def _check_step(known: _Known, wishes: Wishes) -> None:
+def _check_step(target: DispatchTarget, options: DispatchOptions) -> None:
     """Raise for a step that cannot be meant, or is not known here while the code at hand is what is retried with."""
-    step = wishes.from_step
+    step = options.from_step
     if step is None:
         return
-    steps = [*(known.project.pipeline.steps if known.project else ()), *(known.log.steps if known.log else ())]
-    is_unknown = steps and step not in steps and wishes.ref is None
+    steps = [*(target.project.pipeline.steps if target.project else ()), *(target.log.steps if target.log else ())]
+    is_unknown = steps and step not in steps and options.ref is None
     if is_unknown or not STEP_NAME.fullmatch(step):
         hint = did_you_mean(step, steps, f"the steps are: {', '.join(steps)}" if steps else "")
-        if not known.is_own and not known.log:
+        if not target.is_own and not target.log:
             hint += "; a run of another pipeline file than the folder's: name it by -f FILE"
         raise UsageError(f"--from {step}: there is no such step", hint=hint)
 
 
-def _ref(known: _Known, connection: Connection, given: str | None, environ: Mapping[str, str]) -> str:
-    """The code that the run goes on with: `given`, else what is at hand, which must be on the server; "" leaves it.
+def _ref(target: DispatchTarget, connection: Connection, ref: str | None, environ: Mapping[str, str]) -> str:
+    """The code that the run goes on with: `ref`, else what is at hand, which must be on the server; "" leaves it.
 
     Raises `RefusedError`.
     """
     actions, repository = connection.actions, connection.repository
-    if given is not None:
-        if actions.commit_of(given) is None:
-            raise RefusedError(f"{repository} has no branch, tag or commit {given}", hint="is it pushed?")
-        return given
+    if ref is not None:
+        if actions.commit_of(ref) is None:
+            raise RefusedError(f"{repository} has no branch, tag or commit {ref}", hint="is it pushed?")
+        return ref
     if not connection.is_local:
         _note(f"this folder is no clone of {repository}: the run goes on with its default branch (--ref names another)")
         return ""
@@ -265,7 +265,7 @@ def _ref(known: _Known, connection: Connection, given: str | None, environ: Mapp
     head, branch = clone.head(), clone.branch()
     if not head:
         raise RefusedError("there is no commit here to go on with", hint="commit and push, or name a --ref")
-    code = code_of(known.project, environ) if known.project else _code_here(environ)
+    code = code_of(target.project, environ) if target.project else _code_here(environ)
     if (state := code.state()).changes:
         _note(f"what is not committed stays here: {state.message}")
     if not branch:
@@ -291,12 +291,14 @@ def _code_here(environ: Mapping[str, str]) -> Code:
     return Code(Path.cwd(), products=lambda _: False, environ=environ)
 
 
-def _from(known: _Known, connection: Connection, settings: Settings, environ: Mapping[str, str]) -> list[str] | None:
+def _pull_source(
+    target: DispatchTarget, connection: Connection, settings: Settings, environ: Mapping[str, str]
+) -> list[str] | None:
     """What `pull` must be told, should it not know where the run is; None where nobody here knows it."""
     http = http_option(settings.plain_http)
-    own = known.project.pipeline.registry if known.project and known.is_own else None
-    default = Registries(settings, environ).default(in_pipeline=lambda: registry_of(known.layout.folder.parent))
-    if read_origin(known.layout, known.run_id) or (default and own in (None, default)):
+    own = target.project.pipeline.registry if target.project and target.is_own else None
+    default = Registries(settings, environ).default(in_pipeline=lambda: registry_of(target.layout.folder.parent))
+    if read_origin(target.layout, target.run_id) or (default and own in (None, default)):
         return http
     registry = settings.registry or own or connection.repository.registry
     return ["--from", registry, *http] if registry else None
@@ -310,7 +312,7 @@ _LINK = re.compile(r"(https?://[^/\s]+/[^/\s]+/[^/\s]+)/actions/runs/([0-9]+)(?:
 
 
 def rerun_failed(
-    given: str,
+    github_run_id: str,
     *,
     repo: str | None,
     watching: bool,
@@ -319,13 +321,17 @@ def rerun_failed(
     environ: Mapping[str, str],
 ) -> int:
     """Run the failed jobs of a workflow run again, given its number or its URL; the URL is printed."""
-    link = _LINK.fullmatch(given)
-    number = link[2] if link else given
+    link = _LINK.fullmatch(github_run_id)
+    number = link[2] if link else github_run_id
     if not re.fullmatch(r"[1-9][0-9]{0,18}", number):
         at = ["--repo", repo] if repo else []
-        other = f"; a run id of ours is for `{command('dispatch', given, *at)}`" if TAG.fullmatch(given) else ""
+        other = (
+            f"; a run id of ours is for `{command('dispatch', github_run_id, *at)}`"
+            if TAG.fullmatch(github_run_id)
+            else ""
+        )
         raise UsageError(
-            f"`{given}` is not the number of a workflow run",
+            f"`{github_run_id}` is not the number of a workflow run",
             hint=f"it is the number at the end of a run's URL{other}",
         )
     connection = connect(repo or (link[1] if link else None), settings=settings, environ=environ)

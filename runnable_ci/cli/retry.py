@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from runnable_ci.cli.format import print_plan
+from runnable_ci.cli.terminal import print_plan
 from runnable_ci.engine.options import Options, redacting_errors
 from runnable_ci.engine.resume import RetryOptions, look_ahead, resume
 from runnable_ci.engine.run_project import open_run
-from runnable_ci.engine.session import Session
+from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.command_line import is_default
 
 
@@ -23,7 +23,7 @@ def retry(
     publish: bool = False,
     to: str | None = None,
 ) -> int:
-    """Resume a run with its own pipeline file, or with `file`, and `publish` it; the exit code."""
+    """Resume a run with its own pipeline file, or with `file`; publish it where asked, or told where `to`."""
     source = None
     if "/" in run or retry_options.registry is not None:
         from runnable_ci.runs.remote.registry_config import Registries
@@ -35,9 +35,9 @@ def retry(
     project, run_id = opened.project, opened.run_id
     if file is None and not is_default(project.file):
         options.printer.say(f"note: run {run_id} is of the pipeline {project.identity()}")
-    session = Session.of(project, options)
+    session = RunSession.of(project, options)
     publication = None
-    if publish:
+    if publish or to is not None:
         from runnable_ci.cli.registry import PublishOnExit
 
         publication = PublishOnExit.of(project, to or opened.registry, options)

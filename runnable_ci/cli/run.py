@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runnable_ci.cli.format import print_plan
+from runnable_ci.cli.terminal import print_plan
 from runnable_ci.engine.new_run import RunOptions, prepare_run
 from runnable_ci.engine.options import Options
 from runnable_ci.engine.preflight import load_project
-from runnable_ci.engine.session import Session
+from runnable_ci.engine.session import RunSession
 
 
 def run(
@@ -20,13 +20,13 @@ def run(
     publish: bool = False,
     to: str | None = None,
 ) -> int:
-    """Run the pipeline in or at `file`, and `publish` it, however it ends; the exit code."""
+    """Run the pipeline in or at `file`, and publish it, however it ends, if asked or told where `to`; the exit code."""
     project = load_project(file).opened(options.environ)
-    new_run = prepare_run(Session.of(project, options), run_options)
+    new_run = prepare_run(RunSession.of(project, options), run_options)
     if dry_run:
         print_plan(new_run.plan().decisions)
         return 0
-    if not publish:
+    if not publish and to is None:
         return new_run.execute()[1]
     from runnable_ci.cli.registry import PublishOnExit
 

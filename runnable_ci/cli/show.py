@@ -159,8 +159,14 @@ def _row(run: Summary) -> tuple[str, ...]:
     )
 
 
-def logs(layout: Layout, run: str, step: str | None, *, attempt: int | None, stream: Stream | None) -> None:
-    """Write output to stdout in the order it came; without a step that of all, each line with its step."""
+def logs(
+    layout: Layout, run: str, step: str | None, *, attempt: int | None, stdout: bool = False, stderr: bool = False
+) -> None:
+    """Write output to stdout in the order it came, both streams or one of them.
+
+    Without a step that of all, each line with its step.
+    """
+    stream: Stream | None = None if stdout == stderr else "o" if stdout else "e"
     log = load(layout, resolve_id(layout, run))
     if step is not None and step not in log.steps:
         raise UsageError(

@@ -1,9 +1,9 @@
-"""What a person at a terminal, or behind a pipe, sees of a run, and how far a transfer is."""
+"""What a person at a terminal, or behind a pipe, sees: a run, a plan, how far a transfer is."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from runnable_ci.util.line_printer import LinePrinter
 from runnable_ci.util.text import format_size
 
 if TYPE_CHECKING:
+    from runnable_ci.engine.planner import Decision
     from runnable_ci.store.copy import Progress
 
 _EVERY_S = 0.2
@@ -24,6 +25,12 @@ class Printer(LinePrinter):
 
     def annotate(self, log: RunLog, workspace: Path, file: Path) -> None:
         """Point at what went wrong, where there is a page to point on; a terminal has none."""
+
+
+def print_plan(decisions: Mapping[str, Decision]) -> None:
+    """Print what would be done with each step, and why: one line a step."""
+    width = max(map(len, decisions))
+    console.out(*(f"{name:{width}}  {decision.action:5}  {decision.reason}" for name, decision in decisions.items()))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from runnable_ci.engine.options import redacting_errors, require_secret_names
 from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan
 from runnable_ci.engine.preflight import parameter_warnings, require
 from runnable_ci.engine.run_project import own_file
-from runnable_ci.engine.session import Session
+from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunExistsError, RunnableError
 from runnable_ci.pipeline import command_line
 from runnable_ci.pipeline.parameters import assemble_parameters, parameter_overrides
@@ -45,7 +45,7 @@ class RunOptions:
 class NewRun:
     """A run that can begin: nothing is known that speaks against it."""
 
-    session: Session
+    session: RunSession
     options: RunOptions
     parameters: Mapping[str, Any]
 
@@ -80,7 +80,7 @@ class NewRun:
             return run_id, session.run(recorder, catalog, parameters=self.parameters, inputs=inputs)
 
 
-def prepare_run(session: Session, options: RunOptions) -> NewRun:
+def prepare_run(session: RunSession, options: RunOptions) -> NewRun:
     """Return the run that is asked for, checked; what is odd about its parameters is said.
 
     Raises `UsageError`, `PipelineError`, and `RunExistsError` where there is a run of that id.

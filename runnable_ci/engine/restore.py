@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from runnable_ci.engine.planner import Plan
-from runnable_ci.engine.session import Session
+from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.artifact import layers
@@ -47,7 +47,7 @@ def required_blobs(plan: Plan, project: Project, log: RunLog, files: Iterable[Ca
 
 
 def restore(
-    session: Session, plan: Plan, log: RunLog, catalog: Catalog, *, everything: bool, registry: str | None
+    session: RunSession, plan: Plan, log: RunLog, catalog: Catalog, *, everything: bool, registry: str | None
 ) -> None:
     """Have the files of reused steps in the workspace: those that the steps which run may read, or everything.
 
@@ -60,7 +60,7 @@ def restore(
         session.options.printer.say(catalog.describe_replaced(name))
 
 
-def _fetch(session: Session, required: Collection[Descriptor], log: RunLog, registry: str | None) -> None:
+def _fetch(session: RunSession, required: Collection[Descriptor], log: RunLog, registry: str | None) -> None:
     """Have what is required of a run that was pulled in part; not the rest."""
     from runnable_ci.runs.remote.pull import fetch, missing_blobs, read_origin
     from runnable_ci.runs.remote.registry_config import Registries

@@ -11,7 +11,7 @@ from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan
 from runnable_ci.engine.preflight import require
 from runnable_ci.engine.restore import restore
 from runnable_ci.engine.resumed_parameters import ResumedParameters, resume_parameters
-from runnable_ci.engine.session import Session
+from runnable_ci.engine.session import RunSession
 from runnable_ci.engine.staleness import changed_code, changed_inputs
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.command_line import http_option
@@ -53,14 +53,14 @@ class RetryPlan:
     """As they really are."""
 
 
-def look_ahead(session: Session, run_id: str, retry: RetryOptions) -> RetryPlan:
+def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPlan:
     """Return what a retry would do, which changes nothing; notes on it are said. Raises as `resume` does."""
     log = load_log(session.project.layout, run_id)
     parameters = resume_parameters(session, log, retry.params)
     return _plan_retry(session, log, session.catalog(log), parameters, retry)
 
 
-def resume(session: Session, run_id: str, retry: RetryOptions) -> int:
+def resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
     """Run what is left of a run, or what is to run again; the exit code.
 
     Raises `UsageError`, `RunLogError` and `RunInUseError`, before any step runs.
@@ -95,7 +95,7 @@ def resume(session: Session, run_id: str, retry: RetryOptions) -> int:
 
 
 def _plan_retry(
-    session: Session, log: RunLog, catalog: Catalog, parameters: ResumedParameters, retry: RetryOptions
+    session: RunSession, log: RunLog, catalog: Catalog, parameters: ResumedParameters, retry: RetryOptions
 ) -> RetryPlan:
     pipeline, workspace = session.project.pipeline, session.project.workspace
     _require_steps(session.project, retry.from_steps)
@@ -144,7 +144,7 @@ def _pipeline_identity(project: Project, log: RunLog, retry: RetryOptions) -> Pi
     return identity if retry.other_pipeline else identity.resuming(PipelineIdentity.recorded(log.name, log.run_config))
 
 
-def _options_of_next_retry(session: Session, run_id: str, retry: RetryOptions) -> list[str]:
+def _options_of_next_retry(session: RunSession, run_id: str, retry: RetryOptions) -> list[str]:
     """What a retry needs beside the run: its files may still be where it was pulled from.
 
     The password of the settings goes to no registry that only the store names.

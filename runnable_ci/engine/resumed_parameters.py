@@ -11,7 +11,7 @@ from runnable_ci.engine.log_grants import refused_log, undeclared_parameters
 from runnable_ci.engine.options import require_secret_names
 from runnable_ci.engine.planner import same_json, unread_parameters
 from runnable_ci.engine.preflight import parameter_warnings
-from runnable_ci.engine.session import Session
+from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunLogError, UsageError
 from runnable_ci.pipeline.parameters import (
     PARAMETER_PREFIX,
@@ -40,7 +40,7 @@ class ResumedParameters:
     """What a person should know about them."""
 
 
-def resume_parameters(session: Session, log: RunLog, options: Sequence[str]) -> ResumedParameters:
+def resume_parameters(session: RunSession, log: RunLog, options: Sequence[str]) -> ResumedParameters:
     """Return the parameters of a retry, of which `options` are given as `NAME=VALUE`.
 
     Raises `UsageError`, and `RunLogError` for a log that gives what no parameter may be: it may come from anywhere.
@@ -85,7 +85,7 @@ def _differences(
             )
 
 
-def _doubts(session: Session, log: RunLog, original: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
+def _doubts(session: RunSession, log: RunLog, original: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
     """What is odd about the parameters that are given: nobody may read them."""
     pipeline, workspace = session.project.pipeline, session.project.workspace
     changed = [name for name, value in given.items() if name not in original or not same_json(original[name], value)]
@@ -96,7 +96,7 @@ def _doubts(session: Session, log: RunLog, original: Mapping[str, Any], given: M
             yield f"no finished step is known to have read {name}; --from STEP runs one again regardless"
 
 
-def _given_again(session: Session, log: RunLog, given: Mapping[str, Any]) -> dict[str, Any]:
+def _given_again(session: RunSession, log: RunLog, given: Mapping[str, Any]) -> dict[str, Any]:
     """The run's parameters that its log cannot give, as they are given again.
 
     Those are secrets, of which it has masks, and what the pipeline file does not declare. The file gives a secret only

@@ -35,7 +35,7 @@ from runnable_ci.version import VERSION
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class RunSession:
     """A project and what its pipeline runs with here."""
 
     project: Project
@@ -45,7 +45,7 @@ class Session:
     code: Code
 
     @classmethod
-    def of(cls, project: Project, options: Options) -> Session:
+    def of(cls, project: Project, options: Options) -> RunSession:
         """Raises `PipelineError` for an interpreter that cannot be used."""
         interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
         return cls(project, options, interpreter, code_of(project, options.environ))

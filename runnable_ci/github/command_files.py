@@ -28,7 +28,7 @@ _MAX_BYTES = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
-class CommandFiles:
+class JobCommandFiles:
     """What the attempts of an invocation write for the runner; nothing outside of a job."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:

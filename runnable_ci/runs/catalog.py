@@ -34,7 +34,7 @@ def _step_errors(what: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredFiles:
     """Content that is in the store now, by sha256, and the packs that were made for it."""
 
     sizes: Mapping[Path, tuple[str, int]]
@@ -89,7 +89,7 @@ class Catalog:
             entries.append(self._entry(name, digest, size, mode=mode, stage="put"))
         return entries, packs
 
-    def store(self, files: Sequence[tuple[Path, str]]) -> Stored:
+    def store(self, files: Sequence[tuple[Path, str]]) -> StoredFiles:
         """Store files, each with its name for a pack; large ones alone, many small ones together."""
         sizes: dict[Path, tuple[str, int]] = {}
         packs: dict[str, Pack] = {}
@@ -110,7 +110,7 @@ class Catalog:
                     pack = Pack(size=descriptor.size, members=writer.members)
                     packs[descriptor.hex] = pack
                     self._index.add(descriptor.hex, pack)
-        return Stored(sizes, packs)
+        return StoredFiles(sizes, packs)
 
     def _fill(self, pack: PackWriter, waiting: list[tuple[Path, str]], sizes: dict[Path, tuple[str, int]]) -> None:
         """Write the contents that the store does not hold yet, the last one first, until the pack is full."""

@@ -75,7 +75,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class SnapshotContent:
     """What a snapshot has, and what it has not."""
 
     untracked: tuple[str, ...]
@@ -135,7 +135,7 @@ class _Store:
 
 def snapshot(
     code: Code, state: CodeState, destination: BinaryIO, *, limit_bytes: int, rules: Rules | None = None
-) -> Stored:
+) -> SnapshotContent:
     """What is in the snapshot written to `destination`, and what is not, with why.
 
     `state` is what `code.state()` gave last. At most `limit_bytes` of diffs and files are stored: diffs first, then the
@@ -165,7 +165,7 @@ def snapshot(
             omitted=omitted,
         )
         store.write(destination, about.model_dump_json(indent=1).encode())
-    return Stored(tuple(sorted(store.untracked)), omitted)
+    return SnapshotContent(tuple(sorted(store.untracked)), omitted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from cli import workspace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runnable_ci.github.command_files import FILES, CommandFiles
+from runnable_ci.github.command_files import FILES, JobCommandFiles
 from runnable_ci.redaction.redactor import Redactor
 
 SECRET = "correct horse battery"
@@ -30,7 +30,7 @@ def job(tmp_path: Path) -> dict[str, str]:
 def hand_on(job: dict[str, str], folder: Path, written: dict[str, str | bytes], *, succeeded: bool = True) -> list[str]:
     """Let an attempt write these, and hand them on; the notes."""
     folder.mkdir(exist_ok=True)
-    files = CommandFiles(job)
+    files = JobCommandFiles(job)
     given = files.create(folder)
     for name, content in written.items():
         Path(given[name]).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -39,7 +39,7 @@ def hand_on(job: dict[str, str], folder: Path, written: dict[str, str | bytes], 
 
 def test_each_attempt_has_files_of_its_own(job: dict[str, str], tmp_path: Path) -> None:
     """No step sees the runner's own."""
-    given = CommandFiles(job).create(tmp_path)
+    given = JobCommandFiles(job).create(tmp_path)
     assert set(given) == set(FILES)
     assert all(Path(path).read_bytes() == b"" for path in given.values())
     assert not set(given.values()) & set(job.values())
@@ -47,7 +47,7 @@ def test_each_attempt_has_files_of_its_own(job: dict[str, str], tmp_path: Path) 
 
 def test_outside_of_a_job_there_are_none(job: dict[str, str], tmp_path: Path) -> None:
     """On a laptop the variables are nobody's business, even where they are set."""
-    files = CommandFiles({**job, "GITHUB_ACTIONS": ""})
+    files = JobCommandFiles({**job, "GITHUB_ACTIONS": ""})
     assert files.create(tmp_path) == {}
     assert files.forward(tmp_path, succeeded=True, clean=str) == []
 
@@ -135,7 +135,7 @@ def test_something_else_in_its_place_is_not_read(job: dict[str, str], tmp_path: 
     """A link to a file elsewhere is not followed, and nothing waits for a pipe."""
     secret = tmp_path / "secret"
     secret.write_text("A=1\n")
-    files = CommandFiles(job)
+    files = JobCommandFiles(job)
     path = Path(files.create(tmp_path)["GITHUB_ENV"])
     path.unlink()
     match kind:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class StepError(Exception):
+class WorkerError(Exception):
     """A mistake between the step and its function `at`: no line of the user's raised it."""
 
     def __init__(self, message: str, *, hint: str = "", at: Any = None) -> None:
@@ -21,31 +21,31 @@ class StepError(Exception):
         cls.__module__ = "builtins"  # printed by its bare name, as ValueError is
 
 
-class FunctionNotFoundError(StepError):
+class FunctionNotFoundError(WorkerError):
     """`module:function` stands for nothing that can be called."""
 
 
-class MissingParameterError(StepError):
+class MissingParameterError(WorkerError):
     """Nothing gives a required argument."""
 
 
-class WrongParameterError(StepError):
+class WrongParameterError(WorkerError):
     """A value that the annotated dataclass cannot be built from."""
 
 
-class UnreadableObjectError(StepError):
+class UnreadableObjectError(WorkerError):
     """A pickle that this interpreter cannot load."""
 
 
-class WrongReturnsError(StepError):
+class WrongReturnsError(WorkerError):
     """What the function returned is not what the step declares."""
 
 
-class NotPicklableError(StepError):
+class NotPicklableError(WorkerError):
     """No pickler of this environment can write the returned object."""
 
 
-class LeftEarlyError(StepError):
+class LeftEarlyError(WorkerError):
     """`sys.exit(0)` before the step was done."""
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import suppress
 
-from .errors import StepError, type_name
+from .errors import WorkerError, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from .workspace import Workspace
+    from .workspace import WorkspaceFolder
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -30,7 +30,7 @@ def user_frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
         trace = trace.tb_next
 
 
-def record(error: BaseException, response: dict[str, Any], workspace: Workspace) -> None:
+def record(error: BaseException, response: dict[str, Any], workspace: WorkspaceFolder) -> None:
     """Write the failure into the response and, as Python would, to stderr."""
     _strip(error)
     exit_code, shown = 1, _as_python_prints(error)
@@ -49,8 +49,8 @@ def record(error: BaseException, response: dict[str, Any], workspace: Workspace)
         exit_code=exit_code,
         error={
             "type": type_name(error),
-            "message": _text(error.message if isinstance(error, StepError) else _message(error)),
-            "hint": _text(error.hint) if isinstance(error, StepError) else "",
+            "message": _text(error.message if isinstance(error, WorkerError) else _message(error)),
+            "hint": _text(error.hint) if isinstance(error, WorkerError) else "",
             "traceback": _text(trace),
             "file": file and _text(file),
             "line": line,
@@ -105,12 +105,12 @@ def _text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _location(error: BaseException, workspace: Workspace) -> tuple[str | None, int | None]:
+def _location(error: BaseException, workspace: WorkspaceFolder) -> tuple[str | None, int | None]:
     """File and line to look at: the innermost in the workspace, else the innermost of all."""
     if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
         return workspace.relative(error.filename) or error.filename, error.lineno
     places = [(frame.f_code.co_filename, line) for frame, line in user_frames(error)]
-    if isinstance(error, StepError) and not places:
+    if isinstance(error, WorkerError) and not places:
         function = error.at
         while hasattr(function, "__wrapped__"):
             function = function.__wrapped__

@@ -17,7 +17,7 @@ from .errors import (
 )
 from .failures import record, user_frames
 from .returns import keep
-from .workspace import Workspace
+from .workspace import WorkspaceFolder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def main(request_path: str, response_path: str) -> int:
     sys.argv[:] = [request["function"]]
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a person is watching
     sys.path[:0] = request["path"]
-    workspace = Workspace(request["workspace"])
+    workspace = WorkspaceFolder(request["workspace"])
     response: dict[str, Any] = {
         "status": "ok",
         "exit_code": 0,
@@ -67,7 +67,7 @@ def main(request_path: str, response_path: str) -> int:
     return exit_code
 
 
-def _run(request: dict[str, Any], response: dict[str, Any], workspace: Workspace) -> None:
+def _run(request: dict[str, Any], response: dict[str, Any], workspace: WorkspaceFolder) -> None:
     name, returns = request["function"], request["returns"]
     function = _function(name, request["path"])
     workspace.note(response["modules"])

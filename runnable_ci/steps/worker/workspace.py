@@ -9,7 +9,7 @@ import time
 _RACY_S = 2.0
 
 
-class Workspace:
+class WorkspaceFolder:
     """The user's folder, without what is installed in it: `site-packages`, the interpreter, its environment."""
 
     def __init__(self, root: str) -> None:

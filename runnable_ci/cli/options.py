@@ -1,0 +1,54 @@
+"""Options and arguments that several commands have, with their help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PipelinePath = Annotated[Path | None, typer.Argument(metavar="PIPELINE", help="A pipeline file or its folder.")]
+FilePath = Annotated[
+    Path | None,
+    typer.Option("--file", "-f", help="The pipeline file or its folder.  [default: the one the run was made from]"),
+]
+OtherPipeline = Annotated[
+    bool,
+    typer.Option(
+        "--other-pipeline", help="With -f: accept another pipeline file than the run's, such as a renamed one."
+    ),
+]
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="A run id, or `latest`.")]
+Params = Annotated[list[str], typer.Option("--param", "-p", metavar="NAME=VALUE", help="Set a parameter; repeatable.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", min=1, help="Number of steps to run in parallel.  [default: number of CPUs]"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not print step output; only log it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan, and why, without running anything.")]
+Store = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="The folder that contains the store.  [default: the folder of the pipeline file]"),
+]
+RunOrReference = Annotated[
+    str, typer.Argument(metavar="RUN_ID|REFERENCE", help="A run id, `latest`, or HOST/REPOSITORY:RUN_ID.")
+]
+Publish = Annotated[bool, typer.Option("--publish", help="Publish the run when it ends, whether it succeeded or not.")]
+To = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGISTRY",
+        help="Registry to publish to.  [default: RUNNABLE_CI_REGISTRY, else `registry` of the pipeline file]",
+    ),
+]
+PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Allow plain HTTP for registries on other machines.")]
+Repo = Annotated[
+    str | None,
+    typer.Option(metavar="OWNER/NAME", help="The repository, or HOST/OWNER/NAME.  [default: the git remote]"),
+]
+Watch = Annotated[bool, typer.Option("--watch", help="Wait for the workflow run and exit with its status.")]
+Interval = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Polling interval of --watch.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Keep = Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")]
+OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help="Delete only runs older than this: 12h, 30d, 8w.")]
+DryDelete = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be deleted.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,5 +18,8 @@ def command_line(words: Sequence[str]) -> Typer:
     from runnable_ci.cli.app import app
 
     named = [command for command in app.registered_commands if command.name in words[:1]]
-    app.registered_commands = named or app.registered_commands
-    return app
+    if not named:
+        return app
+    alone = copy(app)
+    alone.registered_commands = named
+    return alone

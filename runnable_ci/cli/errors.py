@@ -76,7 +76,7 @@ def _usage_texts(error: Any, text: str, context: Any) -> tuple[str, str]:
     option = getattr(error, "option_name", "")
     if option and hasattr(error, "possibilities"):  # this command has no such option
         own = [name for parameter in context.command.params for name in parameter.opts if name.startswith("-")]
-        return f"no such option: {option}", _owners(option, context) or did_you_mean(option, own, lists)
+        return f"no such option: {option}", _owners(option) or did_you_mean(option, own, lists)
     message, _, suggestion = text.removesuffix(".").partition(". Did you mean ")
     plain = re.sub(r"Value error, |, unable to parse.*", "", message).replace("Input should be", "must be")
     quoted = re.sub(r"'([^' ]+)'", r"`\1`", plain)
@@ -85,10 +85,16 @@ def _usage_texts(error: Any, text: str, context: Any) -> tuple[str, str]:
     return quoted[:1].lower() + quoted[1:], hint
 
 
-def _owners(option: str, context: Any) -> str:
+def _owners(option: str) -> str:
     """Return a hint that names the commands that have this option; empty where none has it."""
-    commands = context.parent.command.commands.values() if context.parent else ()
-    names = [c.name for c in commands if not c.hidden and any(option in parameter.opts for parameter in c.params)]
+    from runnable_ci.cli.app import app
+
+    group: Any = typer.main.get_command(app)  # `context` may know this one command alone
+    names = [
+        c.name
+        for c in group.commands.values()
+        if not c.hidden and any(option in parameter.opts for parameter in c.params)
+    ]
     return f"{option} is an option of {', '.join(names)}" if names else ""
 
 

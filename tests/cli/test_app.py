@@ -118,7 +118,7 @@ HEAVY = {"pydantic", "git", "oras", "requests", "urllib3", "http", "asyncio", "s
         (("--help",), set()),
         (("check",), {"pydantic"}),
         (("runs",), {"pydantic"}),
-        (("run",), {"pydantic", "git"}),
+        (("run",), {"pydantic"}),
     ],
 )
 def test_loads_only_what_the_command_needs(tmp_path: Path, words: tuple[str, ...], needed: set[str]) -> None:

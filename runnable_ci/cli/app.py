@@ -21,6 +21,7 @@ from runnable_ci.cli.options import (
     OlderThan,
     OtherPipeline,
     Params,
+    ParamsFiles,
     PipelinePath,
     PlainHttp,
     Publish,
@@ -62,7 +63,7 @@ def run_command(
     pipeline: PipelinePath = None,
     run_id: Annotated[str | None, typer.Option(help="Set the run id.  [default: a generated name]")] = None,
     tag: Annotated[str, typer.Option(help="Label stored with the run.")] = "",
-    params_file: Annotated[Path | None, typer.Option(help="Read parameters from a TOML or JSON file.")] = None,
+    params_file: ParamsFiles = [],  # noqa: B006 - typer copies it
     param: Params = [],  # noqa: B006 - typer copies it
     jobs: Jobs = None,
     quiet: Quiet = False,
@@ -88,6 +89,7 @@ def retry_command(
         list[str],
         typer.Option("--from", metavar="STEP", help="Re-run this step and all steps that depend on it; repeatable."),
     ] = [],  # noqa: B006 - typer copies it
+    params_file: ParamsFiles = [],  # noqa: B006 - typer copies it
     param: Params = [],  # noqa: B006 - typer copies it
     rerun_changed: Annotated[bool, typer.Option(help="Re-run steps whose code has changed.")] = False,
     other_pipeline: OtherPipeline = False,
@@ -117,6 +119,7 @@ def retry_command(
         registry=from_registry,
         other_pipeline=other_pipeline,
         restore_all=restore == "all",
+        params_files=params_file,
     )
     raise typer.Exit(command(file, run_id, options, retry_options, dry_run=dry_run, publish=publish, to=to))
 

@@ -36,7 +36,8 @@ class RunOptions:
     run_id: str | None = None
     """A new name where there is none."""
     tag: str = ""
-    params_file: Path | None = None
+    params_files: Sequence[Path] = ()
+    """TOML or JSON; where two give the same parameter, the later counts."""
     params: Sequence[str] = ()
     """`NAME=VALUE`."""
 
@@ -87,7 +88,9 @@ def prepare_run(session: RunSession, options: RunOptions) -> NewRun:
     """
     project, environ = session.project, session.options.environ
     pipeline = project.pipeline
-    overrides = parameter_overrides(pipeline, params_file=options.params_file, environ=environ, options=options.params)
+    overrides = parameter_overrides(
+        pipeline, params_files=options.params_files, environ=environ, options=options.params
+    )
     parameters = assemble_parameters(pipeline, pipeline.parameters, overrides)
     require_secret_names(pipeline, parameters, session.options)
     require(pipeline, project.workspace, parameters, pipeline.steps)

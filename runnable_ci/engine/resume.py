@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from runnable_ci.engine.log_grants import require_declared_results, require_result_names
@@ -41,6 +42,8 @@ class RetryOptions:
     """Resume the run with the specified pipeline file though it is not its own."""
     restore_all: bool = False
     """Restore all files of reused steps, not only those that the steps which run may read."""
+    params_files: Sequence[Path] = ()
+    """TOML or JSON; `params` count before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class RetryPlan:
 def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPlan:
     """Return what a retry would do, which changes nothing; notes on it are said. Raises as `resume` does."""
     log = load_log(session.project.layout, run_id)
-    parameters = resume_parameters(session, log, retry.params)
+    parameters = resume_parameters(session, log, retry.params, files=retry.params_files)
     return _plan_retry(session, log, session.catalog(log), parameters, retry)
 
 
@@ -67,7 +70,7 @@ def resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
     """
     project, printer = session.project, session.options.printer
     log = load_log(project.layout, run_id)
-    parameters = resume_parameters(session, log, retry.params)
+    parameters = resume_parameters(session, log, retry.params, files=retry.params_files)
     with reopen(project.layout, log, parameters.redactor) as recorder:
         log = recorder.log
         catalog = session.catalog(log)

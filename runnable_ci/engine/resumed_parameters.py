@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from runnable_ci.engine.log_grants import refused_log, undeclared_parameters
@@ -19,6 +20,7 @@ from runnable_ci.pipeline.parameters import (
     assemble_parameters,
     environment_parameters,
     parse_param_options,
+    read_params_files,
 )
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.model import RunLog
@@ -40,15 +42,18 @@ class ResumedParameters:
     """What a person should know about them."""
 
 
-def resume_parameters(session: RunSession, log: RunLog, options: Sequence[str]) -> ResumedParameters:
-    """Return the parameters of a retry, of which `options` are given as `NAME=VALUE`.
+def resume_parameters(
+    session: RunSession, log: RunLog, options: Sequence[str], *, files: Sequence[Path] = ()
+) -> ResumedParameters:
+    """Return the parameters of a retry, of which some are given in `files` and, as `NAME=VALUE`, by `options`.
 
     Raises `UsageError`, and `RunLogError` for a log that gives what no parameter may be: it may come from anywhere.
     """
     pipeline = session.project.pipeline
     last = log.invocations[-1].parameters if log.invocations else {}
     recorded = ParameterSource(refused_log(log), last, RunLogError).values
-    given = parse_param_options(options, {**pipeline.parameters, **recorded})
+    in_files = read_params_files(files)
+    given = in_files | parse_param_options(options, {**pipeline.parameters, **recorded, **in_files})
     again = _given_again(session, log, given)
     redactor = session.redactor({**pipeline.parameters, **given}).knowing(texts(list(again.values())))
     original = {**recorded, **again}

@@ -47,12 +47,17 @@ def assemble_parameters(pipeline: Pipeline, *places: Mapping[str, Any]) -> dict[
 
 
 def parameter_overrides(
-    pipeline: Pipeline, *, params_file: Path | None, environ: Mapping[str, str], options: Sequence[str]
+    pipeline: Pipeline, *, params_files: Sequence[Path], environ: Mapping[str, str], options: Sequence[str]
 ) -> dict[str, Any]:
     """Return what a new run is given beside its file: `--params-file`, the environment, `--param`; the last counts."""
-    overrides = {} if params_file is None else dict(_of_file(params_file).values)
+    overrides = read_params_files(params_files)
     overrides |= environment_parameters(environ, {**pipeline.parameters, **overrides})
     return overrides | parse_param_options(options, {**pipeline.parameters, **overrides})
+
+
+def read_params_files(paths: Iterable[Path]) -> dict[str, Any]:
+    """Return what the files of `--params-file` give; where two give the same parameter, the later counts."""
+    return {name: value for path in paths for name, value in _of_file(path).values.items()}
 
 
 def environment_parameters(

@@ -163,6 +163,10 @@ python = "work:c"
     )
     assert done.out == "b | 5\n"
     assert project.log().steps["b"].attempts[-1].reason == "parameter other changed: 1 → 5"
+    project.write({"next.json": '{"other": 7, "epochs": 4}'})
+    from_file = decisions(project, "--params-file", "next.json", "--param", "other=5")
+    assert from_file["c"] == ("run", "parameter epochs is now given: 4")
+    assert from_file["b"] == decisions(project)["b"]
     assert decisions(project, "--param", "epochs=4")["c"] == ("run", "parameter epochs is now given: 4")
     unread = project.runnable("retry", "latest", "--param", "unread=4")
     assert "note: no step is known to take the parameter unread\n" in unread.err

@@ -451,15 +451,32 @@ def test_a_secret_that_is_empty_is_none(repository: Repository) -> None:
 
 
 def test_parameters_are_json_or_lines() -> None:
-    """Both forms are the words of `--param`; a JSON string stays a string, a line is as on the command line."""
-    given = '{"a": 1, "b": "x y", "c": [1, null], "version": "1.10", "text": "1"}'
-    words = parameters(given, known={"text": "as in the file"})
-    assert words == ["a=1", "b=x y", "c=[1, null]", 'version="1.10"', "text=1"]
-    assert parameters("a=1\r\n# not this\n\n  b=x\u2028y\n", known={}) == ["a=1", "b=x\u2028y"]
-    assert parameters("", known={}) == []
-    for wrong in ("{", '{"a=b": 1}'):
+    """JSON is values of their types; a line is as on the command line."""
+    assert parameters('{"a": 1, "b": "x y", "c": [1, null], "version": "1.10"}') == (
+        {"a": 1, "b": "x y", "c": [1, None], "version": "1.10"},
+        [],
+    )
+    assert parameters("a=1\r\n# not this\n\n  b=x\u2028y\n") == ({}, ["a=1", "b=x\u2028y"])
+    assert parameters("") == parameters("{}") == ({}, [])
+    for wrong in ("{", '{"a=b": 1}', "{" * 100_000):
         with pytest.raises(UsageError, match="input parameters"):
-            parameters(wrong, known={})
+            parameters(wrong)
+
+
+def test_parameters_arrive_as_they_were_given(repository: Repository) -> None:
+    """Whatever is in a text, its type stays; they count before variables, and beside a parameter file of the user's."""
+    values = {"rate": 5, "text": "1.10", "quote": "a\"b'c $d `e` é\n=", "list": [1, {"x": None}]}
+    action, project = repository.job(
+        files={"fixed": "", "mine.toml": "rate = 1\nmine = 2"},
+        parameters=json.dumps(values),
+        args="--params-file mine.toml",
+        variables={"RUNNABLE_PRM_rate": "9", "RUNNABLE_PRM_other": "3"},
+    )
+    ran = action.all()
+    assert ran.code == 0, ran.text
+    assert "rate 5" in ran.text
+    log = json.loads(project.runnable("show", "latest", "--json").out)
+    assert log["invocations"][0]["parameters"] == {**values, "mine": 2, "other": 3}
 
 
 def test_jobs_of_one_workflow_have_runs_of_their_own(repository: Repository) -> None:

@@ -40,7 +40,9 @@ def parameters(
     given: list[str] | None = None,
 ) -> dict[str, Any]:
     """The parameters of a new run."""
-    overrides = parameter_overrides(made, params_file=file, environ=environ or {}, options=given or [])
+    overrides = parameter_overrides(
+        made, params_files=[file] if file else [], environ=environ or {}, options=given or []
+    )
     return assemble_parameters(made, made.parameters, overrides)
 
 

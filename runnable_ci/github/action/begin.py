@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from runnable_ci.github import commands as workflow
 from runnable_ci.github.action import handoff
 from runnable_ci.github.action.job import Job
 from runnable_ci.pipeline.command_line import is_default
-from runnable_ci.pipeline.project import load as load_project
-from runnable_ci.pipeline.values import parse_value
+from runnable_ci.pipeline.parameters import PARAMETER_PREFIX, ParameterSource
 from runnable_ci.redaction.environment import require_variables
 from runnable_ci.runs.reader import LATEST, load, resolve_id, run_ids
 from runnable_ci.runs.remote.pull import pull, read_origin
@@ -25,9 +23,11 @@ from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
 from runnable_ci.util.console import console
+from runnable_ci.util.files import replacing
 from runnable_ci.util.shell_command import path
 
-# One `args` serves the first attempt of a job, which runs, and the next, which resumes. Option → has it a value?
+# One `args` serves the first attempt of a job, which runs, and the next, which resumes with the parameters that the run
+# has. Option → has it a value?
 _OF_RUN_ALONE = {"--tag": True, "--params-file": True}
 _OF_RETRY_ALONE = {"--rerun-changed": False, "--other-pipeline": False}
 _INPUTS_INSTEAD = {
@@ -57,17 +57,16 @@ def begin(environ: Mapping[str, str]) -> list[str]:
                 raise UsageError("input from-step is for command `retry`", hint="command: retry, with a run-id")
             run_id = given.run_id or job.run_id(_nth_use(job))
             job.set_outputs({"run-id": run_id})
-            words = _parameters(job, Path(given.pipeline))
             if given.resume == "auto" and job.context.run_attempt > 1 and _is_resumable(job, run_id):
-                return _retry(job, run_id, given.pipeline, [*words, *_without(more, _OF_RUN_ALONE)])
-            return ["run", f"--run-id={run_id}", *words, *_without(more, _OF_RETRY_ALONE), "--", given.pipeline]
+                return _retry(job, run_id, given.pipeline, _with_parameters(job, _without(more, _OF_RUN_ALONE)))
+            words = _with_parameters(job, _without(more, _OF_RETRY_ALONE))
+            return ["run", f"--run-id={run_id}", *words, "--", given.pipeline]
         case "retry":
             opened = _opened(job, other_pipeline="--other-pipeline" in more)
             run_id, file = opened.run_id, path(opened.project.file)
             is_told = is_default(opened.project.file, Path(given.pipeline))
             job.set_outputs({"run-id": run_id, **({} if is_told else {"pipeline": file})})
-            words = [*_from_step(job, opened), *_parameters(job, opened.project.file)]
-            return _retry(job, run_id, file, [*words, *more])
+            return _retry(job, run_id, file, [*_from_step(job, opened), *_with_parameters(job, more)])
         case "pull":
             run_id = _pulled(job, _required_run(job))
             job.set_outputs({"run-id": run_id})
@@ -77,46 +76,47 @@ def begin(environ: Mapping[str, str]) -> list[str]:
             return []
 
 
-def parameters(text: str, *, known: Mapping[str, Any]) -> list[str]:
-    """The input `parameters`, a JSON object or lines `NAME=VALUE`, as the words of `--param`.
+def parameters(text: str) -> tuple[Mapping[str, Any], Sequence[str]]:
+    """Split the input `parameters` into the values of a JSON object and the words of `--param`; one of them is empty.
 
-    A JSON string stays one, whatever it looks like; `known` are the parameters that text is given to as it is.
+    A value of JSON keeps its type; a line `NAME=VALUE` is read as on the command line. Raises `UsageError`.
     """
     if not text.lstrip().startswith("{"):
         lines = (line.strip() for line in text.replace("\r\n", "\n").split("\n"))
-        return [line for line in lines if line and not line.startswith("#")]
+        return {}, [line for line in lines if line and not line.startswith("#")]
     try:
         table = json.loads(text)
     except (ValueError, RecursionError) as e:
         raise UsageError(f"input parameters is not JSON: {e}", hint='such as {"seed": 7}') from e
-    if wrong := [name for name in table if "=" in name]:
-        raise UsageError(f"input parameters: `{wrong[0]}` cannot name a parameter", hint="letters, digits and `_`")
-
-    def word(name: str, value: Any) -> str:
-        as_it_is = isinstance(value, str) and (isinstance(known.get(name), str) or parse_value(value) == value)
-        return f"{name}={value if as_it_is else json.dumps(value)}"
-
-    return [word(name, value) for name, value in table.items()]
+    return ParameterSource("input parameters", table).values, []
 
 
 def environment(environ: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
-    """What the command gets: the inputs are nobody's business any more, and what needs no token has none.
+    """Return what the command gets: no input, and no token where it needs none.
 
-    A step can read the environment of the process that started it.
+    A step can read the environment of the process that started it. A variable of a parameter that the input gives as
+    JSON goes too: it would count before the file that has these.
     """
-    needless = SECRETS if words[0] == "run" else frozenset()
+    needless = set(SECRETS) if words[0] == "run" else set[str]()
+    values, _ = parameters(environ.get(f"{INPUT_PREFIX}PARAMETERS", ""))
+    needless |= {f"{PARAMETER_PREFIX}{name}" for name in values}
     return {
         name: value for name, value in environ.items() if not name.startswith(INPUT_PREFIX) and name not in needless
     }
 
 
-def _parameters(job: Job, pipeline: Path) -> list[str]:
-    """`--param` for each parameter that is given; text stays text where the pipeline file has text."""
-    known: Mapping[str, Any] = {}
-    if job.inputs.parameters:
-        with suppress(RunnableError):  # of an unusable file the command itself will tell
-            known = load_project(pipeline).pipeline.parameters
-    return [f"--param={word}" for word in parameters(job.inputs.parameters, known=known)]
+def _with_parameters(job: Job, options: Sequence[str]) -> list[str]:
+    """Return the options with the input's parameters: a file for JSON, so that nothing needs quotes.
+
+    Those of the input `args` count before a `--param` of the input, and after a file of it.
+    """
+    values, words = parameters(job.inputs.parameters)
+    if not values:
+        return [*(f"--param={word}" for word in words), *options]
+    file = job.folder / "parameters.json"
+    with replacing(file, mode=0o600) as new:
+        new.write(json.dumps(values).encode())
+    return [*options, f"--params-file={file}"]
 
 
 def _require_secret_names(job: Job) -> None:
@@ -197,9 +197,7 @@ def _retry(job: Job, run_id: str, pipeline: str, more: Sequence[str]) -> list[st
 
 def _nth_use(job: Job) -> int:
     """How often the action was used for one run id in this job, this time included."""
-    folder = Path(job.environ.get("RUNNER_TEMP") or ".") / "runnable-ci"
-    uses = folder / f"{job.run_id(1)}.uses"
-    folder.mkdir(parents=True, exist_ok=True)
+    uses = job.folder / f"{job.run_id(1)}.uses"
     with uses.open("a") as file:
         file.write(".")
     return uses.stat().st_size

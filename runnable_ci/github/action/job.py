@@ -54,6 +54,13 @@ class Job:
             return find_store(environ=self.environ)
         return open_store(folder, self.environ)
 
+    @cached_property
+    def folder(self) -> Path:
+        """Where the action keeps files of its own: in the folder that the runner empties after the job."""
+        folder = Path(self.environ.get("RUNNER_TEMP") or ".") / "runnable-ci"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def registry(self) -> Registry:
         """Where the runs of this job are published."""
         pipeline = Path(self.inputs.pipeline)

@@ -314,10 +314,7 @@ def rerun_failed_command(
 
 @app.command("gc")
 def gc_command(
-    keep: Keep = None,
-    older_than: OlderThan = None,
-    dry_run: DryDelete = False,
-    store: Store = None,
+    keep: Keep = None, older_than: OlderThan = None, dry_run: DryDelete = False, store: Store = None
 ) -> None:
     """Delete old runs and unreferenced blobs."""
     from runnable_ci.cli.cleanup import gc as command
@@ -340,14 +337,7 @@ def prune_command(
     from runnable_ci.cli.cleanup import prune as command
 
     settings = make_settings(plain_http)
-    command(
-        source=source,
-        keep=keep,
-        older_than=older_than,
-        dry_run=dry_run,
-        settings=settings,
-        environ=os.environ,
-    )
+    command(source=source, keep=keep, older_than=older_than, dry_run=dry_run, settings=settings, environ=os.environ)
 
 
 @app.command("check")

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -51,6 +52,11 @@ def second(name: str = "") -> None:
     "Two."
 app()
 """
+STARTED = {
+    "`run` of a shell step": ["run", "--quiet"],
+    "`runs`": ["runs"],
+    "`retry` with nothing to do": ["retry", "latest"],
+}
 
 
 @dataclass(frozen=True)
@@ -215,7 +221,7 @@ def main() -> None:
                     targets(bench, shell, python, put),
                     table(bench, [work.name for work in (*shell, *python, spread)]),
                     table(bench, [work.name for work in (large, many, put)]),
-                    table(bench, ["`--help`", "`runs`"]),
+                    table(bench, ["`--help`", *STARTED]),
                 ]
             )
         )
@@ -272,7 +278,7 @@ def files(bench: Bench, sizes: Sizes) -> tuple[Work, Work, Work]:
 
 
 def start_up(bench: Bench, sizes: Sizes) -> None:
-    """The help of each tool and of a bare typer program, and our listing of some runs."""
+    """The help of each tool, and what a small command of ours takes beside one of a bare typer program that runs."""
     small = Work("", 1, tuple(steps(1)))
     (bench.folder / "bare.py").write_text(TYPER)
     command = bench.told(OURS, small)
@@ -284,7 +290,9 @@ def start_up(bench: Bench, sizes: Sizes) -> None:
         for tool in bench.tools:
             if tool.help:
                 bench.run("`--help`", tool, tool.help)
-        bench.run("`runs`", OURS, [OURS.help[0], "runs"])
+        for work, words in STARTED.items():
+            bench.run(work, BARE, [sys.executable, "../bare.py", "first"])
+            bench.run(work, OURS, [OURS.help[0], *words])
 
 
 def targets(bench: Bench, shell: Sequence[Work], python: Sequence[Work], put: Work) -> str:
@@ -309,6 +317,7 @@ def targets(bench: Bench, shell: Sequence[Work], python: Sequence[Work], put: Wo
         (f"{many.name}, of doit's", 1.0, lambda: ratio(many.name, "doit")),
         ("a python step, of one by `python -c` in bash", 1.5, lambda: python_step(OURS) / python_step(BASH)),
         ("`--help`, of a bare typer program's", 1.3, lambda: ratio("`--help`", BARE.name)),
+        *((f"{work}, of a bare typer command that runs", 1.6, partial(ratio, work, BARE.name)) for work in STARTED),
         (f"{put.name}, of `openssl dgst -sha256` and `cp`", 1.2, lambda: ratio(put.name, BASH.name)),
         ("peak memory, MB", 80.0, lambda: max(bench.peak_mb(*key) for key in bench.costs if key[1] == OURS.name)),
     ]

@@ -40,16 +40,17 @@ TAG = "bench"
 OURS = """
 import sys
 from pathlib import Path
-from runnable_ci.store.copy import copy
+from runnable_ci.store import copy as transfer
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 verb, folder, repository, jobs = sys.argv[1:]
 layout, registry = Layout(Path(folder)), Registry(repository, environ={})
+transfer.JOBS = int(jobs)
 if verb == "push":
-    copy(layout, "bench", registry, jobs=int(jobs))
+    transfer.copy(layout, "bench", registry)
 else:
     layout.create()
-    copy(registry, "bench", layout, jobs=int(jobs))
+    transfer.copy(registry, "bench", layout)
 """
 
 ORAS = """

@@ -36,7 +36,9 @@ def test_pipelines(tmp_path: Path) -> None:
     ):
         assert len(measured[work]) == 2, done.stdout
         assert all(re.fullmatch(figures, cell) for cell in measured[work]), done.stdout
-    assert re.fullmatch(figures, measured["`runs`"][1])
+    for work in ("`run` of a shell step", "`runs`", "`retry` with nothing to do"):
+        assert all(re.fullmatch(figures, cell) for cell in measured[work]), done.stdout
+        assert float(measured[f"{work}, of a bare typer command that runs"][1]) > 0
     assert measured["peak memory, MB"][2] in ("reached", "missed")
     assert not list(tmp_path.glob("pipelines-*"))
 

@@ -29,27 +29,33 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
-    jobs: int | None = Field(None, ge=1, description="How many steps run at once. Default: the number of cores.")
-    registry: str | None = Field(None, description="Where runs are published, such as `ghcr.io/owner/repo/runs`.")
-    registry_username: str | None = Field(None, description="User of that registry. Default: docker's credentials.")
-    registry_password: SecretStr | None = Field(
-        None, description="That user's password or token: for that registry, else for one that an option names."
+    jobs: int | None = Field(
+        None, ge=1, description="Number of steps that run in parallel. Default: the number of CPUs."
     )
-    plain_http: bool = Field(False, description="Speak plain http to registries on other machines too.")
+    registry: str | None = Field(None, description="Where runs are published, such as `ghcr.io/owner/repo/runs`.")
+    registry_username: str | None = Field(
+        None, description="User name for that registry. Default: docker's credentials."
+    )
+    registry_password: SecretStr | None = Field(
+        None, description="Password or token of that user, for that registry, else for one specified by an option."
+    )
+    plain_http: bool = Field(False, description="Allow plain HTTP for registries on other machines too.")
     github_token: SecretStr | None = Field(
         None, description="Token for GitHub's REST API and, where it is github.com's, for ghcr.io."
     )
     container_image_digest: str = Field(
-        "", pattern=IMAGE, description="The image of the container that this runs in, `NAME@sha256:…` or a digest."
+        "", pattern=IMAGE, description="Image of the container in which this runs, `NAME@sha256:…` or a digest."
     )
     safe_stores: str = Field(
         "",
         description="Folders with a store that belongs to another user and may be used all the same, separated as in "
         "`PATH`; `*` is all of them.",
     )
-    secrets: str = Field("", description="Names of environment variables whose values are kept out of all records.")
+    secrets: str = Field("", description="Names of environment variables whose values are removed from all records.")
 
-    untracked: Untracked | None = Field(None, description="Which untracked files a run keeps, as in the pipeline file.")
+    untracked: Untracked | None = Field(
+        None, description="Which untracked files a run includes, as in the pipeline file."
+    )
 
     @property
     def secret_names(self) -> list[str]:

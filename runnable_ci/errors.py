@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-TOO_LITTLE = "a limit on processes or on memory is reached: raise it, or run fewer steps at once (--jobs)"
+TOO_LITTLE = "a limit on processes or memory is reached: raise it, or run fewer steps in parallel (--jobs)"
 """The hint where the system refuses another thread or process."""
 
 
@@ -100,7 +100,7 @@ class CodeIdentityError(RunnableError):
 
 
 class NotARepositoryError(CodeIdentityError):
-    """A folder that is in no git repository."""
+    """A folder that is not in a git repository."""
 
 
 class StepError(RunnableError):

@@ -56,8 +56,8 @@ def test_iris(tmp_path: Path) -> None:
     project.write({"iris.py": code})
     fixed = project.commit()
     done = project.runnable("retry", "r")
-    assert "load     | reuse: code changed since attempt 1: iris.py (function load is the same)\n" in done.err
-    assert "flowers told right" in done.out
+    assert "load     | reuse: code has changed since attempt 1: iris.py (function load is the same)\n" in done.err
+    assert "test samples)" in done.out
 
     log = json.loads(project.runnable("show", "r", "--json").out)
     assert log.keys() >= RUN
@@ -122,9 +122,9 @@ def test_iris_travels(tmp_path: Path) -> None:
         other.write({"iris.py": code})
         fixed = other.commit()
         done = other.runnable("retry", reference, "--publish")
-        assert re.search(r"fetched \S+ KiB from .*, left \S+ K?i?B behind\n", done.err)
-        assert "load     | reuse: code changed since attempt 1: iris.py (function load is the same)\n" in done.err
-        assert "flowers told right" in done.out
+        assert re.search(r"fetched \S+ KiB from .*, \S+ K?i?B not downloaded\n", done.err)
+        assert "load     | reuse: code has changed since attempt 1: iris.py (function load is the same)\n" in done.err
+        assert "test samples)" in done.out
         assert (other.folder / "iris_logistic.png").exists()
 
         assert "merged from 2 writers" in project.runnable("pull", "r", "--from", repository).err

@@ -374,8 +374,8 @@ def test_an_artifact_of_a_job(tmp_path: Path) -> None:
     used.all()
     store = used.outputs["finish"]["unpublished-store"]
     other = clone_of(here, tmp_path)
-    notice = next(line for line in used.summary.splitlines() if "unpacked into" in line)
-    folder = re.search(r"unpacked into (?:`|<code>)(.*?)(?:`|</code>) at", notice)
+    notice = next(line for line in used.summary.splitlines() if "unpack it into" in line)
+    folder = re.search(r"unpack it into (?:`|<code>)(.*?)(?:`|</code>) at", notice)
     assert folder, notice
     shutil.copytree(store, other.project.folder / folder[1])
     other.resumes(re.findall(r"(?:`|<code>)(runnable-ci .*?)(?:`|</code>)", notice)[0])

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole story on a real pipeline: run it, see a step fail, fix the code, go on from there.
-# Makes a virtual environment in .venv, and a copy of this folder in a git repository of its own.
+# The whole story on a real pipeline: run it, see a step fail, fix the code, resume.
+# Makes a virtual environment in .venv, and a copy of this folder in a separate git repository.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python="${PYTHON:-python3}"

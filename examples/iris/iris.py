@@ -1,4 +1,4 @@
-"""Iris flowers told apart by a logistic regression: plain scikit-learn, nothing of runnable-ci in it."""
+"""Iris classification with a logistic regression: plain scikit-learn, without any import of runnable-ci."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sklearn.model_selection import train_test_split
 
 
 def load() -> tuple[np.ndarray, np.ndarray]:
-    """Sepal length and width of 150 flowers, and their species."""
+    """Return sepal length and width of 150 flowers, and their species."""
     iris = datasets.load_iris()
     return iris.data[:, :2], iris.target
 
 
 def fit(X: np.ndarray, Y: np.ndarray, test_size: float, regularisation: float, seed: int) -> LogisticRegression:
-    """A classifier of the species, fitted to the part of the flowers that is not kept for the test."""
+    """Fit a classifier of the species to the training samples."""
     train_X, _, train_Y, _ = train_test_split(X, Y, test_size=test_size, random_state=seed)
     logreg = LogisticRegression(C=1 / regularisation)
     logreg.fit(train_X, train_Y)
@@ -24,15 +24,15 @@ def fit(X: np.ndarray, Y: np.ndarray, test_size: float, regularisation: float, s
 
 
 def evaluate(X: np.ndarray, Y: np.ndarray, logreg: LogisticRegression, test_size: float, seed: int) -> float:
-    """The share of the test flowers whose species is told right."""
+    """Return the accuracy on the test samples."""
     _, test_X, _, test_Y = train_test_split(X, Y, test_size=test_size, random_state=seed)
     score = accuracy_score(test_Y, logreg.predict(test_X))
-    print(f"{score:.3f} of {len(test_Y)} flowers told right")
+    print(f"accuracy {score:.3f} ({len(test_Y)} test samples)")
     return score
 
 
 def plot(X: np.ndarray, Y: np.ndarray, logreg: LogisticRegression, image: str) -> None:
-    """A picture of the flowers on the regions that the classifier gives to each species."""
+    """Plot the samples on the decision regions of the classifier."""
     import matplotlib.pyplot as plt
     from sklearn.inspection import DecisionBoundaryDisplay
 

@@ -50,7 +50,7 @@ def get_file(
     if destination.is_dir():
         destination = destination / PurePosixPath(name).name
     if destination.exists() and not force:
-        raise UsageError(f"{destination} exists", hint="--force replaces it, --to names another path")
+        raise UsageError(f"{destination} exists", hint="--force overwrites it, --to writes to another path")
     with suggest_pull(layout, log.run_id):
         catalog_of(layout, log).extract(found[-1][1], destination)
     console.out(str(destination))

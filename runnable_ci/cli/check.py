@@ -23,4 +23,4 @@ def check(given: Path | None, environ: Mapping[str, str]) -> None:
     if any(step.kind == "python" for step in steps):
         console.out(f"python steps run in {interpreter}")
     for name, absent in missing_parameters(project.pipeline, project.workspace, project.pipeline.parameters).items():
-        console.err(f"note: step {name}: {needs(project.pipeline, name, absent)}: a run must be given it")
+        console.err(f"note: step {name}: {needs(project.pipeline, name, absent)}: specify it when you start a run")

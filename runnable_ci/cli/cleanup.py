@@ -36,7 +36,9 @@ def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: boo
     console.err(f"store: {layout.folder}")
     with locked_alone(layout.folder / STORE_LOCK) as alone:
         if not alone:
-            raise RunInUseError(f"a run is being written in {layout.label}", hint="wait for it, then try again")
+            raise RunInUseError(
+                f"a run is in progress in {layout.label}", hint="wait until it has finished, then try again"
+            )
         going = _going(layout, keep, older_than)
         folders = [run_folder(layout, run_id) for run_id in going]
         gone = set(going)
@@ -97,7 +99,7 @@ def prune(
     from runnable_ci.runs.remote.remote_index import list_published
 
     if keep is None and older_than is None:
-        raise UsageError("prune removes nothing unless told what", hint="--keep N, --older-than AGE, or both")
+        raise UsageError("specify which runs to delete", hint="--keep N, --older-than AGE, or both")
     registry = Registries(settings, environ).named(source, in_pipeline=lambda: registry_of(store_folder()))
     console.err(f"registry: {registry.label}")
     found = list_published(registry)
@@ -115,7 +117,7 @@ def prune(
 
 def _may_go(holding: PublishedRun) -> bool:
     if holding.pinned_by:
-        _stays(holding, f"the tag {holding.pinned_by[0]} stands for it")
+        _stays(holding, f"referenced by tag {holding.pinned_by[0]}")
     return not holding.pinned_by
 
 
@@ -124,9 +126,9 @@ def _removed(registry: Registry, holding: PublishedRun) -> bool:
 
     gone = remove(registry, holding)
     if not gone:
-        _stays(holding, "it was written just now")
+        _stays(holding, "it has just been modified")
     return gone
 
 
 def _stays(holding: PublishedRun, reason: str) -> None:
-    console.err(f"{holding.summary.run_id} stays: {reason}")
+    console.err(f"kept {holding.summary.run_id}: {reason}")

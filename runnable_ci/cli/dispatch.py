@@ -145,8 +145,8 @@ def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ:
         found = actions.find(workflow, target.run_id, every_s=min(1.0, options.every_s))
         if found is None:
             raise GitHubError(
-                "the workflow was started, but which run it is cannot be told",
-                hint=f"look at {actions.workflow_page(workflow)}; in the workflow `{RUN_NAME}` makes it plain",
+                "the workflow was started, but its run cannot be identified",
+                hint=f"see {actions.workflow_page(workflow)}; `{RUN_NAME}` in the workflow makes runs identifiable",
             )
         show_link(found.url)
         return found
@@ -177,9 +177,9 @@ def _start(
 def _find_target(run: str, options: DispatchOptions, environ: Mapping[str, str]) -> DispatchTarget:
     chosen = load_project(options.file).opened(environ) if options.file is not None else None
     if options.other_pipeline and chosen is None:
-        raise UsageError("--other-pipeline needs the pipeline file", hint="name it by -f FILE")
+        raise UsageError("--other-pipeline needs the pipeline file", hint="name it with -f FILE")
     if chosen is not None and chosen.identity().base != "repository":
-        raise UsageError(f"{chosen.file} is in no git repository", hint="the workflow checks one out")
+        raise UsageError(f"{chosen.file} is not in a git repository", hint="the workflow checks one out")
     layout = chosen.layout if chosen else find_store(environ=environ)
     if chosen and run == LATEST and not options.other_pipeline:
         run_id = newest_run(chosen, environ=environ)
@@ -217,7 +217,7 @@ def _run_id(layout: Layout, run: str) -> str:
         run_id = run
     if not TAG.fullmatch(run_id):
         listing = f"`{of_store(layout, 'runs')}` lists them"
-        hint = "give the run id alone: the workflow knows the registry" if "/" in run_id else listing
+        hint = "give only the run id: the workflow has the registry" if "/" in run_id else listing
         raise UsageError(f"`{run}` is not a run id", hint=hint)
     return run_id
 
@@ -244,8 +244,8 @@ def _check_step(target: DispatchTarget, options: DispatchOptions) -> None:
     if is_unknown or not STEP_NAME.fullmatch(step):
         hint = did_you_mean(step, steps, f"the steps are: {', '.join(steps)}" if steps else "")
         if not target.is_own and not target.log:
-            hint += "; a run of another pipeline file than the folder's: name it by -f FILE"
-        raise UsageError(f"--from {step}: there is no such step", hint=hint)
+            hint += "; a run of another pipeline file than the folder's: name it with -f FILE"
+        raise UsageError(f"--from {step}: no such step", hint=hint)
 
 
 def _ref(target: DispatchTarget, connection: Connection, ref: str | None, environ: Mapping[str, str]) -> str:
@@ -259,15 +259,15 @@ def _ref(target: DispatchTarget, connection: Connection, ref: str | None, enviro
             raise RefusedError(f"{repository} has no branch, tag or commit {ref}", hint="is it pushed?")
         return ref
     if not connection.is_local:
-        _note(f"this folder is no clone of {repository}: the run goes on with its default branch (--ref names another)")
+        _note(f"this folder is not a clone of {repository}: its default branch is used (--ref selects another)")
         return ""
     clone = Clone.around(Path.cwd(), environ)
     head, branch = clone.head(), clone.branch()
     if not head:
-        raise RefusedError("there is no commit here to go on with", hint="commit and push, or name a --ref")
+        raise RefusedError("there is no commit to resume with", hint="commit and push, or name a --ref")
     code = code_of(target.project, environ) if target.project else _code_here(environ)
     if (state := code.state()).changes:
-        _note(f"what is not committed stays here: {state.message}")
+        _note(f"uncommitted changes are not included: {state.message}")
     if not branch:
         if actions.commit_of(head) is None:
             raise RefusedError(f"commit {head[:12]} is not on {repository}", hint="push it, or name a --ref")
@@ -281,9 +281,9 @@ def _ref(target: DispatchTarget, connection: Connection, ref: str | None, enviro
             ahead = f", {pluralize(unpushed, 'commit')} ahead," if unpushed else ""
             raise RefusedError(
                 f"{branch} is at {head[:12]} here{ahead} and at {there[:12]} on {repository}",
-                hint=f"git push; or --ref {branch} goes on with what is there",
+                hint=f"git push; or --ref {branch} uses the commit there",
             )
-        _note(f"{branch} is at {there[:12]} on {repository}, which the run goes on with; here it is at {head[:12]}")
+        _note(f"{branch} is at {there[:12]} on {repository}, which is used; here it is at {head[:12]}")
     return branch
 
 
@@ -326,7 +326,7 @@ def rerun_failed(
     if not re.fullmatch(r"[1-9][0-9]{0,18}", number):
         at = ["--repo", repo] if repo else []
         other = (
-            f"; a run id of ours is for `{command('dispatch', github_run_id, *at)}`"
+            f"; a run id of runnable-ci is for `{command('dispatch', github_run_id, *at)}`"
             if TAG.fullmatch(github_run_id)
             else ""
         )

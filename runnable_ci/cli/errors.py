@@ -28,7 +28,7 @@ def run(application: typer.Typer) -> NoReturn:
     except MemoryError:
         from runnable_ci.util.console import console
 
-        console.err("error: there is not enough memory")
+        console.err("error: not enough memory")
         sys.exit(1)
     except Exception as e:  # noqa: BLE001 - typer's usage errors, which have no public name; else an unexpected error
         from runnable_ci.util.console import console

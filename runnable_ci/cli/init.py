@@ -26,8 +26,8 @@ _STARTER = """\
 [parameters]
 greeting = "hello"
 
-# A shell step: parameters are environment variables. It returns values by lines in $RUNNABLE_OUTPUT,
-# and files by `put`; both are kept with the run.
+# A shell step: parameters are environment variables. It returns values as lines in $RUNNABLE_OUTPUT,
+# and stores files by `put`; both are part of the run.
 [steps.prepare]
 run = '''
 echo "$greeting" > greeting.txt
@@ -36,12 +36,12 @@ echo "characters=$(wc -c < greeting.txt)" >> "$RUNNABLE_OUTPUT"
 returns = {{ characters = "metric" }}
 catalog = {{ put = ["greeting.txt"] }}
 
-# It starts when the step above it is over; `needs = ["prepare"]` says the same.
+# It starts when the step above it has finished; `needs = ["prepare"]` means the same.
 [steps.report]
 run = "cat greeting.txt"
 catalog = {{ get = ["greeting.txt"] }}
 
-# A python step: a function of yours, unchanged. Arguments are filled by name from the parameters.
+# A python step calls a function of your code, unchanged. Arguments are filled by name from the parameters.
 # [steps.train]
 # python = "my_module:train"
 # returns = {{ model = "object", score = "metric" }}
@@ -52,7 +52,7 @@ def init(folder: Path) -> None:
     """Write a commented starter file, and keep the store out of git. Raises `UsageError` where there is one."""
     file = folder / FILE_NAME
     if file.exists():
-        raise UsageError(f"{file} exists already", hint=f"`{in_folder(folder, 'check')}` validates it")
+        raise UsageError(f"{file} already exists", hint=f"`{in_folder(folder, 'check')}` validates it")
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
     sweep(folder)
@@ -78,19 +78,19 @@ def ignore_store(path: Path) -> None:
 
 _NEXT = """\
 next:
-- Name in the workflows what your steps need (a Python, packages), and bring them to `{branch}`: GitHub shows the button
-  of retry.yml, and takes its dispatches, once it is on the default branch.
+- Add what your steps need to the workflows (a Python, packages), and merge them into `{branch}`: GitHub shows the
+  button of retry.yml, and accepts its dispatches, once it is on the default branch.
 {registry}
 - After a failure: "Re-run failed jobs", or with a fix: {dispatch}
 """
 
 
 _REGISTRY = """\
-- Runs go to ghcr.io/OWNER/REPOSITORY/runs. The first one makes the package; who may read it is set in the package's
-  settings. If publishing is denied (403): "Manage Actions access" there, add the repository with the role Write."""
+- Runs are published to ghcr.io/OWNER/REPOSITORY/runs. The first one creates the package; its settings decide who may
+  read it. If publishing is denied (403): "Manage Actions access" there, add the repository with the role Write."""
 _NO_REGISTRY = """\
-- Name a registry for the runs: `registry` in the pipeline file, or `registry:` where the workflows use the action.
-  ghcr.io is github.com's, and {host} is another server."""
+- Set a registry for the runs: `registry` in the pipeline file, or `registry:` where the workflows use the action.
+  ghcr.io belongs to github.com, and {host} is another server."""
 
 
 def init_github(folder: Path | None, *, action_ref: str | None, only: Name | None, environ: Mapping[str, str]) -> None:
@@ -122,7 +122,7 @@ def init_github(folder: Path | None, *, action_ref: str | None, only: Name | Non
     if found is None:
         ignore_store(start / ".gitignore")
     written = ", ".join(os.path.relpath(path) for path in new)
-    console.out(f"wrote {written}" if written else "all is there already")
+    console.out(f"wrote {written}" if written else "nothing to do")
     dispatch = command("dispatch", "RUN_ID", "--ref", "BRANCH")
     remote = of_folder(str(repository.root), environ)
     host = remote.host if remote else GITHUB
@@ -147,10 +147,10 @@ def _is_there(path: Path, content: bytes, only: Name | None, folder: Path, again
     step = lines[lines.index(f"      - uses: {ACTION}") :]
     other = "retry" if path.stem == "ci" else "ci"
     alone = in_folder(folder, "init", "--github", "--only", other, *again)
-    also = "" if only else f"\n`{alone}` writes {other}.yml alone"
+    also = "" if only else f"\n`{alone}` writes only {other}.yml"
     raise UsageError(
-        f"{os.path.relpath(path)} exists already, with other content; nothing was written",
-        hint=f"move it away, or add this to a job of it that has `packages: write`:\n{step.rstrip()}{also}",
+        f"{os.path.relpath(path)} already exists with other content; nothing was written",
+        hint=f"move it away, or add this to one of its jobs that has `packages: write`:\n{step.rstrip()}{also}",
     )
 
 

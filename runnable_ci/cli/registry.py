@@ -62,7 +62,7 @@ class PublishOnExit:
 
     @classmethod
     def of(cls, project: Project, to: str | None, options: Options) -> PublishOnExit:
-        """Raises `UsageError`, before anything runs, where no registry is known."""
+        """Raises `UsageError`, before anything runs, where no registry is set."""
         registries = Registries(options.settings, options.environ)
         registry = registries.named(to, in_pipeline=lambda: project.pipeline.registry)
         if registry.advice:
@@ -78,12 +78,12 @@ class PublishOnExit:
         try:
             found = find_occupant(self.registry, run_id, tries=1)
         except StoreError as e:
-            self.say(f"note: whether there is a run `{run_id}` in {self.registry.label} is not known: {e.message}")
+            self.say(f"note: cannot check whether {self.registry.label} has a run `{run_id}`: {e.message}")
             return
         if found is not None:
             raise UsageError(
                 f"there is already a run `{run_id}` in {self.registry.label}, {describe_beginning(found.annotations)}",
-                hint="give this one another id: --run-id",
+                hint="set another id: --run-id",
             )
 
     def publish(self, layout: Layout, run_id: str, code: int) -> int:
@@ -97,7 +97,7 @@ class PublishOnExit:
         except RunnableError as e:
             to = [] if self.is_default else ["--to", self.registry.label]
             again = of_store(layout, "publish", run_id, *to, *http_option(self.registry.plain_http))
-            self.say(*e.lines(), f"run {run_id} is kept here; to try again: {again}")
+            self.say(*e.lines(), f"run {run_id} is in the local store; to try again: {again}")
             return code or 1
         self.say(f"published {published.reference}: {_sent(published)}")
         return code
@@ -105,7 +105,7 @@ class PublishOnExit:
 
 def _sent(published: Published) -> str:
     sent = published.sent
-    return "nothing had changed" if sent is None else f"sent {format_size(sent.size_bytes)} in {sent.blobs} blobs"
+    return "already up to date" if sent is None else f"sent {format_size(sent.size_bytes)} in {sent.blobs} blobs"
 
 
 def pull(

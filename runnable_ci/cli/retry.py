@@ -34,7 +34,7 @@ def retry(
     )
     project, run_id = opened.project, opened.run_id
     if file is None and not is_default(project.file):
-        options.printer.say(f"note: run {run_id} is of the pipeline {project.identity()}")
+        options.printer.say(f"note: run {run_id} belongs to the pipeline {project.identity()}")
     session = RunSession.of(project, options)
     publication = None
     if publish or to is not None:

@@ -44,14 +44,19 @@ def _head(log: RunLog) -> list[str]:
     lines = {
         "run": f"{log.run_id}  {log.status}" + (f" ({log.message})" if log.message else ""),
         "pipeline": log.name + (f", tag {log.tag}" if log.tag else ""),
-        "started": f"{format_time(log.start_time)} UTC, took {format_duration(log.seconds()) or 'not yet known'}",
-        "invocations": ", ".join(f"{i.command} {i.status}" for i in log.invocations),
+        "started": f"{format_time(log.start_time)} UTC, {_length(log)}",
+        "commands": ", ".join(f"{i.command} {i.status}" for i in log.invocations),
         "code": _code(code) if code else "",
-        "differs": code.code_identifier_message if code else "",
+        "changes": code.code_identifier_message if code else "",
         "python": _python(environment) if environment else "",
         "metrics": format_pairs(log.metrics()),
     }
     return [f"{name:12} {value}" for name, value in lines.items() if value]
+
+
+def _length(log: RunLog) -> str:
+    length = format_duration(log.seconds())
+    return f"took {length}" if length else "still running"
 
 
 def _code(code: CodeIdentity) -> str:
@@ -81,11 +86,11 @@ def _steps(log: RunLog) -> list[str]:
                 f"{decision.action}: {decision.reason}" if decision else _undecided(log),
             )
         )
-    return table(("STEP", "STATUS", "ATTEMPTS", "TOOK", "WHY"), rows)
+    return table(("STEP", "STATUS", "ATTEMPTS", "DURATION", "REASON"), rows)
 
 
 def _undecided(log: RunLog) -> str:
-    return "not in the pipeline any more" if log.end_time else ""
+    return "no longer in the pipeline" if log.end_time else ""
 
 
 def _failures(log: RunLog) -> list[str]:
@@ -141,10 +146,10 @@ def _show(found: list[Summary], *, as_json: bool, where: str) -> None:
     if as_json:
         console.json(json.dumps([asdict(summary) for summary in found], indent=1))
     elif found:
-        head = ("RUN", "STATUS", "WHEN (UTC)", "TOOK", "COMMIT", "FAILED", "METRICS")
+        head = ("RUN", "STATUS", "STARTED (UTC)", "DURATION", "COMMIT", "FAILED", "METRICS")
         console.out(*table(head, [_row(summary) for summary in found]))
     else:
-        console.err(f"there is no run yet in {where}")
+        console.err(f"no runs in {where}")
 
 
 def _row(run: Summary) -> tuple[str, ...]:

@@ -33,11 +33,11 @@ def watch(
         follower = RunWatcher(actions, started.run, url, printer=printer, every_s=every_s)
         run = follower.follow(after_attempt=after_attempt)
     except KeyboardInterrupt:
-        printer.say(f"stopped watching; the run goes on: {url}" if url else "stopped watching; the run goes on")
+        printer.say(f"stopped watching; the run continues: {url}" if url else "stopped watching; the run continues")
         return INTERRUPTED
     printer.say(final_line(run, url))
     if offer:
-        printer.say(f"to have it here: {offer}")
+        printer.say(f"download the results: {offer}")
     return exit_code(run)
 
 
@@ -80,13 +80,13 @@ class RunWatcher:
                         return run
                     failures = 0
                 except RateLimitError as e:
-                    self._printer.say(f"{e.message}: looking again then")
+                    self._printer.say(f"{e.message}: polling continues then")
                     self._sleep(max(0.0, e.until_s - self._clock()))
                 except GitHubUnavailableError as e:
                     failures += 1
                     if failures == _FAILURES:
                         raise self._lost(e) from e
-                    self._printer.say(f"{e.message}: looking again")
+                    self._printer.say(f"{e.message}: polling continues")
                 except GitHubError as e:
                     raise self._lost(e) from e
                 is_early = self._clock() - began_s < _EAGER_S
@@ -127,7 +127,7 @@ class RunWatcher:
                 self._printer.say(_words(job.status), step=job.name)
 
     def _lost(self, error: GitHubError) -> GitHubError:
-        return GitHubError(f"the run cannot be watched any more: {error.message}", hint=f"it goes on: {self._url}")
+        return GitHubError(f"the run can no longer be watched: {error.message}", hint=f"it continues: {self._url}")
 
 
 def exit_code(run: WorkflowRun) -> int:

@@ -98,8 +98,8 @@ def run_attempt(
             raise refusal
         if lost := steps.missing_secret(step, at.catalog.workspace, scope.values()):
             raise StepError(
-                f"parameter `{lost}` was a secret: its value is not in the run log",
-                hint="--from runs the step again that returns it",
+                f"parameter `{lost}` is a secret: its value is not in the run log",
+                hint="--from re-runs the step that returns it",
             )
         done.entries = _take_files(step, scope, at)
         if step.kind == "python" and (source := find_source(step, at.catalog.workspace)):
@@ -117,7 +117,7 @@ def run_attempt(
         output.flush()
         _take_results(done, launch, ended, around, at)
     except (RunnableError, MemoryError) as e:
-        problem = e if isinstance(e, RunnableError) else StepError("there is not enough memory", hint=TOO_LITTLE)
+        problem = e if isinstance(e, RunnableError) else StepError("not enough memory", hint=TOO_LITTLE)
         attempt.end("failed", at.redactor.text(problem.message))
         output.write("e", "".join(f"{printable(line)}\n" for line in problem.lines()).encode())
     finally:
@@ -143,8 +143,8 @@ def _take_files(step: Step, scope: Scope, at: ExecutionContext) -> list[CatalogE
         present = [name for name in at.catalog.files.expand([pattern])[pattern] if name not in visible]
         if not put and not present:
             raise StepError(
-                f"catalog get `{pattern}` matches no file that an earlier step put, and none in the workspace",
-                hint="let the step need the one that puts it, or add the file",
+                f"catalog get `{pattern}` matches no file that an earlier step stored, and none in the workspace",
+                hint="add the step that stores it to `needs`, or add the file to the workspace",
             )
         wanted |= put
         inputs.update(present)
@@ -186,7 +186,7 @@ def _take_results(
             return
     if returned.undeclared:
         names = at.redactor.text(", ".join(f"`{name}`" for name in returned.undeclared))
-        at.printer.say(f"note: not kept, since `returns` does not declare it: {names}", step=step.name)
+        at.printer.say(f"note: ignored, `returns` does not declare it: {names}", step=step.name)
     if step.put:
         entries, done.packs = at.catalog.put(step.put)
         done.entries = [*done.entries, *entries]

@@ -55,8 +55,9 @@ def require_declared_results(pipeline: Pipeline, log: RunLog, reused: Iterable[s
         for what in (_foreign_value(step, recorded), _foreign_file(step, recorded)):
             if what:
                 raise RunLogError(
-                    f"the run log of {log.run_id} does not fit {pipeline.file}: step `{name}` {what}; nothing was used",
-                    hint=f"somebody changed the log; --from {name} runs the step again",
+                    f"the run log of {log.run_id} does not match {pipeline.file}: step `{name}` {what}; "
+                    "nothing was used",
+                    hint=f"the log was modified; --from {name} re-runs the step",
                 )
 
 

@@ -186,11 +186,11 @@ def decide(
     if reason:
         return Decision("run", _line(reason))
     if code := inputs.changed_code.get(step.name):
-        reason = _line(f"code changed since attempt {last.attempt_number}: {code}")
+        reason = _line(f"code has changed since attempt {last.attempt_number}: {code}")
         return Decision("run", reason) if inputs.rerun_changed else Decision("reuse", reason, "code_changed")
     if unseen := _unseen_parameters(step, last, scope, log):
-        text = f"{unseen} changed since attempt {last.attempt_number}, which was not seen to read it"
-        return Decision("reuse", _line(f"{text} (--from runs it again)"), "parameters_changed")
+        text = f"{unseen} has changed since attempt {last.attempt_number}; the step does not mention it"
+        return Decision("reuse", _line(f"{text} (--from re-runs the step)"), "parameters_changed")
     return Decision("reuse", f"unchanged since attempt {last.attempt_number}")
 
 
@@ -277,7 +277,7 @@ def _changed_parameter(last: StepAttempt, scope: Scope, mask: Callable[[Any], An
     """
     for name, then in last.input_parameters.items():
         if name not in scope.parameters:
-            return f"parameter {name} is gone"
+            return f"parameter {name} was removed"
         now = scope.parameters[name].item
         clean = mask(now.value)
         if then.redacted and (now.redacted or clean != now.value):
@@ -286,7 +286,7 @@ def _changed_parameter(last: StepAttempt, scope: Scope, mask: Callable[[Any], An
             return f"parameter {name} changed: {_short(mask(then.value))} → {_short(clean)}"
     for name in last.defaulted:
         if name in scope.parameters:
-            return f"parameter {name} is now given: {_short(mask(scope.parameters[name].item.value))}"
+            return f"parameter {name} is now set: {_short(mask(scope.parameters[name].item.value))}"
     return ""
 
 

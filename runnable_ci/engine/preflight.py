@@ -55,7 +55,7 @@ def needs(pipeline: Pipeline, step: str, absent: Collection[str]) -> str:
     """That a step needs what nothing gives, in words."""
     chosen = pipeline.steps[step]
     what = f"`{chosen.command}`" if chosen.kind == "python" else "`parameters`: it"
-    return f"{what} needs {', '.join(f'`{name}`' for name in absent)}, which no parameter or earlier step gives"
+    return f"{what} needs {', '.join(f'`{name}`' for name in absent)}, which no parameter or earlier step provides"
 
 
 def parameter_warnings(
@@ -71,9 +71,9 @@ def parameter_warnings(
         answers = {accepts(step, workspace, name) for step in pipeline.steps.values()}
         meant = did_you_mean(name, known)
         if giver := next((step.name for step in pipeline.steps.values() if name in step.returns), None):
-            found[name] = f"parameter {name}: the steps after `{giver}` get what that returns, not the value given"
+            found[name] = f"parameter {name} is overwritten by the return value of step `{giver}`"
         elif name not in known and True not in answers and (meant or None not in answers):
-            found[name] = f"no step is known to take the parameter {name}{meant and f'; {meant}'}"
+            found[name] = f"unknown parameter {name}: no step takes it{meant and f'; {meant}'}"
     return found
 
 
@@ -81,4 +81,4 @@ def _how_to_give(pipeline: Pipeline, name: str, given: Collection[str]) -> str:
     for step in pipeline.steps.values():
         if name in step.returns:
             return f"`{step.name}` returns it: a step that needs it lists `{step.name}` in `needs`"
-    return did_you_mean(name, given, f"give it under [parameters], or with --param {name}=…")
+    return did_you_mean(name, given, f"set it under [parameters], or with --param {name}=…")

@@ -124,7 +124,7 @@ def _require_steps(project: Project, from_steps: Sequence[str]) -> None:
     for step in from_steps:
         if step not in steps:
             raise UsageError(
-                f"--from {step}: there is no such step in {project.pipeline.file}",
+                f"--from {step}: no such step in {project.pipeline.file}",
                 hint=did_you_mean(step, steps, f"the steps are: {', '.join(steps)}"),
             )
 
@@ -137,8 +137,8 @@ def _require_kept(project: Project, planned: Plan) -> None:
         if lost:
             giver = list(steps)[scope.parameters[lost].position]
             raise UsageError(
-                f"step `{name}` takes `{lost}`, which `{giver}` returned: it was a secret, and is not in the run log",
-                hint=f"--from {giver} runs that step again",
+                f"step `{name}` takes `{lost}`, which `{giver}` returned: it is a secret, and not in the run log",
+                hint=f"--from {giver} re-runs that step",
             )
 
 

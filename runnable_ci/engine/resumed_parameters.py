@@ -98,7 +98,7 @@ def _doubts(session: RunSession, log: RunLog, original: Mapping[str, Any], given
     yield from warnings.values()
     for name in unread_parameters(changed, pipeline, log):
         if name not in warnings:
-            yield f"no finished step is known to have read {name}; --from STEP runs one again regardless"
+            yield f"no completed step reads {name}; nothing is re-run for it (--from STEP does)"
 
 
 def _given_again(session: RunSession, log: RunLog, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,8 +120,8 @@ def _given_again(session: RunSession, log: RunLog, given: Mapping[str, Any]) -> 
     again = {name: places[name] for name in needed if name in places}
     if missing := [name for name in redacted if name not in again]:
         raise UsageError(
-            f"parameter {missing[0]} was a secret: its value is not in the run log",
-            hint=f"give it again: --param {missing[0]}=…, or {PARAMETER_PREFIX}{missing[0]} in the environment",
+            f"parameter {missing[0]} is a secret: its value is not in the run log",
+            hint=f"specify it again: --param {missing[0]}=…, or {PARAMETER_PREFIX}{missing[0]} in the environment",
         )
     if missing := [name for name in undeclared if name not in again]:
         raise _undeclared(log, pipeline.file, {name: redactor.value(recorded[name]) for name in missing})
@@ -134,7 +134,7 @@ def _undeclared(log: RunLog, file: str, values: Mapping[str, Any]) -> UsageError
     more = f" and {len(values) - _NAMED_MAX} more" if len(values) > _NAMED_MAX else ""
     options = " ".join(f"--param {truncate(name)}=…" for name, _ in named)
     return UsageError(
-        f"run `{log.run_id}` came with a parameter that {file} does not declare, and that was not given "
+        f"run `{log.run_id}` has a parameter that {file} does not declare, and that was not given "
         f"here: {listing}{more}",
         hint=f"give `{options}` again, or declare it under [parameters]",
     )

@@ -57,7 +57,7 @@ def open_run(
     `other_pipeline` allows it, and where its own file is not here.
     """
     if other_pipeline and file is None:
-        raise UsageError("--other-pipeline needs the pipeline file", hint="name it by -f FILE")
+        raise UsageError("--other-pipeline needs the pipeline file", hint="name it with -f FILE")
     project = load_project(file).opened(environ) if file is not None else None
     layout = project.layout if project else layout or find_store(environ=environ)
     if source is not None:
@@ -111,7 +111,7 @@ def _newest_published(project: Project, registry: Registry, environ: Mapping[str
     found = find_newest(registry, lambda log: is_of(project, log, environ=environ, layout=None))
     if found is None:
         raise RunNotFoundError(
-            f"there is no run of the pipeline {project.identity()} in {registry.label}",
+            f"no runs of the pipeline {project.identity()} in {registry.label}",
             hint=f"`{of_registry(registry, 'runs', '--from', registry.label)}` lists all",
         )
     return found
@@ -129,21 +129,21 @@ def project_of(
     file = own_file(log, folder)
     if file and not (_is_from_here(log, layout) or is_default(file, folder) or is_tracked(file, environ)):
         raise UsageError(
-            f"run `{log.run_id}` comes from elsewhere, and says that its pipeline file is {path(file)}, "
+            f"run `{log.run_id}` was made elsewhere, with the pipeline file {path(file)}, "
             "which git does not track here",
-            hint=f"if it is yours: {command(*typed, '-f', path(file))}",
+            hint=f"if you trust that file: {command(*typed, '-f', path(file))}",
         )
     if run.file and file is None:
         raise UsageError(
-            f"run `{log.run_id}` is of the pipeline {run}, and there is no such file in "
+            f"run `{log.run_id}` belongs to the pipeline {run}, and that file does not exist in "
             f"{repository_root(folder) or folder}",
-            hint=f"where it was renamed: {_renamed(typed, 'FILE')}",
+            hint=f"if it was renamed: {_renamed(typed, 'FILE')}",
         )
     project = load_project(file)
     if not is_of(project, log, environ=environ, layout=layout):
         raise UsageError(
-            f"run `{log.run_id}` is of the pipeline {run}, and the one here is {project.identity()}",
-            hint=f"where it is the same under a new name: {_renamed(typed, path(project.file))}",
+            f"run `{log.run_id}` belongs to the pipeline {run}, and the one here is {project.identity()}",
+            hint=f"if it is the same file under a new name: {_renamed(typed, path(project.file))}",
         )
     return project
 
@@ -156,10 +156,10 @@ def require_same(
         return
     run = PipelineIdentity.recorded(log.name, log.run_config)
     own = own_file(log, project.workspace)
-    way = f"`{command(*typed, '-f', path(own))}` resumes it with its own; " if own else ""
+    way = f"`{command(*typed, '-f', path(own))}` resumes it with its own file; " if own else ""
     raise UsageError(
-        f"run `{log.run_id}` is of the pipeline {run}, not of {project.identity()}",
-        hint=f"{way}where this one is the same, renamed: {_renamed(typed, path(project.file))}",
+        f"run `{log.run_id}` belongs to the pipeline {run}, not to {project.identity()}",
+        hint=f"{way}if this one is the same file, renamed: {_renamed(typed, path(project.file))}",
     )
 
 
@@ -186,7 +186,7 @@ def newest_run(project: Project, *, environ: Mapping[str, str]) -> str:
         if is_of(project, log, environ=environ, layout=layout):
             return run_id
     raise RunNotFoundError(
-        f"there is no run of the pipeline {project.identity()} in {layout.label}",
+        f"no runs of the pipeline {project.identity()} in {layout.label}",
         hint=f"`{of_store(layout, 'runs')}` lists all",
     )
 

@@ -46,7 +46,7 @@ _TICK_S = 1.0
 _MASKED_LATER: dict[str, Any] = {
     "snapshot": "",
     "snapshot_size": 0,
-    "snapshot_omitted": ["the difference: it held a value that was masked later"],
+    "snapshot_omitted": ["the code difference: it contained a value that was masked later"],
     "snapshot_untracked": [],
 }
 
@@ -176,7 +176,7 @@ class Run:
 
         thread = None if alone else start(work, name=step.name)
         if thread is None:
-            work(None if alone else StepError("no thread can be started for it", hint=TOO_LITTLE))
+            work(None if alone else StepError("cannot start a thread", hint=TOO_LITTLE))
         self._running[step.name] = thread
 
     def _next(self) -> tuple[str, AttemptResult | BaseException]:

@@ -79,7 +79,7 @@ def _function_change(step: Step, attempt: StepAttempt, catalog: Catalog) -> str:
     try:
         source = find_source(step, catalog.workspace)
     except StepError:
-        return f" (function {name} is gone)"
+        return f" (function {name} was removed)"
     if source is None or not source.hash():
         return ""
     return f" (function {name} {'is the same' if source.hash() == attempt.function_hash else 'changed'})"

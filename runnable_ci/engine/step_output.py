@@ -67,8 +67,8 @@ class Masks:
         if self.learn(values) and step not in self._noted:
             self._noted.add(step)
             self._printer.say(
-                "note: a mask is not applied, since it is too short to be told from other text. "
-                f"A value of several lines needs %0A between them, or to be a block in ${VARIABLE}",
+                "note: a mask is ignored: it is too short to be distinguished from other text. "
+                f"Separate the lines of a multi-line value by %0A, or write it as a block into ${VARIABLE}",
                 step=step,
             )
 
@@ -156,7 +156,9 @@ class StepOutput:
             return kept
         clean = redact_kept(self._folder, self._title, kept, self._masks.redactor, through=self._scratch)
         if clean is None:
-            self._printer.say("note: its output is lost: no space left to take a secret out of it", step=self._step)
+            self._printer.say(
+                "note: its output is lost: no space left on the disk to remove a secret from it", step=self._step
+            )
         return clean
 
     def _show(self, stream: Stream, clean: bytes) -> None:
@@ -191,7 +193,7 @@ def _content(file: Path) -> bytes:
         raise StepError(f"${VARIABLE} cannot be read ({e.strerror})") from e
     with open(descriptor, "rb") as opened:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise StepError(f"${VARIABLE} is no file any more")
+            raise StepError(f"${VARIABLE} is no longer a file")
         content = opened.read(FILE_MAX_BYTES + 1)
     if len(content) > FILE_MAX_BYTES:
         raise StepError(f"${VARIABLE} holds more than 1 MiB")

@@ -33,7 +33,7 @@ def rule(project: Project, settings: Settings, *, is_public: bool) -> Callable[[
             return lambda _: 'untracked, and `untracked = "none"`'
         case "listed":
             is_listed = _listed(project)
-            return lambda path: "" if is_listed(path) else "untracked, and the pipeline does not name it"
+            return lambda path: "" if is_listed(path) else "untracked, and not named in the pipeline"
         case None:
             reason = 'untracked, in a job of a public repository; `untracked = "all"` keeps them' if is_public else ""
             return lambda _: reason
@@ -59,7 +59,9 @@ def notes(log: RunLog, *, invocation: int | None = None) -> Iterator[str]:
         files = pluralize(len(kept), "untracked file")
         yield truncate(f'kept {files} with the run: {_listing(kept)}; `untracked = "none"` leaves them out', _LINE_MAX)
     if credentials := list(filter(is_named_as_credentials, kept)):
-        yield truncate(f"warning: an earlier version kept credentials with the run: {_listing(credentials)}", _LINE_MAX)
+        yield truncate(
+            f"warning: an earlier version stored credentials with the run: {_listing(credentials)}", _LINE_MAX
+        )
     reasons: defaultdict[str, list[str]] = defaultdict(list)
     for line in _once(line for code in codes for line in code.snapshot_omitted):
         name, _, reason = line.partition(": ")

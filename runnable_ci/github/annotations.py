@@ -17,8 +17,8 @@ _TABLE = re.compile(
     r"\[(?:tool\.runnable-ci\.)?steps\.(?P<quote>[\"']?)(?P<step>%s)(?P=quote)\]" % STEP_NAME.pattern  # noqa: UP031
 )
 _RUN_AGAIN: Mapping[str, str] = {
-    "code_changed": "to run such steps again: --rerun-changed",
-    "parameters_changed": "to run it again: --from {step}",
+    "code_changed": "to re-run such steps: --rerun-changed",
+    "parameters_changed": "to re-run it: --from {step}",
 }
 """What is said of a reuse with a warning."""
 

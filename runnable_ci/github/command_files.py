@@ -86,7 +86,7 @@ def _content(path: Path) -> str:
         raise StepError(f"it cannot be read ({e.strerror})") from e
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise StepError("it is no file any more")
+            raise StepError("it is no longer a file")
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
         raise StepError("it holds more than 1 MiB")

@@ -198,11 +198,11 @@ def _next_steps(log: RunLog, next_steps: NextSteps) -> str:
             lines += ["# the same commit again (also: Re-run failed jobs)"]
             lines += [command("rerun-failed", next_steps.github_run_id, *at)]
     if reference:
-        lines += ["# have this run here, to look at it"] if lines else []
+        lines += ["# download this run"] if lines else []
         lines.append(command("pull", reference, *next_steps.pull_options))
     if not lines:
         return ""
-    title = "### To go on" if log.status != SUCCESS else "### To look at it"
+    title = "### Next steps" if log.status != SUCCESS else "### Inspect"
     return f"{title}\n\n{fence(chr(10).join(lines), 'sh')}"
 
 
@@ -235,7 +235,7 @@ def _steps(log: RunLog, detail: _Detail) -> str:
         rows.append(
             (
                 f"{_MARKS[state]} {code_cell(name, 100)}",
-                state if state != "removed" else "not in the pipeline any more",
+                state if state != "removed" else "no longer in the pipeline",
                 duration(last.start_time, last.end_time) if last else "",
                 str(last.attempt_number) if last else "",
                 escaped_cell(decision.reason, min(detail.characters, 200)) if decision else "",
@@ -243,7 +243,7 @@ def _steps(log: RunLog, detail: _Detail) -> str:
         )
     if more := len(log.steps) - len(chosen):
         rows.append((f"… and {more} more", *[""] * 4))
-    return f"### Steps\n\n{table(('Step', 'State', 'Took:', 'Attempt:', 'Why'), rows)}" if rows else ""
+    return f"### Steps\n\n{table(('Step', 'State', 'Duration:', 'Attempt:', 'Reason'), rows)}" if rows else ""
 
 
 def _metrics(metrics: Mapping[str, Any], base: Mapping[str, Any] | None, label: str, detail: _Detail) -> str:

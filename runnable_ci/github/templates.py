@@ -38,7 +38,7 @@ def repository_of(folder: Path, environ: Mapping[str, str]) -> LocalRepository:
         clone = Clone.around(folder, environ)
     except NotARepositoryError as e:
         raise UsageError(
-            f"{folder} is not in a git repository, and workflows are a repository's",
+            f"{folder} is not in a git repository, and workflows belong to a repository",
             hint="run `git init` first, or init without --github",
         ) from e
     return LocalRepository(clone.root, clone.default_branch())
@@ -51,7 +51,7 @@ def workflow(name: Name, *, action_ref: str, default_branch: str, pipeline: str)
     pipeline's folder. Raises `UsageError` for what cannot stand in a workflow.
     """
     if not pipeline.isprintable() or "${{" in pipeline or "}}" in pipeline:
-        raise UsageError(f"the folder {pipeline!r} cannot be named in a workflow", hint="rename it")
+        raise UsageError(f"the folder {pipeline!r} cannot be used in a workflow", hint="rename it")
     text = (files("runnable_ci.github") / "workflows" / f"{name}.yml").read_text(encoding="utf-8")
     text = _put(text, r"(?<=uses: )runnable/action@.*", _use(action_ref))
     text = _put(text, r'(?<= pipeline: )"\."', _quoted(pipeline))
@@ -73,15 +73,15 @@ def _use(ref: str) -> str:
         why = f"{DEFAULT_REF} gets fixes; `init --github --action-ref COMMIT` pins"
         return f"{ACTION}@{ref} # zizmor: ignore[unpinned-uses] {why}"
     if re.fullmatch(r"[0-9a-fA-F]{40}", ref):
-        return f"{ACTION}@{ref.lower()} # a commit: it stays as it is until you change it"
+        return f"{ACTION}@{ref.lower()} # a commit never changes"
     if re.fullmatch(r"(?=[0-9]*[a-f])[0-9a-f]{7,64}", ref):
-        raise UsageError(f"--action-ref {ref} looks like a part of a commit", hint="GitHub wants all 40 digits")
+        raise UsageError(f"--action-ref {ref} looks like a part of a commit", hint="GitHub requires all 40 digits")
     if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._+-]*(/[0-9A-Za-z][0-9A-Za-z._+-]*)*", ref) or ".." in ref:
         raise UsageError(
             f"--action-ref {ref!r} is not a version, branch or commit",
             hint=f"such as {DEFAULT_REF}, or a 40-digit commit",
         )
-    return f"{ACTION}@{ref} # zizmor: ignore[unpinned-uses] named by --action-ref; only a commit stays as it is"
+    return f"{ACTION}@{ref} # zizmor: ignore[unpinned-uses] set by --action-ref; only a commit never changes"
 
 
 def _literal(branch: str) -> str:

@@ -127,7 +127,7 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
         raise place.error("", f"registry: {shown(parsed.registry)} is not a repository", hint)
     if wrong := [name for name in parsed.secrets if not _VARIABLE.fullmatch(name)]:  # it may be the secret: not shown
         names = ", ".join(f'"{name}"' for name in spelled(wrong[0]) or ["API_KEY", "DB_PASSWORD"])
-        hint = f"write names alone, each a string of its own, without `$`, braces or `secrets.`: secrets = [{names}]"
+        hint = f"write only names, each as a separate string, without `$`, braces or `secrets.`: secrets = [{names}]"
         raise place.error("", "secrets: an entry is not the name of an environment variable", hint)
     steps: dict[str, Step] = {}
     above: tuple[str, ...] = ()
@@ -155,17 +155,19 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
     table = f"steps.{name}"
     if not STEP_NAME.fullmatch(name):
         raise place.error(
-            "steps", f"{shown(name)} cannot name a step", "letters, digits, `_` and `-`, at most 100; not a digit first"
+            "steps",
+            f"{shown(name)} is not a valid step name",
+            "letters, digits, `_` and `-`, at most 100; not a digit first",
         )
     kinds = [(kind, text) for kind in ("run", "python") if (text := getattr(step, kind)) is not None]
     if len(kinds) != 1:
         has = "has both `run` and `python`" if kinds else "has neither `run` nor `python`"
-        raise place.error(table, has, "a step has exactly one of them; make two steps of it" if kinds else "add one")
+        raise place.error(table, has, "a step has exactly one of them; split it into two steps" if kinds else "add one")
     kind, command = cast("tuple[Literal['run', 'python'], str]", kinds[0])
     if not command.strip():
         raise place.error(table, f"`{kind}` is empty", 'write a command, such as run = "make"')
     if "\0" in command:
-        raise place.error(table, f"`{kind}` has a NUL character", "no program takes one: remove it")
+        raise place.error(table, f"`{kind}` has a NUL character", "programs cannot receive it: remove it")
     if kind == "python":
         if not FUNCTION.fullmatch(command):
             raise place.error(table, f"python = {shown(command)} is not a function", 'write it as "module:function"')
@@ -180,8 +182,8 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         for path in paths:
             check_relative(path, lambda m, key=key: place.error(f"{table}.catalog", f"{key}: {m}", RELATIVE))
             if is_excluded(path):
-                hint = "`.git` and `.runnable` are left out of the catalog: copy the file elsewhere first"
-                raise place.error(f"{table}.catalog", f"{key}: {shown(path)} is never kept", hint)
+                hint = "`.git` and `.runnable` are left out of the catalog: copy the file to another folder first"
+                raise place.error(f"{table}.catalog", f"{key}: {shown(path)} is never stored", hint)
     check_relative(step.working_directory, lambda m: place.error(table, f"working-directory: {m}", RELATIVE))
     for key in step.returns:
         check_parameter_name(key, lambda m, hint: place.error(f"{table}.returns", m, hint))
@@ -211,7 +213,7 @@ def _check_env(place: Place, table: str, env: Mapping[str, str], parameters: Map
         if name in parameters:
             raise place.error(table, f"`{name}` is also a parameter", "rename one: both would set the same variable")
         if name.startswith("RUNNABLE_"):
-            raise place.error(table, f"`{name}` is reserved", "names that begin with RUNNABLE_ are ours")
+            raise place.error(table, f"`{name}` is reserved", "names that begin with RUNNABLE_ are used by runnable-ci")
 
 
 def _check_needs(place: Place, steps: Mapping[str, Step]) -> None:
@@ -235,7 +237,7 @@ def _topological(place: Place, steps: Mapping[str, Step]) -> Iterable[str]:
         sorter.prepare()
     except CycleError as e:
         cycle = " → ".join(reversed(e.args[1]))
-        raise place.error("steps", f"steps need each other in a circle: {cycle}", "remove one of these needs") from e
+        raise place.error("steps", f"circular dependency: {cycle}", "remove one of these needs") from e
     position = {name: i for i, name in enumerate(steps)}
     order: list[str] = []
     ready = sorted(sorter.get_ready(), key=position.__getitem__)

@@ -60,7 +60,7 @@ def load(given: Path | None) -> Project:
         if not (file.parent / step.working_directory).is_dir():
             raise PipelineError(
                 f"{shown}: [steps.{step.name}] working-directory: there is no folder `{step.working_directory}`",
-                hint=did_you_mean(step.working_directory, names_in(file.parent), "make it, or name one that is there"),
+                hint=did_you_mean(step.working_directory, names_in(file.parent), "create it, or use an existing one"),
             )
     return Project(pipeline, file, Layout(file.parent / STORE_NAME))
 
@@ -79,7 +79,7 @@ def find_file(given: Path | None, environ: Mapping[str, str] = os.environ) -> Pa
     if found := _nearest([folder] if given is not None else _within_repository(folder, environ)):
         return found
     above = _nearest(upwards(folder, environ)) if given is None else None
-    outside = f"{above} is further up, and no git repository holds both: cd there, or name it"
+    outside = f"{above} is in a parent folder outside any git repository: cd there, or give its path"
     raise PipelineError(
         f"there is no {FILE_NAME} in {folder}, and no [tool.runnable-ci] in a pyproject.toml there",
         hint=outside if above else f"`{in_folder(folder, 'init')}` writes one",
@@ -129,7 +129,7 @@ def _read(file: Path) -> tuple[dict[str, Any], str]:
     try:
         content = file.read_text(encoding=ENCODING)
     except (OSError, UnicodeDecodeError) as e:
-        hint = "save it as UTF-8" if isinstance(e, UnicodeDecodeError) else "check who may read it"
+        hint = "save it as UTF-8" if isinstance(e, UnicodeDecodeError) else "check its permissions"
         raise PipelineError(f"{file} cannot be read: {read_problem(e)}", hint=hint) from e
     table = parse_toml(content, str(file))
     if file.name != "pyproject.toml":

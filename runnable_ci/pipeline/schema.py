@@ -45,15 +45,17 @@ class StepConfig(Table):
 
     run: str | None = Field(None, description="A shell command or script.")
     python: str | None = Field(None, description="`module:function`, called in the pipeline's interpreter.")
-    needs: list[str] | None = Field(None, description="Steps that come before. Default: the step above in the file.")
+    needs: list[str] | None = Field(
+        None, description="Steps that must finish first. Default: the step above in the file."
+    )
     returns: dict[str, Kind] = Field(
         default_factory=dict,
         description="What the step returns, by name: `json`, `metric` or `object`. A list of names is short for json.",
         json_schema_extra=_or_list_of_names,
     )
-    catalog: CatalogConfig = Field(default_factory=CatalogConfig, description="Files that the step reads and makes.")
+    catalog: CatalogConfig = Field(default_factory=CatalogConfig, description="Files that the step reads and creates.")
     parameters: list[str] | None = Field(
-        None, description="Parameters that a `run` step gets, and thereby depends on. Default: all in scope."
+        None, description="Parameters that a `run` step receives, and thereby depends on. Default: all in scope."
     )
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables of this step.")
     shell: str | None = Field(
@@ -61,16 +63,16 @@ class StepConfig(Table):
     )
     working_directory: str = Field(".", description="Relative to the pipeline file's folder.")
     timeout_minutes: float | None = Field(
-        None, gt=0, le=YEAR_MINUTES, allow_inf_nan=False, description="Then the step is ended."
+        None, gt=0, le=YEAR_MINUTES, allow_inf_nan=False, description="Time limit of the step; then it is stopped."
     )
-    continue_on_error: bool = Field(False, description="Let the run go on, and succeed, when this step fails.")
+    continue_on_error: bool = Field(False, description="Let the run continue and succeed when this step fails.")
 
     @field_validator("returns", mode="before")
     @classmethod
     def _names_alone(cls, value: Any) -> Any:
         if isinstance(value, list) and all(isinstance(name, str) for name in value):
             if len(set(value)) < len(value):
-                raise ValueError("names a return twice")
+                raise ValueError("lists a return value twice")
             return dict.fromkeys(value, "json")
         return value
 
@@ -87,11 +89,11 @@ class PipelineConfig(Table):
     )
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables of every step.")
     secrets: list[str] = Field(
-        default_factory=list, description="Names of environment variables whose values are kept out of all records."
+        default_factory=list, description="Names of environment variables whose values are removed from all records."
     )
     untracked: Untracked | None = Field(
         None,
-        description="Which untracked files a run keeps, beside what differs of tracked ones: `all`, `listed` (those "
+        description="Which untracked files a run includes, besides changes of tracked ones: `all`, `listed` (those "
         "that the pipeline names) or `none`. Default: `all`, but `none` in a GitHub job of a public repository.",
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Values that steps take by name.")

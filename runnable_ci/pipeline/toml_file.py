@@ -16,7 +16,7 @@ def parse_toml(content: str, shown: str) -> dict[str, Any]:
     try:
         return tomllib.loads(content)
     except (ValueError, RecursionError) as e:  # also for numbers of thousands of digits, and lists as deep
-        raise PipelineError(f"{shown} is not TOML: {e}", hint="https://toml.io has the rules") from e
+        raise PipelineError(f"{shown} is not TOML: {e}", hint="see https://toml.io") from e
 
 
 def read_problem(error: OSError | UnicodeDecodeError) -> str:

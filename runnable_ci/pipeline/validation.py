@@ -28,7 +28,9 @@ INTEGER_MAX_BITS = 4096
 def check_parameter_name(name: str, error: Any) -> None:
     """Raise `error(message, hint)` for a name that no parameter may have."""
     if not PARAMETER_NAME.fullmatch(name):
-        raise error(f"{shown(name)} cannot name a parameter", "letters, digits and `_`, at most 100; not a digit first")
+        raise error(
+            f"{shown(name)} is not a valid parameter name", "letters, digits and `_`, at most 100; not a digit first"
+        )
     if name in RESERVED or name.startswith(RESERVED_PREFIXES):
         raise error(
             f"the parameter name `{name}` is reserved", "it would replace an environment variable that programs rely on"
@@ -78,7 +80,7 @@ def check_relative(path: str, error: Any) -> None:
     if not path or "\0" in path:
         raise error("a path with a NUL character" if path else "an empty path")
     if path.startswith(("/", "~")) or PureWindowsPath(path).drive or ".." in parts:
-        raise error(f"a path that leaves the workspace: {shown(path)}")
+        raise error(f"a path outside the workspace: {shown(path)}")
 
 
 def shown(value: Any) -> str:

@@ -222,7 +222,7 @@ def secret_lines(secret: str) -> list[str]:
     """A secret as lines of text show it: itself, or where it has several lines, each that tells it from other text.
 
     Brackets, rulers, the borders of a PEM block and all lines of fewer than eight characters are met elsewhere too.
-    Empty for a secret that is too short to be told from other text.
+    Empty for a secret that is too short to be distinguished from other text.
     """
     secret = secret.strip()
     lines = [line.strip() for line in _LINE_END.split(secret)]

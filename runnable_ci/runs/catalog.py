@@ -71,7 +71,9 @@ class Catalog:
         matches = self.files.expand(patterns)
         for pattern, found in matches.items():
             if not found:
-                raise StepError(f"catalog put `{pattern}` matches no file", hint="did the step write somewhere else?")
+                raise StepError(
+                    f"catalog put `{pattern}` matches no file", hint="did the step write it somewhere else?"
+                )
         names = sorted({name for found in matches.values() for name in found})
         before = {name: fingerprint(self.workspace / name) for name in names}
         stored = self.store([(self.workspace / name, name) for name in names])
@@ -155,7 +157,7 @@ class Catalog:
             destination.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as e:
             raise UnsafePathError(
-                f"`{entry.name}` needs a folder where a file is", hint=f"move {e.filename} away"
+                f"`{entry.name}` needs a folder, but a file is in the way", hint=f"move {e.filename} away"
             ) from e
         stored = Descriptor.of_hash(entry.data_hash, entry.size)
         with temporary(self.layout.temporaries) as new, self._open(stored) as content:
@@ -163,7 +165,7 @@ class Catalog:
             if (digest, size) != (stored.hex, stored.size):
                 raise BlobCorruptError(
                     f"`{entry.name}` in {self._place(stored)} does not match its digest {stored.digest}",
-                    hint="restore that blob from another copy of the store, then go on",
+                    hint="restore that blob from another copy of the store, then try again",
                 )
             new.path.chmod(0o600 | (entry.mode & 0o777))
             if aside is not None:
@@ -198,7 +200,7 @@ class Catalog:
     def describe_replaced(self, name: str) -> str:
         """Return where a file is that was replaced, as `get` says."""
         tracked = ", which git tracks," if self.is_tracked(name) else ""
-        return f"replaced {name}{tracked} by the run's; the other one is kept in {self.run_folder / 'replaced'}"
+        return f"replaced {name}{tracked} by the run's version; yours was moved to {self.run_folder / 'replaced'}"
 
     @_step_errors("get")
     def inputs(self, names: Iterable[str]) -> list[CatalogEntry]:

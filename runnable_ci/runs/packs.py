@@ -63,7 +63,9 @@ class PackIndex:
         digest, pack = self[data_hash]
         offset, size = pack.members[data_hash]
         if not 0 <= offset <= offset + size <= pack.size:
-            raise BlobCorruptError(f"the run log says that sha256:{data_hash} is where the pack sha256:{digest} is not")
+            raise BlobCorruptError(
+                f"the run log says that sha256:{data_hash} is at a place that the pack sha256:{digest} does not have"
+            )
         return offset, size
 
 

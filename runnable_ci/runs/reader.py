@@ -125,7 +125,7 @@ def resolve_id(layout: Layout, given: str) -> str:
         return known[-1]
     if given in known and TAG.fullmatch(given):
         return given
-    where = f"no run `{given}` in {layout.label}" if known else f"there is no run yet in {layout.label}"
+    where = f"no run `{given}` in {layout.label}" if known else f"no runs in {layout.label}"
     raise RunNotFoundError(
         where, hint=did_you_mean(given, [*known, LATEST], f"`{of_store(layout, 'runs')}` lists them") if known else ""
     )
@@ -190,7 +190,7 @@ def suggest_pull(layout: Layout, run_id: str) -> Iterator[None]:
     except BlobMissingError as e:
         if not (run_folder(layout, run_id) / ORIGIN).exists():
             raise
-        raise BlobMissingError(e.message, hint=f"`{of_store(layout, 'pull', run_id)}` fetches all of the run") from e
+        raise BlobMissingError(e.message, hint=f"`{of_store(layout, 'pull', run_id)}` downloads the whole run") from e
 
 
 def output_of(layout: Layout, log: RunLog, title: str, attempt: StepAttempt) -> Iterator[tuple[Stream, bytes]]:
@@ -248,6 +248,6 @@ def _read_artifact(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor]
             descriptor = Descriptor(RUN_LOG_MEDIA_TYPE, str(layer["digest"]), int(layer["size"]))
             log = decode(layout.read_bytes(descriptor), where=f"{run_id} in {layout.label}")
             if log.run_id != run_id:
-                raise RunLogError(f"the tag {run_id} in {layout.label} stands for the run log of {log.run_id}")
+                raise RunLogError(f"the tag {run_id} in {layout.label} points to the run log of {log.run_id}")
             return log
     raise BlobMissingError(f"`{run_id}` in {layout.label} is not a run: it has no run log")

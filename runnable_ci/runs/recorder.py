@@ -305,7 +305,9 @@ def _with_output(event: Event, recorder: Recorder) -> Event:
 def _take_lock(folder: Path, run_id: str) -> int:
     lock = lock_run(folder)
     if lock is None:
-        raise RunInUseError(f"run `{run_id}` is being written by another process", hint="wait for it, or end it")
+        raise RunInUseError(
+            f"run `{run_id}` is in use by another process", hint="wait until it has finished, or stop it"
+        )
     return lock
 
 

@@ -66,7 +66,7 @@ class Workspace:
             inside[folder] = self._is_inside(self.path / folder)
         path = self.path / name
         if not inside[folder] or (path.is_symlink() and not self._is_inside(path)):
-            raise UnsafePathError(f"`{name}` is behind a link that leads out of the workspace")
+            raise UnsafePathError(f"`{name}` is behind a link that points outside the workspace")
         return True
 
     def _is_inside(self, path: Path) -> bool:
@@ -77,7 +77,7 @@ class Workspace:
         check_relative(name, lambda message: UnsafePathError(f"a file of the run log has {message}"))
         path = self.path / name
         if is_excluded(name) or not self._is_inside(path.parent):
-            raise UnsafePathError(f"`{name}` of the run log leads out of the workspace")
+            raise UnsafePathError(f"`{name}` of the run log points outside the workspace")
         return path
 
     def hash_of(self, name: str) -> str | None:

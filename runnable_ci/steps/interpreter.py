@@ -53,7 +53,7 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
         found = str(path) if is_program else shutil.which(named, path=environ.get("PATH"))
         if not found:
             raise PipelineError(
-                f'{pipeline.file}: python = "{named}" is not there, or is not a program', hint=_interpreter_hint(named)
+                f'{pipeline.file}: python = "{named}" is not found or not executable', hint=_interpreter_hint(named)
             )
         return found
     search = environ.get("PATH", os.defpath)
@@ -61,7 +61,7 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
     if found is None and any(step.kind == "python" for step in pipeline.steps.values()):
         raise PipelineError(
             f"{pipeline.file}: there is no `python` on PATH for the python steps",
-            hint='name one at the top of the file: python = ".venv/bin/python"',
+            hint='set it at the top of the file: python = ".venv/bin/python"',
         )
     return found or ""
 
@@ -69,7 +69,11 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
 def _interpreter_hint(named: str) -> str:
     """How to come by an interpreter at that path."""
     folder, _, rest = named.rpartition("/bin/")
-    return f"python3 -m venv {folder} makes it" if folder and rest else "give the path of an interpreter, or install it"
+    return (
+        f"python3 -m venv {folder} creates it"
+        if folder and rest
+        else "specify the path of an interpreter, or install it"
+    )
 
 
 def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str]) -> str:

@@ -62,7 +62,7 @@ def collect(step: Step, context: StepContext) -> StepResult:
     """
     file = context.scratch / "response.json"
     if not file.exists():
-        raise StepError(f"the interpreter ended before `{step.command}` returned")
+        raise StepError(f"the interpreter exited before `{step.command}` returned")
     if file.stat().st_size > RESPONSE_MAX_BYTES:
         raise StepError(f"`{step.command}` returned more than 256 MiB of JSON", hint="declare it as `object`")
     try:
@@ -72,9 +72,9 @@ def collect(step: Step, context: StepContext) -> StepResult:
     except ValidationError as e:
         first = e.errors()[0]
         why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise StepError(f"the answer of `{step.command}` cannot be read ({why})") from e
+        raise StepError(f"the result of `{step.command}` cannot be read ({why})") from e
     except (ValueError, RecursionError) as e:
-        raise StepError(f"the answer of `{step.command}` cannot be read ({e})") from e
+        raise StepError(f"the result of `{step.command}` cannot be read ({e})") from e
     values = {name: given.value for name, given in answer.returns.items() if isinstance(given, _Value)}
     wrong = [f"the return `{name}`: {why}" for name, value in values.items() if (why := not_json(value))]
     error = answer.error
@@ -227,7 +227,7 @@ def _is_bound_last(node: ast.stmt, tree: ast.Module, star: ast.AST | None) -> bo
 
 def _has(defined: Mapping[str, ast.AST]) -> str:
     functions = [name for name, node in defined.items() if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return f"it has {', '.join(functions[:5])}{', …' if functions[5:] else ''}" if functions else "it has none at all"
+    return f"it has {', '.join(functions[:5])}{', …' if functions[5:] else ''}" if functions else "it has no functions"
 
 
 def objects_taken(

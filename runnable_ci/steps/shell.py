@@ -46,14 +46,18 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
     values = {name: p.value for name, p in context.parameters.items() if p.kind != "object"}
     if step.parameters is not None:
         if missing := [name for name in step.parameters if name not in values]:
-            raise StepError(f"step `{step.name}` lists the parameter `{missing[0]}`, which nothing before it gives")
+            raise StepError(
+                f"step `{step.name}` lists the parameter `{missing[0]}`, which no parameter or earlier step provides"
+            )
         values = {name: values[name] for name in step.parameters}
         consumed: Iterable[str] = values
     else:
         consumed = takes(step, context.workspace, values)
     if broken := [name for name, value in values.items() if isinstance(value, str) and "\0" in value]:
         hint = "list the others: parameters = […]" if step.parameters is None else ""
-        raise StepError(f"parameter `{broken[0]}` has a NUL character: it fits into no environment variable", hint=hint)
+        raise StepError(
+            f"parameter `{broken[0]}` has a NUL character: an environment variable cannot contain it", hint=hint
+        )
     output = context.scratch / OUTPUT_FILE
     output.touch()
     return ProcessSpec(
@@ -85,7 +89,7 @@ def collect(step: Step, context: StepContext) -> StepResult:
     output = context.scratch / OUTPUT_FILE
     size = output.stat().st_size if output.exists() else 0
     if size > OUTPUT_MAX_BYTES:
-        return StepResult(problem=f"$RUNNABLE_OUTPUT holds {size} bytes, more than 16 MiB; put large data into a file")
+        return StepResult(problem=f"$RUNNABLE_OUTPUT has {size} bytes, more than 16 MiB; store large data in a file")
     try:
         texts = parse_output(output.read_bytes().decode() if size else "")
     except (StepError, UnicodeDecodeError) as e:

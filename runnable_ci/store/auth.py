@@ -156,7 +156,7 @@ class Authorizer:
         message = self.error_message(response)
         hint = f"docker login {self._host}"
         if self._host == GITHUB_REGISTRY:
-            hint += "; in GitHub Actions give the job `permissions: {packages: write}` and the step GITHUB_TOKEN"
+            hint += "; in GitHub Actions set `permissions: {packages: write}` in the job and GITHUB_TOKEN in the step"
         advice = self._advice or Advice(hint)
         return RegistryAuthError(
             f"{self._host} refuses {who} to {self._path} ({response.status}{': ' + message if message else ''})",
@@ -220,7 +220,7 @@ class Authorizer:
             value, life_s = None, 0
         if not isinstance(value, str) or not TOKEN.fullmatch(value):
             raise RegistryProtocolError(
-                f"the token server {safe_url(challenge.realm)} of {self._host} gives no token "
+                f"the token server {safe_url(challenge.realm)} of {self._host} returned no token "
                 f"(status {response.status})"
             )
         return Token(value, asked_at + life_s - RENEW_BEFORE_S)

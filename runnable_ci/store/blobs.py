@@ -103,7 +103,7 @@ class BlobStream(io.RawIOBase):
         encoding = stream.headers.get("Content-Encoding", "identity")
         if encoding.lower() != "identity":
             raise RegistryProtocolError(
-                f"{self._label} sends {self._descriptor.digest} encoded as {encoding[:40]!r}, which was not asked for"
+                f"{self._label} sends {self._descriptor.digest} encoded as {encoding[:40]!r}, which was not requested"
             )
 
     def _begins_at(self, stream: Stream, start: int) -> int:
@@ -111,7 +111,9 @@ class BlobStream(io.RawIOBase):
             return 0
         stated = CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
         if stated is None or int(stated[1]) != start:
-            raise RegistryProtocolError(f"{self._label} sends another part of {self._descriptor.digest} than asked for")
+            raise RegistryProtocolError(
+                f"{self._label} sends another range of {self._descriptor.digest} than requested"
+            )
         return start
 
     def _require_length(self, stream: Stream, begins: int) -> None:

@@ -181,7 +181,7 @@ class Client:
         where = f"{self.label} (status {response.status}{': ' + message if message else ''})"
         if not self.is_ours(response.url):
             return StoreError(
-                f"{safe_url(response.url)}, where {self.label} keeps its blobs, answers with status {response.status}",
+                f"{safe_url(response.url)}, the blob storage of {self.label}, returned status {response.status}",
                 hint="run the same command again: finished blobs are kept",
             )
         match response.status:
@@ -192,7 +192,7 @@ class Client:
             case 405 | 501:
                 return RegistryProtocolError(f"not supported by {where}", hint="use the registry's own interface")
             case 413:
-                return RegistryProtocolError(f"too large for {where}", hint="ask who runs the registry for its limit")
+                return RegistryProtocolError(f"too large for {where}", hint="ask the registry's operator for its limit")
             case status if status in (408, 425, 429) or status >= 500:
                 return StoreError(
                     f"{where} keeps failing", hint="run the same command again later: finished blobs are kept"
@@ -213,7 +213,7 @@ class Client:
         response = self._session.open(method, url, headers=lambda _: headers, body=body).response()
         if 300 <= response.status < 400:
             raise RegistryProtocolError(
-                f"the token server {safe_url(url)} leads elsewhere; no credentials were sent there"
+                f"the token server {safe_url(url)} redirects to another server; no credentials were sent there"
             )
         return self.raise_if_transient(response)
 

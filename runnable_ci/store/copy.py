@@ -210,7 +210,7 @@ class _Watched(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         if self._transfer.stopped():
-            raise StoreError("the copy was given up: another blob failed")
+            raise StoreError("the copy was aborted: another blob failed")
         chunk = self._content.read(size)
         if chunk:
             self._counted += len(chunk)

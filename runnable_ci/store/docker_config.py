@@ -53,7 +53,7 @@ def find_login(
         if not isinstance(helper, str):
             raise TypeError("a credential helper's name is not text")  # noqa: TRY301 (one reason of several)
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise RegistryAuthError(f"{file} cannot be used: {error}", hint="repair it, or log in again") from error
+        raise RegistryAuthError(f"{file} cannot be used: {error}", hint="repair the file, or log in again") from error
     if helper and (login := _ask_helper(helper, host, file, environ, timeout_s)):
         return login
     for place in _places(host, path):
@@ -122,7 +122,7 @@ def _ask_helper(helper: str, host: str, file: Path, environ: Mapping[str, str], 
     """Return the login that a helper has; None where it has none."""
     program = f"docker-credential-{helper}"
     where = f"the credential helper {program}, which {file} names for {host},"
-    hint = f"repair it, take it out of {file}, or set RUNNABLE_CI_REGISTRY_USERNAME and RUNNABLE_CI_REGISTRY_PASSWORD"
+    hint = f"repair it, remove it from {file}, or set RUNNABLE_CI_REGISTRY_USERNAME and RUNNABLE_CI_REGISTRY_PASSWORD"
     server = DOCKER_HUB_KEY if host == DOCKER_HUB else host
     try:
         done = run_with_input([program, "get"], stdin=server.encode(), env=environ, timeout_s=timeout_s)
@@ -141,5 +141,5 @@ def _ask_helper(helper: str, host: str, file: Path, environ: Mapping[str, str], 
         answer = json.loads(done.stdout)
         username, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RegistryAuthError(f"{where} answers with no login", hint=hint) from error
+        raise RegistryAuthError(f"{where} returned no login", hint=hint) from error
     return DockerLogin(username, secret, is_identity_token=username == _TOKEN_USER) if secret else None

@@ -120,9 +120,7 @@ class Layout:
         except OSError as e:
             if e.errno not in (errno.ELOOP, errno.EISDIR):
                 raise
-            raise BlobCorruptError(
-                f"{descriptor.digest} in {self.label} is not a file", hint="move away what has its name"
-            ) from e
+            raise BlobCorruptError(f"{descriptor.digest} in {self.label} is not a file", hint="move it away") from e
 
     def push(self, descriptor: Descriptor, content: BinaryIO) -> None:
         """Store content, refusing bytes that do not match the descriptor."""

@@ -27,7 +27,7 @@ def open_store(
     layout.inspect()
     if is_tracked(layout.folder, environ):
         raise StoreError(
-            f"the store {layout.folder} is tracked by git: it came with the repository, whoever wrote that",
+            f"the store {layout.folder} is tracked by git: it came with the repository, from an unknown author",
             hint=f"git rm -r --cached {STORE_NAME} in {folder}, commit, and move the folder away if it is not yours",
         )
     if layout.folder.exists():
@@ -40,10 +40,12 @@ def _require_trusted(store: Path, environ: Mapping[str, str], user: int, say: Ca
     if owner == user or _is_safe(store, load(environ).safe_stores):
         return
     if _is_of_the_job(store, owner, environ, user):
-        say(f"note: the store {store} belongs to user {owner}, as the job's workspace does; root may use it here")
+        say(
+            f"note: the store {store} belongs to user {owner}, as the job's workspace does; root may use it in this job"
+        )
         return
     raise StoreError(
-        f"the store {store} belongs to another user, number {owner}: what it holds would be trusted like your own",
+        f"the store {store} belongs to another user, number {owner}: its content would be trusted like your own",
         hint=f"if you trust that user: {SAFE_STORES}={store.parent} in the environment",
     )
 

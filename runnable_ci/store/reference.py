@@ -67,7 +67,7 @@ def parse_reference(text: str) -> Reference:
     # Container fills in a host and a tag that were not given, and searches: what it found must be all there is.
     suffix = text.removeprefix(f"{host}/{path}")
     if suffix == text or not HOST.fullmatch(host):
-        raise UsageError(f"{named!r} does not begin with a registry's host", hint=EXAMPLE)
+        raise UsageError(f"{named!r} does not begin with a registry host", hint=EXAMPLE)
     if not PATH.fullmatch(path):
         lower = f"; did you mean {host}/{path.lower()}?" if PATH.fullmatch(path.lower()) else ""
         raise UsageError(f"{path[:200]!r} is not a repository name", hint="names are lower-case" + lower)

@@ -120,7 +120,7 @@ class Registry:
         if not digest or not size.isdecimal():
             digest, size = self._measured(reference)
         if DIGEST.fullmatch(reference) and digest != reference:
-            raise BlobCorruptError(f"{self.label} answers {digest[:100]!r} when asked for {reference}")
+            raise BlobCorruptError(f"{self.label} returned {digest[:100]!r} for {reference}")
         if int(size[:20]) > MANIFEST_MAX_BYTES:
             raise BlobCorruptError(f"the manifest {reference} in {self.label} is larger than 4 MiB; it was not used")
         return Descriptor(media_type, digest, int(size))
@@ -258,7 +258,7 @@ class Registry:
     def _upload_url(self, begun: Response, descriptor: Descriptor) -> str:
         url = self._client.location(begun).partition("#")[0]
         if not url:
-            raise RegistryProtocolError(f"{self.label} begins an upload without saying where to")
+            raise RegistryProtocolError(f"{self.label} starts an upload without a location")
         return f"{url}{'&' if '?' in url else '?'}digest={descriptor.digest}"
 
     def _put_manifest(self, descriptor: Descriptor, body: bytes, reference: str) -> None:
@@ -271,7 +271,7 @@ class Registry:
         self._client.require_ok(response)
         stored = response.headers.get("Docker-Content-Digest", descriptor.digest)
         if stored != descriptor.digest:
-            raise RegistryProtocolError(f"{self.label} stored {stored[:100]!r} in place of {descriptor.digest}")
+            raise RegistryProtocolError(f"{self.label} stored {stored[:100]!r} instead of {descriptor.digest}")
 
     def _next_page(self, response: Response) -> str:
         link = NEXT_LINK.search(response.headers.get("Link", "")[:8192])
@@ -279,7 +279,7 @@ class Registry:
             return ""
         url = self._client.join(response.url, link[1])
         if not self._client.is_ours(url) or urlsplit(url).path != urlsplit(response.url).path:
-            raise RegistryProtocolError(f"the tag list of {self.label} leads away, to {safe_url(url)}")
+            raise RegistryProtocolError(f"the tag list of {self.label} points to another server, {safe_url(url)}")
         return url
 
 
@@ -299,7 +299,7 @@ def _manifest_type(response: Response, label: str) -> str:
     media_type: str = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type not in (*MANIFEST_MEDIA_TYPES, *INDEX_MEDIA_TYPES):
         raise RegistryProtocolError(
-            f"{label} answers with {media_type[:80]!r} where a manifest should be", hint="is it an OCI registry?"
+            f"{label} returned {media_type[:80]!r} instead of a manifest", hint="is it an OCI registry?"
         )
     return media_type
 

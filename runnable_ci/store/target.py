@@ -51,7 +51,7 @@ class Descriptor:
         if not DIGEST.fullmatch(self.digest):
             raise BlobCorruptError(f"{self.digest[:100]!r} is not a digest", hint="only sha256 digests are accepted")
         if self.size < 0:
-            raise BlobCorruptError(f"{self.digest} has the impossible size {self.size}")
+            raise BlobCorruptError(f"{self.digest} has the invalid size {self.size}")
 
     @classmethod
     def of_hash(cls, data_hash: str, size: int, media_type: str = BLOB_MEDIA_TYPE) -> Self:

@@ -108,7 +108,7 @@ def needing_space(folder: Path) -> Iterator[None]:
         yield
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"no space left on the disk of {folder}", hint="free some space, then retry") from e
+            raise StoreError(f"no space left on the disk of {folder}", hint="free some space, then try again") from e
         raise
 
 

@@ -108,7 +108,7 @@ class Session:
                 body.seek(0)
             url = self._redirected(stream)
             on_redirect(url)
-        raise self.protocol_error(f"{safe_url(url)} redirects without end")
+        raise self.protocol_error(f"{safe_url(url)} redirects in a loop")
 
     def require_allowed(self, url: str, *, coming_from: str = "") -> None:
         """Refuse plain http to other machines, and any step down from https to http."""
@@ -119,7 +119,7 @@ class Session:
             raise self.protocol_error(
                 f"{safe_url(coming_from) or 'the server'} redirects to {safe_url(url) or 'nowhere'}, "
                 "which is not https",
-                hint="nothing was sent there; ask who runs the server",
+                hint="nothing was sent there; ask the server's operator",
             )
         if not self._plain_http and not is_loopback(parts.hostname):
             raise UsageError(
@@ -132,7 +132,9 @@ class Session:
             url = urljoin(base, location)
             origin(url)
         except ValueError as error:
-            raise self.protocol_error(f"{safe_url(base)} leads to an unusable URL: {one_line(str(error))}") from error
+            raise self.protocol_error(
+                f"{safe_url(base)} redirects to an unusable URL: {one_line(str(error))}"
+            ) from error
         return url
 
     def as_transient_error(self, error: Exception, url: str) -> TransientError:
@@ -144,7 +146,7 @@ class Session:
             hint = (
                 "for a private certificate authority set SSL_CERT_FILE to its certificate"
                 if is_untrusted
-                else "if it speaks plain http, and the network is trusted: --plain-http"
+                else "if the server uses plain HTTP and the network is trusted: --plain-http"
             )
             failure = Failure(
                 "untrusted", host_of(url), f"no trusted TLS connection to {safe_url(url)}: {reason}", hint
@@ -152,7 +154,7 @@ class Session:
             raise self._unavailable(failure) from error
         by_proxy = any(isinstance(cause, requests.exceptions.ProxyError) for cause in causes)
         refused = not by_proxy and any(isinstance(cause, ConnectionRefusedError) for cause in causes)
-        hint = "check that it runs, and the port" if refused else "check the name and the network"
+        hint = "check that it is running, and the port" if refused else "check the name and the network"
         message = f"the connection to {safe_url(url)} failed: {reason}"
         failure = Failure("refused" if refused else "lost", host_of(url), message, hint)
         is_silence = any(isinstance(cause, TimeoutError | _SlowError) for cause in causes)
@@ -161,7 +163,7 @@ class Session:
     def _redirected(self, stream: Stream) -> str:
         location = stream.response(whole=True).headers.get("Location", "")
         if not location:
-            raise self.protocol_error(f"{safe_url(stream.url)} redirects to nowhere")
+            raise self.protocol_error(f"{safe_url(stream.url)} redirects without a location")
         url = self.join(stream.url, location)
         self.require_allowed(url, coming_from=stream.url)
         return url
@@ -325,4 +327,4 @@ def _reason(causes: list[BaseException]) -> str:
             case ssl.SSLError():
                 return (cause.reason or "TLS error").replace("_", " ").lower()
     system = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), "")
-    return system[:1].lower() + system[1:] or "the connection broke"
+    return system[:1].lower() + system[1:] or "the connection was closed"

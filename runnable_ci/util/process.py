@@ -167,7 +167,7 @@ class Supervisor:
             while escalation and now >= escalation[0][0]:
                 _, number = escalation.pop(0)
                 if number is None:
-                    output("e", f"process {process.pid} does not end by SIGKILL: it is left running\n".encode())
+                    output("e", f"process {process.pid} survives SIGKILL: it is left running\n".encode())
                     _abandon(process)
                     return Exit(-signal.SIGKILL, timed_out=timed_out, cancelled=self.cancelled_by is not None)
                 self._send(process.pid, number)
@@ -216,7 +216,7 @@ def run_with_input(argv: Sequence[str], *, stdin: bytes, env: Mapping[str, str],
     try:
         done = subprocess.run(argv, env=env, input=stdin, capture_output=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as e:
-        raise TimeoutError(f"no end within {timeout_s} s") from e
+        raise TimeoutError(f"not finished within {timeout_s} s") from e
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
@@ -269,7 +269,7 @@ def _start_error(argv: Sequence[str], cwd: Path, e: Exception) -> StepError:
         case FileNotFoundError():
             return StepError(f"`{argv[0]}` is not installed, or not on PATH")
         case MemoryError() | OSError(errno=errno.EAGAIN | errno.ENOMEM):
-            reason, hint = "the system allows no further process", TOO_LITTLE
+            reason, hint = "the system allows no more processes", TOO_LITTLE
         case OSError():
             reason = e.strerror or str(e)
             hint = "put large parameters and variables into files" if e.errno == errno.E2BIG else ""

@@ -103,7 +103,7 @@ class Background:
             return
         while not self._room.acquire(timeout=_TICK_S):
             if not self._thread.is_alive():
-                raise RuntimeError(f"the thread {self._thread.name} ended unasked")
+                raise RuntimeError(f"the thread {self._thread.name} ended unexpectedly")
         self._raise()
         self._waiting.put(piece)
 

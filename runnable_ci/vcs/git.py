@@ -72,7 +72,7 @@ class Git:
         try:
             done = run_with_input(command, stdin=stdin, env=closed, timeout_s=None)
         except FileNotFoundError as error:
-            hint = "install git, so that runs know their code"
+            hint = "install git, so that runs record their code"
             raise CodeIdentityError("git is not installed", hint=hint) from error
         except (OSError, MemoryError) as error:
             why = error.strerror if isinstance(error, OSError) else "no memory"
@@ -102,7 +102,7 @@ def _refusal(folder: str, environ: Mapping[str, str], verb: str, code: int, comp
     if "dubious ownership" in text:
         found = re.search(r"repository at '(.*)'", text)
         command = f"git config --global --add safe.directory {found[1] if found else '<folder>'}"
-        return CodeIdentityError(f"git refuses this folder, another user's (safe.directory): run `{command}`")
+        return CodeIdentityError(f"git reports dubious ownership of this folder (safe.directory): run `{command}`")
     lines = [line for line in text.splitlines() if line.startswith(("fatal:", "error:"))] or text.splitlines()[-1:]
     return CodeIdentityError(f"git {verb} failed: {redacted('; '.join(lines[:3]))}")
 

@@ -259,7 +259,7 @@ class Code:
         unhashed = sum(entry.unhashed for entry in self._entries)
         remarks = [
             "" if commit else "no commits yet",
-            "git ignores this folder: no commit knows its files" if hidden else "",
+            "git ignores this folder: its files are in no commit" if hidden else "",
             f"{unhashed} too large to hash" if unhashed else "",
             "shallow clone" if Path(self._place.common_folder, "shallow").exists() else "",
         ]

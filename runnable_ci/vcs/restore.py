@@ -53,7 +53,7 @@ def rebuild(
         raise UsageError(f"{destination} exists and is not empty", hint="name a folder that does not exist yet")
     if snapshot is not None and os.open not in os.supports_dir_fd:
         raise UsageError(
-            "this system lacks what it takes to write stored changes safely",
+            "saved changes cannot be written safely on this system",
             hint=f"rebuild the run on Linux or macOS; its commit alone: git checkout {commit}",
         )
     created = not destination.exists()
@@ -85,7 +85,7 @@ def _rebuilt(snapshot: Path | None, commit: str | None, sources: Sequence[Path |
         with tarfile.open(snapshot, "r:") as tar:
             recorded = _checked(tar)
             if commit is not None and recorded.commit != commit:
-                raise CodeIdentityError(f"the stored changes are of commit {recorded.commit[:100]!r}, not of {commit}")
+                raise CodeIdentityError(f"the saved changes are of commit {recorded.commit[:100]!r}, not of {commit}")
             if not recorded.digest:
                 raise CodeIdentityError(f"the run's code is unknown: {recorded.message[:500]}")
             _check_out(git, recorded.commit, sources, url=recorded.url)
@@ -95,7 +95,7 @@ def _rebuilt(snapshot: Path | None, commit: str | None, sources: Sequence[Path |
             _mark_added(git)
             _write_files(git.folder, tar, recorded)
     except (tarfile.TarError, ValueError, EOFError) as error:
-        raise CodeIdentityError(f"the stored changes cannot be read: {error}") from error
+        raise CodeIdentityError(f"the saved changes cannot be read: {error}") from error
     return {**missing, **_missing(git, recorded, missing)}
 
 
@@ -105,26 +105,26 @@ def _checked(tar: tarfile.TarFile) -> SnapshotState:
     for member in tar:
         size_bytes, count = size_bytes + member.size, count + 1
         if size_bytes > REBUILT_MAX_BYTES or count > REBUILT_MAX_FILES:
-            raise UnsafePathError("the stored changes are larger than any that are stored")
+            raise UnsafePathError("the saved changes exceed the size limit")
         plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
         if member.name not in ("state.json", "staged.diff", "unstaged.diff"):
             _parts(member.name.partition("/")[2])
             kind = member.name.partition("/")[0]
             if not (plain and kind in _FOLDERS) and not (member.issym() and kind in _FOLDERS[:2]):
-                raise UnsafePathError(f"the stored changes have an unexpected member {member.name!r}")
+                raise UnsafePathError(f"the saved changes have an unexpected member {member.name!r}")
         elif not plain:
-            raise UnsafePathError(f"{member.name} of the stored changes is not a plain file")
+            raise UnsafePathError(f"{member.name} of the saved changes is not a plain file")
     source = tar.extractfile("state.json") if "state.json" in tar.getnames() else None
     if source is None:
-        raise CodeIdentityError("the stored changes have no state.json")
+        raise CodeIdentityError("the saved changes have no state.json")
     try:
         found = parse_json(source.read(STATE_MAX_BYTES), elements_max=STATE_MAX_ELEMENTS)
         recorded = SnapshotState.model_validate(found)
     except ValueError as error:
-        raise CodeIdentityError("state.json of the stored changes is not one of ours") from error
+        raise CodeIdentityError("state.json of the saved changes was not written by runnable-ci") from error
     if recorded.format_version != FORMAT_VERSION:
         raise CodeIdentityError(
-            f"the stored changes have format {recorded.format_version}", hint="a newer runnable-ci can read them"
+            f"the saved changes have format {recorded.format_version}", hint="a newer runnable-ci can read them"
         )
     return recorded
 
@@ -132,7 +132,7 @@ def _checked(tar: tarfile.TarFile) -> SnapshotState:
 def _parts(path: str) -> list[str]:
     parts = path.split("/")
     if any(part in ("", ".", "..") or part.casefold() == ".git" or "\0" in part for part in parts):
-        raise UnsafePathError(f"the stored changes name the path {path!r}, which leaves the folder or enters .git")
+        raise UnsafePathError(f"the saved changes name the path {path!r}, which is outside the folder or inside .git")
     return parts
 
 
@@ -154,7 +154,7 @@ def _check_out(git: Git, commit: str, sources: Sequence[Path | str], *, url: str
             refusals.append(f"{source}: {error.message}" if isinstance(source, Path) else error.message)
     else:
         raise CodeIdentityError(
-            f"commit {commit} cannot be had" + "".join(f"\n  {refusal}" for refusal in refusals),
+            f"commit {commit} not found in any source" + "".join(f"\n  {refusal}" for refusal in refusals),
             hint="run this in a clone that has the commit (`git fetch --unshallow` completes a shallow one)",
         )
     git("checkout", "--quiet", "--detach", commit)
@@ -170,7 +170,7 @@ def _fill_submodules(git: Git, sources: Sequence[Path | str], tar: tarfile.TarFi
             continue
         folder = Path(git.folder, *_parts(os.fsdecode(path)))
         if folder.resolve() != folder:
-            raise UnsafePathError(f"the stored changes put a link in the way of the submodule {printable(path)}")
+            raise UnsafePathError(f"the saved changes have a link in place of the submodule {printable(path)}")
         folder.mkdir(parents=True, exist_ok=True)
         try:
             from_folders = list(_submodule_sources(git, sources, os.fsdecode(path)))
@@ -268,7 +268,7 @@ def _write_files(root: str, tar: tarfile.TarFile, recorded: SnapshotState) -> No
                 with _folder_of(top, parts := _parts(path)) as folder:
                     _write(folder, parts[-1], member, tar)
     except OSError as error:
-        raise UnsafePathError(f"the stored changes do not fit into the tree: {error}") from error
+        raise UnsafePathError(f"the saved changes do not apply: {error}") from error
     finally:
         os.close(top)
 

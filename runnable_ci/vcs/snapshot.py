@@ -251,7 +251,7 @@ def _groups(root: str, entries: Iterable[Entry], side: str, sizes: Mapping[str, 
         if side == "tree" and entry.kind == "submodule":
             continue  # it has a snapshot of its own
         if side == "tree" and "160000" in entry.modes[:2] and entry.tree != ".":
-            store.omitted[entry.name] = "a submodule that is none any more"
+            store.omitted[entry.name] = "a former submodule"
         elif (entry.index if side == "index" else entry.tree) != ".":
             if groups and entry.path.startswith(f"{groups[-1][0].path}/"):
                 groups[-1].append(entry)
@@ -299,7 +299,7 @@ def _store_files(code: Code, entries: Iterable[Entry], store: _Store) -> None:
         if entry.name in store.omitted:
             continue
         if entry.path.endswith("/"):
-            store.omitted[entry.name] = "a git repository of its own"
+            store.omitted[entry.name] = "a nested git repository"
         elif entry.kind in ("untracked", "unmerged"):
             with suppress(FileNotFoundError, NotADirectoryError):
                 now = os.lstat(f"{root}/{entry.path}")

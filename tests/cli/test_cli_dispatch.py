@@ -134,12 +134,12 @@ def test_a_run_of_another_file_beside(project: Workspace, server: GitHub) -> Non
     assert (sent["pipeline"], sent["other-pipeline"]) == ("weekly.toml", "true")
     project.git("rm", "-q", "--cached", "nightly.toml")
     (project.folder / "nightly.toml").unlink()
-    assert "there is no such file in" in known.runnable("dispatch", "n1", code=2).err
+    assert "that file does not exist in" in known.runnable("dispatch", "n1", code=2).err
     known.runnable("dispatch", "n1", "--ref", "main")
     assert server.dispatched[-1]["inputs"]["pipeline"] == "nightly.toml"
     assert "--other-pipeline needs" in known.runnable("dispatch", "n1", "--other-pipeline", code=2).err
     hint = known.runnable("dispatch", "elsewhere", "--from", "train", code=2).err
-    assert hint.endswith("; a run of another pipeline file than the folder's: name it by -f FILE\n")
+    assert hint.endswith("; a run of another pipeline file than the folder's: name it with -f FILE\n")
 
 
 def test_a_workflow_that_does_not_take_the_file(project: Workspace, server: GitHub) -> None:
@@ -178,16 +178,16 @@ def test_what_is_not_pushed_is_not_retried_unawares(project: Workspace, tmp_path
             return client(project, server).runnable("dispatch", "r", *arguments, code=code).err
 
         project.write({"runnable.toml": TOML + "# fixed\n"})
-        assert "note: what is not committed stays here: modified: runnable.toml\n" in dispatch()
+        assert "note: uncommitted changes are not included: modified: runnable.toml\n" in dispatch()
         new = project.commit()
         said = dispatch(code=2)
         assert said.startswith(f"error: main is at {new[:12]} here, 1 commit ahead, and at ")
-        assert "hint: git push; or --ref main goes on with what is there\n" in said
+        assert "hint: git push; or --ref main uses the commit there\n" in said
         assert dispatch("--ref", "main") == ""
         project.git("push", "-q", "origin", "main")
         assert dispatch() == ""
         project.git("reset", "-q", "--hard", "HEAD~1")
-        assert f"note: main is at {new[:12]} on owner/repo, which the run goes on with; here it is at " in dispatch()
+        assert f"note: main is at {new[:12]} on owner/repo, which is used; here it is at " in dispatch()
         project.git("checkout", "-q", "--detach")
         assert dispatch() == ""
         assert server.dispatched[-1]["inputs"]["ref"] == project.git("rev-parse", "HEAD")
@@ -205,7 +205,10 @@ def test_another_repository_than_the_one_at_hand(tmp_path: Path) -> None:
     project = workspace(tmp_path, {"runnable.toml": TOML})
     with github() as server:
         done = client(project, server).runnable("dispatch", "r", "--repo", "owner/repo")
-        assert "note: this folder is no clone of owner/repo: the run goes on with its default branch" in done.err
+        assert (
+            "note: this folder is not a clone of owner/repo: its default branch is used (--ref selects another)"
+            in done.err
+        )
         assert server.dispatched[0]["inputs"] == {"run-id": "r"}
         done = client(project, server).runnable("dispatch", "r", code=2)
         assert done.err.endswith("hint: name the repository: --repo OWNER/NAME\n")
@@ -221,11 +224,11 @@ def test_another_repository_than_the_one_at_hand(tmp_path: Path) -> None:
         (["r", "-p", "PATH=2"], "--param"),
         (["r", "-p", "rate"], "expected name=value"),
         (["r", "--from", "fti"], "did you mean `fit`?"),
-        (["r", "--from", "a b", "--ref", "main"], "there is no such step"),
+        (["r", "--from", "a b", "--ref", "main"], "no such step"),
         (["r", "--workflow", "../x.yml"], "not a file in .github/workflows"),
-        (["latest"], "error: there is no run yet"),
+        (["latest"], "error: no runs in "),
         (["a b"], "is not a run id"),
-        (["ghcr.io/owner/repo/runs:r"], "hint: give the run id alone"),
+        (["ghcr.io/owner/repo/runs:r"], "hint: give only the run id"),
         (["r", "--repo", "owner"], "hint: write it as OWNER/NAME"),
         (["r", "-p", f"text={'é' * 12_000}"], "the inputs are 72,064 characters long; GitHub takes 65,535"),
     ],
@@ -257,7 +260,7 @@ INPUTS = "    on:\n      workflow_dispatch:\n        inputs:\n          run-id: 
         ),
         (NO_TRIGGER, "is not started by workflow_dispatch", INPUTS),
         (NO_REF, 'does not take these inputs: Unexpected inputs provided: ["ref"]', INPUTS),
-        (ONE_MORE, "wants other inputs: Required input 'who' not provided", INPUTS),
+        (ONE_MORE, "requires other inputs: Required input 'who' not provided", INPUTS),
     ],
 )
 def test_a_workflow_that_does_not_fit(
@@ -287,10 +290,10 @@ def test_a_workflow_that_does_not_fit(
             "GET",
             refusal(403, "Resource protected", X_GitHub_SSO="required; url=https://github.com/orgs/owner/sso?x=1"),
             2,
-            "owner wants the token of GITHUB_TOKEN authorised by single sign-on",
+            "owner requires the token of GITHUB_TOKEN to be authorised by single sign-on",
             "hint: https://github.com/orgs/owner/sso?x=1\n",
         ),
-        ("GET", refusal(404, "Not Found"), 2, "there is no owner/repo that the token of GITHUB_TOKEN sees", "check"),
+        ("GET", refusal(404, "Not Found"), 2, "there is no owner/repo that the token of GITHUB_TOKEN can see", "check"),
         (
             "POST",
             refusal(422, "Cannot trigger a 'workflow_dispatch' on a disabled workflow"),
@@ -321,11 +324,11 @@ def test_a_workflow_that_does_not_fit(
             Reply(502, {}, b"<html>"),
             1,
             "keeps failing: status 502",
-            "hint: the run may have started all the same: look before you try again: http",
+            "hint: the run may have started nevertheless; check before you try again: http",
         ),
-        ("POST", Reply(200, {}, b'{"x": 1', cut=3), 1, "failed: the ", "the run may have started all the same"),
-        ("GET", Reply(200, {}, b"[]"), 1, "answers as no GitHub does", "GITHUB_API_URL"),
-        ("POST", Reply(200, {}, b'{"workflow_run_id": -1}'), 1, "answers as no GitHub does", "GITHUB_API_URL"),
+        ("POST", Reply(200, {}, b'{"x": 1', cut=3), 1, "failed: the ", "the run may have started nevertheless"),
+        ("GET", Reply(200, {}, b"[]"), 1, "returned an unexpected response", "GITHUB_API_URL"),
+        ("POST", Reply(200, {}, b'{"workflow_run_id": -1}'), 1, "returned an unexpected response", "GITHUB_API_URL"),
     ],
 )
 def test_each_refusal_says_what_mends_it(
@@ -347,7 +350,7 @@ def test_a_token_that_is_refused(project: Workspace, server: GitHub) -> None:
     done = client(project, server, **wrong).runnable("dispatch", "r", code=2)
     assert done.err.startswith("error: GitHub does not accept the token of GH_TOKEN: Bad credentials\nhint: ")
     done = client(project, server, **{**wrong, "GH_TOKEN": ""}).runnable("dispatch", "r", code=2)
-    assert done.err.startswith("error: no token for github.com is known\nhint: set RUNNABLE_CI_GITHUB_TOKEN")
+    assert done.err.startswith("error: no token for github.com\nhint: set RUNNABLE_CI_GITHUB_TOKEN")
     client(project, server, **{**wrong, "RUNNABLE_CI_GITHUB_TOKEN": TOKEN}).runnable("dispatch", "r")
 
 
@@ -369,10 +372,10 @@ def test_watching_a_run_that_succeeds(project: Workspace, server: GitHub) -> Non
     assert lines[-3].rpartition(" in ")[0] == "retry | ✓ success"
     assert lines[-2:] == [
         f"workflow run 16000000001: success: {url}",
-        "to have it here: runnable-ci pull r --from ghcr.io/owner/repo/runs",
+        "download the results: runnable-ci pull r --from ghcr.io/owner/repo/runs",
     ]
     known = client(project, server).runnable("dispatch", "r", *QUICK, RUNNABLE_CI_REGISTRY="ghcr.io/a/b")
-    assert known.err.endswith("to have it here: runnable-ci pull r\n")
+    assert known.err.endswith("download the results: runnable-ci pull r\n")
     # Where another server's runs go is known to the workflow alone.
     other = client(project, server).runnable("dispatch", "r", *QUICK, "--repo", "ghe.example.org/owner/repo")
     assert other.err.endswith(f"workflow run 16000000003: success: {server.page}/actions/runs/16000000003\n")
@@ -418,7 +421,7 @@ def test_ctrl_c_stops_watching_and_not_the_run(project: Workspace) -> None:
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)
         assert process.returncode == 130
-        assert err.decode() == f"retry | waiting\nstopped watching; the run goes on: {out.decode()}"
+        assert err.decode() == f"retry | waiting\nstopped watching; the run continues: {out.decode()}"
         proceed.set()
         server.wait()
         assert [run.conclusion for run in server.runs.values()] == ["success"]
@@ -429,15 +432,15 @@ def test_a_watch_outlives_what_passes(project: Workspace, server: GitHub) -> Non
     server.answer("GET", "/jobs", Reply(502, {}, b""))
     server.answer("GET", "/jobs", refusal(403, "You have exceeded a secondary rate limit", Retry_After="1"))
     done = client(project, server).runnable("dispatch", "r", *QUICK)
-    assert done.err.startswith("GitHub's rate limit: going on in 1 s\nretry | ")
+    assert done.err.startswith("GitHub's rate limit: continuing in 1 s\nretry | ")
     for reply, reason in (
         (refusal(401, "Bad credentials"), "GitHub does not accept the token"),
         (Reply(200, {}, b"[]"), "http://127.0.0.1"),
     ):
         server.answer("GET", "/jobs", reply)
         done = client(project, server).runnable("dispatch", "r", *QUICK, code=1)
-        assert f"error: the run cannot be watched any more: {reason}" in done.err
-        assert f"hint: it goes on: {done.out}" in done.err
+        assert f"error: the run can no longer be watched: {reason}" in done.err
+        assert f"hint: it continues: {done.out}" in done.err
 
 
 def test_names_of_others_do_not_move_the_cursor(project: Workspace) -> None:
@@ -481,18 +484,18 @@ def test_rerun_failed_is_githubs_own_and_can_be_watched(project: Workspace) -> N
 @pytest.mark.parametrize(
     ("fields", "reply", "message", "hint"),
     [
-        ({"status": "in_progress"}, None, "is not over yet: in_progress", "wait, or cancel it first: http"),
-        ({"conclusion": "success"}, None, "succeeded: there is nothing to run again", ""),
-        ({}, refusal(403, "The workflow run containing this job is already running"), "is not over yet", "wait"),
+        ({"status": "in_progress"}, None, "has not finished: in_progress", "wait, or cancel it first: http"),
+        ({"conclusion": "success"}, None, "succeeded: there is nothing to re-run", ""),
+        ({}, refusal(403, "The workflow run containing this job is already running"), "has not finished", "wait"),
         (
             {"created_at": "2020-01-01T00:00:00Z"},
             refusal(403, "Unable to retry this workflow run because it was created over a month ago"),
             "is older than 30 days",
-            "hint: `runnable-ci dispatch RUN_ID --repo owner/repo` resumes a published run however old it is\n",
+            "hint: `runnable-ci dispatch RUN_ID --repo owner/repo` resumes a published run of any age\n",
         ),
         ({"created_at": "2020-01-01T00:00:00Z"}, refusal(403, "No."), "is older than 30 days", "runnable-ci dispatch"),
         ({"attempt": 50}, refusal(403, "No."), "had 50 attempts; GitHub allows 50", "runnable-ci dispatch"),
-        ({}, refusal(403, "This workflow run cannot be retried"), "cannot be retried", "did it end before any job"),
+        ({}, refusal(403, "This workflow run cannot be retried"), "cannot be retried", "did it fail before any job"),
         ({}, refusal(403, "Must have admin rights to Repository."), "may not do this", "actions: write"),
         ({}, refusal(404, "Not Found"), "there is no owner/repo", ""),
     ],
@@ -521,4 +524,4 @@ def test_rerun_failed_takes_numbers(project: Workspace, server: GitHub, given: s
 def test_a_run_that_is_not_there(project: Workspace, server: GitHub) -> None:
     """An unknown number says where the numbers are."""
     done = client(project, server).runnable("rerun-failed", "77", code=2)
-    assert "error: owner/repo has no workflow run 77 that the token of GITHUB_TOKEN sees\nhint: http" in done.err
+    assert "error: owner/repo has no workflow run 77 that the token of GITHUB_TOKEN can see\nhint: http" in done.err

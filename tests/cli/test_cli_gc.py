@@ -196,7 +196,7 @@ def test_a_store_that_is_being_written_is_left_alone(project: Path) -> None:
             time.sleep(0.02)
         refused = tool(project, "gc", "--keep", "0")
         assert refused.returncode == 1
-        assert "a run is being written" in refused.stderr
+        assert "a run is in progress" in refused.stderr
     finally:
         (project / "go").touch()
         assert running.wait(timeout=30) == 0

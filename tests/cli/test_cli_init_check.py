@@ -20,7 +20,7 @@ def test_starter(tmp_path: Path) -> None:
     assert project.runnable("run", "-p", "greeting=hi").out == "report  | hi\n"
     assert project.log().metrics() == {"characters": 3}
     refused = project.runnable("init", code=2)
-    assert refused.err == "error: runnable.toml exists already\nhint: `runnable-ci check` validates it\n"
+    assert refused.err == "error: runnable.toml already exists\nhint: `runnable-ci check` validates it\n"
     assert project.read("runnable.toml") == written
     (project.folder / "runnable.toml").unlink()
     (project.folder / ".venv" / "bin").mkdir(parents=True)
@@ -55,23 +55,27 @@ def test_check_says_what_the_pipeline_is(tmp_path: Path) -> None:
         ("[steps.a]\nrun = ", "runnable.toml is not TOML: Invalid value (at end of document)", "https://toml.io"),
         ("[steps.a]\nrun = 'true'\nneed = []", "[steps.a] unknown key `need`", "did you mean `needs`?"),
         ("[steps.a]\nrun = 'true'\npython = 'a:b'", "[steps.a] has both `run` and `python`", "exactly one"),
-        ("[steps.a]\nneeds = ['b']\nrun = 'true'\n[steps.b]\nrun = 'true'", "circle", "remove one"),
+        ("[steps.a]\nneeds = ['b']\nrun = 'true'\n[steps.b]\nrun = 'true'", "circular dependency", "remove one"),
         ("[steps.load]\nrun = 'true'\n[steps.b]\nneeds = ['laod']\nrun = 'true'", "[steps.b] ", "did you mean `load`?"),
         ("[parameters]\nPATH = 1\n[steps.a]\nrun = 'true'", "`PATH` is reserved", "environment variable"),
         ("[steps.a]\npython = 'work:lod'", "[steps.a] python: work.py has no function `lod`", "did you mean `load`?"),
         ("[steps.a]\npython = 'wrok:load'", "there is no module `wrok`", "did you mean `work`?"),
         (
             "python = 'no-such-python'\n[steps.a]\npython = 'work:load'",
-            'python = "no-such-python" is not there',
+            'python = "no-such-python" is not found or not executable',
             "install",
         ),
-        ("[steps.a]\nrun = 'true'\nworking-directory = 'x'", "working-directory: there is no folder `x`", "make it"),
+        ("[steps.a]\nrun = 'true'\nworking-directory = 'x'", "working-directory: there is no folder `x`", "create it"),
         ("[steps.a]\nrun = 'true'\ncatalog.put = ['../x']", "../x", ""),
-        ("[steps.a]\nrun = 'true'\ncatalog.put = ['.git/config']", '".git/config" is never kept', "are left out"),
-        ("[steps.a]\nrun = 'true'\ncatalog.get = ['.runnable/**']", '".runnable/**" is never kept', "are left out"),
-        (f"[steps.{'a' * 300}]\nrun = 'true'", "cannot name a step", "at most 100"),
+        ("[steps.a]\nrun = 'true'\ncatalog.put = ['.git/config']", '".git/config" is never stored', "are left out"),
+        ("[steps.a]\nrun = 'true'\ncatalog.get = ['.runnable/**']", '".runnable/**" is never stored', "are left out"),
+        (f"[steps.{'a' * 300}]\nrun = 'true'", "is not a valid step name", "at most 100"),
         ("[steps.a]\npython = 'work:xyz'", "work.py has no function `xyz`", "it has load"),
-        ("python = 'env/bin/python'\n[steps.a]\npython = 'work:load'", "is not there", "python3 -m venv env makes it"),
+        (
+            "python = 'env/bin/python'\n[steps.a]\npython = 'work:load'",
+            "is not found or not executable",
+            "python3 -m venv env creates it",
+        ),
     ],
 )
 def test_mistakes(tmp_path: Path, content: str, error: str, hint: str) -> None:

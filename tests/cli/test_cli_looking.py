@@ -65,7 +65,7 @@ def test_runs(project: Workspace) -> None:
     """The list has each run with status, commit, failed step and metrics, the newest last; as JSON for scripts."""
     commit = project.git("rev-parse", "HEAD")
     head, good, bad = project.runnable("runs").out.splitlines()
-    assert head.split() == ["RUN", "STATUS", "WHEN", "(UTC)", "TOOK", "COMMIT", "FAILED", "METRICS"]
+    assert head.split() == ["RUN", "STATUS", "STARTED", "(UTC)", "DURATION", "COMMIT", "FAILED", "METRICS"]
     assert good.startswith("good  SUCCESS  ")
     assert f"  {commit[:7]} dirty" in good
     assert bad.startswith("bad   FAIL     ")
@@ -82,7 +82,7 @@ def test_show(project: Workspace) -> None:
     """Show names code, steps with reasons, the failure, parameters and files; --json is the run log document itself."""
     shown = project.runnable("show", "latest").out
     for text in (
-        *("bad  FAIL (failed: fails)", "differs      untracked: good.toml", "metrics      score = 0.9"),
+        *("bad  FAIL (failed: fails)", "changes      untracked: good.toml", "metrics      score = 0.9"),
         *("keep   SUCCESS  1", "run: first attempt", "fails, attempt 1: exit code 4"),
         *("rate       json    0.5", "thing      object  set", "score      metric  0.9"),
         *("bytes.bin  get    load   768 B", "out/a.csv  put    train  4 B"),
@@ -123,7 +123,7 @@ def test_catalog(project: Workspace) -> None:
     listed = json.loads(project.runnable("catalog", "bad", "--json").out)
     assert [(e["step"], e["name"], e["size"]) for e in listed][1] == ("train", "model.csv", 2)
     refused = project.runnable("catalog", "bad", "--get", "model.csv", code=2)
-    assert refused.err == "error: model.csv exists\nhint: --force replaces it, --to names another path\n"
+    assert refused.err == "error: model.csv exists\nhint: --force overwrites it, --to writes to another path\n"
     assert project.runnable("catalog", "latest", "--get", "model.csv", "--to", "last.csv").out == "last.csv\n"
     assert project.read("last.csv") == "2\n"
     project.runnable("catalog", "bad", "--get", "model.csv", "--step", "train", "--to", "last.csv", "--force")
@@ -144,8 +144,8 @@ def test_unknown_run(project: Workspace) -> None:
     assert wrong.err == f"error: no run `goood` in {project.store}\nhint: did you mean `good`?\n"
     assert "did you mean `latest`?" in project.runnable("logs", "lates", code=2).err
     assert project.runnable("catalog", "../good", code=2).err.startswith("error: no run `../good`")
-    assert "there is no run yet in" in project.runnable("show", "latest", code=2, at="..").err
-    assert "there is no run yet in" in project.runnable("runs", at="..").err
+    assert "no runs in" in project.runnable("show", "latest", code=2, at="..").err
+    assert "no runs in" in project.runnable("runs", at="..").err
 
 
 def test_copied_store(project: Workspace, tmp_path: Path) -> None:

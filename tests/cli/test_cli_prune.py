@@ -80,7 +80,7 @@ def test_what_a_tag_of_somebody_stands_for_stays(tmp_path: Path, served: Served,
     remote.tag(remote.resolve("a"), "best")
     done = prune(project, remote.label, "--keep", "0", "--older-than", "0h")
     assert done.out == "b\nc\n"
-    assert "\na stays: the tag best stands for it\n" in done.err
+    assert "\nkept a: referenced by tag best\n" in done.err
     assert [holding.pinned_by for holding in list_published(remote)] == [["best"]]
     assert contents(got(tmp_path / "reader", remote, "a")[0], "a")["own.txt"] == b"a"
 
@@ -133,8 +133,8 @@ def test_a_registry_that_deletes_nothing(tmp_path: Path, project: Workspace) -> 
 def test_prune_has_to_be_told_what(project: Workspace) -> None:
     """Neither number nor age, no registry, or a reference to one run: an error before anything is asked of anybody."""
     assert "--keep N, --older-than AGE, or both" in prune(project, "h.invalid/o/r", code=2).err
-    assert "names one run" in prune(project, "h.invalid/o/r:x", "--keep", "1", code=2).err
-    assert "no registry is known" in project.runnable("prune", "--keep", "1", code=2).err
+    assert "is the reference of a run" in prune(project, "h.invalid/o/r:x", "--keep", "1", code=2).err
+    assert "no registry is set" in project.runnable("prune", "--keep", "1", code=2).err
 
 
 def test_a_tag_that_holds_another_run_than_it_says(tmp_path: Path, served: Served) -> None:

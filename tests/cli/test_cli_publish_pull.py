@@ -82,7 +82,7 @@ def test_a_failed_run_is_resumed_on_another_machine(tmp_path: Path) -> None:
             ["report", "run"],
         ]
         done = other.runnable("retry", f"{repository}:r", "--publish")
-        assert re.search(r"fetched \d+ B from .*, left 87\d\.\d KiB behind\n", done.err)
+        assert re.search(r"fetched \d+ B from .*, 87\d\.\d KiB not downloaded\n", done.err)
         assert done.out == "fit     | fitting\nreport  | small\n"
         assert not (other.folder / "big.bin").exists()
         assert other.log().metrics() == {"score": 12}
@@ -107,11 +107,11 @@ def test_only_the_log_then_show_and_the_way_to_the_rest(tmp_path: Path, served: 
     project.runnable("run", "--run-id", "r", "--publish", RUNNABLE_CI_REGISTRY=repository)
     other = elsewhere(project, tmp_path)
     done = other.runnable("pull", f"{repository}:r", "--only", "log")
-    assert done.err.endswith("fetched 0 B, left 9 B behind\n")
+    assert done.err.endswith("fetched 0 B, 9 B not downloaded\n")
     assert other.runnable("show", "r").out == project.runnable("show", "r").out
     for command in (["logs", "r", "one"], ["catalog", "r", "--get", "one.txt", "--to", "x"]):
         failed = other.runnable(*command, code=1)
-        assert failed.err.endswith("hint: `runnable-ci pull r` fetches all of the run\n")
+        assert failed.err.endswith("hint: `runnable-ci pull r` downloads the whole run\n")
     other.runnable("pull", "r")
     assert other.runnable("logs", "r", "one").out == "said\n"
 
@@ -126,7 +126,7 @@ def test_retry_by_run_id_fetches_what_is_missing(tmp_path: Path, served: Served)
     other = elsewhere(project, tmp_path)
     other.write({"flowers.py": FIXED})
     other.runnable("pull", "latest", "--only", "log")
-    assert re.search(r"fetched \d+ B from .*, left 87\d\.\d KiB behind\n", other.runnable("retry", "r").err)
+    assert re.search(r"fetched \d+ B from .*, 87\d\.\d KiB not downloaded\n", other.runnable("retry", "r").err)
     assert (other.folder / "small.txt").exists()
     assert not (other.folder / "big.bin").exists()
     done = other.runnable("retry", "r", "--restore", "all")
@@ -134,7 +134,7 @@ def test_retry_by_run_id_fetches_what_is_missing(tmp_path: Path, served: Served)
     assert "nothing to do" in done.err
     assert (other.folder / "big.bin").stat().st_size == 400_000
     nameless = other.runnable("retry", registry_line.split('"')[1], code=2)
-    assert "names no run\nhint: " in nameless.err
+    assert "does not specify a run\nhint: " in nameless.err
     again = elsewhere(project, tmp_path, "again")
     again.write({"flowers.py": FIXED})
     again.runnable("retry", "latest", "--from-registry", registry_line.split('"')[1])
@@ -171,7 +171,7 @@ def test_references_and_the_listing(tmp_path: Path, served: Served) -> None:
         assert other.runnable("pull", *arguments).out == f"{run_id}\n"
         assert other.runnable("logs", run_id).out == "one | said\n"
     again = project.runnable("publish", "second", "--to", repository)
-    assert (again.out.strip(), again.err) == (references["second"], "nothing had changed\n")
+    assert (again.out.strip(), again.err) == (references["second"], "already up to date\n")
 
 
 @pytest.mark.parametrize(
@@ -256,9 +256,9 @@ def test_plain_http_to_another_machine_has_to_be_asked_for(tmp_path: Path, serve
     project = workspace(tmp_path, {"runnable.toml": SHELL, ".gitignore": "*.txt\n"})
     repository = served.repository().replace("127.0.0.1", "127.1")  # not known to be this machine
     refused = project.runnable("run", "--run-id", "r", "--to", repository, code=1)
-    assert "run r is kept here" in refused.err
+    assert "run r is in the local store" in refused.err
     assert f"no trusted TLS connection to https://{repository.partition('/')[0]}" in refused.err
-    assert "if it speaks plain http, and the network is trusted: --plain-http\n" in refused.err
+    assert "if the server uses plain HTTP and the network is trusted: --plain-http\n" in refused.err
     project.runnable("publish", "r", "--to", repository, code=1)
     project.runnable("publish", "r", "--to", repository, "--plain-http")
     project.runnable("run", "--run-id", "s", "--to", repository, "--plain-http")
@@ -298,7 +298,7 @@ def test_a_killed_run_is_published_as_the_failure_that_it_is(tmp_path: Path, ser
     with project.start("run", "--run-id", "r") as process:
         wait_until((project.folder / "begun").exists, "the step")
         busy = project.runnable("publish", "r", "--to", repository, code=1)
-        assert busy.err.startswith("error: run `r` is being written by another process")
+        assert busy.err.startswith("error: run `r` is in use by another process")
         process.kill()
     project.runnable("publish", "r", "--to", repository)
     other = elsewhere(project, tmp_path)
@@ -321,7 +321,8 @@ def test_a_publish_that_fails_keeps_the_run(tmp_path: Path, served: Served) -> N
             run_id = f"r{code}"
             done = project.runnable("run", "--run-id", run_id, "-p", f"code={code}", "--to", repository, code=1)
             assert (
-                f"run {run_id} is kept here; to try again: runnable-ci publish {run_id} --to {repository}\n" in done.err
+                f"run {run_id} is in the local store; to try again: runnable-ci publish {run_id} --to {repository}\n"
+                in done.err
             )
             assert project.log(run_id).status == (SUCCESS if code == "0" else FAIL)
 
@@ -330,7 +331,7 @@ def test_without_a_registry_nothing_runs(tmp_path: Path) -> None:
     """`--publish` without any known registry is an error before the first step, as is a wrong one in the file."""
     project = workspace(tmp_path, {"runnable.toml": SHELL})
     done = project.runnable("run", "--publish", code=2)
-    assert done.err.startswith("error: no registry is known\nhint: name one (ghcr.io/owner/repo/runs)")
+    assert done.err.startswith("error: no registry is set\nhint: specify one (ghcr.io/owner/repo/runs)")
     project.write({"runnable.toml": 'registry = "https://ghcr.io/o/r"\n' + SHELL})
     done = project.runnable("run", "--publish", code=2)
     assert 'runnable.toml: registry: "https://ghcr.io/o/r" is not a repository' in done.err

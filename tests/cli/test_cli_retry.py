@@ -133,7 +133,7 @@ def test_from_step(tmp_path: Path) -> None:
     both = project.runnable("retry", "latest", "-n", "--from", "report", "--from", "fit").out.splitlines()
     assert both[-2:] == ["fit     run    --from fit", "report  run    --from report"]
     wrong = project.runnable("retry", "latest", "--from", "fit", "--from", "fitt", code=2)
-    assert wrong.err == "error: --from fitt: there is no such step in runnable.toml\nhint: did you mean `fit`?\n"
+    assert wrong.err == "error: --from fitt: runnable.toml has no such step\nhint: did you mean `fit`?\n"
 
 
 def test_parameters(tmp_path: Path) -> None:
@@ -165,11 +165,11 @@ python = "work:c"
     assert project.log().steps["b"].attempts[-1].reason == "parameter other changed: 1 → 5"
     project.write({"next.json": '{"other": 7, "epochs": 4}'})
     from_file = decisions(project, "--params-file", "next.json", "--param", "other=5")
-    assert from_file["c"] == ("run", "parameter epochs is now given: 4")
+    assert from_file["c"] == ("run", "parameter epochs is now set: 4")
     assert from_file["b"] == decisions(project)["b"]
-    assert decisions(project, "--param", "epochs=4")["c"] == ("run", "parameter epochs is now given: 4")
+    assert decisions(project, "--param", "epochs=4")["c"] == ("run", "parameter epochs is now set: 4")
     unread = project.runnable("retry", "latest", "--param", "unread=4")
-    assert "note: no step is known to take the parameter unread\n" in unread.err
+    assert "note: unknown parameter unread: no step takes it\n" in unread.err
     assert "nothing to do" in unread.err
     assert ran(project) == []
     project.write({"runnable.toml": f"{steps}\nenv = {{ LEVEL = '1' }}\n"})
@@ -215,24 +215,24 @@ python = "work:fit"
     fit = MODULES.replace("raise ValueError(X)", "print(X)")
     project.write({"work.py": fit})
     assert decisions(project) == {
-        "load": ("reuse", "code changed since attempt 1: work.py (function load is the same)"),
-        "shell": ("reuse", f"code changed since attempt 1: work.py ({first})"),
+        "load": ("reuse", "code has changed since attempt 1: work.py (function load is the same)"),
+        "shell": ("reuse", f"code has changed since attempt 1: work.py ({first})"),
         "fit": ("run", "attempt 1 failed: ValueError: [1] (work.py:10)"),
     }
     project.write({"script.sh": script + "\n"})
     second = project.commit()[:7]
     project.write({"helper.py": "one = 1 + 1\n", "work.py": fit.replace('print("load",', 'print("load", ')})
     found = decisions(project)
-    assert found["load"] == ("reuse", "code changed since attempt 1: helper.py, work.py (function load changed)")
+    assert found["load"] == ("reuse", "code has changed since attempt 1: helper.py, work.py (function load changed)")
     assert found["shell"] == (
         "reuse",
-        f"code changed since attempt 1: helper.py, script.sh, work.py ({first}..{second})",
+        f"code has changed since attempt 1: helper.py, script.sh, work.py ({first}..{second})",
     )
     (project.folder / "made.txt").write_text("my own")
     done = project.runnable("retry", "latest")
     assert ran(project) == ["fit"]
     assert done.out == "fit   | [1]\n"
-    assert "load  | reuse: code changed since attempt 1: helper.py, work.py (function load changed)\n" in done.err
+    assert "load  | reuse: code has changed since attempt 1: helper.py, work.py (function load changed)\n" in done.err
     assert project.read("made.txt") == "1\n"
     assert project.read(f".runnable/runs/{project.log().run_id}/replaced/made.txt") == "my own"
     again = project.runnable("retry", "latest", "--rerun-changed")
@@ -285,7 +285,7 @@ def fit(X, rows):
         assert "{1, 2} 30 29\n" in clone.runnable("logs", "r", "fit").out
         done = clone.runnable("retry", "r")
         assert done.out == "fit  | {1, 2} 30 29\n"
-        assert "load | reuse: code changed since attempt 1: work.py (function load is the same)\n" in done.err
+        assert "load | reuse: code has changed since attempt 1: work.py (function load is the same)\n" in done.err
         assert ran(clone) == []
         log = clone.log()
         assert (log.status, [len(step.attempts) for step in log.steps.values()]) == (SUCCESS, [1, 2])

@@ -78,7 +78,7 @@ def test_the_run_s_own_file_is_taken(tmp_path: Path, git: bool) -> None:
     assert ran(project) == ["fetch", "train"]
     project.write({"nightly.toml": fixed(NIGHTLY)})
     done = project.runnable("retry", "n1")
-    assert done.err.startswith("note: run n1 is of the pipeline `nightly` (nightly.toml)\n")
+    assert done.err.startswith("note: run n1 belongs to the pipeline `nightly` (nightly.toml)\n")
     assert ran(project) == ["train"]
     log = project.log("n1")
     assert (log.name, log.status, set(log.steps)) == ("nightly", SUCCESS, {"fetch", "train"})
@@ -103,9 +103,9 @@ def test_another_pipeline_is_refused(tmp_path: Path) -> None:
     before = project.log("n1")
     refused = project.runnable("retry", "n1", "-f", "runnable.toml", code=2)
     assert refused.err == (
-        "error: run `n1` is of the pipeline `nightly` (a b.toml), not of `main` (runnable.toml)\n"
-        "hint: `runnable-ci retry n1 -f 'a b.toml'` resumes it with its own; where this one is the same, renamed: "
-        "runnable-ci retry n1 -f runnable.toml --other-pipeline\n"
+        "error: run `n1` belongs to the pipeline `nightly` (a b.toml), not to `main` (runnable.toml)\n"
+        "hint: `runnable-ci retry n1 -f 'a b.toml'` resumes it with its own file; "
+        "if this one is the same file, renamed: runnable-ci retry n1 -f runnable.toml --other-pipeline\n"
     )
     assert ran(project) == []
     assert project.log("n1") == before
@@ -119,11 +119,13 @@ def test_a_renamed_file(tmp_path: Path) -> None:
     project.git("mv", "nightly.toml", "weekly.toml")
     project.commit()
     gone = project.runnable("retry", "n1", code=2).err
-    assert gone.startswith("error: run `n1` is of the pipeline `nightly` (nightly.toml), and there is no such file in ")
-    assert gone.endswith("hint: where it was renamed: runnable-ci retry n1 -f FILE --other-pipeline\n")
-    assert "not of `nightly` (weekly.toml)" in project.runnable("retry", "n1", "-f", "weekly.toml", code=2).err
+    assert gone.startswith(
+        "error: run `n1` belongs to the pipeline `nightly` (nightly.toml), and that file does not exist in "
+    )
+    assert gone.endswith("hint: if it was renamed: runnable-ci retry n1 -f FILE --other-pipeline\n")
+    assert "not to `nightly` (weekly.toml)" in project.runnable("retry", "n1", "-f", "weekly.toml", code=2).err
     assert project.runnable("retry", "n1", "--other-pipeline", code=2).err == (
-        "error: --other-pipeline needs the pipeline file\nhint: name it by -f FILE\n"
+        "error: --other-pipeline needs the pipeline file\nhint: name it with -f FILE\n"
     )
     assert ran(project) == []
     project.runnable("retry", "n1", "-f", "weekly.toml", "--other-pipeline", code=1)
@@ -140,8 +142,8 @@ def test_another_name_in_the_same_file(tmp_path: Path) -> None:
     project.write({"runnable.toml": MAIN})
     refused = project.runnable("retry", "latest", code=2).err
     assert refused == (
-        "error: run `n1` is of the pipeline `nightly` (runnable.toml), and the one here is `main` (runnable.toml)\n"
-        "hint: where it is the same under a new name: runnable-ci retry latest -f runnable.toml --other-pipeline\n"
+        "error: run `n1` belongs to the pipeline `nightly` (runnable.toml), and the one here is `main` (runnable.toml)"
+        "\nhint: if it is the same file under a new name: runnable-ci retry latest -f runnable.toml --other-pipeline\n"
     )
     project.write({"runnable.toml": UNNAMED})
     assert "the one here is `project` (runnable.toml)" in project.runnable("retry", "n1", code=2).err
@@ -162,7 +164,7 @@ def test_latest_is_the_newest_run_of_the_file(tmp_path: Path) -> None:
     assert project.log("ra").invocation == 2
     assert "run rb: nothing to do" in project.runnable("retry", "latest", "-f", "b.toml").err
     none = project.runnable("retry", "latest", "-f", "c.toml", code=2)
-    assert none.err.startswith("error: there is no run of the pipeline `main` (c.toml) in ")
+    assert none.err.startswith("error: no runs of the pipeline `main` (c.toml) in ")
     assert none.err.endswith("hint: `runnable-ci runs` lists all\n")
     project.runnable("retry", "latest", code=1)
     assert ran(project) == ["train"]
@@ -192,7 +194,7 @@ def test_a_log_of_an_older_version(tmp_path: Path, logged: str) -> None:
 
     edit_log(project, "n1", older)
     ran(project)
-    assert "not of `main` (runnable.toml)" in project.runnable("retry", "n1", "-f", "runnable.toml", code=2).err
+    assert "not to `main` (runnable.toml)" in project.runnable("retry", "n1", "-f", "runnable.toml", code=2).err
     project.runnable("retry", "n1", "-f", "nightly.toml", code=1)
     edit_log(project, "n1", older)
     project.runnable("retry", "n1", code=1)
@@ -207,7 +209,7 @@ def test_a_log_that_names_no_file(tmp_path: Path) -> None:
     edit_log(project, "n1", lambda config: config.clear())
     ran(project)
     assert (
-        "is of the pipeline `nightly`, not of `main` (b.toml)"
+        "belongs to the pipeline `nightly`, not to `main` (b.toml)"
         in project.runnable("retry", "n1", "-f", "b.toml", code=2).err
     )
     project.runnable("retry", "n1", code=1)
@@ -222,7 +224,7 @@ def test_a_log_leads_nowhere_else(tmp_path: Path, way_out: str) -> None:
     (project.folder / "link.toml").symlink_to(tmp_path / "evil.toml")
     project.runnable("run", "--run-id", "n1", code=1)
     edit_log(project, "n1", lambda config: config.update(pipeline_file=way_out))
-    assert "there is no such file in" in project.runnable("retry", "n1", code=2).err
+    assert "that file does not exist in" in project.runnable("retry", "n1", code=2).err
     assert not (tmp_path / "evil").exists()
 
 
@@ -235,9 +237,9 @@ def test_a_file_that_git_does_not_know(tmp_path: Path) -> None:
         clone = elsewhere(project, tmp_path)
         clone.git("rm", "-q", "--cached", "nightly.toml")
         refused = clone.runnable("retry", f"{runs}:n1", code=2)
-        assert "says that its pipeline file is nightly.toml, which git does not track here" in refused.err
+        assert "was made elsewhere, with the pipeline file nightly.toml, which git does not track here" in refused.err
         assert ran(clone) == []
-        hint = f"hint: if it is yours: runnable-ci retry {runs}:n1 -f nightly.toml\n"
+        hint = f"hint: if you trust that file: runnable-ci retry {runs}:n1 -f nightly.toml\n"
         assert refused.err.endswith(hint)
         clone.runnable("retry", f"{runs}:n1", "-f", "nightly.toml", code=1)
         assert "which git does not track here" in clone.runnable("retry", "n1", code=2).err
@@ -264,7 +266,7 @@ def test_a_clone_of_another_name(tmp_path: Path) -> None:
         clone = elsewhere(project, tmp_path)
         for typed in ([f"{runs}:n1"], ["n1", "--from-registry", runs], [f"{runs}:latest"]):
             failed = clone.runnable("retry", *typed, at="docs", code=1)
-            assert "note: run n1 is of the pipeline `ml` (ml/runnable.toml)\n" in failed.err
+            assert "note: run n1 belongs to the pipeline `ml` (ml/runnable.toml)\n" in failed.err
             assert ran(clone, "ml") == ["train"]
         assert failed.err.endswith("hint: runnable-ci retry n1 -f ../ml/runnable.toml\n")
         assert (ran(clone), ran(clone, "docs")) == ([], [])
@@ -279,12 +281,14 @@ def test_the_same_path_in_another_repository(tmp_path: Path) -> None:
         runs = f"{server.host}/o/n/runs"
         project.runnable("run", "--run-id", "n1", "--publish", "--to", runs, code=1)
         refused = other.runnable("retry", f"{runs}:n1", code=2)
-        names = "run `n1` is of the pipeline `project` (runnable.toml), and the one here is `other` (runnable.toml)"
+        names = (
+            "run `n1` belongs to the pipeline `project` (runnable.toml), and the one here is `other` (runnable.toml)"
+        )
         assert refused.err.startswith(f"error: {names}\n")
         assert refused.err.endswith(f"runnable-ci retry {runs}:n1 -f runnable.toml --other-pipeline\n")
         assert not other.store.exists()
         assert other.runnable("retry", f"{runs}:latest", "-f", ".", code=2).err.startswith(
-            "error: there is no run of the pipeline `other` (runnable.toml) in "
+            "error: no runs of the pipeline `other` (runnable.toml) in "
         )
 
 

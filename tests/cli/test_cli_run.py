@@ -64,7 +64,9 @@ def test_output_is_live(tmp_path: Path) -> None:
         assert (log.status, log.steps["slow"].status) == ("PROCESSING", "PROCESSING")
         assert "live  PROCESSING" in project.runnable("runs").out
         refused = project.runnable("retry", "live", code=1)
-        assert refused.err == ("error: run `live` is being written by another process\nhint: wait for it, or end it\n")
+        assert refused.err == (
+            "error: run `live` is in use by another process\nhint: wait until it has finished, or stop it\n"
+        )
         (project.folder / "go.log").touch()
         assert running.wait() == 0
 
@@ -226,11 +228,11 @@ run = "true"
         "beside": "",
         "returns": "it did not return `missing`: no line `missing=…` in $RUNNABLE_OUTPUT",
         "puts": "catalog put `nothing/*.csv` matches no file",
-        "gets": "catalog get `absent.csv` matches no file that an earlier step put, and none in the workspace",
+        "gets": "catalog get `absent.csv` matches no file that an earlier step stored, and none in the workspace",
         "absent": "`no-such-shell` is not installed, or not on PATH",
     }
     assert log.steps["below"].status == SKIPPED
-    assert "puts    | hint: did the step write somewhere else?\n" in done.err
+    assert "puts    | hint: did the step write it somewhere else?\n" in done.err
     assert done.err.splitlines()[-1] == f"hint: runnable-ci retry {log.run_id}"
 
 
@@ -304,11 +306,11 @@ def test_a_step_whose_thread_cannot_start_fails(tmp_path: Path, refused: str, fa
     """The others run, the run ends and says why, and a retry runs what failed. The first thread is no step's."""
     project = workspace(tmp_path, SIDE_BY_SIDE, git=False)
     done = project.with_threads(refused, "run", "-j", "3", code=1 if failed else 0)
-    assert done.err.count("error: no thread can be started for it\n") == failed
-    assert done.err.count("hint: a limit on processes or on memory is reached: ") == failed
+    assert done.err.count("error: cannot start a thread\n") == failed
+    assert done.err.count("hint: a limit on processes or memory is reached: ") == failed
     log = project.log()
     attempts = [attempt for step in log.steps.values() for attempt in step.attempts]
-    assert [a.message for a in attempts if a.status == FAIL] == ["no thread can be started for it"] * failed
+    assert [a.message for a in attempts if a.status == FAIL] == ["cannot start a thread"] * failed
     assert [a.status for a in attempts].count(SUCCESS) == 3 - failed
     assert len(log.environments) == 1
     if failed:
@@ -449,7 +451,7 @@ def test_python_steps(tmp_path: Path) -> None:
         assert "return 1 / (rate - rate)" in text
         assert "python_step.py" not in text
     assert "function `work:wrong` returned 3 values, the step's `returns` names 2 (a, b)" in log.steps["wrong"].message
-    assert "needs `something_else`, which no parameter or earlier step gives" in log.steps["needs"].message
+    assert "needs `something_else`, which no parameter or earlier step provides" in log.steps["needs"].message
 
 
 def test_parameters(tmp_path: Path) -> None:
@@ -495,7 +497,7 @@ def test_without_git_and_from_below(tmp_path: Path) -> None:
     content = '[project]\nname = "p"\n[tool.runnable-ci]\nname = "mine"\n[tool.runnable-ci.steps.a]\nrun = "pwd"\n'
     project = workspace(tmp_path, {"pyproject.toml": content, "deep/er/a.txt": ""}, git=False)
     below = project.runnable("run", at="deep/er", code=2)
-    assert f"hint: {project.folder}/pyproject.toml is further up, and no git repository holds both" in below.err
+    assert f"hint: {project.folder}/pyproject.toml is in a parent folder outside any git repository" in below.err
     done = project.runnable("run")
     assert done.out == f"a | {project.folder}\n"
     assert "mine" in project.runnable("runs", "--json").out
@@ -599,7 +601,7 @@ def test_a_full_disk_fails_the_step_that_prints(tmp_path: Path) -> None:
     project = workspace(tmp_path, {"runnable.toml": file})
     done = project.runnable("run", "--run-id", "full", code=1)
     assert "b | error: no space left on the disk of" in done.err
-    assert "b | hint: free some space, then retry" in done.err
+    assert "b | hint: free some space, then try again" in done.err
     statuses = {name: step.status for name, step in project.log("full").steps.items()}
     assert statuses == {"a": SUCCESS, "b": FAIL, "c": SKIPPED}
     project.runnable("retry", "full")
@@ -613,5 +615,5 @@ def test_undeclared_returns_are_told_of(tmp_path: Path) -> None:
     )
     project = workspace(tmp_path, {"runnable.toml": file})
     done = project.runnable("run")
-    assert "a | note: not kept, since `returns` does not declare it: `typo`\n" in done.err
+    assert "a | note: ignored, `returns` does not declare it: `typo`\n" in done.err
     assert list(project.log().parameters) == ["x"]

@@ -78,10 +78,10 @@ def test_a_parameter_that_nobody_declared(project: Workspace, tmp_path: Path, se
     other = pulled(project, tmp_path, served, lambda log: log["invocations"][0]["parameters"].update({name: "evil"}))
     for more in ([], ["--dry-run"], ["--from", "one"], ["--param", "rate=3"]):
         stopped = other.runnable("retry", "r", *more, code=2)
-        assert f"a parameter that runnable.toml does not declare, and that was not given here: {name} = evil" in (
+        assert f"a parameter that runnable.toml does not declare, and that was not specified here: {name} = evil" in (
             stopped.err
         )
-        assert f"hint: give `--param {name}=…` again, or declare it under [parameters]\n" in stopped.err
+        assert f"hint: specify `--param {name}=…` again, or declare it under [parameters]\n" in stopped.err
     assert not (tmp_path / "THREE").exists()
     assert len(other.log().invocations) == 1
     other.runnable("retry", "r", "--param", f"{name}=mine")
@@ -200,8 +200,8 @@ def test_a_result_that_the_step_does_not_declare(
     before = sorted(path.name for path in other.folder.iterdir())
     for more in ([], ["--dry-run"], ["--restore", "all"], ["--from", "three"]):
         stopped = other.runnable("retry", "r", *more, code=1)
-        assert f"does not fit runnable.toml: step `one` {complaint}" in stopped.err
-        assert "--from one runs the step again" in stopped.err
+        assert f"does not match runnable.toml: step `one` {complaint}" in stopped.err
+        assert "--from one re-runs the step" in stopped.err
     assert sorted(path.name for path in other.folder.iterdir()) == before
     assert (other.read("work.py"), (tmp_path / "THREE").exists()) == (WORK, False)
     other.runnable("retry", "r", "--from", "one")
@@ -241,7 +241,7 @@ def test_a_file_that_git_tracks_is_not_replaced_without_a_word(
     other.git("add", "-f", "kept.txt")
     other.commit()
     done = other.runnable("retry", "r")
-    assert "replaced kept.txt, which git tracks, by the run's; the other one is kept in " in done.err
+    assert "replaced kept.txt, which git tracks, by the run's version; yours was moved to " in done.err
     assert other.read(".runnable/runs/r/replaced/kept.txt") == "mine"
     assert other.read("kept.txt") == "one\n"
     # Also where the store has the content, as of an earlier attempt, and nothing would be lost.

@@ -176,7 +176,7 @@ def test_changed_code() -> None:
     made = pipeline(CHAIN)
     log = history(made, load=good(), fit=good(), plot=good())
     code = {"fit": "iris.py (function fit is the same)"}
-    reason = "code changed since attempt 1: iris.py (function fit is the same)"
+    reason = "code has changed since attempt 1: iris.py (function fit is the same)"
     noticed = decided(made, log, PlanInputs(changed_code=code))
     assert noticed["fit"] == ("reuse", reason)
     assert noticed["plot"][0] == "reuse"
@@ -221,7 +221,7 @@ def test_parameter_that_a_shell_step_had_and_is_not_known_to_have_read() -> None
     assert decided(made, log, initial=scope(rate=2, same=1)) == {
         "all": (
             "reuse",
-            "parameter rate changed since attempt 1, which was not seen to read it (--from runs it again)",
+            "parameter rate has changed since attempt 1; the step does not mention it (--from re-runs the step)",
         ),
         "none": ("reuse", "unchanged since attempt 1"),
         "py": ("reuse", "unchanged since attempt 1"),
@@ -232,7 +232,7 @@ def test_parameter_that_is_gone() -> None:
     """A step runs when a parameter that it consumed is not there any more."""
     made = pipeline(CHAIN)
     log = history(made, load=good(input_parameters={"rate": Parameter.of_json(1)}))
-    assert decided(made, log)["load"] == ("run", "parameter rate is gone")
+    assert decided(made, log)["load"] == ("run", "parameter rate was removed")
 
 
 def test_parameter_where_a_default_was_used() -> None:
@@ -240,7 +240,7 @@ def test_parameter_where_a_default_was_used() -> None:
     made = pipeline({"a": {"python": "m:f"}})
     log = history(made, a=good(defaulted=["rate"]))
     assert decided(made, log)["a"][0] == "reuse"
-    assert decided(made, log, initial=scope(rate=2))["a"] == ("run", "parameter rate is now given: 2")
+    assert decided(made, log, initial=scope(rate=2))["a"] == ("run", "parameter rate is now set: 2")
 
 
 def test_object_with_other_content() -> None:

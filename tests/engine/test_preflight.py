@@ -21,14 +21,14 @@ def test_missing_argument(tmp_path: Path) -> None:
     project = project_of(tmp_path, steps, "def f(a, bb): ...\n")
     refused = project.runnable("run", code=2)
     assert refused.err == (
-        "error: runnable.toml: [steps.f] `m:f` needs `bb`, which no parameter or earlier step gives\n"
-        "hint: give it under [parameters], or with --param bb=…\n"
+        "error: runnable.toml: [steps.f] `m:f` needs `bb`, which no parameter or earlier step provides\n"
+        "hint: set it under [parameters], or with --param bb=…\n"
     )
     assert project.runnable("run", "-n", code=2).err == refused.err
     assert not project.store.exists()
     assert not project.read("ran.log")
     assert project.runnable("check").err == (
-        "note: step f: `m:f` needs `bb`, which no parameter or earlier step gives: a run must be given it\n"
+        "note: step f: `m:f` needs `bb`, which no parameter or earlier step provides: specify it when you start a run\n"
     )
     assert "did you mean `bbb`?" in project.runnable("run", "-p", "bbb=1", code=2).err
     project.write({"p.toml": "bb = 1"})
@@ -58,7 +58,7 @@ def test_listed_parameter_that_is_missing(tmp_path: Path) -> None:
     project.write({"runnable.toml": SLEEPS + more + "needs = ['s']\n"})
     refused = project.runnable("run", code=2)
     assert refused.err == (
-        "error: runnable.toml: [steps.a] `parameters`: it needs `zz`, which no parameter or earlier step gives\n"
+        "error: runnable.toml: [steps.a] `parameters`: it needs `zz`, which no parameter or earlier step provides\n"
         "hint: `b` returns it: a step that needs it lists `b` in `needs`\n"
     )
 
@@ -121,11 +121,11 @@ def test_given_parameter_that_nothing_takes(tmp_path: Path) -> None:
     project = project_of(tmp_path, steps, "def f(depth=3): ...\n", git=True)
     done = project.runnable("run", "-p", "rl=0.5", "-p", "extra=1", "-p", "depth=4", "-p", "lr=2", RUNNABLE_PRM_ZZ="5")
     assert done.err.startswith(
-        "note: no step is known to take the parameter ZZ\n"
-        "note: no step is known to take the parameter rl; did you mean `lr`?\nrun "
+        "note: unknown parameter ZZ: no step takes it\n"
+        "note: unknown parameter rl: no step takes it; did you mean `lr`?\nrun "
     )
     retried = project.runnable("retry", "latest", "-p", "rll=0.5", "-p", "depth=5")
-    assert "note: no step is known to take the parameter rll; did you mean `rl`?\n" in retried.err
+    assert "note: unknown parameter rll: no step takes it; did you mean `rl`?\n" in retried.err
     assert "depth" not in retried.err.partition("\nrun ")[0]
 
 
@@ -134,11 +134,11 @@ def test_given_parameter_where_a_function_may_take_any(tmp_path: Path) -> None:
     steps = "[parameters]\nrate = 0.1\n[steps.f]\npython = 'm:f'\n"
     project = project_of(tmp_path, steps, "def f(**kwargs): ...\n")
     said = project.runnable("run", "-n", "-p", "raet=1", "-p", "zz=1").err
-    assert said == "note: no step is known to take the parameter raet; did you mean `rate`?\n"
+    assert said == "note: unknown parameter raet: no step takes it; did you mean `rate`?\n"
 
 
 def test_given_parameter_that_a_step_returns(tmp_path: Path) -> None:
     """A given value that a step's return replaces is noted."""
     steps = "[steps.a]\nrun = 'echo x=1 >> $RUNNABLE_OUTPUT'\nreturns = ['x']\n[steps.b]\nrun = 'echo $x'\n"
     done = project_of(tmp_path, steps).runnable("run", "-p", "x=100")
-    assert done.err.startswith("note: parameter x: the steps after `a` get what that returns, not the value given\n")
+    assert done.err.startswith("note: parameter x is overwritten by the return value of step `a`\n")

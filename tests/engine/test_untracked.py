@@ -102,7 +102,7 @@ def test_what_is_not_rebuilt_is_named(project: Workspace) -> None:
     """A checkout names each untracked file that was not kept, and why."""
     project.runnable("run", RUNNABLE_CI_UNTRACKED="listed")
     err = project.runnable("checkout", "latest", "copy", code=1).err
-    assert "note: not rebuilt: data/1.json: untracked, and the pipeline does not name it\n" in err
+    assert "note: not rebuilt: data/1.json: untracked, and not named in the pipeline\n" in err
     project.runnable("run", RUNNABLE_CI_UNTRACKED="none")
     err = project.runnable("checkout", "latest", "other", code=1).err
     assert 'note: not rebuilt: input.csv: untracked, and `untracked = "none"`\n' in err
@@ -217,7 +217,7 @@ def test_a_log_of_an_earlier_version() -> None:
     ]
     assert list(notes(log_with(changes=changes))) == []
     (_, warning) = notes(log_with(changes={".env": ("untracked", "1"), "b": ("untracked", "2")}, snapshot="d"))
-    assert warning == "warning: an earlier version kept credentials with the run: .env"
+    assert warning == "warning: an earlier version stored credentials with the run: .env"
 
 
 def test_lines_are_bounded_and_plain() -> None:

@@ -51,7 +51,7 @@ def test_no_python_that_will_do_is_said(tmp_path: Path, programs: dict[str, str]
     """A container without Python, too, fails with the reason and what mends it."""
     done = set_up(tmp_path, programs)
     assert done.returncode == 1
-    assert "::error title=runnable-ci::it needs Python 3.11 or newer" in done.stdout
+    assert "::error title=runnable-ci::Python 3.11 or newer is required" in done.stdout
     assert "python-version" in done.stdout
 
 

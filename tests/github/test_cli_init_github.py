@@ -52,7 +52,7 @@ def test_a_new_repository(tmp_path: Path) -> None:
         assert file.read_bytes() == (ROOT / "workflows" / file.name).read_bytes()
     assert project.read(".gitignore") == ".runnable/\n"
     project.runnable("run")
-    assert project.runnable("init", "--github").out.startswith("all is there already\n")
+    assert project.runnable("init", "--github").out.startswith("nothing to do\n")
 
 
 def test_a_repository_on_another_server_is_told_to_name_a_registry(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_repository_on_another_server_is_told_to_name_a_registry(tmp_path: Pat
     project.git("remote", "add", "origin", "https://ghe.example.org/octo/flowers.git")
     said = project.runnable("init", "--github").out
     assert "- Name a registry for the runs: `registry` in the pipeline file, or `registry:` where the workflows" in said
-    assert "ghcr.io is github.com's, and ghe.example.org is another server." in said
+    assert "ghcr.io belongs to github.com, and ghe.example.org is another server." in said
     assert "Runs go to" not in said
 
 
@@ -81,7 +81,7 @@ def test_a_pipeline_in_a_folder(tmp_path: Path) -> None:
     project.runnable("init", "--github", "other", code=2)
     (project.folder / "other").mkdir()
     told = project.runnable("init", "--github", "other", code=2).err
-    assert ".github/workflows/ci.yml exists already, with other content; nothing was written" in told
+    assert ".github/workflows/ci.yml already exists with other content; nothing was written" in told
     assert not (project.folder / "other" / "runnable.toml").exists()
 
 
@@ -98,9 +98,9 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     """A file with other content stops it all; what to add to it is shown, and the other workflow can be had alone."""
     project = workspace(tmp_path, {f"{FOLDER}/ci.yml": "on: push\n"})
     told = project.runnable("init", "--github", code=2).err
-    assert told.startswith("error: .github/workflows/ci.yml exists already, with other content; nothing was written\n")
+    assert told.startswith("error: .github/workflows/ci.yml already exists with other content; nothing was written\n")
     assert "      - uses: runnable/action@v1 # " in told
-    assert '          pipeline: "."\n`runnable-ci init --github --only retry` writes retry.yml alone\n' in told
+    assert '          pipeline: "."\n`runnable-ci init --github --only retry` writes only retry.yml\n' in told
     assert project.git("status", "--porcelain") == ""
     project.runnable("init", "--github", "--only", "retry")
     assert [file.name for file in written(project)] == ["ci.yml", "retry.yml"]
@@ -114,7 +114,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     told = project.runnable("init", "--github", code=2).err
     assert told.startswith("error: .github/workflows/ci.yml cannot be written: ")
     project = workspace(tmp_path, {f"{FOLDER}/retry.yml/x": ""}, name="other")
-    assert "retry.yml exists already" in project.runnable("init", "--github", code=2).err
+    assert "retry.yml already exists" in project.runnable("init", "--github", code=2).err
     assert [file.name for file in written(project)] == ["retry.yml"]
     assert not (project.folder / "runnable.toml").exists()
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     ("ref", "line"),
     [
         ("v1", "runnable/action@v1 # zizmor: ignore[unpinned-uses] v1 gets fixes"),
-        ("v1.2.3", "runnable/action@v1.2.3 # zizmor: ignore[unpinned-uses] named by --action-ref"),
+        ("v1.2.3", "runnable/action@v1.2.3 # zizmor: ignore[unpinned-uses] set by --action-ref"),
         ("feature/x+y", "runnable/action@feature/x+y # zizmor: ignore[unpinned-uses] "),
         ("20240101", "runnable/action@20240101 # zizmor: ignore[unpinned-uses] "),
         (COMMIT.upper(), f"runnable/action@{COMMIT} # a commit"),
@@ -141,7 +141,7 @@ def test_the_version_of_the_action(tmp_path: Path, ref: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("ref", "hint"),
     [
-        (COMMIT[:12], "GitHub wants all 40 digits"),
+        (COMMIT[:12], "GitHub requires all 40 digits"),
         ("", "such as v1"),
         ("v1 # x", "such as v1"),
         ("${{ github.ref }}", "such as v1"),
@@ -197,7 +197,7 @@ def test_where_there_is_no_repository(tmp_path: Path) -> None:
     assert "hint: run `git init` first" in told
     assert "--github" in project.runnable("init", "--action-ref", "v1", code=2).err
     project = workspace(tmp_path, {"${{ x }}/runnable.toml": STEP}, name="other")
-    assert "cannot be named in a workflow" in project.runnable("init", "--github", at="${{ x }}", code=2).err
+    assert "cannot be used in a workflow" in project.runnable("init", "--github", at="${{ x }}", code=2).err
 
 
 def test_it_works_from_a_wheel(tmp_path: Path) -> None:

@@ -113,8 +113,8 @@ def test_a_reused_step_whose_code_changed_is_noticed() -> None:
         log = apply(log, Decided(step=step, decision=decision))
     log = apply(log, InvocationFinished.of("succeeded", time=moment(21)))
     assert [(one.level, one.message, one.title, one.line) for one in annotations_for(log, AT)] == [
-        ("notice", "because\nto run such steps again: --rerun-changed", "step load was reused", 3),
-        ("notice", "because\nto run it again: --from fit", "step fit was reused", 7),
+        ("notice", "because\nto re-run such steps: --rerun-changed", "step load was reused", 3),
+        ("notice", "because\nto re-run it: --from fit", "step fit was reused", 7),
     ]
 
 

@@ -178,7 +178,7 @@ def test_a_finished_run_is_told_whole() -> None:
     assert rendered.startswith("## ✅ `iris` succeeded\n")
     assert "1 reused" in rendered
     assert rows_of(rendered, "Steps") == [
-        ["Step", "State", "Took", "Attempt", "Why"],
+        ["Step", "State", "Duration", "Attempt", "Reason"],
         ["♻️ load", "reused", "1.0 s", "1", "unchanged since attempt 1"],
         ["✅ fit", "succeeded", "1.0 s", "2", "first attempt"],
         ["✅ plot", "succeeded", "1.0 s", "2", "first attempt"],

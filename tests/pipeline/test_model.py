@@ -52,7 +52,7 @@ MISTAKES = {
     "needs not a list": (
         'steps.a = { run = "x", needs = "b" }',
         '[steps.a] needs: must be a list, not "b"',
-        "Steps that come before",
+        "Steps that must finish first",
     ),
     "needs of numbers": ('steps.a = { run = "x", needs = [1] }', "[steps.a] needs.0: must be a string", "Steps"),
     "env of numbers": (
@@ -64,27 +64,27 @@ MISTAKES = {
     "timeout zero": (
         'steps.a = { run = "x", timeout-minutes = 0 }',
         "[steps.a] timeout-minutes: must be greater than 0, not 0",
-        "Then the step is ended",
+        "Time limit of the step",
     ),
     "timeout too long": (
         'steps.a = { run = "x", timeout-minutes = 1e300 }',
         "[steps.a] timeout-minutes: must be at most 527040, a year",
-        "Then the step is ended",
+        "Time limit of the step",
     ),
     "timeout infinite": (
         'steps.a = { run = "x", timeout-minutes = inf }',
         "[steps.a] timeout-minutes: must be",
-        "Then",
+        "Time limit",
     ),
     "timeout yes": (
         'steps.a = { run = "x", timeout-minutes = true }',
         "[steps.a] timeout-minutes: must be a number, not true",
-        "Then the step is ended",
+        "Time limit of the step",
     ),
     "not a bool": (
         'steps.a = { run = "x", continue-on-error = "yes" }',
         '[steps.a] continue-on-error: must be true or false, not "yes"',
-        "Let the run go on",
+        "Let the run continue",
     ),
     "unknown kind": (
         'steps.a = { python = "m:f", returns = { x = "metrics" } }',
@@ -113,13 +113,13 @@ MISTAKES = {
     ),
     "returns twice": (
         'steps.a = { run = "x", returns = ["x", "x"] }',
-        "[steps.a] returns: names a return twice",
+        "[steps.a] returns: lists a return value twice",
         "by name",
     ),
     "two kinds of step": (
         'steps.a = { run = "x", python = "m:f" }',
         "[steps.a] has both `run` and `python`",
-        "make two steps",
+        "split it into two",
     ),
     "no kind of step": ("steps.a.needs = []", "[steps.a] has neither `run` nor `python`", "add one"),
     "empty run": ('steps.a.run = " "', "[steps.a] `run` is empty", "write a command"),
@@ -145,16 +145,16 @@ MISTAKES = {
         "catalog.put",
     ),
     "unknown shell": ('steps.a = { run = "x", shell = "zsh" }', '[steps.a] unknown shell "zsh"', "command with {0}"),
-    "bad step name": ('[steps."a b"]\nrun = "x"', '[steps] "a b" cannot name a step', "letters, digits"),
-    "step name of a path": ('[steps."../a"]\nrun = "x"', '[steps] "../a" cannot name a step', "letters, digits"),
+    "bad step name": ('[steps."a b"]\nrun = "x"', '[steps] "a b" is not a valid step name', "letters, digits"),
+    "step name of a path": ('[steps."../a"]\nrun = "x"', '[steps] "../a" is not a valid step name', "letters, digits"),
     "bad return name": (
         'steps.a = { run = "x", returns = ["x-y"] }',
-        '[steps.a.returns] "x-y" cannot name a parameter',
+        '[steps.a.returns] "x-y" is not a valid parameter name',
         "letters, digits and `_`",
     ),
     "bad parameter name": (
         'parameters."2x" = 1\nsteps.a.run = "x"',
-        '[parameters] "2x" cannot name a parameter',
+        '[parameters] "2x" is not a valid parameter name',
         "letters, digits and `_`",
     ),
     "parameter of a date": (
@@ -196,7 +196,7 @@ MISTAKES = {
     "our variable in env": (
         '[steps.a]\nrun = "x"\nenv.RUNNABLE_OUTPUT = "2"',
         "[steps.a.env] `RUNNABLE_OUTPUT` is reserved",
-        "names that begin with RUNNABLE_ are ours",
+        "names that begin with RUNNABLE_ are used by runnable-ci",
     ),
     "env name with =": ('env."A=B" = "x"\nsteps.a.run = "x"', '[env] "A=B" cannot be set', "no `=` in the name"),
     "env value with NUL": ('env.A = "x\\u0000"\nsteps.a.run = "x"', '[env] "A" cannot be set', "no NUL"),
@@ -213,7 +213,7 @@ MISTAKES = {
     ),
     "cycle": (
         '[steps.a]\nrun = "x"\nneeds = ["c"]\n[steps.b]\nrun = "x"\n[steps.c]\nrun = "x"\n[steps.d]\nrun = "x"',
-        "[steps] steps need each other in a circle: a → c → b → a",
+        "[steps] circular dependency: a → c → b → a",
         "remove one of these needs",
     ),
     "parallel puts": (
@@ -254,7 +254,7 @@ def test_a_path_that_leaves_the_workspace(key: str, path: str) -> None:
     """No file or folder outside the pipeline's own folder can be named."""
     more = {"working-directory": path} if key == "working-directory" else {"catalog": {key: [path]}}
     error = mistake({"steps": {"a": {"run": "x", **more}}})
-    assert f"{key}: {'a path that leaves the workspace' if path else 'an empty path'}" in error.message
+    assert f"{key}: {'a path outside the workspace' if path else 'an empty path'}" in error.message
     assert error.hint == "paths are relative to the pipeline file's folder, and stay in it"
 
 

@@ -115,7 +115,7 @@ def test_parameter_file(tmp_path: Path, name: str, text: str, found: Mapping[str
         ("p.toml", "parameters = 3", "is not a table of parameters"),
         ("p.toml", "x = 2026-01-01", "p.toml: x: a date is not a JSON value"),
         ("p.toml", "PATH = 3", "p.toml: the parameter name `PATH` is reserved"),
-        ("p.json", json.dumps({"a b": 1}), 'p.json: "a b" cannot name a parameter'),
+        ("p.json", json.dumps({"a b": 1}), 'p.json: "a b" is not a valid parameter name'),
         ("p.toml", "LEVEL = 3", "the parameter `LEVEL` is also set by `env` in runnable.toml, step `a`"),
     ],
 )
@@ -147,7 +147,7 @@ def test_parameter_file_that_is_missing_or_broken(tmp_path: Path) -> None:
         ("x", "--param x: expected name=value"),
         ("=1", "--param =1: expected name=value"),
         ("PATH=1", "--param: [parameters] the parameter name `PATH` is reserved"),
-        ("x-y=1", '--param: "x-y" cannot name a parameter'),
+        ("x-y=1", '--param: "x-y" is not a valid parameter name'),
         ("x=\udcff", "--param: x: the text has characters that are not Unicode"),
     ],
 )

@@ -249,7 +249,7 @@ def test_what_is_too_short_is_said(tmp_path: Path) -> None:
     )
     done = at.runnable("run", GITHUB_ACTIONS="true")
     assert Runner().read(done.raw).of("add-mask") == []
-    assert done.out.count("note: a mask is not applied, since it is too short") == 1
+    assert done.out.count("note: a mask is ignored: it is too short") == 1
     assert "one | cab\n" in done.out
     at.write({"runnable.toml": '[steps.one]\nrun = "echo ::add-mask::$NOT_SET"\n'})
     assert "note" not in at.runnable("run").err
@@ -259,7 +259,7 @@ def test_what_is_too_short_is_said(tmp_path: Path) -> None:
     ("command", "message"),
     [
         ("rm $RUNNABLE_MASK; ln -s /etc/hostname $RUNNABLE_MASK; echo a", "$RUNNABLE_MASK cannot be read"),
-        ("rm $RUNNABLE_MASK; mkfifo $RUNNABLE_MASK", "$RUNNABLE_MASK is no file any more"),
+        ("rm $RUNNABLE_MASK; mkfifo $RUNNABLE_MASK", "$RUNNABLE_MASK is no longer a file"),
         ("head -c 1100000 /dev/zero | tr '\\0' x > $RUNNABLE_MASK; echo a; sleep 60", "holds more than 1 MiB"),
         ("printf ::add-mask::; head -c 1100000 /dev/zero | tr '\\0' x; sleep 60", "has more than 1 MiB"),
     ],

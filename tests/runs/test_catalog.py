@@ -145,7 +145,7 @@ def test_a_link_that_leaves_the_workspace_is_refused(catalog: Catalog, tmp_path:
     (tmp_path / "outside" / "secret").write_text("secret")
     (catalog.workspace / "file").symlink_to(tmp_path / "outside" / "secret")
     (catalog.workspace / "folder").symlink_to(tmp_path / "outside")
-    with pytest.raises(UnsafePathError, match="leads out of the workspace"):
+    with pytest.raises(UnsafePathError, match="points outside the workspace"):
         catalog.put([pattern])
     assert blobs(catalog.layout.folder) == {}
 
@@ -212,7 +212,7 @@ def test_a_name_that_is_not_text_fails_the_step(catalog: Catalog) -> None:
 def test_a_name_that_could_not_be_restored_fails_the_step(catalog: Catalog) -> None:
     """What a reader of the run would have to refuse is not put in the first place."""
     write(catalog, "~user")
-    with pytest.raises(StepError, match="a file has a path that leaves the workspace") as caught:
+    with pytest.raises(StepError, match="a file has a path outside the workspace") as caught:
         catalog.put(["*"])
     assert caught.value.hint == "give it another name"
 

@@ -271,7 +271,7 @@ def test_a_single_version_is_given_back_as_it_is() -> None:
 
 def test_logs_of_two_runs_are_refused() -> None:
     """Two runs never become one."""
-    with pytest.raises(RunLogError, match="`a` and `b` are not of one run"):
+    with pytest.raises(RunLogError, match="`a` and `b` are not of the same run"):
         merge([RunLog(run_id="a"), RunLog(run_id="b")])
 
 

@@ -360,21 +360,21 @@ def in_entry(earlier: bool = False, **fields: object) -> Callable[[dict[str, Any
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda log: log.update(run_id="../../evil"), "impossible run id"),
-        (lambda log: log.update(run_id="latest"), "impossible run id"),
-        (lambda log: log.update(run_id="a\nb"), "impossible run id"),
-        (renamed("../evil", "../evil"), "impossible step name"),
-        (renamed("load", "../../evil"), "impossible step name"),
+        (lambda log: log.update(run_id="../../evil"), "invalid run id"),
+        (lambda log: log.update(run_id="latest"), "invalid run id"),
+        (lambda log: log.update(run_id="a\nb"), "invalid run id"),
+        (renamed("../evil", "../evil"), "invalid step name"),
+        (renamed("load", "../../evil"), "invalid step name"),
         (in_entry(data_hash="../../evil"), "is not a digest"),
         (in_entry(data_hash=""), "is not a digest"),
-        (in_entry(size=-1), "impossible size"),
-        (in_entry(size=2**70), "another size than its manifest"),
-        (in_entry(name="../../evil"), "names a file with a path that leaves"),
-        (in_entry(name="/etc/evil"), "names a file with a path that leaves"),
-        (in_entry(name="a\\..\\..\\evil"), "names a file with a path that leaves"),
-        (in_entry(name="C:\\evil"), "names a file with a path that leaves"),
+        (in_entry(size=-1), "invalid size"),
+        (in_entry(size=2**70), "than its manifest"),
+        (in_entry(name="../../evil"), "names a file with a path outside"),
+        (in_entry(name="/etc/evil"), "names a file with a path outside"),
+        (in_entry(name="a\\..\\..\\evil"), "names a file with a path outside"),
+        (in_entry(name="C:\\evil"), "names a file with a path outside"),
         (in_entry(name="a\0b"), "names a file with a path with a NUL"),
-        (in_entry(earlier=True, name="../evil"), "names a file with a path that leaves"),
+        (in_entry(earlier=True, name="../evil"), "names a file with a path outside"),
         (lambda log: log.update(packs={"../evil": {"size": 1, "members": {}}}), "is not a digest"),
         (lambda log: log.update(schema_version="99"), "upgrade runnable-ci|schema 99"),
         (lambda log: log.update(steps="none"), "is not a run log"),
@@ -438,7 +438,7 @@ def test_a_run_of_which_only_the_log_is_here_can_be_published_back(tmp_path: Pat
     assert contents(reader).keys() == {"a.bin", "b.txt"}
     with pytest.raises(BlobMissingError) as raised:
         sent(there, opened(f"{remote.label}-other"))
-    assert raised.value.hint == f"`runnable-ci pull r --store {there.folder.parent}` fetches all of the run"
+    assert raised.value.hint == f"`runnable-ci pull r --store {there.folder.parent}` downloads the whole run"
 
 
 @pytest.mark.parametrize("note", ["", "[]", '{"registry": "x"}', '{"registry": "h.io/r", "manifests": ["../x"]}'])

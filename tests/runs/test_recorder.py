@@ -199,7 +199,7 @@ def test_a_run_has_one_writer(layout: Layout) -> None:
     assert is_running(layout, RUN_ID)
     log = load(layout, RUN_ID)
     assert log.status == PROCESSING
-    with pytest.raises(RunInUseError, match="`run-1` is being written"), reopen(layout, log):
+    with pytest.raises(RunInUseError, match="`run-1` is in use"), reopen(layout, log):
         pass
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -333,7 +333,7 @@ def test_on_a_full_disk_a_run_reads_as_far_as_it_was_recorded(
             patch.setattr(os, "write", on_a_full_disk)
             with pytest.raises(StoreError, match="no space left on the disk of") as caught:
                 recorder.record(attempt("b"))
-    assert caught.value.hint == "free some space, then retry"
+    assert caught.value.hint == "free some space, then try again"
     assert set(load(layout, RUN_ID).steps) == {"a"}
     with reopen(layout, load(layout, RUN_ID)) as recorder:
         recorder.record(attempt("b"))

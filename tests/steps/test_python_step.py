@@ -281,7 +281,7 @@ ANSWER: dict[str, Any] = {"returns": {}, "error": None, "consumed": [], "default
 def test_answer_that_cannot_be_read(around: StepContext, answer: bytes) -> None:
     """Something else than the worker wrote the answer, or more than it does: the step fails, the program does not."""
     (around.scratch / "response.json").write_bytes(answer)
-    with pytest.raises(StepError, match="the answer of `module:plain` cannot be read"):
+    with pytest.raises(StepError, match="the result of `module:plain` cannot be read"):
         collect(step("module:plain"), around)
 
 
@@ -296,7 +296,7 @@ def test_exception_is_recorded_by_its_own_fields(around: StepContext) -> None:
 
 def test_no_answer(around: StepContext) -> None:
     """Where the interpreter died there is no answer, and that is said."""
-    with pytest.raises(StepError, match="the interpreter ended before `module:plain` returned"):
+    with pytest.raises(StepError, match="the interpreter exited before `module:plain` returned"):
         collect(step("module:plain"), around)
 
 

@@ -246,7 +246,9 @@ def test_listed_parameters(around: StepContext) -> None:
 
 def test_listed_parameter_that_is_missing(around: StepContext) -> None:
     """A listed parameter that nothing gives is an error that names it."""
-    with pytest.raises(StepError, match="step `a` lists the parameter `depth`, which nothing before it gives"):
+    with pytest.raises(
+        StepError, match="step `a` lists the parameter `depth`, which no parameter or earlier step provides"
+    ):
         prepare(step("true", parameters=["rate", "depth"]), around)
 
 
@@ -269,7 +271,7 @@ PROBLEMS = {
     "not a number": (b"a=high\n", "the metric `a` is not a number: high"),
     "a bool": (b"a=true\n", "the metric `a` is not a number: true"),
     "beyond numbers": (b"a=1e999\n", "the metric `a` is not a number: 1e999"),
-    "too large": (b"a=" + b"1" * OUTPUT_MAX_BYTES, f"holds {OUTPUT_MAX_BYTES + 2} bytes, more than 16 MiB"),
+    "too large": (b"a=" + b"1" * OUTPUT_MAX_BYTES, f"has {OUTPUT_MAX_BYTES + 2} bytes, more than 16 MiB"),
     "half a character": (b'a=["\\udcff"]\n', "the return `a`: the text has characters that are not Unicode"),
 }
 

@@ -246,7 +246,7 @@ def test_dataclasses_are_built(any_worker: Worker) -> None:
     assert error["message"] == "`options` is of type str, not the table that dataclass `Options` is built from"
 
     error = any_worker.run("steps:step", {"options": {"rate": 1}, "test_size": 1, "frame": 1}).error
-    assert error["message"] == "dataclass `Options` needs `layer`, which no key of `options` gives"
+    assert error["message"] == "dataclass `Options` needs `layer`, which no key of `options` provides"
 
 
 def test_returns_of_every_kind_reach_the_next_step(any_worker: Worker) -> None:
@@ -379,7 +379,7 @@ def test_sys_exit_before_the_returns_fails(any_worker: Worker) -> None:
     """A step that leaves by `sys.exit(0)` without what it should return has failed, at that line."""
     any_worker.write("import sys\ndef step():\n    sys.exit(0)\n")
     error = any_worker.run("steps:step", {}, ["X", "Y"]).error
-    assert error["message"] == "function `steps:step` left by sys.exit(0) before returning X, Y"
+    assert error["message"] == "function `steps:step` called sys.exit(0) before it returned X, Y"
     assert (error["file"], error["line"]) == ("steps.py", 3)
 
 
@@ -387,7 +387,7 @@ def test_sys_exit_of_the_module_fails(worker: Worker) -> None:
     """A module that leaves while it is imported never ran the step's function."""
     worker.write("import sys\nsys.exit(0)\n")
     error = worker.run("steps:step").error
-    assert error["message"] == "module `steps` left by sys.exit(0) while it was imported"
+    assert error["message"] == "module `steps` called sys.exit(0) during import"
     assert (error["file"], error["line"]) == ("steps.py", 2)
 
 
@@ -561,7 +561,7 @@ def test_containers_of_dataclasses_are_built(any_worker: Worker) -> None:
         ({"items": [{"a": 1}, 2]}, "`items[1]` is of type int, not the table that dataclass `Item` is built from"),
         ({"items": [{"b": 1}]}, "`items[0]` has `b`, which is no field of dataclass `Item`"),
         ({"named": [1]}, "`named` is of type list, not the table that its annotation asks for"),
-        ({"named": {"x": [{}]}}, 'dataclass `Item` needs `a`, which no key of `named["x"][0]` gives'),
+        ({"named": {"x": [{}]}}, 'dataclass `Item` needs `a`, which no key of `named["x"][0]` provides'),
         ({"pair": [{"a": 1}]}, "`pair` has 1 items, its annotation 2"),
     ],
 )
@@ -747,7 +747,7 @@ def test_a_generator_is_refused(worker: Worker) -> None:
     """A function that yields has not run, so it has not succeeded."""
     worker.write("def step():\n    yield 1\n")
     error = worker.run("steps:step").error
-    assert error["message"] == "function `steps:step` is a generator: nothing of it has run"
+    assert error["message"] == "function `steps:step` is a generator: it was not run"
 
 
 # --- objects ----------------------------------------------------------------------------------------------------------
@@ -775,7 +775,7 @@ def test_an_object_that_cannot_be_pickled(worker: Worker, tmp_path: Path) -> Non
     bare.write("def make():\n    return lambda: 42\n")
     error = bare.run("steps:make", {}, ["answer:object"]).error
     assert error["type"] == "NotPicklableError"
-    assert error["message"] == "function `steps:make` returned `answer` of type function, which pickle cannot write"
+    assert error["message"] == "function `steps:make` returned `answer` of type function, which pickle cannot serialize"
     assert error["hint"] == "install cloudpickle in the environment of the step"
     assert "<lambda>" in error["traceback"]
     assert list(bare.objects.iterdir()) == []
@@ -863,8 +863,8 @@ def test_what_pydantic_says_is_the_error(worker: Worker) -> None:
     assert "validation error for Options" in worker.run("steps:step", {"options": None}).error["message"]
 
     error = worker.run("steps:step", {"other": 1}).error
-    assert error["message"] == "function `steps:step` needs `options`, which no parameter or earlier step gives"
-    assert error["hint"] == "give `options`, or the fields of Options that are missing: `rate`"
+    assert error["message"] == "function `steps:step` needs `options`, which no parameter or earlier step provides"
+    assert error["hint"] == "specify `options`, or the missing fields of Options: `rate`"
 
 
 # --- mistakes between step and function -------------------------------------------------------------------------------
@@ -875,7 +875,7 @@ def test_a_missing_parameter_is_named(worker: Worker) -> None:
     worker.write("\n\ndef fit(X_train, y, z=1):\n    pass\n")
     error = worker.run("steps:fit", {"x_train": 1}).error
     assert error["type"] == "MissingParameterError"
-    assert error["message"] == "function `steps:fit` needs `X_train`, `y`, which no parameter or earlier step gives"
+    assert error["message"] == "function `steps:fit` needs `X_train`, `y`, which no parameter or earlier step provides"
     assert error["hint"] == "did you mean `x_train`?"
     assert (error["file"], error["line"]) == ("steps.py", 3)
     assert error["traceback"] == f"MissingParameterError: {error['message']}\nhint: {error['hint']}\n"

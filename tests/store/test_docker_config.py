@@ -172,9 +172,9 @@ def test_a_helper_may_keep_an_identity_token(tmp_path: Path) -> None:
         ("echo 'the keychain is locked' >&2; exit 2", "fails with exit code 2: the keychain is locked"),
         ("echo 'no\033[2J luck'; exit 1", r"fails with exit code 1: no\?\[2J luck"),
         ("kill -9 $$", "fails with exit code -9"),
-        ("echo secret", "answers with no login"),
-        ("echo '[]'", "answers with no login"),
-        ("""echo '{"Username": "secret"}'""", "answers with no login"),
+        ("echo secret", "returned no login"),
+        ("echo '[]'", "returned no login"),
+        ("""echo '{"Username": "secret"}'""", "returned no login"),
     ],
 )
 def test_a_helper_that_fails_is_named(tmp_path: Path, script: str | None, words: str) -> None:

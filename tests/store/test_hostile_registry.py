@@ -152,7 +152,7 @@ def test_evil_digests_in_a_manifest_reach_no_path_and_no_url(here: Layout, diges
 def test_a_digest_is_pinned(here: Layout) -> None:
     """A registry that answers a digest with another manifest is caught."""
     asked = described(b"another manifest", MANIFEST_MEDIA_TYPE)
-    with serving(registry_with(lambda _: None)) as server, pytest.raises(BlobCorruptError, match="when asked for"):
+    with serving(registry_with(lambda _: None)) as server, pytest.raises(BlobCorruptError, match=r"returned .* for"):
         copy(registry_at(server), asked.digest, here)
 
 
@@ -242,7 +242,7 @@ def test_a_redirect_leads_to_http_servers_only(here: Layout, location: str) -> N
 def test_a_redirect_loop_ends(here: Layout) -> None:
     """After five hops it is an error."""
     answer = blob_reply(Reply(307, {"Location": f"?again={described(BLOB).digest}"}))
-    with serving(registry_with(answer)) as server, pytest.raises(RegistryProtocolError, match="without end"):
+    with serving(registry_with(answer)) as server, pytest.raises(RegistryProtocolError, match="in a loop"):
         copy(registry_at(server), "run", here)
     assert server.count("GET", described(BLOB).digest) == 6
 
@@ -340,7 +340,7 @@ def test_a_token_server_cannot_pass_the_password_on() -> None:
                 return Reply(307, {"Location": f"http://{other.host}/"})
             return Reply(401, {"WWW-Authenticate": f'Bearer realm="http://{seen.headers["Host"]}/token"'})
 
-        with serving(hook) as server, pytest.raises(RegistryProtocolError, match="leads elsewhere"):
+        with serving(hook) as server, pytest.raises(RegistryProtocolError, match="redirects to another server"):
             registry_at(server, credentials=KNOWN).resolve("run")
     assert other.seen == []
 
@@ -357,7 +357,7 @@ def test_a_token_that_is_none_is_refused(body: bytes) -> None:
             return Reply(200, {}, body)
         return Reply(401, {"WWW-Authenticate": f'Bearer realm="http://{seen.headers["Host"]}/token"'})
 
-    with serving(hook) as server, pytest.raises(RegistryProtocolError, match="gives no token"):
+    with serving(hook) as server, pytest.raises(RegistryProtocolError, match="returned no token"):
         registry_at(server, credentials=KNOWN).resolve("run")
 
 
@@ -419,7 +419,10 @@ def test_no_part_of_a_secret_is_echoed(before: int) -> None:
 def test_pages_of_tags_stay_in_the_repository(link: str) -> None:
     """The next page is on the same host, in the same repository."""
     reply = Reply(200, {"Link": f'<{link}>; rel="next"'}, b'{"tags": ["a"]}')
-    with serving(lambda _, __: reply) as server, pytest.raises(RegistryProtocolError, match="leads"):
+    with (
+        serving(lambda _, __: reply) as server,
+        pytest.raises(RegistryProtocolError, match=r"points to another server|redirects"),
+    ):
         list(registry_at(server, credentials=KNOWN).tags())
     assert len(server.seen) == 1
 
@@ -454,7 +457,7 @@ def test_references_that_are_none_reach_no_url(reference: str) -> None:
 def test_a_registry_that_stores_something_else_is_caught() -> None:
     """The digest that a registry confirms must be the one that was sent."""
     reply = Reply(201, {"Docker-Content-Digest": "sha256:" + "0" * 64})
-    with serving(lambda _, __: reply) as server, pytest.raises(RegistryProtocolError, match="in place of"):
+    with serving(lambda _, __: reply) as server, pytest.raises(RegistryProtocolError, match="instead of"):
         registry_at(server).push(MANIFEST, io.BytesIO(RAW))
 
 

@@ -550,7 +550,7 @@ def test_a_refused_connection_is_named_in_our_words() -> None:
         with pytest.raises(StoreError) as caught:
             Registry(f"{host}/o/r", environ={}, sleep=lambda _seconds: None).resolve("latest")
     assert caught.value.message == f"connection refused by {host}"
-    assert caught.value.hint.startswith("check that it runs, and the port")
+    assert caught.value.hint.startswith("check that it is running, and the port")
 
 
 def test_plain_http_is_for_this_machine_only(plain: Served) -> None:

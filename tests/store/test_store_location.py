@@ -90,10 +90,10 @@ def test_without_git_the_current_folder_counts(tmp_path: Path) -> None:
     """What lies above is not used, and where a pipeline file is there, the error names it."""
     project = workspace(tmp_path, {"runnable.toml": STEP.format("a"), "sub/file": ""}, git=False)
     project.runnable("run", "--run-id", "above", code=1)
-    assert f"there is no run yet in {project.folder / 'sub' / '.runnable'}" in project.runnable("runs", at="sub").err
+    assert f"no runs in {project.folder / 'sub' / '.runnable'}" in project.runnable("runs", at="sub").err
     assert project.runnable("gc", at="sub", code=2).err.startswith("error: there is no store in")
     refused = project.runnable("run", at="sub", code=2)
-    assert f"hint: {project.folder / 'runnable.toml'} is further up" in refused.err
+    assert f"hint: {project.folder / 'runnable.toml'} is in a parent folder" in refused.err
     project.git("init", "-q")
     assert "above" in project.runnable("runs", at="sub").out
 

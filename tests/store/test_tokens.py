@@ -171,7 +171,7 @@ def test_a_token_of_another_server_does_not_go_where_ghcr_is_named(tmp_path: Pat
     action, project = job(tmp_path, ghcr, OTHER_SERVERS[0], registry="ghcr.io/octo/named/runs")
     ran = action.all()
     assert (project.folder / "ran").exists()
-    assert "note: the token is one of acme.ghe.com, and not sent to ghcr.io: `docker login ghcr.io`" in ran.text
+    assert "note: the token belongs to acme.ghe.com and is not sent to ghcr.io: `docker login ghcr.io`" in ran.text
     assert "Not published%3A the registry refused" in ran.text
     assert "RUNNABLE_CI_REGISTRY_PASSWORD: ${{ secrets.GHCR_TOKEN }}" in action.summary
     assert set(ghcr.credentials()) == {""}
@@ -223,12 +223,12 @@ def test_a_laptop_of_another_server_is_told_before_the_run(public: Workspace, gh
     at = Workspace(public.folder, {**public.environ, "GH_HOST": "acme.ghe.com", "GITHUB_TOKEN": "ghe"})
     done = at.runnable("run", "--publish", code=2)
     assert done.err.startswith(
-        "error: no registry is known: ghcr.io is github.com's, and the server here is acme.ghe.com\n"
+        "error: no registry is set: ghcr.io is github.com's, and the server here is acme.ghe.com\n"
     )
-    assert "hint: name one (containers.acme.ghe.com/owner/repo/runs), set RUNNABLE_CI_REGISTRY" in done.err
+    assert "hint: specify one (containers.acme.ghe.com/owner/repo/runs), set RUNNABLE_CI_REGISTRY" in done.err
     assert not (at.folder / "ran").exists()
     done = at.runnable("run", "--to", "ghcr.io/octo/mine/runs", code=1)
-    note = "note: the token is one of acme.ghe.com, and not sent to ghcr.io: `docker login ghcr.io`"
+    note = "note: the token belongs to acme.ghe.com and is not sent to ghcr.io: `docker login ghcr.io`"
     assert done.err.index(note) < done.err.index("run ")
     assert "ghcr.io refuses anonymous access to octo/mine/runs" in done.err
     assert set(ghcr.credentials()) == {""}
@@ -251,9 +251,7 @@ def test_a_password_does_not_follow_a_repository_s_file(tmp_path: Path, locked: 
         known = {"RUNNABLE_CI_REGISTRY_USERNAME": USERNAME, "RUNNABLE_CI_REGISTRY_PASSWORD": PASSWORD}
         at = Workspace(project.folder, {**project.environ, **known})
         done = at.runnable("run", "--run-id", "r", "--publish", code=1)
-        note = (
-            f"note: RUNNABLE_CI_REGISTRY_PASSWORD is not sent to {proxy.host}: nobody named that host; if it is meant, "
-        )
+        note = f"note: RUNNABLE_CI_REGISTRY_PASSWORD is not sent to {proxy.host}: that host was not specified by you; "
         assert done.err.index(note) < done.err.index("run r: ")
         for words in (["publish", "r"], ["pull", "other"], ["prune", "--keep", "1"]):
             refused = at.runnable(*words, code=1)

@@ -302,7 +302,7 @@ def test_an_answer_of_a_step_is_read_within_bounds(tmp_path: Path) -> None:
         workspace=tmp_path, scratch=tmp_path, environ={}, interpreter="", parameters={}, blob=lambda _: tmp_path
     )
     (tmp_path / "response.json").write_text('{"returns":{"x":{"value":' + many("0", 4_000_001) + "}}}")
-    with pytest.raises(StepError, match=r"the answer of `m:f` cannot be read .it has more than 4,000,000 elements"):
+    with pytest.raises(StepError, match=r"the result of `m:f` cannot be read .it has more than 4,000,000 elements"):
         collect(python_step, around)
 
 
@@ -317,7 +317,7 @@ def test_the_state_of_a_difference_is_read_within_bounds(tmp_path: Path) -> None
         info = tarfile.TarInfo("state.json")
         info.size = len(state)
         tar.addfile(info, io.BytesIO(state))
-    with pytest.raises(CodeIdentityError, match=r"state\.json of the stored changes is not one of ours"):
+    with pytest.raises(CodeIdentityError, match=r"state\.json of the saved changes was not written by runnable-ci"):
         rebuild(
             tmp_path / "snapshot.tar", commit="", sources=[], destination=tmp_path / "out", environ=dict(os.environ)
         )
@@ -335,7 +335,7 @@ def test_what_is_stored_is_in_proportion_to_what_came(tmp_path: Path, served: Se
     digest = forge(remote, here, thin)
     other = elsewhere_without_git(project, tmp_path)
     refused = other.runnable("pull", f"{remote.label}@{digest}", "--only", "log", code=1)
-    assert "would take more than twice the space of what came" in refused.err
+    assert "would need more than twice the space of the download" in refused.err
     assert not (other.store / "runs").exists()
     full = large(20, 20).model_copy(update={"invocations": decode(thin, where="x").invocations})
     digest = forge(remote, here, encode(full))

@@ -352,8 +352,8 @@ except Exception as e:
 """
     done = python(code)
     assert done.stdout == (
-        "error: `/bin/true` cannot be started: the system allows no further process\n"
-        "hint: a limit on processes or on memory is reached: raise it, or run fewer steps at once (--jobs)\n"
+        "error: `/bin/true` cannot be started: the system allows no more processes\n"
+        "hint: a limit on processes or memory is reached: raise it, or run fewer steps in parallel (--jobs)\n"
     ), done.stderr
 
 
@@ -403,7 +403,7 @@ def test_a_process_that_cannot_be_ended_is_not_waited_for(tmp_path: Path, how: s
                 ["sleep", "60"], cwd=tmp_path, env=os.environ, output=said, started=started, timeout_s=0.2
             )
             assert ended == Exit(-signal.SIGKILL, timed_out=how == "time", cancelled=how != "time")
-            assert said.of("e") == f"process {pids[0]} does not end by SIGKILL: it is left running\n".encode()
+            assert said.of("e") == f"process {pids[0]} survives SIGKILL: it is left running\n".encode()
         assert not is_gone(pids[0])
     finally:
         os.kill(pids[0], signal.SIGKILL)

@@ -258,7 +258,7 @@ def test_ignored_folder(repository: Path, look: Callable[..., CodeState]) -> Non
     (repository / "build/pipeline").mkdir(parents=True)
     (repository / "build/pipeline/step.py").write_text("step")
     state = look(repository / "build/pipeline")
-    assert (state.dependable, state.message) == (False, "git ignores this folder: no commit knows its files")
+    assert (state.dependable, state.message) == (False, "git ignores this folder: its files are in no commit")
     assert look(repository).dependable
 
 

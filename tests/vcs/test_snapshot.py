@@ -525,7 +525,7 @@ def test_damaged_snapshot(
     commit = git(repository, "rev-parse", "HEAD")
     (tmp_path / "bad.tar").write_bytes(b"bad" * 999)
     for path in (tmp_path / "bad.tar", hostile(tmp_path, "b" * 40)):
-        with pytest.raises(CodeIdentityError, match="stored changes"):
+        with pytest.raises(CodeIdentityError, match="saved changes"):
             rebuild(path, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
 
 

@@ -31,10 +31,10 @@ from runnable_ci.util.shell_command import path
 _OF_RUN_ALONE = {"--tag": True, "--params-file": True}
 _OF_RETRY_ALONE = {"--rerun-changed": False, "--other-pipeline": False}
 _INPUTS_INSTEAD = {
-    "--run-id": "there is an input run-id",
-    "--publish": "the input publish says when",
-    "--to": "the input registry says where",
-    "--from-registry": "the input registry says where from",
+    "--run-id": "use the input run-id",
+    "--publish": "use the input publish",
+    "--to": "use the input registry",
+    "--from-registry": "use the input registry",
 }
 
 
@@ -139,7 +139,7 @@ def _require_registry(job: Job) -> None:
         return
     except UsageError as e:
         if command != "publish":
-            e.hint = f"to publish nothing say `publish: never`; else {e.hint}"
+            e.hint = f"to publish nothing, set `publish: never`; otherwise {e.hint}"
         raise
     if advice:
         job.say(f"note: {advice.hint}")
@@ -156,7 +156,7 @@ def _from_step(job: Job, opened: OpenedRun) -> list[str]:
     }
     tried = log.steps[step].attempts if step in log.steps else []
     if job.context.run_attempt > 1 and any(attempt.environment in mine for attempt in tried):
-        job.say(f"an earlier attempt of this job has run {step}: it goes on from there")
+        job.say(f"an earlier attempt of this job has run {step}: the run is resumed from there")
         return []
     return [f"--from={step}"]
 
@@ -174,7 +174,7 @@ def _split(args: str) -> list[str]:
         raise UsageError(f"input args cannot be split into words: {e}") from e
     for word in words:
         if (name := word.partition("=")[0]) in _INPUTS_INSTEAD:
-            raise UsageError(f"input args: {name} is the action's own business", hint=_INPUTS_INSTEAD[name])
+            raise UsageError(f"input args: {name} is set by the action", hint=_INPUTS_INSTEAD[name])
     return words
 
 
@@ -211,7 +211,7 @@ def _is_resumable(job: Job, run_id: str) -> bool:
     except RunNotFoundError:
         job.say(f"{attempt}: no earlier one published run {run_id}")
     except RunnableError as e:
-        job.warn("An earlier attempt's run could not be looked for", f"{attempt}, run {run_id}: {e}")
+        job.warn("Cannot check for a run of an earlier attempt", f"{attempt}, run {run_id}: {e}")
     return run_id in run_ids(job.layout)
 
 

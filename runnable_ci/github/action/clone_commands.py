@@ -60,6 +60,6 @@ class CloneCommands:
         store = path(self.job.layout.folder, self.root)
         resume = command("retry", run_id, *self.file_option)
         return (
-            f"The run is kept as an artifact of this workflow run, `runnable-{run_id}`: unpacked into `{store}` at the "
-            f"root of a clone it is resumed there by `{resume}`"
+            f"The run is kept as an artifact of this workflow run, `runnable-{run_id}`: unpack it into `{store}` at "
+            f"the root of a clone and resume it with `{resume}`"
         )

@@ -155,7 +155,7 @@ def _summary(job: Job, report: Report) -> str:
             run_id=report.run_id or "?",
             status=FAIL,
             outcome="failed",
-            message="the command did not begin",
+            message="the command did not start",
             end_time=now(),
         ),
         needs=_needs(job) if report.log else {},

@@ -42,7 +42,7 @@ class Job:
         """Raises `UsageError` outside GitHub Actions and for inputs that cannot be."""
         context = Context.of(environ)
         if context is None:
-            raise UsageError("`action` is for jobs of GitHub Actions", hint=f"elsewhere: {command('run')}")
+            raise UsageError("`action` works only in GitHub Actions", hint=f"use instead: {command('run')}")
         return cls(context, load_inputs(environ), load_settings(environ), environ)
 
     @cached_property

@@ -174,7 +174,7 @@ class Actions:
                 # GitHub Enterprise Server up to 3.20: "is not a permitted key"
                 response = self._rest.post(path, body)
         except GitHubUnavailableError as e:
-            hint = f"the run may have started all the same: look before you try again: {self.workflow_page(workflow)}"
+            hint = f"the run may have started nevertheless; check before you try again: {self.workflow_page(workflow)}"
             raise GitHubUnavailableError(e.message, hint=hint) from e
         if response.status == 204:
             return None
@@ -207,8 +207,8 @@ class Actions:
         response = self._rest.get(f"{self._repository.path}/actions/runs/{run}")
         if response.status == 404:
             raise RefusedError(
-                f"{self._repository} has no workflow run {run} that the token of {self._rest.token_source} sees",
-                hint=f"{self.page}/actions lists them: the number at the end of a run's URL, not a run id of ours",
+                f"{self._repository} has no workflow run {run} that the token of {self._rest.token_source} can see",
+                hint=f"{self.page}/actions lists them: the number at the end of a URL, not a run id of runnable-ci",
             )
         self._require_ok(response)
         self._server_time_s = response.server_time_s(self._clock())
@@ -235,11 +235,11 @@ class Actions:
         """Start a new attempt of the failed jobs, and those that need them. Raises `RefusedError`."""
         if run.status != "completed":
             raise RefusedError(
-                f"workflow run {run.id} is not over yet: {run.status}",
+                f"workflow run {run.id} has not finished: {run.status}",
                 hint=f"wait, or cancel it first: {self.link_of(run)}",
             )
         if run.conclusion == "success":
-            raise RefusedError(f"workflow run {run.id} succeeded: there is nothing to run again")
+            raise RefusedError(f"workflow run {run.id} succeeded: there is nothing to re-run")
         response = self._rest.post(f"{self._repository.path}/actions/runs/{run.id}/rerun-failed-jobs")
         if not response.ok:
             raise self._refused_rerun(response, run)
@@ -249,21 +249,21 @@ class Actions:
             return self._unexpected(response)
         message = error_message(response)
         dispatch = command("dispatch", "RUN_ID", "--repo", str(self._repository))
-        elsewhere = f"`{dispatch}` resumes a published run however old it is"
+        elsewhere = f"`{dispatch}` resumes a published run of any age"
         if "already running" in message or "in progress" in message:
-            return RefusedError(f"workflow run {run.id} is not over yet", hint="wait until it is")
+            return RefusedError(f"workflow run {run.id} has not finished", hint="wait until it is")
         if run.run_attempt >= MOST_ATTEMPTS:
             return RefusedError(
                 f"workflow run {run.id} had {run.run_attempt} attempts; GitHub allows {MOST_ATTEMPTS}", hint=elsewhere
             )
         if "month ago" in message or self._age_days(run) > MOST_DAYS:
             return RefusedError(
-                f"workflow run {run.id} is older than {MOST_DAYS} days: GitHub does not run it again", hint=elsewhere
+                f"workflow run {run.id} is older than {MOST_DAYS} days: GitHub does not re-run it", hint=elsewhere
             )
         if "retried" in message or "re-run" in message:
             return RefusedError(
-                f"GitHub does not run {run.id} again: {message}",
-                hint=f"did it end before any job began, by a mistake in the workflow file? {self.link_of(run)}",
+                f"GitHub does not re-run {run.id}: {message}",
+                hint=f"did it fail before any job started, for an error in the workflow file? {self.link_of(run)}",
             )
         return self._unexpected(response)
 
@@ -281,7 +281,7 @@ class Actions:
             return RefusedError(
                 f"{self._repository} has no workflow {workflow} on its default branch, {default_branch}",
                 hint=f"`{command('init', '--github')}` writes {file}; commit it on {default_branch} and push, "
-                "or name another by --workflow",
+                "or select another with --workflow",
             )
         if response.status != 422:
             return self._unexpected(response)
@@ -296,7 +296,7 @@ class Actions:
             )
         if "input" in message and "workflow_dispatch" not in message:
             return RefusedError(
-                f"{file} at {ref} wants other inputs: {message}",
+                f"{file} at {ref} requires other inputs: {message}",
                 hint=f"only run-id may be required:\n\n{_indented(TRIGGER)}",
             )
         if "disabled" in message:
@@ -325,7 +325,7 @@ class Actions:
             )
         if response.status == 403 and "X-GitHub-SSO" in response.headers:
             return RefusedError(
-                f"{repository.owner} wants the token of {source} authorised by single sign-on",
+                f"{repository.owner} requires the token of {source} to be authorised by single sign-on",
                 hint=_first_link(response.headers["X-GitHub-SSO"]) or "https://github.com/settings/tokens",
             )
         if response.status == 403:
@@ -335,16 +335,16 @@ class Actions:
             )
         if response.status == 404:
             return RefusedError(
-                f"there is no {repository} that the token of {source} sees",
+                f"there is no {repository} that the token of {source} can see",
                 hint="check the name, and that the token is for this repository",
             )
         if 400 <= response.status < 500:
             return RefusedError(f"{repository}: {described(response)}")
-        return GitHubError(f"{repository}: unexpected answer: {described(response)}")
+        return GitHubError(f"{repository}: unexpected response: {described(response)}")
 
     def _permission_hint(self) -> str:
         if self._in_actions:
-            return f"in the workflow that runs this, give the job\n\n{_indented(PERMISSION)}"
+            return f"in the workflow that runs this, add to the job\n\n{_indented(PERMISSION)}"
         return (
             "a fine-grained token needs the repository permission Actions: read and write, a classic one the scope "
             f"repo; in a workflow the job needs\n\n{_indented(PERMISSION)}"

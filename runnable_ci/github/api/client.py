@@ -92,7 +92,7 @@ class Rest:
 
     def _report_rate_limit(self, failure: TransientError, delay_s: float) -> None:
         if isinstance(failure.error, RateLimitError):
-            self._say(f"GitHub's rate limit: going on in {delay_s:.0f} s")
+            self._say(f"GitHub's rate limit: continuing in {delay_s:.0f} s")
 
     def _send(self, method: str, url: str, body: bytes | None = None) -> Response:
         headers = {
@@ -118,7 +118,7 @@ class Rest:
         if origin(url) != origin(self.base):
             raise GitHubError(
                 f"{self.base} redirects to {safe_url(url)}; nothing was sent there",
-                hint="if GitHub is there now, set GITHUB_API_URL",
+                hint="if GitHub's API has moved there, set GITHUB_API_URL",
             )
 
     def _raise_if_transient(self, response: Response) -> Response:
@@ -163,9 +163,9 @@ def read_as(response: Response, model: type[M]) -> M:
         first = e.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise GitHubError(
-            f"{safe_url(response.url)} answers as no GitHub does: {one_line(f'{place}: ' if place else '')}"
+            f"{safe_url(response.url)} returned an unexpected response: {one_line(f'{place}: ' if place else '')}"
             f"{one_line(first['msg'])}",
-            hint="is it GitHub's API? GITHUB_API_URL names another",
+            hint="is this GitHub's API? GITHUB_API_URL sets another",
         ) from e
 
 

@@ -45,17 +45,15 @@ def find_token(repository: Repository, api: Api, settings: Settings, environ: Ma
         return _checked(secret, "gh auth token")
     if source:
         raise RefusedError(
-            f"the git remote names the server {host}: {source} is not sent there unasked",
-            hint=f"if it is meant for {host}, say so: --repo {host}/{repository.owner}/{repository.name}, "
+            f"the git remote is on the server {host}: {source} is not sent there automatically",
+            hint=f"if the token is for {host}, use --repo {host}/{repository.owner}/{repository.name}, "
             f"or GITHUB_API_URL={api.base}",
         )
     login = "gh auth login" + ("" if host == "github.com" else f" --hostname {host}")
-    raise RefusedError(
-        f"no token for {host} is known", hint=f"set {GITHUB_TOKEN}, GITHUB_TOKEN or GH_TOKEN, or run `{login}`"
-    )
+    raise RefusedError(f"no token for {host}", hint=f"set {GITHUB_TOKEN}, GITHUB_TOKEN or GH_TOKEN, or run `{login}`")
 
 
 def _checked(secret: str, source: str) -> ApiToken:
     if not secret.isascii() or not secret.isprintable() or " " in secret:
-        raise RefusedError(f"{source} holds no token: there are spaces or odd characters in it")
+        raise RefusedError(f"{source} holds no token: it contains spaces or invalid characters")
     return ApiToken(secret, source)

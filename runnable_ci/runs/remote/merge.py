@@ -50,9 +50,9 @@ def merge(logs: Sequence[RunLog]) -> RunLog:
     """
     first, *others = logs
     if strangers := {log.run_id for log in others} - {first.run_id}:
-        raise RunLogError(f"the run logs of `{first.run_id}` and `{min(strangers)}` are not of one run")
+        raise RunLogError(f"the run logs of `{first.run_id}` and `{min(strangers)}` are not of the same run")
     if len(set(map(run_identity, logs))) > 1:
-        raise RunLogError(f"two runs have the id `{first.run_id}`: their logs are not of one run")
+        raise RunLogError(f"two runs have the id `{first.run_id}`: their logs are not of the same run")
     if all(log == first for log in others):
         return first
     newest_first = sorted(logs, key=lambda log: (_recency(log), _text(log)), reverse=True)

@@ -126,9 +126,11 @@ def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch |
     _require_same_run(layout, log, registry.label)
     came_bytes = sum(part.size_bytes for part in parts)
     if len(encode(log)) > 2 * came_bytes + LOG_SLACK_BYTES:  # an older version's has some fields less, not most of them
-        raise RunLogError(f"the run log of `{log.run_id}` would take more than twice the space of what came")
+        raise RunLogError(f"the run log of `{log.run_id}` would need more than twice the space of the download")
     if is_running(layout, log.run_id):
-        raise RunInUseError(f"run `{log.run_id}` is being written by another process", hint="wait for it, or end it")
+        raise RunInUseError(
+            f"run `{log.run_id}` is in use by another process", hint="wait until it has finished, or stop it"
+        )
     layout.create()
     origin = Origin(registry.label, tuple(part.manifest.digest for part in parts))
     with shared(layout):
@@ -140,7 +142,7 @@ def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch |
                 words = ("pull", f"{registry.label}:{log.run_id}", "--only", "log", *http_option(registry.plain_http))
                 raise BlobMissingError(
                     f"{registry.label} holds run `{log.run_id}` without its {missing[0].digest}",
-                    hint=f"publish the run again from where it was made, or without files: {of_store(layout, *words)}",
+                    hint=f"publish the run again from its original store, or without files: {of_store(layout, *words)}",
                 )
         _import_log(layout, log)
         write_whole(
@@ -206,7 +208,7 @@ def _require_same_run(layout: Layout, log: RunLog, where: str) -> None:
         raise UsageError(
             f"`{log.run_id}` in {layout.label} is another run, {describe_beginning(manifest_annotations(here))}; "
             f"that in {where} was {describe_beginning(manifest_annotations(log))}; nothing was changed",
-            hint="pull it into a folder of its own: --store DIR",
+            hint="pull it into another folder: --store DIR",
         )
 
 

@@ -42,7 +42,7 @@ class Registries:
             raise self._missing()
         where = parse_reference(text)
         if where.reference is not None:
-            raise UsageError(f"{text} names one run, not a registry", hint=f"use {where.repository}")
+            raise UsageError(f"{text} is the reference of a run, not a registry", hint=f"use {where.repository}")
         return self.open(where, is_named=own is not None)
 
     def default(self, *, in_pipeline: Callable[[], str | None]) -> str | None:
@@ -57,11 +57,13 @@ class Registries:
         if "/" not in run:
             return self.named(source, in_pipeline=lambda: None), run
         if source is not None:
-            raise UsageError(f"{run} names its registry already", hint="leave it away, or give the run id alone")
+            raise UsageError(f"{run} already includes its registry", hint="omit the option, or give only the run id")
         where = parse_reference(run)
         if where.reference is None:
             listing = command("runs", "--from", run, *http_option(self.settings.plain_http))
-            raise UsageError(f"{run} names no run", hint=f"{run}:latest is the newest; `{listing}` lists them")
+            raise UsageError(
+                f"{run} does not specify a run", hint=f"{run}:latest is the newest; `{listing}` lists them"
+            )
         return self.open(where), where.reference
 
     def recorded(self, repository: str, *, named: str | None = None) -> Registry:
@@ -92,9 +94,13 @@ class Registries:
         """What to do should a registry refuse us, where something that we have is not for it."""
         if self.settings.registry_password and not is_named:
             own = self.settings.registry
-            whose = f"it is for {parse_reference(own).host} (RUNNABLE_CI_REGISTRY)" if own else "nobody named that host"
+            whose = (
+                f"it is for {parse_reference(own).host} (RUNNABLE_CI_REGISTRY)"
+                if own
+                else "that host was not specified by you"
+            )
             return Advice(
-                f"{_PASSWORD} is not sent to {where.host}: {whose}; if it is meant, set "
+                f"{_PASSWORD} is not sent to {where.host}: {whose}; to allow it, set "
                 f"RUNNABLE_CI_REGISTRY={where.repository}",
                 fix=self._variables(f"RUNNABLE_CI_REGISTRY: {where.repository}"),
             )
@@ -103,7 +109,7 @@ class Registries:
         if where.host == GITHUB_REGISTRY and has_token and server != GITHUB and not self.settings.registry_password:
             secret = f"{_PASSWORD}: ${{{{ secrets.GHCR_TOKEN }}}}"
             return Advice(
-                f"the token is one of {server}, and not sent to {where.host}: `docker login {where.host}`, or set "
+                f"the token belongs to {server} and is not sent to {where.host}: `docker login {where.host}`, or set "
                 f"RUNNABLE_CI_REGISTRY={where.repository}, RUNNABLE_CI_REGISTRY_USERNAME and {_PASSWORD}",
                 fix=self._variables(f"RUNNABLE_CI_REGISTRY: {where.repository}", _USERNAME, secret),
             )
@@ -136,12 +142,12 @@ class Registries:
         reason = "" if host == GITHUB else f": {GITHUB_REGISTRY} is github.com's, and the server here is {host}"
         if not self._in_job:
             return UsageError(
-                f"no registry is known{reason}",
-                hint=f"name one ({example}), set RUNNABLE_CI_REGISTRY, "
+                f"no registry is set{reason}",
+                hint=f"specify one ({example}), set RUNNABLE_CI_REGISTRY, "
                 f'or add it to the pipeline file: registry = "{example}"',
             )
         if host == GITHUB and self._repository:
-            reason = f": a name in one cannot be {self._repository}"
+            reason = f": {self._repository} is not a valid repository name in a registry"
         action = any(name.startswith(INPUT_PREFIX) for name in self.environ)
         login = [] if host == GITHUB else [_USERNAME, f"{_PASSWORD}: ${{{{ github.token }}}}"]
         hint = f"name one {'where the action is used' if action else 'for the job'}, such as:"

@@ -96,7 +96,7 @@ def find_manifests(registry: Registry, reference: str) -> list[WriterManifest]:
         if held != run_id and (tag == run_id or not _may_be_of(tag, held)):
             raise RunLogError(
                 f"the tag {tag} in {registry.label} holds run `{held}`, not `{run_id}`; nothing was used",
-                hint="somebody moved the tag: publish the run again from where it was made, or pull it by its digest",
+                hint="the tag was moved: publish the run again from its original store, or pull it by its digest",
             )
     found = [part for part in parts.values() if part.log.run_id == run_id]
     _require_one_run(found, registry, run_id)
@@ -286,7 +286,7 @@ def _holding(
 def _newest(registry: Registry, tags: set[str]) -> str:
     found = _holdings(registry, sorted(tags))
     if not found:
-        raise RunNotFoundError(f"there is no run yet in {registry.label}")
+        raise RunNotFoundError(f"no runs in {registry.label}")
     return found[-1].summary.run_id
 
 
@@ -358,17 +358,19 @@ def _read_part(registry: Registry, manifest: Descriptor) -> WriterManifest:
 def _require_sound(log: RunLog, sizes: Mapping[str, int], where: str) -> None:
     """Raise for a run log with a name or a digest that could lead anywhere, or that its manifest contradicts."""
     if not TAG.fullmatch(log.run_id) or log.run_id == LATEST:
-        raise RunLogError(f"{where} has the impossible run id {log.run_id[:100]!r}; it was not used")
+        raise RunLogError(f"{where} has the invalid run id {log.run_id[:100]!r}; it was not used")
 
     def unsafe(message: str) -> RunLogError:
         return RunLogError(f"{where} names a file with {message}; it was not used")
 
     for name, step in log.steps.items():
         if name != step.name or not _STEP.fullmatch(name) or not _STEP.fullmatch(step.internal_name):
-            raise RunLogError(f"{where} has the impossible step name {name[:100]!r}; it was not used")
+            raise RunLogError(f"{where} has the invalid step name {name[:100]!r}; it was not used")
         for entries in [step.data_catalog, *(attempt.data_catalog for attempt in step.attempts)]:
             for entry in entries:
                 check_relative(entry.name, unsafe)
     for title, layer in layers(log).items():  # raises for a digest that is none
         if sizes.get(layer.digest, layer.size) != layer.size:
-            raise RunLogError(f"the run log of {where} gives {title} another size than its manifest; it was not used")
+            raise RunLogError(
+                f"the run log of {where} records another size for {title} than its manifest; it was not used"
+            )

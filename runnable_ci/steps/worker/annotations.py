@@ -26,7 +26,7 @@ def signature(function: Any) -> list[inspect.Parameter]:
         else:
             found = inspect.signature(function)
     except ValueError as error:
-        hint = "call it in a function of your own"
+        hint = "call it from a function of your own"
         raise FunctionNotFoundError("the arguments of %r are not known to Python" % function, hint=hint) from error
     return [
         argument

@@ -114,11 +114,11 @@ def _missing_parameter(
         if model is not None:
             lacking = [names[0] for names, required in _fields(model) if required and not _given(names, sources)]
             fields = ", ".join("`%s`" % field for field in lacking)
-            hint = "give `%s`, or the fields of %s that are missing: %s" % (name, model.__name__, fields)
+            hint = "specify `%s`, or the missing fields of %s: %s" % (name, model.__name__, fields)
         if hint:
             hints.append(hint)
     names = ", ".join("`%s`" % name for name, _ in missing)
-    problem = "%s needs %s, which no %s gives" % (what, names, where)
+    problem = "%s needs %s, which no %s provides" % (what, names, where)
     return MissingParameterError(problem, hint="; ".join(hints), at=function)
 
 

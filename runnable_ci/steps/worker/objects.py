@@ -38,7 +38,7 @@ def dump(value: Any, path: str, *, name: str, function: Any, what: str) -> str:
                 return pickler
             failures[pickler] = failure
     os.unlink(temporary)
-    problem = "%s returned `%s` of type %s, which %s cannot write"
+    problem = "%s returned `%s` of type %s, which %s cannot serialize"
     problem %= (what, name, type_name(value), " and ".join(failures))
     hint = "install cloudpickle in the environment of the step"
     if len(failures) > 1:

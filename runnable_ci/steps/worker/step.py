@@ -83,7 +83,7 @@ def _run(request: dict[str, Any], response: dict[str, Any], workspace: Workspace
         if not returns:
             return
         names = ", ".join(name for name, _ in returns)
-        problem = LeftEarlyError("function `%s` left by sys.exit(0) before returning %s" % (name, names))
+        problem = LeftEarlyError("function `%s` called sys.exit(0) before it returned %s" % (name, names))
         raise problem.with_traceback(left.__traceback__) from None
     if returns:
         response["returns"] = keep(result, returns, request["objects"], function, name)
@@ -105,7 +105,7 @@ def _value(result: Any, name: str) -> Any:
 
         return asyncio.run(result)
     raise WrongReturnsError(
-        "function `%s` is a generator: nothing of it has run" % name, hint="return the values, do not yield them"
+        "function `%s` is a generator: it was not run" % name, hint="return the values instead of yielding them"
     )
 
 
@@ -137,6 +137,6 @@ def _module(name: str, path: list[str]) -> Any:
     except SystemExit as left:
         if left.code not in (None, 0):
             raise
-        problem = LeftEarlyError("module `%s` left by sys.exit(0) while it was imported" % name)
+        problem = LeftEarlyError("module `%s` called sys.exit(0) during import" % name)
         raise problem.with_traceback(left.__traceback__) from None
     return sys.modules[name]

@@ -19,7 +19,7 @@ __all__ = ["open_run"]
 
 
 def open_run(run_id: str = "latest", folder: str | Path | None = None) -> OpenRun:
-    """A finished, failed or running run, for reading; `folder` is the one with the store, by default that of the
+    """Return a finished, failed or running run, for reading; `folder` is the one with the store, by default that of the
     pipeline file, as for all commands.
 
     Raises `RunNotFoundError`.

@@ -55,7 +55,7 @@ class OpenRun:
         return sorted(self._files())
 
     def read(self, name: str) -> bytes:
-        """A file's content, verified. Raises `RunNotFoundError`, `BlobMissingError`, `BlobCorruptError`."""
+        """Return a file's content, verified. Raises `RunNotFoundError`, `BlobMissingError`, `BlobCorruptError`."""
         entry = self._file(name)
         with self._hint():
             return b"".join(self._catalog.read(entry.data_hash, entry.size))
@@ -67,7 +67,7 @@ class OpenRun:
         return Path(path)
 
     def logs(self, step: str) -> str:
-        """What a step's last attempt wrote, stdout and stderr in the order they came."""
+        """Return what a step's last attempt wrote, stdout and stderr in the order they came."""
         if step not in self.log.steps:
             raise RunNotFoundError(f"run {self.run_id} has no step `{step}`", hint=did_you_mean(step, self.log.steps))
         last = self.log.steps[step].attempts[-1]
@@ -100,7 +100,7 @@ class OpenRun:
 
 
 def open_run(run_id: str, folder: Path | None) -> OpenRun:
-    """The run of an id, or `latest`."""
+    """Return the run of an id, or `latest`."""
     layout = find_store(folder)
     log = load(layout, resolve_id(layout, run_id))
     return OpenRun(log, catalog_of(layout, log))

@@ -89,7 +89,9 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """The settings; pydantic-settings is loaded only where a variable is set, since that takes longer than a step."""
+    """Return the settings; pydantic-settings is loaded only where a variable is set, since that takes longer than
+    a step.
+    """
     given = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX) and value}
     if not given:
         return Settings.model_construct()  # the defaults need no check, which takes 2 ms to prepare
@@ -97,7 +99,7 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 
 def load_inputs(environ: Mapping[str, str]) -> Inputs:
-    """The action's inputs; what is left empty in a workflow counts as not given."""
+    """Return the action's inputs; what is left empty in a workflow counts as not given."""
     given = {name: value.strip() for name, value in environ.items() if value.strip()}
     return _read(Inputs, INPUT_PREFIX, given, named=lambda field: f"input {field.replace('_', '-')}")
 

@@ -30,7 +30,7 @@ class RunnableError(Exception):
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
-        """What a person reads, line by line; a hint may have several."""
+        """Return what a person reads, line by line; a hint may have several."""
         hint = f"hint: {self.hint}".split("\n") if self.hint else []
         return [f"error: {self.message}", *hint, *self.fix.splitlines()]
 
@@ -108,7 +108,9 @@ class StepError(RunnableError):
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """A hint naming the closest of `known` (or one of the same letters), or `otherwise` where nothing is close."""
+    """Return a hint naming the closest of `known` (or one of the same letters), or `otherwise` where nothing is
+    close.
+    """
     names = list(known)
     close = get_close_matches(word, names, n=1, cutoff=0.6) or [n for n in names if sorted(n) == sorted(word)]
     return f"did you mean `{close[0]}`?" if close else otherwise

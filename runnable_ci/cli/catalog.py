@@ -57,7 +57,7 @@ def get_file(
 
 
 def versions(log: RunLog) -> Iterator[tuple[str, int, CatalogEntry]]:
-    """(step, attempt, entry) of all files, older attempts first; an object stands as the file `NAME.pickle`."""
+    """Return (step, attempt, entry) of all files, older attempts first; an object stands as the file `NAME.pickle`."""
     for step in log.steps.values():
         for attempt in step.attempts:
             is_last = attempt is step.attempts[-1]

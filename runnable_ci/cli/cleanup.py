@@ -65,14 +65,16 @@ def _going(layout: Layout, keep: int | None, older_than: str | None) -> list[str
 
 
 def _never_begun(layout: Layout) -> list[Path]:
-    """The folders of runs that were killed before their first line was written: nothing but a lock is in them."""
+    """Return the folders of runs that were killed before their first line was written: nothing but a lock is in
+    them.
+    """
     known = set(run_ids(layout))
     others = [folder for run_id, folder in run_folders(layout).items() if run_id not in known]
     return [folder for folder in others if {path.name for path in folder.iterdir()} <= {"lock"}]
 
 
 def _referenced(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor]) -> set[str]:
-    """All blobs that a run needs: what its log names, and its manifest."""
+    """Return all blobs that a run needs: what its log names, and its manifest."""
     referenced = {f"sha256:{digest}" for digest in held(load(layout, run_id, sealed))}
     if run_id in sealed:
         manifest = layout.manifest(sealed[run_id])

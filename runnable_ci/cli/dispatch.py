@@ -59,7 +59,7 @@ class Connection:
 
 
 def connect(repo: str | None, *, settings: Settings, environ: Mapping[str, str]) -> Connection:
-    """The repository that is meant: `repo`, else the git remote's, else that of the job that we run in."""
+    """Return the repository that is meant: `repo`, else the git remote's, else that of the job that we run in."""
     local = of_folder(str(Path.cwd()), environ)
     in_actions = is_actions(environ)
     of_job = environ.get("GITHUB_REPOSITORY", "") if in_actions else ""
@@ -223,7 +223,7 @@ def _run_id(layout: Layout, run: str) -> str:
 
 
 def _parameters(target: DispatchTarget, params: list[str]) -> dict[str, object]:
-    """`--param` as values: text stays text where the run, or else the pipeline file, has text."""
+    """Parse `--param` values: text stays text where the run, or else the pipeline file, has text."""
     invocations = target.log.invocations if target.log else ()
     original = dict(invocations[-1].parameters) if invocations else {}
     in_file = dict(target.project.pipeline.parameters) if target.project else {}
@@ -249,7 +249,9 @@ def _check_step(target: DispatchTarget, options: DispatchOptions) -> None:
 
 
 def _ref(target: DispatchTarget, connection: Connection, ref: str | None, environ: Mapping[str, str]) -> str:
-    """The code that the run goes on with: `ref`, else what is at hand, which must be on the server; "" leaves it.
+    """Return the code that the run goes on with: `ref`, else what is at hand, which must be on the server.
+
+    "" leaves it.
 
     Raises `RefusedError`.
     """
@@ -294,7 +296,7 @@ def _code_here(environ: Mapping[str, str]) -> Code:
 def _pull_source(
     target: DispatchTarget, connection: Connection, settings: Settings, environ: Mapping[str, str]
 ) -> list[str] | None:
-    """What `pull` must be told, should it not know where the run is; None where nobody here knows it."""
+    """Return what `pull` must be told, should it not know where the run is; None where nobody here knows it."""
     http = http_option(settings.plain_http)
     own = target.project.pipeline.registry if target.project and target.is_own else None
     default = Registries(settings, environ).default(in_pipeline=lambda: registry_of(target.layout.folder.parent))

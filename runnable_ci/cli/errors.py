@@ -15,7 +15,7 @@ from runnable_ci.util.signals import end_at_second_interrupt
 
 
 def run(application: typer.Typer) -> NoReturn:
-    """Run the command line and leave the process; the only place that turns an error into text and exit code.
+    """Run the command line and exit; the only place that turns an error into text and exit code.
 
     A closed pipe (1) and Ctrl-C (130) are typer's to deal with.
     """
@@ -119,7 +119,7 @@ def _leave_for_the_summary(error: RunnableError) -> None:
 
 
 def _without_secrets(text: str) -> str:
-    """The text without what the environment holds of secrets."""
+    """Return the text without what the environment holds of secrets."""
     from runnable_ci.redaction.redactor import Redactor
 
     try:

@@ -62,7 +62,7 @@ def init(folder: Path) -> None:
 
 
 def starter(folder: Path) -> bytes:
-    """The content of a starter file for a folder."""
+    """Return the content of a starter file for a folder."""
     environment = folder / ".venv" / "bin" / "python"
     python = tomli_w.dumps({"python": ".venv/bin/python"}) if environment.exists() else ""
     name = tomli_w.dumps({"name": folder.resolve().name}).strip()
@@ -70,7 +70,7 @@ def starter(folder: Path) -> bytes:
 
 
 def ignore_store(path: Path) -> None:
-    """Name the store in a `.gitignore`, unless it is."""
+    """Add the store to a `.gitignore`, unless it is listed."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if not {STORE_NAME, f"{STORE_NAME}/", f"/{STORE_NAME}/"}.intersection(map(str.strip, lines)):
         write_whole(path, "".join(f"{line}\n" for line in [*lines, f"{STORE_NAME}/"]).encode())

@@ -87,7 +87,7 @@ class PublishOnExit:
             )
 
     def publish(self, layout: Layout, run_id: str, code: int) -> int:
-        """The exit code: that of the run, or 1 where the run succeeded and publishing it failed."""
+        """Return the exit code: that of the run, or 1 where the run succeeded and publishing it failed."""
         try:
             log = load(layout, run_id)
             for note in notes(log) if log.invocation > 1 else ():  # a first invocation has just said it
@@ -128,7 +128,7 @@ def pull(
 def locate(
     layout: Layout, run: str, source: str | None, registries: Registries, workspace: Path
 ) -> tuple[Registry, str]:
-    """The registry that is meant, and the run id, `latest`, tag or digest in it."""
+    """Return the registry that is meant, and the run id, `latest`, tag or digest in it."""
     if "/" in run:
         return registries.run(run, source)
     origin = read_origin(layout, run)
@@ -138,7 +138,7 @@ def locate(
 
 
 def summary(pulled: Pulled, where: str) -> str:
-    """What was fetched and what was left, in one line."""
+    """Return what was fetched and what was left, in one line."""
     writers = f", merged from {pulled.writers} writers" if pulled.writers > 1 else ""
     left = f", left {format_size(pulled.left.size_bytes)} behind" if pulled.left.blobs else ""
     return f"run {pulled.run_id} from {where}{writers}: fetched {format_size(pulled.fetched.size_bytes)}{left}"

@@ -42,7 +42,7 @@ def watch(
 
 
 def show_link(url: str) -> None:
-    """A link, as the output of a command, at once: a watch may follow."""
+    """Print a link as the command's output, at once: a watch may follow."""
     console.out(url)
 
 
@@ -71,7 +71,7 @@ class RunWatcher:
         self._has_begun = False
 
     def follow(self, *, after_attempt: int = 0) -> WorkflowRun:
-        """The run when it is over; `after_attempt` is an attempt that is not meant. Raises `GitHubError`."""
+        """Return the run when it is over; `after_attempt` is an attempt that is not meant. Raises `GitHubError`."""
         began_s, failures = self._clock(), 0
         try:
             while True:
@@ -95,7 +95,7 @@ class RunWatcher:
             self._printer.end()
 
     def _look(self, after_attempt: int) -> WorkflowRun | None:
-        """The run if it is over, after saying what is new about its jobs."""
+        """Return the run if it is over, after saying what is new about its jobs."""
         # Asked before its jobs: those of a run that was over then do not change any more.
         run = None
         if all(job.status == "completed" for job in self._jobs.values()):
@@ -131,18 +131,18 @@ class RunWatcher:
 
 
 def exit_code(run: WorkflowRun) -> int:
-    """0 where a run that is over did what it was to do, else 1."""
+    """Return 0 if a finished run succeeded, else 1."""
     return 0 if run.conclusion in _SUCCESSFUL else 1
 
 
 def final_line(run: WorkflowRun, url: str) -> str:
-    """How a run ended, in one line."""
+    """Return how a run ended, in one line."""
     attempt = f" (attempt {run.run_attempt})" if run.run_attempt > 1 else ""
     return f"workflow run {run.id}{attempt}: {_words(run.conclusion)}: {url}"
 
 
 def _result(job: WorkflowJob) -> str:
-    """How a job ended, how long it took, and at which of its steps it failed."""
+    """Return how a job ended, how long it took, and at which of its steps it failed."""
     failed = [step.name for step in job.steps or () if step.conclusion == "failure"]
     taken = duration(job.started_at or "", job.completed_at or "")
     where = f": {', '.join(failed)}" if failed else ""

@@ -132,7 +132,7 @@ def run_attempt(
 
 
 def _take_files(step: Step, scope: Scope, at: ExecutionContext) -> list[CatalogEntry]:
-    """Have the files that the step gets in the workspace; their entries."""
+    """Restore the files that the step gets into the workspace; return their entries."""
     if not step.get:
         return []
     wanted: dict[str, CatalogEntry] = {}
@@ -215,7 +215,7 @@ def _fail(done: AttemptResult, returned: StepResult, ended: Exit, at: ExecutionC
 
 
 def _module_hash(name: str, seen: tuple[int, int], catalog: Catalog) -> str:
-    """sha256 of a module's file, empty where it is not any more the one that was loaded."""
+    """Return sha256 of a module's file, empty where it is not any more the one that was loaded."""
     try:
         stat = (catalog.workspace / name).stat()
     except OSError:
@@ -224,7 +224,7 @@ def _module_hash(name: str, seen: tuple[int, int], catalog: Catalog) -> str:
 
 
 def _outcome(ended: Exit) -> RunOutcome:
-    """How an attempt ended, as far as its process tells."""
+    """Return how an attempt ended, as far as its process tells."""
     if ended.cancelled:
         return "cancelled"
     if ended.timed_out:

@@ -41,7 +41,7 @@ def require_result_names(log: RunLog) -> None:
 
 
 def refused_log(log: RunLog) -> str:
-    """What an error says of a run log that gives what it must not."""
+    """Return what an error says of a run log that gives what it must not."""
     return f"the run log of {log.run_id} cannot be resumed"
 
 

@@ -112,7 +112,7 @@ def _unused_id(project: Project) -> str:
 
 @contextmanager
 def _hint_at_retry(project: Project, run_id: str) -> Iterator[None]:
-    """Within the block, the run that has the id already is offered to be resumed, with its own pipeline file."""
+    """Add to an error in the block how to resume the run that already has the id."""
     try:
         yield
     except RunExistsError as e:

@@ -69,7 +69,7 @@ def secret_names(pipeline: Pipeline, options: Options) -> list[str]:
 
 @contextmanager
 def redacting_errors(redactor: Redactor) -> Iterator[None]:
-    """Within the block no error says a secret."""
+    """Remove secrets from errors that are raised in the block."""
     try:
         yield
     except RunnableError as e:

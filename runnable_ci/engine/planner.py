@@ -45,7 +45,7 @@ class Decision:
     """What speaks against a reuse."""
 
     def record(self) -> DecisionRecord:
-        """As the run log keeps it."""
+        """Return the decision as the run log stores it."""
         return DecisionRecord(action=self.action, reason=self.reason, warning=self.warning or "")
 
 
@@ -85,12 +85,12 @@ class Scope:
 
     @classmethod
     def initial(cls, parameters: Mapping[str, Any]) -> Scope:
-        """The scope of a step that needs no other."""
+        """Return the scope of a step that needs no other."""
         return cls({name: Visible(-1, Parameter.of_json(value)) for name, value in parameters.items()}, {})
 
     @classmethod
     def merged(cls, scopes: Iterable[Scope]) -> Scope:
-        """What is visible after several steps."""
+        """Return what is visible after several steps."""
         first, *others = scopes
         if all(other is first for other in others):
             return first
@@ -105,15 +105,15 @@ class Scope:
         return cls(parameters, files)
 
     def values(self) -> dict[str, Parameter]:
-        """The parameters alone."""
+        """Return the parameters alone."""
         return {name: parameter.item for name, parameter in self.parameters.items()}
 
     def entries(self) -> dict[str, CatalogEntry]:
-        """The files alone."""
+        """Return the files alone."""
         return {name: file.item for name, file in self.files.items()}
 
     def after(self, step: StepLog | None, position: int) -> Scope:
-        """What is visible once the step, at that position in the pipeline, has added its own."""
+        """Return what is visible once the step, at that position in the pipeline, has added its own."""
         if step is None or not step.attempts:
             return self
         last = step.attempts[-1]
@@ -141,17 +141,17 @@ class PlanState:
         self._positions = {name: i for i, name in enumerate(self.pipeline.steps)}
 
     def scope(self, step: Step) -> Scope:
-        """What a step can see, once all that it needs is settled."""
+        """Return what a step can see, once all that it needs is settled."""
         return Scope.merged([self._after[need] for need in step.needs]) if step.needs else self.initial
 
     def decide(self, step: Step, log: RunLog) -> Decision:
-        """What to do with a step, all that it needs being settled."""
+        """Return what to do with a step, all that it needs being settled."""
         return decide(
             step, pipeline=self.pipeline, log=log, settled=self.settled, scope=self.scope(step), inputs=self.inputs
         )
 
     def record_outcome(self, step: Step, outcome: Outcome, result: StepLog | None) -> None:
-        """Note how a step came out; `result` has what it hands to the steps after it, None if nothing."""
+        """Record the outcome of a step; `result` has what it hands to the steps after it, None if nothing."""
         scope = self.scope(step)
         self.settled[step.name] = outcome
         self._after[step.name] = scope.after(result, self._positions[step.name])
@@ -166,7 +166,7 @@ def decide(
     scope: Scope,
     inputs: PlanInputs,
 ) -> Decision:
-    """What to do with a step, all that it needs being settled."""
+    """Return what to do with a step, all that it needs being settled."""
     for need in step.needs:
         outcome = settled[need]
         if outcome is Outcome.SKIPPED or (outcome is Outcome.FAILED and not pipeline.steps[need].continue_on_error):
@@ -218,7 +218,7 @@ class Plan:
 
 
 def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, inputs: PlanInputs) -> Plan:
-    """The plan of an invocation."""
+    """Return the plan of an invocation."""
     state = PlanState(pipeline, inputs, initial)
     decisions: dict[str, Decision] = {}
     wanted: dict[str, CatalogEntry] = {}
@@ -239,13 +239,16 @@ def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, inputs: PlanInputs)
 
 
 def changed_definition(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Which keys of a definition changed, empty if none did; the order of `returns` is that of a function's tuple."""
+    """Return which keys of a definition changed, empty if none did.
+
+    The order of `returns` is that of a function's tuple.
+    """
     keys = [f"`{key}`" for key in {**then, **now} if json.dumps(then.get(key)) != json.dumps(now.get(key))]
     return f"its {', '.join(keys)} changed" if keys else ""
 
 
 def unread_parameters(changed: Iterable[str], pipeline: Pipeline, log: RunLog) -> list[str]:
-    """Those of the changed parameters that no finished step is known to have read."""
+    """Return the changed parameters that no completed step reads."""
     read = {n for s in log.steps.values() if s.attempts and s.name in pipeline.steps for n in _consumed(s.attempts[-1])}
     return [name for name in changed if name not in read]
 
@@ -257,7 +260,7 @@ def _unfinished(last: StepAttempt) -> str:
 
 
 def _needs_ran(step: Step, last: StepAttempt, log: RunLog, settled: Mapping[str, Outcome]) -> str:
-    """Which needs ran since: in this invocation, or in an earlier one that ended before it came to this step."""
+    """Return which needs ran since: in this invocation, or in an earlier one that ended before it came to this step."""
     ran = [
         f"`{need}`"
         for need in step.needs
@@ -271,7 +274,7 @@ def _consumed(attempt: StepAttempt) -> list[str]:
 
 
 def _changed_parameter(last: StepAttempt, scope: Scope, mask: Callable[[Any], Any]) -> str:
-    """Which parameter that the attempt consumed has another value now, or is there where a default was used.
+    """Return which parameter of the attempt has changed, or is now set where a default was used.
 
     Of one that was redacted nobody knows the earlier value: it counts as the same if it is redacted again.
     """
@@ -291,7 +294,7 @@ def _changed_parameter(last: StepAttempt, scope: Scope, mask: Callable[[Any], An
 
 
 def _unseen_parameters(step: Step, last: StepAttempt, scope: Scope, log: RunLog) -> str:
-    """Which parameters changed that a shell step had in its environment and is not known to have read."""
+    """Return which changed parameters a shell step had in its environment but does not mention."""
     if step.kind != "run" or step.parameters is not None:
         return ""
     then = next((invocation for invocation in log.invocations if invocation.number == last.invocation), None)
@@ -306,7 +309,7 @@ def _unseen_parameters(step: Step, last: StepAttempt, scope: Scope, log: RunLog)
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Whether two values are the same JSON: unlike in Python, 1, 1.0 and true are three values."""
+    """Return whether two values are the same JSON: unlike in Python, 1, 1.0 and true are three values."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 

@@ -52,7 +52,7 @@ def require(pipeline: Pipeline, workspace: Path, given: Collection[str], running
 
 
 def needs(pipeline: Pipeline, step: str, absent: Collection[str]) -> str:
-    """That a step needs what nothing gives, in words."""
+    """Describe parameters that a step needs and nothing provides."""
     chosen = pipeline.steps[step]
     what = f"`{chosen.command}`" if chosen.kind == "python" else "`parameters`: it"
     return f"{what} needs {', '.join(f'`{name}`' for name in absent)}, which no parameter or earlier step provides"
@@ -61,7 +61,7 @@ def needs(pipeline: Pipeline, step: str, absent: Collection[str]) -> str:
 def parameter_warnings(
     pipeline: Pipeline, workspace: Path, given: Collection[str], *, known: Collection[str]
 ) -> Mapping[str, str]:
-    """What is odd about parameters that were given, by name: none that is `known` or a step takes, or soon replaced.
+    """Return warnings about parameters that were set, by name: unknown ones, and those that are overwritten.
 
     A shell step may read any of them, so none of this is an error. Where it cannot be told what a step takes, a name
     that nothing resembles is let pass.

@@ -14,7 +14,7 @@ class Reporter(Protocol):
     """Shows a run while it happens. Its methods are called from any thread."""
 
     def begin(self, steps: list[str], total: int) -> None:
-        """Get ready for these steps, of which `total` will run."""
+        """Prepare for these steps, of which `total` will run."""
 
     def say(self, *lines: str, step: str = "") -> None:
         """Show lines of the program's own, of a step if it is named."""
@@ -29,7 +29,7 @@ class Reporter(Protocol):
         """Show what a step wrote, redacted."""
 
     def mask(self, secrets: Iterable[str]) -> None:
-        """Have these hidden by whoever shows what is written."""
+        """Tell the reader of the output to hide these values."""
 
     def annotate(self, log: RunLog, workspace: Path, file: Path) -> None:
         """Point at what went wrong in a run that ended; `file` is the pipeline file."""
@@ -45,7 +45,7 @@ class CommandFiles(Protocol):
         """Return the variables of an attempt, whose own files are in this folder."""
 
     def forward(self, folder: Path, *, succeeded: bool, clean: Callable[[str], str]) -> list[str]:
-        """Hand on what an attempt wrote; return why something was not. `clean` redacts what is shown."""
+        """Forward what an attempt wrote; return why something was not. `clean` redacts what is shown."""
 
 
 class NoCommandFiles:
@@ -56,5 +56,5 @@ class NoCommandFiles:
         return {}
 
     def forward(self, folder: Path, *, succeeded: bool, clean: Callable[[str], str]) -> list[str]:  # noqa: ARG002
-        """Hand on nothing."""
+        """Forward nothing."""
         return []

@@ -19,7 +19,7 @@ from runnable_ci.util.text import format_size
 
 
 def required_blobs(plan: Plan, project: Project, log: RunLog, files: Iterable[CatalogEntry]) -> dict[str, Descriptor]:
-    """sha256 → content that the steps which will run may read of reused steps: files, objects, or their packs.
+    """Return sha256 → content that the steps which will run may read of reused steps: files, objects, or their packs.
 
     That of `files` is among them, whoever reads it.
     """
@@ -49,7 +49,7 @@ def required_blobs(plan: Plan, project: Project, log: RunLog, files: Iterable[Ca
 def restore(
     session: RunSession, plan: Plan, log: RunLog, catalog: Catalog, *, everything: bool, registry: str | None
 ) -> None:
-    """Have the files of reused steps in the workspace: those that the steps which run may read, or everything.
+    """Restore the files of reused steps into the workspace: those that the steps which run may read, or everything.
 
     `registry` is the one that a person named; else it is the one that a pulled run came from.
     """

@@ -148,7 +148,7 @@ def _pipeline_identity(project: Project, log: RunLog, retry: RetryOptions) -> Pi
 
 
 def _options_of_next_retry(session: RunSession, run_id: str, retry: RetryOptions) -> list[str]:
-    """What a retry needs beside the run: its files may still be where it was pulled from.
+    """Return what a retry needs beside the run: its files may still be where it was pulled from.
 
     The password of the settings goes to no registry that only the store names.
     """

@@ -75,7 +75,7 @@ def _differences(
     file: str,
     redactor: Redactor,
 ) -> Iterator[str]:
-    """What the pipeline file says otherwise than the run log."""
+    """Yield what the pipeline file says otherwise than the run log."""
 
     def shown(value: Any) -> str:
         return json.dumps(redactor.value(value), ensure_ascii=False)
@@ -91,7 +91,7 @@ def _differences(
 
 
 def _doubts(session: RunSession, log: RunLog, original: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
-    """What is odd about the parameters that are given: nobody may read them."""
+    """Yield what is odd about the parameters that are given: nobody may read them."""
     pipeline, workspace = session.project.pipeline, session.project.workspace
     changed = [name for name, value in given.items() if name not in original or not same_json(original[name], value)]
     warnings = parameter_warnings(pipeline, workspace, given, known={**pipeline.parameters, **original})
@@ -102,7 +102,7 @@ def _doubts(session: RunSession, log: RunLog, original: Mapping[str, Any], given
 
 
 def _given_again(session: RunSession, log: RunLog, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's parameters that its log cannot give, as they are given again.
+    """Return the run's parameters that its log cannot give, as they are given again.
 
     Those are secrets, of which it has masks, and what the pipeline file does not declare. The file gives a secret only
     where that too is one: else the run had another value. Raises `UsageError`.

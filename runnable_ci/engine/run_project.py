@@ -49,7 +49,7 @@ def open_run(
     source: tuple[Registry, str] | None = None,
     layout: Layout | None = None,
 ) -> OpenedRun:
-    """The run that is meant by an id or `latest`, and its own project, or that of `file`.
+    """Return the run of an id or `latest`, and its project, or that of `file`.
 
     `source` is the registry to fetch its log from, and what it is called there. The store is the one beside `file`,
     else `layout`, else that of the current folder; for a run from a registry it is beside its own file. `latest` with
@@ -120,7 +120,7 @@ def _newest_published(project: Project, registry: Registry, environ: Mapping[str
 def project_of(
     log: RunLog, folder: Path, *, typed: Sequence[str], environ: Mapping[str, str], layout: Layout | None
 ) -> Project:
-    """The project of a run's own pipeline file, looked for from `folder`.
+    """Return the project of a run's own pipeline file, looked for from `folder`.
 
     `typed` are the command and the run as they were typed, for messages; `layout` is the store that has the run, None
     while only a registry does. Raises `UsageError` where the file is not here, or has another pipeline now.
@@ -168,7 +168,7 @@ def _renamed(typed: Sequence[str], file: str) -> str:
 
 
 def is_of(project: Project, log: RunLog, *, environ: Mapping[str, str], layout: Layout | None) -> bool:
-    """Whether a run is of the project's pipeline, as far as can be told."""
+    """Return whether a run is of the project's pipeline, as far as can be told."""
     run, here = PipelineIdentity.recorded(log.name, log.run_config), project.identity()
     if here.is_same(run, is_known_here=False):
         return True
@@ -176,7 +176,7 @@ def is_of(project: Project, log: RunLog, *, environ: Mapping[str, str], layout: 
 
 
 def newest_run(project: Project, *, environ: Mapping[str, str]) -> str:
-    """The newest run of the project's pipeline in its store. Raises `RunNotFoundError`."""
+    """Return the newest run of the project's pipeline in its store. Raises `RunNotFoundError`."""
     layout = project.layout
     for run_id in reversed(run_ids(layout)):
         try:
@@ -192,7 +192,7 @@ def newest_run(project: Project, *, environ: Mapping[str, str]) -> str:
 
 
 def own_file(log: RunLog, folder: Path) -> Path | None:
-    """The pipeline file of a run, if it is here; a log may come from anywhere, and leads nowhere else."""
+    """Return the pipeline file of a run, if it is here; a log may come from anywhere, and leads nowhere else."""
     run = PipelineIdentity.recorded(log.name, log.run_config)
     root = repository_root(folder)
     names = list(tails(run.file))
@@ -210,12 +210,12 @@ def _inside(folder: Path, name: str) -> Path | None:
 
 
 def _is_from_here(log: RunLog, layout: Layout | None) -> bool:
-    """Whether the run was made in this store, or came with it."""
+    """Return whether the run was made in this store, or came with it."""
     return layout is not None and not (run_folder(layout, log.run_id) / ORIGIN).exists()
 
 
 def _is_known_here(folder: Path, log: RunLog, environ: Mapping[str, str], layout: Layout | None) -> bool:
-    """Whether the run was made in this store, or from a commit of this repository."""
+    """Return whether the run was made in this store, or from a commit of this repository."""
     if _is_from_here(log, layout):
         return True
     identities = [code for step in log.steps.values() for attempt in step.attempts for code in attempt.code_identities]

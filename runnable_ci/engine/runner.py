@@ -142,7 +142,7 @@ class Run:
         return decision
 
     def _pass(self, step: Step, decision: Decision) -> Event:
-        """Go past a step that does not run."""
+        """Record a step that does not run."""
         if decision.action == "reuse":
             self.state.record_outcome(step, Outcome.REUSED, self.recorder.log.steps[step.name])
         else:
@@ -162,7 +162,7 @@ class Run:
         )
 
     def _launch(self, step: Step, attempt: StepAttempt, *, alone: bool) -> None:
-        """Begin an attempt; one that is `alone` ends too, as nothing else can be done before: that spares a thread."""
+        """Start an attempt; one that is `alone` is also finished here, which saves a thread."""
         scope = self.state.scope(step)
         self.printer.started(step.name)
 
@@ -180,7 +180,7 @@ class Run:
         self._running[step.name] = thread
 
     def _next(self) -> tuple[str, AttemptResult | BaseException]:
-        """The next attempt that is over, waited for; handlers of signals run meanwhile."""
+        """Return the next attempt that is over, waited for; handlers of signals run meanwhile."""
         while True:
             with suppress(Empty):
                 name, result = self._results.get(timeout=_TICK_S)
@@ -230,7 +230,9 @@ class Run:
         return status_of(outcome)
 
     def _identities(self) -> list[CodeIdentity]:
-        """The code as it is now; on a pull request also the merge commit's head, in a container also its image."""
+        """Return the code as it is now; on a pull request also the merge commit's head, in a container also its
+        image.
+        """
         state = self.code.state()
         snapshot = self._snapshot() if state.commit and not state.dependable else {}
         identity = CodeIdentity(
@@ -284,7 +286,7 @@ class Run:
         return self._snapshots[state.digest]
 
     def _redact_past(self) -> None:
-        """Take the values that steps have masked since out of what this invocation has recorded."""
+        """Remove values that steps have masked since from what this invocation has recorded."""
         learned = self.recorder.redactor.learned
         if learned == self._learned:
             return
@@ -300,7 +302,7 @@ class Run:
         self.recorder.redact_past(outputs=(), replaced=self._replaced)
 
     def _redact_outputs(self) -> None:
-        """Take out of the attempts' output what became a secret after they had ended; once, since it may be large."""
+        """Remove from the attempts' output what became a secret after they had ended; once, since it may be large."""
         suspect = [title for title, learned in self._learned_at.items() if learned < self._learned]
         if suspect:
             self.recorder.redact_past(outputs=suspect, replaced=self._replaced)

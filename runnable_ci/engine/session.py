@@ -151,7 +151,7 @@ class RunSession:
 
 
 def code_of(project: Project, environ: Mapping[str, str]) -> Code:
-    """The code of a project: its pipeline's own products never count as a change."""
+    """Return the code of a project: its pipeline's own products never count as a change."""
     patterns = [pattern for step in project.pipeline.steps.values() for pattern in step.put]
     return Code(
         project.workspace,
@@ -161,7 +161,7 @@ def code_of(project: Project, environ: Mapping[str, str]) -> Code:
 
 
 def closing_lines(log: RunLog, project: Project, retry_options: Sequence[str] = ()) -> list[str]:
-    """How a run ended, and what to do next; a retry needs these options too."""
+    """Return how a run ended, and what to do next; a retry needs these options too."""
     metrics = "".join(f", {name} = {value}" for name, value in log.metrics().items())
     if log.status != SUCCESS:
         hint = command_line.retry(log.run_id, project.file, project.layout, *retry_options)
@@ -184,7 +184,7 @@ class EnvironmentProbe:
             look()
 
     def record(self, recorder: Recorder) -> str:
-        """The key of the environment, which the run log has from now on."""
+        """Return the key of the environment, which the run log has from now on."""
         if self._thread is not None:
             self._thread.join()
         self._key = self._key or key_of(self._environment)

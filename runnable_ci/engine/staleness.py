@@ -58,7 +58,7 @@ def changed_code(pipeline: Pipeline, log: RunLog, catalog: Catalog, code: Code) 
 
 
 def _succeeded(pipeline: Pipeline, log: RunLog) -> list[StepLog]:
-    """Steps whose last attempt succeeded, also those that a later invocation skipped."""
+    """Return steps whose last attempt succeeded, also those that a later invocation skipped."""
     return [
         step
         for name, step in log.steps.items()
@@ -86,7 +86,7 @@ def _function_change(step: Step, attempt: StepAttempt, catalog: Catalog) -> str:
 
 
 def _since(code: Code, then: CodeIdentity, pipeline_file: str) -> str:
-    """Which files changed since a code identity was recorded, as `plot.py (2599041)`; empty if none did.
+    """Return which files changed since a code identity was recorded, as `plot.py (2599041)`; empty if none did.
 
     The pipeline file does not count: steps are compared by their definitions.
     """

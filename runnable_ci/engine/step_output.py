@@ -63,7 +63,7 @@ class Masks:
         return [value for value in given if value not in masked]
 
     def add(self, values: Iterable[str], step: str) -> None:
-        """As `learn`, what a step asks for: of values that are too short a note tells, once for a step."""
+        """Learn what a step masks; values that are too short are reported, once for each step."""
         if self.learn(values) and step not in self._noted:
             self._noted.add(step)
             self._printer.say(
@@ -73,7 +73,7 @@ class Masks:
             )
 
     def open_file(self, folder: Path, step: str) -> Path:
-        """The file of an attempt, in its own folder."""
+        """Return the file of an attempt, in its own folder."""
         file = folder / FILE
         file.touch()
         self._files[file] = (step, (0, 0, 0))
@@ -122,7 +122,7 @@ class StepOutput:
         """Whether something was kept before all secrets were known."""
 
     def write(self, stream: Stream, chunk: bytes) -> None:
-        """Take a chunk, to be shown by the second `settle` from now. Raises `StepError` for masks that cannot be."""
+        """Accept a chunk, to be shown by the second `settle` from now. Raises `StepError` for masks that cannot be."""
         self._masks.read_files(self.mask_file)
         self._taken.append((stream, self._commands[stream].feed(chunk)))
 
@@ -136,7 +136,7 @@ class StepOutput:
             self._show(stream, self._redactions[stream].feed(rest))
 
     def flush(self) -> None:
-        """Take what was held back, as the process has ended. Raises as `write` and `settle` do."""
+        """Write what was held back, as the process has ended. Raises as `write` and `settle` do."""
         self._masks.close_file(self.mask_file)
         self._taken += [(stream, commands.close()) for stream, commands in self._commands.items()]
         self.settle()
@@ -145,7 +145,7 @@ class StepOutput:
             self._show(stream, redaction.close())
 
     def close(self) -> LogFile | None:
-        """What was kept, whole, without secrets that were known only later; None where that is nothing."""
+        """Return what was kept, whole, without secrets that were known only later; None where that is nothing."""
         with suppress(RunnableError):  # the attempt has failed by one before
             self.flush()
         self._look_back()
@@ -183,7 +183,7 @@ def _seen(file: Path) -> _Seen:
 
 
 def _content(file: Path) -> bytes:
-    """What is in the file of masks; nothing where it is gone."""
+    """Return what is in the file of masks; nothing where it is gone."""
     try:
         # A step may have put anything in its place: a link elsewhere, a pipe that nobody writes to.
         descriptor = open_nofollow(str(file), os.O_RDONLY)

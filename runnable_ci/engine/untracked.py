@@ -21,7 +21,7 @@ _LINE_MAX = 600
 
 
 def rule(project: Project, settings: Settings, *, is_public: bool) -> Callable[[str], str]:
-    """Why an untracked file, by its path from the pipeline file's folder, is not kept; empty where it is.
+    """Return why an untracked file (path from the pipeline file's folder) is not included; empty if it is.
 
     `RUNNABLE_CI_UNTRACKED` says which, or the pipeline file. Else all are, but none in a job of GitHub Actions unless
     its event says that the repository is private: what a public one publishes, or leaves as an artifact, all can read.
@@ -40,7 +40,9 @@ def rule(project: Project, settings: Settings, *, is_public: bool) -> Callable[[
 
 
 def _listed(project: Project) -> Callable[[str], bool]:
-    """Whether the pipeline names a file: itself, in a step's `get`, in its command, or as a python step's module."""
+    """Return whether the pipeline names a file: itself, in a step's `get`, in its command, or as a python step's
+    module.
+    """
     steps = project.pipeline.steps.values()
     named = {project.file.name}.union(*(files_named(step, project.workspace) for step in steps))
     patterns = [pattern for step in steps for pattern in step.get or ()]
@@ -48,7 +50,8 @@ def _listed(project: Project) -> Callable[[str], bool]:
 
 
 def notes(log: RunLog, *, invocation: int | None = None) -> Iterator[str]:
-    """A line that names the untracked files which are with the run, and one that names what was left out, with why.
+    """Yield a line that names the untracked files which are with the run, and one that names what was left out,
+    with why.
 
     Of all attempts, or of those of an invocation.
     """
@@ -75,7 +78,10 @@ def notes(log: RunLog, *, invocation: int | None = None) -> Iterator[str]:
 
 
 def _kept(code: CodeIdentity) -> Sequence[str]:
-    """The untracked files that are kept with an attempt; of a log that does not list them, by what was left out."""
+    """Return the untracked files that are kept with an attempt.
+
+    Of a log that does not list them, by what was left out.
+    """
     if code.snapshot_untracked is not None:
         return code.snapshot_untracked
     names = [name for name, (kind, _) in code.changes.items() if code.snapshot and kind == "untracked"]

@@ -36,17 +36,17 @@ class SourceMap:
     """Step → line of its table in the pipeline file."""
 
     def in_repository(self, file: PurePath) -> str:
-        """A file, relative to the repository, empty for one that is not in it."""
+        """Return a file, relative to the repository, empty for one that is not in it."""
         path = PurePath(os.path.normpath(file))
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else ""
 
     def of_step(self, name: str) -> tuple[str, int]:
-        """The pipeline file, and the line of the step's table."""
+        """Return the pipeline file, and the line of the step's table."""
         return self.in_repository(self.pipeline), self.lines.get(name, 0)
 
 
 def source_map(workspace: Path, pipeline: Path, environ: Mapping[str, str]) -> SourceMap:
-    """The places of a pipeline in the job's checkout, `GITHUB_WORKSPACE`."""
+    """Return the places of a pipeline in the job's checkout, `GITHUB_WORKSPACE`."""
     text = pipeline.read_text(encoding="utf-8", errors="replace") if pipeline.is_file() else ""
     root = Path(environ.get("GITHUB_WORKSPACE") or workspace)
     return SourceMap(root.resolve(), workspace.resolve(), pipeline.resolve(), step_lines(text))
@@ -62,7 +62,7 @@ def step_lines(text: str) -> dict[str, int]:
 
 
 def annotations_for(log: RunLog, sources: SourceMap) -> list[Annotation]:
-    """What is to be seen of the newest invocation: failures first, then what was reused although its code changed."""
+    """Return what to show of the newest invocation: failures first, then what was reused although its code changed."""
     return [*_failures(log, sources), *_changed(log, sources)]
 
 
@@ -91,7 +91,7 @@ def _message(attempt: StepAttempt) -> str:
 
 
 def _location(name: str, attempt: StepAttempt, sources: SourceMap) -> tuple[str, int]:
-    """Where the exception was raised, if that is in the repository; else the step's table."""
+    """Return where the exception was raised, if that is in the repository; else the step's table."""
     found = attempt.exception
     if found and found.file and found.line > 0 and (file := sources.in_repository(sources.workspace / found.file)):
         return file, found.line

@@ -37,13 +37,13 @@ class JobCommandFiles:
         self._lock = threading.Lock()
 
     def create(self, folder: Path) -> dict[str, str]:
-        """The variables of an attempt, whose own files are in this folder."""
+        """Return the variables of an attempt, whose own files are in this folder."""
         for name in self._files:
             (folder / name).touch()
         return {name: str(folder / name) for name in self._files}
 
     def forward(self, folder: Path, *, succeeded: bool, clean: Callable[[str], str]) -> list[str]:
-        """Hand on what an attempt wrote; why something was not, if so. `clean` takes secrets out of what is shown."""
+        """Forward what an attempt wrote; return why something was not. `clean` redacts what is shown."""
         handed_on = ("GITHUB_ENV", "GITHUB_PATH", SUMMARY) if succeeded else (SUMMARY,)
         with self._lock:
             return [
@@ -76,7 +76,7 @@ class JobCommandFiles:
 
 
 def _content(path: Path) -> str:
-    """What stands in an attempt's file. Raises `StepError` for what is no plain file any more, or too large."""
+    """Return what stands in an attempt's file. Raises `StepError` for what is no plain file any more, or too large."""
     try:
         # A step may have put anything in its place: a link elsewhere, a pipe that nobody writes to.
         descriptor = open_nofollow(str(path), os.O_RDONLY)
@@ -94,7 +94,7 @@ def _content(path: Path) -> str:
 
 
 def _checked_variables(text: str) -> tuple[str, list[str]]:
-    """The variables as we write them, and which are refused. Raises `StepError` where a line is none."""
+    """Return the variables as we write them, and which are refused. Raises `StepError` where a line is none."""
     kept, refused = {}, []
     for name, value in parse_output(text).items():
         if name.upper() == "NODE_OPTIONS" or name.upper().startswith(("GITHUB_", "RUNNER_")):

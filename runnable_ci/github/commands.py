@@ -37,48 +37,49 @@ class Annotation:
 
 
 def escape_data(text: str) -> str:
-    """A command's data, which the runner will read as `text`."""
+    """Return a command's data, which the runner will read as `text`."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def escape_property(text: str) -> str:
-    """The value of a command's property, which the runner will read as `text`."""
+    """Return the value of a command's property, which the runner will read as `text`."""
     return escape_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def command(name: str, data: str = "", properties: Mapping[str, str] | None = None) -> str:
-    """A command as a line without its end; empty properties are left out."""
+    """Return a command as a line without its end; empty properties are left out."""
     given = ",".join(f"{key}={escape_property(text_of(value))}" for key, value in (properties or {}).items() if value)
     return f"::{name}{' ' if given else ''}{given}::{escape_data(text_of(data))}"
 
 
 def group(title: str) -> str:
-    """Lines from here to `endgroup` are folded under a title; groups cannot be nested."""
+    """Return lines from here to `endgroup` are folded under a title; groups cannot be nested."""
     return command("group", " ".join(title.split()))
 
 
 def endgroup() -> str:
-    """The end of the group."""
+    """Return the end of the group."""
     return command("endgroup")
 
 
 def new_token() -> str:
-    """A word that nobody can guess, and that is no command's name."""
+    """Return a word that nobody can guess, and that is no command's name."""
     return secrets.token_hex(20)
 
 
 def stop_commands(token: str) -> str:
-    """No line is a command from here to `resume_commands(token)`."""
+    """Return the line that disables commands until `resume_commands(token)`."""
     return command("stop-commands", token)
 
 
 def resume_commands(token: str) -> str:
-    """Lines can be commands again."""
+    """Return lines can be commands again."""
     return command(token)
 
 
 def add_mask(secret: str) -> list[str]:
-    """Commands after which the log shows `***` for each line of a secret, as far as `secret_lines` takes it for one.
+    """Return commands after which the log shows `***` for each line of a secret, as far as `secret_lines` takes
+    it for one.
 
     A mask such as `{` would blot out the rest of the job's log, and drop each of its outputs that has one.
     """
@@ -86,7 +87,10 @@ def add_mask(secret: str) -> list[str]:
 
 
 def annotate(annotation: Annotation) -> str:
-    """An annotation as a command, its message cut to what the runner keeps; no character of it moves a cursor."""
+    """Return an annotation as a command, its message cut to what the runner keeps.
+
+    No character of it moves a cursor.
+    """
     message = "\n".join(map(printable, annotation.message.split("\n")))
     properties = {
         "file": annotation.file,
@@ -97,7 +101,10 @@ def annotate(annotation: Annotation) -> str:
 
 
 def annotate_all(annotations: Iterable[Annotation]) -> list[str]:
-    """As many annotations as the runner keeps of a step; the last one of a level says how many more there are."""
+    """Return as many annotations as the runner keeps of a step.
+
+    The last one of a level says how many more there are.
+    """
     lines: list[str] = []
     given = list(annotations)
     for level in get_args(Level):
@@ -110,7 +117,7 @@ def annotate_all(annotations: Iterable[Annotation]) -> list[str]:
 
 
 def cut(message: str) -> str:
-    """As much of a message as the runner keeps, in whole characters."""
+    """Return as much of a message as the runner keeps, in whole characters."""
     units = text_of(message).encode("utf-16-le")
     if len(units) <= 2 * MESSAGE_MAX_UNITS:
         return text_of(message)
@@ -118,12 +125,13 @@ def cut(message: str) -> str:
 
 
 def text_of(text: str) -> str:
-    """Text that can be written as UTF-8: what is not Unicode in it, a byte of a path, as `\\udcff`."""
+    """Return text that can be written as UTF-8: what is not Unicode in it, a byte of a path, as `\\udcff`."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def assignments(values: Mapping[str, str], *, delimiter: Callable[[], str] = new_token) -> str:
-    """Lines for `GITHUB_OUTPUT`, `GITHUB_ENV` or `GITHUB_STATE` after which each name has its value, whatever it holds.
+    """Return lines for `GITHUB_OUTPUT`, `GITHUB_ENV` or `GITHUB_STATE` after which each name has its value,
+    whatever it holds.
 
     Raises `ValueError` for a name that the runner would read as something else.
     """

@@ -25,7 +25,7 @@ _STYLES: Mapping[State, str] = {
 
 
 def flowchart(needs: Mapping[str, Sequence[str]], states: Mapping[str, State]) -> str:
-    """A flowchart of these steps, each in the colour of its state; edges to other steps are left out."""
+    """Return a flowchart of these steps, each in the colour of its state; edges to other steps are left out."""
     keys = {name: f"s{i}" for i, name in enumerate(needs)}
     edges = [f"{keys[need]} --> {keys[name]}" for name, found in needs.items() for need in found if need in keys]
     used = sorted(set(states.values()))
@@ -39,14 +39,17 @@ def flowchart(needs: Mapping[str, Sequence[str]], states: Mapping[str, State]) -
 
 
 def _label(name: str) -> str:
-    """A name that mermaid shows as it is: all but letters and digits as numbered characters."""
+    """Return a name that mermaid shows as it is: all but letters and digits as numbered characters."""
     return "".join(
         c if c.isalnum() or c in "_-" else f"#{ord(c)};" for c in cut(printable(name), _LABEL_MAX_CHARACTERS)
     )
 
 
 def _depth(needs: Mapping[str, Iterable[str]]) -> int:
-    """How many steps follow each other on the longest way; steps of a circle, which no pipeline has, count once."""
+    """Return how many steps follow each other on the longest way.
+
+    Steps of a circle, which no pipeline has, count once.
+    """
     depths: dict[str, int] = {}
     for start in needs:
         waiting = [start]

@@ -43,13 +43,13 @@ class Context:
 
     @classmethod
     def is_public_job(cls, environ: Mapping[str, str]) -> bool:
-        """Whether this is a job whose event does not say that the repository is private."""
+        """Return whether this is a job whose event does not say that the repository is private."""
         job = cls.of(environ)
         return job is not None and not job.is_private
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Context | None:
-        """The context of this job; None outside GitHub Actions."""
+        """Return the context of this job; None outside GitHub Actions."""
         if not is_actions(environ):
             return None
         event = _read_event(environ.get("GITHUB_EVENT_PATH", ""))
@@ -113,7 +113,7 @@ class Context:
 
 
 def _read_event(path: str) -> dict[str, Any]:
-    """The event's payload; empty where it cannot be read, since all that hangs on it is a message."""
+    """Return the event's payload; empty where it cannot be read, since all that hangs on it is a message."""
     try:
         file = Path(path)
         event = json.loads(file.read_bytes()) if path and file.stat().st_size <= EVENT_MAX_BYTES else {}

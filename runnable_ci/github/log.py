@@ -65,7 +65,7 @@ class ActionsPrinter(LinePrinter):
 
     @classmethod
     def of_process(cls, *, quiet: bool = False, no_colour: bool = False) -> ActionsPrinter:  # noqa: ARG003 - there is none
-        """A printer on this process's own stdout."""
+        """Return a printer on this process's own stdout."""
         return cls(console.stdout, quiet=quiet)
 
     def end(self) -> None:
@@ -92,7 +92,7 @@ class ActionsPrinter(LinePrinter):
                 self._flush()
 
     def mask(self, secrets: Iterable[str]) -> None:
-        """Have the runner hide these from now on: in the rest of the job's log, whoever writes it."""
+        """Make the runner hide these from now on, in the rest of the job's log, whatever program writes it."""
         commands = "".join(f"{line}\n" for secret in secrets for line in add_mask(secret))
         with self._lock:
             if self._open:  # commands are stopped there
@@ -136,7 +136,7 @@ class ActionsPrinter(LinePrinter):
             self._flush()
 
     def _opening(self, step: str) -> bytes:
-        """What must come before lines of the step: nothing where its group is open."""
+        """Return what must come before lines of the step: nothing where its group is open."""
         if step == self._open:
             return b""
         title = f"{printable(step)} (continued)" if step in self._had_group else printable(step)
@@ -146,7 +146,7 @@ class ActionsPrinter(LinePrinter):
         return before + f"{group(title)}\n{stop_commands(self._token)}\n".encode()
 
     def _closing(self) -> bytes:
-        """The end of the open group, if there is one; commands are on after it."""
+        """Return the end of the open group, if there is one; commands are on after it."""
         if not self._open:
             return b""
         self._open = ""

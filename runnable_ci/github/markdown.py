@@ -16,12 +16,12 @@ _NOTHING = "\u200b"  # zero-width space: ends what would be a mention, an issue'
 
 
 def cut(text: str, characters: int) -> str:
-    """At most so many characters of a text."""
+    """Return at most so many characters of a text."""
     return text if len(text) <= characters else text[: max(0, characters - 1)] + "…"
 
 
 def code(text: str, characters: int = 200) -> str:
-    """A text of one line in a code span; empty for one that has nothing to show."""
+    """Return a text of one line in a code span; empty for one that has nothing to show."""
     line = cut(" ".join(printable(text).split()), characters)
     if not line:
         return ""
@@ -31,36 +31,36 @@ def code(text: str, characters: int = 200) -> str:
 
 
 def code_cell(text: str, characters: int = 200) -> str:
-    """A text of one line in a code span that can stand in a table."""
+    """Return a text of one line in a code span that can stand in a table."""
     return re.sub(r"\\(?=\|)", rf"\\{_NOTHING}", code(text, characters)).replace("|", r"\|")
 
 
 def escaped(text: str, characters: int = 2000) -> str:
-    """A text in which only words between backticks are marked up, as code; its lines stay lines."""
+    """Return a text in which only words between backticks are marked up, as code; its lines stay lines."""
     lines = "\n".join(map(printable, cut(text, characters).split("\n"))).strip().split("\n")
     return "\\\n".join(_escaped_line(line.strip(), code) for line in lines if line.strip())
 
 
 def escaped_cell(text: str, characters: int = 200) -> str:
-    """The same for a text of one line that can stand in a table."""
+    """Return the same for a text of one line that can stand in a table."""
     return _escaped_line(" ".join(printable(cut(text, characters)).split()), code_cell)
 
 
 def fence(text: str, language: str = "") -> str:
-    """A text of several lines in a block that it cannot end."""
+    """Return a text of several lines in a block that it cannot end."""
     lines = [printable(line) for line in text.strip("\n").split("\n")]
     marks = "`" * max(3, _longest_run("\n".join(lines)) + 1)
     return "\n".join([f"{marks}{language}", *lines, marks])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; its cells are Markdown already. A heading that ends with a colon has its column to the right."""
+    """Return a table; its cells are Markdown already. A heading that ends with a colon has its column to the right."""
     lines = [[cell.removesuffix(":") for cell in head], ["---:" if cell.endswith(":") else "---" for cell in head]]
     return "\n".join(f"| {' | '.join(row)} |" for row in [*lines, *rows])
 
 
 def details(summary: str, body: str) -> str:
-    """A body that is shown after a click on its summary, a text of ours."""
+    """Return a body that is shown after a click on its summary, a text of ours."""
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 

@@ -11,7 +11,7 @@ State = Literal["succeeded", "reused", "failed", "cancelled", "skipped", "runnin
 
 
 def state_of(log: RunLog, name: str) -> State:
-    """What became of a step; `removed` is one that the pipeline does not have any more."""
+    """Return what became of a step; `removed` is one that the pipeline does not have any more."""
     decision = log.invocations[-1].decisions.get(name) if log.invocations else None
     step = log.steps.get(name)
     if decision is None or step is None:

@@ -90,7 +90,7 @@ def render(
     tails: Mapping[str, str] | None = None,
     limit_bytes: int = LIMIT_BYTES,
 ) -> str:
-    """The summary of a run in at most `limit_bytes` bytes of UTF-8, with as much detail as fits.
+    """Return the summary of a run in at most `limit_bytes` bytes of UTF-8, with as much detail as fits.
 
     `needs` are the pipeline's edges (else those of the log's attempts), `base` the metrics of an earlier run that
     `base_label` names, `tails` the last lines that failed steps wrote.
@@ -145,7 +145,7 @@ def _head(log: RunLog, detail: _Detail) -> str:
 
 
 def _notice(notice: Notice, detail: _Detail) -> str:
-    """An alert. Source: GitHub Docs, basic writing and formatting syntax, alerts."""
+    """Return an alert. Source: GitHub Docs, basic writing and formatting syntax, alerts."""
     title = escaped_cell(notice.title) or "Notice"
     lines = ["[!IMPORTANT]", f"**{title}**", "", *escaped(notice.text, detail.characters).split("\n")]
     if notice.fix:
@@ -216,7 +216,7 @@ def _graph(log: RunLog, needs: Mapping[str, Sequence[str]]) -> str:
 
 
 def _chosen(log: RunLog, names: Sequence[str], most: int) -> list[str]:
-    """At most so many steps in their order: what failed and what ran before what is as it was."""
+    """Return at most so many steps in their order: what failed and what ran before what is as it was."""
     if len(names) <= most:
         return list(names)
     ranked = sorted(names, key=lambda name: _SHOWN_FIRST.index(state_of(log, name)))
@@ -274,7 +274,7 @@ def _value(value: Any) -> str:
 
 
 def _change(before: Any, now: Any) -> str:
-    """The difference of two numbers, with the part of the earlier one that it is; empty for anything else."""
+    """Return the difference of two numbers, with the part of the earlier one that it is; empty for anything else."""
     if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in (before, now)):
         return ""
     try:
@@ -327,7 +327,7 @@ def _code(identity: CodeIdentity | None, next_steps: NextSteps, detail: _Detail)
 
 
 def _commit(identity: CodeIdentity) -> str:
-    """The commit, as a link where its remote is a plain web address."""
+    """Return the commit, as a link where its remote is a plain web address."""
     commit = identity.code_identifier
     remote = _REMOTE.match(identity.code_identifier_url)
     shown = code(commit[:12], 12) or "no commit"

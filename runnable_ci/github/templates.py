@@ -28,7 +28,7 @@ class LocalRepository:
 
 
 def repository_of(folder: Path, environ: Mapping[str, str]) -> LocalRepository:
-    """The repository around a folder.
+    """Return the repository around a folder.
 
     Raises `UsageError` where there is none, `CodeIdentityError` where git refuses it.
     """
@@ -45,7 +45,7 @@ def repository_of(folder: Path, environ: Mapping[str, str]) -> LocalRepository:
 
 
 def workflow(name: Name, *, action_ref: str, default_branch: str, pipeline: str) -> str:
-    """A workflow's text.
+    """Return a workflow's text.
 
     `action_ref` is a version, branch or commit of the action; `pipeline` the way from the repository's root to the
     pipeline's folder. Raises `UsageError` for what cannot stand in a workflow.
@@ -63,12 +63,12 @@ def workflow(name: Name, *, action_ref: str, default_branch: str, pipeline: str)
 
 
 def _put(text: str, pattern: str, value: str) -> str:
-    """A text with a value in each place that matches."""
+    """Return a text with a value in each place that matches."""
     return re.sub(pattern, lambda _: value, text)
 
 
 def _use(ref: str) -> str:
-    """The action at a version, with the comment that the linters of workflows, and readers, want to see."""
+    """Return the action at a version, with the comment that the linters of workflows, and readers, want to see."""
     if ref == DEFAULT_REF:
         why = f"{DEFAULT_REF} gets fixes; `init --github --action-ref COMMIT` pins"
         return f"{ACTION}@{ref} # zizmor: ignore[unpinned-uses] {why}"
@@ -85,7 +85,7 @@ def _use(ref: str) -> str:
 
 
 def _literal(branch: str) -> str:
-    r"""A branch as a pattern of `on.push.branches` that matches nothing else.
+    r"""Return a branch as a pattern of `on.push.branches` that matches nothing else.
 
     Git forbids `*?[\` in names and allows `+!]`. Source: GitHub docs, workflow syntax, filter pattern cheat sheet.
     """
@@ -93,11 +93,11 @@ def _literal(branch: str) -> str:
 
 
 def _literal_text(text: str) -> str:
-    """A string of GitHub's expressions. Source: GitHub docs, "Evaluate expressions", literals."""
+    """Return a string of GitHub's expressions. Source: GitHub docs, "Evaluate expressions", literals."""
     doubled = text.replace("'", "''")
     return f"'{doubled}'"
 
 
 def _quoted(text: str) -> str:
-    """A YAML string: JSON's are."""
+    """Return a YAML string: JSON's are."""
     return json.dumps(text, ensure_ascii=False)

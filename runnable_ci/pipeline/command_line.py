@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 
 def retry(run_id: str, file: Path, layout: Layout, *more: str) -> str:
-    """The command that resumes a run with its pipeline file, typed in the current folder."""
+    """Return the command that resumes a run with its pipeline file, typed in the current folder."""
     is_beside = layout.folder.parent.resolve() == file.parent
     return command("retry", run_id, *(file_option(file) if is_beside else ()), *more)
 
 
 def of_store(layout: Layout, *words: str) -> str:
-    """A command on a store, typed in the current folder."""
+    """Return a command on a store, typed in the current folder."""
     is_default = store_folder() == layout.folder.parent.resolve()
     return command(*words, *([] if is_default else ["--store", path(layout.folder.parent)]))
 
 
 def file_option(file: Path, folder: Path | None = None) -> list[str]:
-    """`-f FILE`, typed in a folder (the current one), where the pipeline file is not the one that is taken there."""
+    """Return `-f FILE` for a folder (the current one), if the pipeline file is not the default one there."""
     return [] if is_default(file, folder) else ["-f", path(file, folder)]
 
 
 def is_default(file: Path, folder: Path | None = None) -> bool:
-    """Whether a pipeline file is the one that commands take in a folder, by default the current one."""
+    """Return whether a pipeline file is the one that commands take in a folder, by default the current one."""
     try:
         return find_file(folder) == file
     except PipelineError:
@@ -40,10 +40,10 @@ def is_default(file: Path, folder: Path | None = None) -> bool:
 
 
 def of_registry(registry: Registry, *words: str) -> str:
-    """A command that names a registry, or what is in it, and lets it be spoken to as it is now."""
+    """Return a command that names a registry, or what is in it, and lets it be spoken to as it is now."""
     return command(*words, *http_option(registry.plain_http))
 
 
 def http_option(plain_http: bool) -> list[str]:
-    """What lets a registry on another machine be spoken to in plain http."""
+    """Return what lets a registry on another machine be spoken to in plain http."""
     return ["--plain-http"] if plain_http else []

@@ -53,7 +53,10 @@ class Step:
     continue_on_error: bool
 
     def definition(self) -> dict[str, Any]:
-        """What makes this step's result, as plain JSON in the words of the file; time-outs and the like do not."""
+        """Return what makes this step's result, as plain JSON in the words of the file.
+
+        Time-outs and the like do not.
+        """
         definition: dict[str, Any] = {self.kind: self.command, "needs": sorted(self.needs)}
         optional = {
             "returns": dict(self.returns),
@@ -85,12 +88,15 @@ class Pipeline:
     """Whether the file gives the name."""
 
     def dag_hash(self) -> str:
-        """sha1 of all definitions, as the reference system's run log has it; the order of returns is part of them."""
+        """Return sha1 of all definitions, as the reference system's run log has it.
+
+        The order of returns is part of them.
+        """
         definitions = {name: self.steps[name].definition() for name in sorted(self.steps)}
         return hashlib.sha1(json.dumps(definitions).encode(), usedforsecurity=False).hexdigest()
 
     def ancestors(self, name: str) -> frozenset[str]:
-        """All steps that must be over before this one starts."""
+        """Return all steps that must be over before this one starts."""
         found: set[str] = set()
         waiting = list(self.steps[name].needs)
         while waiting:
@@ -101,7 +107,7 @@ class Pipeline:
         return frozenset(found)
 
     def below(self, name: str) -> frozenset[str]:
-        """The step and all that need it, directly or not."""
+        """Return the step and all that need it, directly or not."""
         found = {name}
         for step in self.steps.values():
             if found.intersection(step.needs):
@@ -110,7 +116,7 @@ class Pipeline:
 
 
 def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: str = "") -> Pipeline:
-    """The pipeline that a parsed TOML table describes.
+    """Return the pipeline that a parsed TOML table describes.
 
     `file` names the file in messages, `prefix` is the table's own place in it (`tool.runnable-ci`).
     Raises `PipelineError` for the first mistake found.
@@ -250,7 +256,7 @@ def _topological(place: Place, steps: Mapping[str, Step]) -> Iterable[str]:
 
 
 def _check_returns(place: Place, pipeline: Pipeline) -> None:
-    """Two steps may return the same name only if one comes after the other: the later then wins."""
+    """Raise where two steps return the same name and neither comes after the other; else the later wins."""
     givers: dict[str, list[str]] = {}
     for step in pipeline.steps.values():
         # Looked for only where it is asked: the steps above each step of a long chain add up.
@@ -276,7 +282,7 @@ def _check_returns(place: Place, pipeline: Pipeline) -> None:
 
 
 def _check_puts(place: Place, pipeline: Pipeline) -> None:
-    """Two steps may put the same file only if one comes after the other: else whose it is would be a matter of luck."""
+    """Raise where two steps put the same file and neither comes after the other: the result would be random."""
     steps = pipeline.steps
     found = find_overlap({name: steps[name].needs for name in steps}, {name: steps[name].put for name in steps})
     if found:

@@ -27,20 +27,22 @@ class PipelineIdentity:
 
     @classmethod
     def recorded(cls, name: str, run_config: Mapping[str, Any]) -> PipelineIdentity:
-        """The pipeline of a run. Older logs have a path from the folder where the command was typed."""
+        """Return the pipeline of a run. Older logs have a path from the folder where the command was typed."""
         file, base = run_config.get("pipeline_file"), run_config.get("pipeline_base")
         known: Base = base if base in ("repository", "folder") else ""
         is_named = run_config.get("pipeline_is_named") is not False
         return cls(name, is_named, file if isinstance(file, str) else "", known)
 
     def resuming(self, run: PipelineIdentity) -> PipelineIdentity:
-        """What the log of a run of this pipeline says once it is resumed here: nothing that is known gets lost."""
+        """Return what the log of a run of this pipeline says once it is resumed here: nothing that is known gets
+        lost.
+        """
         if run.base == "repository" != self.base:
             return run
         return self if self.is_named or run.is_named else replace(self, name=run.name)
 
     def config(self) -> dict[str, Any]:
-        """The entries of a log's `run_config`."""
+        """Return the entries of a log's `run_config`."""
         return {
             "pipeline_file": unicode_of(self.file),
             "pipeline_base": self.base,
@@ -48,7 +50,7 @@ class PipelineIdentity:
         }
 
     def is_same(self, run: PipelineIdentity, *, is_known_here: bool) -> bool:
-        """Whether a run is of this pipeline, as far as can be told.
+        """Return whether a run is of this pipeline, as far as can be told.
 
         `is_known_here` says that the run was made in this store, or from a commit of this repository: only then does
         one file stand for one pipeline whatever the folder is called.
@@ -64,7 +66,10 @@ class PipelineIdentity:
 
 
 def tails(file: str) -> Iterator[str]:
-    """The paths that a noted one may be from another folder, the longest first; none for one that could lead out."""
+    """Yield the paths that a noted one may be from another folder, the longest first.
+
+    None for one that could lead out.
+    """
     parts = [part for part in PurePosixPath(file).parts if part != "/"]
     if ".." not in parts and "\0" not in file:
         yield from ("/".join(parts[start:]) for start in range(len(parts)))

@@ -37,18 +37,18 @@ class Project:
         return self.file.parent
 
     def opened(self, environ: Mapping[str, str]) -> Project:
-        """The project, whose store may be used. Raises `StoreError`."""
+        """Return the project, whose store may be used. Raises `StoreError`."""
         return replace(self, layout=open_store(self.workspace, environ))
 
     def identity(self) -> PipelineIdentity:
-        """What tells the pipeline apart from others."""
+        """Return what tells the pipeline apart from others."""
         root = repository_root(self.workspace)
         file = self.file.relative_to(root or self.workspace).as_posix()
         return PipelineIdentity(self.pipeline.name, self.pipeline.is_named, file, "repository" if root else "folder")
 
 
 def load(given: Path | None) -> Project:
-    """The project of a pipeline file or its folder; by default of the nearest one, as `find_file` has it.
+    """Return the project of a pipeline file or its folder; by default of the nearest one, as `find_file` has it.
 
     Raises `PipelineError` for a file that cannot be used.
     """
@@ -66,7 +66,7 @@ def load(given: Path | None) -> Project:
 
 
 def find_file(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The pipeline file that is given, itself or by its folder; else the nearest one.
+    """Return the pipeline file that is specified, itself or by its folder; else the nearest one.
 
     That is the one in the current folder, or in one above it up to the root of the git repository. Without a repository
     nothing tells where a project ends, so that nothing above the current folder counts.
@@ -92,7 +92,7 @@ def _within_repository(folder: Path, environ: Mapping[str, str]) -> list[Path]:
 
 
 def _nearest(folders: Iterable[Path]) -> Path | None:
-    """The first pipeline file in these folders."""
+    """Return the first pipeline file in these folders."""
     for folder in folders:
         if (folder / FILE_NAME).is_file():
             return folder / FILE_NAME
@@ -102,21 +102,24 @@ def _nearest(folders: Iterable[Path]) -> Path | None:
 
 
 def store_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder whose store commands use: that of the nearest pipeline file, else the current one."""
+    """Return the folder whose store commands use: that of the nearest pipeline file, else the current one."""
     here = Path.cwd()
     found = _nearest(_within_repository(here, environ))
     return found.parent if found else here
 
 
 def find_store(given: Path | None = None, environ: Mapping[str, str] = os.environ) -> Layout:
-    """The store in `given`, by default in `store_folder()`. Raises `StoreError` for one that must not be used."""
+    """Return the store in `given`, by default in `store_folder()`.
+
+    Raises `StoreError` for one that must not be used.
+    """
     if given is None:
         return open_store(store_folder(environ), environ)
     return open_store((given.parent if given.name == STORE_NAME else given).resolve(), environ)
 
 
 def registry_of(folder: Path) -> str | None:
-    """The registry that a pipeline file, or that of a folder, names; the rest of the file need not be right."""
+    """Return the registry that a pipeline file, or that of a folder, names; the rest of the file need not be right."""
     try:
         file = find_file(folder)
     except PipelineError:
@@ -143,7 +146,7 @@ def _read(file: Path) -> tuple[dict[str, Any], str]:
 
 
 def _is_meant(path: Path) -> bool:
-    """Whether a `pyproject.toml` is there and has our table, as far as can be told of one that is not TOML."""
+    """Return whether a `pyproject.toml` is there and has our table, as far as can be told of one that is not TOML."""
     try:
         content = path.read_text(encoding=ENCODING)
     except (OSError, UnicodeDecodeError):

@@ -118,7 +118,7 @@ class Place:
         return PipelineError(_CONTROL.sub(lambda found: repr(found[0])[1:-1], text), hint=hint)
 
     def error_of(self, validation: ValidationError) -> PipelineError:
-        """Our words for pydantic's first finding."""
+        """Convert pydantic's first finding into an error."""
         first = validation.errors()[0]
         path = [str(part) for part in first["loc"]]
         model: type[BaseModel] = PipelineConfig

@@ -46,7 +46,7 @@ def check_parameters(parameters: Mapping[str, Any], error: Any) -> None:
 
 
 def not_json(value: Any, depth: int = 0) -> str:
-    """Why a value is not JSON that every reader takes, empty if it is."""
+    """Return why a value is not JSON that every reader takes, empty if it is."""
     if depth > NESTED_MAX:
         return f"it is nested more than {NESTED_MAX} deep"
     match value:
@@ -84,7 +84,7 @@ def check_relative(path: str, error: Any) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: in one line, and short."""
+    """Return a value as a message shows it: in one line, and short."""
     match value:
         case bool():
             return str(value).lower()
@@ -103,5 +103,5 @@ def shown(value: Any) -> str:
 
 
 def is_excluded(path: str) -> bool:
-    """Whether a path is in a store or a repository's own folder; some file systems do not tell case."""
+    """Return whether a path is in a store or a repository's own folder; some file systems do not tell case."""
     return not _EXCLUDED.isdisjoint(path.casefold().split("/"))

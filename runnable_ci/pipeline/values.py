@@ -10,7 +10,7 @@ from runnable_ci.errors import StepError
 
 
 def parse_output(text: str) -> dict[str, str]:
-    """Name → text of lines `name=value` and blocks `name<<EOF`, as in GitHub's files; a later one wins.
+    """Return name → text of lines `name=value` and blocks `name<<EOF`, as in GitHub's files; a later one wins.
 
     Raises `StepError` with the line number for anything else.
     """
@@ -39,7 +39,7 @@ def parse_output(text: str) -> dict[str, str]:
 
 
 def parse_value(text: str) -> Any:
-    """JSON where the text is JSON, else the text itself."""
+    """Return JSON where the text is JSON, else the text itself."""
     try:
         return json.loads(text, parse_constant=str, parse_float=_finite)
     except (ValueError, RecursionError):
@@ -51,5 +51,5 @@ def _finite(digits: str) -> float | str:
 
 
 def environment_text(value: Any) -> str:
-    """A parameter as an environment variable: text as it is, everything else as JSON."""
+    """Return a parameter as an environment variable: text as it is, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)

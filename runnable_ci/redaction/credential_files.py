@@ -25,17 +25,19 @@ _SCRIPT: Final = re.compile(rb"#![^\n]*\b(python|node|deno|ruby|perl|php|lua|Rsc
 
 
 def by_name(path: str) -> str:
-    """Why a file is one of credentials, whatever stands in it; empty where its name does not say so."""
+    """Return why a file is one of credentials, whatever stands in it; empty where its name does not say so."""
     return _BY_NAME if is_named_as_credentials(path) else ""
 
 
 def is_judged_whole(path: str) -> bool:
-    """Whether a change of the file tells less than all of it: its name says something that only all of it can deny."""
+    """Return whether a change of the file tells less than all of it: its name says something that only all of it
+    can deny.
+    """
     return suffix(path) == "pem" or any(map(names_a_secret, _names(path)))
 
 
 def by_content(path: str, chunks: Iterable[bytes]) -> str:
-    """Why the content of a file is credentials; empty where it is not.
+    """Return why the content of a file is credentials; empty where it is not.
 
     `chunks` are all of it in order; what is not larger than the first one is judged as a whole too.
     """
@@ -52,7 +54,7 @@ def by_content(path: str, chunks: Iterable[bytes]) -> str:
 
 
 def by_difference(path: str, chunks: Iterable[bytes]) -> str:
-    """Why a diff of a file, in git's format, shows credentials; empty where it does not."""
+    """Return why a diff of a file, in git's format, shows credentials; empty where it does not."""
     return _holds((_HEADER_LINE.sub(b"", text) for text in _windows(_pieces(chunks))), code=is_code(path))
 
 
@@ -63,7 +65,7 @@ def _holds(texts: Iterable[bytes], *, code: bool) -> str:
 
 
 def _named_by_file(path: str, text: bytes) -> str:
-    """The name of a file that is one value alone, which is a secret by that name."""
+    """Return the name of a file that is one value alone, which is a secret by that name."""
     value = text.strip()
     if len(value) > _ONE_VALUE_MAX_BYTES or b"\n" in value:
         return ""
@@ -72,13 +74,13 @@ def _named_by_file(path: str, text: bytes) -> str:
 
 
 def _names(path: str) -> tuple[str, str]:
-    """A file's name as a variable's: `db_password` of `secrets/db_password.txt`, `api_key` of `api.key`."""
+    """Return a file's name as a variable's: `db_password` of `secrets/db_password.txt`, `api_key` of `api.key`."""
     name = path.rpartition("/")[2].lstrip(".")
     return re.sub(r"\W", "_", name.rpartition(".")[0] or name), re.sub(r"\W", "_", name)
 
 
 def _decoded(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks, in UTF-8 where a mark says that they are in UTF-16, as Windows' programs write text."""
+    """Yield the chunks, in UTF-8 where a mark says that they are in UTF-16, as Windows' programs write text."""
     decoder = None
     for at, chunk in enumerate(_pieces(chunks)):
         if not at and chunk.startswith(_UTF_16):
@@ -87,7 +89,7 @@ def _decoded(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks in pieces that are large enough to have whole lines."""
+    """Yield the chunks in pieces that are large enough to have whole lines."""
     waiting, size_bytes = list[bytes](), 0
     for chunk in chunks:
         waiting.append(chunk)
@@ -99,7 +101,7 @@ def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _windows(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces with their last line put before the next one, each after the end of the one before it."""
+    """Yield the pieces with their last line put before the next one, each after the end of the one before it."""
     kept = seen = b""
     for piece in pieces:
         data = kept + piece

@@ -99,7 +99,7 @@ _OTHER_KEY: Final = re.compile(r"id_[a-z0-9_@-]+")
 
 
 def is_named_as_credentials(path: str) -> bool:
-    """Whether a path, in any folder and letter case, is that of a file of credentials.
+    """Return whether a path, in any folder and letter case, is that of a credential file.
 
     Code, documents, templates (`.env.example`) and public keys (`id_rsa.pub`) are no such files by their names.
     """
@@ -112,16 +112,16 @@ def is_named_as_credentials(path: str) -> bool:
 
 
 def is_code(path: str) -> bool:
-    """Whether a file is a program's text, by its name."""
+    """Return whether a file is a program's text, by its name."""
     return suffix(path) in _CODE_SUFFIXES
 
 
 def suffix(path: str) -> str:
-    """What follows the last dot of a file's name, in lower case; empty where there is none."""
+    """Return what follows the last dot of a file's name, in lower case; empty where there is none."""
     return path.rpartition("/")[2].rpartition(".")[2].lower() if "." in path.rpartition("/")[2] else ""
 
 
 @cache
 def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """What matches one of these patterns; those of `_PATHS` in any folder."""
+    """Return what matches one of these patterns; those of `_PATHS` in any folder."""
     return re.compile("|".join(translate(f"*/{pattern}" if "/" in pattern else pattern) for pattern in patterns))

@@ -38,7 +38,7 @@ _LOGIN: Final = re.compile(r"://[^\s/?#:@]*:([^\s/?#@]+)@")
 
 
 def secrets_of(environ: Mapping[str, str], named: Iterable[str] = ()) -> frozenset[str]:
-    """The values that are secret: of the variables `named` and of the job's own tokens, whatever they are.
+    """Return the secret values: those of the variables `named` and the job's own tokens.
 
     And what `is_secret` and `passwords_in_urls` find among the others.
     """
@@ -68,13 +68,16 @@ def require_variables(named: Iterable[str], variables: Mapping[str, str], *, whe
 
 
 def spelled(text: str) -> list[str]:
-    """The names in something like `$DB_PASSWORD` or `secrets.DB_PASSWORD`; empty where that may be a secret itself."""
+    """Return the names in something like `$DB_PASSWORD` or `secrets.DB_PASSWORD`.
+
+    Empty where that may be a secret itself.
+    """
     names = [name for name in _NAME.findall(text) if name not in _CONTEXTS]
     return names if all(map(is_surely_a_name, names)) else []
 
 
 def is_surely_a_name(text: str) -> bool:
-    """Whether a text has the form that people give to variables, and to no secret."""
+    """Return whether a text has the form that people give to variables, and to no secret."""
     return bool(_SURELY_A_NAME.fullmatch(text))
 
 
@@ -96,7 +99,8 @@ def _guessed(name: str, value: str) -> Iterator[str]:
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether a value is a secret by its name (`…TOKEN`, `…SECRET…`, `…PASSWORD…`, `…API_KEY`, `…CREDENTIALS` …).
+    """Return whether a value is a secret by its name (`…TOKEN`, `…SECRET…`, `…PASSWORD…`, `…API_KEY`,
+    `…CREDENTIALS` …).
 
     No plain word, number, path or URL is one, and nothing that is shorter than eight characters.
     """
@@ -104,17 +108,17 @@ def is_secret(name: str, value: str) -> bool:
 
 
 def names_a_secret(name: str) -> bool:
-    """Whether a name says that its value is secret."""
+    """Return whether a name says that its value is secret."""
     return bool(_SAYS_SO.search(name)) and not _SAYS_ELSE.search(name)
 
 
 def passwords_in_urls(text: str) -> Iterator[str]:
-    """The passwords of `scheme://user:password@host` that are no plain words or numbers and not short."""
+    """Yield the passwords of `scheme://user:password@host` that are no plain words or numbers and not short."""
     if "://" in text:
         yield from (password for password in _LOGIN.findall(text) if is_telling(password))
 
 
 def is_telling(value: str) -> bool:
-    """Whether a value is likely to be met only where the secret itself is."""
+    """Return whether a value is likely to be met only where the secret itself is."""
     plain = _WORDS.fullmatch(value) or _NUMBER.fullmatch(value) or _PLACE.match(value)
     return len(value) >= GUESSED_LEAST_CHARACTERS and not plain

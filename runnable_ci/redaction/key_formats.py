@@ -40,7 +40,10 @@ _MOST_PARTS: Final = 16
 
 
 def key_file(data: bytes) -> str:
-    """What a file is that begins with, or is, these bytes: `a private key (PKCS #8)` and the like; empty for none."""
+    """Return what a file is that begins with, or is, these bytes: `a private key (PKCS #8)` and the like.
+
+    Empty for none.
+    """
     for magic, what in _MAGIC:
         if data.startswith(magic):
             return what
@@ -48,7 +51,7 @@ def key_file(data: bytes) -> str:
 
 
 def key_in(text: bytes) -> str:
-    """What private key stands in a text; empty for none."""
+    """Return what private key stands in a text; empty for none."""
     if (b"PRIVATE KEY" in text and _PEM.search(text)) or _PUTTY.search(text):
         return "a private key"
     for found in _PEM_IN_BASE64.finditer(text):
@@ -62,7 +65,7 @@ def key_in(text: bytes) -> str:
 
 
 def is_public_pem(text: bytes) -> bool:
-    """Whether a PEM file has certificates and public keys alone."""
+    """Return whether a PEM file has certificates and public keys alone."""
     labels = _PEM_LABEL.findall(text)
     return bool(labels) and all(_PUBLIC_LABEL.fullmatch(label) for label in labels)
 
@@ -94,7 +97,7 @@ class _Element(NamedTuple):
 
 
 def _der(data: bytes) -> str:
-    """The kind of private key that exactly these bytes are in DER."""
+    """Return the kind of private key that exactly these bytes are in DER."""
     if data.startswith(_PKCS12_INDEFINITE):
         return "a key store (PKCS #12)"
     whole = _element(data, 0)
@@ -133,7 +136,7 @@ def _element(data: bytes, at: int) -> _Element | None:
 
 
 def _parts(data: bytes, whole: _Element) -> Sequence[_Element]:
-    """What a sequence is made of; nothing where that does not fill it exactly."""
+    """Return what a sequence is made of; nothing where that does not fill it exactly."""
     found: list[_Element] = []
     at = whole.begin
     while at < whole.end:
@@ -146,6 +149,6 @@ def _parts(data: bytes, whole: _Element) -> Sequence[_Element]:
 
 
 def _oid(data: bytes, sequence: _Element) -> bytes:
-    """The object identifier that a sequence begins with; empty where it begins with none."""
+    """Return the object identifier that a sequence begins with; empty where it begins with none."""
     first = _element(data, sequence.begin)
     return data[first.begin : first.end] if first and first.tag == _Tag.OID and first.end <= sequence.end else b""

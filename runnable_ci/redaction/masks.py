@@ -47,19 +47,19 @@ class _Command:
     value: bytearray = field(default_factory=bytearray)
 
     def take(self, more: bytes) -> None:
-        """More of the value. Raises `StepError` where it is too long."""
+        """Append to the value. Raises `StepError` where it is too long."""
         self.value += more
         if len(self.value) > VALUE_MAX_BYTES:
             self.value.clear()
             raise StepError("the value of a mask command has more than 1 MiB", hint="mask its lines one by one")
 
     def values(self) -> list[str]:
-        """What is to be masked."""
+        """Return what is to be masked."""
         written = bytes(self.value).decode(errors="surrogateescape")
         return _unescaped(written, _ESCAPE_OF_OLD if self.is_old else _ESCAPE_OF_NEW)
 
     def key_begin(self) -> bytes:
-        """The value, if it is the first line of a key: it tells that lines which follow it are a secret."""
+        """Return the value, if it is the first line of a key: it tells that lines which follow it are a secret."""
         found = PEM_BOUNDARY.fullmatch(bytes(self.value).decode(errors="replace"))
         return bytes(self.value) if found and found[1] == "BEGIN" else b""
 
@@ -90,7 +90,7 @@ class MaskCommands:
         """The last byte that was given out."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """What can be given out, now that this came. Raises `StepError` for a value that is too long."""
+        """Return what can be given out, now that this came. Raises `StepError` for a value that is too long."""
         if self._skips_line_feed and chunk:
             self._skips_line_feed = False
             chunk = chunk.removeprefix(b"\n")
@@ -102,7 +102,7 @@ class MaskCommands:
         return self._without_commands(data, last=False)
 
     def close(self) -> bytes:
-        """The rest, as no more comes."""
+        """Return the rest, as no more comes."""
         rest = self._without_commands(self._kept, last=True)
         self._skips_line_feed = False
         if command := self._command:
@@ -143,7 +143,10 @@ class MaskCommands:
         return b"".join(parts)
 
     def _next(self, data: bytes, lowered: bytes, position: int, *, last: bool) -> tuple[int, int, _Command | None]:
-        """Where the next command begins, where its value does, and the command; without one, where one may begin."""
+        """Return where the next command begins, where its value does, and the command.
+
+        Without one, where one may begin.
+        """
         place = lowered.find(_NAME, position)
         while place >= 0:
             after = place + len(_NAME)
@@ -166,7 +169,7 @@ class MaskCommands:
         return len(data) if last else self._begun_at(data, position), 0, None
 
     def _begun_at(self, data: bytes, position: int) -> int:
-        """From where on the end of the data may be the beginning of a command's name; its end where it is of none."""
+        """Return from where on the end of the data may be the beginning of a command's name; its end if of none."""
         if data.endswith(b"\n"):
             return len(data)
         near = max(position, len(data) - _HEAD_MAX_BYTES)
@@ -179,7 +182,7 @@ class MaskCommands:
         return len(data) - next((size for size in range(len(tail), 0, -1) if _OLD.startswith(tail[-size:])), 0)
 
     def _line_begin(self, data: bytes, position: int, at: int) -> int | None:
-        """Where the line begins that has only what the runner trims before `at`; None where it has more."""
+        """Return where the line begins that has only what the runner trims before `at`; None where it has more."""
         cut = max(data.rfind(b"\n", position, at), data.rfind(b"\r", position, at)) + 1
         if not cut and not self._blank:
             return None
@@ -187,7 +190,7 @@ class MaskCommands:
         return None if _trimmed(data[begin:at]) else begin
 
     def _given(self, part: bytes) -> bytes:
-        """What is given out where a part of the data is, and a note of it."""
+        """Return what is given out where a part of the data is, and a note of it."""
         if not part:
             return part
         if self._key_begin:
@@ -199,7 +202,7 @@ class MaskCommands:
 
 
 def values_of_file(content: bytes, *, is_whole: bool) -> list[str]:
-    """The values in a file of them: a line is one, and so is a block `<<EOF … EOF`, which has several lines.
+    """Return the values in a mask file: a line is one, and so is a block `<<EOF … EOF`, which has several lines.
 
     Of a block whose end is not there each line is one. `is_whole` says that nothing more comes.
     """
@@ -223,7 +226,7 @@ def values_of_file(content: bytes, *, is_whole: bool) -> list[str]:
 
 
 def _unescaped(written: str, escape: re.Pattern[str]) -> list[str]:
-    """A value as the runner reads it, and as it was written: who did not escape it prints it so.
+    """Return a value as the runner decodes it, and as it was written: a step may print either.
 
     None for what is blank, and for the lines before and after a key, which all keys have.
     """
@@ -232,7 +235,7 @@ def _unescaped(written: str, escape: re.Pattern[str]) -> list[str]:
 
 
 def _trimmed(data: bytes) -> bytes:
-    """The data without what the runner trims at a line's beginning."""
+    """Return the data without what the runner trims at a line's beginning."""
     data = data.lstrip()
     if not data or 0 < data[0] < 0x80:
         return data

@@ -49,28 +49,28 @@ class Redactor:
         """How often it has learned more: what was redacted before that may have a secret."""
 
     def knowing(self, secrets: Iterable[str]) -> Redactor:
-        """One that knows these secrets too."""
+        """Return a redactor that also knows these secrets."""
         return Redactor(self._known.secrets.union(secrets))
 
     def learn(self, secrets: Iterable[str]) -> None:
-        """Know these secrets too, from now on."""
+        """Add these secrets, from now on."""
         with self._lock:
             if more := frozenset(secrets) - self._known.secrets:
                 self._known = self._known.plus(more)
                 self.learned += 1
 
     def data(self, data: bytes) -> bytes:
-        """The bytes without secrets."""
+        """Return the bytes without secrets."""
         redaction = Redaction(self)
         return redaction.feed(data) + redaction.close()
 
     def text(self, text: str) -> str:
-        """The text without secrets."""
+        """Return the text without secrets."""
         data = text.encode(errors="surrogatepass")
         return self.data(data).decode(errors="surrogatepass") if self.finds(data) else text
 
     def value(self, value: Any) -> Any:
-        """The JSON value with each text in it, and each number that is a secret, without secrets; names stay."""
+        """Return the JSON value with each text in it, and each number that is a secret, without secrets; names stay."""
         match value:
             case str():
                 return self.text(value)
@@ -84,11 +84,11 @@ class Redactor:
                 return MASK if str(value) in self._known.secrets and len(str(value)) >= LEAST_CHARACTERS else value
 
     def finds(self, data: bytes) -> bool:
-        """Whether there is a secret in the bytes."""
+        """Return whether there is a secret in the bytes."""
         return bool(self.scan(data, 0, last=True).found)
 
     def holds(self, chunks: Iterable[bytes]) -> bool:
-        """Whether there is a secret in the chunks together."""
+        """Return whether there is a secret in the chunks together."""
         kept, start = b"", 0
         for chunk in chunks:
             data = kept + chunk
@@ -99,14 +99,16 @@ class Redactor:
         return bool(self.scan(kept, start, last=True).found)
 
     def scan(self, data: bytes, start: int, *, last: bool) -> tokens.Scan:
-        """Where secrets are that begin at `start` or later."""
+        """Return where secrets are that begin at `start` or later."""
         known = self._known
         scan = tokens.scan(data, start, last=last)
         scan.found.extend(self._occurrences(known, data, start))
         return scan if last else scan._replace(open_from=min(scan.open_from, known.begun_at(data, start)))
 
     def _occurrences(self, known: _Known, data: bytes, start: int) -> Iterator[tuple[int, int]]:
-        """Where known secrets are: looked for by a byte that is rare, since one byte is found ten times as quickly."""
+        """Yield where known secrets are: looked for by a byte that is rare, since one byte is found ten times as
+        quickly.
+        """
         search, most = known.search, _FEW + len(data) // _RARE_BYTES
         for byte, by_next in search.by_byte.items():
             place, left = data.find(byte, start), most
@@ -158,14 +160,14 @@ class Redaction:
         self._peeked: _Peeked | None = None
 
     def mentions_mask(self, chunk: bytes) -> bool:
-        """Whether `-mask` is in a chunk that may be fed next: both cost as much as one of them."""
+        """Return whether `-mask` is in a chunk that may be fed next: both cost as much as one of them."""
         learned = self._redactor.learned
         scan = self._redactor.scan(self._with_kept(chunk), self._done, last=False)
         self._peeked = _Peeked(chunk, learned, scan)
         return scan.mentions_mask
 
     def feed(self, chunk: bytes) -> bytes:
-        """What can be given out, now that this came."""
+        """Return what can be given out, now that this came."""
         peeked, self._peeked = self._peeked, None
         data = self._with_kept(chunk)
         if peeked and peeked.chunk is chunk and peeked.learned == self._redactor.learned:
@@ -173,7 +175,7 @@ class Redaction:
         return self._advance(data, self._redactor.scan(data, self._done, last=False))
 
     def close(self) -> bytes:
-        """The rest."""
+        """Return the rest."""
         return self._advance(self._kept, self._redactor.scan(self._kept, self._done, last=True)) if self._kept else b""
 
     def _with_kept(self, chunk: bytes) -> bytes:
@@ -191,7 +193,7 @@ class Redaction:
         return given
 
     def _masked(self, data: bytes, found: list[tuple[int, int]], end: int) -> tuple[bytes, int]:
-        """The data from what was given out to `end` with masks, and up to where the last mask stands."""
+        """Return the data from what was given out to `end` with masks, and up to where the last mask stands."""
         parts: list[bytes] = []
         position = max(self._done, self._covered)
         covered = self._covered
@@ -206,7 +208,7 @@ class Redaction:
 
 
 def texts(value: Any) -> Iterator[str]:
-    """All texts and numbers in a JSON value, numbers as they are written."""
+    """Yield all texts and numbers in a JSON value, numbers as they are written."""
     match value:
         case dict():
             for item in value.values():
@@ -219,7 +221,8 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def secret_lines(secret: str) -> list[str]:
-    """A secret as lines of text show it: itself, or where it has several lines, each that tells it from other text.
+    """Return a secret as lines of text show it: itself, or where it has several lines, each that tells it from
+    other text.
 
     Brackets, rulers, the borders of a PEM block and all lines of fewer than eight characters are met elsewhere too.
     Empty for a secret that is too short to be distinguished from other text.
@@ -236,13 +239,17 @@ def _is_telling(line: str) -> bool:
 
 
 def _context(data: bytes, open_from: int) -> tuple[bytes, int]:
-    """What is kept of data that is settled up to a place: the rest, after the byte before it if that is of a word."""
+    """Return what is kept of data that is settled up to a place: the rest, after the byte before it if that is of
+    a word.
+    """
     before = data[open_from - 1 : open_from]
     return (data[open_from - 1 :], 1) if before.isalnum() else (data[open_from:], 0)
 
 
 def _forms(secret: str) -> Iterator[bytes]:
-    """How a secret is met: as it is or each of its lines, in base64 of a longer text, escaped for JSON, Python, URL."""
+    """Yield how a secret is met: as it is or each of its lines, in base64 of a longer text, escaped for JSON,
+    Python, URL.
+    """
     secret = secret.strip()
     if len(secret) < LEAST_CHARACTERS:
         return
@@ -260,7 +267,7 @@ def _forms(secret: str) -> Iterator[bytes]:
 
 
 def _encodings(text: str) -> list[bytes]:
-    """A text as bytes; where it has bytes that are no UTF-8, last as those bytes, as a program writes them."""
+    """Return a text as bytes; where it has bytes that are no UTF-8, last as those bytes, as a program writes them."""
     found = [text.encode(errors="surrogatepass")]
     with suppress(UnicodeEncodeError):  # a surrogate that stands for no byte
         found.append(text.encode(errors="surrogateescape"))
@@ -268,7 +275,7 @@ def _encodings(text: str) -> list[bytes]:
 
 
 def _base64(raw: bytes) -> Iterator[bytes]:
-    """What of base64 only the bytes themselves decide, whatever stands before and after them."""
+    """Yield what of base64 only the bytes themselves decide, whatever stands before and after them."""
     # Three bytes are four characters of six bits. By how many bytes come before, a secret is met in three forms; the
     # characters at its borders have bits of its neighbours, which nobody knows, and are left out.
     # Source: RFC 4648, section 4; the widths at which lines are broken: RFC 7468 (64), RFC 2045 (76).
@@ -327,7 +334,7 @@ class _Search:
         return cls(frequent, by_byte, list(left))
 
     def plus(self, forms: Iterable[bytes]) -> _Search:
-        """The search for these forms too, by the bytes that are looked for anyway as far as they have one."""
+        """Return the search for these forms too, by the bytes that are looked for anyway as far as they have one."""
         by_byte: dict[int, dict[int, Sequence[tuple[bytes, int]]]] = {}
         strange: list[bytes] = []
         for form in forms:
@@ -352,7 +359,7 @@ class _Known:
     search: _Search = field(default_factory=_Search)
 
     def plus(self, secrets: frozenset[str]) -> _Known:
-        """These secrets too."""
+        """Return the forms with these secrets added."""
         forms = frozenset(form for secret in secrets for form in _forms(secret)) - self.forms
         return _Known(
             self.secrets | secrets,
@@ -362,7 +369,7 @@ class _Known:
         )
 
     def begun_at(self, data: bytes, start: int) -> int:
-        """From where on the end of the data may be the beginning of a form; those have no line breaks."""
+        """Return from where on the end of the data may be the beginning of a form; those have no line breaks."""
         # So whatever stands before the last line break is settled, and a log of lines holds nothing back.
         begin = max(start, len(data) - self.longest + 1, data.rfind(b"\n", start) + 1)
         tail = data[begin:]

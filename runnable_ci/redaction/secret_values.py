@@ -82,7 +82,7 @@ _AUTH: Final = re.compile(rb"""auth["']?\s*[:=]\s*["']?([A-Za-z0-9+/]{8,1000}={0
 
 
 def secret_in(text: bytes, *, code: bool) -> str:
-    """What secret stands in a text, such as `a value for DB_PASSWORD`; empty for none.
+    """Return what secret stands in a text, such as `a value for DB_PASSWORD`; empty for none.
 
     In `code` only a quoted text is a value: what stands after `=` else is an expression.
     """
@@ -99,7 +99,7 @@ def secret_in(text: bytes, *, code: bool) -> str:
 
 
 def _names(text: bytes, lower: bytes, *, code: bool) -> Iterator[str]:
-    """The names whose values are secrets."""
+    """Yield the names whose values are secrets."""
     for word in _WORDS:
         at = lower.find(word)
         while at >= 0:
@@ -116,13 +116,13 @@ def _names(text: bytes, lower: bytes, *, code: bool) -> Iterator[str]:
 
 
 def _name_begin(text: bytes, at: int) -> int:
-    """Where the name begins that has something at a place."""
+    """Return where the name begins that has something at a place."""
     left = text[max(0, at - _NAME_MAX) : at]
     return at - len(left[len(left.rstrip(_OF_NAMES)) :].lstrip(b"-.0123456789"))
 
 
 def _value(text: bytes, begin: int, after: re.Match[bytes], *, code: bool) -> str:
-    """The literal that comes after a name; empty where there is none."""
+    """Return the literal that comes after a name; empty where there is none."""
     place = after.end()
     if after.lastgroup == "element":
         value, closed, _ = text[place : place + _LINE_MAX].partition(b"</")
@@ -144,7 +144,9 @@ def _value(text: bytes, begin: int, after: re.Match[bytes], *, code: bool) -> st
 
 
 def _is_whole(quoted: re.Match[bytes], before: bytes) -> bool:
-    """Whether a text in quotes is all of a value in code: no pattern, no part of an expression or of another text."""
+    """Return whether a text in quotes is all of a value in code: no pattern, no part of an expression or of
+    another text.
+    """
     quote = quoted["quote"]
     opened = before.count(quote) - (0 if quote.startswith(b"\\") else before.count(b"\\" + quote))
     within = opened % 2 and not before.endswith((b" ", b"\t"))  # as in "…?token=" + token
@@ -154,13 +156,13 @@ def _is_whole(quoted: re.Match[bytes], before: bytes) -> bool:
 
 
 def _until(ends: str, text: str) -> str:
-    """The text up to the first of some characters."""
+    """Return the text up to the first of some characters."""
     found = re.search(f"[{ends}]", text) if ends else None
     return text[: found.start()] if found else text
 
 
 def _is_literal(value: str) -> bool:
-    """Whether a value is neither prose nor a placeholder, and says something without its references."""
+    """Return whether a value is neither prose nor a placeholder, and says something without its references."""
     left = _without_references(_ENDS_A_LINE.sub("", value.strip())).strip()
     if re.search(r"\s", left) or left.startswith(_ELSEWHERE):
         return False
@@ -181,7 +183,7 @@ def _without_references(value: str) -> str:
 
 
 def _is_login(text: bytes) -> bool:
-    """Whether a text is `user:password` in base64."""
+    """Return whether a text is `user:password` in base64."""
     try:
         login = base64.b64decode(text, validate=True).decode("ascii")
     except (Base64Error, ValueError):

@@ -94,7 +94,7 @@ class Scan(NamedTuple):
 
 
 def scan(data: bytes, start: int, *, last: bool) -> Scan:
-    """Where tokens are in `data`.
+    """Return where tokens are in `data`.
 
     Only tokens that begin at `start` or later count; the byte before it tells whether a word begins there. `last` says
     that no more data comes.
@@ -126,7 +126,7 @@ def _tokens(data: bytes, anchor: _Anchor, place: int, start: int) -> Iterator[tu
 
 
 def _places(data: bytes, anchor: _Anchor, place: int) -> Iterator[int]:
-    """Where an anchor is together with what follows it; its byte is at `place` first."""
+    """Yield where an anchor is together with what follows it; its byte is at `place` first."""
     look = _compiled(anchor.look)
     for _ in range(0 if anchor.frequent else _FEW):
         if look.match(data, place):
@@ -140,7 +140,7 @@ def _places(data: bytes, anchor: _Anchor, place: int) -> Iterator[int]:
 
 
 def _begun_at(data: bytes, start: int) -> int:
-    """From where on the end of `data` may be the beginning of a token or a key."""
+    """Return from where on the end of `data` may be the beginning of a token or a key."""
     if data.endswith(b"\n"):
         return len(data)
     # Every format is one word, but for the border of a key: only the last word can become a token, or a longer one.
@@ -155,7 +155,7 @@ def _begun_at(data: bytes, start: int) -> int:
 
 
 def _word_at_end(data: bytes, start: int) -> int:
-    """Where the word begins that the data ends in; the end where it ends in none."""
+    """Return where the word begins that the data ends in; the end where it ends in none."""
     for size in (_SHORT_BYTES, LONGEST_BYTES):
         tail = data[max(start, len(data) - size) :]
         word = tail.rstrip(_OF_TOKENS)
@@ -166,7 +166,7 @@ def _word_at_end(data: bytes, start: int) -> int:
 
 @cache
 def _token_begun() -> re.Pattern[bytes]:
-    """What may become a token, or a longer one."""
+    """Return what may become a token, or a longer one."""
     forms = [_begun(form) for anchor in _ANCHORS for _, form in anchor.formats]
     return _compiled(rf"{_NOT_WITHIN_A_WORD}(?:{'|'.join(forms)})\Z")
 
@@ -177,7 +177,9 @@ def _key_begin_begun() -> str:
 
 
 def _begun(form: str) -> str:
-    """The expression of what a token of some form begins with: at least one byte, and not what is whole already."""
+    """Return the expression of what a token of some form begins with: at least one byte, and not what is whole
+    already.
+    """
     # `ab[x]{9}` becomes `a(?:b(?:[x]{0,8})?)?`: each byte may be there only where the one before it is. With nine it
     # is whole and cannot grow.
     *atoms, body = re.findall(r"(?:\[[^]]*\]|\\.|.)(?:\{[^}]*\})?", form)

@@ -25,7 +25,7 @@ _EMPTY = b"{}"
 
 
 def build_manifest(log: RunLog, run_log: Descriptor) -> tuple[bytes, bytes]:
-    """The config and the manifest of a run whose run log document is `run_log`.
+    """Return the config and the manifest of a run whose run log document is `run_log`.
 
     Source: OCI image-spec v1.1.1, manifest.md, "Guidelines for Artifact Usage" (empty config).
     """
@@ -42,7 +42,7 @@ def build_manifest(log: RunLog, run_log: Descriptor) -> tuple[bytes, bytes]:
 
 
 def manifest_annotations(log: RunLog) -> dict[str, str]:
-    """What a listing of runs shows without reading a run log."""
+    """Return what a listing of runs shows without reading a run log."""
     code, seconds = log.code(), log.seconds()
     found = {
         "org.opencontainers.image.title": log.run_id,
@@ -82,7 +82,7 @@ def layers(log: RunLog) -> dict[str, Descriptor]:
 
 
 def held(log: RunLog) -> set[str]:
-    """sha256 (hex) of all contents that a run log names, packed ones by their pack."""
+    """Return sha256 (hex) of all contents that a run log names, packed ones by their pack."""
     return {descriptor.hex for descriptor in layers(log).values()}
 
 
@@ -115,7 +115,7 @@ def _contents(log: RunLog) -> Iterator[tuple[str, str, int, str]]:
 
 
 def _puts(step: StepLog) -> Iterator[tuple[int, CatalogEntry]]:
-    """The files that each attempt put, the last attempt's first."""
+    """Yield the files that each attempt put, the last attempt's first."""
     if step.attempts:
         yield from ((step.attempts[-1].attempt_number, entry) for entry in step.put_entries())
     for attempt in reversed(step.attempts[:-1]):

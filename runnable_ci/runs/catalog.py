@@ -26,7 +26,7 @@ from runnable_ci.util.files import copy_and_hash, fingerprint, temporary
 
 @contextmanager
 def _step_errors(what: str) -> Iterator[None]:
-    """Within it, a file that went away or cannot be read or written is an error of the step."""
+    """Turn a file in the block that vanished or cannot be read or written into an error of the step."""
     try:
         yield
     except OSError as e:
@@ -177,7 +177,7 @@ class Catalog:
 
     @_step_errors("get")
     def get(self, entries: Iterable[CatalogEntry]) -> tuple[list[CatalogEntry], list[str]]:
-        """Have the workspace hold these files; their `get` entries, and the names of those that were replaced.
+        """Restore these files into the workspace; return their `get` entries, and the names of replaced files.
 
         A file that is there already is not touched. One with other content that the store does not hold, or that git
         tracks, is moved to `replaced` first. Raises `UnsafePathError`, `BlobMissingError`, `BlobCorruptError`.
@@ -204,7 +204,7 @@ class Catalog:
 
     @_step_errors("get")
     def inputs(self, names: Iterable[str]) -> list[CatalogEntry]:
-        """`get` entries for files that no step put: recorded with their hash."""
+        """Return `get` entries for files that no step put: recorded with their hash."""
         return [
             self._entry(
                 name, cast("str", self.files.hash_of(name)), (self.workspace / name).stat().st_size, stage="get"
@@ -213,7 +213,10 @@ class Catalog:
         ]
 
     def _aside(self, path: Path, digest: str) -> Path | None:
-        """Where a file is to be kept whose place is taken; None for one that the store holds and git does not track."""
+        """Return where a file is to be kept whose place is taken.
+
+        None for one that the store holds and git does not track.
+        """
         name = path.relative_to(self.workspace).as_posix()
         if self._holds(digest, path.stat().st_size) and self.is_tracked(name) is False:
             return None

@@ -30,7 +30,7 @@ _OF_AN_OBJECT = frozenset({"value", "description"})
 
 
 def cleaned(event: Event, redactor: Redactor) -> Event:
-    """The event with a mask for each secret in it; where a parameter has one, it is marked as redacted."""
+    """Return the event with a mask for each secret in it; where a parameter has one, it is marked as redacted."""
     match event:
         case PackStored() | LogImported():  # digests; a log from elsewhere, which stays as it is
             return event
@@ -39,12 +39,12 @@ def cleaned(event: Event, redactor: Redactor) -> Event:
 
 
 def redact_exception(exception: ExceptionInfo, redactor: Redactor) -> ExceptionInfo:
-    """An exception whose texts have no secrets."""
+    """Return an exception whose texts have no secrets."""
     return _record(exception, redactor)
 
 
 def _record(record: M, redactor: Redactor) -> M:
-    """The record with each field that is no name without secrets, also those of a newer version."""
+    """Return the record with each field that is no name without secrets, also those of a newer version."""
     names = NAMES | _OF_AN_OBJECT if isinstance(record, Parameter) and record.kind == "object" else NAMES
     found = {name: value for name, value in record if _may_hold(name, value, names)}
     clean = {name: _value(value, redactor) for name, value in found.items()}
@@ -60,7 +60,10 @@ def _record(record: M, redactor: Redactor) -> M:
 
 
 def _may_hold(name: str, value: Any, names: frozenset[str]) -> bool:
-    """Whether a field may have a secret in it; of numbers only a parameter's value: a size that is like one is none."""
+    """Return whether a field may have a secret in it.
+
+    Of numbers only a parameter's value: a size that is like one is none.
+    """
     if isinstance(value, int | float):
         return name == "value"
     return isinstance(value, BaseModel) or name not in names

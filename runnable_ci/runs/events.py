@@ -102,7 +102,7 @@ class InvocationFinished(BaseEvent):
 
     @classmethod
     def of(cls, outcome: RunOutcome, *, time: str, message: str = "") -> InvocationFinished:
-        """The end of an invocation, seen as it happened."""
+        """Return the end of an invocation, seen as it happened."""
         return cls(time=time, status=status_of(outcome), message=message, outcome=outcome)
 
 
@@ -124,7 +124,7 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(
 
 
 def apply(log: RunLog, event: Event) -> RunLog:
-    """The log with the event in it (changed in place, except that a `LogImported` takes its place)."""
+    """Return the log with the event in it (changed in place, except that a `LogImported` takes its place)."""
     match event:
         case Started():
             log.name, log.dag_hash, log.run_config = event.name, event.dag_hash, event.run_config
@@ -178,12 +178,14 @@ def _save_attempt(log: RunLog, event: AttemptSaved) -> None:
 
 
 def _show_attempt(step: StepLog, attempt: StepAttempt) -> None:
-    """Let the step read as its last attempt."""
+    """Set the step's fields from its last attempt."""
     step.status, step.message, step.outcome = attempt.status, attempt.message, attempt.outcome
 
 
 def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:
-    """The events that end a run whose process is gone: the attempts in flight and the invocation become failures."""
+    """Return the events that end a run whose process is gone: the attempts in flight and the invocation become
+    failures.
+    """
     if not log.invocations or log.invocations[-1].status != PROCESSING:
         return []
     seen_later = {"status": FAIL, "outcome": "interrupted", "interrupted": True}
@@ -197,7 +199,7 @@ def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:
 
 
 def encode_event(event: Event) -> bytes:
-    """One line of a journal; defaults are left out, they come back when it is read."""
+    """Return one line of a journal; defaults are left out and restored when it is read."""
     try:
         body = event.model_dump_json(exclude_defaults=True)
     except PydanticSerializationError:
@@ -206,7 +208,10 @@ def encode_event(event: Event) -> bytes:
 
 
 def decode_event(line: bytes, *, where: str, allowance: Allowance | None = None) -> Event:
-    """The event of one line, within what is left of an `allowance`. Raises `RunLogError` for a line that is none."""
+    """Return the event of one line, within what is left of an `allowance`.
+
+    Raises `RunLogError` for a line that is none.
+    """
     allowed = allowance or Allowance()
     allowed.grow(len(line), bytes_per_field=_BYTES_PER_FIELD)
     try:
@@ -218,7 +223,7 @@ def decode_event(line: bytes, *, where: str, allowance: Allowance | None = None)
 
 
 def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
-    """The run log that a journal's lines add up to, None where there is not one whole line.
+    """Return the run log that a journal's lines add up to, None where there is not one whole line.
 
     A last line without its newline was cut off by a crash and does not count. Raises `RunLogError` for any other
     line that cannot be read.

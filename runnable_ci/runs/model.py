@@ -71,13 +71,13 @@ class Parameter(Record):
 
     @classmethod
     def of_json(cls, value: Any, kind: Literal["json", "metric"] = "json", *, redacted: bool = False) -> Parameter:
-        """A json or metric parameter that describes itself, long text shortened."""
+        """Return a json or metric parameter that describes itself, long text shortened."""
         short = f"{value[:10]}..." if isinstance(value, str) and len(value) > 10 else value
         return cls(kind=kind, value=value, description=short, redacted=redacted)
 
     @classmethod
     def of_object(cls, name: str, *, data_hash: str, size: int, object_type: str) -> Parameter:
-        """An object parameter: `name` is its name, the pickle is found by its sha256."""
+        """Return an object parameter: `name` is its name, the pickle is found by its sha256."""
         return cls(
             kind="object",
             value=name,
@@ -194,7 +194,7 @@ class StepAttempt(Record):
     """The attempt's files, once a later attempt has taken their place in the step."""
 
     def end(self, outcome: RunOutcome, message: str = "") -> None:
-        """Note how the attempt ended."""
+        """Record how the attempt ended."""
         self.status, self.outcome, self.message = status_of(outcome), outcome, message
 
 
@@ -215,7 +215,7 @@ class StepLog(Record):
     """How its last attempt ended; empty where that runs, or where the newest invocation skipped the step."""
 
     def put_entries(self) -> list[CatalogEntry]:
-        """The files that the last attempt gave to the catalog."""
+        """Return the files that the last attempt gave to the catalog."""
         return [entry for entry in self.data_catalog if entry.stage == "put"]
 
 
@@ -311,13 +311,13 @@ class RunLog(Record):
         return self.invocations[-1].number if self.invocations else 0
 
     def seconds(self) -> float | None:
-        """How long the invocations took together, not what lies between them; None where one is not over."""
+        """Return how long the invocations took together, not what lies between them; None where one is not over."""
         taken = [seconds_between(invocation.start_time, invocation.end_time) for invocation in self.invocations]
         known = [seconds for seconds in taken if seconds is not None]
         return sum(known) if known and len(known) == len(taken) else None
 
     def metrics(self) -> dict[str, Any]:
-        """The metrics that the steps' last attempts gave, the later step winning."""
+        """Return the metrics that the steps' last attempts gave, the later step winning."""
         return {
             name: parameter.value
             for step in self.steps.values()
@@ -326,17 +326,17 @@ class RunLog(Record):
         }
 
     def failed_steps(self) -> list[str]:
-        """The steps whose last attempt failed; not those that are in the pipeline no more."""
+        """Return the steps whose last attempt failed; not those that are in the pipeline no more."""
         decided = self.invocations[-1].decisions if self.invocations and self.end_time else self.steps
         return [name for name, step in self.steps.items() if step.status == FAIL and step.attempts and name in decided]
 
     def code(self) -> CodeIdentity | None:
-        """The code identity of the newest attempt."""
+        """Return the code identity of the newest attempt."""
         attempts = [a for step in self.steps.values() for a in step.attempts if a.code_identities]
         newest = max(attempts, key=lambda a: a.start_time, default=None)
         return newest.code_identities[0] if newest else None
 
 
 def status_of(outcome: RunOutcome) -> str:
-    """The reference system's word for an outcome."""
+    """Return the reference system's word for an outcome."""
     return SUCCESS if outcome == "succeeded" else FAIL

@@ -9,7 +9,7 @@ from runnable_ci.util.process import end_group, start_time
 
 
 def record_pid(processes: Path, pid: int) -> None:
-    """Note a step's process, so that a later invocation can end it should ours be killed."""
+    """Record a step's process, so that a later invocation can end it if this one is killed."""
     # One file for all: a file a step would cost more than the line in it.
     notes = os.open(processes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(notes, f"{pid} {start_time(pid)}\n".encode())

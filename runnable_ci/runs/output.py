@@ -38,7 +38,7 @@ class AttemptOutput:
         self._full = False
 
     def write(self, stream: Stream, chunk: bytes) -> None:
-        """Keep a chunk. Raises `StoreError` once where the disk is full: what comes after that is not kept."""
+        """Store a chunk. Raises `StoreError` once where the disk is full: what comes after that is not kept."""
         if self._full:
             return
         try:
@@ -58,7 +58,7 @@ class AttemptOutput:
         return self._bytes["o"] + self._bytes["e"]
 
     def close(self) -> LogFile:
-        """What was written, whole."""
+        """Return what was written, whole."""
         index_size = 0
         if self._index is not None:
             if not self._full:
@@ -82,7 +82,7 @@ class AttemptOutput:
         )
 
     def _take(self, stream: Stream, chunk: memoryview) -> int:
-        """Keep the beginning of a chunk, as much as the disk takes."""
+        """Store as much of a chunk as the disk accepts."""
         written = self._file.write(chunk)
         self._digest.update(chunk[:written])
         self._bytes[stream] += written
@@ -109,7 +109,9 @@ class AttemptOutput:
 
 
 def redact_kept(folder: Path, title: str, log: LogFile, redactor: Redactor, *, through: Path) -> LogFile | None:
-    """The output of an attempt once its files have no secret any more; new ones are written in the folder `through`.
+    """Return the output of an attempt once its files have no secret any more.
+
+    New ones are written in the folder `through`.
 
     None where there is no space for that: the files are gone then.
     """
@@ -137,7 +139,7 @@ def redact_kept(folder: Path, title: str, log: LogFile, redactor: Redactor, *, t
 
 
 def _redacted(folder: Path, names: tuple[str, str], log: LogFile, redactor: Redactor) -> Iterator[tuple[Stream, bytes]]:
-    """What is kept of an attempt, each stream without secrets."""
+    """Yield what is kept of an attempt, each stream without secrets."""
     path, index_path = (folder / name for name in names)
     redactions: dict[Stream, Redaction] = {"o": Redaction(redactor), "e": Redaction(redactor)}
     with path.open("rb") as file:
@@ -152,7 +154,7 @@ def _redacted(folder: Path, names: tuple[str, str], log: LogFile, redactor: Reda
 
 
 def recover(folder: Path, title: str, *, through: Path) -> LogFile | None:
-    """The output of an attempt whose run was killed, as far as it was written; None where there is none.
+    """Return the output of an attempt whose run was killed, as far as it was written; None where there is none.
 
     The index is put in order, by a temporary file in `through`.
     """
@@ -187,7 +189,7 @@ def recover(folder: Path, title: str, *, through: Path) -> LogFile | None:
 
 
 def parse_index(index: bytes) -> Iterator[tuple[Stream, int]]:
-    """The (stream, byte count) runs of an index, in order; lines that are not of the form are passed over."""
+    """Yield the (stream, byte count) runs of an index, in order; lines that are not of the form are passed over."""
     for line in index[: index.rfind(b"\n") + 1].splitlines():
         stream, _, count = line.decode(errors="replace").partition(" ")
         if count.isdigit():
@@ -198,7 +200,7 @@ def parse_index(index: bytes) -> Iterator[tuple[Stream, int]]:
 
 
 def _open_run(index: bytes) -> Stream | None:
-    """The stream whose run had not ended when the index was written last."""
+    """Return the stream whose run had not ended when the index was written last."""
     match index[index.rfind(b"\n") + 1 :][:1]:
         case b"o":
             return "o"
@@ -209,7 +211,7 @@ def _open_run(index: bytes) -> Stream | None:
 
 
 def split(content: Iterator[bytes], index: bytes, *, only_stream: Stream) -> Iterator[tuple[Stream, bytes]]:
-    """Output in its order, as (stream, bytes); what the index does not cover is `only_stream`'s."""
+    """Yield output in its order, as (stream, bytes); what the index does not cover is `only_stream`'s."""
     runs, only_stream = parse_index(index), _open_run(index) or only_stream
     stream, left = next(runs, (only_stream, -1))
     for chunk in content:

@@ -35,7 +35,7 @@ class PackIndex:
             self.add(digest, pack)
 
     def add(self, digest: str, pack: Pack) -> None:
-        """Let the members of a pack be found."""
+        """Add the members of a pack to the index."""
         self._packs[digest] = pack
         for member in pack.members:
             self._pack_of[member] = digest

@@ -68,7 +68,7 @@ def is_running(layout: Layout, run_id: str) -> bool:
 
 @contextmanager
 def shared(layout: Layout) -> Iterator[None]:
-    """Within the block no run and no content is removed from the store."""
+    """Prevent removal of runs and content from the store in the block."""
     lock = share_lock(layout.folder / STORE_LOCK)
     try:
         yield

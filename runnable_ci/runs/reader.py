@@ -69,7 +69,7 @@ class Summary:
 
     @classmethod
     def of(cls, run_id: str, annotations: dict[str, str]) -> Summary:
-        """From the annotations of a run's manifest."""
+        """Return a summary from the annotations of a run's manifest."""
         try:
             metrics = json.loads(annotations.get("vnd.runnable.metrics", "{}"))
         except (ValueError, RecursionError):
@@ -96,12 +96,15 @@ class Summary:
 
 
 def _seconds(text: str, start: str, end: str) -> float | None:
-    """The seconds of an annotation; those from start to end where an older version, or another tool, wrote none."""
+    """Return the seconds of an annotation.
+
+    Those from start to end where an older version, or another tool, wrote none.
+    """
     return float(text) if re.fullmatch(r"\d{1,9}\.\d{3}", text) else seconds_between(start, end)
 
 
 def run_ids(layout: Layout) -> list[str]:
-    """All run ids, the one that was written to last at the end."""
+    """Return all run ids, the one that was written to last at the end."""
     sealed = layout.manifests()
     times = {run_id: descriptor.annotations.get("vnd.runnable.ended", "") for run_id, descriptor in sealed.items()}
     for run_id, folder in run_folders(layout).items():
@@ -119,7 +122,7 @@ def check_run_id(run_id: str) -> None:
 
 
 def resolve_id(layout: Layout, given: str) -> str:
-    """The run id that is meant by one, or by `latest`. Raises `RunNotFoundError`."""
+    """Return the run id that is meant by one, or by `latest`. Raises `RunNotFoundError`."""
     known = run_ids(layout)
     if given == LATEST and known:
         return known[-1]
@@ -132,7 +135,7 @@ def resolve_id(layout: Layout, given: str) -> str:
 
 
 def load(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None = None) -> RunLog:
-    """A run's log as it stands; a run whose process was killed reads as the failure that it is.
+    """Return a run's log as it stands; a run whose process was killed reads as the failure that it is.
 
     Who reads many gives the layout's `manifests`, so that they are not read for each.
     """
@@ -158,7 +161,7 @@ def given_here(layout: Layout, run_id: str) -> list[Mapping[str, Any]]:
 
 
 def summaries(layout: Layout) -> Iterator[Summary]:
-    """A line for each run, newest last. Reads a run log only where the index does not know its latest state."""
+    """Yield a line for each run, newest last. Reads a run log only where the index does not know its latest state."""
     sealed, folders = layout.manifests(), run_folders(layout)
     for run_id in run_ids(layout):
         annotations = dict(sealed[run_id].annotations) if run_id in sealed else {}
@@ -177,14 +180,14 @@ def catalog_of(
     *,
     is_tracked: Callable[[str], bool | None] = lambda _name: False,
 ) -> Catalog:
-    """The files of a run."""
+    """Return the files of a run."""
     folder = run_folder(layout, log.run_id)
     return Catalog(layout, workspace or layout.folder.parent, folder, dict(log.packs), is_tracked)
 
 
 @contextmanager
 def suggest_pull(layout: Layout, run_id: str) -> Iterator[None]:
-    """Within the block missing content of a run that was pulled in part has the hint where it is."""
+    """Add to an error in the block where missing content of a partly pulled run is."""
     try:
         yield
     except BlobMissingError as e:
@@ -194,7 +197,7 @@ def suggest_pull(layout: Layout, run_id: str) -> Iterator[None]:
 
 
 def output_of(layout: Layout, log: RunLog, title: str, attempt: StepAttempt) -> Iterator[tuple[Stream, bytes]]:
-    """What an attempt wrote, as (stream, bytes) in order; `title` is `STEP.ATTEMPT`.
+    """Yield what an attempt wrote, as (stream, bytes) in order; `title` is `STEP.ATTEMPT`.
 
     Also of a run that is not over. Raises `BlobMissingError`, `BlobCorruptError`.
     """
@@ -222,7 +225,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _is_current(annotations: Mapping[str, str], journal: Path | None) -> bool:
-    """Whether the annotations that the index has of a run say how it stands."""
+    """Return whether the annotations that the index has of a run say how it stands."""
     size = annotations.get(JOURNAL_SIZE)
     grown = size is not None and journal is not None and journal.exists() and size != str(journal.stat().st_size)
     return "vnd.runnable.status" in annotations and not grown

@@ -72,7 +72,7 @@ class Recorder:
         self._lock = lock
 
     def record(self, *events: Event) -> None:
-        """Let these happen: in the log, and on disk before this returns."""
+        """Apply events to the log, and write them to disk before this returns."""
         lines = []
         for event in events:
             clean, line = _clean(_signed(event, self.layout), self.redactor)
@@ -81,7 +81,7 @@ class Recorder:
         _append(self._journal, b"".join(lines), self.folder)
 
     def redact_past(self, *, outputs: Collection[str], replaced: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take out of what this invocation has recorded what is known to be a secret only since.
+        """Remove from what this invocation has recorded what became known as a secret since.
 
         Also of these `outputs` of attempts; and what a code identity says of a snapshot that is to be `replaced`.
         """
@@ -110,7 +110,7 @@ class Recorder:
         ]
 
     def _rewrite(self, path: Path, lines: list[bytes]) -> None:
-        """Have these lines in the journal in place of its own."""
+        """Replace the journal's lines by these."""
         content = b"".join(lines)
         if content == path.read_bytes():
             return
@@ -130,7 +130,7 @@ class Recorder:
         return self.folder / PROCESSES
 
     def is_sealed(self) -> bool:
-        """Whether the artifact of the run tells of it as it is now; one that came from elsewhere always does."""
+        """Return whether the artifact of the run tells of it as it is now; one that came from elsewhere always does."""
         known = self.layout.manifests().get(self.log.run_id)
         written = str(os.fstat(self._journal).st_size)
         return known is not None and known.annotations.get(JOURNAL_SIZE, written) == written
@@ -153,7 +153,7 @@ class Recorder:
             path.unlink()
 
     def _large_outputs(self) -> dict[str, str]:
-        """Files of output that are moved into the store, since they are too large for a pack → their sha256.
+        """Return files of output that are moved into the store, since they are too large for a pack → their sha256.
 
         It is known since they were written: neither is read again.
         """
@@ -167,7 +167,7 @@ class Recorder:
         return {name: log.data_hash for name, log in logs.items() if sizes.get(name) == log.size}
 
     def close(self) -> None:
-        """Let other processes write the run."""
+        """Release the run for other processes."""
         self._scratch.close()
         self.processes.unlink(missing_ok=True)
         os.close(self._journal)
@@ -264,7 +264,7 @@ def ensure_sealed(layout: Layout, run_id: str) -> None:
 
 
 def _open_journal(folder: Path, log: RunLog, layout: Layout) -> tuple[RunLog, int]:
-    """What a run's journal says, without a torn last line; it begins with `log` where there is none."""
+    """Return what a run's journal says, without a torn last line; it begins with `log` where there is none."""
     path = folder / JOURNAL
     lines = path.read_bytes() if path.exists() else b""
     written = decode_events(lines.splitlines(keepends=True), where=str(path))
@@ -278,7 +278,7 @@ def _open_journal(folder: Path, log: RunLog, layout: Layout) -> tuple[RunLog, in
 
 
 def _signed(event: Event, layout: Layout) -> Event:
-    """The event; the beginning of an invocation says which store recorded it."""
+    """Return the event; the beginning of an invocation says which store recorded it."""
     if not isinstance(event, Started):
         return event
     make_identity(layout)
@@ -286,7 +286,7 @@ def _signed(event: Event, layout: Layout) -> Event:
 
 
 def _clean(event: Event, redactor: Redactor) -> tuple[Event, bytes]:
-    """The event without secrets, and its line."""
+    """Return the event without secrets, and its line."""
     line = encode_event(event)
     if redactor.finds(line):  # else it is as it may be recorded: most are
         event = cleaned(event, redactor)
@@ -295,7 +295,7 @@ def _clean(event: Event, redactor: Redactor) -> tuple[Event, bytes]:
 
 
 def _with_output(event: Event, recorder: Recorder) -> Event:
-    """An interrupted attempt with the output that it left."""
+    """Return an interrupted attempt with the output that it left."""
     if isinstance(event, AttemptSaved):
         title = f"{event.step}.{event.attempt.attempt_number}"
         event.attempt.log = recover(recorder.outputs, title, through=recorder.layout.temporaries)

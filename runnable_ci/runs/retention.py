@@ -15,7 +15,7 @@ _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=
 def outdated(
     runs: Sequence[tuple[str, str]], *, keep: int | None, older_than: str | None, moment: datetime
 ) -> list[str]:
-    """Those of the runs (id and time of the end, the newest last) that are neither among the `keep` newest nor young.
+    """Return the runs (id and time of the end, the newest last) that are neither among the `keep` newest nor young.
 
     Young is what ended less than `older_than` (`12h`, `30d`, `8w`) before `moment`. Without either, none.
     """
@@ -27,7 +27,7 @@ def outdated(
 
 
 def age(text: str) -> timedelta:
-    """A number of hours, days or weeks. Raises `UsageError`."""
+    """Return a number of hours, days or weeks. Raises `UsageError`."""
     match = _AGE.fullmatch(text)
     if match is None:
         raise UsageError(f"--older-than {text}: expected a number of hours, days or weeks such as 12h, 30d or 8w")
@@ -35,7 +35,7 @@ def age(text: str) -> timedelta:
 
 
 def _time(text: str, *, otherwise: datetime) -> datetime:
-    """A time of a run log; one that cannot be read counts as now, so that its run stays."""
+    """Return a time of a run log; one that cannot be read counts as now, so that its run stays."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:

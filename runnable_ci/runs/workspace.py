@@ -101,7 +101,7 @@ class Workspace:
         return digest
 
     def remember(self, name: str, seen: tuple[int, ...], digest: str) -> None:
-        """Take a file to be unchanged as long as its `fingerprint` is the one that was `seen` before it was read.
+        """Treat a file as unchanged as long as its `fingerprint` is the one that was `seen` before it was read.
 
         One that was changed just before may be changed again at what is the same time to the file system's clock.
         """

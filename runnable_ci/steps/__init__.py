@@ -13,7 +13,7 @@ from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 
 
 def prepare(step: Step, context: StepContext) -> ProcessSpec:
-    """The process that runs a step."""
+    """Return the process that runs a step."""
     match step.kind:
         case "run":
             return shell.prepare(step, context)
@@ -24,7 +24,10 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
 
 
 def missing_secret(step: Step, workspace: Path, parameters: Mapping[str, Parameter]) -> str:
-    """A parameter that the step may take, and whose value was a secret that the run log does not have; else empty."""
+    """Return a parameter that the step may take, and whose value was a secret that the run log does not have.
+
+    Else empty.
+    """
     lost = {name: parameter.value for name, parameter in parameters.items() if parameter.redacted}
     if not lost:
         return ""
@@ -33,7 +36,7 @@ def missing_secret(step: Step, workspace: Path, parameters: Mapping[str, Paramet
 
 
 def required_parameters(step: Step, workspace: Path) -> Collection[str]:
-    """The parameters without which a step cannot run, as far as that can be told."""
+    """Return the parameters without which a step cannot run, as far as that can be told."""
     if step.kind == "run":
         return step.parameters or ()
     source = python.find_source(step, workspace)
@@ -41,7 +44,7 @@ def required_parameters(step: Step, workspace: Path) -> Collection[str]:
 
 
 def accepts(step: Step, workspace: Path, name: str) -> bool | None:
-    """Whether a step is known to take the parameter of that name; None where that cannot be told."""
+    """Return whether a step is known to take the parameter of that name; None where that cannot be told."""
     if step.kind == "run":
         return name in shell.takes(step, workspace, {name: ""})
     source = python.find_source(step, workspace)
@@ -51,7 +54,9 @@ def accepts(step: Step, workspace: Path, name: str) -> bool | None:
 
 
 def files_named(step: Step, workspace: Path) -> Collection[str]:
-    """The files that a step names, by their paths from the workspace: in its command, or its function's module."""
+    """Return the files that a step names, by their paths from the workspace: in its command, or its function's
+    module.
+    """
     if step.kind == "run":
         return shell.files_named(step)
     source = python.find_source(step, workspace)
@@ -59,7 +64,7 @@ def files_named(step: Step, workspace: Path) -> Collection[str]:
 
 
 def collect(step: Step, context: StepContext) -> StepResult:
-    """What a step whose process has ended gave back."""
+    """Return what a step whose process has ended gave back."""
     match step.kind:
         case "run":
             return shell.collect(step, context)

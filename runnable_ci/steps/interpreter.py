@@ -42,7 +42,7 @@ for place, file in enumerate(sys.argv[1:]):
 
 
 def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str]) -> str:
-    """The program that runs python steps.
+    """Return the program that runs python steps.
 
     Raises `PipelineError` where the pipeline names one that is not there, or has python steps and there is none.
     """
@@ -67,7 +67,7 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
 
 
 def _interpreter_hint(named: str) -> str:
-    """How to come by an interpreter at that path."""
+    """Return a hint how to create an interpreter at that path."""
     folder, _, rest = named.rpartition("/bin/")
     return (
         f"python3 -m venv {folder} creates it"
@@ -77,7 +77,7 @@ def _interpreter_hint(named: str) -> str:
 
 
 def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str]) -> str:
-    """The interpreter of python steps, after it was asked for the modules that we can say nothing of.
+    """Return the interpreter of python steps, after it was asked for the modules that we can say nothing of.
 
     Those are modules that are not files of the workspace, and those whose syntax is not that of our interpreter. Raises
     `PipelineError` for a step whose module it does not find, or cannot read.
@@ -129,7 +129,7 @@ def describe(interpreter: str, workspace: Path, environ: Mapping[str, str], *, t
 
 
 def key_of(environment: Environment) -> str:
-    """A short name for an environment: equal environments have equal keys."""
+    """Return a short name for an environment: equal environments have equal keys."""
     return hashlib.sha256(json.dumps(environment.model_dump(), sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -102,7 +102,7 @@ def ask(interpreter: str, workspace: Path, environ: Mapping[str, str], *, settle
 
 
 def _file(interpreter: str, environ: Mapping[str, str]) -> Path | None:
-    """Where the answer is kept; None where the user has no cache folder."""
+    """Return where the answer is kept; None where the user has no cache folder."""
     cache = Path(environ.get("XDG_CACHE_HOME", ""))
     if not cache.is_absolute():  # Source: XDG Base Directory Specification 0.8
         cache = Path(environ.get("HOME", ""), ".cache")
@@ -113,7 +113,7 @@ def _file(interpreter: str, environ: Mapping[str, str]) -> Path | None:
 
 
 def _key(interpreter: str, workspace: Path, environ: Mapping[str, str]) -> str:
-    """What is known before the interpreter is asked, and makes another answer possible."""
+    """Return what is known before the interpreter is asked, and makes another answer possible."""
     path = os.path.abspath(interpreter)  # noqa: PTH100 - the links to it count: a virtual environment is one
     real = os.path.realpath(path)
     folder = os.path.dirname(path)  # noqa: PTH120
@@ -140,7 +140,7 @@ def _states(places: Iterable[str]) -> dict[str, _State | None]:
 
 
 def _read(file: Path, key: str) -> Answer | None:
-    """The answer that is kept, if it is ours and still holds; whatever else is there is none."""
+    """Return the answer that is kept, if it is ours and still holds; whatever else is there is none."""
     try:
         with open(file, "rb", opener=open_nofollow) as opened:
             about = os.fstat(opened.fileno())

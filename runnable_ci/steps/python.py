@@ -30,7 +30,7 @@ _NO_MODELS = frozenset({*vars(builtins), "Any", "Dict", "List", "Tuple"})
 
 
 def prepare(step: Step, context: StepContext) -> ProcessSpec:
-    """The process that calls a python step's function, with its request written to the scratch folder."""
+    """Return the process that calls a python step's function, with its request written to the scratch folder."""
     parameters: dict[str, Mapping[str, object]] = {}
     objects = objects_taken(step, context.workspace, context.parameters)
     for name, parameter in context.parameters.items():
@@ -56,7 +56,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
 
 
 def collect(step: Step, context: StepContext) -> StepResult:
-    """What the function gave back, or the exception that ended it.
+    """Return the function's result, or the exception that ended it.
 
     Raises `StepError` where the worker could not leave an answer: the interpreter itself died.
     """
@@ -122,7 +122,7 @@ class _Failure(_Closed):
     line: int | None = None
 
     def recorded(self) -> ExceptionInfo:
-        """As the run log has it."""
+        """Return the exception as the run log stores it."""
         return ExceptionInfo(
             type=self.type,
             message=self.message,
@@ -161,12 +161,12 @@ class Source:
     """Whether this interpreter can read the module."""
 
     def hash(self) -> str:
-        """sha256 of the function's text, empty where that is not known."""
+        """Return sha256 of the function's text, empty where that is not known."""
         return hashlib.sha256(self.text.encode()).hexdigest() if self.text else ""
 
 
 def find_source(step: Step, workspace: Path) -> Source | None:
-    """Where a step's function is written; None where its module is not in the workspace.
+    """Return where a step's function is written; None where its module is not in the workspace.
 
     Reads, never imports. Raises `StepError` where the module is there and can have no such function.
     """
@@ -205,7 +205,7 @@ def find_source(step: Step, workspace: Path) -> Source | None:
 
 
 def _required(arguments: ast.arguments) -> tuple[str, ...]:
-    """The arguments that have no default, and are not built from other parameters."""
+    """Return the arguments that have no default, and are not built from other parameters."""
     positional = [*arguments.posonlyargs, *arguments.args]
     without = positional[: len(positional) - len(arguments.defaults)]
     without += [a for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None]
@@ -213,7 +213,9 @@ def _required(arguments: ast.arguments) -> tuple[str, ...]:
 
 
 def _is_plain(argument: ast.arg) -> bool:
-    """Whether the parameter of its name alone can give an argument: what else its annotation names may be a model."""
+    """Return whether the parameter of its name alone can give an argument: what else its annotation names may be
+    a model.
+    """
     annotation = argument.annotation
     if isinstance(annotation, ast.Subscript):
         annotation = annotation.value
@@ -221,7 +223,7 @@ def _is_plain(argument: ast.arg) -> bool:
 
 
 def _is_bound_last(node: ast.stmt, tree: ast.Module, star: ast.AST | None) -> bool:
-    """Whether this is surely the function: not one of several under an `if`, no star import may replace it."""
+    """Return whether this is surely the function: not one of several under an `if`, no star import may replace it."""
     return node in tree.body and (not isinstance(star, ast.ImportFrom) or star.lineno < node.lineno)
 
 
@@ -233,7 +235,8 @@ def _has(defined: Mapping[str, ast.AST]) -> str:
 def objects_taken(
     step: Step, workspace: Path, parameters: Mapping[str, Parameter], *, coming: Collection[str] = ()
 ) -> set[str]:
-    """The object parameters that the function may take: those it names, or all where an argument is none of them.
+    """Return the object parameters that the function may take: those it names, or all where an argument is none
+    of them.
 
     `coming` are parameters that steps before this one will give. Raises `StepError` as `find_source` does.
     """
@@ -245,7 +248,7 @@ def objects_taken(
 
 
 def takes(step: Step, workspace: Path) -> Collection[str] | None:
-    """The names of the arguments that a function takes; None where its text does not tell."""
+    """Return the names of the arguments that a function takes; None where its text does not tell."""
     source = find_source(step, workspace)
     return None if source is None else source.arguments
 
@@ -269,7 +272,7 @@ def _module_files(folder: Path, module: str) -> list[Path]:
 
 
 def _defined(tree: ast.Module) -> dict[str, ast.AST]:
-    """The names that a module binds, also under `if`, `try` and the like; `*` for a star import."""
+    """Return the names that a module binds, also under `if`, `try` and the like; `*` for a star import."""
     names: dict[str, ast.AST] = {}
     waiting: list[ast.AST] = [tree]
     while waiting:

@@ -37,7 +37,7 @@ _TEMPLATES = {
 
 
 def prepare(step: Step, context: StepContext) -> ProcessSpec:
-    """The process that runs a shell step.
+    """Return the process that runs a shell step.
 
     It gets the full environment, the step's `env`, and every json and metric parameter in scope (or those that the step
     lists) under its own name: text as it is, everything else as JSON. Raises `StepError` for a listed one that is not
@@ -75,17 +75,17 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
 
 
 def takes(step: Step, workspace: Path, values: Mapping[str, Any]) -> Collection[str]:
-    """Which of these parameters a step is known to read: those that it lists, or mentions."""
+    """Return which of these parameters a step is known to read: those that it lists, or mentions."""
     return _mentioned(step, workspace, values) if step.parameters is None else step.parameters
 
 
 def files_named(step: Step) -> Collection[str]:
-    """The words of the script as paths from the workspace: those that are files are the ones that it names."""
+    """Return the words of the script as paths from the workspace: those that are files are the ones that it names."""
     return {posixpath.normpath(f"{step.working_directory}/{word}") for word in _BETWEEN_WORDS.split(step.command)}
 
 
 def collect(step: Step, context: StepContext) -> StepResult:
-    """What the step wrote to `$RUNNABLE_OUTPUT`; a `problem` for what it should have written and did not."""
+    """Return what the step wrote to `$RUNNABLE_OUTPUT`; a `problem` for what it should have written and did not."""
     output = context.scratch / OUTPUT_FILE
     size = output.stat().st_size if output.exists() else 0
     if size > OUTPUT_MAX_BYTES:
@@ -108,7 +108,9 @@ def collect(step: Step, context: StepContext) -> StepResult:
 
 
 def _is_metric(value: Any) -> bool:
-    """Whether a value can be a metric: a number (also the three that JSON lacks, as text), or a structure of them."""
+    """Return whether a value can be a metric: a number (also the three that JSON lacks, as text), or a structure
+    of them.
+    """
     return value in _NOT_JSON_NUMBERS or (isinstance(value, int | float | dict | list) and not isinstance(value, bool))
 
 
@@ -123,7 +125,7 @@ def _argv(step: Step, scratch: Path) -> tuple[str, ...]:
 
 
 def _mentioned(step: Step, workspace: Path, values: Mapping[str, Any]) -> list[str]:
-    """The parameters that the script names, or a file of the workspace that the script names."""
+    """Return the parameters that the script names, or a file of the workspace that the script names."""
     if not values:
         return []
     text = step.command.encode(errors="surrogateescape")

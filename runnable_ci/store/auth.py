@@ -60,7 +60,7 @@ class Token:
 
 
 def parse_challenge(header: str) -> Challenge | None:
-    """The strongest challenge in a `WWW-Authenticate` header that we can answer, or None."""
+    """Return the strongest challenge in a `WWW-Authenticate` header that we can answer, or None."""
     values: dict[str, dict[str, str]] = {}
     scheme = ""
     for piece in PIECE.finditer(header):
@@ -114,12 +114,12 @@ class Authorizer:
         self._anonymous: Token | None = None
 
     def header(self, actions: Actions) -> str | None:
-        """The header's value, None while the registry has not asked for one (or anonymous is what it gets)."""
+        """Return the header's value, None while the registry has not asked for one (or anonymous is what it gets)."""
         with self._lock:
             return self._header(actions)
 
     def challenged(self, response: Response, *, sent: str | None) -> None:
-        """Take in a 401 to a request that carried `sent`, so that the next `header` is a better one.
+        """Process a 401 to a request that carried `sent`, so that the next `header` is a better one.
 
         Raises `RegistryAuthError` where there is nothing better.
         """
@@ -137,7 +137,7 @@ class Authorizer:
                 raise self.refusal(response)
 
     def can_do_without(self, actions: Actions, *, sent: str | None) -> bool:
-        """Whether a request that carried `sent`, and was refused, may be let in where nobody says who we are."""
+        """Return whether a request that carried `sent`, and was refused, may be let in where nobody says who we are."""
         with self._lock:
             anonymous = None if self._anonymous is None else self._anonymous.header
             is_bearer = self._challenge is not None and self._challenge.scheme == "bearer"

@@ -56,7 +56,7 @@ class BlobStream(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go on from byte `offset`, counted from the first."""
+        """Continue from byte `offset`, counted from the first."""
         if whence != io.SEEK_SET or offset < 0:
             raise io.UnsupportedOperation("only seek(offset) from the start")
         if offset != self._position:
@@ -65,7 +65,7 @@ class BlobStream(io.RawIOBase):
         return offset
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes; none at the end. Raises `StoreError` once new connections do not help."""
+        """Read up to `size` bytes; none at the end. Raises `StoreError` once new connections do not help."""
         allowed = self._descriptor.size - self._position + 1
         wanted = allowed if size < 0 else min(size, allowed)
         while wanted > 0:
@@ -169,7 +169,7 @@ class _ExactReader(io.RawIOBase):
         self._left = descriptor.size
 
     def __len__(self) -> int:
-        """So that `requests` announces the length, and does not send chunks."""
+        """Return the length, so that `requests` announces it and does not send chunks."""
         return self._descriptor.size
 
     def readable(self) -> bool:
@@ -182,7 +182,7 @@ class _ExactReader(io.RawIOBase):
         return self._descriptor.size - self._left
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Begin again from byte `offset`, counted from the first."""
+        """Continue from byte `offset`, counted from the first."""
         if whence != io.SEEK_SET or not 0 <= offset <= self._descriptor.size:
             raise io.UnsupportedOperation("only seek(offset) from the start")
         self._content.seek(self._start + offset)

@@ -168,7 +168,7 @@ class Client:
         return self._session.join(base, location)
 
     def is_ours(self, url: str) -> bool:
-        """Tell whether the registry's credentials may be sent there."""
+        """Return whether the registry's credentials may be sent there."""
         return origin(url) == origin(self.base)
 
     def error_message(self, response: Response) -> str:
@@ -219,7 +219,7 @@ class Client:
 
 
 def _may_be_anywhere(_url: str) -> None:
-    """Let a registry keep its blobs on any server that may be spoken to."""
+    """Allow a registry to store its blobs on any permitted server."""
 
 
 def _unavailable(failure: Failure) -> StoreError:

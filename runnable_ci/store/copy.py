@@ -38,7 +38,7 @@ class TransferSize:
 
     @classmethod
     def of(cls, descriptors: Collection[Descriptor]) -> TransferSize:
-        """The amount of these blobs."""
+        """Return the amount of these blobs."""
         return cls(len(descriptors), sum(descriptor.size for descriptor in descriptors))
 
 
@@ -143,12 +143,12 @@ class _Transfer:
         self._advance(len(there), sum(there))
 
     def run(self, blobs: Collection[Descriptor]) -> None:
-        """Bring all of them to the target, the largest first; the first failure ends the others."""
+        """Copy all of them to the target, the largest first; the first failure stops the others."""
         in_order = sorted(blobs, key=lambda blob: blob.size, reverse=True)
         map_all(self._one, in_order, jobs=JOBS, name="copy", on_failure=self._stop.set)
 
     def stopped(self) -> bool:
-        """Whether another blob has failed."""
+        """Return whether another blob has failed."""
         return self._stop.is_set()
 
     def moved(self, size_bytes: int) -> None:
@@ -244,7 +244,7 @@ def _resolved(target: Target, tag: str | None) -> Descriptor | None:
 
 
 def _digests(target: Target, manifests: Collection[Descriptor | None]) -> frozenset[str]:
-    """Digests that the target must have, as it took in these manifests."""
+    """Return digests that the target must have, as it took in these manifests."""
     found: set[str] = set()
     for manifest in manifests:
         if manifest is None:

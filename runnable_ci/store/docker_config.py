@@ -75,7 +75,7 @@ def _canonical(host: str) -> str:
 
 
 def _by_place(table: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """What a table has for each `HOST` and `HOST/PATH`; keys with a scheme, docker's older ones, come last."""
+    """Return what a table has for each `HOST` and `HOST/PATH`; keys with a scheme, docker's older ones, come last."""
     found: dict[str, list[Any]] = {}
     for key in sorted(table, key=lambda key: "://" in key):
         host, _, path = key.rpartition("://")[2].rstrip("/").partition("/")

@@ -94,7 +94,7 @@ class Layout:
     # -- Target
 
     def resolve(self, reference: str) -> Descriptor:
-        """The manifest that a tag or digest stands for; `ManifestNotFoundError` where there is none."""
+        """Return the manifest that a tag or digest stands for; `ManifestNotFoundError` where there is none."""
         entries = self.manifests()
         for tag, descriptor in entries.items():
             if reference in (tag, descriptor.digest):
@@ -104,15 +104,15 @@ class Layout:
         raise ManifestNotFoundError(f"no `{reference}` in {self.label}", hint=did_you_mean(reference, entries))
 
     def tags(self) -> Iterator[str]:
-        """All tags, oldest first."""
+        """Yield all tags, oldest first."""
         yield from self.manifests()
 
     def exists(self, descriptor: Descriptor) -> bool:
-        """Whether the content is there (its bytes are not checked)."""
+        """Return whether the content is there (its bytes are not checked)."""
         return self._path(descriptor.digest).exists()
 
     def fetch(self, descriptor: Descriptor) -> BinaryIO:
-        """The stored bytes, unchecked: read them through `verified`."""
+        """Return the stored bytes, unchecked: read them through `verified`."""
         try:
             return open(self._path(descriptor.digest), "rb", buffering=0, opener=open_nofollow)
         except FileNotFoundError as e:
@@ -132,7 +132,7 @@ class Layout:
                 file.write(chunk)
 
     def tag(self, descriptor: Descriptor, reference: str) -> None:
-        """Let a tag stand for a manifest, replacing what it stood for."""
+        """Point a tag to a manifest, replacing its target."""
         if not TAG.fullmatch(reference):
             raise StoreError(f"{reference!r} is not a tag")
         entry = {
@@ -148,7 +148,7 @@ class Layout:
     # -- what only a folder can do
 
     def untag(self, references: AbstractSet[str]) -> None:
-        """Let these tags stand for nothing any more."""
+        """Remove these tags."""
         with locked(self.folder / "index.lock"):
             entries = self._index()
             left = [entry for entry in entries if _tag(entry) not in references]
@@ -156,7 +156,7 @@ class Layout:
                 self._write_index(left)
 
     def blobs(self) -> Iterator[tuple[str, int]]:
-        """Digest and size in bytes of all content: the regular files whose name is a digest, and nothing else."""
+        """Yield digest and size in bytes of all content: the regular files whose name is a digest, and nothing else."""
         if not self._blobs.is_dir():
             return
         with os.scandir(self._blobs) as entries:
@@ -180,7 +180,7 @@ class Layout:
         sweep(self._temporaries)
 
     def path(self, descriptor: Descriptor) -> Path:
-        """The verified blob as a file, for programs that read files. It must not be written to.
+        """Return the verified blob as a file, for programs that read files. It must not be written to.
 
         A blob is read in full the first time; later its file's stat is enough. Raises `BlobMissingError` and
         `BlobCorruptError`.
@@ -198,7 +198,7 @@ class Layout:
         return path
 
     def is_intact(self, descriptor: Descriptor) -> bool:
-        """Whether the blob is there with the right bytes."""
+        """Return whether the blob is there with the right bytes."""
         try:
             self.path(descriptor)
         except (BlobMissingError, BlobCorruptError):
@@ -214,7 +214,7 @@ class Layout:
         return descriptor
 
     def read_bytes(self, descriptor: Descriptor) -> bytes:
-        """Small content, verified."""
+        """Read small content, verified."""
         with self.fetch(descriptor) as file:
             return b"".join(verified(file, descriptor, label=self.label))
 
@@ -253,7 +253,7 @@ class Layout:
         return found
 
     def manifest(self, descriptor: Descriptor) -> dict[str, Any]:
-        """A manifest's JSON, verified."""
+        """Return a manifest's JSON, verified."""
         with self.fetch(descriptor) as file:
             raw = read_manifest(file, descriptor, label=self.label)
         try:
@@ -292,7 +292,7 @@ class Layout:
 
 
 def _is_entry(entry: Any) -> bool:
-    """Whether that is a descriptor, as far as its types tell. Source: OCI image-spec v1.1.1, descriptor.md."""
+    """Return whether that is a descriptor, as far as its types tell. Source: OCI image-spec v1.1.1, descriptor.md."""
     if not isinstance(entry, dict):
         return False
     annotations = entry.get("annotations") or {}

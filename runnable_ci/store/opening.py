@@ -18,7 +18,7 @@ STORE_NAME = ".runnable"
 def open_store(
     folder: Path, environ: Mapping[str, str], *, say: Callable[[str], None] = console.err, user: int | None = None
 ) -> Layout:
-    """The store in a folder, which need not be there yet.
+    """Return the store in a folder, which need not be there yet.
 
     Raises `StoreError` for one that git tracks (who made the clone's content made it too), one of another user that is
     not trusted, and one with links in it. `user` is who asks, by default the user of this process.
@@ -56,7 +56,7 @@ def _is_safe(store: Path, listed: str) -> bool:
 
 
 def _is_of_the_job(store: Path, owner: int, environ: Mapping[str, str], user: int) -> bool:
-    """Whether root, in a job's container, looks at a store of the runner, whose the workspace is."""
+    """Return whether root, in a job's container, looks at a store of the runner, whose the workspace is."""
     workspace = environ.get("GITHUB_WORKSPACE", "")
     if user != 0 or not is_actions(environ) or not workspace:
         return False

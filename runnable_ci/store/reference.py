@@ -52,7 +52,7 @@ class Credentials:
 
 
 def parse_reference(text: str) -> Reference:
-    """The parts of `HOST[:PORT]/PATH[:TAG][@DIGEST]`; the host is never guessed. Raises `UsageError`.
+    """Return the parts of `HOST[:PORT]/PATH[:TAG][@DIGEST]`; the host is never guessed. Raises `UsageError`.
 
     Source: OCI distribution-spec v1.1, pulling manifests (grammar of names and tags).
     """
@@ -83,7 +83,8 @@ def parse_reference(text: str) -> Reference:
 
 
 def find_credentials(host: str, environ: Mapping[str, str], *, path: str = "") -> Credentials | None:
-    """Credentials for exactly this registry: docker's configuration, then (for ghcr.io) github.com's `GITHUB_TOKEN`.
+    """Return credentials for exactly this registry: docker's configuration, then (for ghcr.io) github.com's
+    `GITHUB_TOKEN`.
 
     None means anonymous. Raises `RegistryAuthError` where the configuration or a helper's answer is unusable.
     """

@@ -104,7 +104,9 @@ class Registry:
         return self._client.label
 
     def resolve(self, reference: str, *, to_write: bool = False, tries: int = TRIES) -> Descriptor:
-        """The manifest that a tag or digest stands for, by one request. Raises `ManifestNotFoundError`, `StoreError`.
+        """Return the manifest that a tag or digest stands for, by one request.
+
+        Raises `ManifestNotFoundError`, `StoreError`.
 
         With `to_write` the right to push is asked for at once: ghcr.io lets nobody look into a package that there is
         not yet, except who may make it.
@@ -126,7 +128,7 @@ class Registry:
         return Descriptor(media_type, digest, int(size))
 
     def tags(self) -> Iterator[str]:
-        """All tags, page by page; none where the repository does not exist (yet)."""
+        """Yield all tags, page by page; none where the repository does not exist (yet)."""
         url, seen = f"tags/list?n={TAGS_A_PAGE}", set[str]()
         while url:
             response = self._client.request("GET", url, "pull", at_most=TAGS_PAGE_MAX_BYTES)
@@ -143,7 +145,7 @@ class Registry:
                 raise RegistryProtocolError(f"the tag list of {self.label} does not end ({len(seen)} tags read)")
 
     def exists(self, descriptor: Descriptor) -> bool:
-        """Tell whether the registry says that it holds the content, by one request."""
+        """Return whether the registry says that it holds the content, by one request."""
         # A registry leads to its storage only for what is there, and the storage's signed URLs may be for GET alone.
         response = self._client.request("HEAD", _path(descriptor), "pull", headers=_accept(descriptor), follow=False)
         if response.status == 404 or 300 <= response.status < 400:
@@ -152,7 +154,7 @@ class Registry:
         return response.headers.get("Content-Length", str(descriptor.size)) == str(descriptor.size)
 
     def fetch(self, descriptor: Descriptor) -> BinaryIO:
-        """The content as a stream that takes up a lost connection where it broke; `seek(n)` starts at byte n.
+        """Return the content as a stream that takes up a lost connection where it broke; `seek(n)` starts at byte n.
 
         Raises `BlobMissingError`. The bytes are unchecked: read them through `verified`.
         """
@@ -177,7 +179,7 @@ class Registry:
         self._client.retry(lambda: self._upload(descriptor, upload), tries=TRIES if upload.repeatable else 1)
 
     def tag(self, descriptor: Descriptor, reference: str) -> None:
-        """Let a tag stand for a manifest that is stored already. Registries have no compare-and-swap: the last wins."""
+        """Point a tag to a stored manifest. Registries have no compare-and-swap: the last wins."""
         if not TAG.fullmatch(reference):
             raise UsageError(f"{reference[:200]!r} is not a tag", hint="letters, digits, `_`, `.`, `-`; at most 128")
         if self._manifest is None or self._manifest[0] != descriptor.digest:
@@ -206,7 +208,7 @@ class Registry:
         self._client.require_ok(response)
 
     def _measured(self, reference: str) -> tuple[str, str]:
-        """Digest and size of a manifest, for a registry whose HEAD does not tell."""
+        """Return digest and size of a manifest, for a registry whose HEAD does not tell."""
         response = self._client.request(
             "GET", f"manifests/{reference}", "pull", headers=_ACCEPT_MANIFESTS, at_most=MANIFEST_MAX_BYTES + 1
         )

@@ -13,7 +13,7 @@ _NAME = "writer"
 
 
 def make_identity(layout: Layout) -> None:
-    """Give a store its identity, where it has none yet."""
+    """Create the identity of a store, if it has none yet."""
     with locked(layout.folder / "index.lock"):
         if not (path := layout.folder / _NAME).exists():
             write_whole(path, secrets.token_hex(16).encode(), through=layout.temporaries)

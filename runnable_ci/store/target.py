@@ -72,22 +72,22 @@ class Target(Protocol):
         """How an error message names this side."""
 
     def resolve(self, reference: str) -> Descriptor:
-        """The manifest that a tag or digest stands for; `ManifestNotFoundError` where there is none."""
+        """Return the manifest that a tag or digest stands for; `ManifestNotFoundError` where there is none."""
 
     def tags(self) -> Iterator[str]:
-        """All tags, in no particular order."""
+        """Return all tags, in no particular order."""
 
     def exists(self, descriptor: Descriptor) -> bool:
-        """Whether the content is there (its bytes are not checked)."""
+        """Return whether the content is there (its bytes are not checked)."""
 
     def fetch(self, descriptor: Descriptor) -> BinaryIO:
-        """The stored bytes, unchecked: read them through `verified`. `BlobMissingError` where there are none."""
+        """Return the stored bytes, unchecked: read them through `verified`. `BlobMissingError` where there are none."""
 
     def push(self, descriptor: Descriptor, content: BinaryIO) -> None:
         """Store a blob or (by its media type) a manifest, refusing bytes that do not match the descriptor."""
 
     def tag(self, descriptor: Descriptor, reference: str) -> None:
-        """Let a tag stand for a manifest that is already stored, replacing what it stood for."""
+        """Point a tag to a manifest that is already stored, replacing its target."""
 
 
 @runtime_checkable
@@ -98,7 +98,7 @@ class ValidatesManifests(Protocol):
 
 
 def verified(source: BinaryIO, descriptor: Descriptor, *, label: str) -> Iterator[bytes]:
-    """The bytes of `source` in chunks; after the last of them, proof that they are what `descriptor` says.
+    """Yield the bytes of `source` in chunks; after the last of them, proof that they are what `descriptor` says.
 
     Stops one byte past the expected size. Raises `BlobCorruptError`; a caller keeps nothing of a stream that raised.
     """
@@ -127,14 +127,14 @@ def _second_thread(size_bytes: int) -> AbstractContextManager[Background | None]
 
 
 def read_manifest(source: BinaryIO, descriptor: Descriptor, *, label: str) -> bytes:
-    """A verified manifest, never more than `MANIFEST_MAX_BYTES` of it."""
+    """Return a verified manifest, never more than `MANIFEST_MAX_BYTES` of it."""
     if descriptor.size > MANIFEST_MAX_BYTES:
         raise BlobCorruptError(f"the manifest {descriptor.digest} in {label} is larger than 4 MiB")
     return b"".join(verified(source, descriptor, label=label))
 
 
 def manifest_parts(raw: bytes, manifest: Descriptor, *, label: str) -> list[Descriptor]:
-    """The config and then the layers that an image manifest names, in its order; a digest may come twice.
+    """Return the config and then the layers that an image manifest names, in its order; a digest may come twice.
 
     `raw` is what `read_manifest` gave. Raises `BlobCorruptError` for anything else, an image index included.
     Source: OCI image-spec v1.1.1, manifest.md.

@@ -24,7 +24,7 @@ _NO_STATUS: Final = b"\r\x1b[K"
 
 
 def is_actions(environ: Mapping[str, str]) -> bool:
-    """Whether a runner of GitHub Actions started this process."""
+    """Return whether a runner of GitHub Actions started this process."""
     return environ.get("GITHUB_ACTIONS") == "true"
 
 
@@ -39,15 +39,15 @@ class Output:
         self._file().buffer.write(data)
 
     def flush(self) -> None:
-        """Let everything that was written be seen."""
+        """Flush everything that was written."""
         self._file().flush()
 
     def is_terminal(self) -> bool:
-        """Whether a person looks at it."""
+        """Return whether a person looks at it."""
         return self._file().isatty()
 
     def columns(self) -> int:
-        """How wide the terminal is."""
+        """Return how wide the terminal is."""
         return os.get_terminal_size(self._file().fileno()).columns or 80
 
 
@@ -87,7 +87,9 @@ class Console:
         self.stdout.flush()
 
     def quoted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """What somebody's program wrote: to a file or a pipe as it is, to a terminal or a job as harmless lines."""
+        """Yield what somebody's program wrote: to a file or a pipe as it is, to a terminal or a job as harmless
+        lines.
+        """
         if not self.stdout.is_terminal() and not is_actions(self._environ):
             yield from chunks
             return
@@ -103,13 +105,13 @@ class Console:
         yield _quoted(kept)
 
     def flush(self) -> None:
-        """Let everything that was written be seen, before another program writes to the same streams."""
+        """Flush everything that was written, before another program writes to the same streams."""
         self.stdout.flush()
         self.stderr.flush()
 
 
 def line(text: str) -> str:
-    """A text as one line in which nothing takes effect; a line break in it is a space.
+    """Return a text as one line in which nothing takes effect; a line break in it is a space.
 
     Not only where the environment tells of a job: in a container, or behind a wrapper, it may not.
     """
@@ -122,14 +124,14 @@ def _print(output: Output, lines: Iterable[str]) -> None:
 
 
 def _quoted(data: bytes) -> bytes:
-    """Lines, the last one perhaps without its end; what was written over and colours go, the rest is shown."""
+    """Return lines, the last one perhaps without its end; what was written over and colours go, the rest is shown."""
     lines = _COLOURS.sub("", data.decode(errors="replace")).split("\n")
     last_written = (text.rstrip("\r").rpartition("\r")[2] for text in lines)
     return "\n".join("\t".join(map(line, text.split("\t"))) for text in last_written).encode()
 
 
 def _escaped(found: re.Match[str]) -> str:
-    """A character as JSON has it escaped, if it is one of those that take effect; `##[` begins a command."""
+    """Return a character as JSON has it escaped, if it is one of those that take effect; `##[` begins a command."""
     character = found[0]
     if character != "#" and character.isprintable():
         return character

@@ -41,7 +41,7 @@ class Temporary:
     path: Path
 
     def keep_as(self, path: Path, *, synced: bool = True) -> None:
-        """Let the file appear under `path`, whole, in place of what was there; on disk if it is to be `synced`."""
+        """Move the complete file to `path`, replacing what was there; sync it to disk if `synced`."""
         self.file.flush()
         if synced:
             os.fsync(self.file.fileno())
@@ -53,7 +53,7 @@ class Temporary:
             self._copy_to(path)
 
     def _copy_to(self, path: Path) -> None:
-        """Let the content appear under a path on another mount, through a file beside it that `sweep` is told of."""
+        """Copy the content to a path on another mount, through a file beside it that `sweep` finds."""
         near, note = path.with_name(self.path.name), self.path.with_suffix(".near")
         note.write_bytes(os.fsencode(near.absolute()))
         try:
@@ -103,7 +103,7 @@ def remove_folder(folder: Path, *, through: Path) -> None:
 
 @contextmanager
 def needing_space(folder: Path) -> Iterator[None]:
-    """Within the block a disk that is full, or a quota, is a `StoreError` that says what to do."""
+    """Turn a full disk or quota in the block into a `StoreError` that says what to do."""
     try:
         yield
     except OSError as e:
@@ -204,7 +204,7 @@ def _carry(source: RawIOBase, copy: int) -> Iterator[int]:
 
 
 def _hash_part(digest: hashlib._Hash, descriptor: int, position: int, count: int) -> None:
-    """Let the digest see a part of a file."""
+    """Update the digest with a part of a file."""
     end = position + count
     while position < end:
         chunk = os.pread(descriptor, min(end - position, _BUFFER_BYTES), position)
@@ -236,7 +236,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_alone(path: Path) -> Iterator[bool]:
-    """Hold an exclusive lock on `path`, should nobody hold it in any way; whether it is held."""
+    """Hold an exclusive lock on `path` if it is free; yield whether it is held."""
     descriptor = try_lock(path)
     try:
         yield descriptor is not None
@@ -246,14 +246,14 @@ def locked_alone(path: Path) -> Iterator[bool]:
 
 
 def share_lock(path: Path) -> int:
-    """A descriptor that holds a shared lock on `path` until it is closed, waiting for one who holds it alone."""
+    """Return a descriptor that holds a shared lock on `path` until it is closed, waiting for one who holds it alone."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     _lock(descriptor, wait=True, shared=True)
     return descriptor
 
 
 def try_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock on `path` until it is closed; None while another process holds it."""
+    """Return a descriptor that holds the lock on `path` until it is closed; None while another process holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _lock(descriptor, wait=False)
@@ -264,7 +264,7 @@ def try_lock(path: Path) -> int | None:
 
 
 def _start_writeback(descriptor: int, position: int, count: int) -> None:
-    """Let the system begin to write a part of a file to the disk, if it can be told: less is left for the end."""
+    """Make the system start writing a part of a file to disk, if it can: less is left for the end."""
     if sys.platform == "linux":  # that it may forget what is written is harmless
         with suppress(OSError):
             os.posix_fadvise(descriptor, position, count, os.POSIX_FADV_DONTNEED)

@@ -24,7 +24,7 @@ def github_host(environ: Mapping[str, str]) -> str:
 
 
 def _host(text: str) -> str:
-    """The host of a URL or of a plain name, lower-case with its port; of one with an API apart, without that."""
+    """Return the host of a URL or of a plain name, lower-case with its port; of one with an API apart, without that."""
     _, separator, rest = text.rpartition("://")
     host = re.split(r"[/?#]", rest if separator else text)[0].rpartition("@")[2].lower()
     if host == GITHUB or host.endswith(f".{GITHUB}"):

@@ -28,7 +28,7 @@ class Sink(Protocol):
         """Write all of it."""
 
     def flush(self) -> None:
-        """Let it be seen."""
+        """Flush the output."""
 
 
 class LinePrinter:
@@ -50,7 +50,7 @@ class LinePrinter:
 
     @classmethod
     def of_process(cls, *, quiet: bool = False, no_colour: bool = False) -> Self:
-        """A printer on this process's own stdout and stderr."""
+        """Return a printer on this process's own stdout and stderr."""
         terminal = console.stderr.is_terminal()
         return cls(
             console.stdout,
@@ -61,34 +61,34 @@ class LinePrinter:
         )
 
     def begin(self, steps: list[str], total: int) -> None:
-        """Get ready for these steps, of which `total` will run."""
+        """Prepare for these steps, of which `total` will run."""
         self._width = min(24, max(map(len, steps), default=0))
         self._total = total
         if self._terminal and not self._quiet:
             start(self._tick, name="status")
 
     def expect(self, total: int) -> None:
-        """So many will run, as is known now."""
+        """Set the number of steps that will run."""
         self._total = total
 
     def end(self) -> None:
-        """Take the status line away."""
+        """Remove the status line."""
         self._ended.set()
         with self._lock:
             self._clear_status()
             self._flush()
 
     def say(self, *lines: str, step: str = "") -> None:
-        """Lines of ours; each stays one, whatever is in it."""
+        """Print lines of the program; each stays one line, whatever is in it."""
         self._say("\n".join(map(line, lines)), step)
 
     def started(self, step: str) -> None:
-        """A step begins."""
+        """Show that a step has started."""
         with self._lock:
             self._running[step] = time.monotonic()
 
     def finished(self, step: str, text: str, *, failed: bool) -> None:
-        """A step is over; `text` says how."""
+        """Show that a step has ended; `text` says how."""
         self.finish_lines(step)
         with self._lock:
             self._running.pop(step, None)
@@ -125,7 +125,7 @@ class LinePrinter:
                 self.output(step, stream, b"\n")
 
     def mask(self, secrets: Iterable[str]) -> None:
-        """Have these hidden by who shows what we write; a terminal shows it as it is."""
+        """Ask the reader to hide these; a terminal shows them as they are."""
 
     def _show(self, step: str, stream: Stream, lines: bytes) -> None:  # noqa: ARG002 - others tell steps apart
         """Write whole lines of a step; the lock is held."""

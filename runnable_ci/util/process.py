@@ -58,7 +58,7 @@ class Supervisor:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Give back the pipe; no process may be running."""
+        """Close the pipe; no process may be running."""
         os.close(self._wake_read)
         if self._wake_write >= 0:
             os.close(self._wake_write)
@@ -182,7 +182,7 @@ class Supervisor:
         return self._one_by_one(time.monotonic() + self._grace_s, *harder)
 
     def _one_by_one(self, begin: float, *signals: signal.Signals) -> list[tuple[float, signal.Signals | None]]:
-        """When to send which signal. None: nothing can end it, such as another user's program (sudo)."""
+        """Yield when to send which signal. None: nothing can end it, such as another user's program (sudo)."""
         return [(begin + i * self._grace_s, number) for i, number in enumerate((*signals, None))]
 
 
@@ -192,7 +192,7 @@ def _abandon(process: subprocess.Popen[bytes]) -> None:
 
 
 def check_output(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float) -> bytes | None:
-    """The stdout of a short program; None where it cannot be started, fails or takes too long."""
+    """Return the stdout of a short program; None where it cannot be started, fails or takes too long."""
     try:
         done = subprocess.run(
             argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
@@ -221,7 +221,7 @@ def run_with_input(argv: Sequence[str], *, stdin: bytes, env: Mapping[str, str],
 
 
 def exec_program(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
-    """Go on as another program: the same process, so that signals meant for this one reach it."""
+    """Replace this process by another program, so that signals sent to this one reach it."""
     console.flush()
     try:
         os.execve(argv[0], list(argv), dict(env))  # noqa: S606 - no shell is what is wanted
@@ -231,7 +231,7 @@ def exec_program(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
 
 
 def start_time(pid: int) -> str:
-    """When a process was started, as the system tells it: with the pid its identity. Empty where it is not known."""
+    """Return when a process was started, according to the system: with the pid its identity. Empty if unknown."""
     return _start_in_proc(pid) if sys.platform == "linux" else start_by_ps(pid)
 
 
@@ -247,7 +247,7 @@ def _start_in_proc(pid: int) -> str:
 
 
 def start_by_ps(pid: int) -> str:
-    """As `start_time`, to the second, of any system that has `ps`."""
+    """Return the start time to the second, on any system that has `ps`."""
     argv = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
     answer = check_output(argv, cwd=Path("/"), env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}, timeout_s=5) or b""
     state, _, started = " ".join(answer.decode(errors="replace").split()).partition(" ")

@@ -25,7 +25,7 @@ class Process(Protocol):
     stderr: IO[bytes] | None
 
     def poll(self) -> int | None:
-        """How it ended; None while it runs."""
+        """Return how it ended; None while it runs."""
 
 
 class _Poll:
@@ -35,7 +35,7 @@ class _Poll:
         self._soon_s = _FIRST_POLL_S
 
     def within(self, timeout_s: float | None, *, soon: bool) -> float:
-        """A pause, shorter where the end is to be expected soon, at most the time that there is."""
+        """Return a pause, shorter where the end is to be expected soon, at most the time that there is."""
         pause_s = self._soon_s if soon else _POLL_S
         if soon:
             self._soon_s = min(2 * self._soon_s, _POLL_S)
@@ -85,7 +85,7 @@ class ProcessReader:
             self.exited = self._process.poll() is not None
 
     def close(self) -> None:
-        """Give back the pipes: what the process left running writes to nobody from here on."""
+        """Close the pipes: what the process left running can no longer write to them."""
         self._held.close()
 
 
@@ -97,7 +97,7 @@ def _pipes(process: Process) -> Iterator[tuple[IO[bytes], Stream]]:
 
 
 def _exit_descriptor(pid: int) -> int | None:
-    """A descriptor that is readable once the process has ended; None where the system has none."""
+    """Return a descriptor that is readable once the process has ended; None where the system has none."""
     if sys.platform != "linux":
         return None
     try:

@@ -89,7 +89,7 @@ class Later:
 
 
 def later(response: Response, *, message: str, now_s: float) -> Later | None:
-    """Tell whether, and when, the same request may work later; `message` is what the server says went wrong.
+    """Return whether, and when, the same request may work later; `message` is what the server says went wrong.
 
     GitHub and its container registry say 403 where they mean 429 ("secondary rate limit"), some with the wait in the
     message; a response to HEAD has none, and only a header tells.

@@ -8,17 +8,19 @@ from pathlib import Path
 
 
 def command(*words: str) -> str:
-    """A command of this program, quoted for a shell."""
+    """Return a command of this program, quoted for a shell."""
     return shlex.join(["runnable-ci", *words])
 
 
 def path(file: Path, folder: Path | None = None) -> str:
-    """A path as it is typed in a folder, by default the current one: the shorter of the relative and the absolute."""
+    """Return a path as it is typed in a folder, by default the current one: the shorter of the relative and the
+    absolute.
+    """
     relative = os.path.relpath(file, folder)
     shown = min(relative, str(file), key=len)
     return f"./{shown}" if shown.startswith("-") else shown
 
 
 def in_folder(folder: Path, *words: str) -> str:
-    """A command on a folder that it is given as its last word, unless that is the current one."""
+    """Return a command on a folder that it is given as its last word, unless that is the current one."""
     return command(*words, *([] if folder.resolve() == Path.cwd() else [path(folder)]))

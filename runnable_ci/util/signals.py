@@ -16,7 +16,7 @@ LAST_S: Final = 2.0
 
 
 def end_at_second_interrupt() -> None:
-    """Let Ctrl-C raise `KeyboardInterrupt` as ever, and a second one end the program at once.
+    """Make Ctrl-C raise `KeyboardInterrupt` as usual, and a second one end the program at once.
 
     Where something else was decided (a shell's background job ignores Ctrl-C) that stays.
     """
@@ -31,7 +31,7 @@ def end_at_second_interrupt() -> None:
 
 @contextmanager
 def cancelling(cancel: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Within the block the first two signals call `cancel`.
+    """Call `cancel` for the first two signals in the block.
 
     The second leaves the program `LAST_S` seconds, also beyond the block; the third ends it at once.
     """

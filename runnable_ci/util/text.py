@@ -11,21 +11,23 @@ from typing import Any
 
 
 def printable(text: str) -> str:
-    """Text of one line without anything that could move a terminal's cursor, or turn the direction of what follows."""
+    """Return text of one line without anything that could move a terminal's cursor, or turn the direction of what
+    follows.
+    """
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of columns as wide as their widest cell, two spaces apart."""
+    """Return lines of columns as wide as their widest cell, two spaces apart."""
     clean = [[printable(cell) for cell in row] for row in [head, *rows]]
     widths = [max(len(row[i]) for row in clean) for i in range(len(head))]
     return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean]
 
 
 def seconds_between(start: str, end: str) -> float | None:
-    """From one time of a run log to another; None where one is missing or none."""
+    """Return the seconds from one time of a run log to another; None where one is missing or none."""
     try:
         return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
     except (ValueError, TypeError):
@@ -33,12 +35,15 @@ def seconds_between(start: str, end: str) -> float | None:
 
 
 def duration(start: str, end: str) -> str:
-    """From one time of the run log to another, as `format_duration` has it; empty where one is missing."""
+    """Return the duration from one time of the run log to another, as `format_duration` has it.
+
+    Empty where one is missing.
+    """
     return format_duration(seconds_between(start, end))
 
 
 def format_duration(seconds: float | None) -> str:
-    """Seconds as `1.2 s`, `3 min 05 s` or `2 h 03 min`; empty where they are not known."""
+    """Format seconds as `1.2 s`, `3 min 05 s` or `2 h 03 min`; empty where they are not known."""
     if seconds is None:
         return ""
     if seconds < 60:
@@ -48,17 +53,17 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_time(time: str) -> str:
-    """A time of the run log to the minute, as `2026-11-24 03:00`."""
+    """Return a time of the run log to the minute, as `2026-11-24 03:00`."""
     return time[:16].replace("T", " ")
 
 
 def pluralize(number: int, noun: str) -> str:
-    """How many there are of something, as `1 run` or `2 runs`."""
+    """Return how many there are of something, as `1 run` or `2 runs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def format_size(size_bytes: int) -> str:
-    """A size as `312 B`, `4.0 KiB`, `1.2 GiB`."""
+    """Return a size as `312 B`, `4.0 KiB`, `1.2 GiB`."""
     amount = float(size_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024 or unit == "GiB":
@@ -68,18 +73,18 @@ def format_size(size_bytes: int) -> str:
 
 
 def truncate(value: Any, width: int = 40) -> str:
-    """A value in at most `width` characters."""
+    """Return a value in at most `width` characters."""
     text = printable(f"{value:.6g}" if isinstance(value, float) else str(value))
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def format_pairs(values: dict[str, Any]) -> str:
-    """`name = value` of each, separated by commas."""
+    """Format each as `name = value`, separated by commas."""
     return ", ".join(f"{name} = {truncate(value)}" for name, value in values.items())
 
 
 def escape_commands(text: str) -> str:
-    """Text that is shown as it is, but for what would make a command of one of its lines.
+    """Return text that is shown as it is, but for what would make a command of one of its lines.
 
     The runner takes `::name::` after any space at a line's beginning, and `##[name]` anywhere; a carriage return ends a
     line too.
@@ -91,7 +96,7 @@ def escape_commands(text: str) -> str:
 
 
 def unicode_of(value: Any) -> Any:
-    """The value with what is not Unicode in its texts, a byte of a path or a message, written as `\\udcff`."""
+    """Return the value with what is not Unicode in its texts, a byte of a path or a message, written as `\\udcff`."""
     match value:
         case str():
             return value.encode(errors="backslashreplace").decode()

@@ -23,7 +23,7 @@ _Result = TypeVar("_Result")
 
 
 def start(work: Callable[[], None], *, name: str) -> threading.Thread | None:
-    """A started thread; None where the system has no room for one."""
+    """Return a started thread; None where the system has no room for one."""
     thread = threading.Thread(target=work, name=name, daemon=True)
     try:
         thread.start()
@@ -47,7 +47,7 @@ def map_all(
     name: str,
     on_failure: Callable[[], None] = lambda: None,
 ) -> list[_Result]:
-    """`function` of each item, in their order, by up to `jobs` threads, of which this one is the first.
+    """Return `function` of each item, in their order, by up to `jobs` threads, of which this one is the first.
 
     The first failure is raised: no further item is begun then, `on_failure` is called from the thread that failed, and
     the others have `CLEAN_UP_S` seconds to end.
@@ -97,7 +97,7 @@ class Background:
         self._thread = start(self._work, name=name)
 
     def do(self, piece: Callable[[], object]) -> None:
-        """Have this done, after what was given before."""
+        """Queue this, after what was queued before."""
         if self._thread is None:
             piece()
             return

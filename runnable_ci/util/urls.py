@@ -32,7 +32,7 @@ def safe_url(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether `host` (a name or an address, no port) is this machine."""
+    """Return whether `host` (a name or an address, no port) is this machine."""
     address = _address(host)
     return host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback)
 
@@ -49,7 +49,10 @@ def proxy_of(url: str, environ: Mapping[str, str]) -> str | None:
 
 
 def _is_listed(host: str, port: int, no_proxy: str) -> bool:
-    """Tell whether a list has the host: by `*`, its address, a network (`10.0.0.0/8`), or a domain; perhaps `:PORT`."""
+    """Return whether a list has the host: by `*`, its address, a network (`10.0.0.0/8`), or a domain.
+
+    Perhaps `:PORT`.
+    """
     address = _address(host)
     for entry in re.split(r"[\s,]+", no_proxy.lower()):
         if entry == "*":

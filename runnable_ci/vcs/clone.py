@@ -16,7 +16,7 @@ from runnable_ci.vcs.git import NOT_INHERITED, SAFE_OPTIONS, Git, closed_environ
 
 @contextmanager
 def _own_environment(**values: str | None) -> Iterator[None]:
-    """For a moment, other values of our own variables, which GitPython reads; it is not for threads."""
+    """Replace environment variables that GitPython reads, in the block; not thread-safe."""
     earlier = {name: os.environ.pop(name, None) for name in values}
     os.environ.update({name: value for name, value in values.items() if value is not None})
     try:
@@ -68,21 +68,24 @@ class Clone:
         return cls(root, repo, Git(str(root), environ))
 
     def head(self) -> str:
-        """The commit that is checked out; empty where there is none."""
+        """Return the commit that is checked out; empty where there is none."""
         return self._line("rev-parse", "--verify", "--quiet", "HEAD")
 
     def branch(self) -> str:
-        """The branch that is checked out, also one without a commit; empty where HEAD is detached."""
+        """Return the branch that is checked out, also one without a commit; empty where HEAD is detached."""
         return self._line("symbolic-ref", "--quiet", "--short", "HEAD")
 
     def remote_url(self) -> str:
-        """The URL of `origin`, else of the first remote, empty without one; what `url.….insteadOf` says counts."""
+        """Return the URL of `origin`, else of the first remote, empty without one.
+
+        What `url.….insteadOf` says counts.
+        """
         with _errors():
             remotes = sorted(self.repo.remotes, key=lambda remote: remote.name != "origin")
             return next(remotes[0].urls, "") if remotes else ""
 
     def commits_between(self, old: str, new: str) -> int | None:
-        """How many commits `new` is ahead of `old`; None where it does not build on that, or one is not here."""
+        """Return how many commits `new` is ahead of `old`; None where it does not build on that, or one is not here."""
         try:
             first, last = self.repo.commit(old), self.repo.commit(new)
             if not self.repo.is_ancestor(first, last):
@@ -92,7 +95,10 @@ class Clone:
             return None
 
     def default_branch(self) -> str:
-        """What a remote calls its HEAD, `origin` first; else main or master, where there is one; else the current."""
+        """Return what a remote calls its HEAD, `origin` first; else main or master, where there is one.
+
+        Else the current.
+        """
         listed = self.git("for-each-ref", "--format=%(refname) %(symref)", "refs/heads", "refs/remotes")
         refs = dict(line.split(" ", 1) for line in listed.decode(errors="replace").splitlines())
         with _errors():

@@ -46,7 +46,9 @@ _SAFE_ENVIRONMENT: Final = {
 
 
 def closed_environment(environ: Mapping[str, str], *, protocols: str = NO_PROTOCOL) -> dict[str, str]:
-    """The environment of a git that stays in its repository, and transfers by no protocol but these (`https:ssh`)."""
+    """Return the environment of a git that stays in its repository, and transfers by no protocol but these
+    (`https:ssh`).
+    """
     inherited = {name: value for name, value in environ.items() if name not in NOT_INHERITED}
     return {**inherited, **_SAFE_ENVIRONMENT, "GIT_ALLOW_PROTOCOL": protocols}
 
@@ -66,7 +68,7 @@ class Git:
         environ: Mapping[str, str] | None = None,
         stdin: bytes = b"",
     ) -> bytes:
-        """Its standard output. `CodeIdentityError` where git fails, says no, or is not installed."""
+        """Return git's standard output. Raises `CodeIdentityError` where git fails, refuses, or is not installed."""
         command = ["git", "-C", self.folder, *SAFE_OPTIONS, *options, *arguments]
         closed = {**closed_environment(self.environ, protocols=self.protocols), **(environ or {})}
         try:
@@ -82,7 +84,7 @@ class Git:
         return done.stdout
 
     def has_commit(self, commit: str) -> bool:
-        """Whether the repository holds that commit; a shallow clone may not."""
+        """Return whether the repository holds that commit; a shallow clone may not."""
         try:
             self("cat-file", "-e", f"{commit}^{{commit}}")
         except CodeIdentityError:
@@ -91,7 +93,10 @@ class Git:
 
 
 def _refusal(folder: str, environ: Mapping[str, str], verb: str, code: int, complaint: bytes) -> CodeIdentityError:
-    """What git says as an error of ours. That there is no repository is looked up: git tells it by words alone."""
+    """Return what git says as an error of ours.
+
+    That there is no repository is looked up: git tells it by words alone.
+    """
     if code == _FATAL:
         place = Path(folder).resolve()
         if is_bare(place, environ):
@@ -108,13 +113,13 @@ def _refusal(folder: str, environ: Mapping[str, str], verb: str, code: int, comp
 
 
 def redacted(text: str) -> str:
-    """A message of git without what URLs in it may carry: credentials and queries."""
+    """Return a message of git without what URLs in it may carry: credentials and queries."""
     text = re.sub(r"://[^\s'\"]*@", "://", text)
     return re.sub(r"(://[^\s'\"?]*)\?[^\s'\"]*", r"\1", text)
 
 
 def clean_url(url: str) -> str:
-    """A remote's URL without password, token or query; `git@host:path` and local paths stay as they are."""
+    """Return a remote's URL without password, token or query; `git@host:path` and local paths stay as they are."""
     if "::" in url.split("/", 1)[0]:  # a remote helper's own syntax (`ext::sh -c …`): anything may be in it
         return ""
     scheme, separator, rest = url.partition("://")
@@ -130,5 +135,5 @@ def clean_url(url: str) -> str:
 
 
 def printable(text: bytes) -> str:
-    """Text that can be written as JSON, whatever bytes it came from: those that are not UTF-8 become `\\xNN`."""
+    """Return text that can be written as JSON, whatever bytes it came from: those that are not UTF-8 become `\\xNN`."""
     return text.decode("utf-8", "backslashreplace")

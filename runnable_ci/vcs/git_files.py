@@ -9,12 +9,12 @@ from pathlib import Path
 
 
 def repository_root(folder: Path, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The root of the git repository around a folder; None where there is none."""
+    """Return the root of the git repository around a folder; None where there is none."""
     return next((place for place in upwards(folder, environ) if (place / ".git").exists()), None)
 
 
 def is_bare(folder: Path, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether a folder is in what git keeps, a bare repository or `.git` itself, and not in a work tree."""
+    """Return whether a folder is in what git keeps, a bare repository or `.git` itself, and not in a work tree."""
     for place in upwards(folder, environ):
         if (place / ".git").exists():
             return False
@@ -24,7 +24,7 @@ def is_bare(folder: Path, environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def upwards(folder: Path, environ: Mapping[str, str]) -> Iterator[Path]:
-    """A folder and those above it, as far as git looks: below those that `GIT_CEILING_DIRECTORIES` lists."""
+    """Yield a folder and those above it, as far as git looks: below those that `GIT_CEILING_DIRECTORIES` lists."""
     ceilings = {os.path.realpath(path) for path in environ.get("GIT_CEILING_DIRECTORIES", "").split(os.pathsep) if path}
     yield folder
     yield from takewhile(lambda above: str(above) not in ceilings, folder.parents)

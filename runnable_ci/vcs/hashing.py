@@ -10,7 +10,7 @@ from runnable_ci.util.files import open_nofollow
 
 
 def content_sha256(path: str) -> str:
-    """The digest of a file's bytes or of a link's target; "" for anything else, and for what cannot be read."""
+    """Return the digest of a file's bytes or of a link's target; "" for anything else, and for what cannot be read."""
     try:
         if stat.S_ISLNK(os.lstat(path).st_mode):
             return hashlib.sha256(link_target(path)).hexdigest()
@@ -22,12 +22,12 @@ def content_sha256(path: str) -> str:
 
 
 def link_target(path: str) -> bytes:
-    """Where a symbolic link points to, byte for byte."""
+    """Return where a symbolic link points to, byte for byte."""
     return os.fsencode(os.readlink(path))  # noqa: PTH115 - Path.readlink changes `./a` into `a`
 
 
 def git_mode(mode: int) -> str:
-    """A file's mode as git writes it."""
+    """Return a file's mode as git writes it."""
     if stat.S_ISLNK(mode):
         return "120000"
     return "100755" if mode & stat.S_IXUSR else "100644"

@@ -80,7 +80,7 @@ class Code:
         self._entries: tuple[Entry, ...] = ()
 
     def state(self) -> CodeState:
-        """The code as it is now. Never raises for what git says: an unknown state has its reason in `message`.
+        """Return the code as it is now. Never raises for what git says: an unknown state has its reason in `message`.
 
         Costs a look at the times of all watched files where nothing changed since the last call, else one `git status`.
         """
@@ -89,7 +89,7 @@ class Code:
         return self._state
 
     def entries(self) -> tuple[Entry, ...]:
-        """What the last `state()` found different from the commit, sorted by path."""
+        """Return what the last `state()` found different from the commit, sorted by path."""
         return self._entries
 
     @property
@@ -103,7 +103,7 @@ class Code:
         return self._place.prefix
 
     def path_within(self, path: str) -> str:
-        """A path from that root as one from the folder."""
+        """Return a path from that root as one from the folder."""
         return path.removeprefix(self.prefix) if path.startswith(self.prefix) else posixpath.relpath(path, self.prefix)
 
     def tracks(self, name: str) -> bool | None:
@@ -124,7 +124,7 @@ class Code:
         return frozenset(os.fsdecode(output).casefold().split("\0"))
 
     def submodule(self, path: str) -> Code:
-        """The code of the submodule at a path from the root."""
+        """Return the code of the submodule at a path from the root."""
         folder = f"{self._place.root}/{path}"
         if folder not in self._submodules:
             self._submodules[folder] = Code(
@@ -133,7 +133,7 @@ class Code:
         return self._submodules[folder]
 
     def makes(self, path: str) -> bool:
-        """Whether a path from the root is the pipeline's own: a product, in `.runnable/`, or a bytecode cache.
+        """Return whether a path from the root is the pipeline's own: a product, in `.runnable/`, or a bytecode cache.
 
         A folder's path ends with a slash; those that products are in are not the pipeline's own.
         """
@@ -146,7 +146,7 @@ class Code:
         )
 
     def index_environ(self, scratch: Path) -> dict[str, str]:
-        """Environment for git so that it sees through flags which hide changes; `scratch` is an empty folder."""
+        """Return environment for git so that it sees through flags which hide changes; `scratch` is an empty folder."""
         index = self._index()
         sparse = self._settings().get("core.sparsecheckout", ["false"])[-1] == "true"
         skipped = [] if sparse else [path for path in index.skipped if os.path.lexists(f"{self._place.root}/{path}")]
@@ -181,7 +181,7 @@ class Code:
         return state
 
     def _gits(self) -> list[str]:
-        """A repository begins where the first of these is."""
+        """Return a repository begins where the first of these is."""
         folder = Path(self._folder)
         return [f"{parent}/.git" for parent in (folder, *folder.parents)]
 
@@ -245,7 +245,7 @@ class Code:
             yield replace(entry, content=content, modes=entry.modes or (git_mode(now.st_mode),))
 
     def _submodule(self, entry: Entry) -> Iterator[Entry]:
-        """The entry with the state of the submodule, where that is not all the pipeline's own."""
+        """Yield the entry with the state of the submodule, where that is not all the pipeline's own."""
         below = self.submodule(entry.path).state()
         if not below.dependable or below.commit != entry.blobs[1]:
             yield replace(entry, content=below.digest)
@@ -315,7 +315,8 @@ def find_actor(folder: Path, environ: Mapping[str, str]) -> str:
 
 
 def pull_request_head(environ: Mapping[str, str]) -> str:
-    """The head commit of the pull request that GitHub runs for, "" where there is none: HEAD is then the merge commit.
+    """Return the head commit of the pull request that GitHub runs for, "" where there is none: HEAD is then the
+    merge commit.
 
     Source: GitHub docs, "Events that trigger workflows", `pull_request`.
     """

@@ -41,7 +41,8 @@ def rebuild(
     destination: Path,
     environ: Mapping[str, str],
 ) -> tuple[str, ...]:
-    """What could not be rebuilt, a line each, after the recorded tree was made in `destination` as a git checkout.
+    """Return what could not be rebuilt, a line each, after the recorded tree was made in `destination` as a git
+    checkout.
 
     The commit comes from the first of `sources` that has it: a folder in a repository, or a URL (https, ssh, file).
     Submodules come from those folders' own, else from where `.gitmodules` says.
@@ -77,7 +78,7 @@ def _empty(folder: Path) -> None:
 
 
 def _rebuilt(snapshot: Path | None, commit: str | None, sources: Sequence[Path | str], git: Git) -> dict[str, str]:
-    """What is missing, each with why. Without a commit it is the snapshot's."""
+    """Return what is missing, each with why. Without a commit it is the snapshot's."""
     if snapshot is None:
         _check_out(git, commit or "", sources, url="")
         return _fill_submodules(git, sources, None)
@@ -100,7 +101,7 @@ def _rebuilt(snapshot: Path | None, commit: str | None, sources: Sequence[Path |
 
 
 def _checked(tar: tarfile.TarFile) -> SnapshotState:
-    """The state of a snapshot in which every member is of a kind and name that `snapshot()` makes."""
+    """Return the state of a snapshot in which every member is of a kind and name that `snapshot()` makes."""
     size_bytes = count = 0
     for member in tar:
         size_bytes, count = size_bytes + member.size, count + 1
@@ -161,7 +162,9 @@ def _check_out(git: Git, commit: str, sources: Sequence[Path | str], *, url: str
 
 
 def _fill_submodules(git: Git, sources: Sequence[Path | str], tar: tarfile.TarFile | None) -> dict[str, str]:
-    """What is missing of the submodules, after each was made in its folder: as stored, else as the index has it."""
+    """Return what is missing of the submodules, after each was made in its folder: as stored, else as the index
+    has it.
+    """
     missing: dict[str, str] = {}
     for item in git("ls-files", "-z", "--stage").split(b"\0")[:-1]:
         about, _, path = item.partition(b"\t")
@@ -197,7 +200,7 @@ def _member_file(tar: tarfile.TarFile | None, name: str) -> Iterator[Path | None
 
 
 def _submodule_sources(git: Git, sources: Sequence[Path | str], path: str) -> Iterator[Path | str]:
-    """Where a submodule may be had: its work tree, what git keeps of one, its URL."""
+    """Yield where a submodule may be had: its work tree, what git keeps of one, its URL."""
     settings = {}
     with suppress(CodeIdentityError):  # there may be no such file
         listed = git("config", "-z", "--blob=:.gitmodules", "--get-regexp", r"^submodule\..*\.(path|url)$")
@@ -236,7 +239,7 @@ def _fetch(git: Git, commit: str, source: Path | str) -> None:
 
 
 def _git_folder(source: Path, environ: Mapping[str, str]) -> str:
-    """Where git keeps a clone, or the submodule of one."""
+    """Return where git keeps a clone, or the submodule of one."""
     place = source.resolve()
     if is_bare(place, environ):
         return str(place)
@@ -250,7 +253,7 @@ def _apply(git: Git, tar: tarfile.TarFile, name: str, *where: str) -> None:
 
 
 def _mark_added(git: Git) -> None:
-    """Files that only the unstaged diff makes were announced to the index by `git add --intent-to-add`."""
+    """Announce files that only the unstaged diff creates to the index, as `git add --intent-to-add` did."""
     if names := git("ls-files", "-z", "--others"):
         git("add", "--intent-to-add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul", stdin=names)
 
@@ -302,7 +305,7 @@ def _write(folder: int, name: str, member: tarfile.TarInfo, tar: tarfile.TarFile
 
 
 def _missing(git: Git, recorded: SnapshotState, missing: Mapping[str, str]) -> dict[str, str]:
-    """In what else the rebuilt tree differs from the recorded one; the digests prove that there is nothing else."""
+    """Return how else the restored tree differs from the recorded one; the digests prove that there is nothing else."""
     now = Code(Path(git.folder), products=lambda _: False, environ=git.environ).state()
     if now.digest == recorded.digest:
         return {}

@@ -64,13 +64,13 @@ class Rules:
     """Why an untracked file, by its path from the root, is not kept; empty where it is."""
 
     def of_entry(self, entry: Entry) -> str:
-        """Why nothing of an entry is kept, whatever its content."""
+        """Return why nothing of an entry is kept, whatever its content."""
         if entry.kind == "submodule" or entry.path.endswith("/"):
             return ""
         return by_name(entry.name) or (self.untracked(entry.path) if entry.kind == "untracked" else "")
 
     def below(self, path: str) -> Rules:
-        """The rules in a submodule."""
+        """Return the rules in a submodule."""
         return Rules(self.has_secret, lambda inner: self.untracked(f"{path}/{inner}"))
 
 
@@ -96,7 +96,7 @@ class _Store:
     omitted: dict[str, str] = field(default_factory=dict)
 
     def add(self, member: tarfile.TarInfo, source: IO[bytes], *, checked_as: str | None = None) -> str:
-        """Why the source was not kept, empty if it was; it is checked as the content of a file of that path."""
+        """Return why the source was not kept, empty if it was; it is checked as the content of a file of that path."""
         start = self.content.seek(0, os.SEEK_END)
         problem = ""
         while not problem and (chunk := source.read(_CHUNK_BYTES)):
@@ -116,7 +116,7 @@ class _Store:
         return ""
 
     def objection(self, path: str, content: IO[bytes]) -> str:
-        """Why the content of a file, from where it stands to its end, is not kept; empty if it may be."""
+        """Return why the content of a file, from where it stands to its end, is not kept; empty if it may be."""
         start = content.tell()
         if self.rules.has_secret(_chunks(content)):
             return _NOT_STORED
@@ -136,7 +136,7 @@ class _Store:
 def snapshot(
     code: Code, state: CodeState, destination: BinaryIO, *, limit_bytes: int, rules: Rules | None = None
 ) -> SnapshotContent:
-    """What is in the snapshot written to `destination`, and what is not, with why.
+    """Return what is in the snapshot written to `destination`, and what is not, with why.
 
     `state` is what `code.state()` gave last. At most `limit_bytes` of diffs and files are stored: diffs first, then the
     smaller files first. A path that changed meanwhile counts as left out, though something of it may be there.
@@ -206,7 +206,7 @@ def _store_diffs(code: Code, commit: str, entries: Sequence[Entry], store: _Stor
 
 
 def _objection(git: Git, part: Path, batch: Sequence[_Group], written_bytes: int, store: _Store) -> str:
-    """Why a diff cannot be stored, empty if it can."""
+    """Return why a diff cannot be stored, empty if it can."""
     if written_bytes + part.stat().st_size > store.left_bytes:
         return "its diff is over the limit"
     entries = [entry for group in batch for entry in group.entries]
@@ -227,7 +227,7 @@ def _objection(git: Git, part: Path, batch: Sequence[_Group], written_bytes: int
 
 
 def _contents(git: Git, entry: Entry) -> Iterator[IO[bytes]]:
-    """What a diff of an entry may tell of, whole: the file, and what the commit and the index have of it."""
+    """Yield what a diff of an entry may tell of, whole: the file, and what the commit and the index have of it."""
     with suppress(OSError), open(f"{git.folder}/{entry.path}", "rb", opener=open_nofollow) as file:
         yield file
     for blob in entry.blobs if "160000" not in entry.modes else ():
@@ -240,7 +240,9 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _groups(root: str, entries: Iterable[Entry], side: str, sizes: Mapping[str, int], store: _Store) -> list[_Group]:
-    """What goes into the staged (`side` is index) or unstaged (tree) diff; the rest of that side is put as omitted.
+    """Return what goes into the staged (`side` is index) or unstaged (tree) diff.
+
+    The rest of that side is put as omitted.
 
     What is omitted from the first is from the second too, which builds on it.
     """
@@ -265,7 +267,7 @@ def _groups(root: str, entries: Iterable[Entry], side: str, sizes: Mapping[str, 
 
 
 def _batches(groups: Iterable[_Group]) -> list[list[_Group]]:
-    """Groups for one command each, the last first."""
+    """Return groups for one command each, the last first."""
     batches: list[list[_Group]] = []
     paths = size_bytes = 0
     for group in groups:
@@ -285,7 +287,7 @@ def _blob_sizes(git: Git, entries: Iterable[Entry]) -> dict[str, int]:
 
 
 def _size(root: str, entry: Entry, sizes: Mapping[str, int]) -> int:
-    """At most so many bytes come together for the diff of an entry."""
+    """Return the maximum size of the diff of an entry, in bytes."""
     size_bytes = sum(sizes.get(blob, 0) for blob in entry.blobs)
     with suppress(OSError):
         size_bytes = max(size_bytes, os.lstat(f"{root}/{entry.path}").st_size)
@@ -349,7 +351,7 @@ def _store_submodules(code: Code, entries: Iterable[Entry], store: _Store) -> No
 def changed_between(
     code: Code, commit: str, changes: Mapping[str, tuple[str, str]], now: CodeState
 ) -> list[str] | None:
-    """Paths from the repository's root whose content differs between an earlier code state and `now`, sorted.
+    """Return paths from the repository's root whose content differs between an earlier code state and `now`, sorted.
 
     `commit` and `changes` are the earlier state's, `now` is what `code.state()` gave last. None where that cannot be
     said: one of the commits is unknown, or not in this clone. What the pipeline itself makes is left out.
@@ -370,7 +372,7 @@ def changed_between(
 
 
 def _differing(git: Git, commit: str, names: Sequence[str]) -> Iterator[str]:
-    """Which files differ from what they are in the commit; what is no regular file counts as different."""
+    """Yield which files differ from what they are in the commit; what is no regular file counts as different."""
     for start in range(0, len(names), PATHS_PER_CALL):
         some = names[start : start + PATHS_PER_CALL]
         committed = {}

@@ -57,7 +57,7 @@ class Index:
 
 
 def parsed_status(output: bytes) -> tuple[dict[str, str], list[Entry]]:
-    """The headers and entries of git's answer to `STATUS`; ignored paths are entries too."""
+    """Return the headers and entries of git's answer to `STATUS`; ignored paths are entries too."""
     headers: dict[str, str] = {}
     entries = []
     for record in output.split(b"\0")[:-1]:
@@ -95,7 +95,7 @@ def _kind(letters: str, below: str) -> str:
 
 
 def parsed_index(output: bytes) -> Index:
-    """The index by git's answer to `INDEX`. Source: git-ls-files(1), `-v` and `--stage`."""
+    """Return the index by git's answer to `INDEX`. Source: git-ls-files(1), `-v` and `--stage`."""
     tags: dict[str, bytes] = {}  # in a merge conflict a path comes several times
     submodules = False
     for item in output.split(b"\0")[:-1]:
@@ -111,7 +111,7 @@ def parsed_index(output: bytes) -> Index:
 
 
 def named(entries: Iterable[Entry]) -> Iterator[str]:
-    """A text for each kind of entries, as `modified: a.py, b.py`; untracked files come last."""
+    """Yield a text for each kind of entries, as `modified: a.py, b.py`; untracked files come last."""
     names: dict[str, list[str]] = {}
     for entry in entries:
         plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in entry.name)
@@ -123,7 +123,7 @@ def named(entries: Iterable[Entry]) -> Iterator[str]:
 
 
 def digest(commit: str, entries: Iterable[Entry]) -> str:
-    """Equal for an equal commit and equal entries in equal order."""
+    """Return a digest that is equal for an equal commit and equal entries in equal order."""
     found = hashlib.sha256(commit.encode() + b"\0")
     for entry in entries:
         parts = (entry.kind, entry.index, entry.tree, *(" ".join(part) for part in (entry.modes, entry.blobs)))

@@ -21,7 +21,7 @@ _Value = TypeVar("_Value")
 
 
 def signature(path: str) -> Signature | None:
-    """What must differ after a file was written, replaced or made; None where nothing is."""
+    """Return what must differ after a file was written, replaced or made; None where nothing is."""
     try:
         now = os.lstat(path)
     except OSError:
@@ -30,7 +30,10 @@ def signature(path: str) -> Signature | None:
 
 
 def _settled(seen: Signature | None, at_ns: int) -> bool:
-    """Whether any later change must show. The time of change counts, as programs set that of modification freely."""
+    """Return whether any later change must show.
+
+    The time of change counts, as programs set that of modification freely.
+    """
     if seen is None:
         return True
     coarse = seen[0] % 1_000_000_000 == 0
@@ -44,7 +47,7 @@ class Kept(Generic[_Value]):
         self._kept: tuple[list[Signature | None], _Value] | None = None
 
     def get(self, files: Iterable[str], work_out: Callable[[], _Value]) -> _Value:
-        """The value, as of the files now."""
+        """Return the value, as of the files now."""
         now_ns = time.time_ns()
         seen = [signature(path) for path in files]
         if self._kept and self._kept[0] == seen:
@@ -78,7 +81,7 @@ class Watch:
         self._holds = False
 
     def unchanged(self) -> bool:
-        """Whether all is as it was; never so for a watch that could not settle."""
+        """Return whether all is as it was; never so for a watch that could not settle."""
         return (
             self._holds
             and all(signature(path) == seen for path, seen in self._files.items())
@@ -108,7 +111,7 @@ class Watch:
         return True
 
     def settle(self) -> None:
-        """Rely on this from now on, if nothing of it can have changed since the look began."""
+        """Reuse this state from now on, if nothing of it can have changed since it was read."""
         self._holds = all(_settled(seen, self._began_ns) for seen in self._files.values()) and all(
             self._is_steady(path, folder) for path, folder in self._folders.items()
         )
@@ -120,7 +123,7 @@ class Watch:
         return earlier is not None and earlier.names == folder.names
 
     def _now(self, path: str) -> _Folder | None:
-        """A folder as it is now, None where it cannot be listed."""
+        """Return a folder as it is now, None where it cannot be listed."""
         now_ns = time.time_ns()
         seen = signature(f"{self._root}/{path}")
         known = self._folders.get(path)
@@ -144,7 +147,7 @@ class Watch:
         return True
 
     def _only_own(self, path: str) -> bool:
-        """Whether a new path is a folder with the pipeline's own files only; it is watched from now on."""
+        """Return whether a new path is a folder with the pipeline's own files only; it is watched from now on."""
         now = self._now(path) if path.endswith("/") else None
         if now is None or not all(self._only_own(path + name) for name in now.names):
             return False

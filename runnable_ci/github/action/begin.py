@@ -39,7 +39,7 @@ _INPUTS_INSTEAD = {
 
 
 def begin(environ: Mapping[str, str]) -> list[str]:
-    """The arguments of the command that this step is to become; empty where all is left to `finish`.
+    """Return the arguments of the command that this step becomes; empty if only `finish` has work to do.
 
     The output `run-id` is set before that command begins, and `pipeline` where only the run knows its file: whatever
     happens then, `finish` knows the run.
@@ -146,7 +146,7 @@ def _require_registry(job: Job) -> None:
 
 
 def _from_step(job: Job, opened: OpenedRun) -> list[str]:
-    """`--from`, but where an earlier attempt of this job has run the step: a re-run goes on from where that failed."""
+    """Return `--from`, unless an earlier attempt of this job has run the step: a re-run resumes where that failed."""
     step = job.inputs.from_step
     if not step:
         return []
@@ -162,7 +162,7 @@ def _from_step(job: Job, opened: OpenedRun) -> list[str]:
 
 
 def _mask(job: Job) -> None:
-    """Have the runner show `***` in place of each secret, also where it is printed by what is none of ours."""
+    """Make the runner show `***` in place of each secret, also where another program prints it."""
     for secret in sorted(job.secrets()):
         console.commands(*workflow.add_mask(secret))
 
@@ -179,7 +179,7 @@ def _split(args: str) -> list[str]:
 
 
 def _without(words: Sequence[str], options: Mapping[str, bool]) -> list[str]:
-    """The words without these options, of which some take a value."""
+    """Return the words without these options, of which some take a value."""
     found: list[str] = []
     left = iter(words)
     for word in left:
@@ -196,7 +196,7 @@ def _retry(job: Job, run_id: str, pipeline: str, more: Sequence[str]) -> list[st
 
 
 def _nth_use(job: Job) -> int:
-    """How often the action was used for one run id in this job, this time included."""
+    """Return how often the action was used for one run id in this job, this time included."""
     uses = job.folder / f"{job.run_id(1)}.uses"
     with uses.open("a") as file:
         file.write(".")
@@ -204,7 +204,7 @@ def _nth_use(job: Job) -> int:
 
 
 def _is_resumable(job: Job, run_id: str) -> bool:
-    """Whether an earlier attempt of the job left a run; its log is here from now on."""
+    """Return whether an earlier attempt of the job left a run; its log is here from now on."""
     attempt = f"attempt {job.context.run_attempt} of the job"
     try:
         pull(job.layout, job.registry(), run_id, only_log=True)
@@ -216,7 +216,7 @@ def _is_resumable(job: Job, run_id: str) -> bool:
 
 
 def _opened(job: Job, *, other_pipeline: bool) -> OpenedRun:
-    """The run that is to be resumed, its log here, and its own project.
+    """Return the run that is to be resumed, its log here, and its own project.
 
     A folder as `pipeline` only says where to look: which file the run is of is the run's to say.
     """
@@ -233,7 +233,7 @@ def _opened(job: Job, *, other_pipeline: bool) -> OpenedRun:
 
 
 def _pulled(job: Job, run: str) -> str:
-    """The id of a run whose log is here, pulled if it is not."""
+    """Return the id of a run whose log is here, pulled if it is not."""
     source = _source(job, run)
     return pull(job.layout, *source, only_log=True).run_id if source else run
 
@@ -245,7 +245,7 @@ def _required_run(job: Job) -> str:
 
 
 def _source(job: Job, run: str) -> tuple[Registry, str] | None:
-    """Where a run comes from, and what it is called there; None for one of this job."""
+    """Return where a run comes from, and what it is called there; None for one of this job."""
     if "/" in run:
         where = parse_reference(run)
         return Registries(job.settings, job.environ).open(where), where.reference or LATEST

@@ -27,7 +27,7 @@ class CloneCommands:
 
     @classmethod
     def of(cls, job: Job) -> CloneCommands:
-        """Where git's folder is not there, the job's workspace stands for the root."""
+        """Return the place of a job's run; without a git folder the job's workspace is the root."""
         try:
             file = find_file(Path(job.inputs.pipeline))
         except PipelineError:
@@ -46,7 +46,9 @@ class CloneCommands:
         return ["--plain-http"] if self.job.settings.plain_http else []
 
     def retry(self, reference: str) -> str:
-        """The command that resumes the published run: which pipeline file it is of, its log says as far as it knows."""
+        """Return the command that resumes the published run: which pipeline file it is of, its log says as far as
+        it knows.
+        """
         return command("retry", reference, *([] if self.is_known else self.file_option), *self.http_option)
 
     @property
@@ -56,7 +58,7 @@ class CloneCommands:
         return self.file_option if only_there and registry_of(self.root) != only_there else []
 
     def kept(self, run_id: str) -> str:
-        """How the run is resumed from the artifact that has its store."""
+        """Return how the run is resumed from the artifact that has its store."""
         store = path(self.job.layout.folder, self.root)
         resume = command("retry", run_id, *self.file_option)
         return (

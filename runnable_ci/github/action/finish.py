@@ -108,14 +108,14 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
 
 
 def _has_code_of(context: Context, log: RunLog) -> bool:
-    """Whether the code is the branch's, as far as known: a retry that starts on it may check out a fix."""
+    """Return whether the code is the branch's, as far as known: a retry that starts on it may check out a fix."""
     code = log.code()
     commit = code.code_identifier if code and code.code_identifier_type == "git" else ""
     return commit in ("", context.sha) or not context.sha
 
 
 def _why_not(error: RunnableError, kept: str) -> Notice:
-    """Why the run is not published, and what to write into the workflow so that it will be."""
+    """Return why the run is not published, and what to write into the workflow so that it will be."""
     if isinstance(error, _ForkError):
         return Notice("Not published: the pull request comes from a fork", _sentences(error.message, kept))
     if isinstance(error, RegistryAuthError):
@@ -178,7 +178,10 @@ def _summary(job: Job, report: Report) -> str:
 
 
 def _needs(job: Job) -> dict[str, tuple[str, ...]] | None:
-    """What each step needs: of steps that were never tried the run log does not tell. None for an unusable file."""
+    """Return what each step needs: of steps that were never tried the run log does not tell.
+
+    None for an unusable file.
+    """
     try:
         pipeline = load_project(Path(job.inputs.pipeline)).pipeline
     except RunnableError:
@@ -187,13 +190,13 @@ def _needs(job: Job) -> dict[str, tuple[str, ...]] | None:
 
 
 def _retry_workflow(job: Job) -> str:
-    """The retry workflow of the repository; empty where it has none."""
+    """Return the retry workflow of the repository; empty where it has none."""
     name = "retry.yml"
     return name if (Path(job.context.workspace) / ".github" / "workflows" / name).is_file() else ""
 
 
 def _tail(job: Job, log: RunLog, step: str) -> str:
-    """The last lines that the step's last attempt wrote."""
+    """Return the last lines that the step's last attempt wrote."""
     attempt = log.steps[step].attempts[-1]
     kept = bytearray()
     try:

@@ -22,14 +22,14 @@ class Refusal:
 
 
 def write(environ: Mapping[str, str], refusal: Refusal) -> None:
-    """Leave it for the next step; outside of the action nothing is left."""
+    """Store it for the next step; do nothing outside of the action."""
     file = _file(environ)
     if file is not None and file.parent.is_dir():
         file.write_text(json.dumps(asdict(refusal)), "utf-8")
 
 
 def read_and_delete(environ: Mapping[str, str]) -> Refusal | None:
-    """What was left, once; None where there is nothing, or what a step put there in its place."""
+    """Return what was left, once; None where there is nothing, or what a step put there in its place."""
     file = _file(environ)
     if file is None or not file.is_file():
         return None

@@ -62,12 +62,13 @@ class Job:
         return folder
 
     def registry(self) -> Registry:
-        """Where the runs of this job are published."""
+        """Return where the runs of this job are published."""
         pipeline = Path(self.inputs.pipeline)
         return Registries(self.settings, self.environ).named(None, in_pipeline=lambda: registry_of(pipeline))
 
     def run_id(self, nth: int) -> str:
-        """The id of the run of the `nth` use of the action in the job: each attempt of the job finds the same one.
+        """Return the id of the run of the `nth` use of the action in the job: each attempt of the job finds the
+        same one.
 
         Unless it starts from the beginning: that is another run.
         """
@@ -86,15 +87,15 @@ class Job:
         return "-".join(words)
 
     def secrets(self) -> frozenset[str]:
-        """What must be in no log of the job."""
+        """Return what must be in no log of the job."""
         return secrets_of(self.environ, self.settings.secret_names)
 
     def say(self, text: str) -> None:
-        """A line in the job's log."""
+        """Print a line in the job's log."""
         console.out(self.clean(text))
 
     def warn(self, title: str, text: str) -> None:
-        """A warning on the job's page."""
+        """Print a warning on the job's page."""
         console.commands(workflow.annotate(Annotation("warning", self.clean(text), title=title)))
 
     def set_outputs(self, outputs: Mapping[str, str]) -> None:
@@ -112,5 +113,5 @@ class Job:
             self.warn("There is no summary", f"it cannot be written: {e.strerror}")
 
     def clean(self, text: str) -> str:
-        """The text without secrets."""
+        """Return the text without secrets."""
         return Redactor(self.secrets()).text(text)

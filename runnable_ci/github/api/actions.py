@@ -133,7 +133,7 @@ class Actions:
         self.page = f"https://{repository.host}/{repository.owner}/{repository.name}"
 
     def default_branch(self) -> str:
-        """The branch whose workflows can be started. Raises `RefusedError`."""
+        """Return the branch whose workflows can be started. Raises `RefusedError`."""
         response = self._rest.get(self._repository.path)
         self._require_ok(response)
         self._server_time_s = response.server_time_s(self._clock())
@@ -142,7 +142,7 @@ class Actions:
         return found.default_branch
 
     def commit_of_branch(self, branch: str) -> str | None:
-        """The commit that a branch is at on the server; None where it has no such branch."""
+        """Return the commit that a branch is at on the server; None where it has no such branch."""
         response = self._rest.get(f"{self._repository.path}/branches/{segment(branch)}")
         if response.status == 404:
             return None
@@ -150,7 +150,7 @@ class Actions:
         return read_as(response, _Branch).commit.sha
 
     def commit_of(self, ref: str) -> str | None:
-        """The commit that a branch, tag or commit stands for on the server; None where it does not know it."""
+        """Return the commit that a branch, tag or commit stands for on the server; None where it does not know it."""
         response = self._rest.get(f"{self._repository.path}/commits/{segment(ref)}", per_page=1)
         if response.status in (404, 409, 422):
             return None
@@ -158,7 +158,7 @@ class Actions:
         return read_as(response, _Commit).sha
 
     def workflow_page(self, workflow: str) -> str:
-        """Where a browser shows the runs of a workflow."""
+        """Return where a browser shows the runs of a workflow."""
         return f"{self.page}/actions/workflows/{segment(workflow)}"
 
     def dispatch(self, workflow: str, *, ref: str, inputs: Mapping[str, str], default_branch: str) -> StartedRun | None:
@@ -184,7 +184,10 @@ class Actions:
         return StartedRun(found.workflow_run_id, self._link(found.html_url, self._run_page(found.workflow_run_id)))
 
     def find(self, workflow: str, title_part: str, *, every_s: float) -> StartedRun | None:
-        """The run that was started since `default_branch` was asked, by its title; None where it is not to be seen."""
+        """Return the run that was started since `default_branch` was asked, by its title.
+
+        None where it is not to be seen.
+        """
         since = datetime.fromtimestamp(self._server_time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         path = f"{self._repository.path}/actions/workflows/{segment(workflow)}/runs"
         words = re.compile(rf"(?<![\w.-]){re.escape(title_part)}(?![\w.-])")
@@ -203,7 +206,7 @@ class Actions:
             waited_s += every_s
 
     def run(self, run: int) -> WorkflowRun:
-        """A run as it is now. Raises `RefusedError`."""
+        """Return a run as it is now. Raises `RefusedError`."""
         response = self._rest.get(f"{self._repository.path}/actions/runs/{run}")
         if response.status == 404:
             raise RefusedError(
@@ -215,11 +218,11 @@ class Actions:
         return read_as(response, WorkflowRun)
 
     def link_of(self, run: WorkflowRun) -> str:
-        """Where a browser shows a run."""
+        """Return where a browser shows a run."""
         return self._link(run.html_url, self._run_page(run.id))
 
     def jobs(self, run: int) -> list[WorkflowJob]:
-        """The jobs of the newest attempt of a run."""
+        """Return the jobs of the newest attempt of a run."""
         found: dict[int, WorkflowJob] = {}
         for page in range(1, MOST_PAGES + 1):
             path = f"{self._repository.path}/actions/runs/{run}/jobs"
@@ -315,7 +318,7 @@ class Actions:
             raise self._unexpected(response)
 
     def _unexpected(self, response: Response) -> GitHubError:
-        """The error for an answer that was not hoped for, by its cause."""
+        """Return the error for an answer that was not hoped for, by its cause."""
         message = error_message(response)
         source, repository = self._rest.token_source, self._repository
         if response.status == 401:
@@ -354,7 +357,7 @@ class Actions:
         return f"{self.page}/actions/runs/{run}"
 
     def _link(self, url: str, otherwise: str) -> str:
-        """A URL that the server gave, if it is one that can be printed and opened."""
+        """Return a URL that the server gave, if it is one that can be printed and opened."""
         try:
             parts = urlsplit(url)
         except ValueError:
@@ -368,6 +371,6 @@ def _indented(yaml: str) -> str:
 
 
 def _first_link(header: str) -> str:
-    """The URL in `required; url=…`. Source: GitHub docs, "Authenticating to the REST API", SAML SSO."""
+    """Return the URL in `required; url=…`. Source: GitHub docs, "Authenticating to the REST API", SAML SSO."""
     found = re.search(r"url=(https://[\x21-\x7e]+)", header)
     return found[1] if found else ""

@@ -114,7 +114,7 @@ class Rest:
         return replace(response, body=response.body.replace(self._token.secret.encode(), b"***"))
 
     def _require_here(self, url: str) -> None:
-        """Let a repository that was renamed be found at its new place, but the token go nowhere else."""
+        """Follow the redirect of a renamed repository, but send the token nowhere else."""
         if origin(url) != origin(self.base):
             raise GitHubError(
                 f"{self.base} redirects to {safe_url(url)}; nothing was sent there",

@@ -26,7 +26,7 @@ class ApiToken:
 
 
 def find_token(repository: Repository, api: Api, settings: Settings, environ: Mapping[str, str]) -> ApiToken:
-    """The token of the settings or the environment, else that of the `gh` program for the repository's host.
+    """Return the token of the settings or the environment, else that of the `gh` program for the repository's host.
 
     A host that only a git remote names gets no token of the environment, which may be meant for another: gh knows
     which is whose. Raises `RefusedError`.

@@ -34,7 +34,7 @@ class Repository:
         return path if self.host == GITHUB else f"{self.host}/{path}"
 
     def is_same(self, other: Repository | None) -> bool:
-        """Whether both are one: GitHub takes upper and lower case for the same."""
+        """Return whether both are one: GitHub takes upper and lower case for the same."""
         return other is not None and str(self).lower() == str(other).lower()
 
     @property
@@ -57,7 +57,7 @@ class Api:
 
 
 def parse_repository(text: str) -> Repository:
-    """A repository as `--repo` names it: `OWNER/NAME`, `HOST/OWNER/NAME` or its URL. Raises `UsageError`."""
+    """Return a repository as `--repo` names it: `OWNER/NAME`, `HOST/OWNER/NAME` or its URL. Raises `UsageError`."""
     found = parse_remote(text)
     if found is None and re.fullmatch(r"[^/:]+/[^/:]+", text):
         found = _repository(GITHUB, text)
@@ -69,7 +69,7 @@ def parse_repository(text: str) -> Repository:
 
 
 def parse_remote(url: str) -> Repository | None:
-    """The repository of a git remote's URL: https, ssh, or `git@HOST:OWNER/NAME`; None for anything else."""
+    """Return the repository of a git remote's URL: https, ssh, or `git@HOST:OWNER/NAME`; None for anything else."""
     if "://" not in url:
         scp = _SCP.fullmatch(url)
         return _repository(scp[1], scp[2]) if scp else None
@@ -93,7 +93,7 @@ def _repository(host: str, path: str) -> Repository | None:
 
 
 def of_folder(folder: str, environ: Mapping[str, str]) -> Repository | None:
-    """The repository of the git remote: `origin`, else the first; None where there is no remote on a server.
+    """Return the repository of the git remote: `origin`, else the first; None where there is no remote on a server.
 
     What `url.….insteadOf` of git's settings says counts.
     """
@@ -106,7 +106,7 @@ def of_folder(folder: str, environ: Mapping[str, str]) -> Repository | None:
 
 
 def api_of(repository: Repository, *, is_named: bool, environ: Mapping[str, str]) -> Api:
-    """The API of a repository's server; `is_named` where the repository is the user's own word.
+    """Return the API of a repository's server; `is_named` where the repository is the user's own word.
 
     `GITHUB_API_URL` goes first. Source: GitHub docs, "Getting started with the REST API" of each product.
     """

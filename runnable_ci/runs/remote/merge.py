@@ -42,7 +42,7 @@ _END = ("status", "outcome", "interrupted", "message", "end_time")
 
 
 def merge(logs: Sequence[RunLog]) -> RunLog:
-    """The run log that has all that these versions of one run have; a single version is given back as it is.
+    """Return the merge of these versions of one run; a single version is returned as it is.
 
     Attempts and invocations are numbered anew in the order in which they began. Of two versions of one attempt the
     result counts more than the mark of an interruption, and that more than an attempt in flight. Step and run have the
@@ -74,7 +74,7 @@ def merge(logs: Sequence[RunLog]) -> RunLog:
 
 
 def _recency(log: RunLog) -> tuple[_Moment, str]:
-    """Whose name, tag and the like count: the version that knows the newest invocation."""
+    """Return the sort key of a version: name and tag are those of the one with the newest invocation."""
     newest = max(map(_moment, log.invocations), default=("", ""))
     merged = {"start_time", "parameters", "steps", "invocations", "environments", "packs"}
     return newest, _text(log, without=merged.union(_END))
@@ -122,7 +122,7 @@ def _merge_steps(
 
 
 def _with_their_files(step: StepLog) -> list[StepAttempt]:
-    """A step's attempts, each with its own files; in the log the last one's are the step's."""
+    """Return a step's attempts, each with its own files; in the log the last one's are the step's."""
     if not step.attempts:
         return []
     *earlier, last = step.attempts
@@ -161,14 +161,14 @@ def _weight_of_attempt(attempt: StepAttempt) -> tuple[int, str, str]:
 
 
 def _completeness(of: StepAttempt | Invocation) -> int:
-    """How much is known of the end: nothing yet, that its process was gone, or the end itself."""
+    """Return how much is known of the end: nothing yet, that its process was gone, or the end itself."""
     if of.status == PROCESSING:
         return 0
     return 1 if of.interrupted else 2
 
 
 def _state(name: str, attempts: Sequence[StepAttempt], invocations: Sequence[Invocation]) -> dict[str, str]:
-    """Status, outcome and message of a step: its last attempt's, unless a later invocation skipped it."""
+    """Return status, outcome and message of a step: its last attempt's, unless a later invocation skipped it."""
     last = attempts[-1] if attempts else None
     for invocation in reversed(invocations):
         if last and invocation.number <= last.invocation:
@@ -182,7 +182,7 @@ def _state(name: str, attempts: Sequence[StepAttempt], invocations: Sequence[Inv
 
 
 def _parameters(last: Invocation | None, steps: Iterable[StepLog]) -> dict[str, Parameter]:
-    """What the newest invocation began with, and what the attempts gave, the later one winning."""
+    """Return what the newest invocation began with, and what the attempts gave, the later one winning."""
     found = {name: Parameter.of_json(value) for name, value in (last.parameters if last else {}).items()}
     attempts = [(attempt.start_time, step.name, attempt) for step in steps for attempt in step.attempts]
     for _, _, attempt in sorted(attempts, key=lambda item: item[:2]):
@@ -191,7 +191,7 @@ def _parameters(last: Invocation | None, steps: Iterable[StepLog]) -> dict[str, 
 
 
 def _merge_maps(tables: Iterable[Mapping[str, T]]) -> dict[str, T]:
-    """All entries; of two under one key the same one, whichever table comes first."""
+    """Return all entries; of two under one key the same one, whichever table comes first."""
     found: dict[str, T] = {}
     for table in tables:
         for key, value in table.items():
@@ -204,6 +204,8 @@ def _moment(invocation: Invocation) -> _Moment:
 
 
 def _text(value: Any, without: set[str] | None = None) -> str:
-    """A value as text that orders it among its equals, for choices that mean nothing but must always be the same."""
+    """Return a value as text that orders it among its equals, for choices that mean nothing but must always be
+    the same.
+    """
     plain = value.model_dump(exclude=without) if isinstance(value, BaseModel) else value
     return json.dumps(plain, sort_keys=True)

@@ -61,7 +61,7 @@ def publish(
     environ: Mapping[str, str],
     watch: Callable[[Progress], None] | None = None,
 ) -> Published:
-    """Have the run in the registry as it is here, sealing it first where it is not. An unchanged one costs a request.
+    """Copy the run to the registry, sealing it first if needed. An unchanged one costs a request.
 
     The plain tag goes first, as the writer's own proves that all is there. Raises `RunInUseError`, `UsageError` for a
     run id that leaves no room for the writer or that another run has there, `StoreError`.
@@ -128,7 +128,7 @@ def _taken(layout: Layout, registry: Registry, mine: Mapping[str, str], other: O
 
 @contextmanager
 def _one_publisher(layout: Layout, run_id: str) -> Iterator[None]:
-    """Within the block nobody else sends the run from here: the later one has the last word on the tag too."""
+    """Prevent other processes from publishing the run from this store in the block."""
     folder = run_folder(layout, run_id)
     folder.mkdir(parents=True, exist_ok=True)  # a run that came by another client has none
     with locked(folder / PUBLISH_LOCK):
@@ -154,7 +154,7 @@ def _writers_tag(layout: Layout, run_id: str, environ: Mapping[str, str]) -> str
 
 
 def _writer(layout: Layout, environ: Mapping[str, str]) -> str:
-    """A name that no other writer has, the same for each publish of this store in this place.
+    """Return a name that no other writer has, the same for each publish of this store in this place.
 
     A copy of the store is another writer: the number of the file and the name of the machine tell them apart.
     """

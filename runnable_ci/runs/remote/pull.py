@@ -72,7 +72,7 @@ class Origin:
 
 
 def keep_as(layout: Layout, run_id: str, other_id: str) -> None:
-    """Have a copy of a run in the store under another id; where there is one already it learns what is new.
+    """Copy a run within the store to another id; an existing copy is updated.
 
     Raises `UsageError` for what cannot be an id or is that of another run, `RunInUseError`, `StoreError`.
     """
@@ -90,7 +90,7 @@ def keep_as(layout: Layout, run_id: str, other_id: str) -> None:
 def pull(
     layout: Layout, registry: Registry, reference: str, *, only_log: bool = False, watch: Watch | None = None
 ) -> Pulled:
-    """Have a published run in the store: `find` and `take` in one.
+    """Pull a published run into the store: `find` and `take` in one.
 
     Raises `RunNotFoundError`, `RunInUseError`, `RunLogError`, `UsageError` where another run here has the id,
     `StoreError`.
@@ -99,7 +99,7 @@ def pull(
 
 
 def find(registry: Registry, reference: str) -> Found:
-    """A published run; `reference` is a run id, `latest`, a tag or a digest.
+    """Return a published run; `reference` is a run id, `latest`, a tag or a digest.
 
     Raises `RunNotFoundError`, `RunLogError`, `StoreError`.
     """
@@ -108,7 +108,7 @@ def find(registry: Registry, reference: str) -> Found:
 
 
 def find_newest(registry: Registry, accepts: Callable[[RunLog], bool]) -> Found | None:
-    """The newest published run whose log is accepted."""
+    """Return the newest published run whose log is accepted."""
     for holding in reversed(list_published(registry)):
         found = find(registry, holding.summary.run_id)
         if accepts(found.log):
@@ -117,7 +117,7 @@ def find_newest(registry: Registry, accepts: Callable[[RunLog], bool]) -> Found 
 
 
 def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch | None = None) -> Pulled:
-    """Have a run that was found in the store, merged with what is there of it already; all content is verified.
+    """Copy a run that was found into the store, merged with what it already has; all content is verified.
 
     With `only_log` the content stays where it is. Raises `RunInUseError`, `UsageError` where another run here has the
     id, `RunLogError`, `StoreError`.
@@ -154,7 +154,10 @@ def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch |
 
 
 def read_origin(layout: Layout, run_id: str) -> Origin | None:
-    """Where a run was pulled from, None where it was not. Raises `RunLogError` for a note that cannot be read."""
+    """Return where a run was pulled from, None where it was not.
+
+    Raises `RunLogError` for a note that cannot be read.
+    """
     if not TAG.fullmatch(run_id) or not (path := run_folder(layout, run_id) / ORIGIN).exists():
         return None
     try:
@@ -172,13 +175,13 @@ def read_origin(layout: Layout, run_id: str) -> Origin | None:
 def fetch(
     layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: Watch | None = None
 ) -> TransferSize:
-    """Bring some of a run's content from where it was pulled from; how much came."""
+    """Download some of a run's content from its registry; return how much."""
     with shared(layout):
         return _fetch(layout, registry, origin, wanted, watch)
 
 
 def missing_blobs(layout: Layout, descriptors: Collection[Descriptor]) -> list[Descriptor]:
-    """Those of the contents that the store does not hold."""
+    """Return the contents that the store does not have."""
     return [descriptor for descriptor in descriptors if not layout.exists(descriptor)]
 
 

@@ -32,7 +32,8 @@ class Registries:
     environ: Mapping[str, str]
 
     def named(self, given: str | None, *, in_pipeline: Callable[[], str | None]) -> Registry:
-        """The registry that was named, else that of the settings, of the pipeline file, of the GitHub repository.
+        """Return the registry that was named, else that of the settings, of the pipeline file, of the GitHub
+        repository.
 
         Raises `UsageError` where there is none, or where it is not a repository.
         """
@@ -46,11 +47,13 @@ class Registries:
         return self.open(where, is_named=own is not None)
 
     def default(self, *, in_pipeline: Callable[[], str | None]) -> str | None:
-        """The registry that is meant where none is named."""
+        """Return the registry that is meant where none is named."""
         return self.settings.registry or in_pipeline() or self._of_github()
 
     def run(self, run: str, source: str | None) -> tuple[Registry, str]:
-        """The registry and the run id, `latest`, tag or digest that a reference names; of an id `source` is the first.
+        """Return the registry and the run id, `latest`, tag or digest that a reference names.
+
+        Of an id `source` is the first.
 
         Raises `UsageError`.
         """
@@ -67,12 +70,14 @@ class Registries:
         return self.open(where), where.reference
 
     def recorded(self, repository: str, *, named: str | None = None) -> Registry:
-        """A repository that a store names; `named` is the one that the command names."""
+        """Return a repository that a store names; `named` is the one that the command names."""
         where = parse_reference(repository)
         return self.open(where, is_named=named is not None and _is_same_host(parse_reference(named), where))
 
     def open(self, where: Reference, *, is_named: bool = True) -> Registry:
-        """A repository; `is_named` where its host is a person's own word. With a registry in the settings, it alone is.
+        """Return a repository; `is_named` where its host is a person's own word.
+
+        With a registry in the settings, it alone is.
 
         `GITHUB_TOKEN` is there for `ghcr.io`, and only where it is one of github.com's.
         """
@@ -91,7 +96,7 @@ class Registries:
         )
 
     def _advice(self, where: Reference, *, is_named: bool) -> Advice | None:
-        """What to do should a registry refuse us, where something that we have is not for it."""
+        """Return what to do should a registry refuse us, where something that we have is not for it."""
         if self.settings.registry_password and not is_named:
             own = self.settings.registry
             whose = (
@@ -116,7 +121,7 @@ class Registries:
         return None
 
     def _variables(self, *assigned: str) -> str:
-        """Lines of a workflow that set variables; empty outside of a job."""
+        """Return lines of a workflow that set variables; empty outside of a job."""
         return "\n".join(["env:", *(f"  {line}" for line in assigned)]) if self._in_job and assigned else ""
 
     @property
@@ -129,14 +134,14 @@ class Registries:
         return self.environ.get("GITHUB_REPOSITORY", "").strip().lower()
 
     def _of_github(self) -> str | None:
-        """Where the runs of a job go by themselves: `ghcr.io` is that of github.com, and of no other server."""
+        """Return where the runs of a job go by themselves: `ghcr.io` is that of github.com, and of no other server."""
         path = f"{self._repository}/runs"
         if not self._in_job or github_host(self.environ) != GITHUB or not PATH.fullmatch(path):
             return None
         return f"{GITHUB_REGISTRY}/{path}"
 
     def _missing(self) -> UsageError:
-        """The error that says how to name a registry, in the words of where we are."""
+        """Return the error that says how to name a registry, in the words of where we are."""
         host = github_host(self.environ)
         example = self._example(host)
         reason = "" if host == GITHUB else f": {GITHUB_REGISTRY} is github.com's, and the server here is {host}"
@@ -158,7 +163,7 @@ class Registries:
         return UsageError(f"no registry is set{reason}", hint=hint, fix=fix)
 
     def _example(self, host: str) -> str:
-        """A registry that may be meant, at the server of the job; the name as registries can have it."""
+        """Return a registry that may be meant, at the server of the job; the name as registries can have it."""
         words = [re.sub(r"[^a-z0-9]+", "-", word).strip("-") for word in self._repository.split("/")]
         path = "/".join(words) if len(words) == 2 and all(words) else "owner/repo"
         if host == GITHUB:

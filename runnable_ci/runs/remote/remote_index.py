@@ -70,7 +70,8 @@ class WriterManifest:
 
 
 def find_manifests(registry: Registry, reference: str) -> list[WriterManifest]:
-    """All that is published of a run: of a run id, of `latest`, or just the part that one writer's tag or a digest is.
+    """Return all that is published of a run: of a run id, of `latest`, or just the part that one writer's tag or
+    a digest is.
 
     Raises `RunNotFoundError`, `RunLogError` where a tag of the run holds another run, or where two runs have that id,
     `StoreError`.
@@ -187,12 +188,12 @@ class PublishedRun:
 
 
 def published(registry: Registry) -> list[Summary]:
-    """A line for each run, the newest last, from the manifests alone; what is no run is left out."""
+    """Return a line for each run, the newest last, from the manifests alone; what is no run is left out."""
     return [holding.summary for holding in list_published(registry)]
 
 
 def list_published(registry: Registry) -> list[PublishedRun]:
-    """The runs of a registry, the newest last, by their manifests alone; what is no run is left out."""
+    """Return the runs of a registry, the newest last, by their manifests alone; what is no run is left out."""
     return _holdings(registry, sorted(registry.tags()))
 
 
@@ -210,7 +211,7 @@ def remove(registry: Registry, holding: PublishedRun) -> bool:
 
 
 def newest_of_branch(registry: Registry, pipeline: str, branch: str) -> Summary | None:
-    """The run of a pipeline that was kept as the newest of a branch; None where there is none."""
+    """Return the run of a pipeline that was kept as the newest of a branch; None where there is none."""
     try:
         annotations = _annotations(registry, registry.resolve(_branch_tag(pipeline, branch)))
     except ManifestNotFoundError:
@@ -219,12 +220,12 @@ def newest_of_branch(registry: Registry, pipeline: str, branch: str) -> Summary 
 
 
 def keep_as_newest(registry: Registry, manifest: Descriptor, pipeline: str, branch: str) -> None:
-    """Let a published run be found as the newest of a branch, by two requests however many runs there are."""
+    """Tag a published run as the newest of a branch, found by two requests however many runs there are."""
     registry.tag(manifest, _branch_tag(pipeline, branch))
 
 
 def _branch_tag(pipeline: str, branch: str) -> str:
-    """A tag that no run has: a run's tags begin with its id, and no id begins so."""
+    """Return a tag that no run has: a run's tags begin with its id, and no id begins so."""
     told_apart = hashlib.sha256(f"{pipeline}\n{branch}".encode()).hexdigest()[:12]
     word = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{branch}-{pipeline}")[:80]
     return f"{BRANCH_PREFIX}{word}-{told_apart}"
@@ -323,7 +324,7 @@ def _resolve(registry: Registry, tags: Sequence[str]) -> dict[str, Descriptor]:
 
 
 def _annotations(registry: Registry, manifest: Descriptor) -> dict[str, str]:
-    """The annotations of a run's manifest; empty for anything else."""
+    """Return the annotations of a run's manifest; empty for anything else."""
     with registry.fetch(manifest) as content:
         raw = read_manifest(content, manifest, label=registry.label)
     try:
@@ -336,7 +337,7 @@ def _annotations(registry: Registry, manifest: Descriptor) -> dict[str, str]:
 
 
 def _read_part(registry: Registry, manifest: Descriptor) -> WriterManifest:
-    """A manifest's run log, verified, and fit to be used: no name or digest in it leads anywhere."""
+    """Return a manifest's run log, verified, and fit to be used: no name or digest in it leads anywhere."""
     where = f"{manifest.digest} in {registry.label}"
     with registry.fetch(manifest) as content:
         raw = read_manifest(content, manifest, label=registry.label)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def signature(function: Any) -> list[inspect.Parameter]:
-    """The arguments of anything that can be called, in order, with their annotations resolved, or None where unknown.
+    """Return the arguments of anything that can be called, in order, with their annotations resolved, or None
+    where unknown.
 
     Decorators that keep what they wrap (`functools.wraps`) are seen through.
     """
@@ -37,7 +38,9 @@ def signature(function: Any) -> list[inspect.Parameter]:
 
 
 def _namespace(function: Any, argument: str) -> dict[str, Any]:
-    """Where the annotation of an argument was written: the module of the function, or of the class with the field."""
+    """Return where the annotation of an argument was written: the module of the function, or of the class with
+    the field.
+    """
     if isinstance(function, type):
         owners = [base for base in function.__mro__ if argument in vars(base).get("__annotations__", ())]
         return vars(sys.modules[(owners or [function])[0].__module__])
@@ -54,7 +57,7 @@ def _namespace(function: Any, argument: str) -> dict[str, Any]:
 
 
 def resolved(annotation: Any, namespace: dict[str, Any]) -> Any:
-    """What an annotation stands for where it is a string, None where that cannot be known.
+    """Return the type of an annotation that is a string, None where that cannot be known.
 
     One at a time, unlike `typing.get_type_hints`, which gives none of them where one name is imported for type
     checkers only.
@@ -70,7 +73,7 @@ def resolved(annotation: Any, namespace: dict[str, Any]) -> Any:
 
 
 def _resolved_inside(annotation: Any, namespace: dict[str, Any]) -> Any:
-    """`List["Item"]` as `List[Item]`: the members that are strings, where they can be known."""
+    """Resolve `List["Item"]` to `List[Item]`: the members that are strings, where they can be known."""
     inner = members(annotation)
     found = tuple(
         member if isinstance(member, str) or (known := resolved(member, namespace)) is None else known
@@ -85,25 +88,28 @@ def _resolved_inside(annotation: Any, namespace: dict[str, Any]) -> Any:
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
-    """What stands in the brackets of an annotation, or between the bars of a union."""
+    """Return what stands in the brackets of an annotation, or between the bars of a union."""
     inner = getattr(annotation, "__args__", ())
     return inner if isinstance(inner, tuple) else ()
 
 
 def is_union(annotation: Any) -> bool:
-    """Whether an annotation is `Union[…]`, `Optional[…]` or `… | …`."""
+    """Return whether an annotation is `Union[…]`, `Optional[…]` or `… | …`."""
     typing = sys.modules.get("typing")
     union = getattr(annotation, "__origin__", None) is typing.Union if typing else False
     return union or type(annotation).__name__ == "UnionType"
 
 
 def holds_model(annotation: Any) -> bool:
-    """Whether an annotation is or has in it a pydantic model or a dataclass."""
+    """Return whether an annotation is or has in it a pydantic model or a dataclass."""
     return model_of(annotation)[0] is not None or any(map(holds_model, members(annotation)))
 
 
 def model_of(annotation: Any) -> tuple[Any, bool]:
-    """The pydantic model (known by its methods) or dataclass of an annotation, or None; whether it is optional."""
+    """Return the pydantic model (known by its methods) or dataclass of an annotation, or None.
+
+    Whether it is optional.
+    """
     if is_union(annotation):
         others = [member for member in members(annotation) if member is not type(None)]
         return (model_of(others[0])[0], True) if len(others) == 1 else (None, False)

@@ -37,11 +37,13 @@ class Parameters:
         return name in self.sources
 
     def has_json(self, name: str) -> bool:
-        """Whether there is a parameter of that name which is no object: an object is what its step made of it."""
+        """Return whether there is a parameter of that name which is no object: an object is what its step made of
+        it.
+        """
         return name in self.sources and self.sources[name]["kind"] == "json"
 
     def take(self, name: str) -> Any:
-        """The value; `UnreadableObjectError` where its pickle cannot be loaded in this interpreter."""
+        """Return the value; `UnreadableObjectError` where its pickle cannot be loaded in this interpreter."""
         if name not in self.consumed:
             self.consumed.append(name)
         source = self.sources[name]
@@ -52,14 +54,14 @@ class Parameters:
         return _metric(source["value"]) if source["kind"] == "metric" else source["value"]
 
     def take_or(self, name: str, default: Any) -> Any:
-        """The value, or the default where there is no such parameter."""
+        """Return the value, or the default where there is no such parameter."""
         if name in self.sources:
             return self.take(name)
         self.defaulted.append(name)
         return default
 
     def rest(self) -> list[str]:
-        """The names not taken yet whose values are JSON."""
+        """Return the names not taken yet whose values are JSON."""
         return [name for name in self.sources if name not in self.consumed and self.sources[name]["kind"] != "object"]
 
 
@@ -74,7 +76,7 @@ def _metric(value: Any) -> Any:
 def fill(
     function: Any, parameters: Parameters, *, what: str, where: str = "parameter or earlier step"
 ) -> tuple[list[Any], dict[str, Any]]:
-    """What to call the function with; `MissingParameterError` where nothing gives a required argument."""
+    """Return the arguments of the call. Raises `MissingParameterError` where nothing provides a required one."""
     positional: list[Any] = []
     named: dict[str, Any] = {}
     missing = []
@@ -107,7 +109,7 @@ def fill(
 def _missing_parameter(
     missing: list[tuple[str, Any]], sources: dict[str, Any], function: Any, *, what: str, where: str
 ) -> MissingParameterError:
-    """The error for arguments (name, annotated model or None) that nothing gives."""
+    """Return the error for arguments (name, annotated model or None) that nothing gives."""
     hints = []
     for name, model in missing:
         hint = did_you_mean(name, sources)
@@ -123,7 +125,7 @@ def _missing_parameter(
 
 
 def _build_argument(model: Any, parameters: Parameters, argument: str, default: Any, *, optional: bool) -> Any:
-    """The instance for one argument: from the parameter of its name, else from those of the model's fields.
+    """Return the instance for one argument: from the parameter of its name, else from those of the model's fields.
 
     `default` where there is neither. What a model has to say against the values is its own exception.
     """
@@ -145,7 +147,7 @@ def _build_argument(model: Any, parameters: Parameters, argument: str, default: 
 
 
 def _build_nested(annotation: Any, value: Any, name: str) -> Any:
-    """The value with all the models in it that the annotation names; what else is in it stays as it is.
+    """Return the value with all the models in it that the annotation names; what else is in it stays as it is.
 
     Left alone are unions of more than one type beside None, and containers other than lists, tuples and dicts.
     """
@@ -223,7 +225,7 @@ def _given(names: tuple[str, ...], parameters: Any) -> str | None:
 
 
 def _fields(model: Any) -> list[tuple[tuple[str, ...], bool]]:
-    """The names (with aliases) of each field, and whether it is required."""
+    """Return the names (with aliases) of each field, and whether it is required."""
     if hasattr(model, "model_validate"):
         return [
             (_names(name, field.validation_alias, field.alias), field.is_required())

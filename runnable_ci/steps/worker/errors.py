@@ -50,7 +50,7 @@ class LeftEarlyError(WorkerError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint naming the closest of `known`, empty where nothing is close."""
+    """Return a hint naming the closest of `known`, empty where nothing is close."""
     from difflib import get_close_matches  # only failures need it
 
     close = get_close_matches(word, list(known), n=1)
@@ -58,7 +58,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean_module(name: str, path: list[str]) -> str:
-    """A hint naming the closest module in the folders of `path`."""
+    """Return a hint naming the closest module in the folders of `path`."""
     *packages, last = name.split(".")
     known = []
     for folder in [os.path.join(root, *packages) for root in path]:
@@ -68,6 +68,6 @@ def did_you_mean_module(name: str, path: list[str]) -> str:
 
 
 def type_name(value: object) -> str:
-    """The type of a value as Python's messages name it."""
+    """Return the type of a value as Python's messages name it."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else "%s.%s" % (kind.__module__, kind.__qualname__)

@@ -21,7 +21,7 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def user_frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
-    """The frames and their lines of the error, outermost first, without ours at the top."""
+    """Yield the frames and their lines of the error, outermost first, without ours at the top."""
     trace, ours = error.__traceback__, True
     while trace is not None:
         ours = ours and _is_ours(trace.tb_frame)
@@ -66,7 +66,7 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def _strip(error: BaseException) -> None:
-    """Take our frames from the error and from all that it was caused by."""
+    """Remove the worker's frames from the error and its causes."""
     seen: set[int] = set()
     waiting: list[Any] = [error]
     while waiting:
@@ -101,12 +101,12 @@ def _message(error: BaseException) -> str:
 
 
 def _text(text: str) -> str:
-    """The text without lone surrogates, which the reader of the response could not write to a file."""
+    """Return the text without lone surrogates, which the reader of the response could not write to a file."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _location(error: BaseException, workspace: WorkspaceFolder) -> tuple[str | None, int | None]:
-    """File and line to look at: the innermost in the workspace, else the innermost of all."""
+    """Return file and line to look at: the innermost in the workspace, else the innermost of all."""
     if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
         return workspace.relative(error.filename) or error.filename, error.lineno
     places = [(frame.f_code.co_filename, line) for frame, line in user_frames(error)]

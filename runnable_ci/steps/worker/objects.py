@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load(path: str, name: str) -> Any:
-    """The object; `UnreadableObjectError`, caused by the true error, where this interpreter cannot load it."""
+    """Return the object; `UnreadableObjectError`, caused by the true error, where this interpreter cannot load it."""
     try:
         with open(path, "rb") as file:
             return pickle.load(file)
@@ -24,7 +24,7 @@ def load(path: str, name: str) -> Any:
 
 
 def dump(value: Any, path: str, *, name: str, function: Any, what: str) -> str:
-    """The pickler that wrote the value: `pickle`, else `cloudpickle` or `dill` where the environment has them.
+    """Return the pickler that wrote the value: `pickle`, else `cloudpickle` or `dill` where the environment has them.
 
     The file appears whole or not at all; `NotPicklableError`, caused by pickle's own error, where none can write it.
     """
@@ -47,7 +47,7 @@ def dump(value: Any, path: str, *, name: str, function: Any, what: str) -> str:
 
 
 def _attempt(pickler: str, value: Any, path: str) -> Exception | None:
-    """What the pickler has against the value, if anything."""
+    """Return what the pickler has against the value, if anything."""
     module = __import__(pickler)
     try:
         with open(path, "wb") as file:

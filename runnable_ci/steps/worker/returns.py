@@ -18,7 +18,10 @@ _INFINITY = float("inf")
 
 
 def keep(result: Any, returns: list[list[str]], objects: str, function: Any, name: str) -> dict[str, Any]:
-    """The value or, for an object, the file of each declared return; pickles are written to the folder `objects`."""
+    """Return the value or, for an object, the file of each declared return.
+
+    Pickles are written to the folder `objects`.
+    """
     what = "function `%s`" % name
     kept: dict[str, Any] = {}
     for (key, kind), value in zip(returns, _matched(result, [key for key, _ in returns], function, what)):
@@ -68,7 +71,7 @@ class _UnfitError(Exception):
 
 
 def _plain(value: Any, metric: bool, depth: int) -> Any:
-    """The value in JSON's own types: nothing is lost or changed on the way, else `_UnfitError`.
+    """Return the value in JSON's own types: nothing is lost or changed on the way, else `_UnfitError`.
 
     The non-finite numbers of a metric become the strings `NaN`, `Infinity` and `-Infinity`.
     """
@@ -132,7 +135,7 @@ def _key(key: object) -> str:
 
 
 def _text(value: str) -> str:
-    """A plain string of the same characters; lone surrogates (undecodable file names) are no text."""
+    """Return a plain string of the same characters; lone surrogates (undecodable file names) are no text."""
     value = str.__str__(value)  # an enum's own `str` is another text
     if not value.isascii():
         try:
@@ -143,7 +146,7 @@ def _text(value: str) -> str:
 
 
 def _converted(value: Any) -> Any:
-    """What models, dataclasses and scalars of number libraries say themselves that they are in JSON."""
+    """Return what models, dataclasses and scalars of number libraries say themselves that they are in JSON."""
     kind = type(value)
     if hasattr(kind, "model_validate"):
         return value.model_dump(mode="json")

@@ -27,7 +27,7 @@ _ABSENT = object()
 
 
 def main(request_path: str, response_path: str) -> int:
-    """The exit code of the step that the request file describes; what became of it is in the response file."""
+    """Return the exit code of the step that the request file describes; what became of it is in the response file."""
     response_path = os.path.abspath(response_path)
     process = os.getpid()
     with open(request_path, encoding="utf-8") as file:
@@ -110,7 +110,7 @@ def _value(result: Any, name: str) -> Any:
 
 
 def _function(name: str, path: list[str]) -> Any:
-    """What `module:qualified.name` stands for."""
+    """Return what `module:qualified.name` stands for."""
     module_name, _, attributes = name.partition(":")
     found = module = _module(module_name, path)
     for attribute in attributes.split("."):

@@ -21,7 +21,7 @@ class WorkspaceFolder:
         self._foreign = tuple(_folder(folder) for folder in [library, *environments])
 
     def relative(self, file: str) -> str | None:
-        """The path of a file of the user's below the workspace, with `/`, or None for any other file."""
+        """Return the path of a file of the user's below the workspace, with `/`, or None for any other file."""
         if not os.path.isabs(file):  # the `<string>` of code without a file
             return None
         path, root = os.path.normpath(file), self._root

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from runnable_ci.config import Settings
 from runnable_ci.errors import RunInUseError, UsageError
 from runnable_ci.pipeline.project import registry_of, store_folder
-from runnable_ci.runs.artifact import held
+from runnable_ci.runs.artifact import referenced_digests
 from runnable_ci.runs.paths import STORE_LOCK, run_folder, run_folders
 from runnable_ci.runs.reader import load, run_ids, summaries
-from runnable_ci.runs.retention import outdated
+from runnable_ci.runs.retention import Retention, plan_gc
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.console import console
@@ -39,29 +39,26 @@ def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: boo
             raise RunInUseError(
                 f"a run is in progress in {layout.label}", hint="wait until it has finished, then try again"
             )
-        going = _going(layout, keep, older_than)
-        folders = [run_folder(layout, run_id) for run_id in going]
-        gone = set(going)
-        staying = [run_id for run_id in run_ids(layout) if run_id not in gone]
         sealed = layout.manifests()
-        referenced = set().union(*(_referenced(layout, run_id, sealed) for run_id in staying))
-        loose = [(digest, length) for digest, length in layout.blobs() if digest not in referenced]
+        plan = plan_gc(
+            [(run.run_id, run.end_time or run.start_time) for run in summaries(layout)],
+            layout.blobs(),
+            referenced_by=lambda run_id: _referenced(layout, run_id, sealed),
+            retention=Retention(keep, older_than),
+            moment=datetime.now(UTC),
+        )
+        folders = [run_folder(layout, run_id) for run_id in plan.removed]
         if not dry_run:
-            layout.untag(gone)
+            layout.untag(set(plan.removed))
             for folder in (*folders, *_never_begun(layout)):
                 remove_folder(folder, through=layout.temporaries)
-            for digest, _ in loose:
+            for digest, _ in plan.blobs:
                 layout.remove(digest)
-        console.out(*going)
+        console.out(*plan.removed)
         verb = "would free" if dry_run else "freed"
-        freed = format_size(sum(length for _, length in loose))
-        what = f"{pluralize(len(going), 'run')}, {pluralize(len(loose), 'blob')}"
-        console.err(f"{verb} {freed}: {what}; {pluralize(len(staying), 'run')} left")
-
-
-def _going(layout: Layout, keep: int | None, older_than: str | None) -> list[str]:
-    runs = [(run.run_id, run.end_time or run.start_time) for run in summaries(layout)]
-    return outdated(runs, keep=keep, older_than=older_than, moment=datetime.now(UTC))
+        what = f"{pluralize(len(plan.removed), 'run')}, {pluralize(len(plan.blobs), 'blob')}"
+        left = pluralize(len(plan.kept), "run")
+        console.err(f"{verb} {format_size(plan.size_bytes)}: {what}; {left} left")
 
 
 def _never_begun(layout: Layout) -> list[Path]:
@@ -75,7 +72,7 @@ def _never_begun(layout: Layout) -> list[Path]:
 
 def _referenced(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor]) -> set[str]:
     """Return all blobs that a run needs: what its log names, and its manifest."""
-    referenced = {f"sha256:{digest}" for digest in held(load(layout, run_id, sealed))}
+    referenced = {f"sha256:{digest}" for digest in referenced_digests(load(layout, run_id, sealed))}
     if run_id in sealed:
         manifest = layout.manifest(sealed[run_id])
         layers = [manifest.get("config", {}), *manifest.get("layers", [])]
@@ -105,32 +102,31 @@ def prune(
     registry = Registries(settings, environ).named(source, in_pipeline=lambda: registry_of(store_folder()))
     console.err(f"registry: {registry.label}")
     found = list_published(registry)
-    # Not by their ids: two runs may have one.
-    ended = [(str(place), run.summary.end_time or run.summary.start_time) for place, run in enumerate(found)]
-    going = set(outdated(ended, keep=keep, older_than=older_than, moment=datetime.now(UTC)))
+    ended = [run.summary.end_time or run.summary.start_time for run in found]
+    outdated = Retention(keep, older_than).outdated(ended, moment=datetime.now(UTC))
     removed = 0
-    for place, holding in enumerate(found):
-        if str(place) in going and _may_go(holding) and (dry_run or _removed(registry, holding)):
+    for place, run in enumerate(found):
+        if place in outdated and _may_go(run) and (dry_run or _removed(registry, run)):
             removed += 1
-            console.out(holding.summary.run_id)
+            console.out(run.summary.run_id)
     verb = "would remove" if dry_run else "removed"
     console.err(f"{verb} {pluralize(removed, 'run')} from {registry.label}; {len(found) - removed} left")
 
 
-def _may_go(holding: PublishedRun) -> bool:
-    if holding.pinned_by:
-        _stays(holding, f"referenced by tag {holding.pinned_by[0]}")
-    return not holding.pinned_by
+def _may_go(run: PublishedRun) -> bool:
+    if run.pinned_by:
+        _stays(run, f"referenced by tag {run.pinned_by[0]}")
+    return not run.pinned_by
 
 
-def _removed(registry: Registry, holding: PublishedRun) -> bool:
+def _removed(registry: Registry, run: PublishedRun) -> bool:
     from runnable_ci.runs.remote.remote_index import remove
 
-    gone = remove(registry, holding)
+    gone = remove(registry, run)
     if not gone:
-        _stays(holding, "it has just been modified")
+        _stays(run, "it has just been modified")
     return gone
 
 
-def _stays(holding: PublishedRun, reason: str) -> None:
-    console.err(f"kept {holding.summary.run_id}: {reason}")
+def _stays(run: PublishedRun, reason: str) -> None:
+    console.err(f"kept {run.summary.run_id}: {reason}")

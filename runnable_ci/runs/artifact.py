@@ -81,8 +81,8 @@ def layers(log: RunLog) -> dict[str, Descriptor]:
     return titled
 
 
-def held(log: RunLog) -> set[str]:
-    """Return sha256 (hex) of all contents that a run log names, packed ones by their pack."""
+def referenced_digests(log: RunLog) -> set[str]:
+    """Return the sha256 (hex) of all contents that a run log names, packed ones by their pack."""
     return {descriptor.hex for descriptor in layers(log).values()}
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from runnable_ci.errors import UsageError
@@ -12,18 +13,59 @@ _AGE = re.compile(r"(\d{1,5})([hdw])")
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
-def outdated(
-    runs: Sequence[tuple[str, str]], *, keep: int | None, older_than: str | None, moment: datetime
-) -> list[str]:
-    """Return the runs (id and time of the end, the newest last) that are neither among the `keep` newest nor young.
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which runs stay: the `keep` newest, and those that ended less than `older_than` (`12h`, `30d`, `8w`) ago."""
 
-    Young is what ended less than `older_than` (`12h`, `30d`, `8w`) before `moment`. Without either, none.
+    keep: int | None
+    older_than: str | None
+
+    def outdated(self, ended: Sequence[str], *, moment: datetime) -> frozenset[int]:
+        """Return the places of the runs that may go, by the times of their ends, the newest last; without a rule none.
+
+        Raises `UsageError` for what is no age.
+        """
+        oldest = None if self.older_than is None else moment - age(self.older_than)
+        if self.keep is None and oldest is None:
+            return frozenset()
+        candidates = ended[: max(0, len(ended) - (self.keep or 0))]
+        return frozenset(
+            place for place, time in enumerate(candidates) if oldest is None or _time(time, otherwise=moment) < oldest
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GcPlan:
+    """What goes from a store: runs, and the blobs that no run which stays refers to."""
+
+    removed: Sequence[str]
+    kept: Sequence[str]
+    blobs: Sequence[tuple[str, int]]
+    """Digest and size in bytes."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What that frees."""
+        return sum(size for _, size in self.blobs)
+
+
+def plan_gc(
+    runs: Sequence[tuple[str, str]],
+    blobs: Iterable[tuple[str, int]],
+    *,
+    referenced_by: Callable[[str], Collection[str]],
+    retention: Retention,
+    moment: datetime,
+) -> GcPlan:
+    """Return what goes of `runs` (id and time of the end, the newest last) and of `blobs` (digest and size).
+
+    `referenced_by` gives the digests of all that a run needs; it is asked for runs that stay.
     """
-    oldest = None if older_than is None else moment - age(older_than)
-    if keep is None and oldest is None:
-        return []
-    candidates = runs[: max(0, len(runs) - (keep or 0))]
-    return [run_id for run_id, ended in candidates if oldest is None or _time(ended, otherwise=moment) < oldest]
+    outdated = retention.outdated([ended for _, ended in runs], moment=moment)
+    removed = [run_id for place, (run_id, _) in enumerate(runs) if place in outdated]
+    kept = [run_id for place, (run_id, _) in enumerate(runs) if place not in outdated]
+    referenced = {digest for run_id in kept for digest in referenced_by(run_id)}
+    return GcPlan(removed, kept, [(digest, size) for digest, size in blobs if digest not in referenced])
 
 
 def age(text: str) -> timedelta:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from runnable_ci.errors import UsageError
-from runnable_ci.runs.retention import age, outdated
+from runnable_ci.runs.retention import Retention, age, plan_gc
 
 MOMENT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 RUNS = [
@@ -35,7 +35,30 @@ RUNS = [
 )
 def test_what_goes(keep: int | None, older_than: str | None, going: list[str]) -> None:
     """What is neither among the newest nor young goes; a run whose time cannot be read is never old."""
-    assert outdated(RUNS, keep=keep, older_than=older_than, moment=MOMENT) == going
+    outdated = Retention(keep, older_than).outdated([ended for _, ended in RUNS], moment=MOMENT)
+    assert [RUNS[place][0] for place in sorted(outdated)] == going
+
+
+def test_two_runs_with_one_id_are_two() -> None:
+    """Places tell runs apart, as ids do not in a registry."""
+    assert Retention(1, None).outdated(["2026-11-01T00:00:00+00:00", "2026-11-02T00:00:00+00:00"], moment=MOMENT) == {0}
+
+
+def test_a_blob_goes_with_the_last_run_that_refers_to_it() -> None:
+    """What a run that stays needs stays, and nobody asks what one needs that goes: its log may be damaged."""
+    references = {"week": {"a", "shared"}, "new": {"b", "shared"}}
+    blobs = [("a", 1), ("b", 2), ("shared", 4), ("nobody's", 8)]
+    runs = [RUNS[0], RUNS[1], RUNS[4]]
+
+    def plan(keep: int | None) -> tuple[list[str], list[str], int]:
+        made = plan_gc(
+            runs, blobs, referenced_by=references.__getitem__, retention=Retention(keep, None), moment=MOMENT
+        )
+        return list(made.removed), [digest for digest, _ in made.blobs], made.size_bytes
+
+    assert plan(2) == (["old"], ["nobody's"], 8)
+    assert plan(1) == (["old", "week"], ["a", "nobody's"], 9)
+    assert plan(0) == (["old", "week", "new"], ["a", "b", "shared", "nobody's"], 15)
 
 
 @pytest.mark.parametrize("text", ["", "1", "d", "1.5d", "-1d", "1m", "1d ", "999999d"])

@@ -20,7 +20,14 @@ except SystemExit as end:
 LIBRARIES = {"git", "oras", "requests", "urllib3", "pydantic_settings", "rich", "asyncio", "ssl", "http", "logging"}
 PARTS = {
     *("github", "api", "runs.remote", "runs.merge", "vcs.clone", "vcs.snapshot", "vcs.restore", "util.http"),
-    *("store.registry", "store.client", "store.copy", "redaction.secret_values", "redaction.credential_files"),
+    *(
+        "steps.python_result",
+        "store.registry",
+        "store.client",
+        "store.copy",
+        "redaction.secret_values",
+        "redaction.credential_files",
+    ),
 }
 OTHER_COMMANDS = {"catalog", "checkout", "check", "cleanup", "dispatch", "init", "registry", "watch"}
 UNTOUCHED = {f"runnable_ci.{name}" for name in (*PARTS, *(f"cli.{name}" for name in OTHER_COMMANDS))}

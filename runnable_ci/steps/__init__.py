@@ -69,6 +69,8 @@ def collect(step: Step, context: StepContext) -> StepResult:
         case "run":
             return shell.collect(step, context)
         case "python":
-            return python.collect(step, context)
+            from runnable_ci.steps import python_result  # its models are needed by no other step
+
+            return python_result.collect(step, context)
         case kind:
             assert_never(kind)

@@ -11,20 +11,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runnable_ci.errors import StepError, did_you_mean
 from runnable_ci.pipeline.model import Step
-from runnable_ci.pipeline.validation import not_json
-from runnable_ci.runs.model import ExceptionInfo, Parameter
-from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
-from runnable_ci.util.bounded_json import require_few_elements
+from runnable_ci.runs.model import Parameter
+from runnable_ci.steps.base import ProcessSpec, StepContext
 
 WORKER = Path(__file__).parent / "worker" / "python_step.py"
-RESPONSE_MAX_BYTES = 256 * 1024 * 1024
-RESPONSE_MAX_ELEMENTS = 4_000_000
 _NO_MODELS = frozenset({*vars(builtins), "Any", "Dict", "List", "Tuple"})
 """Annotations that no argument is built by."""
 
@@ -53,96 +46,6 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
         cwd=context.workspace / step.working_directory,
         env={**context.environ, **step.env, "RUNNABLE_STEP": step.name},
     )
-
-
-def collect(step: Step, context: StepContext) -> StepResult:
-    """Return the function's result, or the exception that ended it.
-
-    Raises `StepError` where the worker could not leave an answer: the interpreter itself died.
-    """
-    file = context.scratch / "response.json"
-    if not file.exists():
-        raise StepError(f"the interpreter exited before `{step.command}` returned")
-    if file.stat().st_size > RESPONSE_MAX_BYTES:
-        raise StepError(f"`{step.command}` returned more than 256 MiB of JSON", hint="declare it as `object`")
-    try:
-        document = file.read_bytes()
-        require_few_elements(document, RESPONSE_MAX_ELEMENTS)
-        answer = _Answer.model_validate(json.loads(document))
-    except ValidationError as e:
-        first = e.errors()[0]
-        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise StepError(f"the result of `{step.command}` cannot be read ({why})") from e
-    except (ValueError, RecursionError) as e:
-        raise StepError(f"the result of `{step.command}` cannot be read ({e})") from e
-    values = {name: given.value for name, given in answer.returns.items() if isinstance(given, _Value)}
-    wrong = [f"the return `{name}`: {why}" for name, value in values.items() if (why := not_json(value))]
-    error = answer.error
-    return StepResult(
-        consumed=tuple(answer.consumed),
-        defaulted=tuple(answer.defaulted),
-        values=values,
-        objects={
-            name: (context.scratch / Path(given.file).name, given.type)
-            for name, given in answer.returns.items()
-            if isinstance(given, _Object)
-        },
-        modules=answer.modules,
-        exception=error.recorded() if error else None,
-        problem=f"{error.type}: {error.message}" if error else next(iter(wrong), ""),
-        exit_code=answer.exit_code,
-    )
-
-
-class _Closed(BaseModel):
-    """A part of the worker's answer; what it does not name comes from something else, and gets into no log."""
-
-    model_config = ConfigDict(extra="forbid", defer_build=True)
-
-
-class _Value(_Closed):
-    kind: Literal["json", "metric"]
-    value: Any
-
-
-class _Object(_Closed):
-    kind: Literal["object"]
-    file: str
-    type: str
-    pickler: str = ""
-
-
-class _Failure(_Closed):
-    type: str
-    message: str
-    hint: str = ""
-    """The traceback has it too."""
-    traceback: str
-    file: str | None = None
-    line: int | None = None
-
-    def recorded(self) -> ExceptionInfo:
-        """Return the exception as the run log stores it."""
-        return ExceptionInfo(
-            type=self.type,
-            message=self.message,
-            traceback=self.traceback,
-            file=self.file or "",
-            line=self.line or 0,
-        )
-
-
-class _Answer(_Closed):
-    """What the worker leaves in `response.json`."""
-
-    status: str = ""
-    exit_code: int
-    consumed: list[str]
-    defaulted: list[str]
-    returns: dict[str, Annotated[_Value | _Object, Field(discriminator="kind")]]
-    modules: dict[str, tuple[int, int]]
-    """Module → modification time (ns) and size (bytes)."""
-    error: _Failure | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def set_up(
     tools, workspace = tmp_path / "bin", tmp_path / "workspace"
     for folder in (tools, workspace, tmp_path / "temp"):
         folder.mkdir()
-    for name in ("rm", "touch", "tr"):
+    for name in ("rm", "touch"):
         (tools / name).symlink_to(str(shutil.which(name)))
     for name, text in programs.items():
         (tools / name).write_text(text)
@@ -53,6 +53,14 @@ def test_no_python_that_will_do_is_said(tmp_path: Path, programs: dict[str, str]
     assert done.returncode == 1
     assert "::error title=runnable-ci::Python 3.11 or newer is required" in done.stdout
     assert "python-version" in done.stdout
+
+
+def test_a_windows_runner_is_told_where_it_runs(tmp_path: Path) -> None:
+    """Before anything is installed, whatever Python there is."""
+    done = set_up(tmp_path, {"python3": PYTHON}, RUNNER_OS="Windows")
+    assert done.returncode == 2
+    assert done.stdout.startswith("::error title=runnable-ci::it runs on Linux and macOS; on Windows use WSL")
+    assert list((tmp_path / "temp").iterdir()) == []
 
 
 def test_neither_the_repository_nor_pips_settings_get_in(tmp_path: Path) -> None:

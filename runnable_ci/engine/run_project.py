@@ -23,7 +23,7 @@ from runnable_ci.vcs.git_files import repository_root
 from runnable_ci.vcs.tracked import is_tracked
 
 if TYPE_CHECKING:
-    from runnable_ci.runs.remote.pull import Found
+    from runnable_ci.runs.remote.pull import FoundRun
     from runnable_ci.store.registry import Registry
 
 _COMMITS_MAX = 3
@@ -105,7 +105,7 @@ def _open_published(
     return OpenedRun(take(project.layout, found, only_log=True).run_id, project, registry.label)
 
 
-def _newest_published(project: Project, registry: Registry, environ: Mapping[str, str]) -> Found:
+def _newest_published(project: Project, registry: Registry, environ: Mapping[str, str]) -> FoundRun:
     from runnable_ci.runs.remote.pull import find_newest
 
     found = find_newest(registry, lambda log: is_of(project, log, environ=environ, layout=None))

@@ -8,7 +8,7 @@ moment, at least the later writer of a tag sees the other's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from runnable_ci.runs.artifact import TITLE, manifest_annotations
 from runnable_ci.runs.paths import run_folder, shared
 from runnable_ci.runs.reader import load, suggest_pull
 from runnable_ci.runs.recorder import ensure_sealed
-from runnable_ci.runs.remote.pull import read_origin
+from runnable_ci.runs.remote.pull import OnProgress, read_origin
 from runnable_ci.runs.remote.remote_index import (
     SEPARATOR,
     Occupant,
@@ -30,7 +30,7 @@ from runnable_ci.runs.remote.remote_index import (
     find_occupants,
 )
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning
-from runnable_ci.store.copy import Progress, TransferSize, copy
+from runnable_ci.store.copy import TransferSize, copy
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.store_identity import writer_name
@@ -59,7 +59,7 @@ def publish(
     registry: Registry,
     *,
     environ: Mapping[str, str],
-    watch: Callable[[Progress], None] | None = None,
+    watch: OnProgress | None = None,
 ) -> Published:
     """Copy the run to the registry, sealing it first if needed. An unchanged one costs a request.
 

@@ -37,11 +37,11 @@ from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import TAG, Descriptor
 from runnable_ci.util.files import write_whole
 
-Watch = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundRun:
     """A run in a registry, of which nothing is here yet."""
 
     registry: Registry
@@ -88,7 +88,7 @@ def keep_as(layout: Layout, run_id: str, other_id: str) -> None:
 
 
 def pull(
-    layout: Layout, registry: Registry, reference: str, *, only_log: bool = False, watch: Watch | None = None
+    layout: Layout, registry: Registry, reference: str, *, only_log: bool = False, watch: OnProgress | None = None
 ) -> Pulled:
     """Pull a published run into the store: `find` and `take` in one.
 
@@ -98,25 +98,25 @@ def pull(
     return take(layout, find(registry, reference), only_log=only_log, watch=watch)
 
 
-def find(registry: Registry, reference: str) -> Found:
+def find(registry: Registry, reference: str) -> FoundRun:
     """Return a published run; `reference` is a run id, `latest`, a tag or a digest.
 
     Raises `RunNotFoundError`, `RunLogError`, `StoreError`.
     """
     parts = find_manifests(registry, reference)
-    return Found(registry, parts, merge([part.log for part in parts]))
+    return FoundRun(registry, parts, merge([part.log for part in parts]))
 
 
-def find_newest(registry: Registry, accepts: Callable[[RunLog], bool]) -> Found | None:
+def find_newest(registry: Registry, accepts: Callable[[RunLog], bool]) -> FoundRun | None:
     """Return the newest published run whose log is accepted."""
-    for holding in reversed(list_published(registry)):
-        found = find(registry, holding.summary.run_id)
+    for run in reversed(list_published(registry)):
+        found = find(registry, run.summary.run_id)
         if accepts(found.log):
             return found
     return None
 
 
-def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch | None = None) -> Pulled:
+def take(layout: Layout, found: FoundRun, *, only_log: bool = False, watch: OnProgress | None = None) -> Pulled:
     """Copy a run that was found into the store, merged with what it already has; all content is verified.
 
     With `only_log` the content stays where it is. Raises `RunInUseError`, `UsageError` where another run here has the
@@ -134,11 +134,11 @@ def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch |
     layout.create()
     origin = Origin(registry.label, tuple(part.manifest.digest for part in parts))
     with shared(layout):
-        held = {descriptor.digest: descriptor for descriptor in layers(log).values()}
+        blobs = {descriptor.digest: descriptor for descriptor in layers(log).values()}
         fetched = TransferSize()
         if not only_log:
-            fetched = _fetch(layout, registry, origin, held.values(), watch)
-            if missing := missing_blobs(layout, held.values()):
+            fetched = _fetch(layout, registry, origin, blobs.values(), watch)
+            if missing := missing_blobs(layout, blobs.values()):
                 words = ("pull", f"{registry.label}:{log.run_id}", "--only", "log", *http_option(registry.plain_http))
                 raise BlobMissingError(
                     f"{registry.label} holds run `{log.run_id}` without its {missing[0].digest}",
@@ -150,7 +150,7 @@ def take(layout: Layout, found: Found, *, only_log: bool = False, watch: Watch |
             json.dumps({"registry": origin.registry, "manifests": origin.manifests}).encode(),
             through=layout.temporaries,
         )
-    return Pulled(log.run_id, len(parts), fetched, TransferSize.of(missing_blobs(layout, held.values())))
+    return Pulled(log.run_id, len(parts), fetched, TransferSize.of(missing_blobs(layout, blobs.values())))
 
 
 def read_origin(layout: Layout, run_id: str) -> Origin | None:
@@ -173,7 +173,7 @@ def read_origin(layout: Layout, run_id: str) -> Origin | None:
 
 
 def fetch(
-    layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: Watch | None = None
+    layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: OnProgress | None = None
 ) -> TransferSize:
     """Download some of a run's content from its registry; return how much."""
     with shared(layout):
@@ -186,7 +186,7 @@ def missing_blobs(layout: Layout, descriptors: Collection[Descriptor]) -> list[D
 
 
 def _fetch(
-    layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: Watch | None
+    layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: OnProgress | None
 ) -> TransferSize:
     fetched = TransferSize()
     for manifest in origin.manifests:

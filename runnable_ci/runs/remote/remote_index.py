@@ -93,10 +93,10 @@ def find_manifests(registry: Registry, reference: str) -> list[WriterManifest]:
     if (own := manifests.get(run_id)) and _is_writers_tag(run_id, parts[own.digest].log.run_id):
         return [parts[own.digest]]
     for tag, manifest in manifests.items():
-        held = parts[manifest.digest].log.run_id
-        if held != run_id and (tag == run_id or not _may_be_of(tag, held)):
+        stored_id = parts[manifest.digest].log.run_id
+        if stored_id != run_id and (tag == run_id or not _may_be_of(tag, stored_id)):
             raise RunLogError(
-                f"the tag {tag} in {registry.label} holds run `{held}`, not `{run_id}`; nothing was used",
+                f"the tag {tag} in {registry.label} holds run `{stored_id}`, not `{run_id}`; nothing was used",
                 hint="the tag was moved: publish the run again from its original store, or pull it by its digest",
             )
     found = [part for part in parts.values() if part.log.run_id == run_id]
@@ -189,23 +189,23 @@ class PublishedRun:
 
 def published(registry: Registry) -> list[Summary]:
     """Return a line for each run, the newest last, from the manifests alone; what is no run is left out."""
-    return [holding.summary for holding in list_published(registry)]
+    return [run.summary for run in list_published(registry)]
 
 
 def list_published(registry: Registry) -> list[PublishedRun]:
     """Return the runs of a registry, the newest last, by their manifests alone; what is no run is left out."""
-    return _holdings(registry, sorted(registry.tags()))
+    return _runs_of(registry, sorted(registry.tags()))
 
 
-def remove(registry: Registry, holding: PublishedRun) -> bool:
+def remove(registry: Registry, run: PublishedRun) -> bool:
     """Remove a run; False, and nothing is removed, where somebody has written it since it was looked at.
 
     What is broken off leaves a run that can be read and removed. Raises `StoreError`.
     """
-    tags = list(holding.manifests)
-    if _resolve(registry, tags) != holding.manifests:
+    tags = list(run.manifests)
+    if _resolve(registry, tags) != run.manifests:
         return False
-    for manifest in {manifest.digest: manifest for manifest in holding.manifests.values()}.values():
+    for manifest in {manifest.digest: manifest for manifest in run.manifests.values()}.values():
         registry.delete(manifest)
     return True
 
@@ -226,12 +226,12 @@ def keep_as_newest(registry: Registry, manifest: Descriptor, pipeline: str, bran
 
 def _branch_tag(pipeline: str, branch: str) -> str:
     """Return a tag that no run has: a run's tags begin with its id, and no id begins so."""
-    told_apart = hashlib.sha256(f"{pipeline}\n{branch}".encode()).hexdigest()[:12]
+    digest = hashlib.sha256(f"{pipeline}\n{branch}".encode()).hexdigest()[:12]
     word = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{branch}-{pipeline}")[:80]
-    return f"{BRANCH_PREFIX}{word}-{told_apart}"
+    return f"{BRANCH_PREFIX}{word}-{digest}"
 
 
-def _holdings(registry: Registry, tags: Sequence[str]) -> list[PublishedRun]:
+def _runs_of(registry: Registry, tags: Sequence[str]) -> list[PublishedRun]:
     manifests = _resolve(registry, tags)
     unique = {manifest.digest: manifest for manifest in manifests.values()}
     found = dict(zip(unique, _each(partial(_annotations, registry), unique.values()), strict=True))
@@ -244,11 +244,11 @@ def _holdings(registry: Registry, tags: Sequence[str]) -> list[PublishedRun]:
         else:
             pins.setdefault(manifest.digest, []).append(tag)
     runs = [
-        _holding(of_one, found, pins)
+        _published_run(of_one, found, pins)
         for mine in tags_of.values()
         for of_one in _by_identity(registry, {tag: manifests[tag] for tag in mine}, found)
     ]
-    return sorted(runs, key=lambda holding: _written(holding.summary))
+    return sorted(runs, key=lambda run: _written(run.summary))
 
 
 def _by_identity(
@@ -268,7 +268,7 @@ def _by_identity(
     return list(runs.values())
 
 
-def _holding(
+def _published_run(
     manifests: Mapping[str, Descriptor],
     annotations: Mapping[str, dict[str, str]],
     pins: Mapping[str, Sequence[str]],
@@ -285,7 +285,7 @@ def _holding(
 
 
 def _newest(registry: Registry, tags: set[str]) -> str:
-    found = _holdings(registry, sorted(tags))
+    found = _runs_of(registry, sorted(tags))
     if not found:
         raise RunNotFoundError(f"no runs in {registry.label}")
     return found[-1].summary.run_id

@@ -59,7 +59,7 @@ def _action() -> str:
     outputs = [f"| `{name}` | {_cell(given['description'])} |" for name, given in action["outputs"].items()]
     parts = [
         "# The action",
-        "`uses: runnable/action@v1`. How it is used is told in the [guide to GitHub](../github.md).",
+        "`uses: runnable/action@v1`. How to use it is described in the [guide to GitHub](../github.md).",
         "## Inputs",
         "\n".join(["| input | meaning | default |", "| --- | --- | --- |", *inputs]),
         "## Outputs",

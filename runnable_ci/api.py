@@ -18,7 +18,7 @@ from runnable_ci.store.target import Descriptor
 
 @dataclass(frozen=True)
 class OpenRun:
-    """One run. Everything is read from the store, nothing is written but where `save` is told to."""
+    """One run. Everything is read from the store, nothing is written except by `save`."""
 
     log: RunLog
     """The whole run log."""
@@ -75,7 +75,7 @@ class OpenRun:
         return b"".join(chunk for _, chunk in chunks).decode(errors="replace")
 
     def load_object(self, name: str) -> Any:
-        """Unpickle an object that a step returned. This runs code of whoever made the run: only for runs you trust.
+        """Unpickle an object that a step returned; this executes code of the run's author, whom you must trust.
 
         The bytes are checked against the run log's sha256 first; what the object's classes need must be installed here.
         """

@@ -16,7 +16,7 @@ IMAGE = r"^([A-Za-z0-9][A-Za-z0-9._:/-]{0,250}@)?sha256:[0-9a-f]{64}$|^$"
 GITHUB_TOKEN = f"{PREFIX}GITHUB_TOKEN"
 SAFE_STORES = f"{PREFIX}SAFE_STORES"
 SECRETS = frozenset({f"{PREFIX}REGISTRY_PASSWORD", GITHUB_TOKEN})
-"""Variables that are nobody's business but ours: no step gets them."""
+"""Variables that are never passed to steps."""
 SECRETS_SETTING = f"{PREFIX}SECRETS (the action's input secrets)"
 """How a message calls the setting `secrets`."""
 
@@ -48,7 +48,7 @@ class Settings(BaseModel):
     )
     safe_stores: str = Field(
         "",
-        description="Folders with a store that belongs to another user and may be used all the same, separated as in "
+        description="Folders with a store of another user that may be used, separated as in "
         "`PATH`; `*` is all of them.",
     )
     secrets: str = Field("", description="Names of environment variables whose values are removed from all records.")

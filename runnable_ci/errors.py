@@ -1,6 +1,6 @@
 """Everything that can go wrong, as data: one class a cause, each with its exit code.
 
-Raised where the cause is known, caught once in `cli.py`. A traceback on the terminal is a bug of ours.
+Raised where the cause is known, caught once in `cli.py`. A traceback on the terminal is an unexpected error.
 """
 
 from __future__ import annotations

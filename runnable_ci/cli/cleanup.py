@@ -91,7 +91,7 @@ def prune(
 ) -> None:
     """Remove runs that are neither among the `keep` newest nor younger than `older_than`; their ids are printed.
 
-    A run that another tag stands for stays. Content that the runs that stay hold too is the registry's to keep: it
+    A run to which another tag points is kept. The registry keeps content that it shares with such runs: it
     frees what no manifest names. Raises `StoreError`, with what was removed until then printed.
     """
     from runnable_ci.runs.remote.registry_config import Registries  # `gc` needs no registry

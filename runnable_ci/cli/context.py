@@ -1,4 +1,4 @@
-"""What the options and the environment make: settings, who is told, what is redacted. Loaded late, as each part is."""
+"""Make settings, printer and redactor from the options and the environment. Imported late, as are the parts."""
 
 from __future__ import annotations
 

@@ -55,11 +55,11 @@ class Connection:
     repository: Repository
     actions: Actions
     is_local: bool
-    """Whether the folder at hand is a clone of it."""
+    """Whether the current folder is a clone of it."""
 
 
 def connect(repo: str | None, *, settings: Settings, environ: Mapping[str, str]) -> Connection:
-    """Return the repository that is meant: `repo`, else the git remote's, else that of the job that we run in."""
+    """Return the repository: `repo`, else the git remote's, else that of the job that we run in."""
     local = of_folder(str(Path.cwd()), environ)
     in_actions = is_actions(environ)
     of_job = environ.get("GITHUB_REPOSITORY", "") if in_actions else ""
@@ -235,7 +235,7 @@ def _parameters(target: DispatchTarget, params: list[str]) -> dict[str, object]:
 
 
 def _check_step(target: DispatchTarget, options: DispatchOptions) -> None:
-    """Raise for a step that cannot be meant, or is not known here while the code at hand is what is retried with."""
+    """Raise for an invalid step name, or for a step that the current code does not have if that code is used."""
     step = options.from_step
     if step is None:
         return
@@ -249,7 +249,7 @@ def _check_step(target: DispatchTarget, options: DispatchOptions) -> None:
 
 
 def _ref(target: DispatchTarget, connection: Connection, ref: str | None, environ: Mapping[str, str]) -> str:
-    """Return the code that the run goes on with: `ref`, else what is at hand, which must be on the server.
+    """Return the code to resume with: `ref`, else the current branch, which must be on the server.
 
     "" leaves it.
 
@@ -296,7 +296,7 @@ def _code_here(environ: Mapping[str, str]) -> Code:
 def _pull_source(
     target: DispatchTarget, connection: Connection, settings: Settings, environ: Mapping[str, str]
 ) -> list[str] | None:
-    """Return what `pull` must be told, should it not know where the run is; None where nobody here knows it."""
+    """Return the option that `pull` needs to find the run; None where it is unknown."""
     http = http_option(settings.plain_http)
     own = target.project.pipeline.registry if target.project and target.is_own else None
     default = Registries(settings, environ).default(in_pipeline=lambda: registry_of(target.layout.folder.parent))

@@ -128,7 +128,7 @@ def pull(
 def locate(
     layout: Layout, run: str, source: str | None, registries: Registries, workspace: Path
 ) -> tuple[Registry, str]:
-    """Return the registry that is meant, and the run id, `latest`, tag or digest in it."""
+    """Return the registry, and the run id, `latest`, tag or digest in it."""
     if "/" in run:
         return registries.run(run, source)
     origin = read_origin(layout, run)

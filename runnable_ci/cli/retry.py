@@ -23,7 +23,7 @@ def retry(
     publish: bool = False,
     to: str | None = None,
 ) -> int:
-    """Resume a run with its own pipeline file, or with `file`; publish it where asked, or told where `to`."""
+    """Resume a run with its own pipeline file, or with `file`; publish it if requested, or if `to` is set."""
     source = None
     if "/" in run or retry_options.registry is not None:
         from runnable_ci.runs.remote.registry_config import Registries

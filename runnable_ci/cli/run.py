@@ -20,7 +20,7 @@ def run(
     publish: bool = False,
     to: str | None = None,
 ) -> int:
-    """Run the pipeline in or at `file`, and publish it, however it ends, if asked or told where `to`; the exit code."""
+    """Run the pipeline of `file`, and publish the run if requested or if `to` is set; return the exit code."""
     project = load_project(file).opened(options.environ)
     new_run = prepare_run(RunSession.of(project, options), run_options)
     if dry_run:

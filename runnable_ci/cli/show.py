@@ -198,7 +198,7 @@ def logs(
 
 
 def _attempts(log: RunLog, step: str | None, attempt: int | None) -> Iterator[tuple[str, StepAttempt]]:
-    """Yield the attempts that are meant: by default the last of each step, in the order in which they began."""
+    """Yield the selected attempts: by default the last of each step, in the order in which they began."""
     found = [
         (name, one)
         for name in ([step] if step else log.steps)

@@ -71,7 +71,7 @@ class RunWatcher:
         self._has_begun = False
 
     def follow(self, *, after_attempt: int = 0) -> WorkflowRun:
-        """Return the run when it is over; `after_attempt` is an attempt that is not meant. Raises `GitHubError`."""
+        """Return the run when it is over; `after_attempt` is an attempt to ignore. Raises `GitHubError`."""
         began_s, failures = self._clock(), 0
         try:
             while True:

@@ -1,4 +1,4 @@
-"""What `run` and `retry` are told alike by the command line and the environment, and what of it is secret."""
+"""The options that `run` and `retry` share, from the command line and the environment, and their secrets."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 TransferProgress = Callable[[str], AbstractContextManager["Callable[[Progress], None] | None"]]
 
 
-def _unseen(verb: str) -> AbstractContextManager[None]:  # noqa: ARG001 - nobody is told
+def _unseen(verb: str) -> AbstractContextManager[None]:  # noqa: ARG001 - nothing is shown
     return nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What an invocation is told, beside its pipeline and what it is asked to do with it."""
+    """The options of an invocation, beside its pipeline and the command's own."""
 
     jobs: int | None
     environ: Mapping[str, str]
@@ -38,7 +38,7 @@ class Options:
     redactor: Redactor = field(default_factory=Redactor)
     """Knows the secrets of the environment."""
     transfer_progress: TransferProgress = _unseen
-    """Gives for a verb, as `fetched`, what is to be told how far a transfer is; None where nobody would see it."""
+    """Returns for a verb, such as `fetched`, the observer of a transfer's progress; None where nothing is shown."""
 
 
 def redactor_of(pipeline: Pipeline, parameters: Mapping[str, Any], options: Options) -> Redactor:
@@ -63,7 +63,7 @@ def require_secret_names(pipeline: Pipeline, parameters: Mapping[str, Any], opti
 
 
 def secret_names(pipeline: Pipeline, options: Options) -> list[str]:
-    """Return the names that somebody declared to be secret."""
+    """Return the names that were declared secret."""
     return [*options.settings.secret_names, *pipeline.secrets]
 
 

@@ -64,7 +64,7 @@ class PlanInputs:
     mask: Callable[[Any], Any] = lambda value: value
     """A value as the log may show it: without what is known to be a secret at that moment.
 
-    It is asked again for each decision, since a step may make a value a secret while the run goes on.
+    It is asked again for each decision, since a step may make a value a secret while the run continues.
     """
 
 

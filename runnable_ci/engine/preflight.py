@@ -63,17 +63,17 @@ def parameter_warnings(
 ) -> Mapping[str, str]:
     """Return warnings about parameters that were set, by name: unknown ones, and those that are overwritten.
 
-    A shell step may read any of them, so none of this is an error. Where it cannot be told what a step takes, a name
+    A shell step may read any of them, so none of this is an error. Where it is unknown what a step takes, a name
     that nothing resembles is let pass.
     """
     found: dict[str, str] = {}
     for name in given:
         answers = {accepts(step, workspace, name) for step in pipeline.steps.values()}
-        meant = did_you_mean(name, known)
+        suggestion = did_you_mean(name, known)
         if giver := next((step.name for step in pipeline.steps.values() if name in step.returns), None):
             found[name] = f"parameter {name} is overwritten by the return value of step `{giver}`"
-        elif name not in known and True not in answers and (meant or None not in answers):
-            found[name] = f"unknown parameter {name}: no step takes it{meant and f'; {meant}'}"
+        elif name not in known and True not in answers and (suggestion or None not in answers):
+            found[name] = f"unknown parameter {name}: no step takes it{suggestion and f'; {suggestion}'}"
     return found
 
 

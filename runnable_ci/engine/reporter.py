@@ -1,4 +1,4 @@
-"""Who is told what happens in a run: the loop knows neither terminals nor jobs, only these."""
+"""The interfaces to which a run reports: the loop knows neither terminals nor jobs, only these."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Reporter(Protocol):
 
 
 class CommandFiles(Protocol):
-    """Files that steps write for whoever runs this program, such as a job's `GITHUB_ENV`."""
+    """Files that steps write for the program that runs this one, such as a job's `GITHUB_ENV`."""
 
     def create(self, folder: Path) -> dict[str, str]:
         """Return the variables of an attempt, whose own files are in this folder."""

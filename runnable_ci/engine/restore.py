@@ -21,7 +21,7 @@ from runnable_ci.util.text import format_size
 def required_blobs(plan: Plan, project: Project, log: RunLog, files: Iterable[CatalogEntry]) -> dict[str, Descriptor]:
     """Return sha256 → content that the steps which will run may read of reused steps: files, objects, or their packs.
 
-    That of `files` is among them, whoever reads it.
+    That of `files` is among them, whichever step reads it.
     """
     packs = PackIndex(log.packs)
     blobs: dict[str, Descriptor] = {}

@@ -1,4 +1,4 @@
-"""The project that a run is resumed with: that of its own pipeline file, and of another only when told so."""
+"""The project that a run is resumed with: that of its own pipeline file, or of another one on request."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _renamed(typed: Sequence[str], file: str) -> str:
 
 
 def is_of(project: Project, log: RunLog, *, environ: Mapping[str, str], layout: Layout | None) -> bool:
-    """Return whether a run is of the project's pipeline, as far as can be told."""
+    """Return whether a run is of the project's pipeline, as far as is known."""
     run, here = PipelineIdentity.recorded(log.name, log.run_config), project.identity()
     if here.is_same(run, is_known_here=False):
         return True

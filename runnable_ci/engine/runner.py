@@ -1,4 +1,4 @@
-"""The loop: decide on each step, do it, append what happened to the run log, go on until nothing is left to do."""
+"""The loop: decide on each step, do it, append what happened to the run log, continue until nothing is left to do."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Masks:
     """The values that steps ask to be masked: known at once to what redacts for all steps, and to GitHub's runner.
 
     A step writes them into its output as mask commands, or into a file of its own. All files are read again as soon as
-    any step has written something, so that nobody's output can be ahead of a value.
+    any step has written something, so that no output can be ahead of a value.
     """
 
     def __init__(self, redactor: Redactor, printer: Reporter) -> None:

@@ -73,7 +73,7 @@ def _failures(log: RunLog, sources: SourceMap) -> Iterator[Annotation]:
             continue
         attempt = step.attempts[-1]
         file, line = _location(name, attempt, sources)
-        # A run that succeeded all the same was told to: `continue-on-error`.
+        # A run that succeeded nevertheless has `continue-on-error`.
         level: Level = "warning" if state == "cancelled" or log.status == SUCCESS else "error"
         yield Annotation(level, _message(attempt), f"step {name} {_how(attempt, state)}", file, line)
 

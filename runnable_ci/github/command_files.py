@@ -1,7 +1,7 @@
-"""The runner's files, kept from the steps: each attempt writes to files of its own, and what is well formed goes on.
+"""The runner's files, kept from the steps: each attempt writes to its own, and well-formed lines are forwarded.
 
-Steps run side by side and are anyone's code: a file that they all append to could be torn, or be made to say what none
-of them meant. Of what a succeeded attempt wrote, variables and paths take effect for the later steps of the job; what
+Steps run side by side and are anyone's code: a file that they all append to could be torn, or say what none of
+them wrote. Of what a succeeded attempt wrote, variables and paths take effect for the later steps of the job; what
 any attempt wrote to the summary is added to it. Outputs and state would be those of the step of the job that runs us:
 they are dropped, a step returns values by `$RUNNABLE_OUTPUT`. Source: actions/runner, FileCommandManager.cs.
 """

@@ -77,7 +77,7 @@ class Context:
 
     @property
     def fix_ref(self) -> str:
-        """Where a fix of this job's code would be: what a retry was told to check out, else the branch."""
+        """Where a fix of this job's code would be: the ref that a retry checked out, else the branch."""
         return _text(self.event, "inputs", "ref") or self.branch or self.head_ref
 
     @property

@@ -8,10 +8,11 @@ failure is never waiting for another step, and no group is cut by another step's
 What the program itself says (how a step ended, what was reused) stands between the groups, where it is seen while they
 are folded; a step that writes more after that continues in a further group.
 
-**Commands.** Inside a group commands are stopped, by a token that is new for each run and that the runner masks in its
-log; outside there are only lines of ours, and those that quote others are escaped. One token for all groups of a run:
-the runner remembers each as a secret, and looks for all of them in each line. Each line has its step's name in front of
-it too, so that none begins as a command would. Source: actions/runner, ActionCommandManager.cs (`stop-commands`).
+**Commands.** Inside a group commands are stopped, by a token that is new for each run and that the runner masks in
+its log; outside there are only the program's own lines, and those that quote others are escaped. One token for all
+groups of a run: the runner remembers each as a secret, and looks for all of them in each line. Each line has its
+step's name in front of it too, so that none begins as a command would. Source: actions/runner,
+ActionCommandManager.cs (`stop-commands`).
 
 **One stream.** The runner reads stdout and stderr at the same time, in no order: everything goes to stdout, else what a
 step wrote to stderr could come before the line that stops commands. Source: actions/runner, ProcessInvoker.cs.

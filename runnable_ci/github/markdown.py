@@ -60,7 +60,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def details(summary: str, body: str) -> str:
-    """Return a body that is shown after a click on its summary, a text of ours."""
+    """Return a body that is shown after a click on its summary, a text of this program."""
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 

@@ -1,4 +1,4 @@
-"""The summary of a run on its job's page, as GitHub's Markdown: how it ended, why, and how to go on.
+"""The summary of a run on its job's page, as GitHub's Markdown: how it ended, why, and what to do next.
 
 All names, messages and paths may come from anyone: they are shown as they are and never take effect.
 """

@@ -21,7 +21,7 @@ FOLDER: Final = PurePosixPath(".github/workflows")
 
 @dataclass(frozen=True, slots=True)
 class LocalRepository:
-    """A git repository: the root of its work tree, and its default branch on GitHub, as far as can be told here."""
+    """A git repository: the root of its work tree, and its default branch on GitHub, as far as is known here."""
 
     root: Path
     default_branch: str

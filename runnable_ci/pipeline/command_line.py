@@ -40,10 +40,10 @@ def is_default(file: Path, folder: Path | None = None) -> bool:
 
 
 def of_registry(registry: Registry, *words: str) -> str:
-    """Return a command that names a registry, or what is in it, and lets it be spoken to as it is now."""
+    """Return a command that names a registry, or what is in it, and connects to it as it is now."""
     return command(*words, *http_option(registry.plain_http))
 
 
 def http_option(plain_http: bool) -> list[str]:
-    """Return what lets a registry on another machine be spoken to in plain http."""
+    """Return the option that allows plain HTTP for a registry on another machine."""
     return ["--plain-http"] if plain_http else []

@@ -60,7 +60,7 @@ def _characters_overlap(one: str, other: str) -> bool:
 
 
 def _can_meet(one: Sequence[str], other: Sequence[str], *, wildcard: str, share: Callable[[str, str], bool]) -> bool:
-    """Return whether a sequence fits both of two patterns of it, in which a `wildcard` stands for any number of parts.
+    """Return whether a sequence fits both of two patterns of it, in which a `wildcard` matches any number of parts.
 
     `share(a, b)` tells whether a part fits both `a` and `b`. Which places can be reached in `other` is kept while `one`
     is walked through, so that the work is the product of both lengths.
@@ -80,7 +80,7 @@ def _can_meet(one: Sequence[str], other: Sequence[str], *, wildcard: str, share:
 
 
 def _closed(places: set[int], pattern: Sequence[str], wildcard: str) -> set[int]:
-    """Return the places and those behind wildcards that stand for nothing."""
+    """Return the places and those behind wildcards that match nothing."""
     found = set(places)
     for place in range(len(pattern)):
         if place in found and pattern[place] == wildcard:

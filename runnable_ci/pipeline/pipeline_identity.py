@@ -14,7 +14,7 @@ Base = Literal["repository", "folder", ""]
 
 @dataclass(frozen=True, slots=True)
 class PipelineIdentity:
-    """A pipeline, told apart from others."""
+    """What distinguishes a pipeline from others."""
 
     name: str
     """The name that its file gives; else the name of its folder, which another clone may call otherwise."""
@@ -50,10 +50,10 @@ class PipelineIdentity:
         }
 
     def is_same(self, run: PipelineIdentity, *, is_known_here: bool) -> bool:
-        """Return whether a run is of this pipeline, as far as can be told.
+        """Return whether a run is of this pipeline, as far as is known.
 
         `is_known_here` says that the run was made in this store, or from a commit of this repository: only then does
-        one file stand for one pipeline whatever the folder is called.
+        one file identify one pipeline whatever the folder is called.
         """
         has_its_name = self.name == run.name
         if self.base and self.base == run.base:

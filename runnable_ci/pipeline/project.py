@@ -146,7 +146,7 @@ def _read(file: Path) -> tuple[dict[str, Any], str]:
 
 
 def _is_meant(path: Path) -> bool:
-    """Return whether a `pyproject.toml` is there and has our table, as far as can be told of one that is not TOML."""
+    """Return whether a `pyproject.toml` is there and has our table, as far as is known of one that is not TOML."""
     try:
         content = path.read_text(encoding=ENCODING)
     except (OSError, UnicodeDecodeError):

@@ -87,7 +87,7 @@ _FILES: Final = (
         for kind in ("json", "y*ml", "toml", "ini", "cfg", "conf", "properties", "txt", "csv", "xml")
     ),
 )
-# By the last parts of the path; a folder stands for all that is in it.
+# By the last parts of the path; a folder matches everything in it.
 _PATHS: Final = (
     *(".aws/credentials", ".aws/sso/*", ".aws/cli/*", ".azure/*", ".config/gcloud/*", ".gnupg/*", ".ssh/*"),
     *(".docker/config.json", "containers/auth.json", ".kube/config", ".kube/cache/*", ".config/gh/hosts.yml"),

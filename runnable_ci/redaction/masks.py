@@ -160,7 +160,7 @@ class MaskCommands:
                     continue
                 begin = at if line is None else line
                 if found := rest.match(data, after):
-                    # After a line that ended in a carriage return alone, the end of ours is left: else it had none.
+                    # After a line that ended in a carriage return alone, the end of this line is left, else none.
                     before = data[begin - 1 : begin] if begin > position else self._last
                     return begin, found.end(), _Command(is_old, is_whole_line=line is not None and before != b"\r")
                 if not last and len(data) - begin <= _HEAD_MAX_BYTES and begun.match(data, after):

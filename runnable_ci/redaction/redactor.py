@@ -23,7 +23,7 @@ MASK: Final = "***"
 LEAST_CHARACTERS: Final = 4
 """A value that is shorter cannot be kept out of anything."""
 _ENCODED_LEAST_BYTES: Final = 8
-"""An encoded value, or a line of one, that is shorter says too little to be told from other text."""
+"""An encoded value, or a line of one, that is shorter is too short to be distinguished from other text."""
 _WRAPPED_AT: Final = (64, 76)
 """Where programs break lines of base64."""
 _PART_BYTES: Final = 20
@@ -269,7 +269,7 @@ def _forms(secret: str) -> Iterator[bytes]:
 def _encodings(text: str) -> list[bytes]:
     """Return a text as bytes; where it has bytes that are no UTF-8, last as those bytes, as a program writes them."""
     found = [text.encode(errors="surrogatepass")]
-    with suppress(UnicodeEncodeError):  # a surrogate that stands for no byte
+    with suppress(UnicodeEncodeError):  # a surrogate that represents no byte
         found.append(text.encode(errors="surrogateescape"))
     return found
 

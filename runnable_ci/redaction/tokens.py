@@ -1,4 +1,4 @@
-"""What looks like a secret whoever made it: the formats of well-known tokens, JSON web tokens, private keys.
+"""What looks like a secret of any issuer: the formats of well-known tokens, JSON web tokens, private keys.
 
 A format is looked for by one byte of its prefix, which costs little where that is rare: one regular expression for all
 formats would take five times as long as writing and hashing what it reads.
@@ -38,7 +38,7 @@ class _Anchor:
     """Whether most output has it often."""
 
 
-# A token does not begin within a word, and goes on as long as it can.
+# A token does not begin within a word, and is as long as possible.
 _ANCHORS: Final = (
     _Anchor(
         b"_",

@@ -24,7 +24,7 @@ NAMES = frozenset(
         *("changes", "modules", "lock_files", "identity", "store", "run_config"),
     }
 )
-"""Fields that are not redacted: what other parts of the log refer to, words of ours, digests, times; files' digests."""
+"""Fields that are not redacted: what other parts of the log refer to, fixed words, digests, times; files' digests."""
 _OF_AN_OBJECT = frozenset({"value", "description"})
 """What of an object is its name."""
 

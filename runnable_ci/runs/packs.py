@@ -79,7 +79,7 @@ class PackWriter:
         self._file = file
 
     def is_full(self) -> bool:
-        """Return whether further contents belong into another pack."""
+        """Return whether further contents belong in another pack."""
         return self.size_bytes >= PACK_MAX_BYTES
 
     def add(self, name: str, data_hash: str, content: bytes) -> None:

@@ -122,7 +122,7 @@ def check_run_id(run_id: str) -> None:
 
 
 def resolve_id(layout: Layout, given: str) -> str:
-    """Return the run id that is meant by one, or by `latest`. Raises `RunNotFoundError`."""
+    """Return the run id of an id or `latest`. Raises `RunNotFoundError`."""
     known = run_ids(layout)
     if given == LATEST and known:
         return known[-1]

@@ -36,7 +36,7 @@ def missing_secret(step: Step, workspace: Path, parameters: Mapping[str, Paramet
 
 
 def required_parameters(step: Step, workspace: Path) -> Collection[str]:
-    """Return the parameters without which a step cannot run, as far as that can be told."""
+    """Return the parameters without which a step cannot run, as far as is known."""
     if step.kind == "run":
         return step.parameters or ()
     source = python.find_source(step, workspace)
@@ -44,7 +44,7 @@ def required_parameters(step: Step, workspace: Path) -> Collection[str]:
 
 
 def accepts(step: Step, workspace: Path, name: str) -> bool | None:
-    """Return whether a step is known to take the parameter of that name; None where that cannot be told."""
+    """Return whether a step is known to take the parameter of that name; None where that is unknown."""
     if step.kind == "run":
         return name in shell.takes(step, workspace, {name: ""})
     source = python.find_source(step, workspace)

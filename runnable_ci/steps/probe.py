@@ -2,7 +2,7 @@
 
 The answer is kept in the user's cache folder, a file for each interpreter. It holds as long as the interpreter's file,
 its `pyvenv.cfg`, the variables that Python reads, the folders of its packages and their `.pth` files are as they were:
-whoever installs, updates or removes a package changes the time of the folder that it is in.
+installing, updating or removing a package changes the time of the folder that it is in.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _states(places: Iterable[str]) -> dict[str, _State | None]:
 
 
 def _read(file: Path, key: str) -> Answer | None:
-    """Return the answer that is kept, if it is ours and still holds; whatever else is there is none."""
+    """Return the answer that is kept, if it was written by this program and is still valid; None for anything else."""
     try:
         with open(file, "rb", opener=open_nofollow) as opened:
             about = os.fstat(opened.fileno())

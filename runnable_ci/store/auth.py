@@ -80,8 +80,8 @@ def parse_challenge(header: str) -> Challenge | None:
 class Authorizer:
     """The `Authorization` header for one repository of one registry; safe to share between threads.
 
-    `credentials` is asked at the first challenge only. `require_allowed(url)` raises for a realm that may not be
-    spoken to. An error has `advice` in place of the usual hint.
+    `credentials` is asked at the first challenge only. `require_allowed(url)` raises for a realm that is not
+    permitted. An error has `advice` in place of the usual hint.
 
     Where credentials are refused, reading is tried without: they must not close what everybody may read. That takes a
     realm that gives tokens; who is asked for a password was anonymous before.
@@ -165,7 +165,7 @@ class Authorizer:
         )
 
     def error_message(self, response: Response) -> str:
-        """Return what the server says went wrong, without any secret of ours that it may echo."""
+        """Return what the server says went wrong, without any of our secrets that it may echo."""
         secrets = [token.value for token in (*self._tokens.values(), self._anonymous) if token is not None]
         if self._credentials is not None:
             secrets += [self._credentials.password, self._credentials.identity_token, _basic(self._credentials)]
@@ -188,7 +188,7 @@ class Authorizer:
             if self._anonymous is None or self._clock() >= self._anonymous.use_until:
                 self._anonymous = self._new_token(self._challenge, "pull", None)
             return self._anonymous.header
-        # Who writes once goes on writing, and a token that allows it serves for reading too.
+        # A client that writes once will write again, and a token that allows it serves for reading too.
         self._most = max(self._most, actions, key=len)
         try:
             self._tokens[self._most] = self._new_token(self._challenge, self._most, self._credentials)

@@ -156,7 +156,7 @@ class Client:
             raise self.unexpected(response)
 
     def location(self, response: Response) -> str:
-        """Return where a response's `Location` points to, perhaps nowhere. Raises for what may not be spoken to."""
+        """Return where a response's `Location` points to, perhaps nowhere. Raises for a forbidden server."""
         if not response.headers.get("Location"):
             return ""
         url = self.join(response.url, response.headers["Location"])
@@ -172,7 +172,7 @@ class Client:
         return origin(url) == origin(self.base)
 
     def error_message(self, response: Response) -> str:
-        """Return what the server says went wrong, without any secret of ours."""
+        """Return what the server says went wrong, without any of our secrets."""
         return self._auth.error_message(response)
 
     def unexpected(self, response: Response) -> StoreError:

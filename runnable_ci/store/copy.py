@@ -252,6 +252,6 @@ def _digests(target: Target, manifests: Collection[Descriptor | None]) -> frozen
         try:
             parts = manifest_parts(_manifest_bytes(target, manifest), manifest, label=target.label)
         except StoreError:
-            continue  # it would only have spared requests, and copying over what is damaged mends it
+            continue  # it would only have spared requests, and copying over what is damaged repairs it
         found.update(part.digest for part in parts)
     return frozenset(found)

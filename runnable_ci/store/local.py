@@ -94,7 +94,7 @@ class Layout:
     # -- Target
 
     def resolve(self, reference: str) -> Descriptor:
-        """Return the manifest that a tag or digest stands for; `ManifestNotFoundError` where there is none."""
+        """Return the manifest that a tag or digest points to; `ManifestNotFoundError` where there is none."""
         entries = self.manifests()
         for tag, descriptor in entries.items():
             if reference in (tag, descriptor.digest):

@@ -1,4 +1,4 @@
-"""Whether a store that is found may be used: it may have come with a clone, or belong to somebody else."""
+"""Whether a store that is found may be used: it may have come with a clone, or belong to another user."""
 
 from __future__ import annotations
 

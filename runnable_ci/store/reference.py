@@ -1,4 +1,4 @@
-"""Who is meant by a reference, and as whom we speak to it: the only importer of `oras`.
+"""What a reference points to, and which credentials it gets: the only importer of `oras`.
 
 The `oras` package splits references, so that what its clients take is taken here. Why no more of it is used stands in
 docs/architecture.md.

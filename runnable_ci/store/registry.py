@@ -57,8 +57,8 @@ class Registry:
     """One repository (`ghcr.io/owner/repo/runs`); safe to share between threads.
 
     `credentials` are for this registry only; without them docker's configuration and (for ghcr.io) `GITHUB_TOKEN` in
-    `environ` are asked, at the first challenge. Proxies and certificate authorities come from `environ` too. Plain http
-    is spoken to this machine only, or with `plain_http`. A server that is silent for `timeout_s` is given up. The error
+    `environ` are asked, at the first challenge. Proxies and certificate authorities come from `environ` too. Plain HTTP
+    is used for this machine only, or with `plain_http`. A server that is silent for `timeout_s` is given up. The error
     of one that refuses us has `advice`.
     Raises `UsageError` for what is not a repository.
     """
@@ -93,7 +93,7 @@ class Registry:
             advice=advice,
         )
         self.plain_http = plain_http
-        """Whether it may be spoken to in plain http wherever it is."""
+        """Whether plain HTTP is allowed on any machine."""
         self.advice = advice
         """What to do should it refuse us, where that is not the usual."""
         self._manifest: tuple[str, bytes] | None = None
@@ -104,7 +104,7 @@ class Registry:
         return self._client.label
 
     def resolve(self, reference: str, *, to_write: bool = False, tries: int = TRIES) -> Descriptor:
-        """Return the manifest that a tag or digest stands for, by one request.
+        """Return the manifest that a tag or digest points to, by one request.
 
         Raises `ManifestNotFoundError`, `StoreError`.
 
@@ -188,7 +188,7 @@ class Registry:
         self._put_manifest(descriptor, self._manifest[1], reference)
 
     def delete(self, descriptor: Descriptor) -> None:
-        """Remove a manifest and every tag that stands for it; its blobs go with the registry's garbage collection.
+        """Remove a manifest and every tag that points to it; its blobs go with the registry's garbage collection.
 
         Not all registries allow it (ghcr.io does not): `RegistryProtocolError`. No effect where it is not there.
         """

@@ -72,7 +72,7 @@ class Target(Protocol):
         """How an error message names this side."""
 
     def resolve(self, reference: str) -> Descriptor:
-        """Return the manifest that a tag or digest stands for; `ManifestNotFoundError` where there is none."""
+        """Return the manifest that a tag or digest points to; `ManifestNotFoundError` where there is none."""
 
     def tags(self) -> Iterator[str]:
         """Return all tags, in no particular order."""

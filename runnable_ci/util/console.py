@@ -87,7 +87,7 @@ class Console:
         self.stdout.flush()
 
     def quoted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield what somebody's program wrote: to a file or a pipe as it is, to a terminal or a job as harmless
+        """Yield what a user's program wrote: to a file or a pipe as it is, to a terminal or a job as harmless
         lines.
         """
         if not self.stdout.is_terminal() and not is_actions(self._environ):

@@ -126,7 +126,9 @@ def sweep(folder: Path) -> None:
     """Remove what is temporary in `folder` and was left by processes that were killed."""
     with suppress(FileNotFoundError):
         for name in {ours[1] for entry in os.scandir(folder) if (ours := _OURS.fullmatch(entry.name))}:
-            with suppress(OSError, ValueError):  # somebody writes it, has just removed it, or it is none of ours
+            with suppress(
+                OSError, ValueError
+            ):  # another process writes it or has just removed it, or it is not a temporary file
                 _sweep_one(folder / name)
 
 

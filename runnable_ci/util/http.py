@@ -51,7 +51,7 @@ class Failure:
 
 
 class Session:
-    """Connections to servers, kept open and shared by threads. Nothing is sent again unasked.
+    """Connections to servers, kept open and shared by threads. Nothing is sent again by itself.
 
     `environ` has proxies (`HTTPS_PROXY`, `NO_PROXY`, …) and certificate authorities (`REQUESTS_CA_BUNDLE`,
     `CURL_CA_BUNDLE`, `SSL_CERT_FILE`, `SSL_CERT_DIR`; the system's and certifi's where none is set).
@@ -138,7 +138,7 @@ class Session:
         return url
 
     def as_transient_error(self, error: Exception, url: str) -> TransientError:
-        """Return the network's failure as a reason to try again; raise at once what a new try cannot mend."""
+        """Return the network's failure as a reason to try again; raise at once what a new try cannot fix."""
         causes = list(_causes(error))
         reason = _reason(causes)
         if any(isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError) for cause in causes):

@@ -85,7 +85,7 @@ def map_all(
 
 
 class Background:
-    """Does one piece of work after another in a second thread, or in this one where there is no other to be had.
+    """Does one piece of work after another in a second thread, or in this one where no other is available.
 
     Use as a context. At most `ahead` pieces wait. The first failure is raised by what is called next.
     """

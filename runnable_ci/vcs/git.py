@@ -14,7 +14,7 @@ from runnable_ci.vcs.git_files import is_bare, repository_root
 
 COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 PATHS_PER_CALL: Final = 256
-"""How many paths go on one command line: 256 of the longest possible stay below Linux's limit."""
+"""How many paths a command line may have: 256 of the longest possible are below Linux's limit."""
 NO_PROTOCOL: Final = "none"
 _FATAL: Final = 128
 """The one exit code of git for all that stops it. Source: git's api-error-handling, `die`."""
@@ -93,7 +93,7 @@ class Git:
 
 
 def _refusal(folder: str, environ: Mapping[str, str], verb: str, code: int, complaint: bytes) -> CodeIdentityError:
-    """Return what git says as an error of ours.
+    """Return git's message as an error of this program.
 
     That there is no repository is looked up: git tells it by words alone.
     """

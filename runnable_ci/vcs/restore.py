@@ -200,7 +200,7 @@ def _member_file(tar: tarfile.TarFile | None, name: str) -> Iterator[Path | None
 
 
 def _submodule_sources(git: Git, sources: Sequence[Path | str], path: str) -> Iterator[Path | str]:
-    """Yield where a submodule may be had: its work tree, what git keeps of one, its URL."""
+    """Yield the possible sources of a submodule: its work tree, what git keeps of one, its URL."""
     settings = {}
     with suppress(CodeIdentityError):  # there may be no such file
         listed = git("config", "-z", "--blob=:.gitmodules", "--get-regexp", r"^submodule\..*\.(path|url)$")

@@ -170,7 +170,7 @@ def snapshot(
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Paths that belong into one diff: a file, and all that is below a folder of the same name."""
+    """Paths that belong in one diff: a file, and all that is below a folder of the same name."""
 
     entries: tuple[Entry, ...]
     size_bytes: int

@@ -48,7 +48,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The tracked paths, and those whose changes the user told git not to see (assume-unchanged, skip-worktree)."""
+    """The tracked paths, and those whose changes the user made git ignore (assume-unchanged, skip-worktree)."""
 
     paths: frozenset[str]
     assumed: tuple[str, ...]

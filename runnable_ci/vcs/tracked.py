@@ -17,7 +17,7 @@ _IGNORES_CASE = sys.platform == "darwin"
 
 
 def is_tracked(path: Path, environ: Mapping[str, str]) -> bool:
-    """Return whether git tracks something at a path or below it. Raises `StoreError` where that cannot be told.
+    """Return whether git tracks something at a path or below it. Raises `StoreError` where that is unknown.
 
     Mostly git need not be started: an index of version 2 or 3 in which the name does not occur tracks nothing of that
     name, unless it is split. (A sparse one has folders in place of files, none of which came with the clone.)

@@ -1,4 +1,4 @@
-"""Whether files and folders are what they were at an earlier look, told by their times: no contents, no git."""
+"""Whether files and folders are unchanged since an earlier look, by their times: no contents, no git."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Watch:
             folder = self._now(path)
             if folder is None or len(self._folders) >= WATCHED_MAX_FILES:
                 return False
-            # Another repository's inside is git's business only: neither its files nor its folders are ours to judge.
+            # Another repository's inside is for git only: neither its files nor its folders are looked at.
             if path and not folder.names.isdisjoint({".git", ".git/"}):
                 return False
             self._folders[path] = folder

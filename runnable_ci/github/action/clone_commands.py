@@ -42,7 +42,7 @@ class CloneCommands:
 
     @property
     def http_option(self) -> list[str]:
-        """What lets a registry be spoken to as the job did."""
+        """The options that connect to a registry as the job did."""
         return ["--plain-http"] if self.job.settings.plain_http else []
 
     def retry(self, reference: str) -> str:
@@ -53,7 +53,7 @@ class CloneCommands:
 
     @property
     def dispatch_options(self) -> list[str]:
-        """What a retry workflow must be told where only the pipeline file says which registry has the run."""
+        """The inputs that a retry workflow needs where only the pipeline file has the run's registry."""
         only_there = self.job.settings.registry is None and self.file and registry_of(self.file)
         return self.file_option if only_there and registry_of(self.root) != only_there else []
 

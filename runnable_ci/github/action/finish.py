@@ -33,7 +33,7 @@ class _ForkError(RunnableError):
 
 @dataclass(slots=True)
 class Report:
-    """What `finish` found: the outputs, and what people must be told."""
+    """What `finish` found: the outputs, and the notices."""
 
     run_id: str = ""
     log: RunLog | None = None
@@ -103,7 +103,7 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
         report.base = newest_of_branch(registry, log.name, job.context.base_branch)
         if log.status == SUCCESS and job.context.branch and _has_code_of(job.context, log):
             keep_as_newest(registry, report.published.manifest, log.name, job.context.branch)
-    except StoreError as e:  # the run itself is published all the same
+    except StoreError as e:  # the run itself is published nevertheless
         report.notices.append(Notice("Published, but not compared with the base branch", e.message))
 
 

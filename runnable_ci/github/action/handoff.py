@@ -1,4 +1,4 @@
-"""Why a command could not begin or go on, handed from the action's first step to its second."""
+"""Why a command could not start or continue, handed from the action's first step to its second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An error of ours that ended a command."""
+    """An error that ended a command."""
 
     message: str
     hint: str

@@ -1,4 +1,4 @@
-"""One use of the action in a job, and how it speaks to the runner."""
+"""One use of the action in a job, and its connection to the runner."""
 
 from __future__ import annotations
 

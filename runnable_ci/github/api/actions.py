@@ -150,7 +150,7 @@ class Actions:
         return read_as(response, _Branch).commit.sha
 
     def commit_of(self, ref: str) -> str | None:
-        """Return the commit that a branch, tag or commit stands for on the server; None where it does not know it."""
+        """Return the commit that a branch, tag or commit points to on the server; None where it does not know it."""
         response = self._rest.get(f"{self._repository.path}/commits/{segment(ref)}", per_page=1)
         if response.status in (404, 409, 422):
             return None

@@ -31,7 +31,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Rest:
-    """One API, spoken to with one token; not safe to share between threads."""
+    """One API, used with one token; not safe to share between threads."""
 
     def __init__(
         self,
@@ -72,8 +72,8 @@ class Rest:
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Response:
         """Return the response to a request that starts something.
 
-        It is sent again only if GitHub said that it did not take it. Raises `GitHubError`; it may have been done all
-        the same where that is a `GitHubUnavailableError`.
+        It is sent again only if GitHub said that it did not take it. Raises `GitHubError`; it may have been done
+        nevertheless where that is a `GitHubUnavailableError`.
         """
         content = None if body is None else json.dumps(body).encode()
 

@@ -1,4 +1,4 @@
-"""As whom GitHub is spoken to."""
+"""Which token is used for GitHub."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ApiToken:
 def find_token(repository: Repository, api: Api, settings: Settings, environ: Mapping[str, str]) -> ApiToken:
     """Return the token of the settings or the environment, else that of the `gh` program for the repository's host.
 
-    A host that only a git remote names gets no token of the environment, which may be meant for another: gh knows
+    A host that only a git remote names gets no token of the environment, which may be for another: gh knows
     which is whose. Raises `RefusedError`.
     """
     own = settings.github_token.get_secret_value() if settings.github_token else ""

@@ -1,4 +1,4 @@
-"""What can go wrong with GitHub's API: classes only where somebody acts on the difference."""
+"""What can go wrong with GitHub's API: classes only where the difference matters to a caller."""
 
 from __future__ import annotations
 

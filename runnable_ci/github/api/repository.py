@@ -1,4 +1,4 @@
-"""Which repository on which GitHub server is meant."""
+"""Which repository on which GitHub server to use."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Repository:
 
     @property
     def registry(self) -> str | None:
-        """Where the action publishes, unless told otherwise; None on a server where it must be told."""
+        """Where the action publishes by default; None on a server that has no default."""
         return f"ghcr.io/{self.owner}/{self.name}/runs".lower() if self.host == GITHUB else None
 
 

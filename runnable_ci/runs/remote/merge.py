@@ -44,7 +44,7 @@ _END = ("status", "outcome", "interrupted", "message", "end_time")
 def merge(logs: Sequence[RunLog]) -> RunLog:
     """Return the merge of these versions of one run; a single version is returned as it is.
 
-    Attempts and invocations are numbered anew in the order in which they began. Of two versions of one attempt the
+    Attempts and invocations are renumbered in the order in which they began. Of two versions of one attempt the
     result counts more than the mark of an interruption, and that more than an attempt in flight. Step and run have the
     state of the newest. Raises `RunLogError` for logs of different runs, also where these have one id.
     """

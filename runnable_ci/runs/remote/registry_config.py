@@ -1,4 +1,4 @@
-"""Which registry is meant where none is named, and as whom each is spoken to."""
+"""Which registry is used where none is specified, and with which credentials."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Registries:
         return self.open(where, is_named=own is not None)
 
     def default(self, *, in_pipeline: Callable[[], str | None]) -> str | None:
-        """Return the registry that is meant where none is named."""
+        """Return the registry to use where none is specified."""
         return self.settings.registry or in_pipeline() or self._of_github()
 
     def run(self, run: str, source: str | None) -> tuple[Registry, str]:
@@ -163,7 +163,7 @@ class Registries:
         return UsageError(f"no registry is set{reason}", hint=hint, fix=fix)
 
     def _example(self, host: str) -> str:
-        """Return a registry that may be meant, at the server of the job; the name as registries can have it."""
+        """Return a likely registry at the server of the job; with a valid repository name."""
         words = [re.sub(r"[^a-z0-9]+", "-", word).strip("-") for word in self._repository.split("/")]
         path = "/".join(words) if len(words) == 2 and all(words) else "owner/repo"
         if host == GITHUB:

@@ -1,7 +1,7 @@
 """Which runs a registry holds, and what their logs say.
 
 Tags have no compare-and-swap, so each writer of a run has a tag of its own, `RUN_ID--WRITER`, and reading a run is
-merging what all of them say. The plain tag `RUN_ID` is for people and other tools: it stands for what came last.
+merging what all of them say. The plain tag `RUN_ID` is for people and other tools: it points to the newest version.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class PublishedRun:
     manifests: Mapping[str, Descriptor]
     """Tag → manifest, that of the part which was written last at the end."""
     pinned_by: Sequence[str]
-    """Other tags that stand for one of the manifests: somebody means to keep it."""
+    """Other tags that point to one of the manifests: it is to be kept."""
     beginning: str
     """Who began the run and when, in words."""
 
@@ -198,7 +198,7 @@ def list_published(registry: Registry) -> list[PublishedRun]:
 
 
 def remove(registry: Registry, run: PublishedRun) -> bool:
-    """Remove a run; False, and nothing is removed, where somebody has written it since it was looked at.
+    """Remove a run; False, and nothing is removed, where it was modified since it was looked at.
 
     What is broken off leaves a run that can be read and removed. Raises `StoreError`.
     """

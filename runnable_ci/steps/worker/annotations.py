@@ -1,4 +1,4 @@
-"""The arguments of the user's function, and what their annotations stand for."""
+"""The arguments of the user's function, and the types of their annotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be wrong between a step and its function, and hints at what was meant."""
+"""What can be wrong between a step and its function, and hints at the likely intention."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WorkerError(Exception):
 
 
 class FunctionNotFoundError(WorkerError):
-    """`module:function` stands for nothing that can be called."""
+    """`module:function` points to nothing that can be called."""
 
 
 class MissingParameterError(WorkerError):

@@ -2,7 +2,7 @@
 
     python python_step.py REQUEST.json RESPONSE.json
 
-An interpreter compiles its main script anew at each start, so the work is in the modules beside this file, which it
+An interpreter compiles its main script again at each start, so the work is in the modules beside this file, which it
 keeps compiled. They are reached as a package of a private name, never by `sys.path`: the user's modules cannot shadow
 them, nor they the user's.
 """

@@ -110,7 +110,7 @@ def _value(result: Any, name: str) -> Any:
 
 
 def _function(name: str, path: list[str]) -> Any:
-    """Return what `module:qualified.name` stands for."""
+    """Return what `module:qualified.name` points to."""
     module_name, _, attributes = name.partition(":")
     found = module = _module(module_name, path)
     for attribute in attributes.split("."):

@@ -37,7 +37,7 @@ class WorkspaceFolder:
     def _forget_cache(self, module: object, changed: float) -> None:
         """Remove the byte code of a module that was changed within seconds: Python knows times to the second only.
 
-        A fix of the same size within the same second would otherwise run as the mistake that it mends.
+        A fix of the same size within the same second would otherwise run as the mistake that it fixes.
         """
         cached = getattr(module, "__cached__", None)
         if isinstance(cached, str) and abs(time.time() - changed) < _RACY_S:

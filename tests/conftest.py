@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -13,6 +15,28 @@ from support import CEILING
 
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+PURE_TESTS = frozenset(Path(__file__).with_name("pure.txt").read_text(encoding="utf-8").split())
+_LEAVING = ("subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "socket.", "pty.")
+_pure_test = ""
+
+
+def _refuse_to_leave(event: str, _arguments: tuple[Any, ...]) -> None:
+    if _pure_test and event.startswith(_LEAVING):
+        raise AssertionError(f"{event}: {_pure_test} is in tests/pure.txt, whose tests start nothing and reach nobody")
+
+
+sys.addaudithook(_refuse_to_leave)
+
+
+@pytest.fixture(autouse=True)
+def _pure(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test of a file in `pure.txt` cannot start a process or open a socket, however it is run."""
+    global _pure_test  # noqa: PLW0603 - an audit hook is told nothing, and cannot be taken out
+    path = request.path.relative_to(request.config.rootpath).as_posix()
+    _pure_test = path if path in PURE_TESTS else ""
+    yield
+    _pure_test = ""
 
 
 @pytest.fixture(scope="session", autouse=True)

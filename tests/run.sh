@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that the tests need, and the tests. Arguments go to pytest.
+# Everything that the tests need, and the tests. Arguments go to pytest: `@tests/pure.txt` runs the core's tests alone,
+# which start no process and reach no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python3}"

@@ -62,7 +62,7 @@ class PublishOnExit:
 
     @classmethod
     def of(cls, project: Project, to: str | None, options: Options) -> PublishOnExit:
-        """Raises `UsageError`, before anything runs, where no registry is set."""
+        """Make a publication at exit. Raises `UsageError`, before anything runs, where no registry is set."""
         registries = Registries(options.settings, options.environ)
         registry = registries.named(to, in_pipeline=lambda: project.pipeline.registry)
         if registry.advice:

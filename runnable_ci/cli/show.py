@@ -42,16 +42,20 @@ def _head(log: RunLog) -> list[str]:
     code = log.code()
     environment = next(reversed(log.environments.values()), None)
     lines = {
-        "run": f"{log.run_id}  {log.status}" + (f" ({log.message})" if log.message else ""),
+        "run": f"{log.run_id}  {_shown(log.status)}" + (f" ({log.message})" if log.message else ""),
         "pipeline": log.name + (f", tag {log.tag}" if log.tag else ""),
         "started": f"{format_time(log.start_time)} UTC, {_length(log)}",
-        "commands": ", ".join(f"{i.command} {i.status}" for i in log.invocations),
+        "commands": ", ".join(f"{i.command} {_shown(i.status)}" for i in log.invocations),
         "code": _code(code) if code else "",
         "changes": code.code_identifier_message if code else "",
         "python": _python(environment) if environment else "",
         "metrics": format_pairs(log.metrics()),
     }
     return [f"{name:12} {value}" for name, value in lines.items() if value]
+
+
+def _shown(status: str) -> str:
+    return "RUNNING" if status == PROCESSING else status
 
 
 def _length(log: RunLog) -> str:
@@ -80,7 +84,7 @@ def _steps(log: RunLog) -> list[str]:
         rows.append(
             (
                 step.internal_name,
-                "RUNNING" if step.status == PROCESSING else step.status,
+                _shown(step.status),
                 str(len(step.attempts)),
                 duration(last.start_time, last.end_time) if last else "",
                 f"{decision.action}: {decision.reason}" if decision else _undecided(log),
@@ -155,7 +159,7 @@ def _show(found: list[Summary], *, as_json: bool, where: str) -> None:
 def _row(run: Summary) -> tuple[str, ...]:
     return (
         run.run_id,
-        run.status,
+        _shown(run.status),
         format_time(run.start_time),
         format_duration(run.seconds),
         run.commit[:7] + (" dirty" if run.dirty else ""),

@@ -35,7 +35,7 @@ def print_plan(decisions: Mapping[str, Decision]) -> None:
 
 @contextmanager
 def watching(verb: str) -> Iterator[Callable[[Progress], None] | None]:
-    """What to call with the progress; its line is gone after the block. None where nobody would see it."""
+    """Yield what to call with the progress; its line is removed after the block. None where nothing is shown."""
     if not console.stderr.is_terminal():
         yield None
         return

@@ -58,7 +58,7 @@ class PlanInputs:
     changed_inputs: Mapping[str, str] = field(default_factory=dict)
     """Step → which of its workspace inputs changed since."""
     changed_code: Mapping[str, str] = field(default_factory=dict)
-    """Step → which of its code changed since its last attempt."""
+    """Return step → which of its code has changed since its last attempt."""
     rerun_changed: bool = False
     """Run steps whose code changed again."""
     mask: Callable[[Any], Any] = lambda value: value

@@ -29,7 +29,7 @@ def load_project(given: Path | None) -> Project:
 
 
 def missing_parameters(pipeline: Pipeline, workspace: Path, given: Collection[str]) -> Mapping[str, list[str]]:
-    """Step → the parameters that it cannot run without, and that nothing gives: no step before it, and not `given`."""
+    """Return step → the parameters that it needs and that neither an earlier step nor `given` provides."""
     found: dict[str, list[str]] = {}
     for step in pipeline.steps.values():
         absent = [name for name in required_parameters(step, workspace) if name not in given]

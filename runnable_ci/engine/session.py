@@ -46,7 +46,7 @@ class RunSession:
 
     @classmethod
     def of(cls, project: Project, options: Options) -> RunSession:
-        """Raises `PipelineError` for an interpreter that cannot be used."""
+        """Prepare a session. Raises `PipelineError` for an interpreter that cannot be used."""
         interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
         return cls(project, options, interpreter, code_of(project, options.environ))
 

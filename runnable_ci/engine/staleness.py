@@ -14,7 +14,7 @@ from runnable_ci.vcs.identity import Code
 
 
 def changed_inputs(pipeline: Pipeline, log: RunLog, catalog: Catalog) -> dict[str, str]:
-    """Step → which of the workspace's files that it took have other content now, or which its `get` matches since.
+    """Return step → which of the files that it read have changed, or which its `get` matches since.
 
     A file that is gone does not count: the step that took it is over, and its results are in the catalog.
     """
@@ -34,7 +34,7 @@ def changed_inputs(pipeline: Pipeline, log: RunLog, catalog: Catalog) -> dict[st
 
 
 def changed_code(pipeline: Pipeline, log: RunLog, catalog: Catalog, code: Code) -> dict[str, str]:
-    """Step → which of its code changed since its last attempt.
+    """Return step → which of its code has changed since its last attempt.
 
     A python step knows the modules that it loaded; for a shell step all files that changed in the repository are named.
     """

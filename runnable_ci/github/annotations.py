@@ -53,7 +53,7 @@ def source_map(workspace: Path, pipeline: Path, environ: Mapping[str, str]) -> S
 
 
 def step_lines(text: str) -> dict[str, int]:
-    """Step → line of its `[steps.NAME]`, as far as it is written plainly."""
+    """Return step → line of its `[steps.NAME]`, as far as it is written plainly."""
     found: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         if table := _TABLE.match("".join(line.split())):

@@ -28,7 +28,7 @@ def state_of(log: RunLog, name: str) -> State:
 
 
 def step_edges(log: RunLog, needs: Mapping[str, Sequence[str]] | None) -> dict[str, Sequence[str]]:
-    """Each step of the newest invocation → what it needs: as given, else as its last attempt was defined."""
+    """Return each step of the newest invocation → what it needs: as given, else as its last attempt was defined."""
     if needs is not None:
         return dict(needs)
     names = [name for name in log.steps if state_of(log, name) != "removed"]

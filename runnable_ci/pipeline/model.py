@@ -237,7 +237,7 @@ def _check_needs(place: Place, steps: Mapping[str, Step]) -> None:
 
 
 def _topological(place: Place, steps: Mapping[str, Step]) -> Iterable[str]:
-    """Step names, each after what it needs, otherwise in the order of the file."""
+    """Return step names, each after what it needs, otherwise in the order of the file."""
     sorter = TopologicalSorter({step.name: step.needs for step in steps.values()})
     try:
         sorter.prepare()

@@ -65,7 +65,7 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
 
 
 def layers(log: RunLog) -> dict[str, Descriptor]:
-    """Title → content: what a plain pull of the artifact leaves in a folder.
+    """Return title → content: what a plain pull of the artifact leaves in a folder.
 
     The files of the last attempts are under `catalog/`, earlier versions under `history/STEP.ATTEMPT/`, output under
     `logs/`, pickled objects under `objects/` (earlier ones in `objects/STEP.ATTEMPT/`), packs of small files under

@@ -186,7 +186,7 @@ def _already_there(run_id: str) -> RunExistsError:
 
 @contextmanager
 def create(layout: Layout, started: Started, redactor: Redactor | None = None) -> Iterator[Recorder]:
-    """The recorder of a new run, whose log gets nothing that `redactor` knows.
+    """Yield the recorder of a new run, whose log contains nothing that `redactor` knows.
 
     Raises `RunExistsError` where there is a run of that id.
     """
@@ -221,7 +221,7 @@ def _begin_journal(folder: Path, line: bytes, layout: Layout) -> int:
 
 @contextmanager
 def reopen(layout: Layout, log: RunLog, redactor: Redactor | None = None) -> Iterator[Recorder]:
-    """The recorder of a run that there is: what a killed process left is brought in order first.
+    """Yield the recorder of an existing run, after what a killed process left is put in order.
 
     `log` is what was read of it (a run that came as an artifact has no journal yet); it gets nothing that `redactor`
     knows. Raises `RunInUseError`, also where another process began an invocation since the log was read.

@@ -71,7 +71,7 @@ class Temporary:
 
 @contextmanager
 def temporary(folder: Path, *, mode: int = 0o644) -> Iterator[Temporary]:
-    """A new file in `folder` that is gone after the block, unless it was kept."""
+    """Yield a new file in `folder` that is removed after the block, unless it was kept."""
     with needing_space(folder):
         descriptor, path = _open_locked(folder, mode)
         try:
@@ -83,7 +83,7 @@ def temporary(folder: Path, *, mode: int = 0o644) -> Iterator[Temporary]:
 
 @contextmanager
 def temporary_folder(folder: Path) -> Iterator[Path]:
-    """A new folder in `folder`, open to nobody else, that is gone after the block with all that is in it."""
+    """Yield a new private folder in `folder` that is removed after the block with all its content."""
     with temporary(folder) as claim:
         made = claim.path.with_suffix(".dir")
         made.mkdir(mode=0o700)
@@ -153,7 +153,7 @@ def _sweep_one(base: Path) -> None:
 
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o644, through: Path | None = None) -> Iterator[BinaryIO]:
-    """A file that appears under `path`, whole and on disk, when the block ends; not at all if the block raises.
+    """Yield a file that appears at `path`, complete and on disk, when the block ends; not if the block raises.
 
     Until then it is a temporary file in the folder `through`, by default that of `path`.
     """

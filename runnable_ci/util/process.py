@@ -187,7 +187,7 @@ class Supervisor:
 
 
 def _abandon(process: subprocess.Popen[bytes]) -> None:
-    """Never wait for a process again, not even when the interpreter clears away what it knows of it."""
+    """Stop waiting for a process, even when the interpreter discards its object."""
     process.returncode = -signal.SIGKILL
 
 

@@ -188,7 +188,7 @@ def _fill_submodules(git: Git, sources: Sequence[Path | str], tar: tarfile.TarFi
 
 @contextmanager
 def _member_file(tar: tarfile.TarFile | None, name: str) -> Iterator[Path | None]:
-    """A member as a file of its own; None where there is none."""
+    """Yield a member as a separate file; None where there is none."""
     source = tar.extractfile(name) if tar is not None and name in tar.getnames() else None
     if source is None:
         yield None
@@ -278,7 +278,7 @@ def _write_files(root: str, tar: tarfile.TarFile, recorded: SnapshotState) -> No
 
 @contextmanager
 def _folder_of(top: int, parts: Sequence[str]) -> Iterator[int]:
-    """The folder that a path is in, made where missing, and never reached through a link."""
+    """Yield the folder of a path, created if missing, and never reached through a link."""
     folder = os.dup(top)
     try:
         for part in parts[:-1]:

@@ -62,7 +62,7 @@ def test_output_is_live(tmp_path: Path) -> None:
         assert project.runnable("logs", "live", "slow").out == "begun\n"
         log = project.log()
         assert (log.status, log.steps["slow"].status) == ("PROCESSING", "PROCESSING")
-        assert "live  PROCESSING" in project.runnable("runs").out
+        assert "live  RUNNING" in project.runnable("runs").out
         refused = project.runnable("retry", "live", code=1)
         assert refused.err == (
             "error: run `live` is in use by another process\nhint: wait until it has finished, or stop it\n"

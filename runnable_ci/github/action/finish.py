@@ -92,7 +92,7 @@ def _is_to_be_published(job: Job, log: RunLog) -> bool:
 
 
 def _publish(job: Job, report: Report, log: RunLog) -> None:
-    """Publish, then compare: the base's run is read before this one may take its place."""
+    """Publish and compare; the base's run is read before this one may replace it."""
     if job.context.is_fork_pull_request:
         raise _ForkError("the pull request comes from a fork: its token may only read")
     registry = job.registry()

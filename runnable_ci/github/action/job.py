@@ -39,7 +39,7 @@ class Job:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Job:
-        """Raises `UsageError` outside GitHub Actions and for inputs that cannot be."""
+        """Read the job from its environment. Raises `UsageError` outside GitHub Actions and for invalid inputs."""
         context = Context.of(environ)
         if context is None:
             raise UsageError("`action` works only in GitHub Actions", hint=f"use instead: {command('run')}")

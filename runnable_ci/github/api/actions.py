@@ -123,7 +123,7 @@ class Actions:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`in_actions`: we run in a job of GitHub Actions, so that a missing permission is mended in its workflow."""
+        """Set up the API; `in_actions` in a job of GitHub Actions, whose workflow must have a missing permission."""
         self._rest = rest
         self._repository = repository
         self._in_actions = in_actions

@@ -43,7 +43,7 @@ class Rest:
         clock: Callable[[], float] = time.time,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`say` gets a line where a rate limit makes us wait."""
+        """Set up the API; `say` receives a line when a rate limit makes it wait."""
         self.base = _checked(base)
         self._token = token
         self._sleep = sleep

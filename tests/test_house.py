@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -435,3 +436,13 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(module: str) -> None:
     done = python(LOADED, module)
     assert done.returncode == 0, done.stderr
     assert [name for name in done.stdout.split() if is_one_of(name, HEAVY)] == []
+
+
+def test_an_hour_s_reading() -> None:
+    """What the documentation calls an hour's reading is there, names each module once and has at most 4,000 lines."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    chapter = text.partition("## An hour's reading\n")[2].partition("\n## ")[0]
+    modules = re.findall(r"`([a-z_]+/[a-z_]+\.py)`", chapter)
+    assert len(modules) == len(set(modules))
+    assert {"engine/runner.py", "engine/planner.py", "pipeline/model.py", "runs/model.py", "store/copy.py"} < {*modules}
+    assert sum(len((PACKAGE / module).read_text(encoding="utf-8").splitlines()) for module in modules) <= 4000

@@ -11,9 +11,9 @@ from runnable_ci.util.console import console
 from runnable_ci.util.text import pluralize
 
 
-def check(given: Path | None, environ: Mapping[str, str]) -> None:
+def check(file: Path | None, environ: Mapping[str, str]) -> None:
     """Find every mistake that can be found without running a step; print what the pipeline is otherwise."""
-    project = load_project(given)
+    project = load_project(file)
     interpreter = check_interpreter(project.pipeline, project.workspace, environ)
     steps = project.pipeline.steps.values()
     console.out(f"{project.pipeline.file}: {project.pipeline.name}, {pluralize(len(steps), 'step')}")

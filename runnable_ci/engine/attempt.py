@@ -71,7 +71,7 @@ class AttemptResult:
 
 
 def run_attempt(
-    step: Step, begun: StepAttempt, scope: Scope, at: ExecutionContext, *, refusal: StepError | None = None
+    step: Step, begun: StepAttempt, scope: Scope, context: ExecutionContext, *, refusal: StepError | None = None
 ) -> AttemptResult:
     """Do what a step says. A failure of the step is a finished attempt too; only our own failures raise.
 
@@ -81,57 +81,67 @@ def run_attempt(
     done = AttemptResult(step, begun.model_copy())
     attempt = done.attempt
     title = f"{step.name}.{attempt.attempt_number}"
-    scratch = at.scratch / title
+    scratch = context.scratch / title
     parameters = {name: parameter for name, parameter in scope.values().items() if not parameter.redacted}
     scratch.mkdir(mode=0o700)
-    output = StepOutput(step.name, title, folder=at.outputs, scratch=scratch, masks=at.masks, printer=at.printer)
-    around = StepContext(
-        workspace=at.catalog.workspace,
+    masks, printer = context.masks, context.printer
+    output = StepOutput(step.name, title, folder=context.outputs, scratch=scratch, masks=masks, printer=printer)
+    step_context = StepContext(
+        workspace=context.catalog.workspace,
         scratch=scratch,
-        environ={**at.environ, **at.command_files.create(scratch), VARIABLE: str(output.mask_file)},
-        interpreter=at.interpreter,
+        environ={**context.environ, **context.command_files.create(scratch), VARIABLE: str(output.mask_file)},
+        interpreter=context.interpreter,
         parameters=parameters,
-        blob=lambda p: at.catalog.layout.path(Descriptor.of_hash(p.data_hash, p.size or 0)),
+        blob=lambda p: context.catalog.layout.path(Descriptor.of_hash(p.data_hash, p.size or 0)),
     )
     try:
         if refusal is not None:
             raise refusal
-        if lost := steps.missing_secret(step, at.catalog.workspace, scope.values()):
+        if lost := steps.missing_secret(step, context.catalog.workspace, scope.values()):
             raise StepError(
                 f"parameter `{lost}` is a secret: its value is not in the run log",
                 hint="--from re-runs the step that returns it",
             )
-        done.entries = _take_files(step, scope, at)
-        if step.kind == "python" and (source := find_source(step, at.catalog.workspace)):
+        done.entries = _take_files(step, scope, context)
+        if step.kind == "python" and (source := find_source(step, context.catalog.workspace)):
             attempt.function_hash = source.hash()
-        launch = steps.prepare(step, around)
-        ended = at.supervisor.run(
-            launch.argv,
-            cwd=launch.cwd,
-            env=launch.env,
-            output=output.write,
-            settle=output.settle,
-            started=lambda pid: record_pid(at.processes, pid),
-            timeout_s=step.timeout_s,
-        )
-        output.flush()
-        _take_results(done, launch, ended, around, at)
+        process = steps.prepare(step, step_context)
+        ended = _run_process(process, output, context, timeout_s=step.timeout_s)
+        _take_results(done, process, ended, step_context, context)
     except (RunnableError, MemoryError) as e:
         problem = e if isinstance(e, RunnableError) else StepError("not enough memory", hint=TOO_LITTLE)
-        attempt.end("failed", at.redactor.text(problem.message))
+        attempt.end("failed", context.redactor.text(problem.message))
         output.write("e", "".join(f"{printable(line)}\n" for line in problem.lines()).encode())
     finally:
         attempt.log = output.close()
         done.learned = output.learned
-    for note in at.command_files.forward(scratch, succeeded=attempt.status == SUCCESS, clean=at.redactor.text):
-        at.printer.say(f"note: {note}", step=step.name)
+    succeeded = attempt.status == SUCCESS
+    for note in context.command_files.forward(scratch, succeeded=succeeded, clean=context.redactor.text):
+        printer.say(f"note: {note}", step=step.name)
     shutil.rmtree(scratch, ignore_errors=True)
     attempt.end_time = now()
     done.seconds = time.monotonic() - started
     return done
 
 
-def _take_files(step: Step, scope: Scope, at: ExecutionContext) -> list[CatalogEntry]:
+def _run_process(
+    process: ProcessSpec, output: StepOutput, context: ExecutionContext, *, timeout_s: float | None
+) -> Exit:
+    """Run a step's process to its end, and take all that it writes."""
+    ended = context.supervisor.run(
+        process.argv,
+        cwd=process.cwd,
+        env=process.env,
+        output=output.write,
+        settle=output.settle,
+        started=lambda pid: record_pid(context.processes, pid),
+        timeout_s=timeout_s,
+    )
+    output.flush()
+    return ended
+
+
+def _take_files(step: Step, scope: Scope, context: ExecutionContext) -> list[CatalogEntry]:
     """Restore the files that the step gets into the workspace; return their entries."""
     if not step.get:
         return []
@@ -140,7 +150,7 @@ def _take_files(step: Step, scope: Scope, at: ExecutionContext) -> list[CatalogE
     visible = scope.entries()
     for pattern in step.get:
         put = {name: entry for name, entry in visible.items() if matches(pattern, name)}
-        present = [name for name in at.catalog.files.expand([pattern])[pattern] if name not in visible]
+        present = [name for name in context.catalog.files.expand([pattern])[pattern] if name not in visible]
         if not put and not present:
             raise StepError(
                 f"catalog get `{pattern}` matches no file that an earlier step stored, and none in the workspace",
@@ -148,32 +158,33 @@ def _take_files(step: Step, scope: Scope, at: ExecutionContext) -> list[CatalogE
             )
         wanted |= put
         inputs.update(present)
-    taken, replaced = at.catalog.get(wanted[name] for name in sorted(wanted))
+    taken, replaced = context.catalog.get(wanted[name] for name in sorted(wanted))
     for name in replaced:
-        at.printer.say(at.catalog.describe_replaced(name))
-    return [*taken, *at.catalog.inputs(sorted(inputs))]
+        context.printer.say(context.catalog.describe_replaced(name))
+    return [*taken, *context.catalog.inputs(sorted(inputs))]
 
 
 def _take_results(
-    done: AttemptResult, launch: ProcessSpec, ended: Exit, around: StepContext, at: ExecutionContext
+    done: AttemptResult, process: ProcessSpec, ended: Exit, step_context: StepContext, context: ExecutionContext
 ) -> None:
     """Fill in the attempt from how its process ended and what it left."""
     step, attempt = done.step, done.attempt
     attempt.exit_code = ended.code
     outcome = _outcome(ended)
     try:
-        returned = steps.collect(step, around) if step.kind == "python" or not ended.code else StepResult()
+        returned = steps.collect(step, step_context) if step.kind == "python" or not ended.code else StepResult()
     except StepError:
         if outcome == "succeeded":
             raise
         returned = StepResult()
-    secret = [value for name, value in returned.values.items() if name.upper() in at.secret_names]
-    at.masks.learn(texts(secret))
-    consumed = [*launch.consumed, *returned.consumed]
-    attempt.input_parameters = {name: around.parameters[name] for name in consumed if name in around.parameters}
+    secret = [value for name, value in returned.values.items() if name.upper() in context.secret_names]
+    context.masks.learn(texts(secret))
+    consumed = [*process.consumed, *returned.consumed]
+    visible = step_context.parameters
+    attempt.input_parameters = {name: visible[name] for name in consumed if name in visible}
     attempt.defaulted = list(returned.defaulted)
-    attempt.modules = {name: _module_hash(name, seen, at.catalog) for name, seen in returned.modules.items()}
-    attempt.exception = returned.exception and redact_exception(returned.exception, at.redactor)
+    attempt.modules = {name: _module_hash(name, seen, context.catalog) for name, seen in returned.modules.items()}
+    attempt.exception = returned.exception and redact_exception(returned.exception, context.redactor)
     match outcome:
         case "cancelled":
             attempt.end(outcome, "cancelled")
@@ -182,18 +193,18 @@ def _take_results(
             attempt.end(outcome, f"timed out after {(step.timeout_s or 0) / 60:g} min")
             return
         case _ if returned.problem or ended.code:
-            _fail(done, returned, ended, at)
+            _fail(done, returned, ended, context)
             return
     if returned.undeclared:
-        names = at.redactor.text(", ".join(f"`{name}`" for name in returned.undeclared))
-        at.printer.say(f"note: ignored, `returns` does not declare it: {names}", step=step.name)
+        names = context.redactor.text(", ".join(f"`{name}`" for name in returned.undeclared))
+        context.printer.say(f"note: ignored, `returns` does not declare it: {names}", step=step.name)
     if step.put:
-        entries, done.packs = at.catalog.put(step.put)
+        entries, done.packs = context.catalog.put(step.put)
         done.entries = [*done.entries, *entries]
     for name, kind in step.returns.items():
         if kind == "object":
             path, object_type = returned.objects[name]
-            stored = at.catalog.layout.move_file_in(path)
+            stored = context.catalog.layout.move_file_in(path)
             attempt.output_parameters[name] = Parameter.of_object(
                 name, data_hash=stored.hex, size=stored.size, object_type=object_type
             )
@@ -204,14 +215,14 @@ def _take_results(
     attempt.end("succeeded")
 
 
-def _fail(done: AttemptResult, returned: StepResult, ended: Exit, at: ExecutionContext) -> None:
+def _fail(done: AttemptResult, returned: StepResult, ended: Exit, context: ExecutionContext) -> None:
     """Say why an attempt failed that came to its own end."""
-    problem = at.redactor.text(returned.problem or _exit_description(ended))
+    problem = context.redactor.text(returned.problem or _exit_description(ended))
     exception = returned.exception
     place = f" ({exception.file}:{exception.line})" if exception and exception.file else ""
     done.attempt.end("failed", f"{problem}{place}")
     if returned.problem and not exception:
-        at.printer.output(done.step.name, "e", f"{printable(problem)}\n".encode())
+        context.printer.output(done.step.name, "e", f"{printable(problem)}\n".encode())
 
 
 def _module_hash(name: str, seen: tuple[int, int], catalog: Catalog) -> str:

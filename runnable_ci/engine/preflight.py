@@ -12,12 +12,12 @@ from runnable_ci.steps import accepts, required_parameters
 from runnable_ci.steps.python import find_source
 
 
-def load_project(given: Path | None) -> Project:
+def load_project(path: Path | None) -> Project:
     """Return the project of a pipeline file, with the functions that its steps name, as `pipeline.project.load` does.
 
     Raises `PipelineError` too where a module is there and can have no such function.
     """
-    project = load(given)
+    project = load(path)
     for step in project.pipeline.steps.values():
         if step.kind == "python":
             try:

@@ -47,12 +47,12 @@ class Project:
         return PipelineIdentity(self.pipeline.name, self.pipeline.is_named, file, "repository" if root else "folder")
 
 
-def load(given: Path | None) -> Project:
+def load(path: Path | None) -> Project:
     """Return the project of a pipeline file or its folder; by default of the nearest one, as `find_file` has it.
 
     Raises `PipelineError` for a file that cannot be used.
     """
-    file = find_file(given)
+    file = find_file(path)
     table, prefix = _read(file)
     shown = os.path.relpath(file) if file.is_relative_to(Path.cwd()) else str(file)
     pipeline = resolve(table, file=shown, default_name=file.parent.name, prefix=prefix)
@@ -65,20 +65,20 @@ def load(given: Path | None) -> Project:
     return Project(pipeline, file, Layout(file.parent / STORE_NAME))
 
 
-def find_file(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+def find_file(path: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
     """Return the pipeline file that is specified, itself or by its folder; else the nearest one.
 
     That is the one in the current folder, or in one above it up to the root of the git repository. Without a repository
     nothing tells where a project ends, so that nothing above the current folder counts.
     """
-    if given is not None and given.is_file():
-        return given.resolve()
-    folder = (given or Path()).resolve()
-    if given is not None and not folder.is_dir():
-        raise PipelineError(f"there is no {given}", hint=did_you_mean(given.name, names_in(folder.parent)))
-    if found := _nearest([folder] if given is not None else _within_repository(folder, environ)):
+    if path is not None and path.is_file():
+        return path.resolve()
+    folder = (path or Path()).resolve()
+    if path is not None and not folder.is_dir():
+        raise PipelineError(f"there is no {path}", hint=did_you_mean(path.name, names_in(folder.parent)))
+    if found := _nearest([folder] if path is not None else _within_repository(folder, environ)):
         return found
-    above = _nearest(upwards(folder, environ)) if given is None else None
+    above = _nearest(upwards(folder, environ)) if path is None else None
     outside = f"{above} is in a parent folder outside any git repository: cd there, or give its path"
     raise PipelineError(
         f"there is no {FILE_NAME} in {folder}, and no [tool.runnable-ci] in a pyproject.toml there",
@@ -108,14 +108,14 @@ def store_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return found.parent if found else here
 
 
-def find_store(given: Path | None = None, environ: Mapping[str, str] = os.environ) -> Layout:
-    """Return the store in `given`, by default in `store_folder()`.
+def find_store(folder: Path | None = None, environ: Mapping[str, str] = os.environ) -> Layout:
+    """Return the store in `folder`, by default in `store_folder()`.
 
     Raises `StoreError` for one that must not be used.
     """
-    if given is None:
+    if folder is None:
         return open_store(store_folder(environ), environ)
-    return open_store((given.parent if given.name == STORE_NAME else given).resolve(), environ)
+    return open_store((folder.parent if folder.name == STORE_NAME else folder).resolve(), environ)
 
 
 def registry_of(folder: Path) -> str | None:

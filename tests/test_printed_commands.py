@@ -404,4 +404,4 @@ def test_commands_have_one_source() -> None:
             is_shown = isinstance(text, str) and id(node) not in docstrings
             if is_shown and re.search(r"\brunnable-ci [a-z]{2,}", str(text)):
                 found.append(f"{file.relative_to(PACKAGE)}: {text!r}")
-    assert [line for line in found if not line.startswith(("cli/init.py", "vcs/restore.py"))] == []
+    assert [line for line in found if not line.startswith(("cli/init.py", "vcs/checkout/old_format.py"))] == []

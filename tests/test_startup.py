@@ -19,7 +19,7 @@ except SystemExit as end:
 """
 LIBRARIES = {"git", "oras", "requests", "urllib3", "pydantic_settings", "rich", "asyncio", "ssl", "http", "logging"}
 PARTS = {
-    *("github", "api", "runs.remote", "runs.merge", "vcs.clone", "vcs.snapshot", "vcs.restore", "util.http"),
+    *("github", "api", "runs.remote", "runs.merge", "vcs.clone", "vcs.snapshot", "vcs.checkout.rebuild", "util.http"),
     *(
         "steps.python_result",
         "store.registry",

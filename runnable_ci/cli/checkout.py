@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runnable_ci.errors import CodeIdentityError, UsageError, did_you_mean
-from runnable_ci.runs.model import CodeIdentity, RunLog
+from runnable_ci.runs.code_states import code_state_of
+from runnable_ci.runs.model import CodeState, RunLog, StepAttempt
 from runnable_ci.runs.reader import load, resolve_id, suggest_pull
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.console import console
-from runnable_ci.vcs.restore import rebuild
+from runnable_ci.vcs.checkout.rebuild import Bundles, rebuild
 
 
 def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, environ: Mapping[str, str]) -> int:
@@ -20,28 +21,39 @@ def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, enviro
     The exit code is 1 where something of it could not be rebuilt.
     """
     log = load(layout, resolve_id(layout, run))
-    code = _identity(log, step)
-    snapshot = None
-    if code.snapshot:
-        with suggest_pull(layout, log.run_id):
-            snapshot = layout.path(Descriptor.of_hash(code.snapshot, code.snapshot_size))
+    attempt = _attempt(log, step)
+    code, state = attempt.code_identities[0], code_state_of(log, attempt) or CodeState()
+    with suggest_pull(layout, log.run_id):
+        snapshot = _snapshot(layout, state)
     sources: list[Path | str] = [layout.folder.parent]
     if code.code_identifier_url:
         sources.append(code.code_identifier_url)
     missing = rebuild(snapshot, commit=code.code_identifier, sources=sources, destination=folder, environ=environ)
-    not_rebuilt = dict.fromkeys([*code.snapshot_omitted, *missing])
+    not_rebuilt = dict.fromkeys([*(f"{name}: {reason}" for name, reason in state.omitted.items()), *missing])
     console.err(*(f"note: not rebuilt: {name}" for name in not_rebuilt))
     differs = f", with {code.code_identifier_message}" if not code.code_identifier_dependable else ""
-    console.out(f"{folder}: {code.code_identifier}{differs}")
+    console.out(f"{folder}: {code.code_identifier or 'no commit'}{differs}")
     return 1 if not_rebuilt else 0
 
 
-def _identity(log: RunLog, step: str | None) -> CodeIdentity:
+def _snapshot(layout: Layout, state: CodeState) -> Path | Bundles | None:
+    """Return what differed from the commit; None where nothing did, or where nothing was kept."""
+    if state.snapshot:
+        return layout.path(Descriptor.of_hash(state.snapshot, state.snapshot_size))
+    if not state.kept:
+        return None
+    files = {commit: layout.path(Descriptor.of_hash(*bundle)) for commit, bundle in state.bundles.items()}
+    return Bundles(state.kept, files)
+
+
+def _attempt(log: RunLog, step: str | None) -> StepAttempt:
     if step is not None and step not in log.steps:
         raise UsageError(f"run {log.run_id} has no step `{step}`", hint=did_you_mean(step, log.steps))
-    attempts = log.steps[step].attempts if step else []
-    found = attempts[-1].code_identities[0] if attempts and attempts[-1].code_identities else log.code()
-    if found is None or not found.code_identifier:
-        why = found.code_identifier_message if found else "no step ran"
-        raise CodeIdentityError(f"run {log.run_id} has no commit: {why}")
+    attempts = [attempt for attempt in log.steps[step].attempts if attempt.code_identities] if step else []
+    found = attempts[-1] if attempts else log.newest_attempt()
+    if found is None:
+        raise CodeIdentityError(f"run {log.run_id} has no commit: no step ran")
+    state = code_state_of(log, found)
+    if not found.code_identities[0].code_identifier and not (state and state.kept):
+        raise CodeIdentityError(f"run {log.run_id} has no commit: {found.code_identities[0].code_identifier_message}")
     return found

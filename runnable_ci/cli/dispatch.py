@@ -12,7 +12,7 @@ from runnable_ci.cli.watch import show_link, watch
 from runnable_ci.config import Settings
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.run_project import newest_run, project_of, require_same
-from runnable_ci.engine.session import code_of
+from runnable_ci.engine.session import code_of, generated_by
 from runnable_ci.errors import (
     PipelineError,
     RunnableError,
@@ -267,7 +267,8 @@ def _ref(target: DispatchTarget, connection: Connection, ref: str | None, enviro
     head, branch = clone.head(), clone.branch()
     if not head:
         raise RefusedError("there is no commit to resume with", hint="commit and push, or name a --ref")
-    code = code_of(target.project, environ) if target.project else _code_here(environ)
+    project = target.project
+    code = code_of(project, generated_by(project), environ) if project else _code_here(environ)
     if (state := code.state()).changes:
         _note(f"uncommitted changes are not included: {state.message}")
     if not branch:
@@ -290,7 +291,7 @@ def _ref(target: DispatchTarget, connection: Connection, ref: str | None, enviro
 
 
 def _code_here(environ: Mapping[str, str]) -> Code:
-    return Code(Path.cwd(), products=lambda _: False, environ=environ)
+    return Code(Path.cwd(), environ=environ)
 
 
 def _pull_source(

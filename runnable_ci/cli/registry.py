@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from runnable_ci.cli.terminal import watching
 from runnable_ci.config import Settings
+from runnable_ci.engine.code.untracked import notes
 from runnable_ci.engine.run_project import own_file
-from runnable_ci.engine.untracked import notes
 from runnable_ci.errors import RunnableError, StoreError, UsageError
 from runnable_ci.pipeline.command_line import http_option, of_store
 from runnable_ci.pipeline.project import Project, registry_of

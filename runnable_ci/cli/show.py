@@ -10,6 +10,7 @@ from dataclasses import asdict
 from runnable_ci.cli.terminal import Printer
 from runnable_ci.config import Settings
 from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.runs.code_states import unpublished
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.model import PROCESSING, CodeIdentity, Environment, RunLog, StepAttempt, StepLog
 from runnable_ci.runs.reader import Summary, load, output_of, resolve_id, summaries
@@ -48,6 +49,7 @@ def _head(log: RunLog) -> list[str]:
         "commands": ", ".join(f"{i.command} {_shown(i.status)}" for i in log.invocations),
         "code": _code(code) if code else "",
         "changes": code.code_identifier_message if code else "",
+        "warning": unpublished(log),
         "python": _python(environment) if environment else "",
         "metrics": format_pairs(log.metrics()),
     }

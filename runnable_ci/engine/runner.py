@@ -5,16 +5,15 @@ from __future__ import annotations
 import heapq
 import signal
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
-from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
 
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
+from runnable_ci.engine.code.code_recorder import CodeRecorder
+from runnable_ci.engine.code.generated import GeneratedFiles
 from runnable_ci.engine.planner import Decision, Outcome, PlanState
 from runnable_ci.engine.reporter import Reporter
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
@@ -28,27 +27,16 @@ from runnable_ci.runs.events import (
 )
 from runnable_ci.runs.model import (
     SUCCESS,
-    CodeIdentity,
     RunOutcome,
     StepAttempt,
     StepLog,
     status_of,
 )
 from runnable_ci.runs.recorder import Recorder
-from runnable_ci.store.target import Descriptor
 from runnable_ci.util.clock import now
 from runnable_ci.util.threads import CLEAN_UP_S, join_all, start
-from runnable_ci.vcs.identity import Code, pull_request_head
 
-SNAPSHOT_MAX_BYTES = 64 * 1024 * 1024
-_CHUNK_BYTES = 1024 * 1024
 _TICK_S = 1.0
-_MASKED_LATER: dict[str, Any] = {
-    "snapshot": "",
-    "snapshot_size": 0,
-    "snapshot_omitted": ["the code difference: it contained a value that was masked later"],
-    "snapshot_untracked": [],
-}
 
 
 @dataclass(slots=True)
@@ -58,26 +46,19 @@ class Run:
     pipeline: Pipeline
     recorder: Recorder
     context: ExecutionContext
-    code: Code
-    environ: Mapping[str, str]
+    code: CodeRecorder
     environment: Callable[[], str]
     """The key of the environment in the run log; waits until it is known."""
     printer: Reporter
-    image: str
-    """The container image that all of this runs in, `NAME@DIGEST` or a digest; empty where there is none."""
     jobs: int
     state: PlanState
-    untracked: Callable[[str], str]
-    """Why an untracked file, by its path from the workspace, is not kept; empty where it is."""
+    generated: GeneratedFiles
+    """Hears what steps make."""
     _running: dict[str, threading.Thread | None] = field(default_factory=dict)
     """Step → the thread of its attempt, None where its result is here already; what has no result yet is in here."""
     _deferred_output: list[Callable[[], None]] = field(default_factory=list)
     """What is said once it is on record: a terminal that is gone must not lose a finished attempt."""
     _results: SimpleQueue[tuple[str, AttemptResult | BaseException]] = field(default_factory=SimpleQueue)
-    _snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The digest of a code's state → what a code identity says of its snapshot."""
-    _replaced: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The sha256 of a snapshot in which a value was that a step masked only then → what a code identity says now."""
     _learned: int = 0
     _learned_at: dict[str, int] = field(default_factory=dict)
     """An attempt's output → how much had been learned when it was redacted last."""
@@ -117,6 +98,7 @@ class Run:
                     events.append(self._pass(step, decision))
                     settled(step.name)
                 else:
+                    events += self.code.look()
                     attempt = self._begin(step, decision)
                     events.append(AttemptSaved(step=step.name, attempt=attempt))
                     launches.append((step, attempt))
@@ -155,7 +137,9 @@ class Run:
         return StepAttempt(
             attempt_number=past.attempts[-1].attempt_number + 1 if past and past.attempts else 1,
             start_time=now(),
-            code_identities=self._identities(),
+            code_identities=self.code.identities(),
+            code_state=self.code.key,
+            code_seen=self.code.code.seen_at,
             invocation=self.recorder.log.invocation,
             reason=decision.reason,
             definition=step.definition(),
@@ -195,13 +179,10 @@ class Run:
             raise result
         self._redact_past()
         result.attempt.environment = self.environment()
-        result.attempt.code_identities = [
-            identity.model_copy(update=self._replaced.get(identity.snapshot))
-            for identity in result.attempt.code_identities
-        ]
         self._learned_at[f"{result.step.name}.{result.attempt.attempt_number}"] = result.learned
         events: list[Event] = [PackStored(digest=digest, pack=pack) for digest, pack in result.packs.items()]
         events.append(AttemptSaved(step=result.step.name, attempt=result.attempt, data_catalog=result.entries))
+        self.generated.add(result.entries)
         failed = result.attempt.status != SUCCESS
         recorded = StepLog(
             name=result.step.name,
@@ -229,87 +210,16 @@ class Run:
         self.recorder.record(InvocationFinished.of(outcome, time=now(), message=message))
         return status_of(outcome)
 
-    def _identities(self) -> list[CodeIdentity]:
-        """Return the code as it is now; on a pull request also the merge commit's head, in a container also its
-        image.
-        """
-        state = self.code.state()
-        snapshot = self._snapshot() if state.commit and not state.dependable else {}
-        identity = CodeIdentity(
-            code_identifier=state.commit,
-            code_identifier_dependable=state.dependable,
-            code_identifier_url=state.url,
-            code_identifier_message=state.message,
-            ref=state.ref,
-            changes=dict(state.changes),
-            **snapshot,
-        )
-        found = [identity]
-        if head := pull_request_head(self.environ):
-            message = "head of the pull request; the attempt ran its merge commit"
-            found.append(
-                CodeIdentity(
-                    code_identifier=head, code_identifier_url=state.url, code_identifier_message=message, ref="head"
-                )
-            )
-        if self.image:
-            name, _, digest = self.image.rpartition("@")
-            found.append(
-                CodeIdentity(
-                    code_identifier=digest,
-                    code_identifier_type="docker",
-                    code_identifier_dependable=True,
-                    code_identifier_url=name,
-                )
-            )
-        return found
-
-    def _snapshot(self) -> dict[str, Any]:
-        from runnable_ci.vcs.snapshot import (  # takes as long to load as a step, and most trees are clean
-            Rules,
-            snapshot,
-        )
-
-        state = self.code.state()
-        if state.digest not in self._snapshots:
-            path = Path(self.recorder.folder) / f"code.{time.monotonic_ns()}.tar"
-            with path.open("wb") as file:
-                rules = Rules(self.recorder.redactor.holds, lambda path: self.untracked(self.code.path_within(path)))
-                kept = snapshot(self.code, state, file, limit_bytes=SNAPSHOT_MAX_BYTES, rules=rules)
-            stored = self.recorder.layout.move_file_in(path)
-            self._snapshots[state.digest] = {
-                "snapshot": stored.hex,
-                "snapshot_size": stored.size,
-                "snapshot_omitted": [f"{name}: {reason}" for name, reason in kept.omitted.items()],
-                "snapshot_untracked": list(kept.untracked),
-            }
-        return self._snapshots[state.digest]
-
     def _redact_past(self) -> None:
         """Remove values that steps have masked since from what this invocation has recorded."""
         learned = self.recorder.redactor.learned
         if learned == self._learned:
             return
         self._learned = learned
-        for state, snapshot in tuple(self._snapshots.items()):
-            if self._holds_secret(snapshot):
-                del self._snapshots[state]
-                if self.code.state().digest == state:
-                    self._snapshot()
-                else:
-                    self._snapshots[state] = _MASKED_LATER
-                self._replaced[snapshot["snapshot"]] = self._snapshots[state]
-        self.recorder.redact_past(outputs=(), replaced=self._replaced)
+        self.recorder.redact_past(outputs=(), replaced=self.code.redact())
 
     def _redact_outputs(self) -> None:
         """Remove from the attempts' output what became a secret after they had ended; once, since it may be large."""
         suspect = [title for title, learned in self._learned_at.items() if learned < self._learned]
         if suspect:
-            self.recorder.redact_past(outputs=suspect, replaced=self._replaced)
-
-    def _holds_secret(self, snapshot: Mapping[str, Any]) -> bool:
-        if not snapshot["snapshot"]:
-            return False
-        descriptor = Descriptor.of_hash(snapshot["snapshot"], snapshot["snapshot_size"])
-        with self.recorder.layout.path(descriptor).open("rb") as file:
-            return self.recorder.redactor.holds(iter(lambda: file.read(_CHUNK_BYTES), b""))
+            self.recorder.redact_past(outputs=suspect, replaced={})

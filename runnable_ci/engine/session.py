@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from runnable_ci.engine import untracked
 from runnable_ci.engine.attempt import ExecutionContext
+from runnable_ci.engine.code import untracked
+from runnable_ci.engine.code.code_recorder import CodeRecorder
+from runnable_ci.engine.code.generated import GeneratedFiles
 from runnable_ci.engine.options import Options, redacting_errors, redactor_of, secret_names
 from runnable_ci.engine.planner import PlanInputs, PlanState, Scope
 from runnable_ci.engine.runner import Run
 from runnable_ci.engine.step_output import Masks
 from runnable_ci.pipeline import command_line
-from runnable_ci.pipeline.patterns import matches
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.code_states import unpublished
 from runnable_ci.runs.events import EnvironmentRecorded, Started
 from runnable_ci.runs.model import SUCCESS, Environment, Invocation, RunLog
 from runnable_ci.runs.reader import catalog_of
@@ -30,7 +32,8 @@ from runnable_ci.util.clock import now
 from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling
 from runnable_ci.util.threads import start
-from runnable_ci.vcs.identity import Code, find_actor
+from runnable_ci.vcs.actor import find_actor
+from runnable_ci.vcs.identity import Code
 from runnable_ci.version import VERSION
 
 
@@ -43,12 +46,14 @@ class RunSession:
     interpreter: str
     """What runs the python steps."""
     code: Code
+    generated: GeneratedFiles
 
     @classmethod
     def of(cls, project: Project, options: Options) -> RunSession:
         """Prepare a session. Raises `PipelineError` for an interpreter that cannot be used."""
         interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
-        return cls(project, options, interpreter, code_of(project, options.environ))
+        generated = generated_by(project)
+        return cls(project, options, interpreter, code_of(project, generated, options.environ), generated)
 
     def redactor(self, parameters: Mapping[str, Any]) -> Redactor:
         """Return what knows all secrets of an invocation with these parameters."""
@@ -112,6 +117,9 @@ class RunSession:
             recorder.seal(catalog)
         for note in untracked.notes(recorder.log, invocation=recorder.log.invocation):
             printer.say(note)
+        code = recorder.log.code()
+        if code and code.code_identifier_url and (warning := unpublished(recorder.log)):
+            printer.say(f"warning: {warning}")
         printer.annotate(recorder.log, self.project.workspace, self.project.file)
         printer.say(*closing_lines(recorder.log, self.project, retry_options))
         if supervisor.cancelled_by:
@@ -139,25 +147,31 @@ class RunSession:
             pipeline=self.project.pipeline,
             recorder=recorder,
             context=context,
-            code=self.code,
-            environ=options.environ,
+            code=CodeRecorder(
+                code=self.code,
+                recorder=recorder,
+                environ=options.environ,
+                image=options.settings.container_image_digest,
+                untracked=untracked.rule(self.project, options.settings, is_public=options.is_public),
+                add_changes=self.generated.add_changes,
+            ),
+            generated=self.generated,
             environment=lambda: probe.record(recorder),
-            image=options.settings.container_image_digest,
             printer=options.printer,
             jobs=options.jobs or os.cpu_count() or 1,
             state=state,
-            untracked=untracked.rule(self.project, options.settings, is_public=options.is_public),
         )
 
 
-def code_of(project: Project, environ: Mapping[str, str]) -> Code:
-    """Return the code of a project: its pipeline's own products never count as a change."""
-    patterns = [pattern for step in project.pipeline.steps.values() for pattern in step.put]
-    return Code(
-        project.workspace,
-        products=lambda name: any(matches(pattern, name) for pattern in patterns),
-        environ=environ,
-    )
+def generated_by(project: Project) -> GeneratedFiles:
+    """Return what the project's steps are known to have made here."""
+    steps = project.pipeline.steps.values()
+    return GeneratedFiles(project.layout, [pattern for step in steps for pattern in step.put])
+
+
+def code_of(project: Project, generated: GeneratedFiles, environ: Mapping[str, str]) -> Code:
+    """Return the code of a project: what its steps made never counts as a change."""
+    return Code(project.workspace, is_generated=generated, environ=environ)
 
 
 def closing_lines(log: RunLog, project: Project, retry_options: Sequence[str] = ()) -> list[str]:

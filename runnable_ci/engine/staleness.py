@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import PurePath
 
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.code_states import code_state_of
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeState, RunLog, StepAttempt, StepLog
 from runnable_ci.steps.python import find_source
 from runnable_ci.vcs.identity import Code
 
@@ -47,9 +48,8 @@ def changed_code(pipeline: Pipeline, log: RunLog, catalog: Catalog, code: Code) 
             if changed:
                 same = _function_change(pipeline.steps[step.name], attempt, catalog)
                 found[step.name] = f"{_listed(changed)}{same}"
-        elif attempt.code_identities:
-            then = attempt.code_identities[0]
-            key = (then.code_identifier, str(sorted(then.changes.items())))
+        elif then := code_state_of(log, attempt):
+            key = (then.commit, attempt.code_state or str(sorted(then.changes.items())))
             if key not in ranges:
                 ranges[key] = _since(code, then, pipeline.file)
             if ranges[key]:
@@ -85,26 +85,25 @@ def _function_change(step: Step, attempt: StepAttempt, catalog: Catalog) -> str:
     return f" (function {name} {'is the same' if source.hash() == attempt.function_hash else 'changed'})"
 
 
-def _since(code: Code, then: CodeIdentity, pipeline_file: str) -> str:
-    """Return which files changed since a code identity was recorded, as `plot.py (2599041)`; empty if none did.
+def _since(code: Code, then: CodeState, pipeline_file: str) -> str:
+    """Return which files changed since a state of the code was recorded, as `plot.py (2599041)`; empty if none did.
 
     The pipeline file does not count: steps are compared by their definitions.
     """
-    if not then.code_identifier:
+    if not then.commit:
         return ""
     now = code.state()
-    changes: Mapping[str, tuple[str, str]] = then.changes
-    if now.commit == then.code_identifier and dict(now.changes) == dict(changes):
+    if (now.tree and now.tree == then.tree) or (now.commit == then.commit and dict(now.changes) == then.changes):
         return ""
-    from runnable_ci.vcs.snapshot import changed_between  # most retries need none of it
+    from runnable_ci.vcs.differences import changed_between  # most retries need none of it
 
-    short = then.code_identifier[:7]
-    files = changed_between(code, then.code_identifier, changes, now)
+    short = then.commit[:7]
+    files = changed_between(code, then.commit, then.changes, now)
     if files is None:
-        return "" if now.commit == then.code_identifier else f"from {short}, which is not in this clone"
+        return "" if now.commit == then.commit else f"from {short}, which is not in this clone"
     own = f"{code.prefix}{PurePath(pipeline_file).name}"
     files = [file for file in files if file != own]
-    commits = short if now.commit == then.code_identifier else f"{short}..{now.commit[:7]}"
+    commits = short if now.commit == then.commit else f"{short}..{now.commit[:7]}"
     return f"{_listed(files)} ({commits})" if files else ""
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from runnable_ci.github.graph import GRAPH_MAX_STEPS, flowchart
 from runnable_ci.github.markdown import code, code_cell, cut, details, escaped, escaped_cell, fence, table
 from runnable_ci.github.states import State, state_of, step_edges
+from runnable_ci.runs.code_states import code_state_of
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import duration, format_size
@@ -107,7 +108,7 @@ def render(
                 _steps(log, detail),
                 _metrics(log.metrics(), base, base_label, detail),
                 _files(log, detail),
-                _code(log.code(), next_steps or NextSteps(), detail),
+                _code(log, next_steps or NextSteps(), detail),
             )
             if block
         )
@@ -307,13 +308,15 @@ def _file(step: str, entry: CatalogEntry, detail: _Detail) -> tuple[str, str, st
     )
 
 
-def _code(identity: CodeIdentity | None, next_steps: NextSteps, detail: _Detail) -> str:
+def _code(log: RunLog, next_steps: NextSteps, detail: _Detail) -> str:
     lines = []
-    if identity:
+    attempt = log.newest_attempt()
+    if attempt:
+        identity, at = attempt.code_identities[0], code_state_of(log, attempt)
         state = "clean" if identity.code_identifier_dependable else "**with uncommitted changes**"
         parts = [_commit(identity), f"on {code(identity.ref, 100)}" if identity.ref else "", state]
         lines += [f"Code: {' '.join(filter(None, parts))}", ""]
-        changes = list(identity.changes.items())
+        changes = list(at.changes.items()) if at else []
         lines += [
             f"- {escaped_cell(kind, 40)} {code(path, 300)}" for path, (kind, _) in changes[: min(detail.rows, 20)]
         ]

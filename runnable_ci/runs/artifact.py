@@ -17,6 +17,8 @@ LOG_MEDIA_TYPE = "text/plain"
 LOG_INDEX_MEDIA_TYPE = "application/vnd.runnable.log-index.v1"
 OBJECT_MEDIA_TYPE = "application/vnd.runnable.object.v1+pickle"
 SNAPSHOT_MEDIA_TYPE = "application/vnd.runnable.snapshot.v1.tar"
+"""Of earlier versions."""
+BUNDLE_MEDIA_TYPE = "application/vnd.runnable.snapshot.v2.bundle"
 PACK_MEDIA_TYPE = "application/vnd.runnable.pack.v1.tar"
 EMPTY_MEDIA_TYPE = "application/vnd.oci.empty.v1+json"
 TITLE = "org.opencontainers.image.title"
@@ -112,6 +114,9 @@ def _contents(log: RunLog) -> Iterator[tuple[str, str, int, str]]:
             for code in attempt.code_identities:
                 if code.snapshot:
                     yield f"code/{code.snapshot[:12]}.tar", code.snapshot, code.snapshot_size, SNAPSHOT_MEDIA_TYPE
+    for state in log.code_states.values():
+        for digest, size in state.bundles.values():
+            yield f"code/{digest[:12]}.bundle", digest, size, BUNDLE_MEDIA_TYPE
 
 
 def _puts(step: StepLog) -> Iterator[tuple[int, CatalogEntry]]:

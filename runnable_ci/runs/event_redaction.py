@@ -22,6 +22,7 @@ NAMES = frozenset(
         *("time", "start_time", "end_time", "dag_hash", "function_hash", "data_hash", "index_hash", "snapshot"),
         *("code_identifier", "code_identifier_type", "media_type", "catalog_relative_path", "catalog_handler_location"),
         *("changes", "modules", "lock_files", "identity", "store", "run_config"),
+        *("code_state", "code_seen", "commit", "tree", "base", "kept", "bundles"),
     }
 )
 """Fields that are not redacted: what other parts of the log refer to, fixed words, digests, times; files' digests."""

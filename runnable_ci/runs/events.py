@@ -16,6 +16,7 @@ from runnable_ci.runs.model import (
     PROCESSING,
     SKIPPED,
     CatalogEntry,
+    CodeState,
     DecisionRecord,
     Environment,
     Invocation,
@@ -82,6 +83,14 @@ class EnvironmentRecorded(BaseEvent):
     environment: Environment
 
 
+class CodeStateRecorded(BaseEvent):
+    """What the code is when attempts begin."""
+
+    event: Literal["code"] = "code"
+    key: str
+    state: CodeState
+
+
 class PackStored(BaseEvent):
     """Small contents were stored together."""
 
@@ -113,10 +122,26 @@ class LogImported(BaseEvent):
     run_log: RunLog
 
 
-Event = Started | Decided | AttemptSaved | EnvironmentRecorded | PackStored | InvocationFinished | LogImported
+Event = (
+    Started
+    | Decided
+    | AttemptSaved
+    | EnvironmentRecorded
+    | CodeStateRecorded
+    | PackStored
+    | InvocationFinished
+    | LogImported
+)
 _EVENT: TypeAdapter[Event] = TypeAdapter(
     Annotated[
-        Started | Decided | AttemptSaved | EnvironmentRecorded | PackStored | InvocationFinished | LogImported,
+        Started
+        | Decided
+        | AttemptSaved
+        | EnvironmentRecorded
+        | CodeStateRecorded
+        | PackStored
+        | InvocationFinished
+        | LogImported,
         Field(discriminator="event"),
     ],
     config=ConfigDict(defer_build=True),
@@ -147,6 +172,8 @@ def apply(log: RunLog, event: Event) -> RunLog:
             _save_attempt(log, event)
         case EnvironmentRecorded():
             log.environments[event.key] = event.environment
+        case CodeStateRecorded():
+            log.code_states[event.key] = event.state
         case PackStored():
             log.packs[event.digest] = event.pack
         case InvocationFinished():

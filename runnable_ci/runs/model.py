@@ -103,7 +103,7 @@ class CodeIdentity(Record):
     # ours
     ref: str = ""
     changes: Annotated[dict[str, tuple[str, str]], LARGE_TABLE] = Field(default_factory=dict)
-    """Path → (modified, untracked …, sha256 of its content or empty)."""
+    """As in `CodeState`; this and the following fields are in logs of earlier versions."""
     snapshot: str = ""
     """sha256 of the archive of the difference, for a tree that is not dependable."""
     snapshot_size: int = 0
@@ -111,6 +111,33 @@ class CodeIdentity(Record):
     """Files that were left out of the archive, each with its reason."""
     snapshot_untracked: list[str] | None = None
     """Untracked files that are in the archive; unknown in logs of earlier versions."""
+
+
+class CodeState(Record):
+    """A work tree as it was when attempts began: recorded once for all attempts that share it."""
+
+    commit: str = ""
+    tree: str = ""
+    """git's id of a tree of just these bytes, with no filter; empty where it is not known."""
+    base: str = ""
+    """Key of the state that this one builds on: it says only what is different from that."""
+    changes: Annotated[dict[str, tuple[str, str]], LARGE_TABLE] = Field(default_factory=dict)
+    """Path → (modified, untracked …, sha256 of its content or empty); of a submodule its commit."""
+    unknown: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
+    """Path → what is not known of it, or why it was not compared with the commit."""
+    unpublished: bool = False
+    """No branch of a remote was known to have the commit."""
+    kept: str = ""
+    """A commit on `commit` with the tree as far as it is kept; empty where nothing is."""
+    bundles: Annotated[dict[str, tuple[str, int]], LARGE_TABLE] = Field(default_factory=dict)
+    """Commit → (sha256, size) of the git bundle that brings it: `kept`, those of submodules."""
+    omitted: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
+    """Path → why it is not kept."""
+    snapshot: str = ""
+    """sha256 of an archive of the difference, in the format of earlier versions."""
+    snapshot_size: int = 0
+    untracked: list[str] | None = None
+    """Untracked files that are in that archive, where it says so."""
 
 
 class CatalogEntry(Record):
@@ -178,6 +205,10 @@ class StepAttempt(Record):
     """The step as it was defined, resolved."""
     environment: str = ""
     """Key into the run's `environments`."""
+    code_state: str = ""
+    """Key into the run's `code_states`; empty in logs of earlier versions."""
+    code_seen: str = ""
+    """When the look at the work tree began that `code_state` is from."""
     log: LogFile | None = None
     exception: ExceptionInfo | None = None
     modules: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
@@ -298,6 +329,8 @@ class RunLog(Record):
     end_time: str = ""
     invocations: list[Invocation] = Field(default_factory=list)
     environments: dict[str, Environment] = Field(default_factory=dict)
+    code_states: dict[str, CodeState] = Field(default_factory=dict)
+    """What the code was, beyond its commit; the key begins with the tree's id."""
     packs: dict[str, Pack] = Field(default_factory=dict)
     """sha256 of the pack → what is in it."""
     outcome: str = ""
@@ -307,7 +340,7 @@ class RunLog(Record):
 
     @property
     def invocation(self) -> int:
-        """The number of the current or last invocation, 0 before the first."""
+        """Return the number of the current or last invocation, 0 before the first."""
         return self.invocations[-1].number if self.invocations else 0
 
     def seconds(self) -> float | None:
@@ -332,9 +365,13 @@ class RunLog(Record):
 
     def code(self) -> CodeIdentity | None:
         """Return the code identity of the newest attempt."""
-        attempts = [a for step in self.steps.values() for a in step.attempts if a.code_identities]
-        newest = max(attempts, key=lambda a: a.start_time, default=None)
+        newest = self.newest_attempt()
         return newest.code_identities[0] if newest else None
+
+    def newest_attempt(self) -> StepAttempt | None:
+        """Return the newest attempt of which the code is known."""
+        attempts = [a for step in self.steps.values() for a in step.attempts if a.code_identities]
+        return max(attempts, key=lambda a: a.start_time, default=None)
 
 
 def status_of(outcome: RunOutcome) -> str:

@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from runnable_ci.errors import RunExistsError, RunInUseError, StoreError
 from runnable_ci.redaction.redactor import Redactor
@@ -24,6 +23,7 @@ from runnable_ci.runs.event_redaction import cleaned
 from runnable_ci.runs.events import (
     STARTED_LINE_END,
     AttemptSaved,
+    CodeStateRecorded,
     Event,
     LogImported,
     PackStored,
@@ -34,7 +34,7 @@ from runnable_ci.runs.events import (
     encode_event,
     mark_interrupted,
 )
-from runnable_ci.runs.model import SUCCESS, RunLog
+from runnable_ci.runs.model import SUCCESS, CodeState, RunLog
 from runnable_ci.runs.orphans import end_orphans
 from runnable_ci.runs.output import recover, redact_kept
 from runnable_ci.runs.packs import PACKED_FILE_MAX_BYTES
@@ -80,10 +80,10 @@ class Recorder:
             lines.append(line)
         _append(self._journal, b"".join(lines), self.folder)
 
-    def redact_past(self, *, outputs: Collection[str], replaced: Mapping[str, Mapping[str, Any]]) -> None:
+    def redact_past(self, *, outputs: Collection[str], replaced: Mapping[str, CodeState]) -> None:
         """Remove from what this invocation has recorded what became known as a secret since.
 
-        Also of these `outputs` of attempts; and what a code identity says of a snapshot that is to be `replaced`.
+        Also of these `outputs` of attempts; and states of the code that are to be `replaced`, by their keys.
         """
         path = self.folder / JOURNAL
         lines = path.read_bytes().splitlines(keepends=True)
@@ -93,21 +93,19 @@ class Recorder:
             line = lines[position]
             if outputs or replaced or self.redactor.finds(line):  # else it need not be decoded
                 event = decode_event(line, where=str(path))
-                if isinstance(event, AttemptSaved):
-                    self._redact_attempt(event, outputs, replaced)
+                match event:
+                    case AttemptSaved():
+                        self._redact_output(event, outputs)
+                    case CodeStateRecorded():
+                        event.state = replaced.get(event.key, event.state)
                 lines[position] = _clean(event, self.redactor)[1]
         self._rewrite(path, lines)
 
-    def _redact_attempt(
-        self, event: AttemptSaved, outputs: Collection[str], replaced: Mapping[str, Mapping[str, Any]]
-    ) -> None:
+    def _redact_output(self, event: AttemptSaved, outputs: Collection[str]) -> None:
         attempt = event.attempt
         title = f"{event.step}.{attempt.attempt_number}"
         if attempt.log and title in outputs:
             attempt.log = redact_kept(self.outputs, title, attempt.log, self.redactor, through=self.scratch)
-        attempt.code_identities = [
-            identity.model_copy(update=replaced.get(identity.snapshot)) for identity in attempt.code_identities
-        ]
 
     def _rewrite(self, path: Path, lines: list[bytes]) -> None:
         """Replace the journal's lines by these."""

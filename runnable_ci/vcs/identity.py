@@ -1,50 +1,37 @@
-"""Which code ran: the commit, and all that differs from it."""
+"""Which code runs: the commit, and all in the work tree that differs from it."""
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
 import shutil
-import stat
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from runnable_ci.errors import CodeIdentityError, NotARepositoryError
-from runnable_ci.util.console import is_actions
+from runnable_ci.util.clock import now
+from runnable_ci.vcs.filters import SETTINGS, filtered, filters_of, kept_by_lfs, switched_off
 from runnable_ci.vcs.git import COMMIT, Git, clean_url, printable
-from runnable_ci.vcs.hashing import content_sha256, git_mode
-from runnable_ci.vcs.status import INDEX, STATUS, Entry, Index, digest, named, parsed_index, parsed_status
-from runnable_ci.vcs.watch import WATCHED_MAX_FILES, Kept, Watch
+from runnable_ci.vcs.hashing import Contents
+from runnable_ci.vcs.objects import SUBMODULE, Format, Item, Objects
+from runnable_ci.vcs.status import INDEX, STATUS, Entry, Index, named, parsed_index, parsed_status
+from runnable_ci.vcs.trees import Trees
+from runnable_ci.vcs.work_tree import Difference, WorkTree
 
 HASHED_MAX_BYTES: Final = 4 * 1024**3
 CACHE_FOLDERS: Final = frozenset({".runnable", "__pycache__"})
-_SETTINGS: Final = r"^(remote\..*\.url|branch\..*\.remote|core\.(bare|excludesfile|attributesfile|sparsecheckout))$"
-
-
-@dataclass(frozen=True, slots=True)
-class CodeState:
-    """The code as it was at one moment.
-
-    `commit`: hex digits, "" where there is none. `ref`: the branch, else the tags of the commit, else "HEAD detached".
-    `url`: of the remote, without credentials. `dependable`: nothing differs from the commit.
-    `message`: what differs, or why that is unknown. `changes`: path from the repository's root → (kind, sha256 of the
-    content now, "" where it is gone, a folder or too large; for a submodule its own state's digest); bytes of a name
-    that are not UTF-8 are written `\\xNN`. `digest`: equal for equal commit, index and contents; "" where unknown.
-    """
-
-    commit: str
-    ref: str
-    url: str
-    dependable: bool
-    message: str
-    changes: Mapping[str, tuple[str, str]]
-    digest: str
+PACE: Final = 20
+"""Without a watcher, at most one part in so many of the time goes into looking."""
+_SETTINGS: Final = rf"^(remote\..*\.url|branch\..*\.remote|{SETTINGS})$"
+_PLACE: Final = (
+    *("--show-toplevel", "--show-prefix", "--git-common-dir", "--git-path", "index"),
+    "--show-object-format",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,53 +40,78 @@ class _Place:
 
     root: str
     prefix: str = ""
-    git_folder: str = ""
     common_folder: str = ""
     index: str = ""
+    form: Format = "sha1"
 
 
 class Code:
     """The code that a pipeline in `folder` runs with: all of the repository around it.
 
-    `products(path)`, for a posix path from `folder`, says whether the pipeline itself makes that file, always the same
-    for the same path. Such files, `.runnable/` and bytecode caches never count as a change.
+    `is_generated(path, sha256)`, for a posix path from `folder`, says whether a step made the file with that content:
+    such files, `.runnable/` and bytecode caches never count as a change. `is_unchanged()` may say that nothing has
+    changed since the last look but what steps made.
     """
 
-    def __init__(self, folder: Path, *, products: Callable[[str], bool], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        environ: Mapping[str, str],
+        is_generated: Callable[[str, str], bool] = lambda _path, _sha256: False,
+        is_unchanged: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folder = os.path.realpath(folder)
         self._environ = environ
-        self._products = lru_cache(maxsize=65_536)(products)
+        self._is_generated = is_generated
+        self._is_unchanged = is_unchanged
+        self._clock = clock
         self._place = _Place(self._folder)
-        self._kept_place = Kept[_Place]()
-        self._kept_index = Kept[Index]()
-        self._kept_settings = Kept[dict[str, list[str]]]()
-        self._hashes: defaultdict[str, Kept[str]] = defaultdict(Kept)
+        self._contents = Contents()
+        self._facts: dict[tuple[str, str], str] = {}
+        self._trees = Trees()
         self._submodules: dict[str, Code] = {}
-        self._watch = Watch(self.makes)
-        self._state: CodeState | None = None
-        self._entries: tuple[Entry, ...] = ()
+        self._next_look: float | None = None
+        self.last = WorkTree(message="not looked at")
+        """What the last look gave."""
+        self.differences: tuple[Difference, ...] = ()
+        """What that found, sorted by path."""
+        self.seen_at = ""
+        """When it began, as the run log has times."""
 
-    def state(self) -> CodeState:
-        """Return the code as it is now. Never raises for what git says: an unknown state has its reason in `message`.
+    def state(self) -> WorkTree:
+        """Return the code as the last look found it; looks again where that was too long ago, see `PACE`."""
+        if self._next_look is None or not (self._clock() < self._next_look or self._is_unchanged()):
+            return self.look()
+        return self.last
 
-        Costs a look at the times of all watched files where nothing changed since the last call, else one `git status`.
-        """
-        if self._state is None or not self._watch.unchanged():
-            self._state = self._look()
-        return self._state
-
-    def entries(self) -> tuple[Entry, ...]:
-        """Return what the last `state()` found different from the commit, sorted by path."""
-        return self._entries
+    def look(self) -> WorkTree:
+        """Return the code as it is now. Never raises for what git says: `message` says why it is unknown."""
+        self.seen_at = now()
+        began = self._clock()
+        try:
+            self.last = self._seen()
+        except CodeIdentityError as error:
+            self.differences = ()
+            self.last = WorkTree(commit=self._commit_alone(error), message=error.message)
+        ended = self._clock()
+        self._next_look = ended + PACE * (ended - began)
+        return self.last
 
     @property
     def git(self) -> Git:
-        """git at the root of the repository that the last `state()` found."""
+        """git at the root of the repository that the last look found."""
         return Git(self._place.root, self._environ)
 
     @property
+    def form(self) -> Format:
+        """Return which ids the repository's objects have."""
+        return self._place.form
+
+    @property
     def prefix(self) -> str:
-        """The way from that root to the folder: "" or a path that ends with a slash."""
+        """Return the way from that root to the folder: "" or a path that ends with a slash."""
         return self._place.prefix
 
     def path_within(self, path: str) -> str:
@@ -125,206 +137,216 @@ class Code:
 
     def submodule(self, path: str) -> Code:
         """Return the code of the submodule at a path from the root."""
-        folder = f"{self._place.root}/{path}"
-        if folder not in self._submodules:
-            self._submodules[folder] = Code(
-                Path(folder), products=lambda below: self.makes(f"{path}/{below}"), environ=self._environ
+        if path not in self._submodules:
+            folder = Path(self._place.root, path)
+            self._submodules[path] = Code(
+                folder,
+                environ=self._environ,
+                is_generated=lambda below, sha256: self._was_made(f"{path}/{below}", sha256),
+                clock=self._clock,
             )
-        return self._submodules[folder]
+        return self._submodules[path]
 
-    def makes(self, path: str) -> bool:
-        """Return whether a path from the root is the pipeline's own: a product, in `.runnable/`, or a bytecode cache.
+    def tree_with(self, objects: Objects, changes: Mapping[str, Item | None]) -> str:
+        """Return the id of the commit's tree with these changes. Raises `CodeIdentityError` where that is not here."""
+        return self._trees.changed(self.git, self.last.commit, objects, changes)
 
-        A folder's path ends with a slash; those that products are in are not the pipeline's own.
-        """
-        if not CACHE_FOLDERS.isdisjoint(path.split("/")):
-            return True
-        if path.endswith("/"):
-            return False
-        return path.endswith(".pyc") or (
-            path.startswith(self.prefix) and self._products(path.removeprefix(self.prefix))
-        )
+    def _was_made(self, path: str, sha256: str) -> bool:
+        return path.startswith(self.prefix) and self._is_generated(path.removeprefix(self.prefix), sha256)
 
-    def index_environ(self, scratch: Path) -> dict[str, str]:
-        """Return environment for git so that it sees through flags which hide changes; `scratch` is an empty folder."""
-        index = self._index()
-        sparse = self._settings().get("core.sparsecheckout", ["false"])[-1] == "true"
-        skipped = [] if sparse else [path for path in index.skipped if os.path.lexists(f"{self._place.root}/{path}")]
-        if not index.assumed and not skipped:
-            return {}
-        copy = scratch / "index"
-        shutil.copyfile(self._place.index, copy)
-        environ = {"GIT_INDEX_FILE": str(copy)}
-        # A split index would put its shared part next to the user's own.
-        options = ("-c", "core.splitIndex=false")
-        for flag, paths in (("--no-assume-unchanged", index.assumed), ("--no-skip-worktree", skipped)):
-            names = b"".join(os.fsencode(path) + b"\0" for path in paths)
-            self.git("update-index", flag, "-z", "--stdin", options=options, environ=environ, stdin=names)
-        return environ
-
-    def _look(self) -> CodeState:
-        self._watch = Watch(self.makes, earlier=self._watch)
+    def _commit_alone(self, error: CodeIdentityError) -> str:
+        """Return the commit, where that at least is known."""
+        if isinstance(error, NotARepositoryError):
+            return ""
         try:
-            self._place = self._kept_place.get(self._gits(), self._find)
-            headers, found = self._status()
-            ignored = frozenset(entry.path for entry in found if entry.kind == "ignored")
-            self._entries = tuple(self._with_content(entry for entry in found if entry.kind != "ignored"))
-            state = self._described(headers, ignored)
-            if self._watch_all(headers["branch.head"], ignored):
-                self._watch.settle()
-        except CodeIdentityError as error:
-            self._entries = ()
-            state = CodeState("", "", "", dependable=False, message=error.message, changes={}, digest="")
-            if isinstance(error, NotARepositoryError):
-                self._watch.add_files(self._gits())
-                self._watch.settle()
-        return state
-
-    def _gits(self) -> list[str]:
-        """Return a repository begins where the first of these is."""
-        folder = Path(self._folder)
-        return [f"{parent}/.git" for parent in (folder, *folder.parents)]
+            return self.git("rev-parse", "--verify", "--quiet", "HEAD^{commit}").decode().strip()
+        except CodeIdentityError:
+            return ""
 
     def _find(self) -> _Place:
-        asked = ("--show-toplevel", "--show-prefix", "--absolute-git-dir", "--git-common-dir", "--git-path", "index")
-        lines = os.fsdecode(Git(self._folder, self._environ)("rev-parse", *asked)).split("\n")
+        lines = os.fsdecode(Git(self._folder, self._environ)("rev-parse", *_PLACE)).split("\n")
         if len(lines) != 6:
             raise CodeIdentityError("the repository's folder has a line break in its name")
-        root, prefix, *inner = lines[:5]
-        return _Place(root.rstrip("/"), prefix, *(str(Path(self._folder, path)) for path in inner))
-
-    def _index(self) -> Index:
-        return self._kept_index.get([self._place.index], lambda: parsed_index(self.git(*INDEX)))
+        root, prefix = lines[:2]
+        common_folder, index = (str(Path(self._folder, path)) for path in lines[2:4])
+        form: Format = "sha256" if lines[4] == "sha256" else "sha1"
+        return _Place(root.rstrip("/"), prefix, common_folder, index, form)
 
     def _settings(self) -> dict[str, list[str]]:
-        place = self._place
-        files = [f"{place.common_folder}/config", f"{place.git_folder}/config.worktree", *self._user_settings()]
-        return self._kept_settings.get(files, self._read_settings)
-
-    def _read_settings(self) -> dict[str, list[str]]:
         values: dict[str, list[str]] = {}
         # core.bare is always there: git says no where nothing matches.
-        options = ("-c", "core.bare=false")
-        for item in printable(self.git("config", "-z", "--get-regexp", _SETTINGS, options=options)).split("\0"):
+        pattern = rf"{_SETTINGS[:-2]}|core\.bare)$"
+        output = self.git("config", "-z", "--get-regexp", pattern, options=("-c", "core.bare=false"))
+        for item in printable(output).split("\0"):
             name, _, value = item.partition("\n")
             values.setdefault(name, []).append(value)
         return values
 
-    def _user_settings(self) -> list[str]:
-        home = self._environ.get("HOME", "")
-        xdg = self._environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
-        chosen = self._environ.get("GIT_CONFIG_GLOBAL")
-        files = [f"{home}/.gitconfig", *(f"{xdg}/git/{name}" for name in ("config", "ignore", "attributes"))]
-        return [*files, "/etc/gitconfig", *([chosen] if chosen else [])]
-
-    def _status(self) -> tuple[dict[str, str], list[Entry]]:
+    def _seen(self) -> WorkTree:
+        self._place = self._find()
+        settings = self._settings()
+        filters = filters_of(settings)
+        git = Git(self._place.root, {**self._environ, **switched_off(filters, self._environ)})
+        index = parsed_index(git(*INDEX))
         with TemporaryDirectory() as scratch:
-            output = self.git(*STATUS, environ=self.index_environ(Path(scratch)))
-        headers, entries = parsed_status(output)
-        return headers, [entry for entry in entries if not self.makes(entry.path)]
-
-    def _with_content(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        left_bytes = HASHED_MAX_BYTES
-        for entry in sorted(entries, key=lambda entry: (os.fsencode(entry.path), entry.kind)):
-            if entry.kind == "submodule":
-                yield from self._submodule(entry)
-                continue
-            path = f"{self._place.root}/{entry.path}"
-            try:
-                now = os.lstat(path)
-            except OSError:
-                yield entry
-                continue
-            if entry.kind == "deleted" or stat.S_ISDIR(now.st_mode):
-                yield entry
-                continue
-            left_bytes -= now.st_size
-            content = f"{now.st_size} bytes of {now.st_mtime_ns}"
-            if left_bytes >= 0:
-                content = self._hashes[path].get([path], partial(content_sha256, path))
-            yield replace(entry, content=content, modes=entry.modes or (git_mode(now.st_mode),))
-
-    def _submodule(self, entry: Entry) -> Iterator[Entry]:
-        """Yield the entry with the state of the submodule, where that is not all the pipeline's own."""
-        below = self.submodule(entry.path).state()
-        if not below.dependable or below.commit != entry.blobs[1]:
-            yield replace(entry, content=below.digest)
-        elif entry.index != ".":
-            yield replace(entry, kind="staged", tree=".")
-
-    def _described(self, headers: Mapping[str, str], ignored: frozenset[str]) -> CodeState:
+            environ = self._seeing_through(git, index, Path(scratch))
+            headers, entries = parsed_status(git(*STATUS, environ=environ))
         commit = headers["branch.oid"] if COMMIT.fullmatch(headers["branch.oid"]) else ""
-        branch = headers["branch.head"]
-        hidden = any(self.prefix.startswith(path) for path in ignored if path.endswith("/"))
-        unhashed = sum(entry.unhashed for entry in self._entries)
+        found = list(self._files(git, entries, index, filters))
+        found += self._submodule_differences(index, entries)
+        self.differences = tuple(sorted(found, key=lambda one: os.fsencode(one.path)))
+        return self._described(commit, headers["branch.head"], settings, index)
+
+    def _seeing_through(self, git: Git, index: Index, scratch: Path) -> dict[str, str]:
+        """Return environment for git so that it sees through flags which hide changes; `scratch` is an empty folder."""
+        root = self._place.root
+        skipped = [path for path in index.skipped if os.path.lexists(f"{root}/{path}")]
+        if not index.assumed and not skipped:
+            return {}
+        environ = {"GIT_INDEX_FILE": str(scratch / "index")}
+        shutil.copy(self._place.index, scratch / "index")
+        for flag, paths in (("--no-assume-unchanged", index.assumed), ("--no-skip-worktree", skipped)):
+            names = b"".join(os.fsencode(path) + b"\0" for path in paths)
+            git("update-index", "-z", flag, "--stdin", environ=environ, stdin=names)
+        return environ
+
+    def _files(self, git: Git, entries: Mapping[str, Entry], index: Index, filters: set[str]) -> Iterator[Difference]:
+        left_bytes = HASHED_MAX_BYTES
+        chosen = [e for path, e in entries.items() if path not in index.submodules and not is_cache(path)]
+        names = filtered(git, [e.path for e in chosen if e.head and e.kind != "deleted"]) if filters else {}
+        in_use = {path: name for path, name in names.items() if name in filters}
+        pointers = kept_by_lfs(git, (head.id for path in in_use if (head := entries[path].head)))
+        for entry in chosen:
+            path, kind = entry.path, entry.kind
+            if kind == "deleted":
+                if entry.head:
+                    yield Difference(path, kind, None, None)
+                continue
+            if path.endswith("/"):
+                yield Difference(path, kind, None, None, "a nested git repository")
+                continue
+            full = f"{self._place.root}/{path}"
+            try:
+                size = os.lstat(full).st_size
+                left_bytes -= size
+                content = self._contents.of(full, self.form) if left_bytes >= 0 else None
+            except (FileNotFoundError, NotADirectoryError):
+                yield Difference(path, "deleted", None, None)
+                continue
+            except OSError as error:
+                yield Difference(path, kind, None, entry.head, error.strerror or str(error))
+                continue
+            if content is None:
+                yield Difference(path, kind, None, entry.head, f"too large to hash: {size} bytes")
+            elif content.item == entry.head or self._was_made(path, content.sha256):
+                continue
+            elif path not in in_use:
+                yield Difference(path, kind, content, content.item)
+            elif entry.head and pointers.get(entry.head.id) != content.sha256:
+                why = f"git's filter `{in_use[path]}` was not run to compare it with the commit"
+                yield Difference(path, "filtered", content, content.item, why)
+
+    def _submodule_differences(self, index: Index, entries: Mapping[str, Entry]) -> Iterator[Difference]:
+        """Yield the submodules that are not at the commit that the commit says, each with the differences in it."""
+        for path, staged in index.submodules.items():
+            entry = entries.get(path)
+            head = entry.head if entry else staged
+            if not os.path.lexists(f"{self._place.root}/{path}/.git"):  # not there, or not filled
+                item = None if entry and entry.kind == "deleted" else staged
+                if item != head:
+                    yield Difference(path, "deleted" if item is None else "staged", None, item)
+                continue
+            below = self.submodule(path).look()
+            at = Item(SUBMODULE, self._commit_of(below)) if below.commit else None
+            if at is None or (below.unknown and not below.tree):
+                yield Difference(path, "submodule", None, staged, below.message)
+            elif at != head:
+                is_staged = at == staged and (below.dependable or not below.changes)
+                yield Difference(path, "staged" if is_staged else "submodule", None, at)
+
+    def _commit_of(self, below: WorkTree) -> str:
+        """Return the commit of a submodule: its own where it is clean, else one of its tree as it is."""
+        return Objects(self.form).add_commit(below.tree, below.commit) if below.changes else below.commit
+
+    def _described(self, commit: str, branch: str, settings: Mapping[str, list[str]], index: Index) -> WorkTree:
+        changes = {one.name: (one.kind, one.digest) for one in self.differences}
+        unknown = {one.name: one.unknown for one in self.differences if one.unknown}
+        for path in index.submodules:
+            if path in self._submodules and path in changes:
+                below = self._submodules[path].last
+                changes |= {f"{path}/{name}": change for name, change in below.changes.items()}
+                unknown |= {f"{path}/{name}": why for name, why in below.unknown.items()}
+        tree, missing = self._tree(commit)
+        hidden = self._is_hidden()
         remarks = [
             "" if commit else "no commits yet",
             "git ignores this folder: its files are in no commit" if hidden else "",
-            f"{unhashed} too large to hash" if unhashed else "",
+            f"{len(unknown)} not compared" if unknown else "",
+            missing,
             "shallow clone" if Path(self._place.common_folder, "shallow").exists() else "",
         ]
-        return CodeState(
+        differing = ((one.name, one.kind) for one in self.differences)
+        return WorkTree(
             commit=commit,
-            ref=self._tags() if branch == "(detached)" else branch,
-            url=_remote_url(self._settings(), branch),
-            dependable=bool(commit) and not self._entries and not hidden,
-            message="; ".join(part for part in (*named(self._entries), *remarks) if part),
-            changes={entry.name: (entry.kind, "" if entry.unhashed else entry.content) for entry in self._entries},
-            digest=digest(commit, self._entries),
+            ref=self._tags(commit) if branch == "(detached)" else branch,
+            url=_remote_url(settings, branch),
+            dependable=bool(commit) and not changes and not hidden and not missing,
+            message="; ".join(part for part in (*named(differing), *remarks) if part),
+            changes=changes,
+            tree=tree,
+            unknown=unknown,
+            unpublished=bool(commit) and not self._is_published(commit),
         )
 
-    def _tags(self) -> str:
-        names = self.git("for-each-ref", "--points-at=HEAD", "--format=%(refname:lstrip=2)", "refs/tags")
-        return ", ".join(printable(names).split()) or "HEAD detached"
+    def _tree(self, commit: str) -> tuple[str, str]:
+        """Return the id of a tree of all that is here, and why it is not known."""
+        changes = {one.path: one.item for one in self.differences if not one.path.endswith("/")}
+        try:
+            if changes or not commit:
+                return self._trees.changed(self.git, commit, Objects(self.form), changes), ""
+            return self._fact(commit, "rev-parse", "--verify", f"{commit}^{{tree}}"), ""
+        except CodeIdentityError as error:
+            return "", f"the commit's own tree is not known ({error.message})"
 
-    def _watch_all(self, branch: str, ignored: frozenset[str]) -> bool:
-        """Watch all that a state depends on; whether that is possible and sensible."""
-        place, watch, index = self._place, self._watch, self._index()
-        paths = {path for path in index.paths if not self.makes(path)} | {entry.path for entry in self._entries}
-        if index.submodules or len(paths) > WATCHED_MAX_FILES or not watch.see_folders(place.root, ignored):
+    def _is_hidden(self) -> bool:
+        """Return whether git ignores the folder, and has none of its files."""
+        if not self.prefix:
             return False
-        own = ("HEAD", "config.worktree", "info/sparse-checkout")
-        refs = ("packed-refs", "reftable/tables.list", "refs/tags", f"refs/heads/{branch}")
-        shared = ("config", "info/exclude", "info/attributes", "shallow", *refs)
-        settings = self._settings()
-        rules = settings.get("core.excludesfile", []) + settings.get("core.attributesfile", [])
-        watch.add_files(f"{place.root}/{path}" for path in paths)
-        watch.add_files([place.index, *(f"{place.git_folder}/{name}" for name in own)])
-        watch.add_files(f"{place.common_folder}/{name}" for name in shared)
-        watch.add_files(self._user_settings())
-        watch.add_files(str(Path(place.root, Path(path).expanduser())) for path in rules)
-        return True
+        try:
+            # It takes no pathspecs, and refuses where these are said to be literal.
+            self.git("check-ignore", "--quiet", "--", self.prefix, environ={"GIT_LITERAL_PATHSPECS": "0"})
+        except CodeIdentityError:  # it is not ignored
+            return False
+        return not self.git("ls-files", "-z", "--", self.prefix)
+
+    def _tags(self, commit: str) -> str:
+        asked = ("for-each-ref", f"--points-at={commit}", "--format=%(refname:lstrip=2)", "refs/tags")
+        return ", ".join(self._fact(commit, *asked).split()) or "HEAD detached"
+
+    def _is_published(self, commit: str) -> bool:
+        """Return whether a branch of a remote has the commit, as far as this clone knows."""
+        if self._environ.get("GITHUB_SHA") == commit:  # a job's checkout may have no branch of the remote
+            return True
+        asked = ("for-each-ref", "--count=1", f"--contains={commit}", "--format=%(refname)", "refs/remotes")
+        try:
+            return bool(self._fact(commit, *asked))
+        except CodeIdentityError:  # commits are missing: that says nothing
+            return True
+
+    def _fact(self, commit: str, *asked: str) -> str:
+        """Return what git says of a commit, asked once."""
+        if (commit, asked[0] + asked[-1]) not in self._facts:
+            self._facts[commit, asked[0] + asked[-1]] = printable(self.git(*asked)).strip()
+        return self._facts[commit, asked[0] + asked[-1]]
 
 
-def _remote_url(settings: Mapping[str, Sequence[str]], branch: str) -> str:
+def is_cache(path: str) -> bool:
+    """Return whether a path is the program's or the interpreter's: in `.runnable/`, or a bytecode cache."""
+    return not CACHE_FOLDERS.isdisjoint(path.split("/")) or path.endswith(".pyc")
+
+
+def _remote_url(settings: Mapping[str, list[str]], branch: str) -> str:
     names = [name for name in settings if name.startswith("remote.")]
     upstream = settings.get(f"branch.{branch}.remote", [""])[-1]
     chosen = [name for name in ("remote.origin.url", f"remote.{upstream}.url") if name in settings] or names
     return clean_url(settings[chosen[0]][0]) if chosen else ""
-
-
-def find_actor(folder: Path, environ: Mapping[str, str]) -> str:
-    """Return who runs something in a folder: GitHub's actor in a job, else git's user, else the system's."""
-    if is_actions(environ):
-        return environ.get("GITHUB_ACTOR", "")
-    try:
-        name = printable(Git(str(folder), environ)("config", "--get", "user.name")).strip()
-    except CodeIdentityError:
-        name = ""
-    return " ".join(name.split())[:100] or environ.get("LOGNAME") or environ.get("USER") or ""
-
-
-def pull_request_head(environ: Mapping[str, str]) -> str:
-    """Return the head commit of the pull request that GitHub runs for, "" where there is none: HEAD is then the
-    merge commit.
-
-    Source: GitHub docs, "Events that trigger workflows", `pull_request`.
-    """
-    if environ.get("GITHUB_EVENT_NAME") != "pull_request":
-        return ""
-    try:
-        event = json.loads(Path(environ["GITHUB_EVENT_PATH"]).read_bytes())
-        sha = event["pull_request"]["head"]["sha"]
-    except (OSError, ValueError, KeyError, TypeError):  # recording a second identity must never stop a run
-        return ""
-    return sha if isinstance(sha, str) and COMMIT.fullmatch(sha) else ""

@@ -1,57 +1,27 @@
-"""The difference between a tree and its commit: stored, and compared with an earlier one.
+"""What differs from the commit, kept as git objects: a commit of the work tree as it was, to be put into a bundle.
 
-A snapshot is an uncompressed tar, equal bytes for equal code: `state.json`, `staged.diff` (from the commit to the
-index), `unstaged.diff` (from the index to the files), `untracked/…`, `unmerged/…` for files in a merge conflict, and
-`submodule/…`, the snapshots of submodules that are not as the index has them.
+Each file is judged by the bytes that are kept. Of what is left out, the tree has the commit's version or nothing.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import shutil
-import stat
-import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
-from typing import IO, Annotated, BinaryIO, Final, cast
+from typing import Final
 
-from pydantic import BaseModel
-
-from runnable_ci.redaction.credential_files import by_content, by_difference, by_name, is_judged_whole
-from runnable_ci.redaction.credential_names import is_code
-from runnable_ci.util.bounded_json import LARGE_TABLE
+from runnable_ci.errors import CodeIdentityError
+from runnable_ci.redaction.credential_files import by_content, by_name
 from runnable_ci.util.files import open_nofollow
-from runnable_ci.vcs.git import COMMIT, PATHS_PER_CALL, Git, printable
-from runnable_ci.vcs.hashing import content_sha256, git_mode, link_target
-from runnable_ci.vcs.identity import Code, CodeState
-from runnable_ci.vcs.status import Entry
+from runnable_ci.vcs.bundle import Header
+from runnable_ci.vcs.hashing import link_target
+from runnable_ci.vcs.identity import Code
+from runnable_ci.vcs.objects import LINK, SUBMODULE, Item, Kind, Objects, object_id
+from runnable_ci.vcs.work_tree import Difference
 
-FORMAT_VERSION: Final = 1
-_NOT_STORED: Final = "holds a secret"
-_DIFFED_TOGETHER_BYTES: Final = 16 * 1024**2
+ALL: Final = "the code difference"
+"""What is named as left out where nothing could be kept."""
 _CHUNK_BYTES: Final = 1024 * 1024
-# Plumbing: what the user configured for the eye has no say in it. No program that a repository names makes the text.
-_DIFF: Final = (
-    *("--patch", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color"),
-    *("--ita-invisible-in-index", "--ignore-submodules=dirty", "--src-prefix=a/", "--dst-prefix=b/"),
-)
-
-
-class SnapshotState(BaseModel):
-    """`state.json` of a snapshot: the recorded code state, and what of it is not in the snapshot, with the reason."""
-
-    format_version: int = FORMAT_VERSION
-    commit: str
-    ref: str
-    url: str
-    digest: str
-    message: str
-    changes: Annotated[dict[str, tuple[str, str]], LARGE_TABLE]
-    omitted: Annotated[dict[str, str], LARGE_TABLE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,325 +33,167 @@ class Rules:
     untracked: Callable[[str], str] = lambda _: ""
     """Why an untracked file, by its path from the root, is not kept; empty where it is."""
 
-    def of_entry(self, entry: Entry) -> str:
-        """Return why nothing of an entry is kept, whatever its content."""
-        if entry.kind == "submodule" or entry.path.endswith("/"):
-            return ""
-        return by_name(entry.name) or (self.untracked(entry.path) if entry.kind == "untracked" else "")
+    def of_entry(self, one: Difference) -> str:
+        """Return why nothing of a path is kept, whatever its content."""
+        if one.content is None:
+            return one.unknown
+        return by_name(one.name) or (self.untracked(one.path) if one.kind == "untracked" else "")
+
+    def of_content(self, name: str, content: bytes) -> str:
+        """Return why a file's content is not kept."""
+        if self.has_secret(_chunks(content)):
+            return "holds a secret"
+        return by_content(name, _chunks(content))
 
     def below(self, path: str) -> Rules:
         """Return the rules in a submodule."""
         return Rules(self.has_secret, lambda inner: self.untracked(f"{path}/{inner}"))
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotContent:
-    """What a snapshot has, and what it has not."""
+@dataclass(slots=True)
+class Memory:
+    """What earlier snapshots hold and decided: a new one holds only what is new, and reads only what is."""
 
-    untracked: tuple[str, ...]
-    """The untracked files in it, sorted; those of submodules with the way to them."""
+    tips: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """A repository, by its path from the root → the commit it was at, and the newest commit of its bundles."""
+    ids: dict[str, set[str]] = field(default_factory=dict)
+    """The same → the objects that these bundles hold."""
+    verdicts: dict[tuple[str, str], str] = field(default_factory=dict)
+    """A name and a blob → why it was left out; empty where it was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A bundle that is to be written."""
+
+    header: Header
+    objects: dict[str, tuple[Kind, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`commit` has the work tree as far as it is kept; it comes with the bundles, of it and of submodules."""
+
+    commit: str
     omitted: dict[str, str]
-    """Path → why it was left out, as in `state.json`."""
+    """Path → why it is not kept."""
+    bundles: tuple[Made, ...]
 
 
 @dataclass(slots=True)
-class _Store:
-    """Members on their way into the tar; their bytes wait in a temporary file, as a member's size comes before them."""
-
-    content: IO[bytes]
+class _Room:
     left_bytes: int
-    rules: Rules
-    members: list[tuple[tarfile.TarInfo, int]] = field(default_factory=list)
-    untracked: list[str] = field(default_factory=list)
     omitted: dict[str, str] = field(default_factory=dict)
-
-    def add(self, member: tarfile.TarInfo, source: IO[bytes], *, checked_as: str | None = None) -> str:
-        """Return why the source was not kept, empty if it was; it is checked as the content of a file of that path."""
-        start = self.content.seek(0, os.SEEK_END)
-        problem = ""
-        while not problem and (chunk := source.read(_CHUNK_BYTES)):
-            self.content.write(chunk)
-            if self.content.tell() - start > self.left_bytes:
-                problem = "over the limit"
-        self.content.seek(start)
-        if not problem and checked_as is not None:  # what was kept: the source may have changed since
-            problem = self.objection(checked_as, self.content)
-        if problem:
-            self.content.truncate(start)
-            return problem
-        self.content.seek(0, os.SEEK_END)
-        member.size = self.content.tell() - start
-        self.left_bytes -= member.size
-        self.members.append((member, start))
-        return ""
-
-    def objection(self, path: str, content: IO[bytes]) -> str:
-        """Return why the content of a file, from where it stands to its end, is not kept; empty if it may be."""
-        start = content.tell()
-        if self.rules.has_secret(_chunks(content)):
-            return _NOT_STORED
-        content.seek(start)
-        return by_content(path, _chunks(content))
-
-    def write(self, destination: BinaryIO, state: bytes) -> None:
-        with tarfile.open(fileobj=destination, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8") as tar:
-            about = tarfile.TarInfo("state.json")
-            about.size = len(state)
-            tar.addfile(about, io.BytesIO(state))
-            for member, start in sorted(self.members, key=lambda pair: os.fsencode(pair[0].name)):
-                self.content.seek(start)
-                tar.addfile(member, self.content)
+    bundles: list[Made] = field(default_factory=list)
 
 
-def snapshot(
-    code: Code, state: CodeState, destination: BinaryIO, *, limit_bytes: int, rules: Rules | None = None
-) -> SnapshotContent:
-    """Return what is in the snapshot written to `destination`, and what is not, with why.
+def snapshot(code: Code, *, limit_bytes: int, rules: Rules | None = None, memory: Memory | None = None) -> Snapshot:
+    """Take a snapshot of what the last look at the code found.
 
-    `state` is what `code.state()` gave last. At most `limit_bytes` of diffs and files are stored: diffs first, then the
-    smaller files first. A path that changed meanwhile counts as left out, though something of it may be there.
-    Credentials are left out, and what the `rules` do not let in. Raises `CodeIdentityError` where git fails.
+    At most `limit_bytes` of files are kept, the smaller ones first. A file that changed since the look is left out.
+    Never raises for what git says: that is why all is left out then.
     """
-    entries = code.entries()
-    with TemporaryDirectory() as scratch, TemporaryFile() as content:
-        store = _Store(content, limit_bytes, rules or Rules())
-        store.omitted = {entry.name: why for entry in entries if (why := store.rules.of_entry(entry))}
-        if entries:
-            _store_diffs(code, state.commit, entries, store, Path(scratch))
-            _store_files(code, entries, store)
-            _store_submodules(code, entries, store)
-        now = code.state()
-        for name in sorted(state.changes.keys() | now.changes.keys()):
-            if state.commit != now.commit or state.changes.get(name) != now.changes.get(name):
-                store.omitted.setdefault(name, "changed while it was being recorded")
-        omitted = dict(sorted(store.omitted.items()))
-        about = SnapshotState(
-            commit=state.commit,
-            ref=state.ref,
-            url=state.url,
-            digest=state.digest,
-            message=state.message,
-            changes=dict(state.changes),
-            omitted=omitted,
-        )
-        store.write(destination, about.model_dump_json(indent=1).encode())
-    return SnapshotContent(tuple(sorted(store.untracked)), omitted)
+    room = _Room(limit_bytes)
+    try:
+        commit = _commit(code, "", room, rules or Rules(), memory or Memory())
+    except CodeIdentityError as error:
+        return Snapshot("", {ALL: error.message}, ())
+    return Snapshot(commit, dict(sorted(room.omitted.items())), tuple(room.bundles))
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Paths that belong in one diff: a file, and all that is below a folder of the same name."""
-
-    entries: tuple[Entry, ...]
-    size_bytes: int
-
-
-def _store_diffs(code: Code, commit: str, entries: Sequence[Entry], store: _Store, scratch: Path) -> None:
-    environ = code.index_environ(scratch)
-    git, part = code.git, scratch / "part.diff"
-    sizes = _blob_sizes(git, entries)
-    base = commit or git("hash-object", "-t", "tree", "/dev/null").decode().strip()
-    for name, side, command in (
-        ("staged.diff", "index", ("diff-index", "--cached", base)),
-        ("unstaged.diff", "tree", ("diff-files",)),
-    ):
-        waiting = _batches(_groups(git.folder, entries, side, sizes, store))
-        with TemporaryFile() as diff:
-            while waiting:
-                batch = waiting.pop()
-                verb, *rest = command
-                paths = [entry.path for group in batch for entry in group.entries]
-                git(verb, *_DIFF, f"--output={part}", *rest, "--", *paths, environ=environ)
-                problem = _objection(git, part, batch, diff.tell(), store)
-                if not problem:
-                    with part.open("rb") as text:
-                        shutil.copyfileobj(text, diff, _CHUNK_BYTES)
-                elif len(batch) > 1:
-                    waiting += [[group] for group in reversed(batch)]
-                else:
-                    store.omitted.update((entry.name, problem) for entry in batch[0].entries)
-            diff.seek(0)
-            if part.exists() and os.fstat(diff.fileno()).st_size:
-                store.add(tarfile.TarInfo(name), diff)
+def _commit(code: Code, place: str, room: _Room, rules: Rules, memory: Memory) -> str:
+    """Return the commit that a repository's work tree is kept as."""
+    state = code.last
+    if not state.changes:
+        return state.commit
+    objects = Objects(code.form)
+    differences = code.differences
+    changes = dict(_items(code, differences, place, objects, room, rules, memory))
+    for one in differences:
+        if one.item and one.item.mode == SUBMODULE and one.path not in changes:
+            below = code.submodule(one.path)
+            inner = below.last
+            dirty = one.item.id != inner.commit and inner.changes
+            kept = _commit(below, f"{place}{one.path}/", room, rules.below(one.path), memory) if dirty else ""
+            changes[one.path] = Item(SUBMODULE, kept or one.item.id)
+    at, tip = memory.tips.get(place, ("", ""))
+    known = memory.ids.setdefault(place, set()) if at == state.commit else set()
+    commit = objects.add_commit(code.tree_with(objects, changes), state.commit)
+    if commit == tip and at == state.commit:
+        return commit
+    needed = [state.commit] if state.commit else []
+    header = Header(commit, (*needed, *([tip] if at == state.commit and tip else [])), code.form)
+    new = {key: value for key, value in objects.made.items() if key not in known}
+    room.bundles.append(Made(header, new))
+    memory.tips[place] = (state.commit, commit)
+    memory.ids[place] = known | new.keys()
+    return commit
 
 
-def _objection(git: Git, part: Path, batch: Sequence[_Group], written_bytes: int, store: _Store) -> str:
-    """Return why a diff cannot be stored, empty if it can."""
-    if written_bytes + part.stat().st_size > store.left_bytes:
-        return "its diff is over the limit"
-    entries = [entry for group in batch for entry in group.entries]
-    with part.open("rb") as text:
-        if store.rules.has_secret(_chunks(text)):
-            return _NOT_STORED
-        text.seek(0)
-        # Where some of the files are no code, all are looked at as such: what is found then is looked at alone.
-        least = next((entry.name for entry in entries if not is_code(entry.name)), entries[0].name)
-        if problem := by_difference(least, _chunks(text)):
-            return problem
-        text.seek(0)
-        binary = any(line.startswith(b"GIT binary patch") for line in text)
-    # In a binary patch nothing can be seen.
-    whole = (entry for entry in entries if binary or is_judged_whole(entry.name))
-    found = (store.objection(entry.name, content) for entry in whole for content in _contents(git, entry))
-    return next(filter(None, found), "")
-
-
-def _contents(git: Git, entry: Entry) -> Iterator[IO[bytes]]:
-    """Yield what a diff of an entry may tell of, whole: the file, and what the commit and the index have of it."""
-    with suppress(OSError), open(f"{git.folder}/{entry.path}", "rb", opener=open_nofollow) as file:
-        yield file
-    for blob in entry.blobs if "160000" not in entry.modes else ():
-        if blob.strip("0"):
-            yield io.BytesIO(git("cat-file", "blob", blob))
-
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    return iter(lambda: file.read(_CHUNK_BYTES), b"")
-
-
-def _groups(root: str, entries: Iterable[Entry], side: str, sizes: Mapping[str, int], store: _Store) -> list[_Group]:
-    """Return what goes into the staged (`side` is index) or unstaged (tree) diff.
-
-    The rest of that side is put as omitted.
-
-    What is omitted from the first is from the second too, which builds on it.
-    """
-    groups: list[list[Entry]] = []
-    for entry in sorted(entries, key=lambda entry: entry.path.split("/")):
-        if entry.kind in ("untracked", "unmerged") or entry.name in store.omitted:
+def _items(
+    code: Code,
+    differences: Iterable[Difference],
+    place: str,
+    objects: Objects,
+    room: _Room,
+    rules: Rules,
+    memory: Memory,
+) -> Iterator[tuple[str, Item | None]]:
+    """Yield the paths that the tree is to have other than the commit, each with its blob among the objects."""
+    files = list[tuple[int, Difference]]()
+    for one in differences:
+        if one.item and one.item.mode == SUBMODULE and not one.unknown:
             continue
-        if side == "tree" and entry.kind == "submodule":
-            continue  # it has a snapshot of its own
-        if side == "tree" and "160000" in entry.modes[:2] and entry.tree != ".":
-            store.omitted[entry.name] = "a former submodule"
-        elif (entry.index if side == "index" else entry.tree) != ".":
-            if groups and entry.path.startswith(f"{groups[-1][0].path}/"):
-                groups[-1].append(entry)
-            else:
-                groups.append([entry])
-    found = [_Group(tuple(group), sum(_size(root, entry, sizes) for entry in group)) for group in groups]
-    for group in found:
-        if group.size_bytes > store.left_bytes:  # git would take as much memory
-            store.omitted.update((entry.name, "larger than the limit") for entry in group.entries)
-    return [group for group in found if group.size_bytes <= store.left_bytes]
-
-
-def _batches(groups: Iterable[_Group]) -> list[list[_Group]]:
-    """Return groups for one command each, the last first."""
-    batches: list[list[_Group]] = []
-    paths = size_bytes = 0
-    for group in groups:
-        paths, size_bytes = paths + len(group.entries), size_bytes + group.size_bytes
-        if not batches or paths > PATHS_PER_CALL or size_bytes > _DIFFED_TOGETHER_BYTES:
-            batches.append([])
-            paths, size_bytes = len(group.entries), group.size_bytes
-        batches[-1].append(group)
-    return batches[::-1]
-
-
-def _blob_sizes(git: Git, entries: Iterable[Entry]) -> dict[str, int]:
-    asked = "".join(f"{blob}\n" for entry in entries for blob in entry.blobs)
-    answers = git("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=asked.encode()).decode()
-    sizes = (answer.split(" ") for answer in answers.splitlines())
-    return {blob: int(size) for blob, size in sizes if size.isdigit()}
-
-
-def _size(root: str, entry: Entry, sizes: Mapping[str, int]) -> int:
-    """Return the maximum size of the diff of an entry, in bytes."""
-    size_bytes = sum(sizes.get(blob, 0) for blob in entry.blobs)
-    with suppress(OSError):
-        size_bytes = max(size_bytes, os.lstat(f"{root}/{entry.path}").st_size)
-    return size_bytes
-
-
-def _store_files(code: Code, entries: Iterable[Entry], store: _Store) -> None:
-    root = code.git.folder
-    found: list[tuple[int, Entry, os.stat_result]] = []
-    for entry in entries:
-        if entry.name in store.omitted:
+        if reason := rules.of_entry(one):
+            room.omitted[place + one.name] = reason
+        elif one.content is None:
+            yield one.path, None
+        else:
+            files.append((one.content.size, one))
+    known = memory.ids.get(place, set())
+    for size, one in sorted(files, key=lambda file: (file[0], os.fsencode(file[1].path))):
+        if size > room.left_bytes:
+            room.omitted[place + one.name] = "over the limit"
             continue
-        if entry.path.endswith("/"):
-            store.omitted[entry.name] = "a nested git repository"
-        elif entry.kind in ("untracked", "unmerged"):
-            with suppress(FileNotFoundError, NotADirectoryError):
-                now = os.lstat(f"{root}/{entry.path}")
-                found.append((now.st_size, entry, now))
-    for size_bytes, entry, now in sorted(found, key=lambda file: (file[0], os.fsencode(file[1].path))):
-        member = tarfile.TarInfo(f"{entry.kind}/{entry.path}")
-        member.mode = 0o755 if git_mode(now.st_mode) == "100755" else 0o644
-        path = f"{root}/{entry.path}"
-        try:
-            if stat.S_ISLNK(now.st_mode):
-                member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(link_target(path))
-                if problem := store.objection(entry.name, io.BytesIO(link_target(path))):
-                    store.omitted[entry.name] = problem
-                else:
-                    store.add(member, io.BytesIO())
-            elif not stat.S_ISREG(now.st_mode):
-                store.omitted[entry.name] = "not a file"
-            elif size_bytes > store.left_bytes:
-                store.omitted[entry.name] = "over the limit"
-            else:
-                with open(path, "rb", opener=open_nofollow) as content:
-                    if problem := store.add(member, content, checked_as=entry.name):
-                        store.omitted[entry.name] = problem
-            if entry.kind == "untracked" and entry.name not in store.omitted:
-                store.untracked.append(entry.name)
-        except OSError as error:
-            store.omitted[entry.name] = f"cannot be read: {error.strerror}"
+        if reason := _kept(code, one, place, objects, rules, memory, known):
+            room.omitted[place + one.name] = reason
+        else:
+            room.left_bytes -= size
+            yield one.path, one.item
 
 
-def _store_submodules(code: Code, entries: Iterable[Entry], store: _Store) -> None:
-    for entry in entries:
-        if entry.kind != "submodule" or entry.name in store.omitted:
-            continue
-        below = code.submodule(entry.path)
-        with TemporaryFile() as file:
-            tar = cast("BinaryIO", file)
-            rules = store.rules.below(entry.path)
-            inner = snapshot(below, below.state(), tar, limit_bytes=store.left_bytes, rules=rules)
-            tar.seek(0)
-            if problem := store.add(tarfile.TarInfo(f"submodule/{entry.path}"), tar):
-                store.omitted[entry.name] = problem
-            else:
-                store.omitted.update((f"{entry.name}/{name}", reason) for name, reason in inner.omitted.items())
-                store.untracked += [f"{entry.name}/{name}" for name in inner.untracked]
+def _kept(
+    code: Code, one: Difference, place: str, objects: Objects, rules: Rules, memory: Memory, known: set[str]
+) -> str:
+    """Return why a file is not among the objects now, or of an earlier bundle."""
+    if one.item is None:
+        return one.unknown
+    verdict = (place + one.name, one.item.id)
+    known_reason = memory.verdicts.get(verdict)
+    if known_reason or (known_reason is not None and one.item.id in known):
+        return known_reason
+    try:
+        content = _read(f"{code.git.folder}/{one.path}", one)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if content is None or object_id("blob", content, code.form) != one.item.id:
+        return "changed while it was being recorded"
+    reason = rules.of_content(one.name, content)
+    memory.verdicts[verdict] = reason
+    if not reason:
+        objects.add("blob", content)
+    return reason
 
 
-def changed_between(
-    code: Code, commit: str, changes: Mapping[str, tuple[str, str]], now: CodeState
-) -> list[str] | None:
-    """Return paths from the repository's root whose content differs between an earlier code state and `now`, sorted.
-
-    `commit` and `changes` are the earlier state's, `now` is what `code.state()` gave last. None where that cannot be
-    said: one of the commits is unknown, or not in this clone. What the pipeline itself makes is left out.
-    """
-    if not now.commit or not COMMIT.fullmatch(commit) or not code.git.has_commit(commit):
-        return None
-    output = code.git("diff-tree", "-r", "-z", "--name-only", "--no-renames", commit, now.commit)
-    differ = {printable(path) for path in output.split(b"\0") if path} - changes.keys() - now.changes.keys()
-    for name in changes.keys() & now.changes.keys():
-        if changes[name][1] != now.changes[name][1] or (not changes[name][1] and changes[name][0] != "deleted"):
-            differ.add(name)
-    root = code.git.folder
-    differ |= {
-        name for name in changes.keys() - now.changes.keys() if changes[name][1] != content_sha256(f"{root}/{name}")
-    }
-    differ |= set(_differing(code.git, commit, sorted(now.changes.keys() - changes.keys())))
-    return sorted(name for name in differ if not code.makes(name))
+def _read(path: str, one: Difference) -> bytes | None:
+    """Return what is there now, None where it is not of the same size or kind."""
+    if one.item and one.item.mode == LINK:
+        return link_target(path)
+    size = one.content.size if one.content else 0
+    with open(path, "rb", opener=open_nofollow) as file:
+        content = file.read(size + 1)
+    return content if len(content) == size else None
 
 
-def _differing(git: Git, commit: str, names: Sequence[str]) -> Iterator[str]:
-    """Yield which files differ from what they are in the commit; what is no regular file counts as different."""
-    for start in range(0, len(names), PATHS_PER_CALL):
-        some = names[start : start + PATHS_PER_CALL]
-        committed = {}
-        for item in git("ls-tree", "-z", commit, "--", *some).split(b"\0")[:-1]:
-            about, _, path = item.partition(b"\t")
-            committed[printable(path)] = about.split(b" ")[2]
-        files = [name for name in some if Path(git.folder, name).is_file() and not Path(git.folder, name).is_symlink()]
-        present = dict(zip(files, git("hash-object", "--", *files).split(), strict=True)) if files else {}
-        for name in some:
-            gone = name not in committed and not os.path.lexists(f"{git.folder}/{name}")
-            if not gone and (name not in committed or committed[name] != present.get(name)):
-                yield name
+def _chunks(content: bytes) -> Iterator[bytes]:
+    return (content[start : start + _CHUNK_BYTES] for start in range(0, len(content), _CHUNK_BYTES))

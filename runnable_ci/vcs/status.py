@@ -1,83 +1,75 @@
-"""What git prints about a tree, as values; and what these say, as text and as a digest."""
+"""What git prints about a tree, as values."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from runnable_ci.vcs.git import printable
+from runnable_ci.vcs.objects import SUBMODULE, Item
 
+# Into submodules we look ourselves: git would start a git there that heeds the settings which a submodule brings.
 STATUS: Final = (
-    *("status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all", "--ignored=matching", "--no-renames"),
-    "--ignore-submodules=none",
+    *("status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all", "--ignored=no", "--no-renames"),
+    "--ignore-submodules=dirty",
 )
 INDEX: Final = ("ls-files", "-z", "-v", "--stage")
 NAMED_MAX_FILES: Final = 20
+_NOTHING: Final = "000000"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A path that differs from the commit. Source: git-status(1), porcelain format version 2.
+    """A path that git says differs: from the commit, in the index or in the tree.
 
-    `index` and `tree` are git's letters (`M`, `A`, `D` …, `.` for the same); `modes` of HEAD, index and file;
-    `blobs` of HEAD and index. `content` tells contents apart: a sha256 (of a submodule its state's digest), "" where
-    there is none, a text with spaces for what is too large to hash.
+    `head` and `index` are what these have there, None for nothing. Source: git-status(1), porcelain format version 2.
     """
 
     path: str
     kind: str
-    index: str = "."
-    tree: str = "."
-    modes: tuple[str, ...] = ()
-    blobs: tuple[str, ...] = ()
-    content: str = ""
-
-    @property
-    def name(self) -> str:
-        """The path as text that can be printed as JSON, whatever bytes it has."""
-        return printable(os.fsencode(self.path))
-
-    @property
-    def unhashed(self) -> bool:
-        """Whether the content is too large to hash."""
-        return " " in self.content
+    head: Item | None = None
+    index: Item | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The tracked paths, and those whose changes the user made git ignore (assume-unchanged, skip-worktree)."""
+    """Of the index: paths whose changes the user made git ignore (assume-unchanged, skip-worktree), submodules."""
 
-    paths: frozenset[str]
     assumed: tuple[str, ...]
     skipped: tuple[str, ...]
-    submodules: bool
+    submodules: Mapping[str, Item]
 
 
-def parsed_status(output: bytes) -> tuple[dict[str, str], list[Entry]]:
-    """Return the headers and entries of git's answer to `STATUS`; ignored paths are entries too."""
+def parsed_status(output: bytes) -> tuple[dict[str, str], dict[str, Entry]]:
+    """Return the headers and the entries, by path, of git's answer to `STATUS`.
+
+    A path that is deleted in the index and there as an untracked file has two records: it is untracked.
+    """
     headers: dict[str, str] = {}
-    entries = []
+    entries: dict[str, Entry] = {}
     for record in output.split(b"\0")[:-1]:
         match record[:1]:
             case b"#":
                 name, _, value = printable(record[2:]).partition(" ")
                 headers[name] = value
             case b"1":
-                _, letters, below, head, index, tree, *blobs, path = os.fsdecode(record).split(" ", 8)
-                kind = _kind(letters, below)
-                entries.append(Entry(path, kind, letters[0], letters[1], (head, index, tree), tuple(blobs)))
+                _, letters, below, *about, path = os.fsdecode(record).split(" ", 8)
+                head, index, _, head_id, index_id = about
+                entries[path] = Entry(path, _kind(letters, below), _item(head, head_id), _item(index, index_id))
             case b"u":
-                _, letters, _, *modes, first, second, third, path = os.fsdecode(record).split(" ", 10)
-                blobs = [first, second, third]
-                entries.append(Entry(path, "unmerged", letters[0], letters[1], tuple(modes), tuple(blobs)))
+                path = os.fsdecode(record).split(" ", 10)[-1]
+                entries[path] = Entry(path, "unmerged")
             case b"?":
-                entries.append(Entry(os.fsdecode(record[2:]), "untracked"))
-            case b"!":
-                entries.append(Entry(os.fsdecode(record[2:]), "ignored"))
+                path = os.fsdecode(record[2:])
+                deleted = entries.get(path)
+                entries[path] = Entry(path, "untracked", deleted.head if deleted else None)
     return headers, entries
+
+
+def _item(mode: str, found: str) -> Item | None:
+    return None if mode == _NOTHING else Item(mode, found)
 
 
 def _kind(letters: str, below: str) -> str:
@@ -96,36 +88,31 @@ def _kind(letters: str, below: str) -> str:
 
 def parsed_index(output: bytes) -> Index:
     """Return the index by git's answer to `INDEX`. Source: git-ls-files(1), `-v` and `--stage`."""
-    tags: dict[str, bytes] = {}  # in a merge conflict a path comes several times
-    submodules = False
-    for item in output.split(b"\0")[:-1]:
-        about, _, path = item.partition(b"\t")
-        tags[os.fsdecode(path)] = about[:1]
-        submodules |= about[2:8] == b"160000"
-    return Index(
-        paths=frozenset(tags),
-        assumed=tuple(path for path, tag in tags.items() if tag.islower()),
-        skipped=tuple(path for path, tag in tags.items() if tag in b"Ss"),
-        submodules=submodules,
-    )
+    assumed: dict[str, None] = {}  # in a merge conflict a path comes several times
+    skipped: dict[str, None] = {}
+    submodules: dict[str, Item] = {}
+    for record in output.split(b"\0")[:-1]:
+        tag, is_submodule = record[:1], record[2:8] == b"160000"
+        if tag == b"H" and not is_submodule:
+            continue
+        about, _, name = record.partition(b"\t")
+        path = os.fsdecode(name)
+        if is_submodule:
+            submodules[path] = Item(SUBMODULE, about.split(b" ")[2].decode())
+        if tag.islower():
+            assumed[path] = None
+        if tag in b"Ss":
+            skipped[path] = None
+    return Index(tuple(assumed), tuple(skipped), submodules)
 
 
-def named(entries: Iterable[Entry]) -> Iterator[str]:
-    """Yield a text for each kind of entries, as `modified: a.py, b.py`; untracked files come last."""
+def named(changes: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield a text for each kind of changes (path and kind), as `modified: a.py, b.py`; untracked files come last."""
     names: dict[str, list[str]] = {}
-    for entry in entries:
-        plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in entry.name)
-        names.setdefault(entry.kind, []).append(plain)
+    for path, kind in changes:
+        plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in path)
+        names.setdefault(kind, []).append(plain)
     for kind in sorted(names, key=lambda kind: (kind == "untracked", kind)):
         more = len(names[kind]) - NAMED_MAX_FILES
         shown = ", ".join(names[kind][:NAMED_MAX_FILES])
         yield f"{kind}: {shown}" + (f" and {more} more" if more > 0 else "")
-
-
-def digest(commit: str, entries: Iterable[Entry]) -> str:
-    """Return a digest that is equal for an equal commit and equal entries in equal order."""
-    found = hashlib.sha256(commit.encode() + b"\0")
-    for entry in entries:
-        parts = (entry.kind, entry.index, entry.tree, *(" ".join(part) for part in (entry.modes, entry.blobs)))
-        found.update(b"\0".join(os.fsencode(part) for part in (*parts, entry.content, entry.path, "")))
-    return found.hexdigest()

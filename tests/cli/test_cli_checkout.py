@@ -40,7 +40,9 @@ def test_rebuilds_a_dirty_run(tmp_path: Path) -> None:
     assert done.out.startswith(f"../rebuilt: {commit}, with ")
     assert tree(rebuilt.folder) == expected
     assert rebuilt.git("rev-parse", "HEAD") == commit
-    assert rebuilt.git("diff", "--cached", "--name-only") == "staged.py"
+    assert rebuilt.git("diff", "--name-only", "HEAD", "refs/runnable/code").split() == sorted(
+        ["a.py", "binary.dat", "gone.py", "run.sh", "staged.py", "sub/new.py"]
+    )
     again = project.runnable("checkout", "r", "../rebuilt", code=2)
     assert again.err.startswith("error: ")
     assert tree(rebuilt.folder) == expected

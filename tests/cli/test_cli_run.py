@@ -551,7 +551,7 @@ def test_dirty_tree(tmp_path: Path) -> None:
     project.runnable("run", "--run-id", "third")
     (code,) = project.log().steps["b"].attempts[0].code_identities
     assert (code.code_identifier_dependable, code.code_identifier_message) == (False, "untracked: notes.txt")
-    assert code.snapshot
+    assert project.log().code_states[project.log().steps["b"].attempts[0].code_state].kept
     assert not any(b"hidden-token" in path.read_bytes() for path in project.store.rglob("*") if path.is_file())
     listed = project.runnable("runs").out.splitlines()
     assert ["dirty" in line for line in listed[1:]] == [False, False, True]

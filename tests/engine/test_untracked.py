@@ -10,8 +10,9 @@ import pytest
 from cli import Workspace, workspace
 from registry_server import registry
 
-from runnable_ci.engine.untracked import notes
-from runnable_ci.runs.model import CodeIdentity, RunLog, StepAttempt, StepLog
+from runnable_ci.engine.code.untracked import notes
+from runnable_ci.runs.code_states import kept_untracked, states
+from runnable_ci.runs.model import CodeIdentity, CodeState, RunLog, StepAttempt, StepLog
 
 PASSWORD = "hunter2-" + "hunter2"
 PIPELINE = """
@@ -46,10 +47,9 @@ def project(tmp_path: Path) -> Workspace:
     return made
 
 
-def code_of(project: Workspace) -> CodeIdentity:
+def code_of(project: Workspace) -> CodeState:
     """The code of the newest run."""
-    code = project.log().code()
-    assert code is not None
+    (code,) = states(project.log())
     return code
 
 
@@ -70,7 +70,7 @@ def test_all_are_kept_and_named(project: Workspace) -> None:
         '`untracked = "none"` leaves them out\n' in err
     )
     assert "left out of the run: .netrc (a credential file by its name)\n" in err
-    assert code_of(project).snapshot_untracked == ALL
+    assert kept_untracked(code_of(project)) == ALL
     assert kept_in(project) == ALL
 
 
@@ -91,10 +91,10 @@ def test_a_choice(project: Workspace, policy: str, expected: list[str], by: str)
     project.git("add", "runnable.toml")
     err = project.runnable("run", RUNNABLE_CI_UNTRACKED=policy if by == "setting" else "").err
     code = code_of(project)
-    assert code.snapshot_untracked == expected
+    assert kept_untracked(code) == expected
     assert ("untracked files with the run: " in err) == bool(expected)
     assert {name for name, (kind, digest) in code.changes.items() if kind == "untracked" and digest} == {*ALL, ".netrc"}
-    assert [line.partition(": ")[0] for line in code.snapshot_omitted] == sorted({*ALL, ".netrc"} - set(expected))
+    assert list(code.omitted) == sorted({*ALL, ".netrc"} - set(expected))
     assert kept_in(project) == expected
 
 
@@ -121,9 +121,9 @@ def test_a_pipeline_file_that_is_untracked_itself(tmp_path: Path) -> None:
         }
     )
     at.runnable("run", at="app")
-    log = json.loads(at.runnable("show", "latest", "--json", at="app").raw)
-    kept = log["steps"]["one"]["attempts"][0]["code_identities"][0]["snapshot_untracked"]
-    assert kept == ["app/runnable.toml", "app/x", "shared/go.sh"]
+    log = RunLog.model_validate_json(at.runnable("show", "latest", "--json", at="app").raw)
+    (code,) = states(log)
+    assert kept_untracked(code) == ["app/runnable.toml", "app/x", "shared/go.sh"]
 
 
 def test_in_a_submodule(tmp_path: Path) -> None:
@@ -134,15 +134,15 @@ def test_in_a_submodule(tmp_path: Path) -> None:
     at.commit()
     at.write({"lib/go.sh": "true\n", "lib/.npmrc": "x", "lib/b.txt": "b\n", "lib/a.py": f"token = '{PASSWORD}'\n"})
     at.runnable("run")
-    assert code_of(at).snapshot_untracked == ["lib/b.txt", "lib/go.sh"]
-    assert code_of(at).snapshot_omitted == [
-        "lib/.npmrc: a credential file by its name",
-        "lib/a.py: holds a value for token",
-    ]
+    assert kept_untracked(code_of(at)) == ["lib/b.txt", "lib/go.sh"]
+    assert code_of(at).omitted == {
+        "lib/.npmrc": "a credential file by its name",
+        "lib/a.py": "holds a value for token",
+    }
     at.runnable("run", RUNNABLE_CI_UNTRACKED="listed")
-    assert code_of(at).snapshot_untracked == ["lib/go.sh"]
+    assert kept_untracked(code_of(at)) == ["lib/go.sh"]
     err = at.runnable("run", RUNNABLE_CI_UNTRACKED="none").err
-    assert code_of(at).snapshot_untracked == []
+    assert kept_untracked(code_of(at)) == []
     assert 'lib/b.txt, lib/go.sh (untracked, and `untracked = "none"`)' in err
 
 
@@ -166,11 +166,11 @@ def test_in_a_job_of_github(
     event.write_text(json.dumps({} if repository is None else {"repository": repository}))
     job = replace(project, environ={**project.environ, "GITHUB_ACTIONS": "true", "GITHUB_EVENT_PATH": str(event)})
     out = job.runnable("run").out
-    assert code_of(project).snapshot_untracked == expected
+    assert kept_untracked(code_of(project)) == expected
     public = 'src/model.py and 2 more (untracked, in a job of a public repository; `untracked = "all"` keeps them)\n'
     assert (public in out) == (expected == [])
     job.runnable("run", RUNNABLE_CI_UNTRACKED="all")
-    assert code_of(project).snapshot_untracked == ALL
+    assert kept_untracked(code_of(project)) == ALL
 
 
 def test_a_wrong_choice(project: Workspace) -> None:

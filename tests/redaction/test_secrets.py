@@ -12,6 +12,7 @@ import pytest
 from cli import Done, Workspace, workspace
 from support import wait_until
 
+from runnable_ci.runs.code_states import states
 from runnable_ci.runs.model import FAIL, SUCCESS
 
 KEY = "k3y-of-mine/0123+abc"
@@ -181,11 +182,10 @@ def test_the_difference_from_the_commit(project: Workspace) -> None:
     (project.folder / "link").symlink_to(f"/{KEY}")
     done = project.runnable("run", "--run-id", "r", **ENVIRONMENT)
     assert_clean(project, done)
-    code = project.log("r").code()
-    assert code is not None
+    (code,) = states(project.log("r"))
     names = (".env", "binary.bin", "link", "tracked.txt")
     why = {".env": "a credential file by its name"}
-    assert code.snapshot_omitted == [f"{name}: {why.get(name, 'holds a secret')}" for name in names]
+    assert code.omitted == {name: why.get(name, "holds a secret") for name in names}
     rebuilt = project.runnable("checkout", "r", "copy", code=1)
     assert "note: not rebuilt: .env: a credential file by its name\n" in rebuilt.err
     assert "note: not rebuilt: tracked.txt: holds a secret\n" in rebuilt.err

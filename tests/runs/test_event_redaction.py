@@ -12,6 +12,7 @@ from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.event_redaction import NAMES, cleaned
 from runnable_ci.runs.events import (
     AttemptSaved,
+    CodeStateRecorded,
     Decided,
     EnvironmentRecorded,
     Event,
@@ -22,6 +23,7 @@ from runnable_ci.runs.events import (
 from runnable_ci.runs.model import (
     CatalogEntry,
     CodeIdentity,
+    CodeState,
     DecisionRecord,
     Environment,
     ExceptionInfo,
@@ -68,6 +70,7 @@ EVENTS: dict[str, Event] = {
     ),
     "decided": filled(Decided, event="decided", decision=filled(DecisionRecord)),
     "attempt": filled(AttemptSaved, event="attempt", attempt=ATTEMPT, data_catalog=[filled(CatalogEntry)]),
+    "code": filled(CodeStateRecorded, event="code", state=filled(CodeState, changes={}, bundles={})),
     "environment": filled(EnvironmentRecorded, event="environment", environment=filled(Environment)),
     "ended": filled(InvocationFinished, event="ended"),
 }

@@ -41,7 +41,7 @@ from runnable_ci.steps import collect
 from runnable_ci.steps.base import StepContext
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, manifest_parts
 from runnable_ci.util.bounded_json import Allowance, RecordError, indentation, parse_json
-from runnable_ci.vcs.restore import rebuild
+from runnable_ci.vcs.checkout.rebuild import rebuild
 
 MEMORY_BYTES = 900 * 1024 * 1024
 """Of address space: what the program itself takes, threads and all, is about half of that."""

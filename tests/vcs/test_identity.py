@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from runnable_ci.vcs.actor import pull_request_head
 from runnable_ci.vcs.git import clean_url, redacted
-from runnable_ci.vcs.identity import Code, CodeState, pull_request_head
-from runnable_ci.vcs.watch import WATCHED_MAX_FILES
+from runnable_ci.vcs.identity import PACE, Code
+from runnable_ci.vcs.work_tree import WorkTree
 
-SETTLING_S = 0.03
+MANY = 2_001
 
 
 @pytest.fixture
@@ -37,23 +36,23 @@ def repository(tmp_path: Path, git: Callable[..., str]) -> Path:
 
 
 @pytest.fixture
-def look(environ: Mapping[str, str]) -> Callable[..., CodeState]:
-    """A first look at a folder whose pipeline makes nothing, or the named files."""
+def look(environ: Mapping[str, str]) -> Callable[..., WorkTree]:
+    """A first look at a folder whose pipeline made nothing, or the named files."""
 
-    def state(folder: Path, *products: str) -> CodeState:
-        return Code(folder, products=set(products).__contains__, environ=environ).state()
+    def state(folder: Path, *generated: str) -> WorkTree:
+        return Code(folder, is_generated=lambda path, _: path in generated, environ=environ).look()
 
     return state
 
 
-def test_clean_tree(repository: Path, git: Callable[..., str], look: Callable[..., CodeState]) -> None:
+def test_clean_tree(repository: Path, git: Callable[..., str], look: Callable[..., WorkTree]) -> None:
     """A tree that is its commit is dependable, with commit and branch."""
     state = look(repository)
     assert (state.commit, state.ref, state.url) == (git(repository, "rev-parse", "HEAD"), "main", "")
     assert (state.dependable, state.message, state.changes) == (True, "", {})
 
 
-def test_each_kind_of_change(repository: Path, git: Callable[..., str], look: Callable[..., CodeState]) -> None:
+def test_each_kind_of_change(repository: Path, git: Callable[..., str], look: Callable[..., WorkTree]) -> None:
     """Each kind of difference from the commit is named, with the sha256 of what is there now."""
     (repository / "a.py").write_text("changed")
     (repository / "b.py").write_text("staged")
@@ -74,7 +73,7 @@ def test_each_kind_of_change(repository: Path, git: Callable[..., str], look: Ca
     assert state.message == ("added: announced.py; deleted: pkg/c.py; modified: a.py; staged: b.py; untracked: new.py")
 
 
-def test_own_files_do_not_count(repository: Path, git: Callable[..., str], look: Callable[..., CodeState]) -> None:
+def test_own_files_do_not_count(repository: Path, git: Callable[..., str], look: Callable[..., WorkTree]) -> None:
     """What the pipeline makes, its store and bytecode caches dirty nothing, tracked or not."""
     (repository / "plot.png").write_text("old")
     git(repository, "add", ".")
@@ -87,33 +86,49 @@ def test_own_files_do_not_count(repository: Path, git: Callable[..., str], look:
 
 
 def test_pipeline_in_a_subfolder(repository: Path, environ: Mapping[str, str]) -> None:
-    """The whole repository counts, and products are asked for by their path from the pipeline's folder."""
+    """The whole repository counts, and generated files are asked for by their path from the pipeline's folder."""
     asked = []
 
-    def products(path: str) -> bool:
-        asked.append(path)
+    def is_generated(path: str, sha256: str) -> bool:
+        asked.append((path, sha256))
         return path == "out.csv"
 
     (repository / "pkg/out.csv").write_text("made")
     (repository / "out.csv").write_text("not made")
-    code = Code(repository / "pkg", products=products, environ=environ)
-    assert code.state().message == "untracked: out.csv"
-    assert "out.csv" in asked
-    assert not any(path.startswith("pkg/") or path == "a.py" for path in asked)
+    code = Code(repository / "pkg", is_generated=is_generated, environ=environ)
+    assert code.look().message == "untracked: out.csv"
+    assert asked == [("out.csv", hashlib.sha256(b"made").hexdigest())]
 
 
-def test_digest_is_that_of_the_code(repository: Path, git: Callable[..., str], look: Callable[..., CodeState]) -> None:
-    """The digest follows contents, modes and the index, not times or who looks."""
+def test_a_file_is_generated_by_its_content(
+    repository: Path, git: Callable[..., str], environ: Mapping[str, str]
+) -> None:
+    """What a step made is no change until somebody edits it, tracked or not."""
+    made = hashlib.sha256(b"made").hexdigest()
+    (repository / "in.csv").write_text("tracked")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "an input")
+    for name in ("in.csv", "out.csv"):
+        (repository / name).write_text("made")
+    code = Code(repository, is_generated=lambda path, sha256: path.endswith(".csv") and sha256 == made, environ=environ)
+    assert code.look().dependable
+    (repository / "in.csv").write_text("edited")
+    assert code.look().message == "modified: in.csv"
+
+
+def test_tree_is_that_of_the_code(repository: Path, git: Callable[..., str], look: Callable[..., WorkTree]) -> None:
+    """The tree's id is git's own: it follows contents and modes, not the index, times or who looks."""
     first = look(repository)
     (repository / "a.py").write_text("x = 1\n")
-    one = look(repository).digest
+    one = look(repository)
     (repository / "a.py").write_text("x = 2\n")
-    two = look(repository).digest
-    git(repository, "add", "a.py")
-    three = look(repository).digest
+    two = look(repository)
     (repository / "a.py").chmod(0o755)
-    four = look(repository).digest
-    assert len({first.digest, one, two, three, four}) == 5
+    three = look(repository)
+    assert len({state.key for state in (first, one, two, three)}) == 4
+    git(repository, "add", "a.py")
+    assert look(repository).tree == three.tree == git(repository, "write-tree")
+    assert first.tree == git(repository, "rev-parse", "HEAD^{tree}")
     git(repository, "reset", "-q", "--hard")
     os.utime(repository / "a.py", (1, 1))
     assert look(repository) == first
@@ -123,14 +138,14 @@ def test_no_repository(tmp_path: Path, git: Callable[..., str], environ: Mapping
     """Outside of git the reason is recorded, and a repository made later is seen."""
     folder = tmp_path / "plain"
     folder.mkdir()
-    code = Code(folder, products=lambda _: False, environ=environ)
+    code = Code(folder, environ=environ)
     for _ in range(2):
-        assert code.state() == CodeState("", "", "", False, "not a git repository", {}, "")
+        assert code.look() == WorkTree(message="not a git repository")
     git(folder, "init", "-q")
-    assert code.state().message == "no commits yet"
+    assert code.look().message == "no commits yet"
 
 
-def test_no_commits(tmp_path: Path, git: Callable[..., str], look: Callable[..., CodeState]) -> None:
+def test_no_commits(tmp_path: Path, git: Callable[..., str], look: Callable[..., WorkTree]) -> None:
     """A repository without commits has changes and no commit."""
     git(tmp_path, "init", "-q", "r")
     (tmp_path / "r/a.py").write_text("a")
@@ -140,27 +155,26 @@ def test_no_commits(tmp_path: Path, git: Callable[..., str], look: Callable[...,
 
 
 def test_git_not_installed(repository: Path, environ: Mapping[str, str], tmp_path: Path) -> None:
-    """Where there is no git program, that is the recorded reason; importing works and leaves the environment alone."""
+    """Where there is no git program, that is the recorded reason."""
     source = (
         "import os, sys, pathlib; from runnable_ci.vcs.identity import Code;"
-        "print(Code(pathlib.Path(sys.argv[1]), products=lambda _: False, environ=os.environ).state().message);"
-        "print('GIT_PYTHON_REFRESH' in os.environ)"
+        "print(Code(pathlib.Path(sys.argv[1]), environ=os.environ).look().message)"
     )
     nothing = {**environ, "PATH": str(tmp_path), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run([sys.executable, "-c", source, repository], env=nothing, capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["git is not installed", "False"], done.stderr
+    assert done.stdout.splitlines() == ["git is not installed"], done.stderr
 
 
 def test_refused_folder(repository: Path, environ: Mapping[str, str]) -> None:
     """A folder of another user is recorded with the command that allows it."""
     other = {**environ, "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
-    state = Code(repository, products=lambda _: False, environ=other).state()
+    state = Code(repository, environ=other).state()
     assert "run `git config --global --add safe.directory" in state.message
     assert str(repository.resolve()) in state.message
     assert (state.commit, state.dependable) == ("", False)
 
 
-def test_detached_head_and_tags(repository: Path, git: Callable[..., str], look: Callable[..., CodeState]) -> None:
+def test_detached_head_and_tags(repository: Path, git: Callable[..., str], look: Callable[..., WorkTree]) -> None:
     """A detached HEAD is named by its tags where it has some."""
     git(repository, "checkout", "-q", "--detach")
     assert look(repository).ref == "HEAD detached"
@@ -171,7 +185,7 @@ def test_detached_head_and_tags(repository: Path, git: Callable[..., str], look:
 
 
 def test_shallow_clone(
-    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[..., CodeState]
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[..., WorkTree]
 ) -> None:
     """A shallow clone is dependable, and says what it is."""
     git(repository, "commit", "-q", "--allow-empty", "-m", "second")
@@ -185,17 +199,16 @@ def test_worktree_and_bare(
 ) -> None:
     """A linked worktree has a branch of its own that is followed; a bare repository has no tree."""
     git(repository, "worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
-    code = Code(tmp_path / "side", products=lambda _: False, environ=environ)
-    before = code.state()
-    time.sleep(SETTLING_S)
-    assert (before.ref, code.state()) == ("side", before)
+    code = Code(tmp_path / "side", environ=environ)
+    before = code.look()
+    assert (before.ref, code.look()) == ("side", before)
     git(tmp_path / "side", "commit", "-q", "--allow-empty", "-m", "on the side")
-    assert code.state().commit == git(tmp_path / "side", "rev-parse", "HEAD") != before.commit
+    assert code.look().commit == git(tmp_path / "side", "rev-parse", "HEAD") != before.commit
     git(tmp_path, "clone", "-q", "--bare", str(repository), "bare")
-    assert "no work tree" in Code(tmp_path / "bare", products=lambda _: False, environ=environ).state().message
+    assert "no work tree" in Code(tmp_path / "bare", environ=environ).state().message
 
 
-def test_submodule(repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[..., CodeState]) -> None:
+def test_submodule(repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[..., WorkTree]) -> None:
     """Modified, untracked and committed changes in a submodule count, each with a digest of its own; caches do not."""
     shutil.copytree(repository, tmp_path / "library")
     git(repository, "submodule", "add", "-q", str(tmp_path / "library"), "lib")
@@ -206,21 +219,21 @@ def test_submodule(repository: Path, tmp_path: Path, git: Callable[..., str], lo
     assert look(repository).dependable
     seen = set()
     (repository / "lib/new.py").write_text("new")
-    seen.add(look(repository).digest)
+    seen.add(look(repository).key)
     (repository / "lib/new.py").write_text("newer")
-    seen.add(look(repository).digest)
+    seen.add(look(repository).key)
     (repository / "lib/a.py").write_text("changed")
-    seen.add(look(repository).digest)
+    seen.add(look(repository).key)
     git(repository / "lib", "add", "a.py", "new.py")
     git(repository / "lib", "commit", "-qm", "in the library")
     state = look(repository)
-    seen.add(state.digest)
+    seen.add(state.key)
     assert (len(seen), state.message) == (4, "submodule: lib")
     git(repository, "add", "lib")
     assert look(repository).message == "staged: lib"
 
 
-def test_conflict(repository: Path, git: Callable[..., str], look: Callable[..., CodeState]) -> None:
+def test_conflict(repository: Path, git: Callable[..., str], look: Callable[..., WorkTree]) -> None:
     """A merge conflict in progress is recorded as what it is."""
     git(repository, "checkout", "-qb", "other")
     (repository / "a.py").write_text("theirs")
@@ -235,7 +248,7 @@ def test_conflict(repository: Path, git: Callable[..., str], look: Callable[...,
 
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
 def test_hidden_changes_are_seen(
-    repository: Path, git: Callable[..., str], look: Callable[..., CodeState], flag: str
+    repository: Path, git: Callable[..., str], look: Callable[..., WorkTree], flag: str
 ) -> None:
     """Flags that let git overlook a file hide nothing, and stay as the user set them."""
     git(repository, "update-index", flag, "a.py")
@@ -246,14 +259,14 @@ def test_hidden_changes_are_seen(
     assert (repository / ".git/index").read_bytes() == index
 
 
-def test_sparse_checkout(repository: Path, git: Callable[..., str], look: Callable[..., CodeState]) -> None:
+def test_sparse_checkout(repository: Path, git: Callable[..., str], look: Callable[..., WorkTree]) -> None:
     """Files that a sparse checkout leaves out are no deletions."""
     git(repository, "sparse-checkout", "set", "--cone", "nothing")
     assert not (repository / "pkg").exists()
     assert look(repository).dependable
 
 
-def test_ignored_folder(repository: Path, look: Callable[..., CodeState]) -> None:
+def test_ignored_folder(repository: Path, look: Callable[..., WorkTree]) -> None:
     """A pipeline in a folder that git ignores has no commit that knows its files."""
     (repository / "build/pipeline").mkdir(parents=True)
     (repository / "build/pipeline/step.py").write_text("step")
@@ -262,7 +275,7 @@ def test_ignored_folder(repository: Path, look: Callable[..., CodeState]) -> Non
     assert look(repository).dependable
 
 
-def test_names_of_any_bytes(repository: Path, look: Callable[..., CodeState]) -> None:
+def test_names_of_any_bytes(repository: Path, look: Callable[..., WorkTree]) -> None:
     """Any name is recorded as text that JSON can hold, and shown without control characters."""
     for name in (b"with space", b"line\nbreak", "ünï".encode(), b"latin\xe9"):
         Path(os.fsdecode(os.fsencode(repository) + b"/" + name)).write_text("x")
@@ -275,26 +288,28 @@ def test_names_of_any_bytes(repository: Path, look: Callable[..., CodeState]) ->
     json.dumps(state.message).encode()
 
 
-def test_repository_inside(repository: Path, git: Callable[..., str], look: Callable[..., CodeState]) -> None:
+def test_repository_inside(repository: Path, git: Callable[..., str], look: Callable[..., WorkTree]) -> None:
     """A repository of its own inside the tree is one change."""
     git(repository, "init", "-q", "inner")
     (repository / "inner/x.py").write_text("x")
     git(repository / "inner", "add", ".")
     git(repository / "inner", "commit", "-qm", "inner")
-    assert look(repository).changes == {"inner/": ("untracked", "")}
+    state = look(repository)
+    assert state.changes == {"inner/": ("untracked", "")}
+    assert state.unknown == {"inner/": "a nested git repository"}
 
 
-def test_many_files(repository: Path, look: Callable[..., CodeState]) -> None:
+def test_many_files(repository: Path, look: Callable[..., WorkTree]) -> None:
     """Thousands of changes are all recorded, and the message stays short."""
-    for number in range(WATCHED_MAX_FILES + 1):
+    for number in range(MANY):
         (repository / f"{number}.txt").write_text("x")
     state = look(repository)
-    assert len(state.changes) == WATCHED_MAX_FILES + 1
-    assert state.message.endswith(f" and {WATCHED_MAX_FILES + 1 - 20} more")
+    assert len(state.changes) == MANY
+    assert state.message.endswith(f" and {MANY - 20} more")
 
 
 def test_programs_of_the_repository_are_not_run(
-    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[..., CodeState]
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[..., WorkTree]
 ) -> None:
     """Looking starts no program that the repository's configuration names, and leaves its index alone."""
     program = tmp_path / "program"
@@ -313,10 +328,10 @@ def test_programs_of_the_repository_are_not_run(
 def test_within_a_git_hook(repository: Path, tmp_path: Path, environ: Mapping[str, str]) -> None:
     """The variables that git sets for a hook do not lead to another repository."""
     hook = {**environ, "GIT_DIR": str(tmp_path / "elsewhere"), "GIT_INDEX_FILE": str(tmp_path / "other-index")}
-    assert Code(repository / "pkg", products=lambda _: False, environ=hook).state().dependable
+    assert Code(repository / "pkg", environ=hook).state().dependable
 
 
-def test_remote(repository: Path, git: Callable[..., str], look: Callable[..., CodeState]) -> None:
+def test_remote(repository: Path, git: Callable[..., str], look: Callable[..., WorkTree]) -> None:
     """The URL is origin's, else the upstream's, else the first remote's, and never carries a token."""
     git(repository, "remote", "add", "fork", "https://example.org/fork.git")
     git(repository, "remote", "add", "up", "git@example.org:up.git")
@@ -370,141 +385,63 @@ def test_pull_request_head(tmp_path: Path) -> None:
     assert pull_request_head(environ) == ""
 
 
-def test_products_cost_no_status(repository: Path, environ: Mapping[str, str]) -> None:
-    """A look after which only products came is the same object: git was not asked again."""
-    code = Code(repository, products=lambda path: path.startswith(("out", "made/")), environ=environ)
-    time.sleep(SETTLING_S)
+class Clock:
+    """A clock that stands until it is moved."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_look_is_handed_on_for_a_while(repository: Path, environ: Mapping[str, str]) -> None:
+    """A look that took a second is good for twenty; with a watcher for as long as that saw nothing."""
+    clock = Clock()
+    quiet = [False]
+
+    def is_generated(_path: str, _sha256: str) -> bool:
+        clock.now_s += 1.0
+        return False
+
+    code = Code(repository, environ=environ, is_generated=is_generated, is_unchanged=lambda: quiet[0], clock=clock)
+    (repository / "new.py").write_text("1")
     first = code.state()
-    for number in range(20):
-        (repository / f"out{number}").write_text("x")
-        (repository / "made/deep").mkdir(parents=True, exist_ok=True)
-        (repository / f"made/deep/{number}").write_text("x")
-        assert code.state() is first
-    (repository / "other").write_text("x")
-    assert code.state().message == "untracked: other"
-
-
-def test_rules_that_no_commit_knows(repository: Path, environ: Mapping[str, str]) -> None:
-    """Changes of an ignore file that ignores itself, and of the user's own ignore file, are noticed."""
-    (repository / "cache").mkdir()
-    (repository / "cache/.gitignore").write_text("*")
-    (repository / "cache/x").write_text("x")
-    code = Code(repository, products=lambda _: False, environ=environ)
-    time.sleep(SETTLING_S)
-    assert code.state().dependable
-    assert code.state() is code.state()
-    (repository / "cache/.gitignore").write_text("y")
-    assert code.state().message == "untracked: cache/.gitignore, cache/x"
-    time.sleep(SETTLING_S)
-    assert code.state() is code.state()
-    users = Path(environ["XDG_CONFIG_HOME"], "git")
-    users.mkdir(parents=True)
-    (users / "ignore").write_text("cache/\n")
-    assert code.state().dependable
+    (repository / "new.py").write_text("2")
+    clock.now_s = 1.0 + PACE - 0.1
+    assert code.state() is first
+    clock.now_s = 1.0 + PACE
+    second = code.state()
+    assert second.changes != first.changes
+    (repository / "new.py").write_text("3")
+    quiet[0] = True
+    clock.now_s += 1000 * PACE
+    assert code.state() is second
 
 
 def test_edits_within_one_tick_of_the_clock(repository: Path, environ: Mapping[str, str]) -> None:
-    """Two edits of the same size that share a timestamp are told apart: a look right after an edit is not kept."""
-    code = Code(repository, products=lambda _: False, environ=environ)
-    kept = []
+    """Two edits of the same size that share a timestamp are told apart: what was just written is read again."""
+    code = Code(repository, environ=environ)
     for number in range(100, 120):
         (repository / "a.py").write_text(f"{number}")
-        state = code.state()
-        assert state.changes == {"a.py": ("modified", hashlib.sha256(f"{number}".encode()).hexdigest())}
-        kept.append(code.state() is state)
-    assert not all(kept)
-    time.sleep(SETTLING_S)
-    assert code.state() is code.state()
+        assert code.look().changes == {"a.py": ("modified", hashlib.sha256(f"{number}".encode()).hexdigest())}
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_cached_look_equals_a_fresh_one(
-    repository: Path, git: Callable[..., str], environ: Mapping[str, str], seed: int
-) -> None:
-    """After any edit, the state from a `Code` that has looked before is that of one that has not."""
-    choose = random.Random(seed)  # noqa: S311 - edits are no secrets
-    code = Code(repository, products=_made, environ=environ)
-    edits = (_rewrite, _touch, _add, _remove, _chmod, _rename, _ignore, _folders, _product, _index, _replace)
-    for step in range(30):
-        if choose.random() < 0.6:
-            time.sleep(SETTLING_S)
-        code.state()
-        edit = choose.choice(edits)
-        edit(repository, choose, git)
-        fresh = Code(repository, products=_made, environ=environ).state()
-        assert code.state() == fresh, (step, edit.__name__)
+def test_work_grows_with_what_is_new(repository: Path, tmp_path: Path, environ: Mapping[str, str]) -> None:
+    """A look starts as many processes in a dirty tree of 400 files as in one of four."""
+    wrapper = tmp_path / "bin/git"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\necho >> {tmp_path}/calls\nexec {shutil.which("git")} "$@"\n')
+    wrapper.chmod(0o755)
+    counted = {**environ, "PATH": f"{wrapper.parent}:{environ['PATH']}"}
+    code = Code(repository, environ=counted)
 
+    def calls(number: int) -> int:
+        for name in range(number):
+            (repository / f"{name}.txt").write_text(f"{name}")
+        (tmp_path / "calls").write_text("")
+        assert len(code.look().changes) == number
+        return len((tmp_path / "calls").read_text())
 
-def _made(path: str) -> bool:
-    return path.startswith(("out", "pkg/out"))
-
-
-def _any_file(folder: Path, choose: random.Random) -> Path:
-    (folder / f"{choose.randrange(9)}.txt").touch()
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_relative_to(folder / ".git"))
-    return choose.choice(sorted(path for path in files if path.name != ".gitignore"))
-
-
-def _rewrite(folder: Path, choose: random.Random, git: Callable[..., str]) -> None:
-    path = _any_file(folder, choose)
-
-    path.write_bytes(bytes(choose.choice(b"xyz") for _ in range(path.stat().st_size)))
-
-
-def _touch(folder: Path, choose: random.Random, git: Callable[..., str]) -> None:
-    os.utime(_any_file(folder, choose), (choose.randrange(10**9), choose.randrange(2 * 10**9)))
-
-
-def _add(folder: Path, choose: random.Random, git: Callable[..., str]) -> None:
-    (folder / choose.choice(("", "pkg")) / f"{choose.randrange(9)}{choose.choice(('.py', '.log'))}").write_text("new")
-
-
-def _remove(folder: Path, choose: random.Random, git: Callable[..., str]) -> None:
-    path = _any_file(folder, choose)
-    path.unlink()
-
-
-def _chmod(folder: Path, choose: random.Random, git: Callable[..., str]) -> None:
-    path = _any_file(folder, choose)
-    path.chmod(path.stat().st_mode ^ 0o111)
-
-
-def _rename(folder: Path, choose: random.Random, git: Callable[..., str]) -> None:
-    _any_file(folder, choose).rename(folder / f"renamed{choose.randrange(4)}.py")
-
-
-def _ignore(folder: Path, choose: random.Random, git: Callable[..., str]) -> None:
-    path = folder / choose.choice((".gitignore", "pkg/.gitignore", ".git/info/exclude"))
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(choose.choice(("*.log\nbuild/\n", "*.py\n", "build/\n", "new*/\n")))
-
-
-def _folders(folder: Path, choose: random.Random, git: Callable[..., str]) -> None:
-    below = folder / choose.choice(("new", "build", "pkg/new")) / choose.choice(("", "deep"))
-    below.mkdir(parents=True, exist_ok=True)
-    if choose.random() < 0.6:
-        (below / f"{choose.randrange(3)}.txt").write_text("x")
-
-
-def _product(folder: Path, choose: random.Random, git: Callable[..., str]) -> None:
-    (folder / "pkg").mkdir(exist_ok=True)
-    (folder / choose.choice(("out", "pkg/out"))).with_suffix(f".{choose.randrange(50)}").write_text("made")
-
-
-def _index(folder: Path, choose: random.Random, git: Callable[..., str]) -> None:
-    git(folder, "add", "-A")
-    if choose.random() < 0.5:
-        git(folder, "commit", "-q", "--allow-empty", "-m", "x")
-    if choose.random() < 0.3:
-        git(folder, "checkout", "-q", *choose.choice((["--detach"], ["-B", "other"], ["-B", "main"])))
-
-
-def _replace(folder: Path, choose: random.Random, git: Callable[..., str]) -> None:
-    path = _any_file(folder, choose)
-    before = path.stat()
-    path.unlink()
-    if choose.random() < 0.5:
-        path.symlink_to("/dev/null")
-    else:
-        path.write_bytes(b"r" * before.st_size)
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert calls(4) <= 8
+    assert calls(400) <= calls(401) + 1 <= 8
+    assert calls(402) <= 5

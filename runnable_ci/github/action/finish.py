@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runnable_ci.engine.untracked import notes
+from runnable_ci.engine.code.untracked import notes
 from runnable_ci.errors import RegistryAuthError, RunnableError, StoreError
 from runnable_ci.github import summary
 from runnable_ci.github.action import handoff

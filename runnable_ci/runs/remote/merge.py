@@ -68,6 +68,7 @@ def merge(logs: Sequence[RunLog]) -> RunLog:
             "steps": steps,
             "invocations": invocations,
             "environments": _merge_maps([log.environments for log in newest_first]),
+            "code_states": _merge_maps([log.code_states for log in newest_first]),
             "packs": _merge_maps([log.packs for log in newest_first]),
         }
     )
@@ -76,7 +77,7 @@ def merge(logs: Sequence[RunLog]) -> RunLog:
 def _recency(log: RunLog) -> tuple[_Moment, str]:
     """Return the sort key of a version: name and tag are those of the one with the newest invocation."""
     newest = max(map(_moment, log.invocations), default=("", ""))
-    merged = {"start_time", "parameters", "steps", "invocations", "environments", "packs"}
+    merged = {"start_time", "parameters", "steps", "invocations", "environments", "code_states", "packs"}
     return newest, _text(log, without=merged.union(_END))
 
 

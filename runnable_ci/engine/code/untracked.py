@@ -9,7 +9,8 @@ from runnable_ci.config import Settings
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.pipeline.project import Project
 from runnable_ci.redaction.credential_names import is_named_as_credentials
-from runnable_ci.runs.model import CodeIdentity, RunLog
+from runnable_ci.runs.code_states import kept_untracked, states
+from runnable_ci.runs.model import RunLog
 from runnable_ci.steps import files_named
 from runnable_ci.util.text import pluralize, truncate
 
@@ -55,10 +56,8 @@ def notes(log: RunLog, *, invocation: int | None = None) -> Iterator[str]:
 
     Of all attempts, or of those of an invocation.
     """
-    attempts = [attempt for step in log.steps.values() for attempt in step.attempts]
-    chosen = [attempt for attempt in attempts if invocation in (None, attempt.invocation)]
-    codes = [code for attempt in chosen for code in attempt.code_identities[:1]]
-    if kept := _once(name for code in codes for name in _kept(code)):
+    found = states(log, invocation=invocation)
+    if kept := _once(name for state in found for name in kept_untracked(state)):
         files = pluralize(len(kept), "untracked file")
         yield truncate(f'kept {files} with the run: {_listing(kept)}; `untracked = "none"` leaves them out', _LINE_MAX)
     if credentials := list(filter(is_named_as_credentials, kept)):
@@ -66,8 +65,7 @@ def notes(log: RunLog, *, invocation: int | None = None) -> Iterator[str]:
             f"warning: an earlier version stored credentials with the run: {_listing(credentials)}", _LINE_MAX
         )
     reasons: defaultdict[str, list[str]] = defaultdict(list)
-    for line in _once(line for code in codes for line in code.snapshot_omitted):
-        name, _, reason = line.partition(": ")
+    for name, reason in dict.fromkeys(omitted for state in found for omitted in state.omitted.items()):
         reasons[reason].append(name)
     if reasons:
         shown = [
@@ -75,17 +73,6 @@ def notes(log: RunLog, *, invocation: int | None = None) -> Iterator[str]:
         ]
         more = sum(map(len, list(reasons.values())[REASONS_MAX:]))
         yield truncate(f"left out of the run: {'; '.join(shown)}{f'; and {more} more' if more else ''}", _LINE_MAX)
-
-
-def _kept(code: CodeIdentity) -> Sequence[str]:
-    """Return the untracked files that are kept with an attempt.
-
-    Of a log that does not list them, by what was left out.
-    """
-    if code.snapshot_untracked is not None:
-        return code.snapshot_untracked
-    names = [name for name, (kind, _) in code.changes.items() if code.snapshot and kind == "untracked"]
-    return [name for name in names if not any(line.startswith(f"{name}: ") for line in code.snapshot_omitted)]
 
 
 def _once(texts: Iterable[str]) -> list[str]:

@@ -1,0 +1,1 @@
+"""The code that attempts run, as the engine records it."""

@@ -1,0 +1,151 @@
+"""Which code attempts run: looked at when they begin, recorded once for each state, kept with the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from runnable_ci.runs.code_states import difference
+from runnable_ci.runs.events import CodeStateRecorded, Event
+from runnable_ci.runs.model import CodeIdentity, CodeState
+from runnable_ci.runs.recorder import Recorder
+from runnable_ci.store.target import Descriptor
+from runnable_ci.vcs.actor import pull_request_head
+from runnable_ci.vcs.identity import Code
+from runnable_ci.vcs.work_tree import WorkTree
+
+if TYPE_CHECKING:
+    from runnable_ci.vcs.snapshot import Made, Memory
+
+SNAPSHOT_MAX_BYTES: Final = 64 * 1024 * 1024
+_ALL: Final = "the code difference"
+_MASKED_LATER: Final = "it contained a value that was masked later"
+
+
+@dataclass(slots=True)
+class CodeRecorder:
+    """Records the code of the attempts of one invocation."""
+
+    code: Code
+    recorder: Recorder
+    environ: Mapping[str, str]
+    image: str
+    """The container image that all of this runs in, `NAME@DIGEST` or a digest; empty where there is none."""
+    untracked: Callable[[str], str]
+    """Why an untracked file, by its path from the workspace, is not kept; empty where it is."""
+    add_changes: Callable[[Mapping[str, tuple[str, str]]], None]
+    """Hears of each change that is recorded."""
+    key: str = ""
+    """Of the state that was recorded last; empty where nothing is known of the code."""
+    _memory: Memory | None = None
+    _states: dict[str, CodeState] = field(default_factory=dict)
+    """What this invocation recorded, in that order; a state builds on the newest one before it of the same commit."""
+    _bundles: dict[str, list[Descriptor]] = field(default_factory=dict)
+    """The same states → the bundles that were made for each."""
+
+    def look(self) -> list[Event]:
+        """Know the code as it is now. The events put a new state on record."""
+        state = self.code.state()
+        key = state.key
+        events = list[Event]()
+        if key and key not in self.recorder.log.code_states and key not in self._states:
+            base = next((b for b in reversed(self._states) if self._states[b].commit == state.commit), "")
+            record = self._recorded(state)
+            self._states[key] = difference(self._states, base, record) if base else record
+            events.append(CodeStateRecorded(key=key, state=self._states[key]))
+            self.add_changes(state.changes)
+        self.key = key
+        return events
+
+    def identities(self) -> list[CodeIdentity]:
+        """Return what the last look found; on a pull request also its head, in a container also the image."""
+        state = self.code.last
+        found = [
+            CodeIdentity(
+                code_identifier=state.commit,
+                code_identifier_dependable=state.dependable,
+                code_identifier_url=state.url,
+                code_identifier_message=state.message,
+                ref=state.ref,
+            )
+        ]
+        if head := pull_request_head(self.environ):
+            message = "head of the pull request; the attempt ran its merge commit"
+            found.append(
+                CodeIdentity(
+                    code_identifier=head, code_identifier_url=state.url, code_identifier_message=message, ref="head"
+                )
+            )
+        if self.image:
+            name, _, digest = self.image.rpartition("@")
+            found.append(
+                CodeIdentity(
+                    code_identifier=digest,
+                    code_identifier_type="docker",
+                    code_identifier_dependable=True,
+                    code_identifier_url=name,
+                )
+            )
+        return found
+
+    def redact(self) -> dict[str, CodeState]:
+        """Replace the states in whose bundles a value is that was masked only since: key → what is said of it now.
+
+        Those that build on such a bundle lack it then, so they are replaced too; the last look is kept again.
+        """
+        if self._memory:
+            self._memory.verdicts.clear()
+        keys = list(self._bundles)
+        tainted = [key for key in keys if any(map(self._holds_secret, self._bundles[key]))]
+        if not tainted:
+            return {}
+        gone = keys[keys.index(tainted[0]) :]
+        nothing = {"kept": "", "bundles": {}, "omitted": {_ALL: _MASKED_LATER}}
+        replaced = {key: self._states.pop(key).model_copy(update=nothing) for key in gone}
+        for key in gone:
+            del self._bundles[key]
+        self._memory = None
+        if self.code.last.key in gone:
+            self._states = {self.code.last.key: self._recorded(self.code.last)}
+            replaced |= self._states
+        return replaced
+
+    def _recorded(self, state: WorkTree) -> CodeState:
+        record = CodeState(
+            commit=state.commit,
+            tree=state.tree,
+            changes=dict(state.changes),
+            unknown=dict(state.unknown),
+            unpublished=state.unpublished,
+        )
+        self._bundles[state.key] = []
+        return self._kept(record) if state.changes else record
+
+    def _kept(self, record: CodeState) -> CodeState:
+        # It takes as long to load as a step, and most trees are clean.
+        from runnable_ci.vcs.snapshot import Memory, Rules, snapshot
+
+        self._memory = self._memory or Memory()
+        rules = Rules(self.recorder.redactor.holds, lambda path: self.untracked(self.code.path_within(path)))
+        kept = snapshot(self.code, limit_bytes=SNAPSHOT_MAX_BYTES, rules=rules, memory=self._memory)
+        stored = {made.header.commit: self._store(made) for made in kept.bundles}
+        self._bundles[self.code.last.key] = list(stored.values())
+        bundles = {commit: (descriptor.hex, descriptor.size) for commit, descriptor in stored.items()}
+        return record.model_copy(update={"kept": kept.commit, "bundles": bundles, "omitted": kept.omitted})
+
+    def _store(self, made: Made) -> Descriptor:
+        from runnable_ci.vcs.bundle import write_bundle
+
+        path = Path(self.recorder.folder) / f"code.{time.monotonic_ns()}.bundle"
+        with path.open("wb") as file:
+            write_bundle(file, made.header, made.objects)
+        return self.recorder.layout.move_file_in(path)
+
+    def _holds_secret(self, bundle: Descriptor) -> bool:
+        from runnable_ci.vcs.bundle import contents
+
+        with self.recorder.layout.path(bundle).open("rb") as file:
+            return self.recorder.redactor.holds(contents(file))

@@ -1,0 +1,98 @@
+"""The code that attempts ran, of logs of each version: what differed from the commit, and where it is kept. Pure.
+
+A run log has each state of the code once. A state may build on another one of the same run, and then says only what is
+different from that: a run of many steps grows by what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from runnable_ci.runs.model import CodeIdentity, CodeState, RunLog, StepAttempt
+
+GONE: Final = ("", "")
+"""The change of a path that is as in the commit again, where the state that this one builds on has a change."""
+
+
+def code_state_of(log: RunLog, attempt: StepAttempt) -> CodeState | None:
+    """Return the whole state of the code that an attempt ran; None where nothing is known of it."""
+    if attempt.code_state in log.code_states:
+        return whole(log.code_states, attempt.code_state)
+    return _of_identity(attempt.code_identities[0]) if attempt.code_identities else None
+
+
+def whole(states: Mapping[str, CodeState], key: str) -> CodeState:
+    """Return a state that says all, with the bundles of those that it builds on."""
+    chain = list(_chain(states, key))
+    changes: dict[str, tuple[str, str]] = {}
+    omitted: dict[str, str] = {}
+    bundles: dict[str, tuple[str, int]] = {}
+    for state in reversed(chain):
+        changes |= state.changes
+        omitted |= state.omitted
+        bundles |= state.bundles
+    found = {path: change for path, change in changes.items() if change != GONE}
+    left_out = {path: reason for path, reason in omitted.items() if reason}
+    return chain[0].model_copy(update={"base": "", "changes": found, "omitted": left_out, "bundles": bundles})
+
+
+def difference(states: Mapping[str, CodeState], key: str, state: CodeState) -> CodeState:
+    """Return a whole state as what is different from another one."""
+    earlier = whole(states, key)
+    changes = dict(state.changes.items() - earlier.changes.items())
+    changes |= dict.fromkeys(earlier.changes.keys() - state.changes.keys(), GONE)
+    omitted = dict(state.omitted.items() - earlier.omitted.items())
+    omitted |= dict.fromkeys(earlier.omitted.keys() - state.omitted.keys(), "")
+    return state.model_copy(update={"base": key, "changes": changes, "omitted": omitted})
+
+
+def states(log: RunLog, *, invocation: int | None = None) -> list[CodeState]:
+    """Return the whole states of all attempts, or of those of an invocation: each once, the oldest first."""
+    found: dict[str, CodeState] = {}
+    for step in log.steps.values():
+        for attempt in step.attempts:
+            if invocation in (None, attempt.invocation):
+                identity = attempt.code_identities[0] if attempt.code_identities else CodeIdentity()
+                key = attempt.code_state or f"{identity.code_identifier} {identity.snapshot} {identity.changes}"
+                if key not in found and (state := code_state_of(log, attempt)):
+                    found[key] = state
+    return list(found.values())
+
+
+def _chain(states: Mapping[str, CodeState], key: str) -> Iterator[CodeState]:
+    seen = set[str]()
+    while key in states and key not in seen:
+        seen.add(key)
+        yield states[key]
+        key = states[key].base
+
+
+def _of_identity(identity: CodeIdentity) -> CodeState:
+    """Return the state as earlier versions recorded it, with each attempt."""
+    omitted = dict(line.partition(": ")[::2] for line in identity.snapshot_omitted)
+    return CodeState(
+        commit=identity.code_identifier,
+        changes=identity.changes,
+        omitted=omitted,
+        snapshot=identity.snapshot,
+        snapshot_size=identity.snapshot_size,
+        untracked=identity.snapshot_untracked,
+    )
+
+
+def kept_untracked(state: CodeState) -> list[str]:
+    """Return the untracked files that are kept with a state."""
+    if state.untracked is not None:
+        return state.untracked
+    if not (state.snapshot or state.kept):
+        return []
+    return [name for name, (kind, _) in state.changes.items() if kind == "untracked" and name not in state.omitted]
+
+
+def unpublished(log: RunLog, *, invocation: int | None = None) -> str:
+    """Return a warning where no branch of a remote was known to have the newest commit; empty where one was."""
+    found = states(log, invocation=invocation)
+    if not found or not found[-1].unpublished:
+        return ""
+    return f"no branch of a remote is known to have commit {found[-1].commit[:12]}: push it, so that others find it"

@@ -1,0 +1,39 @@
+"""Who runs something, and for which commit of a pull request: what GitHub, git or the system says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from runnable_ci.errors import CodeIdentityError
+from runnable_ci.util.console import is_actions
+from runnable_ci.vcs.git import COMMIT, Git, printable
+
+
+def find_actor(folder: Path, environ: Mapping[str, str]) -> str:
+    """Return who runs something in a folder: GitHub's actor in a job, else git's user, else the system's."""
+    if is_actions(environ):
+        return environ.get("GITHUB_ACTOR", "")
+    try:
+        name = printable(Git(str(folder), environ)("config", "--get", "user.name")).strip()
+    except CodeIdentityError:
+        name = ""
+    return " ".join(name.split())[:100] or environ.get("LOGNAME") or environ.get("USER") or ""
+
+
+def pull_request_head(environ: Mapping[str, str]) -> str:
+    """Return the head commit of the pull request that GitHub runs for, "" where there is none.
+
+    HEAD is then the merge commit.
+
+    Source: GitHub docs, "Events that trigger workflows", `pull_request`.
+    """
+    if environ.get("GITHUB_EVENT_NAME") != "pull_request":
+        return ""
+    try:
+        event = json.loads(Path(environ["GITHUB_EVENT_PATH"]).read_bytes())
+        sha = event["pull_request"]["head"]["sha"]
+    except (OSError, ValueError, KeyError, TypeError):  # recording a second identity must never stop a run
+        return ""
+    return sha if isinstance(sha, str) and COMMIT.fullmatch(sha) else ""

@@ -1,0 +1,1 @@
+"""A recorded work tree made again."""

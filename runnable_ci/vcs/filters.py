@@ -1,0 +1,65 @@
+"""Files that git keeps in another form than they have in the tree, by a program that a filter names (git-lfs).
+
+Such a program is never started to look: a clone of a stranger's may name any. What git-lfs keeps is a text with the
+file's sha256, which is read here; of other filters it is not known whether the file is still the commit's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from runnable_ci.vcs.git import Git
+
+SETTINGS: Final = r"filter\..*\.(clean|smudge|process|required)"
+_POINTER: Final = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:[^\n]+\n)*oid sha256:([0-9a-f]{64})\n")
+_POINTER_MAX_BYTES: Final = 1024
+"""Source: git-lfs, docs/spec.md, "The Pointer"."""
+
+
+def filters_of(settings: Iterable[str]) -> set[str]:
+    """Return the filters that git's settings name."""
+    return {name.removeprefix("filter.").rpartition(".")[0] for name in settings if name.startswith("filter.")}
+
+
+def switched_off(filters: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment that adds to git's settings that these filters have no program.
+
+    Source: git-config(1), `GIT_CONFIG_COUNT`.
+    """
+    given = environ.get("GIT_CONFIG_COUNT", "")
+    first = int(given) if given.isdigit() else 0
+    values = {"clean": "", "smudge": "", "process": "", "required": "false"}
+    pairs = [(f"filter.{name}.{key}", value) for name in sorted(filters) for key, value in values.items()]
+    found = {"GIT_CONFIG_COUNT": str(first + len(pairs))}
+    for number, (key, value) in enumerate(pairs, start=first):
+        found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return found if pairs else {}
+
+
+def filtered(git: Git, paths: Iterable[str], *options: str) -> dict[str, str]:
+    """Return path → the filter that git would use for it, of those that have one."""
+    asked = b"".join(os.fsencode(path) + b"\0" for path in paths)
+    if not asked:
+        return {}
+    answer = [
+        os.fsdecode(part) for part in git("check-attr", *options, "-z", "--stdin", "filter", stdin=asked).split(b"\0")
+    ]
+    found = zip(answer[::3], answer[2::3], strict=False)
+    return {path: name for path, name in found if name not in ("unspecified", "unset", "set")}
+
+
+def kept_by_lfs(git: Git, blobs: Iterable[str]) -> dict[str, str]:
+    """Return blob → the sha256 of the file that git-lfs has for it; blobs of other kinds are left out."""
+    asked = "".join(f"{blob}\n" for blob in blobs).encode()
+    if not asked:
+        return {}
+    sizes = [line.split(b" ") for line in git("cat-file", "--batch-check", stdin=asked).splitlines()]
+    small = [line[0] for line in sizes if line[1:2] == [b"blob"] and int(line[2]) <= _POINTER_MAX_BYTES]
+    found = {}
+    for blob in small:
+        if pointer := _POINTER.match(git("cat-file", "blob", blob.decode())):
+            found[blob.decode()] = pointer[1].decode()
+    return found

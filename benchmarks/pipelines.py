@@ -35,7 +35,7 @@ SLOW_S = 3.0
 LIMIT_S = 60.0
 """What would take longer is left out."""
 PRODUCTS = (
-    *(DONE, "logs/", "kept/", "big.bin", "out/", "__pycache__/", ".doit.db*", ".snakemake/", ".dvc/"),
+    *(DONE, "logs/", "kept/", "moved.bin", "big.bin", "out/", "__pycache__/", ".doit.db*", ".snakemake/", ".dvc/"),
     *(".run_log_store/", ".catalog/"),
 )
 """What git does not look at."""
@@ -155,7 +155,7 @@ class Bench:
         self.place = folder = self.folder / f"work-{next(self._places)}"
         (folder / "logs").mkdir(parents=True)
         if work.has_file:
-            shutil.copyfile(self.folder / "seed.bin", folder / "big.bin")
+            shutil.copyfile(self.folder / "seed.bin", folder / "moved.bin")
         (folder / "work.py").write_text(PYTHON_STEP)
         (folder / ".gitignore").write_text("\n".join(PRODUCTS) + "\n")
         command = tool.tell(folder, work.steps, work.jobs)
@@ -262,7 +262,8 @@ def files(bench: Bench, sizes: Sizes) -> tuple[Work, Work, Work]:
             Step("take", f"cat big.bin > /dev/null; echo >> {DONE}", needs="make", gets="big.bin"),
         ),
     )
-    put = Work("{} MiB file put", sizes.large_mib, (Step("keep", f"echo >> {DONE}", puts="big.bin"),), has_file=True)
+    moving = Step("keep", f"mv moved.bin big.bin; echo >> {DONE}", puts="big.bin")
+    put = Work("{} MiB file put", sizes.large_mib, (moving,), has_file=True)
     many = Work(
         "{} files of 10 KiB put and got",
         sizes.many,

@@ -27,9 +27,14 @@ catalog = { get = ["d/1"] }
 """
 LASTING = re.compile(
     r"\.gitignore|oci-layout|index\.json|index\.lock|store\.lock|writer|tmp|runs|blobs|blobs/sha256"
-    r"|blobs/sha256/[0-9a-f]{64}|runs/[^/]+"
+    r"|products\.jsonl|products\.lock|unfinished|blobs/sha256/[0-9a-f]{64}|runs/[^/]+|runs/[^/]+/replaced(/.*)?"
     r"|runs/[^/]+/(journal\.jsonl|lock|processes|origin|publish\.lock|logs|logs/[a-z]+\.\d+\.(log|idx))"
 )
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name in a store is of what lasts no longer than an attempt."""
+    return name.startswith(("tmp/", "unfinished/"))
 
 
 def killed(project: Workspace, *words: str) -> list[dict[str, Any]]:
@@ -45,8 +50,8 @@ def killed(project: Workspace, *words: str) -> list[dict[str, Any]]:
     times: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     assert {time["runs"] for time in times} == {0}, done.stderr
     for time in times:
-        assert [name for name in time["names"] if not LASTING.fullmatch(name) and not name.startswith("tmp/")] == []
-    assert [name for name in times[-1]["names"] if name.startswith("tmp/")] == []
+        assert [name for name in time["names"] if not LASTING.fullmatch(name) and not is_temporary(name)] == []
+    assert [name for name in times[-1]["names"] if is_temporary(name)] == []
     return times
 
 

@@ -22,6 +22,7 @@ from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.event_redaction import redact_exception
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
 from runnable_ci.runs.orphans import record_pid
+from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor
@@ -48,6 +49,8 @@ class ExecutionContext:
     command_files: CommandFiles
     """What the steps write for GitHub's runner."""
     masks: Masks
+    products: Products
+    """What the steps made before, and make."""
     secret_names: Collection[str]
     """Parameters that are secret whatever their value, in capital letters."""
 
@@ -63,6 +66,7 @@ class AttemptResult:
 
     step: Step
     attempt: StepAttempt
+    products: StepProducts
     entries: list[CatalogEntry] = field(default_factory=list)
     packs: dict[str, Pack] = field(default_factory=dict)
     seconds: float = 0.0
@@ -71,43 +75,38 @@ class AttemptResult:
 
 
 def run_attempt(
-    step: Step, begun: StepAttempt, scope: Scope, context: ExecutionContext, *, refusal: StepError | None = None
+    products: StepProducts,
+    begun: StepAttempt,
+    scope: Scope,
+    context: ExecutionContext,
+    *,
+    refusal: StepError | None = None,
 ) -> AttemptResult:
     """Do what a step says. A failure of the step is a finished attempt too; only our own failures raise.
 
     With a `refusal` the attempt fails by that, and nothing is done.
     """
-    started = time.monotonic()
-    done = AttemptResult(step, begun.model_copy())
+    step, start_s = products.step, time.monotonic()
+    done = AttemptResult(step, begun.model_copy(), products)
     attempt = done.attempt
-    title = f"{step.name}.{attempt.attempt_number}"
-    scratch = context.scratch / title
-    parameters = {name: parameter for name, parameter in scope.values().items() if not parameter.redacted}
+    scratch = context.scratch / products.title
     scratch.mkdir(mode=0o700)
     masks, printer = context.masks, context.printer
-    output = StepOutput(step.name, title, folder=context.outputs, scratch=scratch, masks=masks, printer=printer)
+    output = StepOutput(
+        step.name, products.title, folder=context.outputs, scratch=scratch, masks=masks, printer=printer
+    )
     step_context = StepContext(
         workspace=context.catalog.workspace,
         scratch=scratch,
         environ={**context.environ, **context.command_files.create(scratch), VARIABLE: str(output.mask_file)},
         interpreter=context.interpreter,
-        parameters=parameters,
+        parameters={name: parameter for name, parameter in scope.values().items() if not parameter.redacted},
         blob=lambda p: context.catalog.layout.path(Descriptor.of_hash(p.data_hash, p.size or 0)),
     )
     try:
         if refusal is not None:
             raise refusal
-        if lost := steps.missing_secret(step, context.catalog.workspace, scope.values()):
-            raise StepError(
-                f"parameter `{lost}` is a secret: its value is not in the run log",
-                hint="--from re-runs the step that returns it",
-            )
-        done.entries = _take_files(step, scope, context)
-        if step.kind == "python" and (source := find_source(step, context.catalog.workspace)):
-            attempt.function_hash = source.hash()
-        process = steps.prepare(step, step_context)
-        ended = _run_process(process, output, context, timeout_s=step.timeout_s)
-        _take_results(done, process, ended, step_context, context)
+        _execute(done, scope, step_context, output, context)
     except (RunnableError, MemoryError) as e:
         problem = e if isinstance(e, RunnableError) else StepError("not enough memory", hint=TOO_LITTLE)
         attempt.end("failed", context.redactor.text(problem.message))
@@ -116,26 +115,52 @@ def run_attempt(
         attempt.log = output.close()
         done.learned = output.learned
     succeeded = attempt.status == SUCCESS
+    if not succeeded:
+        failed, packs = products.fail()
+        done.entries, done.packs = [*done.entries, *failed], done.packs | packs
     for note in context.command_files.forward(scratch, succeeded=succeeded, clean=context.redactor.text):
         printer.say(f"note: {note}", step=step.name)
     shutil.rmtree(scratch, ignore_errors=True)
     attempt.end_time = now()
-    done.seconds = time.monotonic() - started
+    done.seconds = time.monotonic() - start_s
     return done
 
 
-def _run_process(
-    process: ProcessSpec, output: StepOutput, context: ExecutionContext, *, timeout_s: float | None
-) -> Exit:
+def _execute(
+    done: AttemptResult, scope: Scope, step_context: StepContext, output: StepOutput, context: ExecutionContext
+) -> None:
+    """Run the step and fill in the attempt; `StepError` where it cannot run, or has not done what it declares."""
+    step, products = done.step, done.products
+    if lost := steps.missing_secret(step, context.catalog.workspace, scope.values()):
+        raise StepError(
+            f"parameter `{lost}` is a secret: its value is not in the run log",
+            hint="--from re-runs the step that returns it",
+        )
+    products.prepare()
+    done.entries = _take_files(step, scope, context)
+    if step.kind == "python" and (source := find_source(step, context.catalog.workspace)):
+        done.attempt.function_hash = source.hash()
+    process = steps.prepare(step, step_context)
+    products.look(done.entries)
+    ended = _run_process(process, products, output, context)
+    _take_results(done, process, ended, step_context, context)
+
+
+def _run_process(process: ProcessSpec, products: StepProducts, output: StepOutput, context: ExecutionContext) -> Exit:
     """Run a step's process to its end, and take all that it writes."""
+
+    def started(pid: int) -> None:
+        products.is_started = True
+        record_pid(context.processes, pid)
+
     ended = context.supervisor.run(
         process.argv,
         cwd=process.cwd,
         env=process.env,
         output=output.write,
         settle=output.settle,
-        started=lambda pid: record_pid(context.processes, pid),
-        timeout_s=timeout_s,
+        started=started,
+        timeout_s=products.step.timeout_s,
     )
     output.flush()
     return ended
@@ -198,9 +223,6 @@ def _take_results(
     if returned.undeclared:
         names = context.redactor.text(", ".join(f"`{name}`" for name in returned.undeclared))
         context.printer.say(f"note: ignored, `returns` does not declare it: {names}", step=step.name)
-    if step.put:
-        entries, done.packs = context.catalog.put(step.put)
-        done.entries = [*done.entries, *entries]
     for name, kind in step.returns.items():
         if kind == "object":
             path, object_type = returned.objects[name]
@@ -212,6 +234,7 @@ def _take_results(
             attempt.user_defined_metrics[name] = Parameter.of_json(returned.values[name], "metric")
         else:
             attempt.output_parameters[name] = Parameter.of_json(returned.values[name])
+    done.entries, done.packs = done.products.succeed(done.entries)
     attempt.end("succeeded")
 
 

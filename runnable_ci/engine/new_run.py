@@ -60,6 +60,7 @@ class NewRun:
         session, project = self.session, self.session.project
         run_id = self.options.run_id or _unused_id(project)
         redactor = session.redactor(self.parameters)
+        session.recover()
         started = session.started(
             RunLog(run_id=run_id, run_config={"executor": "local"}),
             "run",

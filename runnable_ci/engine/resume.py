@@ -69,6 +69,7 @@ def resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
     Raises `UsageError`, `RunLogError` and `RunInUseError`, before any step runs.
     """
     project, printer = session.project, session.options.printer
+    session.recover()
     log = load_log(project.layout, run_id)
     parameters = resume_parameters(session, log, retry.params, files=retry.params_files)
     with reopen(project.layout, log, parameters.redactor) as recorder:

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
 from runnable_ci.engine.code.code_recorder import CodeRecorder
 from runnable_ci.engine.code.generated import GeneratedFiles
-from runnable_ci.engine.planner import Decision, Outcome, PlanState
+from runnable_ci.engine.planner import Decision, Outcome, PlanState, plan
 from runnable_ci.engine.reporter import Reporter
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.pipeline.model import Pipeline, Step
@@ -56,8 +56,8 @@ class Run:
     """Hears what steps make."""
     _running: dict[str, threading.Thread | None] = field(default_factory=dict)
     """Step → the thread of its attempt, None where its result is here already; what has no result yet is in here."""
-    _deferred_output: list[Callable[[], None]] = field(default_factory=list)
-    """What is said once it is on record: a terminal that is gone must not lose a finished attempt."""
+    _once_recorded: list[Callable[[], None]] = field(default_factory=list)
+    """What is done, and said, then: a terminal that is gone must not lose a finished attempt."""
     _results: SimpleQueue[tuple[str, AttemptResult | BaseException]] = field(default_factory=SimpleQueue)
     _learned: int = 0
     _learned_at: dict[str, int] = field(default_factory=dict)
@@ -66,6 +66,7 @@ class Run:
     def execute(self) -> str:
         """Run the pipeline to its end; the status of the run. Nothing of it still runs when this returns or raises."""
         try:
+            self.context.products.set_aside(self._will_run())
             return self._loop()
         except BaseException:
             self.context.supervisor.cancel(signal.SIGKILL)
@@ -74,6 +75,14 @@ class Run:
                 self._redact_past()
                 self._redact_outputs()
             raise
+
+    def _will_run(self) -> list[Step]:
+        """Return the steps that may run."""
+        steps = self.pipeline.steps
+        if not self.recorder.log.steps or not any(step.put for step in steps.values()):
+            return list(steps.values())
+        planned = plan(self.pipeline, self.recorder.log, initial=self.state.initial, inputs=self.state.inputs)
+        return [steps[name] for name in planned.running]
 
     def _loop(self) -> str:
         order = list(self.pipeline.steps)
@@ -104,9 +113,9 @@ class Run:
                     launches.append((step, attempt))
             if events:
                 self.recorder.record(*events)
-            for tell in self._deferred_output:
-                tell()
-            self._deferred_output.clear()
+            for do in self._once_recorded:
+                do()
+            self._once_recorded.clear()
             alone = not self._running and len(launches) == 1
             for step, attempt in launches:
                 self._launch(step, attempt, alone=alone)
@@ -127,9 +136,10 @@ class Run:
         """Record a step that does not run."""
         if decision.action == "reuse":
             self.state.record_outcome(step, Outcome.REUSED, self.recorder.log.steps[step.name])
+            self.context.products.put_back(step.name)
         else:
             self.state.record_outcome(step, Outcome.SKIPPED, None)
-        self._deferred_output.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.name))
+        self._once_recorded.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.name))
         return Decided(step=step.name, decision=decision.record())
 
     def _begin(self, step: Step, decision: Decision) -> StepAttempt:
@@ -148,12 +158,14 @@ class Run:
     def _launch(self, step: Step, attempt: StepAttempt, *, alone: bool) -> None:
         """Start an attempt; one that is `alone` is also finished here, which saves a thread."""
         scope = self.state.scope(step)
+        past = self.recorder.log.steps.get(step.name)
+        products = self.context.products.attempt(step, attempt.attempt_number, past)
         self.printer.started(step.name)
 
         def work(refusal: StepError | None = None) -> None:
             result: AttemptResult | BaseException
             try:
-                result = run_attempt(step, attempt, scope, self.context, refusal=refusal)
+                result = run_attempt(products, attempt, scope, self.context, refusal=refusal)
             except BaseException as e:  # noqa: BLE001 - handed over to the main thread, which raises it
                 result = e
             self._results.put((step.name, result))
@@ -193,11 +205,16 @@ class Run:
         self.state.record_outcome(result.step, Outcome.FAILED if failed else Outcome.RAN, None if failed else recorded)
         message = self.recorder.redactor.text(result.attempt.message)
         text = f"failed after {result.seconds:.1f} s: {message}" if failed else f"{result.seconds:.1f} s"
-        self._deferred_output.append(lambda: self.printer.finished(result.step.name, text, failed=failed))
+        self._once_recorded += [
+            result.products.forget,
+            lambda: self.printer.finished(result.step.name, text, failed=failed),
+        ]
         return events
 
     def _end(self) -> str:
         self._redact_outputs()
+        skipped = (name for name, outcome in self.state.settled.items() if outcome is Outcome.SKIPPED)
+        self.context.products.finish(skipped)
         failed = [
             name
             for name, outcome in self.state.settled.items()

@@ -25,6 +25,8 @@ from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.code_states import unpublished
 from runnable_ci.runs.events import EnvironmentRecorded, Started
 from runnable_ci.runs.model import SUCCESS, Environment, Invocation, RunLog
+from runnable_ci.runs.products.recovery import Recovery
+from runnable_ci.runs.products.step_products import Products
 from runnable_ci.runs.reader import catalog_of
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.steps.interpreter import check_interpreter, describe, key_of
@@ -62,6 +64,10 @@ class RunSession:
     def catalog(self, log: RunLog) -> Catalog:
         """Return the files of a run, to and from the workspace."""
         return catalog_of(self.project.layout, log, self.project.workspace, is_tracked=self.code.tracks)
+
+    def recover(self) -> None:
+        """Undo in the workspace what processes did that were killed."""
+        Recovery(self.project.pipeline, self.project.layout, self.catalog, self.options.printer.say).recover()
 
     def started(
         self,
@@ -138,6 +144,7 @@ class RunSession:
             processes=recorder.processes,
             command_files=self.options.command_files,
             masks=Masks(recorder.redactor, self.options.printer),
+            products=Products(catalog, recorder.log.invocation, self.options.printer.say),
             secret_names={name.upper() for name in secret_names(self.project.pipeline, self.options)},
         )
 

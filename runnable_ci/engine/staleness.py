@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.patterns import matches
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.code_states import code_state_of
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeState, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.products.history import own_contents
 from runnable_ci.steps.python import find_source
 from runnable_ci.vcs.identity import Code
 
@@ -23,9 +25,14 @@ def changed_inputs(pipeline: Pipeline, log: RunLog, catalog: Catalog) -> dict[st
     made = {e.name for step in log.steps.values() for e in _entries(step) if e.stage == "put"}
     for step in _succeeded(pipeline, log):
         taken = {entry.name: entry for entry in step.data_catalog if entry.stage == "get"}
-        inputs = [entry for entry in taken.values() if not entry.source]
-        changed = [e.name for e in inputs if (now := catalog.files.hash_of(e.name)) is not None and now != e.data_hash]
-        matched = catalog.files.expand(pipeline.steps[step.name].get or ())
+        patterns = pipeline.steps[step.name].get or ()
+        # One that was kept and that no `get` names was there when the step wrote it: it may not even have read it.
+        inputs = [e for e in taken.values() if not e.source and (not e.kept or _is_named(patterns, e.name))]
+        own = own_contents(step)
+        now = {entry.name: catalog.hash_of(entry.name) for entry in inputs}
+        known = {entry.name: {entry.data_hash, *own.get(entry.name, ())} for entry in inputs}
+        changed = [name for name, digest in now.items() if digest is not None and digest not in known[name]]
+        matched = catalog.files.expand(patterns)
         present = {name for names in matched.values() for name in names}
         if changed:
             found[step.name] = f"input {_listed(changed)} changed"
@@ -70,6 +77,10 @@ def _entries(step: StepLog) -> Iterator[CatalogEntry]:
     yield from step.data_catalog
     for attempt in step.attempts:
         yield from attempt.data_catalog
+
+
+def _is_named(patterns: Sequence[str], name: str) -> bool:
+    return any(matches(pattern, name) for pattern in patterns)
 
 
 def _function_change(step: Step, attempt: StepAttempt, catalog: Catalog) -> str:

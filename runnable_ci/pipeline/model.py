@@ -45,6 +45,8 @@ class Step:
     get: tuple[str, ...] | None
     """None: not declared, the step may read any file that came before it."""
     put: tuple[str, ...]
+    persist: bool
+    """Whether the step finds what it made before."""
     parameters: tuple[str, ...] | None
     env: Mapping[str, str]
     shell: str
@@ -62,6 +64,7 @@ class Step:
             "returns": dict(self.returns),
             "get": None if self.get is None else list(self.get),
             "put": list(self.put),
+            "persist": self.persist,
             "parameters": None if self.parameters is None else list(self.parameters),
             "env": dict(sorted(self.env.items())),
             "shell": self.shell if self.kind == "run" and self.shell != "bash" else "",
@@ -203,6 +206,7 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         returns=step.returns,
         get=None if step.catalog.get is None else tuple(step.catalog.get),
         put=tuple(step.catalog.put),
+        persist=step.catalog.persist,
         parameters=None if step.parameters is None else tuple(step.parameters),
         env=env,
         shell=step.shell or "bash",

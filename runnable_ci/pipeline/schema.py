@@ -35,7 +35,12 @@ class CatalogConfig(Table):
     """`catalog = { get = […], put = […] }`: paths and globs (`*`, `**`) relative to the pipeline file's folder."""
 
     get: list[str] | None = Field(None, description="Files restored into the workspace before the step.")
-    put: list[str] = Field(default_factory=list, description="Files stored after the step.")
+    put: list[str] = Field(default_factory=list, description="Files that the step makes: stored after it.")
+    persist: bool = Field(
+        False,
+        description="Let the step find the files that it made before, and keep those that it does not write again. "
+        "Default: they are set aside before it runs.",
+    )
 
 
 class StepConfig(Table):

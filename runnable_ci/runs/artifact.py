@@ -69,9 +69,10 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
 def layers(log: RunLog) -> dict[str, Descriptor]:
     """Return title → content: what a plain pull of the artifact leaves in a folder.
 
-    The files of the last attempts are under `catalog/`, earlier versions under `history/STEP.ATTEMPT/`, output under
-    `logs/`, pickled objects under `objects/` (earlier ones in `objects/STEP.ATTEMPT/`), packs of small files under
-    `packs/`, differences from the commit under `code/`.
+    The files of the last attempts are under `catalog/`, earlier versions under `history/STEP.ATTEMPT/`, what failed
+    attempts made under `failed/STEP.ATTEMPT/`, inputs that an attempt changed, as they were, under
+    `inputs/STEP.ATTEMPT/`, output under `logs/`, pickled objects under `objects/` (earlier ones in
+    `objects/STEP.ATTEMPT/`), packs of small files under `packs/`, differences from the commit under `code/`.
     """
     packs = PackIndex(log.packs)
     titled: dict[str, Descriptor] = {}
@@ -97,9 +98,10 @@ def _contents(log: RunLog) -> Iterator[tuple[str, str, int, str]]:
         for name in attempt.output_parameters
     }
     for step in log.steps.values():
-        for number, entry in _puts(step):
-            is_current = current.get(entry.name) == (step.name, entry.data_hash)
-            place = "catalog" if is_current else f"history/{step.internal_name}.{number}"
+        for number, entry in _stored_files(step):
+            is_current = entry.stage == "put" and current.get(entry.name) == (step.name, entry.data_hash)
+            folder = {"put": "history", "failed": "failed"}.get(entry.stage, "inputs")
+            place = "catalog" if is_current else f"{folder}/{step.internal_name}.{number}"
             yield f"{place}/{entry.name}", entry.data_hash, entry.size, entry.media_type
         for attempt in step.attempts:
             title = f"{step.internal_name}.{attempt.attempt_number}"
@@ -119,12 +121,11 @@ def _contents(log: RunLog) -> Iterator[tuple[str, str, int, str]]:
             yield f"code/{digest[:12]}.bundle", digest, size, BUNDLE_MEDIA_TYPE
 
 
-def _puts(step: StepLog) -> Iterator[tuple[int, CatalogEntry]]:
-    """Yield the files that each attempt put, the last attempt's first."""
-    if step.attempts:
-        yield from ((step.attempts[-1].attempt_number, entry) for entry in step.put_entries())
-    for attempt in reversed(step.attempts[:-1]):
-        yield from ((attempt.attempt_number, entry) for entry in attempt.data_catalog if entry.stage == "put")
+def _stored_files(step: StepLog) -> Iterator[tuple[int, CatalogEntry]]:
+    """Yield the files that the store has of each attempt, the last attempt's first."""
+    for attempt in reversed(step.attempts):
+        files = step.data_catalog if attempt is step.attempts[-1] else attempt.data_catalog
+        yield from ((attempt.attempt_number, entry) for entry in files if entry.stage != "get" or entry.kept)
 
 
 def _metrics(log: RunLog) -> str:

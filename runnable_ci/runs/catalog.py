@@ -1,4 +1,7 @@
-"""Files of the workspace ↔ content of the store: `put`, and `get` of what was put."""
+"""Files of the workspace ↔ content of the store: `put`, and `get` of what was put.
+
+What it writes into the workspace is noted in the store's index of products.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from typing import BinaryIO, cast
 from runnable_ci.errors import BlobCorruptError, StepError, UnsafePathError
 from runnable_ci.runs.model import CatalogEntry, Pack
 from runnable_ci.runs.packs import PACK_MIN_FILES, PACKED_FILE_MAX_BYTES, PackIndex, PackWriter, Section
+from runnable_ci.runs.products.index import Content, Product, ProductsIndex
 from runnable_ci.runs.workspace import Workspace
 from runnable_ci.store.local import Layout
 from runnable_ci.store.plain import make_folders
@@ -25,7 +29,7 @@ from runnable_ci.util.files import copy_and_hash, fingerprint, temporary
 
 
 @contextmanager
-def _step_errors(what: str) -> Iterator[None]:
+def step_errors(what: str) -> Iterator[None]:
     """Turn a file in the block that vanished or cannot be read or written into an error of the step."""
     try:
         yield
@@ -52,43 +56,47 @@ class Catalog:
     packs: Mapping[str, Pack] = field(default_factory=dict)
     is_tracked: Callable[[str], bool | None] = lambda _name: False
     """Whether git tracks a file of the workspace, None for unknown: it is never replaced without a word."""
+    logged_products: Callable[[], Iterable[Product]] = lambda: ()
+    """What the runs of the store made: asked only where it has no index of that yet."""
     files: Workspace = field(init=False)
     """The workspace's files by their names."""
+    products: ProductsIndex = field(init=False)
+    """Which of them steps made."""
     _index: PackIndex = field(init=False)
 
     def __post_init__(self) -> None:
         self.files = Workspace(self.workspace)
+        self.products = ProductsIndex(self.layout, self.logged_products)
         self._index = PackIndex(self.packs)
 
     # -- workspace → store
 
-    @_step_errors("put")
-    def put(self, patterns: Sequence[str]) -> tuple[list[CatalogEntry], dict[str, Pack]]:
-        """Store what the globs match; the entries, and the packs that they need and the run log may not know yet.
+    @step_errors("put")
+    def put(self, names: Sequence[str], *, stage: str = "put") -> tuple[list[CatalogEntry], dict[str, Pack]]:
+        """Store these files; their entries, and the packs that they need and the run log may not know yet.
 
-        Raises `StepError` for a glob that matches nothing, or a file that cannot be read.
+        Raises `StepError` for a file that cannot be read.
         """
-        matches = self.files.expand(patterns)
-        for pattern, found in matches.items():
-            if not found:
-                raise StepError(
-                    f"catalog put `{pattern}` matches no file", hint="did the step write it somewhere else?"
-                )
-        names = sorted({name for found in matches.values() for name in found})
         before = {name: fingerprint(self.workspace / name) for name in names}
-        stored = self.store([(self.workspace / name, name) for name in names])
+        paths = {name: self.workspace / name for name in names}
+        entries, packs = self.store_as(paths, stage=stage)
+        for entry in entries:
+            self.files.remember(entry.name, before[entry.name], entry.data_hash)
+        return entries, packs
+
+    def store_as(self, paths: Mapping[str, Path], *, stage: str) -> tuple[list[CatalogEntry], dict[str, Pack]]:
+        """Store files under names of the workspace, wherever they are, as `put` does."""
+        stored = self.store([(path, name) for name, path in paths.items()])
         entries = []
         packs = dict(stored.packs)
-        for name in names:
-            digest, size = stored.sizes[self.workspace / name]
-            self.files.remember(name, before[name], digest)
+        for name, path in paths.items():
+            digest, size = stored.sizes[path]
             if digest in self._index:
                 pack_digest, pack = self._index[digest]
                 # A parallel step may have made it, and be killed before that is recorded.
                 if pack_digest not in self.packs:
                     packs[pack_digest] = pack
-            mode = S_IMODE((self.workspace / name).stat().st_mode)
-            entries.append(self._entry(name, digest, size, mode=mode, stage="put"))
+            entries.append(self._entry(name, digest, size, mode=S_IMODE(path.stat().st_mode), stage=stage))
         return entries, packs
 
     def store(self, files: Sequence[tuple[Path, str]]) -> StoredFiles:
@@ -175,40 +183,81 @@ class Catalog:
 
     # -- store → workspace
 
-    @_step_errors("get")
+    @step_errors("get")
     def get(self, entries: Iterable[CatalogEntry]) -> tuple[list[CatalogEntry], list[str]]:
         """Restore these files into the workspace; return their `get` entries, and the names of replaced files.
 
         A file that is there already is not touched. One with other content that the store does not hold, or that git
         tracks, is moved to `replaced` first. Raises `UnsafePathError`, `BlobMissingError`, `BlobCorruptError`.
         """
-        taken, replaced = [], []
+        taken, replaced, written = [], [], []
         for entry in entries:
             path = self.files.safe_path(entry.name)
-            present = self.files.hash_of(entry.name)
+            present = self.hash_of(entry.name)
             if present is None or present != entry.data_hash:
                 aside = None if present is None else self._aside(path, present)
                 self.extract(entry, path, aside=aside)
                 if aside is not None:
                     replaced.append(entry.name)
                 self.files.remember(entry.name, fingerprint(path), entry.data_hash)
+                if entry.source:
+                    written.append(self._product(entry))
             taken.append(
                 self._entry(entry.name, entry.data_hash, entry.size, mode=entry.mode, stage="get", source=entry.source)
             )
+        self.products.record(written)
         return taken, replaced
+
+    def hash_of(self, name: str) -> str | None:
+        """Return the sha256 of a file of the workspace, None where it is not there.
+
+        One that is as the index of products has seen it is not read.
+        """
+        return self.products.hash_seen(name, self.workspace / name) or self.files.hash_of(name)
+
+    def content_of(self, entry: CatalogEntry) -> Content:
+        """Return how the content of an entry of this run is found without the run's log."""
+        return self._index.content(entry.data_hash, entry.size, entry.mode)
+
+    def _product(self, entry: CatalogEntry) -> Product:
+        """Return a file of this run that was restored, as the index has it."""
+        before = self.products.lookup(entry.name)
+        return Product(
+            path=entry.name,
+            content=self.content_of(entry),
+            step=entry.source,
+            run=self.run_folder.name,
+            made_by=entry.made_by or f"{self.run_folder.name}/{entry.source}",
+            was=before.was if before else None,
+            folder=before.folder if before else "",
+        )
+
+    def holds(self, content: Content) -> bool:
+        """Return whether the store has the blob of a content; its bytes are not looked at."""
+        return self.layout.exists(Descriptor.of_hash(content.blob, 0))
+
+    def restore(self, name: str, content: Content) -> None:
+        """Write content of any run to a name of the workspace, whole and verified or not at all."""
+        path = self.files.safe_path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pack, size, offset = content.pack or (content.sha256, content.size, 0)
+        blob = self.layout.fetch(Descriptor.of_hash(pack, size))
+        with temporary(self.layout.temporaries) as new, Section(blob, offset, content.size) as stored:
+            if copy_and_hash(stored, new.file) != (content.sha256, content.size):
+                raise BlobCorruptError(f"`{name}` in {self.layout.label} does not match sha256:{content.sha256}")
+            new.path.chmod(0o600 | content.mode)
+            new.keep_as(path, synced=False)
 
     def describe_replaced(self, name: str) -> str:
         """Return where a file is that was replaced, as `get` says."""
         tracked = ", which git tracks," if self.is_tracked(name) else ""
         return f"replaced {name}{tracked} by the run's version; yours was moved to {self.run_folder / 'replaced'}"
 
-    @_step_errors("get")
+    @step_errors("get")
     def inputs(self, names: Iterable[str]) -> list[CatalogEntry]:
         """Return `get` entries for files that no step put: recorded with their hash."""
         return [
-            self._entry(
-                name, cast("str", self.files.hash_of(name)), (self.workspace / name).stat().st_size, stage="get"
-            )
+            self._entry(name, cast("str", self.hash_of(name)), (self.workspace / name).stat().st_size, stage="get")
             for name in names
         ]
 

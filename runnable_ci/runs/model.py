@@ -150,12 +150,19 @@ class CatalogEntry(Record):
     catalog_relative_path: str = ""
     catalog_handler_location: str = ".runnable"
     stage: str = ""
+    """`get`, `put`, or `failed`: what an attempt made that did not succeed, which is never an input."""
     # ours
     size: int = 0
     media_type: str = "application/octet-stream"
     mode: int = 0o644
     source: str = ""
     """The step that put the file which a `get` took; empty where it was an input from the workspace."""
+    kept: bool = False
+    """For `get`: the attempt changed the file, so the store has it as it was before."""
+    left: str = ""
+    """sha256 of what the attempt made of a kept file; empty where it removed it."""
+    made_by: str = ""
+    """For `put`: the attempt that wrote the file, `RUN_ID/STEP.ATTEMPT`, where this one only found it and kept it."""
 
 
 class LogFile(Record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from runnable_ci.runs.document import decode
 from runnable_ci.runs.events import apply, decode_events, mark_interrupted, own_invocations
 from runnable_ci.runs.model import PROCESSING, RunLog, StepAttempt
 from runnable_ci.runs.output import split
+from runnable_ci.runs.packs import PackIndex
 from runnable_ci.runs.paths import (
     JOURNAL,
     JOURNAL_SIZE,
@@ -35,6 +36,7 @@ from runnable_ci.runs.paths import (
     run_folder,
     run_folders,
 )
+from runnable_ci.runs.products.index import Product
 from runnable_ci.runs.run_identity import IDENTITY
 from runnable_ci.store.local import Layout
 from runnable_ci.store.store_identity import store_identity
@@ -182,7 +184,25 @@ def catalog_of(
 ) -> Catalog:
     """Return the files of a run."""
     folder = run_folder(layout, log.run_id)
-    return Catalog(layout, workspace or layout.folder.parent, folder, dict(log.packs), is_tracked)
+    workspace = workspace or layout.folder.parent
+    return Catalog(layout, workspace, folder, dict(log.packs), is_tracked, lambda: logged_products(layout))
+
+
+def logged_products(layout: Layout) -> Iterator[Product]:
+    """Yield what the steps of all runs put, the newest run's last; a log that cannot be read tells nothing."""
+    sealed = layout.manifests()
+    for run_id in run_ids(layout):
+        with suppress(RunLogError, BlobMissingError):
+            log = load(layout, run_id, sealed)
+            index = PackIndex(log.packs)
+            for step in log.steps.values():
+                for attempt in step.attempts:
+                    title = f"{run_id}/{step.name}.{attempt.attempt_number}"
+                    files = step.data_catalog if attempt is step.attempts[-1] else attempt.data_catalog
+                    for entry in files:
+                        if entry.stage == "put":
+                            content = index.content(entry.data_hash, entry.size, entry.mode)
+                            yield Product(entry.name, content, step.name, run_id, entry.made_by or title)
 
 
 @contextmanager

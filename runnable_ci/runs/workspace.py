@@ -63,20 +63,21 @@ class Workspace:
         if is_excluded(name) or not (self.path / name).is_file():
             return False
         if folder not in inside:
-            inside[folder] = self._is_inside(self.path / folder)
+            inside[folder] = self.is_inside(self.path / folder)
         path = self.path / name
-        if not inside[folder] or (path.is_symlink() and not self._is_inside(path)):
+        if not inside[folder] or (path.is_symlink() and not self.is_inside(path)):
             raise UnsafePathError(f"`{name}` is behind a link that points outside the workspace")
         return True
 
-    def _is_inside(self, path: Path) -> bool:
+    def is_inside(self, path: Path) -> bool:
+        """Return whether a path leads to a place in the workspace, through all links."""
         return path.resolve().is_relative_to(self._root)
 
     def safe_path(self, name: str) -> Path:
         """Return where a name of the run log belongs in the workspace; `UnsafePathError` if that is outside."""
         check_relative(name, lambda message: UnsafePathError(f"a file of the run log has {message}"))
         path = self.path / name
-        if is_excluded(name) or not self._is_inside(path.parent):
+        if is_excluded(name) or not self.is_inside(path.parent):
             raise UnsafePathError(f"`{name}` of the run log points outside the workspace")
         return path
 
@@ -108,3 +109,8 @@ class Workspace:
         changed_ns = seen[3]
         if time.time_ns() - changed_ns > _RACY_NS and seen == fingerprint(self.path / name):
             self._hashes[name] = (seen, digest)
+
+    def settled(self, name: str, digest: str) -> tuple[int, ...] | None:
+        """Return the fingerprint by which a file is known to have this content, None where it may yet change unseen."""
+        known = self._hashes.get(name)
+        return known[0] if known and known[1] == digest else None

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from runnable_ci.errors import StoreError
 
-_FOLDERS = frozenset({"blobs", "sha256", "runs", "tmp", "logs", "replaced"})
+_FOLDERS = frozenset({"blobs", "sha256", "runs", "tmp", "logs", "replaced", "unfinished"})
 _FILES = frozenset(
     {
         *(".gitignore", "oci-layout", "index.json", "index.lock", "store.lock", "writer"),
         *("journal.jsonl", "lock", "processes", "origin", "publish.lock"),
+        *("products.jsonl", "products.lock"),
     }
 )
 

@@ -167,7 +167,7 @@ def test_a_replaced_file_is_not_kept_behind_a_link(project: Workspace) -> None:
     project.write({"sub/a.txt": "mine", "runnable.toml": PIPELINE.replace("a.txt", "sub/a.txt")})
     project.runnable("run", "--run-id", "s", code=1)
     project.write({"sub/a.txt": "my own"})
-    (project.store / "runs" / "s" / "replaced").mkdir()
+    (project.store / "runs" / "s" / "replaced").mkdir(exist_ok=True)
     (project.store / "runs" / "s" / "replaced" / "sub").symlink_to(victim)
     before = snapshot(victim)
     refused = project.runnable("retry", "s", code=1)

@@ -1,0 +1,213 @@
+"""Which files of the workspace steps made: `products.jsonl` in the store, the last line of a path counts.
+
+A file is a product by its path and its content together, never by its name alone: once a person or another program
+wrote it, it is theirs. The index repeats what the run logs of the store say; where it is missing, it is read from them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runnable_ci.pipeline.validation import check_relative, is_excluded
+from runnable_ci.store.local import Layout
+from runnable_ci.util.files import fingerprint, locked, open_nofollow, write_whole
+
+FILE = "products.jsonl"
+LOCK = "products.lock"
+_LINE_MAX_BYTES = 64 * 1024
+_SPARE_LINES = 1_000
+_LINES_PER_PATH = 4
+"""Above this the index is written again without the lines that no longer count."""
+_TEXTS = ("step", "run", "made_by", "folder")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes that the store holds, and how to find them without the log of the run that stored them."""
+
+    sha256: str
+    size: int
+    mode: int = 0o644
+    pack: tuple[str, int, int] | None = None
+    """The pack that holds it, with that one's size and the offset in bytes; None for a blob of its own."""
+
+    @property
+    def blob(self) -> str:
+        """sha256 of the blob that holds it."""
+        return self.pack[0] if self.pack else self.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A file that a step made."""
+
+    path: str
+    """From the workspace, with forward slashes."""
+    content: Content
+    step: str
+    run: str
+    made_by: str = ""
+    """`RUN_ID/STEP.ATTEMPT` of who wrote it: not who found it there and kept it."""
+    was: Content | None = None
+    """What the user had in its place."""
+    folder: str = ""
+    """The folder that was there before the step: those between it and the file are gone with the file."""
+    seen: tuple[int, ...] | None = None
+    """Its fingerprint, where that tells that the content is still the same."""
+    observed: bool = True
+    """Whether the step was seen to write it; versions before that took whatever `put` matched."""
+
+
+class ProductsIndex:
+    """The products of a store. Safe for many threads and processes; what others add meanwhile is not seen."""
+
+    def __init__(self, layout: Layout, logged: Callable[[], Iterable[Product]] = lambda: ()) -> None:
+        self._layout = layout
+        self._logged = logged
+        """What the run logs tell: asked only where there is no index yet."""
+        self._file = layout.folder / FILE
+        self._products: dict[str, Product] | None = None
+
+    def lookup(self, path: str) -> Product | None:
+        """Return what was last made under a path, whether or not it is still there."""
+        return self._known().get(path)
+
+    def hash_seen(self, path: str, file: Path) -> str | None:
+        """Return the sha256 of a file that is as it was when it was recorded, None where it may have changed."""
+        if self._products is None and not self._file.exists():
+            return None  # the run logs have seen no file
+        product = self.lookup(path)
+        try:
+            known = product is not None and product.seen is not None and product.seen == fingerprint(file)
+        except OSError:
+            return None
+        return product.content.sha256 if product and known else None
+
+    def is_generated(self, path: str, sha256: str) -> bool:
+        """Return whether this content under this path is what a step made."""
+        product = self.lookup(path)
+        return product is not None and product.content.sha256 == sha256
+
+    def of_steps(self, steps: Collection[str]) -> list[Product]:
+        """Return what these steps made last, in any run, and no other step since."""
+        return [product for product in list(self._known().values()) if product.step in steps]
+
+    def record(self, products: Iterable[Product]) -> None:
+        """Note what was made."""
+        new = list(products)
+        if not new:
+            return
+        known = self._known()
+        with locked(self._layout.folder / LOCK):
+            if self._file.exists():
+                self._append(new)
+            else:
+                self._write([*known.values(), *new])
+        known.update((product.path, product) for product in new)
+
+    def _append(self, products: Iterable[Product]) -> None:
+        lines = b"".join(map(_encode, products))
+        with open(self._file, "r+b", opener=open_nofollow) as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # its writer was killed: the rest of that line is lost
+                    lines = b"\n" + lines
+            file.write(lines)
+
+    def _write(self, products: Iterable[Product]) -> None:
+        write_whole(self._file, b"".join(map(_encode, products)), through=self._layout.temporaries)
+
+    def _known(self) -> dict[str, Product]:
+        if self._products is None:
+            self._products = self._read()
+        return self._products
+
+    def _read(self) -> dict[str, Product]:
+        try:
+            with open(self._file, "rb", opener=open_nofollow) as file:
+                lines = list(_lines(file))
+        except FileNotFoundError:
+            return {product.path: replace(product, observed=False) for product in self._logged()}
+        found = {product.path: product for product in map(_decode, lines) if product}
+        if len(lines) > _SPARE_LINES + _LINES_PER_PATH * len(found):
+            self._compact()
+        return found
+
+    def _compact(self) -> None:
+        with locked(self._layout.folder / LOCK), open(self._file, "rb", opener=open_nofollow) as file:
+            found = {product.path: product for product in map(_decode, _lines(file)) if product}
+            self._write(found.values())
+
+
+def _lines(file: Iterable[bytes]) -> Iterator[bytes]:
+    return (line for line in file if line.endswith(b"\n"))
+
+
+def _encode(product: Product) -> bytes:
+    fields: dict[str, Any] = {
+        "path": product.path,
+        **_encode_content(product.content),
+        "step": product.step,
+        "run": product.run,
+        "made_by": product.made_by,
+        "folder": product.folder,
+    }
+    optional = {
+        "was": product.was and _encode_content(product.was),
+        "seen": product.seen,
+        "observed": None if product.observed else False,
+    }
+    line = fields | {name: value for name, value in optional.items() if value is not None}
+    return f"{json.dumps(line, separators=(',', ':'))}\n".encode()
+
+
+def _encode_content(content: Content) -> dict[str, Any]:
+    fields = {"sha256": content.sha256, "size": content.size, "mode": content.mode}
+    return fields | ({"pack": content.pack} if content.pack else {})
+
+
+def _decode(line: bytes) -> Product | None:
+    """Return the product of a line, None for what is none: the file may have come with a store from anywhere."""
+    if len(line) > _LINE_MAX_BYTES:
+        return None
+    try:
+        found = json.loads(line)
+        check_relative(found["path"], ValueError)
+        seen = found.get("seen")
+        if is_excluded(found["path"]) or not all(isinstance(found[name], str) for name in _TEXTS):
+            return None
+        return Product(
+            path=found["path"],
+            content=decode_content(found),
+            step=found["step"],
+            run=found["run"],
+            made_by=found["made_by"],
+            folder=found["folder"],
+            was=decode_content(found["was"]) if "was" in found else None,
+            seen=_numbers(seen, 4) if seen is not None else None,
+            observed=found.get("observed") is not False,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def decode_content(fields: Mapping[str, Any]) -> Content:
+    pack = fields.get("pack")
+    size, mode = _numbers([fields["size"], fields["mode"]], 2)
+    digests = [fields["sha256"], *([pack[0]] if pack else [])]
+    if not all(isinstance(digest, str) and _SHA256.fullmatch(digest) for digest in digests):
+        raise ValueError("not a sha256")
+    return Content(fields["sha256"], size, mode & 0o777, (pack[0], *_numbers(pack[1:], 2)) if pack else None)
+
+
+def _numbers(values: Any, count: int) -> tuple[int, ...]:
+    if not isinstance(values, list) or len(values) != count or not all(type(v) is int and v >= 0 for v in values):
+        raise ValueError("not such numbers")
+    return tuple(values)

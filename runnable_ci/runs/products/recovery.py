@@ -1,0 +1,90 @@
+"""What a killed process left in the workspace: files of an attempt without an end, and earlier ones set aside."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+from runnable_ci.errors import RunInUseError, RunLogError, RunNotFoundError
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.events import AttemptSaved, Event, PackStored
+from runnable_ci.runs.model import RunLog, StepAttempt
+from runnable_ci.runs.paths import is_running
+from runnable_ci.runs.products.baseline import Baseline, Unfinished, unfinished
+from runnable_ci.runs.products.undo import move_back, undo
+from runnable_ci.runs.reader import load
+from runnable_ci.runs.recorder import Recorder, reopen
+from runnable_ci.store.local import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A workspace in which killed processes may have left what is not finished."""
+
+    pipeline: Pipeline
+    layout: Layout
+    catalog: Callable[[RunLog], Catalog]
+    say: Callable[[str], None]
+
+    def recover(self) -> None:
+        """Undo what attempts of this pipeline did that were killed, and record what they made; each change is said.
+
+        A run that is being written is left alone.
+        """
+        for run_id, items in groupby(unfinished(self.layout), key=lambda item: item.run_id):
+            left = list(items)
+            if is_running(self.layout, run_id):
+                continue
+            try:
+                with reopen(self.layout, load(self.layout, run_id)) as recorder:
+                    self._recover_run(recorder, left)
+            except (RunNotFoundError, RunLogError):  # it was removed, or nobody can tell what it did
+                for item in left:
+                    shutil.rmtree(item.folder)
+            except RunInUseError:
+                continue
+
+    def _recover_run(self, recorder: Recorder, left: Iterable[Unfinished]) -> None:
+        catalog = self.catalog(recorder.log)
+        for item in left:
+            if not item.step:
+                self._put_back(recorder.log, catalog)
+            elif events := self._recover_attempt(recorder.log, catalog, item):
+                recorder.record(*events)
+            elif item.step not in self.pipeline.steps:
+                continue  # of another pipeline in this folder, which may have it yet
+            shutil.rmtree(item.folder)
+
+    def _recover_attempt(self, log: RunLog, catalog: Catalog, item: Unfinished) -> list[Event]:
+        """Return what is to be recorded of an attempt that was killed, once its changes are undone."""
+        recorded, step = log.steps.get(item.step), self.pipeline.steps.get(item.step)
+        attempt = recorded.attempts[-1] if recorded and recorded.attempts else None
+        if not recorded or not step or not attempt or attempt.attempt_number != item.attempt:
+            return []
+        before = Baseline.load(item.folder, catalog.workspace) if attempt.interrupted else None
+        if before is None:
+            return []
+        place = catalog.run_folder / "replaced" / str(attempt.invocation) / f"{item.step}.{item.attempt}"
+        self.say(f"attempt {item.attempt} at `{item.step}` was killed: what it made is moved to {place}")
+        entries, packs = undo(catalog, before, step, place, self.say)
+        return [
+            *(PackStored(digest=digest, pack=pack) for digest, pack in packs.items()),
+            AttemptSaved(step=item.step, attempt=attempt, data_catalog=[*recorded.data_catalog, *entries]),
+        ]
+
+    def _put_back(self, log: RunLog, catalog: Catalog) -> None:
+        """Let steps that did not come to an end in the last invocation have the files that it had set aside."""
+        for name in self.pipeline.steps:
+            folder = catalog.run_folder / "replaced" / str(log.invocation) / name
+            if name in log.steps and any(_ended_in(a, log.invocation) for a in log.steps[name].attempts):
+                continue
+            for path in sorted(folder.rglob("*")):
+                if path.is_file():
+                    move_back(catalog, path.relative_to(folder).as_posix(), path)
+
+
+def _ended_in(attempt: StepAttempt, invocation: int) -> bool:
+    return attempt.invocation == invocation and bool(attempt.end_time) and not attempt.interrupted

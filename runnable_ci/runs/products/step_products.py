@@ -1,0 +1,269 @@
+"""What steps make in the workspace: what they made earlier is set aside, and what an attempt wrote is seen.
+
+A product is a file that the step's `put` names and that its attempt was seen to create or write. What was there and was
+not written is not its product, whatever its name; what an attempt wrote that did not succeed is never a product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runnable_ci.errors import RunnableError, StepError
+from runnable_ci.pipeline.model import Step
+from runnable_ci.runs.catalog import Catalog, step_errors
+from runnable_ci.runs.model import CatalogEntry, Pack, StepLog
+from runnable_ci.runs.products.baseline import Baseline, FileBefore, set_aside_marker, title_of
+from runnable_ci.runs.products.history import kept_inputs, last_products, own_contents
+from runnable_ci.runs.products.index import Content, Product
+from runnable_ci.runs.products.undo import move_away, move_back, undo
+from runnable_ci.store.plain import make_folders
+from runnable_ci.util.files import fingerprint
+from runnable_ci.util.text import pluralize
+
+_NAMED_MAX = 3
+
+
+@dataclass(slots=True)
+class Products:
+    """The products of one invocation."""
+
+    catalog: Catalog
+    invocation: int
+    say: Callable[..., None]
+    """Shows a line, of a `step` or of all."""
+    _set_aside: dict[str, dict[str, Path]] = field(default_factory=dict)
+    """Step → its files that were moved, with their places now."""
+
+    @property
+    def folder(self) -> Path:
+        """Where this invocation moves files to."""
+        return self.catalog.run_folder / "replaced" / str(self.invocation)
+
+    def set_aside(self, steps: Iterable[Step]) -> None:
+        """Move what these steps made earlier out of the workspace, so that they and others do not find it there.
+
+        What git tracks stays, and what anybody else wrote since. Where a step changed a file of the user, that is back.
+        """
+        names = {step.name for step in steps if step.put and not step.persist} - self._set_aside.keys()
+        found = self.catalog.products.of_steps(names) if names else []
+        moved = [product for product in found if self.is_there(product)]
+        self._set_aside |= {name: {} for name in names}
+        if moved:
+            marker = set_aside_marker(self.catalog.layout, self.catalog.run_folder.name)
+            make_folders(marker, within=self.catalog.layout.folder)
+        for product in moved:
+            try:
+                place = move_away(self.catalog, product.path, self.folder / product.step, above=product.folder)
+                self._set_aside[product.step][product.path] = place
+                if product.was and self.catalog.holds(product.was):
+                    self.catalog.restore(product.path, product.was)
+            except (OSError, RunnableError) as e:
+                self.say(f"{product.path}, which `{product.step}` made earlier, cannot be set aside: {e}")
+        if moved:
+            steps_named = _listed(sorted({product.step for product in moved}))
+            self.say(f"set aside {pluralize(len(moved), 'file')} that {steps_named} made earlier: {self.folder}")
+
+    def is_there(self, product: Product) -> bool:
+        """Return whether a file is still what a step made: content of the store, which git does not track."""
+        return (
+            product.observed
+            and self.catalog.holds(product.content)
+            and self.catalog.hash_of(product.path) == product.content.sha256
+            and self.catalog.is_tracked(product.path) is not True
+        )
+
+    def put_back(self, *steps: str) -> None:
+        """Let steps that did not run after all have their files again, where nothing has their place."""
+        for step in steps:
+            for name, place in self._set_aside.pop(step, {}).items():
+                move_back(self.catalog, name, place)
+
+    def finish(self, skipped: Iterable[str]) -> None:
+        """Let the steps that were skipped have their files again: from now on nothing else is put back."""
+        self.put_back(*skipped)
+        with suppress(FileNotFoundError):
+            set_aside_marker(self.catalog.layout, self.catalog.run_folder.name).rmdir()
+
+    def attempt(self, step: Step, number: int, past: StepLog | None) -> StepProducts:
+        """Return what follows the products of one attempt; `past` is what the run knows of the step's earlier ones."""
+        return StepProducts(self, step, number, past)
+
+
+@dataclass(slots=True)
+class StepProducts:
+    """The products of one attempt at a step."""
+
+    of: Products
+    step: Step
+    number: int
+    past: StepLog | None
+    is_started: bool = False
+    """Whether the step's process was started."""
+    _before: Baseline | None = None
+    _inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Inputs of the workspace, with their fingerprints before the step."""
+
+    @property
+    def title(self) -> str:
+        """The attempt, as `STEP.ATTEMPT`."""
+        return f"{self.step.name}.{self.number}"
+
+    @step_errors("put")
+    def prepare(self) -> None:
+        """Have the workspace as the step is to find it: its inputs as they were, its own files if they persist."""
+        if not self.past or not self.step.put:
+            return
+        catalog = self.of.catalog
+        if self.step.persist:
+            made = last_products(self.past, self._run_id)
+            missing = [entry for entry in made if catalog.hash_of(entry.name) is None]
+            catalog.get(entry.model_copy(update={"source": self.step.name}) for entry in missing)
+            return
+        own = own_contents(self.past)
+        for entry in kept_inputs(self.past):
+            now = catalog.hash_of(entry.name)
+            # One that is gone may be missing since the user removed it; where the step did, it finds it again.
+            if now == entry.data_hash or (now is None and entry.left) or (now and now not in own[entry.name]):
+                continue
+            if now is not None:
+                move_away(catalog, entry.name, self.of.folder / self.step.name)
+            catalog.restore(entry.name, catalog.content_of(entry))
+            self._say(f"restored {entry.name} as it was before the step changed it")
+
+    @step_errors("put")
+    def look(self, taken: Iterable[CatalogEntry]) -> None:
+        """Note what is there just before the step starts: what its patterns match, and what it has `taken`."""
+        catalog = self.of.catalog
+        self._inputs = {e.name: fingerprint(catalog.workspace / e.name) for e in taken if not e.source}
+        if self.step.put:
+            title = title_of(catalog.run_folder.name, self.step.name, self.number)
+            self._before = before = Baseline.begin(catalog.layout, catalog.workspace, title)
+            before.see_folders(self.step.put)
+            for names in catalog.files.expand(self.step.put).values():
+                for name in names:
+                    if name not in before.files:
+                        before.files[name] = self._see(before, name)
+            before.save()
+
+    def _see(self, before: Baseline, name: str) -> FileBefore:
+        catalog = self.of.catalog
+        seen = fingerprint(catalog.workspace / name)
+        product = catalog.products.lookup(name)
+        if product and self.of.is_there(product):
+            return FileBefore(seen, product.content, "", product.made_by, product.step, product.was)
+        copy, content = before.copy(name)
+        return FileBefore(seen, content, copy)
+
+    @step_errors("put")
+    def succeed(self, taken: Sequence[CatalogEntry]) -> tuple[list[CatalogEntry], dict[str, Pack]]:
+        """Store what the step made; the attempt's entries, with those that it has `taken`, and the packs they need.
+
+        Raises `StepError` where a pattern of `put` names nothing that the step wrote.
+        """
+        before = self._before
+        if before is None:
+            return list(taken), {}
+        catalog = self.of.catalog
+        found = catalog.files.expand(self.step.put)
+        names = {name for names in found.values() for name in names}
+        written = {name for name in names if before.is_written(name)}
+        found_again = self._found_again(before, names - written) if self.step.persist else {}
+        products = sorted(written | found_again.keys())
+        _require_written(found, products)
+        entries, packs = catalog.put(products)
+        for entry in entries:
+            entry.made_by = found_again.get(entry.name, "")
+        kept, more = _keep_changed(catalog, before)
+        self._record(before, entries, {entry.name: catalog.content_of(entry) for entry in kept})
+        return [*{entry.name: entry for entry in (*taken, *kept)}.values(), *entries], packs | more
+
+    def _found_again(self, before: Baseline, untouched: Iterable[str]) -> dict[str, str]:
+        """Name → who made it, of this step's own files that it did not write."""
+        files = {name: before.files[name] for name in untouched}
+        earlier = {e.name: e.made_by for e in last_products(self.past, self._run_id)} if self.past else {}
+        return {name: earlier.get(name) or f.made_by for name, f in files.items() if f.step == self.step.name}
+
+    def _say(self, text: str) -> None:
+        self.of.say(text, step=self.step.name)
+
+    @property
+    def _run_id(self) -> str:
+        return self.of.catalog.run_folder.name
+
+    def _record(self, before: Baseline, entries: Iterable[CatalogEntry], kept: Mapping[str, Content]) -> None:
+        catalog = self.of.catalog
+        catalog.products.record(
+            Product(
+                path=entry.name,
+                content=catalog.content_of(entry),
+                step=self.step.name,
+                run=self._run_id,
+                made_by=entry.made_by or f"{self._run_id}/{self.title}",
+                was=kept.get(entry.name) or (before.files[entry.name].was if entry.name in before.files else None),
+                folder=before.folder_of(entry.name),
+                seen=catalog.files.settled(entry.name, entry.data_hash),
+            )
+            for entry in entries
+        )
+
+    def fail(self) -> tuple[list[CatalogEntry], dict[str, Pack]]:
+        """Undo what the attempt did to files that `put` names, and keep what it made: its entries, and packs.
+
+        Where its process was never started, the step has its earlier files again.
+        """
+        if not self.is_started:
+            self.of.put_back(self.step.name)
+            return [], {}
+        for name in self.changed_inputs():
+            self._say(f"{name} changed while the step ran, which does not put it: it is left as it is")
+        if self._before is None:
+            return [], {}
+        return undo(self.of.catalog, self._before, self.step, self.of.folder / self.title, self._say)
+
+    def changed_inputs(self) -> list[str]:
+        """Return which inputs of the workspace are not as they were, beside those that `put` names."""
+        before = self._before.files if self._before else {}
+        workspace = self.of.catalog.workspace
+        return [
+            name for name, seen in self._inputs.items() if name not in before and _look_at(workspace / name) != seen
+        ]
+
+    def forget(self) -> None:
+        """Drop what was noted before the step: what became of the attempt is recorded."""
+        if self._before:
+            self._before.remove()
+
+
+def _keep_changed(catalog: Catalog, before: Baseline) -> tuple[list[CatalogEntry], dict[str, Pack]]:
+    """Store the user's files that a step changed, as they were: an entry for each, and packs."""
+    changed = {n: before.folder / f.copy for n, f in before.files.items() if f.copy and before.is_written(n)}
+    entries, packs = catalog.store_as(changed, stage="get")
+    for entry in entries:
+        entry.kept, entry.left = True, catalog.hash_of(entry.name) or ""
+    return entries, packs
+
+
+def _look_at(path: Path) -> tuple[int, ...] | None:
+    try:
+        return fingerprint(path)
+    except OSError:
+        return None
+
+
+def _require_written(found: Mapping[str, Sequence[str]], products: Collection[str]) -> None:
+    for pattern, names in found.items():
+        if not names:
+            raise StepError(f"catalog put `{pattern}` matches no file", hint="did the step write it somewhere else?")
+        if not any(name in products for name in names):
+            raise StepError(
+                f"catalog put `{pattern}` matches only files that the step did not write",
+                hint="persist = true keeps what earlier runs made",
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    listed = ", ".join(f"`{name}`" for name in names[:_NAMED_MAX])
+    return listed + (f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else "")

@@ -1,0 +1,103 @@
+"""Files of the workspace moved out of it and back: what steps made is set aside, and never deleted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
+
+from runnable_ci.errors import RunnableError
+from runnable_ci.pipeline.model import Step
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.model import CatalogEntry, Pack
+from runnable_ci.runs.products.baseline import Baseline
+from runnable_ci.store.plain import make_folders
+
+Say = Callable[[str], None]
+
+
+def move_away(catalog: Catalog, name: str, folder: Path, *, above: str = "") -> Path:
+    """Move a file of the workspace into a folder of the store, under its name there; its place now.
+
+    Folders that are empty then are gone, up to the one `above` it. Of a link the content is copied, and it stays.
+    """
+    path = catalog.files.safe_path(name)
+    wanted = folder / name
+    make_folders(wanted.parent, within=catalog.layout.folder)
+    more = (wanted.with_name(f"{wanted.name}.{i}") for i in count(2))
+    place = next(place for place in chain([wanted], more) if not os.path.lexists(place))
+    if path.is_symlink() and catalog.files.is_inside(path):
+        shutil.copy2(path, place)
+        return place
+    shutil.move(path, place)
+    for parent in PurePosixPath(name).parents:
+        if str(parent) in (".", above):
+            break
+        try:
+            (catalog.workspace / parent).rmdir()
+        except OSError:  # something else is in it
+            break
+    return place
+
+
+def move_back(catalog: Catalog, name: str, place: Path) -> None:
+    """Move a file to where it was in the workspace, unless another file has its place."""
+    path = catalog.files.safe_path(name)
+    product = catalog.products.lookup(name)
+    was = product.was.sha256 if product and product.was else None
+    with suppress(OSError):  # a folder is a file now, say: the store has the content
+        if not os.path.lexists(path) or (was and catalog.hash_of(name) == was):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(place, path)
+
+
+def undo(
+    catalog: Catalog, before: Baseline, step: Step, place: Path, say: Say
+) -> tuple[list[CatalogEntry], dict[str, Pack]]:
+    """Move what an attempt made to `place`, restore what it changed, and store what it made: entries, and packs."""
+    names = set(before.files)
+    for pattern in step.put:
+        with suppress(RunnableError):  # what leads out of the workspace is left alone
+            names.update(catalog.files.expand([pattern])[pattern])
+    written = sorted(name for name in names if before.is_written(name) and not _is_same(catalog, before, name))
+    for name in written:
+        if (catalog.workspace / name).is_file():
+            try:
+                move_away(catalog, name, place, above=before.folder_of(name))
+            except (OSError, RunnableError) as e:
+                say(f"{name}, which `{step.name}` wrote and did not finish, cannot be moved away: {e}")
+    for name in before.files.keys() & written:
+        _restore(catalog, before, name, say)
+    try:
+        return store_failed(catalog, place)
+    except (OSError, RunnableError) as e:
+        say(f"what `{step.name}` made is in {place}, and could not be stored: {e}")
+        return [], {}
+
+
+def _is_same(catalog: Catalog, before: Baseline, name: str) -> bool:
+    """Return whether a file has the content that it had: it was written as it was, or restored already."""
+    return name in before.files and catalog.hash_of(name) == before.files[name].content.sha256
+
+
+def store_failed(catalog: Catalog, place: Path) -> tuple[list[CatalogEntry], dict[str, Pack]]:
+    """Store all files of a folder as what a failed attempt made: entries, and packs."""
+    found = sorted(path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
+    return catalog.store_as({path.relative_to(place).as_posix(): path for path in found}, stage="failed")
+
+
+def _restore(catalog: Catalog, before: Baseline, name: str, say: Say) -> None:
+    file = before.files[name]
+    try:
+        if file.copy:
+            path = catalog.files.safe_path(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(before.folder / file.copy, path)
+        else:
+            catalog.restore(name, file.content)
+        say(f"restored {name} as it was before the attempt")
+    except (OSError, RunnableError) as e:
+        say(f"{name} could not be restored as it was before the attempt: {e}")

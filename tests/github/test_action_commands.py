@@ -295,7 +295,7 @@ def test_a_pipeline_that_cannot_be_used(repository: Repository) -> None:
     assert ran.code == 2
     (said,) = [line for line in ran.text.splitlines() if line.startswith("::error ")]
     assert said.startswith("::error title=runnable-ci::runnable.toml: [steps.a] unknown key `rum`%0Ahint: ")
-    assert "did not begin" in action.summary
+    assert "did not start" in action.summary
     assert "unknown key" in action.summary
     assert action.outputs["finish"] == {"status": "FAIL"}
 

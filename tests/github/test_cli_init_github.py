@@ -60,9 +60,9 @@ def test_a_repository_on_another_server_is_told_to_name_a_registry(tmp_path: Pat
     project = workspace(tmp_path, {"runnable.toml": STEP})
     project.git("remote", "add", "origin", "https://ghe.example.org/octo/flowers.git")
     said = project.runnable("init", "--github").out
-    assert "- Name a registry for the runs: `registry` in the pipeline file, or `registry:` where the workflows" in said
+    assert "- Set a registry for the runs: `registry` in the pipeline file, or `registry:` where the workflows" in said
     assert "ghcr.io belongs to github.com, and ghe.example.org is another server." in said
-    assert "Runs go to" not in said
+    assert "Runs are published to" not in said
 
 
 def test_a_pipeline_in_a_folder(tmp_path: Path) -> None:

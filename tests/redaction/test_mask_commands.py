@@ -63,7 +63,7 @@ def test_a_masked_value_is_a_secret(tmp_path: Path) -> None:
 
     at.write({"fixed.flag": ""})
     lost = at.runnable("retry", "r", code=2)
-    assert "step `use` takes `tok`, which `login` returned: it was a secret" in lost.err
+    assert "step `use` takes `tok`, which `login` returned: it is a secret" in lost.err
     again = at.runnable("retry", "r", "--from", "login")
     assert again.out == "login | logged in with ***\n"
     assert_clean(at, lost, again)
@@ -164,7 +164,7 @@ echo after >&2; test -e fixed.flag
     assert log.steps["early"].attempts[0].output_parameters["got"].redacted
     assert "early dyn" in done.out
     again = at.runnable("retry", "r", code=2)
-    assert "parameter word was a secret" in again.err
+    assert "parameter word is a secret" in again.err
 
 
 def test_the_difference_from_the_commit(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_run_that_fails_and_is_resumed(project: Workspace) -> None:
     assert "error: parameter note is a secret: its value is not in the run log\n" in without.err
     assert "hint: specify it again: --param note=…, or RUNNABLE_PRM_note in the environment" in without.err
     lost = project.runnable("retry", "r", code=2, **ENVIRONMENT, RUNNABLE_PRM_note=TOKEN)
-    assert "step `call` takes `token`, which `show` returned: it was a secret" in lost.err
+    assert "step `call` takes `token`, which `show` returned: it is a secret" in lost.err
     assert "hint: --from show re-runs that step" in lost.err
     assert len(project.log("r").invocations) == 1
 

@@ -80,7 +80,7 @@ def test_a_pipeline_file_further_down_has_its_own(inner: Workspace) -> None:
     assert "no run `x`" in inner.runnable("show", "x", code=2).err
     for where in ("lab", "lab/.runnable", str(inner.folder / "lab")):
         inner.runnable("show", "x", "--store", where)
-    assert "there is no run yet" in inner.runnable("show", "x", "--store", "a/b", code=2).err
+    assert "no runs in" in inner.runnable("show", "x", "--store", "a/b", code=2).err
     inner.write({"a/runnable.toml": STEP.format("deep")})
     inner.runnable("run", "--run-id", "deep", at="a/b", code=1)
     assert (inner.folder / "a" / ".runnable" / "runs" / "deep").is_dir()

@@ -20,7 +20,7 @@ from typing import BinaryIO, cast
 from runnable_ci.errors import BlobCorruptError, StepError, UnsafePathError
 from runnable_ci.runs.model import CatalogEntry, Pack
 from runnable_ci.runs.packs import PACK_MIN_FILES, PACKED_FILE_MAX_BYTES, PackIndex, PackWriter, Section
-from runnable_ci.runs.products.index import Content, Product, ProductsIndex
+from runnable_ci.runs.products.index import Product, ProductsIndex, StoredContent
 from runnable_ci.runs.workspace import Workspace
 from runnable_ci.store.local import Layout
 from runnable_ci.store.plain import make_folders
@@ -39,7 +39,7 @@ def step_errors(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class StoredFiles:
-    """Content that is in the store now, by sha256, and the packs that were made for it."""
+    """StoredContent that is in the store now, by sha256, and the packs that were made for it."""
 
     sizes: Mapping[Path, tuple[str, int]]
     packs: Mapping[str, Pack]
@@ -215,7 +215,7 @@ class Catalog:
         """
         return self.products.hash_seen(name, self.workspace / name) or self.files.hash_of(name)
 
-    def content_of(self, entry: CatalogEntry) -> Content:
+    def content_of(self, entry: CatalogEntry) -> StoredContent:
         """Return how the content of an entry of this run is found without the run's log."""
         return self._index.content(entry.data_hash, entry.size, entry.mode)
 
@@ -232,11 +232,11 @@ class Catalog:
             folder=before.folder if before else "",
         )
 
-    def holds(self, content: Content) -> bool:
+    def holds(self, content: StoredContent) -> bool:
         """Return whether the store has the blob of a content; its bytes are not looked at."""
         return self.layout.exists(Descriptor.of_hash(content.blob, 0))
 
-    def restore(self, name: str, content: Content) -> None:
+    def restore(self, name: str, content: StoredContent) -> None:
         """Write content of any run to a name of the workspace, whole and verified or not at all."""
         path = self.files.safe_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from runnable_ci.errors import BlobCorruptError
 from runnable_ci.runs.model import Pack
-from runnable_ci.runs.products.index import Content
+from runnable_ci.runs.products.index import StoredContent
 from runnable_ci.store.target import Descriptor
 
 PACK_MAX_BYTES = 64 * 1024 * 1024
@@ -56,12 +56,12 @@ class PackIndex:
         digest, pack = self[data_hash]
         return Descriptor.of_hash(digest, pack.size)
 
-    def content(self, data_hash: str, size: int, mode: int) -> Content:
+    def content(self, data_hash: str, size: int, mode: int) -> StoredContent:
         """Return a content as it is found without the run's log."""
         if data_hash not in self:
-            return Content(data_hash, size, mode)
+            return StoredContent(data_hash, size, mode)
         digest, pack = self[data_hash]
-        return Content(data_hash, size, mode, (digest, pack.size, self.section(data_hash)[0]))
+        return StoredContent(data_hash, size, mode, (digest, pack.size, self.section(data_hash)[0]))
 
     def section(self, data_hash: str) -> tuple[int, int]:
         """Return offset and size in bytes of a content in its pack.

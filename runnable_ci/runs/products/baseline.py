@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.pipeline.patterns import literal_prefix
-from runnable_ci.runs.products.index import Content, decode_content
+from runnable_ci.runs.products.index import StoredContent, decode_content
 from runnable_ci.store.local import Layout
 from runnable_ci.store.plain import make_folders, require_plain
 from runnable_ci.util.files import copy_and_hash, fingerprint, open_nofollow
@@ -38,14 +38,14 @@ class FileBefore:
 
     seen: tuple[int, ...]
     """Its fingerprint."""
-    content: Content
+    content: StoredContent
     copy: str = ""
     """The name of its copy in the baseline's folder; empty where the store has the content, or nobody."""
     made_by: str = ""
     """`RUN_ID/STEP.ATTEMPT` of the step that made it; empty for a file of the user."""
     step: str = ""
     """The step that made it."""
-    was: Content | None = None
+    was: StoredContent | None = None
     """What the user had in its place, where it is a product."""
 
 
@@ -67,7 +67,7 @@ class Baseline:
         make_folders(folder, within=layout.folder)
         return cls(folder, workspace)
 
-    def copy(self, name: str) -> tuple[str, Content]:
+    def copy(self, name: str) -> tuple[str, StoredContent]:
         """Copy a file of the workspace into the folder: the copy's name, and its content."""
         source, number = self.workspace / name, str(len(self.files))
         found = source.stat()
@@ -75,7 +75,7 @@ class Baseline:
             digest, size = copy_and_hash(opened, copy)
         os.utime(self.folder / number, ns=(found.st_atime_ns, found.st_mtime_ns))
         (self.folder / number).chmod(found.st_mode & 0o777)
-        return number, Content(digest, size, found.st_mode & 0o777)
+        return number, StoredContent(digest, size, found.st_mode & 0o777)
 
     def see_folders(self, patterns: Iterable[str]) -> None:
         """Note which of the folders that the globs name are there."""

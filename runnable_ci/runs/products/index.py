@@ -29,7 +29,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class StoredContent:
     """Bytes that the store holds, and how to find them without the log of the run that stored them."""
 
     sha256: str
@@ -50,12 +50,12 @@ class Product:
 
     path: str
     """From the workspace, with forward slashes."""
-    content: Content
+    content: StoredContent
     step: str
     run: str
     made_by: str = ""
     """`RUN_ID/STEP.ATTEMPT` of who wrote it: not who found it there and kept it."""
-    was: Content | None = None
+    was: StoredContent | None = None
     """What the user had in its place."""
     folder: str = ""
     """The folder that was there before the step: those between it and the file are gone with the file."""
@@ -168,7 +168,7 @@ def _encode(product: Product) -> bytes:
     return f"{json.dumps(line, separators=(',', ':'))}\n".encode()
 
 
-def _encode_content(content: Content) -> dict[str, Any]:
+def _encode_content(content: StoredContent) -> dict[str, Any]:
     fields = {"sha256": content.sha256, "size": content.size, "mode": content.mode}
     return fields | ({"pack": content.pack} if content.pack else {})
 
@@ -198,13 +198,13 @@ def _decode(line: bytes) -> Product | None:
         return None
 
 
-def decode_content(fields: Mapping[str, Any]) -> Content:
+def decode_content(fields: Mapping[str, Any]) -> StoredContent:
     pack = fields.get("pack")
     size, mode = _numbers([fields["size"], fields["mode"]], 2)
     digests = [fields["sha256"], *([pack[0]] if pack else [])]
     if not all(isinstance(digest, str) and _SHA256.fullmatch(digest) for digest in digests):
         raise ValueError("not a sha256")
-    return Content(fields["sha256"], size, mode & 0o777, (pack[0], *_numbers(pack[1:], 2)) if pack else None)
+    return StoredContent(fields["sha256"], size, mode & 0o777, (pack[0], *_numbers(pack[1:], 2)) if pack else None)
 
 
 def _numbers(values: Any, count: int) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from runnable_ci.runs.catalog import Catalog, step_errors
 from runnable_ci.runs.model import CatalogEntry, Pack, StepLog
 from runnable_ci.runs.products.baseline import Baseline, FileBefore, set_aside_marker, title_of
 from runnable_ci.runs.products.history import kept_inputs, last_products, own_contents
-from runnable_ci.runs.products.index import Content, Product
+from runnable_ci.runs.products.index import Product, StoredContent
 from runnable_ci.runs.products.undo import move_away, move_back, undo
 from runnable_ci.store.plain import make_folders
 from runnable_ci.util.files import fingerprint
@@ -193,7 +193,7 @@ class StepProducts:
     def _run_id(self) -> str:
         return self.of.catalog.run_folder.name
 
-    def _record(self, before: Baseline, entries: Iterable[CatalogEntry], kept: Mapping[str, Content]) -> None:
+    def _record(self, before: Baseline, entries: Iterable[CatalogEntry], kept: Mapping[str, StoredContent]) -> None:
         catalog = self.of.catalog
         catalog.products.record(
             Product(

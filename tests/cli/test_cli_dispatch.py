@@ -127,7 +127,7 @@ def test_a_run_of_another_file_beside(project: Workspace, server: GitHub) -> Non
     known.runnable("dispatch", "latest", "-f", "nightly.toml")
     assert server.dispatched[-1]["inputs"]["run-id"] == "n1"
     refused = known.runnable("dispatch", "n1", "-f", "weekly.toml", code=2).err
-    assert refused.startswith("error: run `n1` belongs to the pipeline `nightly` (nightly.toml), not to `nightly` (weekly.")
+    assert refused.startswith("error: run `n1` belongs to the pipeline `nightly` (nightly.toml), not to `nightly`")
     assert refused.endswith("runnable-ci dispatch n1 -f weekly.toml --other-pipeline\n")
     known.runnable("dispatch", "n1", "-f", "weekly.toml", "--other-pipeline")
     sent = server.dispatched[-1]["inputs"]

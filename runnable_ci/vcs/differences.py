@@ -15,8 +15,9 @@ from runnable_ci.vcs.work_tree import WorkTree
 def changed_between(code: Code, commit: str, changes: Mapping[str, tuple[str, str]], now: WorkTree) -> list[str] | None:
     """Return paths from the repository's root whose content differs between an earlier code state and `now`, sorted.
 
-    `commit` and `changes` are the earlier state's, `now` is what the last look gave. None where that cannot be said:
-    one of the commits is unknown, or not in this clone. Bytecode caches and the store are left out.
+    `commit` and `changes` are the earlier state's, `now` is what the last look gave. None where that is not known: one
+    of the commits is unknown, or not in this clone. What steps made is left out, also where it was committed, and so
+    are bytecode caches and the store.
     """
     if not now.commit or not COMMIT.fullmatch(commit) or not code.git.has_commit(commit):
         return None
@@ -30,7 +31,8 @@ def changed_between(code: Code, commit: str, changes: Mapping[str, tuple[str, st
         name for name in changes.keys() - now.changes.keys() if changes[name][1] != content_sha256(f"{root}/{name}")
     }
     differ |= set(_differing(code.git, commit, sorted(now.changes.keys() - changes.keys())))
-    return sorted(name for name in differ if not is_cache(name))
+    made = (name for name in differ if is_cache(name) or code.was_made(name, content_sha256(f"{root}/{name}")))
+    return sorted(differ - set(made))
 
 
 def _differing(git: Git, commit: str, names: Sequence[str]) -> Iterator[str]:

@@ -142,7 +142,7 @@ class Code:
             self._submodules[path] = Code(
                 folder,
                 environ=self._environ,
-                is_generated=lambda below, sha256: self._was_made(f"{path}/{below}", sha256),
+                is_generated=lambda below, sha256: self.was_made(f"{path}/{below}", sha256),
                 clock=self._clock,
             )
         return self._submodules[path]
@@ -151,7 +151,8 @@ class Code:
         """Return the id of the commit's tree with these changes. Raises `CodeIdentityError` where that is not here."""
         return self._trees.changed(self.git, self.last.commit, objects, changes)
 
-    def _was_made(self, path: str, sha256: str) -> bool:
+    def was_made(self, path: str, sha256: str) -> bool:
+        """Return whether a step made the file at a path from the root with that content."""
         return path.startswith(self.prefix) and self._is_generated(path.removeprefix(self.prefix), sha256)
 
     def _commit_alone(self, error: CodeIdentityError) -> str:
@@ -238,7 +239,7 @@ class Code:
                 continue
             if content is None:
                 yield Difference(path, kind, None, entry.head, f"too large to hash: {size} bytes")
-            elif content.item == entry.head or self._was_made(path, content.sha256):
+            elif content.item == entry.head or self.was_made(path, content.sha256):
                 continue
             elif path not in in_use:
                 yield Difference(path, kind, content, content.item)

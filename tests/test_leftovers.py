@@ -26,7 +26,7 @@ run = "cat d/1; echo err >&2; exit 3"
 catalog = { get = ["d/1"] }
 """
 LASTING = re.compile(
-    r"\.gitignore|oci-layout|index\.json|index\.lock|store\.lock|writer|tmp|runs|blobs|blobs/sha256"
+    r"\.gitignore|oci-layout|index\.json|index\.lock|store\.lock|workspace\.lock|writer|tmp|runs|blobs|blobs/sha256"
     r"|products\.jsonl|products\.lock|unfinished|blobs/sha256/[0-9a-f]{64}|runs/[^/]+|runs/[^/]+/replaced(/.*)?"
     r"|runs/[^/]+/(journal\.jsonl|lock|processes|origin|publish\.lock|logs|logs/[a-z]+\.\d+\.(log|idx))"
 )

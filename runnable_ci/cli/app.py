@@ -31,6 +31,8 @@ from runnable_ci.cli.options import (
     RunOrReference,
     Store,
     To,
+    Wait,
+    WaitingCommand,
     Watch,
 )
 from runnable_ci.errors import UsageError
@@ -58,7 +60,7 @@ def _program(
         raise typer.Exit
 
 
-@app.command("run")
+@app.command("run", cls=WaitingCommand)
 def run_command(
     pipeline: PipelinePath = None,
     run_id: Annotated[str | None, typer.Option(help="Set the run id.  [default: a generated name]")] = None,
@@ -68,6 +70,7 @@ def run_command(
     jobs: Jobs = None,
     quiet: Quiet = False,
     dry_run: DryRun = False,
+    wait: Wait = 0.0,
     publish: Publish = False,
     to: To = None,
     plain_http: PlainHttp = False,
@@ -76,12 +79,12 @@ def run_command(
     from runnable_ci.cli.run import run as command
     from runnable_ci.engine.new_run import RunOptions
 
-    options = make_options(jobs, quiet=quiet, plain_http=plain_http)
+    options = make_options(jobs, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
     run_options = RunOptions(run_id, tag, params_file, param)
     raise typer.Exit(command(pipeline, options, run_options, dry_run=dry_run, publish=publish, to=to))
 
 
-@app.command("retry")
+@app.command("retry", cls=WaitingCommand)
 def retry_command(
     run_id: RunOrReference,
     file: FilePath = None,
@@ -96,6 +99,7 @@ def retry_command(
     jobs: Jobs = None,
     quiet: Quiet = False,
     dry_run: DryRun = False,
+    wait: Wait = 0.0,
     from_registry: Annotated[
         str | None, typer.Option(metavar="REGISTRY", help="Pull the run from this registry first.")
     ] = None,
@@ -111,7 +115,7 @@ def retry_command(
     from runnable_ci.cli.retry import retry as command
     from runnable_ci.engine.resume import RetryOptions
 
-    options = make_options(jobs, quiet=quiet, plain_http=plain_http)
+    options = make_options(jobs, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
     retry_options = RetryOptions(
         from_steps,
         param,

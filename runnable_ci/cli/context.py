@@ -37,7 +37,7 @@ def make_redactor(settings: Settings) -> Redactor:
     return Redactor(secrets_of(os.environ, settings.secret_names))
 
 
-def make_options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
+def make_options(jobs: int | None, *, quiet: bool, plain_http: bool, wait_s: float = 0.0) -> Options:
     from runnable_ci.cli.terminal import watching
     from runnable_ci.config import SECRETS
     from runnable_ci.engine.options import Options
@@ -49,6 +49,7 @@ def make_options(jobs: int | None, *, quiet: bool, plain_http: bool) -> Options:
         jobs=jobs or settings.jobs,
         environ={name: value for name, value in os.environ.items() if name.upper() not in SECRETS},
         printer=make_printer(quiet),
+        wait_s=wait_s,
         redactor=make_redactor(settings),
         transfer_progress=watching,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 PipelinePath = Annotated[Path | None, typer.Argument(metavar="PIPELINE", help="A pipeline file or its folder.")]
 FilePath = Annotated[
@@ -29,6 +30,16 @@ Jobs = Annotated[
     typer.Option("--jobs", "-j", min=1, help="Number of steps to run in parallel.  [default: number of CPUs]"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not print step output; only log it.")]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        min=0,
+        metavar="[=MIN]",
+        show_default=False,
+        help="Wait for another run in this folder, at most MIN minutes (60).",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan, and why, without running anything.")]
 Store = Annotated[
     Path | None,
@@ -56,3 +67,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Keep = Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")]
 OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help="Delete only runs older than this: 12h, 30d, 8w.")]
 DryDelete = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be deleted.")]
+WAIT_MINUTES = 60
+
+
+class WaitingCommand(TyperCommand):
+    """A command whose `--wait` may come without a value.
+
+    click's own optional values would take the word after it, such as a run id.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give a bare `--wait` its value."""
+        options = args[: args.index("--")] if "--" in args else args
+        given = [f"--wait={WAIT_MINUTES}" if word == "--wait" else word for word in options]
+        return super().parse_args(ctx, given + args[len(options) :])

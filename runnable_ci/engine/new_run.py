@@ -56,9 +56,15 @@ class NewRun:
         return plan(self.session.project.pipeline, RunLog(run_id=""), initial=initial, inputs=PlanInputs())
 
     def execute(self) -> tuple[str, int]:
-        """Run the pipeline; the run's id and the exit code. Raises `RunExistsError`."""
-        session, project = self.session, self.session.project
-        run_id = self.options.run_id or _unused_id(project)
+        """Run the pipeline; the run's id and the exit code. Raises `RunExistsError`, and `UsageError` where another
+        run works in the workspace.
+        """
+        run_id = self.options.run_id or _unused_id(self.session.project)
+        with self.session.in_workspace(run_id, "run") as session:
+            return run_id, self._execute(session, run_id)
+
+    def _execute(self, session: RunSession, run_id: str) -> int:
+        project = session.project
         redactor = session.redactor(self.parameters)
         session.recover()
         started = session.started(
@@ -79,7 +85,7 @@ class NewRun:
             printer.say(f"run {run_id}: {project.pipeline.name}, {pluralize(len(steps), 'step')}")
             catalog = session.catalog(recorder.log)
             inputs = PlanInputs(mask=redactor.value)
-            return run_id, session.run(recorder, catalog, parameters=self.parameters, inputs=inputs)
+            return session.run(recorder, catalog, parameters=self.parameters, inputs=inputs)
 
 
 def prepare_run(session: RunSession, options: RunOptions) -> NewRun:

@@ -34,6 +34,8 @@ class Options:
     command_files: CommandFiles = field(default_factory=NoCommandFiles)
     is_public: bool = False
     """Whether all can read what the run keeps: it is a job of a public repository."""
+    wait_s: float = 0.0
+    """How long to wait for another run in the workspace."""
     settings: Settings = field(default_factory=Settings)
     redactor: Redactor = field(default_factory=Redactor)
     """Knows the secrets of the environment."""

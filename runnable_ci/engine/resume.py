@@ -68,6 +68,11 @@ def resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
 
     Raises `UsageError`, `RunLogError` and `RunInUseError`, before any step runs.
     """
+    with session.in_workspace(run_id, "retry") as holding:
+        return _resume(holding, run_id, retry)
+
+
+def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
     project, printer = session.project, session.options.printer
     session.recover()
     log = load_log(project.layout, run_id)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from runnable_ci.engine.step_output import Masks
 from runnable_ci.pipeline import command_line
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
+from runnable_ci.pipeline.workspace_lock import hold_workspace
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.code_states import unpublished
@@ -56,6 +57,23 @@ class RunSession:
         interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
         generated = generated_by(project)
         return cls(project, options, interpreter, code_of(project, generated, options.environ), generated)
+
+    @contextmanager
+    def in_workspace(self, run_id: str, command: Literal["run", "retry"]) -> Iterator[RunSession]:
+        """Keep other runs out of the workspace in the block; yield the session for it.
+
+        Raises `UsageError` where another run works there.
+        """
+        options = self.options
+        with hold_workspace(
+            self.project.layout,
+            run_id,
+            command,
+            environ=options.environ,
+            wait_s=options.wait_s,
+            say=options.printer.say,
+        ) as environ:
+            yield replace(self, options=replace(options, environ=environ))
 
     def redactor(self, parameters: Mapping[str, Any]) -> Redactor:
         """Return what knows all secrets of an invocation with these parameters."""

@@ -13,7 +13,7 @@ from runnable_ci.errors import StoreError
 _FOLDERS = frozenset({"blobs", "sha256", "runs", "tmp", "logs", "replaced", "unfinished"})
 _FILES = frozenset(
     {
-        *(".gitignore", "oci-layout", "index.json", "index.lock", "store.lock", "writer"),
+        *(".gitignore", "oci-layout", "index.json", "index.lock", "store.lock", "workspace.lock", "writer"),
         *("journal.jsonl", "lock", "processes", "origin", "publish.lock"),
         *("products.jsonl", "products.lock"),
     }

@@ -254,6 +254,44 @@ def test_what_a_failed_attempt_did_to_what_persists_is_undone(tmp_path: Path) ->
     assert project.read("days/all.txt") == "1\n1\n"
 
 
+EDITED = """
+[steps.table]
+run = "printf '1\\\\n' > table.csv; echo x > other.csv"
+catalog = { put = ["*.csv"] }
+[steps.use]
+run = "cat table.csv; test -e go"
+catalog = { get = ["table.csv"] }
+"""
+
+
+def test_an_edited_product_is_the_user_s_and_named(tmp_path: Path) -> None:
+    """A retry says that later steps get the recorded one, and keeps the edited one; a new run keeps it too."""
+    project = project_of(tmp_path, EDITED, _gitignore="go\n")
+    project.runnable("run", "--run-id", "r", code=1)
+    project.write({"table.csv": "my own\n", "go": ""})
+    planned = project.runnable("retry", "r", "--dry-run").out
+    assert "table.csv was changed since attempt 1; later steps get that attempt's" in planned
+    done = project.runnable("retry", "r")
+    assert done.out == "use   | 1\n"
+    assert "replaced table.csv by the run's" in done.err
+    assert project.log("r").invocations[-1].decisions["table"].warning == "products_changed"
+    assert (project.store / "runs/r/replaced/table.csv").read_text() == "my own\n"
+    project.write({"table.csv": "my own\n"})
+    assert project.runnable("run", "--run-id", "s").out == "use   | 1\n"
+    assert [e.size for e in project.log("s").steps["table"].data_catalog if e.kept] == [7]
+
+
+def test_products_are_no_change_of_the_code_and_edits_are(tmp_path: Path) -> None:
+    """By path and content: what a step made leaves the tree clean, in the next run too; an edit does not."""
+    project = project_of(tmp_path, EDITED.replace("; test -e go", ""))
+    for edited in ({}, {}, {"mine.csv": "x\n"}, {"other.csv": "edited\n"}):
+        project.write(edited)
+        project.runnable("run")
+        identities = [step.attempts[-1].code_identities[0] for step in project.log().steps.values()]
+        assert [identity.code_identifier_dependable for identity in identities] == [not edited] * 2
+        project.git("clean", "-qxf", "mine.csv")
+
+
 KILLED = """
 [steps.make]
 run = "echo part > made.txt; echo part >> base.txt; {}"

@@ -12,7 +12,7 @@ from runnable_ci.cli.watch import show_link, watch
 from runnable_ci.config import Settings
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.run_project import newest_run, project_of, require_same
-from runnable_ci.engine.session import code_of, generated_by
+from runnable_ci.engine.session import code_of
 from runnable_ci.errors import (
     PipelineError,
     RunnableError,
@@ -31,7 +31,7 @@ from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import FILE_NAME, Project, find_store, registry_of
 from runnable_ci.pipeline.schema import STEP_NAME
 from runnable_ci.runs.model import RunLog
-from runnable_ci.runs.reader import LATEST, resolve_id
+from runnable_ci.runs.reader import LATEST, products_of, resolve_id
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.runs.remote.pull import read_origin
 from runnable_ci.runs.remote.registry_config import Registries
@@ -268,7 +268,7 @@ def _ref(target: DispatchTarget, connection: Connection, ref: str | None, enviro
     if not head:
         raise RefusedError("there is no commit to resume with", hint="commit and push, or name a --ref")
     project = target.project
-    code = code_of(project, generated_by(project), environ) if project else _code_here(environ)
+    code = code_of(project, products_of(project.layout), environ) if project else _code_here(environ)
     if (state := code.state()).changes:
         _note(f"uncommitted changes are not included: {state.message}")
     if not branch:

@@ -59,6 +59,8 @@ class PlanInputs:
     """Step → which of its workspace inputs changed since."""
     changed_code: Mapping[str, str] = field(default_factory=dict)
     """Return step → which of its code has changed since its last attempt."""
+    changed_products: Mapping[str, str] = field(default_factory=dict)
+    """Step → which of the files that it made have other content in the workspace."""
     rerun_changed: bool = False
     """Run steps whose code changed again."""
     mask: Callable[[Any], Any] = lambda value: value
@@ -185,13 +187,18 @@ def decide(
     )
     if reason:
         return Decision("run", _line(reason))
+    since = f"since attempt {last.attempt_number}"
+    warnings: dict[Warn, str] = {}
+    if made := inputs.changed_products.get(step.name):
+        warnings["products_changed"] = f"{made} was changed {since}; later steps get that attempt's"
     if code := inputs.changed_code.get(step.name):
-        reason = _line(f"code has changed since attempt {last.attempt_number}: {code}")
-        return Decision("run", reason) if inputs.rerun_changed else Decision("reuse", reason, "code_changed")
-    if unseen := _unseen_parameters(step, last, scope, log):
-        text = f"{unseen} has changed since attempt {last.attempt_number}; the step does not mention it"
-        return Decision("reuse", _line(f"{text} (--from re-runs the step)"), "parameters_changed")
-    return Decision("reuse", f"unchanged since attempt {last.attempt_number}")
+        warnings["code_changed"] = f"code has changed {since}: {code}"
+        if inputs.rerun_changed:
+            return Decision("run", _line(warnings["code_changed"]))
+    elif unseen := _unseen_parameters(step, last, scope, log):
+        text = f"{unseen} has changed {since}; the step does not mention it"
+        warnings["parameters_changed"] = f"{text} (--from re-runs the step)"
+    return Decision("reuse", _line("; ".join(warnings.values())) or f"unchanged {since}", next(iter(warnings), None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from runnable_ci.engine.preflight import require
 from runnable_ci.engine.restore import restore
 from runnable_ci.engine.resumed_parameters import ResumedParameters, resume_parameters
 from runnable_ci.engine.session import RunSession
-from runnable_ci.engine.staleness import changed_code, changed_inputs
+from runnable_ci.engine.staleness import changed_code, changed_inputs, changed_products
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.command_line import http_option
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
@@ -112,6 +112,7 @@ def _plan_retry(
     inputs = PlanInputs(
         forced={name: f"--from {step}" for step in reversed(retry.from_steps) for name in pipeline.below(step)},
         changed_inputs=changed_inputs(pipeline, log, catalog),
+        changed_products=changed_products(pipeline, log, catalog),
         changed_code=changed_code(pipeline, log, catalog, session.code),
         rerun_changed=retry.rerun_changed,
         mask=parameters.redactor.value,

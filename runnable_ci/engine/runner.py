@@ -13,7 +13,6 @@ from queue import Empty, SimpleQueue
 
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
 from runnable_ci.engine.code.code_recorder import CodeRecorder
-from runnable_ci.engine.code.generated import GeneratedFiles
 from runnable_ci.engine.planner import Decision, Outcome, PlanState, plan
 from runnable_ci.engine.reporter import Reporter
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
@@ -52,8 +51,6 @@ class Run:
     printer: Reporter
     jobs: int
     state: PlanState
-    generated: GeneratedFiles
-    """Hears what steps make."""
     _running: dict[str, threading.Thread | None] = field(default_factory=dict)
     """Step → the thread of its attempt, None where its result is here already; what has no result yet is in here."""
     _once_recorded: list[Callable[[], None]] = field(default_factory=list)
@@ -194,7 +191,6 @@ class Run:
         self._learned_at[f"{result.step.name}.{result.attempt.attempt_number}"] = result.learned
         events: list[Event] = [PackStored(digest=digest, pack=pack) for digest, pack in result.packs.items()]
         events.append(AttemptSaved(step=result.step.name, attempt=result.attempt, data_catalog=result.entries))
-        self.generated.add(result.entries)
         failed = result.attempt.status != SUCCESS
         recorded = StepLog(
             name=result.step.name,

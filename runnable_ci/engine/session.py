@@ -12,7 +12,6 @@ from typing import Any, Literal
 from runnable_ci.engine.attempt import ExecutionContext
 from runnable_ci.engine.code import untracked
 from runnable_ci.engine.code.code_recorder import CodeRecorder
-from runnable_ci.engine.code.generated import GeneratedFiles
 from runnable_ci.engine.options import Options, redacting_errors, redactor_of, secret_names
 from runnable_ci.engine.planner import PlanInputs, PlanState, Scope
 from runnable_ci.engine.runner import Run
@@ -26,9 +25,10 @@ from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.code_states import unpublished
 from runnable_ci.runs.events import EnvironmentRecorded, Started
 from runnable_ci.runs.model import SUCCESS, Environment, Invocation, RunLog
+from runnable_ci.runs.products.index import ProductsIndex
 from runnable_ci.runs.products.recovery import Recovery
 from runnable_ci.runs.products.step_products import Products
-from runnable_ci.runs.reader import catalog_of
+from runnable_ci.runs.reader import catalog_of, products_of
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.steps.interpreter import check_interpreter, describe, key_of
 from runnable_ci.util.clock import now
@@ -49,14 +49,15 @@ class RunSession:
     interpreter: str
     """What runs the python steps."""
     code: Code
-    generated: GeneratedFiles
+    products: ProductsIndex
+    """Which files here steps made."""
 
     @classmethod
     def of(cls, project: Project, options: Options) -> RunSession:
         """Prepare a session. Raises `PipelineError` for an interpreter that cannot be used."""
         interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
-        generated = generated_by(project)
-        return cls(project, options, interpreter, code_of(project, generated, options.environ), generated)
+        products = products_of(project.layout)
+        return cls(project, options, interpreter, code_of(project, products, options.environ), products)
 
     @contextmanager
     def in_workspace(self, run_id: str, command: Literal["run", "retry"]) -> Iterator[RunSession]:
@@ -81,7 +82,8 @@ class RunSession:
 
     def catalog(self, log: RunLog) -> Catalog:
         """Return the files of a run, to and from the workspace."""
-        return catalog_of(self.project.layout, log, self.project.workspace, is_tracked=self.code.tracks)
+        layout, workspace = self.project.layout, self.project.workspace
+        return catalog_of(layout, log, workspace, is_tracked=self.code.tracks, products=self.products)
 
     def recover(self) -> None:
         """Undo in the workspace what processes did that were killed."""
@@ -178,9 +180,7 @@ class RunSession:
                 environ=options.environ,
                 image=options.settings.container_image_digest,
                 untracked=untracked.rule(self.project, options.settings, is_public=options.is_public),
-                add_changes=self.generated.add_changes,
             ),
-            generated=self.generated,
             environment=lambda: probe.record(recorder),
             printer=options.printer,
             jobs=options.jobs or os.cpu_count() or 1,
@@ -188,15 +188,9 @@ class RunSession:
         )
 
 
-def generated_by(project: Project) -> GeneratedFiles:
-    """Return what the project's steps are known to have made here."""
-    steps = project.pipeline.steps.values()
-    return GeneratedFiles(project.layout, [pattern for step in steps for pattern in step.put])
-
-
-def code_of(project: Project, generated: GeneratedFiles, environ: Mapping[str, str]) -> Code:
+def code_of(project: Project, products: ProductsIndex, environ: Mapping[str, str]) -> Code:
     """Return the code of a project: what its steps made never counts as a change."""
-    return Code(project.workspace, is_generated=generated, environ=environ)
+    return Code(project.workspace, is_generated=products.is_generated, environ=environ)
 
 
 def closing_lines(log: RunLog, project: Project, retry_options: Sequence[str] = ()) -> list[str]:

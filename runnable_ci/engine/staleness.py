@@ -41,6 +41,26 @@ def changed_inputs(pipeline: Pipeline, log: RunLog, catalog: Catalog) -> dict[st
     return found
 
 
+def changed_products(pipeline: Pipeline, log: RunLog, catalog: Catalog) -> dict[str, str]:
+    """Return step → which of the files that it made a person has changed since, or another program.
+
+    Content that some step is known to have made is no such change, nor is a file that is gone.
+    """
+    found: dict[str, str] = {}
+    for step in _succeeded(pipeline, log):
+        own = own_contents(step)
+        last = {entry.name: entry for entry in step.put_entries()}
+        now = {name: catalog.hash_of(name) for name in last}
+        changed = [
+            name
+            for name, digest in now.items()
+            if digest is not None and digest not in own[name] and not catalog.products.is_generated(name, digest)
+        ]
+        if changed:
+            found[step.name] = _listed(changed)
+    return found
+
+
 def changed_code(pipeline: Pipeline, log: RunLog, catalog: Catalog, code: Code) -> dict[str, str]:
     """Return step → which of its code has changed since its last attempt.
 

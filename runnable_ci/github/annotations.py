@@ -19,6 +19,7 @@ _TABLE = re.compile(
 _RUN_AGAIN: Mapping[str, str] = {
     "code_changed": "to re-run such steps: --rerun-changed",
     "parameters_changed": "to re-run it: --from {step}",
+    "products_changed": "to re-run it: --from {step}",
 }
 """What is said of a reuse with a warning."""
 

@@ -56,8 +56,8 @@ class Catalog:
     packs: Mapping[str, Pack] = field(default_factory=dict)
     is_tracked: Callable[[str], bool | None] = lambda _name: False
     """Whether git tracks a file of the workspace, None for unknown: it is never replaced without a word."""
-    logged_products: Callable[[], Iterable[Product]] = lambda: ()
-    """What the runs of the store made: asked only where it has no index of that yet."""
+    index: ProductsIndex | None = None
+    """Which files of the workspace steps made; the store's own index where none is given."""
     files: Workspace = field(init=False)
     """The workspace's files by their names."""
     products: ProductsIndex = field(init=False)
@@ -66,7 +66,7 @@ class Catalog:
 
     def __post_init__(self) -> None:
         self.files = Workspace(self.workspace)
-        self.products = ProductsIndex(self.layout, self.logged_products)
+        self.products = self.index or ProductsIndex(self.layout)
         self._index = PackIndex(self.packs)
 
     # -- workspace → store

@@ -27,7 +27,7 @@ BYTES_PER_FIELD = 10
 SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
 RunOutcome = Literal["succeeded", "failed", "cancelled", "timed_out", "interrupted"]
 """How a run, an invocation or an attempt ended; `interrupted`: nobody saw the end, its process is gone."""
-Warn = Literal["code_changed", "parameters_changed"]
+Warn = Literal["code_changed", "parameters_changed", "products_changed"]
 """What speaks against a reuse: code that the step may have run, or parameters that it may have read."""
 
 
@@ -264,7 +264,7 @@ class DecisionRecord(Record):
     """`run`, `reuse` or `skip`."""
     reason: str
     warning: str = ""
-    """What speaks against a reuse: `code_changed` or `parameters_changed`; empty where nothing does."""
+    """What speaks against a reuse: `code_changed`, `parameters_changed`, `products_changed`; empty for nothing."""
 
 
 class Environment(Record):

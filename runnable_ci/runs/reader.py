@@ -36,7 +36,7 @@ from runnable_ci.runs.paths import (
     run_folder,
     run_folders,
 )
-from runnable_ci.runs.products.index import Product
+from runnable_ci.runs.products.index import Product, ProductsIndex
 from runnable_ci.runs.run_identity import IDENTITY
 from runnable_ci.store.local import Layout
 from runnable_ci.store.store_identity import store_identity
@@ -181,11 +181,17 @@ def catalog_of(
     workspace: Path | None = None,
     *,
     is_tracked: Callable[[str], bool | None] = lambda _name: False,
+    products: ProductsIndex | None = None,
 ) -> Catalog:
     """Return the files of a run."""
     folder = run_folder(layout, log.run_id)
     workspace = workspace or layout.folder.parent
-    return Catalog(layout, workspace, folder, dict(log.packs), is_tracked, lambda: logged_products(layout))
+    return Catalog(layout, workspace, folder, dict(log.packs), is_tracked, products or products_of(layout))
+
+
+def products_of(layout: Layout) -> ProductsIndex:
+    """Return which files of the workspace the steps of a store's runs made."""
+    return ProductsIndex(layout, lambda: logged_products(layout))
 
 
 def logged_products(layout: Layout) -> Iterator[Product]:

@@ -36,8 +36,6 @@ class CodeRecorder:
     """The container image that all of this runs in, `NAME@DIGEST` or a digest; empty where there is none."""
     untracked: Callable[[str], str]
     """Why an untracked file, by its path from the workspace, is not kept; empty where it is."""
-    add_changes: Callable[[Mapping[str, tuple[str, str]]], None]
-    """Hears of each change that is recorded."""
     key: str = ""
     """Of the state that was recorded last; empty where nothing is known of the code."""
     _memory: Memory | None = None
@@ -56,7 +54,6 @@ class CodeRecorder:
             record = self._recorded(state)
             self._states[key] = difference(self._states, base, record) if base else record
             events.append(CodeStateRecorded(key=key, state=self._states[key]))
-            self.add_changes(state.changes)
         self.key = key
         return events
 

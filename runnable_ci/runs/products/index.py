@@ -91,9 +91,9 @@ class ProductsIndex:
         return product.content.sha256 if product and known else None
 
     def is_generated(self, path: str, sha256: str) -> bool:
-        """Return whether this content under this path is what a step made."""
+        """Return whether this content under this path is what a step was seen to make."""
         product = self.lookup(path)
-        return product is not None and product.content.sha256 == sha256
+        return product is not None and product.observed and product.content.sha256 == sha256
 
     def of_steps(self, steps: Collection[str]) -> list[Product]:
         """Return what these steps made last, in any run, and no other step since."""

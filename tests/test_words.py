@@ -29,7 +29,7 @@ BANNED = {
     r"belongs? into": "belong in",
     r"mends?": "fix, repair",
     r"unasked": "by itself, automatically",
-    r"left? .{1,20} behind": "not downloaded",
+    r"(leave|leaves|left) (\{[^}]*\}[^}]*\}?|\S+) behind": "not downloaded",
     r"(is|was) at fault": "transient failure, bug",
     r"told right": "classified correctly",
 }

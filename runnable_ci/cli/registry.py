@@ -140,5 +140,5 @@ def locate(
 def summary(pulled: Pulled, where: str) -> str:
     """Return what was fetched and what was left, in one line."""
     writers = f", merged from {pulled.writers} writers" if pulled.writers > 1 else ""
-    left = f", left {format_size(pulled.left.size_bytes)} behind" if pulled.left.blobs else ""
+    left = f", {format_size(pulled.left.size_bytes)} not downloaded" if pulled.left.blobs else ""
     return f"run {pulled.run_id} from {where}{writers}: fetched {format_size(pulled.fetched.size_bytes)}{left}"

@@ -75,5 +75,5 @@ def _fetch(session: RunSession, required: Collection[Descriptor], log: RunLog, r
     left = missing_blobs(layout, layers(log).values())
     options.printer.say(
         f"fetched {format_size(fetched.size_bytes)} from {source.label}, "
-        f"left {format_size(sum(descriptor.size for descriptor in left))} behind"
+        f"{format_size(sum(descriptor.size for descriptor in left))} not downloaded"
     )

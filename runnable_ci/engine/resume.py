@@ -131,7 +131,7 @@ def _require_steps(project: Project, from_steps: Sequence[str]) -> None:
     for step in from_steps:
         if step not in steps:
             raise UsageError(
-                f"--from {step}: no such step in {project.pipeline.file}",
+                f"--from {step}: {project.pipeline.file} has no such step",
                 hint=did_you_mean(step, steps, f"the steps are: {', '.join(steps)}"),
             )
 

@@ -134,7 +134,7 @@ def _undeclared(log: RunLog, file: str, values: Mapping[str, Any]) -> UsageError
     more = f" and {len(values) - _NAMED_MAX} more" if len(values) > _NAMED_MAX else ""
     options = " ".join(f"--param {truncate(name)}=…" for name, _ in named)
     return UsageError(
-        f"run `{log.run_id}` has a parameter that {file} does not declare, and that was not given "
+        f"run `{log.run_id}` has a parameter that {file} does not declare, and that was not specified "
         f"here: {listing}{more}",
-        hint=f"give `{options}` again, or declare it under [parameters]",
+        hint=f"specify `{options}` again, or declare it under [parameters]",
     )

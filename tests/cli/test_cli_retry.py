@@ -133,7 +133,7 @@ def test_from_step(tmp_path: Path) -> None:
     both = project.runnable("retry", "latest", "-n", "--from", "report", "--from", "fit").out.splitlines()
     assert both[-2:] == ["fit     run    --from fit", "report  run    --from report"]
     wrong = project.runnable("retry", "latest", "--from", "fit", "--from", "fitt", code=2)
-    assert wrong.err == "error: --from fitt: no such step in runnable.toml\nhint: did you mean `fit`?\n"
+    assert wrong.err == "error: --from fitt: runnable.toml has no such step\nhint: did you mean `fit`?\n"
 
 
 def test_parameters(tmp_path: Path) -> None:

@@ -559,7 +559,7 @@ def test_a_command_that_never_began_has_no_success(repository: Repository) -> No
     action, _ = repository.job(files={"fixed": ""}, command="retry", run_id="train-1000", from_step="nope")
     assert action.all().code == 2
     assert action.outputs["finish"] == {"status": "FAIL"}
-    assert "no such step" in action.summary
+    assert "has no such step" in action.summary
     assert "succeeded" not in action.summary
 
 

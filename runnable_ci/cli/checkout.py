@@ -13,6 +13,7 @@ from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.console import console
 from runnable_ci.vcs.checkout.rebuild import Bundles, rebuild
+from runnable_ci.vcs.clone import Clone
 
 
 def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, environ: Mapping[str, str]) -> int:
@@ -25,15 +26,23 @@ def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, enviro
     code, state = attempt.code_identities[0], code_state_of(log, attempt) or CodeState()
     with suggest_pull(layout, log.run_id):
         snapshot = _snapshot(layout, state)
-    sources: list[Path | str] = [layout.folder.parent]
-    if code.code_identifier_url:
-        sources.append(code.code_identifier_url)
+    clone = layout.folder.parent
+    urls = [code.code_identifier_url] if code.code_identifier_url else []
+    sources: list[Path | str] = [clone, *dict.fromkeys([*urls, *_remotes(clone, environ)])]
     missing = rebuild(snapshot, commit=code.code_identifier, sources=sources, destination=folder, environ=environ)
     not_rebuilt = dict.fromkeys([*(f"{name}: {reason}" for name, reason in state.omitted.items()), *missing])
     console.err(*(f"note: not rebuilt: {name}" for name in not_rebuilt))
     differs = f", with {code.code_identifier_message}" if not code.code_identifier_dependable else ""
     console.out(f"{folder}: {code.code_identifier or 'no commit'}{differs}")
     return 1 if not_rebuilt else 0
+
+
+def _remotes(folder: Path, environ: Mapping[str, str]) -> list[str]:
+    """Return the remotes of the clone that the store is in: the run's own may have moved, or a fork has the commit."""
+    try:
+        return [url for url in Clone.around(folder, environ).remote_urls() if "://" in url or "@" in url]
+    except CodeIdentityError:  # it is no clone
+        return []
 
 
 def _snapshot(layout: Layout, state: CodeState) -> Path | Bundles | None:

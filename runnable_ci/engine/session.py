@@ -189,8 +189,19 @@ class RunSession:
 
 
 def code_of(project: Project, products: ProductsIndex, environ: Mapping[str, str]) -> Code:
-    """Return the code of a project: what its steps made never counts as a change."""
-    return Code(project.workspace, is_generated=products.is_generated, environ=environ)
+    """Return the code of a project: what its steps made never counts as a change.
+
+    What earlier versions called a product, whoever made it, is one only where git does not track it.
+    """
+
+    def is_generated(path: str, sha256: str) -> bool:
+        product = products.lookup(path)
+        if product is None or product.content.sha256 != sha256:
+            return False
+        return product.observed or code.tracks(path) is False
+
+    code = Code(project.workspace, is_generated=is_generated, environ=environ)
+    return code
 
 
 def closing_lines(log: RunLog, project: Project, retry_options: Sequence[str] = ()) -> list[str]:

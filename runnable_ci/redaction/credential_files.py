@@ -19,21 +19,12 @@ _PIECE_BYTES: Final = 1024 * 1024
 _OVERLAP_BYTES: Final = 4096
 """What spans several lines is found within so many."""
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_HEADER_LINE: Final = re.compile(rb"(?m)^[A-Za-z][^\n]*$")
-"""Of a diff, and of a binary patch: a file's own lines have a sign or a blank before them."""
 _SCRIPT: Final = re.compile(rb"#![^\n]*\b(python|node|deno|ruby|perl|php|lua|Rscript|julia|groovy)")
 
 
 def by_name(path: str) -> str:
     """Return why a file is one of credentials, whatever stands in it; empty where its name does not say so."""
     return _BY_NAME if is_named_as_credentials(path) else ""
-
-
-def is_judged_whole(path: str) -> bool:
-    """Return whether a change of the file tells less than all of it: its name says something that only all of it
-    can deny.
-    """
-    return suffix(path) == "pem" or any(map(names_a_secret, _names(path)))
 
 
 def by_content(path: str, chunks: Iterable[bytes]) -> str:
@@ -51,11 +42,6 @@ def by_content(path: str, chunks: Iterable[bytes]) -> str:
     if not code and (name := _named_by_file(path, first)):
         return f"is a value for {name}"
     return _holds(_windows(chain([first], pieces)), code=code)
-
-
-def by_difference(path: str, chunks: Iterable[bytes]) -> str:
-    """Return why a diff of a file, in git's format, shows credentials; empty where it does not."""
-    return _holds((_HEADER_LINE.sub(b"", text) for text in _windows(_pieces(chunks))), code=is_code(path))
 
 
 def _holds(texts: Iterable[bytes], *, code: bool) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import CodeIdentityError
-from runnable_ci.vcs.git import NOT_INHERITED, SAFE_OPTIONS, Git, closed_environment, redacted
+from runnable_ci.vcs.git import NOT_INHERITED, SAFE_OPTIONS, Git, clean_url, closed_environment, redacted
 
 
 @contextmanager
@@ -83,6 +83,12 @@ class Clone:
         with _errors():
             remotes = sorted(self.repo.remotes, key=lambda remote: remote.name != "origin")
             return next(remotes[0].urls, "") if remotes else ""
+
+    def remote_urls(self) -> list[str]:
+        """Return the URLs of all remotes, `origin` first, without credentials."""
+        with _errors():
+            remotes = sorted(self.repo.remotes, key=lambda remote: remote.name != "origin")
+            return [url for remote in remotes for url in map(clean_url, remote.urls) if url]
 
     def commits_between(self, old: str, new: str) -> int | None:
         """Return how many commits `new` is ahead of `old`; None where it does not build on that, or one is not here."""

@@ -8,8 +8,12 @@ from pathlib import Path
 
 from cli import Workspace, workspace
 
+from runnable_ci.engine.preflight import load_project
+from runnable_ci.engine.session import code_of
 from runnable_ci.runs.code_states import code_state_of
 from runnable_ci.runs.model import CodeState
+from runnable_ci.runs.products.index import Product, ProductsIndex, StoredContent
+from runnable_ci.store.local import Layout
 
 
 def state_of(project: Workspace, step: str) -> CodeState:
@@ -124,3 +128,18 @@ def test_cost_grows_with_the_steps(tmp_path: Path) -> None:
     assert calls_of_twice <= 2.5 * calls + 20
     assert calls_of_twice <= 8 * 80
     assert size_of_twice <= 2.5 * size_bytes + 20_000
+
+
+def test_what_earlier_versions_called_a_product(tmp_path: Path) -> None:
+    """Those took what a pattern matched, whoever made it: what git tracks is a change of the code nevertheless."""
+    at = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'\n", "in.csv": "old\n"})
+    at.write({"in.csv": "new\n", "out.csv": "new\n"})
+    content = StoredContent(hashlib.sha256(b"new\n").hexdigest(), 4)
+    logged = [Product(name, content, "a", "r") for name in ("in.csv", "out.csv")]
+    project = load_project(at.folder / "runnable.toml")
+    earlier = ProductsIndex(Layout(tmp_path / "none"), lambda: logged)
+    assert code_of(project, earlier, at.environ).look().changes.keys() == {"in.csv"}
+    now = ProductsIndex(Layout(at.folder / ".runnable"))
+    (at.folder / ".runnable").mkdir()
+    now.record(logged)
+    assert code_of(project, now, at.environ).look().changes == {}

@@ -100,6 +100,7 @@ def test_objects_are_as_closed_as_the_program(
         git(repository, "rev-parse", "HEAD"),
     )
     assert clone.remote_url() == "https://github.com/o/n"
+    assert clone.remote_urls() == ["https://github.com/o/n", "https://example.org/other.git"]
     assert clone.default_branch() == "main"
 
 

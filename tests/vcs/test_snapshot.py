@@ -487,6 +487,43 @@ def test_any_git_can_fetch_it(
     assert everything(clone) == everything(repository)
 
 
+def test_any_git_can_fetch_a_chain(
+    repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code]
+) -> None:
+    """Bundles that build on each other are fetched one after the other; the last alone is refused by git."""
+    git(tmp_path, "clone", "-q", str(repository), "clone")
+    code, memory = look(repository), Memory()
+    files: list[Path] = []
+    for number in range(3):
+        (repository / f"{number}.txt").write_text(f"{number}")
+        code.look()
+        files += written(snapshot(code, limit_bytes=LIMIT_BYTES, memory=memory), tmp_path).files.values()
+    with pytest.raises(subprocess.CalledProcessError):
+        git(tmp_path / "clone", "fetch", "-q", str(files[-1]), f"{REF}:refs/heads/last")
+    for number, file in enumerate(files):
+        git(tmp_path / "clone", "fetch", "-q", str(file), f"{REF}:refs/heads/b{number}")
+    assert git(tmp_path / "clone", "rev-parse", "b2^{tree}") == code.last.tree
+
+
+def test_a_gitmodules_from_elsewhere_names_no_path_of_this_machine(
+    repository: Path, tmp_path: Path, git: Callable[..., str], environ: Mapping[str, str]
+) -> None:
+    """A submodule's URL may be https or ssh; one that guesses a repository of this machine is not fetched."""
+    git(tmp_path, "clone", "-q", str(repository), "private")
+    private = git(tmp_path / "private", "rev-parse", "HEAD")
+    (repository / ".gitmodules").write_text(f'[submodule "x"]\npath = lib\nurl = {(tmp_path / "private").as_uri()}\n')
+    git(repository, "update-index", "--add", "--cacheinfo", f"160000,{private},lib")
+    git(repository, "add", ".gitmodules")
+    git(repository, "commit", "-qm", "with a submodule")
+    git(tmp_path, "clone", "-q", "--bare", str(repository), "served")
+    shutil.rmtree(repository)
+    commit = git(tmp_path / "served", "rev-parse", "HEAD")
+    source = (tmp_path / "served").as_uri()
+    (missing,) = rebuild(None, commit=commit, sources=[source], destination=tmp_path / "copy", environ=environ)
+    assert missing.startswith("lib: a submodule: ")
+    assert list((tmp_path / "copy/lib").iterdir()) == []
+
+
 def test_nothing_is_written_into_the_repository(
     repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code]
 ) -> None:

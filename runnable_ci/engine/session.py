@@ -191,7 +191,7 @@ class RunSession:
 def code_of(project: Project, products: ProductsIndex, environ: Mapping[str, str]) -> Code:
     """Return the code of a project: what its steps made never counts as a change.
 
-    What earlier versions called a product, whoever made it, is one only where git does not track it.
+    What earlier versions called a product, though a person may have made it, is one only where git does not track it.
     """
 
     def is_generated(path: str, sha256: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import signal
 import time
@@ -27,6 +28,7 @@ from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.clock import now
+from runnable_ci.util.leftovers import VARIABLE as MARKS
 from runnable_ci.util.process import Exit, Supervisor
 from runnable_ci.util.text import printable
 
@@ -153,16 +155,22 @@ def _run_process(process: ProcessSpec, products: StepProducts, output: StepOutpu
         products.is_started = True
         record_pid(context.processes, pid)
 
+    step = products.step
+    mark = "" if step.background else secrets.token_hex(16)
+    marks = [*filter(None, [process.env.get(MARKS), mark])]
     ended = context.supervisor.run(
         process.argv,
         cwd=process.cwd,
-        env=process.env,
+        env={**process.env, MARKS: ",".join(marks)} if marks else process.env,
         output=output.write,
         settle=output.settle,
         started=started,
-        timeout_s=products.step.timeout_s,
+        timeout_s=step.timeout_s,
+        mark=mark,
     )
     output.flush()
+    if names := [f"`{context.redactor.text(printable(process.name))}`" for process in ended.ended]:
+        context.printer.say(f"ended {', '.join(dict.fromkeys(names))}, which step `{step.name}` left running")
     return ended
 
 

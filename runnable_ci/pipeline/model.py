@@ -53,6 +53,8 @@ class Step:
     working_directory: str
     timeout_s: float | None
     continue_on_error: bool
+    background: bool = False
+    """Whether what the step leaves running may stay."""
 
     def definition(self) -> dict[str, Any]:
         """Return what makes this step's result, as plain JSON in the words of the file.
@@ -213,6 +215,7 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         working_directory=str(PurePosixPath(step.working_directory)),
         timeout_s=None if step.timeout_minutes is None else step.timeout_minutes * 60,
         continue_on_error=step.continue_on_error,
+        background=step.background,
     )
 
 

@@ -70,6 +70,9 @@ class StepConfig(Table):
     timeout_minutes: float | None = Field(
         None, gt=0, le=YEAR_MINUTES, allow_inf_nan=False, description="Time limit of the step; then it is stopped."
     )
+    background: bool = Field(
+        False, description="Let processes that the step leaves running stay. Default: they are ended with it."
+    )
     continue_on_error: bool = Field(False, description="Let the run continue and succeed when this step fails.")
 
     @field_validator("returns", mode="before")

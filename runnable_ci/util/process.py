@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.util.console import console
+from runnable_ci.util.leftovers import Leftover, ProcessTable
 from runnable_ci.util.process_output import ProcessReader, Stream
 
 GRACE_S = 2.0
@@ -33,6 +34,8 @@ class Exit:
     code: int
     timed_out: bool = False
     cancelled: bool = False
+    ended: tuple[Leftover, ...] = ()
+    """What it left running, and was ended with it."""
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
@@ -56,6 +59,7 @@ class Supervisor:
         self._wake_read, self._wake_write = os.pipe()
         self._groups: set[int] = set()
         self._lock = threading.Lock()
+        self._table = ProcessTable()
 
     def close(self) -> None:
         """Close the pipe; no process may be running."""
@@ -83,8 +87,11 @@ class Supervisor:
         settle: Callable[[], None] = lambda: None,
         started: Callable[[int], None] = lambda _: None,
         timeout_s: float | None = None,
+        mark: str = "",
     ) -> Exit:
         """Run a program to its end, handing over each chunk of its output; `started` gets its pid.
+
+        What it leaves running is ended with it if there is a `mark`, which must stand in `env`.
 
         After each chunk the other pipe is looked at once more, and `settle` called then: what was written to it before
         the chunk is handed over by now.
@@ -117,7 +124,8 @@ class Supervisor:
                 raise _start_error(argv, cwd, e) from e
             with closing(reader):
                 started(process.pid)
-                return self._supervise(process, reader, output, settle, timeout_s)
+                ended = self._supervise(process, reader, output, settle, timeout_s)
+                return replace(ended, ended=self._end_left(process.pid, mark, ended, output)) if mark else ended
         except BaseException:
             self._send(process.pid, signal.SIGKILL)
             try:
@@ -176,6 +184,21 @@ class Supervisor:
         if timed_out or cancelled:
             self._send(process.pid, signal.SIGKILL)
         return Exit(code, timed_out=timed_out, cancelled=cancelled)
+
+    def _end_left(
+        self, group: int, mark: str, exited: Exit, output: Callable[[Stream, bytes], None]
+    ) -> tuple[Leftover, ...]:
+        """End what a program left running; return what did not end by itself."""
+        is_urgent = exited.cancelled or exited.timed_out
+        ended = tuple(
+            self._table.end(
+                group, mark, grace_s=self._grace_s, is_urgent=lambda: is_urgent or self.cancelled_by is not None
+            )
+        )
+        left = self._table.left(group, mark) if ended else []
+        for process in left:
+            output("e", f"process {process.pid} survives SIGKILL: it is left running\n".encode())
+        return tuple(process for process in ended if process not in left)
 
     def _escalation(self, by: signal.Signals) -> list[tuple[float, signal.Signals | None]]:
         harder = (signal.SIGTERM, signal.SIGKILL) if by == signal.SIGINT else (signal.SIGKILL,)

@@ -1,0 +1,159 @@
+"""What a program leaves running: found wherever it went, and ended with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import wait_until
+
+from runnable_ci.util import leftovers
+from runnable_ci.util.leftovers import VARIABLE, Leftover, ProcessTable
+from runnable_ci.util.process import Exit, Supervisor, start_time
+
+MARK = "0123456789abcdef"
+GRACE_S = 0.4
+
+
+@pytest.fixture
+def supervisor() -> Iterator[Supervisor]:
+    """A supervisor that is closed after the test."""
+    supervisor = Supervisor(grace_s=GRACE_S)
+    yield supervisor
+    supervisor.close()
+
+
+def run(supervisor: Supervisor, script: str, folder: Path, **more: float) -> tuple[Exit, list[int]]:
+    """How a script ended, and the processes whose ids it wrote to `pids`."""
+    environ = {"PATH": os.environ["PATH"], VARIABLE: f"outer,{MARK}"}
+    ended = supervisor.run(
+        ["bash", "-c", script], cwd=folder, env=environ, output=lambda *_: None, mark=MARK, timeout_s=more.get("t")
+    )
+    return ended, [int(word) for word in (folder / "pids").read_text().split()]
+
+
+QUIET = ">/dev/null 2>&1 &"
+DAEMON = f"""
+{sys.executable} -c '
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        open("pids", "w").write(str(os.getpid()))
+        os.closerange(0, 100)
+        time.sleep(60)
+    os._exit(0)
+'; until [ -s pids ]; do sleep 0.01; done
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"sleep 60 {QUIET} echo $! > pids",
+        "sleep 60 & echo $! > pids",
+        f"nohup sleep 60 {QUIET} echo $! > pids",
+        f"set -m; sleep 60 {QUIET} echo $! > pids",
+        f"setsid sleep 60 {QUIET} echo $! > pids; sleep 0.1",
+        f"env -i sleep 60 {QUIET} echo $! > pids",
+        f"(trap '' TERM HUP; while :; do sleep 0.05; done) {QUIET} echo $! > pids",
+        f"sleep 60 {QUIET} echo $! > pids; kill -STOP $!",
+        DAEMON,
+    ],
+    ids=["background", "holds the pipes", "nohup", "own group", "setsid", "env -i", "stubborn", "stopped", "daemon"],
+)
+def test_what_is_left_is_ended(supervisor: Supervisor, tmp_path: Path, script: str) -> None:
+    """By whatever way it left its parent; the exit code is the program's own."""
+    ended, pids = run(supervisor, f"{script}\nexit 7", tmp_path)
+    assert ended.code == 7
+    assert {process.pid for process in ended.ended} >= set(pids)
+    assert not any(map(start_time, pids))
+
+
+def test_what_ends_by_itself_is_no_leftover(supervisor: Supervisor, tmp_path: Path) -> None:
+    """A helper that sees its program end may tidy up."""
+    script = f"(sleep 0.05; echo tidy > tidied) {QUIET} echo $! > pids"
+    assert run(supervisor, script, tmp_path)[0] == Exit(0)
+    assert (tmp_path / "tidied").read_text() == "tidy\n"
+
+
+def test_sigterm_comes_first(supervisor: Supervisor, tmp_path: Path) -> None:
+    """What is left may clean up."""
+    script = f"""
+    (trap 'echo cleaned > cleaned; exit' TERM; touch ready; while :; do sleep 0.01; done) {QUIET} echo $! > pids
+    until [ -e ready ]; do sleep 0.01; done
+    """
+    ended, pids = run(supervisor, script, tmp_path)
+    assert pids[0] in [process.pid for process in ended.ended]
+    assert (tmp_path / "cleaned").exists()
+
+
+def test_after_a_time_out_too(supervisor: Supervisor, tmp_path: Path) -> None:
+    """What has left the group is ended with a program whose time is out."""
+    ended, pids = run(supervisor, f"setsid sleep 60 {QUIET} echo $! > pids; sleep 60", tmp_path, t=0.3)
+    assert ended.timed_out
+    assert not any(map(start_time, pids))
+
+
+def test_others_stay(supervisor: Supervisor, tmp_path: Path) -> None:
+    """A process with another mark, and one that began before, are not the program's."""
+    environ = {"PATH": os.environ["PATH"], VARIABLE: MARK[:-1]}
+    other = os.posix_spawn("/bin/sleep", ["sleep", "60"], environ, setsid=True)
+    try:
+        ended, _ = run(supervisor, f"sleep 60 {QUIET} echo $! > pids", tmp_path)
+        assert [process.name for process in ended.ended] == ["sleep"]
+        assert start_time(other)
+    finally:
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
+
+
+def test_nothing_is_ended_without_a_mark(supervisor: Supervisor, tmp_path: Path) -> None:
+    """A program that may leave something has none."""
+    script = f"sleep 60 {QUIET} echo $!"
+    said: list[bytes] = []
+    ended = supervisor.run(
+        ["bash", "-c", script], cwd=tmp_path, env=os.environ, output=lambda _, chunk: said.append(chunk)
+    )
+    pid = int(b"".join(said))
+    assert ended == Exit(0)
+    assert start_time(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_system_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """There the process group is what is ended; a name is not known."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    group = os.posix_spawn("/bin/sleep", ["sleep", "60"], {}, setsid=True)
+    table = ProcessTable()
+    assert table.left(group, MARK) == [Leftover(-group, "a process")]
+    ended = table.end(group, MARK, grace_s=GRACE_S, is_urgent=lambda: True)
+    assert next(ended) == Leftover(-group, "a process")
+    assert os.waitpid(group, 0)[1] == signal.SIGKILL
+    assert list(ended) == []
+
+
+def test_a_look_at_nothing_reads_no_other_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A step that leaves nothing pays for one list of the machine's processes."""
+    table = ProcessTable()
+    looked: list[int] = []
+    monkeypatch.setattr(leftovers, "_leftover", lambda pid, *_: looked.append(pid))
+    monkeypatch.setattr(leftovers, "_pids", lambda: table._older)
+    assert table.left(2**22, MARK) == []
+    assert looked == []
+
+
+def test_the_end_is_waited_for(tmp_path: Path) -> None:
+    """What was found is gone when the last one is said."""
+    table = ProcessTable()
+    pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], {VARIABLE: f"{MARK},inner"}, setsid=True)
+    began = time.monotonic()
+    wait_until(lambda: table.left(0, MARK), "the process")
+    assert list(table.end(0, MARK, grace_s=GRACE_S, is_urgent=lambda: False)) == [Leftover(pid, "sleep")]
+    assert time.monotonic() - began >= leftovers.SETTLE_S
+    assert os.waitpid(pid, 0)[1] == signal.SIGTERM

@@ -15,31 +15,31 @@ GONE: Final = ("", "")
 """The change of a path that is as in the commit again, where the state that this one builds on has a change."""
 
 
-def code_state_of(log: RunLog, attempt: StepAttempt) -> CodeState | None:
+def code_state_of(log: RunLog, attempt: StepAttempt, known: dict[str, CodeState] | None = None) -> CodeState | None:
     """Return the whole state of the code that an attempt ran; None where nothing is known of it."""
     if attempt.code_state in log.code_states:
-        return whole(log.code_states, attempt.code_state)
+        return whole(log.code_states, attempt.code_state, known)
     return _of_identity(attempt.code_identities[0]) if attempt.code_identities else None
 
 
-def whole(states: Mapping[str, CodeState], key: str) -> CodeState:
-    """Return a state that says all, with the bundles of those that it builds on."""
-    chain = list(_chain(states, key))
-    changes: dict[str, tuple[str, str]] = {}
-    omitted: dict[str, str] = {}
-    bundles: dict[str, tuple[str, int]] = {}
-    for state in reversed(chain):
-        changes |= state.changes
-        omitted |= state.omitted
-        bundles |= state.bundles
-    found = {path: change for path, change in changes.items() if change != GONE}
-    left_out = {path: reason for path, reason in omitted.items() if reason}
-    return chain[0].model_copy(update={"base": "", "changes": found, "omitted": left_out, "bundles": bundles})
+def whole(table: Mapping[str, CodeState], key: str, known: dict[str, CodeState] | None = None) -> CodeState:
+    """Return a state that says all, with the bundles of those that it builds on.
+
+    What is `known` of other states is not put together again, and this one is among it then.
+    """
+    found = {} if known is None else known
+    for at in reversed(list(_chain(table, key, found))):
+        state = table[at]
+        earlier = found.get(state.base, CodeState())
+        changes = {path: change for path, change in (earlier.changes | state.changes).items() if change != GONE}
+        omitted = {path: reason for path, reason in (earlier.omitted | state.omitted).items() if reason}
+        update = {"base": "", "changes": changes, "omitted": omitted, "bundles": earlier.bundles | state.bundles}
+        found[at] = state.model_copy(update=update)
+    return found[key]
 
 
-def difference(states: Mapping[str, CodeState], key: str, state: CodeState) -> CodeState:
-    """Return a whole state as what is different from another one."""
-    earlier = whole(states, key)
+def difference(earlier: CodeState, key: str, state: CodeState) -> CodeState:
+    """Return a whole state as what is different from another whole one, which has that key."""
     changes = dict(state.changes.items() - earlier.changes.items())
     changes |= dict.fromkeys(earlier.changes.keys() - state.changes.keys(), GONE)
     omitted = dict(state.omitted.items() - earlier.omitted.items())
@@ -50,22 +50,24 @@ def difference(states: Mapping[str, CodeState], key: str, state: CodeState) -> C
 def states(log: RunLog, *, invocation: int | None = None) -> list[CodeState]:
     """Return the whole states of all attempts, or of those of an invocation: each once, the oldest first."""
     found: dict[str, CodeState] = {}
+    known: dict[str, CodeState] = {}
     for step in log.steps.values():
         for attempt in step.attempts:
             if invocation in (None, attempt.invocation):
                 identity = attempt.code_identities[0] if attempt.code_identities else CodeIdentity()
                 key = attempt.code_state or f"{identity.code_identifier} {identity.snapshot} {identity.changes}"
-                if key not in found and (state := code_state_of(log, attempt)):
+                if key not in found and (state := code_state_of(log, attempt, known)):
                     found[key] = state
     return list(found.values())
 
 
-def _chain(states: Mapping[str, CodeState], key: str) -> Iterator[CodeState]:
+def _chain(table: Mapping[str, CodeState], key: str, known: Mapping[str, CodeState]) -> Iterator[str]:
+    """Yield a state and those that it builds on, the newest first, as far as they are not known."""
     seen = set[str]()
-    while key in states and key not in seen:
+    while key in table and key not in seen and key not in known:
         seen.add(key)
-        yield states[key]
-        key = states[key].base
+        yield key
+        key = table[key].base
 
 
 def _of_identity(identity: CodeIdentity) -> CodeState:

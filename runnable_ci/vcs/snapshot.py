@@ -97,7 +97,7 @@ def snapshot(code: Code, *, limit_bytes: int, rules: Rules | None = None, memory
     try:
         commit = _commit(code, "", room, rules or Rules(), memory or Memory())
     except CodeIdentityError as error:
-        return Snapshot("", {ALL: error.message}, ())
+        return Snapshot("", {ALL: error.message}, tuple(room.bundles))
     return Snapshot(commit, dict(sorted(room.omitted.items())), tuple(room.bundles))
 
 

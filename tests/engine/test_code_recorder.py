@@ -8,12 +8,20 @@ from pathlib import Path
 
 from cli import Workspace, workspace
 
+from runnable_ci.engine.code.code_recorder import CodeRecorder
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.session import code_of
-from runnable_ci.runs.code_states import code_state_of
-from runnable_ci.runs.model import CodeState
+from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.code_states import code_state_of, whole
+from runnable_ci.runs.events import Started
+from runnable_ci.runs.model import CodeState, Invocation
 from runnable_ci.runs.products.index import Product, ProductsIndex, StoredContent
+from runnable_ci.runs.recorder import create
 from runnable_ci.store.local import Layout
+from runnable_ci.store.target import Descriptor
+from runnable_ci.util.clock import now
+from runnable_ci.vcs.checkout.rebuild import Bundles, rebuild
+from runnable_ci.vcs.identity import Code
 
 
 def state_of(project: Workspace, step: str) -> CodeState:
@@ -143,3 +151,58 @@ def test_what_earlier_versions_called_a_product(tmp_path: Path) -> None:
     (at.folder / ".runnable").mkdir()
     now.record(logged)
     assert code_of(project, now, at.environ).look().changes == {}
+
+
+def test_a_value_masked_later_leaves_all_that_builds_on_it(tmp_path: Path) -> None:
+    """Of a chain of states only those before the value stay kept; the newest one is kept again, without it."""
+    word = "s3cr3t-" + "w0rd-9981"
+    project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'\n", "a.py": "1\n"})
+    layout = load_project(project.folder / "runnable.toml").opened(project.environ).layout
+    code = Code(project.folder, environ=project.environ, clock=lambda: 0.0)
+    redactor = Redactor()
+    invocation = Invocation(number=1, command="run", start_time=now())
+    begun = Started(run_id="r", name="p", dag_hash="d", run_config={}, invocation=invocation)
+    with create(layout, begun, redactor) as recorder:
+        recording = CodeRecorder(code, recorder, project.environ, image="", untracked=lambda _: "")
+        keys = []
+        for name, content in (("first", "1"), ("word", word), ("more", "2"), ("most", "3")):
+            project.write({f"{name}.txt": content})
+            recorder.record(*recording.look())
+            keys.append(recording.key)
+        assert [bool(state.base) for state in recorder.log.code_states.values()] == [False, True, True, True]
+        redactor.learn([word])
+        replaced = recording.redact()
+        recorder.redact_past(outputs=(), replaced=replaced)
+        project.write({"last.txt": "4"})
+        recorder.record(*recording.look())
+        states = {key: whole(recorder.log.code_states, key) for key in [*keys, recording.key]}
+    assert [bool(state.kept) for state in states.values()] == [True, False, False, True, True]
+    assert ["word.txt" in state.omitted for state in states.values()] == [False, False, False, True, True]
+    assert [len(state.changes) for state in states.values()] == [1, 2, 3, 4, 5]
+    for number, key in ((1, keys[0]), (4, keys[3]), (5, recording.key)):
+        files = {commit: layout.path(Descriptor.of_hash(*bundle)) for commit, bundle in states[key].bundles.items()}
+        copy = tmp_path / f"copy{number}"
+        bundles = Bundles(states[key].kept, files)
+        sources = [project.folder]
+        rebuild(bundles, commit=states[key].commit, sources=sources, destination=copy, environ=project.environ)
+        assert len(list(copy.glob("*.txt"))) == number - (number > 1)
+        assert not any(word in path.read_text() for path in copy.glob("*.txt"))
+
+
+def test_a_state_again_is_not_recorded_again(tmp_path: Path) -> None:
+    """After an edit that is taken back the first state is named again, and the next one builds on the newest."""
+    project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'\n", "a.py": "1\n"})
+    layout = load_project(project.folder / "runnable.toml").opened(project.environ).layout
+    code = Code(project.folder, environ=project.environ, clock=lambda: 0.0)
+    invocation = Invocation(number=1, command="run", start_time=now())
+    begun = Started(run_id="r", name="p", dag_hash="d", run_config={}, invocation=invocation)
+    with create(layout, begun) as recorder:
+        recording = CodeRecorder(code, recorder, project.environ, image="", untracked=lambda _: "")
+        seen = []
+        for content in ("2\n", "1\n", "2\n", "1\n", "3\n"):
+            project.write({"a.py": content})
+            recorder.record(*recording.look())
+            seen.append((recording.key, whole(recorder.log.code_states, recording.key).changes))
+    assert (seen[0], seen[1]) == (seen[2], seen[3])
+    assert [len(changes) for _, changes in seen] == [1, 0, 1, 0, 1]
+    assert len(recorder.log.code_states) == 3

@@ -29,7 +29,7 @@ def test_a_state_that_builds_on_others_is_whole_again() -> None:
         omitted = {name: choose.choice(("large", "secret")) for name in names if choose.random() < 0.5}
         key = str(number)
         given[key] = CodeState(commit="c", changes=changes, omitted=omitted, bundles={key: (key, number)})
-        table[key] = difference(table, base, given[key]) if base else given[key]
+        table[key] = difference(given[base], base, given[key]) if base else given[key]
         base = key
     for number in range(60):
         found = whole(table, str(number))
@@ -47,7 +47,7 @@ def test_a_log_grows_by_what_is_new() -> None:
             state = CodeState(commit="c" * 40, tree=f"{number:040}", changes=changes)
             key = f"{number:040}"
             base = f"{number - 1:040}" if number else ""
-            table[key] = difference(table, base, state) if base else state
+            table[key] = difference(whole(table, base), base, state) if base else state
         return sum(len(encode_event(CodeStateRecorded(key=key, state=state))) for key, state in table.items())
 
     assert size_bytes(400) < 2.1 * size_bytes(200)

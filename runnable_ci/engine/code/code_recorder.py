@@ -40,7 +40,9 @@ class CodeRecorder:
     """Of the state that was recorded last; empty where nothing is known of the code."""
     _memory: Memory | None = None
     _states: dict[str, CodeState] = field(default_factory=dict)
-    """What this invocation recorded, in that order; a state builds on the newest one before it of the same commit."""
+    """What this invocation recorded, in that order; a state builds on the one before it, if that has its commit."""
+    _newest: tuple[str, CodeState] = ("", CodeState())
+    """The key and the whole of the last one, on which the next one may build."""
     _bundles: dict[str, list[Descriptor]] = field(default_factory=dict)
     """The same states → the bundles that were made for each."""
 
@@ -50,9 +52,10 @@ class CodeRecorder:
         key = state.key
         events = list[Event]()
         if key and key not in self.recorder.log.code_states and key not in self._states:
-            base = next((b for b in reversed(self._states) if self._states[b].commit == state.commit), "")
-            record = self._recorded(state)
-            self._states[key] = difference(self._states, base, record) if base else record
+            (base, earlier), record = self._newest, self._recorded(state)
+            builds_on = base and earlier.commit == state.commit
+            self._states[key] = difference(earlier, base, record) if builds_on else record
+            self._newest = key, record
             events.append(CodeStateRecorded(key=key, state=self._states[key]))
         self.key = key
         return events
@@ -104,10 +107,10 @@ class CodeRecorder:
         replaced = {key: self._states.pop(key).model_copy(update=nothing) for key in gone}
         for key in gone:
             del self._bundles[key]
-        self._memory = None
-        if self.code.last.key in gone:
-            self._states = {self.code.last.key: self._recorded(self.code.last)}
-            replaced |= self._states
+        self._memory, self._newest = None, ("", CodeState())
+        if (key := self.code.last.key) in gone:
+            self._states[key] = replaced[key] = self._recorded(self.code.last)
+            self._newest = key, self._states[key]
         return replaced
 
     def _recorded(self, state: WorkTree) -> CodeState:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
+import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from runnable_ci.vcs.bundle import write_bundle
+from runnable_ci.vcs.checkout.rebuild import Bundles, rebuild
 from runnable_ci.vcs.identity import Code
 from runnable_ci.vcs.snapshot import ALL, snapshot
 
@@ -182,3 +187,88 @@ def test_an_unpublished_commit_is_known(
     assert not Code(clone, environ=job).look().unpublished
     git(clone, "push", "-q", "origin", "HEAD:refs/heads/mine")
     assert not Code(clone, environ=environ).look().unpublished
+
+
+def test_a_file_of_a_filter_is_named_when_it_is_rebuilt(
+    source: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
+) -> None:
+    """No filter is run to rebuild: an untouched file is what the commit has, and named; an edited one is whole."""
+    for name in ("keep.bin", "edit.bin"):
+        (source / name).write_text("content")
+        os.utime(source / name, (1, 1))  # else git would doubt its index, and compare the content
+    filtered(source, git, "tr a-z A-Z")
+    for key in ("clean", "smudge"):
+        git(source, "config", "--global", f"filter.kept.{key}", f"touch {tmp_path}/ran; cat")
+    (source / "edit.bin").write_text("edited")
+    code = look(source)
+    kept = snapshot(code, limit_bytes=LIMIT_BYTES)
+    (made,) = kept.bundles
+    file = tmp_path / "code.bundle"
+    with file.open("wb") as destination:
+        write_bundle(destination, made.header, made.objects)
+    copy = tmp_path / "copy"
+    bundles = Bundles(kept.commit, {kept.commit: file})
+    missing = rebuild(bundles, commit=code.last.commit, sources=[source], destination=copy, environ=environ)
+    assert [line.partition(":")[0] for line in missing] == ["keep.bin"]
+    assert ((copy / "edit.bin").read_text(), (copy / "keep.bin").read_text()) == ("edited", "CONTENT")
+    assert not (tmp_path / "ran").exists()
+
+
+EDITS = ("write", "add", "remove", "mode", "link", "rename", "folder", "ignore", "stage", "commit", "unstage")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_tree_is_gits_own_after_any_edits(
+    source: Path, tmp_path: Path, git: Callable[..., str], environ: Mapping[str, str], seed: int
+) -> None:
+    """After each of many random edits a look, also a second one of a `Code`, finds the tree that git makes."""
+    choose = random.Random(seed)  # noqa: S311 - edits are no secrets
+    code = Code(source, environ=environ)
+    for _ in range(25):
+        edit(source, choose, git)
+        shutil.copy(source / ".git/index", tmp_path / "index")
+        own = {**environ, "GIT_INDEX_FILE": str(tmp_path / "index")}
+        for words in (["add", "-A"], ["write-tree"]):
+            done = subprocess.run(
+                ["git", "-C", str(source), *words], env=own, check=True, capture_output=True, text=True
+            )
+        state = code.look()
+        assert state.tree == done.stdout.strip()
+        assert state == Code(source, environ=environ).look()
+        assert state.dependable == (state.tree == git(source, "rev-parse", "HEAD^{tree}"))
+
+
+def edit(folder: Path, choose: random.Random, git: Callable[..., str]) -> None:
+    """Do something to a work tree or its index."""
+    files = sorted(path for path in folder.rglob("*") if ".git" not in path.parts and not path.is_dir())
+    path = choose.choice(files or [folder / "new"])
+    new = folder / choose.choice(("", "data", "other/deep")) / f"{choose.randrange(9)}{choose.choice(('.py', '.log'))}"
+    match choose.choice(EDITS):
+        case "write" if not path.is_symlink():
+            path.write_bytes(bytes(choose.choice(b"xyz") for _ in range(9)))
+        case "remove":
+            path.unlink(missing_ok=True)
+        case "mode" if path.exists() and not path.is_symlink():
+            path.chmod(path.stat().st_mode ^ 0o111)
+        case "link":
+            path.unlink(missing_ok=True)
+            path.symlink_to(choose.choice(("top", "nowhere")))
+        case "rename" if files:
+            path.rename(folder / f"renamed{choose.randrange(4)}")
+        case "folder" if files:
+            path.unlink()
+            (path / "below").mkdir(parents=True)
+            (path / "below/file").write_text("x")
+        case "ignore":
+            (folder / ".gitignore").write_text(choose.choice(("*.log\n", "*.py\n", "new*/\n")))
+        case "stage":
+            git(folder, "add", "-A")
+        case "commit":
+            git(folder, "add", "-A")
+            git(folder, "commit", "-q", "--allow-empty", "-m", "x")
+        case "unstage":
+            git(folder, "reset", "-q")
+        case _:
+            if not new.parent.exists() or new.parent.is_dir():
+                new.parent.mkdir(parents=True, exist_ok=True)
+                new.write_text("new")

@@ -141,7 +141,8 @@ class Code:
             folder = Path(self._place.root, path)
             self._submodules[path] = Code(
                 folder,
-                environ=self._environ,
+                # Where its `.git` is none, git would look further up, and find the repository that it is in.
+                environ={**self._environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
                 is_generated=lambda below, sha256: self.was_made(f"{path}/{below}", sha256),
                 clock=self._clock,
             )
@@ -232,7 +233,8 @@ class Code:
                 left_bytes -= size
                 content = self._contents.of(full, self.form) if left_bytes >= 0 else None
             except (FileNotFoundError, NotADirectoryError):
-                yield Difference(path, "deleted", None, None)
+                if entry.head or kind == "unmerged":
+                    yield Difference(path, "deleted", None, None)
                 continue
             except OSError as error:
                 yield Difference(path, kind, None, entry.head, error.strerror or str(error))
@@ -273,10 +275,10 @@ class Code:
         changes = {one.name: (one.kind, one.digest) for one in self.differences}
         unknown = {one.name: one.unknown for one in self.differences if one.unknown}
         for path in index.submodules:
-            if path in self._submodules and path in changes:
+            if path in self._submodules and (above := printable(os.fsencode(path))) in changes:
                 below = self._submodules[path].last
-                changes |= {f"{path}/{name}": change for name, change in below.changes.items()}
-                unknown |= {f"{path}/{name}": why for name, why in below.unknown.items()}
+                changes |= {f"{above}/{name}": change for name, change in below.changes.items()}
+                unknown |= {f"{above}/{name}": why for name, why in below.unknown.items()}
         tree, missing = self._tree(commit)
         hidden = self._is_hidden()
         remarks = [

@@ -157,6 +157,25 @@ def test_a_filter_of_a_submodule_is_not_run(
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("git_folder", ["", "gitdir: nowhere\n"])
+def test_a_submodule_without_a_repository(
+    source: Path, git: Callable[..., str], look: Callable[[Path], Code], git_folder: str
+) -> None:
+    """Where a submodule's `.git` is none, its state is unknown; it is not taken for the repository around it."""
+    commit = git(source, "rev-parse", "HEAD")
+    git(source, "update-index", "--add", "--cacheinfo", f"160000,{commit},lib")
+    git(source, "commit", "-qm", "with a submodule")
+    (source / "lib").mkdir()
+    if git_folder:
+        (source / "lib/.git").write_text(git_folder)
+    else:
+        (source / "lib/.git").mkdir()
+    code = look(source)
+    assert code.last.changes == {"lib": ("submodule", commit)}
+    assert code.last.unknown["lib"]
+    assert snapshot(code, limit_bytes=LIMIT_BYTES).omitted.keys() == {"lib"}
+
+
 def test_line_ends_and_encodings_are_kept_as_they_are(
     source: Path, git: Callable[..., str], look: Callable[[Path], Code]
 ) -> None:

@@ -81,3 +81,33 @@ def test_a_publish_or_a_pull_that_is_killed_before_any_change_in_the_store(tmp_p
     assert has_left_something(times)
     assert times[-1]["code"] == 0
     assert other.log("r").status == "FAIL"
+
+
+IN_PLACE = """
+[steps.add]
+run = "echo more >> base.txt; mkdir -p made; echo $RANDOM > made/one.txt"
+catalog = { put = ["base.txt", "made"] }
+[steps.copy]
+run = "cp base.txt copy.txt"
+catalog = { put = ["copy.txt"] }
+"""
+
+
+def test_a_retry_that_is_killed_before_any_change_loses_no_file_of_the_user(tmp_path: Path) -> None:
+    """However often it is killed while it sets aside, copies, stores and undoes, the next one begins with the same."""
+    project = workspace(tmp_path, {"runnable.toml": IN_PLACE, ".gitignore": "*.txt\nmade\n"})
+    project.write({"base.txt": "base\n", "made/mine.txt": "mine\n"})
+    project.runnable("run", "--run-id", "r")
+    times = killed(project, "retry", "r", "--from", "add")
+    assert len(times) > 30
+    assert times[-1]["code"] == 0
+    assert any("set_aside" in time["place"] or "step_products" in time["place"] for time in times)
+    assert (project.read("base.txt"), project.read("copy.txt")) == ("base\nmore\n", "base\nmore\n")
+    assert project.read("made/mine.txt") == "mine\n"
+    last = project.log("r").steps["add"].data_catalog
+    assert [(entry.name, entry.stage, entry.kept) for entry in last] == [
+        ("base.txt", "get", True),
+        ("base.txt", "put", False),
+        ("made/one.txt", "put", False),
+    ]
+    assert {entry.size for entry in last if entry.kept} == {len("base\n")}

@@ -292,6 +292,34 @@ def test_products_are_no_change_of_the_code_and_edits_are(tmp_path: Path) -> Non
         project.git("clean", "-qxf", "mine.csv")
 
 
+def test_an_input_that_changes_while_a_step_runs_is_said(tmp_path: Path) -> None:
+    """Its `put` does not name it, so the step did not say that it writes it: it may be an edit, and stays."""
+    steps = """
+[steps.read]
+run = "echo x >> in.txt; exit 1"
+catalog = { get = ["in.txt"] }
+"""
+    project = project_of(tmp_path, steps, in_txt="in\n")
+    failed = project.runnable("run", "--run-id", "r", code=1)
+    assert "read | in.txt changed while the step ran, which does not put it: it is left as it is\n" in failed.err
+    assert project.read("in.txt") == "in\nx\n"
+
+
+def test_a_folder_that_was_there_stays(tmp_path: Path) -> None:
+    """Of the folders above what is set aside those go that the step made, and no other."""
+    steps = """
+[steps.make]
+run = "mkdir -p there/new; echo 1 > there/new/one.txt; echo 2 > there/two.txt; test ! -e fails"
+catalog = { put = ["there/**"] }
+"""
+    project = project_of(tmp_path, steps)
+    (project.folder / "there").mkdir()
+    project.runnable("run")
+    project.write({"fails": ""})
+    project.runnable("run", code=1)
+    assert [path.name for path in (project.folder / "there").iterdir()] == []
+
+
 KILLED = """
 [steps.make]
 run = "echo part > made.txt; echo part >> base.txt; {}"

@@ -195,10 +195,8 @@ def code_of(project: Project, products: ProductsIndex, environ: Mapping[str, str
     """
 
     def is_generated(path: str, sha256: str) -> bool:
-        product = products.lookup(path)
-        if product is None or product.content.sha256 != sha256:
-            return False
-        return product.observed or code.tracks(path) is False
+        product = products.lookup(path, sha256)
+        return product is not None and (product.observed or code.tracks(path) is False)
 
     code = Code(project.workspace, is_generated=is_generated, environ=environ)
     return code

@@ -1,4 +1,4 @@
-"""Which files of the workspace steps made: `products.jsonl` in the store, the last line of a path counts.
+"""Which files of the workspace steps made: `products.jsonl` in the store, a line for each time that one was made.
 
 A file is a product by its path and its content together, never by its name alone: once a person or another program
 wrote it, it is theirs. The index repeats what the run logs of the store say; where it is missing, it is read from them.
@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ FILE = "products.jsonl"
 LOCK = "products.lock"
 _LINE_MAX_BYTES = 64 * 1024
 _SPARE_LINES = 1_000
-_LINES_PER_PATH = 4
+_LINES_PER_PRODUCT = 4
 """Above this the index is written again without the lines that no longer count."""
+_CONTENTS_MAX = 4
+"""So many contents of a path are known: what a killed or restored run left need not be what was made last."""
 _TEXTS = ("step", "run", "made_by", "folder")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -73,31 +76,33 @@ class ProductsIndex:
         self._logged = logged
         """What the run logs tell: asked only where there is no index yet."""
         self._file = layout.folder / FILE
-        self._products: dict[str, Product] | None = None
+        self._products: dict[str, tuple[Product, ...]] | None = None
+        """Path → what was made there, the newest last, one for each content."""
 
-    def lookup(self, path: str) -> Product | None:
-        """Return what was last made under a path, whether or not it is still there."""
-        return self._known().get(path)
+    def lookup(self, path: str, sha256: str | None = None) -> Product | None:
+        """Return what was made under a path with this content, or last, whether or not it is still there."""
+        made = self._known().get(path, ())
+        return next((product for product in reversed(made) if sha256 in (None, product.content.sha256)), None)
 
     def hash_seen(self, path: str, file: Path) -> str | None:
         """Return the sha256 of a file that is as it was when it was recorded, None where it may have changed."""
         if self._products is None and not self._file.exists():
             return None  # the run logs have seen no file
-        product = self.lookup(path)
+        made = self._known().get(path, ())
         try:
-            known = product is not None and product.seen is not None and product.seen == fingerprint(file)
+            now = fingerprint(file) if made else None
         except OSError:
             return None
-        return product.content.sha256 if product and known else None
+        return next((product.content.sha256 for product in made if now and product.seen == now), None)
 
     def is_generated(self, path: str, sha256: str) -> bool:
         """Return whether this content under this path is what a step was seen to make."""
-        product = self.lookup(path)
-        return product is not None and product.observed and product.content.sha256 == sha256
+        product = self.lookup(path, sha256)
+        return product is not None and product.observed
 
-    def of_steps(self, steps: Collection[str]) -> list[Product]:
-        """Return what these steps made last, in any run, and no other step since."""
-        return [product for product in list(self._known().values()) if product.step in steps]
+    def paths_of(self, steps: Collection[str]) -> list[str]:
+        """Return the paths under which these steps made something, in any run."""
+        return [path for path, made in list(self._known().items()) if any(product.step in steps for product in made)]
 
     def record(self, products: Iterable[Product]) -> None:
         """Note what was made."""
@@ -109,8 +114,8 @@ class ProductsIndex:
             if self._file.exists():
                 self._append(new)
             else:
-                self._write([*known.values(), *new])
-        known.update((product.path, product) for product in new)
+                self._write([*chain.from_iterable(known.values()), *new])
+        _add(known, new)
 
     def _append(self, products: Iterable[Product]) -> None:
         lines = b"".join(map(_encode, products))
@@ -124,26 +129,36 @@ class ProductsIndex:
     def _write(self, products: Iterable[Product]) -> None:
         write_whole(self._file, b"".join(map(_encode, products)), through=self._layout.temporaries)
 
-    def _known(self) -> dict[str, Product]:
+    def _known(self) -> dict[str, tuple[Product, ...]]:
         if self._products is None:
             self._products = self._read()
         return self._products
 
-    def _read(self) -> dict[str, Product]:
+    def _read(self) -> dict[str, tuple[Product, ...]]:
+        known: dict[str, tuple[Product, ...]] = {}
         try:
             with open(self._file, "rb", opener=open_nofollow) as file:
                 lines = list(_lines(file))
         except FileNotFoundError:
-            return {product.path: replace(product, observed=False) for product in self._logged()}
-        found = {product.path: product for product in map(_decode, lines) if product}
-        if len(lines) > _SPARE_LINES + _LINES_PER_PATH * len(found):
+            _add(known, (replace(product, observed=False) for product in self._logged()))
+            return known
+        _add(known, filter(None, map(_decode, lines)))
+        if len(lines) > _SPARE_LINES + _LINES_PER_PRODUCT * sum(map(len, known.values())):
             self._compact()
-        return found
+        return known
 
     def _compact(self) -> None:
+        known: dict[str, tuple[Product, ...]] = {}
         with locked(self._layout.folder / LOCK), open(self._file, "rb", opener=open_nofollow) as file:
-            found = {product.path: product for product in map(_decode, _lines(file)) if product}
-            self._write(found.values())
+            _add(known, filter(None, map(_decode, _lines(file))))
+            self._write(chain.from_iterable(known.values()))
+
+
+def _add(known: dict[str, tuple[Product, ...]], products: Iterable[Product]) -> None:
+    """Make products the newest of their paths."""
+    for new in products:
+        others = (old for old in known.get(new.path, ()) if old.content.sha256 != new.content.sha256)
+        known[new.path] = (*others, new)[-_CONTENTS_MAX:]
 
 
 def _lines(file: Iterable[bytes]) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runnable_ci.errors import RunnableError, StepError
+from runnable_ci.errors import RunnableError, StepError, UnsafePathError
 from runnable_ci.pipeline.model import Step
 from runnable_ci.runs.catalog import Catalog, step_errors
 from runnable_ci.runs.model import CatalogEntry, Pack, StepLog
@@ -48,8 +48,8 @@ class Products:
         What git tracks stays, and what anybody else wrote since. Where a step changed a file of the user, that is back.
         """
         names = {step.name for step in steps if step.put and not step.persist} - self._set_aside.keys()
-        found = self.catalog.products.of_steps(names) if names else []
-        moved = [product for product in found if self.is_there(product)]
+        paths = self.catalog.products.paths_of(names) if names else []
+        moved = [product for product in map(self.product_at, paths) if product and product.step in names]
         self._set_aside |= {name: {} for name in names}
         if moved:
             marker = set_aside_marker(self.catalog.layout, self.catalog.run_folder.name)
@@ -66,14 +66,15 @@ class Products:
             steps_named = _listed(sorted({product.step for product in moved}))
             self.say(f"set aside {pluralize(len(moved), 'file')} that {steps_named} made earlier: {self.folder}")
 
-    def is_there(self, product: Product) -> bool:
-        """Return whether a file is still what a step made: content of the store, which git does not track."""
-        return (
-            product.observed
-            and self.catalog.holds(product.content)
-            and self.catalog.hash_of(product.path) == product.content.sha256
-            and self.catalog.is_tracked(product.path) is not True
-        )
+    def product_at(self, path: str) -> Product | None:
+        """Return the product that a file is: content of the store, which git does not track; None where it is none."""
+        digest = None
+        with suppress(OSError, UnsafePathError):  # a folder now, or closed to us
+            digest = self.catalog.hash_of(path)
+        product = self.catalog.products.lookup(path, digest) if digest else None
+        if product is None or not product.observed or not self.catalog.holds(product.content):
+            return None
+        return None if self.catalog.is_tracked(path) else product
 
     def put_back(self, *steps: str) -> None:
         """Let steps that did not run after all have their files again, where nothing has their place."""
@@ -151,8 +152,7 @@ class StepProducts:
     def _see(self, before: Baseline, name: str) -> FileBefore:
         catalog = self.of.catalog
         seen = fingerprint(catalog.workspace / name)
-        product = catalog.products.lookup(name)
-        if product and self.of.is_there(product):
+        if product := self.of.product_at(name):
             return FileBefore(seen, product.content, "", product.made_by, product.step, product.was)
         copy, content = before.copy(name)
         return FileBefore(seen, content, copy)

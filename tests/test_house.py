@@ -25,6 +25,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("pipeline",),
     ("store",),
     ("vcs",),
+    ("observe",),
     ("redaction",),
     ("config",),
     ("util",),
@@ -60,6 +61,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "urllib3": ("util.http",),
     "subprocess": ("util.process",),
     "fcntl": ("util.files",),
+    "ctypes": ("observe.inotify",),
     "pydantic_settings": ("config",),
     "typer": ("cli",),
 }
@@ -132,9 +134,9 @@ def test_imports_go_down() -> None:
 
 
 def test_the_top_is_a_table_of_contents() -> None:
-    """At most 13 packages and modules beside the dunder files, and 16 modules in a package."""
+    """At most 14 packages and modules beside the dunder files, and 16 modules in a package."""
     top = {module.split(".")[0] for module in TREES} - {"__main__", "runnable_ci", "version"}
-    assert len(top) <= 13
+    assert len(top) <= 14
     packages = Counter(module.rpartition(".")[0] for module in TREES if "." in module and module not in PACKAGES)
     assert {package: count for package, count in packages.items() if count > 16} == {}
 

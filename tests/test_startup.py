@@ -44,7 +44,7 @@ def project(tmp_path: Path) -> Workspace:
 @pytest.mark.parametrize(
     ("words", "more"),
     [
-        (["run"], {"engine.staleness"}),
+        (["run"], {"engine.provenance.staleness"}),
         (["retry", "first"], set()),
         (["runs"], {"engine", "steps", "vcs.identity", "vcs.status"}),
     ],

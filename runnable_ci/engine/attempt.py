@@ -13,9 +13,11 @@ from typing import cast
 
 from runnable_ci import steps
 from runnable_ci.engine.planner import Scope
+from runnable_ci.engine.provenance.reads import ReadRecorder
 from runnable_ci.engine.reporter import CommandFiles, Reporter
 from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
+from runnable_ci.observe.observer import Sight
 from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.redaction.redactor import Redactor, texts
@@ -53,6 +55,8 @@ class ExecutionContext:
     masks: Masks
     products: Products
     """What the steps made before, and make."""
+    reads: ReadRecorder
+    """Sees what the attempts read."""
     secret_names: Collection[str]
     """Parameters that are secret whatever their value, in capital letters."""
 
@@ -143,35 +147,59 @@ def _execute(
     if step.kind == "python" and (source := find_source(step, context.catalog.workspace)):
         done.attempt.function_hash = source.hash()
     process = steps.prepare(step, step_context)
+    done.attempt.input_parameters = {name: step_context.parameters[name] for name in process.given}
     products.look(done.entries)
-    ended = _run_process(process, products, output, context)
-    _take_results(done, process, ended, step_context, context)
+    ended, sight = _run_process(process, products, output, context)
+    result = StepResult()
+    try:
+        result = _collect(step, ended, step_context)
+        _take_results(done, result, ended, context)
+    finally:
+        context.reads.record(step, done.attempt, done.entries, scope, sight, result.report, context.redactor)
 
 
-def _run_process(process: ProcessSpec, products: StepProducts, output: StepOutput, context: ExecutionContext) -> Exit:
-    """Run a step's process to its end, and take all that it writes."""
+def _run_process(
+    process: ProcessSpec, products: StepProducts, output: StepOutput, context: ExecutionContext
+) -> tuple[Exit, Sight]:
+    """Run a step's process to its end, and take all that it writes; how it ended, and what was seen of it."""
 
     def started(pid: int) -> None:
         products.is_started = True
         record_pid(context.processes, pid)
 
-    step = products.step
+    step, observer = products.step, context.reads.observer
     mark = "" if step.background else secrets.token_hex(16)
     marks = [*filter(None, [process.env.get(MARKS), mark])]
-    ended = context.supervisor.run(
-        process.argv,
-        cwd=process.cwd,
-        env={**process.env, MARKS: ",".join(marks)} if marks else process.env,
-        output=output.write,
-        settle=output.settle,
-        started=started,
-        timeout_s=step.timeout_s,
-        mark=mark,
-    )
-    output.flush()
+    observer.begin(step.name)
+    try:
+        ended = context.supervisor.run(
+            process.argv,
+            cwd=process.cwd,
+            env={**process.env, MARKS: ",".join(marks)} if marks else process.env,
+            output=output.write,
+            settle=output.settle,
+            started=started,
+            timeout_s=step.timeout_s,
+            mark=mark,
+        )
+        output.flush()
+    finally:
+        sight = observer.end(step.name)
     if names := [f"`{context.redactor.text(printable(process.name))}`" for process in ended.ended]:
         context.printer.say(f"ended {', '.join(dict.fromkeys(names))}, which step `{step.name}` left running")
-    return ended
+    return ended, sight
+
+
+def _collect(step: Step, ended: Exit, step_context: StepContext) -> StepResult:
+    """Return the result of a step; an empty one where it failed before it could leave one."""
+    if step.kind == "run" and ended.code:
+        return StepResult()
+    try:
+        return steps.collect(step, step_context)
+    except StepError:
+        if _outcome(ended) == "succeeded":
+            raise
+        return StepResult()
 
 
 def _take_files(step: Step, scope: Scope, context: ExecutionContext) -> list[CatalogEntry]:
@@ -197,24 +225,14 @@ def _take_files(step: Step, scope: Scope, context: ExecutionContext) -> list[Cat
     return [*taken, *context.catalog.inputs(sorted(inputs))]
 
 
-def _take_results(
-    done: AttemptResult, process: ProcessSpec, ended: Exit, step_context: StepContext, context: ExecutionContext
-) -> None:
+def _take_results(done: AttemptResult, returned: StepResult, ended: Exit, context: ExecutionContext) -> None:
     """Fill in the attempt from how its process ended and what it left."""
     step, attempt = done.step, done.attempt
     attempt.exit_code = ended.code
     outcome = _outcome(ended)
-    try:
-        returned = steps.collect(step, step_context) if step.kind == "python" or not ended.code else StepResult()
-    except StepError:
-        if outcome == "succeeded":
-            raise
-        returned = StepResult()
     secret = [value for name, value in returned.values.items() if name.upper() in context.secret_names]
     context.masks.learn(texts(secret))
-    consumed = [*process.consumed, *returned.consumed]
-    visible = step_context.parameters
-    attempt.input_parameters = {name: visible[name] for name in consumed if name in visible}
+    attempt.consumed = dict.fromkeys(returned.consumed, "seen")
     attempt.defaulted = list(returned.defaulted)
     attempt.modules = {name: _module_hash(name, seen, context.catalog) for name, seen in returned.modules.items()}
     attempt.exception = returned.exception and redact_exception(returned.exception, context.redactor)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.runs.model import (
@@ -33,6 +33,8 @@ class Outcome(Enum):
     REUSED = "reused"
     FAILED = "failed"
     SKIPPED = "skipped"
+    PLANNED = "planned"
+    """It would run, and what it would return and put is not known yet: only in plans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,30 @@ class Decision:
     reason: str
     warning: Warn | None = None
     """What speaks against a reuse."""
+    kind: Kind | None = None
+    """What changed, where that is why the step runs."""
+    is_tentative: bool = False
+    """A step before it runs first: if all that it receives is the same then, it is reused. Only in plans."""
 
     def record(self) -> DecisionRecord:
         """Return the decision as the run log stores it."""
         return DecisionRecord(action=self.action, reason=self.reason, warning=self.warning or "")
+
+
+Kind = Literal["code", "data"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What speaks for a difference between what a step received and read then, and what it would find now."""
+
+    change: str = ""
+    """What differs, in one line; empty if nothing does."""
+    kind: Kind = "data"
+    files: frozenset[str] | None = frozenset()
+    """The files that it got or read, None where that was not seen."""
+    edited: str = ""
+    """Which of the files that it made another process or a person has changed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +77,8 @@ class PlanInputs:
 
     forced: Mapping[str, str] = field(default_factory=dict)
     """Steps that run whatever the log says → why."""
-    changed_inputs: Mapping[str, str] = field(default_factory=dict)
-    """Step → which of its workspace inputs changed since."""
-    changed_code: Mapping[str, str] = field(default_factory=dict)
-    """Return step → which of its code has changed since its last attempt."""
-    changed_products: Mapping[str, str] = field(default_factory=dict)
-    """Step → which of the files that it made have other content in the workspace."""
-    rerun_changed: bool = False
-    """Run steps whose code changed again."""
+    compare: Callable[[Step, StepLog, Scope], Evidence] = lambda _step, _log, _scope: Evidence()
+    """What differs for a finished step, in what it sees now."""
     mask: Callable[[Any], Any] = lambda value: value
     """A value as the log may show it: without what is known to be a secret at that moment.
 
@@ -181,24 +197,23 @@ def decide(
         inputs.forced.get(step.name)
         or _unfinished(last)
         or changed_definition(last.definition, inputs.mask(step.definition()))
-        or _needs_ran(step, last, log, settled)
-        or _changed_parameter(last, scope, inputs.mask)
-        or inputs.changed_inputs.get(step.name)
     )
     if reason:
         return Decision("run", _line(reason))
+    if planned := [f"`{need}`" for need in step.needs if settled[need] is Outcome.PLANNED]:
+        return Decision("run", f"{', '.join(planned)} runs first, reused if that changes nothing", is_tentative=True)
+    if reason := _changed_parameter(step, last, scope, log, inputs.mask):
+        return Decision("run", _line(reason), kind="data")
+    evidence = inputs.compare(step, past, scope)
+    if evidence.change:
+        return Decision("run", _line(evidence.change), kind=evidence.kind)
+    if ran := _needs_that_pass_nothing(step, last, pipeline, log, settled, scope, evidence.files):
+        return Decision("run", f"{', '.join(ran)} ran again", kind="data")
     since = f"since attempt {last.attempt_number}"
-    warnings: dict[Warn, str] = {}
-    if made := inputs.changed_products.get(step.name):
-        warnings["products_changed"] = f"{made} was changed {since}; later steps get that attempt's"
-    if code := inputs.changed_code.get(step.name):
-        warnings["code_changed"] = f"code has changed {since}: {code}"
-        if inputs.rerun_changed:
-            return Decision("run", _line(warnings["code_changed"]))
-    elif unseen := _unseen_parameters(step, last, scope, log):
-        text = f"{unseen} has changed {since}; the step does not mention it"
-        warnings["parameters_changed"] = f"{text} (--from re-runs the step)"
-    return Decision("reuse", _line("; ".join(warnings.values())) or f"unchanged {since}", next(iter(warnings), None))
+    if evidence.edited:
+        text = f"{evidence.edited} was changed {since}; later steps get that attempt's"
+        return Decision("reuse", _line(text), "products_changed")
+    return Decision("reuse", f"unchanged {since}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +256,7 @@ def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, inputs: PlanInputs)
                 scopes[step.name] = state.scope(step)
                 if step.get is None:
                     wanted |= scopes[step.name].entries()
-            state.record_outcome(step, Outcome.RAN if decision.action == "run" else Outcome.SKIPPED, None)
+            state.record_outcome(step, Outcome.PLANNED if decision.action == "run" else Outcome.SKIPPED, None)
     return Plan(decisions, wanted, put, scopes)
 
 
@@ -249,8 +264,14 @@ def changed_definition(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return which keys of a definition changed, empty if none did.
 
     The order of `returns` is that of a function's tuple.
+
+    What a step needs is no part of it: earlier versions recorded it there for the order alone.
     """
-    keys = [f"`{key}`" for key in {**then, **now} if json.dumps(then.get(key)) != json.dumps(now.get(key))]
+    keys = [
+        f"`{key}`"
+        for key in {**then, **now}
+        if key != "needs" and json.dumps(then.get(key)) != json.dumps(now.get(key))
+    ]
     return f"its {', '.join(keys)} changed" if keys else ""
 
 
@@ -266,26 +287,46 @@ def _unfinished(last: StepAttempt) -> str:
     return f"attempt {last.attempt_number} failed: {last.message}" if last.message else "its last attempt failed"
 
 
-def _needs_ran(step: Step, last: StepAttempt, log: RunLog, settled: Mapping[str, Outcome]) -> str:
-    """Return which needs ran since: in this invocation, or in an earlier one that ended before it came to this step."""
+def _needs_that_pass_nothing(
+    step: Step,
+    last: StepAttempt,
+    pipeline: Pipeline,
+    log: RunLog,
+    settled: Mapping[str, Outcome],
+    scope: Scope,
+    files: frozenset[str] | None,
+) -> list[str]:
+    """Return which needs ran since the step did, and passed it nothing that could be compared.
+
+    They ran in this invocation, or in an earlier one that ended before it came to this step.
+    """
     ran = [
-        f"`{need}`"
+        need
         for need in step.needs
         if settled[need] is not Outcome.REUSED or log.steps[need].attempts[-1].invocation > last.invocation
     ]
-    return f"{', '.join(ran)} ran again" if ran else ""
+    if not ran:
+        return []
+    got = [scope.files[name].item for name in files or () if name in scope.files]
+    sources = {entry.source for entry in got if entry.size}
+    used = [scope.parameters[name] for name in _consumed(last) if name in scope.parameters]
+    positions = {visible.position for visible in used if visible.item.value not in (None, "", [], {})}
+    order = list(pipeline.steps)
+    return [f"`{need}`" for need in ran if need not in sources and order.index(need) not in positions]
 
 
 def _consumed(attempt: StepAttempt) -> list[str]:
-    return [*attempt.input_parameters, *attempt.defaulted]
+    """The parameters on which an attempt's result hangs, as far as it is known."""
+    return [*(attempt.consumed if attempt.was_observed else attempt.input_parameters), *attempt.defaulted]
 
 
-def _changed_parameter(last: StepAttempt, scope: Scope, mask: Callable[[Any], Any]) -> str:
+def _changed_parameter(step: Step, last: StepAttempt, scope: Scope, log: RunLog, mask: Callable[[Any], Any]) -> str:
     """Return which parameter of the attempt has changed, or is now set where a default was used.
 
     Of one that was redacted nobody knows the earlier value: it counts as the same if it is redacted again.
     """
-    for name, then in last.input_parameters.items():
+    for name in last.consumed if last.was_observed else last.input_parameters:
+        then = last.input_parameters[name]
         if name not in scope.parameters:
             return f"parameter {name} was removed"
         now = scope.parameters[name].item
@@ -297,22 +338,21 @@ def _changed_parameter(last: StepAttempt, scope: Scope, mask: Callable[[Any], An
     for name in last.defaulted:
         if name in scope.parameters:
             return f"parameter {name} is now set: {_short(mask(scope.parameters[name].item.value))}"
-    return ""
+    return "" if last.was_observed else _unseen_parameter(step, last, scope, log)
 
 
-def _unseen_parameters(step: Step, last: StepAttempt, scope: Scope, log: RunLog) -> str:
-    """Return which changed parameters a shell step had in its environment but does not mention."""
+def _unseen_parameter(step: Step, last: StepAttempt, scope: Scope, log: RunLog) -> str:
+    """Return which parameter changed that a shell step had, in a log that does not tell whether it was used."""
     if step.kind != "run" or step.parameters is not None:
         return ""
     then = next((invocation for invocation in log.invocations if invocation.number == last.invocation), None)
     if then is None:
         return ""
     comparable = then.parameters.keys() - set(then.redacted)
-    return ", ".join(
-        f"parameter {name}"
-        for name, (position, now) in scope.parameters.items()
-        if position < 0 and name in comparable and not same_json(then.parameters[name], now.value)
-    )
+    for name, (position, now) in scope.parameters.items():
+        if position < 0 and name in comparable and not same_json(then.parameters[name], now.value):
+            return f"parameter {name} changed, and whether it was used was not seen"
+    return ""
 
 
 def same_json(one: Any, other: Any) -> bool:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from runnable_ci.engine.log_grants import require_declared_results, require_result_names
 from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan
 from runnable_ci.engine.preflight import require
+from runnable_ci.engine.provenance.reads import reads_of
+from runnable_ci.engine.provenance.staleness import Comparison
+from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.restore import restore
 from runnable_ci.engine.resumed_parameters import ResumedParameters, resume_parameters
 from runnable_ci.engine.session import RunSession
-from runnable_ci.engine.staleness import changed_code, changed_inputs, changed_products
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.command_line import http_option
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
@@ -52,6 +55,8 @@ class RetryPlan:
 
     plan: Plan
     inputs: PlanInputs
+    products: RunProducts
+    """What the steps made: it grows while the plan is carried out."""
     parameters: Mapping[str, Any]
     """As they really are."""
 
@@ -99,6 +104,7 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
             catalog,
             parameters=planned.parameters,
             inputs=planned.inputs,
+            products=planned.products,
             retry_options=_options_of_next_retry(session, run_id, retry),
         )
 
@@ -109,12 +115,19 @@ def _plan_retry(
     pipeline, workspace = session.project.pipeline, session.project.workspace
     _require_steps(session.project, retry.from_steps)
     require_result_names(log)
+    products = RunProducts.of(log)
+    comparison = Comparison(
+        pipeline,
+        log,
+        catalog,
+        session.code,
+        products,
+        partial(reads_of, catalog),
+        is_elsewhere=(run_folder(session.project.layout, log.run_id) / ORIGIN).exists(),
+    )
     inputs = PlanInputs(
         forced={name: f"--from {step}" for step in reversed(retry.from_steps) for name in pipeline.below(step)},
-        changed_inputs=changed_inputs(pipeline, log, catalog),
-        changed_products=changed_products(pipeline, log, catalog),
-        changed_code=changed_code(pipeline, log, catalog, session.code),
-        rerun_changed=retry.rerun_changed,
+        compare=comparison.evidence,
         mask=parameters.redactor.value,
     )
     planned = plan(pipeline, log, initial=Scope.initial(parameters.values), inputs=inputs)
@@ -123,7 +136,7 @@ def _plan_retry(
     require(pipeline, workspace, parameters.values, planned.running)
     for note in parameters.notes:
         session.options.printer.say(f"note: {note}")
-    return RetryPlan(planned, inputs, parameters.values)
+    return RetryPlan(planned, inputs, products, parameters.values)
 
 
 def _require_steps(project: Project, from_steps: Sequence[str]) -> None:

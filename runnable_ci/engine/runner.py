@@ -198,6 +198,7 @@ class Run:
             attempts=[result.attempt],
             data_catalog=result.entries,
         )
+        self.context.reads.products.note(recorded)
         self.state.record_outcome(result.step, Outcome.FAILED if failed else Outcome.RAN, None if failed else recorded)
         message = self.recorder.redactor.text(result.attempt.message)
         text = f"failed after {result.seconds:.1f} s: {message}" if failed else f"{result.seconds:.1f} s"

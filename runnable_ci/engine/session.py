@@ -14,8 +14,11 @@ from runnable_ci.engine.code import untracked
 from runnable_ci.engine.code.code_recorder import CodeRecorder
 from runnable_ci.engine.options import Options, redacting_errors, redactor_of, secret_names
 from runnable_ci.engine.planner import PlanInputs, PlanState, Scope
+from runnable_ci.engine.provenance.reads import ReadRecorder
+from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.runner import Run
 from runnable_ci.engine.step_output import Masks
+from runnable_ci.observe.observer import Observer
 from runnable_ci.pipeline import command_line
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
@@ -123,6 +126,7 @@ class RunSession:
         *,
         parameters: Mapping[str, Any],
         inputs: PlanInputs,
+        products: RunProducts | None = None,
         retry_options: Sequence[str] = (),
     ) -> int:
         """Run the pipeline on an open run, seal it and say how it ended; the exit code.
@@ -132,10 +136,15 @@ class RunSession:
         """
         probe = EnvironmentProbe(self.interpreter, self.project.workspace, self.options.environ)
         supervisor = Supervisor()
+        observer = Observer(self.project.workspace, recorder.scratch / "watched")
+        catalog.files.open_file = observer.open
+        reads = ReadRecorder(
+            self.project.pipeline, observer, catalog.files, recorder.outputs, products or RunProducts()
+        )
         state = PlanState(self.project.pipeline, inputs, Scope.initial(parameters))
-        run = self._loop(recorder, self._context(recorder, catalog, supervisor), state, probe)
+        run = self._loop(recorder, self._context(recorder, catalog, supervisor, reads), state, probe)
         printer = self.options.printer
-        with redacting_errors(recorder.redactor), closing(supervisor), cancelling(supervisor.cancel):
+        with redacting_errors(recorder.redactor), closing(observer), closing(supervisor), cancelling(supervisor.cancel):
             try:
                 status = run.execute()
             finally:
@@ -152,7 +161,9 @@ class RunSession:
             return 128 + supervisor.cancelled_by
         return 0 if status == SUCCESS else 1
 
-    def _context(self, recorder: Recorder, catalog: Catalog, supervisor: Supervisor) -> ExecutionContext:
+    def _context(
+        self, recorder: Recorder, catalog: Catalog, supervisor: Supervisor, reads: ReadRecorder
+    ) -> ExecutionContext:
         return ExecutionContext(
             catalog=catalog,
             supervisor=supervisor,
@@ -165,6 +176,7 @@ class RunSession:
             command_files=self.options.command_files,
             masks=Masks(recorder.redactor, self.options.printer),
             products=Products(catalog, recorder.log.invocation, self.options.printer.say),
+            reads=reads,
             secret_names={name.upper() for name in secret_names(self.project.pipeline, self.options)},
         )
 

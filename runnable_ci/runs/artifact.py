@@ -15,6 +15,7 @@ ARTIFACT_TYPE = "application/vnd.runnable.run.v1+json"
 RUN_LOG_MEDIA_TYPE = "application/vnd.runnable.runlog.v1+json"
 LOG_MEDIA_TYPE = "text/plain"
 LOG_INDEX_MEDIA_TYPE = "application/vnd.runnable.log-index.v1"
+READS_MEDIA_TYPE = "application/vnd.runnable.reads.v1+json"
 OBJECT_MEDIA_TYPE = "application/vnd.runnable.object.v1+pickle"
 SNAPSHOT_MEDIA_TYPE = "application/vnd.runnable.snapshot.v1.tar"
 """Of earlier versions."""
@@ -109,6 +110,8 @@ def _contents(log: RunLog) -> Iterator[tuple[str, str, int, str]]:
                 yield f"logs/{title}.log", attempt.log.data_hash, attempt.log.size, LOG_MEDIA_TYPE
                 if attempt.log.index_hash:
                     yield f"logs/{title}.idx", attempt.log.index_hash, attempt.log.index_size, LOG_INDEX_MEDIA_TYPE
+            if attempt.reads:
+                yield f"reads/{title}.json", attempt.reads, attempt.reads_size, READS_MEDIA_TYPE
             for name, parameter in attempt.output_parameters.items():
                 if parameter.kind == "object":
                     place = "objects" if newest.get(name) is attempt.output_parameters else f"objects/{title}"

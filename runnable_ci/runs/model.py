@@ -59,7 +59,6 @@ class Parameter(Record):
     """The value itself; for an object its name in the catalog."""
     description: Any = ""
     reduced: bool = True
-    # ours
     data_hash: str = ""
     """sha256 of the pickle, for objects."""
     size: int | None = None
@@ -100,7 +99,6 @@ class CodeIdentity(Record):
     """The remote, without credentials."""
     code_identifier_message: str = ""
     """The files that differ, or why the identity is not known."""
-    # ours
     ref: str = ""
     changes: Annotated[dict[str, tuple[str, str]], LARGE_TABLE] = Field(default_factory=dict)
     """As in `CodeState`; this and the following fields are in logs of earlier versions."""
@@ -151,7 +149,6 @@ class CatalogEntry(Record):
     catalog_handler_location: str = ".runnable"
     stage: str = ""
     """`get`, `put`, or `failed`: what an attempt made that did not succeed, which is never an input."""
-    # ours
     size: int = 0
     media_type: str = "application/octet-stream"
     mode: int = 0o644
@@ -196,12 +193,11 @@ class StepAttempt(Record):
     status: str = PROCESSING
     message: str = ""
     input_parameters: dict[str, Parameter] = Field(default_factory=dict)
-    """What the step consumed, not all that was in scope."""
+    """All that were set when the step began; in logs of versions without `consumed`, those that it used."""
     output_parameters: dict[str, Parameter] = Field(default_factory=dict)
     user_defined_metrics: dict[str, Parameter] = Field(default_factory=dict)
     retry_indicator: str = ""
     code_identities: list[CodeIdentity] = Field(default_factory=list)
-    # ours
     invocation: int = 1
     """Which of the run's invocations made this attempt, counted from 1."""
     reason: str = ""
@@ -228,8 +224,26 @@ class StepAttempt(Record):
     """`succeeded`, `failed`, `cancelled`, `timed_out` or `interrupted`; empty while the attempt runs."""
     interrupted: bool = False
     """Nobody saw its end: it was concluded later, since the process that ran it was gone."""
+    consumed: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
+    """Of the input parameters those that the step was seen to use (`seen`), or may have used (`possible`)."""
+    reads: str = ""
+    """sha256 of the document of what the attempt read; empty where that was not seen."""
+    reads_size: int = 0
+    not_seen: str = ""
+    """Why it was not seen what the attempt read; empty also in logs of versions that did not look."""
+    reach: str = ""
+    """Digest of the workspace's code that a python step's function reaches."""
+    made: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
+    """Files that the attempt wrote and that its `put` does not name → sha256."""
+    made_more: int = 0
+    """How many more there were."""
     data_catalog: list[CatalogEntry] = Field(default_factory=list)
     """The attempt's files, once a later attempt has taken their place in the step."""
+
+    @property
+    def was_observed(self) -> bool:
+        """Whether what it read was watched, or why not is recorded: earlier versions did neither."""
+        return bool(self.reads or self.not_seen)
 
     def end(self, outcome: RunOutcome, message: str = "") -> None:
         """Record how the attempt ended."""
@@ -248,7 +262,6 @@ class StepLog(Record):
     attempts: list[StepAttempt] = Field(default_factory=list)
     data_catalog: list[CatalogEntry] = Field(default_factory=list)
     branches: dict[str, Any] = Field(default_factory=dict)
-    # ours
     outcome: str = ""
     """How its last attempt ended; empty where that runs, or where the newest invocation skipped the step."""
 
@@ -328,7 +341,6 @@ class RunLog(Record):
     run_config: dict[str, Any] = Field(default_factory=dict)
     """`pipeline_file` begins at `pipeline_base`: the `repository`'s root, or the pipeline's own `folder`."""
     steps: dict[str, StepLog] = Field(default_factory=dict)
-    # ours
     schema_version: str = SCHEMA_VERSION
     name: str = ""
     message: str = ""

@@ -6,7 +6,8 @@ import glob
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 
 from runnable_ci.errors import StepError, UnsafePathError
@@ -24,6 +25,8 @@ class Workspace:
         self.path = path
         self._root = path.resolve()
         """The workspace without links on the way to it."""
+        self.open_file: Callable[[str], FileIO] = _open_file
+        """Opens a file for reading; replaced while steps are watched, so that no step is taken to have read it."""
         self._hashes: dict[str, tuple[tuple[int, ...], str]] = {}
 
     def expand(self, patterns: Sequence[str]) -> dict[str, list[str]]:
@@ -92,7 +95,7 @@ class Workspace:
             seen = fingerprint(path)
             if (known := self._hashes.get(name)) and known[0] == seen:
                 return known[1]
-            with path.open("rb", buffering=0) as file:
+            with self.open_file(str(path)) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
@@ -114,3 +117,7 @@ class Workspace:
         """Return the fingerprint by which a file is known to have this content, None where it may yet change unseen."""
         known = self._hashes.get(name)
         return known[0] if known and known[1] == digest else None
+
+
+def _open_file(path: str) -> FileIO:
+    return FileIO(path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runnable_ci.observe.assemble import WorkerReport
 from runnable_ci.runs.model import ExceptionInfo, Parameter
 
 
@@ -29,12 +30,13 @@ class StepContext:
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """A process to start; `consumed` are the parameters that it is known to read."""
+    """A process to start."""
 
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str]
-    consumed: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    """The parameters that it gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class StepResult:
     """What a finished step gave back."""
 
     consumed: tuple[str, ...] = ()
+    """The parameters that it was seen to use."""
     defaulted: tuple[str, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
     """json and metric returns."""
@@ -54,5 +57,7 @@ class StepResult:
     """Names that it gave a value and that its `returns` does not have."""
     problem: str = ""
     """Why the step failed although its process did not, or what failed in it; empty for a success."""
+    report: WorkerReport | None = None
+    """What the step's own process tells of what it read."""
     exit_code: int | None = None
     """What the step itself ended with, where that is not its process's exit code."""

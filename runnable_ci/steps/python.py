@@ -45,6 +45,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
         argv=(context.interpreter, str(WORKER), str(file), str(context.scratch / "response.json")),
         cwd=context.workspace / step.working_directory,
         env={**context.environ, **step.env, "RUNNABLE_STEP": step.name},
+        given=tuple(parameters),
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runnable_ci.errors import StepError
+from runnable_ci.observe.assemble import WorkerReport
 from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.validation import not_json
 from runnable_ci.runs.model import ExceptionInfo
@@ -57,6 +59,31 @@ class _Failure(_Closed):
         )
 
 
+class _Report(_Closed):
+    """What the worker tells of what its process did."""
+
+    read: list[str]
+    listed: dict[str, bool]
+    connected: list[str]
+    children: bool
+    native: bool
+    libraries: dict[str, str]
+    outside: dict[str, str]
+
+    def recorded(self, modules: Iterable[str]) -> WorkerReport:
+        """Return the report with the modules of the workspace that were loaded."""
+        return WorkerReport(
+            read=tuple(self.read),
+            listed=self.listed,
+            modules=tuple(modules),
+            connected=tuple(self.connected),
+            libraries=self.libraries,
+            outside=self.outside,
+            has_children=self.children,
+            is_complete=not self.children and not self.native,
+        )
+
+
 class _Answer(_Closed):
     """What the worker leaves in `response.json`."""
 
@@ -68,6 +95,7 @@ class _Answer(_Closed):
     modules: dict[str, tuple[int, int]]
     """Module → modification time (ns) and size (bytes)."""
     error: _Failure | None
+    report: _Report | None = None
 
 
 def collect(step: Step, context: StepContext) -> StepResult:
@@ -103,6 +131,7 @@ def collect(step: Step, context: StepContext) -> StepResult:
             if isinstance(given, _Object)
         },
         modules=answer.modules,
+        report=answer.report.recorded(answer.modules) if answer.report else None,
         exception=error.recorded() if error else None,
         problem=f"{error.type}: {error.message}" if error else next(iter(wrong), ""),
         exit_code=answer.exit_code,

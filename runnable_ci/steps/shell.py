@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,6 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
                 f"step `{step.name}` lists the parameter `{missing[0]}`, which no parameter or earlier step provides"
             )
         values = {name: values[name] for name in step.parameters}
-        consumed: Iterable[str] = values
-    else:
-        consumed = takes(step, context.workspace, values)
     if broken := [name for name, value in values.items() if isinstance(value, str) and "\0" in value]:
         hint = "list the others: parameters = […]" if step.parameters is None else ""
         raise StepError(
@@ -70,7 +67,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
             "RUNNABLE_OUTPUT": str(output),
             "RUNNABLE_STEP": step.name,
         },
-        consumed=tuple(consumed),
+        given=tuple(values),
     )
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from runnable_ci.engine.planner import (
     Decision,
+    Evidence,
     Outcome,
     Plan,
     PlanInputs,
@@ -60,6 +61,9 @@ def good(number: int = 1, **more: Any) -> StepAttempt:
 def bad(number: int = 1, message: str = "exit code 1") -> StepAttempt:
     """An attempt that failed."""
     return StepAttempt(attempt_number=number, invocation=number, status=FAIL, message=message)
+
+
+TENTATIVE = "`{}` runs first, reused if that changes nothing"
 
 
 def decided(
@@ -126,7 +130,7 @@ def test_changed_definition_of_a_finished_step() -> None:
     assert decided(changed, log) == {
         "load": ("reuse", "unchanged since attempt 1"),
         "fit": ("run", "its `run`, `env` changed"),
-        "plot": ("run", "`fit` ran again"),
+        "plot": ("run", TENTATIVE.format("fit")),
     }
 
 
@@ -140,13 +144,13 @@ def test_order_of_returns_is_a_change() -> None:
 
 
 def test_removed_step() -> None:
-    """A step that is not in the file any more is no trouble; the one that needed it has changed."""
+    """A step that is not in the file any more is no trouble: what another one needs is order, not input."""
     made = pipeline(CHAIN)
     log = history(made, load=good(), fit=good(), plot=good())
     rest = pipeline({name: step for name, step in CHAIN.items() if name != "fit"})
     assert decided(rest, log) == {
         "load": ("reuse", "unchanged since attempt 1"),
-        "plot": ("run", "its `needs` changed"),
+        "plot": ("reuse", "unchanged since attempt 1"),
     }
 
 
@@ -157,32 +161,25 @@ def test_forced() -> None:
     assert decided(made, log, PlanInputs(forced={"fit": "--from fit"})) == {
         "load": ("reuse", "unchanged since attempt 1"),
         "fit": ("run", "--from fit"),
-        "plot": ("run", "`fit` ran again"),
+        "plot": ("run", TENTATIVE.format("fit")),
     }
 
 
-def test_changed_input() -> None:
-    """A step whose input from the workspace changed runs."""
-    made = pipeline(CHAIN)
-    log = history(made, load=good(), fit=good(), plot=good())
-    assert decided(made, log, PlanInputs(changed_inputs={"load": "input data.csv changed"}))["load"] == (
-        "run",
-        "input data.csv changed",
-    )
+def comparing(**changes: Evidence) -> PlanInputs:
+    """Inputs that have this evidence of the named steps."""
+    return PlanInputs(compare=lambda step, _past, _scope: changes.get(step.name, Evidence()))
 
 
-def test_changed_code() -> None:
-    """Changed code is said and throws nothing away, unless that is asked for."""
+def test_changed_reads() -> None:
+    """A step runs if anything that it got or read is different, and what is below it is looked at again then."""
     made = pipeline(CHAIN)
     log = history(made, load=good(), fit=good(), plot=good())
-    code = {"fit": "iris.py (function fit is the same)"}
-    reason = "code has changed since attempt 1: iris.py (function fit is the same)"
-    noticed = decided(made, log, PlanInputs(changed_code=code))
-    assert noticed["fit"] == ("reuse", reason)
-    assert noticed["plot"][0] == "reuse"
-    again = decided(made, log, PlanInputs(changed_code=code, rerun_changed=True))
-    assert again["fit"] == ("run", reason)
-    assert again["plot"] == ("run", "`fit` ran again")
+    found = plan(made, log, initial=scope(), inputs=comparing(fit=Evidence("iris.py changed, which it read", "code")))
+    assert found.decisions == {
+        "load": Decision("reuse", "unchanged since attempt 1"),
+        "fit": Decision("run", "iris.py changed, which it read", kind="code"),
+        "plot": Decision("run", TENTATIVE.format("fit"), is_tentative=True),
+    }
 
 
 CHANGES: dict[str, tuple[Any, Any, str]] = {
@@ -199,7 +196,8 @@ CHANGES: dict[str, tuple[Any, Any, str]] = {
 def test_changed_parameter(then: Any, now: Any, reason: str) -> None:
     """A step that consumed a parameter runs when its value is another, with both values in the reason."""
     made = pipeline(CHAIN)
-    log = history(made, load=good(), fit=good(input_parameters={"rate": Parameter.of_json(then)}), plot=good())
+    attempt = good(input_parameters={"rate": Parameter.of_json(then)}, consumed={"rate": "seen"}, reads="0")
+    log = history(made, load=good(), fit=attempt, plot=good())
     found = decided(made, log, initial=scope(rate=now, other=1))
     assert [action for action, _ in found.values()] == ["reuse", "run", "run"]
     assert found["fit"][1] == reason
@@ -207,25 +205,23 @@ def test_changed_parameter(then: Any, now: Any, reason: str) -> None:
 
 
 def test_parameter_that_nobody_consumed() -> None:
-    """A parameter that was only in scope re-runs nothing."""
+    """A parameter that was only set re-runs nothing."""
     made = pipeline(CHAIN)
-    log = history(made, load=good(), fit=good(), plot=good())
+    attempt = good(input_parameters={"rate": Parameter.of_json(1)}, reads="0")
+    log = history(made, load=attempt, fit=good(), plot=good())
     assert {action for action, _ in decided(made, log, initial=scope(rate=2)).values()} == {"reuse"}
 
 
-def test_parameter_that_a_shell_step_had_and_is_not_known_to_have_read() -> None:
-    """It re-runs nothing, and is said: the step may read it through a script that it does not name."""
+def test_parameter_of_a_log_that_does_not_tell_who_used_it() -> None:
+    """A log of a version that did not look tells of a shell step only what was set: a change of that counts."""
     made = pipeline({"all": {"run": "make"}, "none": {"run": "make", "parameters": []}, "py": {"python": "m:f"}})
     log = history(made, all=good(), none=good(), py=good())
     log.invocations[0].parameters = {"rate": 1, "same": 1}
-    assert decided(made, log, initial=scope(rate=2, same=1)) == {
-        "all": (
-            "reuse",
-            "parameter rate has changed since attempt 1; the step does not mention it (--from re-runs the step)",
-        ),
-        "none": ("reuse", "unchanged since attempt 1"),
-        "py": ("reuse", "unchanged since attempt 1"),
-    }
+    initial = scope(rate=2, same=1)
+    found = plan(made, log, initial=initial, inputs=PlanInputs()).decisions["all"]
+    assert (found.action, found.reason) == ("run", "parameter rate changed, and whether it was used was not seen")
+    seen = history(made, all=good(reads="0"), none=good(), py=good())
+    assert {action for action, _ in decided(made, seen, initial=initial).values()} == {"reuse"}
 
 
 def test_parameter_that_is_gone() -> None:
@@ -274,14 +270,57 @@ def test_need_that_ran_in_an_invocation_that_did_not_come_further() -> None:
     assert decided(made, log) == {
         "load": ("reuse", "unchanged since attempt 2"),
         "fit": ("run", "`load` ran again"),
-        "plot": ("run", "`fit` ran again"),
+        "plot": ("run", TENTATIVE.format("fit")),
     }
     assert {a for a, _ in decided(made, history(made, load=good(2), fit=good(2), plot=good(3))).values()} == {"reuse"}
 
 
-def settled_state(made: Pipeline, log: RunLog, outcomes: Mapping[str, Outcome]) -> PlanState:
+@pytest.mark.parametrize(
+    ("passed", "expected"),
+    [
+        ({}, ("run", "`load` ran again")),
+        ({"consumed": {"rows": "seen"}}, ("reuse", "unchanged since attempt 1")),
+        ({"consumed": {"empty": "seen"}}, ("run", "`load` ran again")),
+        ({"consumed": {"other": "seen"}}, ("run", "`load` ran again")),
+    ],
+)
+def test_early_cut_off_by_values(passed: dict[str, Any], expected: tuple[str, str]) -> None:
+    """A step is reused though a need ran again, if that passed it a value that is the same."""
+    made = pipeline(CHAIN)
+    values = {name: Parameter.of_json(value) for name, value in (("rows", 5), ("empty", ""), ("other", 1))}
+    returned = {name: values[name] for name in ("rows", "empty")}
+    log = history(
+        made,
+        load=[good(1), good(2, output_parameters=returned)],
+        fit=good(1, input_parameters=values, reads="0", **passed),
+    )
+    state = settled_state(made, log, {"load": Outcome.RAN}, scope(other=1))
+    found = state.decide(made.steps["fit"], log)
+    assert (found.action, found.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "size", "action"), [({"f"}, 1, "reuse"), ({"f"}, 0, "run"), ({"g"}, 1, "run"), (None, 1, "run")]
+)
+def test_early_cut_off_by_files(files: set[str] | None, size: int, action: str) -> None:
+    """A step is reused though a need ran again, if it got or read a file of that which is the same, and not empty."""
+    made = pipeline(CHAIN)
+    log = history(made, load=[good(1), good(2)], fit=good(1, reads="0"))
+    with_files(log, load=[CatalogEntry(name="f", data_hash="1", size=size, stage="put")])
+    evidence = Evidence(files=None if files is None else frozenset(files))
+    state = settled_state(made, log, {"load": Outcome.RAN}, inputs=comparing(fit=evidence))
+    assert state.decide(made.steps["fit"], log).action == action
+
+
+def settled_state(
+    made: Pipeline,
+    log: RunLog,
+    outcomes: Mapping[str, Outcome],
+    initial: Scope | None = None,
+    inputs: PlanInputs | None = None,
+) -> PlanState:
     """A state in which some steps are over."""
-    state = PlanState(made, PlanInputs(), scope())
+    state = PlanState(made, inputs or PlanInputs(), initial or scope())
     for name, outcome in outcomes.items():
         state.record_outcome(made.steps[name], outcome, log.steps.get(name))
     return state
@@ -405,11 +444,10 @@ def situations(draw: st.DrawFn) -> tuple[Pipeline, RunLog, PlanInputs, Scope]:
         if attempts or names.index(name) % 2:
             log.steps[name] = StepLog(name=name, internal_name=name, attempts=attempts)
     some = st.lists(st.sampled_from(names), max_size=1)
+    changed = draw(some)
     inputs = PlanInputs(
         forced=dict.fromkeys(draw(some), "--from it"),
-        changed_inputs=dict.fromkeys(draw(some), "input f changed"),
-        changed_code=dict.fromkeys(draw(some), "m.py"),
-        rerun_changed=draw(st.booleans()),
+        compare=lambda step, _past, _scope: Evidence("input f changed" if step.name in changed else ""),
     )
     return made, log, inputs, scope(p=1)
 
@@ -423,11 +461,10 @@ def is_out_of_date(name: str, made: Pipeline, log: RunLog, inputs: PlanInputs) -
     consumed = last.input_parameters.get("p")
     return (
         last.status != SUCCESS
-        or last.definition != made.steps[name].definition()
+        or last.definition["run"] != "x"
         or (consumed is not None and consumed.value != 1)
         or name in inputs.forced
-        or name in inputs.changed_inputs
-        or (name in inputs.changed_code and inputs.rerun_changed)
+        or inputs.compare(made.steps[name], past, scope()).change != ""
         or any(
             log.steps[need].attempts[-1].invocation > last.invocation
             for need in made.steps[name].needs

@@ -39,12 +39,13 @@ def test_missing_argument(tmp_path: Path) -> None:
 
 def test_missing_argument_of_a_retry(tmp_path: Path) -> None:
     """A retry needs what its steps need that run again, and no more."""
-    steps = "[steps.f]\npython = 'm:f'\n[steps.g]\npython = 'm:g'\n"
-    project = project_of(tmp_path, steps, "def f(): ...\ndef g(): 1 / 0\n", git=True)
+    steps = "[steps.f]\npython = 'm:f'\n[steps.g]\npython = 'n:g'\n"
+    project = project_of(tmp_path, steps, "def f(): ...\n", git=True)
+    project.write({"n.py": "def g(): 1 / 0\n"})
     project.runnable("run", code=1)
-    project.write({"m.py": "def f(aa): ...\ndef g(bb): ...\n"})
+    project.write({"n.py": "def g(bb): ...\n"})
     refused = project.runnable("retry", "latest", code=2)
-    assert refused.err.startswith("error: runnable.toml: [steps.g] `m:g` needs `bb`, which no parameter ")
+    assert refused.err.startswith("error: runnable.toml: [steps.g] `n:g` needs `bb`, which no parameter ")
     assert len(project.log().steps["g"].attempts) == 1
     project.runnable("retry", "latest", "-p", "bb=1")
 

@@ -17,7 +17,7 @@ from runnable_ci.errors import StepError
 from runnable_ci.pipeline.model import Step, resolve
 from runnable_ci.pipeline.values import environment_text, parse_output, parse_value
 from runnable_ci.runs.model import Parameter
-from runnable_ci.steps import collect, prepare
+from runnable_ci.steps import collect, prepare, shell
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 from runnable_ci.steps.shell import OUTPUT_MAX_BYTES
 
@@ -227,21 +227,22 @@ def test_working_directory(around: StepContext) -> None:
         ("echo X", []),
     ],
 )
-def test_consumed(around: StepContext, script: str, consumed: list[str]) -> None:
-    """A step is known to read what its script, or a small file that the script names, mentions as a word."""
+def test_mentioned(around: StepContext, script: str, consumed: list[str]) -> None:
+    """A step is expected to read what its script, or a small file that the script names, mentions as a word."""
     for name, text in {"train.py": "os.environ['score']", "bin/train": "$rate", "conf/a.ini": "x=%(flags)s"}.items():
         (around.workspace / name).parent.mkdir(exist_ok=True)
         (around.workspace / name).write_text(text)
     (around.workspace / "big.py").write_bytes(b"rate " * 300_000)
-    assert list(prepare(step(script), around).consumed) == consumed
+    values = {name: p.value for name, p in around.parameters.items() if p.kind != "object"}
+    assert list(shell.takes(step(script), around.workspace, values)) == consumed
 
 
 def test_listed_parameters(around: StepContext) -> None:
     """A step that lists its parameters gets and consumes these and no others."""
     launch = prepare(step("echo $rate", parameters=["name"]), around)
-    assert (launch.consumed, launch.env["name"]) == (("name",), "text of it")
+    assert (launch.given, launch.env["name"]) == (("name",), "text of it")
     assert "rate" not in launch.env
-    assert prepare(step("echo $rate", parameters=[]), around).consumed == ()
+    assert prepare(step("echo $rate", parameters=[]), around).given == ()
 
 
 def test_listed_parameter_that_is_missing(around: StepContext) -> None:

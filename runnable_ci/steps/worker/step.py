@@ -7,6 +7,7 @@ import os
 import sys
 
 from .arguments import Parameters, fill
+from .audit import Audit
 from .errors import (
     FunctionNotFoundError,
     LeftEarlyError,
@@ -46,6 +47,8 @@ def main(request_path: str, response_path: str) -> int:
         "modules": {},
         "error": None,
     }
+    audit = Audit(request["workspace"])
+    audit.begin()
     interrupt = None
     try:
         _run(request, response, workspace)
@@ -53,6 +56,7 @@ def main(request_path: str, response_path: str) -> int:
         record(error, response, workspace)
         interrupt = error if isinstance(error, KeyboardInterrupt) else None
     workspace.note(response["modules"])
+    response["report"] = audit.report(workspace)
     if os.getpid() == process:  # not a child that the function forked and that came back from it
         _flush(sys.stdout)  # should the interpreter crash while it ends
         _flush(sys.stderr)

@@ -7,6 +7,7 @@ import sys
 import time
 
 _RACY_S = 2.0
+_OUTSIDE_MAX = 1000
 
 
 class WorkspaceFolder:
@@ -16,6 +17,7 @@ class WorkspaceFolder:
         self._root = _folder(root)
         self._real_root = _folder(os.path.realpath(root))
         library = os.path.dirname(os.__file__)
+        self._library = _folder(library)
         roots = (self._root, self._real_root)
         environments = [prefix for prefix in (sys.prefix, sys.base_prefix) if prefix.startswith(roots)]
         self._foreign = tuple(_folder(folder) for folder in [library, *environments])
@@ -45,6 +47,31 @@ class WorkspaceFolder:
                 os.unlink(cached)
             except OSError:  # not written, or not ours to remove: then it is not ours that is stale
                 return
+
+    def foreign(self) -> tuple[dict[str, str], dict[str, str], bool]:
+        """Return what was loaded that is neither the user's nor Python's own.
+
+        Top-level module of an installed package → a file of it; other module → its file; and whether one of them is
+        compiled, and so may open files that Python does not tell of.
+        """
+        libraries: dict[str, str] = {}
+        outside: dict[str, str] = {}
+        is_compiled = False
+        for name, module in list(sys.modules.items()):
+            try:
+                file = object.__getattribute__(module, "__dict__").get("__file__")
+            except AttributeError:
+                continue
+            if not isinstance(file, str) or not os.path.isabs(file) or name.startswith("_runnable_ci_worker"):
+                continue
+            if "-packages/" in file:
+                libraries.setdefault(name.partition(".")[0], file)
+            elif file.startswith(self._library) or name == "__main__" or self.relative(file) is not None:
+                continue
+            elif len(outside) < _OUTSIDE_MAX:
+                outside[name] = file
+            is_compiled = is_compiled or file.endswith(".so")
+        return libraries, outside, is_compiled
 
     def note(self, modules: dict[str, list[int]]) -> None:
         """Add the modification time (ns) and size (bytes) of each loaded module of the user's not yet in `modules`."""

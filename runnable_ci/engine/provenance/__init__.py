@@ -1,0 +1,1 @@
+"""What an attempt read and made, and what of that is different now."""

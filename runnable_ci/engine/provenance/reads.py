@@ -1,0 +1,170 @@
+"""What an attempt read, used and made beside its products: from what was seen of it to its record."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runnable_ci.engine.planner import Scope
+from runnable_ci.engine.provenance.workspace_view import RunProducts, names_in
+from runnable_ci.errors import BlobMissingError
+from runnable_ci.observe.assemble import AttemptView, WorkerReport, read_set, read_source
+from runnable_ci.observe.distributions import Distributions
+from runnable_ci.observe.environment_use import variables_used
+from runnable_ci.observe.observer import Observer, Sight
+from runnable_ci.observe.reads import READS_MAX_BYTES, READS_MAX_ENTRIES, ReadSet, decode_reads
+from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.patterns import matches
+from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.model import CatalogEntry, StepAttempt
+from runnable_ci.runs.paths import OUTPUTS, READS_SUFFIX
+from runnable_ci.runs.workspace import Workspace
+from runnable_ci.steps.reach import reach_digest
+
+MADE_MAX = 1_000
+
+
+@dataclass(slots=True)
+class ReadRecorder:
+    """Records the reads of an invocation's attempts. Used by the attempts' threads, each for its own attempt."""
+
+    pipeline: Pipeline
+    observer: Observer
+    files: Workspace
+    folder: Path
+    """Where the documents lie until the run is sealed, as `STEP.ATTEMPT.reads`."""
+    products: RunProducts = field(default_factory=RunProducts)
+    installed: Distributions = field(default_factory=Distributions)
+
+    def record(
+        self,
+        step: Step,
+        attempt: StepAttempt,
+        entries: Collection[CatalogEntry],
+        scope: Scope,
+        sight: Sight,
+        worker: WorkerReport | None,
+        redactor: Redactor,
+    ) -> None:
+        """Note in an attempt what was seen of it; `entries` are its files."""
+        if sight.trace is None:
+            attempt.not_seen = sight.reason
+            if step.kind == "run":
+                attempt.consumed = _parameters_used(step, attempt, None, self.observer.root)
+            return
+        put = {entry.name for entry in entries if entry.stage == "put"}
+        view = self._view(step, entries, put, scope, sight)
+        reads = read_set(sight.trace, view, worker, self.installed)
+        if step.kind == "run":
+            attempt.consumed = _parameters_used(step, attempt, reads, self.observer.root)
+        self._note_made(attempt, sight, put, view)
+        if worker is not None and not worker.has_children:
+            attempt.reach = reach_of(step.command, attempt.modules, self.observer.root)
+        self._keep(f"{step.name}.{attempt.attempt_number}", attempt, reads, redactor)
+
+    def _view(
+        self,
+        step: Step,
+        entries: Collection[CatalogEntry],
+        put: Collection[str],
+        scope: Scope,
+        sight: Sight,
+    ) -> AttemptView:
+        assert sight.trace is not None  # noqa: S101 - for the type checker
+        foreign = [
+            pattern
+            for name in sight.overlapping
+            if name in self.pipeline.steps and name not in self.pipeline.ancestors(step.name)
+            for pattern in self.pipeline.steps[name].put
+        ]
+        visible = scope.files
+        hidden = self.products.hidden_from(visible).union(put, sight.trace.made)
+
+        def is_siblings(path: str) -> bool:
+            return path not in visible and path not in put and any(matches(pattern, path) for pattern in foreign)
+
+        def names(folder: str) -> set[str]:
+            found = names_in(
+                self.observer.root, folder, hidden=hidden, visible=visible, list_folder=self.observer.list_folder
+            )
+            return {name for name in found if not is_siblings(f"{folder}/{name}" if folder else name)}
+
+        return AttemptView(
+            root=self.observer.root,
+            started_ns=sight.started_ns,
+            digest_of=self.files.hash_of,
+            names_in=names,
+            before={entry.name: entry.data_hash for entry in entries if entry.stage == "get"},
+            links=sight.links,
+            command=step.command,
+            is_siblings=is_siblings,
+        )
+
+    def _note_made(self, attempt: StepAttempt, sight: Sight, put: Collection[str], view: AttemptView) -> None:
+        """Note what the attempt wrote and its `put` does not name."""
+        assert sight.trace is not None  # noqa: S101 - for the type checker
+        written = sorted(
+            path for path in sight.trace.made | sight.trace.changed if path not in put and not view.is_siblings(path)
+        )
+        digests = {path: digest for path in written[:MADE_MAX] if (digest := self.files.hash_of(path)) is not None}
+        attempt.made, attempt.made_more = digests, max(0, len(written) - MADE_MAX)
+
+    def _keep(self, title: str, attempt: StepAttempt, reads: ReadSet, redactor: Redactor) -> None:
+        if len(reads.files) + len(reads.listings) + len(reads.absent) > READS_MAX_ENTRIES:
+            attempt.not_seen = f"it read more than {READS_MAX_ENTRIES} files"
+            return
+        document = redactor.text(reads.encode().decode(errors="surrogateescape")).encode(errors="surrogateescape")
+        if len(document) > READS_MAX_BYTES:
+            attempt.not_seen = f"the list of what it read is larger than {READS_MAX_BYTES >> 20} MiB"
+            return
+        (self.folder / f"{title}{READS_SUFFIX}").write_bytes(document)
+        attempt.reads, attempt.reads_size = hashlib.sha256(document).hexdigest(), len(document)
+
+
+def reach_of(command: str, modules: Mapping[str, str], root: str) -> str:
+    """Return the digest of what a python step's function reaches in modules of the workspace (path → sha256).
+
+    Empty where one of them is not there with that content.
+    """
+    sources = {}
+    for path, digest in modules.items():
+        source = read_source(f"{root}/{path}")
+        if not digest or hashlib.sha256(source).hexdigest() != digest:
+            return ""
+        sources[path] = source
+    return reach_digest(command.partition(":")[2], sources) if sources else ""
+
+
+def _parameters_used(step: Step, attempt: StepAttempt, reads: ReadSet | None, root: str) -> dict[str, str]:
+    """Return which of the parameters that a shell step had in its environment it used, or may have used."""
+    if step.parameters is not None:
+        return dict.fromkeys(attempt.input_parameters, "seen")
+    if reads is None:
+        return dict.fromkeys(attempt.input_parameters, "possible")
+    names = list(attempt.input_parameters)
+    if not names:
+        return {}
+    paths = [f"{root}/{path}" for path in reads.files]
+    return dict(variables_used(names, step.command, map(read_source, paths)))
+
+
+def reads_of(catalog: Catalog, title: str, attempt: StepAttempt) -> ReadSet | None:
+    """Return what an attempt read; None where that was not seen, or is not in this store. `title` is `STEP.ATTEMPT`.
+
+    Raises `RunLogError` for a document that is none, `BlobCorruptError`.
+    """
+    if not attempt.reads or attempt.reads_size > READS_MAX_BYTES:
+        return None
+    try:
+        document = (catalog.run_folder / OUTPUTS / f"{title}{READS_SUFFIX}").read_bytes()
+    except FileNotFoundError:
+        try:
+            document = b"".join(catalog.read(attempt.reads, attempt.reads_size))
+        except (BlobMissingError, FileNotFoundError):
+            return None
+    if hashlib.sha256(document).hexdigest() != attempt.reads:  # torn by a crash of the machine
+        return None
+    return decode_reads(document, where=f"what {title} read")

@@ -1,0 +1,287 @@
+"""What is different for a finished step, in what it got and read: contents are compared, not events.
+
+Where it was not seen what an attempt read, anything that changed in the repository may have been read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from runnable_ci.engine.planner import Evidence, Kind, Scope
+from runnable_ci.engine.provenance.reads import reach_of
+from runnable_ci.engine.provenance.workspace_view import RunProducts, names_in
+from runnable_ci.observe.assemble import read_source
+from runnable_ci.observe.environment_use import variables_used
+from runnable_ci.observe.reads import Present, ReadDifference, ReadSet, differences
+from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.patterns import matches
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.code_states import code_state_of
+from runnable_ci.runs.model import CatalogEntry, CodeState, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.products.history import own_contents
+from runnable_ci.vcs.identity import Code
+
+_PROGRAMS = frozenset(
+    f".{suffix}"
+    for suffix in [
+        "py",
+        "pyx",
+        "pyi",
+        "ipynb",
+        "sh",
+        "bash",
+        "zsh",
+        "r",
+        "R",
+        "Rmd",
+        "jl",
+        "js",
+        "ts",
+        "mjs",
+        "pl",
+        "rb",
+        "java",
+        "scala",
+        "go",
+        "rs",
+        "c",
+        "h",
+        "cpp",
+        "hpp",
+        "sql",
+        "lua",
+        "mk",
+        "cmake",
+        "m",
+        "awk",
+        "sed",
+    ]
+)
+"""By their endings what is called code in a reason: it changes nothing but how one speaks of it."""
+_NAMED_MAX = 3
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Compares what finished steps of a run got and read with what they would find now."""
+
+    pipeline: Pipeline
+    log: RunLog
+    """As it was before the invocation: attempts are compared that it has."""
+    catalog: Catalog
+    code: Code
+    products: RunProducts
+    reads_of: Callable[[str, StepAttempt], ReadSet | None]
+    """`STEP.ATTEMPT` and the attempt → what it read, None where that is not known here."""
+    is_elsewhere: bool = False
+    """Whether the run came from another machine: files that git does not track may all be missing here."""
+    _since: dict[str, str] = field(default_factory=dict)
+
+    def evidence(self, step: Step, past: StepLog, scope: Scope) -> Evidence:
+        """Return what is different for a finished step that would see `scope`."""
+        last = past.attempts[-1]
+        visible = scope.entries()
+        # One that was kept and that no `get` names was there when the step wrote it: it may not even have read it.
+        got = {
+            entry.name: entry
+            for entry in past.data_catalog
+            if entry.stage == "get"
+            and (not entry.kept or any(matches(pattern, entry.name) for pattern in step.get or ()))
+        }
+        if differing := list(self._received(step, past, got, visible)):
+            return Evidence(f"input {_described(differing)}", "data")
+        reads = self.reads_of(f"{step.name}.{last.attempt_number}", last)
+        if reads is None:
+            return self._cautious(past)
+        files = frozenset((*got, *reads.files))
+        if change := self._new_variable(step, last, scope, reads):
+            return Evidence(change, "data", files)
+        view = _View(self, past, visible, got, reads, self._missing_elsewhere(got, reads, visible))
+        ignored = {*got, *self._unchanged_modules(step, last)}
+        found = list(differences(reads, view.present(), ignore=ignored.__contains__))
+        if found:
+            return Evidence(f"{_described(found)}, which it read", _kind(found, last), files)
+        if reads.asked_git and (since := self._code_since(last)):
+            return Evidence(f"it asked git, and {since} changed", "code", files)
+        return Evidence(files=files, edited=self._edited(past))
+
+    def _received(
+        self, step: Step, past: StepLog, got: Mapping[str, CatalogEntry], visible: Mapping[str, CatalogEntry]
+    ) -> Iterator[ReadDifference]:
+        """Yield the files that a step gets which are different, gone or new."""
+        own = own_contents(past)
+        missing = self._missing_elsewhere(got, ReadSet(), visible)
+        for name, entry in got.items():
+            now = visible[name].data_hash if name in visible else self.catalog.hash_of(name)
+            if now is None:
+                if name not in missing:
+                    yield ReadDifference(name, "is gone")
+            elif now != entry.data_hash and now not in own.get(name, ()):
+                yield ReadDifference(name, "changed")
+        hidden = self.products.hidden_from(visible)
+        for pattern in step.get or ():
+            present = (name for name in self.catalog.files.expand([pattern])[pattern] if name not in hidden)
+            put = (name for name in visible if matches(pattern, name))
+            for name in sorted({*present, *put} - got.keys()):
+                yield ReadDifference(name, "is new")
+
+    def _cautious(self, past: StepLog) -> Evidence:
+        """Return the evidence where it was not seen what an attempt read."""
+        last = past.attempts[-1]
+        changed = [name for name, then in last.modules.items() if self.catalog.hash_of(name) != then]
+        since = _listed(changed) or self._code_since(last)
+        if not since:
+            return Evidence(files=None, edited=self._edited(past))
+        why = last.not_seen or ("what it read is not in this store" if last.reads else "a version that did not look")
+        return Evidence(f"{since} changed, and what it read was not seen ({why})", "code", None)
+
+    def _edited(self, past: StepLog) -> str:
+        """Return which of the files that a step made a person has changed since, or another program.
+
+        Content that some step is known to have made is no such change, nor is a file that is gone.
+        """
+        own = own_contents(past)
+        now = {entry.name: self.catalog.hash_of(entry.name) for entry in past.put_entries()}
+        edited = [
+            name
+            for name, digest in now.items()
+            if digest is not None and digest not in own[name] and not self.catalog.products.is_generated(name, digest)
+        ]
+        return _listed(edited) if edited else ""
+
+    def _code_since(self, last: StepAttempt) -> str:
+        then = code_state_of(self.log, last)
+        if then is None:
+            return ""
+        key = last.code_state or f"{then.commit} {sorted(then.changes.items())}"
+        if key not in self._since:
+            self._since[key] = _since(self.code, then, self.pipeline.file)
+        return self._since[key]
+
+    def _new_variable(self, step: Step, last: StepAttempt, scope: Scope, reads: ReadSet) -> str:
+        """Return which parameter is there now that was not set then, and that the step may use."""
+        if step.kind != "run" or step.parameters is not None:
+            return ""
+        new = [name for name in scope.parameters if name not in last.input_parameters]
+        if not new:
+            return ""
+        texts = (read_source(str(self.catalog.workspace / path)) for path in reads.files)
+        used = variables_used(new, step.command, texts)
+        return f"parameter {next(iter(used))} is set now" if used else ""
+
+    def _unchanged_modules(self, step: Step, last: StepAttempt) -> Collection[str]:
+        """Return the modules of a python step of which all that its function reaches is the same."""
+        if not last.reach:
+            return ()
+        now = {path: self.catalog.hash_of(path) or "" for path in last.modules}
+        return last.modules if reach_of(step.command, now, str(self.catalog.workspace)) == last.reach else ()
+
+    def _missing_elsewhere(
+        self, got: Mapping[str, CatalogEntry], reads: ReadSet, visible: Mapping[str, CatalogEntry]
+    ) -> frozenset[str]:
+        """Return the files that git does not track, where the run came from elsewhere and none of them came along."""
+        if not self.is_elsewhere:
+            return frozenset()
+        own = {name for name, entry in got.items() if not entry.source}
+        data = frozenset(
+            name
+            for name in {*own, *reads.files} - visible.keys()
+            if not self.catalog.is_tracked(name) and self.products.digest_of(name) is None
+        )
+        return frozenset() if any(self.catalog.hash_of(name) for name in data) else data
+
+
+@dataclass(slots=True)
+class _View:
+    """What is there now, for one step."""
+
+    comparison: Comparison
+    past: StepLog
+    visible: Mapping[str, CatalogEntry]
+    got: Mapping[str, CatalogEntry]
+    reads: ReadSet
+    missing: frozenset[str]
+
+    def present(self) -> Present:
+        return Present(self.digest_of, self.names_in, self.link_of)
+
+    def digest_of(self, path: str) -> str | None:
+        if path in self.visible:
+            return self.visible[path].data_hash
+        now = self.comparison.catalog.hash_of(path)
+        read = self.reads.files.get(path)
+        if now is not None:
+            is_own = read is not None and now in _own_contents(self.past).get(path, ())
+            return read.digest if is_own and read is not None and read.left is None else now
+        if path in self.missing and read is not None:
+            return read.digest
+        return self.comparison.products.digest_of(path)  # it need not be in the workspace to be there
+
+    def names_in(self, folder: str) -> Iterable[str]:
+        root = str(self.comparison.catalog.workspace)
+        hidden = self.comparison.products.hidden_from(self.visible)
+        found = names_in(root, folder, hidden=hidden, visible=self.visible)
+        then = self.reads.listings[folder].names
+        if not found and self.comparison.is_elsewhere and not Path(root, folder).is_dir():
+            return then
+        return found
+
+    def link_of(self, path: str) -> str:
+        place = self.comparison.catalog.workspace / path
+        return str(place.readlink()) if place.is_symlink() else ""
+
+
+def _own_contents(past: StepLog) -> dict[str, set[str]]:
+    """Return for each path the sha256 of what attempts at a step left there."""
+    found = {path: set(digests) for path, digests in own_contents(past).items()}
+    for attempt in past.attempts:
+        for path, digest in attempt.made.items():
+            found.setdefault(path, set()).add(digest)
+    return found
+
+
+def _is_named(patterns: Iterable[str], name: str) -> bool:
+    return any(matches(pattern, name) for pattern in patterns)
+
+
+def _kind(found: Iterable[ReadDifference], last: StepAttempt) -> Kind:
+    paths = [difference.path for difference in found]
+    is_code = all(path in last.modules or PurePath(path).suffix in _PROGRAMS for path in paths)
+    return "code" if is_code else "data"
+
+
+def _since(code: Code, then: CodeState, pipeline_file: str) -> str:
+    """Return which files changed since a state of the code was recorded, as `plot.py (2599041)`; empty if none did.
+
+    The pipeline file does not count: steps are compared by their definitions.
+    """
+    if not then.commit:
+        return ""
+    now = code.state()
+    if (now.tree and now.tree == then.tree) or (now.commit == then.commit and dict(now.changes) == then.changes):
+        return ""
+    from runnable_ci.vcs.differences import changed_between  # most retries need none of it
+
+    short = then.commit[:7]
+    files = changed_between(code, then.commit, then.changes, now)
+    if files is None:
+        return "" if now.commit == then.commit else f"from {short}, which is not in this clone"
+    own = f"{code.prefix}{PurePath(pipeline_file).name}"
+    files = [file for file in files if file != own]
+    commits = short if now.commit == then.commit else f"{short}..{now.commit[:7]}"
+    return f"{_listed(files)} ({commits})" if files else ""
+
+
+def _described(found: Iterable[ReadDifference]) -> str:
+    """Return differences in a line, as `a.csv, b.csv changed, c.csv is new`."""
+    paths: dict[str, list[str]] = {}
+    for difference in found:
+        paths.setdefault(difference.what, []).append(difference.path or ".")
+    return ", ".join(f"{_listed(names)} {what}" for what, names in paths.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
+    return f"{', '.join(names[:_NAMED_MAX])}{more}"

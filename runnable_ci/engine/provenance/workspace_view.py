@@ -1,0 +1,79 @@
+"""The workspace as one step would find it in a fresh run: without what later, parallel and unneeded steps made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from runnable_ci.observe.reads import is_tool_file
+from runnable_ci.runs.model import RunLog, StepLog
+
+ListFolder = Callable[[str], Iterable[str]]
+
+
+@dataclass(slots=True)
+class RunProducts:
+    """What the steps of a run made, by their newest attempts: products, and files that no `put` names."""
+
+    by_step: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Step → path → sha256."""
+
+    @classmethod
+    def of(cls, log: RunLog) -> RunProducts:
+        """Return those of a run log."""
+        found = cls()
+        for step in log.steps.values():
+            found.note(step)
+        return found
+
+    def note(self, step: StepLog) -> None:
+        """Take what a step made from its log."""
+        made = step.attempts[-1].made if step.attempts else {}
+        self.by_step[step.name] = {**made, **{entry.name: entry.data_hash for entry in step.put_entries()}}
+
+    def hidden_from(self, visible: Collection[str]) -> set[str]:
+        """Return the paths of all of them but those that a step sees of the steps that it needs."""
+        return set().union(*self.by_step.values()).difference(visible)
+
+    def digest_of(self, path: str) -> str | None:
+        """Return the sha256 of what a step made at a path, None where none did."""
+        return next((made[path] for made in self.by_step.values() if path in made), None)
+
+
+def names_in(
+    root: str, folder: str, *, hidden: Collection[str], visible: Iterable[str], list_folder: ListFolder = os.listdir
+) -> set[str]:
+    """Return the names in a folder of the workspace that count: its own, and those of `visible` products.
+
+    A folder counts only if it holds more than `hidden` ones. Empty where there is no such folder.
+    """
+    prefix = f"{folder}/" if folder else ""
+    try:
+        names = set(list_folder(f"{root}/{folder}"))
+    except OSError:
+        names = set()
+    folders = set()
+    for path in hidden:
+        if path.startswith(prefix):
+            name, _, deeper = path[len(prefix) :].partition("/")
+            folders.add(name) if deeper else names.discard(name)
+    for name in folders & names:
+        if not any(path not in hidden for path in _files_below(root, f"{prefix}{name}", list_folder)):
+            names.discard(name)
+    names.update(path[len(prefix) :].partition("/")[0] for path in visible if path.startswith(prefix))
+    return names
+
+
+def _files_below(root: str, folder: str, list_folder: ListFolder) -> Iterator[str]:
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            names = list(list_folder(f"{root}/{folder}"))
+        except NotADirectoryError:
+            yield folder
+            continue
+        except OSError:
+            continue
+        waiting += [f"{folder}/{name}" for name in names if not is_tool_file(name)]

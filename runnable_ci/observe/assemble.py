@@ -1,0 +1,190 @@
+"""From what was seen of an attempt to what it read: contents are hashed here, after the step has ended."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from runnable_ci.observe.distributions import Distributions
+from runnable_ci.observe.importer import is_explained
+from runnable_ci.observe.reads import FileRead, Grade, ListingRead, ReadSet, is_tool_file, listed_names
+from runnable_ci.observe.trace import Trace
+
+SOURCE_MAX_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What a python step's own process knows of itself: exact, but blind for its children and for C libraries."""
+
+    read: tuple[str, ...] = ()
+    """Files of the workspace that it opened for reading, there or not."""
+    listed: Mapping[str, bool] = field(default_factory=dict)
+    """Folder of the workspace → whether only the importer listed it."""
+    modules: tuple[str, ...] = ()
+    """Modules of the workspace that it loaded, by their paths."""
+    connected: tuple[str, ...] = ()
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    """Top-level module of an installed package → a file of it."""
+    outside: Mapping[str, str] = field(default_factory=dict)
+    """Module that is neither the workspace's nor installed → its file."""
+    has_children: bool = False
+    """Whether it started processes."""
+    is_complete: bool = False
+    """Whether nothing but its own Python code opened files: no child process, no native library."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """What must be known beside the trace."""
+
+    root: str
+    """The workspace, without links on the way to it."""
+    started_ns: int
+    """When the attempt began, in nanoseconds since 1970."""
+    digest_of: Callable[[str], str | None]
+    """Path → sha256 of its content now; None where it is not there."""
+    names_in: Callable[[str], Iterable[str]]
+    """Folder → names in it that count: without what this step, later or parallel ones made."""
+    before: Mapping[str, str]
+    """Path → sha256 of what the step found there, of files that it then wrote to, as far as known."""
+    links: Mapping[str, str]
+    command: str
+    is_siblings: Callable[[str], bool] = lambda _path: False
+    """Whether a path is what a step makes that runs at the same time: not read unless it is needed or gotten."""
+
+
+def read_set(trace: Trace, view: AttemptView, worker: WorkerReport | None, installed: Distributions) -> ReadSet:
+    """Return what an attempt read, by the events of its window and by what its own process tells."""
+    read, listed = _reads_and_listings(trace, view, worker)
+    files = {
+        path: _file(path, grade, trace, view)
+        for path, grade in read.items()
+        if not view.is_siblings(path) and _is_plain(path, trace, view)
+    }
+    listings = {
+        folder: ListingRead(
+            names=sorted(_names(folder, modules_only, trace, view)), grade=grade, modules_only=modules_only
+        )
+        for folder, (grade, modules_only) in listed.items()
+        if os.path.isdir(f"{view.root}/{folder}")
+    }
+    worker = worker or WorkerReport()
+    return ReadSet(
+        files=files,
+        listings=listings,
+        absent={path: "seen" for path in worker.read if _is_absent(path, trace, view)},
+        links=_links_taken([*files, *listings], view),
+        outside={path: digest for path in worker.outside.values() if (digest := _outside_digest(path))},
+        distributions=installed.of(worker.libraries),
+        connected=list(worker.connected),
+        asked_git=trace.asked_git,
+    )
+
+
+def _reads_and_listings(
+    trace: Trace, view: AttemptView, worker: WorkerReport | None
+) -> tuple[dict[str, Grade], dict[str, tuple[Grade, bool]]]:
+    """Return files with their grades, and folders with whether names that could be modules are all that counts."""
+    if worker is None:
+        return trace.read, _explained_listings(trace, view)
+    own: dict[str, Grade] = dict.fromkeys((*worker.read, *worker.modules), "seen")
+    read = {path: grade for path, grade in own.items() if path not in trace.made}
+    listed: dict[str, tuple[Grade, bool]] = {path: ("seen", by) for path, by in worker.listed.items()}
+    if not worker.is_complete:  # what children and libraries opened is in the trace alone
+        read = {**trace.read, **read}
+        for folder, (grade, count) in trace.listed.items():
+            if folder not in listed:
+                listed[folder] = (grade, False)
+            elif listed[folder][1] and count > 1 + trace.stirred[folder]:
+                listed[folder] = ("seen", False)
+    return read, listed
+
+
+def _explained_listings(trace: Trace, view: AttemptView) -> dict[str, tuple[Grade, bool]]:
+    texts = {path: read_source(f"{view.root}/{path}") for path in trace.read if path.endswith(".py")}
+    command = view.command.encode(errors="surrogateescape")
+    listed = {}
+    for folder, (grade, count) in trace.listed.items():
+        scripts = [text for path, text in texts.items() if posixpath.dirname(path) == folder]
+        listed[folder] = grade, is_explained(count, trace.stirred[folder], scripts, texts.values(), command)
+    return listed
+
+
+def _names(folder: str, modules_only: bool, trace: Trace, view: AttemptView) -> set[str]:
+    """Return the names that counted in a folder when the step looked: also of files that it then removed."""
+    gone = {posixpath.basename(path) for path in trace.removed if posixpath.dirname(path) == folder}
+    return listed_names(gone.union(view.names_in(folder)), modules_only=modules_only)
+
+
+def _file(path: str, grade: Grade, trace: Trace, view: AttemptView) -> FileRead:
+    if path in view.before:
+        return FileRead(digest=view.before[path], grade=grade)
+    if path in trace.removed:
+        return FileRead(digest="", grade=grade, left="")
+    digest = view.digest_of(path) or ""
+    if path in trace.changed:
+        # What it was is not known; what the step left there is no change of its input.
+        return FileRead(digest="", grade=grade, left=digest)
+    return FileRead(digest=digest, grade=grade, changed_while_running=_is_younger(path, view))
+
+
+def _is_plain(path: str, trace: Trace, view: AttemptView) -> bool:
+    """Whether a path is a file that can be compared: no socket, pipe or device, and no caches of tools."""
+    if any(is_tool_file(part) for part in path.split("/")):
+        return False
+    if path in trace.removed:
+        return True
+    try:
+        return stat.S_ISREG(os.stat(f"{view.root}/{path}").st_mode)
+    except OSError:
+        return False  # gone by another's hand, or only a module's byte code is left
+
+
+def _is_absent(path: str, trace: Trace, view: AttemptView) -> bool:
+    if path in trace.made or path in trace.changed or path in trace.removed or path in view.before:
+        return False
+    return not os.path.lexists(f"{view.root}/{path}") and not any(is_tool_file(part) for part in path.split("/"))
+
+
+def _is_younger(path: str, view: AttemptView) -> bool:
+    try:
+        return os.stat(f"{view.root}/{path}").st_ctime_ns > view.started_ns
+    except OSError:
+        return True
+
+
+def read_source(path: str) -> bytes:
+    """Return what a file holds, empty where it cannot be read or is larger than a program."""
+    try:
+        if os.path.getsize(path) > SOURCE_MAX_BYTES:
+            return b""
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _outside_digest(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _links_taken(paths: Iterable[str], view: AttemptView) -> dict[str, str]:
+    """Return the links of the workspace that lead to something that was read."""
+    if not view.links:
+        return {}
+    read = {os.path.realpath(f"{view.root}/{path}") for path in paths}
+    taken = {}
+    for link, target in view.links.items():
+        real = os.path.realpath(f"{view.root}/{link}")
+        if real in read or any(path.startswith(f"{real}/") for path in read):
+            taken[link] = target
+    return taken

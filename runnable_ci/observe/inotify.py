@@ -1,0 +1,89 @@
+"""Linux's inotify, as far as a workspace needs it: one watch a folder, an ordered list of what happened below them.
+
+A reader of our own, since the usual ones drop the event of an overflowed queue, and with it the fact that
+something was not seen. Source: inotify(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import struct
+import sys
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+ACCESS: Final = 0x01
+"""Read from; a file that is only mapped into memory causes no such event."""
+OPEN: Final = 0x20
+WRITTEN: Final = 0x08
+"""Closed after it was open for writing."""
+CLOSED_UNWRITTEN: Final = 0x10
+"""Closed after it was open for reading alone."""
+CREATE: Final = 0x100
+DELETE: Final = 0x200
+MOVED_FROM: Final = 0x40
+MOVED_TO: Final = 0x80
+FOLDER: Final = 0x4000_0000
+"""The event is about a folder: opened means listed."""
+OVERFLOW: Final = 0x4000
+_IGNORED: Final = 0x8000
+"""The watch is gone: its folder was removed."""
+_ONLY_FOLDERS: Final = 0x0100_0000
+_MASK: Final = ACCESS | OPEN | WRITTEN | CLOSED_UNWRITTEN | CREATE | DELETE | MOVED_FROM | MOVED_TO
+_HEADER: Final = struct.Struct("iIII")
+
+
+class RawEvent(NamedTuple):
+    """One event of the kernel; `name` is empty where it is about the watched folder or file itself."""
+
+    watch: int
+    mask: int
+    name: str
+
+
+class Inotify:
+    """One queue of events. Raises `OSError` where the system has none to give."""
+
+    def __init__(self) -> None:
+        if sys.platform != "linux":
+            raise OSError(errno.ENOSYS, "this system has no inotify")
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self.descriptor = self._checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+
+    def add(self, path: str, *, folder: bool = True) -> int:
+        """Watch a folder, or a file; the number of the watch. Raises `OSError` (`ENOSPC`: the user's limit)."""
+        mask = _MASK | (_ONLY_FOLDERS if folder else 0)
+        return self._checked(self._libc.inotify_add_watch(self.descriptor, os.fsencode(path), ctypes.c_uint32(mask)))
+
+    def read(self, timeout_s: float = 0.0) -> Iterator[RawEvent]:
+        """Yield what is in the queue, waiting for a first event at most so long."""
+        if timeout_s and not select.select([self.descriptor], [], [], timeout_s)[0]:
+            return
+        while True:
+            try:
+                buffer = os.read(self.descriptor, 1 << 18)
+            except BlockingIOError:
+                return
+            position = 0
+            while position < len(buffer):
+                watch, mask, _cookie, length = _HEADER.unpack_from(buffer, position)
+                position += _HEADER.size
+                name = buffer[position : position + length].rstrip(b"\0")
+                position += length
+                if not mask & _IGNORED:
+                    yield RawEvent(watch, mask, os.fsdecode(name))
+
+    def close(self) -> None:
+        """Give the queue back; the kernel removes its watches."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def _checked(self, result: int) -> int:
+        if result < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return result

@@ -1,0 +1,96 @@
+"""What is seen of the attempts of an invocation: one watcher, and a window of it for each attempt."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
+
+from runnable_ci.observe.trace import Trace, Window, trace
+from runnable_ci.observe.watcher import Watcher
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was seen of one attempt; `trace` is None where it was not, for `reason`."""
+
+    trace: Trace | None
+    reason: str
+    started_ns: int
+    links: dict[str, str]
+    overlapping: frozenset[str]
+    """Steps that ran at the same time."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    step: str
+    start: int
+    started_ns: int
+    end: int | None = None
+    overlapping: set[str] = field(default_factory=set)
+
+
+class Observer:
+    """Watches a workspace while attempts run. Safe in threads; `scratch` is a folder of the program's own."""
+
+    def __init__(self, workspace: Path, scratch: Path) -> None:
+        self._watcher = Watcher(workspace, scratch)
+        self._lock = threading.Lock()
+        self._attempts: list[_Attempt] = []
+
+    @property
+    def root(self) -> str:
+        """The workspace, without links on the way to it."""
+        return self._watcher.root
+
+    def begin(self, step: str) -> None:
+        """Watch an attempt from now on."""
+        with self._lock:
+            new = _Attempt(step, self._watcher.mark(), time.time_ns())
+            for other in self._attempts:
+                if other.end is None:
+                    other.overlapping.add(step)
+                    new.overlapping.add(other.step)
+            self._attempts.append(new)
+
+    def end(self, step: str) -> Sight:
+        """Return what was seen of the running attempt at a step, which has ended."""
+        with self._lock:
+            attempt = next(found for found in reversed(self._attempts) if found.step == step and found.end is None)
+            attempt.end = self._watcher.mark()
+            events = self._watcher.between(attempt.start, attempt.end)
+            others = [
+                Window(other.start, attempt.end if other.end is None else other.end)
+                for other in self._attempts
+                if other is not attempt
+            ]
+            self._forget()
+        found = None if events is None else trace(events, Window(attempt.start, attempt.end), others)
+        reason = "" if found else self._watcher.reason or "more happened at once than the system could tell"
+        return Sight(found, reason, attempt.started_ns, self._watcher.links, frozenset(attempt.overlapping))
+
+    def open(self, path: str) -> FileIO:
+        """Open a file for the program itself: no step has read it thereby."""
+        return self._watcher.open_unseen(path)
+
+    def list_folder(self, path: str) -> list[str]:
+        """Return the names in a folder, for the program itself."""
+        return self._watcher.list_unseen(path)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._watcher.close()
+
+    def _forget(self) -> None:
+        """Drop what no running attempt's window reaches."""
+        running = [attempt.start for attempt in self._attempts if attempt.end is None]
+        first = min(running, default=None)
+        if first is None:
+            self._attempts.clear()
+            self._watcher.forget(self._watcher.mark())
+        else:
+            self._attempts = [a for a in self._attempts if a.end is None or a.end > first]
+            self._watcher.forget(first)

@@ -1,0 +1,164 @@
+"""What an attempt read, as a document that is stored beside the run log, and its comparison with what is there now.
+
+An attempt is a verifying trace: it may be reused where everything that it read compares equal.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from runnable_ci.errors import RunLogError
+
+READS_MAX_BYTES: Final = 32 * 1024 * 1024
+READS_MAX_ENTRIES: Final = 200_000
+"""Above this an attempt has not been seen: what it read is not compared entry by entry."""
+MODULE_SUFFIXES: Final = (".py", ".pyc", ".so", ".pyd", ".zip", ".egg-link")
+
+Grade = Literal["seen", "possible"]
+"""`seen`: by this attempt. `possible`: by it, or by another one that ran at the same time."""
+
+
+class _Part(BaseModel):
+    """A part of the document; fields of a newer version are ignored."""
+
+    model_config = ConfigDict(extra="ignore", defer_build=True, frozen=True)
+
+
+class FileRead(_Part):
+    """A file whose content was read; `digest` is its sha256 as the attempt found it, "" where that is not known."""
+
+    digest: str
+    grade: Grade = "seen"
+    changed_while_running: bool = False
+    """It was written to meanwhile, and not by the step: it compares equal to nothing."""
+    left: str | None = None
+    """sha256 of what the step itself left there, "" where it removed the file, if what it found is not known."""
+
+
+class ListingRead(_Part):
+    """A folder whose names were read: those of the workspace's own, and those that steps before this one made there."""
+
+    names: list[str]
+    grade: Grade = "seen"
+    modules_only: bool = False
+    """Only an importer looked: names that could be modules are all that counts."""
+
+
+class ReadSet(_Part):
+    """What one attempt read. Paths are relative to the workspace, posix; `""` is the workspace itself."""
+
+    version: Literal[1] = 1
+    files: dict[str, FileRead] = Field(default_factory=dict)
+    listings: dict[str, ListingRead] = Field(default_factory=dict)
+    absent: dict[str, Grade] = Field(default_factory=dict)
+    """Files that were looked for, and were not there."""
+    links: dict[str, str] = Field(default_factory=dict)
+    """Symbolic link through which something was read → where it pointed to."""
+    outside: dict[str, str] = Field(default_factory=dict)
+    """Modules from outside the workspace that are no distribution's: absolute path → sha256."""
+    distributions: dict[str, str] = Field(default_factory=dict)
+    """Imported: name → version."""
+    connected: list[str] = Field(default_factory=list)
+    """Network addresses that the step connected to."""
+    asked_git: Grade | None = None
+
+    def encode(self) -> bytes:
+        """Return the document; the same for the same reads."""
+        return json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True, separators=(",", ":")).encode()
+
+
+def decode_reads(document: bytes, *, where: str) -> ReadSet:
+    """Return the read set of a document. Raises `RunLogError` where it is none."""
+    try:
+        return ReadSet.model_validate_json(document)
+    except ValidationError as e:
+        raise RunLogError(f"{where} is not a record of reads: {e.errors()[0]['msg']}") from e
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What is there now, as a step would find it: products of the steps before it count as they will be restored."""
+
+    digest_of: Callable[[str], str | None]
+    """Path → sha256 of the file's content; None where there is no such file."""
+    names_in: Callable[[str], Iterable[str]]
+    """Folder → the names in it, without what later or parallel steps made."""
+    link_of: Callable[[str], str]
+    """Path → where that symbolic link points to; "" where it is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDifference:
+    """One read that does not compare equal: `what` is `changed`, `is gone`, `is new`, `changed while the step ran`."""
+
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path or '.'} {self.what}"
+
+
+def differences(reads: ReadSet, present: Present, *, ignore: Callable[[str], bool]) -> Iterator[ReadDifference]:
+    """Yield what differs between a read set and what is there now; paths that `ignore` names are left out."""
+    for path, read in reads.files.items():
+        if ignore(path):
+            continue
+        now = present.digest_of(path)
+        if read.left is not None:
+            if (now or "") != read.left:
+                yield ReadDifference(path, "changed")
+        elif now is None:
+            yield ReadDifference(path, "is gone")
+        elif read.changed_while_running or not read.digest:
+            yield ReadDifference(path, "changed while the step ran")
+        elif now != read.digest:
+            yield ReadDifference(path, "changed")
+    for folder, listing in reads.listings.items():
+        yield from _listed(folder, listing, present, reads.files, ignore)
+    for path in reads.absent:
+        if not ignore(path) and present.digest_of(path) is not None:
+            yield ReadDifference(path, "is new")
+    for path, target in reads.links.items():
+        if not ignore(path) and present.link_of(path) != target:
+            yield ReadDifference(path, "points elsewhere")
+
+
+def _listed(
+    folder: str,
+    listing: ListingRead,
+    present: Present,
+    files: Mapping[str, FileRead],
+    ignore: Callable[[str], bool],
+) -> Iterator[ReadDifference]:
+    now = listed_names(present.names_in(folder), modules_only=listing.modules_only)
+    for name in sorted(now ^ set(listing.names)):
+        path = posixpath.join(folder, name)
+        if not ignore(path) and path not in files:  # a file that was read is named already
+            yield ReadDifference(path, "is new" if name in now else "is gone")
+
+
+def listed_names(names: Iterable[str], *, modules_only: bool) -> set[str]:
+    """Return the names of a listing that count: no caches, no editors' files; for an importer what could be modules."""
+    kept = {name for name in names if not is_tool_file(name)}
+    if modules_only:  # a folder without a dot may be a package
+        return {name for name in kept if name.endswith(MODULE_SUFFIXES) or "." not in name}
+    return kept
+
+
+_TOOL_NAMES: Final = frozenset({".git", ".runnable", "__pycache__", ".DS_Store", "4913", ".ipynb_checkpoints"}) | {
+    *(".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".nox", ".hypothesis")
+}
+
+
+def is_tool_file(name: str) -> bool:
+    """Whether a name is that of a cache, or of an editor's own file: no step has to do with it."""
+    if name in _TOOL_NAMES or name.endswith(("~", ".pyc")):
+        return True
+    is_swap = name.startswith(".") and len(name) > 4 and name[-4:-1] == ".sw"
+    return is_swap or (name.startswith("#") and name.endswith("#")) or name.startswith(".#")

@@ -1,0 +1,321 @@
+"""Watch a workspace while steps run: which files were opened, which folders were listed, what was made and removed.
+
+The rules are those that tracing build tools learned the hard way; each is named where it is applied.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+from collections import Counter
+from io import FileIO
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from runnable_ci.observe.inotify import (
+    ACCESS,
+    CLOSED_UNWRITTEN,
+    CREATE,
+    FOLDER,
+    MOVED_TO,
+    OPEN,
+    OVERFLOW,
+    WRITTEN,
+    Inotify,
+)
+
+CANARY: Final = "canary"
+CANARY_TIMEOUT_S: Final = 1.0
+GIT: Final = ".git"
+"""The path of every look at a repository's own folder: one fact, "asked git"."""
+# Known as distributions (environments, node_modules), or no input (caches of tools).
+_UNWATCHED: Final = frozenset({".runnable", "node_modules", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox"}) | {
+    *(".nox", ".hypothesis", ".ipynb_checkpoints")
+}
+# Where others change files without a word to this kernel. Source: statfs(2), /proc/filesystems.
+_REMOTE: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs"}
+) | {*("virtiofs", "glusterfs", "ncpfs", "coda", "v9fs", "prl_fs", "vboxsf", "vmhgfs", "drvfs")}
+
+
+class Event(NamedTuple):
+    """What happened to a path; of a folder itself `mask` has `FOLDER`. `path` is relative to the workspace, posix."""
+
+    path: str
+    mask: int
+
+
+class Watcher:
+    """What happens below a folder, as an ordered list of events. Safe in threads.
+
+    `scratch` is a folder of this program with a canary: a file whose opening must cause an event, else nothing is seen.
+    `reason` says why nothing can be seen, "" while it can.
+    """
+
+    def __init__(self, root: Path, scratch: Path) -> None:
+        self.root = os.path.realpath(root)
+        self.reason = ""
+        self.links: dict[str, str] = {}
+        """Symbolic links of the workspace → where they point to, as written."""
+        self._scratch = scratch
+        self._lock = threading.RLock()
+        self._folders: dict[int, str] = {}
+        self._watched: dict[str, int] = {}
+        self._events: list[Event] = []
+        self._trimmed = 0
+        self._unseen: Counter[str] = Counter()
+        self._canary = -1
+        self._canaries = 0
+        self._lost_at = -1
+        self._inotify: Inotify | None = None
+        self._thread: threading.Thread | None = None
+        try:
+            self._start()
+        except OSError as e:
+            self._give_up(_reason(e))
+
+    def mark(self) -> int:
+        """Return a position in the list that lies behind all that has happened until now."""
+        with self._lock:
+            if self._inotify is not None and not self.reason and not self._sees_canary():
+                self._give_up("files can be opened here without an event")
+            return self._trimmed + len(self._events)
+
+    def between(self, start: int, end: int) -> list[Event] | None:
+        """Return the events from one position to another; None where some of them were not seen."""
+        with self._lock:
+            if self.reason or self._inotify is None or start < self._trimmed or start <= self._lost_at < end:
+                return None
+            return self._events[start - self._trimmed : end - self._trimmed]
+
+    def forget(self, before: int) -> None:
+        """Drop the events before a position that is not needed any more."""
+        with self._lock:
+            count = max(0, min(before - self._trimmed, len(self._events)))
+            del self._events[:count]
+            self._trimmed += count
+
+    def open_unseen(self, path: str) -> FileIO:
+        """Open a file for ourselves: its event is left out, as no step caused it."""
+        with self._lock:
+            file = FileIO(path)
+            inner = self._relative(path)
+            if inner is not None and os.path.dirname(inner) in self._watched:
+                self._unseen[inner] += 1
+            return file
+
+    def list_unseen(self, path: str) -> list[str]:
+        """Return the names in a folder for ourselves. Raises `OSError`."""
+        with self._lock:
+            inner = "" if path.rstrip("/") == self.root else self._relative(path)
+            found = os.listdir(path)
+            if inner is not None and inner in self._watched:
+                self._unseen[inner] += 1
+            return found
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._thread is not None:
+            os.close(self._wake_write)
+            self._thread.join()
+            os.close(self._wake_read)
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None
+
+    # -- starting
+
+    def _start(self) -> None:
+        if kind := _remote_kind(self.root):
+            raise OSError(0, f"a {kind} file system does not tell what others do with its files")
+        self._inotify = Inotify()
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        (self._scratch / CANARY).touch()
+        self._canary = self._inotify.add(str(self._scratch))
+        self._add_tree("")
+        self.mark()
+        self.forget(self._trimmed + len(self._events))
+        self._wake_read, self._wake_write = os.pipe()
+        self._thread = threading.Thread(target=self._keep_reading, name="watcher", daemon=True)
+        self._thread.start()
+
+    def _add_tree(self, top: str, *, is_new: bool = False) -> None:
+        """Watch a folder and those below it; what lies in a new one counts as made, as its events may be missed."""
+        waiting = [top]
+        while waiting:
+            folder = waiting.pop()
+            if is_new:  # first the watch, then the look: what is made in between counts twice, never not at all
+                self._add(folder)
+            below = self._entries(folder)
+            if below is None:
+                continue
+            if is_new:
+                self._unseen[folder] += 1
+            elif folder not in self._watched:
+                self._add(folder)
+            for entry in below:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_symlink():
+                    self._add_link(path)
+                elif not entry.is_dir(follow_symlinks=False):
+                    if is_new:
+                        self._events += [Event(path, CREATE), Event(path, WRITTEN)]
+                elif entry.name == GIT:
+                    self._add(path)
+                elif entry.name not in _UNWATCHED:
+                    if is_new:
+                        self._events.append(Event(path, CREATE | FOLDER))
+                    waiting.append(path)
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]] | None:
+        """Return what lies in a folder; None where it is gone or is an environment, which is known otherwise."""
+        try:
+            with os.scandir(f"{self.root}/{folder}") as entries:
+                found = list(entries)
+        except OSError:
+            return None
+        return None if any(entry.name == "pyvenv.cfg" for entry in found) else found
+
+    def _add(self, folder: str) -> None:
+        assert self._inotify is not None  # noqa: S101 - for the type checker
+        try:
+            watch = self._inotify.add(f"{self.root}/{folder}")
+        except OSError as e:
+            if isinstance(e, FileNotFoundError | NotADirectoryError):  # gone already
+                return
+            raise
+        # A folder that was renamed keeps its watch, whose number is given again.
+        self._watched.pop(self._folders.get(watch, ""), None) if watch in self._folders else None
+        self._folders[watch] = folder
+        self._watched[folder] = watch
+
+    def _add_link(self, path: str) -> None:
+        """Watch where a link points to, if that is outside: a read through it has the link's name."""
+        assert self._inotify is not None  # noqa: S101 - for the type checker
+        full = f"{self.root}/{path}"
+        try:
+            self.links[path] = os.readlink(full)
+            target = os.path.realpath(full)
+            if target == self.root or target.startswith(f"{self.root}/"):
+                return
+            if os.path.isdir(target):
+                self._add_outside(path, target)
+            elif os.path.exists(target):
+                self._folders[self._inotify.add(target, folder=False)] = path
+        except OSError as e:
+            if e.filename is None:  # not the link, but the watch
+                raise
+
+    def _add_outside(self, link: str, target: str) -> None:
+        assert self._inotify is not None  # noqa: S101 - for the type checker
+        for at, folders, _ in os.walk(target):
+            folders[:] = [name for name in folders if name not in _UNWATCHED and name != GIT]
+            inner = os.path.relpath(at, target)
+            self._folders[self._inotify.add(at)] = link if inner == "." else f"{link}/{inner}"
+
+    # -- reading
+
+    def _keep_reading(self) -> None:
+        """Empty the queue all the time: the kernel drops what does not fit into it."""
+        while (inotify := self._inotify) is not None:
+            ready = select.select([inotify.descriptor, self._wake_read], [], [])[0]
+            with self._lock:
+                if self._wake_read in ready or self._inotify is None:
+                    return
+                self._take(0.0)
+
+    def _sees_canary(self) -> bool:
+        """Open the canary and read events until its own comes: all earlier ones have come then."""
+        while self._take(0.0):  # in a full queue its event would be lost
+            pass
+        before = self._canaries
+        with open(self._scratch / CANARY, "rb"):
+            pass
+        while self._canaries == before and self._inotify is not None:
+            if not self._take(CANARY_TIMEOUT_S):
+                return False
+        return self._canaries > before
+
+    def _take(self, timeout_s: float) -> bool:
+        """Take what is in the queue; whether there was something."""
+        assert self._inotify is not None  # noqa: S101 - for the type checker
+        found = False
+        try:
+            for watch, mask, name in self._inotify.read(timeout_s):
+                found = True
+                if mask & OVERFLOW:
+                    self._lost_at = self._trimmed + len(self._events)
+                    self._events.append(Event("", OVERFLOW))  # has a position of its own
+                elif watch == self._canary:
+                    self._canaries += bool(mask & OPEN and name == CANARY)
+                elif watch in self._folders:
+                    self._note(self._folders[watch], mask, name)
+        except OSError as e:
+            self._give_up(_reason(e))
+        return found
+
+    def _note(self, folder: str, mask: int, name: str) -> None:
+        if folder == GIT or folder.endswith(f"/{GIT}"):
+            if mask & OPEN and name:
+                self._events.append(Event(folder, OPEN))
+            return
+        if mask & FOLDER:
+            if mask & (ACCESS | CLOSED_UNWRITTEN):
+                return
+            if mask & OPEN:
+                if name or self._is_ours(folder):  # the folder itself has an event of its listing, too
+                    return
+                self._events.append(Event(folder, mask))
+                return
+            path = f"{folder}/{name}" if folder else name
+            if name in _UNWATCHED:
+                return
+            self._events.append(Event(path, mask))
+            if mask & (CREATE | MOVED_TO):
+                self._add(path) if name == GIT else self._add_tree(path, is_new=True)
+            return
+        path = f"{folder}/{name}" if folder and name else folder or name
+        if mask & OPEN and self._is_ours(path):
+            return
+        self._events.append(Event(path, mask))
+        if mask & (CREATE | MOVED_TO) and os.path.islink(f"{self.root}/{path}"):
+            self._add_link(path)
+
+    def _is_ours(self, path: str) -> bool:
+        if not self._unseen[path]:
+            return False
+        self._unseen[path] -= 1
+        return True
+
+    def _relative(self, path: str) -> str | None:
+        return path[len(self.root) + 1 :] if path.startswith(f"{self.root}/") else None
+
+    def _give_up(self, reason: str) -> None:
+        """Nothing is seen from now on; the queue stays open for the thread that waits for it."""
+        self.reason = self.reason or reason
+
+
+def _reason(e: OSError) -> str:
+    if e.errno == errno.ENOSPC:
+        return "the limit of watches is reached (fs.inotify.max_user_watches)"
+    if e.errno == errno.EMFILE:
+        return "the limit of watchers is reached (fs.inotify.max_user_instances)"
+    return e.strerror or str(e)
+
+
+def _remote_kind(path: str) -> str:
+    """Return the kind of the file system that a path is on, if that is a remote one."""
+    best, kind = "", ""
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                _device, place, found, *_ = line.split(" ")
+                place = place.encode(errors="surrogateescape").decode("unicode_escape").rstrip("/")
+                if (path == place or path.startswith(f"{place}/")) and len(place) >= len(best):
+                    best, kind = place, found
+    except (OSError, ValueError):
+        return ""
+    base = kind.removeprefix("fuse.")
+    return kind if base in _REMOTE or kind.startswith("fuse.sshfs") else ""

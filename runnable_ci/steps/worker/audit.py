@@ -1,0 +1,108 @@
+"""What the step's own process does, by Python's audit events: files opened, folders listed, addresses connected to.
+
+More exact than a watched file system: it shows who opened a file, and files that were not there. It knows nothing of
+what child processes open, or a C library; it only reports that there were some.
+
+Source: PEP 578, Python's table of audit events.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .workspace import WorkspaceFolder
+
+_CHILDREN = frozenset(
+    ("subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile", "os.system")
+)
+_IMPORTER = "<frozen importlib._bootstrap_external>"
+_CONNECTED_MAX = 1000
+_READ_MAX = 200_000
+
+
+class Audit:
+    """Records from `begin` on; the hook of Python cannot be taken away again."""
+
+    def __init__(self, workspace: str) -> None:
+        self._roots = tuple({os.path.abspath(workspace) + os.sep, os.path.realpath(workspace) + os.sep})
+        self.read: dict[str, None] = {}
+        """Files of the workspace that were opened for reading, there or not."""
+        self.written: dict[str, None] = {}
+        self.listed: dict[str, bool] = {}
+        """Folder of the workspace → whether only the importer listed it."""
+        self.connected: dict[str, None] = {}
+        self.children = False
+        """Whether processes were started, of which nothing is known here."""
+        self.native = False
+        """Whether a library was loaded by hand, which may open files itself."""
+
+    def begin(self) -> None:
+        """Record from now on."""
+        sys.addaudithook(self._note)
+
+    def report(self, workspace: WorkspaceFolder) -> dict[str, Any]:
+        """Return what was recorded, as the response has it."""
+        libraries, outside, is_compiled = workspace.foreign()
+        return {
+            "read": list(self.read)[:_READ_MAX],
+            "listed": dict(self.listed),
+            "connected": list(self.connected),
+            "children": self.children or len(self.read) > _READ_MAX,
+            "native": self.native or is_compiled,
+            "libraries": libraries,
+            "outside": outside,
+        }
+
+    def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
+        try:
+            if event == "open":
+                self._note_open(*arguments)
+            elif event == "os.listdir" or event == "os.scandir":
+                self._note_listing(arguments[0])
+            elif event in _CHILDREN:
+                self.children = True
+            elif event == "socket.connect":
+                if len(self.connected) < _CONNECTED_MAX:
+                    self.connected[_address(arguments[1])] = None
+            elif event == "ctypes.dlopen":
+                self.native = True
+        except Exception:  # an error in here would be the user's: better to know less
+            self.children = True
+
+    def _note_open(self, path: Any, _mode: Any, flags: Any) -> None:
+        if (name := self._inner(path)) is None or name.endswith(".pyc"):
+            return  # the modules themselves are known
+        way = flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
+        if way != os.O_WRONLY and name not in self.written:
+            self.read[name] = None
+        if way != os.O_RDONLY:
+            self.written[name] = None
+
+    def _note_listing(self, path: Any) -> None:
+        if (name := self._inner("." if path is None else path)) is None:
+            return
+        by_importer = sys._getframe(2).f_code.co_filename == _IMPORTER
+        self.listed[name] = by_importer and self.listed.get(name, True)
+
+    def _inner(self, path: Any) -> str | None:
+        """Return a path's name in the workspace, None for one outside or a descriptor."""
+        if isinstance(path, int):
+            return None
+        full = os.path.abspath(os.fsdecode(path))
+        for root in self._roots:
+            if full.startswith(root):
+                return full[len(root) :]
+            if full + os.sep == root:
+                return ""
+        return None
+
+
+def _address(address: Any) -> str:
+    if isinstance(address, tuple) and len(address) >= 2:
+        return "%s:%s" % address[:2]
+    return "unix:%s" % os.fsdecode(address) if isinstance(address, (str, bytes)) else "unknown"

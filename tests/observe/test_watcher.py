@@ -1,0 +1,172 @@
+"""Tests of watching a workspace, with real processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runnable_ci.observe.trace import Trace, Window, trace
+from runnable_ci.observe.watcher import Watcher
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A workspace with some data and a script."""
+    made = tmp_path / "work"
+    (made / "data").mkdir(parents=True)
+    (made / "data" / "x.csv").write_text("1\n")
+    (made / "conf.json").write_text("{}")
+    (made / ".runnable").mkdir()
+    return made
+
+
+@pytest.fixture
+def watcher(workspace: Path) -> Iterator[Watcher]:
+    """A watcher of that workspace."""
+    made = Watcher(workspace, workspace / ".runnable" / "watch")
+    assert made.reason == ""
+    yield made
+    made.close()
+
+
+def seen(watcher: Watcher, command: str | list[str], **environ: str) -> Trace:
+    """Run a command in the workspace, watched."""
+    start = watcher.mark()
+    plain = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    words = ["sh", "-c", command] if isinstance(command, str) else command
+    subprocess.run(words, cwd=watcher.root, check=True, env={**plain, **environ})
+    end = watcher.mark()
+    events = watcher.between(start, end)
+    assert events is not None
+    return trace(events, Window(start, end))
+
+
+def test_opened_and_listed(watcher: Watcher) -> None:
+    """A file that a command reads and a folder that it lists are seen, with nothing beside them."""
+    found = seen(watcher, "cat conf.json; ls data")
+    assert (set(found.read), set(found.listed)) == ({"conf.json"}, {"data"})
+
+
+def test_made_changed_and_removed(watcher: Watcher) -> None:
+    """New, overwritten, appended and removed files are told apart; a temporary file is none of them."""
+    found = seen(watcher, "echo 1 > new; echo 2 >> conf.json; rm data/x.csv; echo t > tmp; rm tmp")
+    assert (found.made, found.changed, found.removed) == ({"new"}, {"conf.json"}, {"data/x.csv"})
+
+
+def test_read_after_own_write_is_no_input(watcher: Watcher) -> None:
+    """What a step made itself it does not read from anywhere."""
+    assert seen(watcher, "echo 1 > new; cat new").read == {}
+
+
+def test_writing_alone_reads_nothing(watcher: Watcher) -> None:
+    """To overwrite or append to a file depends on nothing in it; to change it in place does."""
+    assert seen(watcher, "echo 1 >> conf.json; echo 2 > data/x.csv").read == {}
+    assert set(seen(watcher, "sed -i s/1/2/ conf.json; dd if=data/x.csv of=data/x.csv status=none").read) == {
+        "conf.json",
+        "data/x.csv",
+    }
+
+
+def test_new_folder(watcher: Watcher) -> None:
+    """What is made in folders that a step makes is seen, however fast it is."""
+    found = seen(watcher, "mkdir -p a/b/c; for i in 1 2 3; do echo $i > a/b/c/$i; done")
+    assert found.made == {"a/b/c/1", "a/b/c/2", "a/b/c/3"}
+
+
+def test_byte_code_is_its_source(watcher: Watcher, workspace: Path) -> None:
+    """A module whose valid byte code is loaded counts as read, though only that is opened."""
+    (workspace / "helper.py").write_text("VALUE = 1\n")
+    (workspace / "main.py").write_text("import helper\n")
+    os.utime(workspace / "helper.py", (1, 1))
+    first = seen(watcher, [sys.executable, "main.py"])
+    second = seen(watcher, [sys.executable, "main.py"])
+    assert "helper.py" in first.read
+    assert set(second.read) == {"main.py", "helper.py"}
+
+
+def test_git_is_one_fact(watcher: Watcher, workspace: Path) -> None:
+    """A step that asks git has asked git, and has read no file of its folder."""
+    subprocess.run(["git", "init", "-q"], cwd=workspace, check=True)
+    found = seen(watcher, "git log -1 2>/dev/null || true")
+    assert found.asked_git == "seen"
+    assert not any(path.startswith(".git") for path in found.read)
+
+
+def test_link_to_outside(tmp_path: Path, workspace: Path) -> None:
+    """A read through a link that leads out of the workspace is seen under the name in the workspace."""
+    outside = tmp_path / "mnt"
+    (outside / "deep").mkdir(parents=True)
+    (outside / "deep" / "y.csv").write_text("2")
+    (workspace / "linked").symlink_to(outside)
+    watcher = Watcher(workspace, workspace / ".runnable" / "watch")
+    found = seen(watcher, "cat linked/deep/y.csv")
+    watcher.close()
+    assert set(found.read) == {"linked/deep/y.csv"}
+    assert watcher.links == {"linked": str(outside)}
+
+
+def test_own_opens_are_left_out(watcher: Watcher, workspace: Path) -> None:
+    """A file that the program itself opens is not read by a step."""
+    start = watcher.mark()
+    with watcher.open_unseen(f"{watcher.root}/conf.json") as file:
+        file.read()
+    end = watcher.mark()
+    events = watcher.between(start, end)
+    assert events is not None
+    assert trace(events, Window(start, end)) == Trace()
+
+
+def test_overlapping_windows_are_possible(watcher: Watcher) -> None:
+    """What happens while another attempt runs may be of either."""
+    start = watcher.mark()
+    subprocess.run(["cat", "conf.json"], cwd=watcher.root, check=True)
+    middle = watcher.mark()
+    subprocess.run(["cat", "data/x.csv"], cwd=watcher.root, check=True)
+    end = watcher.mark()
+    events = watcher.between(start, end)
+    assert events is not None
+    found = trace(events, Window(start, end), [Window(start, middle)])
+    assert found.read == {"conf.json": "possible", "data/x.csv": "seen"}
+
+
+def test_environments_are_not_watched(workspace: Path) -> None:
+    """A virtual environment and node_modules are known otherwise: no watch is spent on them."""
+    for folder in ("env", "node_modules"):
+        (workspace / folder / "deep").mkdir(parents=True)
+    (workspace / "env" / "pyvenv.cfg").write_text("home = /usr\n")
+    watcher = Watcher(workspace, workspace / ".runnable" / "watch")
+    found = seen(watcher, "ls env/deep node_modules; echo 1 > env/deep/x")
+    watcher.close()
+    assert (found.read, found.listed, found.made) == ({}, {}, set())
+
+
+def test_lost_events_are_told(watcher: Watcher) -> None:
+    """Where the queue overflowed nothing is claimed to have been seen."""
+    start = watcher.mark()
+    loop = "i=0; while [ $i -lt 17000 ]; do : < conf.json; i=$((i+1)); : < data/x.csv; done"
+    with watcher._lock:  # keeps the queue from being emptied
+        subprocess.run(["sh", "-c", loop], cwd=watcher.root, check=True)
+    assert watcher.between(start, watcher.mark()) is None
+    later = watcher.mark()
+    assert watcher.between(later, watcher.mark()) == []
+
+
+def test_file_system_without_events(workspace: Path, tmp_path: Path) -> None:
+    """Where the canary's opening is not told, nothing counts as watched."""
+    watcher = Watcher(workspace, workspace / ".runnable" / "watch")
+    (workspace / ".runnable" / "watch" / "canary").unlink()
+    (workspace / ".runnable" / "watch" / "canary").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").touch()
+    (workspace / ".runnable" / "watch").rename(tmp_path / "gone")
+    (workspace / ".runnable" / "watch").symlink_to(tmp_path / "gone2")
+    (tmp_path / "gone2").mkdir()
+    (tmp_path / "gone2" / "canary").touch()
+    start = watcher.mark()
+    assert watcher.between(start, start) is None
+    assert "without an event" in watcher.reason
+    watcher.close()

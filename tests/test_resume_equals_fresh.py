@@ -1,0 +1,106 @@
+"""The judge of resuming: after any edit, a retry gives byte for byte what a fresh run gives in a clean copy."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+from random_pipelines import commit, contents, fresh_copy, world
+
+EDITS = int(os.environ.get("JUDGE_EDITS", "100"))
+EDITS_A_WORLD = 5
+FIRST_SEED = int(os.environ.get("JUDGE_SEED", "0"))
+
+
+def runnable(folder: Path, *arguments: str, environ: Mapping[str, str]) -> tuple[int, str]:
+    """Run the program in a child of this process, which has all modules loaded: its exit code and what it wrote."""
+    from runnable_ci.cli.app import app  # loaded once, for all children
+    from runnable_ci.cli.errors import run
+
+    said = folder.parent / "said"
+    child = os.fork()
+    if not child:
+        try:
+            descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            for number in (1, 2):
+                os.dup2(descriptor, number)
+            os.chdir(folder)
+            os.environ.clear()
+            os.environ.update(environ)
+            sys.stdout = os.fdopen(1, "w", closefd=False)
+            sys.stderr = os.fdopen(2, "w", closefd=False)
+            sys.argv = ["runnable-ci", *arguments]
+            run(app)
+        except SystemExit as left:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(left.code if isinstance(left.code, int) else 1)
+        except BaseException:  # noqa: BLE001 - told by the parent
+            traceback.print_exc()
+            sys.stderr.flush()
+        os._exit(70)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), said.read_text(errors="replace")
+
+
+def outcome(folder: Path, run_id: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a run came to: each step's status and what it returned."""
+    _, said = runnable(folder, "show", run_id, "--json", environ=environ)
+    log = json.loads(said)
+    steps = {}
+    for name, step in log["steps"].items():
+        last = step["attempts"][-1] if step["attempts"] and step["status"] != "SKIPPED" else {}
+        values = {n: p["value"] for n, p in last.get("output_parameters", {}).items()}
+        steps[name] = (step["status"], values)
+    return {"status": log["status"], "steps": steps}
+
+
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + max(1, EDITS // EDITS_A_WORLD)))
+def test_retry_is_as_good_as_a_fresh_run(seed: int, tmp_path: Path, environ: dict[str, str]) -> None:
+    """After each of some edits, a retry and a run in a clean copy leave the same files, values and statuses."""
+    choose = random.Random(seed)  # noqa: S311 - nothing secret: the same seed gives the same world
+    made = world(choose)
+    lived = tmp_path / "lived"
+    fresh_copy(made, lived, environ)
+    code, said = runnable(lived, "run", "--run-id", "r", "-j", "1", environ=environ)
+    assert code in (0, 1), said
+    story = [made.code()["runnable.toml"], f"run: {code}", said]
+    for number in range(EDITS_A_WORLD):
+        story.append(f"edit {number}: {made.edit(choose, lived)}")
+        if choose.random() < 0.5:
+            commit(lived, environ)
+        given = [word for name, value in made.given.items() for word in ("--param", f"{name}={value}")]
+        code, said = runnable(lived, "retry", "r", "-j", "1", *given, environ=environ)
+        story.append(f"retry: {code}\n{said}")
+        assert code in (0, 1), "\n".join(story)
+        clean = tmp_path / "clean"
+        fresh_copy(made, clean, environ)
+        again, said = runnable(clean, "run", "--run-id", "r", "-j", "1", environ=environ)
+        assert again in (0, 1), said
+        expected, found = outcome(clean, "r", environ), outcome(lived, "r", environ)
+        assert (found, code) == (expected, again), "\n".join([*story, f"fresh: {again}", said])
+        skipped = {name for name, (status, _) in expected["steps"].items() if status == "SKIPPED"}
+        same_files(contents(lived), contents(clean), made.products_of(skipped), story)
+
+
+def same_files(
+    found: Mapping[str, bytes], expected: Mapping[str, bytes], kept: Sequence[str], story: list[str]
+) -> None:
+    """Assert that two folders hold the same files, and name the first that differs.
+
+    A step that was skipped has what it made earlier again; `kept` are its patterns.
+    """
+    different = [path for path in {**found, **expected} if found.get(path) != expected.get(path)]
+    different = sorted(path for path in different if not any(fnmatch(path, pattern) for pattern in kept))
+    if different:
+        path = different[0]
+        told = [f"{path}: {found.get(path)!r} here, {expected.get(path)!r} fresh", *story]
+        raise AssertionError(f"{len(different)} files differ: {different[:5]}\n" + "\n".join(told))

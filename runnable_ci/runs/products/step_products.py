@@ -18,7 +18,7 @@ from runnable_ci.runs.model import CatalogEntry, Pack, StepLog
 from runnable_ci.runs.products.baseline import Baseline, FileBefore, set_aside_marker, title_of
 from runnable_ci.runs.products.history import kept_inputs, last_products, own_contents
 from runnable_ci.runs.products.index import Product, StoredContent
-from runnable_ci.runs.products.undo import move_away, move_back, undo
+from runnable_ci.runs.products.undo import AsideFolder, move_back, remove_empty_folders, undo
 from runnable_ci.store.plain import make_folders
 from runnable_ci.util.files import fingerprint
 from runnable_ci.util.text import pluralize
@@ -54,14 +54,15 @@ class Products:
         if moved:
             marker = set_aside_marker(self.catalog.layout, self.catalog.run_folder.name)
             make_folders(marker, within=self.catalog.layout.folder)
+        aside = {product.step: AsideFolder(self.catalog, self.folder / product.step) for product in moved}
         for product in moved:
             try:
-                place = move_away(self.catalog, product.path, self.folder / product.step, above=product.folder)
-                self._set_aside[product.step][product.path] = place
+                self._set_aside[product.step][product.path] = aside[product.step].move(product.path)
                 if product.was and self.catalog.holds(product.was):
                     self.catalog.restore(product.path, product.was)
             except (OSError, RunnableError) as e:
                 self.say(f"{product.path}, which `{product.step}` made earlier, cannot be set aside: {e}")
+        remove_empty_folders(self.catalog.workspace, {product.path: product.folder for product in moved})
         if moved:
             steps_named = _listed(sorted({product.step for product in moved}))
             self.say(f"set aside {pluralize(len(moved), 'file')} that {steps_named} made earlier: {self.folder}")
@@ -130,7 +131,7 @@ class StepProducts:
             if now == entry.data_hash or (now is None and entry.left) or (now and now not in own[entry.name]):
                 continue
             if now is not None:
-                move_away(catalog, entry.name, self.of.folder / self.step.name)
+                AsideFolder(catalog, self.of.folder / self.step.name).move(entry.name)
             catalog.restore(entry.name, catalog.content_of(entry))
             self._say(f"restored {entry.name} as it was before the step changed it")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
@@ -19,28 +20,47 @@ from runnable_ci.store.plain import make_folders
 Say = Callable[[str], None]
 
 
-def move_away(catalog: Catalog, name: str, folder: Path, *, above: str = "") -> Path:
-    """Move a file of the workspace into a folder of the store, under its name there; its place now.
+@dataclass(slots=True)
+class AsideFolder:
+    """A folder of the store into which files of the workspace are moved, each under its name there.
 
-    Folders that are empty then are gone, up to the one `above` it. Of a link the content is copied, and it stays.
+    What is true of all files of a folder is looked at once: there may be tens of thousands.
     """
-    path = catalog.files.safe_path(name)
-    wanted = folder / name
-    make_folders(wanted.parent, within=catalog.layout.folder)
-    more = (wanted.with_name(f"{wanted.name}.{i}") for i in count(2))
-    place = next(place for place in chain([wanted], more) if not os.path.lexists(place))
-    if path.is_symlink() and catalog.files.is_inside(path):
-        shutil.copy2(path, place)
-        return place
-    shutil.move(path, place)
-    for parent in PurePosixPath(name).parents:
-        if str(parent) in (".", above):
-            break
-        try:
-            (catalog.workspace / parent).rmdir()
-        except OSError:  # something else is in it
-            break
-    return place
+
+    catalog: Catalog
+    folder: Path
+    _ready: set[str] = field(default_factory=set)
+    """Folders, by their names in the workspace, that are safe there and made here."""
+
+    def move(self, name: str) -> Path:
+        """Move a file; its place now. Of a link within the workspace the content is copied, and it stays."""
+        parent = name.rpartition("/")[0]
+        if parent not in self._ready:
+            self.catalog.files.safe_path(name)
+            make_folders(self.folder / parent, within=self.catalog.layout.folder)
+            self._ready.add(parent)
+        path = f"{self.catalog.workspace}/{name}"
+        wanted = f"{self.folder}/{name}"
+        others = (f"{wanted}.{i}" for i in count(2))
+        place = next(place for place in chain([wanted], others) if not os.path.lexists(place))
+        if os.path.islink(path) and self.catalog.files.is_inside(Path(path)):  # noqa: PTH114 - one of very many
+            shutil.copy2(path, place)
+        else:
+            shutil.move(path, place)
+        return Path(place)
+
+
+def remove_empty_folders(workspace: Path, folder_of: Mapping[str, str]) -> None:
+    """Remove the folders that are empty now, from those of these files up to the one that was there before them."""
+    gone = {
+        parent: above
+        for name, above in folder_of.items()
+        for parent in map(str, PurePosixPath(name).parents)
+        if parent != "." and parent != above and not above.startswith(f"{parent}/")
+    }
+    for parent in sorted(gone, key=len, reverse=True):
+        with suppress(OSError):  # something else is in it
+            (workspace / parent).rmdir()
 
 
 def move_back(catalog: Catalog, name: str, place: Path) -> None:
@@ -63,12 +83,14 @@ def undo(
         with suppress(RunnableError):  # what leads out of the workspace is left alone
             names.update(catalog.files.expand([pattern])[pattern])
     written = sorted(name for name in names if before.is_written(name) and not _is_same(catalog, before, name))
+    aside = AsideFolder(catalog, place)
     for name in written:
         if (catalog.workspace / name).is_file():
             try:
-                move_away(catalog, name, place, above=before.folder_of(name))
+                aside.move(name)
             except (OSError, RunnableError) as e:
                 say(f"{name}, which `{step.name}` wrote and did not finish, cannot be moved away: {e}")
+    remove_empty_folders(catalog.workspace, {name: before.folder_of(name) for name in written})
     for name in before.files.keys() & written:
         _restore(catalog, before, name, say)
     try:

@@ -135,10 +135,14 @@ def test_loads_only_what_the_command_needs(tmp_path: Path, words: tuple[str, ...
 def test_terminal(tmp_path: Path) -> None:
     """A terminal shows colours and a status of what runs, never longer than a line, and none of it stays behind."""
     name = "a-step-with-a-rather-long-name"
-    project = workspace(tmp_path, {"runnable.toml": f"[steps.{name}]\nrun = 'sleep 1.3; echo done'\n"})
+    folders = [tmp_path / "one", tmp_path / "two"]  # two runs in one are not allowed
+    for folder in folders:
+        folder.mkdir()
+    steps = f"[steps.{name}]\nrun = 'sleep 1.3; echo done'\n"
+    first, second = (workspace(folder, {"runnable.toml": steps}) for folder in folders)
     with ThreadPoolExecutor(2) as pool:
-        coloured = pool.submit(terminal, project, "run", "--run-id", "r")
-        plain = pool.submit(terminal, project, "run", "--run-id", "s", columns=30, NO_COLOR="1")
+        coloured = pool.submit(terminal, first, "run", "--run-id", "r")
+        plain = pool.submit(terminal, second, "run", "--run-id", "s", columns=30, NO_COLOR="1")
     assert "\x1b[36m" in coloured.result()
     assert f"[0/1] {name} 1 s" in coloured.result()
     assert not re.search(r"\x1b\[[0-9;]*m", plain.result())

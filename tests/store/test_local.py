@@ -72,7 +72,7 @@ def sealed_run(layout: Layout, run_id: str) -> Descriptor:
     started = Started(run_id=run_id, name="p", dag_hash="d", run_config={}, invocation=invocation)
     with create(layout, started) as recorder:
         catalog = Catalog(layout, workspace, run_folder(layout, run_id))
-        entries, packs = catalog.put(["large.bin", "small-*.txt"])
+        entries, packs = catalog.put(["large.bin", *(f"small-{i}.txt" for i in range(20))])
         (recorder.outputs / "one.1.log").write_bytes(b"said\n")
         recorder.record(
             *(PackStored(digest=digest, pack=pack) for digest, pack in packs.items()),

@@ -25,6 +25,7 @@ from runnable_ci.observe.inotify import (
     WRITTEN,
     Inotify,
 )
+from runnable_ci.util.threads import start
 
 CANARY: Final = "canary"
 CANARY_TIMEOUT_S: Final = 1.0
@@ -71,6 +72,7 @@ class Watcher:
         self._lost_at = -1
         self._inotify: Inotify | None = None
         self._thread: threading.Thread | None = None
+        self._wake_read = self._wake_write = -1
         try:
             self._start()
         except OSError as e:
@@ -117,10 +119,12 @@ class Watcher:
 
     def close(self) -> None:
         """Stop watching."""
-        if self._thread is not None:
+        if self._wake_write >= 0:
             os.close(self._wake_write)
-            self._thread.join()
+            if self._thread is not None:
+                self._thread.join()
             os.close(self._wake_read)
+            self._wake_write = -1
         if self._inotify is not None:
             self._inotify.close()
             self._inotify = None
@@ -138,8 +142,8 @@ class Watcher:
         self.mark()
         self.forget(self._trimmed + len(self._events))
         self._wake_read, self._wake_write = os.pipe()
-        self._thread = threading.Thread(target=self._keep_reading, name="watcher", daemon=True)
-        self._thread.start()
+        # Without a thread the queue is read at each mark alone: if it overflows in between, that is told.
+        self._thread = start(self._keep_reading, name="watcher")
 
     def _add_tree(self, top: str, *, is_new: bool = False) -> None:
         """Watch a folder and those below it; what lies in a new one counts as made, as its events may be missed."""

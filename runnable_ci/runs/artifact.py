@@ -22,6 +22,8 @@ SNAPSHOT_MEDIA_TYPE = "application/vnd.runnable.snapshot.v1.tar"
 BUNDLE_MEDIA_TYPE = "application/vnd.runnable.snapshot.v2.bundle"
 PACK_MEDIA_TYPE = "application/vnd.runnable.pack.v1.tar"
 EMPTY_MEDIA_TYPE = "application/vnd.oci.empty.v1+json"
+READS_FETCH_MAX_BYTES = 64 * 1024 * 1024
+"""What is above it stays in the registry: those steps are compared by the whole repository."""
 TITLE = "org.opencontainers.image.title"
 RUN_LOG_TITLE = "run-log.json"
 _EMPTY = b"{}"
@@ -73,7 +75,8 @@ def layers(log: RunLog) -> dict[str, Descriptor]:
     The files of the last attempts are under `catalog/`, earlier versions under `history/STEP.ATTEMPT/`, what failed
     attempts made under `failed/STEP.ATTEMPT/`, inputs that an attempt changed, as they were, under
     `inputs/STEP.ATTEMPT/`, output under `logs/`, pickled objects under `objects/` (earlier ones in
-    `objects/STEP.ATTEMPT/`), packs of small files under `packs/`, differences from the commit under `code/`.
+    `objects/STEP.ATTEMPT/`), what attempts read under `reads/`, packs of small files under `packs/`, differences from
+    the commit under `code/`.
     """
     packs = PackIndex(log.packs)
     titled: dict[str, Descriptor] = {}
@@ -83,6 +86,24 @@ def layers(log: RunLog) -> dict[str, Descriptor]:
     for digest, pack in log.packs.items():
         titled[f"packs/{digest[:12]}.tar"] = Descriptor.of_hash(digest, pack.size, PACK_MEDIA_TYPE)
     return titled
+
+
+def reads_blobs(log: RunLog) -> list[Descriptor]:
+    """Return the blobs with what the steps' last attempts read, without which a retry cannot compare it.
+
+    The small ones first, as many as come within `READS_FETCH_MAX_BYTES`.
+    """
+    packs = PackIndex(log.packs)
+    newest = [step.attempts[-1] for step in log.steps.values() if step.attempts and step.attempts[-1].reads]
+    blobs = {blob.digest: blob for a in newest for blob in [packs.blob_of(a.reads, a.reads_size)]}
+    taken: list[Descriptor] = []
+    left = READS_FETCH_MAX_BYTES
+    for blob in sorted(blobs.values(), key=lambda blob: blob.size):
+        left -= blob.size
+        if left < 0:
+            break
+        taken.append(blob)
+    return taken
 
 
 def referenced_digests(log: RunLog) -> set[str]:

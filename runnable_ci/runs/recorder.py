@@ -43,6 +43,7 @@ from runnable_ci.runs.paths import (
     JOURNAL_SIZE,
     OUTPUTS,
     PROCESSES,
+    READS_SUFFIX,
     last_write_time,
     lock_run,
     run_folder,
@@ -138,9 +139,12 @@ class Recorder:
         files = {path.name: path for path in self.outputs.iterdir()}
         for name, digest in self._large_outputs().items():
             self.layout.move_file_in(files.pop(name), digest=f"sha256:{digest}")
-        stored = catalog.store([(path, f"logs/{name}") for name, path in sorted(files.items())])
-        if stored.packs:
-            self.record(*(PackStored(digest=digest, pack=pack) for digest, pack in stored.packs.items()))
+        reads = {name for name in files if name.endswith(READS_SUFFIX)}
+        # Apart from the output: they are what a retry elsewhere fetches before anything else.
+        for kind, names in (("logs", files.keys() - reads), ("reads", reads)):
+            stored = catalog.store([(files[name], f"{kind}/{_title(name)}") for name in sorted(names)])
+            if stored.packs:
+                self.record(*(PackStored(digest=digest, pack=pack) for digest, pack in stored.packs.items()))
         log = self.layout.put_bytes(encode(self.log), RUN_LOG_MEDIA_TYPE)
         config, manifest = build_manifest(self.log, log)
         self.layout.put_bytes(config, "")
@@ -170,6 +174,11 @@ class Recorder:
         self.processes.unlink(missing_ok=True)
         os.close(self._journal)
         os.close(self._lock)
+
+
+def _title(name: str) -> str:
+    """Return what a file of an attempt is called in a pack, as it is in the manifest."""
+    return f"{name.removesuffix(READS_SUFFIX)}.json" if name.endswith(READS_SUFFIX) else name
 
 
 def require_unused(layout: Layout, run_id: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -158,13 +159,17 @@ def reads_of(catalog: Catalog, title: str, attempt: StepAttempt) -> ReadSet | No
     """
     if not attempt.reads or attempt.reads_size > READS_MAX_BYTES:
         return None
-    try:
+    document = reads_document(catalog, title, attempt)
+    return None if document is None else decode_reads(document, where=f"what {title} read")
+
+
+def reads_document(catalog: Catalog, title: str, attempt: StepAttempt) -> bytes | None:
+    """Return the document of what an attempt read, None where this store does not have it."""
+    with suppress(FileNotFoundError):
         document = (catalog.run_folder / OUTPUTS / f"{title}{READS_SUFFIX}").read_bytes()
-    except FileNotFoundError:
-        try:
-            document = b"".join(catalog.read(attempt.reads, attempt.reads_size))
-        except (BlobMissingError, FileNotFoundError):
-            return None
-    if hashlib.sha256(document).hexdigest() != attempt.reads:  # torn by a crash of the machine
+        if hashlib.sha256(document).hexdigest() == attempt.reads:  # else torn by a crash of the machine
+            return document
+    try:
+        return b"".join(catalog.read(attempt.reads, attempt.reads_size))
+    except (BlobMissingError, FileNotFoundError):
         return None
-    return decode_reads(document, where=f"what {title} read")

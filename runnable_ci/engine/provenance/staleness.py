@@ -164,7 +164,9 @@ class Comparison:
         """Return which parameter is there now that was not set then, and that the step may use."""
         if step.kind != "run" or step.parameters is not None:
             return ""
-        new = [name for name in scope.parameters if name not in last.input_parameters]
+        # An object is never set in a command's environment.
+        set_now = [name for name, parameter in scope.values().items() if parameter.kind != "object"]
+        new = [name for name in set_now if name not in last.input_parameters]
         if not new:
             return ""
         texts = (read_source(str(self.catalog.workspace / path)) for path in reads.files)

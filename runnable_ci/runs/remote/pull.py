@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +15,7 @@ from runnable_ci.errors import (
     UsageError,
 )
 from runnable_ci.pipeline.command_line import http_option, of_store
-from runnable_ci.runs.artifact import layers, manifest_annotations
+from runnable_ci.runs.artifact import layers, manifest_annotations, reads_blobs
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.events import LogImported
 from runnable_ci.runs.model import RunLog
@@ -119,8 +119,8 @@ def find_newest(registry: Registry, accepts: Callable[[RunLog], bool]) -> FoundR
 def take(layout: Layout, found: FoundRun, *, only_log: bool = False, watch: OnProgress | None = None) -> Pulled:
     """Copy a run that was found into the store, merged with what it already has; all content is verified.
 
-    With `only_log` the content stays where it is. Raises `RunInUseError`, `UsageError` where another run here has the
-    id, `RunLogError`, `StoreError`.
+    With `only_log` the content stays where it is, but for what the steps read, which a retry compares. Raises
+    `RunInUseError`, `UsageError` where another run here has the id, `RunLogError`, `StoreError`.
     """
     registry, parts, log = found.registry, found.parts, found.log
     _require_same_run(layout, log, registry.label)
@@ -135,8 +135,9 @@ def take(layout: Layout, found: FoundRun, *, only_log: bool = False, watch: OnPr
     origin = Origin(registry.label, tuple(part.manifest.digest for part in parts))
     with shared(layout):
         blobs = {descriptor.digest: descriptor for descriptor in layers(log).values()}
-        fetched = TransferSize()
-        if not only_log:
+        if only_log:
+            fetched = _fetch_reads(layout, registry, origin, log, watch)
+        else:
             fetched = _fetch(layout, registry, origin, blobs.values(), watch)
             if missing := missing_blobs(layout, blobs.values()):
                 words = ("pull", f"{registry.label}:{log.run_id}", "--only", "log", *http_option(registry.plain_http))
@@ -185,12 +186,22 @@ def missing_blobs(layout: Layout, descriptors: Collection[Descriptor]) -> list[D
     return [descriptor for descriptor in descriptors if not layout.exists(descriptor)]
 
 
+def _fetch_reads(
+    layout: Layout, registry: Registry, origin: Origin, log: RunLog, watch: OnProgress | None
+) -> TransferSize:
+    """Download what the steps read; where the registry has lost it, a retry compares the whole repository."""
+    try:
+        return _fetch(layout, registry, origin, reads_blobs(log), watch)
+    except (BlobMissingError, BlobCorruptError):
+        return TransferSize()
+
+
 def _fetch(
     layout: Layout, registry: Registry, origin: Origin, wanted: Collection[Descriptor], watch: OnProgress | None
 ) -> TransferSize:
     fetched = TransferSize()
     for manifest in origin.manifests:
-        missing = {descriptor.digest for descriptor in missing_blobs(layout, wanted)}
+        missing = {descriptor.digest: descriptor.size for descriptor in missing_blobs(layout, wanted)}
         if not missing:
             break
         sent = copy(registry, manifest, layout, layer_filter=partial(_is_among, missing), progress=watch).sent
@@ -198,8 +209,9 @@ def _fetch(
     return fetched
 
 
-def _is_among(digests: Collection[str], descriptor: Descriptor) -> bool:
-    return descriptor.digest in digests
+def _is_among(sizes: Mapping[str, int], descriptor: Descriptor) -> bool:
+    """Return whether a layer is one that the log names: a log that understates a size gets nothing."""
+    return sizes.get(descriptor.digest) == descriptor.size
 
 
 def _require_same_run(layout: Layout, log: RunLog, where: str) -> None:

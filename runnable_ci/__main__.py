@@ -14,7 +14,7 @@ _OBJECTS_BEFORE_A_COLLECTION = 200_000
 def main() -> None:
     """Run the command line."""
     if sys.platform == "win32":
-        console.err("error: runnable-ci runs on Linux and macOS; on Windows, use WSL: https://aka.ms/wsl")
+        console.err("error: this program runs on Linux and macOS; on Windows, use WSL: https://aka.ms/wsl")
         sys.exit(2)
     gc.set_threshold(_OBJECTS_BEFORE_A_COLLECTION)
     try:

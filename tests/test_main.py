@@ -19,4 +19,4 @@ def test_on_windows_it_says_where_it_runs() -> None:
     """One line that names WSL, as wrong usage, before anything is loaded that may not be there."""
     done = python(ON_WINDOWS)
     assert done.stdout == "2 []\n"
-    assert done.stderr == "error: runnable-ci runs on Linux and macOS; on Windows, use WSL: https://aka.ms/wsl\n"
+    assert done.stderr == "error: this program runs on Linux and macOS; on Windows, use WSL: https://aka.ms/wsl\n"

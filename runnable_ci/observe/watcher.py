@@ -142,7 +142,7 @@ class Watcher:
         self.mark()
         self.forget(self._trimmed + len(self._events))
         self._wake_read, self._wake_write = os.pipe()
-        # Without a thread the queue is read at each mark alone: if it overflows in between, that is told.
+        # Without a thread the queue is read at each mark alone: an overflow in between is reported.
         self._thread = start(self._keep_reading, name="watcher")
 
     def _add_tree(self, top: str, *, is_new: bool = False) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli import Workspace, elsewhere, workspace
+from registry_server import registry
 from support import wait_until
 
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, RunLog
@@ -155,6 +156,28 @@ def test_what_a_failed_attempt_made_is_kept_and_nobodys_input(tmp_path: Path, en
     assert project.read("changed.txt").startswith("mine\n")
 
 
+def test_what_a_failed_attempt_made_travels_with_the_run(tmp_path: Path) -> None:
+    """Published and pulled elsewhere it is there to be looked at, and no step of a retry gets it."""
+    project = project_of(tmp_path, PARTIAL.format("exit 1"), mine_txt="mine\n")
+    project.runnable("run", "--run-id", "r", code=1)
+    with registry(tmp_path / "registry") as served:
+        project.runnable("publish", "r", "--to", f"{served.host}/o/r")
+        other = elsewhere(project, tmp_path)
+        other.runnable("pull", f"{served.host}/o/r:r")
+    other.runnable("catalog", "r", "--get", "out/half.txt", "--to", "half.txt")
+    assert other.read("half.txt") == "half\n"
+    other.write({"runnable.toml": PARTIAL.format("true").replace("echo half", "echo whole")})
+    assert other.runnable("retry", "r").out == "next | whole\n"
+    assert [line.split()[:4] for line in other.runnable("catalog", "r").out.splitlines()[1:]] == [
+        ["mine.txt", "failed", "half", "1"],
+        ["out/half.txt", "failed", "half", "1"],
+        ["mine.txt", "get", "half", "2"],
+        ["mine.txt", "put", "half", "2"],
+        ["out/half.txt", "put", "half", "2"],
+        ["out/half.txt", "get", "next", "2"],
+    ]
+
+
 IN_PLACE = """
 [steps.add]
 run = "echo more >> base.txt"
@@ -242,6 +265,18 @@ def test_what_is_built_up_persists(tmp_path: Path) -> None:
     }
 
 
+def test_what_persists_is_fetched_with_what_a_retry_needs(tmp_path: Path) -> None:
+    """A run that is pulled in part brings what its steps find again."""
+    project = project_of(tmp_path, GROWING)
+    project.runnable("run", "--run-id", "r")
+    with registry(tmp_path / "registry") as served:
+        project.runnable("publish", "r", "--to", f"{served.host}/o/r")
+        other = elsewhere(project, tmp_path)
+        other.runnable("retry", f"{served.host}/o/r:r", "-p", "day=2")
+    assert other.log("r").metrics() == {"total": 2}
+    assert (other.read("days/1.txt"), other.read("days/2.txt")) == ("1\n", "2\n")
+
+
 def test_what_a_failed_attempt_did_to_what_persists_is_undone(tmp_path: Path) -> None:
     """Its files are as the attempt found them."""
     project = project_of(tmp_path, GROWING.replace("echo $day > days/$day.txt", "echo $day >> days/all.txt"))
@@ -318,6 +353,25 @@ catalog = { put = ["there/**"] }
     project.write({"fails": ""})
     project.runnable("run", code=1)
     assert [path.name for path in (project.folder / "there").iterdir()] == []
+
+
+def test_what_a_retry_restored_is_a_product_too(tmp_path: Path) -> None:
+    """In a clone the next run sets aside what a retry brought, whether a step took it or `--restore all`."""
+    steps = """
+[steps.one]
+run = "echo 1 > one.txt; echo 2 > two.txt"
+catalog = { put = ["one.txt", "two.txt"] }
+[steps.use]
+run = "cat one.txt; test -e go"
+catalog = { get = ["one.txt"] }
+"""
+    project = project_of(tmp_path, steps)
+    project.runnable("run", "--run-id", "r", code=1)
+    clone = elsewhere(project, tmp_path)
+    shutil.copytree(project.store, clone.store, ignore=shutil.ignore_patterns("products.*"))
+    clone.write({"go": ""})
+    clone.runnable("retry", "r", "--restore", "all")
+    assert "set aside 2 files that `one` made earlier" in clone.runnable("run").err
 
 
 KILLED = """

@@ -249,7 +249,8 @@ def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, inputs: PlanInputs)
     for step in pipeline.steps.values():
         decisions[step.name] = decision = state.decide(step, log)
         if decision.action == "reuse":
-            put |= {entry.name: entry for entry in log.steps[step.name].put_entries()}
+            made = log.steps[step.name].put_entries()
+            put |= {entry.name: entry.model_copy(update={"source": step.name}) for entry in made}
             state.record_outcome(step, Outcome.REUSED, log.steps[step.name])
         else:
             if decision.action == "run":

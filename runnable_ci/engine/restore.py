@@ -13,6 +13,7 @@ from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import CatalogEntry, RunLog
 from runnable_ci.runs.packs import PackIndex
 from runnable_ci.runs.paths import ORIGIN, run_folder
+from runnable_ci.runs.products.history import files_found_again
 from runnable_ci.steps.python import objects_taken
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.text import format_size
@@ -34,6 +35,8 @@ def required_blobs(plan: Plan, project: Project, log: RunLog, files: Iterable[Ca
         need(entry.data_hash, entry.size)
     for name, scope in plan.scopes.items():
         step = project.pipeline.steps[name]
+        for entry in files_found_again(log.steps[name], persist=step.persist) if name in log.steps else ():
+            need(entry.data_hash, entry.size)
         for file, entry in scope.entries().items():
             if step.get is None or any(matches(pattern, file) for pattern in step.get):
                 need(entry.data_hash, entry.size)

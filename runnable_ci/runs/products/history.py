@@ -27,6 +27,11 @@ def kept_inputs(step: StepLog) -> list[CatalogEntry]:
     return list(found.values())
 
 
+def files_found_again(step: StepLog, *, persist: bool) -> list[CatalogEntry]:
+    """Return which files of its earlier attempts a step finds: what it made if that persists, else kept inputs."""
+    return last_products(step) if persist else kept_inputs(step)
+
+
 def own_contents(step: StepLog) -> Mapping[str, set[str]]:
     """Return for each name the sha256 of all that attempts at a step made of it, and of what they kept of it.
 

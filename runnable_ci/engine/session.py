@@ -138,9 +138,7 @@ class RunSession:
         supervisor = Supervisor()
         observer = Observer(self.project.workspace, recorder.scratch / "watched")
         catalog.files.open_file = observer.open
-        reads = ReadRecorder(
-            self.project.pipeline, observer, catalog.files, recorder.outputs, products or RunProducts()
-        )
+        reads = ReadRecorder(self.project.pipeline, observer, catalog, recorder.outputs, products or RunProducts())
         state = PlanState(self.project.pipeline, inputs, Scope.initial(parameters))
         run = self._loop(recorder, self._context(recorder, catalog, supervisor, reads), state, probe)
         printer = self.options.printer

@@ -16,13 +16,14 @@ from runnable_ci.observe.distributions import Distributions
 from runnable_ci.observe.environment_use import variables_used
 from runnable_ci.observe.observer import Observer, Sight
 from runnable_ci.observe.reads import READS_MAX_BYTES, READS_MAX_ENTRIES, ReadSet, decode_reads
+from runnable_ci.observe.trace import Trace
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import CatalogEntry, StepAttempt
 from runnable_ci.runs.paths import OUTPUTS, READS_SUFFIX
-from runnable_ci.runs.workspace import Workspace
+from runnable_ci.runs.products.index import Product, StoredContent
 from runnable_ci.steps.reach import reach_digest
 
 MADE_MAX = 1_000
@@ -34,7 +35,7 @@ class ReadRecorder:
 
     pipeline: Pipeline
     observer: Observer
-    files: Workspace
+    catalog: Catalog
     folder: Path
     """Where the documents lie until the run is sealed, as `STEP.ATTEMPT.reads`."""
     products: RunProducts = field(default_factory=RunProducts)
@@ -61,7 +62,7 @@ class ReadRecorder:
         reads = read_set(sight.trace, view, worker, self.installed)
         if step.kind == "run":
             attempt.consumed = _parameters_used(step, attempt, reads, self.observer.root)
-        self._note_made(attempt, sight, put, view)
+        self._note_made(step, attempt, sight.trace, put, view)
         if worker is not None and not worker.has_children:
             attempt.reach = reach_of(step.command, attempt.modules, self.observer.root)
         self._keep(f"{step.name}.{attempt.attempt_number}", attempt, reads, redactor)
@@ -96,7 +97,7 @@ class ReadRecorder:
         return AttemptView(
             root=self.observer.root,
             started_ns=sight.started_ns,
-            digest_of=self.files.hash_of,
+            digest_of=self.catalog.files.hash_of,
             names_in=names,
             before={entry.name: entry.data_hash for entry in entries if entry.stage == "get"},
             links=sight.links,
@@ -104,14 +105,25 @@ class ReadRecorder:
             is_siblings=is_siblings,
         )
 
-    def _note_made(self, attempt: StepAttempt, sight: Sight, put: Collection[str], view: AttemptView) -> None:
+    def _note_made(
+        self, step: Step, attempt: StepAttempt, trace: Trace, put: Collection[str], view: AttemptView
+    ) -> None:
         """Note what the attempt wrote and its `put` does not name."""
-        assert sight.trace is not None  # noqa: S101 - for the type checker
-        written = sorted(
-            path for path in sight.trace.made | sight.trace.changed if path not in put and not view.is_siblings(path)
-        )
-        digests = {path: digest for path in written[:MADE_MAX] if (digest := self.files.hash_of(path)) is not None}
+        written = sorted(path for path in trace.made | trace.changed if path not in put and not view.is_siblings(path))
+        hashes = {path: self.catalog.files.hash_of(path) for path in written[:MADE_MAX]}
+        digests = {path: digest for path, digest in hashes.items() if digest is not None}
         attempt.made, attempt.made_more = digests, max(0, len(written) - MADE_MAX)
+        self.catalog.products.record(
+            Product(
+                path=path,
+                content=StoredContent(digest, (self.catalog.workspace / path).stat().st_size),
+                step=step.name,
+                run=self.catalog.run_folder.name,
+                made_by=f"{self.catalog.run_folder.name}/{step.name}.{attempt.attempt_number}",
+                observed=False,  # it is no product: one that git tracks stays a change of the code
+            )
+            for path, digest in digests.items()
+        )
 
     def _keep(self, title: str, attempt: StepAttempt, reads: ReadSet, redactor: Redactor) -> None:
         if len(reads.files) + len(reads.listings) + len(reads.absent) > READS_MAX_ENTRIES:

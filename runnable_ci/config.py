@@ -29,6 +29,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
+    ask_minutes: float = Field(
+        10.0, ge=0, description="A retry that would automatically repeat more finished work than this asks, or stops."
+    )
     jobs: int | None = Field(
         None, ge=1, description="Number of steps that run in parallel. Default: the number of CPUs."
     )

@@ -11,9 +11,12 @@ import typer
 
 from runnable_ci.cli.context import make_options, make_settings, open_store
 from runnable_ci.cli.options import (
+    Accept,
     DryDelete,
     DryRun,
     FilePath,
+    FromRegistry,
+    FromSteps,
     Interval,
     Jobs,
     Json,
@@ -26,7 +29,10 @@ from runnable_ci.cli.options import (
     PlainHttp,
     Publish,
     Quiet,
+    Reason,
+    Ref,
     Repo,
+    RerunChanged,
     RunId,
     RunOrReference,
     Store,
@@ -34,6 +40,7 @@ from runnable_ci.cli.options import (
     Wait,
     WaitingCommand,
     Watch,
+    Workflow,
 )
 from runnable_ci.errors import UsageError
 
@@ -88,21 +95,18 @@ def run_command(
 def retry_command(
     run_id: RunOrReference,
     file: FilePath = None,
-    from_steps: Annotated[
-        list[str],
-        typer.Option("--from", metavar="STEP", help="Re-run this step and all steps that depend on it; repeatable."),
-    ] = [],  # noqa: B006 - typer copies it
+    from_steps: FromSteps = [],  # noqa: B006 - typer copies it
     params_file: ParamsFiles = [],  # noqa: B006 - typer copies it
     param: Params = [],  # noqa: B006 - typer copies it
-    rerun_changed: Annotated[bool, typer.Option(help="Re-run steps whose code has changed.")] = False,
+    rerun_changed: RerunChanged = False,
+    accept: Accept = [],  # noqa: B006 - typer copies it
+    reason: Reason = "",
     other_pipeline: OtherPipeline = False,
     jobs: Jobs = None,
     quiet: Quiet = False,
     dry_run: DryRun = False,
     wait: Wait = 0.0,
-    from_registry: Annotated[
-        str | None, typer.Option(metavar="REGISTRY", help="Pull the run from this registry first.")
-    ] = None,
+    from_registry: FromRegistry = None,
     restore: Annotated[
         Literal["all", "needed"],
         typer.Option(help="Which files of reused steps to restore: all, or those that the steps to run may read."),
@@ -114,6 +118,7 @@ def retry_command(
     """Resume a run from its failed step."""
     from runnable_ci.cli.retry import retry as command
     from runnable_ci.engine.resume import RetryOptions
+    from runnable_ci.util.console import is_actions
 
     options = make_options(jobs, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
     retry_options = RetryOptions(
@@ -124,6 +129,9 @@ def retry_command(
         other_pipeline=other_pipeline,
         restore_all=restore == "all",
         params_files=params_file,
+        accept=accept,
+        reason=reason,
+        typed=[] if is_actions(os.environ) else sys.argv[1:],
     )
     raise typer.Exit(command(file, run_id, options, retry_options, dry_run=dry_run, publish=publish, to=to))
 
@@ -256,12 +264,8 @@ def pull_command(
 @app.command("dispatch")
 def dispatch_command(
     run_id: RunId,
-    workflow: Annotated[
-        str, typer.Option(metavar="FILE", help="The workflow to start, a file in .github/workflows.")
-    ] = "retry.yml",
-    ref: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit with the fix.  [default: the current branch, if pushed]")
-    ] = None,
+    workflow: Workflow = "retry.yml",
+    ref: Ref = None,
     from_step: Annotated[
         str | None, typer.Option("--from", metavar="STEP", help="Re-run this step and all steps that depend on it.")
     ] = None,

@@ -38,7 +38,7 @@ def make_redactor(settings: Settings) -> Redactor:
 
 
 def make_options(jobs: int | None, *, quiet: bool, plain_http: bool, wait_s: float = 0.0) -> Options:
-    from runnable_ci.cli.terminal import watching
+    from runnable_ci.cli.terminal import confirm, is_interactive, watching
     from runnable_ci.config import SECRETS
     from runnable_ci.engine.options import Options
     from runnable_ci.util.console import is_actions
@@ -54,7 +54,7 @@ def make_options(jobs: int | None, *, quiet: bool, plain_http: bool, wait_s: flo
         transfer_progress=watching,
     )
     if not is_actions(os.environ):
-        return options
+        return replace(options, confirm=confirm) if is_interactive() else options
     from runnable_ci.github.command_files import JobCommandFiles
     from runnable_ci.github.job import Context
 

@@ -45,6 +45,21 @@ Store = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="The folder that contains the store.  [default: the folder of the pipeline file]"),
 ]
+FromRegistry = Annotated[str | None, typer.Option(metavar="REGISTRY", help="Pull the run from this registry first.")]
+FromSteps = Annotated[
+    list[str],
+    typer.Option("--from", metavar="STEP", help="Re-run this step and all steps that depend on it; repeatable."),
+]
+RerunChanged = Annotated[
+    bool, typer.Option("--rerun-changed", help="Repeat finished steps that changed, however long they took.")
+]
+Accept = Annotated[
+    list[str],
+    typer.Option(
+        metavar="STEP[:code|data]", help="Reuse this step though its code or data differ; needs --reason; repeatable."
+    ),
+]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for --accept; kept in the run log.")]
 RunOrReference = Annotated[
     str, typer.Argument(metavar="RUN_ID|REFERENCE", help="A run id, `latest`, or HOST/REPOSITORY:RUN_ID.")
 ]
@@ -60,6 +75,10 @@ PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Allow plain HTTP 
 Repo = Annotated[
     str | None,
     typer.Option(metavar="OWNER/NAME", help="The repository, or HOST/OWNER/NAME.  [default: the git remote]"),
+]
+Workflow = Annotated[str, typer.Option(metavar="FILE", help="The workflow to start, a file in .github/workflows.")]
+Ref = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit with the fix.  [default: the current branch, if pushed]")
 ]
 Watch = Annotated[bool, typer.Option("--watch", help="Wait for the workflow run and exit with its status.")]
 Interval = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Polling interval of --watch.")]

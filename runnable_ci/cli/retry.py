@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from runnable_ci.cli.terminal import print_plan
 from runnable_ci.engine.options import Options, redacting_errors
+from runnable_ci.engine.planner import plan_lines
 from runnable_ci.engine.resume import RetryOptions, look_ahead, resume
 from runnable_ci.engine.run_project import open_run
 from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.command_line import is_default
+from runnable_ci.runs.reader import LATEST
+from runnable_ci.util.console import console
 
 
 def retry(
@@ -41,10 +43,12 @@ def retry(
         from runnable_ci.cli.registry import PublishOnExit
 
         publication = PublishOnExit.of(project, to or opened.registry, options)
-    retry_options = replace(retry_options, registry=opened.registry)
+    typed = [run_id if word == LATEST else word for word in retry_options.typed] or ["retry", run_id]
+    retry_options = replace(retry_options, registry=opened.registry, typed=typed)
     with redacting_errors(session.redactor(project.pipeline.parameters)):
         if dry_run:
-            print_plan(look_ahead(session, run_id, retry_options).plan.decisions)
+            planned = look_ahead(session, run_id, retry_options)
+            console.out(*plan_lines(planned.plan.decisions))
             return 0
         exit_code = resume(session, run_id, retry_options)
     return publication.publish(project.layout, run_id, exit_code) if publication else exit_code

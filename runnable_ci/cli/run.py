@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runnable_ci.cli.terminal import print_plan
 from runnable_ci.engine.new_run import RunOptions, prepare_run
 from runnable_ci.engine.options import Options
+from runnable_ci.engine.planner import plan_lines
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.session import RunSession
+from runnable_ci.util.console import console
 
 
 def run(
@@ -24,7 +25,7 @@ def run(
     project = load_project(file).opened(options.environ)
     new_run = prepare_run(RunSession.of(project, options), run_options)
     if dry_run:
-        print_plan(new_run.plan().decisions)
+        console.out(*plan_lines(new_run.plan().decisions))
         return 0
     if not publish and to is None:
         return new_run.execute()[1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,9 @@ from typing import TYPE_CHECKING
 from runnable_ci.runs.model import RunLog
 from runnable_ci.util.console import console
 from runnable_ci.util.line_printer import LinePrinter
-from runnable_ci.util.text import format_size
+from runnable_ci.util.text import format_size, printable
 
 if TYPE_CHECKING:
-    from runnable_ci.engine.planner import Decision
     from runnable_ci.store.copy import Progress
 
 _EVERY_S = 0.2
@@ -27,10 +27,16 @@ class Printer(LinePrinter):
         """Point at what went wrong, where there is a page to point on; a terminal has none."""
 
 
-def print_plan(decisions: Mapping[str, Decision]) -> None:
-    """Print what would be done with each step, and why: one line a step."""
-    width = max(map(len, decisions))
-    console.out(*(f"{name:{width}}  {decision.action:5}  {decision.reason}" for name, decision in decisions.items()))
+def confirm(question: str) -> bool:
+    """Ask a person; return whether the answer is yes."""
+    console.stderr.write(printable(question).encode())
+    console.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def is_interactive() -> bool:
+    """Return whether a person can read a question and answer it."""
+    return sys.stdin is not None and sys.stdin.isatty() and console.stderr.is_terminal()
 
 
 @contextmanager

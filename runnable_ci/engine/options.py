@@ -39,6 +39,8 @@ class Options:
     settings: Settings = field(default_factory=Settings)
     redactor: Redactor = field(default_factory=Redactor)
     """Knows the secrets of the environment."""
+    confirm: Callable[[str], bool] | None = None
+    """Asks a person at a terminal; None where there is none."""
     transfer_progress: TransferProgress = _unseen
     """Returns for a verb, such as `fetched`, the observer of a transfer's progress; None where nothing is shown."""
 

@@ -5,12 +5,12 @@ A first run is the loop on an empty log, a retry is the same loop on a reopened 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from runnable_ci.engine.changes import Acceptance, Change, Kind, changed_definition, one_line, same_json, short_value
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.runs.model import (
     SUCCESS,
@@ -49,22 +49,27 @@ class Decision:
     """What changed, where that is why the step runs."""
     is_tentative: bool = False
     """A step before it runs first: if all that it receives is the same then, it is reused. Only in plans."""
+    is_requested: bool = False
+    """The person who resumes asked for it: by `--from`, or by a parameter."""
+    acceptance: Acceptance | None = None
+    """Who accepted what differs, where it is reused nevertheless."""
+    accepted: tuple[str, ...] = ()
+    """The digests of the changes that were accepted."""
 
     def record(self) -> DecisionRecord:
         """Return the decision as the run log stores it."""
-        return DecisionRecord(action=self.action, reason=self.reason, warning=self.warning or "")
-
-
-Kind = Literal["code", "data"]
+        record = DecisionRecord(action=self.action, reason=self.reason, warning=self.warning or "")
+        if self.acceptance is not None:
+            record.accepted_by, record.accepted_reason = self.acceptance.by, self.acceptance.reason
+            record.accepted_changes = list(self.accepted)
+        return record
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What speaks for a difference between what a step received and read then, and what it would find now."""
 
-    change: str = ""
-    """What differs, in one line; empty if nothing does."""
-    kind: Kind = "data"
+    changes: tuple[Change, ...] = ()
     files: frozenset[str] | None = frozenset()
     """The files that it got or read, None where that was not seen."""
     edited: str = ""
@@ -79,6 +84,8 @@ class PlanInputs:
     """Steps that run whatever the log says → why."""
     compare: Callable[[Step, StepLog, Scope], Evidence] = lambda _step, _log, _scope: Evidence()
     """What differs for a finished step, in what it sees now."""
+    accept: Callable[[str, Change], Acceptance | None] = lambda _step, _change: None
+    """Who accepted a change of a step, if anybody did."""
     mask: Callable[[Any], Any] = lambda value: value
     """A value as the log may show it: without what is known to be a secret at that moment.
 
@@ -193,27 +200,61 @@ def decide(
     if past is None or not past.attempts:
         return Decision("run", "first attempt")
     last = past.attempts[-1]
-    reason = (
-        inputs.forced.get(step.name)
-        or _unfinished(last)
-        or changed_definition(last.definition, inputs.mask(step.definition()))
-    )
-    if reason:
-        return Decision("run", _line(reason))
-    if planned := [f"`{need}`" for need in step.needs if settled[need] is Outcome.PLANNED]:
-        return Decision("run", f"{', '.join(planned)} runs first, reused if that changes nothing", is_tentative=True)
-    if reason := _changed_parameter(step, last, scope, log, inputs.mask):
-        return Decision("run", _line(reason), kind="data")
+    if reason := inputs.forced.get(step.name):
+        return Decision("run", one_line(reason), is_requested=True)
+    if reason := _unfinished(last):
+        return Decision("run", one_line(reason))
+    accepted: list[tuple[Change, Acceptance]] = []
+    for change in _own_changes(step, last, log, settled, scope, inputs.mask):
+        if (acceptance := inputs.accept(step.name, change)) is None:
+            return _run_for(change)
+        accepted.append((change, acceptance))
     evidence = inputs.compare(step, past, scope)
-    if evidence.change:
-        return Decision("run", _line(evidence.change), kind=evidence.kind)
-    if ran := _needs_that_pass_nothing(step, last, pipeline, log, settled, scope, evidence.files):
-        return Decision("run", f"{', '.join(ran)} ran again", kind="data")
+    passing = _needs_that_pass_nothing(step, last, pipeline, log, settled, scope, evidence.files)
+    for change in (*evidence.changes, *passing):
+        if (acceptance := inputs.accept(step.name, change)) is None:
+            return _run_for(change)
+        accepted.append((change, acceptance))
+    if accepted:
+        change, acceptance = accepted[0]
+        text = f"{change.reason}; accepted by {acceptance.by or 'someone'}: {acceptance.reason}"
+        digests = tuple(change.digest() for change, _ in accepted)
+        return Decision("reuse", one_line(text), acceptance=acceptance, accepted=digests)
     since = f"since attempt {last.attempt_number}"
     if evidence.edited:
         text = f"{evidence.edited} was changed {since}; later steps get that attempt's"
-        return Decision("reuse", _line(text), "products_changed")
+        return Decision("reuse", one_line(text), "products_changed")
     return Decision("reuse", f"unchanged {since}")
+
+
+def _run_for(change: Change) -> Decision:
+    return Decision(
+        "run",
+        one_line(change.reason),
+        kind=None if change.is_tentative else change.kind,
+        is_tentative=change.is_tentative,
+        is_requested=change.is_requested,
+    )
+
+
+def _own_changes(
+    step: Step,
+    last: StepAttempt,
+    log: RunLog,
+    settled: Mapping[str, Outcome],
+    scope: Scope,
+    mask: Callable[[Any], Any],
+) -> Iterator[Change]:
+    """Yield what differs in a step's definition, in what it waits for, and in its parameters."""
+    definition = mask(step.definition())
+    if reason := changed_definition(last.definition, definition):
+        yield Change(reason, "code", definition)
+    if planned := [f"`{need}`" for need in step.needs if settled[need] is Outcome.PLANNED]:
+        yield Change(f"{', '.join(planned)} runs first, reused if that changes nothing", "data", is_tentative=True)
+    for name, reason in _changed_parameters(step, last, scope, log, mask):
+        visible = scope.parameters.get(name)
+        state = [name, visible and [mask(visible.item.value), visible.item.data_hash]]
+        yield Change(reason, "data", state, is_requested=visible is not None and visible.position < 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,19 +302,10 @@ def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, inputs: PlanInputs)
     return Plan(decisions, wanted, put, scopes)
 
 
-def changed_definition(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return which keys of a definition changed, empty if none did.
-
-    The order of `returns` is that of a function's tuple.
-
-    What a step needs is no part of it: earlier versions recorded it there for the order alone.
-    """
-    keys = [
-        f"`{key}`"
-        for key in {**then, **now}
-        if key != "needs" and json.dumps(then.get(key)) != json.dumps(now.get(key))
-    ]
-    return f"its {', '.join(keys)} changed" if keys else ""
+def plan_lines(decisions: Mapping[str, Decision]) -> list[str]:
+    """Return a line a step: what would be done with it, and why."""
+    width = max(map(len, decisions))
+    return [f"{name:{width}}  {decision.action:5}  {decision.reason}" for name, decision in decisions.items()]
 
 
 def unread_parameters(changed: Iterable[str], pipeline: Pipeline, log: RunLog) -> list[str]:
@@ -296,8 +328,8 @@ def _needs_that_pass_nothing(
     settled: Mapping[str, Outcome],
     scope: Scope,
     files: frozenset[str] | None,
-) -> list[str]:
-    """Return which needs ran since the step did, and passed it nothing that could be compared.
+) -> Iterator[Change]:
+    """Yield that needs ran since the step did, and passed it nothing that could be compared.
 
     They ran in this invocation, or in an earlier one that ended before it came to this step.
     """
@@ -306,14 +338,16 @@ def _needs_that_pass_nothing(
         for need in step.needs
         if settled[need] is not Outcome.REUSED or log.steps[need].attempts[-1].invocation > last.invocation
     ]
-    if not ran:
-        return []
     got = [scope.files[name].item for name in files or () if name in scope.files]
     sources = {entry.source for entry in got if entry.size}
     used = [scope.parameters[name] for name in _consumed(last) if name in scope.parameters]
     positions = {visible.position for visible in used if visible.item.value not in (None, "", [], {})}
     order = list(pipeline.steps)
-    return [f"`{need}`" for need in ran if need not in sources and order.index(need) not in positions]
+    silent = [need for need in ran if need not in sources and order.index(need) not in positions]
+    if silent:
+        attempts = [log.steps[need].attempts[-1].start_time if need in log.steps else "" for need in silent]
+        names = ", ".join(f"`{need}`" for need in silent)
+        yield Change(f"{names} ran again", "data", [silent, attempts])
 
 
 def _consumed(attempt: StepAttempt) -> list[str]:
@@ -321,50 +355,39 @@ def _consumed(attempt: StepAttempt) -> list[str]:
     return [*(attempt.consumed if attempt.was_observed else attempt.input_parameters), *attempt.defaulted]
 
 
-def _changed_parameter(step: Step, last: StepAttempt, scope: Scope, log: RunLog, mask: Callable[[Any], Any]) -> str:
-    """Return which parameter of the attempt has changed, or is now set where a default was used.
+def _changed_parameters(
+    step: Step, last: StepAttempt, scope: Scope, log: RunLog, mask: Callable[[Any], Any]
+) -> Iterator[tuple[str, str]]:
+    """Yield which parameters of the attempt have changed, or are now set where a default was used, and how.
 
     Of one that was redacted nobody knows the earlier value: it counts as the same if it is redacted again.
     """
     for name in last.consumed if last.was_observed else last.input_parameters:
         then = last.input_parameters[name]
         if name not in scope.parameters:
-            return f"parameter {name} was removed"
+            yield name, f"parameter {name} was removed"
+            continue
         now = scope.parameters[name].item
         clean = mask(now.value)
         if then.redacted and (now.redacted or clean != now.value):
             continue
         if then.kind != now.kind or not same_json(then.value, now.value) or then.data_hash != now.data_hash:
-            return f"parameter {name} changed: {_short(mask(then.value))} → {_short(clean)}"
+            yield name, f"parameter {name} changed: {short_value(mask(then.value))} → {short_value(clean)}"
     for name in last.defaulted:
         if name in scope.parameters:
-            return f"parameter {name} is now set: {_short(mask(scope.parameters[name].item.value))}"
-    return "" if last.was_observed else _unseen_parameter(step, last, scope, log)
+            yield name, f"parameter {name} is now set: {short_value(mask(scope.parameters[name].item.value))}"
+    if not last.was_observed:
+        yield from _unseen_parameters(step, last, scope, log)
 
 
-def _unseen_parameter(step: Step, last: StepAttempt, scope: Scope, log: RunLog) -> str:
-    """Return which parameter changed that a shell step had, in a log that does not tell whether it was used."""
+def _unseen_parameters(step: Step, last: StepAttempt, scope: Scope, log: RunLog) -> Iterator[tuple[str, str]]:
+    """Yield which parameters changed that a shell step had, in a log that does not tell whether it used them."""
     if step.kind != "run" or step.parameters is not None:
-        return ""
+        return
     then = next((invocation for invocation in log.invocations if invocation.number == last.invocation), None)
     if then is None:
-        return ""
+        return
     comparable = then.parameters.keys() - set(then.redacted)
     for name, (position, now) in scope.parameters.items():
         if position < 0 and name in comparable and not same_json(then.parameters[name], now.value):
-            return f"parameter {name} changed, and whether it was used was not seen"
-    return ""
-
-
-def same_json(one: Any, other: Any) -> bool:
-    """Return whether two values are the same JSON: unlike in Python, 1, 1.0 and true are three values."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _line(reason: str) -> str:
-    return " ".join(reason.split())
+            yield name, f"parameter {name} changed, and whether it was used was not seen"

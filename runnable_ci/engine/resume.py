@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runnable_ci.engine.consent import RepeatedWork, acceptances, repeated_work
 from runnable_ci.engine.log_grants import require_declared_results, require_result_names
-from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan
+from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan, plan_lines
 from runnable_ci.engine.preflight import require
 from runnable_ci.engine.provenance.reads import reads_of
 from runnable_ci.engine.provenance.staleness import Comparison
@@ -18,7 +19,7 @@ from runnable_ci.engine.restore import restore
 from runnable_ci.engine.resumed_parameters import ResumedParameters, resume_parameters
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import UsageError, did_you_mean
-from runnable_ci.pipeline.command_line import http_option
+from runnable_ci.pipeline.command_line import http_option, with_options
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.catalog import Catalog
@@ -28,6 +29,7 @@ from runnable_ci.runs.reader import load as load_log
 from runnable_ci.runs.recorder import reopen
 from runnable_ci.steps import missing_secret
 from runnable_ci.util.text import pluralize
+from runnable_ci.vcs.actor import find_actor
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class RetryOptions:
     params: Sequence[str] = ()
     """`NAME=VALUE`."""
     rerun_changed: bool = False
-    """Run steps again whose code changed."""
+    """Run again what is out of date, however long that takes."""
     registry: str | None = None
     """Where to pull the run from first."""
     other_pipeline: bool = False
@@ -47,6 +49,12 @@ class RetryOptions:
     """Restore all files of reused steps, not only those that the steps which run may read."""
     params_files: Sequence[Path] = ()
     """TOML or JSON; `params` count before them."""
+    accept: Sequence[str] = ()
+    """`STEP`, `STEP:code` or `STEP:data`: reuse it though that differs."""
+    reason: str = ""
+    """Why."""
+    typed: Sequence[str] = ()
+    """The command as it was typed, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,7 @@ class RetryPlan:
 
     plan: Plan
     inputs: PlanInputs
+    repeated: RepeatedWork
     products: RunProducts
     """What the steps made: it grows while the plan is carried out."""
     parameters: Mapping[str, Any]
@@ -86,9 +95,11 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
         log = recorder.log
         catalog = session.catalog(log)
         planned = _plan_retry(session, log, catalog, parameters, retry)
+        require_consent(session, planned, retry)
         restore(session, planned.plan, log, catalog, everything=retry.restore_all, registry=retry.registry)
         decisions, running = planned.plan.decisions, planned.plan.running
-        if not running and log.status == SUCCESS:
+        is_accepting = bool(retry.accept) and any(decision.acceptance for decision in decisions.values())
+        if not running and log.status == SUCCESS and not is_accepting:
             printer.say(f"run {run_id}: nothing to do, {pluralize(len(decisions), 'step')} done")
             printer.begin(list(decisions), 0)
             for name, decision in decisions.items():
@@ -125,8 +136,18 @@ def _plan_retry(
         partial(reads_of, catalog),
         is_elsewhere=(run_folder(session.project.layout, log.run_id) / ORIGIN).exists(),
     )
+    forced = {name: f"--from {step}" for step in reversed(retry.from_steps) for name in pipeline.below(step)}
+    accepted = acceptances(
+        retry.accept,
+        retry.reason,
+        by=find_actor(workspace, session.options.environ) if retry.accept else "",
+        pipeline=pipeline,
+        log=log,
+        forced=forced,
+    )
     inputs = PlanInputs(
-        forced={name: f"--from {step}" for step in reversed(retry.from_steps) for name in pipeline.below(step)},
+        forced=forced,
+        accept=accepted.find,
         compare=comparison.evidence,
         mask=parameters.redactor.value,
     )
@@ -136,7 +157,24 @@ def _plan_retry(
     require(pipeline, workspace, parameters.values, planned.running)
     for note in parameters.notes:
         session.options.printer.say(f"note: {note}")
-    return RetryPlan(planned, inputs, products, parameters.values)
+    return RetryPlan(planned, inputs, repeated_work(planned, pipeline, log), products, parameters.values)
+
+
+def require_consent(session: RunSession, planned: RetryPlan, retry: RetryOptions) -> None:
+    """Ask a person before hours of finished work are repeated; raise `UsageError` where nobody agrees."""
+    repeated, options = planned.repeated, session.options
+    if retry.rerun_changed or repeated.total_s <= options.settings.ask_minutes * 60:
+        return
+    if options.confirm is not None:
+        options.printer.say(*plan_lines(planned.plan.decisions))
+        if options.confirm(f"Repeat {repeated}? [y/N] "):
+            return
+    accept = [word for step in repeated.to_accept for word in ("--accept", step)]
+    again, reuse = with_options(retry.typed, "--rerun-changed"), with_options(retry.typed, *accept, "--reason", "…")
+    raise UsageError(
+        f"this would repeat {repeated}, for reasons that were not given",
+        hint=f"to repeat it: {again}\nto reuse it: {reuse}",
+    )
 
 
 def _require_steps(project: Project, from_steps: Sequence[str]) -> None:

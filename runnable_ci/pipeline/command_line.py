@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,12 @@ def retry(run_id: str, file: Path, layout: Layout, *more: str) -> str:
     """Return the command that resumes a run with its pipeline file, typed in the current folder."""
     is_beside = layout.folder.parent.resolve() == file.parent
     return command("retry", run_id, *(file_option(file) if is_beside else ()), *more)
+
+
+def with_options(typed: Sequence[str], *options: str) -> str:
+    """Return a command as it was typed, with more options."""
+    end = typed.index("--") if "--" in typed else len(typed)
+    return command(*typed[:end], *options, *typed[end:])
 
 
 def of_store(layout: Layout, *words: str) -> str:

@@ -28,7 +28,6 @@ SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
 RunOutcome = Literal["succeeded", "failed", "cancelled", "timed_out", "interrupted"]
 """How a run, an invocation or an attempt ended; `interrupted`: nobody saw the end, its process is gone."""
 Warn = Literal["code_changed", "parameters_changed", "products_changed"]
-"""What speaks against a reuse: code that the step may have run, or parameters that it may have read."""
 
 
 class Record(BaseModel):
@@ -278,6 +277,11 @@ class DecisionRecord(Record):
     reason: str
     warning: str = ""
     """What speaks against a reuse: `code_changed`, `parameters_changed`, `products_changed`; empty for nothing."""
+    accepted_by: str = ""
+    """Who accepted that something differs, for `accepted_reason`: GitHub's actor in a job, else git's user."""
+    accepted_reason: str = ""
+    accepted_changes: list[str] = Field(default_factory=list, fail_fast=True)
+    """Digests of what differed."""
 
 
 class Environment(Record):
@@ -370,12 +374,8 @@ class RunLog(Record):
 
     def metrics(self) -> dict[str, Any]:
         """Return the metrics that the steps' last attempts gave, the later step winning."""
-        return {
-            name: parameter.value
-            for step in self.steps.values()
-            if step.attempts
-            for name, parameter in step.attempts[-1].user_defined_metrics.items()
-        }
+        last = [step.attempts[-1] for step in self.steps.values() if step.attempts]
+        return {name: parameter.value for one in last for name, parameter in one.user_defined_metrics.items()}
 
     def failed_steps(self) -> list[str]:
         """Return the steps whose last attempt failed; not those that are in the pipeline no more."""
@@ -384,8 +384,7 @@ class RunLog(Record):
 
     def code(self) -> CodeIdentity | None:
         """Return the code identity of the newest attempt."""
-        newest = self.newest_attempt()
-        return newest.code_identities[0] if newest else None
+        return newest.code_identities[0] if (newest := self.newest_attempt()) else None
 
     def newest_attempt(self) -> StepAttempt | None:
         """Return the newest attempt of which the code is known."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runnable_ci.engine.changes import Change, same_json
 from runnable_ci.engine.planner import (
     Decision,
     Evidence,
@@ -18,7 +19,6 @@ from runnable_ci.engine.planner import (
     PlanState,
     Scope,
     plan,
-    same_json,
     unread_parameters,
 )
 from runnable_ci.pipeline.model import Pipeline, resolve
@@ -174,7 +174,8 @@ def test_changed_reads() -> None:
     """A step runs if anything that it got or read is different, and what is below it is looked at again then."""
     made = pipeline(CHAIN)
     log = history(made, load=good(), fit=good(), plot=good())
-    found = plan(made, log, initial=scope(), inputs=comparing(fit=Evidence("iris.py changed, which it read", "code")))
+    evidence = Evidence((Change("iris.py changed, which it read", "code"),))
+    found = plan(made, log, initial=scope(), inputs=comparing(fit=evidence))
     assert found.decisions == {
         "load": Decision("reuse", "unchanged since attempt 1"),
         "fit": Decision("run", "iris.py changed, which it read", kind="code"),
@@ -407,7 +408,7 @@ def test_unread_parameters() -> None:
 
 def test_decision_record() -> None:
     """The log keeps action, reason and warning."""
-    assert Decision("skip", "why").record().model_dump() == {"action": "skip", "reason": "why", "warning": ""}
+    assert Decision("skip", "why").record().model_dump(exclude_defaults=True) == {"action": "skip", "reason": "why"}
     assert Decision("reuse", "why", "code_changed").record().warning == "code_changed"
 
 
@@ -445,9 +446,10 @@ def situations(draw: st.DrawFn) -> tuple[Pipeline, RunLog, PlanInputs, Scope]:
             log.steps[name] = StepLog(name=name, internal_name=name, attempts=attempts)
     some = st.lists(st.sampled_from(names), max_size=1)
     changed = draw(some)
+    evidence = Evidence((Change("input f changed", "data"),))
     inputs = PlanInputs(
         forced=dict.fromkeys(draw(some), "--from it"),
-        compare=lambda step, _past, _scope: Evidence("input f changed" if step.name in changed else ""),
+        compare=lambda step, _past, _scope: evidence if step.name in changed else Evidence(),
     )
     return made, log, inputs, scope(p=1)
 
@@ -464,7 +466,7 @@ def is_out_of_date(name: str, made: Pipeline, log: RunLog, inputs: PlanInputs) -
         or last.definition["run"] != "x"
         or (consumed is not None and consumed.value != 1)
         or name in inputs.forced
-        or inputs.compare(made.steps[name], past, scope()).change != ""
+        or inputs.compare(made.steps[name], past, scope()).changes != ()
         or any(
             log.steps[need].attempts[-1].invocation > last.invocation
             for need in made.steps[name].needs

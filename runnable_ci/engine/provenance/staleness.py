@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Any
 
-from runnable_ci.engine.planner import Evidence, Kind, Scope
+from runnable_ci.engine.changes import Change, Kind
+from runnable_ci.engine.planner import Evidence, Scope
 from runnable_ci.engine.provenance.reads import reach_of
 from runnable_ci.engine.provenance.workspace_view import RunProducts, names_in
 from runnable_ci.observe.assemble import read_source
@@ -90,22 +92,22 @@ class Comparison:
             if entry.stage == "get"
             and (not entry.kept or any(matches(pattern, entry.name) for pattern in step.get or ()))
         }
+        changes: list[Change] = []
         if differing := list(self._received(step, past, got, visible)):
-            return Evidence(f"input {_described(differing)}", "data")
+            now = [(name, visible[name].data_hash if name in visible else self.catalog.hash_of(name)) for name in got]
+            changes.append(Change(f"input {_described(differing)}", "data", [list(map(str, differing)), now]))
         reads = self.reads_of(f"{step.name}.{last.attempt_number}", last)
         if reads is None:
-            return self._cautious(past)
-        files = frozenset((*got, *reads.files))
+            return Evidence((*changes, *self._cautious(past)), None, self._edited(past))
         if change := self._new_variable(step, last, scope, reads):
-            return Evidence(change, "data", files)
+            changes.append(Change(change, "data", change))
         view = _View(self, past, visible, got, reads, self._missing_elsewhere(got, reads, visible))
         ignored = {*got, *self._unchanged_modules(step, last)}
         found = list(differences(reads, view.present(), ignore=ignored.__contains__))
-        if found:
-            return Evidence(f"{_described(found)}, which it read", _kind(found, last), files)
+        changes.extend(_changes_of(found, last, view))
         if reads.asked_git and (since := self._code_since(last)):
-            return Evidence(f"it asked git, and {since} changed", "code", files)
-        return Evidence(files=files, edited=self._edited(past))
+            changes.append(Change(f"it asked git, and {since} changed", "code", self._code_now()))
+        return Evidence(tuple(changes), frozenset((*got, *reads.files)), self._edited(past))
 
     def _received(
         self, step: Step, past: StepLog, got: Mapping[str, CatalogEntry], visible: Mapping[str, CatalogEntry]
@@ -127,15 +129,20 @@ class Comparison:
             for name in sorted({*present, *put} - got.keys()):
                 yield ReadDifference(name, "is new")
 
-    def _cautious(self, past: StepLog) -> Evidence:
-        """Return the evidence where it was not seen what an attempt read."""
+    def _cautious(self, past: StepLog) -> Iterator[Change]:
+        """Yield what may be different where it was not seen what an attempt read."""
         last = past.attempts[-1]
         changed = [name for name, then in last.modules.items() if self.catalog.hash_of(name) != then]
         since = _listed(changed) or self._code_since(last)
         if not since:
-            return Evidence(files=None, edited=self._edited(past))
+            return
         why = last.not_seen or ("what it read is not in this store" if last.reads else "a version that did not look")
-        return Evidence(f"{since} changed, and what it read was not seen ({why})", "code", None)
+        yield Change(f"{since} changed, and what it read was not seen ({why})", "code", self._code_now())
+
+    def _code_now(self) -> list[Any]:
+        """Return what tells the code's state from others."""
+        state = self.code.state()
+        return [state.commit, sorted(state.changes.items())]
 
     def _edited(self, past: StepLog) -> str:
         """Return which of the files that a step made a person has changed since, or another program.
@@ -248,10 +255,16 @@ def _is_named(patterns: Iterable[str], name: str) -> bool:
     return any(matches(pattern, name) for pattern in patterns)
 
 
-def _kind(found: Iterable[ReadDifference], last: StepAttempt) -> Kind:
-    paths = [difference.path for difference in found]
-    is_code = all(path in last.modules or PurePath(path).suffix in _PROGRAMS for path in paths)
-    return "code" if is_code else "data"
+def _changes_of(found: Sequence[ReadDifference], last: StepAttempt, view: _View) -> Iterator[Change]:
+    """Yield what was read and is different: code, and data."""
+    kinds: dict[Kind, list[ReadDifference]] = {}
+    for difference in found:
+        path = difference.path
+        is_code = path in last.modules or PurePath(path).suffix in _PROGRAMS
+        kinds.setdefault("code" if is_code else "data", []).append(difference)
+    for kind, differing in kinds.items():
+        now = [[it.path, it.what, view.digest_of(it.path), view.link_of(it.path)] for it in differing]
+        yield Change(f"{_described(differing)}, which it read", kind, now)
 
 
 def _since(code: Code, then: CodeState, pipeline_file: str) -> str:

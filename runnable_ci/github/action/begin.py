@@ -29,7 +29,7 @@ from runnable_ci.util.shell_command import path
 # One `args` serves the first attempt of a job, which runs, and the next, which resumes with the parameters that the run
 # has. Option → has it a value?
 _OF_RUN_ALONE = {"--tag": True, "--params-file": True}
-_OF_RETRY_ALONE = {"--rerun-changed": False, "--other-pipeline": False}
+_OF_RETRY_ALONE = {"--rerun-changed": False, "--other-pipeline": False, "--accept": True, "--reason": True}
 _INPUTS_INSTEAD = {
     "--run-id": "use the input run-id",
     "--publish": "use the input publish",

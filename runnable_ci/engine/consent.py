@@ -1,0 +1,125 @@
+"""What a retry needs a person's word for: hours of finished work repeated, or reused though something differs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from runnable_ci.engine.changes import Acceptance, Change, Kind
+from runnable_ci.engine.planner import Plan
+from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.runs.model import SUCCESS, RunLog
+from runnable_ci.util.text import format_duration, seconds_between
+
+_KINDS = frozenset[Kind](get_args(Kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptances:
+    """Which changes of finished steps were accepted, now or in earlier retries."""
+
+    steps: Mapping[str, frozenset[Kind]]
+    """Step → what of it is accepted now, whatever it is."""
+    word: Acceptance
+    remembered: Mapping[tuple[str, str], Acceptance]
+    """Step and digest of a change → who accepted it earlier."""
+
+    def find(self, step: str, change: Change) -> Acceptance | None:
+        """Return who accepted a change of a step, if anybody did."""
+        if change.kind in self.steps.get(step, ()):
+            return self.word
+        return self.remembered.get((step, change.digest()))
+
+
+def acceptances(
+    accept: Iterable[str], reason: str, *, by: str, pipeline: Pipeline, log: RunLog, forced: Mapping[str, str]
+) -> Acceptances:
+    """Return what is accepted by `accept`, each `STEP`, `STEP:code` or `STEP:data`, and by the log.
+
+    Raises `UsageError` for a step that cannot be reused, and where the reason is missing or is one for nothing.
+    """
+    steps: dict[str, frozenset[Kind]] = {}
+    for word in accept:
+        step, kinds = _parse(word, pipeline)
+        past = log.steps.get(step)
+        if past is None or not past.attempts or past.attempts[-1].status != SUCCESS:
+            raise UsageError(f"--accept {word}: the last attempt at the step has not succeeded: there is no result")
+        if step in forced:
+            raise UsageError(f"--accept {word}: {forced[step]} runs the step again", hint="give one of the two")
+        steps[step] = steps.get(step, frozenset()) | kinds
+    reason = " ".join(reason.split())
+    if steps and not reason:
+        raise UsageError(
+            "--accept needs a reason, which is kept in the run log", hint='such as --reason "comments only"'
+        )
+    if reason and not steps:
+        raise UsageError("--reason is for --accept, which names a step")
+    return Acceptances(steps, Acceptance(by, reason), _remembered(log))
+
+
+def _parse(word: str, pipeline: Pipeline) -> tuple[str, frozenset[Kind]]:
+    step, colon, kind = word.partition(":")
+    if step not in pipeline.steps:
+        known = did_you_mean(step, pipeline.steps, f"the steps are: {', '.join(pipeline.steps)}")
+        raise UsageError(f"--accept {word}: {pipeline.file} has no step `{step}`", hint=known)
+    kinds = frozenset(known for known in _KINDS if not colon or known == kind)
+    if not kinds:
+        raise UsageError(f"--accept {word}: `{kind}` is no kind of change", hint="one of code, data; or the step alone")
+    return step, kinds
+
+
+def _remembered(log: RunLog) -> dict[tuple[str, str], Acceptance]:
+    """Return what was accepted since the last attempt at each step: another attempt has seen what differs."""
+    since = {name: step.attempts[-1].invocation for name, step in log.steps.items() if step.attempts}
+    return {
+        (name, digest): Acceptance(decision.accepted_by, decision.accepted_reason)
+        for invocation in log.invocations
+        for name, decision in invocation.decisions.items()
+        if name in since and invocation.number > since[name]
+        for digest in decision.accepted_changes
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatedWork:
+    """Finished work that a retry would do again though nobody asked for that."""
+
+    seconds: Mapping[str, float]
+    """Step → how long its last attempt took."""
+    to_accept: Sequence[str]
+    """The steps that would have to be accepted to reuse all of them."""
+
+    @property
+    def total_s(self) -> float:
+        """How long all of it took."""
+        return sum(self.seconds.values())
+
+    def __str__(self) -> str:
+        steps = ", ".join(f"`{name}` ({format_duration(seconds)})" for name, seconds in self.seconds.items())
+        return f"{format_duration(self.total_s)} of finished work: {steps}"
+
+
+def repeated_work(plan: Plan, pipeline: Pipeline, log: RunLog) -> RepeatedWork:
+    """Return what a plan repeats of what had succeeded.
+
+    What the person asked for does not count, nor do steps that only wait for such ones.
+    """
+    requested: set[str] = set()
+    seconds: dict[str, float] = {}
+    to_accept: list[str] = []
+    for name in plan.running:
+        decision = plan.decisions[name]
+        causes = {need for need in pipeline.steps[name].needs if need in plan.running}
+        if decision.is_requested or (decision.is_tentative and causes <= requested):
+            requested.add(name)
+            continue
+        past = log.steps.get(name)
+        if past is None or not past.attempts or past.attempts[-1].status != SUCCESS:
+            continue
+        last = past.attempts[-1]
+        seconds[name] = seconds_between(last.start_time, last.end_time) or 0.0
+        if not decision.is_tentative or causes - seconds.keys():
+            to_accept.append(name)
+    return RepeatedWork(seconds, to_accept)

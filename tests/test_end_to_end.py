@@ -56,7 +56,7 @@ def test_iris(tmp_path: Path) -> None:
     project.write({"iris.py": code})
     fixed = project.commit()
     done = project.runnable("retry", "r")
-    assert "load     | reuse: code has changed since attempt 1: iris.py (function load is the same)\n" in done.err
+    assert "load     | reuse: unchanged since attempt 1\n" in done.err
     assert "test samples)" in done.out
 
     log = json.loads(project.runnable("show", "r", "--json").out)
@@ -123,7 +123,7 @@ def test_iris_travels(tmp_path: Path) -> None:
         fixed = other.commit()
         done = other.runnable("retry", reference, "--publish")
         assert re.search(r"fetched \S+ KiB from .*, \S+ K?i?B not downloaded\n", done.err)
-        assert "load     | reuse: code has changed since attempt 1: iris.py (function load is the same)\n" in done.err
+        assert "load     | reuse: unchanged since attempt 1\n" in done.err
         assert "test samples)" in done.out
         assert (other.folder / "iris_logistic.png").exists()
 

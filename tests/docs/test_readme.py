@@ -58,7 +58,7 @@ def test_the_demo_fails_is_fixed_and_resumes(clone: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     told = done.stderr
     assert "NameError: name 'train_y' is not defined" in told
-    assert "load     | reuse: code has changed since attempt 1: iris.py (function load is the same)" in told
+    assert "load     | reuse: unchanged since attempt 1" in told
     assert "SUCCESS, score = 0.7" in told
     assert "fit       SUCCESS  2 " in done.stdout
     assert (tmp_path / "iris" / "iris_logistic.png").read_bytes().startswith(b"\x89PNG")

@@ -84,7 +84,7 @@ def test_what_init_writes_runs_and_retries(tmp_path: Path, runner: Runner) -> No
     assert done.code == 0, done.text
     assert done.outputs["run-id"] == failed.outputs["run-id"]
     assert json.loads(done.outputs["metrics"]) == {"score": 7}
-    assert any("code has changed since attempt 1: flowers/second.sh" in line for line in done.lines())
+    assert any("reuse: unchanged since attempt 1" in line for line in done.lines())
 
 
 def test_the_reusable_workflow_passes_everything_on(tmp_path: Path, runner: Runner) -> None:

@@ -148,6 +148,10 @@ def _execute(
         done.attempt.function_hash = source.hash()
     process = steps.prepare(step, step_context)
     done.attempt.input_parameters = {name: step_context.parameters[name] for name in process.given}
+    declared = context.reads.declared(step, scope)
+    for pattern in step.reads or ():
+        if not any(matches(pattern, name) for name in declared):
+            context.printer.say(f"note: `reads` has {pattern}, which matches no file", step=step.name)
     products.look(done.entries)
     ended, sight = _run_process(process, products, output, context)
     result = StepResult()
@@ -155,7 +159,7 @@ def _execute(
         result = _collect(step, ended, step_context)
         _take_results(done, result, ended, context)
     finally:
-        context.reads.record(step, done.attempt, done.entries, scope, sight, result.report, context.redactor)
+        context.reads.record(step, done.attempt, done.entries, scope, sight, result.report, context.redactor, declared)
 
 
 def _run_process(

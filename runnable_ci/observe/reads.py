@@ -67,6 +67,8 @@ class ReadSet(_Part):
     connected: list[str] = Field(default_factory=list)
     """Network addresses that the step connected to."""
     asked_git: Grade | None = None
+    declared: list[str] | None = None
+    """The step's `reads`: all files that these globs matched are in `files`, opened or not."""
 
     def encode(self) -> bytes:
         """Return the document; the same for the same reads."""

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from runnable_ci.config import Untracked
 from runnable_ci.errors import did_you_mean
 from runnable_ci.pipeline.overlaps import find_overlap
+from runnable_ci.pipeline.patterns import matches
 from runnable_ci.pipeline.schema import STEP_NAME, Kind, PipelineConfig, Place, StepConfig
 from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, is_excluded, shown
 from runnable_ci.redaction.environment import spelled
@@ -55,11 +56,19 @@ class Step:
     continue_on_error: bool
     background: bool = False
     """Whether what the step leaves running may stay."""
+    reads: tuple[str, ...] | None = None
+    """Globs of all that counts as read, beside `get`; None: what the step was seen to read."""
+    ignore_reads: tuple[str, ...] = ()
+
+    def counts(self, path: str) -> bool:
+        """Return whether a path that the step read is an input: by its `reads` and `ignore-reads`."""
+        is_named = self.reads is None or any(matches(pattern, path) for pattern in self.reads)
+        return is_named and not any(matches(pattern, path) for pattern in self.ignore_reads)
 
     def definition(self) -> dict[str, Any]:
         """Return what makes this step's result, as plain JSON in the words of the file.
 
-        Time-outs and the like do not.
+        Time-outs and the like do not, nor does what counts as read: it says how results are compared.
         """
         definition: dict[str, Any] = {self.kind: self.command, "needs": sorted(self.needs)}
         optional = {
@@ -195,6 +204,7 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
             if is_excluded(path):
                 hint = "`.git` and `.runnable` are left out of the catalog: copy the file to another folder first"
                 raise place.error(f"{table}.catalog", f"{key}: {shown(path)} is never stored", hint)
+    _check_reads(place, table, step)
     check_relative(step.working_directory, lambda m: place.error(table, f"working-directory: {m}", RELATIVE))
     for key in step.returns:
         check_parameter_name(key, lambda m, hint: place.error(f"{table}.returns", m, hint))
@@ -216,7 +226,18 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         timeout_s=None if step.timeout_minutes is None else step.timeout_minutes * 60,
         continue_on_error=step.continue_on_error,
         background=step.background,
+        reads=None if step.reads is None else tuple(step.reads),
+        ignore_reads=tuple(step.ignore_reads),
     )
+
+
+def _check_reads(place: Place, table: str, step: StepConfig) -> None:
+    for key, paths in (("reads", step.reads or []), ("ignore-reads", step.ignore_reads)):
+        for path in paths:
+            check_relative(path, lambda m, key=key: place.error(table, f"{key}: {m}", RELATIVE))
+    if excluded := next((path for path in step.reads or () if is_excluded(path)), None):
+        hint = 'what git says of the code is compared where the step asks it; ignore-reads = [".git"] leaves it out'
+        raise place.error(table, f"reads: {shown(excluded)} has no files of yours", hint)
 
 
 def _check_env(place: Place, table: str, env: Mapping[str, str], parameters: Mapping[str, Any]) -> None:

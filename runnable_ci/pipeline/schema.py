@@ -59,6 +59,14 @@ class StepConfig(Table):
         json_schema_extra=_or_list_of_names,
     )
     catalog: CatalogConfig = Field(default_factory=CatalogConfig, description="Files that the step reads and creates.")
+    reads: list[str] | None = Field(
+        None,
+        description="Globs of the files that count as read, beside `catalog.get`, whatever the step opens: a change of "
+        "another file does not re-run it. Default: what it was seen to read.",
+    )
+    ignore_reads: list[str] = Field(
+        default_factory=list, description="Globs of files that do not count as read, though the step opens them."
+    )
     parameters: list[str] | None = Field(
         None, description="Parameters that a `run` step receives, and thereby depends on. Default: all in scope."
     )

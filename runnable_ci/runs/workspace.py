@@ -48,6 +48,11 @@ class Workspace:
                 raise StepError(f"the file name {name!a} is not UTF-8", hint="give the file another name") from e
         return found
 
+    def readable(self, patterns: Sequence[str]) -> set[str]:
+        """Return the names of all files that globs match, also behind links that point out of the workspace."""
+        found = {name for pattern in patterns for name in self._matches(pattern)}
+        return {name for name in found if not is_excluded(name) and (self.path / name).is_file()}
+
     def _matches(self, pattern: str) -> Iterator[str]:
         # glob.iglob: Path.glob knows neither root_dir nor hidden files
         for found in glob.iglob(pattern, root_dir=self.path, recursive=True, include_hidden=True):  # noqa: PTH207

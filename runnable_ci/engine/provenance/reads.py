@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runnable_ci.engine.planner import Scope
-from runnable_ci.engine.provenance.workspace_view import RunProducts, names_in
+from runnable_ci.engine.provenance.workspace_view import RunProducts, files_matching, names_in
 from runnable_ci.errors import BlobMissingError
 from runnable_ci.observe.assemble import AttemptView, WorkerReport, read_set, read_source
 from runnable_ci.observe.distributions import Distributions
 from runnable_ci.observe.environment_use import variables_used
 from runnable_ci.observe.observer import Observer, Sight
-from runnable_ci.observe.reads import READS_MAX_BYTES, READS_MAX_ENTRIES, ReadSet, decode_reads
+from runnable_ci.observe.reads import READS_MAX_BYTES, READS_MAX_ENTRIES, FileRead, ReadSet, decode_reads
 from runnable_ci.observe.trace import Trace
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.pipeline.patterns import matches
@@ -41,6 +41,16 @@ class ReadRecorder:
     products: RunProducts = field(default_factory=RunProducts)
     installed: Distributions = field(default_factory=Distributions)
 
+    def declared(self, step: Step, scope: Scope) -> dict[str, str]:
+        """Return the files of a step's `reads`, as it will find them: name → sha256."""
+        if not step.reads:
+            return {}
+        visible = scope.entries()
+        files = self.catalog.files
+        names = files_matching(files, step.reads, hidden=self.products.hidden_from(visible), visible=visible)
+        found = {name: visible[name].data_hash if name in visible else files.hash_of(name) for name in names}
+        return {name: digest for name, digest in found.items() if digest}
+
     def record(
         self,
         step: Step,
@@ -50,12 +60,16 @@ class ReadRecorder:
         sight: Sight,
         worker: WorkerReport | None,
         redactor: Redactor,
+        declared: Mapping[str, str],
     ) -> None:
-        """Note in an attempt what was seen of it; `entries` are its files."""
+        """Note in an attempt what was seen of it; `entries` are its files, `declared` those of its `reads`."""
+        title = f"{step.name}.{attempt.attempt_number}"
         if sight.trace is None:
             attempt.not_seen = sight.reason
             if step.kind == "run":
                 attempt.consumed = _parameters_used(step, attempt, None, self.observer.root)
+            if step.reads is not None:
+                self._keep(title, attempt, self._with_declared(ReadSet(), step, declared, sight.trace), redactor)
             return
         put = {entry.name for entry in entries if entry.stage == "put"}
         view = self._view(step, entries, put, scope, sight)
@@ -65,7 +79,19 @@ class ReadRecorder:
         self._note_made(step, attempt, sight.trace, put, view)
         if worker is not None and not worker.has_children:
             attempt.reach = reach_of(step.command, attempt.modules, self.observer.root)
-        self._keep(f"{step.name}.{attempt.attempt_number}", attempt, reads, redactor)
+        if step.reads is not None:
+            theirs = {name: digest for name, digest in declared.items() if not view.is_siblings(name)}
+            reads = self._with_declared(reads, step, theirs, sight.trace)
+        self._keep(title, attempt, reads, redactor)
+
+    def _with_declared(self, reads: ReadSet, step: Step, declared: Mapping[str, str], trace: Trace | None) -> ReadSet:
+        """Return the reads with the files that the step's `reads` names, as they were before it ran."""
+        own = trace.made | trace.changed | trace.removed if trace else ()
+        files = {}
+        for name, digest in declared.items():
+            is_others = name not in own and self.catalog.files.hash_of(name) not in (digest, None)
+            files[name] = FileRead(digest=digest, changed_while_running=is_others)
+        return reads.model_copy(update={"files": {**reads.files, **files}, "declared": list(step.reads or ())})
 
     def _view(
         self,

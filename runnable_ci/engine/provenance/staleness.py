@@ -5,6 +5,7 @@ Where it was not seen what an attempt read, anything that changed in the reposit
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -13,7 +14,7 @@ from typing import Any
 from runnable_ci.engine.changes import Change, Kind
 from runnable_ci.engine.planner import Evidence, Scope
 from runnable_ci.engine.provenance.reads import reach_of
-from runnable_ci.engine.provenance.workspace_view import RunProducts, names_in
+from runnable_ci.engine.provenance.workspace_view import RunProducts, files_matching, names_in
 from runnable_ci.observe.assemble import read_source
 from runnable_ci.observe.environment_use import variables_used
 from runnable_ci.observe.reads import Present, ReadDifference, ReadSet, differences
@@ -63,6 +64,7 @@ _PROGRAMS = frozenset(
 )
 """By their endings what is called code in a reason: it changes nothing but how one speaks of it."""
 _NAMED_MAX = 3
+GIT = ".git"
 
 
 @dataclass(slots=True)
@@ -79,7 +81,7 @@ class Comparison:
     """`STEP.ATTEMPT` and the attempt → what it read, None where that is not known here."""
     is_elsewhere: bool = False
     """Whether the run came from another machine: files that git does not track may all be missing here."""
-    _since: dict[str, str] = field(default_factory=dict)
+    _since: dict[str, tuple[list[str] | None, str]] = field(default_factory=dict)
 
     def evidence(self, step: Step, past: StepLog, scope: Scope) -> Evidence:
         """Return what is different for a finished step that would see `scope`."""
@@ -97,17 +99,25 @@ class Comparison:
             now = [(name, visible[name].data_hash if name in visible else self.catalog.hash_of(name)) for name in got]
             changes.append(Change(f"input {_described(differing)}", "data", [list(map(str, differing)), now]))
         reads = self.reads_of(f"{step.name}.{last.attempt_number}", last)
-        if reads is None:
-            return Evidence((*changes, *self._cautious(past)), None, self._edited(past))
+        if reads is None or (last.not_seen and step.reads is None):
+            return Evidence((*changes, *self._cautious(step, past)), None, self._edited(past))
         if change := self._new_variable(step, last, scope, reads):
             changes.append(Change(change, "data", change))
         view = _View(self, past, visible, got, reads, self._missing_elsewhere(got, reads, visible))
         ignored = {*got, *self._unchanged_modules(step, last)}
-        found = list(differences(reads, view.present(), ignore=ignored.__contains__))
+
+        def is_no_input(path: str) -> bool:
+            return path in ignored or not step.counts(path)
+
+        found = [
+            *differences(reads, view.present(), ignore=is_no_input),
+            *self._new_declared(step, reads, visible),
+        ]
         changes.extend(_changes_of(found, last, view))
-        if reads.asked_git and (since := self._code_since(last)):
+        if reads.asked_git and step.counts(GIT) and (since := self._code_since(step, last)):
             changes.append(Change(f"it asked git, and {since} changed", "code", self._code_now()))
-        return Evidence(tuple(changes), frozenset((*got, *reads.files)), self._edited(past))
+        files = frozenset((*got, *filter(step.counts, reads.files)))
+        return Evidence(tuple(changes), files, self._edited(past))
 
     def _received(
         self, step: Step, past: StepLog, got: Mapping[str, CatalogEntry], visible: Mapping[str, CatalogEntry]
@@ -129,11 +139,23 @@ class Comparison:
             for name in sorted({*present, *put} - got.keys()):
                 yield ReadDifference(name, "is new")
 
-    def _cautious(self, past: StepLog) -> Iterator[Change]:
+    def _new_declared(
+        self, step: Step, reads: ReadSet, visible: Mapping[str, CatalogEntry]
+    ) -> Iterator[ReadDifference]:
+        """Yield the files that the step's `reads` matches now, and then would have matched if they had been there."""
+        if step.reads and reads.declared:
+            hidden = self.products.hidden_from(visible)
+            for name in sorted(files_matching(self.catalog.files, step.reads, hidden=hidden, visible=visible)):
+                was_looked_for = any(matches(pattern, name) for pattern in reads.declared)
+                if was_looked_for and name not in reads.files and step.counts(name):
+                    yield ReadDifference(name, "is new")
+
+    def _cautious(self, step: Step, past: StepLog) -> Iterator[Change]:
         """Yield what may be different where it was not seen what an attempt read."""
         last = past.attempts[-1]
-        changed = [name for name, then in last.modules.items() if self.catalog.hash_of(name) != then]
-        since = _listed(changed) or self._code_since(last)
+        modules = {name: then for name, then in last.modules.items() if step.counts(name)}
+        since = _listed([name for name, then in modules.items() if self.catalog.hash_of(name) != then])
+        since = since or self._code_since(step, last)
         if not since:
             return
         why = last.not_seen or ("what it read is not in this store" if last.reads else "a version that did not look")
@@ -158,14 +180,19 @@ class Comparison:
         ]
         return _listed(edited) if edited else ""
 
-    def _code_since(self, last: StepAttempt) -> str:
+    def _code_since(self, step: Step, last: StepAttempt) -> str:
+        """Return which files that may count for a step changed in the repository, as `plot.py (2599041)`."""
         then = code_state_of(self.log, last)
         if then is None:
             return ""
         key = last.code_state or f"{then.commit} {sorted(then.changes.items())}"
         if key not in self._since:
             self._since[key] = _since(self.code, then, self.pipeline.file)
-        return self._since[key]
+        files, commits = self._since[key]
+        if files is None:
+            return commits
+        counting = [file for file in files if step.counts(posixpath.relpath(file, self.code.prefix or "."))]
+        return f"{_listed(counting)} ({commits})" if counting else ""
 
     def _new_variable(self, step: Step, last: StepAttempt, scope: Scope, reads: ReadSet) -> str:
         """Return which parameter is there now that was not set then, and that the step may use."""
@@ -176,6 +203,8 @@ class Comparison:
         new = [name for name in set_now if name not in last.input_parameters]
         if not new:
             return ""
+        if last.not_seen:  # nor which programs read it
+            return f"parameter {new[0]} is set now"
         texts = (read_source(str(self.catalog.workspace / path)) for path in reads.files)
         used = variables_used(new, step.command, texts)
         return f"parameter {next(iter(used))} is set now" if used else ""
@@ -267,26 +296,26 @@ def _changes_of(found: Sequence[ReadDifference], last: StepAttempt, view: _View)
         yield Change(f"{_described(differing)}, which it read", kind, now)
 
 
-def _since(code: Code, then: CodeState, pipeline_file: str) -> str:
-    """Return which files changed since a state of the code was recorded, as `plot.py (2599041)`; empty if none did.
+def _since(code: Code, then: CodeState, pipeline_file: str) -> tuple[list[str] | None, str]:
+    """Return which files changed since a state of the code was recorded, and the commits, as `2599041..ab34cd5`.
 
-    The pipeline file does not count: steps are compared by their definitions.
+    Without the files where they cannot be known: then the text says so, or is empty where nothing did. The pipeline
+    file does not count: steps are compared by their definitions.
     """
     if not then.commit:
-        return ""
+        return None, ""
     now = code.state()
     if (now.tree and now.tree == then.tree) or (now.commit == then.commit and dict(now.changes) == then.changes):
-        return ""
+        return None, ""
     from runnable_ci.vcs.differences import changed_between  # most retries need none of it
 
     short = then.commit[:7]
     files = changed_between(code, then.commit, then.changes, now)
     if files is None:
-        return "" if now.commit == then.commit else f"from {short}, which is not in this clone"
+        return None, "" if now.commit == then.commit else f"from {short}, which is not in this clone"
     own = f"{code.prefix}{PurePath(pipeline_file).name}"
-    files = [file for file in files if file != own]
     commits = short if now.commit == then.commit else f"{short}..{now.commit[:7]}"
-    return f"{_listed(files)} ({commits})" if files else ""
+    return [file for file in files if file != own], commits
 
 
 def _described(found: Iterable[ReadDifference]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from runnable_ci.observe.reads import is_tool_file
+from runnable_ci.pipeline.patterns import matches
 from runnable_ci.runs.model import RunLog, StepLog
+from runnable_ci.runs.workspace import Workspace
 
 ListFolder = Callable[[str], Iterable[str]]
 
@@ -63,6 +65,15 @@ def names_in(
             names.discard(name)
     names.update(path[len(prefix) :].partition("/")[0] for path in visible if path.startswith(prefix))
     return names
+
+
+def files_matching(
+    files: Workspace, patterns: Sequence[str], *, hidden: Collection[str], visible: Iterable[str]
+) -> set[str]:
+    """Return the names of the files that globs match, as a step finds them: its own, and `visible` products."""
+    found = files.readable(patterns).difference(hidden)
+    found.update(name for name in visible if any(matches(pattern, name) for pattern in patterns))
+    return {name for name in found if not any(is_tool_file(part) for part in name.split("/"))}
 
 
 def _files_below(root: str, folder: str, list_folder: ListFolder) -> Iterator[str]:

@@ -12,10 +12,12 @@ import typer
 from runnable_ci.cli.context import make_options, make_settings, open_store
 from runnable_ci.cli.options import (
     Accept,
+    AsId,
     DryDelete,
     DryRun,
     FilePath,
     FromRegistry,
+    FromStep,
     FromSteps,
     Interval,
     Jobs,
@@ -33,6 +35,7 @@ from runnable_ci.cli.options import (
     Ref,
     Repo,
     RerunChanged,
+    Restore,
     RunId,
     RunOrReference,
     Store,
@@ -41,6 +44,7 @@ from runnable_ci.cli.options import (
     WaitingCommand,
     Watch,
     Workflow,
+    WorkflowRef,
 )
 from runnable_ci.errors import UsageError
 
@@ -107,10 +111,7 @@ def retry_command(
     dry_run: DryRun = False,
     wait: Wait = 0.0,
     from_registry: FromRegistry = None,
-    restore: Annotated[
-        Literal["all", "needed"],
-        typer.Option(help="Which files of reused steps to restore: all, or those that the steps to run may read."),
-    ] = "needed",
+    restore: Restore = "needed",
     publish: Publish = False,
     to: To = None,
     plain_http: PlainHttp = False,
@@ -224,10 +225,7 @@ def checkout_command(
 @app.command("publish")
 def publish_command(
     run_id: RunId,
-    as_id: Annotated[
-        str | None,
-        typer.Option("--as", metavar="OTHER_ID", help="Publish a copy with this id, and keep it in the store."),
-    ] = None,
+    as_id: AsId = None,
     to: To = None,
     plain_http: PlainHttp = False,
     store: Store = None,
@@ -266,25 +264,23 @@ def dispatch_command(
     run_id: RunId,
     workflow: Workflow = "retry.yml",
     ref: Ref = None,
-    from_step: Annotated[
-        str | None, typer.Option("--from", metavar="STEP", help="Re-run this step and all steps that depend on it.")
-    ] = None,
+    from_step: FromStep = None,
     param: Params = [],  # noqa: B006 - typer copies it
     file: FilePath = None,
     other_pipeline: OtherPipeline = False,
+    rerun_changed: RerunChanged = False,
+    accept: Accept = [],  # noqa: B006 - typer copies it
+    reason: Reason = "",
     watch: Watch = False,
     interval: Interval = 3.0,
     repo: Repo = None,
-    workflow_ref: Annotated[
-        str | None, typer.Option(help="Branch or tag that has the workflow.  [default: the default branch]")
-    ] = None,
+    workflow_ref: WorkflowRef = None,
 ) -> None:
     """Resume a published run in GitHub Actions.
 
     Prints the URL of the workflow run.
     """
-    from runnable_ci.cli.dispatch import DispatchOptions
-    from runnable_ci.cli.dispatch import dispatch as command
+    from runnable_ci.cli.dispatch import DispatchOptions, dispatch
 
     options = DispatchOptions(
         workflow=workflow,
@@ -297,8 +293,12 @@ def dispatch_command(
         every_s=interval,
         file=file,
         other_pipeline=other_pipeline,
+        rerun_changed=rerun_changed,
+        accept=accept,
+        reason=reason,
+        typed=sys.argv[1:],
     )
-    raise typer.Exit(command(run_id, options, settings=make_settings(), environ=os.environ))
+    raise typer.Exit(dispatch(run_id, options, settings=make_settings(), environ=os.environ))
 
 
 @app.command("rerun-failed")

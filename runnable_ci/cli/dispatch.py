@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from runnable_ci.cli.context import make_options
+from runnable_ci.cli.terminal import SilentPrinter
 from runnable_ci.cli.watch import show_link, watch
 from runnable_ci.config import Settings
+from runnable_ci.engine.consent import acceptances
+from runnable_ci.engine.options import redacting_errors
 from runnable_ci.engine.preflight import load_project
+from runnable_ci.engine.resume import RetryOptions, look_ahead, require_consent
 from runnable_ci.engine.run_project import newest_run, project_of, require_same
-from runnable_ci.engine.session import code_of
+from runnable_ci.engine.session import RunSession, code_of
 from runnable_ci.errors import (
     PipelineError,
     RunnableError,
@@ -88,6 +94,28 @@ class DispatchOptions:
     every_s: float
     file: Path | None = None
     other_pipeline: bool = False
+    rerun_changed: bool = False
+    accept: Sequence[str] = ()
+    reason: str = ""
+    typed: Sequence[str] = ()
+    """The command as it was typed, for messages."""
+
+    def retry_options(self, run_id: str) -> RetryOptions:
+        """Return what the retry is asked for, as far as it decides which steps run."""
+        return RetryOptions(
+            [self.from_step] if self.from_step else [],
+            self.params,
+            rerun_changed=self.rerun_changed,
+            accept=self.accept,
+            reason=self.reason,
+            typed=[run_id if word == LATEST else word for word in self.typed],
+        )
+
+    def further(self) -> str:
+        """Return options of `retry` that the workflow has no input of their own for, as in a shell."""
+        accept = [word for step in self.accept for word in ("--accept", step)]
+        reason = ["--reason", self.reason] if self.reason else []
+        return shlex.join([*(["--rerun-changed"] if self.rerun_changed else []), *accept, *reason])
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +158,7 @@ def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ:
         "parameters": json.dumps(parameters, ensure_ascii=False) if parameters else "",
         "pipeline": target.pipeline,
         "other-pipeline": "true" if options.other_pipeline else "",
+        "options": options.further(),
     }
     inputs = {name: value for name, value in inputs.items() if value}
     if (length := len(json.dumps(inputs))) > INPUTS_MAX_CHARACTERS:
@@ -137,6 +166,8 @@ def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ:
             f"the inputs are {length:,} characters long; GitHub takes {INPUTS_MAX_CHARACTERS:,}",
             hint="put large values into the pipeline file, or into a file in the repository",
         )
+    if options.ref is None and connection.is_local:
+        _require_consent(target, options)
     started = _start(actions, workflow, options.workflow_ref or default_branch, inputs, default_branch)
 
     def find() -> StartedRun:
@@ -161,6 +192,26 @@ def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ:
     return watch(actions, find, every_s=options.every_s, after_attempt=0, offer=offer)
 
 
+def _require_consent(target: DispatchTarget, options: DispatchOptions) -> None:
+    """Ask before a job is started that would repeat hours of finished work, or stop for them.
+
+    What cannot be planned here, such as with another interpreter, is left to the job, which asks by itself.
+    """
+    if target.log is None or target.project is None or not target.is_own:
+        return
+    retry = options.retry_options(target.run_id)
+    acceptances(retry.accept, retry.reason, by="", pipeline=target.project.pipeline, log=target.log, forced={})
+    shown = make_options(None, quiet=True, plain_http=False)
+    try:
+        project = replace(target.project, layout=target.layout)
+        session = RunSession.of(project, replace(shown, printer=SilentPrinter.of_process()))
+        planned = look_ahead(session, target.run_id, retry)
+    except RunnableError:
+        return
+    with redacting_errors(session.redactor(planned.parameters)):
+        require_consent(replace(session, options=shown), planned, retry)
+
+
 def _start(
     actions: Actions, workflow: str, ref: str, inputs: Mapping[str, str], default_branch: str
 ) -> StartedRun | None:
@@ -169,7 +220,7 @@ def _start(
         return actions.dispatch(workflow, ref=ref, inputs=inputs, default_branch=default_branch)
     except InputsUnknownError:
         fewer = {name: value for name, value in inputs.items() if name != "pipeline"}
-        if len(fewer) == len(inputs) or "other-pipeline" in inputs:
+        if len(fewer) == len(inputs) or inputs.keys() & {"other-pipeline", "options"}:
             raise
         return actions.dispatch(workflow, ref=ref, inputs=fewer, default_branch=default_branch)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -86,6 +86,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Keep = Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")]
 OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help="Delete only runs older than this: 12h, 30d, 8w.")]
 DryDelete = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be deleted.")]
+FromStep = Annotated[
+    str | None, typer.Option("--from", metavar="STEP", help="Re-run this step and all steps that depend on it.")
+]
+WorkflowRef = Annotated[
+    str | None, typer.Option(help="Branch or tag that has the workflow.  [default: the default branch]")
+]
+Restore = Annotated[
+    Literal["all", "needed"],
+    typer.Option(help="Which files of reused steps to restore: all, or those that the steps to run may read."),
+]
+AsId = Annotated[
+    str | None,
+    typer.Option("--as", metavar="OTHER_ID", help="Publish a copy with this id, and keep it in the store."),
+]
 WAIT_MINUTES = 60
 
 

@@ -27,6 +27,13 @@ class Printer(LinePrinter):
         """Point at what went wrong, where there is a page to point on; a terminal has none."""
 
 
+class SilentPrinter(Printer):
+    """Says nothing: what it would say is only a look ahead."""
+
+    def say(self, *lines: str, step: str = "") -> None:
+        """Say nothing."""
+
+
 def confirm(question: str) -> bool:
     """Ask a person; return whether the answer is yes."""
     console.stderr.write(printable(question).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
@@ -525,3 +526,29 @@ def test_a_run_that_is_not_there(project: Workspace, server: GitHub) -> None:
     """An unknown number says where the numbers are."""
     done = client(project, server).runnable("rerun-failed", "77", code=2)
     assert "error: owner/repo has no workflow run 77 that the token of GITHUB_TOKEN can see\nhint: http" in done.err
+
+
+def test_finished_hours_are_asked_for(project: Workspace, server: GitHub) -> None:
+    """Nothing is started for them; each of both commands that are printed starts the job with the person's word."""
+    project.write({"load.sh": "sleep 0.2\n", "runnable.toml": TOML.replace('run = "true"', 'run = "bash load.sh"')})
+    project.commit()
+    project.runnable("run", "--run-id", "r1", "-q", code=1)
+    known = client(project, server, RUNNABLE_CI_ASK_MINUTES="0.001")
+    project.write({"load.sh": "sleep 0.3\n"})
+    project.commit()
+    refused = known.runnable("dispatch", "latest", "--interval", "0.1", code=2).err
+    assert server.dispatched == []
+    error, again, reuse = refused.splitlines()
+    assert error.startswith("error: this would repeat 0.")
+    assert again == "hint: to repeat it: runnable-ci dispatch r1 --interval 0.1 --rerun-changed"
+    assert reuse == "to reuse it: runnable-ci dispatch r1 --interval 0.1 --accept load --reason '…'"
+    known.runnable("dispatch", "r1", "--rerun-changed")
+    known.runnable("dispatch", "r1", "--accept", "load:code", "--reason", "it's slower; same")
+    known.runnable("dispatch", "r1", "--from", "load")
+    known.runnable("dispatch", "r1", "--ref", "main")  # that code is not here to look at
+    sent = [sent["inputs"].get("options") for sent in server.dispatched]
+    assert sent[0] == "--rerun-changed"
+    assert shlex.split(sent[1]) == ["--accept", "load:code", "--reason", "it's slower; same"]
+    assert sent[2:] == [None, None]
+    assert "needs a reason" in known.runnable("dispatch", "r1", "--accept", "load", code=2).err
+    assert len(server.dispatched) == 4

@@ -151,6 +151,7 @@ def test_the_retry_workflow_is_what_dispatch_starts() -> None:
         "parameters": False,
         "pipeline": False,
         "other-pipeline": False,
+        "options": False,
     }
     assert "${{ inputs.run-id }}" in workflow["run-name"]
     assert workflow["concurrency"]["cancel-in-progress"] is False
@@ -159,7 +160,7 @@ def test_the_retry_workflow_is_what_dispatch_starts() -> None:
     assert checkout["with"]["ref"] == "${{ inputs.ref }}"
     passed = {name: f"${{{{ inputs.{name} }}}}" for name in ("run-id", "from-step", "parameters")}
     passed["pipeline"] = "${{ inputs.pipeline || '.' }}"
-    passed["args"] = "${{ inputs.other-pipeline && '--other-pipeline' || '' }}"
+    passed["args"] = "${{ inputs.other-pipeline && '--other-pipeline' || '' }} ${{ inputs.options }}"
     assert retry["with"] == {"command": "retry", **passed}
 
 

@@ -27,7 +27,8 @@ TRIGGER: Final = """on:
       from-step: { type: string }
       parameters: { type: string }
       pipeline: { type: string }
-      other-pipeline: { type: boolean }"""
+      other-pipeline: { type: boolean }
+      options: { type: string }"""
 PAGE: Final = 100
 MOST_PAGES: Final = 30
 MOST_ATTEMPTS: Final = 50

@@ -28,7 +28,7 @@ catalog = { get = ["d/1"] }
 LASTING = re.compile(
     r"\.gitignore|oci-layout|index\.json|index\.lock|store\.lock|workspace\.lock|writer|tmp|runs|blobs|blobs/sha256"
     r"|products\.jsonl|products\.lock|unfinished|blobs/sha256/[0-9a-f]{64}|runs/[^/]+|runs/[^/]+/replaced(/.*)?"
-    r"|runs/[^/]+/(journal\.jsonl|lock|processes|origin|publish\.lock|logs|logs/[a-z]+\.\d+\.(log|idx))"
+    r"|runs/[^/]+/(journal\.jsonl|lock|processes|origin|publish\.lock|logs|logs/[a-z]+\.\d+\.(log|idx|reads))"
 )
 
 

@@ -506,32 +506,6 @@ def test_without_git_and_from_below(tmp_path: Path) -> None:
     assert list(log.environments[log.steps["a"].attempts[0].environment].lock_files) == ["pyproject.toml"]
 
 
-def test_two_runs_at_once(tmp_path: Path) -> None:
-    """Two runs in one folder at the same time do not harm each other."""
-    step = """
-[steps.meet]
-run = '''
-touch $RUNNABLE_RUN_ID.log
-until [ -e one.log ] && [ -e two.log ]; do sleep 0.01; done
-mkdir -p out; for i in $(seq 40); do echo "same $i" > out/$i.txt; done
-'''
-timeout-minutes = 0.4
-catalog = { put = ["out"] }
-[steps.after]
-run = "cat out/* | wc -l"
-catalog = { get = ["out"] }
-"""
-    project = workspace(tmp_path, {"runnable.toml": step, ".gitignore": "*.log\nout/\n"})
-    with project.start("run", "--run-id", "one") as one, project.start("run", "--run-id", "two") as two:
-        assert one.communicate(timeout=30)[0] == two.communicate(timeout=30)[0] == b"after | 40\n"
-        assert one.returncode == two.returncode == 0
-    for run in ("one", "two"):
-        assert project.log(run).status == SUCCESS
-        project.runnable("catalog", run, "--get", "out/7.txt", "--to", f"{run}.txt")
-        assert project.read(f"{run}.txt") == "same 7\n"
-        subprocess.run(["skopeo", "inspect", "--raw", f"oci:{project.store}:{run}"], check=True, capture_output=True)
-
-
 def test_dirty_tree(tmp_path: Path) -> None:
     """What the pipeline makes leaves the tree clean, even a tracked file; anything else makes it dirty, by name."""
     steps = (

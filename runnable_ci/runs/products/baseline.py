@@ -93,7 +93,6 @@ class Baseline:
         if 0 < wait_ns <= _TICK_NS:
             time.sleep(wait_ns / 1e9)
         document = {
-            "workspace": os.path.relpath(self.workspace, self.folder),
             "folders": self.folders,
             "files": {name: asdict(before) for name, before in self.files.items()},
         }
@@ -101,21 +100,14 @@ class Baseline:
 
     @classmethod
     def load(cls, folder: Path, workspace: Path) -> Baseline | None:
-        """Return what was written down in a folder; None where that is not whole: the process was never started.
-
-        Raises `ValueError` where it is of another workspace.
-        """
+        """Return what was written down in a folder; None where that is not whole: the process was never started."""
         try:
             with open(folder / _FILE, "rb", opener=open_nofollow) as file:
                 found = json.loads(file.read())
             files = {str(name): _decode(before) for name, before in found["files"].items()}
-            folders = tuple(str(head) for head in found["folders"])
-            place = found["workspace"]
+            return cls(folder, workspace, files, tuple(str(head) for head in found["folders"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
-        if place != os.path.relpath(workspace, folder):
-            raise ValueError("of another workspace")
-        return cls(folder, workspace, files, folders)
 
     def remove(self) -> None:
         """Forget it: what became of the attempt is recorded."""
@@ -152,9 +144,9 @@ def title_of(run_id: str, step: str, attempt: int) -> str:
     return f"{run_id}.{step}.{attempt}"
 
 
-def set_aside_marker(layout: Layout, run_id: str) -> Path:
-    """Return the folder that is there while files of a run's steps are set aside which may be put back."""
-    return layout.folder / UNFINISHED / f"{run_id}{_SET_ASIDE}"
+def set_aside_title(run_id: str) -> str:
+    """Return what the folder is called that is there while files are set aside which may be put back."""
+    return f"{run_id}{_SET_ASIDE}"
 
 
 def unfinished(layout: Layout) -> list[Unfinished]:

@@ -50,26 +50,24 @@ class Recovery:
     def _recover_run(self, recorder: Recorder, left: Iterable[Unfinished]) -> None:
         catalog = self.catalog(recorder.log)
         for item in left:
-            if not item.step:
-                self._put_back(recorder.log, catalog)
-            elif events := self._recover_attempt(recorder.log, catalog, item):
-                recorder.record(*events)
-            elif item.step not in self.pipeline.steps:
+            if item.step and item.step not in self.pipeline.steps:
                 continue  # of another pipeline in this folder, which may have it yet
+            before = Baseline.load(item.folder, catalog.workspace)
+            if before and item.step:
+                recorder.record(*self._recover_attempt(recorder.log, catalog, item, before))
+            elif before:
+                self._put_back(recorder.log, catalog)
             shutil.rmtree(item.folder)
 
-    def _recover_attempt(self, log: RunLog, catalog: Catalog, item: Unfinished) -> list[Event]:
+    def _recover_attempt(self, log: RunLog, catalog: Catalog, item: Unfinished, before: Baseline) -> list[Event]:
         """Return what is to be recorded of an attempt that was killed, once its changes are undone."""
-        recorded, step = log.steps.get(item.step), self.pipeline.steps.get(item.step)
+        recorded = log.steps.get(item.step)
         attempt = recorded.attempts[-1] if recorded and recorded.attempts else None
-        if not recorded or not step or not attempt or attempt.attempt_number != item.attempt:
-            return []
-        before = Baseline.load(item.folder, catalog.workspace) if attempt.interrupted else None
-        if before is None:
-            return []
+        if not recorded or not attempt or attempt.attempt_number != item.attempt or not attempt.interrupted:
+            return []  # its end was recorded
         place = catalog.run_folder / "replaced" / str(attempt.invocation) / f"{item.step}.{item.attempt}"
         self.say(f"attempt {item.attempt} at `{item.step}` was killed: what it made is moved to {place}")
-        entries, packs = undo(catalog, before, step, place, self.say)
+        entries, packs = undo(catalog, before, self.pipeline.steps[item.step], place, self.say)
         return [
             *(PackStored(digest=digest, pack=pack) for digest, pack in packs.items()),
             AttemptSaved(step=item.step, attempt=attempt, data_catalog=[*recorded.data_catalog, *entries]),

@@ -15,11 +15,10 @@ from runnable_ci.errors import RunnableError, StepError, UnsafePathError
 from runnable_ci.pipeline.model import Step
 from runnable_ci.runs.catalog import Catalog, step_errors
 from runnable_ci.runs.model import CatalogEntry, Pack, StepLog
-from runnable_ci.runs.products.baseline import Baseline, FileBefore, set_aside_marker, title_of
+from runnable_ci.runs.products.baseline import Baseline, FileBefore, set_aside_title, title_of
 from runnable_ci.runs.products.history import kept_inputs, last_products, own_contents
 from runnable_ci.runs.products.index import Product, StoredContent
 from runnable_ci.runs.products.undo import AsideFolder, move_back, remove_empty_folders, undo
-from runnable_ci.store.plain import make_folders
 from runnable_ci.util.files import fingerprint
 from runnable_ci.util.text import pluralize
 
@@ -36,6 +35,8 @@ class Products:
     """Shows a line, of a `step` or of all."""
     _set_aside: dict[str, dict[str, Path]] = field(default_factory=dict)
     """Step → its files that were moved, with their places now."""
+    _marker: Baseline | None = None
+    """Tells the next process that files are set aside, should this one be killed."""
 
     @property
     def folder(self) -> Path:
@@ -52,8 +53,9 @@ class Products:
         moved = [product for product in map(self.product_at, paths) if product and product.step in names]
         self._set_aside |= {name: {} for name in names}
         if moved:
-            marker = set_aside_marker(self.catalog.layout, self.catalog.run_folder.name)
-            make_folders(marker, within=self.catalog.layout.folder)
+            title = set_aside_title(self.catalog.run_folder.name)
+            self._marker = Baseline.begin(self.catalog.layout, self.catalog.workspace, title)
+            self._marker.save()
         aside = {product.step: AsideFolder(self.catalog, self.folder / product.step) for product in moved}
         for product in moved:
             try:
@@ -86,8 +88,8 @@ class Products:
     def finish(self, skipped: Iterable[str]) -> None:
         """Let the steps that were skipped have their files again: from now on nothing else is put back."""
         self.put_back(*skipped)
-        with suppress(FileNotFoundError):
-            set_aside_marker(self.catalog.layout, self.catalog.run_folder.name).rmdir()
+        if self._marker:
+            self._marker.remove()
 
     def attempt(self, step: Step, number: int, past: StepLog | None) -> StepProducts:
         """Return what follows the products of one attempt; `past` is what the run knows of the step's earlier ones."""

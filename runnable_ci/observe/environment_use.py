@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from functools import cache
 from itertools import chain
 from typing import Final
 
@@ -15,7 +16,7 @@ from runnable_ci.observe.reads import Grade
 _PROGRAM_MAX_BYTES: Final = 1024 * 1024
 """What is larger is data, or names its variables too."""
 _LITERAL: Final = rb"\s*[rbuRBU]*['\"]"
-_TAKES_ALL: Final = re.compile(
+_TAKES_ALL: Final = (
     rb"\b(?:envsubst|printenv|gomplate|confd)\b"
     # `env` that prints: before another program's name it only starts that
     rb"|(?:^|[\s;|&({`$'\"/])env[ \t]*(?:-0|--null)?[ \t]*(?=$|[;|&)}`>'\"\],])"
@@ -25,8 +26,7 @@ _TAKES_ALL: Final = re.compile(
     rb"|\bgetenvb?\s*\((?!" + _LITERAL + rb")|\bSys\.getenv\s*\((?!" + _LITERAL + rb")"
     rb"|\bprocess\.env\b(?!\s*\.\s*[A-Za-z_]|\s*\[" + _LITERAL + rb")"
     rb"|\bENV\b(?!\s*[\[{]" + _LITERAL + rb"|\s*\.\s*fetch\s*\(" + _LITERAL + rb"|\s*[A-Za-z_]+\s*=)"
-    rb"|\bBaseSettings\b|\bauto_envvar_prefix\b",
-    re.MULTILINE,
+    rb"|\bBaseSettings\b|\bauto_envvar_prefix\b"
 )
 
 
@@ -46,10 +46,15 @@ def variables_used(names: Collection[str], command: str, sources: Iterable[bytes
         for name in [name for name, pattern in left.items() if pattern.search(lower)]:
             used[name] = grade
             del left[name]
-        takes_all = takes_all or (len(text) <= _PROGRAM_MAX_BYTES and bool(_TAKES_ALL.search(text)))
+        takes_all = takes_all or (len(text) <= _PROGRAM_MAX_BYTES and bool(_takes_all().search(text)))
         if not left or takes_all:
             break
         grade = "possible"
     if takes_all:
         used |= dict.fromkeys(left, "possible")
     return {name: used[name] for name in names if name in used}
+
+
+@cache
+def _takes_all() -> re.Pattern[bytes]:
+    return re.compile(_TAKES_ALL, re.MULTILINE)  # takes as long as a short step: only where there are parameters

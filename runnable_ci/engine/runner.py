@@ -104,7 +104,8 @@ class Run:
                     events.append(self._pass(step, decision))
                     settled(step.name)
                 else:
-                    events += self.code.look()
+                    with self.context.reads.observer.other_work():
+                        events += self.code.look()
                     attempt = self._begin(step, decision)
                     events.append(AttemptSaved(step=step.name, attempt=attempt))
                     launches.append((step, attempt))

@@ -23,6 +23,8 @@ class WorkerReport:
 
     read: tuple[str, ...] = ()
     """Files of the workspace that it opened for reading, there or not."""
+    written: frozenset[str] = frozenset()
+    """Files of the workspace that it opened for writing."""
     listed: Mapping[str, bool] = field(default_factory=dict)
     """Folder of the workspace → whether only the importer listed it."""
     modules: tuple[str, ...] = ()
@@ -54,6 +56,8 @@ class AttemptView:
     """Path → sha256 of what the step found there, of files that it then wrote to, as far as known."""
     links: Mapping[str, str]
     command: str
+    is_tracked: Callable[[str], bool] = lambda _path: False
+    """Whether git tracks a path."""
     is_siblings: Callable[[str], bool] = lambda _path: False
     """Whether a path is what a step makes that runs at the same time: not read unless it is needed or gotten."""
 
@@ -62,7 +66,7 @@ def read_set(trace: Trace, view: AttemptView, worker: WorkerReport | None, insta
     """Return what an attempt read, by the events of its window and by what its own process tells."""
     read, listed = _reads_and_listings(trace, view, worker)
     files = {
-        path: _file(path, grade, trace, view)
+        path: _file(path, grade, trace, view, worker)
         for path, grade in read.items()
         if not view.is_siblings(path) and _is_plain(path, trace, view)
     }
@@ -121,15 +125,14 @@ def _names(folder: str, modules_only: bool, trace: Trace, view: AttemptView) -> 
     return listed_names(gone.union(view.names_in(folder)), modules_only=modules_only)
 
 
-def _file(path: str, grade: Grade, trace: Trace, view: AttemptView) -> FileRead:
+def _file(path: str, grade: Grade, trace: Trace, view: AttemptView, worker: WorkerReport | None) -> FileRead:
     if path in view.before:
         return FileRead(digest=view.before[path], grade=grade)
-    if path in trace.removed:
-        return FileRead(digest="", grade=grade, left="")
     digest = view.digest_of(path) or ""
-    if path in trace.changed:
-        # What it was is not known; what the step left there is no change of its input.
-        return FileRead(digest="", grade=grade, left=digest)
+    if path in trace.changed or path in trace.removed:
+        # What it was is not known, and not who changed it: a person edits what git tracks, steps write other files.
+        is_own = path in worker.written if worker and worker.is_complete else not view.is_tracked(path)
+        return FileRead(digest="", grade=grade, left=digest if is_own else None, changed_while_running=not is_own)
     return FileRead(digest=digest, grade=grade, changed_while_running=_is_younger(path, view))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -71,6 +73,18 @@ class Observer:
         found = None if events is None else trace(events, Window(attempt.start, attempt.end), others)
         reason = "" if found else self._watcher.reason or "more happened at once than the system could tell"
         return Sight(found, reason, attempt.started_ns, self._watcher.links, frozenset(attempt.overlapping))
+
+    @contextmanager
+    def other_work(self) -> Iterator[None]:
+        """Within the block the program looks at the workspace itself: what attempts read meanwhile is only possible."""
+        with self._lock:
+            own = _Attempt("", self._watcher.mark(), time.time_ns())
+            self._attempts.append(own)
+        try:
+            yield
+        finally:
+            with self._lock:
+                own.end = self._watcher.mark()
 
     def open(self, path: str) -> FileIO:
         """Open a file for the program itself: no step has read it thereby."""

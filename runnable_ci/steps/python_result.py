@@ -63,6 +63,7 @@ class _Report(_Closed):
     """What the worker tells of what its process did."""
 
     read: list[str]
+    written: list[str]
     listed: dict[str, bool]
     connected: list[str]
     children: bool
@@ -74,6 +75,7 @@ class _Report(_Closed):
         """Return the report with the modules of the workspace that were loaded."""
         return WorkerReport(
             read=tuple(self.read),
+            written=frozenset(self.written),
             listed=self.listed,
             modules=tuple(modules),
             connected=tuple(self.connected),

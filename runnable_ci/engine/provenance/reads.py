@@ -128,6 +128,7 @@ class ReadRecorder:
             before={entry.name: entry.data_hash for entry in entries if entry.stage == "get"},
             links=sight.links,
             command=step.command,
+            is_tracked=lambda path: self.catalog.is_tracked(path) is True,
             is_siblings=is_siblings,
         )
 

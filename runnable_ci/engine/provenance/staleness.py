@@ -248,7 +248,8 @@ class _View:
     def digest_of(self, path: str) -> str | None:
         if path in self.visible:
             return self.visible[path].data_hash
-        now = self.comparison.catalog.hash_of(path)
+        catalog = self.comparison.catalog
+        now = None if (catalog.workspace / path).is_dir() else catalog.hash_of(path)
         read = self.reads.files.get(path)
         if now is not None:
             is_own = read is not None and now in _own_contents(self.past).get(path, ())

@@ -50,6 +50,7 @@ class Audit:
         libraries, outside, is_compiled = workspace.foreign()
         return {
             "read": list(self.read)[:_READ_MAX],
+            "written": list(self.written)[:_READ_MAX],
             "listed": dict(self.listed),
             "connected": list(self.connected),
             "children": self.children or len(self.read) > _READ_MAX,

@@ -1,0 +1,214 @@
+"""Tests of what attempts are seen to read, and of what a retry makes of it: the real program, real steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from cli import PROGRAM, Workspace, workspace
+
+from runnable_ci.engine.provenance.reads import reads_of
+from runnable_ci.observe.reads import ReadSet
+from runnable_ci.runs.reader import catalog_of
+from runnable_ci.store.local import Layout
+
+
+def reads(project: Workspace, step: str) -> ReadSet:
+    """Return what the last attempt at a step read."""
+    log = project.log()
+    attempt = log.steps[step].attempts[-1]
+    found = reads_of(catalog_of(Layout(project.store), log), f"{step}.{attempt.attempt_number}", attempt)
+    assert found is not None, attempt.not_seen
+    return found
+
+
+def plan(project: Workspace, *arguments: str) -> dict[str, tuple[str, str]]:
+    """Step → action and reason of a retry."""
+    lines = project.runnable("retry", "latest", "--dry-run", *arguments).out.splitlines()
+    words = [line.split(maxsplit=2) for line in lines]
+    return {name: (action, reason) for name, action, reason in words}
+
+
+def test_what_a_shell_step_read(tmp_path: Path) -> None:
+    """Files and folders that a shell step reads, directly or by a script, are recorded, and what it wrote besides."""
+    steps = """
+[steps.a]
+run = "bash do.sh; cat data/x.csv; ls data > names.txt; echo more >> log.txt"
+"""
+    files = {"runnable.toml": steps, "do.sh": "python3 tool.py\n", "tool.py": "print(open('conf.json').read())\n"}
+    project = workspace(tmp_path, {**files, "conf.json": "{}", "data/x.csv": "1", "log.txt": "", "other.txt": "x"})
+    project.runnable("run")
+    found = reads(project, "a")
+    assert set(found.files) == {"do.sh", "tool.py", "conf.json", "data/x.csv"}
+    assert found.listings["data"].names == ["x.csv"]
+    assert set(project.log().steps["a"].attempts[-1].made) == {"names.txt", "log.txt"}
+
+
+def test_what_a_python_step_read(tmp_path: Path) -> None:
+    """A python step's record has absent files, distributions and connections, and no more than it did itself."""
+    module = """
+import socket
+def f():
+    open("conf.json").read()
+    try:
+        open("local.json")
+    except FileNotFoundError:
+        pass
+    try:
+        socket.create_connection(("127.0.0.1", 9), timeout=1)
+    except OSError:
+        pass
+"""
+    steps = "[steps.a]\npython = 'm:f'\n[steps.fail]\nrun = 'exit 1'\n"
+    project = workspace(tmp_path, {"runnable.toml": steps, "m.py": module, "conf.json": "{}", "n.py": ""})
+    project.runnable("run", code=1)
+    found = reads(project, "a")
+    assert (set(found.files), set(found.absent)) == ({"m.py", "conf.json"}, {"local.json"})
+    assert found.connected == ["127.0.0.1:9"]
+    assert plan(project)["a"][0] == "reuse"
+    project.write({"local.json": "{}"})
+    assert plan(project)["a"] == ("run", "local.json is new, which it read")
+
+
+def test_steps_side_by_side(tmp_path: Path) -> None:
+    """What a parallel step writes is nobody's read, and a retry reuses both though their windows overlap."""
+    make = "touch here.{0}; while [ ! -e here.{1} ]; do sleep 0.05; done; cat in.{0}; sleep 0.3; echo {0} > out.{0}"
+    steps = "".join(
+        f"[steps.{one}]\nneeds = []\nrun = '{make.format(one, other)}'\ncatalog = {{ put = ['out.{one}'] }}\n"
+        for one, other in (("a", "b"), ("b", "a"))
+    )
+    files = {"runnable.toml": steps + "[steps.c]\nneeds = ['a', 'b']\nrun = 'exit 1'\n", "in.a": "1", "in.b": "2"}
+    project = workspace(tmp_path, files)
+    project.runnable("run", "-j", "2", code=1)
+    assert not {"out.a", "out.b"} & set(reads(project, "a").files)
+    assert reads(project, "a").files["in.b"].grade == "possible"
+    assert [plan(project)[name][0] for name in "ab"] == ["reuse", "reuse"]
+
+
+def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
+    """A file that another process wrote while the step ran compares equal to nothing."""
+    steps = (
+        "[steps.a]\nrun = 'cat x; touch started; while [ ! -e go ]; do sleep 0.05; done'\n[steps.b]\nrun = 'exit 1'\n"
+    )
+    project = workspace(tmp_path, {"runnable.toml": steps, "x": "1"})
+    with project.start("run") as running:
+        while not (project.folder / "started").exists():
+            assert running.poll() is None
+        project.write({"x": "2", "go": ""})
+    assert plan(project)["a"][0] == "run"
+
+
+def test_a_link_that_leads_elsewhere(tmp_path: Path) -> None:
+    """A read through a link counts with where the link leads to, also outside of the workspace."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.csv").write_text(name)
+    project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'cat data/x.csv'\n[steps.b]\nrun = 'exit 1'\n"})
+    link = project.folder / "data"
+    link.symlink_to(tmp_path / "one")
+    project.runnable("run", code=1)
+    assert plan(project)["a"][0] == "reuse"
+    link.unlink()
+    link.symlink_to(tmp_path / "two")
+    assert plan(project)["a"][0] == "run"
+    link.unlink()
+    link.symlink_to(tmp_path / "one")
+    (tmp_path / "one" / "x.csv").write_text("other")
+    assert plan(project)["a"] == ("run", "data/x.csv changed, which it read")
+
+
+def test_where_nothing_can_be_watched(tmp_path: Path) -> None:
+    """Where the system has no watcher to give, the attempt says so, and then any change of the repository counts."""
+    steps = "[parameters]\nrate = 1\n[steps.a]\nrun = 'cat x'\n[steps.b]\nrun = 'exit 1'\n"
+    project = workspace(tmp_path, {"runnable.toml": steps, "x": "1", "unread": "1"})
+    limited = f"echo 0 > /proc/sys/user/max_inotify_instances; exec {PROGRAM} run"
+    environ = {**os.environ, **project.environ}
+    done = subprocess.run(["unshare", "-Ur", "sh", "-c", limited], cwd=project.folder, env=environ, capture_output=True)
+    assert done.returncode == 1, done.stderr
+    attempt = project.log().steps["a"].attempts[-1]
+    assert (attempt.reads, "limit of watchers" in attempt.not_seen) == ("", True)
+    assert attempt.consumed == {"rate": "possible"}
+    assert plan(project)["a"][0] == "reuse"
+    assert plan(project, "--param", "rate=2")["a"][0] == "run"
+    project.write({"unread": "2"})
+    action, reason = plan(project)["a"]
+    assert action == "run"
+    assert "unread" in reason
+    assert "what it read was not seen" in reason
+
+
+def test_early_cut_off(tmp_path: Path) -> None:
+    """A step whose need ran again is reused if it gets the same, and runs if it gets something else."""
+    steps = """
+[steps.prepare]
+run = "grep -v '#' params.txt > clean.txt"
+catalog = { put = ["clean.txt"] }
+[steps.fit]
+run = "cat clean.txt > model.txt; echo ran >> fit.log"
+catalog = { get = ["clean.txt"], put = ["model.txt"] }
+[steps.fail]
+run = "exit 1"
+"""
+    project = workspace(tmp_path, {"runnable.toml": steps, "params.txt": "# a\n1\n", ".gitignore": "*.log\n"})
+    project.runnable("run", code=1)
+    project.write({"params.txt": "# another remark\n1\n"})
+    done = project.runnable("retry", "latest", code=1)
+    assert "fit     | reuse: unchanged since attempt 1" in done.err
+    assert (project.read("fit.log"), project.read("model.txt")) == ("ran\n", "1\n")
+    project.write({"params.txt": "2\n"})
+    project.runnable("retry", "latest", code=1)
+    assert (project.read("fit.log"), project.read("model.txt")) == ("ran\nran\n", "2\n")
+
+
+def test_variables(tmp_path: Path) -> None:
+    """A shell step runs again for a variable that it may use, by way of any file that it read, and for no other."""
+    steps = """
+[parameters]
+alpha = 1
+beta = 1
+gamma = 1
+[steps.direct]
+needs = []
+run = 'echo "$alpha"'
+[steps.script]
+needs = []
+run = "make -s train"
+[steps.all]
+needs = []
+run = "python3 dump.py"
+[steps.fail]
+run = "exit 1"
+"""
+    files = {
+        "Makefile": "train:\n\t@python3 train.py\n",
+        "train.py": "import helper\nhelper.go()\n",
+        "helper.py": "import os\n\n\ndef go():\n    print(os.environ['beta'])\n",
+        "dump.py": "import os\nprint(dict(os.environ)['PATH'])\n",
+    }
+    project = workspace(tmp_path, {"runnable.toml": steps, **files})
+    project.runnable("run", code=1)
+    attempts = {name: step.attempts[-1] for name, step in project.log().steps.items()}
+    assert attempts["direct"].consumed == {"alpha": "seen"}
+    assert attempts["script"].consumed == {"beta": "possible"}
+    assert set(attempts["all"].consumed) == {"alpha", "beta", "gamma"}
+    assert all(set(attempt.input_parameters) == {"alpha", "beta", "gamma"} for attempt in attempts.values())
+    expected: dict[str, list[Any]] = {
+        "alpha=2": ["run", "reuse", "run"],
+        "beta=2": ["reuse", "run", "run"],
+        "gamma=2": ["reuse", "reuse", "run"],
+    }
+    for given, actions in expected.items():
+        found = plan(project, "--param", given)
+        assert [found[name][0] for name in ("direct", "script", "all")] == actions, given
+
+
+def test_reads_are_in_the_artifact(tmp_path: Path) -> None:
+    """What attempts read is content of the run's manifest, by its digest."""
+    project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'cat x'\n", "x": "1"})
+    project.runnable("run", "--run-id", "r")
+    layout = Layout(project.store)
+    layers = layout.manifest(layout.resolve("r"))["layers"]
+    assert project.log().steps["a"].attempts[-1].reads in json.dumps(layers)

@@ -175,7 +175,7 @@ def test_shell_steps(tmp_path: Path) -> None:
     assert log.metrics() == {"score": 0.75}
     assert (log.parameters["words"].value, log.parameters["table"].value) == ("first\nsecond", {"a": [1]})
     assert (log.steps["pipefail"].status, log.steps["pipefail"].message, log.status) == (FAIL, "exit code 1", SUCCESS)
-    consumed = {name: set(step.attempts[0].input_parameters) for name, step in log.steps.items()}
+    consumed = {name: set(step.attempts[0].consumed) for name, step in log.steps.items()}
     assert consumed["environment"] == {"text", "rate", "layers"}
     assert consumed["after"] == {"score", "words", "table"}
     assert consumed["interpreter"] == consumed["listed"] == {"rate"}
@@ -298,10 +298,11 @@ SIDE_BY_SIDE = {
 
 
 @pytest.mark.parametrize(
-    ("refused", "failed"), [("0", 0), ("1", 1), ("2", 1), ("3", 1), ("4", 0), ("3-", 1), ("2-", 2), ("0-", 3)]
+    ("refused", "failed"),
+    [("0", 0), ("1", 0), ("2", 1), ("3", 1), ("4", 1), ("5", 0), ("4-", 1), ("3-", 2), ("0-", 3)],
 )
 def test_a_step_whose_thread_cannot_start_fails(tmp_path: Path, refused: str, failed: int) -> None:
-    """The others run, the run ends and says why, and a retry runs what failed. The first thread is no step's."""
+    """The others run, the run ends and says why, and a retry runs what failed. The first two threads are no step's."""
     project = workspace(tmp_path, SIDE_BY_SIDE, git=False)
     done = project.with_threads(refused, "run", "-j", "3", code=1 if failed else 0)
     assert done.err.count("error: cannot start a thread\n") == failed
@@ -319,7 +320,7 @@ def test_threads_are_refused_to_a_retry_too(tmp_path: Path) -> None:
     """One loop: a retry that cannot have a thread fails its step and goes on being a run."""
     project = workspace(tmp_path, SIDE_BY_SIDE, git=False)
     project.with_threads("0-", "run", "-j", "3", code=1)
-    project.with_threads("2-", "retry", "latest", "-j", "3", code=1)
+    project.with_threads("3-", "retry", "latest", "-j", "3", code=1)
     assert project.runnable("retry", "latest").err.count(" | ✓ ") == 2
 
 
@@ -427,10 +428,11 @@ def test_python_steps(tmp_path: Path) -> None:
     train, evaluate = log.steps["train"].attempts[0], log.steps["evaluate"].attempts[0]
     assert (log.metrics(), log.parameters["epochs"].value) == ({"loss": {"loss": 0.5}}, 3)
     assert log.parameters["model"].object_type == "work.Model"
-    assert sorted(train.input_parameters) == ["layers", "pair", "rate"]
+    assert sorted(train.consumed) == ["layers", "pair", "rate"]
+    assert {"layers", "pair", "rate", "unused"} <= set(train.input_parameters)
     assert train.defaulted == ["epochs"]
     assert list(train.modules) == ["work.py"]
-    assert list(evaluate.input_parameters) == ["model", "inc"]
+    assert list(evaluate.consumed) == ["model", "inc"]
     assert log.steps["leaves"].status == SUCCESS
     failed = log.steps["fails"].attempts[0]
     assert failed.exception

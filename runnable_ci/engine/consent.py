@@ -120,6 +120,6 @@ def repeated_work(plan: Plan, pipeline: Pipeline, log: RunLog) -> RepeatedWork:
             continue
         last = past.attempts[-1]
         seconds[name] = seconds_between(last.start_time, last.end_time) or 0.0
-        if not decision.is_tentative or causes - seconds.keys():
+        if not decision.is_lost and (not decision.is_tentative or causes - seconds.keys()):
             to_accept.append(name)
     return RepeatedWork(seconds, to_accept)

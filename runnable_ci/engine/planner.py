@@ -22,6 +22,7 @@ from runnable_ci.runs.model import (
     StepLog,
     Warn,
 )
+from runnable_ci.runs.products.history import products_of
 
 T = TypeVar("T")
 
@@ -51,6 +52,8 @@ class Decision:
     """A step before it runs first: if all that it receives is the same then, it is reused. Only in plans."""
     is_requested: bool = False
     """The person who resumes asked for it: by `--from`, or by a parameter."""
+    is_lost: bool = False
+    """What it made is in no store: it cannot be reused."""
     acceptance: Acceptance | None = None
     """Who accepted what differs, where it is reused nevertheless."""
     accepted: tuple[str, ...] = ()
@@ -84,6 +87,8 @@ class PlanInputs:
     """Steps that run whatever the log says → why."""
     compare: Callable[[Step, StepLog, Scope], Evidence] = lambda _step, _log, _scope: Evidence()
     """What differs for a finished step, in what it sees now."""
+    lost: Mapping[str, str] = field(default_factory=dict)
+    """Finished steps of which something required is in no store → what."""
     accept: Callable[[str, Change], Acceptance | None] = lambda _step, _change: None
     """Who accepted a change of a step, if anybody did."""
     mask: Callable[[Any], Any] = lambda value: value
@@ -143,8 +148,7 @@ class Scope:
             return self
         last = step.attempts[-1]
         returned = {n: Visible(position, p) for n, p in (last.output_parameters | last.user_defined_metrics).items()}
-        entries = [entry.model_copy(update={"source": step.name}) for entry in step.put_entries()]
-        put = {entry.name: Visible(position, entry) for entry in entries}
+        put = {entry.name: Visible(position, entry) for entry in products_of(step)}
         if not returned and not put:
             return self
         return Scope({**self.parameters, **returned}, {**self.files, **put})
@@ -204,6 +208,8 @@ def decide(
         return Decision("run", one_line(reason), is_requested=True)
     if reason := _unfinished(last):
         return Decision("run", one_line(reason))
+    if reason := inputs.lost.get(step.name):
+        return Decision("run", one_line(reason), is_lost=True)
     accepted: list[tuple[Change, Acceptance]] = []
     for change in _own_changes(step, last, log, settled, scope, inputs.mask):
         if (acceptance := inputs.accept(step.name, change)) is None:
@@ -290,8 +296,7 @@ def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, inputs: PlanInputs)
     for step in pipeline.steps.values():
         decisions[step.name] = decision = state.decide(step, log)
         if decision.action == "reuse":
-            made = log.steps[step.name].put_entries()
-            put |= {entry.name: entry.model_copy(update={"source": step.name}) for entry in made}
+            put |= {entry.name: entry for entry in products_of(log.steps[step.name])}
             state.record_outcome(step, Outcome.REUSED, log.steps[step.name])
         else:
             if decision.action == "run":

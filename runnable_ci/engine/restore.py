@@ -2,81 +2,134 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from runnable_ci.engine.planner import Plan
 from runnable_ci.engine.session import RunSession
+from runnable_ci.errors import BlobMissingError, ManifestNotFoundError
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.model import CatalogEntry, RunLog
+from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog
 from runnable_ci.runs.packs import PackIndex
 from runnable_ci.runs.paths import ORIGIN, run_folder
-from runnable_ci.runs.products.history import files_found_again
+from runnable_ci.runs.products.history import files_found_again, products_of
 from runnable_ci.steps.python import objects_taken
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.text import format_size
 
 
-def required_blobs(plan: Plan, project: Project, log: RunLog, files: Iterable[CatalogEntry]) -> dict[str, Descriptor]:
-    """Return sha256 → content that the steps which will run may read of reused steps: files, objects, or their packs.
+@dataclass(frozen=True, slots=True)
+class Required:
+    """A content of the run that the steps which will run may read."""
 
-    That of `files` is among them, whichever step reads it.
+    step: str
+    """The step that gave it; empty where none did."""
+    what: str
+    """As a reason names it."""
+    blob: Descriptor
+    """What holds it: itself, or a pack."""
+
+
+def required_contents(
+    plan: Plan, project: Project, log: RunLog, catalog: Catalog, *, everything: bool
+) -> Iterator[Required]:
+    """Yield what a plan takes from the store: files and objects that steps may read, and those of `everything`.
+
+    A step that is reused if the ones before it change nothing gives what it gave. A file that is in the workspace as it
+    was stored is not taken from anywhere.
     """
     packs = PackIndex(log.packs)
-    blobs: dict[str, Descriptor] = {}
-
-    def need(data_hash: str, size_bytes: int) -> None:
-        blob = packs.blob_of(data_hash, size_bytes)
-        blobs[blob.hex] = blob
-
-    for entry in files:
-        need(entry.data_hash, entry.size)
+    for entry in _required_files(plan, project, log, everything=everything):
+        if catalog.hash_of(entry.name) != entry.data_hash:
+            yield Required(entry.source, f"{entry.name}, which it made,", packs.blob_of(entry.data_hash, entry.size))
+    order = list(project.pipeline.steps)
     for name, scope in plan.scopes.items():
         step = project.pipeline.steps[name]
-        for entry in files_found_again(log.steps[name], persist=step.persist) if name in log.steps else ():
-            need(entry.data_hash, entry.size)
+        if step.kind == "python":
+            above = project.pipeline.ancestors(name).intersection(plan.running)
+            coming = [returned for other in above for returned in project.pipeline.steps[other].returns]
+            for taken in objects_taken(step, project.workspace, scope.values(), coming=coming):
+                position, parameter = scope.parameters[taken]
+                yield _object(order[position], taken, parameter)
+    for name in _tentative(plan):
+        for returned, parameter in log.steps[name].attempts[-1].output_parameters.items():
+            if parameter.kind == "object":
+                yield _object(name, returned, parameter)
+
+
+def _tentative(plan: Plan) -> list[str]:
+    return [name for name, decision in plan.decisions.items() if decision.is_tentative]
+
+
+def _object(step: str, name: str, parameter: Parameter) -> Required:
+    return Required(step, f"`{name}`, which it returned,", Descriptor.of_hash(parameter.data_hash, parameter.size or 0))
+
+
+def _required_files(plan: Plan, project: Project, log: RunLog, *, everything: bool) -> Iterator[CatalogEntry]:
+    yield from ({**plan.put, **plan.wanted} if everything else plan.wanted).values()
+    for name, scope in plan.scopes.items():
+        step = project.pipeline.steps[name]
+        if name in log.steps:
+            yield from files_found_again(log.steps[name], persist=step.persist)
         for file, entry in scope.entries().items():
             if step.get is None or any(matches(pattern, file) for pattern in step.get):
-                need(entry.data_hash, entry.size)
-        if step.kind == "python":
-            parameters = scope.values()
-            above = project.pipeline.ancestors(step.name).intersection(plan.running)
-            coming = [returned for other in above for returned in project.pipeline.steps[other].returns]
-            for taken in objects_taken(step, project.workspace, parameters, coming=coming):
-                need(parameters[taken].data_hash, parameters[taken].size or 0)
-    return blobs
+                yield entry
+    for name in _tentative(plan):
+        yield from products_of(log.steps[name])
 
 
-def restore(
+def find_lost(
     session: RunSession, plan: Plan, log: RunLog, catalog: Catalog, *, everything: bool, registry: str | None
-) -> None:
-    """Restore the files of reused steps into the workspace: those that the steps which run may read, or everything.
+) -> dict[str, str]:
+    """Return the reused steps of which something required is lost → why they must run again.
 
-    `registry` is the one that a person named; else it is the one that a pulled run came from.
+    What a pulled run left in its registry is fetched first: from `registry`, which a person named, else from where the
+    run came. Raises `StoreError` where that cannot be reached: what is there is not lost.
     """
-    files = {**plan.put, **plan.wanted} if everything else plan.wanted
+    required = list(required_contents(plan, session.project, log, catalog, everything=everything))
+    where = _fetch(session, {it.blob.digest: it.blob for it in required}.values(), log, registry)
+    place = f"neither in the store nor in {where}" if where else "not in the store"
+    exists = session.project.layout.exists
+    return {it.step: f"{it.what} is {place}" for it in reversed(required) if it.step and not exists(it.blob)}
+
+
+def lost_here(session: RunSession, plan: Plan, log: RunLog, catalog: Catalog, *, everything: bool) -> dict[str, str]:
+    """Return the same without fetching anything: of a pulled run all may be where it came from."""
     if (run_folder(session.project.layout, log.run_id) / ORIGIN).exists():
-        _fetch(session, required_blobs(plan, session.project, log, files.values()).values(), log, registry)
+        return {}
+    return find_lost(session, plan, log, catalog, everything=everything, registry=None)
+
+
+def restore(session: RunSession, plan: Plan, catalog: Catalog, *, everything: bool) -> None:
+    """Restore the files of reused steps into the workspace: those that the steps which run may read, or everything."""
+    files = {**plan.put, **plan.wanted} if everything else plan.wanted
     for name in catalog.get(files.values())[1]:
         session.options.printer.say(catalog.describe_replaced(name))
 
 
-def _fetch(session: RunSession, required: Collection[Descriptor], log: RunLog, registry: str | None) -> None:
-    """Have what is required of a run that was pulled in part; not the rest."""
+def _fetch(session: RunSession, required: Collection[Descriptor], log: RunLog, registry: str | None) -> str:
+    """Have what is required of a run that was pulled in part, not the rest; return where that was looked for."""
+    layout, options = session.project.layout, session.options
+    if not (run_folder(layout, log.run_id) / ORIGIN).exists():
+        return ""
     from runnable_ci.runs.remote.pull import fetch, missing_blobs, read_origin
     from runnable_ci.runs.remote.registry_config import Registries
 
-    layout, options = session.project.layout, session.options
     origin = read_origin(layout, log.run_id)
     if origin is None or not missing_blobs(layout, required):
-        return
+        return ""
     source = Registries(options.settings, options.environ).recorded(origin.registry, named=registry)
-    with options.transfer_progress("fetched") as progress:
-        fetched = fetch(layout, source, origin, required, progress)
+    try:
+        with options.transfer_progress("fetched") as progress:
+            fetched = fetch(layout, source, origin, required, progress)
+    except (BlobMissingError, ManifestNotFoundError):  # the registry has lost it
+        return source.label
     left = missing_blobs(layout, layers(log).values())
     options.printer.say(
         f"fetched {format_size(fetched.size_bytes)} from {source.label}, "
         f"{format_size(sum(descriptor.size for descriptor in left))} not downloaded"
     )
+    return source.label

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from runnable_ci.engine.preflight import require
 from runnable_ci.engine.provenance.reads import reads_of
 from runnable_ci.engine.provenance.staleness import Comparison
 from runnable_ci.engine.provenance.workspace_view import RunProducts
-from runnable_ci.engine.restore import restore
+from runnable_ci.engine.restore import find_lost, lost_here, restore
 from runnable_ci.engine.resumed_parameters import ResumedParameters, resume_parameters
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import UsageError, did_you_mean
@@ -74,7 +74,11 @@ def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPl
     """Return what a retry would do, which changes nothing; notes on it are said. Raises as `resume` does."""
     log = load_log(session.project.layout, run_id)
     parameters = resume_parameters(session, log, retry.params, files=retry.params_files)
-    return _plan_retry(session, log, session.catalog(log), parameters, retry)
+    catalog = session.catalog(log)
+    find = partial(lost_here, session, log=log, catalog=catalog, everything=retry.restore_all)
+    planned = _plan_without_lost(lambda lost: _plan_retry(session, log, catalog, parameters, retry, lost), find)
+    _say_notes(session, parameters)
+    return planned
 
 
 def resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
@@ -94,9 +98,15 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
     with reopen(project.layout, log, parameters.redactor) as recorder:
         log = recorder.log
         catalog = session.catalog(log)
-        planned = _plan_retry(session, log, catalog, parameters, retry)
-        require_consent(session, planned, retry)
-        restore(session, planned.plan, log, catalog, everything=retry.restore_all, registry=retry.registry)
+        planned = _plan_without_lost(
+            lambda lost: _plan_retry(session, log, catalog, parameters, retry, lost),
+            partial(
+                find_lost, session, log=log, catalog=catalog, everything=retry.restore_all, registry=retry.registry
+            ),
+            check=partial(require_consent, session, retry=retry),
+        )
+        _say_notes(session, parameters)
+        restore(session, planned.plan, catalog, everything=retry.restore_all)
         decisions, running = planned.plan.decisions, planned.plan.running
         is_accepting = bool(retry.accept) and any(decision.acceptance for decision in decisions.values())
         if not running and log.status == SUCCESS and not is_accepting:
@@ -120,8 +130,37 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
         )
 
 
+def _plan_without_lost(
+    make: Callable[[Mapping[str, str]], RetryPlan],
+    find: Callable[[Plan], Mapping[str, str]],
+    check: Callable[[RetryPlan], None] = lambda _plan: None,
+) -> RetryPlan:
+    """Return the plan by which no step takes what is lost: those that gave it run again, and may take more.
+
+    `check` sees each plan before what it takes is looked for.
+    """
+    lost: dict[str, str] = {}
+    while True:
+        planned = make(lost)
+        check(planned)
+        more = {step: reason for step, reason in find(planned.plan).items() if step not in lost}
+        if not more:
+            return planned
+        lost |= more
+
+
+def _say_notes(session: RunSession, parameters: ResumedParameters) -> None:
+    for note in parameters.notes:
+        session.options.printer.say(f"note: {note}")
+
+
 def _plan_retry(
-    session: RunSession, log: RunLog, catalog: Catalog, parameters: ResumedParameters, retry: RetryOptions
+    session: RunSession,
+    log: RunLog,
+    catalog: Catalog,
+    parameters: ResumedParameters,
+    retry: RetryOptions,
+    lost: Mapping[str, str],
 ) -> RetryPlan:
     pipeline, workspace = session.project.pipeline, session.project.workspace
     _require_steps(session.project, retry.from_steps)
@@ -147,6 +186,7 @@ def _plan_retry(
     )
     inputs = PlanInputs(
         forced=forced,
+        lost=lost,
         accept=accepted.find,
         compare=comparison.evidence,
         mask=parameters.redactor.value,
@@ -155,8 +195,6 @@ def _plan_retry(
     require_declared_results(pipeline, log, planned.reused)
     _require_kept(session.project, planned)
     require(pipeline, workspace, parameters.values, planned.running)
-    for note in parameters.notes:
-        session.options.printer.say(f"note: {note}")
     return RetryPlan(planned, inputs, repeated_work(planned, pipeline, log), products, parameters.values)
 
 
@@ -170,11 +208,10 @@ def require_consent(session: RunSession, planned: RetryPlan, retry: RetryOptions
         if options.confirm(f"Repeat {repeated}? [y/N] "):
             return
     accept = [word for step in repeated.to_accept for word in ("--accept", step)]
-    again, reuse = with_options(retry.typed, "--rerun-changed"), with_options(retry.typed, *accept, "--reason", "…")
-    raise UsageError(
-        f"this would repeat {repeated}, for reasons that were not given",
-        hint=f"to repeat it: {again}\nto reuse it: {reuse}",
-    )
+    hint = f"to repeat it: {with_options(retry.typed, '--rerun-changed')}"
+    if accept:
+        hint += f"\nto reuse it: {with_options(retry.typed, *accept, '--reason', '…')}"
+    raise UsageError(f"this would repeat {repeated}, for reasons that were not given", hint=hint)
 
 
 def _require_steps(project: Project, from_steps: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ from runnable_ci.runs.model import (
     StepLog,
     status_of,
 )
+from runnable_ci.runs.products.history import products_of
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.clock import now
 from runnable_ci.util.threads import CLEAN_UP_S, join_all, start
@@ -56,6 +57,8 @@ class Run:
     _once_recorded: list[Callable[[], None]] = field(default_factory=list)
     """What is done, and said, then: a terminal that is gone must not lose a finished attempt."""
     _results: SimpleQueue[tuple[str, AttemptResult | BaseException]] = field(default_factory=SimpleQueue)
+    _maybe: frozenset[str] = frozenset()
+    """The steps of which it was not known before the first one ran whether they are reused."""
     _learned: int = 0
     _learned_at: dict[str, int] = field(default_factory=dict)
     """An attempt's output → how much had been learned when it was redacted last."""
@@ -63,7 +66,9 @@ class Run:
     def execute(self) -> str:
         """Run the pipeline to its end; the status of the run. Nothing of it still runs when this returns or raises."""
         try:
-            self.context.products.set_aside(self._will_run())
+            maybe = self._will_run()
+            self._maybe = frozenset(step.name for step in maybe)
+            self.context.products.set_aside(maybe)
             return self._loop()
         except BaseException:
             self.context.supervisor.cancel(signal.SIGKILL)
@@ -135,10 +140,17 @@ class Run:
         if decision.action == "reuse":
             self.state.record_outcome(step, Outcome.REUSED, self.recorder.log.steps[step.name])
             self.context.products.put_back(step.name)
+            if step.name in self._maybe:
+                self._restore(self.recorder.log.steps[step.name])
         else:
             self.state.record_outcome(step, Outcome.SKIPPED, None)
         self._once_recorded.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.name))
         return Decided(step=step.name, decision=decision.record())
+
+    def _restore(self, step: StepLog) -> None:
+        """Bring back what a step made that is reused after all: in another clone it never was in the workspace."""
+        for name in self.context.catalog.get(products_of(step))[1]:
+            self.printer.say(self.context.catalog.describe_replaced(name))
 
     def _begin(self, step: Step, decision: Decision) -> StepAttempt:
         past = self.recorder.log.steps.get(step.name)

@@ -7,6 +7,11 @@ from collections.abc import Iterable, Mapping
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, StepLog
 
 
+def products_of(step: StepLog) -> list[CatalogEntry]:
+    """Return what the last attempt put, as the steps after it get it."""
+    return [entry.model_copy(update={"source": step.name}) for entry in step.put_entries()]
+
+
 def last_products(step: StepLog, run_id: str = "") -> list[CatalogEntry]:
     """Return what the last attempt put that succeeded, each with who made it, `RUN_ID/STEP.ATTEMPT`."""
     for attempt in reversed(step.attempts):

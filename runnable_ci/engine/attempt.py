@@ -13,10 +13,12 @@ from typing import cast
 
 from runnable_ci import steps
 from runnable_ci.engine.planner import Scope
+from runnable_ci.engine.provenance.foreign_code import doubt_identity, foreign_modules
 from runnable_ci.engine.provenance.reads import ReadRecorder
 from runnable_ci.engine.reporter import CommandFiles, Reporter
 from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
+from runnable_ci.observe.assemble import WorkerReport
 from runnable_ci.observe.observer import Sight
 from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.patterns import matches
@@ -160,6 +162,21 @@ def _execute(
         _take_results(done, result, ended, context)
     finally:
         context.reads.record(step, done.attempt, done.entries, scope, sight, result.report, context.redactor, declared)
+        if result.report is not None:
+            _name_foreign_code(done, result.report, context)
+
+
+def _name_foreign_code(done: AttemptResult, report: WorkerReport, context: ExecutionContext) -> None:
+    """Say what ran from elsewhere though the tree has it too; once in a run."""
+    foreign = foreign_modules(done.step, context.catalog.workspace, report, context.environ)
+    if not foreign:
+        return
+    doubt_identity(done.attempt, foreign)
+    for code in done.attempt.code_identities:
+        code.code_identifier_message = context.redactor.text(code.code_identifier_message)
+    if new := [module for module in foreign if module not in context.reads.foreign]:
+        context.reads.foreign.update(new)
+        context.printer.say(f"note: {context.redactor.text('; '.join(map(str, new)))}", step=done.step.name)
 
 
 def _run_process(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runnable_ci.engine.planner import Scope
+from runnable_ci.engine.provenance.foreign_code import ForeignModule
 from runnable_ci.engine.provenance.workspace_view import RunProducts, files_matching, names_in
 from runnable_ci.errors import BlobMissingError
 from runnable_ci.observe.assemble import AttemptView, WorkerReport, read_set, read_source
@@ -40,6 +41,8 @@ class ReadRecorder:
     """Where the documents lie until the run is sealed, as `STEP.ATTEMPT.reads`."""
     products: RunProducts = field(default_factory=RunProducts)
     installed: Distributions = field(default_factory=Distributions)
+    foreign: set[ForeignModule] = field(default_factory=set)
+    """What was said of code that ran from elsewhere."""
 
     def declared(self, step: Step, scope: Scope) -> dict[str, str]:
         """Return the files of a step's `reads`, as it will find them: name → sha256."""

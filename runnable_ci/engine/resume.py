@@ -114,6 +114,7 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
             printer.begin(list(decisions), 0)
             for name, decision in decisions.items():
                 printer.say(f"{decision.action}: {decision.reason}", step=name)
+            catalog.remember_hashes()
             return 0
         identity = _pipeline_identity(project, log, retry)
         recorder.record(session.started(log, "retry", planned.parameters, pipeline_identity=identity))

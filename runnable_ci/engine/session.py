@@ -148,6 +148,7 @@ class RunSession:
             finally:
                 printer.end()
             recorder.seal(catalog)
+            catalog.remember_hashes()
         for note in untracked.notes(recorder.log, invocation=recorder.log.invocation):
             printer.say(note)
         code = recorder.log.code()

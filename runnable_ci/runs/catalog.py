@@ -10,14 +10,16 @@ import io
 import mimetypes
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from stat import S_IMODE
 from typing import BinaryIO, cast
 
-from runnable_ci.errors import BlobCorruptError, StepError, UnsafePathError
+from runnable_ci.errors import BlobCorruptError, RunnableError, StepError, UnsafePathError
+from runnable_ci.observe.hash_cache import FILE, HashCache
 from runnable_ci.runs.model import CatalogEntry, Pack
 from runnable_ci.runs.packs import PACK_MIN_FILES, PACKED_FILE_MAX_BYTES, PackIndex, PackWriter, Section
 from runnable_ci.runs.products.index import Product, ProductsIndex, StoredContent
@@ -25,7 +27,7 @@ from runnable_ci.runs.workspace import Workspace
 from runnable_ci.store.local import Layout
 from runnable_ci.store.plain import make_folders
 from runnable_ci.store.target import Descriptor, verified
-from runnable_ci.util.files import copy_and_hash, fingerprint, temporary
+from runnable_ci.util.files import copy_and_hash, fingerprint, temporary, write_whole
 
 
 @contextmanager
@@ -65,7 +67,7 @@ class Catalog:
     _index: PackIndex = field(init=False)
 
     def __post_init__(self) -> None:
-        self.files = Workspace(self.workspace)
+        self.files = Workspace(self.workspace, HashCache(self.layout.folder / FILE))
         self.products = self.index or ProductsIndex(self.layout)
         self._index = PackIndex(self.packs)
 
@@ -207,6 +209,11 @@ class Catalog:
             )
         self.products.record(written)
         return taken, replaced
+
+    def remember_hashes(self) -> None:
+        """Let later invocations know what was hashed; where that cannot be written they hash again."""
+        with suppress(OSError, RunnableError):
+            self.files.hashes.save(partial(write_whole, through=self.layout.temporaries))
 
     def hash_of(self, name: str) -> str | None:
         """Return the sha256 of a file of the workspace, None where it is not there.

@@ -11,6 +11,7 @@ from io import FileIO
 from pathlib import Path
 
 from runnable_ci.errors import StepError, UnsafePathError
+from runnable_ci.observe.hash_cache import HashCache
 from runnable_ci.pipeline.validation import check_relative, is_excluded
 from runnable_ci.util.files import fingerprint
 
@@ -21,8 +22,10 @@ _RACY_NS = 50_000_000
 class Workspace:
     """The folder in which steps run. A name is relative to it, with forward slashes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, hashes: HashCache | None = None) -> None:
         self.path = path
+        self.hashes = hashes or HashCache()
+        """Of earlier invocations."""
         self._root = path.resolve()
         """The workspace without links on the way to it."""
         self.open_file: Callable[[str], FileIO] = _open_file
@@ -100,6 +103,8 @@ class Workspace:
             seen = fingerprint(path)
             if (known := self._hashes.get(name)) and known[0] == seen:
                 return known[1]
+            if earlier := self.hashes.get(name, seen):
+                return earlier
             with self.open_file(str(path)) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -117,6 +122,7 @@ class Workspace:
         changed_ns = seen[3]
         if time.time_ns() - changed_ns > _RACY_NS and seen == fingerprint(self.path / name):
             self._hashes[name] = (seen, digest)
+            self.hashes.put(name, seen, digest)
 
     def settled(self, name: str, digest: str) -> tuple[int, ...] | None:
         """Return the fingerprint by which a file is known to have this content, None where it may yet change unseen."""

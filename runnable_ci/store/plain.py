@@ -15,7 +15,7 @@ _FILES = frozenset(
     {
         *(".gitignore", "oci-layout", "index.json", "index.lock", "store.lock", "workspace.lock", "writer"),
         *("journal.jsonl", "lock", "processes", "origin", "publish.lock"),
-        *("products.jsonl", "products.lock"),
+        *("products.jsonl", "products.lock", "hashes.json"),
     }
 )
 

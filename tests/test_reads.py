@@ -140,6 +140,19 @@ def test_where_nothing_can_be_watched(tmp_path: Path) -> None:
     assert "what it read was not seen" in reason
 
 
+def test_where_byte_code_lies_elsewhere(tmp_path: Path) -> None:
+    """With a bytecode folder outside of the workspace it is not seen which modules a child loads, and it is said."""
+    steps = "[steps.a]\nrun = 'python3 main.py'\n[steps.f]\npython = 'main:f'\n[steps.b]\nrun = 'exit 1'\n"
+    files = {"main.py": "import helper\n\n\ndef f(): ...\n", "helper.py": "VALUE = 1\n", "unread": "1"}
+    project = workspace(tmp_path, {"runnable.toml": steps, **files})
+    project.runnable("run", code=1, PYTHONPYCACHEPREFIX=str(tmp_path / "cache"))
+    attempts = {name: step.attempts[-1] for name, step in project.log().steps.items()}
+    assert (attempts["a"].reads, "PYTHONPYCACHEPREFIX" in attempts["a"].not_seen) == ("", True)
+    assert (attempts["f"].reads != "", attempts["f"].not_seen) == (True, "")
+    project.write({"helper.py": "VALUE = 2\n"})
+    assert plan(project)["a"][0] == "run"
+
+
 def test_early_cut_off(tmp_path: Path) -> None:
     """A step whose need ran again is reused if it gets the same, and runs if it gets something else."""
     steps = """

@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +19,7 @@ from runnable_ci.engine.reporter import CommandFiles, Reporter
 from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.observe.assemble import WorkerReport
-from runnable_ci.observe.observer import Sight
+from runnable_ci.observe.observer import BYTECODE_ELSEWHERE, Sight
 from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.redaction.redactor import Redactor, texts
@@ -161,6 +161,8 @@ def _execute(
         result = _collect(step, ended, step_context)
         _take_results(done, result, ended, context)
     finally:
+        if process.env.get(BYTECODE_ELSEWHERE) and not (result.report and result.report.is_complete):
+            sight = replace(sight, trace=None, reason=f"{BYTECODE_ELSEWHERE} hides which modules Python loads")
         context.reads.record(step, done.attempt, done.entries, scope, sight, result.report, context.redactor, declared)
         if result.report is not None:
             _name_foreign_code(done, result.report, context)

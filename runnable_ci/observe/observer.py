@@ -9,9 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
+from typing import Final
 
 from runnable_ci.observe.trace import Trace, Window, trace
 from runnable_ci.observe.watcher import Watcher
+
+BYTECODE_ELSEWHERE: Final = "PYTHONPYCACHEPREFIX"
+"""Where it is set, Python keeps compiled modules where nothing is watched, and does not open their sources."""
 
 
 @dataclass(frozen=True, slots=True)

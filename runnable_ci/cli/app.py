@@ -12,9 +12,11 @@ import typer
 from runnable_ci.cli.context import make_options, make_settings, open_store
 from runnable_ci.cli.options import (
     Accept,
+    ActionRef,
     AsId,
     DryDelete,
     DryRun,
+    ExtractTo,
     FilePath,
     FromRegistry,
     FromStep,
@@ -24,20 +26,25 @@ from runnable_ci.cli.options import (
     Json,
     Keep,
     OlderThan,
+    OnlyLog,
     OtherPipeline,
     Params,
     ParamsFiles,
     PipelinePath,
     PlainHttp,
+    PruneFrom,
     Publish,
+    PullFrom,
     Quiet,
     Reason,
     Ref,
     Repo,
+    Rerun,
     RerunChanged,
     Restore,
     RunId,
     RunOrReference,
+    RunsOf,
     Store,
     To,
     Wait,
@@ -103,6 +110,7 @@ def retry_command(
     params_file: ParamsFiles = [],  # noqa: B006 - typer copies it
     param: Params = [],  # noqa: B006 - typer copies it
     rerun_changed: RerunChanged = False,
+    rerun: Rerun = [],  # noqa: B006 - typer copies it
     accept: Accept = [],  # noqa: B006 - typer copies it
     reason: Reason = "",
     other_pipeline: OtherPipeline = False,
@@ -126,6 +134,7 @@ def retry_command(
         from_steps,
         param,
         rerun_changed=rerun_changed,
+        rerun=[kind.value for kind in rerun],
         registry=from_registry,
         other_pipeline=other_pipeline,
         restore_all=restore == "all",
@@ -139,9 +148,7 @@ def retry_command(
 
 @app.command("runs")
 def runs_command(
-    source: Annotated[
-        str | None, typer.Option("--from", metavar="REGISTRY", help="List the runs in this registry.")
-    ] = None,
+    source: RunsOf = None,
     plain_http: PlainHttp = False,
     store: Store = None,
     as_json: Json = False,
@@ -156,14 +163,20 @@ def runs_command(
 
 
 @app.command("show")
-def show_command(run_id: RunId, store: Store = None, as_json: Json = False) -> None:
-    """Show a run: steps, reasons, parameters, files.
+def show_command(
+    run_id: RunId,
+    step: Annotated[str | None, typer.Argument(help="Show only this step, with what it read.")] = None,
+    reads: Annotated[bool, typer.Option("--reads", help="Print the whole record of what the step read.")] = False,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Show a run: steps, reasons, parameters, files, and what was read.
 
     With --json, print its run log.
     """
     from runnable_ci.cli.show import show as command
 
-    command(open_store(store), run_id, as_json=as_json)
+    command(open_store(store), run_id, step, reads=reads, as_json=as_json)
 
 
 @app.command("logs")
@@ -185,10 +198,7 @@ def logs_command(
 def catalog_command(
     run_id: RunId,
     get: Annotated[str | None, typer.Option(metavar="NAME", help="Extract this file.")] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="Where to write it.  [default: its base name in the current folder]"),
-    ] = None,
+    to: ExtractTo = None,
     step: Annotated[str | None, typer.Option(help="The version that this step stored.")] = None,
     attempt: Annotated[int | None, typer.Option(min=1, help="The version of this attempt.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
@@ -239,13 +249,8 @@ def publish_command(
 @app.command("pull")
 def pull_command(
     run_id: RunOrReference,
-    source: Annotated[
-        str | None,
-        typer.Option("--from", metavar="REGISTRY", help="Registry to pull from.  [default: as `publish --to`]"),
-    ] = None,
-    only: Annotated[
-        Literal["log"] | None, typer.Option(help="Pull only the run log, without files, objects and output.")
-    ] = None,
+    source: PullFrom = None,
+    only: OnlyLog = None,
     plain_http: PlainHttp = False,
     store: Store = None,
 ) -> None:
@@ -332,10 +337,7 @@ def gc_command(
 
 @app.command("prune")
 def prune_command(
-    source: Annotated[
-        str | None,
-        typer.Option("--from", metavar="REGISTRY", help="Registry to delete from.  [default: as `publish --to`]"),
-    ] = None,
+    source: PruneFrom = None,
     keep: Keep = None,
     older_than: OlderThan = None,
     dry_run: DryDelete = False,
@@ -351,7 +353,7 @@ def prune_command(
 @app.command("check")
 def check_command(pipeline: PipelinePath = None) -> None:
     """Validate a pipeline file."""
-    from runnable_ci.cli.check import check as command
+    from runnable_ci.cli.init import check as command
 
     command(pipeline, os.environ)
 
@@ -367,9 +369,7 @@ def init_command(
     only: Annotated[
         Literal["ci", "retry"] | None, typer.Option(help="With --github: write only this workflow.")
     ] = None,
-    action_ref: Annotated[
-        str | None, typer.Option(metavar="REF", help="With --github: version or commit of the action.  [default: v1]")
-    ] = None,
+    action_ref: ActionRef = None,
 ) -> None:
     """Write a commented pipeline file, or GitHub workflows."""
     from runnable_ci.cli.init import init, init_github

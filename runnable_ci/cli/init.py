@@ -1,4 +1,4 @@
-"""Start a pipeline: `runnable-ci init` writes a file to start from, with `--github` the workflows for it."""
+"""`runnable-ci init` and `check`: write a pipeline file or workflows, and find mistakes in what is there."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from pathlib import Path
 
 import tomli_w
 
+from runnable_ci.engine.preflight import load_project, missing_parameters, needs
 from runnable_ci.errors import PipelineError, StoreError, UsageError
 from runnable_ci.github.api.repository import of_folder
 from runnable_ci.github.templates import ACTION, DEFAULT_REF, FOLDER, Name, repository_of, workflow
 from runnable_ci.pipeline.project import FILE_NAME, find_file
+from runnable_ci.steps.interpreter import check_interpreter
 from runnable_ci.store.opening import STORE_NAME
 from runnable_ci.util.console import console
 from runnable_ci.util.files import sweep, write_whole
 from runnable_ci.util.github_host import GITHUB
 from runnable_ci.util.shell_command import command, in_folder
+from runnable_ci.util.text import pluralize
 
 _STARTER = """\
 # A pipeline of runnable-ci. `runnable-ci check` validates it, `runnable-ci run` runs it.
@@ -169,3 +172,18 @@ def _write_all(new: Mapping[Path, bytes]) -> None:
         if isinstance(e, StoreError):
             raise
         raise UsageError(f"{os.path.relpath(path)} cannot be written: {e.strerror}", hint="nothing was written") from e
+
+
+def check(file: Path | None, environ: Mapping[str, str]) -> None:
+    """Find every mistake that can be found without running a step; print what the pipeline is otherwise."""
+    project = load_project(file)
+    interpreter = check_interpreter(project.pipeline, project.workspace, environ)
+    steps = project.pipeline.steps.values()
+    console.out(f"{project.pipeline.file}: {project.pipeline.name}, {pluralize(len(steps), 'step')}")
+    for step in steps:
+        after = f" after {', '.join(step.needs)}" if step.needs else ""
+        console.out(f"  {step.name}: {step.kind}{after}")
+    if any(step.kind == "python" for step in steps):
+        console.out(f"python steps run in {interpreter}")
+    for name, absent in missing_parameters(project.pipeline, project.workspace, project.pipeline.parameters).items():
+        console.err(f"note: step {name}: {needs(project.pipeline, name, absent)}: specify it when you start a run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -53,6 +54,25 @@ FromSteps = Annotated[
 RerunChanged = Annotated[
     bool, typer.Option("--rerun-changed", help="Repeat finished steps that changed, however long they took.")
 ]
+
+
+class ChangeKind(StrEnum):
+    """What `--rerun` takes."""
+
+    PACKAGES = "packages"
+    CODE = "code"
+    DATA = "data"
+
+
+Rerun = Annotated[
+    list[ChangeKind],
+    typer.Option(
+        "--rerun",
+        metavar="packages|code|data",
+        help="Repeat finished steps whose code or data changed, however long they took, or that imported a package of "
+        "another version than now; repeatable.",
+    ),
+]
 Accept = Annotated[
     list[str],
     typer.Option(
@@ -83,6 +103,27 @@ Ref = Annotated[
 Watch = Annotated[bool, typer.Option("--watch", help="Wait for the workflow run and exit with its status.")]
 Interval = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Polling interval of --watch.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunsOf = Annotated[str | None, typer.Option("--from", metavar="REGISTRY", help="List the runs in this registry.")]
+PullFrom = Annotated[
+    str | None,
+    typer.Option("--from", metavar="REGISTRY", help="Registry to pull from.  [default: as `publish --to`]"),
+]
+OnlyLog = Annotated[
+    Literal["log"] | None,
+    typer.Option(help="Pull only the run log and what steps read, without files, objects and output."),
+]
+PruneFrom = Annotated[
+    str | None,
+    typer.Option("--from", metavar="REGISTRY", help="Registry to delete from.  [default: as `publish --to`]"),
+]
+ExtractTo = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="Where to write it.  [default: its base name in the current folder]"),
+]
+ActionRef = Annotated[
+    str | None,
+    typer.Option(metavar="REF", help="With --github: version or commit of the action.  [default: v1]"),
+]
 Keep = Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")]
 OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help="Delete only runs older than this: 12h, 30d, 8w.")]
 DryDelete = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be deleted.")]

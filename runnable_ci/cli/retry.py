@@ -48,6 +48,8 @@ def retry(
     with redacting_errors(session.redactor(project.pipeline.parameters)):
         if dry_run:
             planned = look_ahead(session, run_id, retry_options)
+            if note := planned.environment_note():
+                options.printer.say(note)
             console.out(*plan_lines(planned.plan.decisions))
             return 0
         exit_code = resume(session, run_id, retry_options)

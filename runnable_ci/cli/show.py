@@ -17,6 +17,7 @@ from runnable_ci.runs.reader import Summary, load, output_of, resolve_id, summar
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
 from runnable_ci.util.process_output import Stream
+from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import (
     duration,
     format_duration,
@@ -29,14 +30,29 @@ from runnable_ci.util.text import (
 )
 
 
-def show(layout: Layout, run: str, *, as_json: bool) -> None:
-    """Print a run for a person, or its run log."""
+def show(layout: Layout, run: str, step: str | None = None, *, reads: bool = False, as_json: bool) -> None:
+    """Print a run for a person, or its run log; of a `step` what it read, in short or with `reads` the whole record."""
+    from runnable_ci.cli.show_reads import reads_of_steps, show_step  # `runs` and `logs` need none of it
+
     log = load(layout, resolve_id(layout, run))
+    if step is not None:
+        if step not in log.steps:
+            raise _no_step(log, step)
+        show_step(layout, log, log.steps[step], whole=reads, as_json=as_json)
+        return
+    if reads:
+        raise UsageError("--reads needs a step", hint=command("show", run, "STEP", "--reads"))
     if as_json:
         console.json(encode(log).decode())
         return
-    first, *blocks = filter(None, (_head(log), _steps(log), _failures(log), _parameters(log), _files(log)))
+    seen = reads_of_steps(layout, log)
+    first, *blocks = filter(None, (_head(log), _steps(log), _failures(log), _parameters(log), seen, _files(log)))
     console.out(*first, *(line for block in blocks for line in ("", *block)))
+
+
+def _no_step(log: RunLog, step: str) -> UsageError:
+    known = did_you_mean(step, log.steps, f"the steps are: {', '.join(log.steps)}")
+    return UsageError(f"run {log.run_id} has no step `{step}`", hint=known)
 
 
 def _head(log: RunLog) -> list[str]:
@@ -180,10 +196,7 @@ def logs(
     stream: Stream | None = None if stdout == stderr else "o" if stdout else "e"
     log = load(layout, resolve_id(layout, run))
     if step is not None and step not in log.steps:
-        raise UsageError(
-            f"run {log.run_id} has no step `{step}`",
-            hint=did_you_mean(step, log.steps, f"the steps are: {', '.join(log.steps)}"),
-        )
+        raise _no_step(log, step)
     chosen = list(_attempts(log, step, attempt))
     if not chosen:
         of = f"of {step or 'any step'} in run {log.run_id}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -101,10 +101,11 @@ class RepeatedWork:
         return f"{format_duration(self.total_s)} of finished work: {steps}"
 
 
-def repeated_work(plan: Plan, pipeline: Pipeline, log: RunLog) -> RepeatedWork:
+def repeated_work(plan: Plan, pipeline: Pipeline, log: RunLog, *, agreed: Container[str | None] = ()) -> RepeatedWork:
     """Return what a plan repeats of what had succeeded.
 
-    What the person asked for does not count, nor do steps that only wait for such ones.
+    What the person asked for does not count, nor what runs for a kind of change that was `agreed` to, nor do steps that
+    only wait for such ones.
     """
     requested: set[str] = set()
     seconds: dict[str, float] = {}
@@ -112,7 +113,8 @@ def repeated_work(plan: Plan, pipeline: Pipeline, log: RunLog) -> RepeatedWork:
     for name in plan.running:
         decision = plan.decisions[name]
         causes = {need for need in pipeline.steps[name].needs if need in plan.running}
-        if decision.is_requested or (decision.is_tentative and causes <= requested):
+        is_requested = decision.is_requested or decision.kind in agreed
+        if is_requested or (decision.is_tentative and causes <= requested):
             requested.add(name)
             continue
         past = log.steps.get(name)

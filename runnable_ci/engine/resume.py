@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,11 @@ from runnable_ci.engine.consent import RepeatedWork, acceptances, repeated_work
 from runnable_ci.engine.log_grants import require_declared_results, require_result_names
 from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan, plan_lines
 from runnable_ci.engine.preflight import require
+from runnable_ci.engine.provenance.environment_changes import (
+    EnvironmentChanges,
+    EnvironmentNow,
+    environment_changes,
+)
 from runnable_ci.engine.provenance.reads import reads_of
 from runnable_ci.engine.provenance.staleness import Comparison
 from runnable_ci.engine.provenance.workspace_view import RunProducts
@@ -28,8 +33,10 @@ from runnable_ci.runs.paths import ORIGIN, run_folder
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.runs.recorder import reopen
 from runnable_ci.steps import missing_secret
+from runnable_ci.steps.interpreter import describe
 from runnable_ci.util.text import pluralize
 from runnable_ci.vcs.actor import find_actor
+from runnable_ci.version import VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,9 @@ class RetryOptions:
     """`NAME=VALUE`."""
     rerun_changed: bool = False
     """Run again what is out of date, however long that takes."""
+    rerun: Collection[str] = ()
+    """Which kinds of changes (`code`, `data`) may repeat finished work, however long that takes; `packages` makes those
+    of packages do so at all."""
     registry: str | None = None
     """Where to pull the run from first."""
     other_pipeline: bool = False
@@ -64,10 +74,17 @@ class RetryPlan:
     plan: Plan
     inputs: PlanInputs
     repeated: RepeatedWork
+    environment: EnvironmentChanges
+    """In what it differs for the steps that are reused."""
     products: RunProducts
     """What the steps made: it grows while the plan is carried out."""
     parameters: Mapping[str, Any]
     """As they really are."""
+
+    def environment_note(self) -> str:
+        """Return in what the environment differs from that of the reused steps, in one line; empty if in nothing."""
+        differs = str(self.environment)
+        return f"note: other than for reused steps: {differs}; --rerun packages re-runs for packages" if differs else ""
 
 
 def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPlan:
@@ -75,8 +92,9 @@ def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPl
     log = load_log(session.project.layout, run_id)
     parameters = resume_parameters(session, log, retry.params, files=retry.params_files)
     catalog = session.catalog(log)
+    environment = _environment(session, log, catalog)
     find = partial(lost_here, session, log=log, catalog=catalog, everything=retry.restore_all)
-    planned = _plan_without_lost(lambda lost: _plan_retry(session, log, catalog, parameters, retry, lost), find)
+    planned = _plan_without_lost(partial(_plan_retry, session, log, catalog, parameters, retry, environment), find)
     _say_notes(session, parameters)
     return planned
 
@@ -98,14 +116,17 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
     with reopen(project.layout, log, parameters.redactor) as recorder:
         log = recorder.log
         catalog = session.catalog(log)
+        environment = _environment(session, log, catalog)
         planned = _plan_without_lost(
-            lambda lost: _plan_retry(session, log, catalog, parameters, retry, lost),
+            partial(_plan_retry, session, log, catalog, parameters, retry, environment),
             partial(
                 find_lost, session, log=log, catalog=catalog, everything=retry.restore_all, registry=retry.registry
             ),
             check=partial(require_consent, session, retry=retry),
         )
         _say_notes(session, parameters)
+        if note := planned.environment_note():
+            printer.say(note)
         restore(session, planned.plan, catalog, everything=retry.restore_all)
         decisions, running = planned.plan.decisions, planned.plan.running
         is_accepting = bool(retry.accept) and any(decision.acceptance for decision in decisions.values())
@@ -161,6 +182,7 @@ def _plan_retry(
     catalog: Catalog,
     parameters: ResumedParameters,
     retry: RetryOptions,
+    environment: EnvironmentChanges,
     lost: Mapping[str, str],
 ) -> RetryPlan:
     pipeline, workspace = session.project.pipeline, session.project.workspace
@@ -176,7 +198,9 @@ def _plan_retry(
         partial(reads_of, catalog),
         is_elsewhere=(run_folder(session.project.layout, log.run_id) / ORIGIN).exists(),
     )
-    forced = {name: f"--from {step}" for step in reversed(retry.from_steps) for name in pipeline.below(step)}
+    packages = {name: environment.packages_of(name) for name in pipeline.steps} if "packages" in retry.rerun else {}
+    forced = {name: f"--rerun packages: {', '.join(lines)}" for name, lines in packages.items() if lines}
+    forced |= {name: f"--from {step}" for step in reversed(retry.from_steps) for name in pipeline.below(step)}
     accepted = acceptances(
         retry.accept,
         retry.reason,
@@ -196,7 +220,26 @@ def _plan_retry(
     require_declared_results(pipeline, log, planned.reused)
     _require_kept(session.project, planned)
     require(pipeline, workspace, parameters.values, planned.running)
-    return RetryPlan(planned, inputs, repeated_work(planned, pipeline, log), products, parameters.values)
+    repeated = repeated_work(planned, pipeline, log, agreed=retry.rerun)
+    reused = [
+        name for name, decision in planned.decisions.items() if decision.action == "reuse" or decision.is_tentative
+    ]
+    return RetryPlan(planned, inputs, repeated, environment.of(reused), products, parameters.values)
+
+
+def _environment(session: RunSession, log: RunLog, catalog: Catalog) -> EnvironmentChanges:
+    """Return in what the environment differs from that of finished steps."""
+    steps = session.project.pipeline.steps
+    finished = [
+        name
+        for name, step in log.steps.items()
+        if name in steps and step.attempts and step.attempts[-1].status == SUCCESS
+    ]
+    environ, settings = session.options.environ, session.options.settings
+    here = describe(session.interpreter, session.project.workspace, environ, tool_version=VERSION)
+    return environment_changes(
+        finished, log, EnvironmentNow(here, settings.container_image_digest), partial(reads_of, catalog)
+    )
 
 
 def require_consent(session: RunSession, planned: RetryPlan, retry: RetryOptions) -> None:

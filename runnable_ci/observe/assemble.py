@@ -77,6 +77,7 @@ def read_set(trace: Trace, view: AttemptView, worker: WorkerReport | None, insta
         for folder, (grade, modules_only) in listed.items()
         if os.path.isdir(f"{view.root}/{folder}")
     }
+    imports_seen = worker is not None and not worker.has_children
     worker = worker or WorkerReport()
     return ReadSet(
         files=files,
@@ -85,6 +86,7 @@ def read_set(trace: Trace, view: AttemptView, worker: WorkerReport | None, insta
         links=_links_taken([*files, *listings], view),
         outside={path: digest for path in worker.outside.values() if (digest := _outside_digest(path))},
         distributions=installed.of(worker.libraries),
+        imports_seen=imports_seen,
         connected=list(worker.connected),
         asked_git=trace.asked_git,
     )

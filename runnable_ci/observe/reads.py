@@ -64,6 +64,8 @@ class ReadSet(_Part):
     """Modules from outside the workspace that are no distribution's: absolute path → sha256."""
     distributions: dict[str, str] = Field(default_factory=dict)
     """Imported: name → version."""
+    imports_seen: bool = False
+    """Whether `distributions` has all that were imported: by a python step that started no other process."""
     connected: list[str] = Field(default_factory=list)
     """Network addresses that the step connected to."""
     asked_git: Grade | None = None

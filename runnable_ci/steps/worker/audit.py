@@ -30,6 +30,10 @@ class Audit:
 
     def __init__(self, workspace: str) -> None:
         self._roots = tuple({os.path.abspath(workspace) + os.sep, os.path.realpath(workspace) + os.sep})
+        prefixes = (sys.prefix, sys.base_prefix)
+        self._environments = tuple(
+            os.path.join(folder, "") for prefix in prefixes for folder in (prefix, os.path.realpath(prefix))
+        )
         self.read: dict[str, None] = {}
         """Files of the workspace that were opened for reading, there or not."""
         self.written: dict[str, None] = {}
@@ -91,10 +95,15 @@ class Audit:
         self.listed[name] = by_importer and self.listed.get(name, True)
 
     def _inner(self, path: Any) -> str | None:
-        """Return a path's name in the workspace, None for one outside or a descriptor."""
+        """Return a path's name in the workspace, None for one outside or a descriptor.
+
+        An environment in it is outside: what it holds is known by its distributions.
+        """
         if isinstance(path, int):
             return None
         full = os.path.abspath(os.fsdecode(path))
+        if full.startswith(self._environments) or "/site-packages" in full or "/dist-packages" in full:
+            return None
         for root in self._roots:
             if full.startswith(root):
                 return full[len(root) :]

@@ -1,0 +1,111 @@
+"""What steps read, for people: in short for a run, attempt by attempt for a step, and as the whole record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from runnable_ci.engine.provenance.reads import reads_document, reads_of
+from runnable_ci.errors import BlobMissingError, UsageError
+from runnable_ci.observe.reads import ReadSet
+from runnable_ci.pipeline.command_line import of_store
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
+from runnable_ci.runs.reader import catalog_of
+from runnable_ci.store.local import Layout
+from runnable_ci.util.console import console
+from runnable_ci.util.text import duration, pluralize, printable, table
+
+_NAMED_MAX = 3
+
+
+def reads_of_steps(layout: Layout, log: RunLog) -> list[str]:
+    """Return a table of what the last attempts read, in short; empty for a log of a version that did not look."""
+    catalog = catalog_of(layout, log)
+    rows = [
+        (step.internal_name, _short(catalog, f"{step.name}.{last.attempt_number}", last))
+        for step in log.steps.values()
+        for last in step.attempts[-1:]
+        if last.was_observed
+    ]
+    return table(("STEP", "READ"), rows) if rows else []
+
+
+def show_step(layout: Layout, log: RunLog, step: StepLog, *, whole: bool, as_json: bool) -> None:
+    """Print the attempts at a step and what each read; the `whole` record of the last one's reads, or JSON.
+
+    Raises `UsageError` where there is no record, `BlobMissingError` where it is not in this store.
+    """
+    catalog = catalog_of(layout, log)
+    if whole:
+        console.json(_record(layout, catalog, log, step))
+    elif as_json:
+        console.json(json.dumps(step.model_dump(), indent=1))
+    else:
+        console.out(*_lines(catalog, step))
+
+
+def _record(layout: Layout, catalog: Catalog, log: RunLog, step: StepLog) -> str:
+    last = step.attempts[-1] if step.attempts else StepAttempt()
+    title = f"{step.name}.{last.attempt_number}"
+    if not last.reads:
+        why = last.not_seen or "its version did not look, or it has not ended"
+        raise UsageError(f"what {title} of run {log.run_id} read was not seen: {why}")
+    document = reads_document(catalog, title, last)
+    if document is None:
+        raise BlobMissingError(
+            f"what {title} of run {log.run_id} read is not in {layout.label}",
+            hint=f"`{of_store(layout, 'pull', log.run_id, '--only', 'log')}` downloads it",
+        )
+    return json.dumps(json.loads(document), indent=1)
+
+
+def _lines(catalog: Catalog, step: StepLog) -> Iterator[str]:
+    for attempt in step.attempts:
+        title = f"{step.name}.{attempt.attempt_number}"
+        took = duration(attempt.start_time, attempt.end_time)
+        yield printable(", ".join(filter(None, (f"{title}  {attempt.status}", took, attempt.reason, attempt.message))))
+        if not attempt.reads:
+            yield f"  not seen: {printable(attempt.not_seen or 'a version that did not look')}"
+            continue
+        reads = reads_of(catalog, title, attempt)
+        yield f"  reads     sha256:{attempt.reads}"
+        if reads is None:
+            yield "  not in this store"
+            continue
+        for kind, names in _kinds(reads):
+            yield f"  {kind:9} {len(names)}: {_named(names)}"
+        if attempt.made:
+            yield f"  {'made':9} {len(attempt.made) + attempt.made_more}: {_named(list(attempt.made))}"
+
+
+def _short(catalog: Catalog, title: str, attempt: StepAttempt) -> str:
+    if attempt.not_seen:
+        return f"not seen: {attempt.not_seen}"
+    reads = reads_of(catalog, title, attempt)
+    if reads is None:
+        return "not in this store"
+    files = [f"{pluralize(len(reads.files), 'file')}: {_named(list(reads.files))}"] if reads.files else []
+    others = [f"{kind}: {len(names)}" for kind, names in _kinds(reads) if kind != "files"]
+    return "; ".join((*files, *others)) or "nothing"
+
+
+def _kinds(reads: ReadSet) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield each kind of what was read that there is, and the names."""
+    packages = [f"{name} {version}".rstrip() for name, version in reads.distributions.items()]
+    kinds: dict[str, Sequence[str]] = {
+        "files": list(reads.files),
+        "listed": [folder or "." for folder in reads.listings],
+        "absent": list(reads.absent),
+        "links": list(reads.links),
+        "outside": list(reads.outside),
+        "packages": packages,
+        "network": reads.connected,
+        "git": [reads.asked_git] if reads.asked_git else [],
+    }
+    yield from ((kind, names) for kind, names in kinds.items() if names)
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
+    return f"{', '.join(map(printable, names[:_NAMED_MAX]))}{more}"

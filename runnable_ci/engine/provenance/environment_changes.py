@@ -1,0 +1,103 @@
+"""In what the environment differs from that in which reused steps ran: it is named, and re-runs nothing by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from runnable_ci.observe.reads import ReadSet
+from runnable_ci.runs.model import Environment, RunLog, StepAttempt
+
+_NAMED_MAX = 5
+_RELEASE = re.compile(r"\S+ \d+\.\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentNow:
+    """Where the steps that run in this invocation run."""
+
+    environment: Environment
+    image: str
+    """The container image, `NAME@DIGEST` or a digest; empty where there is none."""
+
+
+@dataclass(slots=True)
+class EnvironmentChanges:
+    """What differs for some steps: a line (`numpy 1.26 → 2.0`) → the steps for which it does."""
+
+    whole: dict[str, list[str]] = field(default_factory=dict)
+    """The interpreter and the image."""
+    packages: dict[str, list[str]] = field(default_factory=dict)
+    """Distributions that the step imported, or may have imported."""
+
+    def __str__(self) -> str:
+        lines = [f"{line} ({', '.join(steps)})" for line, steps in {**self.whole, **self.packages}.items()]
+        more = f" and {len(lines) - _NAMED_MAX} more" if len(lines) > _NAMED_MAX else ""
+        return f"{', '.join(lines[:_NAMED_MAX])}{more}"
+
+    def of(self, steps: Collection[str]) -> EnvironmentChanges:
+        """Return what differs for these steps."""
+
+        def kept(lines: Mapping[str, list[str]]) -> dict[str, list[str]]:
+            named = {line: [step for step in those if step in steps] for line, those in lines.items()}
+            return {line: those for line, those in named.items() if those}
+
+        return EnvironmentChanges(kept(self.whole), kept(self.packages))
+
+    def packages_of(self, step: str) -> list[str]:
+        """Return the lines of the distributions that differ for a step."""
+        return [line for line, steps in self.packages.items() if step in steps]
+
+
+def environment_changes(
+    steps: Iterable[str], log: RunLog, now: EnvironmentNow, reads_of: Callable[[str, StepAttempt], ReadSet | None]
+) -> EnvironmentChanges:
+    """Return in what the environment differs from that of the last attempts at these steps.
+
+    A step whose imports were not seen may have imported all packages.
+    """
+    found = EnvironmentChanges()
+    for name in steps:
+        last = log.steps[name].attempts[-1]
+        then = log.environments.get(last.environment)
+        if then is None:
+            continue
+        for line in _whole(then, last, now):
+            found.whole.setdefault(line, []).append(name)
+        changed = _changed_packages(then.packages, now.environment.packages)
+        if not changed:
+            continue
+        reads = reads_of(f"{name}.{last.attempt_number}", last)
+        imported = {_normalized(package) for package in reads.distributions} if reads and reads.imports_seen else None
+        for package, line in changed.items():
+            if imported is None or package in imported:
+                found.packages.setdefault(line, []).append(name)
+    return found
+
+
+def _whole(then: Environment, last: StepAttempt, now: EnvironmentNow) -> Iterator[str]:
+    before = _RELEASE.match(then.interpreter_version)
+    after = _RELEASE.match(now.environment.interpreter_version)
+    if before and after and before[0] != after[0]:
+        yield f"{before[0]} → {after[0]}"
+    images = (code.code_identifier for code in last.code_identities if code.code_identifier_type == "docker")
+    image, image_now = next(images, ""), now.image.rpartition("@")[2]
+    if image != image_now:
+        yield f"image {image or 'none'} → {image_now or 'none'}"
+
+
+def _changed_packages(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Return package → the line that names it, of those of which the version differs."""
+    if not then or not now:  # a version of this program, or a program of that name, which said nothing
+        return {}
+    return {
+        name: f"{name} {then.get(name, 'not installed')} → {now.get(name, 'not installed')}"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    }
+
+
+def _normalized(name: str) -> str:
+    """Return a distribution's name as environments have it. Source: PyPA, "Names and normalization"."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -153,6 +153,27 @@ def test_where_byte_code_lies_elsewhere(tmp_path: Path) -> None:
     assert plan(project)["a"][0] == "run"
 
 
+def test_a_repository_around_the_pipeline(tmp_path: Path) -> None:
+    """Of a pipeline in a folder of a repository, what a step reads beside that folder counts, and nothing else there."""
+    steps = "[steps.a]\nrun = 'cat ../shared/x.sql; ls ../more'\n[steps.b]\nrun = 'exit 1'\n"
+    files = {"ml/runnable.toml": steps, "shared/x.sql": "1", "shared/unread": "1", "more/y": "1", "README.md": "x"}
+    project = workspace(tmp_path, files)
+    project.runnable("run", code=1, at="ml")
+
+    def planned() -> tuple[str, str]:
+        line = project.runnable("retry", "latest", "-n", at="ml").out.splitlines()[0].split(maxsplit=2)
+        return line[1], line[2]
+
+    assert planned()[0] == "reuse"
+    project.write({"README.md": "y", "shared/unread": "2"})
+    project.commit()
+    assert planned()[0] == "reuse"
+    project.write({"shared/x.sql": "2"})
+    assert planned() == ("run", "../shared/x.sql changed, which it read")
+    project.write({"shared/x.sql": "1", "more/z": ""})
+    assert planned() == ("run", "../more/z is new, which it read")
+
+
 def test_early_cut_off(tmp_path: Path) -> None:
     """A step whose need ran again is reused if it gets the same, and runs if it gets something else."""
     steps = """

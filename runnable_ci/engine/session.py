@@ -39,6 +39,7 @@ from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling
 from runnable_ci.util.threads import start
 from runnable_ci.vcs.actor import find_actor
+from runnable_ci.vcs.git_files import repository_root
 from runnable_ci.vcs.identity import Code
 from runnable_ci.version import VERSION
 
@@ -136,7 +137,9 @@ class RunSession:
         """
         probe = EnvironmentProbe(self.interpreter, self.project.workspace, self.options.environ)
         supervisor = Supervisor()
-        observer = Observer(self.project.workspace, recorder.scratch / "watched")
+        workspace = self.project.workspace
+        around = repository_root(workspace, self.options.environ)
+        observer = Observer(workspace, recorder.scratch / "watched", around)
         catalog.files.open_file = observer.open
         reads = ReadRecorder(self.project.pipeline, observer, catalog, recorder.outputs, products or RunProducts())
         state = PlanState(self.project.pipeline, inputs, Scope.initial(parameters))

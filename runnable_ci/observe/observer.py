@@ -42,8 +42,8 @@ class _Attempt:
 class Observer:
     """Watches a workspace while attempts run. Safe in threads; `scratch` is a folder of the program's own."""
 
-    def __init__(self, workspace: Path, scratch: Path) -> None:
-        self._watcher = Watcher(workspace, scratch)
+    def __init__(self, workspace: Path, scratch: Path, around: Path | None = None) -> None:
+        self._watcher = Watcher(workspace, scratch, around)
         self._lock = threading.Lock()
         self._attempts: list[_Attempt] = []
 

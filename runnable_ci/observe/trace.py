@@ -131,7 +131,8 @@ class _State:
             self.opened[path] = _better(self.opened.get(path), grade)
         elif path in self.opened and mask & (ACCESS | CLOSED_UNWRITTEN):  # else it is the program's own look
             # Opened for writing alone is no read: to append to a log depends on nothing in it.
-            self.found.read[path] = _better(self.found.read.get(path), grade)
+            # Who opened it counts: the program reads it too, to hash it, once the other attempt has ended.
+            self.found.read[path] = _better(self.found.read.get(path), self.opened[path])
 
 
 def _better(earlier: Grade | None, grade: Grade) -> Grade:

@@ -51,12 +51,14 @@ class Event(NamedTuple):
 class Watcher:
     """What happens below a folder, as an ordered list of events. Safe in threads.
 
-    `scratch` is a folder of this program with a canary: a file whose opening must cause an event, else nothing is seen.
+    `around` is the repository that the workspace lies in, which is watched too. `scratch` is a folder of this program
+    with a canary: a file whose opening must cause an event, else nothing is seen.
     `reason` says why nothing can be seen, "" while it can.
     """
 
-    def __init__(self, root: Path, scratch: Path) -> None:
+    def __init__(self, root: Path, scratch: Path, around: Path | None = None) -> None:
         self.root = os.path.realpath(root)
+        self._around = os.path.realpath(around) if around else self.root
         self.reason = ""
         self.links: dict[str, str] = {}
         """Symbolic links of the workspace → where they point to, as written."""
@@ -81,8 +83,10 @@ class Watcher:
     def mark(self) -> int:
         """Return a position in the list that lies behind all that has happened until now."""
         with self._lock:
-            if self._inotify is not None and not self.reason and not self._sees_canary():
-                self._give_up("files can be opened here without an event")
+            if self._inotify is not None and not self.reason:
+                if not self._sees_canary():
+                    self._give_up("files can be opened here without an event")
+                self._unseen.clear()  # two like events may come as one: what is left would hide a step's
             return self._trimmed + len(self._events)
 
     def between(self, start: int, end: int) -> list[Event] | None:
@@ -139,6 +143,8 @@ class Watcher:
         (self._scratch / CANARY).touch()
         self._canary = self._inotify.add(str(self._scratch))
         self._add_tree("")
+        if self._around != self.root:
+            self._add_around()
         self.mark()
         self.forget(self._trimmed + len(self._events))
         self._wake_read, self._wake_write = os.pipe()
@@ -218,6 +224,20 @@ class Watcher:
             folders[:] = [name for name in folders if name not in _UNWATCHED and name != GIT]
             inner = os.path.relpath(at, target)
             self._folders[self._inotify.add(at)] = link if inner == "." else f"{link}/{inner}"
+
+    def _add_around(self) -> None:
+        """Watch the repository around the workspace; what lies there has a path that begins with `..`."""
+        for at, folders, names in os.walk(self._around):
+            inner = os.path.relpath(at, self.root)
+            if "pyvenv.cfg" in names:
+                folders.clear()
+                continue
+            if GIT in folders:
+                self._add(f"{inner}/{GIT}")
+            folders[:] = [
+                name for name in folders if name not in _UNWATCHED and name != GIT and f"{at}/{name}" != self.root
+            ]
+            self._add(inner)
 
     # -- reading
 

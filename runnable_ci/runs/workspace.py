@@ -14,6 +14,7 @@ from runnable_ci.errors import StepError, UnsafePathError
 from runnable_ci.observe.hash_cache import HashCache
 from runnable_ci.pipeline.validation import check_relative, is_excluded
 from runnable_ci.util.files import fingerprint
+from runnable_ci.vcs.git_files import repository_root
 
 _RACY_NS = 50_000_000
 """A file that changed this recently may change again without a new time: clocks of file systems tick every few ms."""
@@ -111,6 +112,22 @@ class Workspace:
             return None
         except IsADirectoryError as e:
             raise UnsafePathError(f"`{name}` is a folder in the workspace", hint="move it away") from e
+        self.remember(name, seen, digest)
+        return digest
+
+    def hash_of_read(self, name: str) -> str | None:
+        """Return the same for what a step read: also a file of the repository around, as `../shared/x.sql`."""
+        if not name.startswith(f"{os.pardir}/"):
+            return self.hash_of(name)
+        path = (self.path / name).resolve()
+        root = repository_root(self.path)
+        if root is None or not path.is_relative_to(root.resolve()) or not path.is_file():
+            return None
+        seen = fingerprint(path)
+        if (known := self._hashes.get(name)) and known[0] == seen:
+            return known[1]
+        with self.open_file(str(self.path / name)) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.remember(name, seen, digest)
         return digest
 

@@ -126,7 +126,7 @@ class ReadRecorder:
         return AttemptView(
             root=self.observer.root,
             started_ns=sight.started_ns,
-            digest_of=self.catalog.files.hash_of,
+            digest_of=self.catalog.files.hash_of_read,
             names_in=names,
             before={entry.name: entry.data_hash for entry in entries if entry.stage == "get"},
             links=sight.links,
@@ -139,7 +139,8 @@ class ReadRecorder:
         self, step: Step, attempt: StepAttempt, trace: Trace, put: Collection[str], view: AttemptView
     ) -> None:
         """Note what the attempt wrote and its `put` does not name."""
-        written = sorted(path for path in trace.made | trace.changed if path not in put and not view.is_siblings(path))
+        mine = trace.made | trace.changed
+        written = sorted(path for path in mine if not (path in put or path.startswith("../") or view.is_siblings(path)))
         hashes = {path: self.catalog.files.hash_of(path) for path in written[:MADE_MAX]}
         digests = {path: digest for path, digest in hashes.items() if digest is not None}
         attempt.made, attempt.made_more = digests, max(0, len(written) - MADE_MAX)

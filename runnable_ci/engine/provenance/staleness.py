@@ -249,6 +249,8 @@ class _View:
         if path in self.visible:
             return self.visible[path].data_hash
         catalog = self.comparison.catalog
+        if path.startswith("../"):
+            return catalog.files.hash_of_read(path)
         now = None if (catalog.workspace / path).is_dir() else catalog.hash_of(path)
         read = self.reads.files.get(path)
         if now is not None:

@@ -154,7 +154,7 @@ def test_where_byte_code_lies_elsewhere(tmp_path: Path) -> None:
 
 
 def test_a_repository_around_the_pipeline(tmp_path: Path) -> None:
-    """Of a pipeline in a folder of a repository, what a step reads beside that folder counts, and nothing else there."""
+    """Of a pipeline in a folder of a repository, what a step reads beside that folder counts, and nothing else."""
     steps = "[steps.a]\nrun = 'cat ../shared/x.sql; ls ../more'\n[steps.b]\nrun = 'exit 1'\n"
     files = {"ml/runnable.toml": steps, "shared/x.sql": "1", "shared/unread": "1", "more/y": "1", "README.md": "x"}
     project = workspace(tmp_path, files)

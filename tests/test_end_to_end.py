@@ -87,7 +87,7 @@ def test_iris(tmp_path: Path) -> None:
     assert 0.5 < score["value"] < 1
     assert log["steps"]["evaluate"]["attempts"][0]["user_defined_metrics"] == {"score": score}
     fit = log["steps"]["fit"]["attempts"][1]
-    assert set(fit["input_parameters"]) == {"X", "Y", "test_size", "regularisation", "seed"}
+    assert set(fit["consumed"]) == {"X", "Y", "test_size", "regularisation", "seed"}
     assert set(fit["output_parameters"]) == {"logreg"}
     (picture,) = log["steps"]["plot"]["data_catalog"]
     assert picture.keys() >= FILE

@@ -289,16 +289,18 @@ class Code:
             "shallow clone" if Path(self._place.common_folder, "shallow").exists() else "",
         ]
         differing = ((one.name, one.kind) for one in self.differences)
+        url = _remote_url(settings, branch)
         return WorkTree(
             commit=commit,
             ref=self._tags(commit) if branch == "(detached)" else branch,
-            url=_remote_url(settings, branch),
+            url=url,
             dependable=bool(commit) and not changes and not hidden and not missing,
             message="; ".join(part for part in (*named(differing), *remarks) if part),
             changes=changes,
             tree=tree,
             unknown=unknown,
-            unpublished=bool(commit) and not self._is_published(commit),
+            # Without a remote there is no branch of one to ask git for.
+            unpublished=bool(commit) and not (url and self._is_published(commit)),
         )
 
     def _tree(self, commit: str) -> tuple[str, str]:

@@ -22,7 +22,9 @@ _TAKES_ALL: Final = (
     rb"|(?:^|[\s;|&({`$'\"/])env[ \t]*(?:-0|--null)?[ \t]*(?=$|[;|&)}`>'\"\],])"
     rb"|\b(?:export|declare|typeset|set)\s*(?:-[px]+\s*)?(?=$|[;|&>)\n])|\bcompgen\s+-[ve]"
     rb"|\$\{!|\beval\b|\bindirect\b"
-    rb"|\benvirons?b?\b(?!\s*\[" + _LITERAL + rb"|\s*\.\s*(?:get|pop|setdefault)\s*\(" + _LITERAL + rb")"
+    # an import of it takes nothing yet
+    rb"|\benvirons?b?\b(?!(?<=import environ)[ \t]*$)"
+    rb"(?!\s*\[" + _LITERAL + rb"|\s*\.\s*(?:get|pop|setdefault)\s*\(" + _LITERAL + rb")"
     rb"|\bgetenvb?\s*\((?!" + _LITERAL + rb")|\bSys\.getenv\s*\((?!" + _LITERAL + rb")"
     rb"|\bprocess\.env\b(?!\s*\.\s*[A-Za-z_]|\s*\[" + _LITERAL + rb")"
     rb"|\bENV\b(?!\s*[\[{]" + _LITERAL + rb"|\s*\.\s*fetch\s*\(" + _LITERAL + rb"|\s*[A-Za-z_]+\s*=)"

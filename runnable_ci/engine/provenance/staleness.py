@@ -103,7 +103,7 @@ class Comparison:
             return Evidence((*changes, *self._cautious(step, past)), None, self._edited(past))
         if change := self._new_variable(step, last, scope, reads):
             changes.append(Change(change, "data", change))
-        view = _View(self, past, visible, got, reads, self._missing_elsewhere(got, reads, visible))
+        view = _View(self, past, visible, got, reads, self._missing_elsewhere(last, got, reads, visible))
         ignored = {*got, *self._unchanged_modules(step, last)}
 
         def is_no_input(path: str) -> bool:
@@ -124,7 +124,7 @@ class Comparison:
     ) -> Iterator[ReadDifference]:
         """Yield the files that a step gets which are different, gone or new."""
         own = own_contents(past)
-        missing = self._missing_elsewhere(got, ReadSet(), visible)
+        missing = self._missing_elsewhere(past.attempts[-1], got, ReadSet(), visible)
         for name, entry in got.items():
             now = visible[name].data_hash if name in visible else self.catalog.hash_of(name)
             if now is None:
@@ -180,15 +180,30 @@ class Comparison:
         ]
         return _listed(edited) if edited else ""
 
-    def _code_since(self, step: Step, last: StepAttempt) -> str:
-        """Return which files that may count for a step changed in the repository, as `plot.py (2599041)`."""
+    def _changed_since(self, last: StepAttempt) -> tuple[list[str] | None, str]:
         then = code_state_of(self.log, last)
         if then is None:
-            return ""
+            return None, ""
         key = last.code_state or f"{then.commit} {sorted(then.changes.items())}"
         if key not in self._since:
             self._since[key] = _since(self.code, then, self.pipeline.file)
-        files, commits = self._since[key]
+        return self._since[key]
+
+    def may_stay_away(self, path: str, last: StepAttempt) -> bool:
+        """Return whether a path that is gone may only not have come along, since git never tracked it."""
+        if not self.is_elsewhere or self.catalog.is_tracked(path):
+            return False
+        files, unknown = self._changed_since(last)
+        if files is None:
+            return not unknown
+        full, then = f"{self.code.prefix}{path}", code_state_of(self.log, last)
+        if then and then.changes.get(full, ("",))[0] == "untracked":
+            return True
+        return not any(file == full or file.startswith(f"{full}/") for file in files)
+
+    def _code_since(self, step: Step, last: StepAttempt) -> str:
+        """Return which files that may count for a step changed in the repository, as `plot.py (2599041)`."""
+        files, commits = self._changed_since(last)
         if files is None:
             return commits
         counting = [file for file in files if step.counts(posixpath.relpath(file, self.code.prefix or "."))]
@@ -217,7 +232,11 @@ class Comparison:
         return last.modules if reach_of(step.command, now, str(self.catalog.workspace)) == last.reach else ()
 
     def _missing_elsewhere(
-        self, got: Mapping[str, CatalogEntry], reads: ReadSet, visible: Mapping[str, CatalogEntry]
+        self,
+        last: StepAttempt,
+        got: Mapping[str, CatalogEntry],
+        reads: ReadSet,
+        visible: Mapping[str, CatalogEntry],
     ) -> frozenset[str]:
         """Return the files that git does not track, where the run came from elsewhere and none of them came along."""
         if not self.is_elsewhere:
@@ -228,7 +247,9 @@ class Comparison:
             for name in {*own, *reads.files} - visible.keys()
             if not self.catalog.is_tracked(name) and self.products.digest_of(name) is None
         )
-        return frozenset() if any(self.catalog.hash_of(name) for name in data) else data
+        if any(self.catalog.hash_of(name) for name in data):
+            return frozenset()
+        return frozenset(name for name in data if self.may_stay_away(name, last))
 
 
 @dataclass(slots=True)
@@ -264,9 +285,12 @@ class _View:
         root = str(self.comparison.catalog.workspace)
         hidden = self.comparison.products.hidden_from(self.visible)
         found = names_in(root, folder, hidden=hidden, visible=self.visible)
-        then = self.reads.listings[folder].names
+        listing = self.reads.listings[folder]
         if not found and self.comparison.is_elsewhere and not Path(root, folder).is_dir():
-            return then
+            return listing.names
+        gone, last = set(listing.names) - found, self.past.attempts[-1]
+        if listing.modules_only and self.comparison.is_elsewhere:  # such as a folder of data, beside the modules
+            found |= {name for name in gone if self.comparison.may_stay_away(posixpath.join(folder, name), last)}
         return found
 
     def link_of(self, path: str) -> str:

@@ -40,6 +40,7 @@ class Audit:
         self.listed: dict[str, bool] = {}
         """Folder of the workspace → whether only the importer listed it."""
         self.connected: dict[str, None] = {}
+        self._waited_for = _children_waited_for()
         self.children = False
         """Whether processes were started, of which nothing is known here."""
         self.native = False
@@ -57,11 +58,21 @@ class Audit:
             "written": list(self.written)[:_READ_MAX],
             "listed": dict(self.listed),
             "connected": list(self.connected),
-            "children": self.children or len(self.read) > _READ_MAX,
+            "children": self.children or len(self.read) > _READ_MAX or self._had_children(),
             "native": self.native or is_compiled,
             "libraries": libraries,
             "outside": outside,
         }
+
+    def _had_children(self) -> bool:
+        """Whether there were child processes, as the system knows: multiprocessing and C libraries tell of none."""
+        if _children_waited_for() != self._waited_for:
+            return True
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True  # one that runs, or that nobody has waited for
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
         try:
@@ -110,6 +121,13 @@ class Audit:
             if full + os.sep == root:
                 return ""
         return None
+
+
+def _children_waited_for() -> object:
+    """Return what is different once another child was waited for: the memory that all of them touched."""
+    import resource  # not there on every system that Python runs on
+
+    return resource.getrusage(resource.RUSAGE_CHILDREN)[:8]
 
 
 def _address(address: Any) -> str:

@@ -207,9 +207,8 @@ def test_early_cut_off(tmp_path: Path) -> None:
 def test_a_commit_that_nobody_reads_is_not_mentioned(tmp_path: Path) -> None:
     """A change of the documentation re-runs no step, and there is not a word of it."""
     steps = '[steps.a]\nneeds = []\nrun = "sh make.sh"\n[steps.b]\nneeds = []\npython = "work:b"\n'
-    project = failed(
-        tmp_path, steps, {"make.sh": "cat in.txt\n", "in.txt": "1\n", "work.py": "def b():\n    return 1\n"}
-    )
+    files = {"make.sh": "cat in.txt\n", "in.txt": "1\n", "work.py": "def b():\n    return 1\n"}
+    project = failed(tmp_path, steps, files | {"src/used.txt": ""})
     project.write({"README.md": "new\n", "docs/guide.md": "new\n", "src/unused.py": "x = 1\n"})
     project.commit()
     done = project.runnable("retry", "r", "--rerun-changed", "-j", "1", code=1)

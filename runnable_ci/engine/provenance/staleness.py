@@ -14,7 +14,7 @@ from typing import Any
 from runnable_ci.engine.changes import Change, Kind
 from runnable_ci.engine.planner import Evidence, Scope
 from runnable_ci.engine.provenance.reads import reach_of
-from runnable_ci.engine.provenance.workspace_view import RunProducts, files_matching, names_in
+from runnable_ci.engine.provenance.workspace_view import RunProducts, files_matching, may_hold_modules, names_in
 from runnable_ci.observe.assemble import read_source
 from runnable_ci.observe.environment_use import variables_used
 from runnable_ci.observe.reads import Present, ReadDifference, ReadSet, differences
@@ -289,7 +289,12 @@ class _View:
         if not found and self.comparison.is_elsewhere and not Path(root, folder).is_dir():
             return listing.names
         gone, last = set(listing.names) - found, self.past.attempts[-1]
-        if listing.modules_only and self.comparison.is_elsewhere:  # such as a folder of data, beside the modules
+        if not listing.modules_only:
+            return found
+        # Such as a folder of data or documentation, beside the modules: no import finds anything in it.
+        new = found.difference(listing.names)
+        found = found - {name for name in new if not may_hold_modules(Path(root, folder, name))}
+        if self.comparison.is_elsewhere:
             found |= {name for name in gone if self.comparison.may_stay_away(posixpath.join(folder, name), last)}
         return found
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from runnable_ci.observe.reads import is_tool_file
+from runnable_ci.observe.reads import MODULE_SUFFIXES, is_tool_file
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.runs.model import RunLog, StepLog
 from runnable_ci.runs.workspace import Workspace
 
+_LOOKED_AT_MAX = 1000
 ListFolder = Callable[[str], Iterable[str]]
 
 
@@ -74,6 +76,21 @@ def files_matching(
     found = files.readable(patterns).difference(hidden)
     found.update(name for name in visible if any(matches(pattern, name) for pattern in patterns))
     return {name for name in found if not any(is_tool_file(part) for part in name.split("/"))}
+
+
+def may_hold_modules(path: Path) -> bool:
+    """Return whether a name beside modules may be one: a file, or a folder with a module somewhere below.
+
+    In a folder of many files that is assumed; an environment is none, as it is known by its distributions.
+    """
+    if not path.is_dir():
+        return True
+    if (path / "pyvenv.cfg").exists():
+        return False
+    for count, file in enumerate(_files_below(str(path.parent), path.name, os.listdir)):
+        if count >= _LOOKED_AT_MAX or file.endswith(MODULE_SUFFIXES):
+            return True
+    return False
 
 
 def _files_below(root: str, folder: str, list_folder: ListFolder) -> Iterator[str]:

@@ -9,6 +9,7 @@ Source: PEP 578, Python's table of audit events.
 from __future__ import annotations
 
 import os
+import resource  # here, before the workspace is on the path: it may have a module of that name
 import sys
 
 TYPE_CHECKING = False
@@ -125,8 +126,6 @@ class Audit:
 
 def _children_waited_for() -> object:
     """Return what is different once another child was waited for: the memory that all of them touched."""
-    import resource  # not there on every system that Python runs on
-
     return resource.getrusage(resource.RUSAGE_CHILDREN)[:8]
 
 

@@ -93,12 +93,14 @@ def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
     steps = (
         "[steps.a]\nrun = 'cat x; touch started; while [ ! -e go ]; do sleep 0.05; done'\n[steps.b]\nrun = 'exit 1'\n"
     )
-    project = workspace(tmp_path, {"runnable.toml": steps, "x": "1"})
-    with project.start("run") as running:
-        while not (project.folder / "started").exists():
-            assert running.poll() is None
-        project.write({"x": "2", "go": ""})
-    assert plan(project)["a"][0] == "run"
+    for name, ignored in (("tracked", ""), ("ignored", "x\n")):
+        (tmp_path / name).mkdir()
+        project = workspace(tmp_path / name, {"runnable.toml": steps, ".gitignore": ignored, "x": "1"})
+        with project.start("run") as running:
+            while not (project.folder / "started").exists():
+                assert running.poll() is None
+            project.write({"x": "2", "go": ""})
+        assert plan(project)["a"] == ("run", "x changed while the step ran, which it read")
 
 
 def test_a_link_that_leads_elsewhere(tmp_path: Path) -> None:
@@ -172,6 +174,72 @@ def test_a_repository_around_the_pipeline(tmp_path: Path) -> None:
     assert planned() == ("run", "../shared/x.sql changed, which it read")
     project.write({"shared/x.sql": "1", "more/z": ""})
     assert planned() == ("run", "../more/z is new, which it read")
+
+
+def test_files_outside_of_the_repository(tmp_path: Path) -> None:
+    """What a python step opens outside of the repository counts, and what a shell step's command names there."""
+    data = tmp_path / "mnt"
+    data.mkdir()
+    for name in ("x.csv", "y.csv", "lib.py"):
+        (data / name).write_text(f"NAME = '{name}'\n")
+    module = f"import sys\nsys.path.append('{data}')\nimport lib\n\n\ndef f():\n    open('{data}/x.csv').read()\n"
+    steps = f"[steps.a]\nneeds = []\npython = 'm:f'\n[steps.b]\nneeds = []\nrun = 'cat {data}/y.csv'\n"
+    project = workspace(tmp_path, {"runnable.toml": f"{steps}[steps.c]\nneeds = []\nrun = 'exit 1'\n", "m.py": module})
+    project.runnable("run", code=1)
+    assert [plan(project)[name][0] for name in "ab"] == ["reuse", "reuse"]
+    for name, step in (("x.csv", "a"), ("lib.py", "a"), ("y.csv", "b")):
+        before = (data / name).read_text()
+        (data / name).write_text("OTHER = 1\n")
+        assert plan(project)[step] == ("run", f"{data / name} changed, which it read")
+        (data / name).write_text(before)
+    assert [plan(project)[name][0] for name in "ab"] == ["reuse", "reuse"]
+
+
+def test_looks_that_read_nothing(tmp_path: Path) -> None:
+    """To open a folder without listing it, or a file for writing without writing, depends on nothing in there."""
+    steps = """
+[steps.find]
+needs = []
+run = "find data -type f | xargs cat; mkdir -p m; python3 m.py"
+[steps.both]
+needs = []
+run = "exec 3<>rw; cat <&3"
+[steps.fail]
+needs = []
+run = "exit 1"
+"""
+    files = {"data/x": "1", "rw": "1", "m.py": "import json\n"}
+    project = workspace(tmp_path, {"runnable.toml": steps, **files})
+    project.runnable("run", "-j", "1", code=1)
+    project.write({"NOTES.md": "new", "reports/r.txt": "new"})
+    assert [plan(project)[name][0] for name in ("find", "both")] == ["reuse", "reuse"]
+    project.write({"rw": "2"})
+    assert plan(project)["both"] == ("run", "rw changed, which it read")
+
+
+def test_what_later_steps_change_in_place(tmp_path: Path) -> None:
+    """An input that a later step changes in place, tracked or not, is no change for the steps before that."""
+    for name, ignored in (("tracked", ""), ("ignored", "in.csv\n")):
+        steps = """
+[steps.list]
+run = "ls; cat in.csv"
+[steps.append]
+run = "echo more >> in.csv"
+catalog = { put = ["in.csv"] }
+[steps.clean]
+run = "cat d/2; rm d/2; ls d"
+[steps.fail]
+run = "exit 1"
+"""
+        files = {"runnable.toml": steps, ".gitignore": ignored, "in.csv": "start\n", "d/1": "1", "d/2": "2"}
+        folder = tmp_path / name
+        folder.mkdir()
+        project = workspace(folder, files)
+        project.runnable("run", code=1)
+        found = plan(project)
+        assert [found[step][0] for step in ("list", "append", "clean")] == ["reuse"] * 3, found
+        project.runnable("retry", "latest", code=1)
+        assert project.read("in.csv") == "start\nmore\n"
 
 
 def test_early_cut_off(tmp_path: Path) -> None:

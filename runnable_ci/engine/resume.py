@@ -188,7 +188,7 @@ def _plan_retry(
     pipeline, workspace = session.project.pipeline, session.project.workspace
     _require_steps(session.project, retry.from_steps)
     require_result_names(log)
-    products = RunProducts.of(log)
+    products = RunProducts.of(log, catalog.is_tracked)
     comparison = Comparison(
         pipeline,
         log,

@@ -68,7 +68,7 @@ class Run:
         try:
             maybe = self._will_run()
             self._maybe = frozenset(step.name for step in maybe)
-            self.context.products.set_aside(maybe)
+            self.context.products.set_aside(maybe, self._made_here())
             return self._loop()
         except BaseException:
             self.context.supervisor.cancel(signal.SIGKILL)
@@ -85,6 +85,14 @@ class Run:
             return list(steps.values())
         planned = plan(self.pipeline, self.recorder.log, initial=self.state.initial, inputs=self.state.inputs)
         return [steps[name] for name in planned.running]
+
+    def _made_here(self) -> dict[str, list[str]]:
+        """Return the paths of what the steps that are reused made in this run."""
+        logs = self.recorder.log.steps
+        reused = [step for name, step in self.pipeline.steps.items() if name not in self._maybe and name in logs]
+        return {
+            step.name: [entry.name for entry in logs[step.name].put_entries()] for step in reused if not step.persist
+        }
 
     def _loop(self) -> str:
         order = list(self.pipeline.steps)

@@ -141,7 +141,13 @@ class RunSession:
         around = repository_root(workspace, self.options.environ)
         observer = Observer(workspace, recorder.scratch / "watched", around)
         catalog.files.open_file = observer.open
-        reads = ReadRecorder(self.project.pipeline, observer, catalog, recorder.outputs, products or RunProducts())
+        reads = ReadRecorder(
+            self.project.pipeline,
+            observer,
+            catalog,
+            recorder.outputs,
+            products or RunProducts(is_tracked=catalog.is_tracked),
+        )
         state = PlanState(self.project.pipeline, inputs, Scope.initial(parameters))
         run = self._loop(recorder, self._context(recorder, catalog, supervisor, reads), state, probe)
         printer = self.options.printer

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from runnable_ci.observe.distributions import Distributions
 from runnable_ci.observe.importer import is_explained
-from runnable_ci.observe.reads import FileRead, Grade, ListingRead, ReadSet, is_tool_file, listed_names
+from runnable_ci.observe.outside import FILES_MAX, outside_digest
+from runnable_ci.observe.reads import (
+    FileRead,
+    Grade,
+    ListingRead,
+    ReadSet,
+    is_tool_file,
+    listed_names,
+)
 from runnable_ci.observe.trace import Trace
 
 SOURCE_MAX_BYTES = 16 * 1024 * 1024
@@ -34,6 +41,8 @@ class WorkerReport:
     """Top-level module of an installed package → a file of it."""
     outside: Mapping[str, str] = field(default_factory=dict)
     """Module that is neither the workspace's nor installed → its file."""
+    read_outside: tuple[str, ...] = ()
+    """Files outside of the workspace that it opened for reading, without those of the environment."""
     has_children: bool = False
     """Whether it started processes."""
     is_complete: bool = False
@@ -56,8 +65,10 @@ class AttemptView:
     """Path → sha256 of what the step found there, of files that it then wrote to, as far as known."""
     links: Mapping[str, str]
     command: str
-    is_tracked: Callable[[str], bool] = lambda _path: False
-    """Whether git tracks a path."""
+    around: str
+    """The repository around the workspace, else the workspace."""
+    named_outside: Collection[str] = ()
+    """Files outside of that which the command names."""
     is_siblings: Callable[[str], bool] = lambda _path: False
     """Whether a path is what a step makes that runs at the same time: not read unless it is needed or gotten."""
 
@@ -84,7 +95,8 @@ def read_set(trace: Trace, view: AttemptView, worker: WorkerReport | None, insta
         listings=listings,
         absent={path: "seen" for path in worker.read if _is_absent(path, trace, view)},
         links=_links_taken([*files, *listings], view),
-        outside={path: digest for path in worker.outside.values() if (digest := _outside_digest(path))},
+        removed=sorted(trace.removed),
+        outside=_outside(worker, view),
         distributions=installed.of(worker.libraries),
         imports_seen=imports_seen,
         connected=list(worker.connected),
@@ -98,7 +110,9 @@ def _reads_and_listings(
     """Return files with their grades, and folders with whether names that could be modules are all that counts."""
     if worker is None:
         return trace.read, _explained_listings(trace, view)
-    own: dict[str, Grade] = dict.fromkeys((*worker.read, *worker.modules), "seen")
+    beside = (path for path in (*worker.read_outside, *worker.outside.values()) if _is_below(path, view.around))
+    near = (os.path.relpath(path, view.root) for path in beside)
+    own: dict[str, Grade] = dict.fromkeys((*worker.read, *worker.modules, *near), "seen")
     read = {path: grade for path, grade in own.items() if path not in trace.made}
     listed: dict[str, tuple[Grade, bool]] = {path: ("seen", by) for path, by in worker.listed.items()}
     if not worker.is_complete:  # what children and libraries opened is in the trace alone
@@ -131,9 +145,11 @@ def _file(path: str, grade: Grade, trace: Trace, view: AttemptView, worker: Work
     if path in view.before:
         return FileRead(digest=view.before[path], grade=grade)
     digest = view.digest_of(path) or ""
-    if path in trace.changed or path in trace.removed:
-        # What it was is not known, and not who changed it: a person edits what git tracks, steps write other files.
-        is_own = path in worker.written if worker and worker.is_complete else not view.is_tracked(path)
+    if path in trace.removed:
+        return FileRead(digest="", grade=grade, left=digest)
+    if path in trace.changed and _is_younger(path, view):
+        # What it was is not known, nor who changed it: a person may edit a file while a long step runs.
+        is_own = worker is not None and worker.is_complete and path in worker.written
         return FileRead(digest="", grade=grade, left=digest if is_own else None, changed_while_running=not is_own)
     return FileRead(digest=digest, grade=grade, changed_while_running=_is_younger(path, view))
 
@@ -174,12 +190,14 @@ def read_source(path: str) -> bytes:
         return b""
 
 
-def _outside_digest(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
+def _outside(worker: WorkerReport, view: AttemptView) -> dict[str, str]:
+    paths = dict.fromkeys((*worker.outside.values(), *worker.read_outside, *view.named_outside))
+    beyond = [path for path in paths if not _is_below(path, view.around)]
+    return {path: digest for path in beyond[:FILES_MAX] if (digest := outside_digest(path))}
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/")
 
 
 def _links_taken(paths: Iterable[str], view: AttemptView) -> dict[str, str]:

@@ -52,6 +52,11 @@ class Observer:
         """The workspace, without links on the way to it."""
         return self._watcher.root
 
+    @property
+    def around(self) -> str:
+        """The repository around it, else the workspace."""
+        return self._watcher.around
+
     def begin(self, step: str) -> None:
         """Watch an attempt from now on."""
         with self._lock:
@@ -69,7 +74,7 @@ class Observer:
             attempt.end = self._watcher.mark()
             events = self._watcher.between(attempt.start, attempt.end)
             others = [
-                Window(other.start, attempt.end if other.end is None else other.end)
+                Window(other.start, attempt.end if other.end is None else other.end, own=not other.step)
                 for other in self._attempts
                 if other is not attempt
             ]

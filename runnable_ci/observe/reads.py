@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -60,8 +60,10 @@ class ReadSet(_Part):
     """Files that were looked for, and were not there."""
     links: dict[str, str] = Field(default_factory=dict)
     """Symbolic link through which something was read → where it pointed to."""
+    removed: list[str] = Field(default_factory=list)
+    """Files that the attempt itself removed."""
     outside: dict[str, str] = Field(default_factory=dict)
-    """Modules from outside the workspace that are no distribution's: absolute path → sha256."""
+    """Modules from outside the repository that are no distribution's, and other files there: absolute path → sha256."""
     distributions: dict[str, str] = Field(default_factory=dict)
     """Imported: name → version."""
     imports_seen: bool = False
@@ -124,7 +126,11 @@ def differences(reads: ReadSet, present: Present, *, ignore: Callable[[str], boo
         elif now != read.digest:
             yield ReadDifference(path, "changed")
     for folder, listing in reads.listings.items():
-        yield from _listed(folder, listing, present, reads.files, ignore)
+        yield from _listed(folder, listing, present, {*reads.files, *reads.removed}, ignore)
+    for path, digest in reads.outside.items():
+        now = present.digest_of(path)
+        if now != digest and not ignore(path):
+            yield ReadDifference(path, "is gone" if now is None else "changed")
     for path in reads.absent:
         if not ignore(path) and present.digest_of(path) is not None:
             yield ReadDifference(path, "is new")
@@ -137,13 +143,13 @@ def _listed(
     folder: str,
     listing: ListingRead,
     present: Present,
-    files: Mapping[str, FileRead],
+    named: Collection[str],
     ignore: Callable[[str], bool],
 ) -> Iterator[ReadDifference]:
     now = listed_names(present.names_in(folder), modules_only=listing.modules_only)
     for name in sorted(now ^ set(listing.names)):
         path = posixpath.join(folder, name)
-        if not ignore(path) and path not in files:  # a file that was read is named already
+        if not ignore(path) and path not in named:  # a file that was read is named already, one that it removed is not
             yield ReadDifference(path, "is new" if name in now else "is gone")
 
 

@@ -32,6 +32,8 @@ class Window:
 
     start: int
     end: int
+    own: bool = False
+    """Whether the program itself looked at the workspace then."""
 
 
 @dataclass(slots=True)
@@ -57,8 +59,10 @@ def trace(events: Sequence[Event], window: Window, others: Iterable[Window] = ()
     shared = [other for other in others if other.start < window.end and window.start < other.end]
     state = _State()
     for position, event in enumerate(events, start=window.start):
-        possible = any(other.start <= position < other.end for other in shared)
-        state.note(event, "possible" if possible else "seen")
+        here = [other for other in shared if other.start <= position < other.end]
+        if posixpath.basename(event.path) == GIT and any(other.own for other in here):
+            continue  # the program asks git itself
+        state.note(event, "possible" if here else "seen")
     return state.ended()
 
 
@@ -68,6 +72,8 @@ class _State:
     new: set[str] = field(default_factory=set)
     """Paths that did not exist when the attempt began."""
     opened: dict[str, Grade] = field(default_factory=dict)
+    folders: dict[str, list[Grade]] = field(default_factory=dict)
+    """Folders that are open and were not listed yet: some programs only go back to one."""
     written: set[str] = field(default_factory=set)
     """Files that were closed after they were open for writing."""
 
@@ -101,8 +107,13 @@ class _State:
         if mask & (CREATE | MOVED_TO):
             self.new.add(path)
         elif mask & OPEN and path not in self.new:
-            earlier, count = self.found.listed.get(path, (None, 0))
-            self.found.listed[path] = (_better(earlier, grade), count + 1)
+            self.folders.setdefault(path, []).append(grade)
+        elif mask & CLOSED_UNWRITTEN and self.folders.get(path):
+            self.folders[path].pop()
+        elif mask & ACCESS:
+            for opened in self.folders.pop(path, ()):  # which of them listed it cannot be seen
+                earlier, count = self.found.listed.get(path, (None, 0))
+                self.found.listed[path] = (_better(earlier, opened), count + 1)
 
     def _note_file(self, path: str, mask: int, grade: Grade) -> None:
         found, existed = self.found, path not in self.new

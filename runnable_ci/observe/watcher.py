@@ -58,7 +58,7 @@ class Watcher:
 
     def __init__(self, root: Path, scratch: Path, around: Path | None = None) -> None:
         self.root = os.path.realpath(root)
-        self._around = os.path.realpath(around) if around else self.root
+        self.around = os.path.realpath(around) if around else self.root
         self.reason = ""
         self.links: dict[str, str] = {}
         """Symbolic links of the workspace → where they point to, as written."""
@@ -143,7 +143,7 @@ class Watcher:
         (self._scratch / CANARY).touch()
         self._canary = self._inotify.add(str(self._scratch))
         self._add_tree("")
-        if self._around != self.root:
+        if self.around != self.root:
             self._add_around()
         self.mark()
         self.forget(self._trimmed + len(self._events))
@@ -227,7 +227,7 @@ class Watcher:
 
     def _add_around(self) -> None:
         """Watch the repository around the workspace; what lies there has a path that begins with `..`."""
-        for at, folders, names in os.walk(self._around):
+        for at, folders, names in os.walk(self.around):
             inner = os.path.relpath(at, self.root)
             if "pyvenv.cfg" in names:
                 folders.clear()
@@ -287,6 +287,8 @@ class Watcher:
             return
         if mask & FOLDER:
             if mask & (ACCESS | CLOSED_UNWRITTEN):
+                if not name:  # whether it was listed, or only opened
+                    self._events.append(Event(folder, mask))
                 return
             if mask & OPEN:
                 if name or self._is_ours(folder):  # the folder itself has an event of its listing, too

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runnable_ci.errors import StepError
 from runnable_ci.observe.assemble import WorkerReport
+from runnable_ci.observe.outside import is_environment
 from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.validation import not_json
 from runnable_ci.runs.model import ExceptionInfo
@@ -70,6 +71,7 @@ class _Report(_Closed):
     native: bool
     libraries: dict[str, str]
     outside: dict[str, str]
+    read_outside: list[str]
 
     def recorded(self, modules: Iterable[str]) -> WorkerReport:
         """Return the report with the modules of the workspace that were loaded."""
@@ -81,6 +83,7 @@ class _Report(_Closed):
             connected=tuple(self.connected),
             libraries=self.libraries,
             outside=self.outside,
+            read_outside=tuple(path for path in self.read_outside if not is_environment(path)),
             has_children=self.children,
             is_complete=not self.children and not self.native,
         )

@@ -16,6 +16,7 @@ from runnable_ci.observe.assemble import AttemptView, WorkerReport, read_set, re
 from runnable_ci.observe.distributions import Distributions
 from runnable_ci.observe.environment_use import variables_used
 from runnable_ci.observe.observer import Observer, Sight
+from runnable_ci.observe.outside import named_in
 from runnable_ci.observe.reads import READS_MAX_BYTES, READS_MAX_ENTRIES, FileRead, ReadSet, decode_reads
 from runnable_ci.observe.trace import Trace
 from runnable_ci.pipeline.model import Pipeline, Step
@@ -131,9 +132,14 @@ class ReadRecorder:
             before={entry.name: entry.data_hash for entry in entries if entry.stage == "get"},
             links=sight.links,
             command=step.command,
-            is_tracked=lambda path: self.catalog.is_tracked(path) is True,
+            around=self.observer.around,
+            named_outside=self._named_outside(step),
             is_siblings=is_siblings,
         )
+
+    def _named_outside(self, step: Step) -> list[str]:
+        folder = f"{self.observer.root}/{step.working_directory}"
+        return named_in(step.command, folder, self.observer.around) if step.kind == "run" else []
 
     def _note_made(
         self, step: Step, attempt: StepAttempt, trace: Trace, put: Collection[str], view: AttemptView

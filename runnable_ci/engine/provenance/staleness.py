@@ -17,6 +17,7 @@ from runnable_ci.engine.provenance.reads import reach_of
 from runnable_ci.engine.provenance.workspace_view import RunProducts, files_matching, may_hold_modules, names_in
 from runnable_ci.observe.assemble import read_source
 from runnable_ci.observe.environment_use import variables_used
+from runnable_ci.observe.outside import is_environment, outside_digest
 from runnable_ci.observe.reads import Present, ReadDifference, ReadSet, differences
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.pipeline.patterns import matches
@@ -127,6 +128,7 @@ class Comparison:
         missing = self._missing_elsewhere(past.attempts[-1], got, ReadSet(), visible)
         for name, entry in got.items():
             now = visible[name].data_hash if name in visible else self.catalog.hash_of(name)
+            now = now and (self.products.unchanged(name, now, visible) or now)
             if now is None:
                 if name not in missing:
                     yield ReadDifference(name, "is gone")
@@ -272,9 +274,13 @@ class _View:
         catalog = self.comparison.catalog
         if path.startswith("../"):
             return catalog.files.hash_of_read(path)
+        if path.startswith("/"):
+            now = None if is_environment(path) else outside_digest(path)
+            return self.reads.outside.get(path) if now is None and self.comparison.is_elsewhere else now
         now = None if (catalog.workspace / path).is_dir() else catalog.hash_of(path)
         read = self.reads.files.get(path)
         if now is not None:
+            now = self.comparison.products.unchanged(path, now, self.visible) or now
             is_own = read is not None and now in _own_contents(self.past).get(path, ())
             return read.digest if is_own and read is not None and read.left is None else now
         if path in self.missing and read is not None:

@@ -22,11 +22,15 @@ class RunProducts:
 
     by_step: dict[str, dict[str, str]] = field(default_factory=dict)
     """Step → path → sha256."""
+    before: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Step → path that was there before it and that it changed → sha256 of what it was."""
+    is_tracked: Callable[[str], bool | None] = lambda _path: False
+    """Whether git tracks a path: it is there whatever step ran."""
 
     @classmethod
-    def of(cls, log: RunLog) -> RunProducts:
+    def of(cls, log: RunLog, is_tracked: Callable[[str], bool | None] = lambda _path: False) -> RunProducts:
         """Return those of a run log."""
-        found = cls()
+        found = cls(is_tracked=is_tracked)
         for step in log.steps.values():
             found.note(step)
         return found
@@ -35,10 +39,22 @@ class RunProducts:
         """Take what a step made from its log."""
         made = step.attempts[-1].made if step.attempts else {}
         self.by_step[step.name] = {**made, **{entry.name: entry.data_hash for entry in step.put_entries()}}
+        self.before[step.name] = {entry.name: entry.data_hash for entry in step.data_catalog if entry.kept}
 
     def hidden_from(self, visible: Collection[str]) -> set[str]:
-        """Return the paths of all of them but those that a step sees of the steps that it needs."""
-        return set().union(*self.by_step.values()).difference(visible)
+        """Return the paths of all of them but those that a step sees of the steps that it needs.
+
+        A file that was there before a step changed it is there for all.
+        """
+        made = set().union(*self.by_step.values()).difference(visible, *self.before.values())
+        return {path for path in made if not self.is_tracked(path)}
+
+    def unchanged(self, path: str, digest: str, visible: Collection[str]) -> str | None:
+        """Return what a file was before a step changed it to this content, for one that does not see that step's."""
+        if path in visible:
+            return None
+        changed = (step for step, made in self.by_step.items() if made.get(path) == digest)
+        return next((self.before[step][path] for step in changed if path in self.before[step]), None)
 
     def digest_of(self, path: str) -> str | None:
         """Return the sha256 of what a step made at a path, None where none did."""

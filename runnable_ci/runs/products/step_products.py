@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from runnable_ci.errors import RunnableError, StepError, UnsafePathError
 from runnable_ci.pipeline.model import Step
@@ -43,14 +44,16 @@ class Products:
         """Where this invocation moves files to."""
         return self.catalog.run_folder / "replaced" / str(self.invocation)
 
-    def set_aside(self, steps: Iterable[Step]) -> None:
+    def set_aside(self, steps: Iterable[Step], others: Mapping[str, Collection[str]] = MappingProxyType({})) -> None:
         """Move what these steps made earlier out of the workspace, so that they and others do not find it there.
 
         What git tracks stays, and what anybody else wrote since. Where a step changed a file of the user, that is back.
+        Of the `others`, which are reused, that goes which they made in other runs: all but these paths.
         """
         names = {step.name for step in steps if step.put and not step.persist} - self._set_aside.keys()
-        paths = self.catalog.products.paths_of(names) if names else []
-        moved = [product for product in map(self.product_at, paths) if product and product.step in names]
+        paths = self.catalog.products.paths_of({*names, *others}) if names or others else []
+        found = [product for product in map(self.product_at, paths) if product]
+        moved = [it for it in found if it.step in names or it.path not in others.get(it.step, (it.path,))]
         self._set_aside |= {name: {} for name in names}
         if moved:
             title = set_aside_title(self.catalog.run_folder.name)
@@ -59,7 +62,9 @@ class Products:
         aside = {product.step: AsideFolder(self.catalog, self.folder / product.step) for product in moved}
         for product in moved:
             try:
-                self._set_aside[product.step][product.path] = aside[product.step].move(product.path)
+                place = aside[product.step].move(product.path)
+                if product.step in names:
+                    self._set_aside[product.step][product.path] = place
                 if product.was and self.catalog.holds(product.was):
                     self.catalog.restore(product.path, product.was)
             except (OSError, RunnableError) as e:

@@ -24,12 +24,16 @@ _CHILDREN = frozenset(
 _IMPORTER = "<frozen importlib._bootstrap_external>"
 _CONNECTED_MAX = 1000
 _READ_MAX = 200_000
+_OUTSIDE_MAX = 10_000
 
 
 class Audit:
     """Records from `begin` on; the hook of Python cannot be taken away again."""
 
     def __init__(self, workspace: str) -> None:
+        self._written_outside: dict[str, None] = {}
+        folders = {sys.prefix, sys.base_prefix, os.path.dirname(os.__file__), os.path.dirname(__file__)}
+        self._python = tuple(os.path.join(folder, "") for folder in folders)
         self._roots = tuple({os.path.abspath(workspace) + os.sep, os.path.realpath(workspace) + os.sep})
         prefixes = (sys.prefix, sys.base_prefix)
         self._environments = tuple(
@@ -37,6 +41,8 @@ class Audit:
         )
         self.read: dict[str, None] = {}
         """Files of the workspace that were opened for reading, there or not."""
+        self.read_outside: dict[str, None] = {}
+        """Other files that were opened for reading, but those that were written before, and Python's own."""
         self.written: dict[str, None] = {}
         self.listed: dict[str, bool] = {}
         """Folder of the workspace → whether only the importer listed it."""
@@ -63,6 +69,7 @@ class Audit:
             "native": self.native or is_compiled,
             "libraries": libraries,
             "outside": outside,
+            "read_outside": list(self.read_outside),
         }
 
     def _had_children(self) -> bool:
@@ -92,13 +99,27 @@ class Audit:
             self.children = True
 
     def _note_open(self, path: Any, _mode: Any, flags: Any) -> None:
-        if (name := self._inner(path)) is None or name.endswith(".pyc"):
+        if isinstance(path, int):
+            return
+        full = os.path.abspath(os.fsdecode(path))
+        if full.endswith(".pyc"):
             return  # the modules themselves are known
+        if (name := self._inner(full)) is None:
+            self._note_outside(full, flags)
+            return
         way = flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
         if way != os.O_WRONLY and name not in self.written:
             self.read[name] = None
         if way != os.O_RDONLY:
             self.written[name] = None
+
+    def _note_outside(self, full: str, flags: Any) -> None:
+        if full.startswith(self._python) or full in self._written_outside:
+            return
+        if flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR) != os.O_RDONLY:
+            self._written_outside[full] = None
+        elif len(self.read_outside) < _OUTSIDE_MAX:
+            self.read_outside[full] = None
 
     def _note_listing(self, path: Any) -> None:
         if (name := self._inner("." if path is None else path)) is None:

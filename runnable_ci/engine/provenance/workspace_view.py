@@ -37,7 +37,8 @@ class RunProducts:
 
     def note(self, step: StepLog) -> None:
         """Take what a step made from its log."""
-        made = step.attempts[-1].made if step.attempts else {}
+        written = step.attempts[-1].made if step.attempts else {}
+        made = {path: digest for path, digest in written.items() if not self.is_tracked(path)}
         self.by_step[step.name] = {**made, **{entry.name: entry.data_hash for entry in step.put_entries()}}
         self.before[step.name] = {entry.name: entry.data_hash for entry in step.data_catalog if entry.kept}
 
@@ -46,8 +47,7 @@ class RunProducts:
 
         A file that was there before a step changed it is there for all.
         """
-        made = set().union(*self.by_step.values()).difference(visible, *self.before.values())
-        return {path for path in made if not self.is_tracked(path)}
+        return set().union(*self.by_step.values()).difference(visible, *self.before.values())
 
     def unchanged(self, path: str, digest: str, visible: Collection[str]) -> str | None:
         """Return what a file was before a step changed it to this content, for one that does not see that step's."""

@@ -38,6 +38,7 @@ from registry_server import (
 from runnable_ci.cli.show import runs_of_registry
 from runnable_ci.config import Settings
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, StoreError, UsageError
+from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.model import SUCCESS
 from runnable_ci.runs.paths import run_folder
@@ -438,7 +439,7 @@ def test_a_run_of_which_only_the_log_is_here_can_be_published_back(tmp_path: Pat
     assert contents(reader).keys() == {"a.bin", "b.txt"}
     with pytest.raises(BlobMissingError) as raised:
         sent(there, opened(f"{remote.label}-other"))
-    assert raised.value.hint == f"`runnable-ci pull r --store {there.folder.parent}` downloads the whole run"
+    assert raised.value.hint == f"`{of_store(there, 'pull', 'r')}` downloads the whole run"
 
 
 @pytest.mark.parametrize("note", ["", "[]", '{"registry": "x"}', '{"registry": "h.io/r", "manifests": ["../x"]}'])

@@ -13,7 +13,7 @@ fi
 
 missing=()
 for pair in skopeo:skopeo docker-registry:docker-registry git:git openssl:openssl curl:curl htpasswd:apache2-utils \
-    shellcheck:shellcheck strace:strace; do
+    shellcheck:shellcheck strace:strace make:make unshare:util-linux; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 # GitHub's description of its API comes from npm, once.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-import pytest
 from cli import Workspace, elsewhere, workspace
 from registry_server import registry
 
@@ -106,7 +104,6 @@ WAYS_FILES = {
 }
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is one of the ways")
 def test_parameters_that_a_command_reads_indirectly(tmp_path: Path) -> None:
     """A parameter that a file of the command names is an input, however many programs lie between."""
     steps = "".join(f'[steps.{name}]\nneeds = []\nrun = "{command}"\n' for name, command in WAYS.items())

@@ -11,7 +11,6 @@ import errno
 import os
 import select
 import struct
-import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -48,7 +47,7 @@ class Inotify:
     """One queue of events. Raises `OSError` where the system has none to give."""
 
     def __init__(self) -> None:
-        if sys.platform != "linux":
+        if os.uname().sysname != "Linux":
             raise OSError(errno.ENOSYS, "this system has no inotify")
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.descriptor = self._checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))

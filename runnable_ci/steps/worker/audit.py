@@ -76,8 +76,11 @@ class Audit:
         """Whether there were child processes, as the system knows: multiprocessing and C libraries tell of none."""
         if _children_waited_for() != self._waited_for:
             return True
+        waitid = getattr(os, "waitid", None)
+        if waitid is None:  # macOS
+            return True
         try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return False
         return True  # one that runs, or that nobody has waited for

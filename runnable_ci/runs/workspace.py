@@ -7,6 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 
@@ -101,35 +102,36 @@ class Workspace:
         path = self.path / name
         try:
             check_relative(name, ValueError)
-            seen = fingerprint(path)
-            if (known := self._hashes.get(name)) and known[0] == seen:
-                return known[1]
-            if earlier := self.hashes.get(name, seen):
-                return earlier
-            with self.open_file(str(path)) as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return self._hash(name, path)
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         except IsADirectoryError as e:
             raise UnsafePathError(f"`{name}` is a folder in the workspace", hint="move it away") from e
+
+    def _hash(self, name: str, path: Path) -> str:
+        seen = fingerprint(path)
+        if (known := self._hashes.get(name)) and known[0] == seen:
+            return known[1]
+        if earlier := self.hashes.get(name, seen):
+            return earlier
+        with self.open_file(str(path)) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.remember(name, seen, digest)
         return digest
+
+    @cached_property
+    def _repository(self) -> Path | None:
+        root = repository_root(self.path)
+        return root and root.resolve()
 
     def hash_of_read(self, name: str) -> str | None:
         """Return the same for what a step read: also a file of the repository around, as `../shared/x.sql`."""
         if not name.startswith(f"{os.pardir}/"):
             return self.hash_of(name)
         path = (self.path / name).resolve()
-        root = repository_root(self.path)
-        if root is None or not path.is_relative_to(root.resolve()) or not path.is_file():
+        if self._repository is None or not path.is_relative_to(self._repository) or not path.is_file():
             return None
-        seen = fingerprint(path)
-        if (known := self._hashes.get(name)) and known[0] == seen:
-            return known[1]
-        with self.open_file(str(self.path / name)) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self.remember(name, seen, digest)
-        return digest
+        return self._hash(name, self.path / name)
 
     def remember(self, name: str, seen: tuple[int, ...], digest: str) -> None:
         """Treat a file as unchanged as long as its `fingerprint` is the one that was `seen` before it was read.

@@ -19,6 +19,7 @@ from runnable_ci.observe.assemble import read_source
 from runnable_ci.observe.environment_use import variables_used
 from runnable_ci.observe.outside import is_environment, outside_digest
 from runnable_ci.observe.reads import Present, ReadDifference, ReadSet, differences
+from runnable_ci.observe.watcher import GIT
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.runs.catalog import Catalog
@@ -65,7 +66,6 @@ _PROGRAMS = frozenset(
 )
 """By their endings what is called code in a reason: it changes nothing but how one speaks of it."""
 _NAMED_MAX = 3
-GIT = ".git"
 
 
 @dataclass(slots=True)
@@ -92,8 +92,7 @@ class Comparison:
         got = {
             entry.name: entry
             for entry in past.data_catalog
-            if entry.stage == "get"
-            and (not entry.kept or any(matches(pattern, entry.name) for pattern in step.get or ()))
+            if entry.stage == "get" and (not entry.kept or _is_named(step.get or (), entry.name))
         }
         changes: list[Change] = []
         if differing := list(self._received(step, past, got, visible)):
@@ -104,7 +103,9 @@ class Comparison:
             return Evidence((*changes, *self._cautious(step, past)), None, self._edited(past))
         if change := self._new_variable(step, last, scope, reads):
             changes.append(Change(change, "data", change))
-        view = _View(self, past, visible, got, reads, self._missing_elsewhere(last, got, reads, visible))
+        missing = self._missing_elsewhere(last, got, reads, visible)
+        hidden = self.products.hidden_from(visible)
+        view = _View(self, past, visible, reads, missing, _own_contents(past), hidden)
         ignored = {*got, *self._unchanged_modules(step, last)}
 
         def is_no_input(path: str) -> bool:
@@ -148,8 +149,7 @@ class Comparison:
         if step.reads and reads.declared:
             hidden = self.products.hidden_from(visible)
             for name in sorted(files_matching(self.catalog.files, step.reads, hidden=hidden, visible=visible)):
-                was_looked_for = any(matches(pattern, name) for pattern in reads.declared)
-                if was_looked_for and name not in reads.files and step.counts(name):
+                if _is_named(reads.declared, name) and name not in reads.files and step.counts(name):
                     yield ReadDifference(name, "is new")
 
     def _cautious(self, step: Step, past: StepLog) -> Iterator[Change]:
@@ -261,9 +261,12 @@ class _View:
     comparison: Comparison
     past: StepLog
     visible: Mapping[str, CatalogEntry]
-    got: Mapping[str, CatalogEntry]
     reads: ReadSet
     missing: frozenset[str]
+    own: Mapping[str, Collection[str]]
+    """What the step itself left in files."""
+    hidden: Collection[str]
+    """Paths of products that the step does not see."""
 
     def present(self) -> Present:
         return Present(self.digest_of, self.names_in, self.link_of)
@@ -281,7 +284,7 @@ class _View:
         read = self.reads.files.get(path)
         if now is not None:
             now = self.comparison.products.unchanged(path, now, self.visible) or now
-            is_own = read is not None and now in _own_contents(self.past).get(path, ())
+            is_own = read is not None and now in self.own.get(path, ())
             return read.digest if is_own and read is not None and read.left is None else now
         if path in self.missing and read is not None:
             return read.digest
@@ -289,9 +292,10 @@ class _View:
 
     def names_in(self, folder: str) -> Iterable[str]:
         root = str(self.comparison.catalog.workspace)
-        hidden = self.comparison.products.hidden_from(self.visible)
-        found = names_in(root, folder, hidden=hidden, visible=self.visible)
+        found = names_in(root, folder, hidden=self.hidden, visible=self.visible)
         listing = self.reads.listings[folder]
+        # What a parallel step had made already when the names were recorded, and is known as its own only since.
+        found |= {name for name in listing.names if posixpath.join(folder, name) in self.hidden}
         if not found and self.comparison.is_elsewhere and not Path(root, folder).is_dir():
             return listing.names
         gone, last = set(listing.names) - found, self.past.attempts[-1]

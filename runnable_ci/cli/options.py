@@ -69,8 +69,8 @@ Rerun = Annotated[
     typer.Option(
         "--rerun",
         metavar="packages|code|data",
-        help="Repeat finished steps whose code or data changed, however long they took, or that imported a package of "
-        "another version than now; repeatable.",
+        help="Repeat finished steps whose code or data changed, however long they took, or that ran with another "
+        "Python, container image or package than now; repeatable.",
     ),
 ]
 Accept = Annotated[

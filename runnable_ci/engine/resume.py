@@ -50,7 +50,7 @@ class RetryOptions:
     """Run again what is out of date, however long that takes."""
     rerun: Collection[str] = ()
     """Which kinds of changes (`code`, `data`) may repeat finished work, however long that takes; `packages` makes those
-    of packages do so at all."""
+    of the environment do so at all: interpreter, packages, image."""
     registry: str | None = None
     """Where to pull the run from first."""
     other_pipeline: bool = False
@@ -84,7 +84,7 @@ class RetryPlan:
     def environment_note(self) -> str:
         """Return in what the environment differs from that of the reused steps, in one line; empty if in nothing."""
         differs = str(self.environment)
-        return f"note: other than for reused steps: {differs}; --rerun packages re-runs for packages" if differs else ""
+        return f"note: other than for reused steps: {differs}; --rerun packages re-runs them" if differs else ""
 
 
 def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPlan:
@@ -198,8 +198,8 @@ def _plan_retry(
         partial(reads_of, catalog),
         is_elsewhere=(run_folder(session.project.layout, log.run_id) / ORIGIN).exists(),
     )
-    packages = {name: environment.packages_of(name) for name in pipeline.steps} if "packages" in retry.rerun else {}
-    forced = {name: f"--rerun packages: {', '.join(lines)}" for name, lines in packages.items() if lines}
+    differing = environment.reasons() if "packages" in retry.rerun else {}
+    forced = {name: f"--rerun packages: {reason}" for name, reason in differing.items()}
     forced |= {name: f"--from {step}" for step in reversed(retry.from_steps) for name in pipeline.below(step)}
     accepted = acceptances(
         retry.accept,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import sysconfig
 import venv
 from pathlib import Path
@@ -22,7 +23,7 @@ needs = []
 python = "work:child"
 [steps.last]
 needs = []
-run = "false"
+run = "exit 3"
 """
 WORK = """
 def one():
@@ -47,6 +48,14 @@ def install(project: Workspace, name: str, version: str) -> None:
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     (info / "RECORD").write_text(f"{name}.py,,\n")
     (packages / f"{name}.py").write_text(f"VERSION = '{version}'\n")
+
+
+def become(project: Workspace, version: str) -> None:
+    """Have the project's interpreter say that it is of another version."""
+    packages = Path(sysconfig.get_path("purelib", "venv", vars={"base": str(project.folder / ".venv")}))
+    (packages / "sitecustomize.py").write_text(
+        f"import sys\nsys.version = '{version} ' + sys.version.partition(' ')[2]\n"
+    )
 
 
 @pytest.fixture
@@ -74,9 +83,7 @@ def test_a_changed_package_is_named_with_who_imported_it(project: Workspace) -> 
     assert {name: reason for name, reason in decisions.items() if name != "last"} == dict.fromkeys(
         ("one", "two", "child"), "reuse unchanged since attempt 1"
     )
-    assert notes == [
-        "note: other than for reused steps: alpha-x 1.0 → 2.0 (one, child); --rerun packages re-runs for packages"
-    ]
+    assert notes == ["note: other than for reused steps: alpha-x 1.0 → 2.0 (one, child); --rerun packages re-runs them"]
     done = project.runnable("retry", "r", "-j", "1", code=1)
     assert done.err.count("alpha-x 1.0 → 2.0") == 1
 
@@ -89,7 +96,7 @@ def test_rerun_packages(project: Workspace) -> None:
         "one": "run --rerun packages: alpha-x 1.0 → 2.0",
         "two": "reuse unchanged since attempt 1",
         "child": "run --rerun packages: alpha-x 1.0 → 2.0",
-        "last": "run attempt 1 failed: exit code 1",
+        "last": "run attempt 1 failed: exit code 3",
     }
     assert notes == []
     project.runnable("retry", "r", "--rerun", "packages", "-j", "1", code=1, RUNNABLE_CI_ASK_MINUTES="0")
@@ -100,14 +107,62 @@ def test_a_new_and_a_removed_package(project: Workspace) -> None:
     """A package that is new or gone is a difference for steps that may have imported it."""
     install(project, "gamma", "0.1")
     assert plan(project)[1] == [
-        "note: other than for reused steps: gamma not installed → 0.1 (child); --rerun packages re-runs for packages"
+        "note: other than for reused steps: gamma not installed → 0.1 (child); --rerun packages re-runs them"
     ]
 
 
 def test_another_image(project: Workspace) -> None:
-    """Another container image is named with the steps that ran in none, or in another one."""
-    notes = project.runnable("retry", "r", "-n", RUNNABLE_CI_CONTAINER_IMAGE_DIGEST=f"img@sha256:{'a' * 64}").err
-    assert notes.startswith(f"note: other than for reused steps: image none → sha256:{'a' * 64} (one, two, child)")
+    """Another container image is named with the steps that ran in another or none; on request they run again."""
+    inside = Workspace(
+        project.folder, {**project.environ, "RUNNABLE_CI_CONTAINER_IMAGE_DIGEST": f"img@sha256:{'a' * 64}"}
+    )
+    difference = f"image none → sha256:{'a' * 64}"
+    notes = inside.runnable("retry", "r", "-n").err
+    assert notes.startswith(f"note: other than for reused steps: {difference} (one, two, child); ")
+    inside.runnable("retry", "r", "--rerun", "packages", "-j", "1", code=1, RUNNABLE_CI_ASK_MINUTES="0")
+    attempts = {name: step.attempts for name, step in project.log().steps.items()}
+    assert attempts.pop("last")[-1].reason == "attempt 1 failed: exit code 3"
+    assert {name: found[-1].reason for name, found in attempts.items()} == dict.fromkeys(
+        attempts, f"--rerun packages: {difference}"
+    )
+    assert "other than for" not in inside.runnable("retry", "r", "-n").err
+    back = project.runnable("retry", "r", "-n").err
+    assert f"image sha256:{'a' * 64} → none (one, two, child)" in back
+
+
+def test_another_python(project: Workspace) -> None:
+    """Another X.Y is named with all that ran with the earlier one, or may have; on request they run again."""
+    project.write({"runnable.toml": PIPELINE.replace("exit 3", "exit 0") + "[steps.end]\nrun = 'false'\n"})
+    project.runnable("retry", "r", "-j", "1", code=1)
+    become(project, "3.99.1")
+    decisions, notes = plan(project)
+    assert {reason.split()[0] for name, reason in decisions.items() if name != "end"} == {"reuse"}
+    [note] = notes
+    before = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert note == (
+        f"note: other than for reused steps: cpython {before} → cpython 3.99 (one, two, child, last); "
+        "--rerun packages re-runs them"
+    )
+    again, _ = plan(project, "--rerun", "packages")
+    reason = f"run --rerun packages: cpython {before} → cpython 3.99"
+    assert {name: text for name, text in again.items() if name != "end"} == dict.fromkeys(
+        ("one", "two", "child", "last"), reason
+    )
+    project.runnable("retry", "r", "--rerun", "packages", "-j", "1", code=1)
+    become(project, "3.99.2")
+    assert plan(project)[1] == []
+
+
+def test_what_is_whole_comes_first(project: Workspace) -> None:
+    """However many packages differ, the interpreter is named."""
+    for number in range(7):
+        install(project, f"extra{number}", "1.0")
+    become(project, "3.99.1")
+    decisions, [note] = plan(project)
+    assert note.startswith("note: other than for reused steps: cpython 3.")
+    assert note.endswith("extra3 not installed → 1.0 (child) and 3 more; --rerun packages re-runs them")
+    decisions, _ = plan(project, "--rerun", "packages")
+    assert decisions["child"].endswith("extra3 not installed → 1.0 and 3 more")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runnable_ci.observe.reads import ReadSet
@@ -24,30 +24,25 @@ class EnvironmentNow:
 
 @dataclass(slots=True)
 class EnvironmentChanges:
-    """What differs for some steps: a line (`numpy 1.26 → 2.0`) → the steps for which it does."""
+    """What differs for some steps: a line (`numpy 1.26 → 2.0`) → the steps for which it does, or may."""
 
-    whole: dict[str, list[str]] = field(default_factory=dict)
-    """The interpreter and the image."""
-    packages: dict[str, list[str]] = field(default_factory=dict)
-    """Distributions that the step imported, or may have imported."""
+    lines: dict[str, list[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f"{line} ({', '.join(steps)})" for line, steps in {**self.whole, **self.packages}.items()]
-        more = f" and {len(lines) - _NAMED_MAX} more" if len(lines) > _NAMED_MAX else ""
-        return f"{', '.join(lines[:_NAMED_MAX])}{more}"
+        return _listed([f"{line} ({', '.join(steps)})" for line, steps in self.lines.items()])
 
     def of(self, steps: Collection[str]) -> EnvironmentChanges:
         """Return what differs for these steps."""
+        named = {line: [step for step in those if step in steps] for line, those in self.lines.items()}
+        return EnvironmentChanges({line: those for line, those in named.items() if those})
 
-        def kept(lines: Mapping[str, list[str]]) -> dict[str, list[str]]:
-            named = {line: [step for step in those if step in steps] for line, those in lines.items()}
-            return {line: those for line, those in named.items() if those}
-
-        return EnvironmentChanges(kept(self.whole), kept(self.packages))
-
-    def packages_of(self, step: str) -> list[str]:
-        """Return the lines of the distributions that differ for a step."""
-        return [line for line, steps in self.packages.items() if step in steps]
+    def reasons(self) -> dict[str, str]:
+        """Return each step for which something differs → what, in one line."""
+        found: dict[str, list[str]] = {}
+        for line, steps in self.lines.items():
+            for step in steps:
+                found.setdefault(step, []).append(line)
+        return {step: _listed(lines) for step, lines in found.items()}
 
 
 def environment_changes(
@@ -55,16 +50,17 @@ def environment_changes(
 ) -> EnvironmentChanges:
     """Return in what the environment differs from that of the last attempts at these steps.
 
-    A step whose imports were not seen may have imported all packages.
+    A step whose imports were not seen, such as a command, may have imported all packages, and used the interpreter.
     """
     found = EnvironmentChanges()
-    for name in steps:
-        last = log.steps[name].attempts[-1]
-        then = log.environments.get(last.environment)
-        if then is None:
-            continue
+    pairs = [(name, log.steps[name].attempts[-1]) for name in steps]
+    ran = [
+        (name, last, log.environments[last.environment]) for name, last in pairs if last.environment in log.environments
+    ]
+    for name, last, then in ran:  # first, since few lines are shown
         for line in _whole(then, last, now):
-            found.whole.setdefault(line, []).append(name)
+            found.lines.setdefault(line, []).append(name)
+    for name, last, then in ran:
         changed = _changed_packages(then.packages, now.environment.packages)
         if not changed:
             continue
@@ -72,7 +68,7 @@ def environment_changes(
         imported = {_normalized(package) for package in reads.distributions} if reads and reads.imports_seen else None
         for package, line in changed.items():
             if imported is None or package in imported:
-                found.packages.setdefault(line, []).append(name)
+                found.lines.setdefault(line, []).append(name)
     return found
 
 
@@ -101,3 +97,8 @@ def _changed_packages(then: Mapping[str, str], now: Mapping[str, str]) -> dict[s
 def _normalized(name: str) -> str:
     """Return a distribution's name as environments have it. Source: PyPA, "Names and normalization"."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _NAMED_MAX} more" if len(texts) > _NAMED_MAX else ""
+    return f"{', '.join(texts[:_NAMED_MAX])}{more}"

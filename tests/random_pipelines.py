@@ -9,8 +9,8 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import textwrap
+import venv
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,8 @@ class Step:
     taken: list[str]
     """Products of the steps that it needs."""
     uses_helper: bool
+    uses_package: bool
+    """Whether it imports the installed package; only what runs Python can."""
     declares: bool
     """Whether it says in `get` what it takes of others."""
     value_of: str | None
@@ -62,8 +64,13 @@ class World:
     files: dict[str, str]
     steps: list[Step]
     parameters: dict[str, int]
+    python: str
+    """The interpreter of an environment of its own."""
     helper_version: int = 1
+    package_version: int = 1
     given: dict[str, int] = field(default_factory=dict)
+    rerun: list[str] = field(default_factory=list)
+    """What the next retry is told to do again beyond what it sees."""
     clock_s: int = 1_000_000_000
 
     def lay(self, folder: Path, before: Mapping[str, str] | None = None) -> None:
@@ -103,7 +110,7 @@ class World:
         return files
 
     def _pipeline(self) -> str:
-        lines = ['name = "random"', f'python = "{sys.executable}"', "[parameters]"]
+        lines = ['name = "random"', f'python = "{self.python}"', "[parameters]"]
         lines += [f"{name} = {value}" for name, value in self.parameters.items()]
         for step in self.steps:
             lines.append(f"[steps.{step.name}]")
@@ -114,7 +121,7 @@ class World:
                 case "script":
                     lines.append(f'run = "bash {step.name}.sh"')
                 case "python-script":
-                    lines.append(f'run = "{sys.executable} {step.name}_script.py"')
+                    lines.append(f'run = "{self.python} {step.name}_script.py"')
                 case _:
                     lines.append(f'python = "{step.name}_module:step"')
             lines.append(f'returns = {{ v_{step.name} = "json" }}')
@@ -139,10 +146,11 @@ class World:
             self._change_code,
             self._change_helper,
             self._give_parameter,
+            self._upgrade_package,
             self._touch_remark,
             self._change_nothing,
         ]
-        self.given = {}
+        self.given, self.rerun = {}, []
         before = self.everything()
         done = choose.choice(edits)(choose, folder)
         self.lay(folder, before)
@@ -200,6 +208,12 @@ class World:
         self.parameters[name] = self.given[name] = choose.randrange(1, 5)
         return f"give {name} = {self.given[name]}"
 
+    def _upgrade_package(self, _choose: random.Random, _folder: Path) -> str:
+        self.package_version += 1
+        install(self.python, self.package_version)
+        self.rerun = ["packages"]  # without being asked for, another package runs nothing again
+        return f"upgrade the package to {self.package_version}"
+
     def _touch_remark(self, choose: random.Random, _folder: Path) -> str:
         self.files["README.txt"] = f"read by nobody {choose.random()}\n"
         return "change what nobody reads"
@@ -208,7 +222,20 @@ class World:
         return "nothing"
 
 
-def world(choose: random.Random) -> World:
+def install(python: str, version: int) -> None:
+    """Put a version of the package into the environment of an interpreter, in place of what is there."""
+    [packages] = Path(python).parent.parent.glob("lib/python*/site-packages")
+    for old in packages.glob("judged-*.dist-info"):
+        shutil.rmtree(old)
+    info = packages / f"judged-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: judged\nVersion: {version}\n")
+    (info / "RECORD").write_text("judged.py,,\n")
+    (packages / "judged.py").write_text(f"VERSION = 'judged {version}'\n")
+    os.utime(packages / "judged.py", (version, version))  # byte code knows times to the second
+
+
+def world(choose: random.Random, environment: Path) -> World:
     """Return a random world: up to six steps, each with inputs in folders that git tracks, ignores or does not know."""
     files = {f"data/d{i}.txt": f"d{i} {choose.random()}\n" for i in range(3)}
     files |= {f"conf/c{i}.txt": f"c{i} {choose.random()}\n" for i in range(2)}
@@ -231,6 +258,7 @@ def world(choose: random.Random) -> World:
                 parameters=[p for p in ("alpha", "beta") if choose.random() < 0.3],
                 taken=taken,
                 uses_helper=choose.random() < 0.4,
+                uses_package=choose.random() < 0.3,
                 declares=choose.random() < 0.5,
                 value_of=choose.choice(needs) if needs and choose.random() < 0.5 else None,
                 count_parameter="parts" if choose.random() < 0.2 else "",
@@ -241,7 +269,10 @@ def world(choose: random.Random) -> World:
         choose.choice(steps).in_place = "data/db.txt"
         for step in steps:  # what is appended to is read by nobody else: who came first would count
             step.lists = [folder for folder in step.lists if folder != "data"]
-    return World(files, steps, parameters)
+    venv.create(environment, symlinks=True)
+    python = str(environment / "bin/python")
+    install(python, 1)
+    return World(files, steps, parameters, python)
 
 
 def _shell(step: Step) -> str:
@@ -279,6 +310,7 @@ def _python(step: Step, *, as_script: bool) -> str:
         *(f"lines.append('{name}=%s' % {name})" for name in step.parameters),
         *([f"lines.append('value %s' % v_{step.value_of})"] if step.value_of else []),
         *helper,
+        *(["lines.append(judged.VERSION)"] if step.uses_package else []),
         "os.makedirs('out', exist_ok=True)",
         "text = '\\n'.join(lines)",
         f"open('{step.product}', 'w').write(text)",
@@ -291,7 +323,8 @@ def _python(step: Step, *, as_script: bool) -> str:
     if step.in_place:
         body.append(f"open('{step.in_place}', 'a').write('more of {step.name}\\n')")
     body += ["if 'BAD' in text:", "    raise SystemExit(3)"]
-    imports = "import os\nimport zlib\n" + ("import lib_shared\n" if step.uses_helper else "")
+    modules = ["os", "zlib", *(["lib_shared"] if step.uses_helper else []), *(["judged"] if step.uses_package else [])]
+    imports = "".join(f"import {module}\n" for module in modules)
     if as_script:
         body.append(
             f"open(os.environ['RUNNABLE_OUTPUT'], 'a').write('v_{step.name}=%d\\n' % zlib.crc32(text.encode()))"

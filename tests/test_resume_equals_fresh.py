@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import functools
+import gc
+import importlib
 import os
+import pkgutil
 import random
 import sys
 import traceback
@@ -15,14 +18,27 @@ from typing import Any
 import pytest
 from random_pipelines import commit, contents, fresh_copy, world
 
+import runnable_ci
+from runnable_ci.api import open_run
+
 EDITS = int(os.environ.get("JUDGE_EDITS", "100"))
 EDITS_A_WORLD = 5
 FIRST_SEED = int(os.environ.get("JUDGE_SEED", "0"))
 
 
+@functools.cache
+def load_all() -> None:
+    """Load every module of the program once, for all children: a command loads its own when it is given."""
+    for module in pkgutil.walk_packages(runnable_ci.__path__, "runnable_ci."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    gc.freeze()  # children need not look at what they share
+
+
 def runnable(folder: Path, *arguments: str, environ: Mapping[str, str]) -> tuple[int, str]:
     """Run the program in a child of this process, which has all modules loaded: its exit code and what it wrote."""
-    from runnable_ci.cli.app import app  # loaded once, for all children
+    load_all()
+    from runnable_ci.cli.app import app
     from runnable_ci.cli.errors import run
 
     said = folder.parent / "said"
@@ -51,23 +67,21 @@ def runnable(folder: Path, *arguments: str, environ: Mapping[str, str]) -> tuple
     return os.waitstatus_to_exitcode(status), said.read_text(errors="replace")
 
 
-def outcome(folder: Path, run_id: str, environ: Mapping[str, str]) -> dict[str, Any]:
+def outcome(folder: Path, run_id: str) -> dict[str, Any]:
     """Return what a run came to: each step's status and what it returned."""
-    _, said = runnable(folder, "show", run_id, "--json", environ=environ)
-    log = json.loads(said)
+    log = open_run(run_id, folder).log
     steps = {}
-    for name, step in log["steps"].items():
-        last = step["attempts"][-1] if step["attempts"] and step["status"] != "SKIPPED" else {}
-        values = {n: p["value"] for n, p in last.get("output_parameters", {}).items()}
-        steps[name] = (step["status"], values)
-    return {"status": log["status"], "steps": steps}
+    for name, step in log.steps.items():
+        last = step.attempts[-1].output_parameters if step.attempts and step.status != "SKIPPED" else {}
+        steps[name] = (step.status, {n: p.value for n, p in last.items()})
+    return {"status": log.status, "steps": steps}
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + max(1, EDITS // EDITS_A_WORLD)))
 def test_retry_is_as_good_as_a_fresh_run(seed: int, tmp_path: Path, environ: dict[str, str]) -> None:
     """After each of some edits, a retry and a run in a clean copy leave the same files, values and statuses."""
     choose = random.Random(seed)  # noqa: S311 - nothing secret: the same seed gives the same world
-    made = world(choose)
+    made = world(choose, tmp_path / "environment")
     lived = tmp_path / "lived"
     fresh_copy(made, lived, environ)
     code, said = runnable(lived, "run", "--run-id", "r", "-j", "1", environ=environ)
@@ -78,6 +92,7 @@ def test_retry_is_as_good_as_a_fresh_run(seed: int, tmp_path: Path, environ: dic
         if choose.random() < 0.5:
             commit(lived, environ)
         given = [word for name, value in made.given.items() for word in ("--param", f"{name}={value}")]
+        given += [word for what in made.rerun for word in ("--rerun", what)]
         code, said = runnable(lived, "retry", "r", "-j", "1", *given, environ=environ)
         story.append(f"retry: {code}\n{said}")
         assert code in (0, 1), "\n".join(story)
@@ -85,7 +100,7 @@ def test_retry_is_as_good_as_a_fresh_run(seed: int, tmp_path: Path, environ: dic
         fresh_copy(made, clean, environ)
         again, said = runnable(clean, "run", "--run-id", "r", "-j", "1", environ=environ)
         assert again in (0, 1), said
-        expected, found = outcome(clean, "r", environ), outcome(lived, "r", environ)
+        expected, found = outcome(clean, "r"), outcome(lived, "r")
         assert (found, code) == (expected, again), "\n".join([*story, f"fresh: {again}", said])
         skipped = {name for name, (status, _) in expected["steps"].items() if status == "SKIPPED"}
         same_files(contents(lived), contents(clean), made.products_of(skipped), story)

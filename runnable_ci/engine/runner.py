@@ -15,7 +15,7 @@ from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_atte
 from runnable_ci.engine.code.code_recorder import CodeRecorder
 from runnable_ci.engine.planner import Decision, Outcome, PlanState, plan
 from runnable_ci.engine.reporter import Reporter
-from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
+from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError, StoreError
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.runs.events import (
     AttemptSaved,
@@ -133,6 +133,7 @@ class Run:
             if not self._running:
                 return self._end()
             finished, result = self._next()
+            self._require_store(finished)
             events = self._finish(result)
             settled(finished)
 
@@ -203,6 +204,15 @@ class Run:
             lost = [name for name, thread in self._running.items() if thread and not thread.is_alive()]
             if lost and self._results.empty():
                 raise StepError(f"the thread of step `{lost[0]}` ended without a result", hint=TOO_LITTLE)
+
+    def _require_store(self, finished: str) -> None:
+        """Raise `StoreError` where the step removed the store: nothing can be recorded any more, however it ended."""
+        if not self.recorder.is_there():
+            raise StoreError(
+                f"the store {self.recorder.layout.folder} was removed while step `{finished}` ran, and with it "
+                "all that was recorded of this run and earlier ones",
+                hint="`git clean -dx` leaves it with `-e .runnable`",
+            )
 
     def _finish(self, result: AttemptResult | BaseException) -> list[Event]:
         if isinstance(result, BaseException):

@@ -2,8 +2,9 @@
 
 The lock is a file in the store beside the pipeline file, and so in the workspace itself: every path to the folder,
 every user and every container that shares it meets the same file, which no folder of a user's own would do. `run` and
-`retry` have no other store; `--store` is for commands that do not work in a workspace. The system frees the lock when
-its process ends, however that happens.
+`retry` have no other store; `--store` is for commands that do not work in a workspace. A step may remove that file
+with the store (`git clean -fdx`), so the folder itself is marked too, where the file system has locks for folders. The
+system frees both when their process ends, however that happens.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from runnable_ci.errors import UsageError
 from runnable_ci.store.local import Layout
 from runnable_ci.util.clock import now
-from runnable_ci.util.files import try_lock
+from runnable_ci.util.files import mark_folder, try_lock
 from runnable_ci.util.text import format_time
 
 VARIABLE = "RUNNABLE_WORKSPACE_LOCKS"
@@ -61,11 +62,11 @@ def hold_workspace(
     A run that was started by a step of the holder works under the holder's lock. Raises `UsageError` where another run
     has it and keeps it for `wait_s` seconds.
     """
-    layout.create()
-    lock = _acquire(layout.folder / LOCK, environ, wait_s, say)
-    if lock is None:
+    held = _acquire(layout, environ, wait_s, say)
+    if not held:
         yield environ
         return
+    lock = held[0]
     try:
         holder = Holder(run_id, command, os.getpid(), now(), secrets.token_hex(16))
         os.ftruncate(lock, 0)
@@ -74,32 +75,54 @@ def hold_workspace(
         yield {**environ, VARIABLE: ",".join([*outer, holder.nonce])}
     finally:
         os.ftruncate(lock, 0)
-        os.close(lock)
+        for descriptor in held:
+            os.close(descriptor)
 
 
-def _acquire(path: Path, environ: Mapping[str, str], wait_s: float, say: Callable[[str], None]) -> int | None:
-    """Return the descriptor that holds the lock; None where it is held by the run that this one was started by."""
+def _acquire(layout: Layout, environ: Mapping[str, str], wait_s: float, say: Callable[[str], None]) -> list[int]:
+    """Return the descriptors that hold the lock, that of its file first.
+
+    Empty where the lock is held by the run that this one was started by.
+    """
+    workspace = layout.folder.parent
     begin = time.monotonic()
     announced = False
-    while (lock := try_lock(path)) is None:
+    while True:
+        layout.create()  # each time: a step of the holder may have removed the store
+        held = _try_locks(layout.folder / LOCK, workspace)
+        if isinstance(held, list):
+            return held
         waited_s = time.monotonic() - begin
-        holder = _holder(path)
         # The variable alone proves nothing: that run may be over, and another one have the lock.
-        if holder is not None and holder.nonce in environ.get(VARIABLE, "").split(","):
-            return None
-        if holder is not None or waited_s > _NAMING_S:
-            name = str(holder or "another run")
+        if isinstance(held, Holder) and held.nonce in environ.get(VARIABLE, "").split(","):
+            return []
+        if held is not None or waited_s > _NAMING_S:
+            name = str(held or "another run")
             if waited_s >= wait_s:
                 waited = f", still after {wait_s / 60:g} min" if wait_s else ""
                 raise UsageError(
-                    f"the workspace {path.parent.parent} is in use by {name}{waited}",
-                    hint="wait for it with --wait, or stop it",
+                    f"the workspace {workspace} is in use by {name}{waited}", hint="wait for it with --wait, or stop it"
                 )
             if not announced:
                 say(f"waiting up to {wait_s / 60:g} min for {name}")
                 announced = True
         time.sleep(_POLL_S)
-    return lock
+
+
+def _try_locks(path: Path, workspace: Path) -> list[int] | Holder | str | None:
+    """Return the descriptors that hold the lock; else who does, None while nobody has written its name."""
+    try:
+        lock = try_lock(path)
+    except FileNotFoundError:  # the store was removed just now
+        return None
+    if lock is None:
+        return _holder(path)
+    try:
+        mark = mark_folder(workspace)
+    except BlockingIOError:
+        os.close(lock)
+        return _nameless(workspace)
+    return [lock] if mark is None else [lock, mark]
 
 
 def _holder(path: Path) -> Holder | None:
@@ -109,3 +132,18 @@ def _holder(path: Path) -> Holder | None:
             return Holder(**json.loads(file.read(_HOLDER_MAX_BYTES)))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _nameless(workspace: Path) -> str:
+    """Return who works in a folder whose store, which had its name, was removed: the system may know the process."""
+    try:
+        inode = str(workspace.stat().st_ino)
+        with open("/proc/locks", encoding="ascii") as file:  # Source: proc_locks(5)
+            locks = [line.split() for line in file]
+    except (OSError, ValueError):
+        locks = []
+    found = [
+        words[4] for words in locks if words[1:4] == ["FLOCK", "ADVISORY", "READ"] and words[5].endswith(f":{inode}")
+    ]
+    process = f" (process {found[0]})" if len(found) == 1 and found[0] != "0" else ""
+    return f"another run{process}, whose store was removed"

@@ -128,6 +128,10 @@ class Recorder:
         """Where the steps' processes are noted."""
         return self.folder / PROCESSES
 
+    def is_there(self) -> bool:
+        """Return whether what is recorded goes anywhere; where the journal was removed it does not."""
+        return (self.folder / JOURNAL).exists()
+
     def is_sealed(self) -> bool:
         """Return whether the artifact of the run tells of it as it is now; one that came from elsewhere always does."""
         known = self.layout.manifests().get(self.log.run_id)

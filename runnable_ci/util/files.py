@@ -265,6 +265,34 @@ def try_lock(path: Path) -> int | None:
     return descriptor
 
 
+def mark_folder(folder: Path) -> int | None:
+    """Return a descriptor that marks a folder as taken until it is closed; None where it cannot be marked.
+
+    Raises `BlockingIOError` where another process has marked it. A mark is a shared lock: one that is held alone, as by
+    `flock . make`, is another program's, and keeps nobody out.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        is_free, is_shared = _locks(descriptor), _locks(descriptor, shared=True)
+    except OSError:  # a file system that has no locks for folders
+        is_free = is_shared = False
+    if is_free and is_shared:
+        return descriptor
+    os.close(descriptor)
+    if is_free or is_shared:  # free at first only: another process came between the two
+        raise BlockingIOError(errno.EWOULDBLOCK, "marked by another process", str(folder))
+    return None
+
+
+def _locks(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock a file or folder if it is free at once; return whether it is locked now."""
+    try:
+        _lock(descriptor, wait=False, shared=shared)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _start_writeback(descriptor: int, position: int, count: int) -> None:
     """Make the system start writing a part of a file to disk, if it can: less is left for the end."""
     if sys.platform == "linux":  # that it may forget what is written is harmless

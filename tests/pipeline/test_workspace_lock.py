@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,3 +145,52 @@ def test_a_lock_that_nobody_signed(project: Workspace) -> None:
         for text in ("", "[1]", '{"run_id": 1}', "\x00"):
             (project.store / "workspace.lock").write_text(text)
             assert "is in use by another run\n" in project.runnable("run", "quick.toml", code=2).err
+
+
+REMOVING = HELD.replace(
+    "until [ -e go.log ]", "until [ -e remove.log ]; do sleep 0.01; done; mv .runnable ../gone; until [ -e go.log ]"
+)
+
+
+def test_a_store_that_is_removed(project: Workspace) -> None:
+    """Other runs are kept out though the lock went with the store; the first one ends with a sentence that says why."""
+    project.write({"runnable.toml": f"{REMOVING}[steps.never]\nrun = 'true'\n"})
+    with project.start("run", "--run-id", "first") as running:
+        wait_until((project.folder / "begun.log").exists, "the step")
+        with project.start("run", "--wait", "quick.toml") as waiting:
+            assert waiting.stderr
+            assert b"for run first" in waiting.stderr.readline()
+            (project.folder / "remove.log").touch()
+            wait_until((project.folder.parent / "gone").exists, "the store's removal")
+            refused = project.runnable("run", "quick.toml", code=2).err
+            who = f"another run (process {running.pid})" if sys.platform == "linux" else "another run"
+            assert refused.startswith(
+                f"error: the workspace {project.folder} is in use by {who}, whose store was removed\nhint: wait for it"
+            )
+            assert waiting.poll() is None
+            (project.folder / "go.log").touch()
+            _, err = running.communicate()
+            assert waiting.wait() == 0
+    assert running.returncode == 1
+    assert b"Traceback" not in err
+    assert f"error: the store {project.store} was removed while step `slow` ran, and with it".encode() in err
+    assert b"`git clean -dx` leaves it with `-e .runnable`" in err
+    assert len(json.loads(project.runnable("runs", "--json").out)) == 1
+
+
+def test_git_clean(tmp_path: Path) -> None:
+    """A step that cleans the whole workspace ends the run, and one that leaves the store does not."""
+    steps = "[steps.clean]\nrun = 'git clean -fdxq'\n[steps.after]\nrun = 'echo after'\n"
+    project = workspace(tmp_path, {"runnable.toml": steps, ".gitignore": ".runnable/\n"})
+    assert "while step `clean` ran" in project.runnable("run", code=1).err
+    project.write({"runnable.toml": steps.replace("-fdxq", "-fdxq -e .runnable")})
+    assert project.runnable("run").out == "after | after\n"
+
+
+def test_a_lock_of_another_program_on_the_folder(project: Workspace) -> None:
+    """`flock . runnable-ci run` is not kept out by its own `flock`; two runs still are."""
+    folder = os.open(project.folder, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with held(project):
+        assert "in use by run first" in project.runnable("run", "quick.toml", code=2).err
+    os.close(folder)

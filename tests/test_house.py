@@ -33,7 +33,14 @@ ORDER: tuple[tuple[str, ...], ...] = (
 )
 """The packages and modules at the top; each imports only what stands below it, those of a line not each other."""
 PURE: tuple[str, ...] = (
-    *("pipeline.model", "pipeline.schema", "pipeline.validation", "engine.planner", "engine.changes", "engine.consent"),
+    *(
+        "pipeline.model",
+        "pipeline.schema",
+        "pipeline.validation",
+        "engine.planner",
+        "engine.provenance.changes",
+        "engine.consent",
+    ),
     *("pipeline.patterns", "pipeline.overlaps", "runs.products.history"),
     *(
         "runs.model",

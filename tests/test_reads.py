@@ -10,7 +10,7 @@ from typing import Any
 
 from cli import PROGRAM, Workspace, workspace
 
-from runnable_ci.engine.provenance.reads import reads_of
+from runnable_ci.engine.provenance.stored_reads import reads_of
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.reader import catalog_of
 from runnable_ci.store.local import Layout

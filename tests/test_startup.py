@@ -30,6 +30,15 @@ PARTS = {
     ),
 }
 OTHER_COMMANDS = {"catalog", "checkout", "check", "cleanup", "dispatch", "init", "registry", "watch"}
+STARTING = {
+    "engine.execution",
+    "engine.runner",
+    "engine.attempt",
+    "observe.watcher",
+    "observe.trace",
+    "observe.assemble",
+}
+"""What a retry with nothing to do need not know: how steps run, and how they are watched."""
 UNTOUCHED = {f"runnable_ci.{name}" for name in (*PARTS, *(f"cli.{name}" for name in OTHER_COMMANDS))}
 
 
@@ -44,8 +53,8 @@ def project(tmp_path: Path) -> Workspace:
 @pytest.mark.parametrize(
     ("words", "more"),
     [
-        (["run"], {"engine.provenance.staleness"}),
-        (["retry", "first"], set()),
+        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}),
+        (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}),
         (["runs"], {"engine", "steps", "vcs.identity", "vcs.status"}),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

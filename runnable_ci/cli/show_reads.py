@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from runnable_ci.engine.provenance.reads import reads_document, reads_of
+from runnable_ci.engine.provenance.stored_reads import reads_document, reads_of
 from runnable_ci.errors import BlobMissingError, UsageError
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.pipeline.command_line import of_store

@@ -13,7 +13,6 @@ from typing import cast
 
 from runnable_ci import steps
 from runnable_ci.engine.planner import Scope
-from runnable_ci.engine.provenance.foreign_code import doubt_identity, foreign_modules
 from runnable_ci.engine.provenance.reads import ReadRecorder
 from runnable_ci.engine.reporter import CommandFiles, Reporter
 from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput
@@ -170,6 +169,8 @@ def _execute(
 
 def _name_foreign_code(done: AttemptResult, report: WorkerReport, context: ExecutionContext) -> None:
     """Say what ran from elsewhere though the tree has it too; once in a run."""
+    from runnable_ci.engine.provenance.foreign_code import doubt_identity, foreign_modules
+
     foreign = foreign_modules(done.step, context.catalog.workspace, report, context.environ)
     if not foreign:
         return

@@ -6,8 +6,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from runnable_ci.engine.changes import Acceptance, Change, Kind
 from runnable_ci.engine.planner import Plan
+from runnable_ci.engine.provenance.changes import Acceptance, Change, Kind
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.runs.model import SUCCESS, RunLog

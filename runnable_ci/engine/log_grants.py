@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from runnable_ci.engine.changes import same_json
+from runnable_ci.engine.provenance.changes import same_json
 from runnable_ci.errors import RunLogError
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.pipeline.patterns import matches

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from runnable_ci.engine.execution import execute
 from runnable_ci.engine.options import redacting_errors, require_secret_names
 from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan
 from runnable_ci.engine.preflight import parameter_warnings, require
@@ -85,7 +86,7 @@ class NewRun:
             printer.say(f"run {run_id}: {project.pipeline.name}, {pluralize(len(steps), 'step')}")
             catalog = session.catalog(recorder.log)
             inputs = PlanInputs(mask=redactor.value)
-            return session.run(recorder, catalog, parameters=self.parameters, inputs=inputs)
+            return execute(session, recorder, catalog, parameters=self.parameters, inputs=inputs)
 
 
 def prepare_run(session: RunSession, options: RunOptions) -> NewRun:

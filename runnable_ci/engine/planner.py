@@ -10,18 +10,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from runnable_ci.engine.changes import Acceptance, Change, Kind, changed_definition, one_line, same_json, short_value
-from runnable_ci.pipeline.model import Pipeline, Step
-from runnable_ci.runs.model import (
-    SUCCESS,
-    CatalogEntry,
-    DecisionRecord,
-    Parameter,
-    RunLog,
-    StepAttempt,
-    StepLog,
-    Warn,
+from runnable_ci.engine.provenance.changes import (
+    Acceptance,
+    Change,
+    Kind,
+    changed_definition,
+    one_line,
+    same_json,
+    short_value,
 )
+from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, DecisionRecord, Parameter, RunLog, StepAttempt, StepLog, Warn
 from runnable_ci.runs.products.history import products_of
 
 T = TypeVar("T")

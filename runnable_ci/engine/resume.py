@@ -17,8 +17,8 @@ from runnable_ci.engine.provenance.environment_changes import (
     EnvironmentNow,
     environment_changes,
 )
-from runnable_ci.engine.provenance.reads import reads_of
 from runnable_ci.engine.provenance.staleness import Comparison
+from runnable_ci.engine.provenance.stored_reads import reads_of
 from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.restore import find_lost, lost_here, restore
 from runnable_ci.engine.resumed_parameters import ResumedParameters, resume_parameters
@@ -142,7 +142,10 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
         printer.begin(list(project.pipeline.steps), len(running))
         reused = len(decisions) - len(running)
         printer.say(f"run {run_id}: {pluralize(len(running), 'step')} to run, {reused} reused")
-        return session.run(
+        from runnable_ci.engine.execution import execute  # most retries with nothing to do end above
+
+        return execute(
+            session,
             recorder,
             catalog,
             parameters=planned.parameters,

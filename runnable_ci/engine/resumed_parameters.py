@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runnable_ci.engine.changes import same_json
 from runnable_ci.engine.log_grants import refused_log, undeclared_parameters
 from runnable_ci.engine.options import require_secret_names
 from runnable_ci.engine.planner import unread_parameters
 from runnable_ci.engine.preflight import parameter_warnings
+from runnable_ci.engine.provenance.changes import same_json
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunLogError, UsageError
 from runnable_ci.pipeline.parameters import (

@@ -19,9 +19,8 @@ from runnable_ci.observe.reads import (
     is_tool_file,
     listed_names,
 )
+from runnable_ci.observe.source_files import read_source
 from runnable_ci.observe.trace import Trace
-
-SOURCE_MAX_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,17 +176,6 @@ def _is_younger(path: str, view: AttemptView) -> bool:
         return os.stat(f"{view.root}/{path}").st_ctime_ns > view.started_ns
     except OSError:
         return True
-
-
-def read_source(path: str) -> bytes:
-    """Return what a file holds, empty where it cannot be read or is larger than a program."""
-    try:
-        if os.path.getsize(path) > SOURCE_MAX_BYTES:
-            return b""
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
 
 
 def _outside(worker: WorkerReport, view: AttemptView) -> dict[str, str]:

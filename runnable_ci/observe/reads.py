@@ -18,6 +18,8 @@ from runnable_ci.errors import RunLogError
 READS_MAX_BYTES: Final = 32 * 1024 * 1024
 READS_MAX_ENTRIES: Final = 200_000
 """Above this an attempt has not been seen: what it read is not compared entry by entry."""
+GIT: Final = ".git"
+"""The path of every look at a repository's own folder: one fact, "asked git"."""
 MODULE_SUFFIXES: Final = (".py", ".pyc", ".so", ".pyd", ".zip", ".egg-link")
 
 Grade = Literal["seen", "possible"]
@@ -161,7 +163,7 @@ def listed_names(names: Iterable[str], *, modules_only: bool) -> set[str]:
     return kept
 
 
-_TOOL_NAMES: Final = frozenset({".git", ".runnable", "__pycache__", ".DS_Store", "4913", ".ipynb_checkpoints"}) | {
+_TOOL_NAMES: Final = frozenset({GIT, ".runnable", "__pycache__", ".DS_Store", "4913", ".ipynb_checkpoints"}) | {
     *(".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".nox", ".hypothesis")
 }
 

@@ -20,8 +20,8 @@ from runnable_ci.observe.inotify import (
     OPEN,
     WRITTEN,
 )
-from runnable_ci.observe.reads import Grade, is_tool_file
-from runnable_ci.observe.watcher import GIT, Event
+from runnable_ci.observe.reads import GIT, Grade, is_tool_file
+from runnable_ci.observe.watcher import Event
 
 _BYTECODE: Final = re.compile(r"(?P<folder>.*/)?__pycache__/(?P<name>[^/]+?)\.[^/.]+(\.opt-[^/.]+)?\.pyc(\.\d+)?")
 

@@ -25,12 +25,11 @@ from runnable_ci.observe.inotify import (
     WRITTEN,
     Inotify,
 )
+from runnable_ci.observe.reads import GIT
 from runnable_ci.util.threads import start
 
 CANARY: Final = "canary"
 CANARY_TIMEOUT_S: Final = 1.0
-GIT: Final = ".git"
-"""The path of every look at a repository's own folder: one fact, "asked git"."""
 # Known as distributions (environments, node_modules), or no input (caches of tools).
 _UNWATCHED: Final = frozenset({".runnable", "node_modules", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox"}) | {
     *(".nox", ".hypothesis", ".ipynb_checkpoints")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runnable_ci.observe.assemble import WorkerReport
 from runnable_ci.runs.model import ExceptionInfo, Parameter
+
+if TYPE_CHECKING:
+    from runnable_ci.observe.assemble import WorkerReport
 
 
 @dataclass(frozen=True, slots=True)

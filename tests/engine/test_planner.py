@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runnable_ci.engine.changes import Change, same_json
 from runnable_ci.engine.planner import (
     Decision,
     Evidence,
@@ -21,6 +20,7 @@ from runnable_ci.engine.planner import (
     plan,
     unread_parameters,
 )
+from runnable_ci.engine.provenance.changes import Change, same_json
 from runnable_ci.pipeline.model import Pipeline, resolve
 from runnable_ci.runs.model import FAIL, SUCCESS, CatalogEntry, Invocation, Parameter, RunLog, StepAttempt, StepLog
 

@@ -41,8 +41,8 @@ class CodeRecorder:
     _memory: Memory | None = None
     _states: dict[str, CodeState] = field(default_factory=dict)
     """What this invocation recorded, in that order; a state builds on the one before it, if that has its commit."""
-    _newest: tuple[str, CodeState] = ("", CodeState())
-    """The key and the whole of the last one, on which the next one may build."""
+    _newest: tuple[str, CodeState] | None = None
+    """The key and the whole of the last one, on which the next one may build; None before the first."""
     _bundles: dict[str, list[Descriptor]] = field(default_factory=dict)
     """The same states → the bundles that were made for each."""
 
@@ -52,9 +52,12 @@ class CodeRecorder:
         key = state.key
         events = list[Event]()
         if key and key not in self.recorder.log.code_states and key not in self._states:
-            (base, earlier), record = self._newest, self._recorded(state)
-            builds_on = base and earlier.commit == state.commit
-            self._states[key] = difference(earlier, base, record) if builds_on else record
+            newest, record = self._newest, self._recorded(state)
+            if newest and newest[1].commit == state.commit:
+                base, earlier = newest
+                self._states[key] = difference(earlier, base, record)
+            else:
+                self._states[key] = record
             self._newest = key, record
             events.append(CodeStateRecorded(key=key, state=self._states[key]))
         self.key = key
@@ -107,7 +110,7 @@ class CodeRecorder:
         replaced = {key: self._states.pop(key).model_copy(update=nothing) for key in gone}
         for key in gone:
             del self._bundles[key]
-        self._memory, self._newest = None, ("", CodeState())
+        self._memory = self._newest = None
         if (key := self.code.last.key) in gone:
             self._states[key] = replaced[key] = self._recorded(self.code.last)
             self._newest = key, self._states[key]

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runnable_ci.engine.planner import Scope
-from runnable_ci.engine.provenance.foreign_code import ForeignModule
 from runnable_ci.engine.provenance.workspace_view import RunProducts, files_matching, names_in
-from runnable_ci.errors import BlobMissingError
-from runnable_ci.observe.assemble import AttemptView, WorkerReport, read_set, read_source
+from runnable_ci.observe.assemble import AttemptView, WorkerReport, read_set
 from runnable_ci.observe.distributions import Distributions
 from runnable_ci.observe.environment_use import variables_used
 from runnable_ci.observe.observer import Observer, Sight
 from runnable_ci.observe.outside import named_in
-from runnable_ci.observe.reads import READS_MAX_BYTES, READS_MAX_ENTRIES, FileRead, ReadSet, decode_reads
+from runnable_ci.observe.reads import READS_MAX_BYTES, READS_MAX_ENTRIES, FileRead, ReadSet
+from runnable_ci.observe.source_files import read_source
 from runnable_ci.observe.trace import Trace
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import CatalogEntry, StepAttempt
-from runnable_ci.runs.paths import OUTPUTS, READS_SUFFIX
+from runnable_ci.runs.paths import READS_SUFFIX
 from runnable_ci.runs.products.index import Product, StoredContent
-from runnable_ci.steps.reach import reach_digest
+
+if TYPE_CHECKING:
+    from runnable_ci.engine.provenance.foreign_code import ForeignModule
 
 MADE_MAX = 1_000
 
@@ -82,6 +83,8 @@ class ReadRecorder:
             attempt.consumed = _parameters_used(step, attempt, reads, self.observer.root)
         self._note_made(step, attempt, sight.trace, put, view)
         if worker is not None and not worker.has_children:
+            from runnable_ci.engine.provenance.code_reach import reach_of  # only python steps need it
+
             attempt.reach = reach_of(step.command, attempt.modules, self.observer.root)
         if step.reads is not None:
             theirs = {name: digest for name, digest in declared.items() if not view.is_siblings(name)}
@@ -174,20 +177,6 @@ class ReadRecorder:
         attempt.reads, attempt.reads_size = hashlib.sha256(document).hexdigest(), len(document)
 
 
-def reach_of(command: str, modules: Mapping[str, str], root: str) -> str:
-    """Return the digest of what a python step's function reaches in modules of the workspace (path → sha256).
-
-    Empty where one of them is not there with that content.
-    """
-    sources = {}
-    for path, digest in modules.items():
-        source = read_source(f"{root}/{path}")
-        if not digest or hashlib.sha256(source).hexdigest() != digest:
-            return ""
-        sources[path] = source
-    return reach_digest(command.partition(":")[2], sources) if sources else ""
-
-
 def _parameters_used(step: Step, attempt: StepAttempt, reads: ReadSet | None, root: str) -> dict[str, str]:
     """Return which of the parameters that a shell step had in its environment it used, or may have used."""
     if step.parameters is not None:
@@ -199,26 +188,3 @@ def _parameters_used(step: Step, attempt: StepAttempt, reads: ReadSet | None, ro
         return {}
     paths = [f"{root}/{path}" for path in reads.files]
     return dict(variables_used(names, step.command, map(read_source, paths)))
-
-
-def reads_of(catalog: Catalog, title: str, attempt: StepAttempt) -> ReadSet | None:
-    """Return what an attempt read; None where that was not seen, or is not in this store. `title` is `STEP.ATTEMPT`.
-
-    Raises `RunLogError` for a document that is none, `BlobCorruptError`.
-    """
-    if not attempt.reads or attempt.reads_size > READS_MAX_BYTES:
-        return None
-    document = reads_document(catalog, title, attempt)
-    return None if document is None else decode_reads(document, where=f"what {title} read")
-
-
-def reads_document(catalog: Catalog, title: str, attempt: StepAttempt) -> bytes | None:
-    """Return the document of what an attempt read, None where this store does not have it."""
-    with suppress(FileNotFoundError):
-        document = (catalog.run_folder / OUTPUTS / f"{title}{READS_SUFFIX}").read_bytes()
-        if hashlib.sha256(document).hexdigest() == attempt.reads:  # else torn by a crash of the machine
-            return document
-    try:
-        return b"".join(catalog.read(attempt.reads, attempt.reads_size))
-    except (BlobMissingError, FileNotFoundError):
-        return None

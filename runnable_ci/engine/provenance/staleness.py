@@ -11,15 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from runnable_ci.engine.changes import Change, Kind
 from runnable_ci.engine.planner import Evidence, Scope
-from runnable_ci.engine.provenance.reads import reach_of
+from runnable_ci.engine.provenance.changes import Change, Kind
 from runnable_ci.engine.provenance.workspace_view import RunProducts, files_matching, may_hold_modules, names_in
-from runnable_ci.observe.assemble import read_source
 from runnable_ci.observe.environment_use import variables_used
 from runnable_ci.observe.outside import is_environment, outside_digest
-from runnable_ci.observe.reads import Present, ReadDifference, ReadSet, differences
-from runnable_ci.observe.watcher import GIT
+from runnable_ci.observe.reads import GIT, Present, ReadDifference, ReadSet, differences
+from runnable_ci.observe.source_files import read_source
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.runs.catalog import Catalog
@@ -230,6 +228,8 @@ class Comparison:
         """Return the modules of a python step of which all that its function reaches is the same."""
         if not last.reach:
             return ()
+        from runnable_ci.engine.provenance.code_reach import reach_of  # only python steps need it
+
         now = {path: self.catalog.hash_of(path) or "" for path in last.modules}
         return last.modules if reach_of(step.command, now, str(self.catalog.workspace)) == last.reach else ()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -19,17 +18,15 @@ from typing import Any
 
 from runnable_ci.pipeline.patterns import literal_prefix
 from runnable_ci.runs.products.index import StoredContent, decode_content
+from runnable_ci.runs.products.unfinished import UNFINISHED
 from runnable_ci.store.local import Layout
-from runnable_ci.store.plain import make_folders, require_plain
+from runnable_ci.store.plain import make_folders
 from runnable_ci.util.files import copy_and_hash, fingerprint, open_nofollow
 
-UNFINISHED = "unfinished"
 _FILE = "baseline.json"
 _TICK_NS = 20_000_000
 """Clocks of file systems tick every 1 to 10 ms: what is changed within one tick has one time."""
 _WHOLE_SECOND_NS = 1_000_000_000
-_SET_ASIDE = ".set-aside"
-_TITLE = re.compile(r"(.+)\.([^.]+)\.([0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,43 +123,6 @@ class Baseline:
         # A clock of whole seconds: only the content tells whether it was written within the one in which it was seen.
         is_coarse = before.seen[3] % _WHOLE_SECOND_NS == 0
         return is_coarse and bool(before.copy) and not _same_bytes(self.workspace / name, self.folder / before.copy)
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """What an invocation left in the workspace that came to no end."""
-
-    folder: Path
-    run_id: str
-    step: str = ""
-    """The step of the attempt; empty where files of earlier attempts were set aside."""
-    attempt: int = 0
-
-
-def title_of(run_id: str, step: str, attempt: int) -> str:
-    """Return what the folder of an attempt's baseline is called."""
-    return f"{run_id}.{step}.{attempt}"
-
-
-def set_aside_title(run_id: str) -> str:
-    """Return what the folder is called that is there while files are set aside which may be put back."""
-    return f"{run_id}{_SET_ASIDE}"
-
-
-def unfinished(layout: Layout) -> list[Unfinished]:
-    """Return what is unfinished in a store, also what running processes still work on."""
-    folder = layout.folder / UNFINISHED
-    if not folder.exists():
-        return []
-    require_plain(folder)
-    found = []
-    for path in sorted(folder.iterdir()):
-        require_plain(path)
-        if path.name.endswith(_SET_ASIDE):
-            found.append(Unfinished(path, path.name.removesuffix(_SET_ASIDE)))
-        elif parts := _TITLE.fullmatch(path.name):
-            found.append(Unfinished(path, parts[1], parts[2], int(parts[3])))
-    return found
 
 
 def _heads(pattern: str) -> Iterable[str]:

@@ -13,8 +13,9 @@ from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.events import AttemptSaved, Event, PackStored
 from runnable_ci.runs.model import RunLog, StepAttempt
 from runnable_ci.runs.paths import is_running
-from runnable_ci.runs.products.baseline import Baseline, Unfinished, unfinished
+from runnable_ci.runs.products.baseline import Baseline
 from runnable_ci.runs.products.undo import move_back, undo
+from runnable_ci.runs.products.unfinished import Unfinished, unfinished
 from runnable_ci.runs.reader import load
 from runnable_ci.runs.recorder import Recorder, reopen
 from runnable_ci.store.local import Layout

@@ -16,10 +16,11 @@ from runnable_ci.errors import RunnableError, StepError, UnsafePathError
 from runnable_ci.pipeline.model import Step
 from runnable_ci.runs.catalog import Catalog, step_errors
 from runnable_ci.runs.model import CatalogEntry, Pack, StepLog
-from runnable_ci.runs.products.baseline import Baseline, FileBefore, set_aside_title, title_of
+from runnable_ci.runs.products.baseline import Baseline, FileBefore
 from runnable_ci.runs.products.history import kept_inputs, last_products, own_contents
 from runnable_ci.runs.products.index import Product, StoredContent
 from runnable_ci.runs.products.undo import AsideFolder, move_back, remove_empty_folders, undo
+from runnable_ci.runs.products.unfinished import set_aside_title, title_of
 from runnable_ci.util.files import fingerprint
 from runnable_ci.util.text import pluralize
 

@@ -1,0 +1,159 @@
+"""An invocation of a run, from its first step to the sealed artifact. Loaded only where there is something to run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from runnable_ci.engine.attempt import ExecutionContext
+from runnable_ci.engine.code import untracked
+from runnable_ci.engine.code.code_recorder import CodeRecorder
+from runnable_ci.engine.options import redacting_errors, secret_names
+from runnable_ci.engine.planner import PlanInputs, PlanState, Scope
+from runnable_ci.engine.provenance.reads import ReadRecorder
+from runnable_ci.engine.provenance.workspace_view import RunProducts
+from runnable_ci.engine.runner import Run
+from runnable_ci.engine.session import RunSession
+from runnable_ci.engine.step_output import Masks
+from runnable_ci.observe.observer import Observer
+from runnable_ci.pipeline import command_line
+from runnable_ci.pipeline.project import Project
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.code_states import unpublished
+from runnable_ci.runs.events import EnvironmentRecorded
+from runnable_ci.runs.model import SUCCESS, Environment, RunLog
+from runnable_ci.runs.products.step_products import Products
+from runnable_ci.runs.recorder import Recorder
+from runnable_ci.steps.interpreter import describe, key_of
+from runnable_ci.util.process import Supervisor
+from runnable_ci.util.signals import cancelling
+from runnable_ci.util.threads import start
+from runnable_ci.vcs.git_files import repository_root
+from runnable_ci.version import VERSION
+
+
+def execute(
+    session: RunSession,
+    recorder: Recorder,
+    catalog: Catalog,
+    *,
+    parameters: Mapping[str, Any],
+    inputs: PlanInputs,
+    products: RunProducts | None = None,
+    retry_options: Sequence[str] = (),
+) -> int:
+    """Run the pipeline on an open run, seal it and say how it ended; the exit code.
+
+    `parameters` are those of the run as they really are: the log may have masks in their place. The command that
+    resumes the run needs `retry_options`.
+    """
+    project, workspace, printer = session.project, session.project.workspace, session.options.printer
+    probe = EnvironmentProbe(session.interpreter, workspace, session.options.environ)
+    supervisor = Supervisor()
+    around = repository_root(workspace, session.options.environ)
+    observer = Observer(workspace, recorder.scratch / "watched", around)
+    catalog.files.open_file = observer.open
+    reads = ReadRecorder(
+        project.pipeline,
+        observer,
+        catalog,
+        recorder.outputs,
+        products or RunProducts(is_tracked=catalog.is_tracked),
+    )
+    state = PlanState(project.pipeline, inputs, Scope.initial(parameters))
+    run = _loop(session, recorder, _context(session, recorder, catalog, supervisor, reads), state, probe)
+    with redacting_errors(recorder.redactor), closing(observer), closing(supervisor), cancelling(supervisor.cancel):
+        try:
+            status = run.execute()
+        finally:
+            printer.end()
+        recorder.seal(catalog)
+        catalog.remember_hashes()
+    for note in untracked.notes(recorder.log, invocation=recorder.log.invocation):
+        printer.say(note)
+    code = recorder.log.code()
+    if code and code.code_identifier_url and (warning := unpublished(recorder.log)):
+        printer.say(f"warning: {warning}")
+    printer.annotate(recorder.log, workspace, project.file)
+    printer.say(*closing_lines(recorder.log, project, retry_options))
+    if supervisor.cancelled_by:
+        return 128 + supervisor.cancelled_by
+    return 0 if status == SUCCESS else 1
+
+
+def _context(
+    session: RunSession, recorder: Recorder, catalog: Catalog, supervisor: Supervisor, reads: ReadRecorder
+) -> ExecutionContext:
+    return ExecutionContext(
+        catalog=catalog,
+        supervisor=supervisor,
+        printer=session.options.printer,
+        environ={**session.options.environ, "RUNNABLE_RUN_ID": recorder.log.run_id},
+        interpreter=session.interpreter,
+        outputs=recorder.outputs,
+        scratch=recorder.scratch,
+        processes=recorder.processes,
+        command_files=session.options.command_files,
+        masks=Masks(recorder.redactor, session.options.printer),
+        products=Products(catalog, recorder.log.invocation, session.options.printer.say),
+        reads=reads,
+        secret_names={name.upper() for name in secret_names(session.project.pipeline, session.options)},
+    )
+
+
+def _loop(
+    session: RunSession, recorder: Recorder, context: ExecutionContext, state: PlanState, probe: EnvironmentProbe
+) -> Run:
+    options = session.options
+    return Run(
+        pipeline=session.project.pipeline,
+        recorder=recorder,
+        context=context,
+        code=CodeRecorder(
+            code=session.code,
+            recorder=recorder,
+            environ=options.environ,
+            image=options.settings.container_image_digest,
+            untracked=untracked.rule(session.project, options.settings, is_public=options.is_public),
+        ),
+        environment=lambda: probe.record(recorder),
+        printer=options.printer,
+        jobs=options.jobs or os.cpu_count() or 1,
+        state=state,
+    )
+
+
+def closing_lines(log: RunLog, project: Project, retry_options: Sequence[str] = ()) -> list[str]:
+    """Return how a run ended, and what to do next; a retry needs these options too."""
+    metrics = "".join(f", {name} = {value}" for name, value in log.metrics().items())
+    if log.status != SUCCESS:
+        hint = command_line.retry(log.run_id, project.file, project.layout, *retry_options)
+        return [f"run {log.run_id}: {log.status}, {log.message}{metrics}", f"hint: {hint}"]
+    return [f"run {log.run_id}: {log.status}{metrics}"]
+
+
+class EnvironmentProbe:
+    """Describes the environment in a thread, where there is one: the first step need not wait for it."""
+
+    def __init__(self, interpreter: str, workspace: Path, environ: Mapping[str, str]) -> None:
+        self._environment = Environment()
+        self._key = ""
+
+        def look() -> None:
+            self._environment = describe(interpreter, workspace, environ, tool_version=VERSION)
+
+        self._thread = start(look, name="environment")
+        if self._thread is None:
+            look()
+
+    def record(self, recorder: Recorder) -> str:
+        """Return the key of the environment, which the run log has from now on."""
+        if self._thread is not None:
+            self._thread.join()
+        self._key = self._key or key_of(self._environment)
+        if self._key not in recorder.log.environments:
+            recorder.record(EnvironmentRecorded(key=self._key, environment=self._environment))
+        return self._key

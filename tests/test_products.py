@@ -198,7 +198,8 @@ def test_a_step_that_changes_its_input_is_not_done_twice(tmp_path: Path) -> None
     assert project.log("r").invocations[-1].decisions["add"].action == "reuse"
     assert done.out == "use | 2\n"
     again = project.runnable("retry", "r", "--from", "add")
-    assert "add | restored base.txt as it was before the step changed it\n" in again.err
+    assert "set aside 1 file that `add` made earlier: " in again.err
+    assert "; restored base.txt as it was before\n" in again.err
     assert project.read("base.txt") == "one\nmore\n"
     clone = elsewhere(project, tmp_path)
     shutil.copytree(project.store, clone.store)
@@ -225,6 +226,78 @@ def test_a_new_run_begins_with_what_the_user_had(tmp_path: Path) -> None:
         assert done.out == "use | 2\n"
     project.write({"base.txt": "one\ntwo\n"})
     assert project.runnable("run").out == "use | 3\n"
+
+
+def identities(log: RunLog) -> list[str]:
+    """What is said of the code of each step's last attempt; of a clean one nothing."""
+    codes = [step.attempts[-1].code_identities[0] for step in log.steps.values()]
+    assert all(code.code_identifier_dependable is not code.code_identifier_message.startswith("mod") for code in codes)
+    return [code.code_identifier_message for code in codes]
+
+
+CHAINED = """
+[steps.add]
+run = "echo more >> base.txt"
+catalog = { get = ["base.txt"], put = ["base.txt"] }
+[steps.sort]
+run = "sort -o base.txt base.txt; echo sorted >> base.txt; test ! -e wait || { touch asleep; sleep 60; }"
+catalog = { get = ["base.txt"], put = ["base.txt"] }
+[steps.use]
+run = "tr '\\n' ' ' < base.txt"
+"""
+CHAINED_RESULT = "use  | more one sorted "
+
+
+def test_a_new_run_begins_with_what_git_tracks(tmp_path: Path) -> None:
+    """Where several steps changed a tracked file in place, each run begins with the user's, and says so once."""
+    project = project_of(tmp_path, CHAINED, base_txt="one\n", _gitignore="wait\nasleep\n")
+    for run_id in ("a", "b"):
+        done = project.runnable("run", "--run-id", run_id)
+        assert done.out.rstrip("\n") == CHAINED_RESULT
+        assert identities(project.log(run_id)) == ["", "", ""]
+    assert done.err.count("restored base.txt as it was before\n") == 1
+    assert (project.store / "runs/b/replaced/1/sort/base.txt").read_text() == "more\none\nsorted\n"
+    project.runnable("retry", "b", "--from", "sort")
+    assert project.read("base.txt") == "more\none\nsorted\n"
+    clone = elsewhere(project, tmp_path)
+    assert clone.runnable("run", "--run-id", "c").out.rstrip("\n") == CHAINED_RESULT
+
+
+def test_a_new_run_begins_with_what_git_tracks_after_a_kill(tmp_path: Path) -> None:
+    """Killed while the second of two steps changes it, the file is the user's again for the run after that."""
+    project = project_of(tmp_path, CHAINED, base_txt="one\n", _gitignore="wait\nasleep\n")
+    project.runnable("run", "--run-id", "a")
+    project.write({"wait": ""})
+    for command in (["run", "--run-id", "b"], ["retry", "b"]):
+        with project.start(*command) as running:
+            wait_until((project.folder / "asleep").exists, "the step")
+            running.kill()
+        assert project.read("base.txt") == "more\none\nsorted\n"
+        (project.folder / "asleep").unlink()
+    (project.folder / "wait").unlink()
+    assert project.runnable("run", "--run-id", "c").out.rstrip("\n") == CHAINED_RESULT
+    assert identities(project.log("c")) == ["", "", ""]
+    project.git("checkout", "base.txt")
+    assert project.runnable("run", "--run-id", "d").err.count("base.txt") == 0
+
+
+def test_what_a_person_made_of_a_tracked_file_stays(tmp_path: Path) -> None:
+    """It is named as the change that it is, in each attempt, and is what each run begins with until it is committed."""
+    project = project_of(tmp_path, CHAINED, base_txt="one\n", _gitignore="wait\nasleep\n")
+    project.runnable("run", "--run-id", "a")
+    project.write({"base.txt": "mine\n"})
+    for run_id in ("b", "c"):
+        done = project.runnable("run", "--run-id", run_id)
+        assert done.out.strip() == "use  | mine more sorted"
+        assert identities(project.log(run_id)) == ["modified: base.txt"] * 3
+        note = "base.txt was changed since a step wrote it: it stays, and if it is overwritten yours is in "
+        assert (f"{note}{project.store}/runs/b/replaced/1\n" in done.err) is (run_id == "b")
+    assert (project.store / "runs/b/replaced/1/add/base.txt").read_text() == "mine\n"
+    project.commit()
+    done = project.runnable("run", "--run-id", "d")
+    assert done.out.strip() == "use  | mine more more sorted sorted"
+    assert identities(project.log("d")) == ["", "", ""]
+    assert project.runnable("run", "--run-id", "e").out == done.out
 
 
 GROWING = """
@@ -415,7 +488,7 @@ def test_files_set_aside_for_a_killed_run_are_put_back(tmp_path: Path) -> None:
         running.kill()
     (project.folder / "wait").unlink()
     done = project.runnable("retry", "a")
-    assert "set aside 2 files" in done.err
+    assert "set aside 3 files" in done.err
     assert (project.read("last.txt"), project.read("base.txt")) == ("last\n", "base\npart\n")
 
 

@@ -13,19 +13,14 @@ from runnable_ci.cli.context import make_options
 from runnable_ci.cli.terminal import SilentPrinter
 from runnable_ci.cli.watch import show_link, watch
 from runnable_ci.config import Settings
+from runnable_ci.engine.code.generated import code_of
 from runnable_ci.engine.consent import acceptances
 from runnable_ci.engine.options import redacting_errors
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.resume import RetryOptions, look_ahead, require_consent
 from runnable_ci.engine.run_project import newest_run, project_of, require_same
-from runnable_ci.engine.session import RunSession, code_of
-from runnable_ci.errors import (
-    PipelineError,
-    RunnableError,
-    RunNotFoundError,
-    UsageError,
-    did_you_mean,
-)
+from runnable_ci.engine.session import RunSession
+from runnable_ci.errors import PipelineError, RunnableError, RunNotFoundError, UsageError, did_you_mean
 from runnable_ci.github.api.actions import Actions, StartedRun
 from runnable_ci.github.api.client import Rest
 from runnable_ci.github.api.credentials import find_token

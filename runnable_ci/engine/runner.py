@@ -68,7 +68,8 @@ class Run:
         try:
             maybe = self._will_run()
             self._maybe = frozenset(step.name for step in maybe)
-            self.context.products.set_aside(maybe, self._made_here())
+            if self.context.products.set_aside(maybe, self._made_here()):
+                self.code.code.forget()
             return self._loop()
         except BaseException:
             self.context.supervisor.cancel(signal.SIGKILL)

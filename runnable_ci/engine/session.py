@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from runnable_ci.engine.code.generated import code_of
 from runnable_ci.engine.options import Options, redactor_of
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
@@ -67,7 +68,15 @@ class RunSession:
     def catalog(self, log: RunLog) -> Catalog:
         """Return the files of a run, to and from the workspace."""
         layout, workspace = self.project.layout, self.project.workspace
-        return catalog_of(layout, log, workspace, is_tracked=self.code.tracks, products=self.products)
+        code = self.code
+        return catalog_of(
+            layout,
+            log,
+            workspace,
+            is_tracked=code.tracks,
+            is_committed=code.is_committed,
+            products=self.products,
+        )
 
     def recover(self) -> None:
         """Undo in the workspace what processes did that were killed."""
@@ -103,17 +112,3 @@ class RunSession:
                 actor=find_actor(self.project.workspace, self.options.environ),
             ),
         )
-
-
-def code_of(project: Project, products: ProductsIndex, environ: Mapping[str, str]) -> Code:
-    """Return the code of a project: what its steps made never counts as a change.
-
-    What earlier versions called a product, though a person may have made it, is one only where git does not track it.
-    """
-
-    def is_generated(path: str, sha256: str) -> bool:
-        product = products.lookup(path, sha256)
-        return product is not None and (product.observed or code.tracks(path) is False)
-
-    code = Code(project.workspace, is_generated=is_generated, environ=environ)
-    return code

@@ -21,7 +21,7 @@ from typing import BinaryIO, cast
 from runnable_ci.errors import BlobCorruptError, RunnableError, StepError, UnsafePathError
 from runnable_ci.observe.hash_cache import FILE, HashCache
 from runnable_ci.runs.model import CatalogEntry, Pack
-from runnable_ci.runs.packs import PACK_MIN_FILES, PACKED_FILE_MAX_BYTES, PackIndex, PackWriter, Section
+from runnable_ci.runs.packs import PACK_MIN_FILES, PACKED_FILE_MAX_BYTES, PackIndex, PackWriter, Section, open_stored
 from runnable_ci.runs.products.index import Product, ProductsIndex, StoredContent
 from runnable_ci.runs.workspace import Workspace
 from runnable_ci.store.local import Layout
@@ -58,6 +58,8 @@ class Catalog:
     packs: Mapping[str, Pack] = field(default_factory=dict)
     is_tracked: Callable[[str], bool | None] = lambda _name: False
     """Whether git tracks a file of the workspace, None for unknown: it is never replaced without a word."""
+    is_committed: Callable[[str], bool | None] = lambda _name: True
+    """Whether a file that git tracks is as its commit has it, None for unknown."""
     index: ProductsIndex | None = None
     """Which files of the workspace steps made; the store's own index where none is given."""
     files: Workspace = field(init=False)
@@ -247,9 +249,7 @@ class Catalog:
         """Write content of any run to a name of the workspace, whole and verified or not at all."""
         path = self.files.safe_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        pack, size, offset = content.pack or (content.sha256, content.size, 0)
-        blob = self.layout.fetch(Descriptor.of_hash(pack, size))
-        with temporary(self.layout.temporaries) as new, Section(blob, offset, content.size) as stored:
+        with temporary(self.layout.temporaries) as new, open_stored(self.layout, content) as stored:
             if copy_and_hash(stored, new.file) != (content.sha256, content.size):
                 raise BlobCorruptError(f"`{name}` in {self.layout.label} does not match sha256:{content.sha256}")
             new.path.chmod(0o600 | content.mode)

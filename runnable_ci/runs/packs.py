@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from runnable_ci.errors import BlobCorruptError
 from runnable_ci.runs.model import Pack
 from runnable_ci.runs.products.index import StoredContent
+from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
 
 PACK_MAX_BYTES = 64 * 1024 * 1024
@@ -75,6 +76,12 @@ class PackIndex:
                 f"the run log says that sha256:{data_hash} is at a place that the pack sha256:{digest} does not have"
             )
         return offset, size
+
+
+def open_stored(layout: Layout, content: StoredContent) -> io.RawIOBase:
+    """Open content of a store without the log of the run that stored it. Raises `BlobMissingError`."""
+    pack, size, offset = content.pack or (content.sha256, content.size, 0)
+    return Section(layout.fetch(Descriptor.of_hash(pack, size)), offset, content.size)
 
 
 class PackWriter:

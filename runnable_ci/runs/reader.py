@@ -181,12 +181,14 @@ def catalog_of(
     workspace: Path | None = None,
     *,
     is_tracked: Callable[[str], bool | None] = lambda _name: False,
+    is_committed: Callable[[str], bool | None] = lambda _name: True,
     products: ProductsIndex | None = None,
 ) -> Catalog:
     """Return the files of a run."""
     folder = run_folder(layout, log.run_id)
     workspace = workspace or layout.folder.parent
-    return Catalog(layout, workspace, folder, dict(log.packs), is_tracked, products or products_of(layout))
+    index = products or products_of(layout)
+    return Catalog(layout, workspace, folder, dict(log.packs), is_tracked, is_committed, index)
 
 
 def products_of(layout: Layout) -> ProductsIndex:

@@ -5,7 +5,7 @@ Pure: what this makes is printed by `console.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -60,6 +60,13 @@ def format_time(time: str) -> str:
 def pluralize(number: int, noun: str) -> str:
     """Return how many there are of something, as `1 run` or `2 runs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listed(names: Iterable[str], *, at_most: int = 3) -> str:
+    """Return names in a line, as `a, b, c and 7 more`."""
+    found = list(names)
+    more = f" and {len(found) - at_most} more" if len(found) > at_most else ""
+    return f"{', '.join(found[:at_most])}{more}"
 
 
 def format_size(size_bytes: int) -> str:

@@ -17,8 +17,8 @@ from runnable_ci.errors import CodeIdentityError, NotARepositoryError
 from runnable_ci.util.clock import now
 from runnable_ci.vcs.filters import SETTINGS, filtered, filters_of, kept_by_lfs, switched_off
 from runnable_ci.vcs.git import COMMIT, Git, clean_url, printable
-from runnable_ci.vcs.hashing import Contents
-from runnable_ci.vcs.objects import SUBMODULE, Format, Item, Objects
+from runnable_ci.vcs.hashing import Contents, content_of
+from runnable_ci.vcs.objects import SUBMODULE, Format, Item, Objects, format_of
 from runnable_ci.vcs.status import INDEX, STATUS, Entry, Index, named, parsed_index, parsed_status
 from runnable_ci.vcs.trees import Trees
 from runnable_ci.vcs.work_tree import Difference, WorkTree
@@ -49,8 +49,9 @@ class Code:
     """The code that a pipeline in `folder` runs with: all of the repository around it.
 
     `is_generated(path, sha256)`, for a posix path from `folder`, says whether a step made the file with that content:
-    such files, `.runnable/` and bytecode caches never count as a change. `is_unchanged()` may say that nothing has
-    changed since the last look but what steps made.
+    such files, `.runnable/` and bytecode caches never count as a change. One that a step changed in place does if the
+    user had changed it before, as `hides_change(path, sha256, head)` says: the commit has `head` there.
+    `is_unchanged()` may say that nothing has changed since the last look but what steps made.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class Code:
         *,
         environ: Mapping[str, str],
         is_generated: Callable[[str, str], bool] = lambda _path, _sha256: False,
+        hides_change: Callable[[str, str, Item | None], bool] = lambda _path, _sha256, _head: False,
         is_unchanged: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = os.path.realpath(folder)
         self._environ = environ
         self._is_generated = is_generated
+        self._hides_change = hides_change
         self._is_unchanged = is_unchanged
         self._clock = clock
         self._place = _Place(self._folder)
@@ -99,6 +102,10 @@ class Code:
         self._next_look = ended + PACE * (ended - began)
         return self.last
 
+    def forget(self) -> None:
+        """Have the next `state` look again: something else than a step changed files."""
+        self._next_look = None
+
     @property
     def git(self) -> Git:
         """git at the root of the repository that the last look found."""
@@ -125,6 +132,17 @@ class Code:
         """
         return None if self._tracked is None else name.casefold() in self._tracked
 
+    def is_committed(self, name: str) -> bool | None:
+        """Return whether a file, by its path from the folder, is as its commit has it; None where that is unknown."""
+        path = f"{self._folder}/{name}"
+        folder, _, base = path.rpartition("/")
+        try:
+            found = Git(folder, self._environ)("ls-tree", "-z", "HEAD", "--", base).split(b"\0")[0]
+            mode, _, object_id = found.partition(b"\t")[0].decode().split(" ") if found else ("", "", "")
+            return bool(found) and content_of(path, format_of(object_id)).item == Item(mode, object_id)
+        except (CodeIdentityError, OSError):
+            return None
+
     @cached_property
     def _tracked(self) -> frozenset[str] | None:
         try:
@@ -144,6 +162,7 @@ class Code:
                 # Where its `.git` is none, git would look further up, and find the repository that it is in.
                 environ={**self._environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
                 is_generated=lambda below, sha256: self.was_made(f"{path}/{below}", sha256),
+                hides_change=lambda below, sha256, head: self._is_hiding(f"{path}/{below}", sha256, head),
                 clock=self._clock,
             )
         return self._submodules[path]
@@ -155,6 +174,13 @@ class Code:
     def was_made(self, path: str, sha256: str) -> bool:
         """Return whether a step made the file at a path from the root with that content."""
         return path.startswith(self.prefix) and self._is_generated(path.removeprefix(self.prefix), sha256)
+
+    def _is_product(self, path: str, sha256: str, head: Item | None) -> bool:
+        """Return whether what a step made is all that differs."""
+        return self.was_made(path, sha256) and not self._is_hiding(path, sha256, head)
+
+    def _is_hiding(self, path: str, sha256: str, head: Item | None) -> bool:
+        return self._hides_change(path.removeprefix(self.prefix), sha256, head)
 
     def _commit_alone(self, error: CodeIdentityError) -> str:
         """Return the commit, where that at least is known."""
@@ -241,7 +267,7 @@ class Code:
                 continue
             if content is None:
                 yield Difference(path, kind, None, entry.head, f"too large to hash: {size} bytes")
-            elif content.item == entry.head or self.was_made(path, content.sha256):
+            elif content.item == entry.head or self._is_product(path, content.sha256, entry.head):
                 continue
             elif path not in in_use:
                 yield Difference(path, kind, content, content.item)

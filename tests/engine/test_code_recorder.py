@@ -9,8 +9,8 @@ from pathlib import Path
 from cli import Workspace, workspace
 
 from runnable_ci.engine.code.code_recorder import CodeRecorder
+from runnable_ci.engine.code.generated import code_of
 from runnable_ci.engine.preflight import load_project
-from runnable_ci.engine.session import code_of
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.code_states import code_state_of, whole
 from runnable_ci.runs.events import Started

@@ -84,6 +84,10 @@ class ProductsIndex:
         made = self._known().get(path, ())
         return next((product for product in reversed(made) if sha256 in (None, product.content.sha256)), None)
 
+    def made_at(self, path: str) -> tuple[Product, ...]:
+        """Return what was made under a path, the newest last."""
+        return self._known().get(path, ())
+
     def hash_seen(self, path: str, file: Path) -> str | None:
         """Return the sha256 of a file that is as it was when it was recorded, None where it may have changed."""
         if self._products is None and not self._file.exists():

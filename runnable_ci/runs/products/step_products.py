@@ -22,9 +22,7 @@ from runnable_ci.runs.products.index import Product, StoredContent
 from runnable_ci.runs.products.undo import AsideFolder, move_back, remove_empty_folders, undo
 from runnable_ci.runs.products.unfinished import set_aside_title, title_of
 from runnable_ci.util.files import fingerprint
-from runnable_ci.util.text import pluralize
-
-_NAMED_MAX = 3
+from runnable_ci.util.text import listed, pluralize
 
 
 @dataclass(slots=True)
@@ -35,6 +33,8 @@ class Products:
     invocation: int
     say: Callable[..., None]
     """Shows a line, of a `step` or of all."""
+    edited: set[str] = field(default_factory=set)
+    """Files that steps made and that a person, or another program, has changed since."""
     _set_aside: dict[str, dict[str, Path]] = field(default_factory=dict)
     """Step → its files that were moved, with their places now."""
     _marker: Baseline | None = None
@@ -45,14 +45,16 @@ class Products:
         """Where this invocation moves files to."""
         return self.catalog.run_folder / "replaced" / str(self.invocation)
 
-    def set_aside(self, steps: Iterable[Step], others: Mapping[str, Collection[str]] = MappingProxyType({})) -> None:
+    def set_aside(self, steps: Iterable[Step], others: Mapping[str, Collection[str]] = MappingProxyType({})) -> bool:
         """Move what these steps made earlier out of the workspace, so that they and others do not find it there.
 
-        What git tracks stays, and what anybody else wrote since. Where a step changed a file of the user, that is back.
-        Of the `others`, which are reused, that goes which they made in other runs: all but these paths.
+        What the commit has stays, and what anybody else wrote since, which is named. Where a step changed a file of the
+        user, that is back. Of the `others`, which are reused, that goes which they made in other runs: all but these
+        paths. Return whether files of the user are back.
         """
         names = {step.name for step in steps if step.put and not step.persist} - self._set_aside.keys()
         paths = self.catalog.products.paths_of({*names, *others}) if names or others else []
+        self._name_edited(names)
         found = [product for product in map(self.product_at, paths) if product]
         moved = [it for it in found if it.step in names or it.path not in others.get(it.step, (it.path,))]
         self._set_aside |= {name: {} for name in names}
@@ -61,6 +63,7 @@ class Products:
             self._marker = Baseline.begin(self.catalog.layout, self.catalog.workspace, title)
             self._marker.save()
         aside = {product.step: AsideFolder(self.catalog, self.folder / product.step) for product in moved}
+        restored = []
         for product in moved:
             try:
                 place = aside[product.step].move(product.path)
@@ -68,22 +71,51 @@ class Products:
                     self._set_aside[product.step][product.path] = place
                 if product.was and self.catalog.holds(product.was):
                     self.catalog.restore(product.path, product.was)
+                    restored.append(product.path)
             except (OSError, RunnableError) as e:
                 self.say(f"{product.path}, which `{product.step}` made earlier, cannot be set aside: {e}")
         remove_empty_folders(self.catalog.workspace, {product.path: product.folder for product in moved})
         if moved:
-            steps_named = _listed(sorted({product.step for product in moved}))
-            self.say(f"set aside {pluralize(len(moved), 'file')} that {steps_named} made earlier: {self.folder}")
+            steps_named = listed(f"`{step}`" for step in sorted({product.step for product in moved}))
+            back = f"; restored {listed(restored)} as it was before" if restored else ""
+            self.say(f"set aside {pluralize(len(moved), 'file')} that {steps_named} made earlier: {self.folder}{back}")
+        return bool(restored)
+
+    def _name_edited(self, steps: Collection[str]) -> None:
+        """Say which files are not as these steps left them: they stay, as a person's."""
+        self.edited = {path for path in self.catalog.products.paths_of(steps) if self._is_edited(path)}
+        if self.edited:
+            changed = "was changed since a step wrote it: it stays, and if it is overwritten yours is"
+            if len(self.edited) > 1:
+                changed = "were changed since steps wrote them: they stay, and if they are overwritten yours are"
+            self.say(f"{listed(sorted(self.edited))} {changed} in {self.folder}")
+
+    def _is_edited(self, path: str) -> bool:
+        """Return whether a file that a step made is now what neither a step nor the commit has given it."""
+        made = self.catalog.products.made_at(path)
+        now = self._digest_of(path) if made and made[-1].observed else None
+        known = {content.sha256 for product in made for content in (product.content, product.was) if content}
+        return bool(now and now not in known) and not (
+            self.catalog.is_tracked(path) and self.catalog.is_committed(path)
+        )
+
+    def _digest_of(self, path: str) -> str | None:
+        with suppress(OSError, UnsafePathError):  # a folder now, or closed to us
+            return self.catalog.hash_of(path)
+        return None
 
     def product_at(self, path: str) -> Product | None:
-        """Return the product that a file is: content of the store, which git does not track; None where it is none."""
-        digest = None
-        with suppress(OSError, UnsafePathError):  # a folder now, or closed to us
-            digest = self.catalog.hash_of(path)
+        """Return the product that a file is: content of the store that a step put there, and that the commit has not.
+
+        None where it is none. What git tracks is one only as a file of the user that a step changed in place.
+        """
+        digest = self._digest_of(path)
         product = self.catalog.products.lookup(path, digest) if digest else None
         if product is None or not product.observed or not self.catalog.holds(product.content):
             return None
-        return None if self.catalog.is_tracked(path) else product
+        if self.catalog.is_tracked(path):
+            return product if product.was and self.catalog.is_committed(path) is False else None
+        return product
 
     def put_back(self, *steps: str) -> None:
         """Let steps that did not run after all have their files again, where nothing has their place."""
@@ -186,8 +218,16 @@ class StepProducts:
         for entry in entries:
             entry.made_by = found_again.get(entry.name, "")
         kept, more = _keep_changed(catalog, before)
+        self._keep_edited(before, kept)
         self._record(before, entries, {entry.name: catalog.content_of(entry) for entry in kept})
         return [*{entry.name: entry for entry in (*taken, *kept)}.values(), *entries], packs | more
+
+    def _keep_edited(self, before: Baseline, kept: Iterable[CatalogEntry]) -> None:
+        """Lay the files where a person finds them who changed what an earlier run made, and it was overwritten."""
+        aside = AsideFolder(self.of.catalog, self.of.folder / self.step.name)
+        for entry in kept:
+            if entry.name in self.of.edited:
+                aside.add_copy(entry.name, before.folder / before.files[entry.name].copy)
 
     def _found_again(self, before: Baseline, untouched: Iterable[str]) -> dict[str, str]:
         """Name → who made it, of this step's own files that it did not write."""
@@ -271,8 +311,3 @@ def _require_written(found: Mapping[str, Sequence[str]], products: Collection[st
                 f"catalog put `{pattern}` matches only files that the step did not write",
                 hint="persist = true keeps what earlier runs made",
             )
-
-
-def _listed(names: Sequence[str]) -> str:
-    listed = ", ".join(f"`{name}`" for name in names[:_NAMED_MAX])
-    return listed + (f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else "")

@@ -34,20 +34,28 @@ class AsideFolder:
 
     def move(self, name: str) -> Path:
         """Move a file; its place now. Of a link within the workspace the content is copied, and it stays."""
-        parent = name.rpartition("/")[0]
-        if parent not in self._ready:
-            self.catalog.files.safe_path(name)
-            make_folders(self.folder / parent, within=self.catalog.layout.folder)
-            self._ready.add(parent)
+        place = self._place_of(name)
         path = f"{self.catalog.workspace}/{name}"
-        wanted = f"{self.folder}/{name}"
-        others = (f"{wanted}.{i}" for i in count(2))
-        place = next(place for place in chain([wanted], others) if not os.path.lexists(place))
         if os.path.islink(path) and self.catalog.files.is_inside(Path(path)):  # noqa: PTH114 - one of very many
             shutil.copy2(path, place)
         else:
             shutil.move(path, place)
         return Path(place)
+
+    def add_copy(self, name: str, file: Path) -> None:
+        """Add a copy of what a file of the workspace was."""
+        shutil.copy2(file, self._place_of(name))
+
+    def _place_of(self, name: str) -> str:
+        """Return a free place for a file, whose folder is there."""
+        parent = name.rpartition("/")[0]
+        if parent not in self._ready:
+            self.catalog.files.safe_path(name)
+            make_folders(self.folder / parent, within=self.catalog.layout.folder)
+            self._ready.add(parent)
+        wanted = f"{self.folder}/{name}"
+        others = (f"{wanted}.{i}" for i in count(2))
+        return next(place for place in chain([wanted], others) if not os.path.lexists(place))
 
 
 def remove_empty_folders(workspace: Path, folder_of: Mapping[str, str]) -> None:

@@ -70,6 +70,7 @@ def execute(
             status = run.execute()
         finally:
             printer.end()
+        start(observer.close, name="unwatch")  # beside the sealing, which takes as long
         recorder.seal(catalog)
         catalog.remember_hashes()
     for note in untracked.notes(recorder.log, invocation=recorder.log.invocation):

@@ -33,6 +33,9 @@ _IGNORED: Final = 0x8000
 _ONLY_FOLDERS: Final = 0x0100_0000
 _MASK: Final = ACCESS | OPEN | WRITTEN | CLOSED_UNWRITTEN | CREATE | DELETE | MOVED_FROM | MOVED_TO
 _HEADER: Final = struct.Struct("iIII")
+_BUFFER_BYTES: Final = 1 << 16
+"""For a larger buffer the C library maps and unmaps memory at each read."""
+_EVENT_MAX_BYTES: Final = _HEADER.size + 256
 
 
 class RawEvent(NamedTuple):
@@ -49,23 +52,30 @@ class Inotify:
     def __init__(self) -> None:
         if os.uname().sysname != "Linux":
             raise OSError(errno.ENOSYS, "this system has no inotify")
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self.descriptor = self._checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._add_watch = libc.inotify_add_watch
+        self._add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
+        self.descriptor = _checked(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def add(self, path: str, *, folder: bool = True) -> int:
         """Watch a folder, or a file; the number of the watch. Raises `OSError` (`ENOSPC`: the user's limit)."""
         mask = _MASK | (_ONLY_FOLDERS if folder else 0)
-        return self._checked(self._libc.inotify_add_watch(self.descriptor, os.fsencode(path), ctypes.c_uint32(mask)))
+        return _checked(self._add_watch(self.descriptor, os.fsencode(path), mask))
 
     def read(self, timeout_s: float = 0.0) -> Iterator[RawEvent]:
         """Yield what is in the queue, waiting for a first event at most so long."""
-        if timeout_s and not select.select([self.descriptor], [], [], timeout_s)[0]:
-            return
-        while True:
+        if timeout_s:
+            ready = select.poll()
+            ready.register(self.descriptor, select.POLLIN)
+            if not ready.poll(timeout_s * 1000):
+                return
+        is_more = True
+        while is_more:
             try:
-                buffer = os.read(self.descriptor, 1 << 18)
+                buffer = os.read(self.descriptor, _BUFFER_BYTES)
             except BlockingIOError:
                 return
+            is_more = len(buffer) > _BUFFER_BYTES - _EVENT_MAX_BYTES  # else all that was there has come
             position = 0
             while position < len(buffer):
                 watch, mask, _cookie, length = _HEADER.unpack_from(buffer, position)
@@ -81,8 +91,9 @@ class Inotify:
             os.close(self.descriptor)
             self.descriptor = -1
 
-    def _checked(self, result: int) -> int:
-        if result < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-        return result
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -87,13 +87,14 @@ class Observer:
     def other_work(self) -> Iterator[None]:
         """Within the block the program looks at the workspace itself: what attempts read meanwhile is only possible."""
         with self._lock:
-            own = _Attempt("", self._watcher.mark(), time.time_ns())
+            own = _Attempt("", self._behind(), time.time_ns())
             self._attempts.append(own)
         try:
             yield
         finally:
             with self._lock:
-                own.end = self._watcher.mark()
+                own.end = self._behind()
+                self._forget()
 
     def open(self, path: str) -> FileIO:
         """Open a file for the program itself: no step has read it thereby."""
@@ -107,13 +108,17 @@ class Observer:
         """Stop watching."""
         self._watcher.close()
 
+    def _behind(self) -> int:
+        """Return a position behind all that running attempts did until now."""
+        is_watched = any(attempt.end is None and attempt.step for attempt in self._attempts)
+        return self._watcher.mark() if is_watched else self._watcher.position()
+
     def _forget(self) -> None:
         """Drop what no running attempt's window reaches."""
-        running = [attempt.start for attempt in self._attempts if attempt.end is None]
-        first = min(running, default=None)
+        first = min((attempt.start for attempt in self._attempts if attempt.end is None), default=None)
         if first is None:
             self._attempts.clear()
-            self._watcher.forget(self._watcher.mark())
+            self._watcher.forget(self._watcher.position())
         else:
             self._attempts = [a for a in self._attempts if a.end is None or a.end > first]
             self._watcher.forget(first)

@@ -30,6 +30,8 @@ from runnable_ci.util.threads import start
 
 CANARY: Final = "canary"
 CANARY_TIMEOUT_S: Final = 1.0
+REST_MS: Final = 20
+"""Between two looks at the queue: in that time processes on all cores do not fill it."""
 # Known as distributions (environments, node_modules), or no input (caches of tools).
 _UNWATCHED: Final = frozenset({".runnable", "node_modules", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox"}) | {
     *(".nox", ".hypothesis", ".ipynb_checkpoints")
@@ -47,6 +49,16 @@ class Event(NamedTuple):
     mask: int
 
 
+class _Entries(NamedTuple):
+    """The names in a folder that count."""
+
+    folders: list[str]
+    links: list[str]
+    files: list[str]
+    has_git: bool
+    """Whether a repository's own folder is there."""
+
+
 class Watcher:
     """What happens below a folder, as an ordered list of events. Safe in threads.
 
@@ -62,7 +74,9 @@ class Watcher:
         self.links: dict[str, str] = {}
         """Symbolic links of the workspace → where they point to, as written."""
         self._scratch = scratch
+        self._canary_file = str(scratch / CANARY)
         self._lock = threading.RLock()
+        self._closing = threading.Lock()
         self._folders: dict[int, str] = {}
         self._watched: dict[str, int] = {}
         self._events: list[Event] = []
@@ -86,7 +100,11 @@ class Watcher:
                 if not self._sees_canary():
                     self._give_up("files can be opened here without an event")
                 self._unseen.clear()  # two like events may come as one: what is left would hide a step's
-            return self._trimmed + len(self._events)
+            return self.position()
+
+    def position(self) -> int:
+        """Return the position behind what is in the list by now, which costs nothing: more may have happened."""
+        return self._trimmed + len(self._events)
 
     def between(self, start: int, end: int) -> list[Event] | None:
         """Return the events from one position to another; None where some of them were not seen."""
@@ -121,16 +139,17 @@ class Watcher:
             return found
 
     def close(self) -> None:
-        """Stop watching."""
-        if self._wake_write >= 0:
-            os.close(self._wake_write)
-            if self._thread is not None:
-                self._thread.join()
-            os.close(self._wake_read)
-            self._wake_write = -1
-        if self._inotify is not None:
-            self._inotify.close()
-            self._inotify = None
+        """Stop watching. May be called twice, also at the same time: the kernel takes a while to remove watches."""
+        with self._closing:
+            if self._wake_write >= 0:
+                os.close(self._wake_write)
+                if self._thread is not None:
+                    self._thread.join()
+                os.close(self._wake_read)
+                self._wake_write = -1
+            if self._inotify is not None:
+                self._inotify.close()
+                self._inotify = None
 
     # -- starting
 
@@ -139,53 +158,75 @@ class Watcher:
             raise OSError(0, f"a {kind} file system does not tell what others do with its files")
         self._inotify = Inotify()
         self._scratch.mkdir(parents=True, exist_ok=True)
-        (self._scratch / CANARY).touch()
+        Path(self._canary_file).touch()
         self._canary = self._inotify.add(str(self._scratch))
-        self._add_tree("")
+        for folder in self._folders_below(""):
+            self._add(folder)
         if self.around != self.root:
             self._add_around()
         self.mark()
-        self.forget(self._trimmed + len(self._events))
+        self.forget(self.position())
         self._wake_read, self._wake_write = os.pipe()
         # Without a thread the queue is read at each mark alone: an overflow in between is reported.
         self._thread = start(self._keep_reading, name="watcher")
 
-    def _add_tree(self, top: str, *, is_new: bool = False) -> None:
-        """Watch a folder and those below it; what lies in a new one counts as made, as its events may be missed."""
+    def _folders_below(self, top: str) -> list[str]:
+        """Return a folder and those below it that are to be watched: each look at one that is already is an event."""
+        found, waiting = [], [top]
+        while waiting:
+            folder = waiting.pop()
+            if (inner := self._look(folder)) is None:
+                continue
+            found.append(folder)
+            prefix = f"{folder}/" if folder else ""
+            for name in inner.links:
+                self._add_link(prefix + name)
+            if inner.has_git:
+                found.append(prefix + GIT)
+            waiting += [prefix + name for name in inner.folders]
+        return found
+
+    def _add_new(self, top: str) -> None:
+        """Watch a new folder and those below it; what lies in there counts as made, as its events may be missed."""
         waiting = [top]
         while waiting:
             folder = waiting.pop()
-            if is_new:  # first the watch, then the look: what is made in between counts twice, never not at all
-                self._add(folder)
-            below = self._entries(folder)
-            if below is None:
+            self._add(folder)  # before the look: what is made in between counts twice, never not at all
+            if (inner := self._look(folder)) is None:
                 continue
-            if is_new:
-                self._unseen[folder] += 1
-            elif folder not in self._watched:
-                self._add(folder)
-            for entry in below:
-                path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_symlink():
-                    self._add_link(path)
-                elif not entry.is_dir(follow_symlinks=False):
-                    if is_new:
-                        self._events += [Event(path, CREATE), Event(path, WRITTEN)]
-                elif entry.name == GIT:
-                    self._add(path)
-                elif entry.name not in _UNWATCHED:
-                    if is_new:
-                        self._events.append(Event(path, CREATE | FOLDER))
-                    waiting.append(path)
+            self._unseen[folder] += 1
+            for name in inner.links:
+                self._add_link(f"{folder}/{name}")
+            for name in inner.files:
+                self._events += [Event(f"{folder}/{name}", CREATE), Event(f"{folder}/{name}", WRITTEN)]
+            if inner.has_git:
+                self._add(f"{folder}/{GIT}")
+            below = [f"{folder}/{name}" for name in inner.folders]
+            self._events += [Event(path, CREATE | FOLDER) for path in below]
+            waiting += below
 
-    def _entries(self, folder: str) -> list[os.DirEntry[str]] | None:
+    def _look(self, folder: str) -> _Entries | None:
         """Return what lies in a folder; None where it is gone or is an environment, which is known otherwise."""
+        folders: list[str] = []
+        links: list[str] = []
+        files: list[str] = []
+        has_git = False
         try:
             with os.scandir(f"{self.root}/{folder}") as entries:
-                found = list(entries)
+                for entry in entries:
+                    name = entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        if name == GIT:
+                            has_git = True
+                        elif name not in _UNWATCHED:
+                            folders.append(name)
+                    elif entry.is_symlink():
+                        links.append(name)
+                    else:
+                        files.append(name)
         except OSError:
             return None
-        return None if any(entry.name == "pyvenv.cfg" for entry in found) else found
+        return None if "pyvenv.cfg" in files else _Entries(folders, links, files, has_git)
 
     def _add(self, folder: str) -> None:
         assert self._inotify is not None  # noqa: S101 - for the type checker
@@ -241,25 +282,36 @@ class Watcher:
     # -- reading
 
     def _keep_reading(self) -> None:
-        """Empty the queue all the time: the kernel drops what does not fit into it."""
-        while (inotify := self._inotify) is not None:
-            ready = select.select([inotify.descriptor, self._wake_read], [], [])[0]
+        """Empty the queue again and again: the kernel drops what does not fit into it."""
+        woken = select.poll()
+        woken.register(self._wake_read, select.POLLIN)
+        either = select.poll()
+        either.register(self._wake_read, select.POLLIN)
+        with self._lock:
+            if self._inotify is None:
+                return
+            either.register(self._inotify.descriptor, select.POLLIN)
+        while True:
+            either.poll()
+            if woken.poll(REST_MS):  # else each event of a step would wake this thread
+                return
             with self._lock:
-                if self._wake_read in ready or self._inotify is None:
+                if self._inotify is None:
                     return
                 self._take(0.0)
 
     def _sees_canary(self) -> bool:
         """Open the canary and read events until its own comes: all earlier ones have come then."""
-        while self._take(0.0):  # in a full queue its event would be lost
-            pass
-        before = self._canaries
-        with open(self._scratch / CANARY, "rb"):
-            pass
-        while self._canaries == before and self._inotify is not None:
-            if not self._take(CANARY_TIMEOUT_S):
-                return False
-        return self._canaries > before
+        while self._inotify is not None:
+            canaries, lost_at = self._canaries, self._lost_at
+            os.close(os.open(self._canary_file, os.O_RDONLY | os.O_CLOEXEC))
+            while self._canaries == canaries and self._lost_at == lost_at:
+                if not self._take(0.0) and not self._take(CANARY_TIMEOUT_S):
+                    return False
+            if self._canaries > canaries:
+                return True
+            # The queue was full: the event of this canary is lost, too.
+        return False
 
     def _take(self, timeout_s: float) -> bool:
         """Take what is in the queue; whether there was something."""
@@ -299,7 +351,7 @@ class Watcher:
                 return
             self._events.append(Event(path, mask))
             if mask & (CREATE | MOVED_TO):
-                self._add(path) if name == GIT else self._add_tree(path, is_new=True)
+                self._add(path) if name == GIT else self._add_new(path)
             return
         path = f"{folder}/{name}" if folder and name else folder or name
         if mask & OPEN and self._is_ours(path):

@@ -9,13 +9,18 @@ from cli import Workspace, workspace
 from support import python
 
 LOADED = """
-import sys
+import os, sys
+started = []
+def note(event, args):
+    if event == "subprocess.Popen":
+        started.append(os.path.basename(args[1][0]))
+sys.addaudithook(note)
 from runnable_ci.__main__ import main
 try:
     main()
 except SystemExit as end:
     assert not end.code, end.code
-    sys.stderr.write("\\nLOADED " + " ".join(sys.modules))
+    sys.stderr.write("\\nLOADED " + " ".join(sys.modules) + "\\nSTARTED " + " ".join(started))
 """
 LIBRARIES = {"git", "oras", "requests", "urllib3", "pydantic_settings", "rich", "asyncio", "ssl", "http", "logging"}
 PARTS = {
@@ -51,21 +56,33 @@ def project(tmp_path: Path) -> Workspace:
 
 
 @pytest.mark.parametrize(
-    ("words", "more"),
+    ("words", "more", "most"),
     [
-        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}),
-        (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}),
-        (["runs"], {"engine", "steps", "vcs.identity", "vcs.status"}),
+        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 130),
+        (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 115),
+        (["runs"], {"engine", "steps", "vcs.identity", "vcs.status"}, 75),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_nothing_heavy_is_loaded(project: Workspace, words: list[str], more: set[str]) -> None:
+def test_nothing_heavy_is_loaded(project: Workspace, words: list[str], more: set[str], most: int) -> None:
     """No library and no part of ours that a plain run, a retry with nothing to do and a list do not use."""
     done = python(LOADED, *words, environ=project.environ, cwd=project.folder)
-    loaded = done.stderr.rpartition("\nLOADED ")[2].split()
+    loaded = done.stderr.rpartition("\nLOADED ")[2].partition("\n")[0].split()
     assert "runnable_ci.runs.model" in loaded, done.stderr
     unwanted = LIBRARIES | UNTOUCHED | {f"runnable_ci.{name}" for name in more}
     assert [name for name in loaded if any(name == one or name.startswith(f"{one}.") for one in unwanted)] == []
+    assert len([name for name in loaded if name.startswith("runnable_ci")]) <= most
+
+
+@pytest.mark.parametrize(
+    ("words", "started"),
+    [(["run"], [*["git"] * 4, "bash"]), (["retry", "first"], []), (["runs"], [])],
+    ids=lambda value: value[0] if value else "",
+)
+def test_no_process_is_started_in_vain(project: Workspace, words: list[str], started: list[str]) -> None:
+    """In a clean tree a run asks git where it is, how it is set up, what it tracks and what differs; others nothing."""
+    done = python(LOADED, *words, environ=project.environ, cwd=project.folder)
+    assert done.stderr.rpartition("\nSTARTED ")[2].split() == started
 
 
 @pytest.mark.parametrize("words", [["run", "--help"], ["no-such"], ["--help"], ["runs"], ["rum"], []])

@@ -207,7 +207,7 @@ def _plan_retry(
     accepted = acceptances(
         retry.accept,
         retry.reason,
-        by=find_actor(workspace, session.options.environ) if retry.accept else "",
+        by=find_actor(session.options.environ, session.code.user_name) if retry.accept else "",
         pipeline=pipeline,
         log=log,
         forced=forced,

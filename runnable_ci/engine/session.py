@@ -109,6 +109,6 @@ class RunSession:
                 start_time=now(),
                 parameters=dict(parameters),
                 identity=run_identity,
-                actor=find_actor(self.project.workspace, self.options.environ),
+                actor=find_actor(self.options.environ, self.code.user_name),
             ),
         )

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NoReturn
@@ -241,6 +241,25 @@ def run_with_input(argv: Sequence[str], *, stdin: bytes, env: Mapping[str, str],
     except subprocess.TimeoutExpired as e:
         raise TimeoutError(f"not finished within {timeout_s} s") from e
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def run_together(commands: Iterable[Sequence[str]], *, env: Mapping[str, str]) -> list[Finished]:
+    """Run short programs that read nothing at the same time. Raises `OSError`, `MemoryError`."""
+    with ExitStack() as ending:
+        started: list[subprocess.Popen[bytes]] = []
+        for argv in commands:
+            process = subprocess.Popen(
+                argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            ending.enter_context(process)
+            started.append(process)
+        try:
+            outputs = [process.communicate() for process in started]
+        except BaseException:
+            for process in started:
+                process.kill()
+            raise
+    return [Finished(process.returncode, *output) for process, output in zip(started, outputs, strict=True)]
 
 
 def exec_program(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:

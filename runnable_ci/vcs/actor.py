@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from runnable_ci.errors import CodeIdentityError
 from runnable_ci.util.console import is_actions
-from runnable_ci.vcs.git import COMMIT, Git, printable
+from runnable_ci.vcs.git import COMMIT
 
 
-def find_actor(folder: Path, environ: Mapping[str, str]) -> str:
-    """Return who runs something in a folder: GitHub's actor in a job, else git's user, else the system's."""
+def find_actor(environ: Mapping[str, str], user_name: Callable[[], str]) -> str:
+    """Return who runs something: GitHub's actor in a job, else git's user, else the system's.
+
+    `user_name` asks git, and may raise `CodeIdentityError`.
+    """
     if is_actions(environ):
         return environ.get("GITHUB_ACTOR", "")
     try:
-        name = printable(Git(str(folder), environ)("config", "--get", "user.name")).strip()
+        name = user_name()
     except CodeIdentityError:
         name = ""
     return " ".join(name.split())[:100] or environ.get("LOGNAME") or environ.get("USER") or ""

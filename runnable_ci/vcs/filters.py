@@ -13,7 +13,7 @@ from typing import Final
 
 from runnable_ci.vcs.git import Git
 
-SETTINGS: Final = r"filter\..*\.(clean|smudge|process|required)"
+FILTER_SETTINGS: Final = r"filter\..*\.(clean|smudge|process|required)"
 _POINTER: Final = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:[^\n]+\n)*oid sha256:([0-9a-f]{64})\n")
 _POINTER_MAX_BYTES: Final = 1024
 """Source: git-lfs, docs/spec.md, "The Pointer"."""

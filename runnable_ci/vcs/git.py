@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from runnable_ci.errors import TOO_LITTLE, CodeIdentityError, NotARepositoryError
-from runnable_ci.util.process import run_with_input
+from runnable_ci.util.process import Finished, run_together, run_with_input
 from runnable_ci.vcs.git_files import is_bare, repository_root
 
 COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -69,18 +70,26 @@ class Git:
         stdin: bytes = b"",
     ) -> bytes:
         """Return git's standard output. Raises `CodeIdentityError` where git fails, refuses, or is not installed."""
-        command = ["git", "-C", self.folder, *SAFE_OPTIONS, *options, *arguments]
-        closed = {**closed_environment(self.environ, protocols=self.protocols), **(environ or {})}
-        try:
-            done = run_with_input(command, stdin=stdin, env=closed, timeout_s=None)
-        except FileNotFoundError as error:
-            hint = "install git, so that runs record their code"
-            raise CodeIdentityError("git is not installed", hint=hint) from error
-        except (OSError, MemoryError) as error:
-            why = error.strerror if isinstance(error, OSError) else "no memory"
-            raise CodeIdentityError(f"git cannot be started: {why}", hint=TOO_LITTLE) from error
+        closed = {**self._environment(), **(environ or {})}
+        with _starting():
+            done = run_with_input(self._command(*options, *arguments), stdin=stdin, env=closed, timeout_s=None)
+        return self._output(arguments[0], done)
+
+    def together(self, *commands: Sequence[str]) -> list[bytes]:
+        """Return git's standard outputs of several commands that run at the same time. Raises the same."""
+        with _starting():
+            done = run_together([self._command(*command) for command in commands], env=self._environment())
+        return [self._output(command[0], one) for command, one in zip(commands, done, strict=True)]
+
+    def _command(self, *words: str) -> list[str]:
+        return ["git", "-C", self.folder, *SAFE_OPTIONS, *words]
+
+    def _environment(self) -> dict[str, str]:
+        return closed_environment(self.environ, protocols=self.protocols)
+
+    def _output(self, verb: str, done: Finished) -> bytes:
         if done.code:
-            raise _refusal(self.folder, self.environ, arguments[0], done.code, done.stderr)
+            raise _refusal(self.folder, self.environ, verb, done.code, done.stderr)
         return done.stdout
 
     def has_commit(self, commit: str) -> bool:
@@ -90,6 +99,18 @@ class Git:
         except CodeIdentityError:
             return False
         return True
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        hint = "install git, so that runs record their code"
+        raise CodeIdentityError("git is not installed", hint=hint) from error
+    except (OSError, MemoryError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no memory"
+        raise CodeIdentityError(f"git cannot be started: {why}", hint=TOO_LITTLE) from error
 
 
 def _refusal(folder: str, environ: Mapping[str, str], verb: str, code: int, complaint: bytes) -> CodeIdentityError:

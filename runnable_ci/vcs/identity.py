@@ -7,7 +7,6 @@ import posixpath
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,11 +14,12 @@ from typing import Final
 
 from runnable_ci.errors import CodeIdentityError, NotARepositoryError
 from runnable_ci.util.clock import now
-from runnable_ci.vcs.filters import SETTINGS, filtered, filters_of, kept_by_lfs, switched_off
-from runnable_ci.vcs.git import COMMIT, Git, clean_url, printable
+from runnable_ci.vcs.filters import filtered, filters_of, kept_by_lfs, switched_off
+from runnable_ci.vcs.git import COMMIT, Git, printable
 from runnable_ci.vcs.hashing import Contents, content_of
+from runnable_ci.vcs.location import LOCATION, SETTINGS, Location, parsed_location, parsed_settings, remote_url, tree_of
 from runnable_ci.vcs.objects import SUBMODULE, Format, Item, Objects, format_of
-from runnable_ci.vcs.status import INDEX, STATUS, Entry, Index, named, parsed_index, parsed_status
+from runnable_ci.vcs.status import INDEX, STATUS, Entry, Index, index_names, named, parsed_index, parsed_status
 from runnable_ci.vcs.trees import Trees
 from runnable_ci.vcs.work_tree import Difference, WorkTree
 
@@ -27,22 +27,6 @@ HASHED_MAX_BYTES: Final = 4 * 1024**3
 CACHE_FOLDERS: Final = frozenset({".runnable", "__pycache__"})
 PACE: Final = 20
 """Without a watcher, at most one part in so many of the time goes into looking."""
-_SETTINGS: Final = rf"^(remote\..*\.url|branch\..*\.remote|{SETTINGS})$"
-_PLACE: Final = (
-    *("--show-toplevel", "--show-prefix", "--git-common-dir", "--git-path", "index"),
-    "--show-object-format",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a folder's repository is; `prefix`, the way from the root to the folder, is "" or ends with a slash."""
-
-    root: str
-    prefix: str = ""
-    common_folder: str = ""
-    index: str = ""
-    form: Format = "sha1"
 
 
 class Code:
@@ -70,9 +54,14 @@ class Code:
         self._hides_change = hides_change
         self._is_unchanged = is_unchanged
         self._clock = clock
-        self._place = _Place(self._folder)
+        self._place = Location(self._folder)
+        self._settings: dict[str, list[str]] | None = None
+        self._is_found = False
+        """Whether place and settings were read since the last look: the next one takes them."""
         self._contents = Contents()
         self._facts: dict[tuple[str, str], str] = {}
+        self._names: bytes | None = None
+        """What git said of the index in the last look, where it has no submodules."""
         self._trees = Trees()
         self._submodules: dict[str, Code] = {}
         self._next_look: float | None = None
@@ -145,6 +134,9 @@ class Code:
 
     @cached_property
     def _tracked(self) -> frozenset[str] | None:
+        if self._names is not None:
+            names = (name for name in index_names(self._names) if name.startswith(self.prefix))
+            return frozenset(name.removeprefix(self.prefix).casefold() for name in names)
         try:
             output = Git(self._folder, self._environ)("ls-files", "-z", "--recurse-submodules")
         except NotARepositoryError:
@@ -191,34 +183,40 @@ class Code:
         except CodeIdentityError:
             return ""
 
-    def _find(self) -> _Place:
-        lines = os.fsdecode(Git(self._folder, self._environ)("rev-parse", *_PLACE)).split("\n")
-        if len(lines) != 6:
-            raise CodeIdentityError("the repository's folder has a line break in its name")
-        root, prefix = lines[:2]
-        common_folder, index = (str(Path(self._folder, path)) for path in lines[2:4])
-        form: Format = "sha256" if lines[4] == "sha256" else "sha1"
-        return _Place(root.rstrip("/"), prefix, common_folder, index, form)
+    def user_name(self) -> str:
+        """Return git's `user.name`, empty where it has none. Raises `CodeIdentityError`."""
+        if self._settings is None:
+            try:
+                self._find()
+            except NotARepositoryError:  # what all of the user's repositories have holds here too
+                return printable(Git(self._folder, self._environ)("config", "--get", "user.name")).strip()
+        return (self._settings or {}).get("user.name", [""])[-1]
 
-    def _settings(self) -> dict[str, list[str]]:
-        values: dict[str, list[str]] = {}
-        # core.bare is always there: git says no where nothing matches.
-        pattern = rf"{_SETTINGS[:-2]}|core\.bare)$"
-        output = self.git("config", "-z", "--get-regexp", pattern, options=("-c", "core.bare=false"))
-        for item in printable(output).split("\0"):
-            name, _, value = item.partition("\n")
-            values.setdefault(name, []).append(value)
-        return values
+    def _find(self) -> dict[str, list[str]]:
+        """Find out where the repository is, and return its settings."""
+        if self._settings is not None and self._is_found:
+            return self._settings
+        place, config = Git(self._folder, self._environ).together(LOCATION, SETTINGS)
+        self._place, commit, tree = parsed_location(self._folder, os.fsdecode(place))
+        if tree:
+            self._facts[commit, tree_of(commit)] = tree
+        self._settings = parsed_settings(config)
+        self._is_found = True
+        return self._settings
 
     def _seen(self) -> WorkTree:
-        self._place = self._find()
-        settings = self._settings()
+        settings = self._find()
+        self._is_found = False
         filters = filters_of(settings)
         git = Git(self._place.root, {**self._environ, **switched_off(filters, self._environ)})
-        index = parsed_index(git(*INDEX))
-        with TemporaryDirectory() as scratch:
-            environ = self._seeing_through(git, index, Path(scratch))
-            headers, entries = parsed_status(git(*STATUS, environ=environ))
+        listed, status = git.together(INDEX, STATUS)
+        index = parsed_index(listed)
+        self._names = None if index.submodules else listed
+        if index.assumed or index.skipped:
+            with TemporaryDirectory() as scratch:
+                if environ := self._seeing_through(git, index, Path(scratch)):
+                    status = git(*STATUS, environ=environ)
+        headers, entries = parsed_status(status)
         commit = headers["branch.oid"] if COMMIT.fullmatch(headers["branch.oid"]) else ""
         found = list(self._files(git, entries, index, filters))
         found += self._submodule_differences(index, entries)
@@ -315,7 +313,7 @@ class Code:
             "shallow clone" if Path(self._place.common_folder, "shallow").exists() else "",
         ]
         differing = ((one.name, one.kind) for one in self.differences)
-        url = _remote_url(settings, branch)
+        url = remote_url(settings, branch)
         return WorkTree(
             commit=commit,
             ref=self._tags(commit) if branch == "(detached)" else branch,
@@ -335,7 +333,7 @@ class Code:
         try:
             if changes or not commit:
                 return self._trees.changed(self.git, commit, Objects(self.form), changes), ""
-            return self._fact(commit, "rev-parse", "--verify", f"{commit}^{{tree}}"), ""
+            return self._fact(commit, "rev-parse", "--verify", tree_of(commit)), ""
         except CodeIdentityError as error:
             return "", f"the commit's own tree is not known ({error.message})"
 
@@ -366,18 +364,11 @@ class Code:
 
     def _fact(self, commit: str, *asked: str) -> str:
         """Return what git says of a commit, asked once."""
-        if (commit, asked[0] + asked[-1]) not in self._facts:
-            self._facts[commit, asked[0] + asked[-1]] = printable(self.git(*asked)).strip()
-        return self._facts[commit, asked[0] + asked[-1]]
+        if (commit, asked[-1]) not in self._facts:
+            self._facts[commit, asked[-1]] = printable(self.git(*asked)).strip()
+        return self._facts[commit, asked[-1]]
 
 
 def is_cache(path: str) -> bool:
     """Return whether a path is the program's or the interpreter's: in `.runnable/`, or a bytecode cache."""
     return not CACHE_FOLDERS.isdisjoint(path.split("/")) or path.endswith(".pyc")
-
-
-def _remote_url(settings: Mapping[str, list[str]], branch: str) -> str:
-    names = [name for name in settings if name.startswith("remote.")]
-    upstream = settings.get(f"branch.{branch}.remote", [""])[-1]
-    chosen = [name for name in ("remote.origin.url", f"remote.{upstream}.url") if name in settings] or names
-    return clean_url(settings[chosen[0]][0]) if chosen else ""

@@ -106,6 +106,11 @@ def parsed_index(output: bytes) -> Index:
     return Index(tuple(assumed), tuple(skipped), submodules)
 
 
+def index_names(output: bytes) -> Iterator[str]:
+    """Yield the paths in the index by git's answer to `INDEX`; in a merge conflict one comes several times."""
+    return (os.fsdecode(record.partition(b"\t")[2]) for record in output.split(b"\0")[:-1])
+
+
 def named(changes: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Yield a text for each kind of changes (path and kind), as `modified: a.py, b.py`; untracked files come last."""
     names: dict[str, list[str]] = {}

@@ -477,6 +477,25 @@ def test_what_a_killed_attempt_made_is_undone_by_the_next_command(tmp_path: Path
     assert project.log("t").status == SUCCESS
 
 
+def test_what_a_person_wrote_after_a_kill_is_named(tmp_path: Path) -> None:
+    """Nobody can tell it from what the attempt made: it goes too, and the line names it and its place."""
+    step = '[steps.make]\nrun = "for i in $(seq 5); do echo $i > out/$i.txt; done; touch asleep; {}"\n'
+    step += 'catalog = {{ put = ["out/*"] }}\n'
+    project = project_of(tmp_path, step.format("sleep 60"), out__keep="", _gitignore="asleep\n")
+    with project.start("run", "--run-id", "r") as running:
+        wait_until((project.folder / "asleep").exists, "the step")
+        running.kill()
+    project.write({"out/thesis.txt": "mine\n", "runnable.toml": step.format("true")})
+    done = project.runnable("retry", "r")
+    place = project.store / "runs/r/replaced/1/make.1"
+    assert f"moved to {place} what was written since it began: out/thesis.txt, out/" in done.err
+    assert "and 3 more\n" in done.err
+    assert (place / "out/thesis.txt").read_text() == "mine\n"
+    assert (
+        project.runnable("catalog", "r", "--get", "out/thesis.txt", "--attempt", "1", "--to", "t.txt").out == "t.txt\n"
+    )
+
+
 def test_files_set_aside_for_a_killed_run_are_put_back(tmp_path: Path) -> None:
     """What the killed invocation had no time to make again is there for the next command."""
     project = project_of(tmp_path, KILLED.format("test ! -e wait || sleep 60"), base_txt="base\n")

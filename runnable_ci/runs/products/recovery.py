@@ -19,6 +19,7 @@ from runnable_ci.runs.products.unfinished import Unfinished, unfinished
 from runnable_ci.runs.reader import load
 from runnable_ci.runs.recorder import Recorder, reopen
 from runnable_ci.store.local import Layout
+from runnable_ci.util.text import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,16 @@ class Recovery:
         if not recorded or not attempt or attempt.attempt_number != item.attempt or not attempt.interrupted:
             return []  # its end was recorded
         place = catalog.run_folder / "replaced" / str(attempt.invocation) / f"{item.step}.{item.attempt}"
-        self.say(f"attempt {item.attempt} at `{item.step}` was killed: what it made is moved to {place}")
-        entries, packs = undo(catalog, before, self.pipeline.steps[item.step], place, self.say)
+        killed = f"attempt {item.attempt} at `{item.step}` was killed"
+        undone = undo(catalog, before, self.pipeline.steps[item.step], place, self.say)
+        if undone.moved:
+            # A person may have written some of them since: nobody else saw it.
+            self.say(f"{killed}: moved to {place} what was written since it began: {listed(undone.moved)}")
+        else:
+            self.say(f"{killed}: it left no files")
         return [
-            *(PackStored(digest=digest, pack=pack) for digest, pack in packs.items()),
-            AttemptSaved(step=item.step, attempt=attempt, data_catalog=[*recorded.data_catalog, *entries]),
+            *(PackStored(digest=digest, pack=pack) for digest, pack in undone.packs.items()),
+            AttemptSaved(step=item.step, attempt=attempt, data_catalog=[*recorded.data_catalog, *undone.entries]),
         ]
 
     def _put_back(self, log: RunLog, catalog: Catalog) -> None:

@@ -270,7 +270,8 @@ class StepProducts:
             self._say(f"{name} changed while the step ran, which does not put it: it is left as it is")
         if self._before is None:
             return [], {}
-        return undo(self.of.catalog, self._before, self.step, self.of.folder / self.title, self._say)
+        undone = undo(self.of.catalog, self._before, self.step, self.of.folder / self.title, self._say)
+        return undone.entries, undone.packs
 
     def changed_inputs(self) -> list[str]:
         """Return which inputs of the workspace are not as they were, beside those that `put` names."""

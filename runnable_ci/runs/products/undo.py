@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, count
@@ -16,6 +16,7 @@ from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import CatalogEntry, Pack
 from runnable_ci.runs.products.baseline import Baseline
 from runnable_ci.store.plain import make_folders
+from runnable_ci.util.text import listed
 
 Say = Callable[[str], None]
 
@@ -82,30 +83,45 @@ def move_back(catalog: Catalog, name: str, place: Path) -> None:
             shutil.move(place, path)
 
 
-def undo(
-    catalog: Catalog, before: Baseline, step: Step, place: Path, say: Say
-) -> tuple[list[CatalogEntry], dict[str, Pack]]:
-    """Move what an attempt made to `place`, restore what it changed, and store what it made: entries, and packs."""
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What was done about an attempt that did not succeed."""
+
+    moved: Sequence[str]
+    """The files that were moved away, those first that were written last."""
+    entries: list[CatalogEntry] = field(default_factory=list)
+    """What it made, as it is stored."""
+    packs: dict[str, Pack] = field(default_factory=dict)
+
+
+def undo(catalog: Catalog, before: Baseline, step: Step, place: Path, say: Say) -> Undone:
+    """Move what an attempt made to `place`, restore what it changed, and store what it made."""
     names = set(before.files)
     for pattern in step.put:
         with suppress(RunnableError):  # what leads out of the workspace is left alone
             names.update(catalog.files.expand([pattern])[pattern])
     written = sorted(name for name in names if before.is_written(name) and not _is_same(catalog, before, name))
     aside = AsideFolder(catalog, place)
+    moved: dict[str, int] = {}
     for name in written:
         if (catalog.workspace / name).is_file():
             try:
+                changed_ns = (catalog.workspace / name).lstat().st_ctime_ns
                 aside.move(name)
+                moved[name] = changed_ns
             except (OSError, RunnableError) as e:
                 say(f"{name}, which `{step.name}` wrote and did not finish, cannot be moved away: {e}")
     remove_empty_folders(catalog.workspace, {name: before.folder_of(name) for name in written})
-    for name in before.files.keys() & written:
-        _restore(catalog, before, name, say)
+    restored = [name for name in written if name in before.files and _restore(catalog, before, name, say)]
+    if restored:
+        were = "it was" if len(restored) == 1 else "they were"
+        say(f"restored {listed(restored)} as {were} before the attempt")
+    newest_first = sorted(moved, key=lambda name: -moved[name])
     try:
-        return store_failed(catalog, place)
+        return Undone(newest_first, *_store_failed(catalog, place))
     except (OSError, RunnableError) as e:
         say(f"what `{step.name}` made is in {place}, and could not be stored: {e}")
-        return [], {}
+        return Undone(newest_first)
 
 
 def _is_same(catalog: Catalog, before: Baseline, name: str) -> bool:
@@ -113,13 +129,13 @@ def _is_same(catalog: Catalog, before: Baseline, name: str) -> bool:
     return name in before.files and catalog.hash_of(name) == before.files[name].content.sha256
 
 
-def store_failed(catalog: Catalog, place: Path) -> tuple[list[CatalogEntry], dict[str, Pack]]:
+def _store_failed(catalog: Catalog, place: Path) -> tuple[list[CatalogEntry], dict[str, Pack]]:
     """Store all files of a folder as what a failed attempt made: entries, and packs."""
     found = sorted(path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
     return catalog.store_as({path.relative_to(place).as_posix(): path for path in found}, stage="failed")
 
 
-def _restore(catalog: Catalog, before: Baseline, name: str, say: Say) -> None:
+def _restore(catalog: Catalog, before: Baseline, name: str, say: Say) -> bool:
     file = before.files[name]
     try:
         if file.copy:
@@ -128,6 +144,7 @@ def _restore(catalog: Catalog, before: Baseline, name: str, say: Say) -> None:
             shutil.copy2(before.folder / file.copy, path)
         else:
             catalog.restore(name, file.content)
-        say(f"restored {name} as it was before the attempt")
     except (OSError, RunnableError) as e:
         say(f"{name} could not be restored as it was before the attempt: {e}")
+        return False
+    return True

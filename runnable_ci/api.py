@@ -95,7 +95,7 @@ class OpenRun:
     def _file(self, name: str) -> CatalogEntry:
         files = self._files()
         if name not in files:
-            raise RunNotFoundError(f"run {self.run_id} holds no `{name}`", hint=did_you_mean(name, files))
+            raise RunNotFoundError(f"run {self.run_id} has no file `{name}`", hint=did_you_mean(name, files))
         return files[name]
 
 

@@ -84,7 +84,7 @@ def test_open_run(tmp_path: Path) -> None:
         "object": {"rate": 0.5},
     }
     assert errors == [
-        "error: run r holds no `reprt.txt`; hint: did you mean `report.txt`?",
+        "error: run r has no file `reprt.txt`; hint: did you mean `report.txt`?",
         "error: run r has no step `trian`; hint: did you mean `train`?",
         "error: run r has no object `score`",
         f"error: no run `nobody` in {project.store}; hint: `runnable-ci runs` lists them",

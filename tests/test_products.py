@@ -378,7 +378,7 @@ def test_an_edited_product_is_the_user_s_and_named(tmp_path: Path) -> None:
     project.runnable("run", "--run-id", "r", code=1)
     project.write({"table.csv": "my own\n", "go": ""})
     planned = project.runnable("retry", "r", "--dry-run").out
-    assert "table.csv was changed since attempt 1; later steps get that attempt's" in planned
+    assert "table.csv changed since attempt 1; later steps get that attempt's" in planned
     done = project.runnable("retry", "r")
     assert done.out == "use   | 1\n"
     assert "replaced table.csv by the run's" in done.err

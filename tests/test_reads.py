@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cli import PROGRAM, Workspace, workspace
+from support import wait_until
 
 from runnable_ci.engine.provenance.stored_reads import reads_of
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.reader import catalog_of
 from runnable_ci.store.local import Layout
+from runnable_ci.util.text import seconds_between
 
 
 def reads(project: Workspace, step: str) -> ReadSet:
@@ -70,7 +72,7 @@ def f():
     assert found.connected == ["127.0.0.1:9"]
     assert plan(project)["a"][0] == "reuse"
     project.write({"local.json": "{}"})
-    assert plan(project)["a"] == ("run", "local.json is new, which it read")
+    assert plan(project)["a"] == ("run", "local.json is new, which it looked for")
 
 
 def test_steps_side_by_side(tmp_path: Path) -> None:
@@ -173,7 +175,7 @@ def test_a_repository_around_the_pipeline(tmp_path: Path) -> None:
     project.write({"shared/x.sql": "2"})
     assert planned() == ("run", "../shared/x.sql changed, which it read")
     project.write({"shared/x.sql": "1", "more/z": ""})
-    assert planned() == ("run", "../more/z is new, which it read")
+    assert planned() == ("run", "z is new in ../more, which it listed")
 
 
 def test_files_outside_of_the_repository(tmp_path: Path) -> None:
@@ -314,3 +316,31 @@ def test_reads_are_in_the_artifact(tmp_path: Path) -> None:
     layout = Layout(project.store)
     layers = layout.manifest(layout.resolve("r"))["layers"]
     assert project.log().steps["a"].attempts[-1].reads in json.dumps(layers)
+
+
+def test_what_differs_is_said_in_plain_words(tmp_path: Path) -> None:
+    """Each name with what became of it and what the step did with it; several names in the plural."""
+    steps = """
+[steps.a]
+run = "ls in; cat one.txt two.txt"
+"""
+    project = workspace(tmp_path, {"runnable.toml": steps, "in/a": "", "one.txt": "1", "two.txt": "2"})
+    project.runnable("run", "--run-id", "r")
+    project.write({"in/x": "", "in/y": ""})
+    for name in ("one.txt", "two.txt"):
+        (project.folder / name).unlink()
+    differing = "one.txt, two.txt are gone, which it read; x, y are new in in, which it listed"
+    assert plan(project)["a"] == ("run", differing)
+
+
+def test_a_silent_step_that_is_killed_was_seen_alive(tmp_path: Path) -> None:
+    """How long it ran is known to about a second, though neither its output nor the log grew."""
+    project = workspace(tmp_path, {"runnable.toml": '[steps.a]\nrun = "sleep 60"\n'})
+    outputs = project.store / "runs/r/logs"
+    with project.start("run", "--run-id", "r") as running:
+        wait_until(outputs.exists, "the run")
+        began = outputs.stat().st_mtime
+        wait_until(lambda: outputs.stat().st_mtime > began + 2, "signs of life")
+        running.kill()
+    attempt = project.log("r").steps["a"].attempts[0]
+    assert (seconds_between(attempt.start_time, attempt.end_time) or 0) > 0.9

@@ -45,7 +45,7 @@ def get_file(
     if not found:
         names = {entry.name for _, _, entry in versions(log) if entry.stage != "get"}
         hint = did_you_mean(name, names, f"`{of_store(layout, 'catalog', log.run_id)}` lists what it holds")
-        raise UsageError(f"run {log.run_id} holds no `{name}`", hint=hint)
+        raise UsageError(f"run {log.run_id} has no file `{name}`", hint=hint)
     destination = to or Path(PurePosixPath(name).name)
     if destination.is_dir():
         destination = destination / PurePosixPath(name).name

@@ -227,7 +227,7 @@ def decide(
         return Decision("reuse", one_line(text), acceptance=acceptance, accepted=digests)
     since = f"since attempt {last.attempt_number}"
     if evidence.edited:
-        text = f"{evidence.edited} was changed {since}; later steps get that attempt's"
+        text = f"{evidence.edited} changed {since}; later steps get that attempt's"
         return Decision("reuse", one_line(text), "products_changed")
     return Decision("reuse", f"unchanged {since}")
 
@@ -255,7 +255,8 @@ def _own_changes(
     if reason := changed_definition(last.definition, definition):
         yield Change(reason, "code", definition)
     if planned := [f"`{need}`" for need in step.needs if settled[need] is Outcome.PLANNED]:
-        yield Change(f"{', '.join(planned)} runs first, reused if that changes nothing", "data", is_tentative=True)
+        first = f"{', '.join(planned)} {'runs' if len(planned) == 1 else 'run'} first"
+        yield Change(f"{first}, reused if that changes nothing", "data", is_tentative=True)
     for name, reason in _changed_parameters(step, last, scope, log, mask):
         visible = scope.parameters.get(name)
         state = [name, visible and [mask(visible.item.value), visible.item.data_hash]]

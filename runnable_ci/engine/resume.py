@@ -258,7 +258,7 @@ def require_consent(session: RunSession, planned: RetryPlan, retry: RetryOptions
     hint = f"to repeat it: {with_options(retry.typed, '--rerun-changed')}"
     if accept:
         hint += f"\nto reuse it: {with_options(retry.typed, *accept, '--reason', '…')}"
-    raise UsageError(f"this would repeat {repeated}, for reasons that were not given", hint=hint)
+    raise UsageError(f"this would repeat {repeated}, which was not asked for", hint=hint)
 
 
 def _require_steps(project: Project, from_steps: Sequence[str]) -> None:

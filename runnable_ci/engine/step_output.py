@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
@@ -25,6 +26,8 @@ FILE: Final = "mask"
 FILE_MAX_BYTES: Final = 1024 * 1024
 VALUES_MAX: Final = 10_000
 """So many values are looked for in the output of an invocation; each makes that a little slower."""
+
+_SIGN_OF_LIFE_S: Final = 1.0
 
 _Seen = tuple[int, int, int]
 
@@ -114,6 +117,7 @@ class StepOutput:
             redaction = self._redactions[stream] = Redaction(masks.redactor)
             learn = partial(masks.add, step=step)
             self._commands[stream] = MaskCommands(learn, mentions_mask=redaction.mentions_mask)
+        self._next_sign_s = 0.0
         self._taken: list[tuple[Stream, bytes]] = []
         self._settled: list[tuple[Stream, bytes]] = []
         self._output = AttemptOutput(folder, title)
@@ -129,8 +133,13 @@ class StepOutput:
     def settle(self) -> None:
         """Show and keep what was taken before the last `settle`: the masks that the other stream had by then are known.
 
-        Raises `StoreError` where the disk is full.
+        It also leaves a sign of life: of a run that is killed, nothing else tells how long a silent step ran. Raises
+        `StoreError` where the disk is full.
         """
+        if time.monotonic() >= self._next_sign_s:
+            self._next_sign_s = time.monotonic() + _SIGN_OF_LIFE_S
+            with suppress(OSError):
+                os.utime(self._folder)
         settled, self._settled, self._taken = self._settled, self._taken, []
         for stream, rest in settled:
             self._show(stream, self._redactions[stream].feed(rest))

@@ -107,6 +107,10 @@ class ReadDifference:
 
     path: str
     what: str
+    how: str = "it read"
+    """What the step did with it, as the end of a sentence."""
+    folder: str | None = None
+    """The folder that was listed, where the name alone is read."""
 
     def __str__(self) -> str:
         return f"{self.path or '.'} {self.what}"
@@ -135,7 +139,7 @@ def differences(reads: ReadSet, present: Present, *, ignore: Callable[[str], boo
             yield ReadDifference(path, "is gone" if now is None else "changed")
     for path in reads.absent:
         if not ignore(path) and present.digest_of(path) is not None:
-            yield ReadDifference(path, "is new")
+            yield ReadDifference(path, "is new", "it looked for")
     for path, target in reads.links.items():
         if not ignore(path) and present.link_of(path) != target:
             yield ReadDifference(path, "points elsewhere")
@@ -152,7 +156,7 @@ def _listed(
     for name in sorted(now ^ set(listing.names)):
         path = posixpath.join(folder, name)
         if not ignore(path) and path not in named:  # a file that was read is named already, one that it removed is not
-            yield ReadDifference(path, "is new" if name in now else "is gone")
+            yield ReadDifference(path, "is new" if name in now else "is gone", "it listed", folder)
 
 
 def listed_names(names: Iterable[str], *, modules_only: bool) -> set[str]:

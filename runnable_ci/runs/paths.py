@@ -81,7 +81,8 @@ def shared(layout: Layout) -> Iterator[None]:
 def last_write_time(folder: Path) -> str:
     """Return when a run was written to last, empty where no file tells.
 
-    It is the best guess of when its process was killed.
+    It is the best guess of when its process was killed: a step that runs has the folder of outputs touched each second.
     """
-    written = [path.stat().st_mtime for path in (folder / JOURNAL, *folder.glob(f"{OUTPUTS}/*")) if path.exists()]
+    signs = (folder / JOURNAL, folder / OUTPUTS, *folder.glob(f"{OUTPUTS}/*"))
+    written = [path.stat().st_mtime for path in signs if path.exists()]
     return format_timestamp(max(written)) if written else ""

@@ -138,6 +138,6 @@ def collect(step: Step, context: StepContext) -> StepResult:
         modules=answer.modules,
         report=answer.report.recorded(answer.modules) if answer.report else None,
         exception=error.recorded() if error else None,
-        problem=f"{error.type}: {error.message}" if error else next(iter(wrong), ""),
+        problem=": ".join(filter(None, (error.type, error.message))) if error else next(iter(wrong), ""),
         exit_code=answer.exit_code,
     )

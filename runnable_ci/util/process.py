@@ -24,6 +24,8 @@ GRACE_S = 2.0
 """How long a group may take to end after a signal before the next, harder one. GitHub allows 10 s for all."""
 DRAIN_S = 1.0
 """How long output is awaited from what a finished process left running in the background."""
+_SETTLE_S = 1.0
+"""`settle` is called at least so often."""
 _NOT_STARTED: Final = (OSError, ValueError, MemoryError, subprocess.SubprocessError)
 
 
@@ -150,7 +152,7 @@ class Supervisor:
         drain_until = 0.0
         heard = False
         while reader.open_pipes or not reader.exited:
-            waits = [moment - time.monotonic() for moment, _ in escalation[:1]]
+            waits = [_SETTLE_S, *(moment - time.monotonic() for moment, _ in escalation[:1])]
             if deadline is not None:
                 waits.append(deadline - time.monotonic())
             if reader.exited:
@@ -158,7 +160,7 @@ class Supervisor:
             if heard:
                 waits.append(0.0)
             heard = False
-            for stream, chunk in reader.read(max(0.0, min(waits)) if waits else None):
+            for stream, chunk in reader.read(max(0.0, min(waits))):
                 output(stream, chunk)
                 heard = True
             settle()

@@ -132,7 +132,7 @@ def test_catalog(project: Workspace) -> None:
     assert project.runnable("catalog", "bad", "--get", "out/a.csv", "--to", "into").out == "into/a.csv\n"
     assert project.read("into/a.csv") == "0.5\n"
     wrong = project.runnable("catalog", "bad", "--get", "modl.csv", code=2)
-    assert wrong.err == "error: run bad holds no `modl.csv`\nhint: did you mean `model.csv`?\n"
+    assert wrong.err == "error: run bad has no file `modl.csv`\nhint: did you mean `model.csv`?\n"
     other = project.runnable("catalog", "bad", "--get", "xyz", code=2)
     assert other.err.endswith("\nhint: `runnable-ci catalog bad` lists what it holds\n")
     assert project.runnable("catalog", "good").err == "run good has no files\n"

@@ -241,7 +241,7 @@ python = "work:fit"
     assert decisions(project)["shell"] == ("run", "input more.csv is new")
     (project.folder / "more.csv").unlink()
     (project.folder / "in.csv").rename(project.folder / "other.csv")
-    assert decisions(project)["shell"] == ("run", "input in.csv is gone, other.csv is new")
+    assert decisions(project)["shell"] == ("run", "input in.csv is gone; other.csv is new")
 
 
 def test_elsewhere(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def plan_of_a(project: Workspace) -> str:
         ({"README.md": "other\n", "docs/a.md": "b\n", "docs/new.md": "new\n"}, "reuse unchanged since attempt 1"),
         ({"src/part.txt": "edited\n"}, "run src/part.txt changed, which it read"),
         ({"src/deep/other.txt": "never opened\n"}, "run src/deep/other.txt changed, which it read"),
-        ({"src/deep/new.txt": "new\n"}, "run src/deep/new.txt is new, which it read"),
+        ({"src/deep/new.txt": "new\n"}, "run src/deep/new.txt is new, which its `reads` names"),
         ({"src/deep/other.txt": None}, "run src/deep/other.txt is gone, which it read"),
     ],
 )
@@ -81,7 +81,10 @@ def test_reads_beside_get(tmp_path: Path) -> None:
     [
         ({"docs/a.md": "b\n", "docs/new.md": "new\n"}, "reuse unchanged since attempt 1"),
         ({"docs/a.md": "b\n", "README.md": "other\n"}, "run README.md changed, which it read"),
-        ({"new.txt": "in a folder that was listed\n"}, "run new.txt is new, which it read"),
+        (
+            {"new.txt": "listed\n"},
+            "run new.txt is new in the folder of the pipeline file, which it listed",
+        ),
     ],
 )
 def test_ignored_reads(tmp_path: Path, edit: dict[str, str], expected: str) -> None:

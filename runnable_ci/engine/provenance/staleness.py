@@ -24,46 +24,15 @@ from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.code_states import code_state_of
 from runnable_ci.runs.model import CatalogEntry, CodeState, RunLog, StepAttempt, StepLog
 from runnable_ci.runs.products.history import own_contents
+from runnable_ci.util.text import listed
 from runnable_ci.vcs.identity import Code
 
-_PROGRAMS = frozenset(
-    f".{suffix}"
-    for suffix in [
-        "py",
-        "pyx",
-        "pyi",
-        "ipynb",
-        "sh",
-        "bash",
-        "zsh",
-        "r",
-        "R",
-        "Rmd",
-        "jl",
-        "js",
-        "ts",
-        "mjs",
-        "pl",
-        "rb",
-        "java",
-        "scala",
-        "go",
-        "rs",
-        "c",
-        "h",
-        "cpp",
-        "hpp",
-        "sql",
-        "lua",
-        "mk",
-        "cmake",
-        "m",
-        "awk",
-        "sed",
-    ]
+_ENDINGS = (
+    "py pyx pyi ipynb sh bash zsh r R Rmd jl js ts mjs pl rb java scala go rs c h cpp hpp sql lua mk cmake m awk sed"
 )
+_PROGRAMS = frozenset(f".{ending}" for ending in _ENDINGS.split())
 """By their endings what is called code in a reason: it changes nothing but how one speaks of it."""
-_NAMED_MAX = 3
+_PLURALS = {"is new": "are new", "is gone": "are gone", "points elsewhere": "point elsewhere"}
 
 
 @dataclass(slots=True)
@@ -95,7 +64,8 @@ class Comparison:
         changes: list[Change] = []
         if differing := list(self._received(step, past, got, visible)):
             now = [(name, visible[name].data_hash if name in visible else self.catalog.hash_of(name)) for name in got]
-            changes.append(Change(f"input {_described(differing)}", "data", [list(map(str, differing)), now]))
+            reason = f"input {_described(differing, say_how=False)}"
+            changes.append(Change(reason, "data", [list(map(str, differing)), now]))
         reads = self.reads_of(f"{step.name}.{last.attempt_number}", last)
         if reads is None or (last.not_seen and step.reads is None):
             return Evidence((*changes, *self._cautious(step, past)), None, self._edited(past))
@@ -148,13 +118,13 @@ class Comparison:
             hidden = self.products.hidden_from(visible)
             for name in sorted(files_matching(self.catalog.files, step.reads, hidden=hidden, visible=visible)):
                 if _is_named(reads.declared, name) and name not in reads.files and step.counts(name):
-                    yield ReadDifference(name, "is new")
+                    yield ReadDifference(name, "is new", "its `reads` names")
 
     def _cautious(self, step: Step, past: StepLog) -> Iterator[Change]:
         """Yield what may be different where it was not seen what an attempt read."""
         last = past.attempts[-1]
         modules = {name: then for name, then in last.modules.items() if step.counts(name)}
-        since = _listed([name for name, then in modules.items() if self.catalog.hash_of(name) != then])
+        since = listed([name for name, then in modules.items() if self.catalog.hash_of(name) != then])
         since = since or self._code_since(step, last)
         if not since:
             return
@@ -178,7 +148,7 @@ class Comparison:
             for name, digest in now.items()
             if digest is not None and digest not in own[name] and not self.catalog.products.is_generated(name, digest)
         ]
-        return _listed(edited) if edited else ""
+        return listed(edited) if edited else ""
 
     def _changed_since(self, last: StepAttempt) -> tuple[list[str] | None, str]:
         then = code_state_of(self.log, last)
@@ -207,7 +177,7 @@ class Comparison:
         if files is None:
             return commits
         counting = [file for file in files if step.counts(posixpath.relpath(file, self.code.prefix or "."))]
-        return f"{_listed(counting)} ({commits})" if counting else ""
+        return f"{listed(counting)} ({commits})" if counting else ""
 
     def _new_variable(self, step: Step, last: StepAttempt, scope: Scope, reads: ReadSet) -> str:
         """Return which parameter is there now that was not set then, and that the step may use."""
@@ -335,7 +305,7 @@ def _changes_of(found: Sequence[ReadDifference], last: StepAttempt, view: _View)
         kinds.setdefault("code" if is_code else "data", []).append(difference)
     for kind, differing in kinds.items():
         now = [[it.path, it.what, view.digest_of(it.path), view.link_of(it.path)] for it in differing]
-        yield Change(f"{_described(differing)}, which it read", kind, now)
+        yield Change(_described(differing), kind, now)
 
 
 def _since(code: Code, then: CodeState, pipeline_file: str) -> tuple[list[str] | None, str]:
@@ -360,14 +330,15 @@ def _since(code: Code, then: CodeState, pipeline_file: str) -> tuple[list[str] |
     return [file for file in files if file != own], commits
 
 
-def _described(found: Iterable[ReadDifference]) -> str:
-    """Return differences in a line, as `a.csv, b.csv changed, c.csv is new`."""
-    paths: dict[str, list[str]] = {}
+def _described(found: Iterable[ReadDifference], *, say_how: bool = True) -> str:
+    """Return differences in a line, as `a.csv, b.csv changed, which it read; c.csv is new in data, which it listed`."""
+    alike: dict[tuple[str, str, str | None], list[str]] = {}
     for difference in found:
-        paths.setdefault(difference.what, []).append(difference.path or ".")
-    return ", ".join(f"{_listed(names)} {what}" for what, names in paths.items())
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
-    return f"{', '.join(names[:_NAMED_MAX])}{more}"
+        alike.setdefault((difference.what, difference.how, difference.folder), []).append(difference.path or ".")
+    parts = []
+    for (what, how, folder), paths in alike.items():
+        names = paths if folder is None else [posixpath.basename(path) for path in paths]
+        verb = _PLURALS.get(what, what) if len(names) > 1 else what
+        place = "" if folder is None else f" in {folder or 'the folder of the pipeline file'}"
+        parts.append(f"{listed(names)} {verb}{place}" + (f", which {how}" if say_how else ""))
+    return "; ".join(parts)

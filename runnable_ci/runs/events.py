@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -132,20 +133,26 @@ Event = (
     | InvocationFinished
     | LogImported
 )
-_EVENT: TypeAdapter[Event] = TypeAdapter(
-    Annotated[
-        Started
-        | Decided
-        | AttemptSaved
-        | EnvironmentRecorded
-        | CodeStateRecorded
-        | PackStored
-        | InvocationFinished
-        | LogImported,
-        Field(discriminator="event"),
-    ],
-    config=ConfigDict(defer_build=True),
-)
+
+
+@cache
+def _reader() -> TypeAdapter[Event]:
+    """Return what reads events, after the records in them are prepared: else it prepares each of them once more."""
+    RunLog.model_rebuild()
+    return TypeAdapter(
+        Annotated[
+            Started
+            | Decided
+            | AttemptSaved
+            | EnvironmentRecorded
+            | CodeStateRecorded
+            | PackStored
+            | InvocationFinished
+            | LogImported,
+            Field(discriminator="event"),
+        ],
+        config=ConfigDict(defer_build=True),
+    )
 
 
 def apply(log: RunLog, event: Event) -> RunLog:
@@ -242,7 +249,7 @@ def decode_event(line: bytes, *, where: str, allowance: Allowance | None = None)
     allowed = allowance or Allowance()
     allowed.grow(len(line), bytes_per_field=_BYTES_PER_FIELD)
     try:
-        return _EVENT.validate_python(parse_json(line), context=allowed)
+        return _reader().validate_python(parse_json(line), context=allowed)
     except ValidationError as e:
         raise RunLogError(f"{where}: not an event of a run log ({first_problem(e)})", hint=_DAMAGED) from e
     except (ValueError, RecordError) as e:

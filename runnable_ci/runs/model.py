@@ -6,19 +6,11 @@ below the line "ours" are added. Readers are tolerant: unknown fields of a newer
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import Field
 
-from runnable_ci.util.bounded_json import LARGE_TABLE, Allowance, RecordError, first_problem
+from runnable_ci.util.bounded_json import LARGE_TABLE, Record
 from runnable_ci.util.text import seconds_between
 
 SCHEMA_VERSION = "1"
@@ -28,26 +20,6 @@ SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
 RunOutcome = Literal["succeeded", "failed", "cancelled", "timed_out", "interrupted"]
 """How a run, an invocation or an attempt ended; `interrupted`: nobody saw the end, its process is gone."""
 Warn = Literal["code_changed", "parameters_changed", "products_changed"]
-
-
-class Record(BaseModel):
-    """A part of the run log; fields that this version does not know are kept.
-
-    With an `Allowance` for a context it is read within that, and up to the first mistake.
-    """
-
-    model_config = ConfigDict(extra="allow", defer_build=True)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _within_bounds(cls, value: Any, validate: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        if not isinstance(info.context, Allowance):
-            return validate(value)
-        info.context.spend(len(cls.__pydantic_fields__))
-        try:
-            return validate(value)
-        except ValidationError as e:
-            raise RecordError(f"{cls.__name__}: {first_problem(e)}") from None
 
 
 class Parameter(Record):

@@ -5,11 +5,21 @@ A limit on bytes is none on that: three of them, `{},`, may become a record of t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Self, get_args
 
-from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import from_json
 
 ELEMENTS_MAX = 16_000_000
@@ -80,3 +90,40 @@ def _entry_by_entry(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
 LARGE_TABLE = WrapValidator(_entry_by_entry)
 """For a table of many plain values: where some are wrong, the first thousand are enough to say so."""
+
+
+class Record(BaseModel):
+    """A part of a document, such as a run log; fields that this version does not know are kept.
+
+    With an `Allowance` for a context it is read within that, and up to the first mistake.
+    """
+
+    model_config = ConfigDict(extra="allow", defer_build=True)
+
+    @classmethod
+    def model_rebuild(cls, **options: Any) -> bool | None:
+        """Prepare the records that this one has before it: else each of them is prepared once more where it is used."""
+        if cls.__pydantic_complete__ and not options.get("force"):
+            return None
+        for part in _records_in(field.annotation for field in cls.model_fields.values()):
+            part.model_rebuild(**options)
+        return super().model_rebuild(**options)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _within_bounds(cls, value: Any, validate: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        if not isinstance(info.context, Allowance):
+            return validate(value)
+        info.context.spend(len(cls.__pydantic_fields__))
+        try:
+            return validate(value)
+        except ValidationError as e:
+            raise RecordError(f"{cls.__name__}: {first_problem(e)}") from None
+
+
+def _records_in(annotations: Iterable[Any]) -> Iterator[type[Record]]:
+    for annotation in annotations:
+        if isinstance(annotation, type) and issubclass(annotation, Record):
+            yield annotation
+        else:
+            yield from _records_in(get_args(annotation))

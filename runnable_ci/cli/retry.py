@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from runnable_ci.engine.options import Options, redacting_errors
@@ -44,7 +43,7 @@ def retry(
 
         publication = PublishOnExit.of(project, to or opened.registry, options)
     typed = [run_id if word == LATEST else word for word in retry_options.typed] or ["retry", run_id]
-    retry_options = replace(retry_options, registry=opened.registry, typed=typed)
+    retry_options = retry_options._replace(registry=opened.registry, typed=typed)
     with redacting_errors(session.redactor(project.pipeline.parameters)):
         if dry_run:
             planned = look_ahead(session, run_id, retry_options)

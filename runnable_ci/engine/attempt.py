@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -161,7 +161,7 @@ def _execute(
         _take_results(done, result, ended, context)
     finally:
         if process.env.get(BYTECODE_ELSEWHERE) and not (result.report and result.report.is_complete):
-            sight = replace(sight, trace=None, reason=f"{BYTECODE_ELSEWHERE} hides which modules Python loads")
+            sight = sight._replace(trace=None, reason=f"{BYTECODE_ELSEWHERE} hides which modules Python loads")
         context.reads.record(step, done.attempt, done.entries, scope, sight, result.report, context.redactor, declared)
         if result.report is not None:
             _name_foreign_code(done, result.report, context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from runnable_ci.engine.planner import Plan
 from runnable_ci.engine.provenance.changes import Acceptance, Change, Kind
@@ -82,8 +82,7 @@ def _remembered(log: RunLog) -> dict[tuple[str, str], Acceptance]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class RepeatedWork:
+class RepeatedWork(NamedTuple):
     """Finished work that a retry would do again though nobody asked for that."""
 
     seconds: Mapping[str, float]

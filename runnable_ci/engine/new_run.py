@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runnable_ci.engine.execution import execute
 from runnable_ci.engine.options import redacting_errors, require_secret_names
@@ -30,8 +30,7 @@ from runnable_ci.runs.run_identity import run_id as new_run_id
 from runnable_ci.util.text import pluralize
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """What a new run is asked for."""
 
     run_id: str | None = None

@@ -37,8 +37,7 @@ class Outcome(Enum):
     """It would run, and what it would return and put is not known yet: only in plans."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What to do with a step (`run`, `reuse` or `skip`), with its reason in one line."""
 
     action: str
@@ -67,8 +66,7 @@ class Decision:
         return record
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What speaks for a difference between what a step received and read then, and what it would find now."""
 
     changes: tuple[Change, ...] = ()
@@ -105,8 +103,7 @@ class Visible(NamedTuple, Generic[T]):
     item: T
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """What a step can see: what the run began with and what the steps before it returned and put."""
 
     parameters: Mapping[str, Visible[Parameter]]
@@ -263,8 +260,7 @@ def _own_changes(
         yield Change(reason, "data", state, is_requested=visible is not None and visible.position < 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What the loop would do with each step if every step that runs succeeded, and which files it would find first."""
 
     decisions: Mapping[str, Decision]

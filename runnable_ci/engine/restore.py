@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runnable_ci.engine.planner import Plan
 from runnable_ci.engine.session import RunSession
@@ -21,8 +21,7 @@ from runnable_ci.store.target import Descriptor
 from runnable_ci.util.text import format_size
 
 
-@dataclass(frozen=True, slots=True)
-class Required:
+class Required(NamedTuple):
     """A content of the run that the steps which will run may read."""
 
     step: str

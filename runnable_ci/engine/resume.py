@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runnable_ci.engine.consent import RepeatedWork, acceptances, repeated_work
 from runnable_ci.engine.log_grants import require_declared_results, require_result_names
@@ -39,8 +38,7 @@ from runnable_ci.vcs.actor import find_actor
 from runnable_ci.version import VERSION
 
 
-@dataclass(frozen=True, slots=True)
-class RetryOptions:
+class RetryOptions(NamedTuple):
     """What a retry is asked for, beyond resuming."""
 
     from_steps: Sequence[str] = ()
@@ -67,8 +65,7 @@ class RetryOptions:
     """The command as it was typed, for messages."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPlan:
+class RetryPlan(NamedTuple):
     """What a retry would do."""
 
     plan: Plan

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runnable_ci.engine.log_grants import refused_log, undeclared_parameters
 from runnable_ci.engine.options import require_secret_names
@@ -31,8 +30,7 @@ from runnable_ci.util.text import truncate
 _NAMED_MAX = 5
 
 
-@dataclass(frozen=True, slots=True)
-class ResumedParameters:
+class ResumedParameters(NamedTuple):
     """What a retry runs with."""
 
     values: Mapping[str, Any]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 _COMMITS_MAX = 3
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedRun:
+class OpenedRun(NamedTuple):
     """A run whose log is here, and what it is resumed with."""
 
     run_id: str

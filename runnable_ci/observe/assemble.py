@@ -7,6 +7,7 @@ import posixpath
 import stat
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from runnable_ci.observe.distributions import Distributions
 from runnable_ci.observe.importer import is_explained
@@ -48,8 +49,7 @@ class WorkerReport:
     """Whether nothing but its own Python code opened files: no child process, no native library."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptView:
+class AttemptView(NamedTuple):
     """What must be known beside the trace."""
 
     root: str

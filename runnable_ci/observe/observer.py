@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from runnable_ci.observe.trace import Trace, Window, trace
 from runnable_ci.observe.watcher import Watcher
@@ -18,8 +18,7 @@ BYTECODE_ELSEWHERE: Final = "PYTHONPYCACHEPREFIX"
 """Where it is set, Python keeps compiled modules where nothing is watched, and does not open their sources."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+class Sight(NamedTuple):
     """What was seen of one attempt; `trace` is None where it was not, for `reason`."""
 
     trace: Trace | None

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -89,8 +88,7 @@ def decode_reads(document: bytes, *, where: str) -> ReadSet:
         raise RunLogError(f"{where} is not a record of reads: {e.errors()[0]['msg']}") from e
 
 
-@dataclass(frozen=True, slots=True)
-class Present:
+class Present(NamedTuple):
     """What is there now, as a step would find it: products of the steps before it count as they will be restored."""
 
     digest_of: Callable[[str], str | None]
@@ -101,8 +99,7 @@ class Present:
     """Path → where that symbolic link points to; "" where it is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadDifference:
+class ReadDifference(NamedTuple):
     """One read that does not compare equal: `what` is `changed`, `is gone`, `is new`, `changed while the step ran`."""
 
     path: str

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from runnable_ci.observe.inotify import (
     ACCESS,
@@ -26,8 +26,7 @@ from runnable_ci.observe.watcher import Event
 _BYTECODE: Final = re.compile(r"(?P<folder>.*/)?__pycache__/(?P<name>[^/]+?)\.[^/.]+(\.opt-[^/.]+)?\.pyc(\.\d+)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """The time of one attempt in the list of events, `start` included, `end` not."""
 
     start: int

@@ -9,11 +9,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import ValidationError
 
@@ -33,8 +32,7 @@ REPOSITORY = re.compile(
 RELATIVE = "paths are relative to the pipeline file's folder, and stay in it"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A step, resolved: defaults filled in, checked against the others."""
 
     name: str
@@ -84,8 +82,7 @@ class Step:
         return definition | {key: v for key, v in optional.items() if v or (key in ("get", "parameters") and v == [])}
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(NamedTuple):
     """A checked pipeline; `steps` are in an order in which each comes after what it needs."""
 
     name: str

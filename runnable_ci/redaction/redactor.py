@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from runnable_ci.redaction import tokens
 
@@ -300,8 +300,7 @@ def _occurrences(form: bytes, data: bytes, start: int) -> Iterator[tuple[int, in
         place = data.find(part, place + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Peeked:
+class _Peeked(NamedTuple):
     """What was found in a chunk before it is fed."""
 
     chunk: bytes

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -25,8 +24,7 @@ _FEW: Final = 16
 """So often a byte is looked for alone; a regular expression is quicker where there are more of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Anchor:
+class _Anchor(NamedTuple):
     """A byte in the prefix of some formats, with what follows it in all of them."""
 
     byte: bytes

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from stat import S_IMODE
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from runnable_ci.errors import BlobCorruptError, RunnableError, StepError, UnsafePathError
 from runnable_ci.observe.hash_cache import FILE, HashCache
@@ -39,8 +39,7 @@ def step_errors(what: str) -> Iterator[None]:
         raise StepError(f"catalog {what}: {e.filename}: {e.strerror}") from e
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFiles:
+class StoredFiles(NamedTuple):
     """StoredContent that is in the store now, by sha256, and the packs that were made for it."""
 
     sizes: Mapping[Path, tuple[str, int]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runnable_ci.runs.model import ExceptionInfo, Parameter
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from runnable_ci.observe.assemble import WorkerReport
 
 
-@dataclass(frozen=True, slots=True)
-class StepContext:
+class StepContext(NamedTuple):
     """What a step runs in."""
 
     workspace: Path
@@ -30,8 +29,7 @@ class StepContext:
     """The verified pickle of an object parameter, as a file."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessSpec:
+class ProcessSpec(NamedTuple):
     """A process to start."""
 
     argv: tuple[str, ...]

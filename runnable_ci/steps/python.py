@@ -8,9 +8,9 @@ import hashlib
 import json
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from runnable_ci.errors import StepError, did_you_mean
 from runnable_ci.pipeline.model import Step
@@ -49,8 +49,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where a function is written: the module's file, and the function's own text, empty where it is not plain."""
 
     file: Path

@@ -12,8 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 VARIABLE = "RUNNABLE_PROCESS_MARKS"
 """The marks of a process: of the program that it belongs to, and of those that started this one."""
@@ -22,8 +22,7 @@ SETTLE_S = 0.2
 _LOOK_S = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
+class Leftover(NamedTuple):
     """A process that outlived its program."""
 
     pid: int

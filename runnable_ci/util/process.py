@@ -11,9 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.util.console import console
@@ -29,8 +28,7 @@ _SETTLE_S = 1.0
 _NOT_STARTED: Final = (OSError, ValueError, MemoryError, subprocess.SubprocessError)
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(NamedTuple):
     """How a process ended: its exit code, or the negative number of the signal that ended it."""
 
     code: int
@@ -127,7 +125,7 @@ class Supervisor:
             with closing(reader):
                 started(process.pid)
                 ended = self._supervise(process, reader, output, settle, timeout_s)
-                return replace(ended, ended=self._end_left(process.pid, mark, ended, output)) if mark else ended
+                return ended._replace(ended=self._end_left(process.pid, mark, ended, output)) if mark else ended
         except BaseException:
             self._send(process.pid, signal.SIGKILL)
             try:
@@ -227,8 +225,7 @@ def check_output(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], time
     return done.stdout if done.returncode == 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A program that ran to its end, and all that it wrote."""
 
     code: int

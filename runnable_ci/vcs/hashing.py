@@ -6,8 +6,7 @@ import hashlib
 import os
 import stat
 import time
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from runnable_ci.util.files import open_nofollow
 from runnable_ci.vcs.objects import LINK, Format, Item, new_hash
@@ -19,8 +18,7 @@ _SETTLED_NS: Final = 20_000_000
 _SETTLED_WHOLE_SECONDS_NS: Final = 2_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """A file's bytes or a link's target: as git names them with no filter, and by their sha256."""
 
     item: Item

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from runnable_ci.vcs.git import printable
 from runnable_ci.vcs.objects import SUBMODULE, Item
@@ -33,8 +33,7 @@ class Entry:
     index: Item | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(NamedTuple):
     """Of the index: paths whose changes the user made git ignore (assume-unchanged, skip-worktree), submodules."""
 
     assumed: tuple[str, ...]

@@ -6,14 +6,14 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from runnable_ci.vcs.git import printable
 from runnable_ci.vcs.hashing import Content
 from runnable_ci.vcs.objects import SUBMODULE, Item
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """A path of the work tree that is not as in the commit."""
 
     path: str

@@ -230,7 +230,7 @@ def test_request(around: StepContext) -> None:
 def test_objects_that_may_be_taken(around: StepContext, tmp_path: Path, text: str, objects: set[str]) -> None:
     """Only objects that the function may ask for are fetched: those it names, or all where that is not known."""
     (tmp_path / "m.py").write_text(text)
-    moved = StepContext(**{**{n: getattr(around, n) for n in StepContext.__slots__}, "workspace": tmp_path})
+    moved = around._replace(workspace=tmp_path)
     asked = request(step("m:f"), moved)["parameters"]
     assert {name for name, given in asked.items() if given["kind"] == "object"} == objects
     assert asked.get("X", {"path": str(tmp_path / "aaa")})["path"] == str(tmp_path / "aaa")

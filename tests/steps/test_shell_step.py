@@ -257,12 +257,7 @@ def test_parameter_with_a_nul(around: StepContext) -> None:
     """Text that no environment variable can hold is an error that names the parameter."""
     parameters = {"name": Parameter.of_json("a\0b")}
     with pytest.raises(StepError, match="parameter `name` has a NUL character"):
-        prepare(step("true"), StepContext(**{**surroundings(around), "parameters": parameters}))
-
-
-def surroundings(around: StepContext) -> dict[str, Any]:
-    """The parts of some surroundings."""
-    return {name: getattr(around, name) for name in StepContext.__slots__}
+        prepare(step("true"), around._replace(parameters=parameters))
 
 
 PROBLEMS = {

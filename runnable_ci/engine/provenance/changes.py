@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["code", "data"]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One thing that speaks against reusing a finished step."""
 
     reason: str
@@ -28,8 +26,7 @@ class Change:
         return hashlib.sha256(json.dumps([self.kind, self.state], sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
+class Acceptance(NamedTuple):
     """A person's consent that a finished step may be reused though something differs."""
 
     by: str

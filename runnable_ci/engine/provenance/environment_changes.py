@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.model import Environment, RunLog, StepAttempt
@@ -13,8 +14,7 @@ _NAMED_MAX = 5
 _RELEASE = re.compile(r"\S+ \d+\.\d+")
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentNow:
+class EnvironmentNow(NamedTuple):
     """Where the steps that run in this invocation run."""
 
     environment: Environment

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from runnable_ci.store.local import Layout
 from runnable_ci.store.plain import require_plain
@@ -14,8 +14,7 @@ _SET_ASIDE = ".set-aside"
 _TITLE = re.compile(r"(.+)\.([^.]+)\.([0-9]{1,9})")
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(NamedTuple):
     """What an invocation left in the workspace that came to no end."""
 
     folder: Path

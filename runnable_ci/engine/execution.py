@@ -119,6 +119,7 @@ def _loop(
             environ=options.environ,
             image=options.settings.container_image_digest,
             untracked=untracked.rule(session.project, options.settings, is_public=options.is_public),
+            changed=context.reads.observer.changed,
         ),
         environment=lambda: probe.record(recorder),
         printer=options.printer,

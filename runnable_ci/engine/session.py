@@ -73,8 +73,8 @@ class RunSession:
             layout,
             log,
             workspace,
-            is_tracked=code.tracks,
-            is_committed=code.is_committed,
+            is_tracked=code.tracked.tracks,
+            is_committed=code.tracked.is_committed,
             products=self.products,
         )
 

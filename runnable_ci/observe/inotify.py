@@ -16,6 +16,8 @@ from typing import Final, NamedTuple
 
 ACCESS: Final = 0x01
 """Read from; a file that is only mapped into memory causes no such event."""
+ATTRIBUTES: Final = 0x04
+"""Mode, owner or times; not the content."""
 OPEN: Final = 0x20
 WRITTEN: Final = 0x08
 """Closed after it was open for writing."""
@@ -31,7 +33,8 @@ OVERFLOW: Final = 0x4000
 _IGNORED: Final = 0x8000
 """The watch is gone: its folder was removed."""
 _ONLY_FOLDERS: Final = 0x0100_0000
-_MASK: Final = ACCESS | OPEN | WRITTEN | CLOSED_UNWRITTEN | CREATE | DELETE | MOVED_FROM | MOVED_TO
+CHANGES: Final = WRITTEN | CREATE | DELETE | MOVED_FROM | MOVED_TO | ATTRIBUTES
+_MASK: Final = ACCESS | OPEN | CLOSED_UNWRITTEN | CHANGES
 _HEADER: Final = struct.Struct("iIII")
 _BUFFER_BYTES: Final = 1 << 16
 """For a larger buffer the C library maps and unmaps memory at each read."""

@@ -93,7 +93,15 @@ class Observer:
         finally:
             with self._lock:
                 own.end = self._behind()
+                self._watcher.forget_git()
                 self._forget()
+
+    def changed(self) -> set[str] | None:
+        """Return the paths that were changed since this was asked last, None where they are not known.
+
+        `.git` is among them where a git was at work, but for what the program itself asked.
+        """
+        return self._watcher.take_changed()
 
     def open(self, path: str) -> FileIO:
         """Open a file for the program itself: no step has read it thereby."""

@@ -5,7 +5,6 @@ The rules are those that tracing build tools learned the hard way; each is named
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import threading
@@ -16,6 +15,8 @@ from typing import Final, NamedTuple
 
 from runnable_ci.observe.inotify import (
     ACCESS,
+    ATTRIBUTES,
+    CHANGES,
     CLOSED_UNWRITTEN,
     CREATE,
     FOLDER,
@@ -26,20 +27,13 @@ from runnable_ci.observe.inotify import (
     Inotify,
 )
 from runnable_ci.observe.reads import GIT
+from runnable_ci.observe.unwatchable import UNWATCHED, reason_of, remote_kind
 from runnable_ci.util.threads import start
 
 CANARY: Final = "canary"
 CANARY_TIMEOUT_S: Final = 1.0
 REST_MS: Final = 20
 """Between two looks at the queue: in that time processes on all cores do not fill it."""
-# Known as distributions (environments, node_modules), or no input (caches of tools).
-_UNWATCHED: Final = frozenset({".runnable", "node_modules", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox"}) | {
-    *(".nox", ".hypothesis", ".ipynb_checkpoints")
-}
-# Where others change files without a word to this kernel. Source: statfs(2), /proc/filesystems.
-_REMOTE: Final = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs"}
-) | {*("virtiofs", "glusterfs", "ncpfs", "coda", "v9fs", "prl_fs", "vboxsf", "vmhgfs", "drvfs")}
 
 
 class Event(NamedTuple):
@@ -85,13 +79,15 @@ class Watcher:
         self._canary = -1
         self._canaries = 0
         self._lost_at = -1
+        self._changed: set[str] | None = None
+        self._asked_git: set[str] = set()
         self._inotify: Inotify | None = None
         self._thread: threading.Thread | None = None
         self._wake_read = self._wake_write = -1
         try:
             self._start()
         except OSError as e:
-            self._give_up(_reason(e))
+            self._give_up(reason_of(e))
 
     def mark(self) -> int:
         """Return a position in the list that lies behind all that has happened until now."""
@@ -112,6 +108,27 @@ class Watcher:
             if self.reason or self._inotify is None or start < self._trimmed or start <= self._lost_at < end:
                 return None
             return self._events[start - self._trimmed : end - self._trimmed]
+
+    def take_changed(self) -> set[str] | None:
+        """Return the paths that were changed since this was asked last, and `.git` where a git was at work.
+
+        None where they are not known, as at first. A file that is open for writing counts once it is closed.
+        """
+        with self._lock:
+            if self._inotify is not None:
+                self._take(0.0)
+            found, self._changed = self._changed, set()
+            asked, self._asked_git = self._asked_git, set()
+            if found is None or self.reason or self._inotify is None or self._lost_at >= 0:
+                return None  # after an overflow there may be folders that nobody watches
+            return found | asked
+
+    def forget_git(self) -> None:
+        """Leave out of that who only read in `.git` until now: it was the program itself."""
+        with self._lock:
+            if self._inotify is not None:
+                self._take(0.0)
+            self._asked_git.clear()
 
     def forget(self, before: int) -> None:
         """Drop the events before a position that is not needed any more."""
@@ -154,7 +171,7 @@ class Watcher:
     # -- starting
 
     def _start(self) -> None:
-        if kind := _remote_kind(self.root):
+        if kind := remote_kind(self.root):
             raise OSError(0, f"a {kind} file system does not tell what others do with its files")
         self._inotify = Inotify()
         self._scratch.mkdir(parents=True, exist_ok=True)
@@ -218,7 +235,7 @@ class Watcher:
                     if entry.is_dir(follow_symlinks=False):
                         if name == GIT:
                             has_git = True
-                        elif name not in _UNWATCHED:
+                        elif name not in UNWATCHED:
                             folders.append(name)
                     elif entry.is_symlink():
                         links.append(name)
@@ -261,7 +278,7 @@ class Watcher:
     def _add_outside(self, link: str, target: str) -> None:
         assert self._inotify is not None  # noqa: S101 - for the type checker
         for at, folders, _ in os.walk(target):
-            folders[:] = [name for name in folders if name not in _UNWATCHED and name != GIT]
+            folders[:] = [name for name in folders if name not in UNWATCHED and name != GIT]
             inner = os.path.relpath(at, target)
             self._folders[self._inotify.add(at)] = link if inner == "." else f"{link}/{inner}"
 
@@ -275,7 +292,7 @@ class Watcher:
             if GIT in folders:
                 self._add(f"{inner}/{GIT}")
             folders[:] = [
-                name for name in folders if name not in _UNWATCHED and name != GIT and f"{at}/{name}" != self.root
+                name for name in folders if name not in UNWATCHED and name != GIT and f"{at}/{name}" != self.root
             ]
             self._add(inner)
 
@@ -328,13 +345,20 @@ class Watcher:
                 elif watch in self._folders:
                     self._note(self._folders[watch], mask, name)
         except OSError as e:
-            self._give_up(_reason(e))
+            self._give_up(reason_of(e))
         return found
 
     def _note(self, folder: str, mask: int, name: str) -> None:
-        if folder == GIT or folder.endswith(f"/{GIT}"):
+        is_git = folder == GIT or folder.endswith(f"/{GIT}")
+        path = f"{folder}/{name}" if folder and name else folder or name
+        if self._changed is not None and mask & CHANGES and not (mask & FOLDER and mask & ATTRIBUTES):
+            self._changed.add(folder if is_git else path)
+        if is_git:
             if mask & OPEN and name:
+                self._asked_git.add(folder)
                 self._events.append(Event(folder, OPEN))
+            return
+        if mask & ATTRIBUTES:
             return
         if mask & FOLDER:
             if mask & (ACCESS | CLOSED_UNWRITTEN):
@@ -346,16 +370,16 @@ class Watcher:
                     return
                 self._events.append(Event(folder, mask))
                 return
-            path = f"{folder}/{name}" if folder else name
-            if name in _UNWATCHED:
+            if name in UNWATCHED:
                 return
             self._events.append(Event(path, mask))
             if mask & (CREATE | MOVED_TO):
                 self._add(path) if name == GIT else self._add_new(path)
             return
-        path = f"{folder}/{name}" if folder and name else folder or name
         if mask & OPEN and self._is_ours(path):
             return
+        if mask & OPEN and name == GIT:  # a file that says where the repository is
+            self._asked_git.add(path)
         self._events.append(Event(path, mask))
         if mask & (CREATE | MOVED_TO) and os.path.islink(f"{self.root}/{path}"):
             self._add_link(path)
@@ -372,27 +396,3 @@ class Watcher:
     def _give_up(self, reason: str) -> None:
         """Nothing is seen from now on; the queue stays open for the thread that waits for it."""
         self.reason = self.reason or reason
-
-
-def _reason(e: OSError) -> str:
-    if e.errno == errno.ENOSPC:
-        return "the limit of watches is reached (fs.inotify.max_user_watches)"
-    if e.errno == errno.EMFILE:
-        return "the limit of watchers is reached (fs.inotify.max_user_instances)"
-    return e.strerror or str(e)
-
-
-def _remote_kind(path: str) -> str:
-    """Return the kind of the file system that a path is on, if that is a remote one."""
-    best, kind = "", ""
-    try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
-            for line in mounts:
-                _device, place, found, *_ = line.split(" ")
-                place = place.encode(errors="surrogateescape").decode("unicode_escape").rstrip("/")
-                if (path == place or path.startswith(f"{place}/")) and len(place) >= len(best):
-                    best, kind = place, found
-    except (OSError, ValueError):
-        return ""
-    base = kind.removeprefix("fuse.")
-    return kind if base in _REMOTE or kind.startswith("fuse.sshfs") else ""

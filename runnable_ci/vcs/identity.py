@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import posixpath
-import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -15,18 +13,47 @@ from typing import Final
 from runnable_ci.errors import CodeIdentityError, NotARepositoryError
 from runnable_ci.util.clock import now
 from runnable_ci.vcs.filters import filtered, filters_of, kept_by_lfs, switched_off
-from runnable_ci.vcs.git import COMMIT, Git, printable
-from runnable_ci.vcs.hashing import Contents, content_of
-from runnable_ci.vcs.location import LOCATION, SETTINGS, Location, parsed_location, parsed_settings, remote_url, tree_of
-from runnable_ci.vcs.objects import SUBMODULE, Format, Item, Objects, format_of
-from runnable_ci.vcs.status import INDEX, STATUS, Entry, Index, index_names, named, parsed_index, parsed_status
-from runnable_ci.vcs.trees import Trees
+from runnable_ci.vcs.git import PATHS_PER_CALL, Git, printable
+from runnable_ci.vcs.hashing import Contents
+from runnable_ci.vcs.location import LOCATION, SETTINGS, Location, parsed_location, parsed_settings, remote_url
+from runnable_ci.vcs.objects import SUBMODULE, Format, Item, Objects
+from runnable_ci.vcs.status import (
+    INDEX,
+    STATUS,
+    Entry,
+    Index,
+    Tracked,
+    index_names,
+    is_beyond_watching,
+    named,
+    parsed_index,
+    parsed_status,
+    seeing_through,
+)
+from runnable_ci.vcs.trees import CommitFacts, Trees
 from runnable_ci.vcs.work_tree import Difference, WorkTree
 
 HASHED_MAX_BYTES: Final = 4 * 1024**3
 CACHE_FOLDERS: Final = frozenset({".runnable", "__pycache__"})
-PACE: Final = 20
-"""Without a watcher, at most one part in so many of the time goes into looking."""
+_GIT: Final = ".git"
+_RULES: Final = frozenset({_GIT, ".gitignore", ".gitattributes", ".gitmodules"})
+"""Names of what decides about other paths."""
+
+
+@dataclass(slots=True)
+class _Basis:
+    """What a look at all found, on which looks at some paths build."""
+
+    commit: str
+    branch: str
+    settings: Mapping[str, list[str]]
+    filters: set[str]
+    index: Index
+    is_hidden: bool
+    is_blind: bool
+    """Whether some paths must be looked at whatever a watcher says."""
+    found: dict[str, Difference]
+    """Path → what is different there, also what steps made."""
 
 
 class Code:
@@ -35,7 +62,7 @@ class Code:
     `is_generated(path, sha256)`, for a posix path from `folder`, says whether a step made the file with that content:
     such files, `.runnable/` and bytecode caches never count as a change. One that a step changed in place does if the
     user had changed it before, as `hides_change(path, sha256, head)` says: the commit has `head` there.
-    `is_unchanged()` may say that nothing has changed since the last look but what steps made.
+    `hash_seen(path)` gives the sha256 of a file that is as it was when a step had made it, without reading it.
     """
 
     def __init__(
@@ -45,26 +72,24 @@ class Code:
         environ: Mapping[str, str],
         is_generated: Callable[[str, str], bool] = lambda _path, _sha256: False,
         hides_change: Callable[[str, str, Item | None], bool] = lambda _path, _sha256, _head: False,
-        is_unchanged: Callable[[], bool] = lambda: False,
-        clock: Callable[[], float] = time.monotonic,
+        hash_seen: Callable[[str], str | None] = lambda _path: None,
     ) -> None:
         self._folder = os.path.realpath(folder)
         self._environ = environ
         self._is_generated = is_generated
         self._hides_change = hides_change
-        self._is_unchanged = is_unchanged
-        self._clock = clock
+        self._hash_seen = hash_seen
+        self.tracked = Tracked(self._folder, environ)
         self._place = Location(self._folder)
         self._settings: dict[str, list[str]] | None = None
         self._is_found = False
         """Whether place and settings were read since the last look: the next one takes them."""
         self._contents = Contents()
-        self._facts: dict[tuple[str, str], str] = {}
-        self._names: bytes | None = None
-        """What git said of the index in the last look, where it has no submodules."""
+        self._facts = CommitFacts()
         self._trees = Trees()
         self._submodules: dict[str, Code] = {}
-        self._next_look: float | None = None
+        self._basis: _Basis | None = None
+        self._is_nowhere = False
         self.last = WorkTree(message="not looked at")
         """What the last look gave."""
         self.differences: tuple[Difference, ...] = ()
@@ -73,27 +98,52 @@ class Code:
         """When it began, as the run log has times."""
 
     def state(self) -> WorkTree:
-        """Return the code as the last look found it; looks again where that was too long ago, see `PACE`."""
-        if self._next_look is None or not (self._clock() < self._next_look or self._is_unchanged()):
-            return self.look()
-        return self.last
+        """Return the code as the last look found it; looks where there was none."""
+        return self.last if self.seen_at else self.look()
 
     def look(self) -> WorkTree:
         """Return the code as it is now. Never raises for what git says: `message` says why it is unknown."""
         self.seen_at = now()
-        began = self._clock()
+        self._basis, self._is_nowhere = None, False
         try:
             self.last = self._seen()
         except CodeIdentityError as error:
+            self._is_nowhere = isinstance(error, NotARepositoryError)
             self.differences = ()
             self.last = WorkTree(commit=self._commit_alone(error), message=error.message)
-        ended = self._clock()
-        self._next_look = ended + PACE * (ended - began)
+        return self.last
+
+    def look_again(self, changed: Collection[str] | None) -> WorkTree:
+        """Return the code as it is now, where only these paths from the folder may have changed since the last look.
+
+        None: all of it may. A path may be a folder's.
+        """
+        basis = self._basis
+        if changed is not None and self._is_nowhere and not any(_GIT in path.split("/") for path in changed):
+            return self.last
+        if changed is None or basis is None or basis.is_blind:
+            return self.look()
+        paths = {posixpath.normpath(f"{self.prefix}{path}") for path in changed}
+        paths = {path for path in paths if not is_cache(path) and not path.startswith("../")}
+        if len(paths) > PATHS_PER_CALL or any(self._decides(path) for path in paths):
+            return self.look()
+        began = now()
+        asked = [path for path in sorted(paths) if path in basis.found or not self._is_as_made(path)]
+        if self._place.common_folder != f"{self._place.root}/{_GIT}":
+            asked.append(_GIT)  # another work tree may move the branch: a watcher here does not see that
+        try:
+            if asked and not self._update(basis, asked):
+                return self.look()
+            if asked or self._differences_of(basis) != self.differences:
+                self.last = self._described(basis)
+        except CodeIdentityError:
+            return self.look()
+        self.seen_at = began
         return self.last
 
     def forget(self) -> None:
         """Have the next `state` look again: something else than a step changed files."""
-        self._next_look = None
+        self.seen_at = ""
 
     @property
     def git(self) -> Git:
@@ -114,37 +164,6 @@ class Code:
         """Return a path from that root as one from the folder."""
         return path.removeprefix(self.prefix) if path.startswith(self.prefix) else posixpath.relpath(path, self.prefix)
 
-    def tracks(self, name: str) -> bool | None:
-        """Return whether git tracks a file, by its path from the folder; None where git does not say.
-
-        Some file systems do not tell case.
-        """
-        return None if self._tracked is None else name.casefold() in self._tracked
-
-    def is_committed(self, name: str) -> bool | None:
-        """Return whether a file, by its path from the folder, is as its commit has it; None where that is unknown."""
-        path = f"{self._folder}/{name}"
-        folder, _, base = path.rpartition("/")
-        try:
-            found = Git(folder, self._environ)("ls-tree", "-z", "HEAD", "--", base).split(b"\0")[0]
-            mode, _, object_id = found.partition(b"\t")[0].decode().split(" ") if found else ("", "", "")
-            return bool(found) and content_of(path, format_of(object_id)).item == Item(mode, object_id)
-        except (CodeIdentityError, OSError):
-            return None
-
-    @cached_property
-    def _tracked(self) -> frozenset[str] | None:
-        if self._names is not None:
-            names = (name for name in index_names(self._names) if name.startswith(self.prefix))
-            return frozenset(name.removeprefix(self.prefix).casefold() for name in names)
-        try:
-            output = Git(self._folder, self._environ)("ls-files", "-z", "--recurse-submodules")
-        except NotARepositoryError:
-            return frozenset()
-        except CodeIdentityError:
-            return None
-        return frozenset(os.fsdecode(output).casefold().split("\0"))
-
     def submodule(self, path: str) -> Code:
         """Return the code of the submodule at a path from the root."""
         if path not in self._submodules:
@@ -155,7 +174,6 @@ class Code:
                 environ={**self._environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
                 is_generated=lambda below, sha256: self.was_made(f"{path}/{below}", sha256),
                 hides_change=lambda below, sha256, head: self._is_hiding(f"{path}/{below}", sha256, head),
-                clock=self._clock,
             )
         return self._submodules[path]
 
@@ -199,7 +217,7 @@ class Code:
         place, config = Git(self._folder, self._environ).together(LOCATION, SETTINGS)
         self._place, commit, tree = parsed_location(self._folder, os.fsdecode(place))
         if tree:
-            self._facts[commit, tree_of(commit)] = tree
+            self._facts.note_tree(commit, tree)
         self._settings = parsed_settings(config)
         self._is_found = True
         return self._settings
@@ -211,30 +229,55 @@ class Code:
         git = Git(self._place.root, {**self._environ, **switched_off(filters, self._environ)})
         listed, status = git.together(INDEX, STATUS)
         index = parsed_index(listed)
-        self._names = None if index.submodules else listed
+        self.tracked.listed = None if index.submodules else index_names(listed, below=self.prefix)
         if index.assumed or index.skipped:
             with TemporaryDirectory() as scratch:
-                if environ := self._seeing_through(git, index, Path(scratch)):
+                if environ := seeing_through(git, index, self._place.index, Path(scratch)):
                     status = git(*STATUS, environ=environ)
         headers, entries = parsed_status(status)
-        commit = headers["branch.oid"] if COMMIT.fullmatch(headers["branch.oid"]) else ""
-        found = list(self._files(git, entries, index, filters))
-        found += self._submodule_differences(index, entries)
-        self.differences = tuple(sorted(found, key=lambda one: os.fsencode(one.path)))
-        return self._described(commit, headers["branch.head"], settings, index)
+        found = [*self._files(git, entries, index, filters), *self._submodule_differences(index, entries)]
+        self._basis = _Basis(
+            commit=headers["branch.oid"],
+            branch=headers["branch.head"],
+            settings=settings,
+            filters=filters,
+            index=index,
+            is_hidden=self._is_hidden(),
+            is_blind=bool(index.assumed or index.skipped or is_beyond_watching(listed, entries)),
+            found={one.path: one for one in found},
+        )
+        return self._described(self._basis)
 
-    def _seeing_through(self, git: Git, index: Index, scratch: Path) -> dict[str, str]:
-        """Return environment for git so that it sees through flags which hide changes; `scratch` is an empty folder."""
-        root = self._place.root
-        skipped = [path for path in index.skipped if os.path.lexists(f"{root}/{path}")]
-        if not index.assumed and not skipped:
-            return {}
-        environ = {"GIT_INDEX_FILE": str(scratch / "index")}
-        shutil.copy(self._place.index, scratch / "index")
-        for flag, paths in (("--no-assume-unchanged", index.assumed), ("--no-skip-worktree", skipped)):
-            names = b"".join(os.fsencode(path) + b"\0" for path in paths)
-            git("update-index", "-z", flag, "--stdin", environ=environ, stdin=names)
-        return environ
+    def _decides(self, path: str) -> bool:
+        """Return whether a path says something of others: git's own, and all in submodules."""
+        submodules = self._basis.index.submodules if self._basis else {}
+        return not _RULES.isdisjoint(path.split("/")) or any(f"{path}/".startswith(f"{sub}/") for sub in submodules)
+
+    def _is_as_made(self, path: str) -> bool:
+        digest = self._hash_seen(self.path_within(path))
+        return digest is not None and self._is_product(path, digest, None)
+
+    def _update(self, basis: _Basis, paths: Collection[str]) -> bool:
+        """Look at some paths; whether that is enough, since the commit is the same."""
+        git = Git(self._place.root, {**self._environ, **switched_off(basis.filters, self._environ)})
+        headers, entries = parsed_status(git(*STATUS, "--", *paths))
+        if (headers["branch.oid"], headers["branch.head"]) != (basis.commit, basis.branch):
+            return False
+        below = tuple(f"{path}/" for path in paths)
+        chosen = set(paths)
+        found = {path: one for path, one in basis.found.items() if path not in chosen and not path.startswith(below)}
+        found |= {one.path: one for one in self._files(git, entries, basis.index, basis.filters)}
+        basis.found, basis.is_blind = found, is_beyond_watching(b"", entries)
+        return True
+
+    def _differences_of(self, basis: _Basis) -> tuple[Difference, ...]:
+        """Return what differs, without what steps made: that may be known only since it was found."""
+        found = (
+            one
+            for one in basis.found.values()
+            if not (one.content and self._is_product(one.path, one.content.sha256, one.head))
+        )
+        return tuple(sorted(found, key=lambda one: os.fsencode(one.path)))
 
     def _files(self, git: Git, entries: Mapping[str, Entry], index: Index, filters: set[str]) -> Iterator[Difference]:
         left_bytes = HASHED_MAX_BYTES
@@ -265,13 +308,13 @@ class Code:
                 continue
             if content is None:
                 yield Difference(path, kind, None, entry.head, f"too large to hash: {size} bytes")
-            elif content.item == entry.head or self._is_product(path, content.sha256, entry.head):
+            elif content.item == entry.head:
                 continue
             elif path not in in_use:
-                yield Difference(path, kind, content, content.item)
+                yield Difference(path, kind, content, content.item, head=entry.head)
             elif entry.head and pointers.get(entry.head.id) != content.sha256:
                 why = f"git's filter `{in_use[path]}` was not run to compare it with the commit"
-                yield Difference(path, "filtered", content, content.item, why)
+                yield Difference(path, "filtered", content, content.item, why, entry.head)
 
     def _submodule_differences(self, index: Index, entries: Mapping[str, Entry]) -> Iterator[Difference]:
         """Yield the submodules that are not at the commit that the commit says, each with the differences in it."""
@@ -295,7 +338,9 @@ class Code:
         """Return the commit of a submodule: its own where it is clean, else one of its tree as it is."""
         return Objects(self.form).add_commit(below.tree, below.commit) if below.changes else below.commit
 
-    def _described(self, commit: str, branch: str, settings: Mapping[str, list[str]], index: Index) -> WorkTree:
+    def _described(self, basis: _Basis) -> WorkTree:
+        commit, branch, index = basis.commit, basis.branch, basis.index
+        self.differences = self._differences_of(basis)
         changes = {one.name: (one.kind, one.digest) for one in self.differences}
         unknown = {one.name: one.unknown for one in self.differences if one.unknown}
         for path in index.submodules:
@@ -304,7 +349,7 @@ class Code:
                 changes |= {f"{above}/{name}": change for name, change in below.changes.items()}
                 unknown |= {f"{above}/{name}": why for name, why in below.unknown.items()}
         tree, missing = self._tree(commit)
-        hidden = self._is_hidden()
+        hidden = basis.is_hidden
         remarks = [
             "" if commit else "no commits yet",
             "git ignores this folder: its files are in no commit" if hidden else "",
@@ -313,10 +358,10 @@ class Code:
             "shallow clone" if Path(self._place.common_folder, "shallow").exists() else "",
         ]
         differing = ((one.name, one.kind) for one in self.differences)
-        url = remote_url(settings, branch)
+        url = remote_url(basis.settings, branch)
         return WorkTree(
             commit=commit,
-            ref=self._tags(commit) if branch == "(detached)" else branch,
+            ref=self._facts.tags(self.git, commit) if branch == "(detached)" else branch,
             url=url,
             dependable=bool(commit) and not changes and not hidden and not missing,
             message="; ".join(part for part in (*named(differing), *remarks) if part),
@@ -324,7 +369,7 @@ class Code:
             tree=tree,
             unknown=unknown,
             # Without a remote there is no branch of one to ask git for.
-            unpublished=bool(commit) and not (url and self._is_published(commit)),
+            unpublished=bool(commit) and not (url and self._facts.is_published(self.git, commit)),
         )
 
     def _tree(self, commit: str) -> tuple[str, str]:
@@ -333,7 +378,7 @@ class Code:
         try:
             if changes or not commit:
                 return self._trees.changed(self.git, commit, Objects(self.form), changes), ""
-            return self._fact(commit, "rev-parse", "--verify", tree_of(commit)), ""
+            return self._facts.tree(self.git, commit), ""
         except CodeIdentityError as error:
             return "", f"the commit's own tree is not known ({error.message})"
 
@@ -347,26 +392,6 @@ class Code:
         except CodeIdentityError:  # it is not ignored
             return False
         return not self.git("ls-files", "-z", "--", self.prefix)
-
-    def _tags(self, commit: str) -> str:
-        asked = ("for-each-ref", f"--points-at={commit}", "--format=%(refname:lstrip=2)", "refs/tags")
-        return ", ".join(self._fact(commit, *asked).split()) or "HEAD detached"
-
-    def _is_published(self, commit: str) -> bool:
-        """Return whether a branch of a remote has the commit, as far as this clone knows."""
-        if self._environ.get("GITHUB_SHA") == commit:  # a job's checkout may have no branch of the remote
-            return True
-        asked = ("for-each-ref", "--count=1", f"--contains={commit}", "--format=%(refname)", "refs/remotes")
-        try:
-            return bool(self._fact(commit, *asked))
-        except CodeIdentityError:  # commits are missing: that says nothing
-            return True
-
-    def _fact(self, commit: str, *asked: str) -> str:
-        """Return what git says of a commit, asked once."""
-        if (commit, asked[-1]) not in self._facts:
-            self._facts[commit, asked[-1]] = printable(self.git(*asked)).strip()
-        return self._facts[commit, asked[-1]]
 
 
 def is_cache(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ def parsed_location(folder: str, output: str) -> tuple[Location, str, str]:
     if len(place) < 5 or place[4] not in ("sha1", "sha256") or not all(map(COMMIT.fullmatch, revisions)):
         raise CodeIdentityError("the repository's folder has a line break in its name")
     root, prefix = place[:2]
-    common_folder, index = (str(Path(folder, path)) for path in place[2:4])
+    common_folder, index = (os.path.normpath(Path(folder, path)) for path in place[2:4])
     commit, tree = revisions if len(revisions) == 2 else ("", "")
     form: Format = "sha256" if place[4] == "sha256" else "sha1"
     return Location(root.rstrip("/"), prefix, common_folder, index, form), commit, tree

@@ -1,14 +1,21 @@
-"""What git prints about a tree, as values."""
+"""What git says about a tree: its index, and what differs."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Final, NamedTuple
 
-from runnable_ci.vcs.git import printable
-from runnable_ci.vcs.objects import SUBMODULE, Item
+from runnable_ci.errors import CodeIdentityError, NotARepositoryError
+from runnable_ci.observe.unwatchable import UNWATCHED
+from runnable_ci.vcs.git import COMMIT, Git, printable
+from runnable_ci.vcs.hashing import content_of
+from runnable_ci.vcs.objects import SUBMODULE, Item, format_of
 
 # Into submodules we look ourselves: git would start a git there that heeds the settings which a submodule brings.
 STATUS: Final = (
@@ -18,6 +25,10 @@ STATUS: Final = (
 INDEX: Final = ("ls-files", "-z", "-v", "--stage")
 NAMED_MAX_FILES: Final = 20
 _NOTHING: Final = "000000"
+_OTHERS: Final = UNWATCHED - {".runnable"}
+_UNSEEN: Final = re.compile(
+    b"[\\t/]((%s)/|pyvenv\\.cfg\\0)" % b"|".join(re.escape(name.encode()) for name in sorted(_OTHERS))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +53,7 @@ class Index(NamedTuple):
 
 
 def parsed_status(output: bytes) -> tuple[dict[str, str], dict[str, Entry]]:
-    """Return the headers and the entries, by path, of git's answer to `STATUS`.
+    """Return the headers and the entries, by path, of git's answer to `STATUS`; `branch.oid` is "" before any commit.
 
     A path that is deleted in the index and there as an untracked file has two records: it is untracked.
     """
@@ -64,6 +75,8 @@ def parsed_status(output: bytes) -> tuple[dict[str, str], dict[str, Entry]]:
                 path = os.fsdecode(record[2:])
                 deleted = entries.get(path)
                 entries[path] = Entry(path, "untracked", deleted.head if deleted else None)
+    if not COMMIT.fullmatch(headers.get("branch.oid", "")):
+        headers["branch.oid"] = ""
     return headers, entries
 
 
@@ -105,9 +118,24 @@ def parsed_index(output: bytes) -> Index:
     return Index(tuple(assumed), tuple(skipped), submodules)
 
 
-def index_names(output: bytes) -> Iterator[str]:
-    """Yield the paths in the index by git's answer to `INDEX`; in a merge conflict one comes several times."""
-    return (os.fsdecode(record.partition(b"\t")[2]) for record in output.split(b"\0")[:-1])
+def index_names(output: bytes, *, below: str) -> Iterator[str]:
+    """Yield the paths in the index by git's answer to `INDEX`, from a folder: "" or with a slash at its end.
+
+    In a merge conflict one comes several times.
+    """
+    names = (os.fsdecode(record.partition(b"\t")[2]) for record in output.split(b"\0")[:-1])
+    return (name.removeprefix(below) for name in names if name.startswith(below))
+
+
+def is_beyond_watching(listed: bytes, paths: Iterable[str]) -> bool:
+    """Return whether git has a path, by its answer to `INDEX` or by name, where a watcher does not look.
+
+    That is in the folders of some tools, and in a Python environment.
+    """
+    parts = (path.split("/") for path in paths)
+    return bool(_UNSEEN.search(listed)) or any(
+        names[-1] == "pyvenv.cfg" or not _OTHERS.isdisjoint(names[:-1]) for names in parts
+    )
 
 
 def named(changes: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -120,3 +148,56 @@ def named(changes: Iterable[tuple[str, str]]) -> Iterator[str]:
         more = len(names[kind]) - NAMED_MAX_FILES
         shown = ", ".join(names[kind][:NAMED_MAX_FILES])
         yield f"{kind}: {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+class Tracked:
+    """What git tracks in a folder; files are named by their paths from there."""
+
+    def __init__(self, folder: str, environ: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environ = environ
+        self.listed: Iterable[str] | None = None
+        """All of it, where that is known already."""
+
+    def tracks(self, name: str) -> bool | None:
+        """Return whether git tracks a file; None where git does not say. Some file systems do not tell case."""
+        return None if self._names is None else name.casefold() in self._names
+
+    def is_committed(self, name: str) -> bool | None:
+        """Return whether a file is as its commit has it; None where that is unknown."""
+        path = f"{self._folder}/{name}"
+        folder, _, base = path.rpartition("/")
+        try:
+            found = Git(folder, self._environ)("ls-tree", "-z", "HEAD", "--", base).split(b"\0")[0]
+            mode, _, object_id = found.partition(b"\t")[0].decode().split(" ") if found else ("", "", "")
+            return bool(found) and content_of(path, format_of(object_id)).item == Item(mode, object_id)
+        except (CodeIdentityError, OSError):
+            return None
+
+    @cached_property
+    def _names(self) -> frozenset[str] | None:
+        if self.listed is not None:
+            return frozenset(map(str.casefold, self.listed))
+        try:
+            output = Git(self._folder, self._environ)("ls-files", "-z", "--recurse-submodules")
+        except NotARepositoryError:
+            return frozenset()
+        except CodeIdentityError:
+            return None
+        return frozenset(os.fsdecode(output).casefold().split("\0"))
+
+
+def seeing_through(git: Git, index: Index, file: str, scratch: Path) -> dict[str, str]:
+    """Return environment for git at a root so that it sees through flags of the index `file` which hide changes.
+
+    `scratch` is an empty folder.
+    """
+    skipped = [path for path in index.skipped if os.path.lexists(f"{git.folder}/{path}")]
+    if not index.assumed and not skipped:
+        return {}
+    environ = {"GIT_INDEX_FILE": str(scratch / "index")}
+    shutil.copy(file, scratch / "index")
+    for flag, paths in (("--no-assume-unchanged", index.assumed), ("--no-skip-worktree", skipped)):
+        names = b"".join(os.fsencode(path) + b"\0" for path in paths)
+        git("update-index", "-z", flag, "--stdin", environ=environ, stdin=names)
+    return environ

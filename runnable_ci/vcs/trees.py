@@ -1,12 +1,49 @@
-"""The folders of a commit, as far as they are asked for, and trees that differ from it."""
+"""What git says of commits, as far as it is asked for, and trees that differ from them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
-from runnable_ci.vcs.git import PATHS_PER_CALL, Git
+from runnable_ci.errors import CodeIdentityError
+from runnable_ci.vcs.git import PATHS_PER_CALL, Git, printable
+from runnable_ci.vcs.location import tree_of
 from runnable_ci.vcs.objects import Item, Listing, Objects, changed_tree, folders_of
+
+
+class CommitFacts:
+    """Facts of a repository's commits. Each raises `CodeIdentityError` where git does not say."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], str] = {}
+
+    def note_tree(self, commit: str, tree: str) -> None:
+        """Take the id of a commit's tree from elsewhere."""
+        self._known[commit, tree_of(commit)] = tree
+
+    def tree(self, git: Git, commit: str) -> str:
+        """Return the id of the commit's tree."""
+        return self._ask(git, commit, "rev-parse", "--verify", tree_of(commit))
+
+    def tags(self, git: Git, commit: str) -> str:
+        """Return the commit's tags, else that HEAD is detached."""
+        asked = ("for-each-ref", f"--points-at={commit}", "--format=%(refname:lstrip=2)", "refs/tags")
+        return ", ".join(self._ask(git, commit, *asked).split()) or "HEAD detached"
+
+    def is_published(self, git: Git, commit: str) -> bool:
+        """Return whether a branch of a remote has the commit, as far as this clone knows."""
+        if git.environ.get("GITHUB_SHA") == commit:  # a job's checkout may have no branch of the remote
+            return True
+        asked = ("for-each-ref", "--count=1", f"--contains={commit}", "--format=%(refname)", "refs/remotes")
+        try:
+            return bool(self._ask(git, commit, *asked))
+        except CodeIdentityError:  # commits are missing: that says nothing
+            return True
+
+    def _ask(self, git: Git, commit: str, *asked: str) -> str:
+        if (commit, asked[-1]) not in self._known:
+            self._known[commit, asked[-1]] = printable(git(*asked)).strip()
+        return self._known[commit, asked[-1]]
 
 
 class Trees:

@@ -25,6 +25,9 @@ class Difference(NamedTuple):
     unknown: str = ""
     """Why it is not known what it is, or whether it differs."""
 
+    head: Item | None = None
+    """What the commit has for it, where a step may have made what is there."""
+
     @property
     def name(self) -> str:
         """Return the path as text that can be printed as JSON, whatever bytes it has."""

@@ -6,7 +6,9 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import pytest
 from cli import Workspace, workspace
+from support import wait_until
 
 from runnable_ci.engine.code.code_recorder import CodeRecorder
 from runnable_ci.engine.code.generated import code_of
@@ -116,26 +118,90 @@ def test_a_commit_on_no_remote_is_said(tmp_path: Path) -> None:
     assert warning not in project.runnable("run").err
 
 
-def test_cost_grows_with_the_steps(tmp_path: Path) -> None:
-    """Twice the steps, each with an undeclared file, take about twice the git processes and bytes, not four times."""
-    wrapper = tmp_path / "bin/git"
+def counting_git(folder: Path) -> str:
+    """A folder for PATH whose git notes each of its calls in `calls` beside it."""
+    wrapper = folder / "bin/git"
     wrapper.parent.mkdir()
-    wrapper.write_text(f'#!/bin/sh\necho >> {tmp_path}/calls\nexec {shutil.which("git")} "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\necho >> {folder}/calls\nexec {shutil.which("git")} "$@"\n')
     wrapper.chmod(0o755)
+    return str(wrapper.parent)
+
+
+@pytest.mark.parametrize(
+    ("command", "calls_a_step"),
+    [
+        pytest.param("echo hi{n} > o{n}.dat", 1, id="undeclared files"),
+        pytest.param("echo hi{n} > o{n}.csv; sleep 0.07", 0, id="products"),
+        pytest.param("echo hi{n} > build/o{n}.log", 1, id="ignored files"),
+        pytest.param("cat a.py", 0, id="nothing"),
+    ],
+)
+def test_cost_grows_with_the_steps(tmp_path: Path, command: str, calls_a_step: int) -> None:
+    """A step asks git once where it left something that may be code, else not at all; twice the steps take no more."""
+    folder = counting_git(tmp_path)
 
     def cost(count: int) -> tuple[int, int]:
-        steps = "".join(f"[steps.s{n}]\nrun = 'echo hi{n} > o{n}.dat'\n" for n in range(count))
-        project = workspace(tmp_path, {"runnable.toml": steps}, name=f"of{count}")
+        put = "\ncatalog = { put = ['o{n}.csv'] }" if ".csv" in command else ""
+        steps = [f"[steps.s{n}]\nrun = '{command}'{put}\n".replace("{n}", str(n)) for n in range(count)]
+        files = {"runnable.toml": "".join(steps), ".gitignore": "build/\n", "build/x": "", "a.py": ""}
+        project = workspace(tmp_path, files, name=f"of{count}")
         (tmp_path / "calls").write_text("")
-        project.runnable("run", PATH=f"{wrapper.parent}:{project.environ['PATH']}")
-        files = [path for path in project.store.rglob("*") if path.is_file()]
-        return len((tmp_path / "calls").read_text()), sum(path.stat().st_size for path in files)
+        project.runnable("run", PATH=f"{folder}:{project.environ['PATH']}")
+        stored = [path for path in project.store.rglob("*") if path.is_file()]
+        return len((tmp_path / "calls").read_text()), sum(path.stat().st_size for path in stored)
 
-    calls, size_bytes = cost(40)
-    calls_of_twice, size_of_twice = cost(80)
-    assert calls_of_twice <= 2.5 * calls + 20
-    assert calls_of_twice <= 8 * 80
+    calls, size_bytes = cost(12)
+    calls_of_twice, size_of_twice = cost(24)
+    assert calls <= 12 * calls_a_step + 10
+    assert calls_of_twice <= 24 * calls_a_step + 10
     assert size_of_twice <= 2.5 * size_bytes + 20_000
+
+
+def test_each_step_names_the_code_that_it_found(tmp_path: Path) -> None:
+    """However quickly steps follow each other, each one's state has what those before it left in the code."""
+    steps = "".join(f"[steps.s{n}]\nrun = 'echo {n} > data.txt; echo {n} >> f{n}.txt'\n" for n in range(6))
+    files = {"runnable.toml": steps, "data.txt": "data\n", **{f"f{n}.txt": "" for n in range(6)}}
+    project = workspace(tmp_path, files)
+    project.runnable("run")
+    assert state_of(project, "s0").changes == {}
+    for number in range(1, 6):
+        found = state_of(project, f"s{number}").changes
+        assert found.keys() == {"data.txt", *(f"f{n}.txt" for n in range(number))}
+        assert found["data.txt"][1] == hashlib.sha256(f"{number - 1}\n".encode()).hexdigest()
+
+
+WAITING = """
+[steps.first]
+run = "touch begun.log; until [ -e go.log ]; do sleep 0.01; done"
+[steps.second]
+run = "true"
+"""
+
+
+def test_edits_under_a_long_step(tmp_path: Path) -> None:
+    """What a person edits, gives another mode, removes or commits while a step runs is in the next step's state."""
+    files = {
+        "runnable.toml": WAITING,
+        ".gitignore": "*.log\n",
+        "a.py": "1\n",
+        "b.sh": "",
+        "pkg/c.py": "",
+        "d.py": "1\n",
+    }
+    project = workspace(tmp_path, files)
+    with project.start("run", "--run-id", "r") as running:
+        wait_until((project.folder / "begun.log").exists, "the step")
+        project.write({"d.py": "2\n"})
+        commit = project.commit()
+        project.write({"a.py": "2\n"})
+        (project.folder / "b.sh").chmod(0o755)
+        (project.folder / "pkg").rename(project.folder / "lib")
+        project.write({"go.log": ""})
+        assert running.wait() == 0
+    first, second = state_of(project, "first"), state_of(project, "second")
+    assert first.changes == {}
+    assert (second.commit, first.commit != commit) == (commit, True)
+    assert second.changes.keys() == {"a.py", "b.sh", "pkg/c.py"}
 
 
 def test_what_earlier_versions_called_a_product(tmp_path: Path) -> None:
@@ -158,7 +224,7 @@ def test_a_value_masked_later_leaves_all_that_builds_on_it(tmp_path: Path) -> No
     word = "s3cr3t-" + "w0rd-9981"
     project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'\n", "a.py": "1\n"})
     layout = load_project(project.folder / "runnable.toml").opened(project.environ).layout
-    code = Code(project.folder, environ=project.environ, clock=lambda: 0.0)
+    code = Code(project.folder, environ=project.environ)
     redactor = Redactor()
     invocation = Invocation(number=1, command="run", start_time=now())
     begun = Started(run_id="r", name="p", dag_hash="d", run_config={}, invocation=invocation)
@@ -193,7 +259,7 @@ def test_a_state_again_is_not_recorded_again(tmp_path: Path) -> None:
     """After an edit that is taken back the first state is named again, and the next one builds on the newest."""
     project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'\n", "a.py": "1\n"})
     layout = load_project(project.folder / "runnable.toml").opened(project.environ).layout
-    code = Code(project.folder, environ=project.environ, clock=lambda: 0.0)
+    code = Code(project.folder, environ=project.environ)
     invocation = Invocation(number=1, command="run", start_time=now())
     begun = Started(run_id="r", name="p", dag_hash="d", run_config={}, invocation=invocation)
     with create(layout, begun) as recorder:

@@ -154,6 +154,50 @@ def test_lost_events_are_told(watcher: Watcher) -> None:
     assert watcher.between(start, watcher.mark()) is None
     later = watcher.mark()
     assert watcher.between(later, watcher.mark()) == []
+    assert [watcher.take_changed(), watcher.take_changed()] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("command", "changed"),
+    [
+        ("cat conf.json; ls data; python3 -c 'import os; os.stat(\"conf.json\")'", set()),
+        ("echo 1 >> conf.json", {"conf.json"}),
+        ("echo 1 > new; rm new", {"new"}),
+        ("chmod +x conf.json", {"conf.json"}),
+        ("mv data other", {"data", "other"}),
+        ("mkdir -p deep/er; sleep 0.05; echo 1 > deep/er/x", {"deep", "deep/er", "deep/er/x"}),
+        ("mkdir node_modules; echo 1 > node_modules/x", {"node_modules"}),
+        ("echo 1 > .runnable/x", set()),
+        ("git rev-parse HEAD", {".git"}),
+        ("git -c user.name=a -c user.email=a@b.c commit -qm work --allow-empty", {".git"}),
+    ],
+)
+def test_what_changed(workspace: Path, command: str, changed: set[str]) -> None:
+    """What a command writes, makes, renames, removes or gives another mode is named, and nothing that it reads."""
+    for words in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "1", "--allow-empty"]):
+        subprocess.run(["git", *words], cwd=workspace, check=True)
+    watcher = Watcher(workspace, workspace / ".runnable" / "watch")
+    assert watcher.take_changed() is None
+    subprocess.run(["sh", "-c", command], cwd=workspace, check=True, stdout=subprocess.DEVNULL)
+    found = watcher.take_changed()
+    assert found is not None
+    assert found - {"deep/er", "deep/er/x"} == changed - {"deep/er", "deep/er/x"}  # named with the folder, if not alone
+    assert watcher.take_changed() == set()
+    watcher.close()
+    assert watcher.take_changed() is None
+
+
+def test_who_only_asked_git_can_be_left_out(workspace: Path) -> None:
+    """What the program itself asks git is no change; what another git writes meanwhile is."""
+    subprocess.run(["git", "init", "-q"], cwd=workspace, check=True)
+    watcher = Watcher(workspace, workspace / ".runnable" / "watch")
+    watcher.take_changed()
+    for command, changed in ((["status"], set()), (["add", "conf.json"], {".git"})):
+        subprocess.run(["git", *command], cwd=workspace, check=True, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})
+        watcher.mark()
+        watcher.forget_git()
+        assert watcher.take_changed() == changed, command
+    watcher.close()
 
 
 def test_file_system_without_events(workspace: Path, tmp_path: Path) -> None:

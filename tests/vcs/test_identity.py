@@ -15,7 +15,7 @@ import pytest
 
 from runnable_ci.vcs.actor import pull_request_head
 from runnable_ci.vcs.git import clean_url, redacted
-from runnable_ci.vcs.identity import PACE, Code
+from runnable_ci.vcs.identity import Code
 from runnable_ci.vcs.work_tree import WorkTree
 
 MANY = 2_001
@@ -385,37 +385,106 @@ def test_pull_request_head(tmp_path: Path) -> None:
     assert pull_request_head(environ) == ""
 
 
-class Clock:
-    """A clock that stands until it is moved."""
+EDITS = [
+    ("true", [], True),
+    ("echo 1 > new.py", ["new.py"], True),
+    ("echo 2 >> a.py", ["a.py"], True),
+    ("chmod +x a.py", ["a.py"], True),
+    ("mkdir -p pkg/deep && echo 3 > pkg/deep/x.py && echo 4 > pkg/deep/y.log", ["pkg/deep"], True),
+    ("mv pkg lib", ["pkg", "lib"], True),
+    ("echo 'x' > noise.log; mkdir build; echo 1 > build/x", ["noise.log", "build", "build/x"], True),
+    ("ln -s a.py link", ["link"], True),
+    ("rm new.py; mkdir new.py; echo 1 > new.py/inner", ["new.py", "new.py/inner"], True),
+    ("rm b.py", ["b.py"], True),
+    ("git checkout -q -- .", [".git", "a.py", "b.py", "pkg", "pkg/c.py"], False),
+    ("echo '*.py' > .gitignore", [".gitignore"], False),
+    ("git rm -q --cached a.py", [".git"], False),
+    ("git commit -qm work", [".git"], False),
+    ("git checkout -qb other", [".git"], False),
+    ("git init -q nested && echo 1 > nested/x", ["nested", "nested/.git", "nested/x"], False),
+    ("echo 5 > nested/y", ["nested/y"], True),
+    ('python3 -c \'for n in range(300): open(f"many{n}", "w").close()\'', [f"many{n}" for n in range(300)], False),
+    ("rm many*", [f"many{n}" for n in range(300)], False),
+    ("mkdir node_modules; echo 1 > node_modules/x", ["node_modules"], True),
+    ("echo 2 > node_modules/x", [], False),
+]
 
-    now_s = 0.0
 
-    def __call__(self) -> float:
-        return self.now_s
+@pytest.mark.parametrize("folder", [".", "pkg"])
+def test_a_look_at_what_changed(
+    repository: Path, tmp_path: Path, environ: Mapping[str, str], git: Callable[..., str], folder: str
+) -> None:
+    """It finds what a whole look finds, after each of many edits, by one git process where that is enough."""
+    wrapper = tmp_path / "bin/git"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\necho >> {tmp_path}/calls\nexec {shutil.which("git")} "$@"\n')
+    wrapper.chmod(0o755)
+    at = repository / folder
+    at.mkdir(exist_ok=True)
+    if folder == "pkg":  # what the pipeline's folder is, is not renamed
+        git(repository, "mv", "pkg/c.py", "c.py")
+        (at / "kept").touch()
+        git(repository, "add", ".")
+        git(repository, "commit", "-qm", "second")
+    code = Code(at, environ={**environ, "PATH": f"{wrapper.parent}:{environ['PATH']}"})
+    code.look()
+    for command, changed, is_partial in EDITS:
+        if folder == "pkg" and "pkg" in " ".join([command, *changed]):
+            continue
+        subprocess.run(["sh", "-c", command], cwd=repository, env=environ, check=True)
+        before = code.last
+        (tmp_path / "calls").write_text("")
+        found = code.look_again([os.path.relpath(repository / path, at) for path in changed])
+        calls = len((tmp_path / "calls").read_text())
+        assert found == Code(at, environ=environ).look(), command
+        assert calls <= 2 if is_partial else calls >= 4, (command, calls)
+        if not changed and is_partial:
+            assert (found is before, calls) == (True, 0)
+    (repository / "a.py").write_text("unseen")
+    assert code.look_again(None) == Code(at, environ=environ).look()
 
 
-def test_a_look_is_handed_on_for_a_while(repository: Path, environ: Mapping[str, str]) -> None:
-    """A look that took a second is good for twenty; with a watcher for as long as that saw nothing."""
-    clock = Clock()
-    quiet = [False]
+def test_a_look_in_a_linked_work_tree(repository: Path, environ: Mapping[str, str], git: Callable[..., str]) -> None:
+    """Another work tree may move the branch, of which no file here tells: git is asked each time."""
+    side = repository.parent / "side"
+    git(repository, "worktree", "add", "-q", "-b", "side", str(side))
+    code = Code(side, environ=environ)
+    before = code.look()
+    assert code.look_again([]) == before
+    commit = git(repository, "commit-tree", "-p", "HEAD", "-m", "x", "HEAD^{tree}")
+    git(repository, "update-ref", "refs/heads/side", commit)
+    assert code.look_again([]).commit == commit
 
-    def is_generated(_path: str, _sha256: str) -> bool:
-        clock.now_s += 1.0
-        return False
 
-    code = Code(repository, environ=environ, is_generated=is_generated, is_unchanged=lambda: quiet[0], clock=clock)
-    (repository / "new.py").write_text("1")
-    first = code.state()
-    (repository / "new.py").write_text("2")
-    clock.now_s = 1.0 + PACE - 0.1
-    assert code.state() is first
-    clock.now_s = 1.0 + PACE
-    second = code.state()
-    assert second.changes != first.changes
-    (repository / "new.py").write_text("3")
-    quiet[0] = True
-    clock.now_s += 1000 * PACE
-    assert code.state() is second
+def test_what_turns_out_to_be_a_product(repository: Path, environ: Mapping[str, str]) -> None:
+    """A file that is found while a step makes it is no change once it is known as the step's."""
+    made: set[str] = set()
+    code = Code(repository, environ=environ, is_generated=lambda path, _: path in made)
+    code.look()
+    (repository / "out.csv").write_text("1")
+    assert code.look_again(["out.csv"]).changes.keys() == {"out.csv"}
+    made.add("out.csv")
+    assert code.look_again([]).dependable
+    assert code.differences == ()
+
+
+def test_a_product_as_it_was_made_asks_nobody(tmp_path: Path, repository: Path, environ: Mapping[str, str]) -> None:
+    """What is known to be as a step left it is not looked at: neither git nor the content is asked."""
+    code = Code(repository, environ=environ, is_generated=lambda _, sha: sha == "1" * 64, hash_seen=lambda _: "1" * 64)
+    code.look()
+    (repository / "out.csv").write_text("1")
+    assert code.look_again(["out.csv"]).dependable
+    assert not code.look_again(None).dependable
+
+
+def test_without_a_repository_nothing_is_asked_twice(tmp_path: Path, environ: Mapping[str, str]) -> None:
+    """Until a `.git` appears."""
+    code = Code(tmp_path, environ=environ)
+    nowhere = code.look()
+    (tmp_path / "a.py").touch()
+    assert code.look_again(["a.py"]) is nowhere
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, env=dict(environ), check=True)
+    assert code.look_again([".git"]).message.startswith("untracked: a.py")
 
 
 def test_edits_within_one_tick_of_the_clock(repository: Path, environ: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -36,6 +36,8 @@ class CodeRecorder:
     """The container image that all of this runs in, `NAME@DIGEST` or a digest; empty where there is none."""
     untracked: Callable[[str], str]
     """Why an untracked file, by its path from the workspace, is not kept; empty where it is."""
+    changed: Callable[[], Collection[str] | None] = lambda: None
+    """The paths from the workspace that were changed since it was asked last; None where they are not known."""
     key: str = ""
     """Of the state that was recorded last; empty where nothing is known of the code."""
     _memory: Memory | None = None
@@ -48,7 +50,7 @@ class CodeRecorder:
 
     def look(self) -> list[Event]:
         """Know the code as it is now. The events put a new state on record."""
-        state = self.code.state()
+        state = self.code.look_again(self.changed())
         key = state.key
         events = list[Event]()
         if key and key not in self.recorder.log.code_states and key not in self._states:

@@ -27,7 +27,7 @@ def code_of(project: Project, products: ProductsIndex, environ: Mapping[str, str
 
     def is_generated(path: str, sha256: str) -> bool:
         product = products.lookup(path, sha256)
-        return product is not None and (product.observed or code.tracks(path) is False)
+        return product is not None and (product.observed or code.tracked.tracks(path) is False)
 
     def hides_change(path: str, sha256: str, head: Item | None) -> bool:
         product = products.lookup(path, sha256)
@@ -35,7 +35,16 @@ def code_of(project: Project, products: ProductsIndex, environ: Mapping[str, str
             return False
         return head is None or item_of(product.was, format_of(head.id)) != head
 
-    code = Code(project.workspace, is_generated=is_generated, hides_change=hides_change, environ=environ)
+    def hash_seen(path: str) -> str | None:
+        return products.hash_seen(path, project.workspace / path)
+
+    code = Code(
+        project.workspace,
+        is_generated=is_generated,
+        hides_change=hides_change,
+        hash_seen=hash_seen,
+        environ=environ,
+    )
     return code
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from action_steps import ActionRun
-from cli import Workspace, workspace
+from cli import Workspace, elsewhere, workspace
 from registry_server import Reply, Seen, Served, password_registry, registry, serving
 from support import wait_until
 
@@ -131,6 +131,91 @@ def test_a_native_re_run_resumes_the_job(repository: Repository) -> None:
     third, project = repository.job(attempt=3, files={"fixed": ""})
     assert third.all().code == 0
     assert project.read("data.txt") == first.read("data.txt")
+
+
+READING = """
+[steps.rows]
+needs = []
+run = "wc -l < data/rows.csv > rows.txt"
+catalog = { put = ["rows.txt"] }
+[steps.words]
+needs = []
+python = "words:count"
+returns = ["words"]
+[steps.list]
+needs = []
+run = "ls pages"
+[steps.report]
+needs = ["rows", "words"]
+run = "cat rows.txt; cat notes.md; echo $words"
+[steps.deploy]
+needs = ["report"]
+run = 'test -n "$FIXED"'
+"""
+WORDS = "from pathlib import Path\n\ndef count():\n    return len(Path('words.txt').read_text().split())\n"
+
+
+def checkout(origin: Workspace, tmp_path: Path, name: str) -> Workspace:
+    """What `actions/checkout` gives on another machine: one commit, of a repository that another folder has."""
+    made = elsewhere(origin, tmp_path, name)
+    made.git("remote", "set-url", "origin", "https://github.com/octo/flowers")
+    return made
+
+
+def attempts(project: Workspace) -> list[int]:
+    """How many attempts each step had in the job's run."""
+    return [len(step.attempts) for step in project.log("train-1000").steps.values()]
+
+
+def test_a_native_re_run_decides_by_what_was_read(repository: Repository, tmp_path: Path) -> None:
+    """On a fresh checkout what attempt 1 read, as published, says which steps run; the summary has the reasons."""
+    files = {
+        "runnable.toml": READING,
+        "words.py": WORDS,
+        "words.txt": "a b\n",
+        "data/rows.csv": "1\n2\n",
+        "pages/a.md": "",
+        "notes.md": "1\n",
+        ".gitignore": ".runnable/\n__pycache__/\nrows.txt\n",
+    }
+    origin = workspace(tmp_path, files, name="origin")
+
+    def job(attempt: int, *, code: int, **variables: str) -> tuple[str, Workspace]:
+        at = checkout(origin, tmp_path, f"machine-{attempt}")
+        action, machine = repository.job(attempt=attempt, at=at, variables=variables, args="--jobs 1")
+        ran = action.all()
+        assert ran.code == code, ran.text
+        return action.summary, machine
+
+    _, machine = job(1, code=1)
+    assert attempts(machine) == [1, 1, 1, 1, 1]
+    unchanged = [f"| ♻️ `{name}` | reused |" for name in ("rows", "words", "list", "report")]
+
+    summary, machine = job(2, code=1)
+    assert attempts(machine) == [1, 1, 1, 1, 2]
+    assert [row for row in unchanged if row not in summary] == []
+    assert summary.count("| unchanged since attempt 1 |") == 4
+    assert "data/rows.csv" in machine.runnable("show", "train-1000", "rows", "--reads").out
+
+    origin.write({"README.md": "nobody reads this\n", "data/unread.csv": "1\n"})  # the branch moved
+    origin.commit()
+    summary, machine = job(3, code=1)
+    assert attempts(machine) == [1, 1, 1, 1, 3]
+    assert summary.count("| unchanged since attempt 1 |") == 4
+    assert "attempt 2 failed" in summary
+
+    origin.write({"words.txt": "a b c\n", "pages/b.md": ""})
+    origin.commit()
+    summary, machine = job(4, code=0, FIXED="1")
+    assert attempts(machine) == [1, 2, 2, 2, 4]
+    rows = [line.replace("\\", "") for line in summary.splitlines() if line.startswith(("| ♻️", "| ✅"))]
+    assert [row.split(" | ")[-1].removesuffix(" |") for row in rows] == [
+        "unchanged since attempt 1",
+        "words.txt changed, which it read",
+        "b.md is new in pages, which it listed",
+        "parameter words changed: 2 → 3",
+        "attempt 3 failed: exit code 1",
+    ]
 
 
 def test_a_job_that_shall_not_resume_starts_again(repository: Repository) -> None:

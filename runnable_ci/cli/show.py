@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 
 from runnable_ci.cli.terminal import Printer
 from runnable_ci.config import Settings
-from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.errors import BlobMissingError, UsageError, did_you_mean
+from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.code_states import unpublished
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.model import PROCESSING, CodeIdentity, Environment, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.paths import is_pulled
 from runnable_ci.runs.reader import Summary, load, output_of, resolve_id, summaries
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
@@ -208,12 +211,25 @@ def logs(
     for name, one in chosen:
         written = output_of(layout, log, f"{name}.{one.attempt_number}", one)
         chunks = console.quoted(chunk for written_to, chunk in written if stream in (None, written_to))
-        if step is not None:
-            console.copy(chunks)
-            continue
-        for chunk in chunks:
-            printer.output(name, "o", chunk)
+        with _naming_lost(layout, log, name, one):
+            if step is not None:
+                console.copy(chunks)
+                continue
+            for chunk in chunks:
+                printer.output(name, "o", chunk)
         printer.finish_lines(name)
+
+
+@contextmanager
+def _naming_lost(layout: Layout, log: RunLog, step: str, attempt: StepAttempt) -> Iterator[None]:
+    """Name in an error what is lost, and say how to have it again."""
+    try:
+        yield
+    except BlobMissingError as e:
+        again = f"`{of_store(layout, 'retry', log.run_id, '--from', step)}` runs the step again"
+        hint = e.hint if is_pulled(layout, log.run_id) else f"{e.hint}; {again}"
+        output = f"the output of `{step}`, attempt {attempt.attempt_number}, is lost"
+        raise BlobMissingError(f"{output}: {e.message}", hint=hint) from e
 
 
 def _attempts(log: RunLog, step: str | None, attempt: int | None) -> Iterator[tuple[str, StepAttempt]]:

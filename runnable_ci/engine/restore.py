@@ -14,7 +14,7 @@ from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog
 from runnable_ci.runs.packs import PackIndex
-from runnable_ci.runs.paths import ORIGIN, run_folder
+from runnable_ci.runs.paths import is_pulled
 from runnable_ci.runs.products.history import files_found_again, products_of
 from runnable_ci.steps.python import objects_taken
 from runnable_ci.store.target import Descriptor
@@ -54,9 +54,37 @@ def required_contents(
                 position, parameter = scope.parameters[taken]
                 yield _object(order[position], taken, parameter)
     for name in _tentative(plan):
-        for returned, parameter in log.steps[name].attempts[-1].output_parameters.items():
-            if parameter.kind == "object":
-                yield _object(name, returned, parameter)
+        yield from _objects_of(name, log)
+
+
+def results(plan: Plan, log: RunLog, catalog: Catalog) -> Iterator[Required]:
+    """Yield what reused steps gave: what the run is good for, once none of its steps is left to run."""
+    packs = PackIndex(log.packs)
+    for entry in plan.put.values():
+        blob = packs.blob_of(entry.data_hash, entry.size)
+        if catalog.hash_of(entry.name) != entry.data_hash or blob.hex != entry.data_hash:
+            yield Required(entry.source, f"{entry.name}, which it made,", blob)
+    for name in plan.reused:
+        yield from _objects_of(name, log)
+
+
+def store_again(plan: Plan, log: RunLog, catalog: Catalog) -> list[str]:
+    """Store the files of reused steps that the store has lost and the workspace still has; their names."""
+    packs, layout = PackIndex(log.packs), catalog.layout
+    lost = [
+        name
+        for name, entry in plan.put.items()
+        if not layout.exists(packs.blob_of(entry.data_hash, entry.size)) and catalog.hash_of(name) == entry.data_hash
+    ]
+    for name in lost:
+        layout.put_file(catalog.workspace / name)
+    return lost
+
+
+def _objects_of(step: str, log: RunLog) -> Iterator[Required]:
+    for returned, parameter in log.steps[step].attempts[-1].output_parameters.items():
+        if parameter.kind == "object":
+            yield _object(step, returned, parameter)
 
 
 def _tentative(plan: Plan) -> list[str]:
@@ -89,6 +117,9 @@ def find_lost(
     run came. Raises `StoreError` where that cannot be reached: what is there is not lost.
     """
     required = list(required_contents(plan, session.project, log, catalog, everything=everything))
+    # Of one that was pulled all may be where it came from.
+    if not plan.running and not is_pulled(session.project.layout, log.run_id):
+        required += results(plan, log, catalog)
     where = _fetch(session, {it.blob.digest: it.blob for it in required}.values(), log, registry)
     place = f"neither in the store nor in {where}" if where else "not in the store"
     exists = session.project.layout.exists
@@ -97,7 +128,7 @@ def find_lost(
 
 def lost_here(session: RunSession, plan: Plan, log: RunLog, catalog: Catalog, *, everything: bool) -> dict[str, str]:
     """Return the same without fetching anything: of a pulled run all may be where it came from."""
-    if (run_folder(session.project.layout, log.run_id) / ORIGIN).exists():
+    if is_pulled(session.project.layout, log.run_id):
         return {}
     return find_lost(session, plan, log, catalog, everything=everything, registry=None)
 
@@ -112,7 +143,7 @@ def restore(session: RunSession, plan: Plan, catalog: Catalog, *, everything: bo
 def _fetch(session: RunSession, required: Collection[Descriptor], log: RunLog, registry: str | None) -> str:
     """Have what is required of a run that was pulled in part, not the rest; return where that was looked for."""
     layout, options = session.project.layout, session.options
-    if not (run_folder(layout, log.run_id) / ORIGIN).exists():
+    if not is_pulled(session.project.layout, log.run_id):
         return ""
     from runnable_ci.runs.remote.pull import fetch, missing_blobs, read_origin
     from runnable_ci.runs.remote.registry_config import Registries

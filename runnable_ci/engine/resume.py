@@ -19,7 +19,7 @@ from runnable_ci.engine.provenance.environment_changes import (
 from runnable_ci.engine.provenance.staleness import Comparison
 from runnable_ci.engine.provenance.stored_reads import reads_of
 from runnable_ci.engine.provenance.workspace_view import RunProducts
-from runnable_ci.engine.restore import find_lost, lost_here, restore
+from runnable_ci.engine.restore import find_lost, lost_here, restore, store_again
 from runnable_ci.engine.resumed_parameters import ResumedParameters, resume_parameters
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import UsageError, did_you_mean
@@ -28,12 +28,12 @@ from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import SUCCESS, RunLog
-from runnable_ci.runs.paths import ORIGIN, run_folder
+from runnable_ci.runs.paths import is_pulled
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.runs.recorder import reopen
 from runnable_ci.steps import missing_secret
 from runnable_ci.steps.interpreter import describe
-from runnable_ci.util.text import pluralize
+from runnable_ci.util.text import listed, pluralize
 from runnable_ci.vcs.actor import find_actor
 from runnable_ci.version import VERSION
 
@@ -128,6 +128,8 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
         decisions, running = planned.plan.decisions, planned.plan.running
         is_accepting = bool(retry.accept) and any(decision.acceptance for decision in decisions.values())
         if not running and log.status == SUCCESS and not is_accepting:
+            if again := store_again(planned.plan, log, catalog):
+                printer.say(f"stored {listed(again)} again, which the store had lost")
             printer.say(f"run {run_id}: nothing to do, {pluralize(len(decisions), 'step')} done")
             printer.begin(list(decisions), 0)
             for name, decision in decisions.items():
@@ -196,7 +198,7 @@ def _plan_retry(
         session.code,
         products,
         partial(reads_of, catalog),
-        is_elsewhere=(run_folder(session.project.layout, log.run_id) / ORIGIN).exists(),
+        is_elsewhere=is_pulled(session.project.layout, log.run_id),
     )
     differing = environment.reasons() if "packages" in retry.rerun else {}
     forced = {name: f"--rerun packages: {reason}" for name, reason in differing.items()}
@@ -292,7 +294,7 @@ def _options_of_next_retry(session: RunSession, run_id: str, retry: RetryOptions
     The password of the settings goes to no registry that only the store names.
     """
     settings = session.options.settings
-    if not (run_folder(session.project.layout, run_id) / ORIGIN).exists():
+    if not is_pulled(session.project.layout, run_id):
         return []
     needs_registry = retry.registry is not None and settings.registry_password is not None
     named = ["--from-registry", retry.registry] if needs_registry and retry.registry else []

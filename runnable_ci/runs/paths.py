@@ -39,6 +39,11 @@ def run_folder(layout: Layout, run_id: str) -> Path:
     return folder
 
 
+def is_pulled(layout: Layout, run_id: str) -> bool:
+    """Return whether a run came from a registry: what is not in the store may be there."""
+    return (run_folder(layout, run_id) / ORIGIN).exists()
+
+
 def run_folders(layout: Layout) -> dict[str, Path]:
     """Return run id → folder of all runs that have one; what is in it is not looked at, as `run_folder` does."""
     runs = layout.folder / _RUNS

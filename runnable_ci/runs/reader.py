@@ -29,8 +29,8 @@ from runnable_ci.runs.packs import PackIndex
 from runnable_ci.runs.paths import (
     JOURNAL,
     JOURNAL_SIZE,
-    ORIGIN,
     OUTPUTS,
+    is_pulled,
     is_running,
     last_write_time,
     run_folder,
@@ -219,7 +219,7 @@ def suggest_pull(layout: Layout, run_id: str) -> Iterator[None]:
     try:
         yield
     except BlobMissingError as e:
-        if not (run_folder(layout, run_id) / ORIGIN).exists():
+        if not is_pulled(layout, run_id):
             raise
         raise BlobMissingError(e.message, hint=f"`{of_store(layout, 'pull', run_id)}` downloads the whole run") from e
 

@@ -136,7 +136,8 @@ class Recorder:
         """Return whether the artifact of the run tells of it as it is now; one that came from elsewhere always does."""
         known = self.layout.manifests().get(self.log.run_id)
         written = str(os.fstat(self._journal).st_size)
-        return known is not None and known.annotations.get(JOURNAL_SIZE, written) == written
+        is_current = known is not None and known.annotations.get(JOURNAL_SIZE, written) == written
+        return is_current and known is not None and self.layout.exists(known)
 
     def seal(self, catalog: Catalog) -> None:
         """Make an OCI artifact of the run as it is now, tagged with its id. The newest seal takes the tag."""

@@ -159,3 +159,32 @@ def test_early_cut_off_in_another_clone(tmp_path: Path) -> None:
     assert done.out == "last   | 123\n"
     assert [len(step.attempts) for step in other.log().steps.values()] == [2, 1, 2]
     assert (ran(other), other.read("middle.bin")) == ([], "123")
+
+
+def test_a_finished_run_is_made_whole_again(tmp_path: Path) -> None:
+    """What is in the workspace is stored again; a step of which something is lost runs, though nothing else does."""
+    project, made = failed(tmp_path)
+    project.runnable("retry", "r")
+    ran(project)
+    lose(project, made["aside.bin"], made["data.bin"])
+    (project.folder / "aside.bin").unlink()
+    planned = project.runnable("retry", "r", "-n").out
+    assert "aside    run    aside.bin, which it made, is not in the store" in planned
+    project.runnable("retry", "r")
+    assert (ran(project)[0], project.log().status) == ("aside", SUCCESS)
+    done = project.runnable("retry", "r")
+    assert "stored data.bin again, which the store had lost\n" in done.err
+    assert ran(project) == []
+    (project.folder / "data.bin").unlink()
+    project.runnable("catalog", "r", "--get", "data.bin")
+    assert project.read("data.bin") == "1234"
+
+
+def test_lost_output_is_named(tmp_path: Path) -> None:
+    """With the step, and the command that makes it again."""
+    project = workspace(tmp_path, {"runnable.toml": '[steps.say]\nrun = "echo said"\n'})
+    project.runnable("run", "--run-id", "r")
+    lose(project, *blobs(project.store))
+    lost = project.runnable("logs", "r", code=1).err
+    assert lost.startswith("error: the output of `say`, attempt 1, is lost: ")
+    assert "; `runnable-ci retry r --from say` runs the step again\n" in lost

@@ -13,6 +13,7 @@ from typing import cast
 
 from runnable_ci import steps
 from runnable_ci.engine.planner import Scope
+from runnable_ci.engine.provenance.pending_reads import PendingReads
 from runnable_ci.engine.provenance.reads import ReadRecorder
 from runnable_ci.engine.reporter import CommandFiles, Reporter
 from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput
@@ -79,6 +80,8 @@ class AttemptResult:
     seconds: float = 0.0
     learned: int = 0
     """How much the redactor had learned when the output was kept."""
+    pending: PendingReads | None = None
+    """What it read that is still to be hashed."""
 
 
 def run_attempt(
@@ -162,7 +165,9 @@ def _execute(
     finally:
         if process.env.get(BYTECODE_ELSEWHERE) and not (result.report and result.report.is_complete):
             sight = sight._replace(trace=None, reason=f"{BYTECODE_ELSEWHERE} hides which modules Python loads")
-        context.reads.record(step, done.attempt, done.entries, scope, sight, result.report, context.redactor, declared)
+        done.pending = context.reads.record(
+            step, done.attempt, done.entries, scope, sight, result.report, context.redactor, declared
+        )
         if result.report is not None:
             _name_foreign_code(done, result.report, context)
 

@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
 from runnable_ci.engine.code.code_recorder import CodeRecorder
 from runnable_ci.engine.planner import Decision, Outcome, PlanState, plan
+from runnable_ci.engine.provenance.pending_reads import Hashing, KeptReads
 from runnable_ci.engine.reporter import Reporter
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError, StoreError
 from runnable_ci.pipeline.model import Pipeline, Step
@@ -56,12 +57,18 @@ class Run:
     """Step → the thread of its attempt, None where its result is here already; what has no result yet is in here."""
     _once_recorded: list[Callable[[], None]] = field(default_factory=list)
     """What is done, and said, then: a terminal that is gone must not lose a finished attempt."""
-    _results: SimpleQueue[tuple[str, AttemptResult | BaseException]] = field(default_factory=SimpleQueue)
+    _results: SimpleQueue[tuple[str, AttemptResult | KeptReads | BaseException]] = field(default_factory=SimpleQueue)
+    _hashing: Hashing = field(init=False)
     _maybe: frozenset[str] = frozenset()
     """The steps of which it was not known before the first one ran whether they are reused."""
     _learned: int = 0
     _learned_at: dict[str, int] = field(default_factory=dict)
     """An attempt's output → how much had been learned when it was redacted last."""
+
+    def __post_init__(self) -> None:
+        """Let what was hashed come as attempts do."""
+        supervisor = self.context.supervisor
+        self._hashing = Hashing(lambda step, kept: self._results.put((step, kept)), lambda: supervisor.cancelled_by)
 
     def execute(self) -> str:
         """Run the pipeline to its end; the status of the run. Nothing of it still runs when this returns or raises."""
@@ -131,12 +138,20 @@ class Run:
             alone = not self._running and len(launches) == 1
             for step, attempt in launches:
                 self._launch(step, attempt, alone=alone)
-            if not self._running:
+            if not self._running and self._hashing.is_over():
                 return self._end()
-            finished, result = self._next()
-            self._require_store(finished)
-            events = self._finish(result)
-            settled(finished)
+            events = []
+            if (came := self._next()) is None:
+                continue
+            name, result = came
+            self._require_store(name)
+            if isinstance(result, KeptReads):
+                self._hashing.end(name)
+                events = [self._complete(name, result)]
+            else:
+                events = self._finish(result)
+                del self._running[name]
+                settled(name)
 
     def _decide(self, step: Step) -> Decision:
         decision = self.state.decide(step, self.recorder.log)
@@ -185,26 +200,33 @@ class Run:
         def work(refusal: StepError | None = None) -> None:
             result: AttemptResult | BaseException
             try:
+                wait()
                 result = run_attempt(products, attempt, scope, self.context, refusal=refusal)
             except BaseException as e:  # noqa: BLE001 - handed over to the main thread, which raises it
                 result = e
             self._results.put((step.name, result))
 
-        thread = None if alone else start(work, name=step.name)
+        wait = self._hashing.before([*(step.get or ()), *step.put])
+        # While something is hashed this thread waits for that, to record it.
+        thread = None if alone and self._hashing.is_over() else start(work, name=step.name)
         if thread is None:
             work(None if alone else StepError("cannot start a thread", hint=TOO_LITTLE))
         self._running[step.name] = thread
 
-    def _next(self) -> tuple[str, AttemptResult | BaseException]:
-        """Return the next attempt that is over, waited for; handlers of signals run meanwhile."""
-        while True:
-            with suppress(Empty):
-                name, result = self._results.get(timeout=_TICK_S)
-                del self._running[name]
-                return name, result
-            lost = [name for name, thread in self._running.items() if thread and not thread.is_alive()]
-            if lost and self._results.empty():
-                raise StepError(f"the thread of step `{lost[0]}` ended without a result", hint=TOO_LITTLE)
+    def _next(self) -> tuple[str, AttemptResult | KeptReads | BaseException] | None:
+        """Return the next attempt that is over, or what one read; None where there is none for a while."""
+        with suppress(Empty):
+            return self._results.get(timeout=_TICK_S)
+        lost = [name for name, thread in self._running.items() if thread and not thread.is_alive()]
+        if lost and self._results.empty():
+            raise StepError(f"the thread of step `{lost[0]}` ended without a result", hint=TOO_LITTLE)
+        return None
+
+    def _complete(self, step: str, kept: KeptReads) -> Event:
+        """Return the event of an attempt that is over, with what it read."""
+        past = self.recorder.log.steps[step]
+        attempt = past.attempts[-1].model_copy(update=kept._asdict())
+        return AttemptSaved(step=step, attempt=attempt, data_catalog=past.data_catalog)
 
     def _require_store(self, finished: str) -> None:
         """Raise `StoreError` where the step removed the store: nothing can be recorded any more, however it ended."""
@@ -223,6 +245,8 @@ class Run:
         self._learned_at[f"{result.step.name}.{result.attempt.attempt_number}"] = result.learned
         events: list[Event] = [PackStored(digest=digest, pack=pack) for digest, pack in result.packs.items()]
         events.append(AttemptSaved(step=result.step.name, attempt=result.attempt, data_catalog=result.entries))
+        if pending := result.pending:
+            self._once_recorded.append(lambda: self._hashing.begin(result.step.name, pending))
         failed = result.attempt.status != SUCCESS
         recorded = StepLog(
             name=result.step.name,

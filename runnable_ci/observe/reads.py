@@ -37,7 +37,10 @@ class FileRead(_Part):
     digest: str
     grade: Grade = "seen"
     changed_while_running: bool = False
-    """It was written to meanwhile, and not by the step: it compares equal to nothing."""
+    """It was written to meanwhile, and not by the step: it compares equal to nothing.
+
+    Nor does a file without a digest, which was written to by another step before it was hashed.
+    """
     left: str | None = None
     """sha256 of what the step itself left there, "" where it removed the file, if what it found is not known."""
 
@@ -100,7 +103,7 @@ class Present(NamedTuple):
 
 
 class ReadDifference(NamedTuple):
-    """One read that does not compare equal: `what` is `changed`, `is gone`, `is new`, `changed while the step ran`."""
+    """One read that does not compare equal: `what` is such as `changed`, `is gone`, `changed while the step ran`."""
 
     path: str
     what: str
@@ -124,8 +127,10 @@ def differences(reads: ReadSet, present: Present, *, ignore: Callable[[str], boo
                 yield ReadDifference(path, "changed")
         elif now is None:
             yield ReadDifference(path, "is gone")
-        elif read.changed_while_running or not read.digest:
+        elif read.changed_while_running:
             yield ReadDifference(path, "changed while the step ran")
+        elif not read.digest:
+            yield ReadDifference(path, "changed before it was hashed")
         elif now != read.digest:
             yield ReadDifference(path, "changed")
     for folder, listing in reads.listings.items():

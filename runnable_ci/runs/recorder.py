@@ -34,7 +34,7 @@ from runnable_ci.runs.events import (
     encode_event,
     mark_interrupted,
 )
-from runnable_ci.runs.model import SUCCESS, CodeState, RunLog
+from runnable_ci.runs.model import SUCCESS, CodeState, LogFile, RunLog
 from runnable_ci.runs.orphans import end_orphans
 from runnable_ci.runs.output import recover, redact_kept
 from runnable_ci.runs.packs import PACKED_FILE_MAX_BYTES
@@ -89,6 +89,7 @@ class Recorder:
         path = self.folder / JOURNAL
         lines = path.read_bytes().splitlines(keepends=True)
         # What was before it may be published, and is of others as much as ours.
+        logs: dict[str, LogFile | None] = {}
         begin = max(position for position, line in enumerate(lines) if line.endswith(STARTED_LINE_END))
         for position in range(begin, len(lines)):
             line = lines[position]
@@ -96,17 +97,20 @@ class Recorder:
                 event = decode_event(line, where=str(path))
                 match event:
                     case AttemptSaved():
-                        self._redact_output(event, outputs)
+                        self._redact_output(event, outputs, logs)
                     case CodeStateRecorded():
                         event.state = replaced.get(event.key, event.state)
                 lines[position] = _clean(event, self.redactor)[1]
         self._rewrite(path, lines)
 
-    def _redact_output(self, event: AttemptSaved, outputs: Collection[str]) -> None:
+    def _redact_output(self, event: AttemptSaved, outputs: Collection[str], logs: dict[str, LogFile | None]) -> None:
+        """Redact an attempt's output; once, though several events may tell of it. `logs` are the new ones."""
         attempt = event.attempt
         title = f"{event.step}.{attempt.attempt_number}"
         if attempt.log and title in outputs:
-            attempt.log = redact_kept(self.outputs, title, attempt.log, self.redactor, through=self.scratch)
+            if title not in logs:
+                logs[title] = redact_kept(self.outputs, title, attempt.log, self.redactor, through=self.scratch)
+            attempt.log = logs[title]
 
     def _rewrite(self, path: Path, lines: list[bytes]) -> None:
         """Replace the journal's lines by these."""

@@ -7,18 +7,28 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 from runnable_ci.errors import StepError, UnsafePathError
-from runnable_ci.observe.hash_cache import HashCache
+from runnable_ci.observe.hash_cache import SIZE_MIN, HashCache
 from runnable_ci.pipeline.validation import check_relative, is_excluded
-from runnable_ci.util.files import fingerprint
+from runnable_ci.util.files import fingerprint, fingerprint_of
 from runnable_ci.vcs.git_files import repository_root
 
 _RACY_NS = 50_000_000
 """A file that changed this recently may change again without a new time: clocks of file systems tick every few ms."""
+
+
+class UnhashedFile(NamedTuple):
+    """A file that is open since it had this fingerprint: it is still that one when its name has another."""
+
+    name: str
+    file: FileIO
+    seen: tuple[int, ...]
 
 
 class Workspace:
@@ -110,13 +120,44 @@ class Workspace:
 
     def _hash(self, name: str, path: Path) -> str:
         seen = fingerprint(path)
-        if (known := self._hashes.get(name)) and known[0] == seen:
-            return known[1]
-        if earlier := self.hashes.get(name, seen):
-            return earlier
+        if known := self._known(name, seen):
+            return known
         with self.open_file(str(path)) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.remember(name, seen, digest)
+        return digest
+
+    def _known(self, name: str, seen: tuple[int, ...]) -> str | None:
+        known = self._hashes.get(name)
+        return known[1] if known and known[0] == seen else self.hashes.get(name, seen)
+
+    def open_unhashed(self, name: str, *, since_ns: int) -> UnhashedFile | None:
+        """Open a file to be hashed later, for which that takes time; None for others.
+
+        Also where it was changed after `since_ns`, or so recently that another change might not be seen.
+        """
+        path = self.path / name
+        try:
+            check_relative(name, ValueError)
+            seen = fingerprint(path)
+            if seen[1] < SIZE_MIN or seen[3] > min(since_ns, time.time_ns() - _RACY_NS) or self._known(name, seen):
+                return None
+            return UnhashedFile(name, self.open_file(str(path)), seen)
+        except (OSError, ValueError):
+            return None
+
+    def hash_opened(self, unhashed: UnhashedFile) -> str | None:
+        """Return the sha256 of a file as it was when it was opened, and close it; None where it has changed since."""
+        with unhashed.file as file:
+            try:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                is_same = fingerprint_of(os.fstat(file.fileno())) == unhashed.seen
+            except OSError:
+                return None
+        if not is_same:
+            return None
+        with suppress(OSError):  # its name may be gone
+            self.remember(unhashed.name, unhashed.seen, digest)
         return digest
 
     @cached_property

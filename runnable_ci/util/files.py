@@ -221,7 +221,11 @@ def fingerprint(path: Path, *, follow_links: bool = True) -> tuple[int, ...]:
 
     The last one, in nanoseconds, is the kernel's own, whatever programs set the time of the content to.
     """
-    found = path.stat(follow_symlinks=follow_links)
+    return fingerprint_of(path.stat(follow_symlinks=follow_links))
+
+
+def fingerprint_of(found: os.stat_result) -> tuple[int, ...]:
+    """Return the same of a file that is known."""
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 

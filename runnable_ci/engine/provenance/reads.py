@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runnable_ci.engine.planner import Scope
+from runnable_ci.engine.provenance.pending_reads import NOT_HASHED, OPEN_MAX, KeptReads, PendingReads
 from runnable_ci.engine.provenance.workspace_view import RunProducts, files_matching, names_in
 from runnable_ci.observe.assemble import AttemptView, WorkerReport, read_set
 from runnable_ci.observe.distributions import Distributions
@@ -25,6 +28,7 @@ from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import CatalogEntry, StepAttempt
 from runnable_ci.runs.paths import READS_SUFFIX
 from runnable_ci.runs.products.index import Product, StoredContent
+from runnable_ci.runs.workspace import UnhashedFile
 
 if TYPE_CHECKING:
     from runnable_ci.engine.provenance.foreign_code import ForeignModule
@@ -45,6 +49,8 @@ class ReadRecorder:
     installed: Distributions = field(default_factory=Distributions)
     foreign: set[ForeignModule] = field(default_factory=set)
     """What was said of code that ran from elsewhere."""
+    may_open: threading.Semaphore = field(default_factory=partial(threading.Semaphore, OPEN_MAX))
+    """For files that are hashed later."""
 
     def declared(self, step: Step, scope: Scope) -> dict[str, str]:
         """Return the files of a step's `reads`, as it will find them: name → sha256."""
@@ -66,18 +72,27 @@ class ReadRecorder:
         worker: WorkerReport | None,
         redactor: Redactor,
         declared: Mapping[str, str],
-    ) -> None:
-        """Note in an attempt what was seen of it; `entries` are its files, `declared` those of its `reads`."""
-        title = f"{step.name}.{attempt.attempt_number}"
+    ) -> PendingReads | None:
+        """Note in an attempt what was seen of it; `entries` are its files, `declared` those of its `reads`.
+
+        Returns what is still to be hashed.
+        """
+
+        def keep(reads: ReadSet) -> KeptReads:
+            return self._keep(f"{step.name}.{attempt.attempt_number}", reads, redactor)
+
         if sight.trace is None:
             attempt.not_seen = sight.reason
             if step.kind == "run":
                 attempt.consumed = _parameters_used(step, attempt, None, self.observer.root)
             if step.reads is not None:
-                self._keep(title, attempt, self._with_declared(ReadSet(), step, declared, sight.trace), redactor)
-            return
+                kept = keep(self._with_declared(ReadSet(), step, declared, sight.trace))
+                attempt.reads, attempt.reads_size = kept.reads, kept.reads_size
+                attempt.not_seen = kept.not_seen or attempt.not_seen
+            return None
         put = {entry.name for entry in entries if entry.stage == "put"}
-        view = self._view(step, entries, put, scope, sight)
+        unhashed: dict[str, UnhashedFile] = {}
+        view = self._view(step, entries, put, scope, sight, unhashed)
         reads = read_set(sight.trace, view, worker, self.installed)
         if step.kind == "run":
             attempt.consumed = _parameters_used(step, attempt, reads, self.observer.root)
@@ -89,7 +104,18 @@ class ReadRecorder:
         if step.reads is not None:
             theirs = {name: digest for name, digest in declared.items() if not view.is_siblings(name)}
             reads = self._with_declared(reads, step, theirs, sight.trace)
-        self._keep(title, attempt, reads, redactor)
+        if unhashed:
+            attempt.not_seen = NOT_HASHED  # until it is: a program that is killed before leaves that
+            return PendingReads(reads, unhashed, self._hash_opened, keep)
+        kept = keep(reads)
+        attempt.reads, attempt.reads_size, attempt.not_seen = kept.reads, kept.reads_size, kept.not_seen
+        return None
+
+    def _hash_opened(self, unhashed: UnhashedFile) -> str | None:
+        try:
+            return self.catalog.files.hash_opened(unhashed)
+        finally:
+            self.may_open.release()
 
     def _with_declared(self, reads: ReadSet, step: Step, declared: Mapping[str, str], trace: Trace | None) -> ReadSet:
         """Return the reads with the files that the step's `reads` names, as they were before it ran."""
@@ -107,8 +133,10 @@ class ReadRecorder:
         put: Collection[str],
         scope: Scope,
         sight: Sight,
+        unhashed: dict[str, UnhashedFile],
     ) -> AttemptView:
         assert sight.trace is not None  # noqa: S101 - for the type checker
+        files, altered = self.catalog.files, sight.trace.changed | sight.trace.removed
         foreign = [
             pattern
             for name in sight.overlapping
@@ -127,10 +155,18 @@ class ReadRecorder:
             )
             return {name for name in found if not is_siblings(f"{folder}/{name}" if folder else name)}
 
+        def digest_of(path: str) -> str | None:
+            if path not in altered and self.may_open.acquire(blocking=False):
+                if later := files.open_unhashed(path, since_ns=sight.started_ns):
+                    unhashed[path] = later
+                    return None
+                self.may_open.release()
+            return files.hash_of_read(path)
+
         return AttemptView(
             root=self.observer.root,
             started_ns=sight.started_ns,
-            digest_of=self.catalog.files.hash_of_read,
+            digest_of=digest_of,
             names_in=names,
             before={entry.name: entry.data_hash for entry in entries if entry.stage == "get"},
             links=sight.links,
@@ -165,16 +201,14 @@ class ReadRecorder:
             for path, digest in digests.items()
         )
 
-    def _keep(self, title: str, attempt: StepAttempt, reads: ReadSet, redactor: Redactor) -> None:
+    def _keep(self, title: str, reads: ReadSet, redactor: Redactor) -> KeptReads:
         if len(reads.files) + len(reads.listings) + len(reads.absent) > READS_MAX_ENTRIES:
-            attempt.not_seen = f"it read more than {READS_MAX_ENTRIES} files"
-            return
+            return KeptReads(not_seen=f"it read more than {READS_MAX_ENTRIES} files")
         document = redactor.text(reads.encode().decode(errors="surrogateescape")).encode(errors="surrogateescape")
         if len(document) > READS_MAX_BYTES:
-            attempt.not_seen = f"the list of what it read is larger than {READS_MAX_BYTES >> 20} MiB"
-            return
+            return KeptReads(not_seen=f"the list of what it read is larger than {READS_MAX_BYTES >> 20} MiB")
         (self.folder / f"{title}{READS_SUFFIX}").write_bytes(document)
-        attempt.reads, attempt.reads_size = hashlib.sha256(document).hexdigest(), len(document)
+        return KeptReads(hashlib.sha256(document).hexdigest(), len(document))
 
 
 def _parameters_used(step: Step, attempt: StepAttempt, reads: ReadSet | None, root: str) -> dict[str, str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from runnable_ci.config import Settings, load
+from runnable_ci.config.environment import Inputs, read_inputs
 from runnable_ci.errors import UsageError
 
 
@@ -63,3 +66,21 @@ def test_a_setting_that_there_is_not() -> None:
     """In code a wrong name is an error."""
     with pytest.raises(ValidationError):
         Settings.model_validate({"job": 1})
+
+
+def test_nothing_but_what_is_handed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the process's own environment nor a `.env` file in the folder sets anything."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("RUNNABLE_CI_JOBS=5\nRUNNABLE_CI_ACTION_RUN_ID=b\n")
+    monkeypatch.setenv("RUNNABLE_CI_JOBS", "3")
+    monkeypatch.setenv("RUNNABLE_CI_ACTION_RUN_ID", "a")
+    assert load({"RUNNABLE_CI_REGISTRY": "localhost/r"}).jobs is None
+    assert read_inputs({"RUNNABLE_CI_ACTION_COMMAND": " retry "}) == Inputs(command="retry")
+
+
+def test_an_input_that_makes_no_sense() -> None:
+    """The error names the input as a workflow does, and what is like what was given."""
+    with pytest.raises(UsageError) as caught:
+        read_inputs({"RUNNABLE_CI_ACTION_RESUME": "nevr"})
+    assert caught.value.message == "input resume: Input should be 'auto' or 'never'"
+    assert caught.value.hint == "did you mean `never`?"

@@ -58,9 +58,9 @@ def project(tmp_path: Path) -> Workspace:
 @pytest.mark.parametrize(
     ("words", "more", "most"),
     [
-        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 130),
-        (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 115),
-        (["runs"], {"engine", "steps", "vcs.identity", "vcs.status"}, 75),
+        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 135),
+        (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 120),
+        (["runs"], {"engine", "steps", "vcs.identity", "vcs.status"}, 80),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

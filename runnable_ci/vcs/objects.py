@@ -9,10 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
+from typing import Final, Literal, NamedTuple, Protocol
 
 Format = Literal["sha1", "sha256"]
 Kind = Literal["commit", "tree", "blob"]
@@ -35,7 +32,18 @@ Listing = Mapping[str, Item]
 """A folder of a tree, by names."""
 
 
-def new_hash(kind: Kind, size: int, form: Format) -> _Hash:
+class ObjectHash(Protocol):
+    """A hash to which an object's content is added."""
+
+    def update(self, content: bytes, /) -> None:
+        """Add more of the content."""
+
+    def hexdigest(self) -> str:
+        """Return the id of the object, once all of it was added."""
+        ...
+
+
+def new_hash(kind: Kind, size: int, form: Format) -> ObjectHash:
     """Return the hash of an object whose content is still to be added to it."""
     start = f"{kind} {size}\0".encode()
     return hashlib.sha1(start, usedforsecurity=False) if form == "sha1" else hashlib.sha256(start)

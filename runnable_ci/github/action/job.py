@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from runnable_ci.config import Inputs, Settings, load_inputs
+from runnable_ci.config import Settings
 from runnable_ci.config import load as load_settings
+from runnable_ci.config.environment import Inputs, read_inputs
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.github import commands as workflow
 from runnable_ci.github.commands import Annotation
@@ -43,7 +44,7 @@ class Job:
         context = Context.of(environ)
         if context is None:
             raise UsageError("`action` works only in GitHub Actions", hint=f"use instead: {command('run')}")
-        return cls(context, load_inputs(environ), load_settings(environ), environ)
+        return cls(context, read_inputs(environ), load_settings(environ), environ)
 
     @cached_property
     def layout(self) -> Layout:

@@ -285,12 +285,12 @@ def test_who_may_print_without_making_harmless(name: str) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr == name and ast.unparse(node.value) == "console"
     }
-    printers = {"cli.terminal", "util.line_printer", "github.log", "cli.show"}
+    printers = {"cli.terminal", "util.line_printer", "github.log", "cli.show.output"}
     allowed = {
         "stdout": printers,
         "stderr": printers,
         "commands": {"cli.errors", "github.action.begin", "github.action.job"},
-        "copy": {"cli.show"},
+        "copy": {"cli.show.output"},
     }
     assert users <= allowed[name]
     assert users

@@ -85,7 +85,7 @@ def test_no_process_is_started_in_vain(project: Workspace, words: list[str], sta
     assert done.stderr.rpartition("\nSTARTED ")[2].split() == started
 
 
-@pytest.mark.parametrize("words", [["run", "--help"], ["no-such"], ["--help"], ["runs"], ["rum"], []])
+@pytest.mark.parametrize("words", [["run", "--help"], ["no-such"], ["--help"], ["runs", "--json"], ["rum"], []])
 def test_each_command_line_reads_as_with_all_commands(project: Workspace, words: list[str]) -> None:
     """Only the named command is looked at: what is said of a wrong word, and the help, know all of them."""
     code = "import sys; from runnable_ci.{} import {}; from runnable_ci.cli.errors import run; run({})"

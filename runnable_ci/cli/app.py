@@ -154,7 +154,7 @@ def runs_command(
     as_json: Json = False,
 ) -> None:
     """List runs, newest last."""
-    from runnable_ci.cli import show as commands
+    from runnable_ci.cli.show import listing as commands
 
     if source is None:
         commands.runs(open_store(store), as_json=as_json)
@@ -174,7 +174,7 @@ def show_command(
 
     With --json, print its run log.
     """
-    from runnable_ci.cli.show import show as command
+    from runnable_ci.cli.show.run import show as command
 
     command(open_store(store), run_id, step, reads=reads, as_json=as_json)
 
@@ -189,7 +189,7 @@ def logs_command(
     store: Store = None,
 ) -> None:
     """Print the output of the steps."""
-    from runnable_ci.cli.show import logs as command
+    from runnable_ci.cli.show.output import logs as command
 
     command(open_store(store), run_id, step, attempt=attempt, stdout=stdout, stderr=stderr)
 

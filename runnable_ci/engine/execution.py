@@ -27,7 +27,7 @@ from runnable_ci.runs.events import EnvironmentRecorded
 from runnable_ci.runs.model import SUCCESS, Environment, RunLog
 from runnable_ci.runs.products.step_products import Products
 from runnable_ci.runs.recorder import Recorder
-from runnable_ci.steps.interpreter import describe, key_of
+from runnable_ci.steps.interpreter import chosen_interpreter_note, describe, key_of
 from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling
 from runnable_ci.util.threads import start
@@ -65,6 +65,8 @@ def execute(
     )
     state = PlanState(project.pipeline, inputs, Scope.initial(parameters))
     run = _loop(session, recorder, _context(session, recorder, catalog, supervisor, reads), state, probe)
+    if note := chosen_interpreter_note(project.pipeline, workspace, session.interpreter):
+        printer.say(note)
     with redacting_errors(recorder.redactor), closing(observer), closing(supervisor), cancelling(supervisor.cancel):
         try:
             status = run.execute()

@@ -65,6 +65,8 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
         "vnd.runnable.dirty": "" if code is None else str(not code.code_identifier_dependable).lower(),
         "vnd.runnable.failed": ",".join(log.failed_steps())[:1000],
         "vnd.runnable.metrics": _metrics(log),
+        "vnd.runnable.tag": log.tag,
+        "vnd.runnable.parameters": _parameters(log),
     }
     return {key: value for key, value in found.items() if value}
 
@@ -155,6 +157,19 @@ def _stored_files(step: StepLog) -> Iterator[tuple[int, CatalogEntry]]:
 def _metrics(log: RunLog) -> str:
     text = json.dumps(log.metrics())
     return text if text != "{}" and len(text) <= 4000 else ""
+
+
+def _parameters(log: RunLog) -> str:
+    """Return the run's own parameters, as many as are short."""
+    own = {name: value for invocation in log.invocations for name, value in invocation.parameters.items()}
+    short: dict[str, Any] = {}
+    left = 4000
+    for name, value in own.items():
+        size = len(json.dumps({name: value}))
+        if size <= min(left, 300):
+            short[name] = value
+            left -= size
+    return json.dumps(short) if short else ""
 
 
 def _json(descriptor: Descriptor, title: str = "") -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Summary:
 
     run_id: str
     name: str
+    tag: str
     status: str
     start_time: str
     end_time: str
@@ -65,6 +66,8 @@ class Summary:
     dirty: bool | None
     attempts: int
     failed: str
+    parameters: dict[str, Any]
+    """The run's own, those that are short."""
     metrics: dict[str, Any]
     identity: str
     """What tells the run from another one of its id."""
@@ -72,10 +75,6 @@ class Summary:
     @classmethod
     def of(cls, run_id: str, annotations: dict[str, str]) -> Summary:
         """Return a summary from the annotations of a run's manifest."""
-        try:
-            metrics = json.loads(annotations.get("vnd.runnable.metrics", "{}"))
-        except (ValueError, RecursionError):
-            metrics = {}
         attempts = annotations.get("vnd.runnable.attempts", "")
         dirty = annotations.get("vnd.runnable.dirty")
         start = annotations.get("org.opencontainers.image.created", "")
@@ -83,6 +82,7 @@ class Summary:
         return cls(
             run_id=run_id,
             name=annotations.get("vnd.runnable.name", ""),
+            tag=annotations.get("vnd.runnable.tag", ""),
             status=annotations.get("vnd.runnable.status", "?"),
             start_time=start,
             end_time=end,
@@ -92,9 +92,19 @@ class Summary:
             dirty=None if dirty is None else dirty == "true",
             attempts=int(attempts) if attempts.isdecimal() and len(attempts) < 10 else 0,
             failed=annotations.get("vnd.runnable.failed", ""),
-            metrics=metrics if isinstance(metrics, dict) else {},
+            parameters=_values(annotations.get("vnd.runnable.parameters", "")),
+            metrics=_values(annotations.get("vnd.runnable.metrics", "")),
             identity=annotations.get(IDENTITY, ""),
         )
+
+
+def _values(text: str) -> dict[str, Any]:
+    """Return the table of an annotation; empty where others wrote something else there."""
+    try:
+        values = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _seconds(text: str, start: str, end: str) -> float | None:

@@ -24,11 +24,13 @@ LOCK_FILES = (
 VARIABLES = (
     *("CI", "LANG", "LC_ALL", "TZ", "PYTHONHASHSEED", "CONDA_DEFAULT_ENV", "CUDA_VISIBLE_DEVICES"),
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
-    *("GITHUB_ACTOR", "GITHUB_EVENT_NAME", "GITHUB_JOB", "GITHUB_REF", "GITHUB_REPOSITORY", "GITHUB_RUN_ATTEMPT"),
-    *("GITHUB_RUN_ID", "GITHUB_RUN_NUMBER", "GITHUB_SERVER_URL", "GITHUB_SHA", "GITHUB_TRIGGERING_ACTOR"),
-    *("GITHUB_WORKFLOW_REF", "GITHUB_WORKFLOW_SHA", "ImageOS", "ImageVersion"),
+    *("GITHUB_ACTOR", "GITHUB_EVENT_NAME", "GITHUB_HEAD_REF", "GITHUB_JOB", "GITHUB_REF", "GITHUB_REPOSITORY"),
+    *("GITHUB_RUN_ATTEMPT", "GITHUB_RUN_ID", "GITHUB_RUN_NUMBER", "GITHUB_SERVER_URL", "GITHUB_SHA"),
+    *("GITHUB_TRIGGERING_ACTOR", "GITHUB_WORKFLOW_REF", "GITHUB_WORKFLOW_SHA", "ImageOS", "ImageVersion"),
     *("RUNNER_ARCH", "RUNNER_ENVIRONMENT", "RUNNER_NAME", "RUNNER_OS"),
 )
+PROJECT_INTERPRETER = ".venv/bin/python"
+"""Where tools lay a project's own environment."""
 _FIND = "import sys,importlib.util as u;print(*[m for m in sys.argv[1:] if u.find_spec(m) is None])"
 _COMPILE = """
 import sys
@@ -42,8 +44,9 @@ for place, file in enumerate(sys.argv[1:]):
 
 
 def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str]) -> str:
-    """Return the program that runs python steps.
+    """Return the program that runs python steps: the named one, that of the project's environment, or that on PATH.
 
+    An environment that was activated (`VIRTUAL_ENV`) comes before that of the project.
     Raises `PipelineError` where the pipeline names one that is not there, or has python steps and there is none.
     """
     if pipeline.python is not None:
@@ -56,6 +59,9 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
                 f'{pipeline.file}: python = "{named}" is not found or not executable', hint=_interpreter_hint(named)
             )
         return found
+    own = workspace / PROJECT_INTERPRETER
+    if not environ.get("VIRTUAL_ENV") and os.access(own, os.X_OK):
+        return str(own)
     search = environ.get("PATH", os.defpath)
     found = shutil.which("python", path=search) or shutil.which("python3", path=search)
     if found is None and any(step.kind == "python" for step in pipeline.steps.values()):
@@ -64,6 +70,13 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
             hint='set it at the top of the file: python = ".venv/bin/python"',
         )
     return found or ""
+
+
+def chosen_interpreter_note(pipeline: Pipeline, workspace: Path, interpreter: str) -> str:
+    """Return a line on an interpreter that nobody named; empty where it was, or nothing runs in it."""
+    is_own = pipeline.python is None and interpreter == str(workspace / PROJECT_INTERPRETER)
+    is_used = any(step.kind == "python" for step in pipeline.steps.values())
+    return f"note: python steps run in {PROJECT_INTERPRETER}" if is_own and is_used else ""
 
 
 def _interpreter_hint(named: str) -> str:

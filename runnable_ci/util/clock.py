@@ -1,13 +1,25 @@
-"""Times as the run log has them: UTC, ISO 8601, microseconds."""
+"""Times as the run log has them: UTC, ISO 8601, microseconds.
+
+All times of a process are the time of day when it began, and what one clock counted since that nothing sets. So a
+duration is right though the time of day was corrected meanwhile, by hand or over the network.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""It counts the hours that a laptop sleeps, too."""
+_BEGAN: Final = datetime.now(UTC)
+_BEGAN_NS: Final = time.clock_gettime_ns(_CLOCK)
 
 
 def now() -> str:
     """Return the present time."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+    passed = timedelta(microseconds=(time.clock_gettime_ns(_CLOCK) - _BEGAN_NS) // 1000)
+    return (_BEGAN + passed).isoformat(timespec="microseconds")
 
 
 def format_timestamp(timestamp: float) -> str:

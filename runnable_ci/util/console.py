@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TextIO
 
-from runnable_ci.util.text import escape_commands, printable
+from runnable_ci.util.text import escape_commands, padded, printable
 
+RED, GREEN, YELLOW = 31, 32, 33
+"""As terminals number their colours."""
 LINE_MAX_BYTES: Final = 1 << 16
 """A longer line is shown as several."""
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;:]*m")
@@ -62,6 +64,13 @@ class Console:
     def out(self, *lines: str) -> None:
         """Print lines to stdout: what a command was asked for."""
         _print(self.stdout, map(line, lines))
+
+    def table(self, rows: Sequence[Sequence[str]], colours: Mapping[str, int]) -> None:
+        """Print rows to stdout, the head first. On a terminal they fit, and cells of these texts have their colour."""
+        terminal = self.stdout.is_terminal()
+        shown = colours if terminal and not self._environ.get("NO_COLOR") else {}
+        cells = padded(rows, self.stdout.columns() if terminal else None)
+        _print(self.stdout, ("  ".join(_coloured(line(cell), shown) for cell in row).rstrip() for row in cells))
 
     def err(self, *lines: str) -> None:
         """Print lines to stderr: what else a person should know."""
@@ -121,6 +130,11 @@ def line(text: str) -> str:
 def _print(output: Output, lines: Iterable[str]) -> None:
     output.write("".join(f"{text}\n" for text in lines).encode(errors="backslashreplace"))
     output.flush()
+
+
+def _coloured(cell: str, colours: Mapping[str, int]) -> str:
+    colour = colours.get(cell.strip())
+    return cell if colour is None else f"\x1b[{colour}m{cell}\x1b[0m"
 
 
 def _quoted(data: bytes) -> bytes:

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+_NARROWEST = 12
+"""Characters of a column that is still worth its place."""
+
 
 def printable(text: str) -> str:
     """Return text of one line without anything that could move a terminal's cursor, or turn the direction of what
@@ -21,9 +24,23 @@ def printable(text: str) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return lines of columns as wide as their widest cell, two spaces apart."""
-    clean = [[printable(cell) for cell in row] for row in [head, *rows]]
-    widths = [max(len(row[i]) for row in clean) for i in range(len(head))]
-    return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean]
+    return ["  ".join(cells).rstrip() for cells in padded([head, *rows])]
+
+
+def padded(rows: Sequence[Sequence[str]], width: int | None = None) -> list[list[str]]:
+    """Return the rows with all cells of a column as wide as its widest, two spaces to stand between them.
+
+    Where that is more than `width`, the widest columns but the first are cut, and at `_NARROWEST` the last ones go.
+    """
+    clean = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
+    while width is not None and len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > width:
+        widest = max(range(1, len(widths)), key=widths.__getitem__)
+        if widths[widest] > _NARROWEST:
+            widths[widest] -= 1
+        else:
+            widths.pop()
+    return [[f"{truncate(cell, size):{size}}" for cell, size in zip(row, widths, strict=False)] for row in clean]
 
 
 def seconds_between(start: str, end: str) -> float | None:
@@ -50,6 +67,17 @@ def format_duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def format_age(seconds: float | None) -> str:
+    """Format how long ago something was, as `12 s`, `3 min`, `5 h` or `34 days`; empty where it is not known."""
+    if seconds is None:
+        return ""
+    for size, unit in ((86400, "day"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            number = int(seconds // size)
+            return pluralize(number, unit) if unit == "day" else f"{number} {unit}"
+    return f"{max(seconds, 0):.0f} s"
 
 
 def format_time(time: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from cli import Workspace, workspace
+from cli import Workspace, terminal, workspace
 
 from runnable_ci.runs.model import RunLog
 
@@ -47,7 +48,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         },
     )
     (made.folder / "bytes.bin").write_bytes(BYTES)
-    made.write({"good.toml": '[steps.only]\nrun = "echo fine"\n'})
+    made.write({"good.toml": 'name = "good"\n[steps.only]\nrun = "echo fine"\n'})
     made.runnable("run", "good.toml", "--run-id", "good")
     made.runnable("run", "--run-id", "bad", "--quiet", code=1)
     return made
@@ -65,17 +66,68 @@ def test_runs(project: Workspace) -> None:
     """The list has each run with status, commit, failed step and metrics, the newest last; as JSON for scripts."""
     commit = project.git("rev-parse", "HEAD")
     head, good, bad = project.runnable("runs").out.splitlines()
-    assert head.split() == ["RUN", "STATUS", "STARTED", "(UTC)", "DURATION", "COMMIT", "FAILED", "METRICS"]
+    assert head.split() == ["RUN", "STATUS", "AGE", "DURATION", "FAILED", "METRICS", "PIPELINE", "COMMIT"]
     assert good.startswith("good  SUCCESS  ")
-    assert f"  {commit[:7]} dirty" in good
+    assert good.endswith(f"  {commit[:7]} dirty")
     assert bad.startswith("bad   FAIL     ")
-    assert bad.endswith("  fails   score = 0.9")
+    assert "  fails   score = 0.9  " in bad
     listed = json.loads(project.runnable("runs", "--json", "--store", str(project.folder), at="..").out)
     assert [(r["run_id"], r["status"], r["commit"], r["dirty"]) for r in listed] == [
         ("good", "SUCCESS", commit, True),
         ("bad", "FAIL", commit, True),
     ]
     assert (listed[1]["failed"], listed[1]["metrics"], listed[1]["attempts"]) == ("fails", {"score": 0.9}, 1)
+
+
+def test_runs_of_an_experiment(tmp_path: Path) -> None:
+    """Of the parameters those are shown that differ among the runs of one pipeline; the tag tells runs apart."""
+    made = workspace(tmp_path, {"runnable.toml": '[parameters]\ndepth = 3\nlr = 0.1\n[steps.a]\nrun = "true"\n'})
+    made.write({"other.toml": 'name = "other"\n[parameters]\nlr = 7\n[steps.a]\nrun = "true"\n'})
+    made.runnable("run", "--run-id", "one", "--tag", "base")
+    made.runnable("run", "--run-id", "two", "--param", "depth=5", "--param", "new=1")
+    made.runnable("run", "other.toml", "--run-id", "three")
+    head, one, two, three = made.runnable("runs").out.splitlines()
+    at = head.index("PARAMETERS")
+    assert [line[at:].split("  ")[0] for line in (one, two, three)] == ["depth = 3", "depth = 5, new = 1", ""]
+    assert [line[head.index("TAG") :].split("  ")[0] for line in (one, two)] == ["base", ""]
+    listed = json.loads(made.runnable("runs", "--json").out)
+    assert [(run["tag"], run["parameters"]) for run in listed] == [
+        ("base", {"depth": 3, "lr": 0.1}),
+        ("", {"depth": 5, "lr": 0.1, "new": 1}),
+        ("", {"lr": 7}),
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_runs_on_a_terminal(project: Workspace, width: int) -> None:
+    """No line is wider than the terminal, run ids are whole, and a status has its colour."""
+    lines = terminal(project, "runs", columns=width).splitlines()
+    assert [len(re.sub("\x1b.*?m", "", line)) <= width for line in lines] == [True] * 3
+    assert lines[1].startswith("good  \x1b[32mSUCCESS\x1b[0m")
+    assert lines[2].startswith("bad   \x1b[31mFAIL   \x1b[0m")
+    assert ("METRICS" in lines[0]) == (width >= 60)
+
+
+def test_show_names_the_job(tmp_path: Path) -> None:
+    """A run in a job of GitHub says workflow, run, attempt, pull request, branch, actor and the page of it."""
+    made = workspace(tmp_path, {"runnable.toml": '[steps.a]\nrun = "true"\n'})
+    job = {
+        "GITHUB_RUN_ID": "12",
+        "GITHUB_RUN_NUMBER": "4",
+        "GITHUB_RUN_ATTEMPT": "2",
+        "GITHUB_REF": "refs/pull/7/merge",
+        "GITHUB_HEAD_REF": "feature",
+        "GITHUB_SERVER_URL": "https://github.example",
+        "GITHUB_REPOSITORY": "o/r",
+        "GITHUB_WORKFLOW_REF": "o/r/.github/workflows/train.yml@refs/heads/main",
+        "GITHUB_EVENT_NAME": "pull_request",
+    }
+    made.runnable("run", code=0, at=".", **job)
+    shown = made.runnable("show", "latest").out
+    page = "https://github.example/o/r/actions/runs/12"
+    assert f"job          train.yml, run #4, attempt 2, pull request #7, pull_request: {page}\n" in shown
+    assert "branch       feature\n" in shown
+    assert re.search(r"commands     run by \S.* SUCCESS\n", shown)
 
 
 def test_show(project: Workspace) -> None:

@@ -176,6 +176,7 @@ def test_annotations() -> None:
         "vnd.runnable.attempts": "2",
         "vnd.runnable.dirty": "true",
         "vnd.runnable.metrics": '{"score": 0.6}',
+        "vnd.runnable.parameters": '{"rate": 0.3}',
     }
     assert manifest_annotations(RunLog(run_id=RUN_ID)) == {
         "org.opencontainers.image.title": RUN_ID,

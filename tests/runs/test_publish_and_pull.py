@@ -35,7 +35,7 @@ from registry_server import (
     token_registry,
 )
 
-from runnable_ci.cli.show import runs_of_registry
+from runnable_ci.cli.show.listing import runs_of_registry
 from runnable_ci.config import Settings
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, StoreError, UsageError
 from runnable_ci.pipeline.command_line import of_store
@@ -533,6 +533,7 @@ def test_references_and_the_listing(tmp_path: Path, remote: Registry) -> None:
     [
         ("vnd.runnable.metrics", "[" * 100_000),
         ("vnd.runnable.metrics", "7"),
+        ("vnd.runnable.parameters", "[7"),
         ("vnd.runnable.metrics", '{"a": NaN}'),
         ("vnd.runnable.attempts", "²"),
         ("vnd.runnable.attempts", "9" * 5000),

@@ -1,0 +1,1 @@
+"""Commands that look at runs: which there are, what one did and why, what its steps wrote."""

@@ -1,0 +1,83 @@
+"""`runnable-ci runs`: the runs of a store or a registry, a line each."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Final
+
+from runnable_ci.cli.show.run import shown_status
+from runnable_ci.config import Settings
+from runnable_ci.runs.reader import Summary, summaries
+from runnable_ci.store.local import Layout
+from runnable_ci.util.clock import now
+from runnable_ci.util.console import GREEN, RED, YELLOW, console
+from runnable_ci.util.text import format_age, format_duration, format_pairs, seconds_between
+
+_HEAD: Final = (
+    *("RUN", "STATUS", "AGE", "DURATION", "FAILED", "PARAMETERS", "METRICS"),
+    *("PIPELINE", "TAG", "COMMIT"),
+)
+_COLOURS: Final = {"SUCCESS": GREEN, "FAIL": RED, "DAMAGED": RED, "RUNNING": YELLOW}
+
+
+def runs(layout: Layout, *, as_json: bool) -> None:
+    """List the runs of a store, the newest last."""
+    _show(list(summaries(layout)), as_json=as_json, where=layout.label)
+
+
+def runs_of_registry(source: str, *, settings: Settings, environ: Mapping[str, str], as_json: bool) -> None:
+    """List the runs that a registry holds, the newest last, without fetching any."""
+    from runnable_ci.runs.remote.registry_config import Registries
+    from runnable_ci.runs.remote.remote_index import list_published
+
+    registry = Registries(settings, environ).named(source, in_pipeline=lambda: None)
+    found = list_published(registry)
+    _show([holding.summary for holding in found], as_json=as_json, where=registry.label)
+    number = Counter(holding.summary.run_id for holding in found)
+    for holding in found:
+        run_id = holding.summary.run_id
+        if number[run_id] > 1:
+            which = f"{registry.label}@{holding.newest.digest} is that {holding.beginning}"
+            console.err(f"note: {number[run_id]} runs have the id `{run_id}`; {which}")
+
+
+def _show(found: list[Summary], *, as_json: bool, where: str) -> None:
+    if as_json:
+        console.json(json.dumps([asdict(summary) for summary in found], indent=1))
+    elif found:
+        shown = _parameters_that_differ(found)
+        rows = [_row(run, parameters) for run, parameters in zip(found, shown, strict=True)]
+        used = [i for i in range(len(_HEAD)) if any(row[i] for row in rows)]
+        console.table([[row[i] for i in used] for row in [_HEAD, *rows]], _COLOURS)
+    else:
+        console.err(f"no runs in {where}")
+
+
+def _parameters_that_differ(found: Sequence[Summary]) -> list[dict[str, object]]:
+    """Return of each run the parameters that are not the same in all listed runs of its pipeline."""
+    values = defaultdict[tuple[str, str], set[str]](set)
+    names = defaultdict[str, set[str]](set)
+    for run in found:
+        names[run.name].update(run.parameters)
+    for run in found:
+        for name in names[run.name]:
+            values[run.name, name].add(json.dumps(run.parameters[name]) if name in run.parameters else "")
+    return [{n: value for n, value in run.parameters.items() if len(values[run.name, n]) > 1} for run in found]
+
+
+def _row(run: Summary, parameters: dict[str, object]) -> tuple[str, ...]:
+    return (
+        run.run_id,
+        shown_status(run.status),
+        format_age(seconds_between(run.start_time, now())),
+        format_duration(run.seconds),
+        run.failed,
+        format_pairs(parameters),
+        format_pairs(run.metrics),
+        run.name,
+        run.tag,
+        run.commit[:7] + (" dirty" if run.dirty else ""),
+    )

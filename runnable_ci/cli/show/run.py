@@ -1,0 +1,168 @@
+"""`runnable-ci show`: what a run did and why."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.runs.code_states import unpublished
+from runnable_ci.runs.document import encode
+from runnable_ci.runs.model import PROCESSING, CodeIdentity, Environment, Invocation, RunLog, StepLog
+from runnable_ci.runs.reader import load, resolve_id
+from runnable_ci.store.local import Layout
+from runnable_ci.util.console import console
+from runnable_ci.util.shell_command import command
+from runnable_ci.util.text import (
+    duration,
+    format_duration,
+    format_pairs,
+    format_size,
+    format_time,
+    table,
+    truncate,
+)
+
+
+def show(layout: Layout, run: str, step: str | None = None, *, reads: bool = False, as_json: bool) -> None:
+    """Print a run for a person, or its run log; of a `step` what it read, in short or with `reads` the whole record."""
+    from runnable_ci.cli.show.reads import reads_of_steps, show_step
+
+    log = load(layout, resolve_id(layout, run))
+    if step is not None:
+        if step not in log.steps:
+            raise no_step(log, step)
+        show_step(layout, log, log.steps[step], whole=reads, as_json=as_json)
+        return
+    if reads:
+        raise UsageError("--reads needs a step", hint=command("show", run, "STEP", "--reads"))
+    if as_json:
+        console.json(encode(log).decode())
+        return
+    seen = reads_of_steps(layout, log)
+    first, *blocks = filter(None, (_head(log), _steps(log), _failures(log), _parameters(log), seen, _files(log)))
+    console.out(*first, *(line for block in blocks for line in ("", *block)))
+
+
+def no_step(log: RunLog, step: str) -> UsageError:
+    """Return the error for a step that a run does not have."""
+    known = did_you_mean(step, log.steps, f"the steps are: {', '.join(log.steps)}")
+    return UsageError(f"run {log.run_id} has no step `{step}`", hint=known)
+
+
+def _head(log: RunLog) -> list[str]:
+    code = log.code()
+    environment = next(reversed(log.environments.values()), None)
+    lines = {
+        "run": f"{log.run_id}  {shown_status(log.status)}" + (f" ({log.message})" if log.message else ""),
+        "pipeline": log.name + (f", tag {log.tag}" if log.tag else ""),
+        "started": f"{format_time(log.start_time)} UTC, {_length(log)}",
+        "job": _job(log),
+        "commands": ", ".join(map(_command, log.invocations)),
+        "branch": _branch(log, code) if code else "",
+        "code": _code(code) if code else "",
+        "changes": code.code_identifier_message if code else "",
+        "warning": unpublished(log),
+        "python": _python(environment) if environment else "",
+        "metrics": format_pairs(log.metrics()),
+    }
+    return [f"{name:12} {value}" for name, value in lines.items() if value]
+
+
+def shown_status(status: str) -> str:
+    """Return a status of the run log as people say it."""
+    return "RUNNING" if status == PROCESSING else status
+
+
+def _length(log: RunLog) -> str:
+    length = format_duration(log.seconds())
+    return f"took {length}" if length else "still running"
+
+
+def _command(invocation: Invocation) -> str:
+    by = f" by {invocation.actor}" if invocation.actor else ""
+    return f"{invocation.command}{by} {shown_status(invocation.status)}"
+
+
+def _job(log: RunLog) -> str:
+    """Return the newest of GitHub's jobs that the run was in: its workflow, run, pull request and page."""
+    jobs = [e.variables for e in log.environments.values() if e.variables.get("GITHUB_RUN_ID")]
+    if not jobs:
+        return ""
+    job = defaultdict(str, jobs[-1])
+    workflow = job["GITHUB_WORKFLOW_REF"].partition("@")[0].rpartition("/")[2]
+    number = job["GITHUB_RUN_NUMBER"] and f"run #{job['GITHUB_RUN_NUMBER']}"
+    attempt = job["GITHUB_RUN_ATTEMPT"] and f"attempt {job['GITHUB_RUN_ATTEMPT']}"
+    pull = re.fullmatch(r"refs/pull/(\d+)/(?:merge|head)", job["GITHUB_REF"])
+    parts = [workflow, number, attempt, pull and f"pull request #{pull[1]}", job["GITHUB_EVENT_NAME"]]
+    page = f"{job['GITHUB_SERVER_URL']}/{job['GITHUB_REPOSITORY']}/actions/runs/{job['GITHUB_RUN_ID']}"
+    return f"{', '.join(filter(None, parts))}: {page}"
+
+
+def _branch(log: RunLog, code: CodeIdentity) -> str:
+    """Return the branch or tag; of a pull request that from which it comes."""
+    heads = [e.variables.get("GITHUB_HEAD_REF") for e in log.environments.values()]
+    return next(filter(None, reversed(heads)), None) or code.ref
+
+
+def _code(code: CodeIdentity) -> str:
+    state = "clean" if code.code_identifier_dependable else "dirty"
+    parts = [code.code_identifier[:12] or "none", code.code_identifier_url]
+    return f"{' '.join(filter(None, parts))}" + (f" ({state})" if code.code_identifier else "")
+
+
+def _python(environment: Environment) -> str:
+    packages = f"{len(environment.packages)} packages" if environment.packages else ""
+    found = [environment.interpreter_version, packages, environment.os, environment.architecture]
+    return ", ".join(filter(None, found))
+
+
+def _steps(log: RunLog) -> list[str]:
+    rows = []
+    decisions = log.invocations[-1].decisions if log.invocations else {}
+    for name, step in log.steps.items():
+        decision = decisions.get(name)
+        last = step.attempts[-1] if step.attempts else None
+        rows.append(
+            (
+                step.internal_name,
+                shown_status(step.status),
+                str(len(step.attempts)),
+                duration(last.start_time, last.end_time) if last else "",
+                f"{decision.action}: {decision.reason}" if decision else _undecided(log),
+            )
+        )
+    return table(("STEP", "STATUS", "ATTEMPTS", "DURATION", "REASON"), rows)
+
+
+def _undecided(log: RunLog) -> str:
+    return "no longer in the pipeline" if log.end_time else ""
+
+
+def _failures(log: RunLog) -> list[str]:
+    lines = []
+    for name in log.failed_steps():
+        last = log.steps[name].attempts[-1]
+        lines.append(f"{name}, attempt {last.attempt_number}: {last.message}")
+        if last.exception:
+            lines.extend(f"    {line}" for line in last.exception.traceback.splitlines())
+    return lines
+
+
+def _parameters(log: RunLog) -> list[str]:
+    rows = [(name, p.kind, truncate(p.object_type or p.value, 60)) for name, p in log.parameters.items()]
+    return table(("PARAMETER", "KIND", "VALUE"), rows) if rows else []
+
+
+def _files(log: RunLog) -> list[str]:
+    rows = [row for step in log.steps.values() for row in _step_files(step)]
+    return table(("FILE", "STAGE", "STEP", "SIZE", "SHA256"), rows) if rows else []
+
+
+def _step_files(step: StepLog) -> Iterator[tuple[str, ...]]:
+    entries = step.data_catalog
+    for entry in entries[:20]:
+        yield entry.name, entry.stage, step.internal_name, format_size(entry.size), entry.data_hash[:12]
+    if len(entries) > 20:
+        yield f"… and {len(entries) - 20} more", "", step.internal_name, "", ""

@@ -1,0 +1,29 @@
+"""Tests of how values are shown to people."""
+
+from __future__ import annotations
+
+import pytest
+
+from runnable_ci.util.text import format_age, padded
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        *((None, ""), (-3.0, "0 s"), (0.4, "0 s"), (59.0, "59 s"), (60.0, "1 min"), (3599.9, "59 min")),
+        *((3600.0, "1 h"), (86399.0, "23 h"), (86400.0, "1 day"), (3e6, "34 days")),
+    ],
+)
+def test_age(seconds: float | None, shown: str) -> None:
+    """An age has one unit, the largest that it reaches."""
+    assert format_age(seconds) == shown
+
+
+@pytest.mark.parametrize("width", [None, 10, 30, 45, 60, 1000])
+def test_rows_fit(width: int | None) -> None:
+    """All rows have the width of the widest, at most the one that is there; what is first stays whole."""
+    rows = [("NAME", "A", "LONG"), ("a-long-name", "x" * 20, "y" * 40), ("b", "", "z")]
+    lines = ["  ".join(cells) for cells in padded(rows, width)]
+    assert len({len(line) for line in lines}) == 1
+    assert len(lines[0]) == min(max(width or 75, 11), 75) or (width and 11 <= len(lines[0]) <= width)
+    assert lines[1].startswith("a-long-name")

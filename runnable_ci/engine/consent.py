@@ -59,6 +59,17 @@ def acceptances(
     return Acceptances(steps, Acceptance(by, reason), _remembered(log))
 
 
+def without_effect(accept: Iterable[str], plan: Plan, pipeline: Pipeline) -> list[str]:
+    """Return a note for each word of `accept` that changes nothing: its step runs nevertheless, or is reused anyway."""
+    notes = []
+    for word in accept:
+        decision = plan.decisions[_parse(word, pipeline)[0]]
+        if decision.acceptance is None and not decision.is_tentative:
+            happens = {"run": "the step runs", "reuse": "the step is reused anyway", "skip": "the step is skipped"}
+            notes.append(f"note: --accept {word} has no effect: {happens[decision.action]} ({decision.reason})")
+    return notes
+
+
 def _parse(word: str, pipeline: Pipeline) -> tuple[str, frozenset[Kind]]:
     step, colon, kind = word.partition(":")
     if step not in pipeline.steps:

@@ -218,8 +218,9 @@ def decide(
             return _run_for(change)
         accepted.append((change, acceptance))
     if accepted:
-        change, acceptance = accepted[0]
-        text = f"{change.reason}; accepted by {acceptance.by or 'someone'}: {acceptance.reason}"
+        change, acceptance = next((one for one in accepted if not one[0].is_tentative), accepted[0])
+        what = "whatever steps before it change" if change.is_tentative else change.reason
+        text = f"{what}; accepted by {acceptance.by or 'someone'}: {acceptance.reason}"
         digests = tuple(change.digest() for change, _ in accepted)
         return Decision("reuse", one_line(text), acceptance=acceptance, accepted=digests)
     since = f"since attempt {last.attempt_number}"
@@ -337,7 +338,8 @@ def _needs_that_pass_nothing(
     ran = [
         need
         for need in step.needs
-        if settled[need] is not Outcome.REUSED or log.steps[need].attempts[-1].invocation > last.invocation
+        if settled[need] is not Outcome.PLANNED  # that is said already
+        and (settled[need] is not Outcome.REUSED or log.steps[need].attempts[-1].invocation > last.invocation)
     ]
     got = [scope.files[name].item for name in files or () if name in scope.files]
     sources = {entry.source for entry in got if entry.size}

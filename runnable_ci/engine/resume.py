@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runnable_ci.engine.consent import RepeatedWork, acceptances, repeated_work
+from runnable_ci.engine.consent import RepeatedWork, acceptances, repeated_work, without_effect
 from runnable_ci.engine.log_grants import require_declared_results, require_result_names
 from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan, plan_lines
 from runnable_ci.engine.preflight import require
@@ -93,6 +93,7 @@ def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPl
     find = partial(lost_here, session, log=log, catalog=catalog, everything=retry.restore_all)
     planned = _plan_without_lost(partial(_plan_retry, session, log, catalog, parameters, retry, environment), find)
     _say_notes(session, parameters)
+    session.options.printer.say(*without_effect(retry.accept, planned.plan, session.project.pipeline))
     return planned
 
 
@@ -124,6 +125,7 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
         _say_notes(session, parameters)
         if note := planned.environment_note():
             printer.say(note)
+        printer.say(*without_effect(retry.accept, planned.plan, project.pipeline))
         restore(session, planned.plan, catalog, everything=retry.restore_all)
         decisions, running = planned.plan.decisions, planned.plan.running
         is_accepting = bool(retry.accept) and any(decision.acceptance for decision in decisions.values())

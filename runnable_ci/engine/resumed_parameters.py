@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +62,7 @@ def resume_parameters(
     require_secret_names(pipeline, values, session.options)
     notes = [
         *_differences(pipeline.parameters, recorded, added, {*given, *again}, pipeline.file, redactor),
+        *_ignored_variables(session, values, {*given, *again}, redactor),
         *_doubts(session, log, original, given),
     ]
     return ResumedParameters(values, redactor, notes)
@@ -75,18 +77,38 @@ def _differences(
     redactor: Redactor,
 ) -> Iterator[str]:
     """Yield what the pipeline file says otherwise than the run log."""
-
-    def shown(value: Any) -> str:
-        return json.dumps(redactor.value(value), ensure_ascii=False)
-
     for name, value in added.items():
-        yield f"parameter {name} = {shown(value)} is new in {file}"
+        yield f"parameter {name} = {_shown(value, redactor)} is new in {file}"
     for name, value in in_file.items():
         if name in recorded and name not in replaced and not same_json(recorded[name], value):
             yield (
-                f"parameter {name} is {shown(value)} in {file} now; the run keeps its {shown(recorded[name])} "
+                f"parameter {name} is {_shown(value, redactor)} in {file} now; "
+                f"the run keeps its {_shown(recorded[name], redactor)} "
                 f"(--param {name}=… changes it)"
             )
+
+
+def _ignored_variables(
+    session: RunSession, values: Mapping[str, Any], taken: set[str], redactor: Redactor
+) -> Iterator[str]:
+    """Yield the variables that would set a parameter of a new run, and not one of a resumed run."""
+    environ = session.options.environ
+    for name in sorted(variable.removeprefix(PARAMETER_PREFIX) for variable in environ if _is_parameter(variable)):
+        set_there: dict[str, Any] = {}
+        with suppress(UsageError):  # what no parameter may be
+            set_there = environment_parameters(environ, values, only=[name])
+        if not set_there or name in taken or (name in values and same_json(values[name], set_there[name])):
+            continue
+        keeps = f"keeps {name} = {_shown(values[name], redactor)}" if name in values else f"has no parameter {name}"
+        yield f"{PARAMETER_PREFIX}{name} is for new runs: this one {keeps} (--param {name}=… changes that)"
+
+
+def _is_parameter(variable: str) -> bool:
+    return variable.startswith(PARAMETER_PREFIX)
+
+
+def _shown(value: Any, redactor: Redactor) -> str:
+    return truncate(json.dumps(redactor.value(value), ensure_ascii=False))
 
 
 def _doubts(session: RunSession, log: RunLog, original: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:

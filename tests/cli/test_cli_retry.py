@@ -450,3 +450,17 @@ catalog = { get = ["tool.log"] }
     (project.folder / "tool.log").unlink()
     assert project.runnable("retry", "latest", "--from", "use").out == "use   | built\n"
     assert os.access(project.folder / "tool.log", os.X_OK)
+
+
+def test_variables_that_are_for_new_runs_are_named(tmp_path: Path) -> None:
+    """A retry keeps the run's parameters; one that is set in the environment and differs is said, without its value."""
+    steps = '[parameters]\nn = 1\n[steps.a]\nrun = "echo $n; exit 1"\n'
+    project = workspace(tmp_path, {"runnable.toml": steps})
+    project.runnable("run", "--run-id", "r", code=1)
+    done = project.runnable("retry", "r", code=1, RUNNABLE_PRM_n="5", RUNNABLE_PRM_other="secret")
+    assert "note: RUNNABLE_PRM_n is for new runs: this one keeps n = 1 (--param n=… changes that)\n" in done.err
+    assert "note: RUNNABLE_PRM_other is for new runs: this one has no parameter other" in done.err
+    assert "secret" not in done.err
+    for same in ({"RUNNABLE_PRM_n": "1"}, {}):
+        assert "RUNNABLE_PRM" not in project.runnable("retry", "r", code=1, **same).err
+    assert "RUNNABLE_PRM" not in project.runnable("retry", "r", "-p", "n=5", code=1, RUNNABLE_PRM_n="6").err

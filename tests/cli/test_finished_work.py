@@ -215,3 +215,16 @@ def test_a_secret_in_a_reason(project: Workspace) -> None:
     words = ("--accept", "load", "--reason", "key is hidden-word")
     project.runnable("retry", "r", *words, code=1, RUNNABLE_CI_SECRETS="KEY", KEY="hidden-word")
     assert project.log().invocations[-1].decisions["load"].accepted_reason == "key is ***"
+
+
+def test_what_is_accepted_in_vain_is_said(project: Workspace) -> None:
+    """A step that is reused anyway, or runs for another kind of change, has not been helped."""
+    done = project.runnable("retry", "r", "--accept", "load", "--reason", "x", code=1)
+    assert "note: --accept load has no effect: the step is reused anyway (unchanged since attempt 1)\n" in done.err
+    change(project)
+    words = ["retry", "r", "--accept", "load:data", "--accept", "fit", "--reason", "x"]
+    done = project.runnable(*words, code=1, RUNNABLE_CI_ASK_MINUTES="")
+    assert "note: --accept load:data has no effect: the step runs (load.sh changed, which it read)\n" in done.err
+    change(project, "echo 3\n")
+    planned = project.runnable(*words, "--dry-run", RUNNABLE_CI_ASK_MINUTES="")
+    assert "fit     reuse  whatever steps before it change; accepted by A: x\n" in planned.out

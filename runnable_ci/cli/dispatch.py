@@ -14,7 +14,7 @@ from runnable_ci.cli.terminal import SilentPrinter
 from runnable_ci.cli.watch import show_link, watch
 from runnable_ci.config import Settings
 from runnable_ci.engine.code.generated import code_of
-from runnable_ci.engine.consent import acceptances
+from runnable_ci.engine.consent import acceptances, finished_seconds
 from runnable_ci.engine.options import redacting_errors
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.resume import RetryOptions, look_ahead, require_consent
@@ -22,10 +22,8 @@ from runnable_ci.engine.run_project import newest_run, project_of, require_same
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import PipelineError, RunnableError, RunNotFoundError, UsageError, did_you_mean
 from runnable_ci.github.api.actions import Actions, StartedRun
-from runnable_ci.github.api.client import Rest
-from runnable_ci.github.api.credentials import find_token
+from runnable_ci.github.api.connection import Connection, connect
 from runnable_ci.github.api.errors import GitHubError, InputsUnknownError, RefusedError
-from runnable_ci.github.api.repository import Repository, api_of, of_folder, parse_repository
 from runnable_ci.pipeline.command_line import http_option, of_store
 from runnable_ci.pipeline.parameters import parse_param_options
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
@@ -38,7 +36,7 @@ from runnable_ci.runs.remote.pull import read_origin
 from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import TAG
-from runnable_ci.util.console import console, is_actions
+from runnable_ci.util.console import console
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import pluralize
 from runnable_ci.vcs.clone import Clone
@@ -47,32 +45,6 @@ from runnable_ci.vcs.identity import Code
 RUN_NAME = "run-name: Retry ${{ inputs.run-id }}"
 INPUTS_MAX_CHARACTERS = 65_535
 """Source: GitHub docs, "Events that trigger workflows", `workflow_dispatch`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """A repository on its server."""
-
-    repository: Repository
-    actions: Actions
-    is_local: bool
-    """Whether the current folder is a clone of it."""
-
-
-def connect(repo: str | None, *, settings: Settings, environ: Mapping[str, str]) -> Connection:
-    """Return the repository: `repo`, else the git remote's, else that of the job that we run in."""
-    local = of_folder(str(Path.cwd()), environ)
-    in_actions = is_actions(environ)
-    of_job = environ.get("GITHUB_REPOSITORY", "") if in_actions else ""
-    repository = parse_repository(repo) if repo else local or (parse_repository(of_job) if of_job else None)
-    if repository is None:
-        raise UsageError(
-            "no git remote here is a repository on a GitHub server", hint="name the repository: --repo OWNER/NAME"
-        )
-    api = api_of(repository, is_named=repo is not None, environ=environ)
-    token = find_token(repository, api, settings, environ)
-    rest = Rest(api.base, token, environ=environ, say=console.err)
-    return Connection(repository, Actions(rest, repository, in_actions=in_actions), repository.is_same(local))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +118,10 @@ def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ:
     connection = connect(options.repo, settings=settings, environ=environ)
     actions = connection.actions
     default_branch = actions.default_branch()
+    ref, commit = _ref(target, connection, options.ref, environ)
     inputs = {
         "run-id": target.run_id,
-        "ref": _ref(target, connection, options.ref, environ),
+        "ref": ref,
         "from-step": options.from_step or "",
         "parameters": json.dumps(parameters, ensure_ascii=False) if parameters else "",
         "pipeline": target.pipeline,
@@ -161,8 +134,8 @@ def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ:
             f"the inputs are {length:,} characters long; GitHub takes {INPUTS_MAX_CHARACTERS:,}",
             hint="put large values into the pipeline file, or into a file in the repository",
         )
-    if options.ref is None and connection.is_local:
-        _require_consent(target, options)
+    if commit:
+        _require_consent(target, options, commit)
     started = _start(actions, workflow, options.workflow_ref or default_branch, inputs, default_branch)
 
     def find() -> StartedRun:
@@ -187,21 +160,25 @@ def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ:
     return watch(actions, find, every_s=options.every_s, after_attempt=0, offer=offer)
 
 
-def _require_consent(target: DispatchTarget, options: DispatchOptions) -> None:
-    """Ask before a job is started that would repeat hours of finished work, or stop for them.
+def _require_consent(target: DispatchTarget, options: DispatchOptions, commit: str) -> None:
+    """Ask before a job is started that would repeat hours of finished work at a commit, or stop for them.
 
-    What cannot be planned here, such as with another interpreter, is left to the job, which asks by itself.
+    What cannot be planned here is said, and left to the job, which asks by itself.
     """
     if target.log is None or target.project is None or not target.is_own:
         return
     retry = options.retry_options(target.run_id)
     acceptances(retry.accept, retry.reason, by="", pipeline=target.project.pipeline, log=target.log, forced={})
     shown = make_options(None, quiet=True, plain_http=False)
+    if finished_seconds(target.log) <= shown.settings.ask_minutes * 60:
+        return
     try:
         project = replace(target.project, layout=target.layout)
-        session = RunSession.of(project, replace(shown, printer=SilentPrinter.of_process()))
-        planned = look_ahead(session, target.run_id, retry)
-    except RunnableError:
+        here = RunSession.of(project, replace(shown, printer=SilentPrinter.of_process()))
+        with here.at_commit(commit) as session:
+            planned = look_ahead(session, target.run_id, retry)
+    except RunnableError as e:
+        _note(f"what would run again at {commit[:12]} is not known here, so the job asks by itself: {e.message}")
         return
     with redacting_errors(session.redactor(planned.parameters)):
         require_consent(replace(session, options=shown), planned, retry)
@@ -294,21 +271,24 @@ def _check_step(target: DispatchTarget, options: DispatchOptions) -> None:
         raise UsageError(f"--from {step}: no such step", hint=hint)
 
 
-def _ref(target: DispatchTarget, connection: Connection, ref: str | None, environ: Mapping[str, str]) -> str:
-    """Return the code to resume with: `ref`, else the current branch, which must be on the server.
+def _ref(
+    target: DispatchTarget, connection: Connection, ref: str | None, environ: Mapping[str, str]
+) -> tuple[str, str]:
+    """Return the code to resume with: `ref`, else the current branch, which must be on the server; and its commit.
 
-    "" leaves it.
+    "" leaves it. The commit is "" where this folder is no clone of the repository.
 
     Raises `RefusedError`.
     """
     actions, repository = connection.actions, connection.repository
     if ref is not None:
-        if actions.commit_of(ref) is None:
+        commit = actions.commit_of(ref)
+        if commit is None:
             raise RefusedError(f"{repository} has no branch, tag or commit {ref}", hint="is it pushed?")
-        return ref
+        return ref, commit if connection.is_local else ""
     if not connection.is_local:
         _note(f"this folder is not a clone of {repository}: its default branch is used (--ref selects another)")
-        return ""
+        return "", ""
     clone = Clone.around(Path.cwd(), environ)
     head, branch = clone.head(), clone.branch()
     if not head:
@@ -320,7 +300,7 @@ def _ref(target: DispatchTarget, connection: Connection, ref: str | None, enviro
     if not branch:
         if actions.commit_of(head) is None:
             raise RefusedError(f"commit {head[:12]} is not on {repository}", hint="push it, or name a --ref")
-        return head
+        return head, head
     there = actions.commit_of_branch(branch)
     if there is None:
         raise RefusedError(f"the branch {branch} is not on {repository}", hint=f"git push -u origin {branch}")
@@ -333,7 +313,7 @@ def _ref(target: DispatchTarget, connection: Connection, ref: str | None, enviro
                 hint=f"git push; or --ref {branch} uses the commit there",
             )
         _note(f"{branch} is at {there[:12]} on {repository}, which is used; here it is at {head[:12]}")
-    return branch
+    return branch, there
 
 
 def _code_here(environ: Mapping[str, str]) -> Code:

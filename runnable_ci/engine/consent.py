@@ -111,6 +111,12 @@ class RepeatedWork(NamedTuple):
         return f"{format_duration(self.total_s)} of finished work: {steps}"
 
 
+def finished_seconds(log: RunLog) -> float:
+    """Return how long all finished work of a run took: no plan repeats more."""
+    last = (step.attempts[-1] for step in log.steps.values() if step.attempts)
+    return sum(seconds_between(one.start_time, one.end_time) or 0.0 for one in last if one.status == SUCCESS)
+
+
 def repeated_work(plan: Plan, pipeline: Pipeline, log: RunLog, *, agreed: Container[str | None] = ()) -> RepeatedWork:
     """Return what a plan repeats of what had succeeded.
 

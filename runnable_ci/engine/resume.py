@@ -200,7 +200,7 @@ def _plan_retry(
         session.code,
         products,
         partial(reads_of, catalog),
-        is_elsewhere=is_pulled(session.project.layout, log.run_id),
+        is_elsewhere=session.is_elsewhere or is_pulled(session.project.layout, log.run_id),
     )
     differing = environment.reasons() if "packages" in retry.rerun else {}
     forced = {name: f"--rerun packages: {reason}" for name, reason in differing.items()}

@@ -36,6 +36,8 @@ class RunSession:
     code: Code
     products: ProductsIndex
     """Which files here steps made."""
+    is_elsewhere: bool = False
+    """Whether the workspace is a fresh clone: files that git does not track may only not have come along."""
 
     @classmethod
     def of(cls, project: Project, options: Options) -> RunSession:
@@ -43,6 +45,19 @@ class RunSession:
         interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
         products = products_of(project.layout)
         return cls(project, options, interpreter, code_of(project, products, options.environ), products)
+
+    @contextmanager
+    def at_commit(self, commit: str) -> Iterator[RunSession]:
+        """Yield the session with the project as a commit has it, as on another machine: to plan in the block.
+
+        Raises `CodeIdentityError` where that is not known here.
+        """
+        from runnable_ci.engine.code.at_commit import project_at  # nothing but `dispatch` needs it
+
+        environ = self.options.environ
+        with project_at(self.project, commit, environ) as project:
+            code = code_of(project, self.products, environ)
+            yield replace(self, project=project, code=code, is_elsewhere=True)
 
     @contextmanager
     def in_workspace(self, run_id: str, command: Literal["run", "retry"]) -> Iterator[RunSession]:

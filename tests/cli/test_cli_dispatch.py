@@ -545,10 +545,63 @@ def test_finished_hours_are_asked_for(project: Workspace, server: GitHub) -> Non
     known.runnable("dispatch", "r1", "--rerun-changed")
     known.runnable("dispatch", "r1", "--accept", "load:code", "--reason", "it's slower; same")
     known.runnable("dispatch", "r1", "--from", "load")
-    known.runnable("dispatch", "r1", "--ref", "main")  # that code is not here to look at
+    known.runnable("dispatch", "r1", "--ref", "main~1")  # as the run had it
     sent = [sent["inputs"].get("options") for sent in server.dispatched]
     assert sent[0] == "--rerun-changed"
     assert shlex.split(sent[1]) == ["--accept", "load:code", "--reason", "it's slower; same"]
     assert sent[2:] == [None, None]
     assert "needs a reason" in known.runnable("dispatch", "r1", "--accept", "load", code=2).err
     assert len(server.dispatched) == 4
+
+
+@pytest.fixture
+def finished(project: Workspace, server: GitHub) -> Workspace:
+    """A run `r1` whose first step has read two files, one of which git does not track; any repetition is asked for."""
+    steps = TOML.replace('run = "true"', 'run = "bash load.sh; cat data.csv"')
+    files = {"load.sh": "sleep 0.2\n", "runnable.toml": steps, ".gitignore": "data.csv\n", "data.csv": "1\n"}
+    project.write(files)
+    project.commit()
+    project.runnable("run", "--run-id", "r1", "-q", code=1)
+    return client(project, server, RUNNABLE_CI_ASK_MINUTES="0.001")
+
+
+def test_what_is_only_here_is_no_reason(finished: Workspace, server: GitHub) -> None:
+    """The job will not have edits that are not committed, nor files that git does not track."""
+    finished.write({"load.sh": "sleep 0.3\n", "data.csv": "2\n"})
+    done = finished.runnable("dispatch", "r1")
+    assert done.err == "note: uncommitted changes are not included: modified: load.sh\n"
+    assert [sent["inputs"] for sent in server.dispatched] == [{"run-id": "r1", "ref": "main"}]
+    assert (finished.read("load.sh"), finished.git("status", "--porcelain")) == ("sleep 0.3\n", "M load.sh")
+
+
+def test_the_plan_is_of_the_ref(finished: Workspace, server: GitHub) -> None:
+    """A commit on another branch repeats finished work though nothing changed here, and is looked at without it."""
+    finished.git("checkout", "-qb", "fix")
+    finished.write({"load.sh": "sleep 0.3\n"})
+    finished.commit()
+    finished.git("checkout", "-q", "main")
+    refused = finished.runnable("dispatch", "r1", "--ref", "fix", code=2).err
+    assert refused.startswith("error: this would repeat 0.")
+    assert "runnable-ci dispatch r1 --ref fix --rerun-changed" in refused
+    assert server.dispatched == []
+    assert (finished.git("branch", "--show-current"), finished.git("status", "--porcelain")) == ("main", "")
+    finished.runnable("dispatch", "r1", "--ref", "fix", "--rerun-changed")
+    finished.runnable("dispatch", "r1", "--ref", "main")
+    assert [sent["inputs"]["ref"] for sent in server.dispatched] == ["fix", "main"]
+
+
+def test_what_cannot_be_planned_is_said(finished: Workspace, server: GitHub, tmp_path: Path) -> None:
+    """A commit that is not here, and one of which git alone cannot tell the files, are left to the job."""
+    at = "what would run again at {} is not known here, so the job asks by itself: {}"
+    finished.write({".gitattributes": "load.sh filter=lfs\n"})
+    commit = finished.commit()
+    done = finished.runnable("dispatch", "r1")
+    assert at.format(commit[:12], "load.sh comes from git's filter `lfs`") in done.err
+    finished.git("clone", "-q", ".", str(tmp_path / "theirs"))
+    server.git = tmp_path / "theirs"
+    theirs = Workspace(tmp_path / "theirs", finished.environ)
+    theirs.write({"load.sh": "sleep 0.3\n"})
+    commit = theirs.commit()
+    done = finished.runnable("dispatch", "r1")
+    assert at.format(commit[:12], "that commit is not in this clone") in done.err
+    assert len(server.dispatched) == 2

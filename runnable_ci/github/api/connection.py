@@ -1,0 +1,41 @@
+"""The repository on its server that a command is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runnable_ci.config import Settings
+from runnable_ci.errors import UsageError
+from runnable_ci.github.api.actions import Actions
+from runnable_ci.github.api.client import Rest
+from runnable_ci.github.api.credentials import find_token
+from runnable_ci.github.api.repository import Repository, api_of, of_folder, parse_repository
+from runnable_ci.util.console import console, is_actions
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A repository on its server."""
+
+    repository: Repository
+    actions: Actions
+    is_local: bool
+    """Whether the current folder is a clone of it."""
+
+
+def connect(repo: str | None, *, settings: Settings, environ: Mapping[str, str]) -> Connection:
+    """Return the repository: `repo`, else the git remote's, else that of the job that we run in."""
+    local = of_folder(str(Path.cwd()), environ)
+    in_actions = is_actions(environ)
+    of_job = environ.get("GITHUB_REPOSITORY", "") if in_actions else ""
+    repository = parse_repository(repo) if repo else local or (parse_repository(of_job) if of_job else None)
+    if repository is None:
+        raise UsageError(
+            "no git remote here is a repository on a GitHub server", hint="name the repository: --repo OWNER/NAME"
+        )
+    api = api_of(repository, is_named=repo is not None, environ=environ)
+    token = find_token(repository, api, settings, environ)
+    rest = Rest(api.base, token, environ=environ, say=console.err)
+    return Connection(repository, Actions(rest, repository, in_actions=in_actions), repository.is_same(local))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING
 from runnable_ci.config import Settings
 from runnable_ci.errors import RunInUseError, UsageError
 from runnable_ci.pipeline.project import registry_of, store_folder
-from runnable_ci.runs.artifact import referenced_digests
+from runnable_ci.runs.artifact import made_contents, referenced_digests
+from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import STORE_LOCK, run_folder, run_folders
-from runnable_ci.runs.reader import load, run_ids, summaries
+from runnable_ci.runs.products.thinning import removable
+from runnable_ci.runs.products.thinning import remove as remove_files
+from runnable_ci.runs.reader import load, products_of, run_ids, summaries
 from runnable_ci.runs.retention import Retention, plan_gc
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
@@ -28,7 +32,9 @@ if TYPE_CHECKING:
 def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: bool) -> None:
     """Remove runs that are neither among the `keep` newest nor younger than `older_than` (`12h`, `30d`, `8w`).
 
-    Without either no run is removed. Content is removed once no run that stays holds it. The store is named first.
+    Without either no run is removed. Content is removed once no run that stays holds it, and what was moved out of the
+    workspace once it is nobody's only copy. The store is named first.
+
     Raises `RunInUseError` while a run is being written.
     """
     if not (layout.folder / "index.json").exists():
@@ -40,13 +46,24 @@ def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: boo
                 f"a run is in progress in {layout.label}", hint="wait until it has finished, then try again"
             )
         sealed = layout.manifests()
+        contents: defaultdict[int, set[str]] = defaultdict(set)
+        for made in products_of(layout).contents():
+            contents[made.size].add(made.sha256)
+
+        def referenced_by(run_id: str) -> set[str]:
+            log = load(layout, run_id, sealed)
+            for digest, size in made_contents(log):
+                contents[size].add(digest)
+            return _referenced(layout, log, sealed)
+
         plan = plan_gc(
             [(run.run_id, run.end_time or run.start_time) for run in summaries(layout)],
             layout.blobs(),
-            referenced_by=lambda run_id: _referenced(layout, run_id, sealed),
+            referenced_by=referenced_by,
             retention=Retention(keep, older_than),
             moment=datetime.now(UTC),
         )
+        aside = removable(layout, plan.removed, plan.kept, known=contents)
         folders = [run_folder(layout, run_id) for run_id in plan.removed]
         if not dry_run:
             layout.untag(set(plan.removed))
@@ -54,11 +71,14 @@ def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: boo
                 remove_folder(folder, through=layout.temporaries)
             for digest, _ in plan.blobs:
                 layout.remove(digest)
+            remove_files(aside)
         console.out(*plan.removed)
         verb = "would free" if dry_run else "freed"
         what = f"{pluralize(len(plan.removed), 'run')}, {pluralize(len(plan.blobs), 'blob')}"
+        what += f", {pluralize(len(aside), 'file')} set aside" if aside else ""
+        size_bytes = plan.size_bytes + sum(size for _, size in aside)
         left = pluralize(len(plan.kept), "run")
-        console.err(f"{verb} {format_size(plan.size_bytes)}: {what}; {left} left")
+        console.err(f"{verb} {format_size(size_bytes)}: {what}; {left} left")
 
 
 def _never_begun(layout: Layout) -> list[Path]:
@@ -70,9 +90,9 @@ def _never_begun(layout: Layout) -> list[Path]:
     return [folder for folder in others if {path.name for path in folder.iterdir()} <= {"lock"}]
 
 
-def _referenced(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor]) -> set[str]:
+def _referenced(layout: Layout, log: RunLog, sealed: Mapping[str, Descriptor]) -> set[str]:
     """Return all blobs that a run needs: what its log names, and its manifest."""
-    referenced = {f"sha256:{digest}" for digest in referenced_digests(load(layout, run_id, sealed))}
+    run_id, referenced = log.run_id, {f"sha256:{digest}" for digest in referenced_digests(log)}
     if run_id in sealed:
         manifest = layout.manifest(sealed[run_id])
         layers = [manifest.get("config", {}), *manifest.get("layers", [])]

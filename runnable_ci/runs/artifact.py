@@ -113,6 +113,16 @@ def referenced_digests(log: RunLog) -> set[str]:
     return {descriptor.hex for descriptor in layers(log).values()}
 
 
+def made_contents(log: RunLog) -> Iterator[tuple[str, int]]:
+    """Yield sha256 (hex) and size of what the attempts of a run made: the files that `catalog` can fetch."""
+    return (
+        (entry.data_hash, entry.size)
+        for step in log.steps.values()
+        for _, entry in _stored_files(step)
+        if entry.stage != "get"
+    )
+
+
 def _contents(log: RunLog) -> Iterator[tuple[str, str, int, str]]:
     current = {entry.name: (step.name, entry.data_hash) for step in log.steps.values() for entry in step.put_entries()}
     newest = {

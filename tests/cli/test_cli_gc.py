@@ -165,8 +165,8 @@ def test_a_dry_run_removes_nothing(project: Path) -> None:
     before = sorted(layout.blobs())
     done = tool(project, "gc", "--keep", "0", "--dry-run")
     assert done.stdout.split() == ["a", "b", "c"]
-    assert re.fullmatch(r"store: .*\nwould free .*: 3 runs, \d+ blobs; 0 runs left\n", done.stderr)
-    assert re.search(r": 2 runs, \d+ blobs?; 1 run left\n", tool(project, "gc", "--keep", "1", "-n").stderr)
+    assert re.fullmatch(r"store: .*\nwould free .*: 3 runs, \d+ blobs, 4 files set aside; 0 runs left\n", done.stderr)
+    assert re.search(r": 2 runs, \d+ blobs?, 4 files set aside; 1 run left\n", tool(project, "gc", "--keep", "1", "-n").stderr)
     assert sorted(layout.blobs()) == before
 
 
@@ -201,3 +201,25 @@ def test_a_store_that_is_being_written_is_left_alone(project: Path) -> None:
         (project / "go").touch()
         assert running.wait(timeout=30) == 0
     assert os.listdir(project / ".runnable" / "runs")  # noqa: PTH208
+
+
+def test_what_was_set_aside_goes_with_its_content(project: Path) -> None:
+    """A copy of what a kept run holds, or of what a removed run made, goes; what only a person has stays."""
+    (project / "own.txt").write_text("mine\n")
+    assert tool(project, "run", "--run-id", "d", "--param", "text=four").returncode == 0
+    places = {name: project / ".runnable/runs" / name / "replaced/1" for name in "bcd"}
+    assert (places["d"] / "own/own.txt").read_text() == "mine\n"
+    assert (places["d"] / "shared/shared.bin").stat().st_size == 300_000
+    killed = project / ".runnable/unfinished/a.own.1"
+    killed.mkdir(parents=True)
+    (killed / "0").write_text("0")
+    planned = tool(project, "gc", "--keep", "2", "--dry-run").stderr
+    assert killed.exists()
+    done = tool(project, "gc", "--keep", "2").stderr
+    assert planned.replace("would free", "freed") == done
+    assert re.search(r"freed 905\.3 KiB: 2 runs, \d+ blobs, 6 files set aside; 2 runs left", done)
+    left = [path for path in (project / ".runnable/runs").rglob("replaced/**/*") if path.is_file()]
+    assert left == [places["d"] / "own/own.txt"]
+    assert not killed.exists()
+    assert not places["c"].exists()
+    assert ", 0 blobs; 2 runs left" in tool(project, "gc").stderr

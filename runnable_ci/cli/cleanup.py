@@ -33,7 +33,7 @@ def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: boo
     """Remove runs that are neither among the `keep` newest nor younger than `older_than` (`12h`, `30d`, `8w`).
 
     Without either no run is removed. Content is removed once no run that stays holds it, and what was moved out of the
-    workspace once it is nobody's only copy. The store is named first.
+    workspace once it is not the only copy. The store is named first.
 
     Raises `RunInUseError` while a run is being written.
     """

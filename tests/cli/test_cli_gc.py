@@ -166,7 +166,8 @@ def test_a_dry_run_removes_nothing(project: Path) -> None:
     done = tool(project, "gc", "--keep", "0", "--dry-run")
     assert done.stdout.split() == ["a", "b", "c"]
     assert re.fullmatch(r"store: .*\nwould free .*: 3 runs, \d+ blobs, 4 files set aside; 0 runs left\n", done.stderr)
-    assert re.search(r": 2 runs, \d+ blobs?, 4 files set aside; 1 run left\n", tool(project, "gc", "--keep", "1", "-n").stderr)
+    planned = tool(project, "gc", "--keep", "1", "-n").stderr
+    assert re.search(r": 2 runs, \d+ blobs?, 4 files set aside; 1 run left\n", planned)
     assert sorted(layout.blobs()) == before
 
 

@@ -20,7 +20,7 @@ def removable(
     layout: Layout, removed: Iterable[str], kept: Iterable[str], *, known: Mapping[int, Collection[str]]
 ) -> list[tuple[Path, int]]:
     """Return the files, with their sizes, that go with the runs that are `removed`, and those of the runs `kept` that
-    are nobody's only copy: whose content (size → sha256) is `known`, since a run that stays holds it or a step made it.
+    are not the only copy: whose content (size → sha256) is `known`, since a run that stays holds it or a step made it.
 
     What a person wrote stays as long as its run. Of a run that was killed all stays: its recovery may need it.
     """

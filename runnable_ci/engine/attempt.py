@@ -37,7 +37,7 @@ from runnable_ci.util.process import Exit, Supervisor
 from runnable_ci.util.text import printable
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ExecutionContext:
     """What all attempts of an invocation share."""
 
@@ -68,7 +68,7 @@ class ExecutionContext:
         return self.masks.redactor
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class AttemptResult:
     """A finished attempt, to be recorded."""
 

@@ -15,7 +15,6 @@ from runnable_ci.engine.execution import execute
 from runnable_ci.engine.options import redacting_errors, require_secret_names
 from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan
 from runnable_ci.engine.preflight import parameter_warnings, require
-from runnable_ci.engine.run_project import own_file
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunExistsError, RunnableError
 from runnable_ci.pipeline import command_line
@@ -42,7 +41,7 @@ class RunOptions(NamedTuple):
     """`NAME=VALUE`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class NewRun:
     """A run that can begin: nothing is known that speaks against it."""
 
@@ -123,6 +122,8 @@ def _hint_at_retry(project: Project, run_id: str) -> Iterator[None]:
     try:
         yield
     except RunExistsError as e:
+        from runnable_ci.engine.run_project import own_file
+
         file = None
         with suppress(RunnableError):  # its log cannot be read, or is only just being written
             file = own_file(load_log(project.layout, run_id), project.workspace)

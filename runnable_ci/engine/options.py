@@ -24,7 +24,7 @@ def _unseen(verb: str) -> AbstractContextManager[None]:  # noqa: ARG001 - nothin
     return nullcontext()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Options:
     """The options of an invocation, beside its pipeline and the command's own."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from runnable_ci.engine.provenance.changes import (
@@ -76,15 +77,14 @@ class Evidence(NamedTuple):
     """Which of the files that it made another process or a person has changed since."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlanInputs:
+class PlanInputs(NamedTuple):
     """What was found out about the world before deciding."""
 
-    forced: Mapping[str, str] = field(default_factory=dict)
+    forced: Mapping[str, str] = MappingProxyType({})
     """Steps that run whatever the log says → why."""
     compare: Callable[[Step, StepLog, Scope], Evidence] = lambda _step, _log, _scope: Evidence()
     """What differs for a finished step, in what it sees now."""
-    lost: Mapping[str, str] = field(default_factory=dict)
+    lost: Mapping[str, str] = MappingProxyType({})
     """Finished steps of which something required is in no store → what."""
     accept: Callable[[str, Change], Acceptance | None] = lambda _step, _change: None
     """Who accepted a change of a step, if anybody did."""
@@ -150,7 +150,7 @@ class Scope(NamedTuple):
         return Scope({**self.parameters, **returned}, {**self.files, **put})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class PlanState:
     """How far an invocation has come: how each step was settled, and what the steps after it can see."""
 

@@ -40,7 +40,7 @@ from runnable_ci.util.threads import CLEAN_UP_S, join_all, start
 _TICK_S = 1.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Run:
     """One invocation of a pipeline on an open run."""
 

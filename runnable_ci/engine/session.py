@@ -25,7 +25,7 @@ from runnable_ci.vcs.actor import find_actor
 from runnable_ci.vcs.identity import Code
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RunSession:
     """A project and what its pipeline runs with here."""
 

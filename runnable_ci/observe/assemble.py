@@ -6,7 +6,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from runnable_ci.observe.distributions import Distributions
@@ -24,22 +24,21 @@ from runnable_ci.observe.source_files import read_source
 from runnable_ci.observe.trace import Trace
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReport:
+class WorkerReport(NamedTuple):
     """What a python step's own process knows of itself: exact, but blind for its children and for C libraries."""
 
     read: tuple[str, ...] = ()
     """Files of the workspace that it opened for reading, there or not."""
     written: frozenset[str] = frozenset()
     """Files of the workspace that it opened for writing."""
-    listed: Mapping[str, bool] = field(default_factory=dict)
+    listed: Mapping[str, bool] = MappingProxyType({})
     """Folder of the workspace → whether only the importer listed it."""
     modules: tuple[str, ...] = ()
     """Modules of the workspace that it loaded, by their paths."""
     connected: tuple[str, ...] = ()
-    libraries: Mapping[str, str] = field(default_factory=dict)
+    libraries: Mapping[str, str] = MappingProxyType({})
     """Top-level module of an installed package → a file of it."""
-    outside: Mapping[str, str] = field(default_factory=dict)
+    outside: Mapping[str, str] = MappingProxyType({})
     """Module that is neither the workspace's nor installed → its file."""
     read_outside: tuple[str, ...] = ()
     """Files outside of the workspace that it opened for reading, without those of the environment."""

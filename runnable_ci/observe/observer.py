@@ -29,7 +29,7 @@ class Sight(NamedTuple):
     """Steps that ran at the same time."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Attempt:
     step: str
     start: int

@@ -3,8 +3,6 @@
 An attempt is a verifying trace: it may be reused where everything that it read compares equal.
 """
 
-from __future__ import annotations
-
 import json
 import posixpath
 from collections.abc import Callable, Collection, Iterable, Iterator

@@ -65,7 +65,7 @@ def trace(events: Sequence[Event], window: Window, others: Iterable[Window] = ()
     return state.ended()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _State:
     found: Trace = field(default_factory=Trace)
     new: set[str] = field(default_factory=set)

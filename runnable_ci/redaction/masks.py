@@ -37,7 +37,7 @@ _BLOCK: Final = re.compile(r"<<\s*(\S.*?)\s*")
 _LINE_OF_FILE: Final = re.compile(r"\s*::add-mask(?: .*?)?::(.*)", re.IGNORECASE | re.DOTALL)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Command:
     """A mask command whose line has not ended."""
 

@@ -308,7 +308,7 @@ class _Peeked(NamedTuple):
     scan: tokens.Scan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Search:
     """How forms are looked for: by one byte of each, as few different ones as will do, and as rare."""
 
@@ -348,7 +348,7 @@ class _Search:
         return _Search(self.frequent, {**self.by_byte, **by_byte, **added.by_byte}, [*self.others, *added.others])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Known:
     """Secrets, and in which forms they are looked for. Never changed in place: others may be reading it."""
 

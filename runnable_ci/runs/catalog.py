@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import mimetypes
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +29,12 @@ from runnable_ci.store.target import Descriptor, verified
 from runnable_ci.util.files import copy_and_hash, fingerprint, temporary, write_whole
 
 
+def _media_type(name: str) -> str:
+    import mimetypes  # most steps store no file
+
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
 @contextmanager
 def step_errors(what: str) -> Iterator[None]:
     """Turn a file in the block that vanished or cannot be read or written into an error of the step."""
@@ -46,7 +51,7 @@ class StoredFiles(NamedTuple):
     packs: Mapping[str, Pack]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Catalog:
     """The files of one run; `packs` are those that its run log named when the catalog was opened."""
 
@@ -288,7 +293,7 @@ class Catalog:
             catalog_relative_path=f"{self.run_folder.name}/{name}",
             stage=stage,
             size=size,
-            media_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
+            media_type=_media_type(name),
             mode=mode,
             source=source,
         )

@@ -1,11 +1,9 @@
 """What happens to a run log, as events: how they are written, one line each, and how they add up to the log. Pure."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -111,7 +109,7 @@ class InvocationFinished(BaseEvent):
     interrupted: bool = False
 
     @classmethod
-    def of(cls, outcome: RunOutcome, *, time: str, message: str = "") -> InvocationFinished:
+    def of(cls, outcome: RunOutcome, *, time: str, message: str = "") -> Self:
         """Return the end of an invocation, seen as it happened."""
         return cls(time=time, status=status_of(outcome), message=message, outcome=outcome)
 

@@ -4,9 +4,7 @@ The structure is the reference system's (run, step, attempt, code identity, cata
 below the line "ours" are added. Readers are tolerant: unknown fields of a newer version are kept, never refused.
 """
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -40,13 +38,13 @@ class Parameter(Record):
     """The value was a secret, or had one in it, for which `***` stands now."""
 
     @classmethod
-    def of_json(cls, value: Any, kind: Literal["json", "metric"] = "json", *, redacted: bool = False) -> Parameter:
+    def of_json(cls, value: Any, kind: Literal["json", "metric"] = "json", *, redacted: bool = False) -> Self:
         """Return a json or metric parameter that describes itself, long text shortened."""
         short = f"{value[:10]}..." if isinstance(value, str) and len(value) > 10 else value
         return cls(kind=kind, value=value, description=short, redacted=redacted)
 
     @classmethod
-    def of_object(cls, name: str, *, data_hash: str, size: int, object_type: str) -> Parameter:
+    def of_object(cls, name: str, *, data_hash: str, size: int, object_type: str) -> Self:
         """Return an object parameter: `name` is its name, the pickle is found by its sha256."""
         return cls(
             kind="object",

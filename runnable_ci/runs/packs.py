@@ -10,7 +10,6 @@ with zeros, and two blocks of zeros at the end.
 from __future__ import annotations
 
 import io
-import tarfile
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
@@ -99,6 +98,8 @@ class PackWriter:
 
     def add(self, name: str, data_hash: str, content: bytes) -> None:
         """Write a content under a name that tells people what it is."""
+        import tarfile  # most runs have no pack
+
         info = tarfile.TarInfo(name)  # no owner, no time, one mode: equal contents make an equal pack
         info.size = len(content)
         header = info.tobuf(tarfile.PAX_FORMAT)  # more than a block where the name is long or not ASCII

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runnable_ci.runs.model import ExceptionInfo, Parameter
@@ -39,18 +39,17 @@ class ProcessSpec(NamedTuple):
     """The parameters that it gets."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
+class StepResult(NamedTuple):
     """What a finished step gave back."""
 
     consumed: tuple[str, ...] = ()
     """The parameters that it was seen to use."""
     defaulted: tuple[str, ...] = ()
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = MappingProxyType({})
     """json and metric returns."""
-    objects: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+    objects: Mapping[str, tuple[Path, str]] = MappingProxyType({})
     """Object returns: the pickle's file and the type's name."""
-    modules: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    modules: Mapping[str, tuple[int, int]] = MappingProxyType({})
     """Workspace modules that were loaded → modification time (ns) and size (bytes) at that moment."""
     exception: ExceptionInfo | None = None
     undeclared: tuple[str, ...] = ()

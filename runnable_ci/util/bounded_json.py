@@ -3,8 +3,6 @@
 A limit on bytes is none on that: three of them, `{},`, may become a record of two thousand.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice

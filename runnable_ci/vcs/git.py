@@ -54,7 +54,7 @@ def closed_environment(environ: Mapping[str, str], *, protocols: str = NO_PROTOC
     return {**inherited, **_SAFE_ENVIRONMENT, "GIT_ALLOW_PROTOCOL": protocols}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Git:
     """git in one folder. A missing object is not fetched, unless transfer by some `protocols` is allowed."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from runnable_ci.vcs.git import printable
@@ -40,8 +40,7 @@ class Difference(NamedTuple):
         return self.content.sha256 if self.content else self.item.id if self.item and is_submodule else ""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkTree:
+class WorkTree(NamedTuple):
     """The code as it was at one moment.
 
     `commit`: hex digits, "" where there is none. `ref`: the branch, else the tags of the commit, else "HEAD detached".
@@ -58,9 +57,9 @@ class WorkTree:
     url: str = ""
     dependable: bool = False
     message: str = ""
-    changes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    changes: Mapping[str, tuple[str, str]] = MappingProxyType({})
     tree: str = ""
-    unknown: Mapping[str, str] = field(default_factory=dict)
+    unknown: Mapping[str, str] = MappingProxyType({})
     unpublished: bool = False
 
     @property

@@ -25,7 +25,7 @@ _ALL: Final = "the code difference"
 _MASKED_LATER: Final = "it contained a value that was masked later"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class CodeRecorder:
     """Records the code of the attempts of one invocation."""
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from runnable_ci.config import Settings
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.pipeline.project import Project
-from runnable_ci.redaction.credential_names import is_named_as_credentials
 from runnable_ci.runs.code_states import kept_untracked, states
 from runnable_ci.runs.model import RunLog
 from runnable_ci.steps import files_named
@@ -60,10 +59,11 @@ def notes(log: RunLog, *, invocation: int | None = None) -> Iterator[str]:
     if kept := _once(name for state in found for name in kept_untracked(state)):
         files = pluralize(len(kept), "untracked file")
         yield truncate(f'kept {files} with the run: {_listing(kept)}; `untracked = "none"` leaves them out', _LINE_MAX)
-    if credentials := list(filter(is_named_as_credentials, kept)):
-        yield truncate(
-            f"warning: an earlier version stored credentials with the run: {_listing(credentials)}", _LINE_MAX
-        )
+        from runnable_ci.redaction.credential_names import is_named_as_credentials  # most trees are clean
+
+        if credentials := list(filter(is_named_as_credentials, kept)):
+            warning = f"warning: an earlier version stored credentials with the run: {_listing(credentials)}"
+            yield truncate(warning, _LINE_MAX)
     reasons: defaultdict[str, list[str]] = defaultdict(list)
     for name, reason in dict.fromkeys(omitted for state in found for omitted in state.omitted.items()):
         reasons[reason].append(name)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MADE_MAX = 1_000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class ReadRecorder:
     """Records the reads of an invocation's attempts. Used by the attempts' threads, each for its own attempt."""
 

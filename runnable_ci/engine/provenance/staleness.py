@@ -35,7 +35,7 @@ _PROGRAMS = frozenset(f".{ending}" for ending in _ENDINGS.split())
 _PLURALS = {"is new": "are new", "is gone": "are gone", "points elsewhere": "point elsewhere"}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Comparison:
     """Compares what finished steps of a run got and read with what they would find now."""
 
@@ -224,7 +224,7 @@ class Comparison:
         return frozenset(name for name in data if self.may_stay_away(name, last))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _View:
     """What is there now, for one step."""
 

@@ -22,7 +22,7 @@ from runnable_ci.store.local import Layout
 from runnable_ci.util.text import listed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Recovery:
     """A workspace in which killed processes may have left what is not finished."""
 

@@ -25,7 +25,7 @@ from runnable_ci.util.files import fingerprint
 from runnable_ci.util.text import listed, pluralize
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Products:
     """The products of one invocation."""
 
@@ -134,7 +134,7 @@ class Products:
         return StepProducts(self, step, number, past)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class StepProducts:
     """The products of one attempt at a step."""
 

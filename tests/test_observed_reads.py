@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from cli import Workspace, elsewhere, workspace
@@ -211,3 +212,32 @@ def test_a_commit_that_nobody_reads_is_not_mentioned(tmp_path: Path) -> None:
     done = project.runnable("retry", "r", "--rerun-changed", "-j", "1", code=1)
     assert "README" not in done.err
     assert {name for name, step in project.log().steps.items() if len(step.attempts) > 1} == {"last"}
+
+
+BESIDE = """
+[steps.long]
+needs = []
+run = "until [ -e go.log ]; do sleep 0.01; done; cat data.txt"
+[steps.make]
+needs = []
+run = "mkdir -p out/deep; for n in 1 2 3; do echo $n > out/deep/$n.csv; done"
+catalog = { get = ["in/**"], put = ["out/**/*.csv"] }
+[steps.after]
+needs = ["make"]
+run = "touch go.log"
+catalog = { get = ["out/**/*.csv"] }
+[steps.last]
+needs = ["long", "after"]
+run = "exit 9"
+"""
+
+
+def test_the_program_s_own_looks_are_no_reads(tmp_path: Path) -> None:
+    """What it matches, hashes and compares for other steps while a long one runs is not read by that one."""
+    files = {"runnable.toml": BESIDE, "data.txt": "1\n", "in/a.csv": "1\n", "in/deep/b.csv": "1\n"}
+    project = workspace(tmp_path, files, git=False)
+    project.runnable("run", "--run-id", "r", "-j", "3", code=1)
+    read = json.loads(project.runnable("show", "r", "long", "--reads").out)
+    assert (set(read["files"]), read.get("listings", {})) == ({"data.txt"}, {})
+    project.write({"in/new.csv": "", "new.txt": "", "in/deep/b.csv": "2\n"})
+    assert plan(project)["long"] == UNCHANGED

@@ -55,7 +55,6 @@ def execute(
     supervisor = Supervisor()
     around = repository_root(workspace, session.options.environ)
     observer = Observer(workspace, recorder.scratch / "watched", around)
-    catalog.files.open_file = observer.open
     reads = ReadRecorder(
         project.pipeline,
         observer,

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import FileIO
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -102,14 +101,6 @@ class Observer:
         `.git` is among them where a git was at work, but for what the program itself asked.
         """
         return self._watcher.take_changed()
-
-    def open(self, path: str) -> FileIO:
-        """Open a file for the program itself: no step has read it thereby."""
-        return self._watcher.open_unseen(path)
-
-    def list_folder(self, path: str) -> list[str]:
-        """Return the names in a folder, for the program itself."""
-        return self._watcher.list_unseen(path)
 
     def close(self) -> None:
         """Stop watching."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections import Counter
-from io import FileIO
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,6 +24,7 @@ from runnable_ci.observe.inotify import (
     WRITTEN,
     Inotify,
 )
+from runnable_ci.observe.own_looks import OwnLooks
 from runnable_ci.observe.reads import GIT
 from runnable_ci.observe.unwatchable import UNWATCHED, reason_of, remote_kind
 from runnable_ci.util.threads import start
@@ -75,7 +74,7 @@ class Watcher:
         self._watched: dict[str, int] = {}
         self._events: list[Event] = []
         self._trimmed = 0
-        self._unseen: Counter[str] = Counter()
+        self._own = OwnLooks(self.root)
         self._canary = -1
         self._canaries = 0
         self._lost_at = -1
@@ -95,7 +94,7 @@ class Watcher:
             if self._inotify is not None and not self.reason:
                 if not self._sees_canary():
                     self._give_up("files can be opened here without an event")
-                self._unseen.clear()  # two like events may come as one: what is left would hide a step's
+                self._own.clear()  # what is left would hide a step's
             return self.position()
 
     def position(self) -> int:
@@ -137,24 +136,6 @@ class Watcher:
             del self._events[:count]
             self._trimmed += count
 
-    def open_unseen(self, path: str) -> FileIO:
-        """Open a file for ourselves: its event is left out, as no step caused it."""
-        with self._lock:
-            file = FileIO(path)
-            inner = self._relative(path)
-            if inner is not None and os.path.dirname(inner) in self._watched:
-                self._unseen[inner] += 1
-            return file
-
-    def list_unseen(self, path: str) -> list[str]:
-        """Return the names in a folder for ourselves. Raises `OSError`."""
-        with self._lock:
-            inner = "" if path.rstrip("/") == self.root else self._relative(path)
-            found = os.listdir(path)
-            if inner is not None and inner in self._watched:
-                self._unseen[inner] += 1
-            return found
-
     def close(self) -> None:
         """Stop watching. May be called twice, also at the same time: the kernel takes a while to remove watches."""
         with self._closing:
@@ -167,6 +148,7 @@ class Watcher:
             if self._inotify is not None:
                 self._inotify.close()
                 self._inotify = None
+            self._own.close()
 
     # -- starting
 
@@ -183,6 +165,7 @@ class Watcher:
             self._add_around()
         self.mark()
         self.forget(self.position())
+        self._own.listen()
         self._wake_read, self._wake_write = os.pipe()
         # Without a thread the queue is read at each mark alone: an overflow in between is reported.
         self._thread = start(self._keep_reading, name="watcher")
@@ -211,7 +194,6 @@ class Watcher:
             self._add(folder)  # before the look: what is made in between counts twice, never not at all
             if (inner := self._look(folder)) is None:
                 continue
-            self._unseen[folder] += 1
             for name in inner.links:
                 self._add_link(f"{folder}/{name}")
             for name in inner.files:
@@ -366,7 +348,7 @@ class Watcher:
                     self._events.append(Event(folder, mask))
                 return
             if mask & OPEN:
-                if name or self._is_ours(folder):  # the folder itself has an event of its listing, too
+                if name or self._own.take(folder):  # the folder itself has an event of its listing, too
                     return
                 self._events.append(Event(folder, mask))
                 return
@@ -376,7 +358,7 @@ class Watcher:
             if mask & (CREATE | MOVED_TO):
                 self._add(path) if name == GIT else self._add_new(path)
             return
-        if mask & OPEN and self._is_ours(path):
+        if mask & OPEN and self._own.take(path):
             return
         if mask & OPEN and name == GIT:  # a file that says where the repository is
             self._asked_git.add(path)
@@ -384,15 +366,7 @@ class Watcher:
         if mask & (CREATE | MOVED_TO) and os.path.islink(f"{self.root}/{path}"):
             self._add_link(path)
 
-    def _is_ours(self, path: str) -> bool:
-        if not self._unseen[path]:
-            return False
-        self._unseen[path] -= 1
-        return True
-
-    def _relative(self, path: str) -> str | None:
-        return path[len(self.root) + 1 :] if path.startswith(f"{self.root}/") else None
-
     def _give_up(self, reason: str) -> None:
         """Nothing is seen from now on; the queue stays open for the thread that waits for it."""
         self.reason = self.reason or reason
+        self._own.close()

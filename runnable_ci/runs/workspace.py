@@ -6,7 +6,7 @@ import glob
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from io import FileIO
@@ -40,8 +40,6 @@ class Workspace:
         """Of earlier invocations."""
         self._root = path.resolve()
         """The workspace without links on the way to it."""
-        self.open_file: Callable[[str], FileIO] = _open_file
-        """Opens a file for reading; replaced while steps are watched, so that no step is taken to have read it."""
         self._hashes: dict[str, tuple[tuple[int, ...], str]] = {}
 
     def expand(self, patterns: Sequence[str]) -> dict[str, list[str]]:
@@ -122,7 +120,7 @@ class Workspace:
         seen = fingerprint(path)
         if known := self._known(name, seen):
             return known
-        with self.open_file(str(path)) as file:
+        with FileIO(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.remember(name, seen, digest)
         return digest
@@ -142,7 +140,7 @@ class Workspace:
             seen = fingerprint(path)
             if seen[1] < SIZE_MIN or seen[3] > min(since_ns, time.time_ns() - _RACY_NS) or self._known(name, seen):
                 return None
-            return UnhashedFile(name, self.open_file(str(path)), seen)
+            return UnhashedFile(name, FileIO(path), seen)
         except (OSError, ValueError):
             return None
 
@@ -188,7 +186,3 @@ class Workspace:
         """Return the fingerprint by which a file is known to have this content, None where it may yet change unseen."""
         known = self._hashes.get(name)
         return known[0] if known and known[1] == digest else None
-
-
-def _open_file(path: str) -> FileIO:
-    return FileIO(path)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -110,15 +114,48 @@ def test_link_to_outside(tmp_path: Path, workspace: Path) -> None:
     assert watcher.links == {"linked": str(outside)}
 
 
-def test_own_opens_are_left_out(watcher: Watcher, workspace: Path) -> None:
-    """A file that the program itself opens is not read by a step."""
-    start = watcher.mark()
-    with watcher.open_unseen(f"{watcher.root}/conf.json") as file:
+def open_all(root: str) -> None:
+    """Read and list the workspace in the ways of the standard library."""
+    folder = Path(root)
+    with open(f"{root}/conf.json", "rb") as file, FileIO(f"{root}/data/x.csv") as other:
         file.read()
+        other.read()
+    (folder / "conf.json").read_text()
+    shutil.copyfile(folder / "data/x.csv", folder / ".runnable/copy")
+    assert glob.glob("**/*.csv", root_dir=folder, recursive=True) == ["data/x.csv"]  # noqa: PTH207 - as it is
+    assert os.listdir(folder)  # noqa: PTH208 - as it is
+    assert list(folder.iterdir())
+    assert list(os.walk(root))
+
+
+def test_own_looks_are_left_out(watcher: Watcher) -> None:
+    """What the program itself opens and lists, in any thread, is no step's; what another process opens then is."""
+    start = watcher.mark()
+    open_all(watcher.root)
+    thread = threading.Thread(target=open_all, args=[watcher.root])
+    thread.start()
+    thread.join()
     end = watcher.mark()
     events = watcher.between(start, end)
     assert events is not None
     assert trace(events, Window(start, end)) == Trace()
+    start = end
+    open_all(watcher.root)
+    subprocess.run(["sh", "-c", "cat conf.json; ls data"], cwd=watcher.root, check=True)
+    open_all(watcher.root)
+    events = watcher.between(start, watcher.mark())
+    assert events is not None
+    found = trace(events, Window(start, start + len(events)))
+    assert (set(found.read), set(found.listed)) == ({"conf.json"}, {"data"})
+
+
+def test_a_look_that_fails_hides_nothing(watcher: Watcher, workspace: Path) -> None:
+    """Of a file that was not there when the program looked, a step's read in a later window is seen."""
+    with pytest.raises(FileNotFoundError):
+        (workspace / "later.txt").read_text()
+    watcher.mark()
+    (workspace / "later.txt").write_text("1")
+    assert set(seen(watcher, "cat later.txt").read) == {"later.txt"}
 
 
 def test_overlapping_windows_are_possible(watcher: Watcher) -> None:

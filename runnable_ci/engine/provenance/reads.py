@@ -150,9 +150,7 @@ class ReadRecorder:
             return path not in visible and path not in put and any(matches(pattern, path) for pattern in foreign)
 
         def names(folder: str) -> set[str]:
-            found = names_in(
-                self.observer.root, folder, hidden=hidden, visible=visible, list_folder=self.observer.list_folder
-            )
+            found = names_in(self.observer.root, folder, hidden=hidden, visible=visible)
             return {name for name in found if not is_siblings(f"{folder}/{name}" if folder else name)}
 
         def digest_of(path: str) -> str | None:

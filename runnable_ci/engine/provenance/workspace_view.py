@@ -13,7 +13,6 @@ from runnable_ci.runs.model import RunLog, StepLog
 from runnable_ci.runs.workspace import Workspace
 
 _LOOKED_AT_MAX = 1000
-ListFolder = Callable[[str], Iterable[str]]
 
 
 @dataclass(slots=True)
@@ -61,16 +60,14 @@ class RunProducts:
         return next((made[path] for made in self.by_step.values() if path in made), None)
 
 
-def names_in(
-    root: str, folder: str, *, hidden: Collection[str], visible: Iterable[str], list_folder: ListFolder = os.listdir
-) -> set[str]:
+def names_in(root: str, folder: str, *, hidden: Collection[str], visible: Iterable[str]) -> set[str]:
     """Return the names in a folder of the workspace that count: its own, and those of `visible` products.
 
     A folder counts only if it holds more than `hidden` ones. Empty where there is no such folder.
     """
     prefix = f"{folder}/" if folder else ""
     try:
-        names = set(list_folder(f"{root}/{folder}"))
+        names = set(os.listdir(f"{root}/{folder}"))  # noqa: PTH208 - names alone
     except OSError:
         names = set()
     folders = set()
@@ -79,7 +76,7 @@ def names_in(
             name, _, deeper = path[len(prefix) :].partition("/")
             folders.add(name) if deeper else names.discard(name)
     for name in folders & names:
-        if not any(path not in hidden for path in _files_below(root, f"{prefix}{name}", list_folder)):
+        if not any(path not in hidden for path in _files_below(root, f"{prefix}{name}")):
             names.discard(name)
     names.update(path[len(prefix) :].partition("/")[0] for path in visible if path.startswith(prefix))
     return names
@@ -103,18 +100,18 @@ def may_hold_modules(path: Path) -> bool:
         return True
     if (path / "pyvenv.cfg").exists():
         return False
-    for count, file in enumerate(_files_below(str(path.parent), path.name, os.listdir)):
+    for count, file in enumerate(_files_below(str(path.parent), path.name)):
         if count >= _LOOKED_AT_MAX or file.endswith(MODULE_SUFFIXES):
             return True
     return False
 
 
-def _files_below(root: str, folder: str, list_folder: ListFolder) -> Iterator[str]:
+def _files_below(root: str, folder: str) -> Iterator[str]:
     waiting = [folder]
     while waiting:
         folder = waiting.pop()
         try:
-            names = list(list_folder(f"{root}/{folder}"))
+            names = os.listdir(f"{root}/{folder}")  # noqa: PTH208 - names alone
         except NotADirectoryError:
             yield folder
             continue

@@ -194,6 +194,7 @@ class ReadRecorder:
                 step=step.name,
                 run=self.catalog.run_folder.name,
                 made_by=f"{self.catalog.run_folder.name}/{step.name}.{attempt.attempt_number}",
+                seen=self.catalog.files.settled(path, digest),
                 observed=False,  # it is no product: one that git tracks stays a change of the code
             )
             for path, digest in digests.items()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections.abc import Container, Iterable, Iterator
+from typing import Any, Final
 
 from pydantic_core import PydanticSerializationError
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.redaction.redactor import MASK
 from runnable_ci.runs.model import (
     BYTES_PER_FIELD,
     FAIL,
     SCHEMA_VERSION,
     SUCCESS,
     Invocation,
+    Parameter,
     RunLog,
     RunOutcome,
     StepAttempt,
@@ -21,9 +26,13 @@ from runnable_ci.runs.model import (
 from runnable_ci.util.bounded_json import Allowance, RecordError, parse_json
 from runnable_ci.util.text import unicode_of
 
+_REPEATED_MAX: Final = 1000
+"""Characters of JSON up to which a value stands in each attempt that had it."""
+
 
 def encode(log: RunLog) -> bytes:
-    """Return the run log as its JSON document."""
+    """Return the run log as its JSON document, in which a large value is not repeated for each step that had it."""
+    log = without_repeats(log)
     try:
         return log.model_dump_json(indent=1).encode() + b"\n"
     except PydanticSerializationError:
@@ -42,9 +51,87 @@ def decode(document: bytes, *, where: str) -> RunLog:
             )
         allowance = Allowance()
         allowance.grow(len(document), bytes_per_field=BYTES_PER_FIELD)
-        return with_outcomes(RunLog.model_validate(found, context=allowance))
+        return with_values(with_outcomes(RunLog.model_validate(found, context=allowance)))
     except (ValueError, RecordError) as e:
         raise RunLogError(f"{where} is not a run log: {e}") from e
+
+
+def value_hashes(values: Iterable[Any]) -> dict[str, Any]:
+    """Return the large ones of some values, each by the sha256 of its JSON."""
+    found = {}
+    for value in values:
+        if isinstance(value, str | list | dict) and value:
+            text = json.dumps(value, sort_keys=True)
+            if len(text) > _REPEATED_MAX:
+                found[hashlib.sha256(text.encode()).hexdigest()] = value
+    return found
+
+
+def values_of(record: Invocation | StepAttempt) -> Iterator[Any]:
+    """Yield the values that an invocation was given, or an attempt returned: each is in the log there."""
+    if isinstance(record, Invocation):
+        yield from record.parameters.values()
+    else:
+        yield from (parameter.value for parameter in record.output_parameters.values() if parameter.kind != "object")
+
+
+def attempt_without_repeats(attempt: StepAttempt, known: Container[str]) -> StepAttempt:
+    """Return an attempt whose large inputs have only their digests, as far as the log has them: the `known` ones."""
+    slim = {
+        name: parameter.model_copy(update={"value": None, "description": "", "value_hash": digest})
+        for name, parameter in attempt.input_parameters.items()
+        for digest in value_hashes([parameter.value])
+        if digest in known
+    }
+    if not slim:
+        return attempt
+    return attempt.model_copy(update={"input_parameters": attempt.input_parameters | slim})
+
+
+def without_repeats(log: RunLog) -> RunLog:
+    """Return a log in which large values stand once, where they came from."""
+    known = value_hashes(_values(log))
+    if not known:
+        return log
+    steps = {
+        name: step.model_copy(
+            update={"attempts": [attempt_without_repeats(attempt, known) for attempt in step.attempts]}
+        )
+        for name, step in log.steps.items()
+    }
+    return log.model_copy(update={"steps": steps})
+
+
+def with_values(log: RunLog) -> RunLog:
+    """Fill in the large inputs; one that the log has not any more was masked since."""
+    inputs = [
+        parameter
+        for step in log.steps.values()
+        for attempt in step.attempts
+        for parameter in attempt.input_parameters.values()
+        if parameter.value_hash
+    ]
+    values = value_hashes(_values(log)) if inputs else {}
+    for parameter in inputs:
+        if parameter.value_hash in values:
+            whole = Parameter.of_json(values[parameter.value_hash])
+            parameter.value, parameter.description, parameter.value_hash = whole.value, whole.description, ""
+        elif parameter.value is None:
+            parameter.value, parameter.redacted = MASK, True
+    return log
+
+
+def log_value_hashes(log: RunLog) -> set[str]:
+    """Return the digests of the large values that stand in a log where they came from."""
+    return set(value_hashes(_values(log)))
+
+
+def _values(log: RunLog) -> Iterator[Any]:
+    for invocation in log.invocations:
+        yield from values_of(invocation)
+    for step in log.steps.values():
+        for attempt in step.attempts:
+            yield from values_of(attempt)
 
 
 def with_outcomes(log: RunLog) -> RunLog:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from runnable_ci.errors import RunLogError
-from runnable_ci.runs.document import with_outcomes
+from runnable_ci.runs.document import with_outcomes, with_values
 from runnable_ci.runs.model import (
     FAIL,
     PROCESSING,
@@ -275,7 +275,7 @@ def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
                 log = apply(log, event)
             case _:
                 raise RunLogError(f"{where}, line {number}: an event before the run was started", hint=_DAMAGED)
-    return with_outcomes(log) if log else None
+    return with_values(with_outcomes(log)) if log else None
 
 
 def own_invocations(lines: Iterable[bytes], *, store: str, where: str) -> list[Invocation]:

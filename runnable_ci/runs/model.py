@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
-from runnable_ci.util.text import seconds_between
+from runnable_ci.util.text import seconds_between, shortened
 
 SCHEMA_VERSION = "1"
 BYTES_PER_FIELD = 10
@@ -36,12 +36,13 @@ class Parameter(Record):
     """Qualified type name, for objects, as the step's interpreter saw it."""
     redacted: bool = False
     """The value was a secret, or had one in it, for which `***` stands now."""
+    value_hash: str = ""
+    """Of a large input that is not repeated: sha256 of its JSON, as a step returned it or the run was given it."""
 
     @classmethod
     def of_json(cls, value: Any, kind: Literal["json", "metric"] = "json", *, redacted: bool = False) -> Self:
-        """Return a json or metric parameter that describes itself, long text shortened."""
-        short = f"{value[:10]}..." if isinstance(value, str) and len(value) > 10 else value
-        return cls(kind=kind, value=value, description=short, redacted=redacted)
+        """Return a json or metric parameter that describes itself, long text and large values shortened."""
+        return cls(kind=kind, value=value, description=shortened(value), redacted=redacted)
 
     @classmethod
     def of_object(cls, name: str, *, data_hash: str, size: int, object_type: str) -> Self:

@@ -18,7 +18,14 @@ from runnable_ci.errors import RunExistsError, RunInUseError, StoreError
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.document import encode
+from runnable_ci.runs.document import (
+    attempt_without_repeats,
+    encode,
+    log_value_hashes,
+    value_hashes,
+    values_of,
+    without_repeats,
+)
 from runnable_ci.runs.event_redaction import cleaned
 from runnable_ci.runs.events import (
     STARTED_LINE_END,
@@ -69,6 +76,8 @@ class Recorder:
         self.outputs = self.folder / OUTPUTS
         self.outputs.mkdir(exist_ok=True)
         self._journal = journal
+        self._values = log_value_hashes(log)
+        """sha256 of the large values that stand in the log where they came from."""
         self._scratch = ExitStack()
         self._lock = lock
 
@@ -78,8 +87,20 @@ class Recorder:
         for event in events:
             clean, line = _clean(_signed(event, self.layout), self.redactor)
             self.log = apply(self.log, clean)
-            lines.append(line)
+            lines.append(self._without_repeats(clean, line))
         _append(self._journal, b"".join(lines), self.folder)
+
+    def _without_repeats(self, event: Event, line: bytes) -> bytes:
+        """Return the line of an event that repeats no large value which the log has already."""
+        match event:
+            case Started():
+                self._values |= value_hashes(values_of(event.invocation)).keys()
+            case AttemptSaved(attempt=attempt):
+                self._values |= value_hashes(values_of(attempt)).keys()
+                slim = attempt_without_repeats(attempt, self._values)
+                if slim is not attempt:
+                    return encode_event(event.model_copy(update={"attempt": slim}))
+        return line
 
     def redact_past(self, *, outputs: Collection[str], replaced: Mapping[str, CodeState]) -> None:
         """Remove from what this invocation has recorded what became known as a secret since.
@@ -121,6 +142,7 @@ class Recorder:
         os.close(self._journal)
         self._journal = os.open(path, os.O_WRONLY | os.O_APPEND)
         self.log = decode_events(lines, where=str(path)) or self.log
+        self._values = log_value_hashes(self.log)
 
     @cached_property
     def scratch(self) -> Path:
@@ -285,8 +307,8 @@ def _open_journal(folder: Path, log: RunLog, layout: Layout) -> tuple[RunLog, in
     lines = path.read_bytes() if path.exists() else b""
     written = decode_events(lines.splitlines(keepends=True), where=str(path))
     if written is None:
-        clean, line = _clean(LogImported(run_log=log), Redactor())
-        return apply(log, clean), _begin_journal(folder, line, layout)
+        _, line = _clean(LogImported(run_log=without_repeats(log)), Redactor())
+        return log, _begin_journal(folder, line, layout)
     journal = os.open(path, os.O_WRONLY | os.O_APPEND)
     if not lines.endswith(b"\n"):
         os.ftruncate(journal, lines.rfind(b"\n") + 1)

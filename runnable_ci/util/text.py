@@ -5,12 +5,16 @@ Pure: what this makes is printed by `console.py`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 _NARROWEST = 12
 """Characters of a column that is still worth its place."""
+
+_LARGE_MAX = 1000
+"""Characters of JSON up to which a value is shown whole."""
 
 
 def printable(text: str) -> str:
@@ -111,6 +115,14 @@ def truncate(value: Any, width: int = 40) -> str:
     """Return a value in at most `width` characters."""
     text = printable(f"{value:.6g}" if isinstance(value, float) else str(value))
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def shortened(value: Any) -> Any:
+    """Return a value of JSON, of a long text and a large list or table only how it begins."""
+    text = value if isinstance(value, str) else ""
+    if isinstance(value, list | dict) and len(written := json.dumps(value)) > _LARGE_MAX:
+        text = written
+    return f"{text[:10]}..." if len(text) > 10 else value
 
 
 def format_pairs(values: dict[str, Any]) -> str:

@@ -93,7 +93,8 @@ def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPl
     find = partial(lost_here, session, log=log, catalog=catalog, everything=retry.restore_all)
     planned = _plan_without_lost(partial(_plan_retry, session, log, catalog, parameters, retry, environment), find)
     _say_notes(session, parameters)
-    session.options.printer.say(*without_effect(retry.accept, planned.plan, session.project.pipeline))
+    for note in without_effect(retry.accept, planned.plan, session.project.pipeline):
+        session.options.printer.say(note)
     return planned
 
 
@@ -125,7 +126,8 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
         _say_notes(session, parameters)
         if note := planned.environment_note():
             printer.say(note)
-        printer.say(*without_effect(retry.accept, planned.plan, project.pipeline))
+        for note in without_effect(retry.accept, planned.plan, project.pipeline):
+            printer.say(note)
         restore(session, planned.plan, catalog, everything=retry.restore_all)
         decisions, running = planned.plan.decisions, planned.plan.running
         is_accepting = bool(retry.accept) and any(decision.acceptance for decision in decisions.values())

@@ -206,7 +206,7 @@ class Code:
         if self._settings is None:
             try:
                 self._find()
-            except NotARepositoryError:  # what all of the user's repositories have holds here too
+            except CodeIdentityError:  # what the user set for all repositories holds here too
                 return printable(Git(self._folder, self._environ)("config", "--get", "user.name")).strip()
         return (self._settings or {}).get("user.name", [""])[-1]
 

@@ -514,3 +514,14 @@ def test_work_grows_with_what_is_new(repository: Path, tmp_path: Path, environ: 
     assert calls(4) <= 8
     assert calls(400) <= calls(401) + 1 <= 8
     assert calls(402) <= 5
+
+
+@pytest.mark.parametrize("name", ["repository", "no\nrepository", "none"])
+def test_who_the_user_is(tmp_path: Path, environ: Mapping[str, str], name: str) -> None:
+    """git's user is known with and without a repository, and where that cannot be recorded; also before a look."""
+    folder = tmp_path / name
+    folder.mkdir()
+    if name != "none":
+        subprocess.run(["git", "init", "-q", folder], env=environ, check=True)
+    asked = {**environ, "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "Ann B"}
+    assert Code(folder, environ=asked).user_name() == "Ann B"

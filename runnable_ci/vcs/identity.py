@@ -62,7 +62,7 @@ class Code:
     `is_generated(path, sha256)`, for a posix path from `folder`, says whether a step made the file with that content:
     such files, `.runnable/` and bytecode caches never count as a change. One that a step changed in place does if the
     user had changed it before, as `hides_change(path, sha256, head)` says: the commit has `head` there.
-    `hash_seen(path)` gives the sha256 of a file that is as it was when a step had made it, without reading it.
+    `hash_made(path)` gives the sha256 of a file that a step made, where that takes less time than to ask git.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Code:
         environ: Mapping[str, str],
         is_generated: Callable[[str, str], bool] = lambda _path, _sha256: False,
         hides_change: Callable[[str, str, Item | None], bool] = lambda _path, _sha256, _head: False,
-        hash_seen: Callable[[str], str | None] = lambda _path: None,
+        hash_made: Callable[[str], str | None] = lambda _path: None,
     ) -> None:
         self._folder = os.path.realpath(folder)
         self._environ = environ
         self._is_generated = is_generated
         self._hides_change = hides_change
-        self._hash_seen = hash_seen
+        self._hash_made = hash_made
         self.tracked = Tracked(self._folder, environ)
         self._place = Location(self._folder)
         self._settings: dict[str, list[str]] | None = None
@@ -254,7 +254,7 @@ class Code:
         return not _RULES.isdisjoint(path.split("/")) or any(f"{path}/".startswith(f"{sub}/") for sub in submodules)
 
     def _is_as_made(self, path: str) -> bool:
-        digest = self._hash_seen(self.path_within(path))
+        digest = self._hash_made(self.path_within(path))
         return digest is not None and self._is_product(path, digest, None)
 
     def _update(self, basis: _Basis, paths: Collection[str]) -> bool:

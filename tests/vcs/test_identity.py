@@ -470,7 +470,7 @@ def test_what_turns_out_to_be_a_product(repository: Path, environ: Mapping[str, 
 
 def test_a_product_as_it_was_made_asks_nobody(tmp_path: Path, repository: Path, environ: Mapping[str, str]) -> None:
     """What is known to be as a step left it is not looked at: neither git nor the content is asked."""
-    code = Code(repository, environ=environ, is_generated=lambda _, sha: sha == "1" * 64, hash_seen=lambda _: "1" * 64)
+    code = Code(repository, environ=environ, is_generated=lambda _, sha: sha == "1" * 64, hash_made=lambda _: "1" * 64)
     code.look()
     (repository / "out.csv").write_text("1")
     assert code.look_again(["out.csv"]).dependable

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 
 from runnable_ci.errors import RunnableError
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.packs import open_stored
 from runnable_ci.runs.products.index import ProductsIndex, StoredContent
 from runnable_ci.store.local import Layout
-from runnable_ci.vcs.hashing import git_mode
+from runnable_ci.vcs.hashing import content_sha256, git_mode
 from runnable_ci.vcs.identity import Code
 from runnable_ci.vcs.objects import Format, Item, format_of, new_hash
 
 _CHUNK_BYTES = 1 << 20
+_SMALL_BYTES = 1 << 20
 
 
 def code_of(project: Project, products: ProductsIndex, environ: Mapping[str, str]) -> Code:
@@ -35,17 +38,30 @@ def code_of(project: Project, products: ProductsIndex, environ: Mapping[str, str
             return False
         return head is None or item_of(product.was, format_of(head.id)) != head
 
-    def hash_seen(path: str) -> str | None:
-        return products.hash_seen(path, project.workspace / path)
+    def hash_made(path: str) -> str | None:
+        file = project.workspace / path
+        if digest := products.hash_seen(path, file):
+            return digest
+        sizes = {product.content.size for product in products.made_at(path)}
+        return content_sha256(str(file)) if _size_of_small(file) in sizes else None
 
     code = Code(
         project.workspace,
         is_generated=is_generated,
         hides_change=hides_change,
-        hash_seen=hash_seen,
+        hash_made=hash_made,
         environ=environ,
     )
     return code
+
+
+def _size_of_small(file: Path) -> int | None:
+    """Return the size of a file that is read in less time than git takes to start, None for any other."""
+    try:
+        found = file.lstat()
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) and found.st_size <= _SMALL_BYTES else None
 
 
 def _stored_item(layout: Layout, content: StoredContent, form: Format) -> Item | None:

@@ -78,6 +78,8 @@ class Watcher:
         self._canary = -1
         self._canaries = 0
         self._lost_at = -1
+        self._has_unwatched = False
+        """Whether events were lost, and with them perhaps new folders, since all were last watched."""
         self._changed: set[str] | None = None
         self._asked_git: set[str] = set()
         self._inotify: Inotify | None = None
@@ -92,7 +94,11 @@ class Watcher:
         """Return a position in the list that lies behind all that has happened until now."""
         with self._lock:
             if self._inotify is not None and not self.reason:
-                if not self._sees_canary():
+                is_seen = self._sees_canary()
+                if is_seen and self._has_unwatched:
+                    self._watch_again()
+                    is_seen = self._sees_canary()
+                if not is_seen:
                     self._give_up("files can be opened here without an event")
                 self._own.clear()  # what is left would hide a step's
             return self.position()
@@ -116,10 +122,10 @@ class Watcher:
         with self._lock:
             if self._inotify is not None:
                 self._take(0.0)
-            found, self._changed = self._changed, set()
+            found, self._changed = self._changed, None if self._has_unwatched else set()
             asked, self._asked_git = self._asked_git, set()
-            if found is None or self.reason or self._inotify is None or self._lost_at >= 0:
-                return None  # after an overflow there may be folders that nobody watches
+            if found is None or self.reason or self._inotify is None:
+                return None
             return found | asked
 
     def forget_git(self) -> None:
@@ -169,6 +175,17 @@ class Watcher:
         self._wake_read, self._wake_write = os.pipe()
         # Without a thread the queue is read at each mark alone: an overflow in between is reported.
         self._thread = start(self._keep_reading, name="watcher")
+
+    def _watch_again(self) -> None:
+        """Watch the folders whose making was among the events that were lost."""
+        self._has_unwatched = False
+        try:
+            for folder in self._folders_below(""):
+                self._add(folder)
+            if self.around != self.root:
+                self._add_around()
+        except OSError as e:
+            self._give_up(reason_of(e))
 
     def _folders_below(self, top: str) -> list[str]:
         """Return a folder and those below it that are to be watched: each look at one that is already is an event."""
@@ -321,6 +338,7 @@ class Watcher:
                 found = True
                 if mask & OVERFLOW:
                     self._lost_at = self._trimmed + len(self._events)
+                    self._has_unwatched, self._changed = True, None
                     self._events.append(Event("", OVERFLOW))  # has a position of its own
                 elif watch == self._canary:
                     self._canaries += bool(mask & OPEN and name == CANARY)

@@ -42,6 +42,7 @@ PURE: tuple[str, ...] = (
         "engine.consent",
     ),
     *("pipeline.patterns", "pipeline.overlaps", "runs.products.history"),
+    *("pipeline.values.value_reader", "pipeline.values.output_file"),
     *(
         "runs.model",
         "runs.document",

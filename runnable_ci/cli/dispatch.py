@@ -25,7 +25,7 @@ from runnable_ci.github.api.actions import Actions, StartedRun
 from runnable_ci.github.api.connection import Connection, connect
 from runnable_ci.github.api.errors import GitHubError, InputsUnknownError, RefusedError
 from runnable_ci.pipeline.command_line import http_option, of_store
-from runnable_ci.pipeline.parameters import parse_param_options
+from runnable_ci.pipeline.parameters import KnownParameters, parse_param_options
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import FILE_NAME, Project, find_store, registry_of
 from runnable_ci.pipeline.schema import STEP_NAME
@@ -246,14 +246,14 @@ def _run_id(layout: Layout, run: str) -> str:
 
 
 def _parameters(target: DispatchTarget, params: list[str]) -> dict[str, object]:
-    """Parse `--param` values: text stays text where the run, or else the pipeline file, has text."""
+    """Parse `--param` values: their types are those of the pipeline file, else those of the run."""
     invocations = target.log.invocations if target.log else ()
-    original = dict(invocations[-1].parameters) if invocations else {}
-    in_file = dict(target.project.pipeline.parameters) if target.project else {}
-    parameters = parse_param_options(params, {**in_file, **original})
-    if invocations:
-        for name in parameters.keys() - original.keys() - in_file.keys():
-            _note(f"run {target.run_id} has no parameter {name}; {did_you_mean(name, original, 'it is new')}")
+    original, redacted = (invocations[-1].parameters, invocations[-1].redacted) if invocations else ({}, [])
+    known = KnownParameters.of(target.project.pipeline if target.project else None)
+    readable = {name: value for name, value in original.items() if name not in redacted}
+    parameters = parse_param_options(params, known.after(readable, f"run {target.run_id}"))
+    for name in parameters.keys() - original.keys() - known.values.keys() if invocations else ():
+        _note(f"run {target.run_id} has no parameter {name}; {did_you_mean(name, original, 'it is new')}")
     return parameters
 
 

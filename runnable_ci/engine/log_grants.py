@@ -9,6 +9,7 @@ from runnable_ci.engine.provenance.changes import same_json
 from runnable_ci.errors import RunLogError
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.pipeline.patterns import matches
+from runnable_ci.pipeline.schema import recorded_kind
 from runnable_ci.pipeline.validation import check_parameter_name
 from runnable_ci.runs.model import RunLog, StepLog
 
@@ -65,7 +66,7 @@ def _foreign_value(step: Step, recorded: StepLog) -> str:
     last = recorded.attempts[-1]
     given = [*last.output_parameters.items(), *last.user_defined_metrics.items()]
     for name, parameter in given:
-        if step.returns.get(name) != parameter.kind:
+        if name not in step.returns or recorded_kind(step.returns[name]) != parameter.kind:
             return f"returned `{name}` as {parameter.kind}, which its `returns` does not declare"
     return ""
 

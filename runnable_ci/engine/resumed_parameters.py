@@ -17,6 +17,7 @@ from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunLogError, UsageError
 from runnable_ci.pipeline.parameters import (
     PARAMETER_PREFIX,
+    KnownParameters,
     ParameterSource,
     assemble_parameters,
     environment_parameters,
@@ -52,8 +53,11 @@ def resume_parameters(
     pipeline = session.project.pipeline
     last = log.invocations[-1].parameters if log.invocations else {}
     recorded = ParameterSource(refused_log(log), last, RunLogError).values
-    in_files = read_params_files(files)
-    given = in_files | parse_param_options(options, {**pipeline.parameters, **recorded, **in_files})
+    redacted = log.invocations[-1].redacted if log.invocations else []
+    readable = {name: value for name, value in recorded.items() if name not in redacted}
+    known = KnownParameters.of(pipeline).after(readable, f"run {log.run_id}")
+    in_files = read_params_files(files, known)
+    given = in_files | parse_param_options(options, known.after(in_files, "--params-file"))
     again = _given_again(session, log, given)
     redactor = session.redactor({**pipeline.parameters, **given}).knowing(texts(list(again.values())))
     original = {**recorded, **again}
@@ -93,14 +97,16 @@ def _ignored_variables(
 ) -> Iterator[str]:
     """Yield the variables that would set a parameter of a new run, and not one of a resumed run."""
     environ = session.options.environ
-    for name in sorted(variable.removeprefix(PARAMETER_PREFIX) for variable in environ if _is_parameter(variable)):
+    known = KnownParameters.of(session.project.pipeline).after(values, "the run")
+    for variable in sorted(filter(_is_parameter, environ)):
+        name = variable.removeprefix(PARAMETER_PREFIX).partition(".")[0]
         set_there: dict[str, Any] = {}
         with suppress(UsageError):  # what no parameter may be
-            set_there = environment_parameters(environ, values, only=[name])
+            set_there = environment_parameters({variable: environ[variable]}, known)
         if not set_there or name in taken or (name in values and same_json(values[name], set_there[name])):
             continue
         keeps = f"keeps {name} = {_shown(values[name], redactor)}" if name in values else f"has no parameter {name}"
-        yield f"{PARAMETER_PREFIX}{name} is for new runs: this one {keeps} (--param {name}=… changes that)"
+        yield f"{variable} is for new runs: this one {keeps} (--param {name}=… changes that)"
 
 
 def _is_parameter(variable: str) -> bool:
@@ -136,7 +142,7 @@ def _given_again(session: RunSession, log: RunLog, given: Mapping[str, Any]) -> 
     redactor = session.redactor(pipeline.parameters)
     secrets = {name: value for name, value in pipeline.parameters.items() if redactor.value(value) != value}
     needed = [*redacted, *undeclared]
-    in_environment = environment_parameters(session.options.environ, pipeline.parameters, only=needed)
+    in_environment = environment_parameters(session.options.environ, KnownParameters.of(pipeline), only=needed)
     places = {**secrets, **in_environment, **given}
     again = {name: places[name] for name in needed if name in places}
     if missing := [name for name in redacted if name not in again]:

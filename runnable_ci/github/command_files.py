@@ -17,7 +17,7 @@ from pathlib import Path
 
 from runnable_ci.errors import StepError
 from runnable_ci.github.commands import append, assignments
-from runnable_ci.pipeline.values import parse_output
+from runnable_ci.pipeline.values.output_file import parse_output
 from runnable_ci.util.console import is_actions
 from runnable_ci.util.files import open_nofollow
 

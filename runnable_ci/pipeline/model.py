@@ -22,6 +22,7 @@ from runnable_ci.pipeline.overlaps import find_overlap
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.pipeline.schema import STEP_NAME, Kind, PipelineConfig, Place, StepConfig
 from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, is_excluded, shown
+from runnable_ci.pipeline.values.value_reader import Declared
 from runnable_ci.redaction.environment import spelled
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -70,7 +71,7 @@ class Step(NamedTuple):
         """
         definition: dict[str, Any] = {self.kind: self.command, "needs": sorted(self.needs)}
         optional = {
-            "returns": dict(self.returns),
+            "returns": {name: self._defined_kind(kind) for name, kind in self.returns.items()},
             "get": None if self.get is None else list(self.get),
             "put": list(self.put),
             "persist": self.persist,
@@ -80,6 +81,10 @@ class Step(NamedTuple):
             "working-directory": "" if self.working_directory == "." else self.working_directory,
         }
         return definition | {key: v for key, v in optional.items() if v or (key in ("get", "parameters") and v == [])}
+
+    def _defined_kind(self, kind: Kind) -> str:
+        """Return a kind as definitions have it: those of versions that had one kind of JSON are still the same."""
+        return "strict json" if kind == "json" and self.kind == "run" else "json" if kind == "auto" else kind
 
 
 class Pipeline(NamedTuple):
@@ -97,6 +102,10 @@ class Pipeline(NamedTuple):
     untracked: Untracked | None = None
     is_named: bool = True
     """Whether the file gives the name."""
+
+    def declared(self) -> dict[str, Declared]:
+        """Return what the file says of the types of parameters."""
+        return {name: Declared.by_value(value, self.file) for name, value in self.parameters.items()}
 
     def dag_hash(self) -> str:
         """Return sha1 of all definitions, as the reference system's run log has it.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import RunnableError, UsageError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
-from runnable_ci.pipeline.toml_file import ENCODING, names_in, parse_toml, read_problem
 from runnable_ci.pipeline.validation import check_parameters
-from runnable_ci.pipeline.values import parse_value
+from runnable_ci.pipeline.values.params_file import read_params_file
+from runnable_ci.pipeline.values.value_reader import Declared
 
 PARAMETER_PREFIX = "RUNNABLE_PRM_"
 
@@ -29,6 +30,34 @@ class ParameterSource:
 
     def __post_init__(self) -> None:
         check_parameters(self.values, lambda message, hint: self.error(f"{self.where}: {message}", hint=hint))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownParameters:
+    """What is known of parameters when a place gives some: their types, and the values that they have until then.
+
+    A type comes from the first place that has one: the pipeline file before all others.
+    """
+
+    values: Mapping[str, Any]
+    declared: Mapping[str, Declared]
+
+    @classmethod
+    def of(cls, pipeline: Pipeline | None) -> KnownParameters:
+        """Return what a pipeline file says."""
+        return cls({}, {}) if pipeline is None else cls(pipeline.parameters, pipeline.declared())
+
+    def after(self, values: Mapping[str, Any], where: str) -> KnownParameters:
+        """Return what is known after a place has given parameters."""
+        declared = {name: Declared.by_value(value, where) for name, value in values.items()}
+        return KnownParameters({**self.values, **values}, {**declared, **self.declared})
+
+    def type_of(self, path: Sequence[str]) -> Declared:
+        """Return what is declared of a parameter, or of a key in it."""
+        found = self.declared.get(path[0], Declared())
+        for key in path[1:]:
+            found = found.keys.get(key, Declared())
+        return found
 
 
 def assemble_parameters(pipeline: Pipeline, *places: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,59 +79,89 @@ def parameter_overrides(
     pipeline: Pipeline, *, params_files: Sequence[Path], environ: Mapping[str, str], options: Sequence[str]
 ) -> dict[str, Any]:
     """Return what a new run is given beside its file: `--params-file`, the environment, `--param`; the last counts."""
-    overrides = read_params_files(params_files)
-    overrides |= environment_parameters(environ, {**pipeline.parameters, **overrides})
-    return overrides | parse_param_options(options, {**pipeline.parameters, **overrides})
+    known = KnownParameters.of(pipeline)
+    in_files = read_params_files(params_files, known)
+    known = known.after(in_files, "--params-file")
+    in_environment = environment_parameters(environ, known)
+    known = known.after(in_environment, "the environment")
+    return in_files | in_environment | parse_param_options(options, known)
 
 
-def read_params_files(paths: Iterable[Path]) -> dict[str, Any]:
-    """Return what the files of `--params-file` give; where two give the same parameter, the later counts."""
-    return {name: value for path in paths for name, value in _of_file(path).values.items()}
+def read_params_files(paths: Iterable[Path], known: KnownParameters) -> dict[str, Any]:
+    """Return what the files of `--params-file` give; where two give the same one, the later counts.
+
+    Of a table that is the keys that it gives: it has its others from the files before it and from `known`.
+    """
+    parameters: dict[str, Any] = {}
+    for path in paths:
+        where = f"--params-file {path}"
+        for name, value in ParameterSource(where, read_params_file(path)).values.items():
+            with _located(where):
+                read = known.type_of([name]).accept(value, name)
+            parameters[name] = _merged(parameters.get(name, known.values.get(name)), read)
+    return parameters
 
 
 def environment_parameters(
-    environ: Mapping[str, str], known: Mapping[str, Any], *, only: Iterable[str] | None = None
+    environ: Mapping[str, str], known: KnownParameters, *, only: Iterable[str] | None = None
 ) -> dict[str, Any]:
     """Return the values of variables `RUNNABLE_PRM_name`, all or `only` these parameters; read as `--param` is."""
     parameters: dict[str, Any] = {}
     for variable, text in environ.items():
         name = variable.removeprefix(PARAMETER_PREFIX)
         if variable.startswith(PARAMETER_PREFIX) and (only is None or name in only):
-            value = _typed(text, known.get(name))
-            parameters |= ParameterSource(f"{PARAMETER_PREFIX}{name} in the environment", {name: value}).values
+            with _located(where := f"{PARAMETER_PREFIX}{name} in the environment"):
+                value = known.type_of([name]).read(text, name)
+            parameters |= ParameterSource(where, {name: value}).values
     return parameters
 
 
-def parse_param_options(options: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `--param name=value` as values: JSON where it is JSON, but text for a parameter that is text."""
+def parse_param_options(options: Sequence[str], known: KnownParameters) -> dict[str, Any]:
+    """Return `--param name=value` as values of the types that are known.
+
+    `name.key=value` changes one key of a table.
+    """
     parameters: dict[str, Any] = {}
     for option in options:
         name, equals, text = option.partition("=")
         if not equals or not name:
             raise UsageError(f"--param {option}: expected name=value", hint="such as --param rate=0.5")
-        parameters[name] = _typed(text, known.get(name))
+        path = name.split(".")
+        with _located("--param"):
+            value = known.type_of(path).read(text, name)
+            before = {**known.values, **parameters}
+            parameters[path[0]] = _with_key(before, path, value, "")[path[0]] if len(path) > 1 else value
     return dict(ParameterSource("--param", parameters).values)
 
 
-def _typed(text: str, known: Any) -> Any:
-    return text if isinstance(known, str) else parse_value(text)
-
-
-def _of_file(path: Path) -> ParameterSource:
-    """Read a parameter file: TOML, with or without a table `[parameters]`, or JSON."""
-    hint = "a file of TOML, or of JSON with the suffix .json"
-    if path.suffix in (".yaml", ".yml"):
-        raise UsageError(f"--params-file {path} is YAML", hint=hint)
+@contextmanager
+def _located(where: str) -> Iterator[None]:
+    """Add the place to an error about a value in it."""
     try:
-        content = path.read_text(encoding=ENCODING)
-    except (OSError, UnicodeDecodeError) as e:
-        hint = did_you_mean(path.name, names_in(path.parent), hint)
-        raise UsageError(f"--params-file {path} cannot be read: {read_problem(e)}", hint=hint) from e
-    if path.suffix == ".json":
-        parsed = parse_value(content)
-    else:
-        table = parse_toml(content, str(path))
-        parsed = table.get("parameters", table)
-    if not isinstance(parsed, dict):
-        raise UsageError(f"--params-file {path} is not a table of parameters", hint=hint)
-    return ParameterSource(f"--params-file {path}", parsed)
+        yield
+    except UsageError as e:
+        e.message = f"{where}: {e.message}"
+        raise
+
+
+def _merged(before: Any, given: Any) -> Any:
+    """Return a value over the one before it, key by key where both are tables."""
+    if not isinstance(before, dict) or not isinstance(given, dict):
+        return given
+    return {**before, **{key: _merged(before.get(key), item) for key, item in given.items()}}
+
+
+def _with_key(table: Any, path: Sequence[str], value: Any, above: str) -> dict[str, Any]:
+    """Return a copy of a table with one value at a path in it; `UsageError` where no table is on the way there."""
+    key, *rest = path
+    if not isinstance(table, dict):
+        raise UsageError(f"`{above}` is not a table: it has no key `{key}`", hint=f"set it whole: --param {above}=…")
+    if suggestion := "" if key in table else did_you_mean(key, table):
+        where = f"key `{key}` in `{above}`" if above else f"parameter `{key}`"
+        raise UsageError(f"there is no {where}", hint=suggestion)
+    name = f"{above}.{key}" if above else key
+    if not rest:
+        return {**table, key: value}
+    if key not in table:
+        raise UsageError(f"there is no table `{name}`", hint="set it whole, as JSON: --param 'NAME={…}'")
+    return {**table, key: _with_key(table[key], rest, value, name)}

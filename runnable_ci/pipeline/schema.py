@@ -11,10 +11,16 @@ from runnable_ci.config import Untracked
 from runnable_ci.errors import PipelineError, did_you_mean
 from runnable_ci.pipeline.validation import shown
 
-Kind = Literal["json", "metric", "object"]
-KINDS: tuple[Kind, ...] = ("json", "metric", "object")
+Kind = Literal["auto", "text", "json", "metric", "object"]
+"""What a step returns: `auto` is text, or a value where writing that gives the same text."""
+RecordedKind = Literal["json", "metric", "object"]
 STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 YEAR_MINUTES = 366 * 24 * 60
+
+
+def recorded_kind(kind: Kind) -> RecordedKind:
+    """Return the kind of a return as the run log has it: text and what was read from text are JSON there."""
+    return "json" if kind == "auto" or kind == "text" else kind
 
 
 def _or_list_of_names(schema: dict[str, Any]) -> None:
@@ -54,7 +60,8 @@ class StepConfig(Table):
     )
     returns: dict[str, Kind] = Field(
         default_factory=dict,
-        description="What the step returns, by name: `json`, `metric` or `object`. A list of names is short for json.",
+        description="What the step returns, by name: `auto`, `text`, `json`, `metric` or `object`. A list of names is "
+        "short for `auto`: text, or a value where writing it gives the same text.",
         json_schema_extra=_or_list_of_names,
     )
     catalog: CatalogConfig = Field(default_factory=CatalogConfig, description="Files that the step reads and creates.")
@@ -88,7 +95,7 @@ class StepConfig(Table):
         if isinstance(value, list) and all(isinstance(name, str) for name in value):
             if len(set(value)) < len(value):
                 raise ValueError("lists a return value twice")
-            return dict.fromkeys(value, "json")
+            return dict.fromkeys(value, "auto")
         return value
 
 

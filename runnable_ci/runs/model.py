@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
-from runnable_ci.util.text import seconds_between, shortened
+from runnable_ci.util.text import flattened, seconds_between, shortened
 
 SCHEMA_VERSION = "1"
 BYTES_PER_FIELD = 10
@@ -344,9 +344,9 @@ class RunLog(Record):
         return sum(known) if known and len(known) == len(taken) else None
 
     def metrics(self) -> dict[str, Any]:
-        """Return the metrics that the steps' last attempts gave, the later step winning."""
+        """Return the metrics of the steps' last attempts, the later step winning; of tables each number, `m.r2`."""
         last = [step.attempts[-1] for step in self.steps.values() if step.attempts]
-        return {name: parameter.value for one in last for name, parameter in one.user_defined_metrics.items()}
+        return flattened({name: p.value for one in last for name, p in one.user_defined_metrics.items()})
 
     def failed_steps(self) -> list[str]:
         """Return the steps whose last attempt failed; not those that are in the pipeline no more."""

@@ -43,7 +43,7 @@ from runnable_ci.store.store_identity import store_identity
 from runnable_ci.store.target import TAG, Descriptor
 from runnable_ci.util.clock import format_timestamp
 from runnable_ci.util.process_output import Stream
-from runnable_ci.util.text import seconds_between
+from runnable_ci.util.text import flattened, seconds_between
 
 LATEST = "latest"
 
@@ -93,7 +93,7 @@ class Summary:
             attempts=int(attempts) if attempts.isdecimal() and len(attempts) < 10 else 0,
             failed=annotations.get("vnd.runnable.failed", ""),
             parameters=_values(annotations.get("vnd.runnable.parameters", "")),
-            metrics=_values(annotations.get("vnd.runnable.metrics", "")),
+            metrics=flattened(_values(annotations.get("vnd.runnable.metrics", ""))),
             identity=annotations.get(IDENTITY, ""),
         )
 

@@ -36,7 +36,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
         "path": [str(folder) for folder in _folders(step, context.workspace)],
         "workspace": str(context.workspace),
         "parameters": parameters,
-        "returns": [[name, kind] for name, kind in step.returns.items()],
+        "returns": [[name, "json" if kind == "auto" else kind] for name, kind in step.returns.items()],
         "objects": str(context.scratch),
     }
     file = context.scratch / "request.json"

@@ -10,15 +10,17 @@ from typing import Any
 
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.schema import Kind
 from runnable_ci.pipeline.validation import not_json
-from runnable_ci.pipeline.values import environment_text, parse_output, parse_value
+from runnable_ci.pipeline.values.output_file import parse_output
+from runnable_ci.pipeline.values.value_reader import environment_text, read_json, read_metric, read_untyped
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
+from runnable_ci.util.text import decode_text
 
 OUTPUT_FILE = "output"
 OUTPUT_MAX_BYTES = 16 * 1024 * 1024
 _SCANNED_MAX_BYTES = 1024 * 1024
 _ARGUMENT_MAX_BYTES = 64 * 1024
-_NOT_JSON_NUMBERS = ("NaN", "Infinity", "-Infinity")
 _BETWEEN_WORDS = re.compile(r"""[\s'"();|&<>=`]+""")
 _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 # As GitHub Actions starts them.
@@ -88,27 +90,34 @@ def collect(step: Step, context: StepContext) -> StepResult:
     if size > OUTPUT_MAX_BYTES:
         return StepResult(problem=f"$RUNNABLE_OUTPUT has {size} bytes, more than 16 MiB; store large data in a file")
     try:
-        texts = parse_output(output.read_bytes().decode() if size else "")
-    except (StepError, UnicodeDecodeError) as e:
-        return StepResult(problem=f"$RUNNABLE_OUTPUT: {e.message if isinstance(e, StepError) else 'not UTF-8 text'}")
+        texts = parse_output(decode_text(output.read_bytes()) if size else "")
+    except (StepError, ValueError) as e:
+        return StepResult(problem=f"$RUNNABLE_OUTPUT: {e.message if isinstance(e, StepError) else e}")
     values: dict[str, Any] = {}
     for name, kind in step.returns.items():
         if name not in texts:
             return StepResult(problem=f"it did not return `{name}`: no line `{name}=…` in $RUNNABLE_OUTPUT")
-        value = parse_value(texts[name])
-        if kind == "metric" and not _is_metric(value):
-            return StepResult(problem=f"the metric `{name}` is not a number: {texts[name][:100]}")
-        if wrong := not_json(value):
-            return StepResult(problem=f"the return `{name}`: {wrong}")
-        values[name] = value
+        try:
+            values[name] = _read(texts[name], kind)
+        except ValueError as e:
+            what = "metric" if kind == "metric" else "return"
+            return StepResult(problem=f"the {what} `{name}` {e}: {texts[name][:100]}")
     return StepResult(values=values, undeclared=tuple(name for name in texts if name not in step.returns))
 
 
-def _is_metric(value: Any) -> bool:
-    """Return whether a value can be a metric: a number (also the three that JSON lacks, as text), or a structure
-    of them.
-    """
-    return value in _NOT_JSON_NUMBERS or (isinstance(value, int | float | dict | list) and not isinstance(value, bool))
+def _read(text: str, kind: Kind) -> Any:
+    """Return what a step wrote as a value of the declared kind; `ValueError` where it is none."""
+    match kind:
+        case "text":
+            if problem := not_json(text):
+                raise ValueError(f"cannot be kept, {problem}")
+            return text
+        case "metric":
+            return read_metric(text)
+        case "json":
+            return read_json(text)
+        case _:
+            return read_untyped(text)
 
 
 def _argv(step: Step, scratch: Path) -> tuple[str, ...]:

@@ -5,8 +5,9 @@ Pure: what this makes is printed by `console.py`.
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +25,19 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
+
+
+def decode_text(content: bytes) -> str:
+    """Return the text of a file that people or their programs wrote: UTF-8, or UTF-16 that begins with its mark.
+
+    Raises `ValueError` with the line for anything else.
+    """
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as e:
+        line = e.object[: e.start].decode(encoding, errors="replace").count("\n") + 1
+        raise ValueError(f"line {line} is not {encoding.upper().removesuffix('-SIG')} text") from e
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -128,6 +142,14 @@ def shortened(value: Any) -> Any:
 def format_pairs(values: dict[str, Any]) -> str:
     """Format each as `name = value`, separated by commas."""
     return ", ".join(f"{name} = {truncate(value)}" for name, value in values.items())
+
+
+def flattened(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return what stands in tables of tables by the way to it, such as `model.depth`."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flattened(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return found
 
 
 def escape_commands(text: str) -> str:

@@ -124,7 +124,7 @@ EOF" >> "$RUNNABLE_OUTPUT"
 echo 'table={"a": [1]}' >> "$RUNNABLE_OUTPUT"
 '''
 env = { HERE = "too" }
-returns = { score = "metric", words = "json", table = "json" }
+returns = { score = "metric", words = "text", table = "json" }
 
 [steps.after]
 run = 'echo "$score|$words|$table"'
@@ -426,7 +426,7 @@ def test_python_steps(tmp_path: Path) -> None:
     assert "leaves   | bye\n" in done.out
     log = project.log()
     train, evaluate = log.steps["train"].attempts[0], log.steps["evaluate"].attempts[0]
-    assert (log.metrics(), log.parameters["epochs"].value) == ({"loss": {"loss": 0.5}}, 3)
+    assert (log.metrics(), log.parameters["epochs"].value) == ({"loss.loss": 0.5}, 3)
     assert log.parameters["model"].object_type == "work.Model"
     assert sorted(train.consumed) == ["layers", "pair", "rate"]
     assert {"layers", "pair", "rate", "unused"} <= set(train.input_parameters)

@@ -103,7 +103,7 @@ MISTAKES = {
     ),
     "kind not text": (
         'steps.a = { python = "m:f", returns = { x = 3 } }',
-        "[steps.a] returns.x: must be one of json, metric, object, not 3",
+        "[steps.a] returns.x: must be one of auto, text, json, metric, object, not 3",
         "by name",
     ),
     "returns text": (
@@ -326,10 +326,10 @@ def test_needs_empty_starts_at_once() -> None:
 
 
 def test_returns_by_names_alone() -> None:
-    """A list of returns is short for json, in its order."""
+    """A list of returns is short for auto, in its order."""
     assert list(pipeline('steps.a = { run = "x", returns = ["y", "x"] }').steps["a"].returns.items()) == [
-        ("y", "json"),
-        ("x", "json"),
+        ("y", "auto"),
+        ("x", "auto"),
     ]
 
 

@@ -12,6 +12,7 @@ import pytest
 from runnable_ci.errors import PipelineError, RunLogError, UsageError
 from runnable_ci.pipeline.model import Pipeline, resolve
 from runnable_ci.pipeline.parameters import (
+    KnownParameters,
     ParameterSource,
     assemble_parameters,
     environment_parameters,
@@ -69,27 +70,124 @@ def test_precedence(tmp_path: Path) -> None:
         ("text", "", ""),
         (1, "2", 2),
         (1, "0.5", 0.5),
-        (1, "[1, 2]", [1, 2]),
-        (1, "a=b", "a=b"),
-        (1, "text", "text"),
+        (1, "1e-3", 0.001),
+        (1, ".5", 0.5),
+        (1, "+007", 7),
+        (1, "null", None),
+        (0.5, "2", 2),
         (True, "false", False),
-        (True, "False", "False"),
+        (True, "False", False),
+        (True, "no", False),
+        (True, "OFF", False),
+        (True, "0", False),
+        (False, "1", True),
+        (False, "Yes", True),
+        (True, "null", None),
+        ([1], "[]", []),
+        ([1], '["x"]', ["x"]),
+        ({"a": 1}, '{"b": "x"}', {"b": "x"}),
+        ({"a": 1}, '{"a": "2"}', {"a": 2}),
         (None, '{"a": null}', {"a": None}),
         (None, "null", None),
+        (None, "a=b", "a=b"),
+        (None, "1.10", "1.10"),
+        (None, "6063e25", "6063e25"),
+        (None, "False", "False"),
     ],
 )
 def test_types(known: Any, text: str, value: Any) -> None:
-    """Text for a parameter that is text stays text; else JSON is its value, and what is no JSON is text."""
+    """Text is read as the type that the pipeline file has; without one it is a value where that has the same text."""
     made = pipeline(x=known)
     for found in (parameters(made, given=[f"x={text}"]), parameters(made, environ={"RUNNABLE_PRM_x": text})):
         assert found == {"x": value}
         assert type(found["x"]) is type(value)
 
 
-def test_type_is_that_of_the_value_before(tmp_path: Path) -> None:
-    """What counts as text is what the parameter was before, wherever that came from."""
-    file = write(tmp_path, 'x = "text"', "more.toml")
-    assert parameters(pipeline(x=1), file=file, given=["x=2"]) == {"x": "2"}
+@pytest.mark.parametrize(
+    ("known", "text", "what", "hint"),
+    [
+        (True, "maybe", 'x is a boolean in runnable.toml, not "maybe"', "true or false"),
+        (True, "", 'x is a boolean in runnable.toml, not ""', "true or false"),
+        (True, "2", 'x is a boolean in runnable.toml, not "2"', "true or false"),
+        (1, "five", 'x is a number in runnable.toml, not "five"', "such as 5"),
+        (1, "true", 'x is a number in runnable.toml, not "true"', "such as 5"),
+        (1, "0x1f", 'x is a number in runnable.toml, not "0x1f"', "such as 5"),
+        (1, "nan", 'x is a number in runnable.toml, not "nan"', "such as 5"),
+        (1, "1e999", 'x is a number in runnable.toml, not "1e999"', "such as 5"),
+        (1, "9" * 5000, "x is a number in runnable.toml, not ", "such as 5"),
+        ([1], "1, 2", 'x is a list in runnable.toml, not "1, 2"', "as JSON"),
+        ([1], '{"a": 1}', "x is a list in runnable.toml, not ", "as JSON"),
+        ({"a": 1}, "[1]", 'x is a table in runnable.toml, not "[1]"', "one key"),
+        ({"a": {"b": True}}, '{"a": {"b": 3}}', "x.a.b is a boolean in runnable.toml, not 3", "true or false"),
+    ],
+)
+def test_what_is_not_of_its_type(known: Any, text: str, what: str, hint: str) -> None:
+    """It is refused by its name and place, with what it could be."""
+    for place, given in (
+        ("--param", {"given": [f"x={text}"]}),
+        ("RUNNABLE_PRM_x", {"environ": {"RUNNABLE_PRM_x": text}}),
+    ):
+        with pytest.raises(UsageError) as caught:
+            parameters(pipeline(x=known), **given)
+        assert what in caught.value.message
+        assert caught.value.message.startswith(place)
+        assert hint in caught.value.hint
+
+
+def test_types_of_files(tmp_path: Path) -> None:
+    """Values of a file have types of their own: those that say the same are taken, others are refused."""
+    made = pipeline(flag=True, rate=0.5, sizes=[1], name="x", model={"depth": 3, "kind": "tree"})
+    text = '{"flag": 0, "rate": "1e-3", "sizes": [], "name": null, "model": {"depth": "4"}}'
+    assert parameters(made, file=write(tmp_path, text, "p.json")) == {
+        "flag": False,
+        "rate": 0.001,
+        "sizes": [],
+        "name": None,
+        "model": {"depth": 4, "kind": "tree"},
+    }
+    for wrong in ('{"flag": 2}', '{"rate": true}', '{"sizes": 1}', '{"name": 1.10}', '{"model": {"kind": 1}}'):
+        with pytest.raises(UsageError, match=r"^error: --params-file .*p\.json: .* is .* in runnable\.toml, not "):
+            parameters(made, file=write(tmp_path, wrong, "p.json"))
+
+
+def test_type_of_the_pipeline_file_counts_first(tmp_path: Path) -> None:
+    """What a parameter file has is of the type that the pipeline file has; else it says what later places give."""
+    with pytest.raises(UsageError, match=r'x is a number in runnable\.toml, not "text"'):
+        parameters(pipeline(x=1), file=write(tmp_path, 'x = "text"', "more.toml"))
+    assert parameters(pipeline(), file=write(tmp_path, 'x = "text"', "more.toml"), given=["x=2"]) == {"x": "2"}
+    with pytest.raises(UsageError, match="x is a boolean in --params-file, not"):
+        parameters(pipeline(), file=write(tmp_path, "x = true", "more.toml"), given=["x=2"])
+
+
+def test_one_key_of_a_table() -> None:
+    """A way with dots changes one key, of its own type, and leaves its neighbours, also when given twice."""
+    model = {"kind": "tree", "fit": {"depth": 3, "on": True}}
+    made = pipeline(model=model)
+    found = parameters(made, given=["model.fit.depth=5", "model.kind=1.10", "model.fit.on=no", "model.seed=7"])
+    assert found == {"model": {"kind": "1.10", "fit": {"depth": 5, "on": False}, "seed": 7}}
+    assert made.parameters == {"model": {"kind": "tree", "fit": {"depth": 3, "on": True}}}
+    found = parameters(made, environ={"RUNNABLE_PRM_model": '{"kind": "x"}'}, given=["model.seed=1"])
+    assert found == {"model": {"kind": "x", "seed": 1}}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("model.knid=x", "--param: there is no key `knid` in `model`"),
+        ("modle.kind=x", "--param: there is no parameter `modle`"),
+        ("other.kind=x", "--param: there is no table `other`"),
+        ("model.kind.x=1", "--param: `model.kind` is not a table: it has no key `x`"),
+        ("model.fit.depth.x=1", "--param: `model.fit.depth` is not a table: it has no key `x`"),
+        ("model.new.x=1", "--param: there is no table `model.new`"),
+        ("model.fit.depth=x", '--param: model.fit.depth is a number in runnable.toml, not "x"'),
+    ],
+)
+def test_no_such_key(option: str, message: str) -> None:
+    """A way that leads nowhere, or to a name that is nearly one, is refused."""
+    made = pipeline(model={"kind": "tree", "fit": {"depth": 3}})
+    with pytest.raises(UsageError) as caught:
+        parameters(made, given=[option])
+    assert (caught.value.message, bool(caught.value.hint)) == (message, True)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +209,8 @@ def test_parameter_file(tmp_path: Path, name: str, text: str, found: Mapping[str
     ("name", "text", "message"),
     [
         ("p.json", "[1]", "is not a table of parameters"),
-        ("p.json", "{", "is not a table of parameters"),
+        ("p.json", "{", "p.json: is not JSON: expecting property name enclosed in double quotes at line 1, column 2"),
+        ("p.json", '{"a": NaN}', "p.json: is not JSON: NaN is not a JSON number"),
         ("p.toml", "parameters = 3", "is not a table of parameters"),
         ("p.toml", "x = 2026-01-01", "p.toml: x: a date is not a JSON value"),
         ("p.toml", "PATH = 3", "p.toml: the parameter name `PATH` is reserved"),
@@ -154,7 +253,7 @@ def test_parameter_file_that_is_missing_or_broken(tmp_path: Path) -> None:
 def test_bad_param(given_: str, message: str) -> None:
     """A `--param` that cannot be understood is refused."""
     with pytest.raises(UsageError) as caught:
-        parse_param_options([given_], {})
+        parse_param_options([given_], KnownParameters({}, {}))
     assert caught.value.message == message.replace("[parameters] ", "")
 
 
@@ -167,13 +266,13 @@ def test_environment_variable_that_names_nothing() -> None:
 
 def test_param_given_twice() -> None:
     """The last of several `--param` of one name counts."""
-    assert parse_param_options(["x=1", "y=", "x=2"], {}) == {"x": 2, "y": ""}
+    assert parse_param_options(["x=1", "y=", "x=2"], KnownParameters({}, {})) == {"x": 2, "y": ""}
 
 
 def test_only_the_variables_that_are_asked_for() -> None:
     """What else the environment sets is not even looked at."""
     environ = {"RUNNABLE_PRM_a": "1", "RUNNABLE_PRM_HOME": "x"}
-    assert environment_parameters(environ, {}, only=["a", "b"]) == {"a": 1}
+    assert environment_parameters(environ, KnownParameters({}, {}), only=["a", "b"]) == {"a": 1}
 
 
 @pytest.mark.parametrize("name", ["PATH", "RUNNABLE_X", "a b", ""])
@@ -191,7 +290,15 @@ def test_assembled_in_order() -> None:
         assemble_parameters(made, {"LEVEL": 1}, {})
 
 
-def test_byte_order_mark(tmp_path: Path) -> None:
-    """A mark that some editors write before the text is none of it."""
-    (tmp_path / "p.toml").write_text("x = 1", encoding="utf-8-sig")
-    assert parameters(pipeline(), file=tmp_path / "p.toml") == {"x": 1}
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    """A mark that some editors write before the text is none of it, and the encoding that it names is read."""
+    (tmp_path / "p.toml").write_text("y = 'ä'\r\nx = 1", encoding=encoding, newline="")
+    assert parameters(pipeline(), file=tmp_path / "p.toml") == {"y": "ä", "x": 1}
+
+
+def test_other_encoding(tmp_path: Path) -> None:
+    """Text in an encoding that nothing names is refused with the line."""
+    (tmp_path / "p.toml").write_bytes("x = 1\ny = 'ä'".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"p\.toml: line 2 is not UTF-8 text"):
+        parameters(pipeline(), file=tmp_path / "p.toml")

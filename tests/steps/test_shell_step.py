@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline.model import Step, resolve
-from runnable_ci.pipeline.values import environment_text, parse_output, parse_value
+from runnable_ci.pipeline.values.output_file import parse_output
 from runnable_ci.runs.model import Parameter
 from runnable_ci.steps import collect, prepare, shell
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
@@ -78,6 +78,7 @@ OUTPUTS = {
     "CR LF line ends": ("a=1\r\nb<<EOF\r\nx\r\ny\r\nEOF\r\n", {"a": "1", "b": "x\ny"}),
     "other ends of lines": ("a=x\u2028y\x0cz\x85\x1d!\n", {"a": "x\u2028y\x0cz\x85\x1d!"}),
     "carriage return within": ("a=10%\r20%\n", {"a": "10%\r20%"}),
+    "byte order marks": ("\ufeffa=1\n\ufeffb<<E\n\ufeffx\nE\n", {"a": "1", "b": "\ufeffx"}),
     "not ASCII": ("größe=ä\n", {"größe": "ä"}),
 }
 
@@ -95,6 +96,7 @@ def test_output(text: str, found: Mapping[str, str]) -> None:
         ("=1\n", "line 1: expected `name=value`"),
         ("a<<\n", "line 1: expected `name=value`"),
         ("\n\na<<EOF\nb=1\n", "line 3: the block of `a` has no end `EOF`"),
+        ("a=1\na\0=\0", "line 2 has a NUL character in the name; is it UTF-16?"),
         ("x" * 5000, "line 1: expected `name=value` or `name<<EOF`, got `" + "x" * 100 + "`"),
     ],
 )
@@ -113,47 +115,6 @@ def test_blocks_carry_any_text(texts: dict[str, str]) -> None:
     assert parse_output("".join(f"{name}<<#END\n{text}\n#END\n" for name, text in texts.items())) == texts
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1", 1),
-        ("1.5e3", 1500.0),
-        ("true", True),
-        ("null", None),
-        ('{"a": [1]}', {"a": [1]}),
-        ('"quoted"', "quoted"),
-        ("True", "True"),
-        ("text", "text"),
-        ("", ""),
-        ("01", "01"),
-        ("NaN", "NaN"),
-        ("-Infinity", "-Infinity"),
-        ("1e999", "1e999"),
-        ("[" * 100_000, "[" * 100_000),
-        ("9" * 5000, "9" * 5000),
-    ],
-    ids=lambda value: str(value)[:10],
-)
-def test_value(text: str, value: Any) -> None:
-    """Text that is JSON is its value, all else is text: also numbers that no JSON can hold."""
-    assert parse_value(text) == value
-    assert type(parse_value(text)) is type(value)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=5,
-)
-
-
-@given(JSON)
-def test_value_survives_the_environment(value: Any) -> None:
-    """A parameter that a step reads and returns is the same parameter, except text that looks like JSON."""
-    text = environment_text(value)
-    assert text == value if isinstance(value, str) else parse_value(text) == value
-
-
 def test_environment(around: StepContext) -> None:
     """A step gets the full environment, its parameters as text or JSON, its own variables above, and where to write."""
     launch = prepare(step('printf "%s|" "$rate" "$name" "$flags" "$score" "$A" "$HOME"', env={"A": "1"}), around)
@@ -167,7 +128,7 @@ def test_step_writes_and_is_read(around: StepContext) -> None:
     script = (
         'echo "doubled=$((score * 2))" >> "$RUNNABLE_OUTPUT"; printf "text<<E\\na\\nb\\nE\\n" >> "$RUNNABLE_OUTPUT"'
     )
-    declared = step(script, returns={"doubled": "metric", "text": "json"})
+    declared = step(script, returns={"doubled": "metric", "text": "auto"})
     assert run(prepare(declared, around)).returncode == 0
     assert collect(declared, around) == StepResult(values={"doubled": 6, "text": "a\nb"})
 
@@ -263,12 +224,14 @@ def test_parameter_with_a_nul(around: StepContext) -> None:
 PROBLEMS = {
     "not returned": (b"b=1\n", "it did not return `a`: no line `a=\u2026` in $RUNNABLE_OUTPUT"),
     "not a line": (b"a=1\nhello\n", "$RUNNABLE_OUTPUT: line 2: expected"),
-    "not text": (b"a=\xff\n", "$RUNNABLE_OUTPUT: not UTF-8 text"),
+    "not text": (b"a=1\nb=\xff\n", "$RUNNABLE_OUTPUT: line 2 is not UTF-8 text"),
+    "half of UTF-16": (b"\xff\xfea\x00=\x00\n\x00\xd8\xd8", "$RUNNABLE_OUTPUT: line 2 is not UTF-16 text"),
     "not a number": (b"a=high\n", "the metric `a` is not a number: high"),
     "a bool": (b"a=true\n", "the metric `a` is not a number: true"),
-    "beyond numbers": (b"a=1e999\n", "the metric `a` is not a number: 1e999"),
+    "beyond numbers": (b"a=1e999\n", "the metric `a` is too large: inf is not a JSON number: 1e999"),
+    "text in a table": (b'a={"r2": {"x": [1, "high"]}}\n', "the metric `a` is not a number at `r2.x[1]`"),
     "too large": (b"a=" + b"1" * OUTPUT_MAX_BYTES, f"has {OUTPUT_MAX_BYTES + 2} bytes, more than 16 MiB"),
-    "half a character": (b'a=["\\udcff"]\n', "the return `a`: the text has characters that are not Unicode"),
+    "half a character": (b'a=["\\udcff"]\n', "the metric `a` is not a number"),
 }
 
 
@@ -280,11 +243,41 @@ def test_problem(around: StepContext, output: bytes, problem: str) -> None:
     assert found.values == {}
 
 
-@pytest.mark.parametrize("text", ["1", "0.5", "NaN", "Infinity", '{"a": 1}', "[1, 2]"])
-def test_metric(around: StepContext, text: str) -> None:
-    """A metric is a number, one of the three that JSON lacks, or a structure."""
-    found = returned(step("x", returns={"a": "metric"}), around, f"a={text}".encode())
-    assert (found.problem, json.dumps(found.values["a"]).strip('"')) == ("", text)
+KINDS = {
+    "a hash that looks like a number": ("auto", "6063e25", "6063e25"),
+    "a version": ("auto", "1.10", "1.10"),
+    "a number": ("auto", "1e-5", 1e-5),
+    "quotes": ("auto", '"x"', '"x"'),
+    "a list": ("auto", "[1.10, 2]", [1.1, 2]),
+    "digits as text": ("text", "1234567", "1234567"),
+    "any text": ("text", " true", " true"),
+    "a table": ("json", '{"a": "x"}', {"a": "x"}),
+    "text in quotes": ("json", '"x"', "x"),
+    "a number of JSON": ("json", "1.10", 1.1),
+    "a metric": ("metric", " .50", 0.5),
+    "a metric of a table": ("metric", '{"r2": NaN, "n": [1]}', {"r2": "NaN", "n": [1]}),
+}
+
+
+@pytest.mark.parametrize(("kind", "text", "value"), KINDS.values(), ids=KINDS)
+def test_kinds(around: StepContext, kind: str, text: str, value: Any) -> None:
+    """What is written is read as its declared kind has it, and keeps its text where none is declared."""
+    found = returned(step("x", returns={"a": kind}), around, f"a={text}".encode())
+    assert (found.problem, json.dumps(found.values["a"])) == ("", json.dumps(value))
+
+
+@pytest.mark.parametrize("text", ["hello", "True", "01", "NaN", "1e999", "{'a': 1}", "", "[1,]"])
+def test_json_is_strict(around: StepContext, text: str) -> None:
+    """What is declared as JSON and is none fails the step, with what is wrong."""
+    found = returned(step("x", returns={"a": "json"}), around, f"a={text}".encode())
+    assert found.problem.startswith("the return `a` is not JSON: ")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings(around: StepContext, encoding: str) -> None:
+    """UTF-8 and, by its mark, UTF-16 are read, with the line ends of Windows too."""
+    found = returned(step("x", returns={"a": "text", "b": "auto"}), around, "a=größe\r\nb=1\r\n".encode(encoding))
+    assert found == StepResult(values={"a": "größe", "b": 1})
 
 
 def test_no_output_file(around: StepContext) -> None:

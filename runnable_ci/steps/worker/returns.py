@@ -31,7 +31,10 @@ def keep(result: Any, returns: list[list[str]], objects: str, function: Any, nam
             pickler = dump(value, os.path.join(objects, key + ".pickle"), name=key, function=function, what=what)
             kept[key] = {"kind": kind, "file": key + ".pickle", "type": type_name(value), "pickler": pickler}
         else:
-            kept[key] = {"kind": kind, "value": _checked(value, key, kind, function, what)}
+            kept[key] = {
+                "kind": "json" if kind == "text" else kind,
+                "value": _checked(value, key, kind, function, what),
+            }
     return kept
 
 
@@ -54,9 +57,9 @@ def _matched(result: Any, names: list[str], function: Any, what: str) -> list[An
 
 def _checked(value: Any, name: str, kind: str, function: Any, what: str) -> Any:
     try:
-        return _plain(value, kind == "metric", _DEEPEST)
+        return _require_text(value) if kind == "text" else _plain(value, kind == "metric", _DEEPEST)
     except _UnfitError as unfit:
-        holder = "a metric" if kind == "metric" else "JSON"
+        holder = {"metric": "a metric", "text": "text"}.get(kind, "JSON")
         problem = "%s returned what %s cannot hold: `%s%s` %s" % (what, holder, name, unfit.path, unfit.problem)
         hint = unfit.hint or "declare `%s` as `object` in the step's `returns`" % name
         raise WrongReturnsError(problem, hint=hint, at=function) from None
@@ -68,6 +71,12 @@ class _UnfitError(Exception):
     def __init__(self, problem: str, hint: str = "") -> None:
         super().__init__(problem)
         self.problem, self.hint, self.path = problem, hint, ""
+
+
+def _require_text(value: Any) -> str:
+    if isinstance(value, str):
+        return _text(value)
+    raise _UnfitError("is of type %s" % type_name(value), "return str(…), or declare another kind")
 
 
 def _plain(value: Any, metric: bool, depth: int) -> Any:

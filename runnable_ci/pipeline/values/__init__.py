@@ -1,0 +1,1 @@
+"""Values as text, in files and on the command line: how each is read, and as what."""

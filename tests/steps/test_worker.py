@@ -162,16 +162,234 @@ def test_arguments_are_filled_by_name(any_worker: Worker) -> None:
     assert outcome.response["consumed"] == ["third"]
 
 
-def test_annotations_never_cast(any_worker: Worker) -> None:
-    """A value that does not fit its annotation stays as it was given."""
+TYPES = """
+    import argparse, datetime, decimal, enum, os, pathlib, uuid
+    from dataclasses import dataclass
+    from typing import Any, Dict, FrozenSet, List, NamedTuple, NewType, Optional, Sequence, Set, Tuple, TypeVar, Union
+
+    try:
+        from typing import Literal, TypedDict
+    except ImportError:
+        pass
+
+    class Color(enum.Enum):
+        RED = "red"
+        GREEN = "g"
+        ONE = 1
+
+    class Level(enum.IntEnum):
+        LOW = 3
+
+    class Real(float):  # as numpy.float64
+        pass
+
+    class Name(str):
+        pass
+
+    @dataclass
+    class Item:
+        path: pathlib.Path
+        n: int = 0
+
+    class Pair(NamedTuple):
+        x: float
+        y: Optional[int] = None
+
+    class Table(TypedDict):
+        a: pathlib.Path
+
+    class Frame:
+        pass
+
+    Id = NewType("Id", int)
+    T = TypeVar("T")
+
+    def step(x: {annotation}, y: "Nowhere" = None):
+        return [type(x).__name__, str(x)]
+"""
+BUILT: list[tuple[str, Any, str, str]] = [
+    ("int", 7, "int", "7"),
+    ("int", "7", "int", "7"),
+    ("int", " -7 ", "int", "-7"),
+    ("int", 7.0, "int", "7"),
+    ("int", "1e3", "int", "1000"),
+    ("float", 7, "float", "7.0"),
+    ("float", "1e-3", "float", "0.001"),
+    ("float", "-inf", "float", "-inf"),
+    ("bool", "no", "bool", "False"),
+    ("bool", 1, "bool", "True"),
+    ("str", 7, "str", "7"),
+    ("str", "7", "str", "7"),
+    ("str", 0.5, "str", "0.5"),
+    ("str", True, "str", "true"),
+    ("complex", 2, "complex", "(2+0j)"),
+    ("Real", "0.5", "Real", "0.5"),
+    ("Name", 1, "Name", "1"),
+    ("decimal.Decimal", "0.10", "Decimal", "0.10"),
+    ("decimal.Decimal", 0.1, "Decimal", "0.1"),
+    ("Id", "7", "int", "7"),
+    ("T", "7", "str", "7"),
+    ("Any", "7", "str", "7"),
+    ("object", [1], "list", "[1]"),
+    ("pathlib.Path", "a/b", "PosixPath", "a/b"),
+    ("os.PathLike", "a/b", "PosixPath", "a/b"),
+    ("pathlib.PurePosixPath", "a", "PurePosixPath", "a"),
+    ("uuid.UUID", "12345678123456781234567812345678", "UUID", "12345678-1234-5678-1234-567812345678"),
+    ("Color", "red", "Color", "Color.RED"),
+    ("Color", "GREEN", "Color", "Color.GREEN"),
+    ("Color", "1", "Color", "Color.ONE"),
+    ("Color", 1, "Color", "Color.ONE"),
+    ("Literal['a', 3]", "a", "str", "a"),
+    ("Literal['a', 3]", "3", "int", "3"),
+    ("datetime.date", "2026-01-31", "date", "2026-01-31"),
+    ("datetime.datetime", "2026-01-31T12:00", "datetime", "2026-01-31 12:00:00"),
+    ("datetime.datetime", "2026-01-31T12:00:00Z", "datetime", "2026-01-31 12:00:00+00:00"),
+    ("datetime.datetime", "2026-01-31", "datetime", "2026-01-31 00:00:00"),
+    ("datetime.time", "12:30", "time", "12:30:00"),
+    ("Optional[int]", None, "NoneType", "None"),
+    ("Optional[int]", "7", "int", "7"),
+    ("Optional[Color]", "red", "Color", "Color.RED"),
+    ("Union[int, str]", "7", "str", "7"),
+    ("Union[int, str]", 7, "int", "7"),
+    ("Union[float, str]", 7, "float", "7.0"),
+    ("Union[int, float]", "7", "int", "7"),
+    ("Union[int, float, None]", "0.5", "float", "0.5"),
+    ("Union[pathlib.Path, int]", "a", "PosixPath", "a"),
+    ("Union[pathlib.Path, int]", 3, "int", "3"),
+    ("Union[datetime.date, bool]", "2026-01-31", "date", "2026-01-31"),
+    ("Union[Item, int]", {"path": "a"}, "Item", "Item(path=PosixPath('a'), n=0)"),
+    ("Union[str, List[str]]", ["a"], "list", "['a']"),
+    ("Union[int, 'Nowhere']", "x", "str", "x"),
+    ("List[int]", ["1", 2.0], "list", "[1, 2]"),
+    ("List[List[pathlib.Path]]", [["a"]], "list", "[[PosixPath('a')]]"),
+    ("Sequence[float]", [1], "list", "[1.0]"),
+    ("Tuple[int, str]", ["1", 2], "tuple", "(1, '2')"),
+    ("Tuple[float, ...]", [1, 2], "tuple", "(1.0, 2.0)"),
+    ("tuple", [1, "a"], "tuple", "(1, 'a')"),
+    ("list", [1], "list", "[1]"),
+    ("dict", {"a": 1}, "dict", "{'a': 1}"),
+    ("Set[int]", ["1", 1], "set", "{1}"),
+    ("FrozenSet[int]", [1], "frozenset", "frozenset({1})"),
+    ("Dict[str, float]", {"a": 1}, "dict", "{'a': 1.0}"),
+    ("Dict[int, Color]", {"1": "red"}, "dict", "{1: <Color.RED: 'red'>}"),
+    ("Item", {"path": "a/b", "n": "3"}, "Item", "Item(path=PosixPath('a/b'), n=3)"),
+    ("Pair", [1, "2"], "Pair", "Pair(x=1.0, y=2)"),
+    ("Pair", {"x": "1"}, "Pair", "Pair(x=1.0, y=None)"),
+    ("Table", {"a": "b"}, "dict", "{'a': PosixPath('b')}"),
+    ("argparse.Namespace", {"a": 1}, "Namespace", "Namespace(a=1)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "kind", "text"), BUILT, ids=[f"{annotation}-{value}" for annotation, value, *_ in BUILT]
+)
+def test_arguments_are_built(worker: Worker, annotation: str, value: Any, kind: str, text: str) -> None:
+    """An argument is what its annotation says, made of the value."""
+    worker.write(TYPES.replace("{annotation}", annotation))
+    assert worker.run("steps:step", {"x": value}, ["it"]).values == {"it": [kind, text]}
+
+
+REFUSED: list[tuple[str, Any, str]] = [
+    ("int", "abc", '`x` is "abc", not an int'),
+    ("int", 1.5, "`x` is 1.5, not an int"),
+    ("int", True, "`x` is true, not an int"),
+    ("int", None, "`x` is null, not an int"),
+    ("int", [1], "`x` is a list, not an int"),
+    ("float", "1,5", '`x` is "1,5", not a float'),
+    ("float", "1_000", '`x` is "1_000", not a float'),
+    ("float", False, "`x` is false, not a float"),
+    ("bool", "maybe", '`x` is "maybe", not a bool'),
+    ("bool", 2, "`x` is 2, not a bool"),
+    ("str", None, "`x` is null, not a str"),
+    ("str", {"a": 1}, "`x` is a table, not a str"),
+    ("pathlib.Path", 3, "`x` is 3, not a path"),
+    ("Color", "blue", '`x` is "blue", not one of red, g, 1 (Color)'),
+    ("Level", "high", '`x` is "high", not one of 3 (Level)'),
+    ("Literal['x', 'y']", "z", "`x` is \"z\", not one of 'x', 'y'"),
+    ("Literal[1]", True, "`x` is true, not one of 1"),
+    ("datetime.date", "31.1.2026", '`x` is "31.1.2026", not a date such as 2026-01-31'),
+    ("datetime.date", "2026-01-31T10:00", '`x` is "2026-01-31T10:00", not a date such as 2026-01-31'),
+    ("datetime.date", "2026-02-31", '`x` is "2026-02-31", not a date such as 2026-01-31'),
+    ("datetime.datetime", 1700000000, "`x` is 1700000000, not a datetime such as 2026-01-31T12:00"),
+    ("Optional[int]", "abc", '`x` is "abc", not an int'),
+    ("Union[int, bool]", "1", '`x` is "1", which can be bool or int'),
+    ("Union[int, str]", 1.5, "`x` is 1.5, not one of int, str"),
+    ("Union[datetime.date, datetime.datetime]", "2026-01-31", "which can be datetime.date or datetime.datetime"),
+    ("List[int]", ["1", "b"], '`x[1]` is "b", not an int'),
+    ("List[int]", "1", "`x` is of type str, not the list that its annotation asks for"),
+    ("Sequence[str]", "abc", "`x` is of type str, not the list that its annotation asks for"),
+    ("list", {"a": 1}, "`x` is of type dict, not the list that its annotation asks for"),
+    ("Dict[str, int]", {"a": {}}, '`x["a"]` is a table, not an int'),
+    ("Tuple[int, int]", [1], "`x` has 1 items, its annotation 2"),
+    ("Item", {"path": "a", "n": "many"}, '`x.n` is "many", not an int'),
+    ("Table", {}, "`x` has no `a`, which `Table` needs"),
+    ("Frame", [1], "`x` is a list, not a Frame"),
+    ("bytes", "a", '`x` is "a", not a bytes'),
+]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "message"), REFUSED, ids=[f"{annotation}-{value}" for annotation, value, _ in REFUSED]
+)
+def test_arguments_of_another_type_are_refused(worker: Worker, annotation: str, value: Any, message: str) -> None:
+    """The error names the parameter, what it is, and what the annotation asks for."""
+    worker.write(TYPES.replace("{annotation}", annotation))
+    error = worker.run("steps:step", {"x": value}, ["it"]).error
+    assert error["type"] == "WrongParameterError"
+    assert message in error["message"]
+    assert (error["file"], error["line"]) == ("steps.py", TYPES[: TYPES.index("def step")].count("\n") + 1)
+
+
+def test_arguments_in_every_interpreter(any_worker: Worker) -> None:
+    """Annotations are the same in each version of Python; what they leave open, a default and an object stay."""
     any_worker.write("""
+        import datetime, enum, pathlib
         from typing import Dict, List, Optional, Union
 
-        def step(flag: bool, number: int, items: List[int], either: Union[int, str], unknown: "Nowhere" = None):
-            return [flag, number, items, either, unknown]
+        class Color(enum.Enum):
+            RED = "red"
+
+        def step(
+            flag: bool, n: int, items: List[int], path: "pathlib.Path", color: Color, when: datetime.datetime,
+            either: Union[int, str], perhaps: Optional[Dict[str, float]] = None, no: int = None, default: int = "x",
+            unknown: "Nowhere" = None, **more: float
+        ):
+            return [str(x) for x in (flag, n, items, path, color, when, either, perhaps, no, default, unknown, more)]
+
+        def of_object(model: int):
+            return model
     """)
-    parameters = {"flag": "false", "number": "7", "items": ["1"], "either": 1.5, "unknown": {"a": 1}}
-    assert any_worker.run("steps:step", parameters, ["all"]).values == {"all": ["false", "7", ["1"], 1.5, {"a": 1}]}
+    parameters = json.loads("""{
+        "flag": "false", "n": "7", "items": ["1"], "path": "a", "color": "red", "when": "2026-01-31T10:00:00Z",
+        "either": 5, "perhaps": {"a": 1}, "no": null, "unknown": {"a": 1}, "extra": "2"
+    }""")
+    assert any_worker.run("steps:step", parameters, ["all"]).values["all"] == [
+        *("False", "7", "[1]", "a", "Color.RED", "2026-01-31 10:00:00+00:00", "5", "{'a': 1.0}", "None", "x"),
+        *("{'a': 1}", "{'extra': 2.0}"),
+    ]
+    (any_worker.workspace / "o.pickle").write_bytes(pickle.dumps("text"))
+    blob = {"kind": "object", "path": str(any_worker.workspace / "o.pickle")}
+    assert any_worker.run("steps:of_object", {}, ["it"], sources={"model": blob}).values == {"it": "text"}
+
+
+def test_a_namespace_has_all_parameters(any_worker: Worker) -> None:
+    """An argument that is what `argparse` gives has every value, and all of them count as consumed."""
+    any_worker.write("""
+        import argparse
+        from typing import Optional
+
+        def main(args: argparse.Namespace, rate: float = 0):
+            return [args.depth, args.rate, rate, hasattr(args, "model")]
+
+        def perhaps(args: Optional[argparse.Namespace] = None):
+            return args.depth
+    """)
+    blob = {"kind": "object", "path": "/nowhere/never-read.pickle"}
+    outcome = any_worker.run("steps:main", {"depth": 3, "rate": "0.5"}, ["it"], sources={"model": blob})
+    assert outcome.values == {"it": [3, "0.5", 0.5, False]}
+    assert sorted(outcome.response["consumed"]) == ["depth", "rate"]
+    assert any_worker.run("steps:perhaps", {"depth": 3}, ["it"]).values == {"it": 3}
+    assert any_worker.run("steps:perhaps", {"args": {"depth": 4}}, ["it"]).values == {"it": 4}
 
 
 def test_dataclasses_are_built(any_worker: Worker) -> None:
@@ -531,7 +749,7 @@ CONTAINERS = """
         first = c.items[0]
         assert isinstance(first, Item) and isinstance(first.more[0], Item) and isinstance(c.named["x"][0], Item), c
         assert isinstance(c.pair, tuple) and c.pair == (Item(2), 3) and c.any_many == (Item(4), Item(5)), c
-        assert c.either == {"a": 6} and c.plain == [1, 2] and c.perhaps is None and alone == [Item(7)], c
+        assert c.either == Item(6) and c.plain == (1, 2) and c.perhaps is None and alone == [Item(7)], c
         return True
 
     def one(c: Config):
@@ -540,7 +758,7 @@ CONTAINERS = """
 
 
 def test_containers_of_dataclasses_are_built(any_worker: Worker) -> None:
-    """Lists, dicts, tuples and optional ones are built at any depth; what has no model in it stays as it is."""
+    """Lists, dicts, tuples and optional ones are built at any depth."""
     any_worker.write(CONTAINERS)
     c = {
         "items": [{"a": 1, "more": [{"a": 1}]}],
@@ -557,12 +775,12 @@ def test_containers_of_dataclasses_are_built(any_worker: Worker) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"items": {"a": 1}}, "`items` is of type dict, not the list that its annotation asks for"),
-        ({"items": [{"a": 1}, 2]}, "`items[1]` is of type int, not the table that dataclass `Item` is built from"),
-        ({"items": [{"b": 1}]}, "`items[0]` has `b`, which is no field of dataclass `Item`"),
-        ({"named": [1]}, "`named` is of type list, not the table that its annotation asks for"),
-        ({"named": {"x": [{}]}}, 'dataclass `Item` needs `a`, which no key of `named["x"][0]` provides'),
-        ({"pair": [{"a": 1}]}, "`pair` has 1 items, its annotation 2"),
+        ({"items": {"a": 1}}, "`c.items` is of type dict, not the list that its annotation asks for"),
+        ({"items": [{"a": 1}, 2]}, "`c.items[1]` is of type int, not the table that dataclass `Item` is built from"),
+        ({"items": [{"b": 1}]}, "`c.items[0]` has `b`, which is no field of dataclass `Item`"),
+        ({"named": [1]}, "`c.named` is of type list, not the table that its annotation asks for"),
+        ({"named": {"x": [{}]}}, 'dataclass `Item` needs `a`, which no key of `c.named["x"][0]` provides'),
+        ({"pair": [{"a": 1}]}, "`c.pair` has 1 items, its annotation 2"),
     ],
 )
 def test_a_container_of_the_wrong_shape_is_named(worker: Worker, wrong: dict[str, Any], message: str) -> None:

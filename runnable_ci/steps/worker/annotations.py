@@ -100,9 +100,11 @@ def is_union(annotation: Any) -> bool:
     return union or type(annotation).__name__ == "UnionType"
 
 
-def holds_model(annotation: Any) -> bool:
-    """Return whether an annotation is or has in it a pydantic model or a dataclass."""
-    return model_of(annotation)[0] is not None or any(map(holds_model, members(annotation)))
+def is_namespace(annotation: Any) -> bool:
+    """Return whether an annotation is `argparse.Namespace`, also an optional one."""
+    kinds = [kind for kind in members(annotation) if kind is not type(None)] if is_union(annotation) else [annotation]
+    namespace = getattr(sys.modules.get("argparse"), "Namespace", None)
+    return namespace is not None and kinds == [namespace]
 
 
 def model_of(annotation: Any) -> tuple[Any, bool]:
@@ -113,6 +115,6 @@ def model_of(annotation: Any) -> tuple[Any, bool]:
     if is_union(annotation):
         others = [member for member in members(annotation) if member is not type(None)]
         return (model_of(others[0])[0], True) if len(others) == 1 else (None, False)
-    marks = ("model_validate", "parse_obj", "__dataclass_fields__")
+    marks = ("model_validate", "parse_obj", "__dataclass_fields__", "__attrs_attrs__")
     is_model = isinstance(annotation, type) and any(hasattr(annotation, mark) for mark in marks)
     return (annotation if is_model else None), False

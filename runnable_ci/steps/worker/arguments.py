@@ -1,14 +1,16 @@
 """The arguments of the user's function, by name from the parameters.
 
-An argument that is annotated with a pydantic model (version 1 or 2) or a dataclass, or with lists, tuples and dicts of
-them, is built from values; an annotation is never called as a cast.
+An argument is built from its value as its annotation says. One of a pydantic model (version 1 or 2) or a dataclass may
+also be built from the parameters of its fields, an `argparse.Namespace` from all of them.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 
-from .annotations import holds_model, is_union, members, model_of, signature
+from .annotations import is_namespace, model_of, signature
+from .argument_values import Builder
 from .errors import MissingParameterError, WrongParameterError, did_you_mean, type_name
 
 TYPE_CHECKING = False
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
 REQUIRED = inspect.Parameter.empty
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-_LISTS = ("list", "Sequence", "MutableSequence", "Collection", "Iterable")
-_DICTS = ("dict", "Mapping", "MutableMapping")
 _METRICS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
@@ -36,11 +36,15 @@ class Parameters:
     def __contains__(self, name: str) -> bool:
         return name in self.sources
 
-    def has_json(self, name: str) -> bool:
+    def has_value(self, name: str) -> bool:
         """Return whether there is a parameter of that name which is no object: an object is what its step made of
         it.
         """
-        return name in self.sources and self.sources[name]["kind"] == "json"
+        return name in self.sources and self.sources[name]["kind"] != "object"
+
+    def values(self) -> dict[str, Any]:
+        """Return all that are no objects."""
+        return {name: self.take(name) for name in self.sources if self.has_value(name)}
 
     def take(self, name: str) -> Any:
         """Return the value; `UnreadableObjectError` where its pickle cannot be loaded in this interpreter."""
@@ -74,25 +78,29 @@ def _metric(value: Any) -> Any:
 
 
 def fill(
-    function: Any, parameters: Parameters, *, what: str, where: str = "parameter or earlier step"
+    function: Any, parameters: Parameters, *, what: str, where: str = "parameter or earlier step", within: str = ""
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments of the call. Raises `MissingParameterError` where nothing provides a required one."""
+    """Return the arguments of the call; messages call them as they do what they are `within`, such as `model.`.
+
+    Raises `MissingParameterError` where nothing provides a required one, `WrongParameterError` for a value of another
+    type than its annotation.
+    """
     positional: list[Any] = []
     named: dict[str, Any] = {}
     missing = []
-    takes_rest = False
+    rest: list[Any] = []
     for argument in signature(function):
         if argument.kind in _VARIADIC:
-            takes_rest = takes_rest or argument.kind == argument.VAR_KEYWORD
+            rest += [argument.annotation] if argument.kind == argument.VAR_KEYWORD else []
             continue
         name, default, annotation = argument.name, argument.default, argument.annotation
         model, optional = model_of(annotation)
         if model is not None:
             value = _build_argument(model, parameters, name, default, optional=optional)
+        elif is_namespace(annotation) and name not in parameters:
+            value = sys.modules["argparse"].Namespace(**parameters.values())
         else:
-            value = parameters.take_or(name, default)
-            if holds_model(annotation) and parameters.has_json(name):
-                value = _build_nested(annotation, value, name)
+            value = _built(annotation, parameters, name, default, within=within)
         if value is REQUIRED:
             missing.append((name, model))
         elif argument.kind == argument.POSITIONAL_ONLY:
@@ -101,9 +109,17 @@ def fill(
             named[name] = value
     if missing:
         raise _missing_parameter(missing, parameters.sources, function, what=what, where=where)
-    if takes_rest:
-        named.update((name, parameters.take(name)) for name in parameters.rest())
+    for annotation in rest:
+        named.update((name, _built(annotation, parameters, name, None, within=within)) for name in parameters.rest())
     return positional, named
+
+
+def _built(annotation: Any, parameters: Parameters, name: str, default: Any, *, within: str) -> Any:
+    """Return the value of an argument as its annotation says; the default, and an object, as it is."""
+    value = parameters.take_or(name, default)
+    if not parameters.has_value(name) or annotation is REQUIRED or (value is None and default is None):
+        return value
+    return Builder(_from_value).build(annotation, value, within + name)
 
 
 def _missing_parameter(
@@ -146,52 +162,6 @@ def _build_argument(model: Any, parameters: Parameters, argument: str, default: 
     return _constructed(model, Parameters(sources, parameters.consumed, []), argument)
 
 
-def _build_nested(annotation: Any, value: Any, name: str) -> Any:
-    """Return the value with all the models in it that the annotation names; what else is in it stays as it is.
-
-    Left alone are unions of more than one type beside None, and containers other than lists, tuples and dicts.
-    """
-    model, optional = model_of(annotation)
-    if model is not None:
-        is_built = isinstance(value, model) or (value is None and optional)
-        return value if is_built else _from_value(model, value, name)
-    if not holds_model(annotation):
-        return value
-    inner = members(annotation)
-    if is_union(annotation):
-        others = [member for member in inner if member is not type(None)]
-        if len(others) > 1 or value is None:
-            return value
-        return _build_nested(others[0], value, name)
-    container = getattr(getattr(annotation, "__origin__", None), "__name__", "")
-    if container in _LISTS:
-        return [
-            _build_nested(inner[0], item, "%s[%d]" % (name, i))
-            for i, item in enumerate(_require_kind(list, value, name))
-        ]
-    if container in _DICTS:
-        return {
-            key: _build_nested(inner[-1], item, '%s["%s"]' % (name, key))
-            for key, item in _require_kind(dict, value, name).items()
-        }
-    if container == "tuple":
-        items = _require_kind(list, value, name)
-        types = inner[:1] * len(items) if inner[-1] is Ellipsis else inner
-        if len(items) != len(types):
-            raise WrongParameterError("`%s` has %d items, its annotation %d" % (name, len(items), len(types)))
-        return tuple(_build_nested(one, item, "%s[%d]" % (name, i)) for i, (one, item) in enumerate(zip(types, items)))
-    return value
-
-
-def _require_kind(kind: Any, value: Any, name: str) -> Any:
-    if isinstance(value, kind):
-        return value
-    what = "list" if kind is list else "table"
-    raise WrongParameterError(
-        "`%s` is of type %s, not the %s that its annotation asks for" % (name, type_name(value), what)
-    )
-
-
 def _from_value(model: Any, value: Any, name: str) -> Any:
     if _is_pydantic(model):
         return _validated(model, value)
@@ -204,11 +174,12 @@ def _from_value(model: Any, value: Any, name: str) -> Any:
             problem = "`%s` has `%s`, which is no field of dataclass `%s`" % (name, key, model.__name__)
             raise WrongParameterError(problem, hint=did_you_mean(key, known))
     sources = {key: {"kind": "json", "value": item} for key, item in value.items()}
-    return _constructed(model, Parameters(sources, [], []), name)
+    return _constructed(model, Parameters(sources, [], []), name, within="%s." % name)
 
 
-def _constructed(model: Any, parameters: Parameters, name: str) -> Any:
-    args, kwargs = fill(model, parameters, what="dataclass `%s`" % model.__name__, where="key of `%s`" % name)
+def _constructed(model: Any, parameters: Parameters, name: str, *, within: str = "") -> Any:
+    what = "dataclass `%s`" % model.__name__
+    args, kwargs = fill(model, parameters, what=what, where="key of `%s`" % name, within=within)
     return model(*args, **kwargs)
 
 

@@ -11,6 +11,7 @@ from .audit import Audit
 from .errors import (
     FunctionNotFoundError,
     LeftEarlyError,
+    WrongParameterError,
     WrongReturnsError,
     did_you_mean,
     did_you_mean_module,
@@ -76,7 +77,11 @@ def _run(request: dict[str, Any], response: dict[str, Any], workspace: Workspace
     function = _function(name, request["path"])
     workspace.note(response["modules"])
     parameters = Parameters(request["parameters"], response["consumed"], response["defaulted"])
-    args, kwargs = fill(function, parameters, what="function `%s`" % name)
+    try:
+        args, kwargs = fill(function, parameters, what="function `%s`" % name)
+    except WrongParameterError as error:
+        error.at = function  # whose annotation the value does not fit
+        raise
     try:
         result = function(*args, **kwargs)
         if type(result).__module__ == "builtins" and type(result).__name__ in _NO_VALUES:

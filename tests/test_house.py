@@ -72,6 +72,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "ctypes": ("observe.inotify",),
     "pydantic_settings": ("config",),
     "typer": ("cli",),
+    "yaml": ("pipeline.values.yaml_document",),
 }
 # Stops a module of the core from being more than values in, values out.
 EFFECTS = {"os", "io", "shutil", "tempfile", "subprocess", "socket", "glob", "logging", "requests", "urllib", "sqlite3"}

@@ -23,7 +23,7 @@ OtherPipeline = Annotated[
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="A run id, or `latest`.")]
 ParamsFiles = Annotated[
     list[Path],
-    typer.Option("--params-file", metavar="FILE", help="Read parameters from a TOML or JSON file; repeatable."),
+    typer.Option("--params-file", metavar="FILE", help="Read parameters from a TOML, JSON or YAML file; repeatable."),
 ]
 Params = Annotated[list[str], typer.Option("--param", "-p", metavar="NAME=VALUE", help="Set a parameter; repeatable.")]
 Jobs = Annotated[

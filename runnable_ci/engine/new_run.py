@@ -36,7 +36,7 @@ class RunOptions(NamedTuple):
     """A new name where there is none."""
     tag: str = ""
     params_files: Sequence[Path] = ()
-    """TOML or JSON; where two give the same parameter, the later counts."""
+    """TOML, JSON or YAML; where two give the same parameter, the later counts."""
     params: Sequence[str] = ()
     """`NAME=VALUE`."""
 

@@ -56,7 +56,7 @@ class RetryOptions(NamedTuple):
     restore_all: bool = False
     """Restore all files of reused steps, not only those that the steps which run may read."""
     params_files: Sequence[Path] = ()
-    """TOML or JSON; `params` count before them."""
+    """TOML, JSON or YAML; `params` count before them."""
     accept: Sequence[str] = ()
     """`STEP`, `STEP:code` or `STEP:data`: reuse it though that differs."""
     reason: str = ""

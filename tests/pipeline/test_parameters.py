@@ -159,6 +159,38 @@ def test_type_of_the_pipeline_file_counts_first(tmp_path: Path) -> None:
         parameters(pipeline(), file=write(tmp_path, "x = true", "more.toml"), given=["x=2"])
 
 
+def test_words_of_yaml(tmp_path: Path) -> None:
+    """A word that readers of YAML take for a boolean or for text is what the pipeline file has, or refused."""
+    made = pipeline(flag=True, country="de", rate=1, model={"flag": True})
+    file = write(tmp_path, "flag: no\ncountry: no\nmodel:\n  flag: off\n", "p.yaml")
+    found = parameters(made, file=file)
+    assert found == {"flag": False, "country": "no", "rate": 1, "model": {"flag": False}}
+    assert type(found["country"]) is str
+    for text, name in (
+        ("other: no", "other"),
+        ("rate: 012", "rate"),
+        ("l: [1, yes]", r"l\[1\]"),
+        ("t: {a: on}", r"t\.a"),
+    ):
+        with pytest.raises(UsageError, match=rf"p\.yaml: {name}: \w+ is read in two ways"):
+            parameters(made, file=write(tmp_path, text, "p.yaml"))
+
+
+def test_several_files_in_order(tmp_path: Path) -> None:
+    """Of several files the later counts, key by key of a table."""
+    made = pipeline(model={"kind": "tree", "depth": 3, "fit": {"a": 1, "b": 2}}, sizes=[1])
+    files = [
+        write(tmp_path, "model: {depth: 4, fit: {b: 3}}\nsizes: [2, 3]\nextra: {x: 1}", "base.yaml"),
+        write(tmp_path, '{"model": {"depth": 5}, "extra": {"y": 2}}', "more.json"),
+        write(tmp_path, "[model]\nkind = 'forest'\n", "last.toml"),
+    ]
+    assert parameter_overrides(made, params_files=files, environ={}, options=["extra.x=9"]) == {
+        "model": {"kind": "forest", "depth": 5, "fit": {"a": 1, "b": 3}},
+        "sizes": [2, 3],
+        "extra": {"x": 9, "y": 2},
+    }
+
+
 def test_one_key_of_a_table() -> None:
     """A way with dots changes one key, of its own type, and leaves its neighbours, also when given twice."""
     model = {"kind": "tree", "fit": {"depth": 3, "on": True}}
@@ -198,6 +230,8 @@ def test_no_such_key(option: str, message: str) -> None:
         ("p.toml", "[parameters]\n", {}),
         ("p.toml", "", {}),
         ("p.json", '{"x": {"a": [1]}}', {"x": {"a": [1]}}),
+        ("p.yaml", "x:\n  a: [1]\n  b: null\n", {"x": {"a": [1], "b": None}}),
+        ("p.yml", "# nothing\n", {}),
     ],
 )
 def test_parameter_file(tmp_path: Path, name: str, text: str, found: Mapping[str, Any]) -> None:
@@ -232,10 +266,9 @@ def test_parameter_file_that_is_missing_or_broken(tmp_path: Path) -> None:
         UsageError, match=r"--params-file .*none\.toml cannot be read: no such file or directory"
     ) as caught:
         parameters(pipeline(), file=tmp_path / "none.toml")
-    assert caught.value.hint == "a file of TOML, or of JSON with the suffix .json"
-    with pytest.raises(UsageError, match=r"p\.yaml is YAML") as caught:
-        parameters(pipeline(), file=write(tmp_path, "x: 1", "p.yaml"))
-    assert caught.value.hint == "a file of TOML, or of JSON with the suffix .json"
+    assert caught.value.hint == "a file of TOML, or with the suffix .json, .yaml or .yml"
+    with pytest.raises(UsageError, match=r"--params-file .*p\.yaml: line 2: "):
+        parameters(pipeline(), file=write(tmp_path, "x: 1\ny: [", "p.yaml"))
     with pytest.raises(PipelineError, match=r"p\.toml is not TOML"):
         parameters(pipeline(), file=write(tmp_path, "x = ", "p.toml"))
 

@@ -42,6 +42,12 @@ NOT_JSON_NUMBERS: Final = ("NaN", "Infinity", "-Infinity")
 """How metrics have the numbers that JSON lacks."""
 
 
+class AmbiguousText(str):
+    """A word of a file that its readers read in two ways, such as YAML's `no`: only a declared type says in which."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Declared:
     """What is declared of a parameter, by a value that it has or by an input."""
@@ -69,6 +75,8 @@ class Declared:
 
         Raises `UsageError` with the value's `name`.
         """
+        if isinstance(value, AmbiguousText) and self.type not in ("boolean", "text"):
+            raise UsageError(f"{name}: {value} is read in two ways", hint="text in quotes; true, false; 10, 1e6, 0.5")
         if isinstance(value, str) and self.type not in ("any", "text"):
             value = self._read(value, name)
         elif self.type == "boolean" and type_of(value) == "number" and value in (0, 1):
@@ -78,7 +86,9 @@ class Declared:
         if isinstance(value, dict):
             unknown = Declared()
             return {key: self.keys.get(key, unknown).accept(item, f"{name}.{key}") for key, item in value.items()}
-        return self._checked(value, name)
+        if isinstance(value, list):
+            return [Declared().accept(item, f"{name}[{i}]") for i, item in enumerate(value)]
+        return self._checked(str(value) if isinstance(value, AmbiguousText) else value, name)
 
     def _read(self, text: str, name: str) -> Any:
         if self.type not in ("any", "text") and text.strip() == "null":

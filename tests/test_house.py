@@ -42,7 +42,7 @@ PURE: tuple[str, ...] = (
         "engine.consent",
     ),
     *("pipeline.patterns", "pipeline.overlaps", "runs.products.history"),
-    *("pipeline.values.value_reader", "pipeline.values.output_file"),
+    *("pipeline.inputs", "pipeline.values.value_reader", "pipeline.values.output_file"),
     *(
         "runs.model",
         "runs.document",
@@ -73,6 +73,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pydantic_settings": ("config",),
     "typer": ("cli",),
     "yaml": ("pipeline.values.yaml_document",),
+    "dotenv": ("pipeline.values.env_file",),
 }
 # Stops a module of the core from being more than values in, values out.
 EFFECTS = {"os", "io", "shutil", "tempfile", "subprocess", "socket", "glob", "logging", "requests", "urllib", "sqlite3"}

@@ -16,15 +16,19 @@ from runnable_ci.cli.options import (
     AsId,
     DryDelete,
     DryRun,
+    EnvFiles,
     ExtractTo,
     FilePath,
     FromRegistry,
     FromStep,
     FromSteps,
+    HelpInputs,
+    InitFolder,
     Interval,
     Jobs,
     Json,
     Keep,
+    LogLevel,
     OlderThan,
     OnlyLog,
     OtherPipeline,
@@ -53,7 +57,6 @@ from runnable_ci.cli.options import (
     Workflow,
     WorkflowRef,
 )
-from runnable_ci.errors import UsageError
 
 app = typer.Typer(
     name="runnable-ci",
@@ -85,6 +88,9 @@ def run_command(
     tag: Annotated[str, typer.Option(help="Label stored with the run.")] = "",
     params_file: ParamsFiles = [],  # noqa: B006 - typer copies it
     param: Params = [],  # noqa: B006 - typer copies it
+    help_inputs: HelpInputs = False,
+    env_file: EnvFiles = [],  # noqa: B006 - typer copies it
+    log_level: LogLevel = None,
     jobs: Jobs = None,
     quiet: Quiet = False,
     dry_run: DryRun = False,
@@ -94,12 +100,14 @@ def run_command(
     plain_http: PlainHttp = False,
 ) -> None:
     """Run a pipeline from its first step."""
-    from runnable_ci.cli.run import run as command
+    from runnable_ci.cli import run as commands
     from runnable_ci.engine.new_run import RunOptions
 
-    options = make_options(jobs, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
+    if help_inputs:
+        raise typer.Exit(commands.print_inputs(pipeline))
+    options = make_options(jobs, env_file, log_level, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
     run_options = RunOptions(run_id, tag, params_file, param)
-    raise typer.Exit(command(pipeline, options, run_options, dry_run=dry_run, publish=publish, to=to))
+    raise typer.Exit(commands.run(pipeline, options, run_options, dry_run=dry_run, publish=publish, to=to))
 
 
 @app.command("retry", cls=WaitingCommand)
@@ -120,6 +128,8 @@ def retry_command(
     wait: Wait = 0.0,
     from_registry: FromRegistry = None,
     restore: Restore = "needed",
+    env_file: EnvFiles = [],  # noqa: B006 - typer copies it
+    log_level: LogLevel = None,
     publish: Publish = False,
     to: To = None,
     plain_http: PlainHttp = False,
@@ -129,7 +139,7 @@ def retry_command(
     from runnable_ci.engine.resume import RetryOptions
     from runnable_ci.util.console import is_actions
 
-    options = make_options(jobs, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
+    options = make_options(jobs, env_file, log_level, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
     retry_options = RetryOptions(
         from_steps,
         param,
@@ -360,9 +370,7 @@ def check_command(pipeline: PipelinePath = None) -> None:
 
 @app.command("init")
 def init_command(
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="The folder of the pipeline.  [default: the current folder]")
-    ] = None,
+    folder: InitFolder = None,
     github: Annotated[
         bool, typer.Option("--github", help="Write the workflows that run and retry the pipeline in GitHub Actions.")
     ] = False,
@@ -372,14 +380,9 @@ def init_command(
     action_ref: ActionRef = None,
 ) -> None:
     """Write a commented pipeline file, or GitHub workflows."""
-    from runnable_ci.cli.init import init, init_github
+    from runnable_ci.cli.init import write as command
 
-    if github:
-        init_github(folder, action_ref=action_ref, only=only, environ=os.environ)
-    elif only is not None or action_ref is not None:
-        raise UsageError("--only and --action-ref need --github")
-    else:
-        init(folder or Path())
+    command(folder, github=github, only=only, action_ref=action_ref, environ=os.environ)
 
 
 @app.command("action", hidden=True)
@@ -392,9 +395,6 @@ def action_command(
         from runnable_ci.github.action.finish import finish
 
         raise typer.Exit(finish(os.environ, run_id))
-    from runnable_ci.github.action.begin import begin, environment
-    from runnable_ci.util.process import exec_program
+    from runnable_ci.github.action.begin import begin_and_run
 
-    if words := begin(os.environ):
-        again = [sys.executable, "-I", "-m", "runnable_ci", *words]
-        exec_program(again, environment(os.environ, words))
+    begin_and_run(os.environ)

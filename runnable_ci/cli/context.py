@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from runnable_ci.cli.terminal import Printer
-    from runnable_ci.config import Settings
+    from runnable_ci.config import LogLevel, Settings
     from runnable_ci.engine.options import Options
     from runnable_ci.github.log import ActionsPrinter
     from runnable_ci.redaction.redactor import Redactor
@@ -30,27 +31,44 @@ def open_store(folder: Path | None) -> Layout:
     return find_store(folder)
 
 
-def make_redactor(settings: Settings) -> Redactor:
+def make_redactor(settings: Settings, environ: Mapping[str, str] = os.environ) -> Redactor:
     from runnable_ci.redaction.environment import secrets_of
     from runnable_ci.redaction.redactor import Redactor
 
-    return Redactor(secrets_of(os.environ, settings.secret_names))
+    return Redactor(secrets_of(environ, settings.secret_names))
 
 
-def make_options(jobs: int | None, *, quiet: bool, plain_http: bool, wait_s: float = 0.0) -> Options:
+def make_options(
+    jobs: int | None,
+    env_files: Sequence[Path] = (),
+    log_level: LogLevel | None = None,
+    *,
+    quiet: bool,
+    plain_http: bool,
+    wait_s: float = 0.0,
+) -> Options:
     from runnable_ci.cli.terminal import confirm, is_interactive, watching
     from runnable_ci.config import SECRETS
     from runnable_ci.engine.options import Options
     from runnable_ci.util.console import is_actions
 
     settings = make_settings(plain_http)
+    environ: Mapping[str, str] = os.environ
+    if env_files:
+        from runnable_ci.pipeline.values.env_file import read_env_files
+
+        secret = read_env_files(env_files)
+        environ = {**environ, **secret}
+        settings = settings.model_copy(update={"secrets": " ".join([*settings.secret_names, *secret])})
     options = Options(
         settings=settings,
         jobs=jobs or settings.jobs,
-        environ={name: value for name, value in os.environ.items() if name.upper() not in SECRETS},
+        environ={name: value for name, value in environ.items() if name.upper() not in SECRETS},
         printer=make_printer(quiet),
         wait_s=wait_s,
-        redactor=make_redactor(settings),
+        redactor=make_redactor(settings, environ),
+        log_level=log_level,
+        env_files=env_files,
         transfer_progress=watching,
     )
     if not is_actions(os.environ):

@@ -51,6 +51,18 @@ catalog = {{ get = ["greeting.txt"] }}
 """
 
 
+def write(
+    folder: Path | None, *, github: bool, only: Name | None, action_ref: str | None, environ: Mapping[str, str]
+) -> None:
+    """Write a pipeline file, or with `github` the workflows for one. Raises `UsageError`."""
+    if github:
+        init_github(folder, action_ref=action_ref, only=only, environ=environ)
+    elif only is not None or action_ref is not None:
+        raise UsageError("--only and --action-ref need --github")
+    else:
+        init(folder or Path())
+
+
 def init(folder: Path) -> None:
     """Write a commented starter file, and keep the store out of git. Raises `UsageError` where there is one."""
     file = folder / FILE_NAME

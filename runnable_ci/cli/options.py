@@ -26,6 +26,17 @@ ParamsFiles = Annotated[
     typer.Option("--params-file", metavar="FILE", help="Read parameters from a TOML, JSON or YAML file; repeatable."),
 ]
 Params = Annotated[list[str], typer.Option("--param", "-p", metavar="NAME=VALUE", help="Set a parameter; repeatable.")]
+EnvFiles = Annotated[
+    list[Path],
+    typer.Option("--env-file", metavar="FILE", help="Set the variables of a dotenv file; all are secret. Repeatable."),
+]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error", "critical"] | None,
+    typer.Option("--log-level", case_sensitive=False, help="What steps are asked to log, by RUNNABLE_LOG_LEVEL."),
+]
+HelpInputs = Annotated[
+    bool, typer.Option("--help-inputs", help="Print the pipeline's inputs and parameters, without running anything.")
+]
 Jobs = Annotated[
     int | None,
     typer.Option("--jobs", "-j", min=1, help="Number of steps to run in parallel.  [default: number of CPUs]"),
@@ -115,6 +126,9 @@ OnlyLog = Annotated[
 PruneFrom = Annotated[
     str | None,
     typer.Option("--from", metavar="REGISTRY", help="Registry to delete from.  [default: as `publish --to`]"),
+]
+InitFolder = Annotated[
+    Path | None, typer.Argument(metavar="DIR", help="The folder of the pipeline.  [default: the current folder]")
 ]
 ExtractTo = Annotated[
     Path | None,

@@ -9,7 +9,15 @@ from runnable_ci.engine.options import Options
 from runnable_ci.engine.planner import plan_lines
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.session import RunSession
+from runnable_ci.pipeline.inputs import input_lines
 from runnable_ci.util.console import console
+
+
+def print_inputs(file: Path | None) -> int:
+    """Print the inputs and parameters of a pipeline; the exit code."""
+    pipeline = load_project(file).pipeline
+    console.out(*input_lines(pipeline.parameters, pipeline.inputs, secrets=pipeline.secrets))
+    return 0
 
 
 def run(

@@ -4,9 +4,11 @@ from runnable_ci.config.loading import load
 from runnable_ci.config.settings import (
     GITHUB_TOKEN,
     INPUT_PREFIX,
+    LOG_LEVEL,
     SAFE_STORES,
     SECRETS,
     SECRETS_SETTING,
+    LogLevel,
     Settings,
     Untracked,
 )
@@ -14,9 +16,11 @@ from runnable_ci.config.settings import (
 __all__ = [
     "GITHUB_TOKEN",
     "INPUT_PREFIX",
+    "LOG_LEVEL",
     "SAFE_STORES",
     "SECRETS",
     "SECRETS_SETTING",
+    "LogLevel",
     "Settings",
     "Untracked",
     "load",

@@ -16,6 +16,10 @@ SECRETS = frozenset({f"{PREFIX}REGISTRY_PASSWORD", GITHUB_TOKEN})
 SECRETS_SETTING = f"{PREFIX}SECRETS (the action's input secrets)"
 """How a message calls the setting `secrets`."""
 
+LOG_LEVEL = "RUNNABLE_LOG_LEVEL"
+"""The variable that tells steps what to log."""
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+"""What a run's steps are asked to log: this, and what is more important."""
 Untracked = Literal["all", "listed", "none"]
 """Which untracked files a run keeps."""
 

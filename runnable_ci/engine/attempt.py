@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import cast
 
 from runnable_ci import steps
@@ -22,6 +22,7 @@ from runnable_ci.observe.assemble import WorkerReport
 from runnable_ci.observe.observer import BYTECODE_ELSEWHERE, Sight
 from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.patterns import matches
+from runnable_ci.pipeline.values.metrics_file import read_metrics_file
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.event_redaction import redact_exception
@@ -35,6 +36,8 @@ from runnable_ci.util.clock import now
 from runnable_ci.util.leftovers import VARIABLE as MARKS
 from runnable_ci.util.process import Exit, Supervisor
 from runnable_ci.util.text import printable
+
+_NAMED_MAX = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -152,6 +155,8 @@ def _execute(
         done.attempt.function_hash = source.hash()
     process = steps.prepare(step, step_context)
     done.attempt.input_parameters = {name: step_context.parameters[name] for name in process.given}
+    for note in process.notes:
+        context.printer.say(f"note: {note}", step=step.name)
     declared = context.reads.declared(step, scope)
     for pattern in step.reads or ():
         if not any(matches(pattern, name) for name in declared):
@@ -289,8 +294,22 @@ def _take_results(done: AttemptResult, returned: StepResult, ended: Exit, contex
             attempt.user_defined_metrics[name] = Parameter.of_json(returned.values[name], "metric")
         else:
             attempt.output_parameters[name] = Parameter.of_json(returned.values[name])
+    _take_metrics(done, context)
     done.entries, done.packs = done.products.succeed(done.entries)
     attempt.end("succeeded")
+
+
+def _take_metrics(done: AttemptResult, context: ExecutionContext) -> None:
+    """Record the numbers in the files that the step's `metrics` names."""
+    for path in done.step.metrics:
+        if not (file := context.catalog.workspace / path).is_file():
+            continue  # it fails the step as one that it puts
+        numbers, left_out = read_metrics_file(file, path)
+        done.attempt.file_metrics[PurePosixPath(path).stem] = numbers
+        if left_out:
+            more = f" and {len(left_out) - _NAMED_MAX} more" if len(left_out) > _NAMED_MAX else ""
+            names = context.redactor.text(", ".join(map(printable, left_out[:_NAMED_MAX])))
+            context.printer.say(f"note: {path}: left out, no number: {names}{more}", step=done.step.name)
 
 
 def _fail(done: AttemptResult, returned: StepResult, ended: Exit, context: ExecutionContext) -> None:

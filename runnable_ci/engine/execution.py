@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from runnable_ci.config import LOG_LEVEL
 from runnable_ci.engine.attempt import ExecutionContext
 from runnable_ci.engine.code import untracked
 from runnable_ci.engine.code.code_recorder import CodeRecorder
@@ -80,7 +81,8 @@ def execute(
     if code and code.code_identifier_url and (warning := unpublished(recorder.log)):
         printer.say(f"warning: {warning}")
     printer.annotate(recorder.log, workspace, project.file)
-    printer.say(*closing_lines(recorder.log, project, retry_options))
+    again = [*retry_options, *command_line.env_file_options(session.options.env_files)]
+    printer.say(*closing_lines(recorder.log, project, again))
     if supervisor.cancelled_by:
         return 128 + supervisor.cancelled_by
     return 0 if status == SUCCESS else 1
@@ -93,7 +95,7 @@ def _context(
         catalog=catalog,
         supervisor=supervisor,
         printer=session.options.printer,
-        environ={**session.options.environ, "RUNNABLE_RUN_ID": recorder.log.run_id},
+        environ={**session.options.environ, "RUNNABLE_RUN_ID": recorder.log.run_id, **log_variables(recorder.log)},
         interpreter=session.interpreter,
         outputs=recorder.outputs,
         scratch=recorder.scratch,
@@ -160,3 +162,9 @@ class EnvironmentProbe:
         if self._key not in recorder.log.environments:
             recorder.record(EnvironmentRecorded(key=self._key, environment=self._environment))
         return self._key
+
+
+def log_variables(log: RunLog) -> dict[str, str]:
+    """Return the variable that tells steps what to log, in capital letters as Python's `logging` takes it."""
+    level = log.invocations[-1].log_level
+    return {LOG_LEVEL: level.upper()} if level else {}

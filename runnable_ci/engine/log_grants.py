@@ -23,7 +23,11 @@ def undeclared_parameters(
     `given_here`, with that value, in an invocation that this store recorded.
     """
     steps = pipeline.steps.values()
-    declared = {*pipeline.parameters, *(name for step in steps for name in (*step.returns, *(step.parameters or ())))}
+    declared = {
+        *pipeline.parameters,
+        *pipeline.inputs,
+        *(name for step in steps for name in (*step.returns, *(step.parameters or ()))),
+    }
     return [
         name
         for name, value in parameters.items()
@@ -66,7 +70,9 @@ def _foreign_value(step: Step, recorded: StepLog) -> str:
     last = recorded.attempts[-1]
     given = [*last.output_parameters.items(), *last.user_defined_metrics.items()]
     for name, parameter in given:
-        if name not in step.returns or recorded_kind(step.returns[name]) != parameter.kind:
+        kind = step.returns.get(name)
+        is_text = kind != "text" or isinstance(parameter.value, str)
+        if kind is None or recorded_kind(kind) != parameter.kind or not is_text:
             return f"returned `{name}` as {parameter.kind}, which its `returns` does not declare"
     return ""
 

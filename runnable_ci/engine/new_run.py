@@ -94,13 +94,14 @@ def prepare_run(session: RunSession, options: RunOptions) -> NewRun:
     """
     project, environ = session.project, session.options.environ
     pipeline = project.pipeline
-    overrides = parameter_overrides(
-        pipeline, params_files=options.params_files, environ=environ, options=options.params
-    )
+    with redacting_errors(session.redactor(pipeline.parameters)):
+        overrides = parameter_overrides(
+            pipeline, params_files=options.params_files, environ=environ, options=options.params
+        )
     parameters = assemble_parameters(pipeline, pipeline.parameters, overrides)
     require_secret_names(pipeline, parameters, session.options)
     require(pipeline, project.workspace, parameters, pipeline.steps)
-    for warning in parameter_warnings(pipeline, project.workspace, overrides, known=pipeline.parameters).values():
+    for warning in parameter_warnings(pipeline, project.workspace, overrides, known=pipeline.declared()).values():
         session.options.printer.say(f"note: {warning}")
     if options.run_id is not None:
         check_run_id(options.run_id)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runnable_ci.config import SECRETS_SETTING, Settings
+from runnable_ci.config import SECRETS_SETTING, LogLevel, Settings
 from runnable_ci.engine.reporter import CommandFiles, NoCommandFiles, Reporter
 from runnable_ci.errors import RunnableError
 from runnable_ci.pipeline.model import Pipeline
@@ -36,6 +37,10 @@ class Options:
     """Whether all can read what the run keeps: it is a job of a public repository."""
     wait_s: float = 0.0
     """How long to wait for another run in the workspace."""
+    log_level: LogLevel | None = None
+    """What steps are asked to log; None: what the run or its pipeline file says."""
+    env_files: Sequence[Path] = ()
+    """The dotenv files whose variables are in `environ`."""
     settings: Settings = field(default_factory=Settings)
     redactor: Redactor = field(default_factory=Redactor)
     """Knows the secrets of the environment."""

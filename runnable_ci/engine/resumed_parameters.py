@@ -121,7 +121,7 @@ def _doubts(session: RunSession, log: RunLog, original: Mapping[str, Any], given
     """Yield what is odd about the parameters that are given: nobody may read them."""
     pipeline, workspace = session.project.pipeline, session.project.workspace
     changed = [name for name, value in given.items() if name not in original or not same_json(original[name], value)]
-    warnings = parameter_warnings(pipeline, workspace, given, known={**pipeline.parameters, **original})
+    warnings = parameter_warnings(pipeline, workspace, given, known={**pipeline.declared(), **original})
     yield from warnings.values()
     for name in unread_parameters(changed, pipeline, log):
         if name not in warnings:

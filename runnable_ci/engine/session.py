@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from runnable_ci.config import LOG_LEVEL, LogLevel
 from runnable_ci.engine.code.generated import code_of
 from runnable_ci.engine.options import Options, redactor_of
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
@@ -123,7 +124,18 @@ class RunSession:
                 command=command,
                 start_time=now(),
                 parameters=dict(parameters),
+                log_level=self._log_level(log),
                 identity=run_identity,
                 actor=find_actor(self.options.environ, self.code.user_name),
             ),
         )
+
+    def _log_level(self, log: RunLog) -> str:
+        """Return what steps are asked to log: by the option, else as before, by the file, or by the environment."""
+        places = [
+            self.options.log_level,
+            log.invocations[-1].log_level if log.invocations else "",
+            self.project.pipeline.log_level,
+            self.options.environ.get(LOG_LEVEL, "").lower(),
+        ]
+        return next((level for level in places if level in get_args(LogLevel)), "") or ""

@@ -28,7 +28,7 @@ _TAKES_ALL: Final = (
     rb"|\bgetenvb?\s*\((?!" + _LITERAL + rb")|\bSys\.getenv\s*\((?!" + _LITERAL + rb")"
     rb"|\bprocess\.env\b(?!\s*\.\s*[A-Za-z_]|\s*\[" + _LITERAL + rb")"
     rb"|\bENV\b(?!\s*[\[{]" + _LITERAL + rb"|\s*\.\s*fetch\s*\(" + _LITERAL + rb"|\s*[A-Za-z_]+\s*=)"
-    rb"|\bBaseSettings\b|\bauto_envvar_prefix\b"
+    rb"|\bBaseSettings\b|\bauto_envvar_prefix\b|\bRUNNABLE_PARAMETERS\b"
 )
 
 

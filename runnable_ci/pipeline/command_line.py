@@ -51,6 +51,11 @@ def of_registry(registry: Registry, *words: str) -> str:
     return command(*words, *http_option(registry.plain_http))
 
 
+def env_file_options(files: Sequence[Path]) -> list[str]:
+    """Return the options that give a command the same files of secrets: no run has these."""
+    return [word for file in files for word in ("--env-file", path(file.absolute()))]
+
+
 def http_option(plain_http: bool) -> list[str]:
     """Return the option that allows plain HTTP for a registry on another machine."""
     return ["--plain-http"] if plain_http else []

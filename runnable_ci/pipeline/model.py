@@ -12,18 +12,20 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import ValidationError
 
-from runnable_ci.config import Untracked
+from runnable_ci.config import LogLevel, Untracked
 from runnable_ci.errors import did_you_mean
+from runnable_ci.pipeline.inputs import Input, resolve_inputs
 from runnable_ci.pipeline.overlaps import find_overlap
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.pipeline.schema import STEP_NAME, Kind, PipelineConfig, Place, StepConfig
 from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, is_excluded, shown
 from runnable_ci.pipeline.values.value_reader import Declared
-from runnable_ci.redaction.environment import spelled
+from runnable_ci.redaction.environment import names_a_secret, spelled
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -58,6 +60,8 @@ class Step(NamedTuple):
     reads: tuple[str, ...] | None = None
     """Globs of all that counts as read, beside `get`; None: what the step was seen to read."""
     ignore_reads: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    """Files with numbers that are metrics; `put` has them too."""
 
     def counts(self, path: str) -> bool:
         """Return whether a path that the step read is an input: by its `reads` and `ignore-reads`."""
@@ -75,6 +79,7 @@ class Step(NamedTuple):
             "get": None if self.get is None else list(self.get),
             "put": list(self.put),
             "persist": self.persist,
+            "metrics": list(self.metrics),
             "parameters": None if self.parameters is None else list(self.parameters),
             "env": dict(sorted(self.env.items())),
             "shell": self.shell if self.kind == "run" and self.shell != "bash" else "",
@@ -100,12 +105,18 @@ class Pipeline(NamedTuple):
     secrets: tuple[str, ...] = ()
     """Names of environment variables."""
     untracked: Untracked | None = None
+    log_level: LogLevel | None = None
     is_named: bool = True
     """Whether the file gives the name."""
+    inputs: Mapping[str, Input] = MappingProxyType({})
+    """Parameters of which the file says more than a value; `parameters` has those with a default too."""
 
     def declared(self) -> dict[str, Declared]:
         """Return what the file says of the types of parameters."""
-        return {name: Declared.by_value(value, self.file) for name, value in self.parameters.items()}
+        by_value = {name: Declared.by_value(value, self.file) for name, value in self.parameters.items()}
+        declared = by_value | {name: one.declared for name, one in self.inputs.items()}
+        secrets = {name.upper() for name in self.secrets}
+        return {n: one.hidden() if n.upper() in secrets or names_a_secret(n) else one for n, one in declared.items()}
 
     def dag_hash(self) -> str:
         """Return sha1 of all definitions, as the reference system's run log has it.
@@ -147,6 +158,9 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
     except ValidationError as e:
         raise place.error_of(e) from e
     check_parameters(parsed.parameters, partial(place.error, "parameters"))
+    inputs = resolve_inputs(place, parsed)
+    defaults = {name: one.default for name, one in inputs.items() if one.default is not None}
+    parsed = parsed.model_copy(update={"parameters": parsed.parameters | defaults})
     _check_env(place, "env", parsed.env, parsed.parameters)
     if parsed.registry is not None and not REPOSITORY.fullmatch(parsed.registry):
         hint = 'write it as "ghcr.io/owner/repo/runs": a host and a lower-case name, without a tag'
@@ -170,7 +184,9 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
         registry=parsed.registry,
         secrets=tuple(parsed.secrets),
         untracked=parsed.untracked,
+        log_level=parsed.log_level,
         is_named=bool(parsed.name),
+        inputs=inputs,
     )
     _check_returns(place, pipeline)
     _check_puts(place, pipeline)
@@ -210,6 +226,7 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
             if is_excluded(path):
                 hint = "`.git` and `.runnable` are left out of the catalog: copy the file to another folder first"
                 raise place.error(f"{table}.catalog", f"{key}: {shown(path)} is never stored", hint)
+    _check_metrics(place, table, step)
     _check_reads(place, table, step)
     check_relative(step.working_directory, lambda m: place.error(table, f"working-directory: {m}", RELATIVE))
     for key in step.returns:
@@ -223,7 +240,7 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         needs=above if step.needs is None else tuple(dict.fromkeys(step.needs)),
         returns=step.returns,
         get=None if step.catalog.get is None else tuple(step.catalog.get),
-        put=tuple(step.catalog.put),
+        put=tuple(dict.fromkeys([*step.catalog.put, *step.metrics])),
         persist=step.catalog.persist,
         parameters=None if step.parameters is None else tuple(step.parameters),
         env=env,
@@ -234,7 +251,20 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         background=step.background,
         reads=None if step.reads is None else tuple(step.reads),
         ignore_reads=tuple(step.ignore_reads),
+        metrics=tuple(step.metrics),
     )
+
+
+def _check_metrics(place: Place, table: str, step: StepConfig) -> None:
+    names = dict.fromkeys(step.returns, "a return")
+    for path in step.metrics:
+        check_relative(path, lambda m: place.error(table, f"metrics: {m}", RELATIVE))
+        name = PurePosixPath(path).stem
+        if is_excluded(path) or set("*?[") & set(path):
+            raise place.error(table, f"metrics: {shown(path)} is not the path of a file", "name each file")
+        if name in names:
+            raise place.error(table, f"metrics: {shown(path)} has the same name as {names[name]}", "rename one of them")
+        names[name] = shown(path)
 
 
 def _check_reads(place: Place, table: str, step: StepConfig) -> None:

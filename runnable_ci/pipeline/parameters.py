@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runnable_ci.errors import RunnableError, UsageError, did_you_mean
+from runnable_ci.pipeline.inputs import require_inputs
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.validation import check_parameters
 from runnable_ci.pipeline.values.params_file import read_params_file
@@ -32,8 +33,7 @@ class ParameterSource:
         check_parameters(self.values, lambda message, hint: self.error(f"{self.where}: {message}", hint=hint))
 
 
-@dataclass(frozen=True, slots=True)
-class KnownParameters:
+class KnownParameters(NamedTuple):
     """What is known of parameters when a place gives some: their types, and the values that they have until then.
 
     A type comes from the first place that has one: the pipeline file before all others.
@@ -63,7 +63,8 @@ class KnownParameters:
 def assemble_parameters(pipeline: Pipeline, *places: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of an invocation; where two places give the same one, the later counts.
 
-    Raises `UsageError` for one that would set the same variable as the `env` of a step.
+    Raises `UsageError` for one that would set the same variable as the `env` of a step, and for a required input that
+    has no value.
     """
     parameters = {name: value for place in places for name, value in place.items()}
     for step in pipeline.steps.values():
@@ -72,6 +73,7 @@ def assemble_parameters(pipeline: Pipeline, *places: Mapping[str, Any]) -> dict[
                 f"the parameter `{min(both)}` is also set by `env` in {pipeline.file}, step `{step.name}`",
                 hint="rename one: both would set the same variable",
             )
+    require_inputs(pipeline.inputs, parameters, pipeline.file)
     return parameters
 
 
@@ -109,10 +111,10 @@ def environment_parameters(
     parameters: dict[str, Any] = {}
     for variable, text in environ.items():
         name = variable.removeprefix(PARAMETER_PREFIX)
-        if variable.startswith(PARAMETER_PREFIX) and (only is None or name in only):
-            with _located(where := f"{PARAMETER_PREFIX}{name} in the environment"):
-                value = known.type_of([name]).read(text, name)
-            parameters |= ParameterSource(where, {name: value}).values
+        if variable.startswith(PARAMETER_PREFIX) and (only is None or name.partition(".")[0] in only):
+            with _located(where := f"{variable} in the environment"):
+                given = _given(name, text, known, parameters)
+            parameters |= ParameterSource(where, given).values
     return parameters
 
 
@@ -126,12 +128,18 @@ def parse_param_options(options: Sequence[str], known: KnownParameters) -> dict[
         name, equals, text = option.partition("=")
         if not equals or not name:
             raise UsageError(f"--param {option}: expected name=value", hint="such as --param rate=0.5")
-        path = name.split(".")
         with _located("--param"):
-            value = known.type_of(path).read(text, name)
-            before = {**known.values, **parameters}
-            parameters[path[0]] = _with_key(before, path, value, "")[path[0]] if len(path) > 1 else value
+            parameters |= _given(name, text, known, parameters)
     return dict(ParameterSource("--param", parameters).values)
+
+
+def _given(name: str, text: str, known: KnownParameters, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameter that text is given for: whole, or with one key of its table changed (`name.key`)."""
+    path = name.split(".")
+    value = known.type_of(path).read(text, name)
+    if len(path) == 1:
+        return {name: value}
+    return {path[0]: _with_key({**known.values, **before}, path, value, "")[path[0]]}
 
 
 @contextmanager

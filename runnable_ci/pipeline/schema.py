@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from runnable_ci.config import Untracked
+from runnable_ci.config import LogLevel, Untracked
 from runnable_ci.errors import PipelineError, did_you_mean
 from runnable_ci.pipeline.validation import shown
 
@@ -48,6 +48,20 @@ class CatalogConfig(Table):
     )
 
 
+class InputConfig(Table):
+    """`[inputs.NAME]`: a parameter with its type, in the words that GitHub has for the inputs of a workflow."""
+
+    type: Literal["string", "number", "boolean", "choice", "environment"] = Field(
+        "string", description="What a value must be: a `choice` is one of the `options`, an `environment` is a string."
+    )
+    default: Any = Field(None, description="The value where none is given. Default: the parameter is not set.")
+    options: list[Any] = Field(
+        default_factory=list, description="The values that it may have; any where there is none."
+    )
+    description: str = Field("", description="What it is for; `run --help-inputs` shows it.")
+    required: bool = Field(False, description="Whether a run needs a value.")
+
+
 class StepConfig(Table):
     """`[steps.NAME]`: exactly one of `run` and `python`, and what surrounds it."""
 
@@ -65,6 +79,11 @@ class StepConfig(Table):
         json_schema_extra=_or_list_of_names,
     )
     catalog: CatalogConfig = Field(default_factory=CatalogConfig, description="Files that the step reads and creates.")
+    metrics: list[str] = Field(
+        default_factory=list,
+        description="Files of JSON, YAML or TOML that the step makes, whose numbers are metrics: `metrics.json` gives "
+        "`metrics.accuracy`. They are stored as with `catalog.put`.",
+    )
     reads: list[str] | None = Field(
         None,
         description="Globs of the files that count as read, beside `catalog.get`, whatever the step opens: a change of "
@@ -118,7 +137,13 @@ class PipelineConfig(Table):
         description="Which untracked files a run includes, besides changes of tracked ones: `all`, `listed` (those "
         "that the pipeline names) or `none`. Default: `all`, but `none` in a GitHub job of a public repository.",
     )
+    log_level: LogLevel | None = Field(
+        None, description="What steps are asked to log, by `RUNNABLE_LOG_LEVEL` and the root logger of python steps."
+    )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Values that steps take by name.")
+    inputs: dict[str, InputConfig] = Field(
+        default_factory=dict, description="Parameters with a type, options or a description; each name in one table."
+    )
     steps: dict[str, StepConfig] = Field(
         min_length=1,
         description="The steps, in order.",
@@ -144,8 +169,9 @@ class Place(NamedTuple):
         path = [str(part) for part in first["loc"]]
         model: type[BaseModel] = PipelineConfig
         table: list[str] = []
-        if path[:1] == ["steps"] and len(path) > 1:
-            model, table, path = StepConfig, path[:2], path[2:]
+        if path[:1] in (["steps"], ["inputs"]) and len(path) > 1:
+            model = StepConfig if path[0] == "steps" else InputConfig
+            table, path = path[:2], path[2:]
         if path[:1] == ["catalog"] and len(path) > 1:
             model, table, path = CatalogConfig, [*table, "catalog"], path[1:]
         key = ".".join(path)
@@ -169,7 +195,9 @@ class Place(NamedTuple):
             case "value_error":
                 return self.error(where, f"{key}: {first['ctx']['error']}", hint)
             case "dict_type" | "model_type" if not key:
-                return self.error(where, f"must be a table, not {shown(given)}", 'such as [steps.train] with run = "…"')
+                example = 'type = "number"' if model is InputConfig else 'run = "…"'
+                name = "inputs.seed" if model is InputConfig else "steps.train"
+                return self.error(where, f"must be a table, not {shown(given)}", f"such as [{name}] with {example}")
             case kind:
                 expected = _EXPECTED.get(kind, first["msg"].lower())
                 return self.error(where, f"{key}: {expected}, not {shown(given)}", hint)

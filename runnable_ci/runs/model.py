@@ -166,6 +166,8 @@ class StepAttempt(Record):
     """All that were set when the step began; in logs of versions without `consumed`, those that it used."""
     output_parameters: dict[str, Parameter] = Field(default_factory=dict)
     user_defined_metrics: dict[str, Parameter] = Field(default_factory=dict)
+    file_metrics: Annotated[dict[str, Any], LARGE_TABLE] = Field(default_factory=dict)
+    """The numbers in the files that the step's `metrics` names, by the file's name without its suffix."""
     retry_indicator: str = ""
     code_identities: list[CodeIdentity] = Field(default_factory=list)
     invocation: int = 1
@@ -290,6 +292,8 @@ class Invocation(Record):
     """Of the invocation that began the run: random, and what tells this run from another one of the same id."""
     actor: str = ""
     """Who started it: GitHub's actor in a job, else the `user.name` of git."""
+    log_level: str = ""
+    """What steps were asked to log: `debug`, `info`, `warning`, `error` or `critical`; empty where nothing was said."""
     decisions: dict[str, DecisionRecord] = Field(default_factory=dict)
     outcome: str = ""
     """`succeeded`, `failed`, `cancelled` or `interrupted`; empty while it runs."""
@@ -346,7 +350,8 @@ class RunLog(Record):
     def metrics(self) -> dict[str, Any]:
         """Return the metrics of the steps' last attempts, the later step winning; of tables each number, `m.r2`."""
         last = [step.attempts[-1] for step in self.steps.values() if step.attempts]
-        return flattened({name: p.value for one in last for name, p in one.user_defined_metrics.items()})
+        given = [{name: p.value for name, p in one.user_defined_metrics.items()} | one.file_metrics for one in last]
+        return flattened({name: value for one in given for name, value in one.items()})
 
     def failed_steps(self) -> list[str]:
         """Return the steps whose last attempt failed; not those that are in the pipeline no more."""

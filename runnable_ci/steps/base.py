@@ -37,6 +37,8 @@ class ProcessSpec(NamedTuple):
     env: Mapping[str, str]
     given: tuple[str, ...] = ()
     """The parameters that it gets."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of that."""
 
 
 class StepResult(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from collections.abc import Collection, Mapping
@@ -15,9 +16,12 @@ from runnable_ci.pipeline.validation import not_json
 from runnable_ci.pipeline.values.output_file import parse_output
 from runnable_ci.pipeline.values.value_reader import environment_text, read_json, read_metric, read_untyped
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
-from runnable_ci.util.text import decode_text
+from runnable_ci.util.process import fitting_variables
+from runnable_ci.util.text import decode_text, format_size
 
 OUTPUT_FILE = "output"
+VALUES_FILE = "RUNNABLE_PARAMETERS"
+"""The variable with the path of all parameters as JSON."""
 OUTPUT_MAX_BYTES = 16 * 1024 * 1024
 _SCANNED_MAX_BYTES = 1024 * 1024
 _ARGUMENT_MAX_BYTES = 64 * 1024
@@ -42,8 +46,8 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
     """Return the process that runs a shell step.
 
     It gets the full environment, the step's `env`, and every json and metric parameter in scope (or those that the step
-    lists) under its own name: text as it is, everything else as JSON. Raises `StepError` for a listed one that is not
-    there.
+    lists) under its own name: text as it is, everything else as JSON; all of them as JSON in a file too, which has what
+    is too large for the environment. Raises `StepError` for a listed one that is not there.
     """
     values = {name: p.value for name, p in context.parameters.items() if p.kind != "object"}
     if step.parameters is not None:
@@ -57,25 +61,28 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
         raise StepError(
             f"parameter `{broken[0]}` has a NUL character: an environment variable cannot contain it", hint=hint
         )
-    output = context.scratch / OUTPUT_FILE
+    output, file = context.scratch / OUTPUT_FILE, context.scratch / "parameters.json"
     output.touch()
+    file.write_text(json.dumps(values), encoding="utf-8")
+    argv = _argv(step, context.scratch)
+    ours = {"RUNNABLE_OUTPUT": str(output), "RUNNABLE_STEP": step.name, VALUES_FILE: str(file)}
+    variables = {name: environment_text(value) for name, value in values.items()}
+    fitting = fitting_variables(variables, argv, {**context.environ, **step.env, **ours})
+    left_out = [f"{name} ({format_size(len(variables[name].encode()))})" for name in variables if name not in fitting]
     return ProcessSpec(
-        argv=_argv(step, context.scratch),
+        argv=argv,
         cwd=context.workspace / step.working_directory,
-        env={
-            **context.environ,
-            **{name: environment_text(value) for name, value in values.items()},
-            **step.env,
-            "RUNNABLE_OUTPUT": str(output),
-            "RUNNABLE_STEP": step.name,
-        },
+        env={**context.environ, **fitting, **step.env, **ours},
         given=tuple(values),
+        notes=(f"too large for the environment, only in ${VALUES_FILE}: {', '.join(left_out)}",) if left_out else (),
     )
 
 
 def takes(step: Step, workspace: Path, values: Mapping[str, Any]) -> Collection[str]:
     """Return which of these parameters a step is known to read: those that it lists, or mentions."""
-    return _mentioned(step, workspace, values) if step.parameters is None else step.parameters
+    if step.parameters is not None:
+        return step.parameters
+    return list(values) if VALUES_FILE in step.command else _mentioned(step, workspace, values)
 
 
 def files_named(step: Step) -> Collection[str]:

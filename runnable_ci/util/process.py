@@ -25,6 +25,13 @@ DRAIN_S = 1.0
 """How long output is awaited from what a finished process left running in the background."""
 _SETTLE_S = 1.0
 """`settle` is called at least so often."""
+_ARGUMENT_MAX_BYTES: Final = 128 * 1024
+"""Of one argument or variable; 32 pages of Linux."""
+_ARGUMENTS_MAX_BYTES: Final = 6 * 1024 * 1024
+"""Of all together, however large the stack may become."""
+_ARGUMENTS_LEAST_BYTES: Final = 128 * 1024
+_ARGUMENTS_SPARE_BYTES: Final = 16 * 1024
+"""For what is added when it starts, and for programs that it starts with more of their own."""
 _NOT_STARTED: Final = (OSError, ValueError, MemoryError, subprocess.SubprocessError)
 
 
@@ -317,3 +324,27 @@ def _start_error(argv: Sequence[str], cwd: Path, e: Exception) -> StepError:
         case _:
             reason, hint = "an argument or a variable of its environment holds a NUL", ""
     return StepError(f"`{argv[0]}` cannot be started: {reason}", hint=hint)
+
+
+def fitting_variables(
+    variables: Mapping[str, str], argv: Sequence[str], environ: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Return those of some variables that the system lets a program have beside `argv` and `environ`, small ones first.
+
+    Source: execve(2), limits on size of arguments and environment.
+    """
+    limit = os.sysconf("SC_ARG_MAX")
+    room = min(limit, _ARGUMENTS_MAX_BYTES) if limit > 0 else _ARGUMENTS_LEAST_BYTES
+    room -= _ARGUMENTS_SPARE_BYTES + sum(map(_argument_size, [*argv, *(f"{k}={v}" for k, v in environ.items())]))
+    fitting: set[str] = set()
+    for size, name in sorted((_argument_size(f"{name}={text}"), name) for name, text in variables.items()):
+        if size > min(room, _ARGUMENT_MAX_BYTES):
+            break
+        fitting.add(name)
+        room -= size
+    return {name: text for name, text in variables.items() if name in fitting}
+
+
+def _argument_size(text: str) -> int:
+    """Return the bytes that a text takes of a new program's room: itself, its end and a pointer."""
+    return len(text.encode(errors="surrogateescape")) + 1 + 8

@@ -30,6 +30,7 @@ NAMES = ("alpha", "beta")
         "ENV.each { |k, v| puts k }",
         "class S(BaseSettings): pass",
         'subprocess.run(["env"])',
+        "jq . < $RUNNABLE_PARAMETERS",
     ],
 )
 def test_takes_the_whole_environment(text: str) -> None:

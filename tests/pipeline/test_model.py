@@ -370,6 +370,9 @@ def dag_hash(step: Mapping[str, Any], **more: Any) -> str:
         {"env": {"A": "1", "B": "3"}},
         {"returns": {"x": "json", "y": "json"}},
         {"returns": {"y": "metric", "x": "json"}},
+        {"returns": {"x": "auto", "y": "metric"}},
+        {"returns": {"x": "text", "y": "metric"}},
+        {"metrics": ["m.json"]},
         {"catalog": {"get": []}},
         {"catalog": {"get": ["in"]}},
         {"catalog": {"put": ["out"]}},
@@ -407,6 +410,32 @@ def test_dag_hash_does_not_know_the_order_of_the_file() -> None:
     steps = {"a": BASE, **PLAIN}
     turned = dict(reversed(steps.items()))
     assert dag_hash(BASE) == resolve({"steps": turned}, file="f", default_name="n").dag_hash()
+
+
+def test_returns_of_earlier_versions_are_the_same() -> None:
+    """A list of names, and JSON of a function, are defined as they were when there was one kind of JSON."""
+    assert pipeline('steps.a = { run = "x", returns = ["x"] }').steps["a"].definition()["returns"] == {"x": "json"}
+    kinds = '{ x = "json", y = "auto", z = "text" }'
+    made = pipeline(f'steps.a = {{ python = "m:f", returns = {kinds} }}').steps["a"]
+    assert made.definition()["returns"] == {"x": "json", "y": "json", "z": "text"}
+
+
+METRICS = {
+    "two of a name": ('metrics = ["a/m.json", "b/m.yaml"]', 'metrics: "b/m.yaml" has the same name as "a/m.json"'),
+    "a return's name": ('metrics = ["x.json"]\nreturns = ["x"]', 'metrics: "x.json" has the same name as a return'),
+    "a pattern": ('metrics = ["m*.json"]', 'metrics: "m*.json" is not the path of a file'),
+    "outside": ('metrics = ["../m.json"]', "metrics: a path outside the workspace"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), METRICS.values(), ids=METRICS)
+def test_metrics_files(text: str, message: str) -> None:
+    """They are files of the workspace with names of their own, and stored as if `put` named them."""
+    with pytest.raises(PipelineError) as caught:
+        pipeline(f'[steps.a]\nrun = "x"\n{text}')
+    assert message in caught.value.message
+    made = pipeline('steps.a = { run = "x", metrics = ["m.json"], catalog = { put = ["out", "m.json"] } }').steps["a"]
+    assert (made.metrics, made.put) == (("m.json",), ("out", "m.json"))
 
 
 def test_definition_is_in_the_words_of_the_file() -> None:

@@ -134,6 +134,16 @@ def test_what_is_not_of_its_type(known: Any, text: str, what: str, hint: str) ->
         assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["pin", "db_password"])
+def test_no_message_shows_a_secret(name: str) -> None:
+    """A value that is refused is not shown where its parameter is a secret."""
+    table = {"secrets": ["PIN"], "parameters": {name: 1, "t": {"x": 1}}, "steps": {"a": {"run": "x"}}}
+    made = resolve(table, file="runnable.toml", default_name="n")
+    for given in ({"given": [f"{name}=hunter2"]}, {"environ": {f"RUNNABLE_PRM_{name}": "hunter2"}}):
+        with pytest.raises(UsageError, match=f"{name} is a number in runnable.toml, not what is given for it"):
+            parameters(made, **given)
+
+
 def test_types_of_files(tmp_path: Path) -> None:
     """Values of a file have types of their own: those that say the same are taken, others are refused."""
     made = pipeline(flag=True, rate=0.5, sizes=[1], name="x", model={"depth": 3, "kind": "tree"})

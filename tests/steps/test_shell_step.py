@@ -120,6 +120,8 @@ def test_environment(around: StepContext) -> None:
     launch = prepare(step('printf "%s|" "$rate" "$name" "$flags" "$score" "$A" "$HOME"', env={"A": "1"}), around)
     assert run(launch).stdout == f'0.5|text of it|{{"a": [true, null]}}|3|1|{around.environ["HOME"]}|'
     assert "X" not in launch.env
+    values = json.loads(Path(launch.env["RUNNABLE_PARAMETERS"]).read_text())
+    assert values == {"rate": 0.5, "name": "text of it", "flags": {"a": [True, None]}, "score": 3}
     assert (launch.env["RUNNABLE_STEP"], launch.env["RUNNABLE_OUTPUT"]) == ("a", str(around.scratch / "output"))
 
 
@@ -183,6 +185,7 @@ def test_working_directory(around: StepContext) -> None:
         ("python 'train.py'; true", ["score"]),
         ("bin/train --config=conf/a.ini", ["rate", "flags"]),
         ("python missing.py", []),
+        ("jq . $RUNNABLE_PARAMETERS", ["rate", "name", "flags", "score"]),
         ("python big.py", []),
         (f"cat {'long/' * 2000}x.py", []),
         ("echo X", []),
@@ -212,6 +215,22 @@ def test_listed_parameter_that_is_missing(around: StepContext) -> None:
         StepError, match="step `a` lists the parameter `depth`, which no parameter or earlier step provides"
     ):
         prepare(step("true", parameters=["rate", "depth"]), around)
+
+
+@pytest.mark.parametrize(("count", "size", "left_out"), [(1, 200_000, True), (100, 100_000, True), (3, 100_000, False)])
+def test_what_is_too_large_for_the_environment(around: StepContext, count: int, size: int, left_out: bool) -> None:
+    """It is left out with a note, small ones first in, the program starts, and the file of values has them all."""
+    values = {f"v{i}": Parameter.of_json("x" * size) for i in range(count)} | {"small": Parameter.of_json(1)}
+    launch = prepare(
+        step('echo "$small ${v0:+there}"; wc -c < "$RUNNABLE_PARAMETERS"'),
+        around._replace(parameters=values),
+    )
+    done = run(launch)
+    assert done.stdout.startswith("1 there\n" if count > 1 else "1 \n"), done.stderr
+    assert int(done.stdout.split()[-1]) > count * size
+    assert launch.given == tuple(values)
+    assert bool(launch.notes) is left_out
+    assert all("only in $RUNNABLE_PARAMETERS: v" in note for note in launch.notes)
 
 
 def test_parameter_with_a_nul(around: StepContext) -> None:

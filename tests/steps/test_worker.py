@@ -648,6 +648,23 @@ def test_the_function_sees_what_a_script_sees(any_worker: Worker) -> None:
     }
 
 
+def test_the_log_level_of_the_run(any_worker: Worker) -> None:
+    """The root logger has it, and messages are shown where no handler is set up; another word is ignored."""
+    any_worker.write("""
+        import logging
+
+        def step():
+            logging.getLogger("mine").debug("hidden")
+            logging.getLogger("mine").info("shown")
+            return logging.getLogger().level
+    """)
+    asking = Worker(any_worker.workspace, any_worker.interpreter, env={"RUNNABLE_LOG_LEVEL": "INFO"})
+    outcome = asking.run("steps:step", {}, ["it"])
+    assert (outcome.values, outcome.stderr) == ({"it": 20}, "shown\n")
+    other = Worker(any_worker.workspace, any_worker.interpreter, env={"RUNNABLE_LOG_LEVEL": "loud"})
+    assert other.run("steps:step", {}, ["it"]).values == {"it": 30}
+
+
 def test_what_few_steps_need_is_not_imported_for_others(any_worker: Worker) -> None:
     """A plain step loads neither picklers nor what only a coroutine or a failure takes."""
     any_worker.write("""
@@ -880,6 +897,17 @@ def test_what_json_cannot_hold_is_refused(worker: Worker, value: str, kind: str,
     assert problem in error["message"]
     assert error["hint"]
     assert (error["file"], error["line"]) == ("steps.py", 15)
+
+
+def test_text_is_declared(worker: Worker) -> None:
+    """What a step declares as text is the text that its function returns, and nothing else."""
+    worker.write("def step(x):\n    return x\n")
+    assert worker.run("steps:step", {"x": "007"}, ["sha:text"]).response["returns"] == {
+        "sha": {"kind": "json", "value": "007"}
+    }
+    error = worker.run("steps:step", {"x": 7}, ["sha:text"]).error
+    assert error["message"] == "function `steps:step` returned what text cannot hold: `sha` is of type int"
+    assert error["hint"] == "return str(…), or declare another kind"
 
 
 def test_values_that_say_what_they_are_in_json_are_taken(worker: Worker) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
 from runnable_ci.util.console import console
 from runnable_ci.util.files import replacing
+from runnable_ci.util.process import exec_program
 from runnable_ci.util.shell_command import path
 
 # One `args` serves the first attempt of a job, which runs, and the next, which resumes with the parameters that the run
@@ -74,6 +76,12 @@ def begin(environ: Mapping[str, str]) -> list[str]:
         case "publish":
             job.set_outputs({"run-id": resolve_id(job.layout, given.run_id or "latest")})
             return []
+
+
+def begin_and_run(environ: Mapping[str, str]) -> None:
+    """Begin, and become the command that the inputs ask for, where they ask for one."""
+    if words := begin(environ):
+        exec_program([sys.executable, "-I", "-m", "runnable_ci", *words], environment(environ, words))
 
 
 def parameters(text: str) -> tuple[Mapping[str, Any], Sequence[str]]:

@@ -10,8 +10,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple
 
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.validation import not_json, shown
@@ -48,23 +48,28 @@ class AmbiguousText(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(NamedTuple):
     """What is declared of a parameter, by a value that it has or by an input."""
 
     type: ValueType = "any"
     where: str = ""
     """What declares it, as messages name it."""
-    keys: Mapping[str, Declared] = field(default_factory=dict)
+    keys: Mapping[str, Declared] = MappingProxyType({})
     """Of a table: what is declared of its keys."""
     options: tuple[Any, ...] = ()
     """The values that it may have; any where there is none."""
+    is_secret: bool = False
+    """Whether no message may show a value."""
 
     @classmethod
     def by_value(cls, value: Any, where: str) -> Declared:
         """Return what a value declares of others of its name."""
         keys = {key: cls.by_value(item, where) for key, item in value.items()} if isinstance(value, dict) else {}
         return cls(type_of(value), where, keys)
+
+    def hidden(self) -> Declared:
+        """Return the declaration of a secret."""
+        return self._replace(is_secret=True, keys={key: one.hidden() for key, one in self.keys.items()})
 
     def read(self, text: str, name: str) -> Any:
         """Return text as a value of the declared type. Raises `UsageError` with the value's `name`."""
@@ -101,15 +106,16 @@ class Declared:
     def _checked(self, value: Any, name: str) -> Any:
         if self.options and value is not None and all(type_of(o) != type_of(value) or o != value for o in self.options):
             options = ", ".join(map(shown, self.options))
-            raise UsageError(
-                f"{name} is one of {options} in {self.where}, not {shown(value)}",
-                hint=did_you_mean(str(value), map(str, self.options), "give one of these"),
-            )
+            near = did_you_mean(str(value), map(str, self.options), "give one of these")
+            raise UsageError(f"{name} is one of {options} in {self.where}, not {self._shown(value)}", hint=near)
         return value
 
     def _refusal(self, value: Any, name: str) -> UsageError:
-        what = f"{name} is {_DESCRIPTIONS[self.type]} in {self.where}, not {shown(value)}"
+        what = f"{name} is {_DESCRIPTIONS[self.type]} in {self.where}, not {self._shown(value)}"
         return UsageError(what, hint=_HINTS.get(self.type, ""))
+
+    def _shown(self, value: Any) -> str:
+        return "what is given for it" if self.is_secret else shown(value)
 
 
 def type_of(value: Any) -> ValueType:

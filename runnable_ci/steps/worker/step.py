@@ -48,6 +48,7 @@ def main(request_path: str, response_path: str) -> int:
         "modules": {},
         "error": None,
     }
+    _set_log_level(os.environ.get("RUNNABLE_LOG_LEVEL", ""))
     audit = Audit(request["workspace"])
     audit.begin()
     interrupt = None
@@ -96,6 +97,19 @@ def _run(request: dict[str, Any], response: dict[str, Any], workspace: Workspace
         raise problem.with_traceback(left.__traceback__) from None
     if returns:
         response["returns"] = keep(result, returns, request["objects"], function, name)
+
+
+def _set_log_level(level: str) -> None:
+    """Let the root logger pass what the run asks for, also where the user's code sets up no handler."""
+    if not level:
+        return
+    import logging  # takes a while to load
+
+    number = getattr(logging, level.upper(), None)
+    if isinstance(number, int):
+        logging.getLogger().setLevel(number)
+        if logging.lastResort is not None:
+            logging.lastResort.setLevel(number)
 
 
 def _flush(stream: Any) -> None:

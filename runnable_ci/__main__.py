@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 from runnable_ci.util.console import console
@@ -16,6 +17,12 @@ def main() -> None:
     if sys.platform == "win32":
         console.err("error: this program runs on Linux and macOS; on Windows, use WSL: https://aka.ms/wsl")
         sys.exit(2)
+    if (
+        sys.getfilesystemencoding() == "ascii"
+    ):  # PYTHONUTF8=0 in the C locale: no word or name in UTF-8 could be passed on
+        from runnable_ci.util.process import exec_program
+
+        exec_program([sys.executable, "-X", "utf8", *sys.orig_argv[1:]], os.environ)
     gc.set_threshold(_OBJECTS_BEFORE_A_COLLECTION)
     try:
         from runnable_ci.cli import command_line

@@ -20,6 +20,7 @@ from runnable_ci.github.commands import append, assignments
 from runnable_ci.pipeline.values.output_file import parse_output
 from runnable_ci.util.console import is_actions
 from runnable_ci.util.files import open_nofollow
+from runnable_ci.util.text import decode_text
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 FILES = ("GITHUB_ENV", "GITHUB_PATH", SUMMARY, "GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_ARTIFACTS")
@@ -69,8 +70,8 @@ class JobCommandFiles:
             yield from refused
         except OSError as e:
             yield f"it cannot be written ({e.strerror})"
-        except UnicodeDecodeError:
-            yield "ignored, it is not UTF-8 text"
+        except ValueError as e:
+            yield f"ignored, {e}"
         except StepError as e:
             yield f"ignored, {e.message}"
 
@@ -90,7 +91,7 @@ def _content(path: Path) -> str:
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
         raise StepError("it holds more than 1 MiB")
-    return content.decode()
+    return decode_text(content)
 
 
 def _checked_variables(text: str) -> tuple[str, list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from runnable_ci.errors import PipelineError
 
+LINE_END = b"\n"
 ENCODING = "utf-8-sig"  # some editors begin a file with a mark
 
 
@@ -22,7 +23,7 @@ def parse_toml(content: str, shown: str) -> dict[str, Any]:
 def read_problem(error: OSError | UnicodeDecodeError) -> str:
     """Say why a file could not be read."""
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start + 1} is not UTF-8"
+        return f"line {error.object.count(LINE_END, 0, error.start) + 1} is not UTF-8 text"
     return (error.strerror or str(error)).lower()
 
 

@@ -176,7 +176,7 @@ def test_pyproject_that_is_not_toml(folder: Path) -> None:
 def test_file_that_cannot_be_read(folder: Path) -> None:
     """A file that is no text is one error too."""
     (folder / "runnable.toml").write_bytes(b"name = '\xff'")
-    with pytest.raises(PipelineError, match=r"runnable.toml cannot be read: byte 9 is not UTF-8") as caught:
+    with pytest.raises(PipelineError, match=r"runnable.toml cannot be read: line 1 is not UTF-8 text") as caught:
         load(None)
     assert caught.value.hint == "save it as UTF-8"
 

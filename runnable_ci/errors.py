@@ -5,7 +5,7 @@ Raised where the cause is known, caught once in `cli.py`. A traceback on the ter
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 TOO_LITTLE = "a limit on processes or memory is reached: raise it, or run fewer steps in parallel (--jobs)"
@@ -19,6 +19,8 @@ class RunnableError(Exception):
     """
 
     exit_code = 1
+    excerpt: Sequence[str] = ()
+    """The lines of a file that are shown between message and hint."""
 
     def __init__(self, message: str, *, hint: str = "", fix: str = "") -> None:
         super().__init__(message)
@@ -32,13 +34,23 @@ class RunnableError(Exception):
     def lines(self) -> list[str]:
         """Return what a person reads, line by line; a hint may have several."""
         hint = f"hint: {self.hint}".split("\n") if self.hint else []
-        return [f"error: {self.message}", *hint, *self.fix.splitlines()]
+        return [f"error: {self.message}", *self.excerpt, *hint, *self.fix.splitlines()]
 
 
 class PipelineError(RunnableError):
     """The pipeline file cannot be used; nothing was run."""
 
     exit_code = 2
+
+    def __init__(
+        self, message: str, *, hint: str = "", excerpt: Sequence[str] = (), file: str = "", line: int = 0
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.excerpt = excerpt
+        self.file = file
+        """As messages name it."""
+        self.line = line
+        """0 where it is not known."""
 
 
 class UsageError(RunnableError):

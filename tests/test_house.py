@@ -37,6 +37,7 @@ PURE: tuple[str, ...] = (
         "pipeline.model",
         "pipeline.schema",
         "pipeline.validation",
+        "pipeline.diagnostics",
         "engine.planner",
         "engine.provenance.changes",
         "engine.consent",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 
 from runnable_ci.cli.context import make_redactor, make_settings
-from runnable_ci.errors import RunnableError, UsageError, did_you_mean
+from runnable_ci.errors import PipelineError, RunnableError, UsageError, did_you_mean
 from runnable_ci.util.signals import end_at_second_interrupt
 
 
@@ -54,7 +55,16 @@ def _report(error: RunnableError) -> None:
         return
     _leave_for_the_summary(error)
     first, *more = map(_without_secrets, (error.message, *error.lines()[1:]))
-    console.commands(annotate(Annotation("error", "\n".join([printable(first), *more]), title="runnable-ci")))
+    text = "\n".join([printable(first), *more])
+    console.commands(annotate(Annotation("error", text, "runnable-ci", *_location(error))))
+
+
+def _location(error: RunnableError) -> tuple[str, int]:
+    """Return the pipeline file, relative to the job's checkout, and the line that an error is at, if it has one."""
+    if not isinstance(error, PipelineError) or not error.line:
+        return "", 0
+    checkout, file = Path(os.environ.get("GITHUB_WORKSPACE") or ".").resolve(), Path(error.file).resolve()
+    return (file.relative_to(checkout).as_posix(), error.line) if file.is_relative_to(checkout) else ("", 0)
 
 
 def _report_usage(error: Any, application: typer.Typer) -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from runnable_ci.github.commands import Annotation, Level
 from runnable_ci.github.states import state_of
-from runnable_ci.pipeline.schema import STEP_NAME
+from runnable_ci.pipeline.diagnostics.positions import key_spans
 from runnable_ci.runs.model import SUCCESS, RunLog, StepAttempt
 
-_TABLE = re.compile(
-    r"\[(?:tool\.runnable-ci\.)?steps\.(?P<quote>[\"']?)(?P<step>%s)(?P=quote)\]" % STEP_NAME.pattern  # noqa: UP031
-)
 _RUN_AGAIN: Mapping[str, str] = {
     "code_changed": "to re-run such steps: --rerun-changed",
     "parameters_changed": "to re-run it: --from {step}",
@@ -54,11 +50,12 @@ def source_map(workspace: Path, pipeline: Path, environ: Mapping[str, str]) -> S
 
 
 def step_lines(text: str) -> dict[str, int]:
-    """Return step → line of its `[steps.NAME]`, as far as it is written plainly."""
+    """Return step → line of its table in the text of a pipeline file."""
     found: dict[str, int] = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if table := _TABLE.match("".join(line.split())):
-            found.setdefault(table["step"], number)
+    for path, span in key_spans(text).items():
+        match path:
+            case ("steps", name) | ("tool", "runnable-ci", "steps", name):
+                found.setdefault(name, span.line)
     return found
 
 

@@ -19,16 +19,16 @@ from pydantic import ValidationError
 
 from runnable_ci.config import LogLevel, Untracked
 from runnable_ci.errors import did_you_mean
+from runnable_ci.pipeline.diagnostics.place import Place
 from runnable_ci.pipeline.inputs import Input, resolve_inputs
 from runnable_ci.pipeline.overlaps import find_overlap
 from runnable_ci.pipeline.patterns import matches
-from runnable_ci.pipeline.schema import STEP_NAME, Kind, PipelineConfig, Place, StepConfig
+from runnable_ci.pipeline.schema import FUNCTION, STEP_NAME, Kind, PipelineConfig, StepConfig
 from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, is_excluded, shown
 from runnable_ci.pipeline.values.value_reader import Declared
 from runnable_ci.redaction.environment import names_a_secret, spelled
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 REPOSITORY = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+"
 )
@@ -108,6 +108,8 @@ class Pipeline(NamedTuple):
     log_level: LogLevel | None = None
     is_named: bool = True
     """Whether the file gives the name."""
+    place: Place = Place("")
+    """The pipeline file, for errors that are found later."""
     inputs: Mapping[str, Input] = MappingProxyType({})
     """Parameters of which the file says more than a value; `parameters` has those with a default too."""
 
@@ -146,29 +148,32 @@ class Pipeline(NamedTuple):
         return frozenset(found)
 
 
-def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: str = "") -> Pipeline:
+def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: str = "", text: str = "") -> Pipeline:
     """Return the pipeline that a parsed TOML table describes.
 
-    `file` names the file in messages, `prefix` is the table's own place in it (`tool.runnable-ci`).
-    Raises `PipelineError` for the first mistake found.
+    `file` names the file in messages, `prefix` is the table's own place in it (`tool.runnable-ci`), `text` is all of
+    it: errors show its lines. Raises `PipelineError` for the first mistake found.
     """
-    place = Place(file, prefix)
+    place = Place(file, prefix, text)
     try:
         parsed = PipelineConfig.model_validate(table)
     except ValidationError as e:
-        raise place.error_of(e) from e
-    check_parameters(parsed.parameters, partial(place.error, "parameters"))
+        from runnable_ci.pipeline.diagnostics.mistakes import validation_error  # what is right needs none of it
+
+        raise validation_error(place, e) from e
+    for name, value in parsed.parameters.items():
+        check_parameters({name: value}, partial(place.error, "parameters", key=name))
     inputs = resolve_inputs(place, parsed)
     defaults = {name: one.default for name, one in inputs.items() if one.default is not None}
     parsed = parsed.model_copy(update={"parameters": parsed.parameters | defaults})
     _check_env(place, "env", parsed.env, parsed.parameters)
     if parsed.registry is not None and not REPOSITORY.fullmatch(parsed.registry):
         hint = 'write it as "ghcr.io/owner/repo/runs": a host and a lower-case name, without a tag'
-        raise place.error("", f"registry: {shown(parsed.registry)} is not a repository", hint)
+        raise place.error("", f"registry: {shown(parsed.registry)} is not a repository", hint, key="registry")
     if wrong := [name for name in parsed.secrets if not _VARIABLE.fullmatch(name)]:  # it may be the secret: not shown
         names = ", ".join(f'"{name}"' for name in spelled(wrong[0]) or ["API_KEY", "DB_PASSWORD"])
         hint = f"write only names, each as a separate string, without `$`, braces or `secrets.`: secrets = [{names}]"
-        raise place.error("", "secrets: an entry is not the name of an environment variable", hint)
+        raise place.error("", "secrets: an entry is not the name of an environment variable", hint, key="secrets")
     steps: dict[str, Step] = {}
     above: tuple[str, ...] = ()
     for name, step in parsed.steps.items():
@@ -187,6 +192,7 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
         log_level=parsed.log_level,
         is_named=bool(parsed.name),
         inputs=inputs,
+        place=place,
     )
     _check_returns(place, pipeline)
     _check_puts(place, pipeline)
@@ -200,37 +206,23 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
             "steps",
             f"{shown(name)} is not a valid step name",
             "letters, digits, `_` and `-`, at most 100; not a digit first",
+            key=name,
         )
-    kinds = [(kind, text) for kind in ("run", "python") if (text := getattr(step, kind)) is not None]
-    if len(kinds) != 1:
-        has = "has both `run` and `python`" if kinds else "has neither `run` nor `python`"
-        raise place.error(table, has, "a step has exactly one of them; split it into two steps" if kinds else "add one")
-    kind, command = cast("tuple[Literal['run', 'python'], str]", kinds[0])
-    if not command.strip():
-        raise place.error(table, f"`{kind}` is empty", 'write a command, such as run = "make"')
-    if "\0" in command:
-        raise place.error(table, f"`{kind}` has a NUL character", "programs cannot receive it: remove it")
-    if kind == "python":
-        if not FUNCTION.fullmatch(command):
-            raise place.error(table, f"python = {shown(command)} is not a function", 'write it as "module:function"')
-        for key in ("shell", "parameters"):
-            if getattr(step, key) is not None:
-                raise place.error(table, f"`{key}` belongs to `run` steps", "a function takes parameters by name")
-    if kind == "run" and "object" in step.returns.values():
-        raise place.error(table, "a `run` step cannot return an object", "put a file with catalog.put instead")
-    if step.shell is not None and "{0}" not in step.shell and step.shell not in ("bash", "sh", "python", "pwsh"):
-        raise place.error(table, f"unknown shell {shown(step.shell)}", "bash, sh, python, pwsh, or a command with {0}")
+    kind, command = _check_command(place, table, step)
     for key, paths in (("get", step.catalog.get or []), ("put", step.catalog.put)):
         for path in paths:
-            check_relative(path, lambda m, key=key: place.error(f"{table}.catalog", f"{key}: {m}", RELATIVE))
+            check_relative(path, lambda m, key=key: place.error(f"{table}.catalog", f"{key}: {m}", RELATIVE, key=key))
             if is_excluded(path):
                 hint = "`.git` and `.runnable` are left out of the catalog: copy the file to another folder first"
-                raise place.error(f"{table}.catalog", f"{key}: {shown(path)} is never stored", hint)
+                raise place.error(f"{table}.catalog", f"{key}: {shown(path)} is never stored", hint, key=key)
     _check_metrics(place, table, step)
     _check_reads(place, table, step)
-    check_relative(step.working_directory, lambda m: place.error(table, f"working-directory: {m}", RELATIVE))
+    check_relative(
+        step.working_directory,
+        lambda m: place.error(table, f"working-directory: {m}", RELATIVE, key="working-directory"),
+    )
     for key in step.returns:
-        check_parameter_name(key, lambda m, hint: place.error(f"{table}.returns", m, hint))
+        check_parameter_name(key, lambda m, hint, key=key: place.error(f"{table}.returns", m, hint, key=key))
     env = pipeline.env | step.env
     _check_env(place, f"{table}.env", step.env, pipeline.parameters)
     return Step(
@@ -258,45 +250,93 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
 def _check_metrics(place: Place, table: str, step: StepConfig) -> None:
     names = dict.fromkeys(step.returns, "a return")
     for path in step.metrics:
-        check_relative(path, lambda m: place.error(table, f"metrics: {m}", RELATIVE))
+        check_relative(path, lambda m: place.error(table, f"metrics: {m}", RELATIVE, key="metrics"))
         name = PurePosixPath(path).stem
         if is_excluded(path) or set("*?[") & set(path):
-            raise place.error(table, f"metrics: {shown(path)} is not the path of a file", "name each file")
+            raise place.error(
+                table, f"metrics: {shown(path)} is not the path of a file", "name each file", key="metrics"
+            )
         if name in names:
-            raise place.error(table, f"metrics: {shown(path)} has the same name as {names[name]}", "rename one of them")
+            raise place.error(
+                table, f"metrics: {shown(path)} has the same name as {names[name]}", "rename one of them", key="metrics"
+            )
         names[name] = shown(path)
+
+
+def _check_command(place: Place, table: str, step: StepConfig) -> tuple[Literal["run", "python"], str]:
+    """Return a step's kind and its command, after what belongs to one kind of step was checked."""
+    kinds = [(kind, text) for kind in ("run", "python") if (text := getattr(step, kind)) is not None]
+    if len(kinds) != 1:
+        has = "has both `run` and `python`" if kinds else "has neither `run` nor `python`"
+        hint = "a step has exactly one of them; split it into two steps" if kinds else 'add one, such as run = "make"'
+        raise place.error(table, has, hint)
+    kind, command = cast("tuple[Literal['run', 'python'], str]", kinds[0])
+    if not command.strip():
+        raise place.error(table, f"`{kind}` is empty", 'write a command, such as run = "make"', key=kind)
+    if "\0" in command:
+        raise place.error(table, f"`{kind}` has a NUL character", "programs cannot receive it: remove it", key=kind)
+    if kind == "python":
+        if not FUNCTION.fullmatch(command):
+            from runnable_ci.pipeline.diagnostics.mistakes import function_form
+
+            raise place.error(
+                table, f"python = {shown(command)} is not a function", f"write {function_form(command)}", key=kind
+            )
+        for key in ("shell", "parameters"):
+            if getattr(step, key) is not None:
+                raise place.error(
+                    table, f"`{key}` belongs to `run` steps", "a function takes parameters by name", key=key
+                )
+    if kind == "run" and "object" in step.returns.values():
+        raise place.error(
+            table, "a `run` step cannot return an object", "put a file with catalog.put instead", key="returns"
+        )
+    if step.shell is not None and "{0}" not in step.shell and step.shell not in ("bash", "sh", "python", "pwsh"):
+        raise place.error(
+            table, f"unknown shell {shown(step.shell)}", "bash, sh, python, pwsh, or a command with {0}", key="shell"
+        )
+    return kind, command
 
 
 def _check_reads(place: Place, table: str, step: StepConfig) -> None:
     for key, paths in (("reads", step.reads or []), ("ignore-reads", step.ignore_reads)):
         for path in paths:
-            check_relative(path, lambda m, key=key: place.error(table, f"{key}: {m}", RELATIVE))
+            check_relative(path, lambda m, key=key: place.error(table, f"{key}: {m}", RELATIVE, key=key))
     if excluded := next((path for path in step.reads or () if is_excluded(path)), None):
         hint = 'what git says of the code is compared where the step asks it; ignore-reads = [".git"] leaves it out'
-        raise place.error(table, f"reads: {shown(excluded)} has no files of yours", hint)
+        raise place.error(table, f"reads: {shown(excluded)} has no files of yours", hint, key="reads")
 
 
 def _check_env(place: Place, table: str, env: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
     for name, value in env.items():
         if not name or "=" in name or "\0" in name + value:
-            raise place.error(table, f"{shown(name)} cannot be set", "no `=` in the name, no NUL in name or value")
+            raise place.error(
+                table, f"{shown(name)} cannot be set", "no `=` in the name, no NUL in name or value", key=name
+            )
         if name in parameters:
-            raise place.error(table, f"`{name}` is also a parameter", "rename one: both would set the same variable")
+            raise place.error(
+                table, f"`{name}` is also a parameter", "rename one: both would set the same variable", key=name
+            )
         if name.startswith("RUNNABLE_"):
-            raise place.error(table, f"`{name}` is reserved", "names that begin with RUNNABLE_ are used by runnable-ci")
+            raise place.error(
+                table, f"`{name}` is reserved", "names that begin with RUNNABLE_ are used by runnable-ci", key=name
+            )
 
 
 def _check_needs(place: Place, steps: Mapping[str, Step]) -> None:
     for step in steps.values():
         for need in step.needs:
             if need == step.name:
-                raise place.error(f"steps.{step.name}", "needs: the step needs itself", "remove it from `needs`")
+                raise place.error(
+                    f"steps.{step.name}", "needs: the step needs itself", "remove it from `needs`", key="needs"
+                )
             if need not in steps:
                 others = [name for name in steps if name != step.name]
                 raise place.error(
                     f"steps.{step.name}",
                     f"step `{step.name}` needs {shown(need)}, which is not in the file",
                     did_you_mean(need, others, f"the steps are: {', '.join(steps)}"),
+                    key="needs",
                 )
 
 
@@ -334,6 +374,7 @@ def _check_returns(place: Place, pipeline: Pipeline) -> None:
                         f"{table}.returns",
                         f"`{name}` is also returned by step `{other}`, which may run at the same time",
                         "rename one, or let one step need the other",
+                        key=name,
                     )
             givers.setdefault(name, []).append(step.name)
         for name in step.env:
@@ -342,6 +383,7 @@ def _check_returns(place: Place, pipeline: Pipeline) -> None:
                     f"{table}.env",
                     f"`{name}` is also returned by step `{min(givers_here)}`",
                     "rename one: both would set the same variable",
+                    key=name,
                 )
 
 
@@ -355,4 +397,5 @@ def _check_puts(place: Place, pipeline: Pipeline) -> None:
             f"put: `{found.other_pattern}` can match the same file as `{found.pattern}` of step `{found.step}`, which "
             "may run at the same time",
             f"write to folders of their own, or let `{found.other_step}` need `{found.step}`",
+            key="put",
         )

@@ -6,10 +6,11 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from runnable_ci.errors import PipelineError, did_you_mean
+from runnable_ci.pipeline.diagnostics.syntax import other_format
 from runnable_ci.pipeline.model import Pipeline, resolve
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.toml_file import ENCODING, names_in, parse_toml, read_problem
@@ -53,14 +54,15 @@ def load(path: Path | None) -> Project:
     Raises `PipelineError` for a file that cannot be used.
     """
     file = find_file(path)
-    table, prefix = _read(file)
-    shown = os.path.relpath(file) if file.is_relative_to(Path.cwd()) else str(file)
-    pipeline = resolve(table, file=shown, default_name=file.parent.name, prefix=prefix)
+    read = _read(file)
+    pipeline = resolve(read.table, file=read.shown, default_name=file.parent.name, prefix=read.prefix, text=read.text)
     for step in pipeline.steps.values():
         if not (file.parent / step.working_directory).is_dir():
-            raise PipelineError(
-                f"{shown}: [steps.{step.name}] working-directory: there is no folder `{step.working_directory}`",
-                hint=did_you_mean(step.working_directory, names_in(file.parent), "create it, or use an existing one"),
+            raise pipeline.place.error(
+                f"steps.{step.name}",
+                f"working-directory: there is no folder `{step.working_directory}`",
+                did_you_mean(step.working_directory, names_in(file.parent), "create it, or use an existing one"),
+                key="working-directory",
             )
     return Project(pipeline, file, Layout(file.parent / STORE_NAME))
 
@@ -124,25 +126,39 @@ def registry_of(folder: Path) -> str | None:
         file = find_file(folder)
     except PipelineError:
         return None
-    named = _read(file)[0].get("registry")
+    named = _read(file).table.get("registry")
     return named if isinstance(named, str) else None
 
 
-def _read(file: Path) -> tuple[dict[str, Any], str]:
+@dataclass(frozen=True, slots=True)
+class _ReadFile:
+    """A pipeline file as it was read."""
+
+    text: str
+    table: dict[str, Any]
+    """The pipeline's own table."""
+    prefix: str
+    """Where in the file that is."""
+    shown: str
+    """How messages name the file."""
+
+
+def _read(file: Path) -> _ReadFile:
+    shown = os.path.relpath(file) if file.is_relative_to(Path.cwd()) else str(file)
     try:
-        content = file.read_text(encoding=ENCODING)
+        text = file.read_text(encoding=ENCODING)
     except (OSError, UnicodeDecodeError) as e:
         hint = "save it as UTF-8" if isinstance(e, UnicodeDecodeError) else "check its permissions"
-        raise PipelineError(f"{file} cannot be read: {read_problem(e)}", hint=hint) from e
-    table = parse_toml(content, str(file))
+        raise PipelineError(f"{shown} cannot be read: {read_problem(e)}", hint=hint) from e
+    table = parse_toml(text, shown, hint=other_format(PurePosixPath(file.name)))
     if file.name != "pyproject.toml":
-        return table, ""
+        return _ReadFile(text, table, "", shown)
     tool = table.get("tool")
     ours = tool.get("runnable-ci") if isinstance(tool, dict) else None
     if not isinstance(ours, dict):
         hint = f"`{in_folder(file.parent, 'init')}` writes a runnable.toml"
-        raise PipelineError(f"{file} has no table [tool.runnable-ci]", hint=hint)
-    return ours, "tool.runnable-ci"
+        raise PipelineError(f"{shown} has no table [tool.runnable-ci]", hint=hint)
+    return _ReadFile(text, ours, "tool.runnable-ci", shown)
 
 
 def _is_meant(path: Path) -> bool:

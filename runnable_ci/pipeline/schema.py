@@ -1,20 +1,19 @@
-"""The tables of the pipeline file as they are written, and where in which file a mistake is. Pure."""
+"""The tables of the pipeline file as they are written. Pure."""
 
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runnable_ci.config import LogLevel, Untracked
-from runnable_ci.errors import PipelineError, did_you_mean
-from runnable_ci.pipeline.validation import shown
 
 Kind = Literal["auto", "text", "json", "metric", "object"]
 """What a step returns: `auto` is text, or a value where writing that gives the same text."""
 RecordedKind = Literal["json", "metric", "object"]
 STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
+FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 YEAR_MINUTES = 366 * 24 * 60
 
 
@@ -149,69 +148,3 @@ class PipelineConfig(Table):
         description="The steps, in order.",
         json_schema_extra={"propertyNames": {"pattern": f"^{STEP_NAME.pattern}$"}},
     )
-
-
-class Place(NamedTuple):
-    """Where in which file: turns a table and a key into an error that names them."""
-
-    file: str
-    prefix: str
-
-    def error(self, table: str, message: str, hint: str = "") -> PipelineError:
-        full = ".".join(part for part in (self.prefix, table) if part)
-        text = f"{self.file}: {f'[{full}] ' if full else ''}{message}"
-        # A quoted key may hold anything, also what would move a terminal's cursor.
-        return PipelineError(_CONTROL.sub(lambda found: repr(found[0])[1:-1], text), hint=hint)
-
-    def error_of(self, validation: ValidationError) -> PipelineError:
-        """Convert pydantic's first finding into an error."""
-        first = validation.errors()[0]
-        path = [str(part) for part in first["loc"]]
-        model: type[BaseModel] = PipelineConfig
-        table: list[str] = []
-        if path[:1] in (["steps"], ["inputs"]) and len(path) > 1:
-            model = StepConfig if path[0] == "steps" else InputConfig
-            table, path = path[:2], path[2:]
-        if path[:1] == ["catalog"] and len(path) > 1:
-            model, table, path = CatalogConfig, [*table, "catalog"], path[1:]
-        key = ".".join(path)
-        where = ".".join(table)
-        given = first["input"]
-        known = {field.alias or name: field.description or "" for name, field in model.model_fields.items()}
-        hint = next((known[part] for part in path[:1] if part in known), "")
-        match first["type"]:
-            case "extra_forbidden":
-                listed = "the keys of this table are: " + ", ".join(known)
-                return self.error(where, f"unknown key `{key}`", did_you_mean(key, known, listed))
-            case "missing" | "too_short":
-                return self.error(where, "there is no step", 'add a table such as [steps.train] with run = "…"')
-            case "literal_error":
-                allowed = re.findall(r"'([^']*)'", first["ctx"]["expected"])
-                listed = f"one of {', '.join(allowed)}"
-                if not isinstance(given, str):
-                    return self.error(where, f"{key}: must be {listed}, not {shown(given)}", hint)
-                what = "unknown kind" if path[:1] == ["returns"] else "there is no"
-                return self.error(where, f"{key}: {what} {shown(given)}", did_you_mean(given, allowed, listed))
-            case "value_error":
-                return self.error(where, f"{key}: {first['ctx']['error']}", hint)
-            case "dict_type" | "model_type" if not key:
-                example = 'type = "number"' if model is InputConfig else 'run = "…"'
-                name = "inputs.seed" if model is InputConfig else "steps.train"
-                return self.error(where, f"must be a table, not {shown(given)}", f"such as [{name}] with {example}")
-            case kind:
-                expected = _EXPECTED.get(kind, first["msg"].lower())
-                return self.error(where, f"{key}: {expected}, not {shown(given)}", hint)
-
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_EXPECTED = {
-    "string_type": "must be a string",
-    "list_type": "must be a list",
-    "dict_type": "must be a table",
-    "model_type": "must be a table",
-    "bool_type": "must be true or false",
-    "float_type": "must be a number",
-    "greater_than": "must be greater than 0",
-    "less_than_equal": f"must be at most {YEAR_MINUTES}, a year",
-    "finite_number": "must be a finite number",
-}

@@ -6,18 +6,21 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from runnable_ci.errors import PipelineError
+from runnable_ci.pipeline.diagnostics.syntax import syntax_error
 
 LINE_END = b"\n"
 ENCODING = "utf-8-sig"  # some editors begin a file with a mark
 
 
-def parse_toml(content: str, shown: str) -> dict[str, Any]:
-    """Return the tables of a file that messages call `shown`. Raises `PipelineError`."""
+def parse_toml(content: str, shown: str, *, hint: str = "") -> dict[str, Any]:
+    """Return the tables of a file that messages call `shown`.
+
+    Raises `PipelineError` with the line, and a hint how that is written right, unless there is one already.
+    """
     try:
         return tomllib.loads(content)
     except (ValueError, RecursionError) as e:  # also for numbers of thousands of digits, and lists as deep
-        raise PipelineError(f"{shown} is not TOML: {e}", hint="see https://toml.io") from e
+        raise syntax_error(content, shown, str(e), hint=hint) from e
 
 
 def read_problem(error: OSError | UnicodeDecodeError) -> str:

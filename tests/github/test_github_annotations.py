@@ -119,15 +119,17 @@ def test_a_reused_step_whose_code_changed_is_noticed() -> None:
 
 
 def test_tables_are_found() -> None:
-    """As they are usually written; sub-tables are not the step's beginning."""
+    """In each form of a table, up to what is no TOML; sub-tables are not the step's beginning."""
     text = """name = "a"
 [steps.load]
 [steps.load.env]
   [ steps . "fit" ]   # comment
 [tool.runnable-ci.steps.plot]
+[steps]
+inline = { run = "x" }
 [steps.a'b]
 """
-    assert step_lines(text) == {"load": 2, "fit": 4, "plot": 5}
+    assert step_lines(text) == {"load": 2, "fit": 4, "plot": 5, "inline": 7}
 
 
 def test_places_are_relative_to_the_checkout(tmp_path: Path) -> None:

@@ -45,46 +45,62 @@ MISTAKES = {
         "did you mean `put`?",
     ),
     "dotted step name": ('[steps.a.b]\nrun = "x"', "[steps.a] unknown key `b`", "the keys of this table"),
-    "steps not a table": ("steps = 3", "steps: must be a table, not 3", "in order"),
-    "step not a table": ('steps.a = "make"', '[steps.a] must be a table, not "make"', "[steps.train]"),
-    "catalog not a table": ('steps.a = { run = "x", catalog = [] }', "[steps.a] catalog: must be a table", "Files"),
-    "run not text": ("steps.a.run = 3", "[steps.a] run: must be a string, not 3", "A shell command"),
+    "steps not a table": (
+        "steps = 3",
+        "steps: must be a table, not 3",
+        'write a table for each step: [steps.NAME] with run = "…"',
+    ),
+    "step not a table": (
+        'steps.a = "make"',
+        '[steps.a] must be a table, not "make"',
+        'write [steps.a] with run = "make"',
+    ),
+    "catalog not a table": (
+        'steps.a = { run = "x", catalog = [] }',
+        "[steps.a] catalog: must be a table",
+        'catalog = { get = ["…"]',
+    ),
+    "run not text": ("steps.a.run = 3", "[steps.a] run: must be a string, not 3", 'write run = "3"'),
     "needs not a list": (
         'steps.a = { run = "x", needs = "b" }',
         '[steps.a] needs: must be a list, not "b"',
-        "Steps that must finish first",
+        'write needs = ["b"]',
     ),
-    "needs of numbers": ('steps.a = { run = "x", needs = [1] }', "[steps.a] needs.0: must be a string", "Steps"),
+    "needs of numbers": (
+        'steps.a = { run = "x", needs = [1] }',
+        "[steps.a] needs.0: must be a string",
+        'needs = ["1"]',
+    ),
     "env of numbers": (
         'steps.a = { run = "x", env = { N = 1 } }',
         "[steps.a] env.N: must be a string, not 1",
-        "Environment variables",
+        'write N = "1"',
     ),
-    "top env of numbers": ('env = { N = true }\nsteps.a.run = "x"', "env.N: must be a string, not true", "Env"),
+    "top env of numbers": ('env = { N = true }\nsteps.a.run = "x"', "env.N: must be a string, not true", 'N = "true"'),
     "timeout zero": (
         'steps.a = { run = "x", timeout-minutes = 0 }',
         "[steps.a] timeout-minutes: must be greater than 0, not 0",
-        "Time limit of the step",
+        "write timeout-minutes = 30",
     ),
     "timeout too long": (
         'steps.a = { run = "x", timeout-minutes = 1e300 }',
         "[steps.a] timeout-minutes: must be at most 527040, a year",
-        "Time limit of the step",
+        "write timeout-minutes = 30",
     ),
     "timeout infinite": (
         'steps.a = { run = "x", timeout-minutes = inf }',
         "[steps.a] timeout-minutes: must be",
-        "Time limit",
+        "write timeout-minutes = 30",
     ),
     "timeout yes": (
         'steps.a = { run = "x", timeout-minutes = true }',
         "[steps.a] timeout-minutes: must be a number, not true",
-        "Time limit of the step",
+        "write timeout-minutes = 30",
     ),
     "not a bool": (
         'steps.a = { run = "x", continue-on-error = "yes" }',
         '[steps.a] continue-on-error: must be true or false, not "yes"',
-        "Let the run continue",
+        "write continue-on-error = true",
     ),
     "unknown kind": (
         'steps.a = { python = "m:f", returns = { x = "metrics" } }',
@@ -109,7 +125,7 @@ MISTAKES = {
     "returns text": (
         'steps.a = { run = "x", returns = "x" }',
         "[steps.a] returns: must be a table, not",
-        "A list of names",
+        'write returns = ["x"]',
     ),
     "returns twice": (
         'steps.a = { run = "x", returns = ["x", "x"] }',
@@ -127,7 +143,7 @@ MISTAKES = {
     "not a function": (
         'steps.a.python = "train.py"',
         '[steps.a] python = "train.py" is not a function',
-        "module:funct",
+        'write python = "train:function"',
     ),
     "shell of a function": (
         'steps.a = { python = "m:f", shell = "sh" }',

@@ -279,7 +279,7 @@ def test_parameter_file_that_is_missing_or_broken(tmp_path: Path) -> None:
     assert caught.value.hint == "a file of TOML, or with the suffix .json, .yaml or .yml"
     with pytest.raises(UsageError, match=r"--params-file .*p\.yaml: line 2: "):
         parameters(pipeline(), file=write(tmp_path, "x: 1\ny: [", "p.yaml"))
-    with pytest.raises(PipelineError, match=r"p\.toml is not TOML"):
+    with pytest.raises(PipelineError, match=r"p\.toml:1 is not TOML"):
         parameters(pipeline(), file=write(tmp_path, "x = ", "p.toml"))
 
 

@@ -1,0 +1,1 @@
+"""Where in the pipeline file a mistake is, and what would be right there."""

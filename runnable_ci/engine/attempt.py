@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import signal
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOu
 from runnable_ci.runs.orphans import record_pid
 from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
+from runnable_ci.steps.failure import Explanation, explain_exit, oom_kills
 from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.clock import now
@@ -85,6 +85,8 @@ class AttemptResult:
     """How much the redactor had learned when the output was kept."""
     pending: PendingReads | None = None
     """What it read that is still to be hashed."""
+    oom_kills: int = 0
+    """How many processes the system had ended for lack of memory when it began."""
 
 
 def run_attempt(
@@ -162,11 +164,12 @@ def _execute(
         if not any(matches(pattern, name) for name in declared):
             context.printer.say(f"note: `reads` has {pattern}, which matches no file", step=step.name)
     products.look(done.entries)
+    done.oom_kills = oom_kills()
     ended, sight = _run_process(process, products, output, context)
     result = StepResult()
     try:
         result = _collect(step, ended, step_context)
-        _take_results(done, result, ended, context)
+        _take_results(done, result, ended, step_context, context)
     finally:
         if process.env.get(BYTECODE_ELSEWHERE) and not (result.report and result.report.is_complete):
             sight = sight._replace(trace=None, reason=f"{BYTECODE_ELSEWHERE} hides which modules Python loads")
@@ -259,7 +262,9 @@ def _take_files(step: Step, scope: Scope, context: ExecutionContext) -> list[Cat
     return [*taken, *context.catalog.inputs(sorted(inputs))]
 
 
-def _take_results(done: AttemptResult, returned: StepResult, ended: Exit, context: ExecutionContext) -> None:
+def _take_results(
+    done: AttemptResult, returned: StepResult, ended: Exit, step_context: StepContext, context: ExecutionContext
+) -> None:
     """Fill in the attempt from how its process ended and what it left."""
     step, attempt = done.step, done.attempt
     attempt.exit_code = ended.code
@@ -278,7 +283,7 @@ def _take_results(done: AttemptResult, returned: StepResult, ended: Exit, contex
             attempt.end(outcome, f"timed out after {(step.timeout_s or 0) / 60:g} min")
             return
         case _ if returned.problem or ended.code:
-            _fail(done, returned, ended, context)
+            _fail(done, returned, ended, step_context, context)
             return
     if returned.undeclared:
         names = context.redactor.text(", ".join(f"`{name}`" for name in returned.undeclared))
@@ -312,14 +317,21 @@ def _take_metrics(done: AttemptResult, context: ExecutionContext) -> None:
             context.printer.say(f"note: {path}: left out, no number: {names}{more}", step=done.step.name)
 
 
-def _fail(done: AttemptResult, returned: StepResult, ended: Exit, context: ExecutionContext) -> None:
+def _fail(
+    done: AttemptResult, returned: StepResult, ended: Exit, step_context: StepContext, context: ExecutionContext
+) -> None:
     """Say why an attempt failed that came to its own end."""
-    problem = context.redactor.text(returned.problem or _exit_description(ended))
+    explained = Explanation(returned.problem)
+    if not returned.problem:
+        explained = explain_exit(done.step, step_context, ended.code, is_out_of_memory=oom_kills() > done.oom_kills)
+    problem = context.redactor.text(explained.message)
     exception = returned.exception
     place = f" ({exception.file}:{exception.line})" if exception and exception.file else ""
     done.attempt.end("failed", f"{problem}{place}")
     if returned.problem and not exception:
         context.printer.output(done.step.name, "e", f"{printable(problem)}\n".encode())
+    if explained.hint:
+        context.printer.say(f"hint: {context.redactor.text(explained.hint)}", step=done.step.name)
 
 
 def _module_hash(name: str, seen: tuple[int, int], catalog: Catalog) -> str:
@@ -338,12 +350,3 @@ def _outcome(ended: Exit) -> RunOutcome:
     if ended.timed_out:
         return "timed_out"
     return "failed" if ended.code else "succeeded"
-
-
-def _exit_description(ended: Exit) -> str:
-    if ended.code < 0:
-        try:
-            return f"ended by {signal.Signals(-ended.code).name}"
-        except ValueError:
-            return f"ended by signal {-ended.code}"
-    return f"exit code {ended.code}"

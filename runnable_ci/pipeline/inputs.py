@@ -39,7 +39,7 @@ def resolve_inputs(place: Place, pipeline: PipelineConfig) -> dict[str, Input]:
     inputs: dict[str, Input] = {}
     for name, config in pipeline.inputs.items():
         where = f"inputs.{name}"
-        check_parameter_name(name, lambda message, hint: place.error("inputs", message, hint))
+        check_parameter_name(name, lambda message, hint, name=name: place.error("inputs", message, hint, key=name))
         if name in pipeline.parameters:
             raise place.error(where, f"`{name}` is also in [parameters]", "write it once: its value is the `default`")
         if config.type == "choice" and not config.options:
@@ -59,9 +59,11 @@ def _require(place: Place, where: str, declared: Declared, value: Any, key: str)
     try:
         found = declared.accept(value, key)
     except UsageError as e:
-        raise place.error(where, e.message, e.hint) from e
+        raise place.error(where, e.message, e.hint, key=key) from e
     if type(found) is not type(value) or not_json(value):
-        raise place.error(where, f"{key}: {value!r} is not of the type of the input", "write it without quotes")
+        raise place.error(
+            where, f"{key}: {value!r} is not of the type of the input", "write it without quotes", key=key
+        )
 
 
 def require_inputs(inputs: Mapping[str, Input], parameters: Mapping[str, Any], file: str) -> None:

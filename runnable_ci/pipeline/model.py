@@ -257,9 +257,8 @@ def _check_metrics(place: Place, table: str, step: StepConfig) -> None:
                 table, f"metrics: {shown(path)} is not the path of a file", "name each file", key="metrics"
             )
         if name in names:
-            raise place.error(
-                table, f"metrics: {shown(path)} has the same name as {names[name]}", "rename one of them", key="metrics"
-            )
+            problem = f"metrics: {shown(path)} has the same name as {names[name]}"
+            raise place.error(table, problem, "rename one of them", key="metrics")
         names[name] = shown(path)
 
 

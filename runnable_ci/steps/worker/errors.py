@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +66,39 @@ def did_you_mean_module(name: str, path: list[str]) -> str:
         if os.path.isdir(folder):
             known += [entry[:-3] if entry.endswith(".py") else entry for entry in os.listdir(folder)]
     return did_you_mean(last, known)
+
+
+def missing_module_hint(name: str, workspace: str) -> str:
+    """Return which interpreter does not have a module, and where it is: a folder of the workspace, or its `.venv`.
+
+    What is found there is only looked at, never imported.
+    """
+    top = name.partition(".")[0]
+    for folder in sorted(entry.name for entry in os.scandir(workspace) if entry.is_dir()):
+        if _has_module(os.path.join(workspace, folder), top):
+            form = 'env = { PYTHONPATH = "%s" }' % folder
+            return "`%s` is in the folder %s: let Python look there, %s in the pipeline file" % (top, folder, form)
+    here = "%s does not have `%s`" % (sys.executable, top)
+    for folder in (".venv", "venv"):
+        home = os.path.join(workspace, folder)
+        program = os.path.join(folder, "bin", "python")
+        if os.path.exists(os.path.join(workspace, program)) and os.path.realpath(home) != os.path.realpath(sys.prefix):
+            form = 'python = "%s" at the top of the pipeline file' % program
+            has = any(_has_module(place, top) for place in _packages(home))
+            return "%s; %s %s: %s uses it" % (here, folder, "has it" if has else "lies here unused", form)
+    return "%s; if a package has it: %s -m pip install %s" % (here, sys.executable, top.replace("_", "-"))
+
+
+def _has_module(folder: str, name: str) -> bool:
+    return os.path.isfile(os.path.join(folder, name + ".py")) or os.path.isfile(
+        os.path.join(folder, name, "__init__.py")
+    )
+
+
+def _packages(environment: str) -> list[str]:
+    library = os.path.join(environment, "lib")
+    versions = os.listdir(library) if os.path.isdir(library) else []
+    return [os.path.join(library, version, "site-packages") for version in versions]
 
 
 def type_name(value: object) -> str:

@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import suppress
 
-from .errors import WorkerError, type_name
+from .errors import WorkerError, missing_module_hint, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ def record(error: BaseException, response: dict[str, Any], workspace: WorkspaceF
     """Write the failure into the response and, as Python would, to stderr."""
     _strip(error)
     exit_code, shown = 1, _as_python_prints(error)
+    hint = error.hint if isinstance(error, WorkerError) else ""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        hint = missing_module_hint(error.name, workspace.root)
+        shown += "hint: %s\n" % hint
     trace = shown
     if isinstance(error, KeyboardInterrupt):
         exit_code = 130
@@ -50,7 +54,7 @@ def record(error: BaseException, response: dict[str, Any], workspace: WorkspaceF
         error={
             "type": type_name(error),
             "message": _text(error.message if isinstance(error, WorkerError) else _message(error)),
-            "hint": _text(error.hint) if isinstance(error, WorkerError) else "",
+            "hint": _text(hint),
             "traceback": _text(trace),
             "file": file and _text(file),
             "line": line,

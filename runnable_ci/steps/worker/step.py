@@ -15,6 +15,7 @@ from .errors import (
     WrongReturnsError,
     did_you_mean,
     did_you_mean_module,
+    missing_module_hint,
     type_name,
 )
 from .failures import record, user_frames
@@ -155,7 +156,7 @@ def _module(name: str, path: list[str]) -> Any:
         if not own or any(user_frames(error)):  # an import inside the user's code
             raise
         where = ", ".join(path) or "sys.path"
-        hint = did_you_mean_module(name, path)
+        hint = did_you_mean_module(name, path) or missing_module_hint(name, path[-1])
         raise FunctionNotFoundError("no module `%s` in %s" % (name, where), hint=hint) from None
     except SystemExit as left:
         if left.code not in (None, 0):

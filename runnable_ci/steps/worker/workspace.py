@@ -14,6 +14,7 @@ class WorkspaceFolder:
     """The user's folder, without what is installed in it: `site-packages`, the interpreter, its environment."""
 
     def __init__(self, root: str) -> None:
+        self.root = root
         self._root = _folder(root)
         self._real_root = _folder(os.path.realpath(root))
         library = os.path.dirname(os.__file__)

@@ -13,6 +13,7 @@ from runnable_ci.cli.context import make_options, make_settings, open_store
 from runnable_ci.cli.options import (
     Accept,
     ActionRef,
+    AllowUnused,
     AsId,
     DryDelete,
     DryRun,
@@ -91,6 +92,7 @@ def run_command(
     help_inputs: HelpInputs = False,
     env_file: EnvFiles = [],  # noqa: B006 - typer copies it
     log_level: LogLevel = None,
+    allow_unused: AllowUnused = False,
     jobs: Jobs = None,
     quiet: Quiet = False,
     dry_run: DryRun = False,
@@ -106,7 +108,7 @@ def run_command(
     if help_inputs:
         raise typer.Exit(commands.print_inputs(pipeline))
     options = make_options(jobs, env_file, log_level, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
-    run_options = RunOptions(run_id, tag, params_file, param)
+    run_options = RunOptions(run_id, tag, params_file, param, allow_unused=allow_unused)
     raise typer.Exit(commands.run(pipeline, options, run_options, dry_run=dry_run, publish=publish, to=to))
 
 
@@ -117,6 +119,7 @@ def retry_command(
     from_steps: FromSteps = [],  # noqa: B006 - typer copies it
     params_file: ParamsFiles = [],  # noqa: B006 - typer copies it
     param: Params = [],  # noqa: B006 - typer copies it
+    allow_unused: AllowUnused = False,
     rerun_changed: RerunChanged = False,
     rerun: Rerun = [],  # noqa: B006 - typer copies it
     accept: Accept = [],  # noqa: B006 - typer copies it
@@ -149,6 +152,7 @@ def retry_command(
         other_pipeline=other_pipeline,
         restore_all=restore == "all",
         params_files=params_file,
+        allow_unused=allow_unused,
         accept=accept,
         reason=reason,
         typed=[] if is_actions(os.environ) else sys.argv[1:],
@@ -158,10 +162,7 @@ def retry_command(
 
 @app.command("runs")
 def runs_command(
-    source: RunsOf = None,
-    plain_http: PlainHttp = False,
-    store: Store = None,
-    as_json: Json = False,
+    source: RunsOf = None, plain_http: PlainHttp = False, store: Store = None, as_json: Json = False
 ) -> None:
     """List runs, newest last."""
     from runnable_ci.cli.show import listing as commands
@@ -244,11 +245,7 @@ def checkout_command(
 
 @app.command("publish")
 def publish_command(
-    run_id: RunId,
-    as_id: AsId = None,
-    to: To = None,
-    plain_http: PlainHttp = False,
-    store: Store = None,
+    run_id: RunId, as_id: AsId = None, to: To = None, plain_http: PlainHttp = False, store: Store = None
 ) -> None:
     """Publish a run to a registry and print its reference."""
     from runnable_ci.cli.registry import publish as command

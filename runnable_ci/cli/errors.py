@@ -96,16 +96,17 @@ def _usage_texts(error: Any, text: str, context: Any) -> tuple[str, str]:
 
 
 def _owners(option: str) -> str:
-    """Return a hint that names the commands that have this option; empty where none has it."""
+    """Return a hint that names the commands that have this option, with what it takes; empty where none has it."""
     from runnable_ci.cli.app import app
 
     group: Any = typer.main.get_command(app)  # `context` may know this one command alone
-    names = [
-        c.name
-        for c in group.commands.values()
-        if not c.hidden and any(option in parameter.opts for parameter in c.params)
-    ]
-    return f"{option} is an option of {', '.join(names)}" if names else ""
+    commands = [command for command in group.commands.values() if not command.hidden]
+    forms: dict[str, list[str]] = {}
+    for command in commands:
+        for parameter in (parameter for parameter in command.params if option in parameter.opts):
+            forms.setdefault(f"{option} {parameter.metavar or ''}".rstrip(), []).append(command.name)
+    listed = [f"`{form}` of {', '.join(names)}" for form, names in forms.items()]
+    return f"{option} is an option of other commands: {'; '.join(listed)}" if listed else ""
 
 
 def _command_context(application: typer.Typer, words: list[str]) -> Any:

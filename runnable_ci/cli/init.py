@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tomli_w
 
-from runnable_ci.engine.preflight import load_project, missing_parameters, needs
+from runnable_ci.engine.preflight import expression_warnings, load_project, missing_parameters, needs, require_inputs
 from runnable_ci.errors import PipelineError, StoreError, UsageError
 from runnable_ci.github.api.repository import of_folder
 from runnable_ci.github.templates import ACTION, DEFAULT_REF, FOLDER, Name, repository_of, workflow
@@ -189,7 +189,10 @@ def _write_all(new: Mapping[Path, bytes]) -> None:
 def check(file: Path | None, environ: Mapping[str, str]) -> None:
     """Find every mistake that can be found without running a step; print what the pipeline is otherwise."""
     project = load_project(file)
-    interpreter = check_interpreter(project.pipeline, project.workspace, environ)
+    interpreter = check_interpreter(project.pipeline, project.workspace, environ, console.err)
+    require_inputs(project.pipeline, project.workspace, project.pipeline.steps, console.err)
+    for warning in expression_warnings(project.pipeline):
+        console.err(warning)
     steps = project.pipeline.steps.values()
     console.out(f"{project.pipeline.file}: {project.pipeline.name}, {pluralize(len(steps), 'step')}")
     for step in steps:

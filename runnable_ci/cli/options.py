@@ -37,6 +37,9 @@ LogLevel = Annotated[
 HelpInputs = Annotated[
     bool, typer.Option("--help-inputs", help="Print the pipeline's inputs and parameters, without running anything.")
 ]
+AllowUnused = Annotated[
+    bool, typer.Option("--allow-unused", help="Accept a parameter that no step takes and that looks misspelt.")
+]
 Jobs = Annotated[
     int | None,
     typer.Option("--jobs", "-j", min=1, help="Number of steps to run in parallel.  [default: number of CPUs]"),

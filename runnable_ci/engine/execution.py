@@ -146,10 +146,14 @@ class EnvironmentProbe:
     def __init__(self, interpreter: str, workspace: Path, environ: Mapping[str, str]) -> None:
         self._environment = Environment()
         self._key = ""
+        self._interpreter = Path(interpreter)
+        self._is_awaited = bool(interpreter) and not self._interpreter.exists()
+        """Whether a step has yet to make the interpreter."""
 
         def look() -> None:
             self._environment = describe(interpreter, workspace, environ, tool_version=VERSION)
 
+        self._look = look
         self._thread = start(look, name="environment")
         if self._thread is None:
             look()
@@ -158,6 +162,9 @@ class EnvironmentProbe:
         """Return the key of the environment, which the run log has from now on."""
         if self._thread is not None:
             self._thread.join()
+        if self._is_awaited and self._interpreter.exists():
+            self._is_awaited, self._key = False, ""
+            self._look()
         self._key = self._key or key_of(self._environment)
         if self._key not in recorder.log.environments:
             recorder.record(EnvironmentRecorded(key=self._key, environment=self._environment))

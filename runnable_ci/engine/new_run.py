@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from runnable_ci.engine.execution import execute
 from runnable_ci.engine.options import redacting_errors, require_secret_names
 from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan
-from runnable_ci.engine.preflight import parameter_warnings, require
+from runnable_ci.engine.preflight import expression_warnings, parameter_warnings, require, require_inputs
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunExistsError, RunnableError
 from runnable_ci.pipeline import command_line
-from runnable_ci.pipeline.parameters import assemble_parameters, parameter_overrides
+from runnable_ci.pipeline.parameters import assemble_parameters, parameter_overrides, typed_names
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import run_folder
@@ -39,6 +39,8 @@ class RunOptions(NamedTuple):
     """TOML, JSON or YAML; where two give the same parameter, the later counts."""
     params: Sequence[str] = ()
     """`NAME=VALUE`."""
+    allow_unused: bool = False
+    """Accept a parameter of `params` that no step takes though it is close to a known one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -101,8 +103,12 @@ def prepare_run(session: RunSession, options: RunOptions) -> NewRun:
     parameters = assemble_parameters(pipeline, pipeline.parameters, overrides)
     require_secret_names(pipeline, parameters, session.options)
     require(pipeline, project.workspace, parameters, pipeline.steps)
-    for warning in parameter_warnings(pipeline, project.workspace, overrides, known=pipeline.declared()).values():
-        session.options.printer.say(f"note: {warning}")
+    typed = [] if options.allow_unused else typed_names(options.params)
+    warnings = parameter_warnings(pipeline, project.workspace, overrides, known=pipeline.declared(), typed=typed)
+    say = session.options.printer.say
+    require_inputs(pipeline, project.workspace, pipeline.steps, say)
+    for line in (*expression_warnings(pipeline), *(f"note: {warning}" for warning in warnings.values())):
+        say(line)
     if options.run_id is not None:
         check_run_id(options.run_id)
         with _hint_at_retry(project, options.run_id):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from pathlib import Path
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path, PurePosixPath
 
-from runnable_ci.errors import PipelineError, StepError, did_you_mean
-from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.errors import RunnableError, StepError, UsageError, did_you_mean
+from runnable_ci.pipeline.diagnostics.expressions import expressions
+from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.patterns import can_overlap
 from runnable_ci.pipeline.project import Project, load
+from runnable_ci.pipeline.toml_file import names_in
+from runnable_ci.runs.workspace import Workspace
 from runnable_ci.steps import accepts, required_parameters
-from runnable_ci.steps.python import find_source
+from runnable_ci.steps.earlier import chance_of, is_put_before, misspelt
+from runnable_ci.steps.python import find_module, find_source, takes
 
 
 def load_project(path: Path | None) -> Project:
@@ -23,15 +29,25 @@ def load_project(path: Path | None) -> Project:
             try:
                 find_source(step, project.workspace)
             except StepError as e:
-                where = f"{project.pipeline.file}: [steps.{step.name}] python"
-                raise PipelineError(f"{where}: {e.message}", hint=e.hint) from e
+                if _is_made_before(project.pipeline, step, project.workspace):
+                    continue
+                place = project.pipeline.place
+                raise place.error(f"steps.{step.name}", f"python: {e.message}", e.hint, key="python") from e
     return project
+
+
+def _is_made_before(pipeline: Pipeline, step: Step, workspace: Path) -> bool:
+    """Return whether an earlier step declares that it makes the module of a step: what is there now tells nothing."""
+    file = find_module(step, workspace) if step.kind == "python" else None
+    return file is not None and is_put_before(pipeline, step, file.relative_to(workspace).as_posix())
 
 
 def missing_parameters(pipeline: Pipeline, workspace: Path, given: Collection[str]) -> Mapping[str, list[str]]:
     """Return step → the parameters that it needs and that neither an earlier step nor `given` provides."""
     found: dict[str, list[str]] = {}
     for step in pipeline.steps.values():
+        if _is_made_before(pipeline, step, workspace):
+            continue
         absent = [name for name in required_parameters(step, workspace) if name not in given]
         if absent:  # looked for only then: the steps above each step of a long chain add up
             returned = {name for above in pipeline.ancestors(step.name) for name in pipeline.steps[above].returns}
@@ -45,10 +61,59 @@ def require(pipeline: Pipeline, workspace: Path, given: Collection[str], running
     """Raise `PipelineError` for the first of the `running` steps that lacks a parameter."""
     for name, absent in missing_parameters(pipeline, workspace, given).items():
         if name in running:
-            raise PipelineError(
-                f"{pipeline.file}: [steps.{name}] {needs(pipeline, name, absent)}",
-                hint=_how_to_give(pipeline, absent[0], given),
+            raise pipeline.place.error(
+                f"steps.{name}",
+                needs(pipeline, name, absent),
+                _how_to_give(pipeline, workspace, pipeline.steps[name], absent[0], given),
+                key="python" if pipeline.steps[name].kind == "python" else "parameters",
             )
+
+
+def require_inputs(pipeline: Pipeline, workspace: Path, running: Collection[str], say: Callable[[str], None]) -> None:
+    """Raise `PipelineError` for a file that a `running` step gets, that is not there and that no step can make.
+
+    What steps that come before may make without a `put` is only warned of, by `say`.
+    """
+    files = Workspace(workspace)
+    for step in (step for step in pipeline.steps.values() if step.name in running):
+        for pattern in step.get or ():
+            if not _is_there(files, pattern):
+                _judge_input(pipeline, workspace, step, pattern, say)
+
+
+def _is_there(files: Workspace, pattern: str) -> bool:
+    try:
+        return bool(files.expand([pattern])[pattern])
+    except RunnableError:  # the step itself says what is wrong with it
+        return True
+
+
+def _judge_input(pipeline: Pipeline, workspace: Path, step: Step, pattern: str, say: Callable[[str], None]) -> None:
+    chance = chance_of(pipeline, workspace, step, [pattern])
+    if chance in ("declared", "named"):
+        return
+    folder = PurePosixPath(pattern).parent
+    present = [(folder / name).as_posix() for name in names_in(workspace / folder)]
+    known = [*present, *(put for name in pipeline.ancestors(step.name) for put in pipeline.steps[name].put)]
+    maker = next((other.name for other in pipeline.steps.values() if _puts(other, pattern)), "")
+    problem = f"get: no file matches `{pattern}`, and no earlier step stores one"
+    close = misspelt(pattern, known)
+    if chance == "none" or maker or close:
+        otherwise = "add the file, or list it in `put` of the step that makes it, and that step in `needs`"
+        hint = f"`{maker}` stores it: list `{maker}` in `needs`" if maker else did_you_mean(pattern, known, otherwise)
+        raise pipeline.place.error(f"steps.{step.name}.catalog", problem, hint, key="get")
+    suggestion = did_you_mean(pattern, known, "if one makes it, list it in its `put`")
+    say(f"warning: {pipeline.file}: step {step.name}: {problem}; {suggestion}")
+
+
+def _puts(step: Step, pattern: str) -> bool:
+    return any(can_overlap(put, pattern) for put in step.put)
+
+
+def expression_warnings(pipeline: Pipeline) -> list[str]:
+    """Return a warning for each step with an expression of GitHub's workflows, which nothing replaces here."""
+    found = {step.name: expression for step in pipeline.steps.values() for expression in expressions(step)}
+    return [f"warning: {pipeline.file}: step {name}: {expression}" for name, expression in found.items()]
 
 
 def needs(pipeline: Pipeline, step: str, absent: Collection[str]) -> str:
@@ -59,26 +124,72 @@ def needs(pipeline: Pipeline, step: str, absent: Collection[str]) -> str:
 
 
 def parameter_warnings(
-    pipeline: Pipeline, workspace: Path, given: Collection[str], *, known: Collection[str]
+    pipeline: Pipeline,
+    workspace: Path,
+    given: Collection[str],
+    *,
+    known: Collection[str],
+    typed: Collection[str] = (),
 ) -> Mapping[str, str]:
     """Return warnings about parameters that were set, by name: unknown ones, and those that are overwritten.
 
-    A shell step may read any of them, so none of this is an error. Where it is unknown what a step takes, a name
-    that nothing resembles is let pass.
+    A shell step may read any of them, so most of this is no error. Where it is unknown what a step takes, a name
+    that nothing resembles is let pass. Raises `UsageError` for one that was `typed`, that no step is known to take and
+    that is close to a known one.
     """
     found: dict[str, str] = {}
+    taken = {name for step in pipeline.steps.values() for name in _names_taken(step, workspace)}
     for name in given:
-        answers = {accepts(step, workspace, name) for step in pipeline.steps.values()}
-        suggestion = did_you_mean(name, known)
+        answers = {_accepts(step, workspace, name) for step in pipeline.steps.values()}
+        suggestion = did_you_mean(name, [*known, *taken.difference(known)])
+        problem = f"unknown parameter {name}: no step takes it"
         if giver := next((step.name for step in pipeline.steps.values() if name in step.returns), None):
             found[name] = f"parameter {name} is overwritten by the return value of step `{giver}`"
-        elif name not in known and True not in answers and (suggestion or None not in answers):
-            found[name] = f"unknown parameter {name}: no step takes it{suggestion and f'; {suggestion}'}"
+        elif name in known or True in answers:
+            continue
+        elif suggestion and None not in answers and name in typed:
+            raise UsageError(problem, hint=f"{suggestion} --allow-unused passes it as it is")
+        elif suggestion or None not in answers:
+            found[name] = f"{problem}{suggestion and f'; {suggestion}'}"
     return found
 
 
-def _how_to_give(pipeline: Pipeline, name: str, given: Collection[str]) -> str:
-    for step in pipeline.steps.values():
-        if name in step.returns:
-            return f"`{step.name}` returns it: a step that needs it lists `{step.name}` in `needs`"
-    return did_you_mean(name, given, f"set it under [parameters], or with --param {name}=…")
+def _accepts(step: Step, workspace: Path, name: str) -> bool | None:
+    try:
+        return accepts(step, workspace, name)
+    except StepError:  # a function that an earlier step is to write
+        return None
+
+
+def _names_taken(step: Step, workspace: Path) -> Collection[str]:
+    """Return the parameters that a step names itself."""
+    if step.kind == "run":
+        return step.parameters or ()
+    try:
+        return takes(step, workspace) or ()
+    except StepError:
+        return ()
+
+
+def _how_to_give(pipeline: Pipeline, workspace: Path, step: Step, name: str, given: Collection[str]) -> str:
+    for other in pipeline.steps.values():
+        if name in other.returns:
+            return f"`{other.name}` returns it: a step that needs it lists `{other.name}` in `needs`"
+    if close := did_you_mean(name, given):
+        return close
+    before = [pipeline.steps[above] for above in pipeline.steps if above in pipeline.ancestors(step.name)]
+    form = f'returns = ["{name}"]'
+    maker = next((other for other in reversed(before) if _names(other, workspace, name)), None)
+    if maker:
+        how = f"add `{name}` to its `returns`" if maker.returns else f"write {form} in [steps.{maker.name}]"
+        return f"if `{maker.name}` returns it: {how}"
+    way = f"set it under [parameters], or with --param {name}=…"
+    return f"{way}; if an earlier step returns it, write {form} there" if before else way
+
+
+def _names(step: Step, workspace: Path, name: str) -> bool:
+    """Return whether a step's script, or the text of its function, has a name."""
+    if step.kind == "run":
+        return bool(re.search(rf"\b{name}\b", step.command))
+    source = find_source(step, workspace)
+    return source is not None and bool(re.search(rf"\b{name}\b", source.text))

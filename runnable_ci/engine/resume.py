@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from runnable_ci.engine.consent import RepeatedWork, acceptances, repeated_work, without_effect
 from runnable_ci.engine.log_grants import require_declared_results, require_result_names
 from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan, plan_lines
-from runnable_ci.engine.preflight import require
+from runnable_ci.engine.preflight import require, require_inputs
 from runnable_ci.engine.provenance.environment_changes import (
     EnvironmentChanges,
     EnvironmentNow,
@@ -24,6 +24,7 @@ from runnable_ci.engine.resumed_parameters import ResumedParameters, resume_para
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.command_line import http_option, with_options
+from runnable_ci.pipeline.parameters import typed_names
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.catalog import Catalog
@@ -57,6 +58,8 @@ class RetryOptions(NamedTuple):
     """Restore all files of reused steps, not only those that the steps which run may read."""
     params_files: Sequence[Path] = ()
     """TOML, JSON or YAML; `params` count before them."""
+    allow_unused: bool = False
+    """Accept a parameter of `params` that no step takes though it is close to a known one."""
     accept: Sequence[str] = ()
     """`STEP`, `STEP:code` or `STEP:data`: reuse it though that differs."""
     reason: str = ""
@@ -87,7 +90,7 @@ class RetryPlan(NamedTuple):
 def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPlan:
     """Return what a retry would do, which changes nothing; notes on it are said. Raises as `resume` does."""
     log = load_log(session.project.layout, run_id)
-    parameters = resume_parameters(session, log, retry.params, files=retry.params_files)
+    parameters = _parameters(session, log, retry)
     catalog = session.catalog(log)
     environment = _environment(session, log, catalog)
     find = partial(lost_here, session, log=log, catalog=catalog, everything=retry.restore_all)
@@ -95,6 +98,7 @@ def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPl
     _say_notes(session, parameters)
     for note in without_effect(retry.accept, planned.plan, session.project.pipeline):
         session.options.printer.say(note)
+    _require_inputs(session, planned.plan)
     return planned
 
 
@@ -111,7 +115,7 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
     project, printer = session.project, session.options.printer
     session.recover()
     log = load_log(project.layout, run_id)
-    parameters = resume_parameters(session, log, retry.params, files=retry.params_files)
+    parameters = _parameters(session, log, retry)
     with reopen(project.layout, log, parameters.redactor) as recorder:
         log = recorder.log
         catalog = session.catalog(log)
@@ -124,6 +128,7 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
             check=partial(require_consent, session, retry=retry),
         )
         _say_notes(session, parameters)
+        _require_inputs(session, planned.plan)
         if note := planned.environment_note():
             printer.say(note)
         for note in without_effect(retry.accept, planned.plan, project.pipeline):
@@ -175,6 +180,16 @@ def _plan_without_lost(
         if not more:
             return planned
         lost |= more
+
+
+def _parameters(session: RunSession, log: RunLog, retry: RetryOptions) -> ResumedParameters:
+    typed = [] if retry.allow_unused else typed_names(retry.params)
+    return resume_parameters(session, log, retry.params, files=retry.params_files, typed=typed)
+
+
+def _require_inputs(session: RunSession, planned: Plan) -> None:
+    project = session.project
+    require_inputs(project.pipeline, project.workspace, planned.running, session.options.printer.say)
 
 
 def _say_notes(session: RunSession, parameters: ResumedParameters) -> None:

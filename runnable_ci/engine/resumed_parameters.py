@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,9 +44,16 @@ class ResumedParameters(NamedTuple):
 
 
 def resume_parameters(
-    session: RunSession, log: RunLog, options: Sequence[str], *, files: Sequence[Path] = ()
+    session: RunSession,
+    log: RunLog,
+    options: Sequence[str],
+    *,
+    files: Sequence[Path] = (),
+    typed: Collection[str] = (),
 ) -> ResumedParameters:
     """Return the parameters of a retry, of which some are given in `files` and, as `NAME=VALUE`, by `options`.
+
+    Of `typed` ones that no step takes, those that are close to a known name are refused.
 
     Raises `UsageError`, and `RunLogError` for a log that gives what no parameter may be: it may come from anywhere.
     """
@@ -67,7 +74,7 @@ def resume_parameters(
     notes = [
         *_differences(pipeline.parameters, recorded, added, {*given, *again}, pipeline.file, redactor),
         *_ignored_variables(session, values, {*given, *again}, redactor),
-        *_doubts(session, log, original, given),
+        *_doubts(session, log, original, given, typed),
     ]
     return ResumedParameters(values, redactor, notes)
 
@@ -117,11 +124,13 @@ def _shown(value: Any, redactor: Redactor) -> str:
     return truncate(json.dumps(redactor.value(value), ensure_ascii=False))
 
 
-def _doubts(session: RunSession, log: RunLog, original: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
+def _doubts(
+    session: RunSession, log: RunLog, original: Mapping[str, Any], given: Mapping[str, Any], typed: Collection[str]
+) -> Iterator[str]:
     """Yield what is odd about the parameters that are given: nobody may read them."""
     pipeline, workspace = session.project.pipeline, session.project.workspace
     changed = [name for name, value in given.items() if name not in original or not same_json(original[name], value)]
-    warnings = parameter_warnings(pipeline, workspace, given, known={**pipeline.declared(), **original})
+    warnings = parameter_warnings(pipeline, workspace, given, known={**pipeline.declared(), **original}, typed=typed)
     yield from warnings.values()
     for name in unread_parameters(changed, pipeline, log):
         if name not in warnings:

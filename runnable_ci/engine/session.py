@@ -43,7 +43,7 @@ class RunSession:
     @classmethod
     def of(cls, project: Project, options: Options) -> RunSession:
         """Prepare a session. Raises `PipelineError` for an interpreter that cannot be used."""
-        interpreter = check_interpreter(project.pipeline, project.workspace, options.environ)
+        interpreter = check_interpreter(project.pipeline, project.workspace, options.environ, options.printer.say)
         products = products_of(project.layout)
         return cls(project, options, interpreter, code_of(project, products, options.environ), products)
 

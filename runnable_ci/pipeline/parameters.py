@@ -133,6 +133,11 @@ def parse_param_options(options: Sequence[str], known: KnownParameters) -> dict[
     return dict(ParameterSource("--param", parameters).values)
 
 
+def typed_names(options: Sequence[str]) -> list[str]:
+    """Return the parameters that `--param` names."""
+    return [option.partition("=")[0].partition(".")[0] for option in options]
+
+
 def _given(name: str, text: str, known: KnownParameters, before: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameter that text is given for: whole, or with one key of its table changed (`name.key`)."""
     path = name.split(".")

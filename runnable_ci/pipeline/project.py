@@ -7,10 +7,10 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from runnable_ci.errors import PipelineError, did_you_mean
-from runnable_ci.pipeline.diagnostics.syntax import other_format
+from runnable_ci.pipeline.diagnostics.place import other_format
 from runnable_ci.pipeline.model import Pipeline, resolve
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.toml_file import ENCODING, names_in, parse_toml, read_problem
@@ -77,7 +77,7 @@ def find_file(path: Path | None, environ: Mapping[str, str] = os.environ) -> Pat
         return path.resolve()
     folder = (path or Path()).resolve()
     if path is not None and not folder.is_dir():
-        raise PipelineError(f"there is no {path}", hint=did_you_mean(path.name, names_in(folder.parent)))
+        raise PipelineError(f"there is no {path}", hint=_hint_at_file(path, folder.parent, environ))
     if found := _nearest([folder] if path is not None else _within_repository(folder, environ)):
         return found
     above = _nearest(upwards(folder, environ)) if path is None else None
@@ -86,6 +86,20 @@ def find_file(path: Path | None, environ: Mapping[str, str] = os.environ) -> Pat
         f"there is no {FILE_NAME} in {folder}, and no [tool.runnable-ci] in a pyproject.toml there",
         hint=outside if above else f"`{in_folder(folder, 'init')}` writes one",
     )
+
+
+def _hint_at_file(path: Path, folder: Path, environ: Mapping[str, str]) -> str:
+    """Return what may be intended by the path of a pipeline file that does not exist."""
+    try:
+        found = find_file(None, environ)
+        read = _read(found)
+    except PipelineError:
+        return did_you_mean(path.name, names_in(folder), f"`{in_folder(Path.cwd(), 'init')}` writes one")
+    steps = read.table.get("steps")
+    if isinstance(steps, dict) and str(path) in steps:
+        what = f"`{path}` is a step of {read.shown}, and a run has all of its steps"
+        return f"{what}: `runnable-ci run`; `runnable-ci retry RUN_ID --from {path}` repeats from it"
+    return did_you_mean(path.name, names_in(folder), f"the pipeline here is {read.shown}: `runnable-ci run` runs it")
 
 
 def _within_repository(folder: Path, environ: Mapping[str, str]) -> list[Path]:
@@ -130,8 +144,7 @@ def registry_of(folder: Path) -> str | None:
     return named if isinstance(named, str) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _ReadFile:
+class _ReadFile(NamedTuple):
     """A pipeline file as it was read."""
 
     text: str

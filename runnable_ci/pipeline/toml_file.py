@@ -6,9 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from runnable_ci.pipeline.diagnostics.syntax import syntax_error
-
-LINE_END = b"\n"
+LINE_END = b"
+"
 ENCODING = "utf-8-sig"  # some editors begin a file with a mark
 
 
@@ -20,6 +19,8 @@ def parse_toml(content: str, shown: str, *, hint: str = "") -> dict[str, Any]:
     try:
         return tomllib.loads(content)
     except (ValueError, RecursionError) as e:  # also for numbers of thousands of digits, and lists as deep
+        from runnable_ci.pipeline.diagnostics.syntax import syntax_error  # for errors alone
+
         raise syntax_error(content, shown, str(e), hint=hint) from e
 
 

@@ -7,10 +7,9 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from runnable_ci.errors import did_you_mean
 from runnable_ci.pipeline.diagnostics.expressions import expressions
@@ -50,8 +49,7 @@ _OF_THE_SHELL: Final = frozenset(
 """Keywords and builtins, which no file on PATH has to be there for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(NamedTuple):
     """Why a process failed."""
 
     message: str

@@ -6,15 +6,19 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from runnable_ci.errors import PipelineError, did_you_mean
-from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.errors import StepError, did_you_mean
+from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.toml_file import names_in
 from runnable_ci.runs.model import Environment
+from runnable_ci.steps.earlier import chance_of, is_put_before, misspelt
 from runnable_ci.steps.probe import Answer, ask
-from runnable_ci.steps.python import find_source
+from runnable_ci.steps.python import Source, find_module, find_source, search_path
 from runnable_ci.util.process import check_output
 
 LOCK_FILES = (
@@ -31,7 +35,13 @@ VARIABLES = (
 )
 PROJECT_INTERPRETER = ".venv/bin/python"
 """Where tools lay a project's own environment."""
-_FIND = "import sys,importlib.util as u;print(*[m for m in sys.argv[1:] if u.find_spec(m) is None])"
+_FIND = """
+import sys, importlib.util
+count = int(sys.argv[1])
+sys.path[:0] = sys.argv[2:2 + count]
+print(*[name for name in sys.argv[2 + count:] if importlib.util.find_spec(name) is None])
+"""
+Say = Callable[[str], None]
 _COMPILE = """
 import sys
 for place, file in enumerate(sys.argv[1:]):
@@ -43,31 +53,38 @@ for place, file in enumerate(sys.argv[1:]):
 """
 
 
-def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str]) -> str:
+def _silent(_text: str) -> None:
+    """Say nothing."""
+
+
+def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str], say: Say = _silent) -> str:
     """Return the program that runs python steps: the named one, that of the project's environment, or that on PATH.
 
-    An environment that was activated (`VIRTUAL_ENV`) comes before that of the project.
-    Raises `PipelineError` where the pipeline names one that is not there, or has python steps and there is none.
+    A named one need not be there yet where an earlier step may make it. An environment that was activated
+    (`VIRTUAL_ENV`) comes before that of the project. Raises `PipelineError` where the pipeline names one that is not
+    there, or has python steps and there is none.
     """
     if pipeline.python is not None:
         named = pipeline.python
         path = workspace / named if "/" in named else None
         is_program = path is not None and os.access(path, os.X_OK)
         found = str(path) if is_program else shutil.which(named, path=environ.get("PATH"))
-        if not found:
-            raise PipelineError(
-                f'{pipeline.file}: python = "{named}" is not found or not executable', hint=_interpreter_hint(named)
-            )
-        return found
+        if found:
+            return found
+        problem = f'python = "{named}" is not found or not executable'
+        if path is None or not _can_be_made(pipeline, workspace, named, problem, say):
+            raise pipeline.place.error("", problem, _interpreter_hint(named, workspace), key="python")
+        return str(path)
     own = workspace / PROJECT_INTERPRETER
     if not environ.get("VIRTUAL_ENV") and os.access(own, os.X_OK):
         return str(own)
     search = environ.get("PATH", os.defpath)
     found = shutil.which("python", path=search) or shutil.which("python3", path=search)
     if found is None and any(step.kind == "python" for step in pipeline.steps.values()):
-        raise PipelineError(
-            f"{pipeline.file}: there is no `python` on PATH for the python steps",
-            hint='set it at the top of the file: python = ".venv/bin/python"',
+        raise pipeline.place.error(
+            "",
+            "there is no `python` on PATH for the python steps",
+            'set it at the top of the file: python = ".venv/bin/python"',
         )
     return found or ""
 
@@ -79,9 +96,25 @@ def chosen_interpreter_note(pipeline: Pipeline, workspace: Path, interpreter: st
     return f"note: python steps run in {PROJECT_INTERPRETER}" if is_own and is_used else ""
 
 
-def _interpreter_hint(named: str) -> str:
+def _can_be_made(pipeline: Pipeline, workspace: Path, named: str, problem: str, say: Say) -> bool:
+    """Return whether steps before each python step may make the interpreter; say so where that is not known."""
+    folder = named.partition("/bin/")[0]
+    steps = [step for step in pipeline.steps.values() if step.kind == "python"]
+    chances = {chance_of(pipeline, workspace, step, [folder]) for step in steps}
+    if not steps or "none" in chances or (workspace / named).exists():
+        return False
+    if "unknown" in chances:
+        if misspelt(folder, names_in(workspace)):
+            return False
+        say(f"warning: {pipeline.file}: {problem}; no step is known to make it")
+    return True
+
+
+def _interpreter_hint(named: str, workspace: Path) -> str:
     """Return a hint how to create an interpreter at that path."""
     folder, _, rest = named.rpartition("/bin/")
+    if close := misspelt(folder, names_in(workspace)):
+        return f"did you mean `{close}/bin/{rest}`?"
     return (
         f"python3 -m venv {folder} creates it"
         if folder and rest
@@ -89,40 +122,118 @@ def _interpreter_hint(named: str) -> str:
     )
 
 
-def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str]) -> str:
+def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str], say: Say = _silent) -> str:
     """Return the interpreter of python steps, after it was asked for the modules that we can say nothing of.
 
-    Those are modules that are not files of the workspace, and those whose syntax is not that of our interpreter. Raises
-    `PipelineError` for a step whose module it does not find, or cannot read.
+    Those are modules that are not files of the workspace, and those whose syntax is not that of our interpreter. It is
+    asked in the step's own folder and environment. Raises `PipelineError` for a step whose module it does not find, or
+    cannot read; what an earlier step may make is only warned of, by `say`.
     """
-    interpreter = find_interpreter(pipeline, workspace, environ)
-    sources = {step.name: find_source(step, workspace) for step in pipeline.steps.values() if step.kind == "python"}
-    strange = {str(source.file): name for name, source in sources.items() if source and not source.is_parsed}
-    if strange:
-        answer = check_output([interpreter, "-c", _COMPILE, *strange], cwd=workspace, env=environ, timeout_s=30)
-        place, _, problem = (answer or b"").decode(errors="replace").partition(" ")
-        if problem:
-            file, name = list(strange.items())[int(place)]
-            raise PipelineError(
-                f"{pipeline.file}: [steps.{name}] python: {Path(file).name} cannot be loaded: {problem}",
-                hint=f"as {interpreter} reads it",
-            )
-    foreign = {
-        pipeline.steps[name].command.partition(":")[0].partition(".")[0]: pipeline.steps[name]
-        for name, source in sources.items()
-        if source is None
-    }
-    if foreign:
-        answer = check_output([interpreter, "-c", _FIND, *foreign], cwd=workspace, env=environ, timeout_s=30)
+    interpreter = find_interpreter(pipeline, workspace, environ, say)
+    sources: dict[str, Source | None] = {}
+    for step in (step for step in pipeline.steps.values() if step.kind == "python"):
+        with suppress(StepError):  # a function that an earlier step is to write; any other was refused before
+            sources[step.name] = find_source(step, workspace)
+    if not os.access(interpreter, os.X_OK):  # a step makes it
+        return interpreter
+    _check_syntax(pipeline, workspace, environ, interpreter, sources)
+    foreign: dict[tuple[str, tuple[tuple[str, str], ...]], list[Step]] = {}
+    for name, source in sources.items():
+        if source is None:
+            step = pipeline.steps[name]
+            _check_submodule(pipeline, workspace, step)
+            foreign.setdefault((step.working_directory, tuple(sorted(step.env.items()))), []).append(step)
+    for (directory, env), steps in foreign.items():
+        tops = {step.command.partition(":")[0].partition(".")[0]: step for step in reversed(steps)}
+        folders = [str(folder) for folder in search_path(steps[0], workspace)]
+        argv = [interpreter, "-c", _FIND, str(len(folders)), *folders, *tops]
+        answer = check_output(argv, cwd=workspace / directory, env={**environ, **dict(env)}, timeout_s=30)
         for module in (answer or b"").decode(errors="replace").split():
-            step = foreign[module]
-            folder = workspace / step.working_directory
-            raise PipelineError(
-                f"{pipeline.file}: [steps.{step.name}] python: there is no module `{module}`, neither in {folder} nor "
-                f"in the environment of {interpreter}",
-                hint=did_you_mean(module, [path.stem for path in folder.glob("*.py")]),
-            )
+            _refuse_module(pipeline, workspace, tops[module], module, interpreter, say)
     return interpreter
+
+
+def _check_syntax(
+    pipeline: Pipeline,
+    workspace: Path,
+    environ: Mapping[str, str],
+    interpreter: str,
+    sources: Mapping[str, Source | None],
+) -> None:
+    strange = {
+        str(source.file): name
+        for name, source in sources.items()
+        if source
+        and not source.is_parsed
+        and not is_put_before(pipeline, pipeline.steps[name], source.file.relative_to(workspace).as_posix())
+    }
+    if not strange:
+        return
+    answer = check_output([interpreter, "-c", _COMPILE, *strange], cwd=workspace, env=environ, timeout_s=30)
+    place, _, problem = (answer or b"").decode(errors="replace").partition(" ")
+    if problem:
+        file, name = list(strange.items())[int(place)]
+        raise pipeline.place.error(
+            f"steps.{name}",
+            f"python: {Path(file).name} cannot be loaded: {problem}",
+            f"as {interpreter} reads it",
+            key="python",
+        )
+
+
+def _check_submodule(pipeline: Pipeline, workspace: Path, step: Step) -> None:
+    """Raise `PipelineError` for a module within one that is a file, and so has none in it, such as `m.py`."""
+    module, _, function = step.command.partition(":")
+    above = module.rpartition(".")[0]
+    file = find_module(step._replace(command=f"{above}:{function}"), workspace) if above else None
+    if file is None or file.name == "__init__.py" or is_put_before(pipeline, step, f"{above.replace('.', '/')}.py"):
+        return
+    if not re.search(rb"__path__|\bmodules\b", file.read_bytes()):  # by these it may have modules nevertheless
+        raise pipeline.place.error(
+            f"steps.{step.name}",
+            f"python: {file.name} is a module, and has no module `{module.rpartition('.')[2]}` in it",
+            f'write python = "{above}:{function}"',
+            key="python",
+        )
+
+
+def _refuse_module(pipeline: Pipeline, workspace: Path, step: Step, module: str, interpreter: str, say: Say) -> None:
+    """Raise `PipelineError` for a module that is not there, or warn where an earlier step may make or install it."""
+    folders = search_path(step, workspace)
+    known = [
+        path.parent.name if path.name == "__init__.py" else path.stem for folder in folders for path in _modules(folder)
+    ]
+    paths = [
+        f"{folder.relative_to(workspace).as_posix()}/{name}".removeprefix("./")
+        for folder in folders
+        for name in (f"{module}.py", module)
+    ]
+    chance = chance_of(pipeline, workspace, step, paths)
+    looked = ", ".join(map(str, folders))
+    problem = f"there is no module `{module}`, neither in {looked} nor in the environment of {interpreter}"
+    if chance in ("declared", "named"):
+        return
+    if chance == "none" or misspelt(module, known):
+        hint = did_you_mean(module, known) or _where_it_is(module, workspace)
+        raise pipeline.place.error(f"steps.{step.name}", f"python: {problem}", hint, key="python")
+    suggestion = did_you_mean(module, known)
+    say(
+        f"warning: {pipeline.file}: step {step.name}: {problem}; no step is known to make it"
+        f"{suggestion and f'; {suggestion}'}"
+    )
+
+
+def _modules(folder: Path) -> list[Path]:
+    return [*folder.glob("*.py"), *folder.glob("*/__init__.py")]
+
+
+def _where_it_is(module: str, workspace: Path) -> str:
+    """Return a hint at the folder of the workspace that has the module, such as `src`; empty if there is none."""
+    found = next((path for path in [*workspace.glob(f"*/{module}.py"), *workspace.glob(f"*/{module}/*.py")]), None)
+    if found is None:
+        return ""
+    folder = found.relative_to(workspace).parts[0]
+    return f'it is in the folder {folder}: let Python look there, env = {{ PYTHONPATH = "{folder}" }}'
 
 
 def describe(interpreter: str, workspace: Path, environ: Mapping[str, str], *, tool_version: str) -> Environment:

@@ -6,6 +6,7 @@ import ast
 import builtins
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Collection, Mapping
 from functools import lru_cache
@@ -24,6 +25,9 @@ _NO_MODELS = frozenset({*vars(builtins), "Any", "Dict", "List", "Tuple"})
 
 def prepare(step: Step, context: StepContext) -> ProcessSpec:
     """Return the process that calls a python step's function, with its request written to the scratch folder."""
+    if not os.access(context.interpreter, os.X_OK):
+        hint = "if a step that was reused makes it: `retry --from` that step makes it again"
+        raise StepError(f"the interpreter {context.interpreter} is not there, or not executable", hint=hint)
     parameters: dict[str, Mapping[str, object]] = {}
     objects = objects_taken(step, context.workspace, context.parameters)
     for name, parameter in context.parameters.items():
@@ -73,9 +77,8 @@ def find_source(step: Step, workspace: Path) -> Source | None:
 
     Reads, never imports. Raises `StepError` where the module is there and can have no such function.
     """
-    module, _, qualified = step.command.partition(":")
-    files = [f for folder in _folders(step, workspace) for f in _module_files(folder, module)]
-    file = next(filter(Path.is_file, files), None)
+    qualified = step.command.partition(":")[2]
+    file = find_module(step, workspace)
     if file is None:
         return None
     stat = file.stat()
@@ -105,6 +108,13 @@ def find_source(step: Step, workspace: Path) -> Source | None:
         _required(node.args) if _is_bound_last(node, tree, defined.get("*")) else (),
         takes_more=node.args.kwarg is not None or not all(_is_plain(argument) for argument in arguments),
     )
+
+
+def find_module(step: Step, workspace: Path) -> Path | None:
+    """Return the file of a step's module, if it is in the workspace."""
+    module = step.command.partition(":")[0]
+    files = [file for folder in search_path(step, workspace) for file in _module_files(folder, module)]
+    return next(filter(Path.is_file, files), None)
 
 
 def _required(arguments: ast.arguments) -> tuple[str, ...]:
@@ -158,6 +168,14 @@ def takes(step: Step, workspace: Path) -> Collection[str] | None:
 
 def _folders(step: Step, workspace: Path) -> list[Path]:
     return list(dict.fromkeys([workspace / step.working_directory, workspace]))
+
+
+def search_path(step: Step, workspace: Path) -> list[Path]:
+    """Return the folders of the workspace in which Python looks for a step's module, also by its `PYTHONPATH`."""
+    folder = workspace / step.working_directory
+    named = [Path(os.path.normpath(folder / name)) for name in step.env.get("PYTHONPATH", "").split(os.pathsep) if name]
+    inside = [path for path in named if path.is_relative_to(workspace)]
+    return list(dict.fromkeys([*_folders(step, workspace), *inside]))
 
 
 @lru_cache(maxsize=256)

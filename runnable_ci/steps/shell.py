@@ -85,6 +85,11 @@ def takes(step: Step, workspace: Path, values: Mapping[str, Any]) -> Collection[
     return list(values) if VALUES_FILE in step.command else _mentioned(step, workspace, values)
 
 
+def mentions(step: Step, workspace: Path, words: Collection[str]) -> bool:
+    """Return whether the script, or a file of the workspace that it names, has one of these words."""
+    return bool(_mentioned(step, workspace, dict.fromkeys(words)))
+
+
 def files_named(step: Step) -> Collection[str]:
     """Return the words of the script as paths from the workspace: those that are files are the ones that it names."""
     return {posixpath.normpath(f"{step.working_directory}/{word}") for word in _BETWEEN_WORDS.split(step.command)}

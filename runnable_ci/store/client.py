@@ -223,11 +223,11 @@ def _may_be_anywhere(_url: str) -> None:
 
 
 def _unavailable(failure: Failure) -> StoreError:
-    then = "then run the same command: finished blobs are kept"
+    then = "then run the same command"
     match failure.kind:
         case "refused":
             return StoreError(f"connection refused by {failure.host}", hint=f"{failure.hint}; {then}")
         case "lost":
-            return StoreError(failure.message, hint=f"{failure.hint}, {then}")
+            return StoreError(failure.message, hint=f"{failure.hint}, {then}: finished blobs are kept")
         case "untrusted":
             return StoreError(failure.message, hint=failure.hint)

@@ -59,6 +59,8 @@ def parse_reference(text: str) -> Reference:
     named = re.sub(r"[^/\s]*:[^/\s]*@(?!sha256:)", "***@", text[:200])
     if len(text) > REFERENCE_MAX:
         raise UsageError(f"the reference {named[:60]}… is {len(text)} characters long", hint=EXAMPLE)
+    if HOST.fullmatch(text) and re.search(r"[.:]|^localhost$", text):
+        raise UsageError(f"{named!r} is a registry without a repository", hint=f"such as {text}/owner/repo/runs")
     try:
         container = Container(text)
     except ValueError as error:

@@ -321,6 +321,9 @@ def _start_error(argv: Sequence[str], cwd: Path, e: Exception) -> StepError:
         case OSError():
             reason = e.strerror or str(e)
             hint = "put large parameters and variables into files" if e.errno == errno.E2BIG else ""
+        case UnicodeEncodeError():
+            reason = f"the locale's encoding, {e.encoding}, has no {e.object[e.start]!a}"
+            hint = "set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
         case _:
             reason, hint = "an argument or a variable of its environment holds a NUL", ""
     return StepError(f"`{argv[0]}` cannot be started: {reason}", hint=hint)

@@ -205,7 +205,7 @@ needs = []
 run = "true"
 catalog = { put = ["nothing/*.csv"] }
 [steps.gets]
-needs = []
+needs = ["beside"]
 run = "true"
 catalog = { get = ["absent.csv"] }
 [steps.absent]

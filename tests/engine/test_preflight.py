@@ -21,8 +21,10 @@ def test_missing_argument(tmp_path: Path) -> None:
     project = project_of(tmp_path, steps, "def f(a, bb): ...\n")
     refused = project.runnable("run", code=2)
     assert refused.err == (
-        "error: runnable.toml: [steps.f] `m:f` needs `bb`, which no parameter or earlier step provides\n"
-        "hint: set it under [parameters], or with --param bb=…\n"
+        "error: runnable.toml:6: [steps.f] `m:f` needs `bb`, which no parameter or earlier step provides\n"
+        "  6 | python = 'm:f'\n    | ^^^^^^\n"
+        'hint: set it under [parameters], or with --param bb=…; if an earlier step returns it, write returns = ["bb"] '
+        "there\n"
     )
     assert project.runnable("run", "-n", code=2).err == refused.err
     assert not project.store.exists()
@@ -45,7 +47,7 @@ def test_missing_argument_of_a_retry(tmp_path: Path) -> None:
     project.runnable("run", code=1)
     project.write({"n.py": "def g(bb): ...\n"})
     refused = project.runnable("retry", "latest", code=2)
-    assert refused.err.startswith("error: runnable.toml: [steps.g] `n:g` needs `bb`, which no parameter ")
+    assert refused.err.startswith("error: runnable.toml:4: [steps.g] `n:g` needs `bb`, which no parameter ")
     assert len(project.log().steps["g"].attempts) == 1
     project.runnable("retry", "latest", "-p", "bb=1")
 
@@ -59,7 +61,8 @@ def test_listed_parameter_that_is_missing(tmp_path: Path) -> None:
     project.write({"runnable.toml": SLEEPS + more + "needs = ['s']\n"})
     refused = project.runnable("run", code=2)
     assert refused.err == (
-        "error: runnable.toml: [steps.a] `parameters`: it needs `zz`, which no parameter or earlier step provides\n"
+        "error: runnable.toml:7: [steps.a] `parameters`: it needs `zz`, which no parameter or earlier step provides\n"
+        "  7 | parameters = ['zz']\n    | ^^^^^^^^^^\n"
         "hint: `b` returns it: a step that needs it lists `b` in `needs`\n"
     )
 
@@ -109,7 +112,7 @@ def test_module_that_is_not_python(tmp_path: Path) -> None:
     project = project_of(tmp_path, f"{SLEEPS}[steps.f]\npython = 'm:f'\n", "def f(:\n    pass\n")
     refused = project.runnable("run", code=2)
     assert refused.err.startswith(
-        "error: runnable.toml: [steps.f] python: m.py cannot be loaded: invalid syntax (m.py, "
+        "error: runnable.toml:4: [steps.f] python: m.py cannot be loaded: invalid syntax (m.py, "
     )
     assert "\nhint: as /" in refused.err
     assert project.runnable("check", code=2).err == refused.err
@@ -117,15 +120,25 @@ def test_module_that_is_not_python(tmp_path: Path) -> None:
 
 
 def test_given_parameter_that_nothing_takes(tmp_path: Path) -> None:
-    """A given name that no step is known to take is noted with the closest that is known; one that is taken is not."""
+    """A given name that no step is known to take is noted; one that looks misspelt is an error before anything runs."""
     steps = "[parameters]\nlr = 0.1\n[steps.s]\nrun = 'echo $lr $extra'\n[steps.f]\npython = 'm:f'\n"
     project = project_of(tmp_path, steps, "def f(depth=3): ...\n", git=True)
-    done = project.runnable("run", "-p", "rl=0.5", "-p", "extra=1", "-p", "depth=4", "-p", "lr=2", RUNNABLE_PRM_ZZ="5")
+    refused = project.runnable("run", "-p", "extra=1", "-p", "rl=0.5", code=2)
+    assert refused.err == (
+        "error: unknown parameter rl: no step takes it\nhint: did you mean `lr`? --allow-unused passes it as it is\n"
+    )
+    assert "did you mean `depth`?" in project.runnable("run", "-n", "-p", "detph=5", code=2).err
+    assert not project.store.exists()
+    given = ("-p", "rl=0.5", "-p", "extra=1", "-p", "depth=4", "-p", "lr=2", "-p", "zzyzx=1")
+    done = project.runnable("run", *given, "--allow-unused", RUNNABLE_PRM_ZZ="5")
     assert done.err.startswith(
         "note: unknown parameter ZZ: no step takes it\n"
-        "note: unknown parameter rl: no step takes it; did you mean `lr`?\nrun "
+        "note: unknown parameter rl: no step takes it; did you mean `lr`?\n"
+        "note: unknown parameter zzyzx: no step takes it\nrun "
     )
-    retried = project.runnable("retry", "latest", "-p", "rll=0.5", "-p", "depth=5")
+    assert "note: unknown parameter lrr" in project.runnable("run", "-n", RUNNABLE_PRM_lrr="5").err
+    assert "did you mean `rl`?" in project.runnable("retry", "latest", "-p", "rll=0.5", code=2).err
+    retried = project.runnable("retry", "latest", "-p", "rll=0.5", "-p", "depth=5", "--allow-unused")
     assert "note: unknown parameter rll: no step takes it; did you mean `rl`?\n" in retried.err
     assert "depth" not in retried.err.partition("\nrun ")[0]
 

@@ -617,7 +617,7 @@ def test_waiting_grows_and_ends() -> None:
     """Five tries, with waits that grow and differ, then the error."""
     waits: list[float] = []
     target = Registry("127.0.0.1:9/o/r", environ={}, sleep=waits.append)
-    with pytest.raises(StoreError, match="finished blobs are kept"):
+    with pytest.raises(StoreError, match="then run the same command"):
         target.resolve("latest")
     assert len(waits) == 4
     assert all(low <= wait <= high for wait, (low, high) in zip(waits, [(0.5, 1), (1, 2), (2, 4), (4, 8)], strict=True))

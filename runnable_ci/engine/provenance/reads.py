@@ -184,7 +184,8 @@ class ReadRecorder:
         """Note what the attempt wrote and its `put` does not name."""
         mine = trace.made | trace.changed
         written = sorted(path for path in mine if not (path in put or path.startswith("../") or view.is_siblings(path)))
-        hashes = {path: self.catalog.files.hash_of(path) for path in written[:MADE_MAX]}
+        files = self.catalog.files
+        hashes = {path: files.hash_of(path) for path in written[:MADE_MAX] if not (files.path / path).is_dir()}
         digests = {path: digest for path, digest in hashes.items() if digest is not None}
         attempt.made, attempt.made_more = digests, max(0, len(written) - MADE_MAX)
         self.catalog.products.record(

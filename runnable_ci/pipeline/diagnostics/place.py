@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
 
 from runnable_ci.errors import PipelineError
-from runnable_ci.pipeline.diagnostics.positions import Span, key_spans
+
+if TYPE_CHECKING:
+    from runnable_ci.pipeline.diagnostics.positions import Span
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -17,8 +20,7 @@ _SHOWN_MAX = 120
 _BEFORE_MAX = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A pipeline file: turns a table and a key into an error that names and shows where they are."""
 
     file: str
@@ -29,6 +31,8 @@ class Place:
 
     def error(self, table: str, message: str, hint: str = "", *, key: str | Sequence[str] = ()) -> PipelineError:
         """Return the error of a table, or of a key in it."""
+        from runnable_ci.pipeline.diagnostics.positions import key_spans  # for errors alone
+
         full = ".".join(part for part in (self.prefix, table) if part)
         keys = [key] if isinstance(key, str) else list(key)
         path = [*(full.split(".") if full else []), *keys]
@@ -47,7 +51,9 @@ class Place:
         )
 
     def _excerpt(self, path: Sequence[str], spans: dict[tuple[str, ...], Span]) -> tuple[str, ...]:
-        hidden = next((spans.get(tuple(path[: at + 1])) for at, key in enumerate(path) if key in _HIDDEN), None)
+        at = next((at for at, key in enumerate(path) if key in _HIDDEN), None)
+        is_list_of_names = at is not None and path[at] == "parameters" and "steps" in path[:at]
+        hidden = None if at is None or is_list_of_names else spans.get(tuple(path[: at + 1]))
         span = spans[tuple(path)]
         text = self.text.split("\n")[span.line - 1]
         if hidden is None:
@@ -66,3 +72,14 @@ def excerpt(text: str, span: Span) -> tuple[str, ...]:
     before = " " * bool(cut) + re.sub(r"[^\t]", " ", text[cut : span.start])
     width = max(min(span.end, cut + _SHOWN_MAX, len(text)) - span.start, 1)
     return (f"{number}{shown.rstrip()}", f"{' ' * (len(number) - 2)}| {before}{'^' * width}")
+
+
+def other_format(file: PurePosixPath) -> str:
+    """Return a hint for a pipeline file that is of another format by its name; empty for any other."""
+    match file.suffix:
+        case ".py":
+            return f'a pipeline is a TOML file with a step for it: [steps.{file.stem}] with run = "python {file.name}"'
+        case ".yml" | ".yaml" | ".json" | ".ipynb" | ".sh":
+            return "a pipeline is a TOML file: `runnable-ci init` writes one to begin with"
+        case _:
+            return ""

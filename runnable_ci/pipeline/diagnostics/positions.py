@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 Path = tuple[str, ...]
 """The keys that lead to a value; an item of a list has its number as a key."""
@@ -25,8 +24,7 @@ _TEXT: Final = re.compile(
 _BARE: Final = re.compile(r"[^,\]}#\n]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A key of a file, or an item of a list, as it is written."""
 
     line: int
@@ -128,7 +126,7 @@ class _Scanner:
             begin = self._span(start)  # before the value, which may end lines below
             self._value(item)
             width = len(self._text[start : self._at].partition("\n")[0].rstrip())
-            self.spans.setdefault(item, replace(begin, end=begin.start + width))
+            self.spans.setdefault(item, begin._replace(end=begin.start + width))
             self._comma()
 
     def _inline_table(self, path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import PurePosixPath
 from typing import Final
 
 from runnable_ci.errors import PipelineError
@@ -52,17 +51,6 @@ def syntax_error(text: str, shown: str, problem: str, *, hint: str = "") -> Pipe
         file=shown,
         line=line if is_found else 0,
     )
-
-
-def other_format(file: PurePosixPath) -> str:
-    """Return a hint for a pipeline file that is of another format by its name; empty for any other."""
-    match file.suffix:
-        case ".py":
-            return f'a pipeline is a TOML file with a step for it: [steps.{file.stem}] with run = "python {file.name}"'
-        case ".yml" | ".yaml" | ".json" | ".ipynb" | ".sh":
-            return "a pipeline is a TOML file: `runnable-ci init` writes one to begin with"
-        case _:
-            return ""
 
 
 def _is_secret(lines: list[str], line: int) -> bool:

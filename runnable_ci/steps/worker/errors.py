@@ -89,6 +89,18 @@ def missing_module_hint(name: str, workspace: str) -> str:
     return "%s; if a package has it: %s -m pip install %s" % (here, sys.executable, top.replace("_", "-"))
 
 
+def command_line_hint(modules: Iterable[str]) -> str:
+    """Return what to do where a function ended by parsing a command line, by the modules that it was in; else empty."""
+    if not any(
+        name.partition(".")[0] in ("argparse", "optparse", "click", "typer", "docopt", "fire") for name in modules
+    ):
+        return ""
+    return (
+        "it reads a command line, and a python step has none: write a shell step, "
+        'such as run = "python FILE.py --option $parameter", or call a function below it'
+    )
+
+
 def _has_module(folder: str, name: str) -> bool:
     return os.path.isfile(os.path.join(folder, name + ".py")) or os.path.isfile(
         os.path.join(folder, name, "__init__.py")

@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import suppress
 
-from .errors import WorkerError, missing_module_hint, type_name
+from .errors import WorkerError, command_line_hint, missing_module_hint, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,11 +42,12 @@ def record(error: BaseException, response: dict[str, Any], workspace: WorkspaceF
     if isinstance(error, KeyboardInterrupt):
         exit_code = 130
     elif isinstance(error, SystemExit):
-        shown = ""
+        hint = command_line_hint(str(frame.f_globals.get("__name__")) for frame, _ in user_frames(error))
+        shown = "hint: %s\n" % hint if hint else ""
         if isinstance(error.code, int):
             exit_code = error.code & 0xFF or 1
         elif error.code is not None:
-            shown = "%s\n" % error.code
+            shown = "%s\n%s" % (error.code, shown)
     file, line = _location(error, workspace)
     response.update(
         status="failed",

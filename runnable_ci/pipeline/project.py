@@ -16,7 +16,7 @@ from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.toml_file import ENCODING, names_in, parse_toml, read_problem
 from runnable_ci.store.local import Layout
 from runnable_ci.store.opening import STORE_NAME, open_store
-from runnable_ci.util.shell_command import in_folder
+from runnable_ci.util.shell_command import command, in_folder
 from runnable_ci.vcs.git_files import repository_root, upwards
 
 FILE_NAME = "runnable.toml"
@@ -98,8 +98,9 @@ def _hint_at_file(path: Path, folder: Path, environ: Mapping[str, str]) -> str:
     steps = read.table.get("steps")
     if isinstance(steps, dict) and str(path) in steps:
         what = f"`{path}` is a step of {read.shown}, and a run has all of its steps"
-        return f"{what}: `runnable-ci run`; `runnable-ci retry RUN_ID --from {path}` repeats from it"
-    return did_you_mean(path.name, names_in(folder), f"the pipeline here is {read.shown}: `runnable-ci run` runs it")
+        return f"{what}: `{command('run')}`; `{command('retry', 'RUN_ID', '--from', str(path))}` repeats from it"
+    here = f"the pipeline here is {read.shown}: `{command('run')}` runs it"
+    return did_you_mean(path.name, names_in(folder), here)
 
 
 def _within_repository(folder: Path, environ: Mapping[str, str]) -> list[Path]:

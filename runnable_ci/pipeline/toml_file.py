@@ -6,8 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-LINE_END = b"
-"
+LINE_END = b"\n"
 ENCODING = "utf-8-sig"  # some editors begin a file with a mark
 
 

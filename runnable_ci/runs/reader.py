@@ -43,6 +43,7 @@ from runnable_ci.store.store_identity import store_identity
 from runnable_ci.store.target import TAG, Descriptor
 from runnable_ci.util.clock import format_timestamp
 from runnable_ci.util.process_output import Stream
+from runnable_ci.util.shell_command import in_folder
 from runnable_ci.util.text import flattened, seconds_between
 
 LATEST = "latest"
@@ -140,10 +141,12 @@ def resolve_id(layout: Layout, given: str) -> str:
         return known[-1]
     if given in known and TAG.fullmatch(given):
         return given
-    where = f"no run `{given}` in {layout.label}" if known else f"no runs in {layout.label}"
-    raise RunNotFoundError(
-        where, hint=did_you_mean(given, [*known, LATEST], f"`{of_store(layout, 'runs')}` lists them") if known else ""
-    )
+    if not known:
+        first = in_folder(layout.folder.parent, "run")
+        raise RunNotFoundError(f"no runs in {layout.label}", hint=f"`{first}` makes the first one")
+    listed = f"`{of_store(layout, 'runs')}` lists them"
+    hint = did_you_mean(given, [*known, LATEST], listed)
+    raise RunNotFoundError(f"no run `{given}` in {layout.label}", hint=hint)
 
 
 def load(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None = None) -> RunLog:

@@ -100,3 +100,34 @@ def test_a_module_that_the_interpreter_does_not_have(tmp_path: Path) -> None:
     (packages,) = project.folder.glob(".venv/lib/python3*/site-packages")
     (packages / "zz_package.py").touch()
     assert "does not have `zz_package`; .venv has it: python =" in project.runnable("run", code=1).err
+
+
+COMMAND_LINE = """
+import argparse
+import sys
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rate", required=True)
+    parser.parse_args()
+
+def other():
+    sys.exit(4)
+"""
+
+
+def test_a_function_that_reads_a_command_line(tmp_path: Path) -> None:
+    """Where a parser ended it, the hint is how to run a script; any other exit has none."""
+    steps = "[steps.a]\npython = 'm:main'\n[steps.b]\npython = 'm:other'\nneeds = []\n"
+    said = workspace(tmp_path, {"runnable.toml": steps, "m.py": COMMAND_LINE}, git=False).runnable("run", code=1).err
+    (hint,) = [line for line in said.splitlines() if "| hint: " in line]
+    assert hint.startswith("a | hint: it reads a command line, and a python step has none: write a shell step, such as")
+
+
+def test_a_script_that_the_locale_cannot_express(tmp_path: Path) -> None:
+    """The encoding is named, and what to set; no other cause is claimed."""
+    project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'echo é'\n"}, git=False)
+    said = project.runnable("run", code=1, LC_ALL="POSIX", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0").err
+    assert "error: `bash` cannot be started: the locale's encoding, ascii, has no '\\xe9'\n" in said
+    assert "hint: set LC_ALL=C.UTF-8, or PYTHONUTF8=1\n" in said
+    assert "NUL" not in said

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from runnable_ci.errors import PipelineError
+from runnable_ci.util.shell_command import command
 
 if TYPE_CHECKING:
     from runnable_ci.pipeline.diagnostics.positions import Span
@@ -80,6 +81,6 @@ def other_format(file: PurePosixPath) -> str:
         case ".py":
             return f'a pipeline is a TOML file with a step for it: [steps.{file.stem}] with run = "python {file.name}"'
         case ".yml" | ".yaml" | ".json" | ".ipynb" | ".sh":
-            return "a pipeline is a TOML file: `runnable-ci init` writes one to begin with"
+            return f"a pipeline is a TOML file: `{command('init')}` writes one to begin with"
         case _:
             return ""

@@ -71,22 +71,23 @@ def did_you_mean_module(name: str, path: list[str]) -> str:
 def missing_module_hint(name: str, workspace: str) -> str:
     """Return which interpreter does not have a module, and where it is: a folder of the workspace, or its `.venv`.
 
-    What is found there is only looked at, never imported.
+    Empty for a module within one that it has. What is found there is only looked at, never imported.
     """
-    top = name.partition(".")[0]
-    for folder in sorted(entry.name for entry in os.scandir(workspace) if entry.is_dir()):
-        if _has_module(os.path.join(workspace, folder), top):
+    if "." in name:
+        return ""
+    for folder in _names_in(workspace):
+        if _has_module(os.path.join(workspace, folder), name):
             form = 'env = { PYTHONPATH = "%s" }' % folder
-            return "`%s` is in the folder %s: let Python look there, %s in the pipeline file" % (top, folder, form)
-    here = "%s does not have `%s`" % (sys.executable, top)
+            return "`%s` is in the folder %s: let Python look there, %s in the pipeline file" % (name, folder, form)
+    here = "%s does not have `%s`" % (sys.executable, name)
     for folder in (".venv", "venv"):
         home = os.path.join(workspace, folder)
         program = os.path.join(folder, "bin", "python")
         if os.path.exists(os.path.join(workspace, program)) and os.path.realpath(home) != os.path.realpath(sys.prefix):
             form = 'python = "%s" at the top of the pipeline file' % program
-            has = any(_has_module(place, top) for place in _packages(home))
+            has = any(_has_module(place, name) for place in _packages(home))
             return "%s; %s %s: %s uses it" % (here, folder, "has it" if has else "lies here unused", form)
-    return "%s; if a package has it: %s -m pip install %s" % (here, sys.executable, top.replace("_", "-"))
+    return "%s; if a package has it: %s -m pip install %s" % (here, sys.executable, name.replace("_", "-"))
 
 
 def command_line_hint(modules: Iterable[str]) -> str:
@@ -109,8 +110,14 @@ def _has_module(folder: str, name: str) -> bool:
 
 def _packages(environment: str) -> list[str]:
     library = os.path.join(environment, "lib")
-    versions = os.listdir(library) if os.path.isdir(library) else []
-    return [os.path.join(library, version, "site-packages") for version in versions]
+    return [os.path.join(library, version, "site-packages") for version in _names_in(library)]
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:  # not there, or not ours to read: a hint has no failure of its own
+        return []
 
 
 def type_name(value: object) -> str:

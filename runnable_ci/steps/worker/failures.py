@@ -37,7 +37,7 @@ def record(error: BaseException, response: dict[str, Any], workspace: WorkspaceF
     hint = error.hint if isinstance(error, WorkerError) else ""
     if isinstance(error, ModuleNotFoundError) and error.name:
         hint = missing_module_hint(error.name, workspace.root)
-        shown += "hint: %s\n" % hint
+        shown += "hint: %s\n" % hint if hint else ""
     trace = shown
     if isinstance(error, KeyboardInterrupt):
         exit_code = 130

@@ -156,7 +156,7 @@ def _module(name: str, path: list[str]) -> Any:
         if not own or any(user_frames(error)):  # an import inside the user's code
             raise
         where = ", ".join(path) or "sys.path"
-        hint = did_you_mean_module(name, path) or missing_module_hint(name, path[-1])
+        hint = did_you_mean_module(name, path) or missing_module_hint(error.name or name, path[-1])
         raise FunctionNotFoundError("no module `%s` in %s" % (name, where), hint=hint) from None
     except SystemExit as left:
         if left.code not in (None, 0):

@@ -380,7 +380,7 @@ def test_a_pipeline_that_cannot_be_used(repository: Repository) -> None:
     assert ran.code == 2
     (said,) = [line for line in ran.text.splitlines() if line.startswith("::error ")]
     assert said.startswith(
-        "::error title=runnable-ci,file=runnable.toml,line=2::runnable.toml:2: [steps.a] unknown key `rum`%0A"
+        "::error file=runnable.toml,line=2,title=runnable-ci::runnable.toml:2: [steps.a] unknown key `rum`%0A"
     )
     assert "did not start" in action.summary
     assert "unknown key" in action.summary

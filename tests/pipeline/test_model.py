@@ -32,6 +32,44 @@ MISTAKES = {
     "no steps": ("", "there is no step", "[steps.train]"),
     "empty steps": ("[steps]", "there is no step", "[steps.train]"),
     "unknown top-level key": ('nmae = "x"\nsteps.a.run = "x"', "unknown key `nmae`", "did you mean `name`?"),
+    "step's key at the top": ('run = "x"', "unknown key `run`", "`run` is a key of a step: write it in its table"),
+    "other tool's word": ('[jobs.a]\nrun = "x"', "unknown key `jobs`", "write [steps.NAME] with run"),
+    "other tool's key": (
+        'steps.a = { run = "x", depends_on = ["b"] }',
+        "[steps.a] unknown key `depends_on`",
+        'write needs = ["…"]',
+    ),
+    "catalog's key in a step": (
+        'steps.a = { run = "x", put = ["a.bin"] }',
+        "[steps.a] unknown key `put`",
+        'write catalog = { put = ["a.bin"] }',
+    ),
+    "list of tables": (
+        '[[steps]]\nname = "fit"',
+        "steps: must be a table, not a list",
+        "a table for each step: [steps.fit]",
+    ),
+    "words of a command": (
+        'steps.a.run = ["make", "a b"]',
+        "[steps.a] run: must be a string",
+        "write run = \"make 'a b'\"",
+    ),
+    "number in quotes": (
+        'steps.a = { run = "x", timeout-minutes = "5" }',
+        "[steps.a] timeout-minutes: must be a number",
+        "write timeout-minutes = 5",
+    ),
+    "no in quotes": (
+        'steps.a = { run = "x", background = "no" }',
+        "[steps.a] background: must be true or false",
+        "write background = false",
+    ),
+    "path of a function": (
+        'steps.a.python = "pk/m.py:f"',
+        '[steps.a] python = "pk/m.py:f" is not a function',
+        'write python = "pk.m:f"',
+    ),
+    "dotted function": ('steps.a.python = "pk.m.f"', '[steps.a] python = "pk.m.f" is not', 'write python = "pk.m:f"'),
     "unknown step key": ('steps.a.rum = "x"', "[steps.a] unknown key `rum`", "did you mean `run`?"),
     "nothing like it": ('steps.a.xyzzy = "x"', "[steps.a] unknown key `xyzzy`", "the keys of this table are: run, py"),
     "underscore for dash": (

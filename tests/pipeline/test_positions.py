@@ -156,6 +156,13 @@ SYNTAX = {
     "a bracket that is not closed": ("[steps.a\nrun = 'x'\n", 1, "[steps.a]"),
     "a table twice": ("[steps.a]\nrun = 'x'\n\n[steps.a]\nrun = 'y'\n", 4, "first in line 1"),
     "a key twice": ("[steps.b]\n[steps.a]\nrun = 'x'\nrun = 'y'\n", 4, "first in line 3"),
+    "a list of words": ("[steps.a]\nneeds = [load, 3, fit-2]\n", 2, 'needs = ["load", 3, "fit-2"]'),
+    "text of several lines that has no end": ('[steps.a]\nrun = """\nmake\n', 3, "begins in line 2 has no end"),
+    "a name with a blank": ("[steps.a b]\nrun = 'x'\n", 1, "letters, digits"),
+    "a name with an accent": ("[steps.é]\nrun = 'x'\n", 1, "letters, digits"),
+    "a path of Windows": ('[steps.a]\nrun = "C:\\data"\n', 2, "use single quotes"),
+    "JSON": ('{"steps": {}}\n', 1, "this is JSON"),
+    "a value that is missing": ("[steps.a]\nrun =\n", 2, 'run = "…"'),
     "a list that is not closed": ("[steps.a]\nneeds = ['b'\n", 2, "https://toml.io"),
 }
 

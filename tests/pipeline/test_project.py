@@ -225,7 +225,7 @@ def test_function_that_is_missing(folder: Path) -> None:
     write(folder, '[steps.a]\npython = "module:plane"')
     with pytest.raises(PipelineError) as caught:
         load_project(None)
-    assert caught.value.message == "runnable.toml: [steps.a] python: module.py has no function `plane`"
+    assert caught.value.message == "runnable.toml:2: [steps.a] python: module.py has no function `plane`"
     assert (caught.value.hint, caught.value.exit_code) == ("did you mean `plain`?", 2)
 
 

@@ -70,8 +70,9 @@ _OTHER_WORDS: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 def validation_error(place: Place, validation: ValidationError) -> PipelineError:
-    """Convert pydantic's first finding into an error."""
-    first = validation.errors()[0]
+    """Convert pydantic's first finding into an error; that there is no step is the last thing to say."""
+    found = validation.errors()
+    first = next((error for error in found if error["type"] not in ("missing", "too_short")), found[0])
     path = [str(part) for part in first["loc"]]
     model: type[BaseModel] = PipelineConfig
     table: list[str] = []

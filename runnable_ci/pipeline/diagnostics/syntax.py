@@ -13,9 +13,16 @@ from runnable_ci.redaction.environment import names_a_secret
 
 _POSITION: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 """How `tomllib` ends its messages; only Python 3.14 has the numbers apart."""
+_GENERAL: Final = "the syntax is described at https://toml.io"
+_LOOKED_AT_MAX: Final = 500
+"""Characters of a line beyond which nobody wrote it by hand."""
 _BARE_VALUE: Final = re.compile(r"^\s*([\w.\"'-]+)\s*=\s*([^\s\"'\[{#][^#\n]*?)\s*(#.*)?$")
 _EMPTY_VALUE: Final = re.compile(r"^\s*([\w.\"'-]+)\s*=\s*(#.*)?$")
 _COLON: Final = re.compile(r"^\s*([\w-]+)\s*:\s*(.*?)\s*$")
+_BARE_LIST: Final = re.compile(r"^\s*([\w.-]+)\s*=\s*\[([^\"'\[\]{}#]*[A-Za-z_][^\"'\[\]{}#]*)\]\s*(#.*)?$")
+_ODD_KEY: Final = re.compile(
+    r"^\s*(\[+[^\"'\]]*[^\w.\s\[\]\"'-][^\"'\]]*\]+|\[+[^\"'\]]*\w\s+\w[^\"'\]]*\]+)\s*(#.*)?$", re.ASCII
+)
 _HEADER: Final = re.compile(r"^\s*\[+[^\]]*$")
 _PAIR: Final = re.compile(r"^\s*([\w.\"'-]+)\s*=\s*")
 _WORDS_FOR_VALUES: Final = {
@@ -67,6 +74,12 @@ def _is_secret(lines: list[str], line: int) -> bool:
 def _hint(text: str, line: int, *, is_secret: bool) -> str:
     """Return what would be right, by the line itself."""
     content = text.split("\n")[line - 1]
+    if len(content) > _LOOKED_AT_MAX:
+        return _GENERAL
+    if opened := _open_text(text):
+        return f"the text that begins in line {opened} has no end: close it by the same three quotes"
+    if text.lstrip().startswith("{"):
+        return "this is JSON; a pipeline is a TOML file, with a table [steps.NAME] for each step"
     if empty := _EMPTY_VALUE.match(content):
         return f'a value is missing: {empty[1]} = "…"'
     if bare := _BARE_VALUE.match(content):
@@ -74,6 +87,11 @@ def _hint(text: str, line: int, *, is_secret: bool) -> str:
         if value in _WORDS_FOR_VALUES:
             return f"write {key} = {_WORDS_FOR_VALUES[value]}"
         return f"text needs quotes: {key} = {json.dumps(value, ensure_ascii=False)}"
+    if (bare_list := _BARE_LIST.match(content)) and not is_secret:
+        items = ", ".join(_quoted(item.strip()) for item in bare_list[2].split(",") if item.strip())
+        return f"text needs quotes: {bare_list[1]} = [{items}]"
+    if _ODD_KEY.match(content):
+        return "without quotes a key has letters, digits, `_` and `-` only; so has the name of a step"
     if (pair := _PAIR.match(content)) and _is_open(content[pair.end() :]):
         return f'close the quote; text of several lines is between """ and """: {pair[1]} = """…"""'
     if (colon := _COLON.match(content)) and not is_secret:
@@ -81,9 +99,27 @@ def _hint(text: str, line: int, *, is_secret: bool) -> str:
         return f"TOML has `=` where YAML has `:`: {colon[1]} {value}"
     if _HEADER.match(content):
         return f"close the bracket: {content.strip()}{']' * (2 if content.strip().startswith('[[') else 1)}"
+    if re.search(r'"[^"]*\\[^"]*"', content):
+        return "between double quotes a backslash begins an escape: write it twice, or use single quotes"
     if first := _first_of(text, line):
         return f"it is defined twice, first in line {first}: a table or a key can be written only once"
-    return "the syntax is described at https://toml.io"
+    return _GENERAL
+
+
+def _open_text(text: str) -> int:
+    """Return the line of three quotes that are not closed; 0 where there are none."""
+    opened, line = "", 0
+    for found in re.finditer(r'"""|\'\'\'', text):
+        if not opened:
+            opened, line = found[0], text.count("\n", 0, found.start()) + 1
+        elif found[0] == opened:
+            opened = ""
+    return line if opened else 0
+
+
+def _quoted(word: str) -> str:
+    is_value = word in ("true", "false") or re.fullmatch(r"[+-]?[0-9][0-9_.]*", word)
+    return word if is_value else json.dumps(word, ensure_ascii=False)
 
 
 def _is_open(value: str) -> bool:

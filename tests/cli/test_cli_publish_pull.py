@@ -337,7 +337,7 @@ def test_without_a_registry_nothing_runs(tmp_path: Path) -> None:
     assert done.err.startswith("error: no registry is set\nhint: specify one (ghcr.io/owner/repo/runs)")
     project.write({"runnable.toml": 'registry = "https://ghcr.io/o/r"\n' + SHELL})
     done = project.runnable("run", "--publish", code=2)
-    assert 'runnable.toml: registry: "https://ghcr.io/o/r" is not a repository' in done.err
+    assert 'runnable.toml:1: registry: "https://ghcr.io/o/r" is not a repository' in done.err
     assert not (project.folder / "one.txt").exists()
     project.runnable("pull", "nothing", code=2)
 

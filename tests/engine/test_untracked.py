@@ -179,7 +179,8 @@ def test_a_wrong_choice(project: Workspace) -> None:
     assert "RUNNABLE_CI_UNTRACKED" in done.err
     project.write({"runnable.toml": f'untracked = "list"\n{PIPELINE}'})
     done = project.runnable("check", code=2)
-    assert 'runnable.toml: untracked: there is no "list"\nhint: did you mean `listed`?' in done.err
+    assert done.err.startswith('error: runnable.toml:1: untracked: there is no "list"\n')
+    assert done.err.endswith("\nhint: did you mean `listed`?\n")
 
 
 def test_published_files_are_named(project: Workspace, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def check(file: Path | None, environ: Mapping[str, str]) -> None:
     """Find every mistake that can be found without running a step; print what the pipeline is otherwise."""
     project = load_project(file)
     interpreter = check_interpreter(project.pipeline, project.workspace, environ, console.err)
-    require_inputs(project.pipeline, project.workspace, project.pipeline.steps, console.err)
+    require_inputs(project, project.pipeline.steps, console.err)
     for warning in expression_warnings(project.pipeline):
         console.err(warning)
     steps = project.pipeline.steps.values()

@@ -67,7 +67,8 @@ class NewRun:
     def _execute(self, session: RunSession, run_id: str) -> int:
         project = session.project
         redactor = session.redactor(self.parameters)
-        session.recover()
+        if session.recover():
+            require_inputs(project, project.pipeline.steps, session.options.printer.say)
         started = session.started(
             RunLog(run_id=run_id, run_config={"executor": "local"}),
             "run",
@@ -106,7 +107,7 @@ def prepare_run(session: RunSession, options: RunOptions) -> NewRun:
     typed = [] if options.allow_unused else typed_names(options.params)
     warnings = parameter_warnings(pipeline, project.workspace, overrides, known=pipeline.declared(), typed=typed)
     say = session.options.printer.say
-    require_inputs(pipeline, project.workspace, pipeline.steps, say)
+    require_inputs(project, pipeline.steps, say)
     for line in (*expression_warnings(pipeline), *(f"note: {warning}" for warning in warnings.values())):
         say(line)
     if options.run_id is not None:

@@ -12,6 +12,7 @@ from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.pipeline.patterns import can_overlap
 from runnable_ci.pipeline.project import Project, load
 from runnable_ci.pipeline.toml_file import names_in
+from runnable_ci.runs.products.unfinished import unfinished
 from runnable_ci.runs.workspace import Workspace
 from runnable_ci.steps import accepts, required_parameters
 from runnable_ci.steps.earlier import chance_of, is_put_before, misspelt
@@ -69,16 +70,19 @@ def require(pipeline: Pipeline, workspace: Path, given: Collection[str], running
             )
 
 
-def require_inputs(pipeline: Pipeline, workspace: Path, running: Collection[str], say: Callable[[str], None]) -> None:
+def require_inputs(project: Project, running: Collection[str], say: Callable[[str], None]) -> None:
     """Raise `PipelineError` for a file that a `running` step gets, that is not there and that no step can make.
 
-    What steps that come before may make without a `put` is only warned of, by `say`.
+    What steps that come before may make without a `put` is only warned of, by `say`. Nothing is known of the files
+    while killed processes have left some aside.
     """
-    files = Workspace(workspace)
-    for step in (step for step in pipeline.steps.values() if step.name in running):
+    if unfinished(project.layout):
+        return
+    files = Workspace(project.workspace)
+    for step in (step for step in project.pipeline.steps.values() if step.name in running):
         for pattern in step.get or ():
             if not _is_there(files, pattern):
-                _judge_input(pipeline, workspace, step, pattern, say)
+                _judge_input(project.pipeline, project.workspace, step, pattern, say)
 
 
 def _is_there(files: Workspace, pattern: str) -> bool:
@@ -95,10 +99,12 @@ def _judge_input(pipeline: Pipeline, workspace: Path, step: Step, pattern: str, 
     folder = PurePosixPath(pattern).parent
     present = [(folder / name).as_posix() for name in names_in(workspace / folder)]
     known = [*present, *(put for name in pipeline.ancestors(step.name) for put in pipeline.steps[name].put)]
-    maker = next((other.name for other in pipeline.steps.values() if _puts(other, pattern)), "")
+    others = (other for other in pipeline.steps.values() if other.name != step.name)
+    maker = next((other.name for other in others if _puts(other, pattern)), "")
     problem = f"get: no file matches `{pattern}`, and no earlier step stores one"
     close = misspelt(pattern, known)
-    if chance == "none" or maker or close:
+    is_own = _puts(step, pattern)  # what it changed or removed may be put back before it runs
+    if not is_own and (chance == "none" or maker or close):
         otherwise = "add the file, or list it in `put` of the step that makes it, and that step in `needs`"
         hint = f"`{maker}` stores it: list `{maker}` in `needs`" if maker else did_you_mean(pattern, known, otherwise)
         raise pipeline.place.error(f"steps.{step.name}.catalog", problem, hint, key="get")

@@ -188,8 +188,7 @@ def _parameters(session: RunSession, log: RunLog, retry: RetryOptions) -> Resume
 
 
 def _require_inputs(session: RunSession, planned: Plan) -> None:
-    project = session.project
-    require_inputs(project.pipeline, project.workspace, planned.running, session.options.printer.say)
+    require_inputs(session.project, planned.running, session.options.printer.say)
 
 
 def _say_notes(session: RunSession, parameters: ResumedParameters) -> None:

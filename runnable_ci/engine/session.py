@@ -94,13 +94,14 @@ class RunSession:
             products=self.products,
         )
 
-    def recover(self) -> None:
-        """Undo in the workspace what processes did that were killed."""
+    def recover(self) -> bool:
+        """Undo in the workspace what processes did that were killed; whether there was something to undo."""
         if not unfinished(self.project.layout):
-            return
+            return False
         from runnable_ci.runs.products.recovery import Recovery  # nearly always there is nothing to recover
 
         Recovery(self.project.pipeline, self.project.layout, self.catalog, self.options.printer.say).recover()
+        return True
 
     def started(
         self,

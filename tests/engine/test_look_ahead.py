@@ -183,7 +183,8 @@ def test_the_path_of_a_pipeline_that_does_not_exist(tmp_path: Path) -> None:
 
 def test_an_input_that_a_killed_run_has_aside(tmp_path: Path) -> None:
     """While a killed run has an input of the user's aside it is not missing: the next run finds it again."""
-    steps = "[steps.a]\nrun = '''rm in.txt; [ -e dead ] || { touch dead; kill -9 $PPID; sleep 9; }; echo 7 > in.txt'''\n"
+    script = "rm in.txt; [ -e dead ] || { touch dead; kill -9 $PPID; sleep 9; }; echo 7 > in.txt"
+    steps = f"[steps.a]\nrun = '{script}'\n"
     project = project_of(tmp_path, f"{steps}catalog = {{ get = ['in.txt'], put = ['in.txt'] }}\n")
     project.write({"in.txt": "3\n"})
     project.runnable("run", code=-9)

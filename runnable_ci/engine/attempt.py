@@ -29,12 +29,11 @@ from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOu
 from runnable_ci.runs.orphans import record_pid
 from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
-from runnable_ci.steps.failure import Explanation, explain_exit, oom_kills
 from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.clock import now
 from runnable_ci.util.leftovers import VARIABLE as MARKS
-from runnable_ci.util.process import Exit, Supervisor
+from runnable_ci.util.process import Exit, Supervisor, oom_kills
 from runnable_ci.util.text import printable
 
 _NAMED_MAX = 5
@@ -85,8 +84,7 @@ class AttemptResult:
     """How much the redactor had learned when the output was kept."""
     pending: PendingReads | None = None
     """What it read that is still to be hashed."""
-    oom_kills: int = 0
-    """How many processes the system had ended for lack of memory when it began."""
+    oom_kills: int = 0  # of the system, when it began
 
 
 def run_attempt(
@@ -321,6 +319,8 @@ def _fail(
     done: AttemptResult, returned: StepResult, ended: Exit, step_context: StepContext, context: ExecutionContext
 ) -> None:
     """Say why an attempt failed that came to its own end."""
+    from runnable_ci.steps.failure import Explanation, explain_exit
+
     explained = Explanation(returned.problem)
     if not returned.problem:
         explained = explain_exit(done.step, step_context, ended.code, is_out_of_memory=oom_kills() > done.oom_kills)

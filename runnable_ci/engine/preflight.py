@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from runnable_ci.errors import RunnableError, StepError, UsageError, did_you_mean
-from runnable_ci.pipeline.diagnostics.expressions import expressions
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.pipeline.patterns import can_overlap
 from runnable_ci.pipeline.project import Project, load
@@ -15,8 +14,7 @@ from runnable_ci.pipeline.toml_file import names_in
 from runnable_ci.runs.products.unfinished import unfinished
 from runnable_ci.runs.workspace import Workspace
 from runnable_ci.steps import accepts, required_parameters
-from runnable_ci.steps.earlier import chance_of, is_put_before, misspelt
-from runnable_ci.steps.python import find_module, find_source, takes
+from runnable_ci.steps.python import find_module, find_source, is_put_before, takes
 
 
 def load_project(path: Path | None) -> Project:
@@ -93,6 +91,8 @@ def _is_there(files: Workspace, pattern: str) -> bool:
 
 
 def _judge_input(pipeline: Pipeline, workspace: Path, step: Step, pattern: str, say: Callable[[str], None]) -> None:
+    from runnable_ci.steps.earlier import chance_of, misspelt  # nearly always all is there
+
     chance = chance_of(pipeline, workspace, step, [pattern])
     if chance in ("declared", "named"):
         return
@@ -118,6 +118,10 @@ def _puts(step: Step, pattern: str) -> bool:
 
 def expression_warnings(pipeline: Pipeline) -> list[str]:
     """Return a warning for each step with an expression of GitHub's workflows, which nothing replaces here."""
+    if not any("${{" in text for step in pipeline.steps.values() for text in (step.command, *step.env.values())):
+        return []
+    from runnable_ci.pipeline.diagnostics.expressions import expressions
+
     found = {step.name: expression for step in pipeline.steps.values() for expression in expressions(step)}
     return [f"warning: {pipeline.file}: step {name}: {expression}" for name, expression in found.items()]
 

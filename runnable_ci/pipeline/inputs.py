@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from runnable_ci.errors import UsageError
-from runnable_ci.pipeline.diagnostics.place import Place
-from runnable_ci.pipeline.schema import PipelineConfig
+from runnable_ci.pipeline.schema import PipelineConfig, Place
 from runnable_ci.pipeline.validation import check_parameter_name, not_json, shown
 from runnable_ci.pipeline.values.value_reader import Declared, ValueType
 from runnable_ci.redaction.environment import is_secret

@@ -19,11 +19,10 @@ from pydantic import ValidationError
 
 from runnable_ci.config import LogLevel, Untracked
 from runnable_ci.errors import did_you_mean
-from runnable_ci.pipeline.diagnostics.place import Place
 from runnable_ci.pipeline.inputs import Input, resolve_inputs
 from runnable_ci.pipeline.overlaps import find_overlap
 from runnable_ci.pipeline.patterns import matches
-from runnable_ci.pipeline.schema import FUNCTION, STEP_NAME, Kind, PipelineConfig, StepConfig
+from runnable_ci.pipeline.schema import FUNCTION, STEP_NAME, Kind, PipelineConfig, Place, StepConfig
 from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, is_excluded, shown
 from runnable_ci.pipeline.values.value_reader import Declared
 from runnable_ci.redaction.environment import names_a_secret, spelled

@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from runnable_ci.errors import PipelineError, did_you_mean
-from runnable_ci.pipeline.diagnostics.place import other_format
 from runnable_ci.pipeline.model import Pipeline, resolve
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.toml_file import ENCODING, names_in, parse_toml, read_problem
@@ -164,7 +163,7 @@ def _read(file: Path) -> _ReadFile:
     except (OSError, UnicodeDecodeError) as e:
         hint = "save it as UTF-8" if isinstance(e, UnicodeDecodeError) else "check its permissions"
         raise PipelineError(f"{shown} cannot be read: {read_problem(e)}", hint=hint) from e
-    table = parse_toml(text, shown, hint=other_format(PurePosixPath(file.name)))
+    table = parse_toml(text, shown, hint="" if file.suffix == ".toml" else _hint_at_format(file))
     if file.name != "pyproject.toml":
         return _ReadFile(text, table, "", shown)
     tool = table.get("tool")
@@ -173,6 +172,12 @@ def _read(file: Path) -> _ReadFile:
         hint = f"`{in_folder(file.parent, 'init')}` writes a runnable.toml"
         raise PipelineError(f"{shown} has no table [tool.runnable-ci]", hint=hint)
     return _ReadFile(text, ours, "tool.runnable-ci", shown)
+
+
+def _hint_at_format(file: Path) -> str:
+    from runnable_ci.pipeline.diagnostics.place import other_format
+
+    return other_format(PurePosixPath(file.name))
 
 
 def _is_meant(path: Path) -> bool:

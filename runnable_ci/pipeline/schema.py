@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runnable_ci.config import LogLevel, Untracked
+from runnable_ci.errors import PipelineError
 
 Kind = Literal["auto", "text", "json", "metric", "object"]
 """What a step returns: `auto` is text, or a value where writing that gives the same text."""
@@ -148,3 +150,19 @@ class PipelineConfig(Table):
         description="The steps, in order.",
         json_schema_extra={"propertyNames": {"pattern": f"^{STEP_NAME.pattern}$"}},
     )
+
+
+class Place(NamedTuple):
+    """A pipeline file: turns a table and a key into an error that names and shows where they are."""
+
+    file: str
+    prefix: str = ""
+    """The pipeline's own table (`tool.runnable-ci`)."""
+    text: str = ""
+    """What is in the file, if it is known."""
+
+    def error(self, table: str, message: str, hint: str = "", *, key: str | Sequence[str] = ()) -> PipelineError:
+        """Return the error of a table, or of a key in it."""
+        from runnable_ci.pipeline.diagnostics.place import error_at  # what is right needs none of it
+
+        return error_at(self, table, message, hint, key)

@@ -30,11 +30,6 @@ def chance_of(pipeline: Pipeline, workspace: Path, step: Step, paths: Iterable[s
     return "unknown" if before else "none"
 
 
-def is_put_before(pipeline: Pipeline, step: Step, path: str) -> bool:
-    """Return whether a step that runs before `step` declares that it makes this file: what is there now may be old."""
-    return any(can_overlap(put, path) for name in pipeline.ancestors(step.name) for put in pipeline.steps[name].put)
-
-
 def misspelt(word: str, known: Collection[str]) -> str:
     """Return the one of `known` that a slip of the finger makes `word` of: letters swapped, one too many or too few."""
 

@@ -56,16 +56,6 @@ class Explanation(NamedTuple):
     hint: str = ""
 
 
-def oom_kills() -> int:
-    """Return how many processes the system has ended for lack of memory since it started; 0 where it does not say."""
-    try:
-        text = Path("/proc/vmstat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    found = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
-    return int(found[1]) if found else 0
-
-
 def explain_exit(step: Step, context: StepContext, code: int, *, is_out_of_memory: bool = False) -> Explanation:
     """Explain an exit code that is not 0; a negative one is the signal that ended the step's own process."""
     signalled = _signal_name(-code if code < 0 else code - _SIGNALS if step.kind == "run" else 0)

@@ -16,9 +16,8 @@ from runnable_ci.errors import StepError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.pipeline.toml_file import names_in
 from runnable_ci.runs.model import Environment
-from runnable_ci.steps.earlier import chance_of, is_put_before, misspelt
 from runnable_ci.steps.probe import Answer, ask
-from runnable_ci.steps.python import Source, find_module, find_source, search_path
+from runnable_ci.steps.python import Source, find_module, find_source, is_put_before, search_path
 from runnable_ci.util.process import check_output
 
 LOCK_FILES = (
@@ -98,6 +97,8 @@ def chosen_interpreter_note(pipeline: Pipeline, workspace: Path, interpreter: st
 
 def _can_be_made(pipeline: Pipeline, workspace: Path, named: str, problem: str, say: Say) -> bool:
     """Return whether steps before each python step may make the interpreter; say so where that is not known."""
+    from runnable_ci.steps.earlier import chance_of, misspelt  # nearly always all is there
+
     folder = named.partition("/bin/")[0]
     steps = [step for step in pipeline.steps.values() if step.kind == "python"]
     chances = {chance_of(pipeline, workspace, step, [folder]) for step in steps}
@@ -112,6 +113,8 @@ def _can_be_made(pipeline: Pipeline, workspace: Path, named: str, problem: str, 
 
 def _interpreter_hint(named: str, workspace: Path) -> str:
     """Return a hint how to create an interpreter at that path."""
+    from runnable_ci.steps.earlier import misspelt  # nearly always all is there
+
     folder, _, rest = named.rpartition("/bin/")
     if close := misspelt(folder, names_in(workspace)):
         return f"did you mean `{close}/bin/{rest}`?"
@@ -199,6 +202,8 @@ def _check_submodule(pipeline: Pipeline, workspace: Path, step: Step) -> None:
 
 def _refuse_module(pipeline: Pipeline, workspace: Path, step: Step, module: str, interpreter: str, say: Say) -> None:
     """Raise `PipelineError` for a module that is not there, or warn where an earlier step may make or install it."""
+    from runnable_ci.steps.earlier import chance_of, misspelt  # nearly always all is there
+
     folders = search_path(step, workspace)
     known = [
         path.parent.name if path.name == "__init__.py" else path.stem for folder in folders for path in _modules(folder)

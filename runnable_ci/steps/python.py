@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runnable_ci.errors import StepError, did_you_mean
-from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.patterns import can_overlap
 from runnable_ci.runs.model import Parameter
 from runnable_ci.steps.base import ProcessSpec, StepContext
 
@@ -115,6 +116,11 @@ def find_module(step: Step, workspace: Path) -> Path | None:
     module = step.command.partition(":")[0]
     files = [file for folder in search_path(step, workspace) for file in _module_files(folder, module)]
     return next(filter(Path.is_file, files), None)
+
+
+def is_put_before(pipeline: Pipeline, step: Step, path: str) -> bool:
+    """Return whether a step that runs before `step` declares that it makes this file: what is there now may be old."""
+    return any(can_overlap(put, path) for name in pipeline.ancestors(step.name) for put in pipeline.steps[name].put)
 
 
 def _required(arguments: ast.arguments) -> tuple[str, ...]:

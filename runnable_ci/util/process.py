@@ -302,6 +302,16 @@ def start_by_ps(pid: int) -> str:
     return "" if state.startswith("Z") else started
 
 
+def oom_kills() -> int:
+    """Return how many processes the system has ended for lack of memory since it started; 0 where it does not say."""
+    try:
+        text = Path("/proc/vmstat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    counts = dict(line.partition(" ")[::2] for line in text.splitlines())
+    return int(counts.get("oom_kill", "0"))
+
+
 def end_group(pid: int, started: str) -> bool:
     """Kill the process group of a step that outlived its run; False where that process is gone."""
     if not started or start_time(pid) != started:
@@ -321,9 +331,6 @@ def _start_error(argv: Sequence[str], cwd: Path, e: Exception) -> StepError:
         case OSError():
             reason = e.strerror or str(e)
             hint = "put large parameters and variables into files" if e.errno == errno.E2BIG else ""
-        case UnicodeEncodeError():
-            reason = f"the locale's encoding, {e.encoding}, has no {e.object[e.start]!a}"
-            hint = "set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
         case _:
             reason, hint = "an argument or a variable of its environment holds a NUL", ""
     return StepError(f"`{argv[0]}` cannot be started: {reason}", hint=hint)

@@ -12,7 +12,8 @@ from cli import Done, Workspace, workspace
 
 from runnable_ci.pipeline.model import resolve
 from runnable_ci.steps.base import StepContext
-from runnable_ci.steps.failure import Explanation, explain_exit, oom_kills
+from runnable_ci.steps.failure import Explanation, explain_exit
+from runnable_ci.util.process import oom_kills
 
 STEPS = {
     "plain": ("exit 3", "exit code 3", ""),
@@ -122,12 +123,3 @@ def test_a_function_that_reads_a_command_line(tmp_path: Path) -> None:
     said = workspace(tmp_path, {"runnable.toml": steps, "m.py": COMMAND_LINE}, git=False).runnable("run", code=1).err
     (hint,) = [line for line in said.splitlines() if "| hint: " in line]
     assert hint.startswith("a | hint: it reads a command line, and a python step has none: write a shell step, such as")
-
-
-def test_a_script_that_the_locale_cannot_express(tmp_path: Path) -> None:
-    """The encoding is named, and what to set; no other cause is claimed."""
-    project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'echo é'\n"}, git=False)
-    said = project.runnable("run", code=1, LC_ALL="POSIX", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0").err
-    assert "error: `bash` cannot be started: the locale's encoding, ascii, has no '\\xe9'\n" in said
-    assert "hint: set LC_ALL=C.UTF-8, or PYTHONUTF8=1\n" in said
-    assert "NUL" not in said

@@ -11,7 +11,6 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from runnable_ci.errors import PipelineError, did_you_mean
-from runnable_ci.pipeline.diagnostics.place import Place
 from runnable_ci.pipeline.schema import (
     FUNCTION,
     STEP_NAME,
@@ -19,6 +18,7 @@ from runnable_ci.pipeline.schema import (
     CatalogConfig,
     InputConfig,
     PipelineConfig,
+    Place,
     StepConfig,
 )
 from runnable_ci.pipeline.validation import shown

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
 
 from runnable_ci.errors import PipelineError
+from runnable_ci.pipeline.diagnostics.positions import Span, key_spans
 from runnable_ci.util.shell_command import command
-
-if TYPE_CHECKING:
-    from runnable_ci.pipeline.diagnostics.positions import Span
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -21,47 +18,40 @@ _SHOWN_MAX = 120
 _BEFORE_MAX = 60
 
 
-class Place(NamedTuple):
-    """A pipeline file: turns a table and a key into an error that names and shows where they are."""
+def error_at(
+    place: tuple[str, str, str], table: str, message: str, hint: str, key: str | Sequence[str]
+) -> PipelineError:
+    """Return the error of a table, or of a key in it; `place` is the file, the pipeline's table in it, and its text."""
+    file, prefix, content = place
+    full = ".".join(part for part in (prefix, table) if part)
+    keys = [key] if isinstance(key, str) else list(key)
+    path = [*(full.split(".") if full else []), *keys]
+    spans = key_spans(content)
+    known = next((path[:end] for end in range(len(path), 0, -1) if tuple(path[:end]) in spans), None)
+    span = spans[tuple(known)] if known else None
+    where = f"{file}:{span.line}" if span else file
+    text = f"{where}: {f'[{full}] ' if full else ''}{message}"
+    return PipelineError(
+        # A quoted key may hold anything, also what would move a terminal's cursor.
+        _CONTROL.sub(lambda found: repr(found[0])[1:-1], text),
+        hint=hint,
+        excerpt=_excerpt_of(content, known, spans) if known else (),
+        file=file,
+        line=span.line if span else 0,
+    )
 
-    file: str
-    prefix: str = ""
-    """The pipeline's own table (`tool.runnable-ci`)."""
-    text: str = ""
-    """What is in the file, if it is known."""
 
-    def error(self, table: str, message: str, hint: str = "", *, key: str | Sequence[str] = ()) -> PipelineError:
-        """Return the error of a table, or of a key in it."""
-        from runnable_ci.pipeline.diagnostics.positions import key_spans  # for errors alone
-
-        full = ".".join(part for part in (self.prefix, table) if part)
-        keys = [key] if isinstance(key, str) else list(key)
-        path = [*(full.split(".") if full else []), *keys]
-        spans = key_spans(self.text)
-        known = next((path[:end] for end in range(len(path), 0, -1) if tuple(path[:end]) in spans), None)
-        span = spans[tuple(known)] if known else None
-        where = f"{self.file}:{span.line}" if span else self.file
-        text = f"{where}: {f'[{full}] ' if full else ''}{message}"
-        return PipelineError(
-            # A quoted key may hold anything, also what would move a terminal's cursor.
-            _CONTROL.sub(lambda found: repr(found[0])[1:-1], text),
-            hint=hint,
-            excerpt=self._excerpt(known, spans) if known else (),
-            file=self.file,
-            line=span.line if span else 0,
-        )
-
-    def _excerpt(self, path: Sequence[str], spans: dict[tuple[str, ...], Span]) -> tuple[str, ...]:
-        at = next((at for at, key in enumerate(path) if key in _HIDDEN), None)
-        is_list_of_names = at is not None and path[at] == "parameters" and "steps" in path[:at]
-        hidden = None if at is None or is_list_of_names else spans.get(tuple(path[: at + 1]))
-        span = spans[tuple(path)]
-        text = self.text.split("\n")[span.line - 1]
-        if hidden is None:
-            return excerpt(text, span)
-        if hidden.line == span.line:
-            return excerpt(f"{text[: hidden.end]} = …", hidden)
-        return excerpt(f"{text[: span.end]} = …", span)
+def _excerpt_of(content: str, path: Sequence[str], spans: dict[tuple[str, ...], Span]) -> tuple[str, ...]:
+    at = next((at for at, key in enumerate(path) if key in _HIDDEN), None)
+    is_list_of_names = at is not None and path[at] == "parameters" and "steps" in path[:at]
+    hidden = None if at is None or is_list_of_names else spans.get(tuple(path[: at + 1]))
+    span = spans[tuple(path)]
+    text = content.split("\n")[span.line - 1]
+    if hidden is None:
+        return excerpt(text, span)
+    if hidden.line == span.line:
+        return excerpt(f"{text[: hidden.end]} = …", hidden)
+    return excerpt(f"{text[: span.end]} = …", span)
 
 
 def excerpt(text: str, span: Span) -> tuple[str, ...]:

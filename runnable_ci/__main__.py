@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from runnable_ci.util.console import console
+from runnable_ci.util.console import console, occupy_closed_streams
 
 _OBJECTS_BEFORE_A_COLLECTION = 200_000
 """About as many as a command loads: nothing of that is garbage, and the search takes long."""
@@ -17,6 +17,7 @@ def main() -> None:
     if sys.platform == "win32":
         console.err("error: this program runs on Linux and macOS; on Windows, use WSL: https://aka.ms/wsl")
         sys.exit(2)
+    occupy_closed_streams()
     if (
         sys.getfilesystemencoding() == "ascii"
     ):  # PYTHONUTF8=0 in the C locale: no word or name in UTF-8 could be passed on

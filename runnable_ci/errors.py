@@ -5,11 +5,38 @@ Raised where the cause is known, caught once in `cli.py`. A traceback on the ter
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 TOO_LITTLE = "a limit on processes or memory is reached: raise it, or run fewer steps in parallel (--jobs)"
 """The hint where the system refuses another thread or process."""
+
+FREE_SPACE = "free some space, then try again"
+_TOO_FEW_FILES = "raise the limit on open files (ulimit -n), or run fewer steps in parallel (--jobs)"
+_GONE = "it was removed meanwhile: run again"
+_IN_THE_WAY = "move it away"
+_CLOSED = "check whose it is, and its permissions"
+_HINTS = {
+    errno.ENOSPC: FREE_SPACE,
+    errno.EDQUOT: FREE_SPACE,
+    errno.EROFS: "make it writable, then try again",
+    errno.EACCES: _CLOSED,
+    errno.EPERM: _CLOSED,
+    errno.EMFILE: _TOO_FEW_FILES,
+    errno.ENFILE: _TOO_FEW_FILES,
+    errno.E2BIG: "put large parameters and variables into files",
+    errno.EAGAIN: TOO_LITTLE,
+    errno.ENOMEM: TOO_LITTLE,
+    errno.ENOENT: _GONE,
+    errno.ESTALE: _GONE,
+    errno.EISDIR: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOTEMPTY: _IN_THE_WAY,
+    errno.EIO: "check the disk: the system's log says more",
+}
 
 
 class RunnableError(Exception):
@@ -35,6 +62,15 @@ class RunnableError(Exception):
         """Return what a person reads, line by line; a hint may have several."""
         hint = f"hint: {self.hint}".split("\n") if self.hint else []
         return [f"error: {self.message}", *self.excerpt, *hint, *self.fix.splitlines()]
+
+
+class OutputError(RunnableError):
+    """What a command was asked for cannot be written to stdout."""
+
+    @classmethod
+    def of(cls, e: OSError) -> OutputError:
+        """Return what such an error says to a person."""
+        return cls(f"stdout cannot be written: {e.strerror}")
 
 
 class PipelineError(RunnableError):
@@ -113,6 +149,29 @@ class CodeIdentityError(RunnableError):
 
 class NotARepositoryError(CodeIdentityError):
     """A folder that is not in a git repository."""
+
+
+class SystemCallError(RunnableError):
+    """The operating system refused something: a full or broken disk, a limit, a file that is in the way or gone."""
+
+    @classmethod
+    def of(cls, e: OSError, *, where: str = "") -> SystemCallError:
+        """Return what such an error says to a person: which file, else `where`; why, and what to do."""
+        path = e.filename2 or e.filename
+        if isinstance(path, bytes):
+            path = path.decode(errors="backslashreplace")
+        name = f"{path}" if path and not isinstance(path, int) else where
+        reason = e.strerror or str(e) or type(e).__name__
+        return cls(f"cannot use {name}: {reason}" if name else reason, hint=_HINTS.get(e.errno or 0, ""))
+
+
+@contextmanager
+def system_errors(where: str = "") -> Iterator[None]:
+    """Turn what the operating system refuses in the block into a `SystemCallError`; `where` names a nameless file."""
+    try:
+        yield
+    except OSError as e:
+        raise SystemCallError.of(e, where=where) from e
 
 
 class StepError(RunnableError):

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 
 from runnable_ci.cli.context import make_redactor, make_settings
-from runnable_ci.errors import PipelineError, RunnableError, UsageError, did_you_mean
+from runnable_ci.errors import OutputError, PipelineError, RunnableError, SystemCallError, UsageError, did_you_mean
 from runnable_ci.util.signals import end_at_second_interrupt
 
 
@@ -23,9 +23,10 @@ def run(application: typer.Typer) -> NoReturn:
     end_at_second_interrupt()
     try:
         code = application(prog_name="runnable-ci", standalone_mode=False)
-    except RunnableError as e:
-        _report(e)
-        sys.exit(e.exit_code)
+    except (RunnableError, OSError) as e:
+        error = _of_system(e) if isinstance(e, OSError) else e
+        _report(error)
+        sys.exit(error.exit_code)
     except MemoryError:
         from runnable_ci.util.console import console
 
@@ -41,7 +42,28 @@ def run(application: typer.Typer) -> NoReturn:
 
         console.err(*_without_secrets(traceback.format_exc()).splitlines())
         sys.exit(1)
+    finally:
+        _flush()
     sys.exit(code or 0)
+
+
+def _flush() -> None:
+    """Have shown what typer printed itself, or dropped where that is impossible: else the interpreter's exit fails."""
+    from runnable_ci.util.console import console
+
+    console.flush()
+
+
+def _of_system(e: OSError) -> RunnableError:
+    """Return what the operating system refused, as an error with a hint: a traceback would tell nothing."""
+    try:
+        Path.cwd()
+    except OSError:
+        return UsageError("the current folder is gone", hint="change into one that exists")
+    from runnable_ci.util.console import console
+
+    # typer prints its help past our console.
+    return OutputError.of(e) if e.filename is None and console.is_lost_by(e) else SystemCallError.of(e)
 
 
 def _report(error: RunnableError) -> None:

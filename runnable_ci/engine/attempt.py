@@ -5,28 +5,28 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import cast
+from functools import partial
+from pathlib import Path
 
 from runnable_ci import steps
 from runnable_ci.engine.planner import Scope
 from runnable_ci.engine.provenance.pending_reads import PendingReads
 from runnable_ci.engine.provenance.reads import ReadRecorder
 from runnable_ci.engine.reporter import CommandFiles, Reporter
-from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput
-from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
-from runnable_ci.observe.assemble import WorkerReport
+from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput, failing
+from runnable_ci.errors import StepError
 from runnable_ci.observe.observer import BYTECODE_ELSEWHERE, Sight
 from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.patterns import matches
-from runnable_ci.pipeline.values.metrics_file import read_metrics_file
+from runnable_ci.pipeline.values.metrics_file import take_metrics
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.event_redaction import redact_exception
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
 from runnable_ci.runs.orphans import record_pid
+from runnable_ci.runs.products.lost import require_no_loss, restored_note
 from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 from runnable_ci.steps.python import find_source
@@ -35,8 +35,6 @@ from runnable_ci.util.clock import now
 from runnable_ci.util.leftovers import VARIABLE as MARKS
 from runnable_ci.util.process import Exit, Supervisor, oom_kills
 from runnable_ci.util.text import printable
-
-_NAMED_MAX = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -63,6 +61,8 @@ class ExecutionContext:
     """Sees what the attempts read."""
     secret_names: Collection[str]
     """Parameters that are secret whatever their value, in capital letters."""
+    restore: Callable[[], list[str] | None]
+    """Makes a store again that was removed; None where it was not, else what steps stored and is lost."""
 
     @property
     def redactor(self) -> Redactor:
@@ -99,16 +99,46 @@ def run_attempt(
 
     With a `refusal` the attempt fails by that, and nothing is done.
     """
-    step, start_s = products.step, time.monotonic()
-    done = AttemptResult(step, begun.model_copy(), products)
-    attempt = done.attempt
-    scratch = context.scratch / products.title
+    start_s = time.monotonic()
+    done = AttemptResult(products.step, begun.model_copy(), products)
+    attempt, scratch = done.attempt, context.scratch / products.title
+    show = partial(context.printer.output, done.step.name)
+    with failing(attempt, context.redactor, show):
+        _run_with_output(done, scope, scratch, context, refusal)
+    if attempt.status != SUCCESS:
+        with failing(attempt, context.redactor, show):
+            failed, packs = products.fail()
+            done.entries, done.packs = [*done.entries, *failed], done.packs | packs
+    succeeded = attempt.status == SUCCESS
+    for note in context.command_files.forward(scratch, succeeded=succeeded, clean=context.redactor.text):
+        context.printer.say(f"note: {note}", step=done.step.name)
+    shutil.rmtree(scratch, ignore_errors=True)
+    attempt.end_time = now()
+    done.seconds = time.monotonic() - start_s
+    return done
+
+
+def _run_with_output(
+    done: AttemptResult, scope: Scope, scratch: Path, context: ExecutionContext, refusal: StepError | None
+) -> None:
+    """Run the step in its folder, and keep what it writes."""
+    step, title = done.step, done.products.title
     scratch.mkdir(mode=0o700)
-    masks, printer = context.masks, context.printer
     output = StepOutput(
-        step.name, products.title, folder=context.outputs, scratch=scratch, masks=masks, printer=printer
+        step.name, title, folder=context.outputs, scratch=scratch, masks=context.masks, printer=context.printer
     )
-    step_context = StepContext(
+    try:
+        with failing(done.attempt, context.redactor, output.write):
+            if refusal is not None:
+                raise refusal
+            _execute(done, scope, _step_context(scope, scratch, output, context), output, context)
+    finally:
+        done.attempt.log = output.close()
+        done.learned = output.learned
+
+
+def _step_context(scope: Scope, scratch: Path, output: StepOutput, context: ExecutionContext) -> StepContext:
+    return StepContext(
         workspace=context.catalog.workspace,
         scratch=scratch,
         environ={**context.environ, **context.command_files.create(scratch), VARIABLE: str(output.mask_file)},
@@ -116,27 +146,6 @@ def run_attempt(
         parameters={name: parameter for name, parameter in scope.values().items() if not parameter.redacted},
         blob=lambda p: context.catalog.layout.path(Descriptor.of_hash(p.data_hash, p.size or 0)),
     )
-    try:
-        if refusal is not None:
-            raise refusal
-        _execute(done, scope, step_context, output, context)
-    except (RunnableError, MemoryError) as e:
-        problem = e if isinstance(e, RunnableError) else StepError("not enough memory", hint=TOO_LITTLE)
-        attempt.end("failed", context.redactor.text(problem.message))
-        output.write("e", "".join(f"{printable(line)}\n" for line in problem.lines()).encode())
-    finally:
-        attempt.log = output.close()
-        done.learned = output.learned
-    succeeded = attempt.status == SUCCESS
-    if not succeeded:
-        failed, packs = products.fail()
-        done.entries, done.packs = [*done.entries, *failed], done.packs | packs
-    for note in context.command_files.forward(scratch, succeeded=succeeded, clean=context.redactor.text):
-        printer.say(f"note: {note}", step=step.name)
-    shutil.rmtree(scratch, ignore_errors=True)
-    attempt.end_time = now()
-    done.seconds = time.monotonic() - start_s
-    return done
 
 
 def _execute(
@@ -175,22 +184,18 @@ def _execute(
             step, done.attempt, done.entries, scope, sight, result.report, context.redactor, declared
         )
         if result.report is not None:
-            _name_foreign_code(done, result.report, context)
+            from runnable_ci.engine.provenance.foreign_code import note_foreign_code
 
-
-def _name_foreign_code(done: AttemptResult, report: WorkerReport, context: ExecutionContext) -> None:
-    """Say what ran from elsewhere though the tree has it too; once in a run."""
-    from runnable_ci.engine.provenance.foreign_code import doubt_identity, foreign_modules
-
-    foreign = foreign_modules(done.step, context.catalog.workspace, report, context.environ)
-    if not foreign:
-        return
-    doubt_identity(done.attempt, foreign)
-    for code in done.attempt.code_identities:
-        code.code_identifier_message = context.redactor.text(code.code_identifier_message)
-    if new := [module for module in foreign if module not in context.reads.foreign]:
-        context.reads.foreign.update(new)
-        context.printer.say(f"note: {context.redactor.text('; '.join(map(str, new)))}", step=done.step.name)
+            if note := note_foreign_code(
+                done.attempt,
+                step,
+                result.report,
+                context.catalog,
+                context.environ,
+                context.reads.foreign,
+                context.redactor,
+            ):
+                context.printer.say(note, step=step.name)
 
 
 def _run_process(
@@ -217,12 +222,25 @@ def _run_process(
             timeout_s=step.timeout_s,
             mark=mark,
         )
+        _restore_store(products, context)
         output.flush()
     finally:
         sight = observer.end(step.name)
     if names := [f"`{context.redactor.text(printable(process.name))}`" for process in ended.ended]:
         context.printer.say(f"ended {', '.join(dict.fromkeys(names))}, which step `{step.name}` left running")
     return ended, sight
+
+
+def _restore_store(products: StepProducts, context: ExecutionContext) -> None:
+    """Make the store again where it was removed while the step ran: what follows must be kept.
+
+    Raises `StepError` where results of steps are lost with it.
+    """
+    lost = context.restore()
+    (context.scratch / products.title).mkdir(mode=0o700, exist_ok=True)
+    if lost is not None:
+        require_no_loss(lost, context.catalog.layout)
+        context.printer.say(restored_note(context.catalog.layout), step=products.step.name)
 
 
 def _collect(step: Step, ended: Exit, step_context: StepContext) -> StepResult:
@@ -271,7 +289,9 @@ def _take_results(
     context.masks.learn(texts(secret))
     attempt.consumed = dict.fromkeys(returned.consumed, "seen")
     attempt.defaulted = list(returned.defaulted)
-    attempt.modules = {name: _module_hash(name, seen, context.catalog) for name, seen in returned.modules.items()}
+    attempt.modules = {
+        name: context.catalog.files.hash_of_loaded(name, seen) for name, seen in returned.modules.items()
+    }
     attempt.exception = returned.exception and redact_exception(returned.exception, context.redactor)
     match outcome:
         case "cancelled":
@@ -297,22 +317,10 @@ def _take_results(
             attempt.user_defined_metrics[name] = Parameter.of_json(returned.values[name], "metric")
         else:
             attempt.output_parameters[name] = Parameter.of_json(returned.values[name])
-    _take_metrics(done, context)
+    for note in take_metrics(step.metrics, context.catalog.workspace, attempt.file_metrics):
+        context.printer.say(context.redactor.text(note), step=step.name)
     done.entries, done.packs = done.products.succeed(done.entries)
     attempt.end("succeeded")
-
-
-def _take_metrics(done: AttemptResult, context: ExecutionContext) -> None:
-    """Record the numbers in the files that the step's `metrics` names."""
-    for path in done.step.metrics:
-        if not (file := context.catalog.workspace / path).is_file():
-            continue  # it fails the step as one that it puts
-        numbers, left_out = read_metrics_file(file, path)
-        done.attempt.file_metrics[PurePosixPath(path).stem] = numbers
-        if left_out:
-            more = f" and {len(left_out) - _NAMED_MAX} more" if len(left_out) > _NAMED_MAX else ""
-            names = context.redactor.text(", ".join(map(printable, left_out[:_NAMED_MAX])))
-            context.printer.say(f"note: {path}: left out, no number: {names}{more}", step=done.step.name)
 
 
 def _fail(
@@ -332,15 +340,6 @@ def _fail(
         context.printer.output(done.step.name, "e", f"{printable(problem)}\n".encode())
     if explained.hint:
         context.printer.say(f"hint: {context.redactor.text(explained.hint)}", step=done.step.name)
-
-
-def _module_hash(name: str, seen: tuple[int, int], catalog: Catalog) -> str:
-    """Return sha256 of a module's file, empty where it is not any more the one that was loaded."""
-    try:
-        stat = (catalog.workspace / name).stat()
-    except OSError:
-        return ""
-    return cast("str", catalog.files.hash_of(name)) if (stat.st_mtime_ns, stat.st_size) == seen else ""
 
 
 def _outcome(ended: Exit) -> RunOutcome:

@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from pathlib import Path
+from contextlib import closing, suppress
 from typing import Any
 
-from runnable_ci.config import LOG_LEVEL
 from runnable_ci.engine.attempt import ExecutionContext
 from runnable_ci.engine.code import untracked
 from runnable_ci.engine.code.code_recorder import CodeRecorder
-from runnable_ci.engine.options import redacting_errors, secret_names
+from runnable_ci.engine.options import log_variables, redacting_errors, secret_names
 from runnable_ci.engine.planner import PlanInputs, PlanState, Scope
+from runnable_ci.engine.provenance.environment_probe import EnvironmentProbe
 from runnable_ci.engine.provenance.reads import ReadRecorder
 from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.runner import Run
 from runnable_ci.engine.session import RunSession
 from runnable_ci.engine.step_output import Masks
+from runnable_ci.errors import RunnableError, system_errors
 from runnable_ci.observe.observer import Observer
 from runnable_ci.pipeline import command_line
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.code_states import unpublished
-from runnable_ci.runs.events import EnvironmentRecorded
-from runnable_ci.runs.model import SUCCESS, Environment, RunLog
+from runnable_ci.runs.model import SUCCESS, RunLog
 from runnable_ci.runs.products.step_products import Products
 from runnable_ci.runs.recorder import Recorder
-from runnable_ci.steps.interpreter import chosen_interpreter_note, describe, key_of
+from runnable_ci.steps.interpreter import chosen_interpreter_note
 from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling
 from runnable_ci.util.threads import start
 from runnable_ci.vcs.git_files import repository_root
-from runnable_ci.version import VERSION
 
 
 def execute(
@@ -73,8 +71,7 @@ def execute(
         finally:
             printer.end()
         start(observer.close, name="unwatch")  # beside the sealing, which takes as long
-        recorder.seal(catalog)
-        catalog.remember_hashes()
+        unsealed = _seal(recorder, catalog)
     for note in untracked.notes(recorder.log, invocation=recorder.log.invocation):
         printer.say(note)
     code = recorder.log.code()
@@ -83,9 +80,23 @@ def execute(
     printer.annotate(recorder.log, workspace, project.file)
     again = [*retry_options, *command_line.env_file_options(session.options.env_files)]
     printer.say(*closing_lines(recorder.log, project, again))
+    if unsealed:
+        raise unsealed
     if supervisor.cancelled_by:
         return 128 + supervisor.cancelled_by
     return 0 if status == SUCCESS else 1
+
+
+def _seal(recorder: Recorder, catalog: Catalog) -> RunnableError | None:
+    """Make an artifact of the run; return why that is impossible: the journal has how it ended nevertheless."""
+    try:
+        with system_errors():
+            recorder.seal(catalog)
+    except RunnableError as e:
+        return e
+    with suppress(RunnableError, OSError):  # it only saves time
+        catalog.remember_hashes()
+    return None
 
 
 def _context(
@@ -105,6 +116,7 @@ def _context(
         products=Products(catalog, recorder.log.invocation, session.options.printer.say),
         reads=reads,
         secret_names={name.upper() for name in secret_names(session.project.pipeline, session.options)},
+        restore=recorder.restore,
     )
 
 
@@ -138,40 +150,3 @@ def closing_lines(log: RunLog, project: Project, retry_options: Sequence[str] = 
         hint = command_line.retry(log.run_id, project.file, project.layout, *retry_options)
         return [f"run {log.run_id}: {log.status}, {log.message}{metrics}", f"hint: {hint}"]
     return [f"run {log.run_id}: {log.status}{metrics}"]
-
-
-class EnvironmentProbe:
-    """Describes the environment in a thread, where there is one: the first step need not wait for it."""
-
-    def __init__(self, interpreter: str, workspace: Path, environ: Mapping[str, str]) -> None:
-        self._environment = Environment()
-        self._key = ""
-        self._interpreter = Path(interpreter)
-        self._is_awaited = bool(interpreter) and not self._interpreter.exists()
-        """Whether a step has yet to make the interpreter."""
-
-        def look() -> None:
-            self._environment = describe(interpreter, workspace, environ, tool_version=VERSION)
-
-        self._look = look
-        self._thread = start(look, name="environment")
-        if self._thread is None:
-            look()
-
-    def record(self, recorder: Recorder) -> str:
-        """Return the key of the environment, which the run log has from now on."""
-        if self._thread is not None:
-            self._thread.join()
-        if self._is_awaited and self._interpreter.exists():
-            self._is_awaited, self._key = False, ""
-            self._look()
-        self._key = self._key or key_of(self._environment)
-        if self._key not in recorder.log.environments:
-            recorder.record(EnvironmentRecorded(key=self._key, environment=self._environment))
-        return self._key
-
-
-def log_variables(log: RunLog) -> dict[str, str]:
-    """Return the variable that tells steps what to log, in capital letters as Python's `logging` takes it."""
-    level = log.invocations[-1].log_level
-    return {LOG_LEVEL: level.upper()} if level else {}

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runnable_ci.config import SECRETS_SETTING, LogLevel, Settings
+from runnable_ci.config import LOG_LEVEL, SECRETS_SETTING, LogLevel, Settings
 from runnable_ci.engine.reporter import CommandFiles, NoCommandFiles, Reporter
 from runnable_ci.errors import RunnableError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.redaction.environment import require_variables, secrets_of
 from runnable_ci.redaction.redactor import Redactor, texts
+from runnable_ci.runs.model import RunLog
 
 if TYPE_CHECKING:
     from runnable_ci.store.copy import Progress
@@ -84,3 +85,9 @@ def redacting_errors(redactor: Redactor) -> Iterator[None]:
     except RunnableError as e:
         e.message, e.hint = redactor.text(e.message), redactor.text(e.hint)
         raise
+
+
+def log_variables(log: RunLog) -> dict[str, str]:
+    """Return the variable that tells steps what to log, in capital letters as Python's `logging` takes it."""
+    level = log.invocations[-1].log_level
+    return {LOG_LEVEL: level.upper()} if level else {}

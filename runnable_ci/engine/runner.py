@@ -16,7 +16,7 @@ from runnable_ci.engine.code.code_recorder import CodeRecorder
 from runnable_ci.engine.planner import Decision, Outcome, PlanState, plan
 from runnable_ci.engine.provenance.pending_reads import Hashing, KeptReads
 from runnable_ci.engine.reporter import Reporter
-from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError, StoreError
+from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.runs.events import (
     AttemptSaved,
@@ -33,6 +33,7 @@ from runnable_ci.runs.model import (
     status_of,
 )
 from runnable_ci.runs.products.history import products_of
+from runnable_ci.runs.products.lost import restored_note
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.clock import now
 from runnable_ci.util.threads import CLEAN_UP_S, join_all, start
@@ -144,7 +145,8 @@ class Run:
             if (came := self._next()) is None:
                 continue
             name, result = came
-            self._require_store(name)
+            if self.recorder.restore() is not None:  # another step removed the store since this one ended
+                self.printer.say(restored_note(self.recorder.layout))
             if isinstance(result, KeptReads):
                 self._hashing.end(name)
                 events = [self._complete(name, result)]
@@ -227,15 +229,6 @@ class Run:
         past = self.recorder.log.steps[step]
         attempt = past.attempts[-1].model_copy(update=kept._asdict())
         return AttemptSaved(step=step, attempt=attempt, data_catalog=past.data_catalog)
-
-    def _require_store(self, finished: str) -> None:
-        """Raise `StoreError` where the step removed the store: nothing can be recorded any more, however it ended."""
-        if not self.recorder.is_there():
-            raise StoreError(
-                f"the store {self.recorder.layout.folder} was removed while step `{finished}` ran, and with it "
-                "all that was recorded of this run and earlier ones",
-                hint="`git clean -dx` leaves it with `-e .runnable`",
-            )
 
     def _finish(self, result: AttemptResult | BaseException) -> list[Event]:
         if isinstance(result, BaseException):

@@ -6,20 +6,21 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from runnable_ci.engine.reporter import Reporter
-from runnable_ci.errors import RunnableError, StepError
+from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError, system_errors
 from runnable_ci.redaction.masks import MaskCommands, values_of_file
 from runnable_ci.redaction.redactor import Redaction, Redactor, secret_lines
-from runnable_ci.runs.model import LogFile
+from runnable_ci.runs.model import LogFile, StepAttempt
 from runnable_ci.runs.output import AttemptOutput, redact_kept
 from runnable_ci.util.files import open_nofollow
 from runnable_ci.util.process_output import Stream
+from runnable_ci.util.text import printable
 
 VARIABLE: Final = "RUNNABLE_MASK"
 FILE: Final = "mask"
@@ -30,6 +31,18 @@ VALUES_MAX: Final = 10_000
 _SIGN_OF_LIFE_S: Final = 1.0
 
 _Seen = tuple[int, int, int]
+
+
+@contextmanager
+def failing(attempt: StepAttempt, redactor: Redactor, show: Callable[[Stream, bytes], None]) -> Iterator[None]:
+    """Let an attempt fail by what goes wrong in the block, which is shown."""
+    try:
+        with system_errors():
+            yield
+    except (RunnableError, MemoryError) as e:
+        problem = e if isinstance(e, RunnableError) else StepError("not enough memory", hint=TOO_LITTLE)
+        attempt.end("failed", redactor.text(problem.message))
+        show("e", redactor.text("".join(f"{printable(line)}\n" for line in problem.lines())).encode())
 
 
 class Masks:

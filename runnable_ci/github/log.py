@@ -122,7 +122,11 @@ class ActionsPrinter(LinePrinter):
             return
         if step not in self._held:
             self._held[step] = tempfile.SpooledTemporaryFile(_HELD_IN_MEMORY_BYTES)  # noqa: SIM115 - outlives this
-        self._held[step].write(lines)
+        try:
+            self._held[step].write(lines)
+        except OSError:  # shown in between rather than not at all
+            self._out.write(self._opening(step) + lines)
+            self._flush()
 
     def _stream(self, step: str) -> None:
         """Show what a step has written, and from now on what it writes."""

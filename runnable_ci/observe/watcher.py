@@ -162,9 +162,7 @@ class Watcher:
         if kind := remote_kind(self.root):
             raise OSError(0, f"a {kind} file system does not tell what others do with its files")
         self._inotify = Inotify()
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        Path(self._canary_file).touch()
-        self._canary = self._inotify.add(str(self._scratch))
+        self._lay_canary()
         for folder in self._folders_below(""):
             self._add(folder)
         if self.around != self.root:
@@ -186,6 +184,12 @@ class Watcher:
                 self._add_around()
         except OSError as e:
             self._give_up(reason_of(e))
+
+    def _lay_canary(self) -> None:
+        assert self._inotify is not None  # noqa: S101 - for the type checker
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        Path(self._canary_file).touch()
+        self._canary = self._inotify.add(str(self._scratch))
 
     def _folders_below(self, top: str) -> list[str]:
         """Return a folder and those below it that are to be watched: each look at one that is already is an event."""
@@ -320,7 +324,13 @@ class Watcher:
         """Open the canary and read events until its own comes: all earlier ones have come then."""
         while self._inotify is not None:
             canaries, lost_at = self._canaries, self._lost_at
-            os.close(os.open(self._canary_file, os.O_RDONLY | os.O_CLOEXEC))
+            try:
+                if not os.path.exists(self._canary_file):  # a step removed it
+                    self._lay_canary()
+                os.close(os.open(self._canary_file, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError as e:
+                self._give_up(e.strerror or str(e))
+                return False
             while self._canaries == canaries and self._lost_at == lost_at:
                 if not self._take(0.0) and not self._take(CANARY_TIMEOUT_S):
                     return False

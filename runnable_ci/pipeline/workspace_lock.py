@@ -14,7 +14,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -74,7 +74,8 @@ def hold_workspace(
         outer = [nonce for nonce in environ.get(VARIABLE, "").split(",") if nonce]
         yield {**environ, VARIABLE: ",".join([*outer, holder.nonce])}
     finally:
-        os.ftruncate(lock, 0)
+        with suppress(OSError):  # a name without a lock tells nothing
+            os.ftruncate(lock, 0)
         for descriptor in held:
             os.close(descriptor)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from runnable_ci.util.process import end_group, start_time
@@ -11,9 +12,12 @@ from runnable_ci.util.process import end_group, start_time
 def record_pid(processes: Path, pid: int) -> None:
     """Record a step's process, so that a later invocation can end it if this one is killed."""
     # One file for all: a file a step would cost more than the line in it.
-    notes = os.open(processes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.write(notes, f"{pid} {start_time(pid)}\n".encode())
-    os.close(notes)
+    with suppress(OSError):  # only a kill needs it
+        notes = os.open(processes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(notes, f"{pid} {start_time(pid)}\n".encode())
+        finally:
+            os.close(notes)
 
 
 def end_orphans(processes: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from runnable_ci.errors import StoreError
+from runnable_ci.errors import RunnableError, system_errors
 from runnable_ci.redaction.redactor import Redaction, Redactor
 from runnable_ci.runs.model import LogFile
 from runnable_ci.util.files import needing_space, write_whole
@@ -28,7 +29,7 @@ class AttemptOutput:
     def __init__(self, folder: Path, title: str) -> None:
         self._path = folder / f"{title}.log"
         self._index_path = folder / f"{title}.idx"
-        self._file = self._path.open("wb", buffering=0)
+        self._file = self._path.open("w+b", buffering=0)
         self._index: BinaryIO | None = None
         self._digest = hashlib.sha256()
         self._index_digest = hashlib.sha256()
@@ -38,17 +39,17 @@ class AttemptOutput:
         self._full = False
 
     def write(self, stream: Stream, chunk: bytes) -> None:
-        """Store a chunk. Raises `StoreError` once where the disk is full: what comes after that is not kept."""
+        """Store a chunk. Raises once where the disk takes no more: what comes after that is not kept."""
         if self._full:
             return
         try:
-            with needing_space(self._path.parent):
+            with system_errors(str(self._path)), needing_space(self._path.parent):
                 if stream != self._last:
                     self._begin_run(stream)
                 left = memoryview(chunk)
                 while left:
                     left = left[self._take(stream, left) :]
-        except StoreError:
+        except RunnableError:
             self._full = True
             raise
 
@@ -62,14 +63,14 @@ class AttemptOutput:
         index_size = 0
         if self._index is not None:
             if not self._full:
-                with suppress(StoreError), needing_space(self._path.parent):
+                with suppress(OSError):
                     self._note(f"{self._last_bytes}\n")
             index_size = self._index.tell()
-            self._index.close()
+            _close(self._index, self._index_path)
             if not index_size or not self._bytes["o"]:
                 self._index_path.unlink()
                 index_size = 0
-        self._file.close()
+        _close(self._file, self._path)
         if not self.size:
             self._path.unlink()
         return LogFile(
@@ -101,11 +102,21 @@ class AttemptOutput:
 
     def _note(self, text: str) -> None:
         if self._index is None:
-            self._index = self._index_path.open("wb", buffering=0)
+            self._index_path.parent.mkdir(parents=True, exist_ok=True)  # the step may have removed it
+            self._index = self._index_path.open("w+b", buffering=0)
         written = self._index.write(text.encode())
         self._index_digest.update(text[:written].encode())
         if written < len(text):  # as after a kill: the last line is open
             raise OSError(errno.ENOSPC, "no space left for the index")
+
+
+def _close(file: BinaryIO, path: Path) -> None:
+    """Close a file; one that was removed while it was open is written again."""
+    with file:
+        if not path.exists():
+            file.seek(0)
+            with path.open("wb") as again:
+                shutil.copyfileobj(file, again)
 
 
 def redact_kept(folder: Path, title: str, log: LogFile, redactor: Redactor, *, through: Path) -> LogFile | None:
@@ -126,7 +137,7 @@ def redact_kept(folder: Path, title: str, log: LogFile, redactor: Redactor, *, t
                 clean.write(stream, part)
         finally:
             redacted = clean.close()
-    except StoreError:
+    except (RunnableError, OSError):
         for name in names:
             (folder / name).unlink(missing_ok=True)
         return None

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from runnable_ci.errors import RunExistsError, RunInUseError, StoreError
 from runnable_ci.redaction.redactor import Redactor
@@ -51,17 +53,22 @@ from runnable_ci.runs.paths import (
     OUTPUTS,
     PROCESSES,
     READS_SUFFIX,
+    STORE_LOCK,
     last_write_time,
     lock_run,
     run_folder,
     shared,
 )
+from runnable_ci.runs.products.lost import lost_content, without_lost_output
 from runnable_ci.runs.reader import catalog_of, load
 from runnable_ci.store.local import Layout
 from runnable_ci.store.store_identity import make_identity, store_identity
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 from runnable_ci.util.clock import now
-from runnable_ci.util.files import needing_space, temporary_folder, write_whole
+from runnable_ci.util.files import needing_space, renew_folder, share_lock, temporary_folder, write_whole
+
+_APPENDING: Final = os.O_RDWR | os.O_APPEND
+"""How a journal is open: it is read too, should a step remove it."""
 
 
 class Recorder:
@@ -79,16 +86,18 @@ class Recorder:
         self._values = log_value_hashes(log)
         """sha256 of the large values that stand in the log where they came from."""
         self._scratch = ExitStack()
-        self._lock = lock
+        self._locks = [lock]
+        self._writing = threading.RLock()
 
     def record(self, *events: Event) -> None:
         """Apply events to the log, and write them to disk before this returns."""
-        lines = []
-        for event in events:
-            clean, line = _clean(_signed(event, self.layout), self.redactor)
-            self.log = apply(self.log, clean)
-            lines.append(self._without_repeats(clean, line))
-        _append(self._journal, b"".join(lines), self.folder)
+        with self._writing:
+            lines = []
+            for event in events:
+                clean, line = _clean(_signed(event, self.layout), self.redactor)
+                self.log = apply(self.log, clean)
+                lines.append(self._without_repeats(clean, line))
+            _append(self._journal, b"".join(lines), self.folder)
 
     def _without_repeats(self, event: Event, line: bytes) -> bytes:
         """Return the line of an event that repeats no large value which the log has already."""
@@ -138,9 +147,8 @@ class Recorder:
         content = b"".join(lines)
         if content == path.read_bytes():
             return
-        write_whole(path, content, through=self.layout.temporaries)
-        os.close(self._journal)
-        self._journal = os.open(path, os.O_WRONLY | os.O_APPEND)
+        with self._writing:
+            self._replace_journal(content)
         self.log = decode_events(lines, where=str(path)) or self.log
         self._values = log_value_hashes(self.log)
 
@@ -154,9 +162,32 @@ class Recorder:
         """Where the steps' processes are noted."""
         return self.folder / PROCESSES
 
-    def is_there(self) -> bool:
-        """Return whether what is recorded goes anywhere; where the journal was removed it does not."""
-        return (self.folder / JOURNAL).exists()
+    def restore(self) -> list[str] | None:
+        """Make the store and the run in it again where a step removed them; None where all is there.
+
+        Return the names of the files and objects that steps of this run stored and that are lost. Safe in threads.
+        """
+        with self._writing:
+            renew_folder(self.scratch)
+            if (self.folder / JOURNAL).exists():
+                self.outputs.mkdir(parents=True, exist_ok=True)
+                return None
+            self.layout.create()
+            self.outputs.mkdir(parents=True, exist_ok=True)
+            self._locks += [share_lock(self.layout.folder / STORE_LOCK), _take_lock(self.folder, self.log.run_id)]
+            with open(os.dup(self._journal), "rb") as removed:  # it lasts as long as it is open
+                removed.seek(0)
+                self._replace_journal(removed.read())
+            catalog = catalog_of(self.layout, self.log)
+            if events := without_lost_output(catalog, self.log, self.outputs):
+                self.record(*events)
+            return lost_content(catalog, self.log)
+
+    def _replace_journal(self, content: bytes) -> None:
+        path = self.folder / JOURNAL
+        write_whole(path, content, through=self.layout.temporaries)
+        os.close(self._journal)
+        self._journal = os.open(path, _APPENDING)
 
     def is_sealed(self) -> bool:
         """Return whether the artifact of the run tells of it as it is now; one that came from elsewhere always does."""
@@ -201,10 +232,11 @@ class Recorder:
 
     def close(self) -> None:
         """Release the run for other processes."""
-        self._scratch.close()
-        self.processes.unlink(missing_ok=True)
-        os.close(self._journal)
-        os.close(self._lock)
+        with suppress(OSError):  # what stays is put in order when the run is opened again
+            self._scratch.close()
+            self.processes.unlink(missing_ok=True)
+        for descriptor in (self._journal, *self._locks):
+            os.close(descriptor)
 
 
 def _title(name: str) -> str:
@@ -254,7 +286,7 @@ def create(layout: Layout, started: Started, redactor: Redactor | None = None) -
 def _begin_journal(folder: Path, line: bytes, layout: Layout) -> int:
     """Write a journal's first line: whole or absent, so that a journal that is there always tells of a run."""
     write_whole(folder / JOURNAL, line, through=layout.temporaries)
-    return os.open(folder / JOURNAL, os.O_WRONLY | os.O_APPEND)
+    return os.open(folder / JOURNAL, _APPENDING)
 
 
 @contextmanager
@@ -309,7 +341,7 @@ def _open_journal(folder: Path, log: RunLog, layout: Layout) -> tuple[RunLog, in
     if written is None:
         _, line = _clean(LogImported(run_log=without_repeats(log)), Redactor())
         return log, _begin_journal(folder, line, layout)
-    journal = os.open(path, os.O_WRONLY | os.O_APPEND)
+    journal = os.open(path, _APPENDING)
     if not lines.endswith(b"\n"):
         os.ftruncate(journal, lines.rfind(b"\n") + 1)
     return written, journal

@@ -102,6 +102,14 @@ class Workspace:
             raise UnsafePathError(f"`{name}` of the run log points outside the workspace")
         return path
 
+    def hash_of_loaded(self, name: str, seen: tuple[int, int]) -> str:
+        """Return sha256 of a module's file, empty where it is not any more the one that was loaded."""
+        try:
+            stat = (self.path / name).stat()
+        except OSError:
+            return ""
+        return self.hash_of(name) or "" if (stat.st_mtime_ns, stat.st_size) == seen else ""
+
     def hash_of(self, name: str) -> str | None:
         """Return the sha256 of a file, None where it is not there; an unchanged file is not read twice.
 

@@ -14,7 +14,14 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from runnable_ci.errors import BlobCorruptError, BlobMissingError, ManifestNotFoundError, StoreError, did_you_mean
+from runnable_ci.errors import (
+    BlobCorruptError,
+    BlobMissingError,
+    ManifestNotFoundError,
+    StoreError,
+    SystemCallError,
+    did_you_mean,
+)
 from runnable_ci.store.plain import require_plain
 from runnable_ci.store.target import (
     BLOB_MEDIA_TYPE,
@@ -89,7 +96,8 @@ class Layout:
                 if not (self.folder / "index.json").exists():
                     self._write_index([])
         except OSError as e:
-            raise StoreError(f"cannot make the store {self.folder}: {e.strerror}") from e
+            hint = SystemCallError.of(e).hint
+            raise StoreError(f"cannot make the store {self.folder}: {e.strerror}", hint=hint) from e
 
     # -- Target
 

@@ -4,20 +4,27 @@ Much of what is printed was named by others: in a pipeline file, a run log, a re
 a terminal's cursor, begin a line of its own, or be a command for the runner of a job, which reads both streams. So what
 is printed are lines, each made harmless here; or bytes of which that is known: JSON, commands of our own making, what a
 `Printer` made of the steps' output.
+
+What cannot be written (a full disk, a terminal or a reader that is gone) never ends what the program does: it is
+dropped, and the stream tells that. A command whose purpose is what it prints fails by that at its next `out`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, TextIO
 
+from runnable_ci.errors import OutputError
 from runnable_ci.util.text import escape_commands, padded, printable
 
 RED, GREEN, YELLOW = 31, 32, 33
 """As terminals number their colours."""
+_COLUMNS: Final = 80
 LINE_MAX_BYTES: Final = 1 << 16
 """A longer line is shown as several."""
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;:]*m")
@@ -33,24 +40,68 @@ def is_actions(environ: Mapping[str, str]) -> bool:
 class Output:
     """stdout or stderr, for bytes that may be shown as they are; `file` is asked for it each time."""
 
-    def __init__(self, file: Callable[[], TextIO]) -> None:
+    def __init__(self, file: Callable[[], TextIO | None]) -> None:
         self._file = file
+        self.lost: OSError | None = None
+        """Why nothing can be written any more."""
 
     def write(self, data: bytes) -> None:
-        """Write all of it; `flush` shows it."""
-        self._file().buffer.write(data)
+        """Write all of it, or drop it where that is impossible; `flush` shows it."""
+        left = data
+        while left and (file := self._open_file()):
+            try:
+                file.buffer.write(left)
+                left = b""
+            except BlockingIOError as e:  # another program has made it one that does not wait
+                left = left[e.characters_written :]
+                os.set_blocking(file.fileno(), True)
+            except (OSError, ValueError) as e:
+                self._lose(file, e)
 
     def flush(self) -> None:
         """Flush everything that was written."""
-        self._file().flush()
+        is_flushed = False
+        while not is_flushed and (file := self._open_file()):
+            try:
+                file.flush()
+                is_flushed = True
+            except BlockingIOError:
+                os.set_blocking(file.fileno(), True)
+            except (OSError, ValueError) as e:
+                self._lose(file, e)
+
+    def require(self) -> None:
+        """Raise `OutputError` where something that was written is lost; `BrokenPipeError` where nobody reads it."""
+        if isinstance(self.lost, BrokenPipeError):
+            raise self.lost
+        if self.lost is not None:
+            raise OutputError.of(self.lost)
 
     def is_terminal(self) -> bool:
         """Return whether a person looks at it."""
-        return self._file().isatty()
+        file = self._open_file()
+        return file is not None and file.isatty()
 
     def columns(self) -> int:
         """Return how wide the terminal is."""
-        return os.get_terminal_size(self._file().fileno()).columns or 80
+        with suppress(OSError):  # it has gone
+            if file := self._open_file():
+                return os.get_terminal_size(file.fileno()).columns or _COLUMNS
+        return _COLUMNS
+
+    def _open_file(self) -> TextIO | None:
+        file = None if self.lost else self._file()
+        if file is None and not self.lost:
+            self.lost = OSError(errno.EBADF, "it is closed")
+        return file
+
+    def _lose(self, file: TextIO, error: OSError | ValueError) -> None:
+        """Drop everything from now on, also what is still in the buffer when the interpreter exits."""
+        self.lost = error if isinstance(error, OSError) else OSError(errno.EBADF, "it is closed")
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, file.fileno())
+            os.close(nowhere)
 
 
 class Console:
@@ -62,23 +113,32 @@ class Console:
         self._environ = environ
 
     def out(self, *lines: str) -> None:
-        """Print lines to stdout: what a command was asked for."""
+        """Print lines to stdout: what a command was asked for. Raises `OutputError` where it cannot be written."""
         _print(self.stdout, map(line, lines))
+        self.stdout.require()
 
     def table(self, rows: Sequence[Sequence[str]], colours: Mapping[str, int]) -> None:
-        """Print rows to stdout, the head first. On a terminal they fit, and cells of these texts have their colour."""
+        """Print rows to stdout, the head first. On a terminal they fit, and cells of these texts have their colour.
+
+        Raises `OutputError` where they cannot be written.
+        """
         terminal = self.stdout.is_terminal()
         shown = colours if terminal and not self._environ.get("NO_COLOR") else {}
         cells = padded(rows, self.stdout.columns() if terminal else None)
         _print(self.stdout, ("  ".join(_coloured(line(cell), shown) for cell in row).rstrip() for row in cells))
+        self.stdout.require()
 
     def err(self, *lines: str) -> None:
         """Print lines to stderr: what else a person should know."""
         _print(self.stderr, map(line, lines))
 
     def json(self, document: str) -> None:
-        """Print a JSON document: the same values, with what could take effect written as `\\u001b`."""
+        """Print a JSON document: the same values, with what could take effect written as `\\u001b`.
+
+        Raises `OutputError` where it cannot be written.
+        """
         _print(self.stdout, [_NOT_PLAIN.sub(_escaped, document.removesuffix("\n"))])
+        self.stdout.require()
 
     def commands(self, *lines: str) -> None:
         """Print commands for the runner, as `github.commands` makes them."""
@@ -90,10 +150,12 @@ class Console:
         self.stderr.flush()
 
     def copy(self, chunks: Iterable[bytes]) -> None:
-        """Write bytes to stdout, in order."""
+        """Write bytes to stdout, in order. Raises `OutputError` where they cannot be written."""
         for chunk in chunks:
             self.stdout.write(chunk)
+            self.stdout.require()
         self.stdout.flush()
+        self.stdout.require()
 
     def quoted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Yield what a user's program wrote: to a file or a pipe as it is, to a terminal or a job as harmless
@@ -117,6 +179,11 @@ class Console:
         """Flush everything that was written, before another program writes to the same streams."""
         self.stdout.flush()
         self.stderr.flush()
+
+    def is_lost_by(self, error: OSError) -> bool:
+        """Return whether stdout cannot be written, for the same reason."""
+        self.stdout.flush()
+        return self.stdout.lost is not None and self.stdout.lost.errno == error.errno
 
 
 def line(text: str) -> str:
@@ -151,6 +218,16 @@ def _escaped(found: re.Match[str]) -> str:
         return character
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+
+
+def occupy_closed_streams() -> None:
+    """Open what is closed of stdin, stdout and stderr on nothing: else a file of this program would be taken for it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            with suppress(OSError):
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
 
 
 console: Final = Console(Output(lambda: sys.stdout), Output(lambda: sys.stderr), os.environ)

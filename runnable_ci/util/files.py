@@ -23,7 +23,7 @@ from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO
 
-from runnable_ci.errors import StoreError
+from runnable_ci.errors import FREE_SPACE, StoreError
 from runnable_ci.util.threads import Background
 
 _BUFFER_BYTES = 1024 * 1024
@@ -78,7 +78,8 @@ def temporary(folder: Path, *, mode: int = 0o644) -> Iterator[Temporary]:
             with open(descriptor, "w+b") as file:
                 yield Temporary(file, path)
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a sweep takes it
+                path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -91,6 +92,16 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
             yield made
         finally:
             shutil.rmtree(made, ignore_errors=True)
+
+
+def renew_folder(folder: Path) -> None:
+    """Make a temporary folder again that is still needed, where a step removed it or what tells that it is in use."""
+    claim = folder.with_suffix(".tmp")
+    if folder.exists() and claim.exists():
+        return
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Until the process ends: what was locked before is no file any more.
+    _lock(os.open(claim, os.O_RDWR | os.O_CREAT, 0o600), wait=True)
 
 
 def remove_folder(folder: Path, *, through: Path) -> None:
@@ -107,9 +118,21 @@ def needing_space(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"no space left on the disk of {folder}", hint="free some space, then try again") from e
-        raise
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        if _has_no_inodes(folder):
+            hint = "remove some files (`df -i` counts them), then try again"
+            raise StoreError(f"no room for more files on the disk of {folder}", hint=hint) from e
+        raise StoreError(f"no space left on the disk of {folder}", hint=FREE_SPACE) from e
+
+
+def _has_no_inodes(folder: Path) -> bool:
+    """Return whether a disk has space, but no room for another file."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_files > 0 and not found.f_favail and found.f_bavail > 0
 
 
 def _open_locked(folder: Path, mode: int) -> tuple[int, Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, Self
 
 from runnable_ci.util.console import LINE_MAX_BYTES, console, line
@@ -34,11 +34,23 @@ class Sink(Protocol):
 class LinePrinter:
     """Writes to a terminal or a pipe from many threads, never mixing two lines."""
 
-    def __init__(self, stdout: Sink, stderr: Sink, *, terminal: bool, colour: bool, quiet: bool) -> None:
+    def __init__(
+        self,
+        stdout: Sink,
+        stderr: Sink,
+        *,
+        terminal: bool,
+        colour: bool,
+        quiet: bool,
+        lost: Callable[[], OSError | None] = lambda: None,
+    ) -> None:
         self._streams: dict[Stream, Sink] = {"o": stdout, "e": stderr}
         self._terminal = terminal
         self._colour = colour
         self._quiet = quiet
+        self._lost = lost
+        """Why stdout cannot be written any more."""
+        self._is_loss_told = False
         self._lock = threading.Lock()
         self._partial: dict[tuple[str, Stream], bytes] = {}
         self._prefixes: dict[str, bytes] = {}
@@ -58,6 +70,7 @@ class LinePrinter:
             terminal=terminal,
             colour=terminal and console.stdout.is_terminal() and not no_colour,
             quiet=quiet,
+            lost=lambda: console.stdout.lost,
         )
 
     def begin(self, steps: list[str], total: int) -> None:
@@ -153,6 +166,11 @@ class LinePrinter:
     def _flush(self) -> None:
         for stream in self._streams.values():
             stream.flush()
+        if not self._is_loss_told and (lost := self._lost()):
+            self._is_loss_told = True
+            text = f"warning: stdout cannot be written ({lost.strerror}): the run continues, and keeps its output\n"
+            self._streams["e"].write(text.encode())
+            self._streams["e"].flush()
 
     def _tick(self) -> None:
         while not self._ended.wait(_TICK_S):

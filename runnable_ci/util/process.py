@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
-from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
+from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError, SystemCallError
 from runnable_ci.util.console import console
 from runnable_ci.util.leftovers import Leftover, ProcessTable
 from runnable_ci.util.process_output import ProcessReader, Stream
@@ -330,7 +330,7 @@ def _start_error(argv: Sequence[str], cwd: Path, e: Exception) -> StepError:
             reason, hint = "the system allows no more processes", TOO_LITTLE
         case OSError():
             reason = e.strerror or str(e)
-            hint = "put large parameters and variables into files" if e.errno == errno.E2BIG else ""
+            hint = SystemCallError.of(e).hint
         case _:
             reason, hint = "an argument or a variable of its environment holds a NUL", ""
     return StepError(f"`{argv[0]}` cannot be started: {reason}", hint=hint)

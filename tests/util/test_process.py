@@ -380,7 +380,9 @@ for more in range(16):
 print(*sorted(seen), sep="\\n")
 """
     done = python(code)
-    assert done.stdout == "error: `/bin/true` cannot be started: Too many open files\nran\n", done.stderr
+    refused, hint, ran = done.stdout.splitlines()
+    assert (refused, ran) == ("error: `/bin/true` cannot be started: Too many open files", "ran"), done.stderr
+    assert hint == "hint: raise the limit on open files (ulimit -n), or run fewer steps in parallel (--jobs)"
 
 
 @pytest.mark.parametrize("how", ["time", "SIGINT", "SIGTERM", "failure"])

@@ -46,7 +46,9 @@ def logs(
                 continue
             for chunk in chunks:
                 printer.output(name, "o", chunk)
+                console.stdout.require()
         printer.finish_lines(name)
+    console.stdout.require()
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from pathlib import Path, PurePath
 
 from runnable_ci.observe.assemble import WorkerReport
 from runnable_ci.pipeline.model import Step
+from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import StepAttempt
 
 _SOURCES = (".", "src", "lib")
@@ -61,6 +63,27 @@ def doubt_identity(attempt: StepAttempt, foreign: Iterable[ForeignModule]) -> No
         else code
         for code in attempt.code_identities
     ]
+
+
+def note_foreign_code(
+    attempt: StepAttempt,
+    step: Step,
+    report: WorkerReport,
+    catalog: Catalog,
+    environ: Mapping[str, str],
+    known: set[ForeignModule],
+    redactor: Redactor,
+) -> str:
+    """Note in an attempt what ran from elsewhere though the tree has it too; return a note, once in a run."""
+    foreign = foreign_modules(step, catalog.workspace, report, environ)
+    if not foreign:
+        return ""
+    doubt_identity(attempt, foreign)
+    for code in attempt.code_identities:
+        code.code_identifier_message = redactor.text(code.code_identifier_message)
+    new = [module for module in foreign if module not in known]
+    known.update(new)
+    return f"note: {redactor.text('; '.join(map(str, new)))}" if new else ""
 
 
 def _folders(step: Step, root: Path, environ: Mapping[str, str]) -> Iterator[Path]:

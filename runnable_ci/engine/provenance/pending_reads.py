@@ -72,6 +72,8 @@ class Hashing:
             kept: KeptReads | BaseException
             try:
                 kept = pending.finish()
+            except OSError as e:
+                kept = KeptReads(not_seen=e.strerror or str(e))
             except BaseException as e:  # noqa: BLE001 - handed over to the main thread, which raises it
                 kept = e
             self.tell(step, kept)

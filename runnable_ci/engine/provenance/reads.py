@@ -75,9 +75,25 @@ class ReadRecorder:
     ) -> PendingReads | None:
         """Note in an attempt what was seen of it; `entries` are its files, `declared` those of its `reads`.
 
-        Returns what is still to be hashed.
+        Returns what is still to be hashed. What cannot be recorded counts as not seen: it stops no run.
         """
+        try:
+            return self._record(step, attempt, entries, scope, sight, worker, redactor, declared)
+        except OSError as e:
+            attempt.reads, attempt.not_seen = "", e.strerror or str(e)
+            return None
 
+    def _record(
+        self,
+        step: Step,
+        attempt: StepAttempt,
+        entries: Collection[CatalogEntry],
+        scope: Scope,
+        sight: Sight,
+        worker: WorkerReport | None,
+        redactor: Redactor,
+        declared: Mapping[str, str],
+    ) -> PendingReads | None:
         def keep(reads: ReadSet) -> KeptReads:
             return self._keep(f"{step.name}.{attempt.attempt_number}", reads, redactor)
 

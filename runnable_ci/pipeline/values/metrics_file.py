@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from runnable_ci.errors import PipelineError, StepError
 from runnable_ci.pipeline.values.params_file import read_file
 from runnable_ci.pipeline.values.value_reader import AmbiguousText, read_metric, type_of
-from runnable_ci.util.text import decode_text
+from runnable_ci.util.text import decode_text, listed, printable
 
 _MAX_BYTES: Final = 16 * 1024 * 1024
+
+
+def take_metrics(paths: Iterable[str], workspace: Path, found: dict[str, Any]) -> Iterator[str]:
+    """Add the numbers of these files to what was `found`, by their names; yield notes of what is left out."""
+    for path in paths:
+        if not (file := workspace / path).is_file():
+            continue  # it fails the step as one that it puts
+        found[PurePosixPath(path).stem], left_out = read_metrics_file(file, path)
+        if left_out:
+            yield f"note: {path}: left out, no number: {listed(map(printable, left_out), at_most=5)}"
 
 
 def read_metrics_file(file: Path, path: str) -> tuple[Any, list[str]]:

@@ -2,69 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-import gc
-import importlib
 import os
-import pkgutil
 import random
-import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
+from preloaded import runnable
 from random_pipelines import commit, contents, fresh_copy, world
 
-import runnable_ci
 from runnable_ci.api import open_run
 
 EDITS = int(os.environ.get("JUDGE_EDITS", "100"))
 EDITS_A_WORLD = 5
 FIRST_SEED = int(os.environ.get("JUDGE_SEED", "0"))
-
-
-@functools.cache
-def load_all() -> None:
-    """Load every module of the program once, for all children: a command loads its own when it is given."""
-    for module in pkgutil.walk_packages(runnable_ci.__path__, "runnable_ci."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    gc.freeze()  # children need not look at what they share
-
-
-def runnable(folder: Path, *arguments: str, environ: Mapping[str, str]) -> tuple[int, str]:
-    """Run the program in a child of this process, which has all modules loaded: its exit code and what it wrote."""
-    load_all()
-    from runnable_ci.cli.app import app
-    from runnable_ci.cli.errors import run
-
-    said = folder.parent / "said"
-    child = os.fork()
-    if not child:
-        try:
-            descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            for number in (1, 2):
-                os.dup2(descriptor, number)
-            os.chdir(folder)
-            os.environ.clear()
-            os.environ.update(environ)
-            sys.stdout = os.fdopen(1, "w", closefd=False)
-            sys.stderr = os.fdopen(2, "w", closefd=False)
-            sys.argv = ["runnable-ci", *arguments]
-            run(app)
-        except SystemExit as left:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(left.code if isinstance(left.code, int) else 1)
-        except BaseException:  # noqa: BLE001 - told by the parent
-            traceback.print_exc()
-            sys.stderr.flush()
-        os._exit(70)
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), said.read_text(errors="replace")
 
 
 def outcome(folder: Path, run_id: str) -> dict[str, Any]:

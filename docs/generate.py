@@ -20,7 +20,7 @@ import schemas
 import yaml
 from pydantic import BaseModel
 
-from runnable_ci.pipeline.schema import CatalogConfig, InputConfig, PipelineConfig, StepConfig
+from runnable_ci.pipeline.schema import CatalogConfig, InputConfig, PipelineConfig, PutConfig, StepConfig
 from runnable_ci.pipeline.validation import RESERVED, RESERVED_PREFIXES
 from runnable_ci.runs import model as runlog
 
@@ -82,6 +82,7 @@ def _pipeline_file() -> str:
         "Top level": PipelineConfig,
         "`[steps.NAME]`": StepConfig,
         "`catalog`": CatalogConfig,
+        "An entry of `put`": PutConfig,
         "`[inputs.NAME]`": InputConfig,
     }
     parts = [

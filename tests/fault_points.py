@@ -79,8 +79,8 @@ class Doors:
             if hasattr(os, name):
                 setattr(os, name, self._guarded(getattr(os, name), name))
         fcntl.flock = self._guarded(fcntl.flock, "flock")
-        recorder: Any = sys.modules["runnable_ci.runs.recorder"]
-        recorder._to_disk = self._guarded(recorder._to_disk, "fdatasync")
+        files: Any = sys.modules["runnable_ci.util.files"]
+        files._to_disk = self._guarded(files._to_disk, "fdatasync")
         opened = self._guarded(io.open, "open")
 
         def open_watched(*arguments: Any, **options: Any) -> Any:

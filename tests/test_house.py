@@ -50,6 +50,7 @@ PURE: tuple[str, ...] = (
         "runs.events",
         "runs.remote.merge",
         "runs.artifact",
+        "runs.files.links",
         "runs.retention",
         "runs.event_redaction",
     ),

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.command_line import of_store
-from runnable_ci.runs.model import CatalogEntry, RunLog
+from runnable_ci.runs.files.links import followed
+from runnable_ci.runs.model import FOLDER, LINK, CatalogEntry, RunLog
 from runnable_ci.runs.reader import catalog_of, load, resolve_id, suggest_pull
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
@@ -24,7 +25,7 @@ def catalog(layout: Layout, run: str, *, as_json: bool) -> None:
         console.json(json.dumps(listed, indent=1))
     elif found:
         rows = [
-            (entry.name, entry.stage, step, str(number), format_size(entry.size), entry.data_hash[:12])
+            (_shown_name(entry), entry.stage, step, str(number), format_size(entry.size), entry.data_hash[:12])
             for step, number, entry in found
         ]
         console.out(*table(("FILE", "STAGE", "STEP", "ATTEMPT", "SIZE", "SHA256"), rows))
@@ -51,14 +52,44 @@ def get_file(
         destination = destination / PurePosixPath(name).name
     if destination.exists() and not force:
         raise UsageError(f"{destination} exists", hint="--force overwrites it, --to writes to another path")
+    number, entry = found[-1]
+    if entry.kind == LINK:
+        entry = _behind_link(log, entry, number)
     with suggest_pull(layout, log.run_id):
-        catalog_of(layout, log).extract(found[-1][1], destination)
+        catalog_of(layout, log).extract(entry, destination)
     console.out(str(destination))
 
 
-def versions(log: RunLog) -> Iterator[tuple[str, int, CatalogEntry]]:
+def _shown_name(entry: CatalogEntry) -> str:
+    if entry.kind == LINK:
+        return f"{entry.name} -> {entry.target}"
+    if entry.kind == FOLDER:
+        return f"{entry.name}/"
+    return entry.name if entry.stored else f"{entry.name} (hash only)"
+
+
+def _behind_link(log: RunLog, link: CatalogEntry, attempt: int) -> CatalogEntry:
+    """Return the file to which a link of an attempt leads."""
+    of_attempts = (
+        {
+            entry.name: entry
+            for _, number, entry in versions(log, step)
+            if number == attempt and entry.stage == link.stage
+        }
+        for step in log.steps
+    )
+    of_attempt = next(entries for entries in of_attempts if entries.get(link.name) is link)
+    file = followed(link.name, of_attempt)
+    if file is None or file.kind:
+        raise UsageError(
+            f"`{link.name}` is a link to {link.target}, which is no file of that attempt", hint="name a file"
+        )
+    return file
+
+
+def versions(log: RunLog, of_step: str = "") -> Iterator[tuple[str, int, CatalogEntry]]:
     """Return (step, attempt, entry) of all files, older attempts first; an object stands as the file `NAME.pickle`."""
-    for step in log.steps.values():
+    for step in (step for name, step in log.steps.items() if of_step in ("", name)):
         for attempt in step.attempts:
             is_last = attempt is step.attempts[-1]
             for entry in step.data_catalog if is_last else attempt.data_catalog:

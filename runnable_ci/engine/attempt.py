@@ -19,14 +19,13 @@ from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput, failing
 from runnable_ci.errors import StepError
 from runnable_ci.observe.observer import BYTECODE_ELSEWHERE, Sight
 from runnable_ci.pipeline.model import Step
-from runnable_ci.pipeline.patterns import matches
-from runnable_ci.pipeline.values.metrics_file import take_metrics
+from runnable_ci.pipeline.patterns import may_name, select
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.event_redaction import redact_exception
+from runnable_ci.runs.files.links import is_behind_link, with_what_links_lead_to
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
 from runnable_ci.runs.orphans import record_pid
-from runnable_ci.runs.products.lost import require_no_loss, restored_note
 from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 from runnable_ci.steps.python import find_source
@@ -127,14 +126,17 @@ def _run_with_output(
     output = StepOutput(
         step.name, title, folder=context.outputs, scratch=scratch, masks=context.masks, printer=context.printer
     )
+    step_context = _step_context(scope, scratch, output, context)
     try:
         with failing(done.attempt, context.redactor, output.write):
             if refusal is not None:
                 raise refusal
-            _execute(done, scope, _step_context(scope, scratch, output, context), output, context)
+            _execute(done, scope, step_context, output, context)
     finally:
         done.attempt.log = output.close()
         done.learned = output.learned
+    if done.attempt.status != SUCCESS and done.products.is_started:
+        _keep_partial_output(step, done.attempt, step_context, context)
 
 
 def _step_context(scope: Scope, scratch: Path, output: StepOutput, context: ExecutionContext) -> StepContext:
@@ -146,6 +148,20 @@ def _step_context(scope: Scope, scratch: Path, output: StepOutput, context: Exec
         parameters={name: parameter for name, parameter in scope.values().items() if not parameter.redacted},
         blob=lambda p: context.catalog.layout.path(Descriptor.of_hash(p.data_hash, p.size or 0)),
     )
+
+
+def _keep_partial_output(
+    step: Step, attempt: StepAttempt, step_context: StepContext, context: ExecutionContext
+) -> None:
+    """Record what an attempt had returned before it failed, as its own; what is secret by its name stays so."""
+    given = attempt.output_parameters | attempt.user_defined_metrics
+    values = {name: parameter for name, parameter in given.items() if parameter.kind != "object"}
+    if step.kind == "run":
+        values = steps.shell.partial_output(step, step_context) | values
+    context.masks.learn(texts([it.value for name, it in values.items() if name.upper() in context.secret_names]))
+    attempt.partial_output = values
+    attempt.output_parameters = {name: it for name, it in attempt.output_parameters.items() if name not in values}
+    attempt.user_defined_metrics = {}
 
 
 def _execute(
@@ -168,7 +184,7 @@ def _execute(
         context.printer.say(f"note: {note}", step=step.name)
     declared = context.reads.declared(step, scope)
     for pattern in step.reads or ():
-        if not any(matches(pattern, name) for name in declared):
+        if not any(may_name(pattern, name) for name in declared):
             context.printer.say(f"note: `reads` has {pattern}, which matches no file", step=step.name)
     products.look(done.entries)
     done.oom_kills = oom_kills()
@@ -239,6 +255,8 @@ def _restore_store(products: StepProducts, context: ExecutionContext) -> None:
     lost = context.restore()
     (context.scratch / products.title).mkdir(mode=0o700, exist_ok=True)
     if lost is not None:
+        from runnable_ci.runs.products.lost import require_no_loss, restored_note
+
         require_no_loss(lost, context.catalog.layout)
         context.printer.say(restored_note(context.catalog.layout), step=products.step.name)
 
@@ -263,15 +281,16 @@ def _take_files(step: Step, scope: Scope, context: ExecutionContext) -> list[Cat
     inputs: set[str] = set()
     visible = scope.entries()
     for pattern in step.get:
-        put = {name: entry for name, entry in visible.items() if matches(pattern, name)}
-        present = [name for name in context.catalog.files.expand([pattern])[pattern] if name not in visible]
-        if not put and not present:
+        found = context.catalog.files.expand([pattern])[pattern]
+        present = [name for name in found if name not in visible and not is_behind_link(name, visible)]
+        chosen = select(pattern, [*visible, *present])
+        if not chosen:
             raise StepError(
                 f"catalog get `{pattern}` matches no file that an earlier step stored, and none in the workspace",
                 hint="add the step that stores it to `needs`, or add the file to the workspace",
             )
-        wanted |= put
-        inputs.update(present)
+        wanted |= with_what_links_lead_to(visible.keys() & chosen, visible)
+        inputs.update(name for name in chosen if name not in visible)
     taken, replaced = context.catalog.get(wanted[name] for name in sorted(wanted))
     for name in replaced:
         context.printer.say(context.catalog.describe_replaced(name))
@@ -317,8 +336,11 @@ def _take_results(
             attempt.user_defined_metrics[name] = Parameter.of_json(returned.values[name], "metric")
         else:
             attempt.output_parameters[name] = Parameter.of_json(returned.values[name])
-    for note in take_metrics(step.metrics, context.catalog.workspace, attempt.file_metrics):
-        context.printer.say(context.redactor.text(note), step=step.name)
+    if step.metrics:
+        from runnable_ci.pipeline.values.metrics_file import take_metrics
+
+        for note in take_metrics(step.metrics, context.catalog.workspace, attempt.file_metrics):
+            context.printer.say(context.redactor.text(note), step=step.name)
     done.entries, done.packs = done.products.succeed(done.entries)
     attempt.end("succeeded")
 

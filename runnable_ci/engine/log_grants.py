@@ -8,7 +8,7 @@ from typing import Any
 from runnable_ci.engine.provenance.changes import same_json
 from runnable_ci.errors import RunLogError
 from runnable_ci.pipeline.model import Pipeline, Step
-from runnable_ci.pipeline.patterns import matches
+from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.pipeline.schema import recorded_kind
 from runnable_ci.pipeline.validation import check_parameter_name
 from runnable_ci.runs.model import RunLog, StepLog
@@ -79,5 +79,5 @@ def _foreign_value(step: Step, recorded: StepLog) -> str:
 
 def _foreign_file(step: Step, recorded: StepLog) -> str:
     names = [entry.name for entry in recorded.put_entries()]
-    foreign = next((name for name in names if not any(matches(pattern, name) for pattern in step.put)), None)
+    foreign = next((name for name in names if not any(may_name(pattern, name) for pattern in step.put)), None)
     return "" if foreign is None else f"put the file `{foreign}`, which its `put` does not name"

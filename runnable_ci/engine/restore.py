@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from runnable_ci.engine.planner import Plan
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import BlobMissingError, ManifestNotFoundError
-from runnable_ci.pipeline.patterns import matches
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.files.links import selected
 from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog
 from runnable_ci.runs.packs import PackIndex
 from runnable_ci.runs.paths import is_pulled
@@ -28,8 +28,8 @@ class Required(NamedTuple):
     """The step that gave it; empty where none did."""
     what: str
     """As a reason names it."""
-    blob: Descriptor
-    """What holds it: itself, or a pack."""
+    blob: Descriptor | None
+    """What holds it: itself, or a pack; None where nothing does, as only its hash was recorded."""
 
 
 def required_contents(
@@ -42,8 +42,9 @@ def required_contents(
     """
     packs = PackIndex(log.packs)
     for entry in _required_files(plan, project, log, everything=everything):
-        if catalog.hash_of(entry.name) != entry.data_hash:
-            yield Required(entry.source, f"{entry.name}, which it made,", packs.blob_of(entry.data_hash, entry.size))
+        if not entry.kind and not catalog.is_there(entry):
+            blob = packs.blob_of(entry.data_hash, entry.size) if entry.stored else None
+            yield Required(entry.source, f"{entry.name}, which it made,", blob)
     order = list(project.pipeline.steps)
     for name, scope in plan.scopes.items():
         step = project.pipeline.steps[name]
@@ -60,9 +61,9 @@ def required_contents(
 def results(plan: Plan, log: RunLog, catalog: Catalog) -> Iterator[Required]:
     """Yield what reused steps gave: what the run is good for, once none of its steps is left to run."""
     packs = PackIndex(log.packs)
-    for entry in plan.put.values():
-        blob = packs.blob_of(entry.data_hash, entry.size)
-        if catalog.hash_of(entry.name) != entry.data_hash or blob.hex != entry.data_hash:
+    for entry in (entry for entry in plan.put.values() if not entry.kind):
+        blob = packs.blob_of(entry.data_hash, entry.size) if entry.stored else None
+        if not catalog.is_there(entry) or (blob and blob.hex != entry.data_hash):
             yield Required(entry.source, f"{entry.name}, which it made,", blob)
     for name in plan.reused:
         yield from _objects_of(name, log)
@@ -74,7 +75,9 @@ def store_again(plan: Plan, log: RunLog, catalog: Catalog) -> list[str]:
     lost = [
         name
         for name, entry in plan.put.items()
-        if not layout.exists(packs.blob_of(entry.data_hash, entry.size)) and catalog.hash_of(name) == entry.data_hash
+        if entry.has_content
+        and not layout.exists(packs.blob_of(entry.data_hash, entry.size))
+        and catalog.hash_of(name) == entry.data_hash
     ]
     for name in lost:
         layout.put_file(catalog.workspace / name)
@@ -101,9 +104,8 @@ def _required_files(plan: Plan, project: Project, log: RunLog, *, everything: bo
         step = project.pipeline.steps[name]
         if name in log.steps:
             yield from files_found_again(log.steps[name], persist=step.persist)
-        for file, entry in scope.entries().items():
-            if step.get is None or any(matches(pattern, file) for pattern in step.get):
-                yield entry
+        visible = scope.entries()
+        yield from (visible if step.get is None else selected(step.get, visible)).values()
     for name in _tentative(plan):
         yield from products_of(log.steps[name])
 
@@ -120,16 +122,23 @@ def find_lost(
     # Of one that was pulled all may be where it came from.
     if not plan.running and not is_pulled(session.project.layout, log.run_id):
         required += results(plan, log, catalog)
-    where = _fetch(session, {it.blob.digest: it.blob for it in required}.values(), log, registry)
+    where = _fetch(session, {it.blob.digest: it.blob for it in required if it.blob}.values(), log, registry)
     place = f"neither in the store nor in {where}" if where else "not in the store"
     exists = session.project.layout.exists
-    return {it.step: f"{it.what} is {place}" for it in reversed(required) if it.step and not exists(it.blob)}
+    gone = [it for it in reversed(required) if it.step and it.blob and not exists(it.blob)]
+    return {it.step: f"{it.what} is {place}" for it in gone} | _never_stored(required)
+
+
+def _never_stored(required: Iterable[Required]) -> dict[str, str]:
+    """Return the steps of which a file is required that is not in the workspace any more, and in no store."""
+    reason = "is not here as it was, and was not stored (store = false)"
+    return {it.step: f"{it.what} {reason}" for it in required if it.step and it.blob is None}
 
 
 def lost_here(session: RunSession, plan: Plan, log: RunLog, catalog: Catalog, *, everything: bool) -> dict[str, str]:
     """Return the same without fetching anything: of a pulled run all may be where it came from."""
     if is_pulled(session.project.layout, log.run_id):
-        return {}
+        return _never_stored(required_contents(plan, session.project, log, catalog, everything=everything))
     return find_lost(session, plan, log, catalog, everything=everything, registry=None)
 
 

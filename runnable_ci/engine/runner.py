@@ -33,7 +33,6 @@ from runnable_ci.runs.model import (
     status_of,
 )
 from runnable_ci.runs.products.history import products_of
-from runnable_ci.runs.products.lost import restored_note
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.clock import now
 from runnable_ci.util.threads import CLEAN_UP_S, join_all, start
@@ -146,6 +145,8 @@ class Run:
                 continue
             name, result = came
             if self.recorder.restore() is not None:  # another step removed the store since this one ended
+                from runnable_ci.runs.products.lost import restored_note
+
                 self.printer.say(restored_note(self.recorder.layout))
             if isinstance(result, KeptReads):
                 self._hashing.end(name)

@@ -13,7 +13,7 @@ from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -21,9 +21,18 @@ from runnable_ci.config import LogLevel, Untracked
 from runnable_ci.errors import did_you_mean
 from runnable_ci.pipeline.inputs import Input, resolve_inputs
 from runnable_ci.pipeline.overlaps import find_overlap
-from runnable_ci.pipeline.patterns import matches
-from runnable_ci.pipeline.schema import FUNCTION, STEP_NAME, Kind, PipelineConfig, Place, StepConfig
-from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, is_excluded, shown
+from runnable_ci.pipeline.patterns import may_name
+from runnable_ci.pipeline.schema import (
+    RELATIVE,
+    STEP_NAME,
+    Kind,
+    PipelineConfig,
+    Place,
+    StepConfig,
+    check_command,
+    check_paths,
+)
+from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, shown
 from runnable_ci.pipeline.values.value_reader import Declared
 from runnable_ci.redaction.environment import names_a_secret, spelled
 
@@ -31,7 +40,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 REPOSITORY = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+"
 )
-RELATIVE = "paths are relative to the pipeline file's folder, and stay in it"
 
 
 class Step(NamedTuple):
@@ -61,11 +69,17 @@ class Step(NamedTuple):
     ignore_reads: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     """Files with numbers that are metrics; `put` has them too."""
+    unstored: tuple[str, ...] = ()
+    """Those of `put` whose files are not copied into the store: their hash is recorded."""
+
+    def unstored_among(self, names: Iterable[str]) -> set[str]:
+        """Return which of these files are not copied into the store."""
+        return {name for name in names if any(may_name(pattern, name) for pattern in self.unstored)}
 
     def counts(self, path: str) -> bool:
         """Return whether a path that the step read is an input: by its `reads` and `ignore-reads`."""
-        is_named = self.reads is None or any(matches(pattern, path) for pattern in self.reads)
-        return is_named and not any(matches(pattern, path) for pattern in self.ignore_reads)
+        is_named = self.reads is None or any(may_name(pattern, path) for pattern in self.reads)
+        return is_named and not any(may_name(pattern, path) for pattern in self.ignore_reads)
 
     def definition(self) -> dict[str, Any]:
         """Return what makes this step's result, as plain JSON in the words of the file.
@@ -207,19 +221,13 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
             "letters, digits, `_` and `-`, at most 100; not a digit first",
             key=name,
         )
-    kind, command = _check_command(place, table, step)
-    for key, paths in (("get", step.catalog.get or []), ("put", step.catalog.put)):
-        for path in paths:
-            check_relative(path, lambda m, key=key: place.error(f"{table}.catalog", f"{key}: {m}", RELATIVE, key=key))
-            if is_excluded(path):
-                hint = "`.git` and `.runnable` are left out of the catalog: copy the file to another folder first"
-                raise place.error(f"{table}.catalog", f"{key}: {shown(path)} is never stored", hint, key=key)
-    _check_metrics(place, table, step)
-    _check_reads(place, table, step)
+    kind, command = check_command(place, table, step)
+    check_paths(place, table, step)
     check_relative(
         step.working_directory,
         lambda m: place.error(table, f"working-directory: {m}", RELATIVE, key="working-directory"),
     )
+    put = [entry.path for entry in step.catalog.put]
     for key in step.returns:
         check_parameter_name(key, lambda m, hint, key=key: place.error(f"{table}.returns", m, hint, key=key))
     env = pipeline.env | step.env
@@ -231,7 +239,8 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         needs=above if step.needs is None else tuple(dict.fromkeys(step.needs)),
         returns=step.returns,
         get=None if step.catalog.get is None else tuple(step.catalog.get),
-        put=tuple(dict.fromkeys([*step.catalog.put, *step.metrics])),
+        put=tuple(dict.fromkeys([*put, *step.metrics])),
+        unstored=tuple(entry.path for entry in step.catalog.put if not entry.store),
         persist=step.catalog.persist,
         parameters=None if step.parameters is None else tuple(step.parameters),
         env=env,
@@ -244,65 +253,6 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         ignore_reads=tuple(step.ignore_reads),
         metrics=tuple(step.metrics),
     )
-
-
-def _check_metrics(place: Place, table: str, step: StepConfig) -> None:
-    names = dict.fromkeys(step.returns, "a return")
-    for path in step.metrics:
-        check_relative(path, lambda m: place.error(table, f"metrics: {m}", RELATIVE, key="metrics"))
-        name = PurePosixPath(path).stem
-        if is_excluded(path) or set("*?[") & set(path):
-            raise place.error(
-                table, f"metrics: {shown(path)} is not the path of a file", "name each file", key="metrics"
-            )
-        if name in names:
-            problem = f"metrics: {shown(path)} has the same name as {names[name]}"
-            raise place.error(table, problem, "rename one of them", key="metrics")
-        names[name] = shown(path)
-
-
-def _check_command(place: Place, table: str, step: StepConfig) -> tuple[Literal["run", "python"], str]:
-    """Return a step's kind and its command, after what belongs to one kind of step was checked."""
-    kinds = [(kind, text) for kind in ("run", "python") if (text := getattr(step, kind)) is not None]
-    if len(kinds) != 1:
-        has = "has both `run` and `python`" if kinds else "has neither `run` nor `python`"
-        hint = "a step has exactly one of them; split it into two steps" if kinds else 'add one, such as run = "make"'
-        raise place.error(table, has, hint)
-    kind, command = cast("tuple[Literal['run', 'python'], str]", kinds[0])
-    if not command.strip():
-        raise place.error(table, f"`{kind}` is empty", 'write a command, such as run = "make"', key=kind)
-    if "\0" in command:
-        raise place.error(table, f"`{kind}` has a NUL character", "programs cannot receive it: remove it", key=kind)
-    if kind == "python":
-        if not FUNCTION.fullmatch(command):
-            from runnable_ci.pipeline.diagnostics.mistakes import function_form
-
-            raise place.error(
-                table, f"python = {shown(command)} is not a function", f"write {function_form(command)}", key=kind
-            )
-        for key in ("shell", "parameters"):
-            if getattr(step, key) is not None:
-                raise place.error(
-                    table, f"`{key}` belongs to `run` steps", "a function takes parameters by name", key=key
-                )
-    if kind == "run" and "object" in step.returns.values():
-        raise place.error(
-            table, "a `run` step cannot return an object", "put a file with catalog.put instead", key="returns"
-        )
-    if step.shell is not None and "{0}" not in step.shell and step.shell not in ("bash", "sh", "python", "pwsh"):
-        raise place.error(
-            table, f"unknown shell {shown(step.shell)}", "bash, sh, python, pwsh, or a command with {0}", key="shell"
-        )
-    return kind, command
-
-
-def _check_reads(place: Place, table: str, step: StepConfig) -> None:
-    for key, paths in (("reads", step.reads or []), ("ignore-reads", step.ignore_reads)):
-        for path in paths:
-            check_relative(path, lambda m, key=key: place.error(table, f"{key}: {m}", RELATIVE, key=key))
-    if excluded := next((path for path in step.reads or () if is_excluded(path)), None):
-        hint = 'what git says of the code is compared where the step asks it; ignore-reads = [".git"] leaves it out'
-        raise place.error(table, f"reads: {shown(excluded)} has no files of yours", hint, key="reads")
 
 
 def _check_env(place: Place, table: str, env: Mapping[str, str], parameters: Mapping[str, Any]) -> None:

@@ -12,7 +12,6 @@ from runnable_ci.errors import RunnableError, UsageError, did_you_mean
 from runnable_ci.pipeline.inputs import require_inputs
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.validation import check_parameters
-from runnable_ci.pipeline.values.params_file import read_params_file
 from runnable_ci.pipeline.values.value_reader import Declared
 
 PARAMETER_PREFIX = "RUNNABLE_PRM_"
@@ -96,6 +95,8 @@ def read_params_files(paths: Iterable[Path], known: KnownParameters) -> dict[str
     """
     parameters: dict[str, Any] = {}
     for path in paths:
+        from runnable_ci.pipeline.values.params_file import read_params_file
+
         where = f"--params-file {path}"
         for name, value in ParameterSource(where, read_params_file(path)).values.items():
             with _located(where):

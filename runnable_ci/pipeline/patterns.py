@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import PurePosixPath
@@ -19,6 +19,34 @@ def matches(pattern: str, name: str) -> bool:
     return _match(PurePosixPath(pattern).parts, PurePosixPath(name).parts)
 
 
+def literal_of(pattern: str) -> str:
+    """Return the glob of the one name that a pattern with brackets spells; empty where no file can have that name.
+
+    Where a file of that name is there, it is what the pattern means: `report [1].txt` is a file more often than a
+    class of one character.
+    """
+    if "[" not in pattern:
+        return ""
+    parts = PurePosixPath(pattern).parts
+    if any("*" in part or "?" in part for part in parts if "[" in part):
+        return ""
+    return "/".join(part.replace("[", "[[]") for part in parts)
+
+
+def select(pattern: str, names: Iterable[str]) -> list[str]:
+    """Return which of these names a glob means: the one that it spells, where that is there, else what it matches."""
+    among = list(names)
+    literal = literal_of(pattern)
+    spelled = [name for name in among if matches(literal, name)] if literal else []
+    return spelled or [name for name in among if matches(pattern, name)]
+
+
+def may_name(pattern: str, name: str) -> bool:
+    """Return whether a glob can mean this file, whatever other files there are."""
+    literal = literal_of(pattern)
+    return matches(pattern, name) or (bool(literal) and matches(literal, name))
+
+
 def _match(pattern: tuple[str, ...], name: tuple[str, ...]) -> bool:
     if not pattern:
         return True
@@ -30,11 +58,14 @@ def _match(pattern: tuple[str, ...], name: tuple[str, ...]) -> bool:
 def can_overlap(one: str, other: str) -> bool:
     """Return whether there is a name that both globs match."""
     # What a glob matches may be a folder: it means all names below it too.
-    return _can_meet(
-        [*PurePosixPath(one).parts, ANY_FOLDERS],
-        [*PurePosixPath(other).parts, ANY_FOLDERS],
-        wildcard=ANY_FOLDERS,
-        share=_components_overlap,
+    return any(
+        _can_meet(
+            [*PurePosixPath(first).parts, ANY_FOLDERS],
+            [*PurePosixPath(second).parts, ANY_FOLDERS],
+            wildcard=ANY_FOLDERS,
+            share=_components_overlap,
+        )
+        for first, second in product(filter(None, (one, literal_of(one))), filter(None, (other, literal_of(other))))
     )
 
 

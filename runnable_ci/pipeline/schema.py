@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from pathlib import PurePosixPath
+from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runnable_ci.config import LogLevel, Untracked
 from runnable_ci.errors import PipelineError
+from runnable_ci.pipeline.validation import check_input, check_relative, is_excluded, shown
 
 Kind = Literal["auto", "text", "json", "metric", "object"]
 """What a step returns: `auto` is text, or a value where writing that gives the same text."""
@@ -17,6 +19,7 @@ RecordedKind = Literal["json", "metric", "object"]
 STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 YEAR_MINUTES = 366 * 24 * 60
+RELATIVE = "paths are relative to the pipeline file's folder, and stay in it"
 
 
 def recorded_kind(kind: Kind) -> RecordedKind:
@@ -37,16 +40,48 @@ class Table(BaseModel):
     )
 
 
+class PutConfig(Table):
+    """`{ path = "big.bin", store = false }`: an entry of `put` with more to it than its path."""
+
+    path: str = Field(description="A path or glob, as in `put`.")
+    store: bool = Field(
+        True,
+        description="Copy the files into the store. With `false` their hashes are recorded alone: where a later step "
+        "needs one that is not in the workspace any more, the step runs again.",
+    )
+
+
+def _or_a_path(schema: dict[str, Any]) -> None:
+    schema["items"] = {"anyOf": [{"type": "string"}, schema["items"]]}
+
+
 class CatalogConfig(Table):
     """`catalog = { get = […], put = […] }`: paths and globs (`*`, `**`) relative to the pipeline file's folder."""
 
-    get: list[str] | None = Field(None, description="Files restored into the workspace before the step.")
-    put: list[str] = Field(default_factory=list, description="Files that the step makes: stored after it.")
+    get: list[str] | None = Field(
+        None,
+        description="Files restored into the workspace before the step. Files that no step puts are recorded by their "
+        "hash, also above the folder: `../data/x.csv`.",
+    )
+    put: list[PutConfig] = Field(
+        default_factory=list,
+        description='Files that the step makes: stored after it. A path, or `{ path = "big.bin", store = false }`.',
+        json_schema_extra=_or_a_path,
+    )
     persist: bool = Field(
         False,
         description="Let the step find the files that it made before, and keep those that it does not write again. "
         "Default: they are set aside before it runs.",
     )
+
+    @field_validator("put", mode="before")
+    @classmethod
+    def _paths_alone(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            if wrong := [shown(it) for it in value if not isinstance(it, str | dict)]:
+                raise ValueError(f"an entry must be a path or a table, not {wrong[0]}")
+            return [{"path": it} if isinstance(it, str) else it for it in value]
+        return value
 
 
 class InputConfig(Table):
@@ -166,3 +201,84 @@ class Place(NamedTuple):
         from runnable_ci.pipeline.diagnostics.place import error_at  # what is right needs none of it
 
         return error_at(self, table, message, hint, key)
+
+
+def check_command(place: Place, table: str, step: StepConfig) -> tuple[Literal["run", "python"], str]:
+    """Return a step's kind and its command, after what belongs to one kind of step was checked."""
+    kinds = [(kind, text) for kind in ("run", "python") if (text := getattr(step, kind)) is not None]
+    if len(kinds) != 1:
+        has = "has both `run` and `python`" if kinds else "has neither `run` nor `python`"
+        hint = "a step has exactly one of them; split it into two steps" if kinds else 'add one, such as run = "make"'
+        raise place.error(table, has, hint)
+    kind, command = cast("tuple[Literal['run', 'python'], str]", kinds[0])
+    if not command.strip():
+        raise place.error(table, f"`{kind}` is empty", 'write a command, such as run = "make"', key=kind)
+    if "\0" in command:
+        raise place.error(table, f"`{kind}` has a NUL character", "programs cannot receive it: remove it", key=kind)
+    if kind == "python":
+        if not FUNCTION.fullmatch(command):
+            raise place.error(
+                table, f"python = {shown(command)} is not a function", f"write {function_form(command)}", key=kind
+            )
+        for key in ("shell", "parameters"):
+            if getattr(step, key) is not None:
+                raise place.error(
+                    table, f"`{key}` belongs to `run` steps", "a function takes parameters by name", key=key
+                )
+    if kind == "run" and "object" in step.returns.values():
+        raise place.error(
+            table, "a `run` step cannot return an object", "put a file with catalog.put instead", key="returns"
+        )
+    if step.shell is not None and "{0}" not in step.shell and step.shell not in ("bash", "sh", "python", "pwsh"):
+        raise place.error(
+            table, f"unknown shell {shown(step.shell)}", "bash, sh, python, pwsh, or a command with {0}", key="shell"
+        )
+    return kind, command
+
+
+def function_form(command: str) -> str:
+    """Return how a function is named, as close as possible to what was written in its place."""
+    module, colon, function = command.strip().partition(":")
+    path = module.removesuffix(".py").replace("/", ".").strip(".")
+    if not colon and not module.endswith(".py"):
+        path, _, function = path.rpartition(".")
+    form = f"{path or 'module'}:{function or 'function'}"
+    return f'python = "{form if FUNCTION.fullmatch(form) else "module:function"}"'
+
+
+def check_paths(place: Place, table: str, step: StepConfig) -> None:
+    """Raise `PipelineError` for a path of `catalog`, `reads` or `ignore-reads` that cannot be right."""
+    put = [entry.path for entry in step.catalog.put]
+    for key, paths, check in (("get", step.catalog.get or [], check_input), ("put", put, check_relative)):
+        for path in paths:
+            check(path, lambda m, key=key: place.error(f"{table}.catalog", f"{key}: {m}", RELATIVE, key=key))
+            if is_excluded(path):
+                hint = "`.git` and `.runnable` are left out of the catalog: copy the file to another folder first"
+                raise place.error(f"{table}.catalog", f"{key}: {shown(path)} is never stored", hint, key=key)
+    _check_metrics(place, table, step)
+    _check_reads(place, table, step)
+
+
+def _check_reads(place: Place, table: str, step: StepConfig) -> None:
+    for key, paths in (("reads", step.reads or []), ("ignore-reads", step.ignore_reads)):
+        for path in paths:
+            check_relative(path, lambda m, key=key: place.error(table, f"{key}: {m}", RELATIVE, key=key))
+    if excluded := next((path for path in step.reads or () if is_excluded(path)), None):
+        hint = 'what git says of the code is compared where the step asks it; ignore-reads = [".git"] leaves it out'
+        raise place.error(table, f"reads: {shown(excluded)} has no files of yours", hint, key="reads")
+
+
+def _check_metrics(place: Place, table: str, step: StepConfig) -> None:
+    names = dict.fromkeys(step.returns, "a return")
+    for path in step.metrics:
+        check_relative(path, lambda m: place.error(table, f"metrics: {m}", RELATIVE, key="metrics"))
+        name = PurePosixPath(path).stem
+        if is_excluded(path) or set("*?[") & set(path):
+            raise place.error(
+                table, f"metrics: {shown(path)} is not the path of a file", "name each file", key="metrics"
+            )
+        if name in names:
+            raise place.error(
+                table, f"metrics: {shown(path)} has the same name as {names[name]}", "rename one of them", key="metrics"
+            )
+        names[name] = shown(path)

@@ -83,6 +83,13 @@ def check_relative(path: str, error: Any) -> None:
         raise error(f"a path outside the workspace: {shown(path)}")
 
 
+def check_input(path: str, error: Any) -> None:
+    """Raise `error(message)` for a path or glob that is neither of the workspace nor of a folder above it."""
+    parts = path.split("/")
+    up = next((count for count, part in enumerate(parts) if part != ".."), len(parts))
+    check_relative("/".join(parts[up:]), error)
+
+
 def shown(value: Any) -> str:
     """Return a value as a message shows it: in one line, and short."""
     match value:

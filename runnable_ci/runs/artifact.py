@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from runnable_ci.runs.model import CatalogEntry, RunLog, StepLog
+from runnable_ci.runs.files.links import stored_files
+from runnable_ci.runs.model import RunLog, StepAttempt
 from runnable_ci.runs.packs import PackIndex
 from runnable_ci.runs.run_identity import BEGUN_BY, CREATED, IDENTITY, REVISION, beginnings, run_identity
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
@@ -81,10 +82,7 @@ def layers(log: RunLog) -> dict[str, Descriptor]:
     the commit under `code/`.
     """
     packs = PackIndex(log.packs)
-    titled: dict[str, Descriptor] = {}
-    for title, digest, size, media_type in _contents(log):
-        if digest not in packs:
-            titled[title] = Descriptor.of_hash(digest, size, media_type)
+    titled = {title: content for title, content in _contents(log) if content.hex not in packs}
     for digest, pack in log.packs.items():
         titled[f"packs/{digest[:12]}.tar"] = Descriptor.of_hash(digest, pack.size, PACK_MEDIA_TYPE)
     return titled
@@ -116,14 +114,14 @@ def referenced_digests(log: RunLog) -> set[str]:
 def made_contents(log: RunLog) -> Iterator[tuple[str, int]]:
     """Yield sha256 (hex) and size of what the attempts of a run made: the files that `catalog` can fetch."""
     return (
-        (entry.data_hash, entry.size)
+        (file.content.hex, file.content.size)
         for step in log.steps.values()
-        for _, entry in _stored_files(step)
-        if entry.stage != "get"
+        for file in stored_files(step)
+        if file.entry.stage != "get"
     )
 
 
-def _contents(log: RunLog) -> Iterator[tuple[str, str, int, str]]:
+def _contents(log: RunLog) -> Iterator[tuple[str, Descriptor]]:
     current = {entry.name: (step.name, entry.data_hash) for step in log.steps.values() for entry in step.put_entries()}
     newest = {
         name: attempt.output_parameters
@@ -132,36 +130,35 @@ def _contents(log: RunLog) -> Iterator[tuple[str, str, int, str]]:
         for name in attempt.output_parameters
     }
     for step in log.steps.values():
-        for number, entry in _stored_files(step):
+        for number, entry, content in stored_files(step):
             is_current = entry.stage == "put" and current.get(entry.name) == (step.name, entry.data_hash)
             folder = {"put": "history", "failed": "failed"}.get(entry.stage, "inputs")
             place = "catalog" if is_current else f"{folder}/{step.internal_name}.{number}"
-            yield f"{place}/{entry.name}", entry.data_hash, entry.size, entry.media_type
+            yield f"{place}/{entry.name}", content
         for attempt in step.attempts:
             title = f"{step.internal_name}.{attempt.attempt_number}"
-            if attempt.log and attempt.log.size:
-                yield f"logs/{title}.log", attempt.log.data_hash, attempt.log.size, LOG_MEDIA_TYPE
-                if attempt.log.index_hash:
-                    yield f"logs/{title}.idx", attempt.log.index_hash, attempt.log.index_size, LOG_INDEX_MEDIA_TYPE
-            if attempt.reads:
-                yield f"reads/{title}.json", attempt.reads, attempt.reads_size, READS_MEDIA_TYPE
+            yield from _attempt_contents(attempt, title)
             for name, parameter in attempt.output_parameters.items():
                 if parameter.kind == "object":
                     place = "objects" if newest.get(name) is attempt.output_parameters else f"objects/{title}"
-                    yield f"{place}/{name}.pickle", parameter.data_hash, parameter.size or 0, OBJECT_MEDIA_TYPE
-            for code in attempt.code_identities:
-                if code.snapshot:
-                    yield f"code/{code.snapshot[:12]}.tar", code.snapshot, code.snapshot_size, SNAPSHOT_MEDIA_TYPE
+                    pickled = Descriptor.of_hash(parameter.data_hash, parameter.size or 0, OBJECT_MEDIA_TYPE)
+                    yield f"{place}/{name}.pickle", pickled
     for state in log.code_states.values():
         for digest, size in state.bundles.values():
-            yield f"code/{digest[:12]}.bundle", digest, size, BUNDLE_MEDIA_TYPE
+            yield f"code/{digest[:12]}.bundle", Descriptor.of_hash(digest, size, BUNDLE_MEDIA_TYPE)
 
 
-def _stored_files(step: StepLog) -> Iterator[tuple[int, CatalogEntry]]:
-    """Yield the files that the store has of each attempt, the last attempt's first."""
-    for attempt in reversed(step.attempts):
-        files = step.data_catalog if attempt is step.attempts[-1] else attempt.data_catalog
-        yield from ((attempt.attempt_number, entry) for entry in files if entry.stage != "get" or entry.kept)
+def _attempt_contents(attempt: StepAttempt, title: str) -> Iterator[tuple[str, Descriptor]]:
+    if (log := attempt.log) and log.size:
+        yield f"logs/{title}.log", Descriptor.of_hash(log.data_hash, log.size, LOG_MEDIA_TYPE)
+        if log.index_hash:
+            yield f"logs/{title}.idx", Descriptor.of_hash(log.index_hash, log.index_size, LOG_INDEX_MEDIA_TYPE)
+    if attempt.reads:
+        yield f"reads/{title}.json", Descriptor.of_hash(attempt.reads, attempt.reads_size, READS_MEDIA_TYPE)
+    for code in attempt.code_identities:
+        if code.snapshot:
+            snapshot = Descriptor.of_hash(code.snapshot, code.snapshot_size, SNAPSHOT_MEDIA_TYPE)
+            yield f"code/{code.snapshot[:12]}.tar", snapshot
 
 
 def _metrics(log: RunLog) -> str:
@@ -189,7 +186,7 @@ def _json(descriptor: Descriptor, title: str = "") -> dict[str, Any]:
         "size": descriptor.size,
     }
     if title:
-        described["annotations"] = {TITLE: title}
+        described["annotations"] = {TITLE: title, **descriptor.annotations}
     if descriptor.media_type == EMPTY_MEDIA_TYPE:
         described["data"] = "e30="
     return described

@@ -8,25 +8,28 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from stat import S_IMODE
-from typing import BinaryIO, NamedTuple, cast
+from stat import S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
+from typing import Any, BinaryIO, NamedTuple, cast
 
-from runnable_ci.errors import BlobCorruptError, RunnableError, StepError, UnsafePathError
+from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunnableError, StepError, UnsafePathError
 from runnable_ci.observe.hash_cache import FILE, HashCache
-from runnable_ci.runs.model import CatalogEntry, Pack
+from runnable_ci.runs.files.links import NOTHING, Found, check_entries
+from runnable_ci.runs.model import LINK, CatalogEntry, Pack
 from runnable_ci.runs.packs import PACK_MIN_FILES, PACKED_FILE_MAX_BYTES, PackIndex, PackWriter, Section, open_stored
 from runnable_ci.runs.products.index import Product, ProductsIndex, StoredContent
 from runnable_ci.runs.workspace import Workspace
 from runnable_ci.store.local import Layout
 from runnable_ci.store.plain import make_folders
 from runnable_ci.store.target import Descriptor, verified
-from runnable_ci.util.files import copy_and_hash, fingerprint, temporary, write_whole
+from runnable_ci.util.files import copy_and_hash, fingerprint, is_sparse, temporary, write_whole
+
+_ENTRY_FIELDS = frozenset({"mode", "kind", "target", "mtime_ns", "sparse", "stored"})
 
 
 def _media_type(name: str) -> str:
@@ -80,31 +83,48 @@ class Catalog:
     # -- workspace → store
 
     @step_errors("put")
-    def put(self, names: Sequence[str], *, stage: str = "put") -> tuple[list[CatalogEntry], dict[str, Pack]]:
+    def put(
+        self, names: Sequence[str], *, found: Found = NOTHING, unstored: Collection[str] = (), stage: str = "put"
+    ) -> tuple[list[CatalogEntry], dict[str, Pack]]:
         """Store these files; their entries, and the packs that they need and the run log may not know yet.
 
-        Raises `StepError` for a file that cannot be read.
+        `found` says which are links and empty folders; of the `unstored` ones only the hash is recorded. Raises
+        `StepError` for a file that cannot be read.
         """
-        before = {name: fingerprint(self.workspace / name) for name in names}
         paths = {name: self.workspace / name for name in names}
-        entries, packs = self.store_as(paths, stage=stage)
+        before = {name: fingerprint(path) for name, path in paths.items() if not found.kind_of(name)}
+        entries, packs = self.store_as(paths, found=found, unstored=unstored, stage=stage)
         for entry in entries:
-            self.files.remember(entry.name, before[entry.name], entry.data_hash)
+            if entry.has_content:
+                self.files.remember(entry.name, before[entry.name], entry.data_hash)
         return entries, packs
 
-    def store_as(self, paths: Mapping[str, Path], *, stage: str) -> tuple[list[CatalogEntry], dict[str, Pack]]:
+    def store_as(
+        self, paths: Mapping[str, Path], *, found: Found = NOTHING, unstored: Collection[str] = (), stage: str
+    ) -> tuple[list[CatalogEntry], dict[str, Pack]]:
         """Store files under names of the workspace, wherever they are, as `put` does."""
-        stored = self.store([(path, name) for name, path in paths.items()])
+        stored = self.store([(path, n) for n, path in paths.items() if not found.kind_of(n) and n not in unstored])
         entries = []
         packs = dict(stored.packs)
         for name, path in paths.items():
-            digest, size = stored.sizes[path]
-            if digest in self._index:
-                pack_digest, pack = self._index[digest]
-                # A parallel step may have made it, and be killed before that is recorded.
-                if pack_digest not in self.packs:
-                    packs[pack_digest] = pack
-            entries.append(self._entry(name, digest, size, mode=S_IMODE(path.stat().st_mode), stage=stage))
+            at = path.stat(follow_symlinks=name not in found.links)
+            known: dict[str, Any] = {"mode": S_IMODE(at.st_mode), "mtime_ns": at.st_mtime_ns}
+            if kind := found.kind_of(name):
+                target = found.links.get(name, "")
+                known |= {"kind": kind, "target": target}
+                digest, size = hashlib.sha256(target.encode()).hexdigest(), len(target.encode())
+            elif name in unstored:
+                digest, size = self.files.hash_at(path, name), at.st_size
+                known |= {"stored": False}
+            else:
+                digest, size = stored.sizes[path]
+                known |= {"sparse": is_sparse(at)}
+                if digest in self._index:
+                    pack_digest, pack = self._index[digest]
+                    # A parallel step may have made it, and be killed before that is recorded.
+                    if pack_digest not in self.packs:
+                        packs[pack_digest] = pack
+            entries.append(self._entry(name, digest, size, stage=stage, **known))
         return entries, packs
 
     def store(self, files: Sequence[tuple[Path, str]]) -> StoredFiles:
@@ -175,17 +195,31 @@ class Catalog:
             raise UnsafePathError(
                 f"`{entry.name}` needs a folder, but a file is in the way", hint=f"move {e.filename} away"
             ) from e
+        from runnable_ci.runs.files.placing import place_without_content, set_mode_and_time
+
+        if aside is not None:
+            make_folders(aside.parent, within=self.layout.folder)
+        if entry.kind:
+            if aside is not None:
+                destination.replace(aside)
+            place_without_content(destination, entry.kind, entry.target, mode=entry.mode, mtime_ns=entry.mtime_ns)
+            return
+        if not entry.stored:
+            raise BlobMissingError(
+                f"`{entry.name}` was not stored, only its hash: its `put` has store = false",
+                hint="the step that made it must run again",
+            )
         stored = Descriptor.of_hash(entry.data_hash, entry.size)
         with temporary(self.layout.temporaries) as new, self._open(stored) as content:
-            digest, size = copy_and_hash(content, new.file)
+            digest, size = copy_and_hash(content, new.file, sparse=entry.sparse)
             if (digest, size) != (stored.hex, stored.size):
                 raise BlobCorruptError(
                     f"`{entry.name}` in {self._place(stored)} does not match its digest {stored.digest}",
                     hint="restore that blob from another copy of the store, then try again",
                 )
-            new.path.chmod(0o600 | (entry.mode & 0o777))
+            new.file.flush()  # else it is written once more
+            set_mode_and_time(new.path, entry.mode, entry.mtime_ns)
             if aside is not None:
-                make_folders(aside.parent, within=self.layout.folder)
                 destination.replace(aside)
             new.keep_as(destination, synced=False)  # after a crash of the machine it can be restored again
 
@@ -198,39 +232,61 @@ class Catalog:
         A file that is there already is not touched. One with other content that the store does not hold, or that git
         tracks, is moved to `replaced` first. Raises `UnsafePathError`, `BlobMissingError`, `BlobCorruptError`.
         """
+        wanted = list(entries)
+        check_entries(wanted, UnsafePathError)
         taken, replaced, written = [], [], []
-        for entry in entries:
+        for entry in wanted:
             path = self.files.safe_path(entry.name)
-            present = self.hash_of(entry.name)
-            if present is None or present != entry.data_hash:
-                aside = None if present is None else self._aside(path, present)
+            if not self.is_there(entry):
+                if entry.kind == LINK:
+                    self.files.safe_link(entry.name, entry.target)
+                aside = self._aside(path, entry)
                 self.extract(entry, path, aside=aside)
                 if aside is not None:
                     replaced.append(entry.name)
-                self.files.remember(entry.name, fingerprint(path), entry.data_hash)
+                if entry.has_content:
+                    self.files.remember(entry.name, fingerprint(path), entry.data_hash)
                 if entry.source:
                     written.append(self._product(entry))
-            taken.append(
-                self._entry(entry.name, entry.data_hash, entry.size, mode=entry.mode, stage="get", source=entry.source)
-            )
+            known = entry.model_dump(include={"source", *_ENTRY_FIELDS} - {"mtime_ns", "sparse"})
+            taken.append(self._entry(entry.name, entry.data_hash, entry.size, stage="get", **known))
         self.products.record(written)
         return taken, replaced
+
+    def is_there(self, entry: CatalogEntry | StoredContent, name: str = "") -> bool:
+        """Return whether the workspace has a file as it is stored; when it was written does not count."""
+        name = entry.name if isinstance(entry, CatalogEntry) else name
+        digest = entry.data_hash if isinstance(entry, CatalogEntry) else entry.sha256
+        return self.hash_of(name, entry.kind) == digest
 
     def remember_hashes(self) -> None:
         """Let later invocations know what was hashed; where that cannot be written they hash again."""
         with suppress(OSError, RunnableError):
             self.files.hashes.save(partial(write_whole, through=self.layout.temporaries))
 
-    def hash_of(self, name: str) -> str | None:
-        """Return the sha256 of a file of the workspace, None where it is not there.
+    def hash_of(self, name: str, kind: str = "") -> str | None:
+        """Return the sha256 of a file of the workspace, None where none of that kind is there.
 
         One that is as the index of products has seen it is not read.
         """
+        if kind:
+            return self.files.hash_of_kind(name, kind)
         return self.products.hash_seen(name, self.workspace / name) or self.files.hash_of(name)
+
+    def hash_now(self, name: str, kind: str) -> str | None:
+        """Return the sha256 of what is in the place of something of that kind, be it a file now."""
+        return (kind and self.hash_of(name, kind)) or self.hash_of(name)
+
+    def entry_of(self, name: str, content: StoredContent, *, stage: str) -> CatalogEntry:
+        """Return the entry of a content that is stored already."""
+        known = asdict(content)
+        return self._entry(
+            name, content.sha256, content.size, stage=stage, **{key: known[key] for key in _ENTRY_FIELDS}
+        )
 
     def content_of(self, entry: CatalogEntry) -> StoredContent:
         """Return how the content of an entry of this run is found without the run's log."""
-        return self._index.content(entry.data_hash, entry.size, entry.mode)
+        return self._index.content(entry)
 
     def _product(self, entry: CatalogEntry) -> Product:
         """Return a file of this run that was restored, as the index has it."""
@@ -246,17 +302,26 @@ class Catalog:
         )
 
     def holds(self, content: StoredContent) -> bool:
-        """Return whether the store has the blob of a content; its bytes are not looked at."""
-        return self.layout.exists(Descriptor.of_hash(content.blob, 0))
+        """Return whether all is there to restore a content; its bytes are not looked at."""
+        if content.kind:
+            return True
+        return content.stored and self.layout.exists(Descriptor.of_hash(content.blob, 0))
 
     def restore(self, name: str, content: StoredContent) -> None:
         """Write content of any run to a name of the workspace, whole and verified or not at all."""
-        path = self.files.safe_path(name)
+        from runnable_ci.runs.files.placing import place_without_content, set_mode_and_time
+
+        is_link = content.kind == LINK
+        path = self.files.safe_link(name, content.target) if is_link else self.files.safe_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if content.kind:
+            place_without_content(path, content.kind, content.target, mode=content.mode, mtime_ns=content.mtime_ns)
+            return
         with temporary(self.layout.temporaries) as new, open_stored(self.layout, content) as stored:
-            if copy_and_hash(stored, new.file) != (content.sha256, content.size):
+            if copy_and_hash(stored, new.file, sparse=content.sparse) != (content.sha256, content.size):
                 raise BlobCorruptError(f"`{name}` in {self.layout.label} does not match sha256:{content.sha256}")
-            new.path.chmod(0o600 | content.mode)
+            new.file.flush()  # else it is written once more
+            set_mode_and_time(new.path, content.mode, content.mtime_ns)
             new.keep_as(path, synced=False)
 
     def describe_replaced(self, name: str) -> str:
@@ -268,25 +333,42 @@ class Catalog:
     def inputs(self, names: Iterable[str]) -> list[CatalogEntry]:
         """Return `get` entries for files that no step put: recorded with their hash."""
         return [
-            self._entry(name, cast("str", self.hash_of(name)), (self.workspace / name).stat().st_size, stage="get")
+            self._entry(
+                name, cast("str", self.hash_of_input(name)), (self.workspace / name).stat().st_size, stage="get"
+            )
             for name in names
         ]
 
-    def _aside(self, path: Path, digest: str) -> Path | None:
+    def hash_of_input(self, name: str) -> str | None:
+        """Return the sha256 of a file that a step's `get` names, also of one above the workspace."""
+        return self.files.hash_above(name) if name.startswith("../") else self.hash_of(name)
+
+    def _aside(self, path: Path, entry: CatalogEntry) -> Path | None:
         """Return where a file is to be kept whose place is taken.
 
-        None for one that the store holds and git does not track.
+        None where there is none, and for one that the store holds and git does not track.
         """
-        name = path.relative_to(self.workspace).as_posix()
-        if self._holds(digest, path.stat().st_size) and self.is_tracked(name) is False:
+        try:
+            at = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        kept = self.run_folder / "replaced" / path.relative_to(self.workspace)
-        more = (kept.with_name(f"{kept.name}.{i}") for i in count(2))
-        return next(place for place in chain([kept], more) if not os.path.lexists(place))
+        if S_ISDIR(at.st_mode):
+            try:
+                path.rmdir()
+            except OSError as e:
+                raise UnsafePathError(f"`{entry.name}` is a folder in the workspace", hint="move it away") from e
+            return None
+        name = path.relative_to(self.workspace).as_posix()
+        kind = LINK if S_ISLNK(at.st_mode) else ""
+        digest = self.hash_of(name, kind) if kind or S_ISREG(at.st_mode) else None
+        is_held = bool(self.products.lookup(name, digest, kind=LINK)) if kind else self._holds(digest or "", at.st_size)
+        if digest and is_held and self.is_tracked(name) is False:
+            return None
+        kept = self.run_folder / "replaced"
+        folders = chain([kept], (kept / f"again.{i}" for i in count(2)))
+        return next(place for folder in folders if not os.path.lexists(place := folder / name))
 
-    def _entry(
-        self, name: str, digest: str, size: int, *, stage: str, mode: int = 0o644, source: str = ""
-    ) -> CatalogEntry:
+    def _entry(self, name: str, digest: str, size: int, *, stage: str, **known: Any) -> CatalogEntry:
         return CatalogEntry(
             name=name,
             data_hash=digest,
@@ -294,6 +376,5 @@ class Catalog:
             stage=stage,
             size=size,
             media_type=_media_type(name),
-            mode=mode,
-            source=source,
+            **known,
         )

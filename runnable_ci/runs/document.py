@@ -15,8 +15,10 @@ from runnable_ci.redaction.redactor import MASK
 from runnable_ci.runs.model import (
     BYTES_PER_FIELD,
     FAIL,
+    LINKS_SCHEMA_VERSION,
     SCHEMA_VERSION,
     SUCCESS,
+    CatalogEntry,
     Invocation,
     Parameter,
     RunLog,
@@ -44,11 +46,8 @@ def decode(document: bytes, *, where: str) -> RunLog:
     try:
         found = parse_json(document)
         version = found.get("schema_version", SCHEMA_VERSION) if isinstance(found, dict) else SCHEMA_VERSION
-        if isinstance(version, str) and version.split(".")[0] != SCHEMA_VERSION:
-            raise RunLogError(
-                f"{where} has run log schema {version[:100]}, this version reads {SCHEMA_VERSION}",
-                hint="upgrade runnable-ci",
-            )
+        if isinstance(version, str):
+            require_readable(version, where=where)
         allowance = Allowance()
         allowance.grow(len(document), bytes_per_field=BYTES_PER_FIELD)
         return with_values(with_outcomes(RunLog.model_validate(found, context=allowance)))
@@ -132,6 +131,25 @@ def _values(log: RunLog) -> Iterator[Any]:
     for step in log.steps.values():
         for attempt in step.attempts:
             yield from values_of(attempt)
+
+
+def require_readable(version: str, *, where: str) -> None:
+    """Raise `RunLogError` for a schema of a later version."""
+    if version.split(".")[0] not in (SCHEMA_VERSION, LINKS_SCHEMA_VERSION):
+        ours = f"{SCHEMA_VERSION} and {LINKS_SCHEMA_VERSION}"
+        raise RunLogError(
+            f"{where} has run log schema {version[:100]}, this version reads {ours}",
+            hint="upgrade runnable-ci",
+        )
+
+
+def schema_needed(entries: Iterable[CatalogEntry]) -> str:
+    """Return the schema that a reader must know to read these entries rightly."""
+    return SCHEMA_VERSION if all(map(_is_plain, entries)) else LINKS_SCHEMA_VERSION
+
+
+def _is_plain(entry: CatalogEntry) -> bool:
+    return (entry.stage == "get" and not entry.kept) or entry.has_content
 
 
 def with_outcomes(log: RunLog) -> RunLog:

@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from runnable_ci.errors import RunLogError
-from runnable_ci.runs.document import with_outcomes, with_values
+from runnable_ci.runs.document import require_readable, schema_needed, with_outcomes, with_values
 from runnable_ci.runs.model import (
     FAIL,
     PROCESSING,
+    SCHEMA_VERSION,
     SKIPPED,
     CatalogEntry,
     CodeState,
@@ -114,6 +115,13 @@ class InvocationFinished(BaseEvent):
         return cls(time=time, status=status_of(outcome), message=message, outcome=outcome)
 
 
+class SchemaRaised(BaseEvent):
+    """What follows is read rightly by those only who know this schema; versions before it refuse the event."""
+
+    event: Literal["schema"] = "schema"
+    version: str
+
+
 class LogImported(BaseEvent):
     """A whole run log from elsewhere, on which later events build."""
 
@@ -129,6 +137,7 @@ Event = (
     | CodeStateRecorded
     | PackStored
     | InvocationFinished
+    | SchemaRaised
     | LogImported
 )
 
@@ -146,6 +155,7 @@ def _reader() -> TypeAdapter[Event]:
             | CodeStateRecorded
             | PackStored
             | InvocationFinished
+            | SchemaRaised
             | LogImported,
             Field(discriminator="event"),
         ],
@@ -188,9 +198,23 @@ def apply(log: RunLog, event: Event) -> RunLog:
             log.message = last.message = event.message
             log.outcome = last.outcome = event.outcome
             log.interrupted = last.interrupted = event.interrupted
+        case SchemaRaised():
+            require_readable(event.version, where=f"the journal of {log.run_id}")
+            log.schema_version = max(log.schema_version, event.version)
         case LogImported():
             return event.run_log
     return log
+
+
+def with_schema(event: Event, log: RunLog | None) -> list[Event]:
+    """Return the event to be recorded, with that before or after it which has older versions refuse the log."""
+    match event:
+        case AttemptSaved() if log and (needed := schema_needed(event.data_catalog)) > log.schema_version:
+            return [SchemaRaised(version=needed), event]
+        case LogImported() if event.run_log.schema_version.split(".")[0] > SCHEMA_VERSION:
+            return [event, SchemaRaised(version=event.run_log.schema_version)]
+        case _:
+            return [event]
 
 
 def _save_attempt(log: RunLog, event: AttemptSaved) -> None:

@@ -12,9 +12,12 @@ from runnable_ci.util.bounded_json import LARGE_TABLE, Record
 from runnable_ci.util.text import flattened, seconds_between, shortened
 
 SCHEMA_VERSION = "1"
+LINKS_SCHEMA_VERSION = "2"
+"""Of a log with links, empty folders or files without a copy: versions before would take these for lost files."""
 BYTES_PER_FIELD = 10
 """At least: each field of a record is written, with its name. With less a log would grow where it is written again."""
 SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
+LINK, FOLDER = "link", "folder"
 RunOutcome = Literal["succeeded", "failed", "cancelled", "timed_out", "interrupted"]
 """How a run, an invocation or an attempt ended; `interrupted`: nobody saw the end, its process is gone."""
 Warn = Literal["code_changed", "parameters_changed", "products_changed"]
@@ -114,7 +117,7 @@ class CatalogEntry(Record):
     name: str
     """Path relative to the workspace, with forward slashes."""
     data_hash: str = ""
-    """sha256 of the whole file."""
+    """sha256 of the whole file; of a link's `target`."""
     catalog_relative_path: str = ""
     catalog_handler_location: str = ".runnable"
     stage: str = ""
@@ -130,6 +133,26 @@ class CatalogEntry(Record):
     """sha256 of what the attempt made of a kept file; empty where it removed it."""
     made_by: str = ""
     """For `put`: the attempt that wrote the file, `RUN_ID/STEP.ATTEMPT`, where this one only found it and kept it."""
+    kind: str = ""
+    """`link` or `folder`, an empty one, neither of which has a content in the store; empty for a file."""
+    target: str = ""
+    """Of a link: where it points to, from its own folder."""
+    mtime_ns: int = 0
+    """When a file that was put was written, since 1970; 0 where that is not known."""
+    sparse: bool = False
+    """It takes less room on disk than its size: parts of it were never written."""
+    stored: bool = True
+    """False: its `put` has `store = false`, so that the hash is all there is of it."""
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it is a file that no step made: it is compared, and never written."""
+        return self.stage == "get" and not self.source and not self.kept
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the store has something of it."""
+        return self.stored and not self.kind
 
 
 class LogFile(Record):
@@ -209,6 +232,8 @@ class StepAttempt(Record):
     """Files that the attempt wrote and that its `put` does not name → sha256."""
     made_more: int = 0
     """How many more there were."""
+    partial_output: dict[str, Parameter] = Field(default_factory=dict)
+    """What an attempt that did not succeed had written to `$RUNNABLE_OUTPUT`: no step receives it."""
     data_catalog: list[CatalogEntry] = Field(default_factory=list)
     """The attempt's files, once a later attempt has taken their place in the step."""
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from runnable_ci.errors import BlobCorruptError
-from runnable_ci.runs.model import Pack
+from runnable_ci.runs.model import CatalogEntry, Pack
 from runnable_ci.runs.products.index import StoredContent
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
@@ -56,12 +56,23 @@ class PackIndex:
         digest, pack = self[data_hash]
         return Descriptor.of_hash(digest, pack.size)
 
-    def content(self, data_hash: str, size: int, mode: int) -> StoredContent:
-        """Return a content as it is found without the run's log."""
-        if data_hash not in self:
-            return StoredContent(data_hash, size, mode)
-        digest, pack = self[data_hash]
-        return StoredContent(data_hash, size, mode, (digest, pack.size, self.section(data_hash)[0]))
+    def content(self, entry: CatalogEntry) -> StoredContent:
+        """Return a file as it is found without the run's log."""
+        pack = None
+        if entry.has_content and entry.data_hash in self:
+            digest, holder = self[entry.data_hash]
+            pack = (digest, holder.size, self.section(entry.data_hash)[0])
+        return StoredContent(
+            sha256=entry.data_hash,
+            size=entry.size,
+            mode=entry.mode,
+            pack=pack,
+            kind=entry.kind,
+            target=entry.target,
+            mtime_ns=entry.mtime_ns,
+            sparse=entry.sparse,
+            stored=entry.stored,
+        )
 
     def section(self, data_hash: str) -> tuple[int, int]:
         """Return offset and size in bytes of a content in its pack.

@@ -222,7 +222,7 @@ def logged_products(layout: Layout) -> Iterator[Product]:
                     files = step.data_catalog if attempt is step.attempts[-1] else attempt.data_catalog
                     for entry in files:
                         if entry.stage == "put":
-                            content = index.content(entry.data_hash, entry.size, entry.mode)
+                            content = index.content(entry)
                             yield Product(entry.name, content, step.name, run_id, entry.made_by or title)
 
 

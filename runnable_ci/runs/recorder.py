@@ -6,7 +6,6 @@ the layout of it, which any OCI client can copy.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Collection, Iterator, Mapping
@@ -16,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.errors import RunExistsError, RunInUseError, StoreError
+from runnable_ci.errors import RunExistsError, RunInUseError
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
 from runnable_ci.runs.catalog import Catalog
@@ -42,6 +41,7 @@ from runnable_ci.runs.events import (
     decode_events,
     encode_event,
     mark_interrupted,
+    with_schema,
 )
 from runnable_ci.runs.model import SUCCESS, CodeState, LogFile, RunLog
 from runnable_ci.runs.orphans import end_orphans
@@ -59,13 +59,12 @@ from runnable_ci.runs.paths import (
     run_folder,
     shared,
 )
-from runnable_ci.runs.products.lost import lost_content, without_lost_output
 from runnable_ci.runs.reader import catalog_of, load
 from runnable_ci.store.local import Layout
 from runnable_ci.store.store_identity import make_identity, store_identity
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 from runnable_ci.util.clock import now
-from runnable_ci.util.files import needing_space, renew_folder, share_lock, temporary_folder, write_whole
+from runnable_ci.util.files import append_whole, renew_folder, share_lock, temporary_folder, write_whole
 
 _APPENDING: Final = os.O_RDWR | os.O_APPEND
 """How a journal is open: it is read too, should a step remove it."""
@@ -93,11 +92,11 @@ class Recorder:
         """Apply events to the log, and write them to disk before this returns."""
         with self._writing:
             lines = []
-            for event in events:
+            for event in (each for given in events for each in with_schema(given, self.log)):
                 clean, line = _clean(_signed(event, self.layout), self.redactor)
                 self.log = apply(self.log, clean)
                 lines.append(self._without_repeats(clean, line))
-            _append(self._journal, b"".join(lines), self.folder)
+            append_whole(self._journal, b"".join(lines), self.folder / JOURNAL)
 
     def _without_repeats(self, event: Event, line: bytes) -> bytes:
         """Return the line of an event that repeats no large value which the log has already."""
@@ -172,6 +171,8 @@ class Recorder:
             if (self.folder / JOURNAL).exists():
                 self.outputs.mkdir(parents=True, exist_ok=True)
                 return None
+            from runnable_ci.runs.products.lost import lost_content, without_lost_output
+
             self.layout.create()
             self.outputs.mkdir(parents=True, exist_ok=True)
             self._locks += [share_lock(self.layout.folder / STORE_LOCK), _take_lock(self.folder, self.log.run_id)]
@@ -284,7 +285,7 @@ def create(layout: Layout, started: Started, redactor: Redactor | None = None) -
 
 
 def _begin_journal(folder: Path, line: bytes, layout: Layout) -> int:
-    """Write a journal's first line: whole or absent, so that a journal that is there always tells of a run."""
+    """Write how a journal begins: whole or absent, so that a journal that is there always tells of a run."""
     write_whole(folder / JOURNAL, line, through=layout.temporaries)
     return os.open(folder / JOURNAL, _APPENDING)
 
@@ -339,8 +340,9 @@ def _open_journal(folder: Path, log: RunLog, layout: Layout) -> tuple[RunLog, in
     lines = path.read_bytes() if path.exists() else b""
     written = decode_events(lines.splitlines(keepends=True), where=str(path))
     if written is None:
-        _, line = _clean(LogImported(run_log=without_repeats(log)), Redactor())
-        return log, _begin_journal(folder, line, layout)
+        imported = LogImported(run_log=without_repeats(log))
+        begun = b"".join(encode_event(event) for event in with_schema(imported, None))
+        return log, _begin_journal(folder, begun, layout)
     journal = os.open(path, _APPENDING)
     if not lines.endswith(b"\n"):
         os.ftruncate(journal, lines.rfind(b"\n") + 1)
@@ -379,22 +381,3 @@ def _take_lock(folder: Path, run_id: str) -> int:
             f"run `{run_id}` is in use by another process", hint="wait until it has finished, or stop it"
         )
     return lock
-
-
-def _append(journal: int, lines: bytes, folder: Path) -> None:
-    """Have whole lines on disk or nothing of them: on a full disk the run reads as far as it was recorded."""
-    position = os.fstat(journal).st_size
-    with needing_space(folder):
-        try:
-            left = memoryview(lines)
-            while left:
-                left = left[os.write(journal, left) :]
-            _to_disk(journal)
-        except OSError as e:
-            os.ftruncate(journal, position)
-            if e.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreError(f"cannot write the journal in {folder}: {e.strerror}") from e
-            raise
-
-
-_to_disk = getattr(os, "fdatasync", os.fsync)

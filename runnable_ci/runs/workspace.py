@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from runnable_ci.errors import StepError, UnsafePathError
+from runnable_ci.errors import UnsafePathError
 from runnable_ci.observe.hash_cache import SIZE_MIN, HashCache
 from runnable_ci.pipeline.validation import check_relative, is_excluded
+from runnable_ci.runs.files.links import Found, check_target
+from runnable_ci.runs.model import FOLDER, LINK
 from runnable_ci.util.files import fingerprint, fingerprint_of
 from runnable_ci.vcs.git_files import repository_root
 
 _RACY_NS = 50_000_000
 """A file that changed this recently may change again without a new time: clocks of file systems tick every few ms."""
+
+if TYPE_CHECKING:
+    from runnable_ci.runs.files.tree import Tree
 
 
 class UnhashedFile(NamedTuple):
@@ -42,53 +46,31 @@ class Workspace:
         """The workspace without links on the way to it."""
         self._hashes: dict[str, tuple[tuple[int, ...], str]] = {}
 
+    def find(self, patterns: Sequence[str], *, is_strict: bool = True) -> Found:
+        """Return what globs find, as it is kept; a folder means all that is in it.
+
+        Raises `UnsafePathError` for a match that leads out of the workspace, `StepError` for what cannot be kept (a
+        name that is not text or could not be restored, a socket, a pipe, a device), unless `is_strict` is not set.
+        """
+        return self._tree(is_strict=is_strict).find(patterns)
+
     def expand(self, patterns: Sequence[str]) -> dict[str, list[str]]:
-        """Return for each glob the names that it matches, sorted; a folder means all files in it.
+        """Return for each glob the names of the files that it matches, also those behind links, sorted.
 
         Raises `UnsafePathError` for a match that leads out of the workspace, `StepError` for a name that is not text
         or could not be restored.
         """
-        inside: dict[str, bool] = {}
-        found = {
-            pattern: sorted({name for name in self._matches(pattern) if self._is_file(name, inside)})
-            for pattern in patterns
-        }
-        for name in {name for names in found.values() for name in names}:
-            check_relative(name, lambda message: StepError(f"a file has {message}", hint="give it another name"))
-            try:
-                name.encode()
-            except UnicodeEncodeError as e:
-                raise StepError(f"the file name {name!a} is not UTF-8", hint="give the file another name") from e
-        return found
+        return self._tree(keeps_links=False).find(patterns).names
 
     def readable(self, patterns: Sequence[str]) -> set[str]:
         """Return the names of all files that globs match, also behind links that point out of the workspace."""
-        found = {name for pattern in patterns for name in self._matches(pattern)}
-        return {name for name in found if not is_excluded(name) and (self.path / name).is_file()}
+        tree = self._tree(keeps_links=False, is_strict=False, stays_inside=False)
+        return tree.find(patterns).all_names()
 
-    def _matches(self, pattern: str) -> Iterator[str]:
-        # glob.iglob: Path.glob knows neither root_dir nor hidden files
-        for found in glob.iglob(pattern, root_dir=self.path, recursive=True, include_hidden=True):  # noqa: PTH207
-            match = os.path.normpath(found)
-            if is_excluded(match):
-                continue
-            if (self.path / match).is_dir():
-                for folder, folders, names in os.walk(self.path / match):
-                    folders[:] = [f for f in folders if not is_excluded(f)]
-                    yield from (os.path.relpath(os.path.join(folder, name), self.path) for name in names)  # noqa: PTH118
-            else:
-                yield match
+    def _tree(self, *, keeps_links: bool = True, is_strict: bool = True, stays_inside: bool = True) -> Tree:
+        from runnable_ci.runs.files.tree import Tree  # where nothing is looked for it is not needed
 
-    def _is_file(self, name: str, inside: dict[str, bool]) -> bool:
-        folder = name.rpartition("/")[0]
-        if is_excluded(name) or not (self.path / name).is_file():
-            return False
-        if folder not in inside:
-            inside[folder] = self.is_inside(self.path / folder)
-        path = self.path / name
-        if not inside[folder] or (path.is_symlink() and not self.is_inside(path)):
-            raise UnsafePathError(f"`{name}` is behind a link that points outside the workspace")
-        return True
+        return Tree(self.path, keeps_links=keeps_links, is_strict=is_strict, stays_inside=stays_inside)
 
     def is_inside(self, path: Path) -> bool:
         """Return whether a path leads to a place in the workspace, through all links."""
@@ -98,8 +80,25 @@ class Workspace:
         """Return where a name of the run log belongs in the workspace; `UnsafePathError` if that is outside."""
         check_relative(name, lambda message: UnsafePathError(f"a file of the run log has {message}"))
         path = self.path / name
-        if is_excluded(name) or not self.is_inside(path.parent):
-            raise UnsafePathError(f"`{name}` of the run log points outside the workspace")
+        # Links of the user may be on the way, as long as they stay in here and out of the repository's own folder.
+        folder = os.path.relpath(path.parent.resolve(), self._root)
+        if is_excluded(name) or is_excluded(folder) or folder.split("/")[0] == os.pardir:
+            raise UnsafePathError(
+                f"`{name}` of the run log points outside the workspace, or into a repository's own folder"
+            )
+        return path
+
+    def safe_link(self, name: str, target: str) -> Path:
+        """Return where a link of the run log belongs; `UnsafePathError` if that, or its target, is outside."""
+        check_target(name, target, UnsafePathError)
+        path = self.safe_path(name)
+        # Beside a link of the user it would point somewhere else.
+        if path.parent.resolve() != Path(os.path.normpath(self._root / name)).parent:
+            raise UnsafePathError(f"`{name}` of the run log is a link, and its folder is behind another one")
+        if not self.is_inside(path.parent / target) or is_excluded(
+            os.path.relpath((path.parent / target).resolve(), self._root)
+        ):
+            raise UnsafePathError(f"`{name}` of the run log is a link that points outside the workspace")
         return path
 
     def hash_of_loaded(self, name: str, seen: tuple[int, int]) -> str:
@@ -124,8 +123,37 @@ class Workspace:
         except IsADirectoryError as e:
             raise UnsafePathError(f"`{name}` is a folder in the workspace", hint="move it away") from e
 
+    def hash_above(self, name: str) -> str | None:
+        """Return the sha256 of a file above the workspace, None where it is not there."""
+        try:
+            return self._hash(name, self.path / name)
+        except OSError:
+            return None
+
+    def hash_of_kind(self, name: str, kind: str) -> str | None:
+        """Return the sha256 of a link's target, or of nothing for a folder; None where none of that kind is there."""
+        with suppress(ValueError, OSError):
+            check_relative(name, ValueError)
+            path = self.path / name
+            if kind == LINK and path.is_symlink():
+                from runnable_ci.runs.files.tree import link_text
+
+                return hashlib.sha256(link_text(self.path, name).encode()).hexdigest()
+            if kind == FOLDER and path.is_dir() and not path.is_symlink():
+                return hashlib.sha256(b"").hexdigest()
+        return None
+
+    def hash_at(self, path: Path, name: str) -> str:
+        """Return the sha256 of a file that is, or was, the one of a name; it is not read if it did not change."""
+        if path == self.path / name:
+            return self._hash(name, path)
+        with FileIO(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     def _hash(self, name: str, path: Path) -> str:
         seen = fingerprint(path)
+        if not path.is_file() and not path.is_dir():  # to open a pipe would wait for its other end
+            raise FileNotFoundError(path)
         if known := self._known(name, seen):
             return known
         with FileIO(path) as file:

@@ -13,8 +13,8 @@ from runnable_ci.errors import StepError
 from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.schema import Kind
 from runnable_ci.pipeline.validation import not_json
-from runnable_ci.pipeline.values.output_file import parse_output
 from runnable_ci.pipeline.values.value_reader import environment_text, read_json, read_metric, read_untyped
+from runnable_ci.runs.model import Parameter
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 from runnable_ci.util.process import fitting_variables
 from runnable_ci.util.text import decode_text, format_size
@@ -97,6 +97,8 @@ def files_named(step: Step) -> Collection[str]:
 
 def collect(step: Step, context: StepContext) -> StepResult:
     """Return what the step wrote to `$RUNNABLE_OUTPUT`; a `problem` for what it should have written and did not."""
+    from runnable_ci.pipeline.values.output_file import parse_output
+
     output = context.scratch / OUTPUT_FILE
     size = output.stat().st_size if output.exists() else 0
     if size > OUTPUT_MAX_BYTES:
@@ -115,6 +117,24 @@ def collect(step: Step, context: StepContext) -> StepResult:
             what = "metric" if kind == "metric" else "return"
             return StepResult(problem=f"the {what} `{name}` {e}: {texts[name][:100]}")
     return StepResult(values=values, undeclared=tuple(name for name in texts if name not in step.returns))
+
+
+def partial_output(step: Step, context: StepContext) -> dict[str, Parameter]:
+    """Return what a step that did not succeed had written to `$RUNNABLE_OUTPUT` until then."""
+    from runnable_ci.pipeline.values.output_file import parse_output
+
+    output = context.scratch / OUTPUT_FILE
+    if not output.is_file() or output.stat().st_size > OUTPUT_MAX_BYTES:
+        return {}
+    texts = parse_output(output.read_bytes().decode(errors="replace"), is_whole=False)
+    found = {}
+    for name, text in texts.items():
+        kind = step.returns.get(name, "auto")
+        try:
+            found[name] = Parameter.of_json(_read(text, kind), "metric" if kind == "metric" else "json")
+        except ValueError:  # it is kept as it was written
+            found[name] = Parameter.of_json(text)
+    return found
 
 
 def _read(text: str, kind: Kind) -> Any:

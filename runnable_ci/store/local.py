@@ -37,6 +37,7 @@ from runnable_ci.util.bounded_json import parse_json
 from runnable_ci.util.files import (
     copy_and_hash,
     fingerprint,
+    is_sparse,
     locked,
     open_nofollow,
     replacing,
@@ -229,7 +230,7 @@ class Layout:
     def put_file(self, source: Path) -> Descriptor:
         """Store a file's content, hashing the copy while it is made; the file is left alone."""
         with source.open("rb", buffering=0) as opened, temporary(self.temporaries, mode=0o444) as new:
-            digest, size = copy_and_hash(opened, new.file)
+            digest, size = copy_and_hash(opened, new.file, sparse=is_sparse(os.fstat(opened.fileno())))
             descriptor = Descriptor.of_hash(digest, size)
             if not self.is_intact(descriptor):
                 new.keep_as(self._path(descriptor.digest))

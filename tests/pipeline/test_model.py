@@ -302,14 +302,54 @@ def test_a_mistake_in_pyproject() -> None:
     assert mistake({}, "tool.runnable-ci").message == "runnable.toml: [tool.runnable-ci] there is no step"
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "~/x", "..\\x", "C:\\x", "C:x", "**/..", ""])
-@pytest.mark.parametrize("key", ["get", "put", "working-directory"])
+OUTSIDE = ["/etc/passwd", "a/../../x", "~/x", "..\\x", "C:\\x", "C:x", "**/..", ""]
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        *((key, path) for key in ("get", "put", "working-directory") for path in OUTSIDE),
+        *(("put", "../x"), ("working-directory", "../x"), ("get", "../a/../../x"), ("get", "..")),
+    ],
+)
 def test_a_path_that_leaves_the_workspace(key: str, path: str) -> None:
-    """No file or folder outside the pipeline's own folder can be named."""
+    """No file or folder outside the pipeline's own folder can be named, but for what is only read."""
     more = {"working-directory": path} if key == "working-directory" else {"catalog": {key: [path]}}
     error = mistake({"steps": {"a": {"run": "x", **more}}})
-    assert f"{key}: {'a path outside the workspace' if path else 'an empty path'}" in error.message
+    wrong = "an empty path" if path in ("", "..") else "a path outside the workspace"
+    assert f"{key}: {wrong}" in error.message
     assert error.hint == "paths are relative to the pipeline file's folder, and stay in it"
+
+
+def test_inputs_above_the_folder() -> None:
+    """`get` may begin with `..`; nothing else may."""
+    text = 'steps.a = { run = "x", catalog = { get = ["../x", "../../data/*.csv"] } }'
+    step = pipeline(text).steps["a"]
+    assert step.get == ("../x", "../../data/*.csv")
+
+
+def test_files_without_a_copy() -> None:
+    """An entry of `put` is a path or a table; how it is stored is no part of what the step does."""
+    entries = '["a", { path = "*.bin", store = false }, { path = "b", store = true }]'
+    step = pipeline(f'steps.a = {{ run = "x", catalog = {{ put = {entries} }} }}').steps["a"]
+    assert (step.put, step.unstored) == (("a", "*.bin", "b"), ("*.bin",))
+    assert step.definition() == {"run": "x", "needs": [], "put": ["a", "*.bin", "b"]}
+    assert step.unstored_among(["a", "x.bin", "deep/x.bin"]) == {"x.bin"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (0, "[steps.a.catalog] put: an entry must be a path or a table, not 0"),
+        ({"store": False}, "[steps.a.catalog.put] an entry has no `path`"),
+        ({"path": "x", "stored": False}, "[steps.a.catalog.put] unknown key `stored`"),
+        ({"path": "x", "store": "no"}, '[steps.a.catalog.put] store: must be true or false, not "no"'),
+        ({"path": "../x"}, "[steps.a.catalog] put: a path outside the workspace"),
+    ],
+)
+def test_a_wrong_entry_of_put(entry: object, message: str) -> None:
+    """The table, the key and the form are named."""
+    assert message in mistake({"steps": {"a": {"run": "x", "catalog": {"put": [entry]}}}}).message
 
 
 @pytest.mark.parametrize("name", ["PATH", "HOME", "CI", "GITHUB_SHA", "RUNNABLE_OUTPUT", "LD_PRELOAD", "BASH_ENV", "_"])

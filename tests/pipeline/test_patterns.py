@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runnable_ci.pipeline.overlaps import Overlap, find_overlap
-from runnable_ci.pipeline.patterns import can_overlap, literal_prefix, matches
+from runnable_ci.pipeline.patterns import can_overlap, literal_prefix, matches, may_name, select
 
 COMPONENTS = st.lists(st.sampled_from(["a", "b", "*", "?", "[ab]", "[!a]", "[", "b]"]), min_size=1, max_size=3).map(
     "".join
@@ -51,6 +51,10 @@ WORDS_AND_MORE = ["".join(letters) for length in range(1, 7) for letters in prod
         ("out.txt", "out2.txt", False),
         ("out", "out/a.txt", True),
         ("out", "output", False),
+        ("a[1]", "a[[]1]", True),
+        ("a[1]", "a1", True),
+        ("a[1]", "a[1]", True),
+        ("a[1]*", "a[[]1]", False),
         ("out/**", "out", True),
         ("*.csv", "data/*.csv", False),
         ("*.csv", "data*/*.csv", True),  # by a folder `data.csv`
@@ -97,3 +101,41 @@ def test_thousands_of_steps_are_compared() -> None:
     )
     chain = {f"s{i}": [f"s{i - 1}"] if i else [] for i in range(1_000)}
     assert find_overlap(chain, {name: ["out/*"] for name in chain}) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "expected"),
+    [
+        ("r [1].txt", ["r 1.txt", "r [1].txt"], ["r [1].txt"]),
+        ("r [1].txt", ["r 1.txt", "r 2.txt"], ["r 1.txt"]),
+        ("d[0]", ["d[0]/x", "d0/x", "d[0]/deep/y"], ["d[0]/x", "d[0]/deep/y"]),
+        ("d[0]/*.csv", ["d[0]/a.csv", "d0/b.csv"], ["d[0]/a.csv"]),
+        ("d[0]/*.csv", ["d[0]/a.txt", "d0/b.csv"], ["d0/b.csv"]),
+        ("*[0]", ["*[0]", "a0"], ["a0"]),
+        ("d[[]0]", ["d[0]", "d[[]0]"], ["d[[]0]"]),
+        ("d[[]0]", ["d[0]", "d0"], ["d[0]"]),
+        ("a", ["a", "b"], ["a"]),
+    ],
+)
+def test_a_name_that_exists_is_what_is_asked_for(pattern: str, names: list[str], expected: list[str]) -> None:
+    """Brackets are a class only where no file has the name that they spell."""
+    assert select(pattern, names) == expected
+    assert all(may_name(pattern, name) for name in expected)
+
+
+@given(PATTERNS, st.lists(st.sampled_from(NAMES), max_size=8, unique=True))
+def test_what_is_selected_may_be_named(pattern: str, names: list[str]) -> None:
+    """What a glob selects among some files it may name whatever others there are; and it selects what it can."""
+    found = select(pattern, names)
+    assert all(may_name(pattern, name) for name in found)
+    assert bool(found) == any(may_name(pattern, name) for name in names)
+
+
+@given(PATTERNS, PATTERNS)
+def test_what_both_may_name_is_an_overlap(one: str, other: str) -> None:
+    """Parallel steps are refused also where one pattern means a literal name."""
+    if any(may_name(one, name) and may_name(other, name) for name in SOME_NAMES):
+        assert can_overlap(one, other)
+
+
+SOME_NAMES = [*WORDS, *("/".join(parts) for parts in product(SHORT[:6], repeat=2))]

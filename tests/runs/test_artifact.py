@@ -219,3 +219,27 @@ def test_many_files_fit_into_a_manifest() -> None:
     raw, manifest, _ = built(packed)
     assert len(manifest["layers"]) > 2000
     assert len(raw) < MANIFEST_MAX_BYTES
+
+
+def test_links_are_what_they_lead_to() -> None:
+    """A plain client gets a file for a link to a file, and nothing for what only a file system has; notes say more."""
+    model = file("out/v1/m.csv", "a model", mode=0o755, mtime_ns=1_500_000_000_000_000_007)
+    links = {"out/m.csv": "now/m.csv", "out/now": "v1", "out/broken": "gone", "out/self": "."}
+    entries = [file(name, target, kind="link", target=target) for name, target in links.items()]
+    folder = file("out/empty", "", kind="folder")
+    unstored = file("big.bin", "large", stored=False)
+    log = of(*saved("fit", attempt(1, 1), model, *entries, folder, unstored))
+    found = {title: layer for title, layer in layers(log).items() if title.startswith("catalog/")}
+    assert {title: layer.hex for title, layer in found.items()} == {
+        "catalog/out/v1/m.csv": sha256("a model"),
+        "catalog/out/m.csv": sha256("a model"),
+    }
+    manifest = built(log)[1]
+    notes = {layer["annotations"][TITLE]: layer["annotations"] for layer in manifest["layers"]}
+    assert notes["catalog/out/v1/m.csv"] == {
+        TITLE: "catalog/out/v1/m.csv",
+        "vnd.runnable.mode": "0755",
+        "vnd.runnable.mtime": "1500000000.000000007",
+    }
+    assert notes["catalog/out/m.csv"]["vnd.runnable.link"] == "now/m.csv"
+    assert log.schema_version == "1"  # it is the recorder that raises it

@@ -174,6 +174,7 @@ def test_put_tells_what_it_stored(catalog: Catalog) -> None:
             size=23,
             media_type="image/png",
             mode=0o755,
+            mtime_ns=(catalog.workspace / "out" / "plot.png").stat().st_mtime_ns,
         )
     ]
     assert blob(catalog, entries[0].data_hash).read_bytes() == b"content of out/plot.png"
@@ -646,3 +647,105 @@ def test_a_get_shows_a_file_only_when_it_is_whole(catalog: Catalog) -> None:
     wait_until(lambda: whole() or present(), "the file", poll_s=0)
     assert whole()
     thread.join()
+
+
+# -- links
+
+
+def link(name: str, target: str) -> CatalogEntry:
+    return CatalogEntry(name=name, kind="link", target=target, data_hash=sha256(target.encode()), stage="put")
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("l", "/etc/passwd"),
+        ("l", ".."),
+        ("l", "../outside"),
+        ("a/l", "../../outside"),
+        ("a/l", "b/../../../outside"),
+        ("a/b/l", "x/../y"),
+        ("l", ""),
+        ("l", "a\0b"),
+        ("l", ".git"),
+        ("l", ".git/hooks"),
+        ("a/l", "../.GIT/hooks"),
+        ("l", ".runnable/index.json"),
+        ("l", "sub/.git"),
+        ("out/l", "x"),
+        ("out/l", "../x"),
+        ("l", "out"),
+        ("l", "hooks/pre-commit"),
+        ("../l", "x"),
+        (".git/l", "x"),
+        ("hooks/l", "x"),
+    ],
+)
+def test_a_link_that_leads_astray_is_not_made(catalog: Catalog, tmp_path: Path, name: str, target: str) -> None:
+    """Whatever a log says: no link leads out of the workspace or into a repository, alone or by way of another."""
+    write(catalog, ".git/hooks/sample", "a/b/file")
+    (tmp_path / "outside").mkdir()
+    (catalog.workspace / "out").symlink_to(tmp_path / "outside")
+    (catalog.workspace / "hooks").symlink_to(".git/hooks")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UnsafePathError):
+        catalog.get([link(name, target)])
+    assert [path for path in sorted(tmp_path.rglob("*")) if path not in before and path.name != "a"] == []
+
+
+def test_links_of_one_log_lead_nowhere_together(catalog: Catalog, tmp_path: Path) -> None:
+    """Whatever their order: each alone is within, and so is any chain of them; nothing is written behind one."""
+    (tmp_path / "x").write_text("outside")
+    up, through = link("a/b/up", "../.."), link("c/through", "../a/b/up/x")
+    for entries in ([up, through], [through, up]):
+        catalog.get(entries)
+        assert not (catalog.workspace / "c/through").exists()
+    with pytest.raises(UnsafePathError):
+        catalog.get([up, link("c/l", "../a/b/up/../x")])
+    file = put_file(catalog)
+    with pytest.raises(UnsafePathError, match="a file behind a link of the same run: a/b/up/file"):
+        catalog.get([up, file.model_copy(update={"name": "a/b/up/file"})])
+
+
+def put_file(catalog: Catalog) -> CatalogEntry:
+    write(catalog, "file")
+    [entry], _ = put(catalog, ["file"])
+    return entry
+
+
+def test_nothing_is_written_into_a_repository_through_a_link_of_the_user(catalog: Catalog) -> None:
+    """`hookdir` leads to git's hooks: a log with `hookdir/pre-commit` installs nothing, and a put finds nothing."""
+    write(catalog, ".git/hooks/sample")
+    (catalog.workspace / "hookdir").symlink_to(".git/hooks")
+    with pytest.raises(UnsafePathError, match="into a repository's own folder"):
+        catalog.get([put_file(catalog).model_copy(update={"name": "hookdir/pre-commit"})])
+    assert [path.name for path in (catalog.workspace / ".git/hooks").iterdir()] == ["sample"]
+    for pattern in ("hookdir", "hookdir/*", "**", "**/sample"):
+        with pytest.raises(UnsafePathError, match="behind a link into a repository"):
+            catalog.files.find([pattern])
+
+
+def test_a_link_takes_the_place_of_a_file_and_never_of_its_target(catalog: Catalog) -> None:
+    """What is in its place is moved aside; what a link there pointed to stays as it is."""
+    write(catalog, "target", "l")
+    _, replaced = catalog.get([link("l", "target")])
+    assert replaced == ["l"] and (catalog.workspace / "l").readlink() == Path("target")
+    assert (catalog.run_folder / "replaced/l").read_text() == "content of l"
+    catalog.get([link("l", "elsewhere")])
+    assert (catalog.workspace / "l").readlink() == Path("elsewhere")
+    assert (catalog.workspace / "target").read_text() == "content of target"
+
+
+def test_loops_end(catalog: Catalog) -> None:
+    """Folders that lead into each other: each file is found once, under its own name and that of a link at most."""
+    write(catalog, "a/x", "b/y")
+    (catalog.workspace / "a/self").symlink_to(".")
+    (catalog.workspace / "a/b").symlink_to("../b")
+    (catalog.workspace / "b/a").symlink_to("../a")
+    (catalog.workspace / "round").symlink_to("round")
+    found = catalog.files.find(["**"])
+    assert found.names["**"] == ["a/b", "a/self", "a/x", "b/a", "b/y", "round"]
+    assert found.links == {"a/b": "../b", "a/self": ".", "b/a": "../a", "round": "round"}
+    assert catalog.files.find(["a"]).names["a"] == ["a/b/y", "a/self", "a/x"]
+    assert catalog.files.expand(["a"])["a"] == ["a/b/y", "a/x"]
+    assert catalog.files.find(["**/x"]).names["**/x"] == ["a/x", "b/a/x"]

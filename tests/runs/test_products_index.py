@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import sha256
 
 from runnable_ci.runs.products import index as module
 from runnable_ci.runs.products.index import FILE, Product, ProductsIndex, StoredContent
@@ -111,3 +112,18 @@ def test_the_index_is_not_read_behind_a_link(layout: Layout, tmp_path: Path) -> 
     (layout.folder / FILE).symlink_to(other)
     with pytest.raises(OSError, match="Too many levels"):
         ProductsIndex(layout).lookup("a.txt")
+
+
+def test_links_folders_and_times_are_known_again(layout: Layout) -> None:
+    """What is needed to restore a file of the user, or to recognize a product, survives in the index."""
+    made = [
+        replace(product("l"), content=StoredContent(sha256(b"v1"), 2, 0o777, kind="link", target="v1", mtime_ns=5)),
+        replace(product("f"), content=StoredContent(sha256(b""), 0, 0o755, kind="folder", mtime_ns=7)),
+        replace(product("s"), content=StoredContent(sha256(b"s"), 9_000_000, 0o644, sparse=True, mtime_ns=-1)),
+        replace(product("u"), content=StoredContent(sha256(b"u"), 1, stored=False), was=content(3)),
+    ]
+    ProductsIndex(layout).record(made)
+    again = ProductsIndex(layout)
+    assert [again.lookup(one.path) for one in made] == made
+    assert again.lookup("l", sha256(b"v1"), kind="link") == made[0]
+    assert again.lookup("l", sha256(b"v1"), kind="") is None

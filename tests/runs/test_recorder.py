@@ -18,7 +18,7 @@ from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.document import decode
 from runnable_ci.runs.events import AttemptSaved, InvocationFinished, Started
-from runnable_ci.runs.model import FAIL, PROCESSING, SUCCESS, Invocation, RunLog, StepAttempt
+from runnable_ci.runs.model import FAIL, PROCESSING, SUCCESS, CatalogEntry, Invocation, RunLog, StepAttempt
 from runnable_ci.runs.orphans import record_pid
 from runnable_ci.runs.paths import JOURNAL, is_running, run_folder
 from runnable_ci.runs.reader import load, output_of, run_ids
@@ -68,6 +68,11 @@ def attempt(step: str, status: str = SUCCESS, number: int = 1) -> AttemptSaved:
 
 def ended(status: str = SUCCESS) -> InvocationFinished:
     return InvocationFinished(time=now(), status=status, outcome=OUTCOMES[status])
+
+
+def with_link(step: str) -> AttemptSaved:
+    entry = CatalogEntry(name="l", kind="link", target="x", data_hash=sha256(b"x"), size=1, stage="put")
+    return AttemptSaved(step=step, attempt=StepAttempt(status=SUCCESS, outcome="succeeded"), data_catalog=[entry])
 
 
 def journal(layout: Layout) -> Path:
@@ -310,7 +315,7 @@ def test_a_full_disk_leaves_a_readable_journal(tmp_path: Path) -> None:
     done = python(code, str(tmp_path / ".runnable"))
     assert done.returncode == 0, done.stderr
     written, _, message = done.stdout.partition(" ")
-    assert message.startswith("cannot write the journal in")
+    assert message.startswith("cannot write ")
     log = load(Layout(tmp_path / ".runnable"), RUN_ID)
     assert set(log.steps) == {*(f"s{i}" for i in range(int(written))), "after"}
 
@@ -458,3 +463,25 @@ def test_a_recorder_leaves_no_descriptor_open(layout: Layout) -> None:
         with pytest.raises(RunLogError), reopen(layout, log):
             pass
     assert count() == before
+
+
+def test_a_log_with_links_says_that_older_versions_cannot_read_it(layout: Layout, tmp_path: Path) -> None:
+    """Once, before the first of them, in the journal and the document; also where the log comes to another store."""
+    with create(layout, started()) as recorder:
+        recorder.record(attempt("plain"))
+        assert recorder.log.schema_version == "1"
+        recorder.record(with_link("a"), with_link("b"), ended())
+        recorder.seal(catalog_of(layout))
+    kinds = [json.loads(line)["event"] for line in journal(layout).read_text().splitlines()]
+    assert kinds == ["started", "attempt", "schema", "attempt", "attempt", "ended"]
+    log = load(layout, RUN_ID)
+    assert log.schema_version == "2"
+    other = Layout(tmp_path / "other" / ".runnable")
+    other.create()
+    with reopen(other, log) as recorder:
+        assert recorder.log.schema_version == "2"
+    assert [json.loads(line)["event"] for line in journal(other).read_text().splitlines()] == ["document", "schema"]
+    journal(other).write_text(journal(other).read_text().replace('"version":"2"', '"version":"3"'))
+    with pytest.raises(RunLogError, match="has run log schema 3, this version reads 1 and 2") as caught:
+        load(other, RUN_ID)
+    assert caught.value.hint == "upgrade runnable-ci"

@@ -20,6 +20,7 @@ from support import leftovers, python, wait_until
 from runnable_ci.errors import StoreError
 from runnable_ci.util.files import (
     copy_and_hash,
+    is_sparse,
     locked,
     locked_alone,
     replacing,
@@ -217,6 +218,22 @@ def test_a_copy_has_the_bytes_the_hash_and_the_size(tmp_path: Path, size: int) -
     with (tmp_path / "source").open("rb", buffering=0) as source, (tmp_path / "copy").open("w+b") as copy:
         assert copy_and_hash(source, copy) == (hashlib.sha256(content).hexdigest(), size)
     assert (tmp_path / "copy").read_bytes() == content
+
+
+@pytest.mark.parametrize("size", [0, 1, 64 * 1024, MIB, 5 * MIB + 7])
+def test_a_copy_of_a_sparse_file_is_sparse(tmp_path: Path, size: int) -> None:
+    """Zeros at the beginning, between and at the end take no room; the bytes, the hash and the size are the same."""
+    content = bytearray(size)
+    for place in range(MIB, size, 2 * MIB):
+        content[place : place + 3] = b"abc"
+    (tmp_path / "source").write_bytes(content)
+    with (tmp_path / "source").open("rb", buffering=0) as source, (tmp_path / "copy").open("w+b") as copy:
+        assert copy_and_hash(source, copy, sparse=True) == (hashlib.sha256(content).hexdigest(), size)
+    assert (tmp_path / "copy").read_bytes() == content
+    at = (tmp_path / "copy").stat()
+    assert at.st_blocks * 512 <= 64 * 1024 * (size // MIB)
+    assert is_sparse(at) == (size >= MIB)
+    assert not is_sparse((tmp_path / "source").stat())
 
 
 def test_a_source_that_gives_little_at_a_time_is_copied_whole(tmp_path: Path) -> None:

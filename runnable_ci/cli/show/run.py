@@ -145,6 +145,9 @@ def _failures(log: RunLog) -> list[str]:
     for name in log.failed_steps():
         last = log.steps[name].attempts[-1]
         lines.append(f"{name}, attempt {last.attempt_number}: {last.message}")
+        if last.partial_output:
+            values = {name: parameter.value for name, parameter in last.partial_output.items()}
+            lines.append(f"    returned before: {format_pairs(values)}")
         if last.exception:
             lines.extend(f"    {line}" for line in last.exception.traceback.splitlines())
     return lines

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from runnable_ci.config import Settings
-from runnable_ci.pipeline.patterns import matches
+from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.code_states import kept_untracked, states
 from runnable_ci.runs.model import RunLog
@@ -46,7 +46,7 @@ def _listed(project: Project) -> Callable[[str], bool]:
     steps = project.pipeline.steps.values()
     named = {project.file.name}.union(*(files_named(step, project.workspace) for step in steps))
     patterns = [pattern for step in steps for pattern in step.get or ()]
-    return lambda path: path in named or any(matches(pattern, path) for pattern in patterns)
+    return lambda path: path in named or any(may_name(pattern, path) for pattern in patterns)
 
 
 def notes(log: RunLog, *, invocation: int | None = None) -> Iterator[str]:

@@ -22,9 +22,10 @@ from runnable_ci.observe.reads import READS_MAX_BYTES, READS_MAX_ENTRIES, FileRe
 from runnable_ci.observe.source_files import read_source
 from runnable_ci.observe.trace import Trace
 from runnable_ci.pipeline.model import Pipeline, Step
-from runnable_ci.pipeline.patterns import matches
+from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.files.links import readable
 from runnable_ci.runs.model import CatalogEntry, StepAttempt
 from runnable_ci.runs.paths import READS_SUFFIX
 from runnable_ci.runs.products.index import Product, StoredContent
@@ -57,9 +58,9 @@ class ReadRecorder:
         if not step.reads:
             return {}
         visible = scope.entries()
-        files = self.catalog.files
-        names = files_matching(files, step.reads, hidden=self.products.hidden_from(visible), visible=visible)
-        found = {name: visible[name].data_hash if name in visible else files.hash_of(name) for name in names}
+        files, made = self.catalog.files, readable(visible)
+        names = files_matching(files, step.reads, hidden=self.products.hidden_from(visible), visible=made)
+        found = {name: made[name].data_hash if name in made else files.hash_of(name) for name in names}
         return {name: digest for name, digest in found.items() if digest}
 
     def record(
@@ -163,7 +164,7 @@ class ReadRecorder:
         hidden = self.products.hidden_from(visible).union(put, sight.trace.made)
 
         def is_siblings(path: str) -> bool:
-            return path not in visible and path not in put and any(matches(pattern, path) for pattern in foreign)
+            return path not in visible and path not in put and any(may_name(pattern, path) for pattern in foreign)
 
         def names(folder: str) -> set[str]:
             found = names_in(self.observer.root, folder, hidden=hidden, visible=visible)
@@ -182,7 +183,7 @@ class ReadRecorder:
             started_ns=sight.started_ns,
             digest_of=digest_of,
             names_in=names,
-            before={entry.name: entry.data_hash for entry in entries if entry.stage == "get"},
+            before={entry.name: entry.data_hash for entry in entries if entry.stage == "get" and not entry.kind},
             links=sight.links,
             command=step.command,
             around=self.observer.around,

@@ -5,6 +5,7 @@ Where it was not seen what an attempt read, anything that changed in the reposit
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +20,10 @@ from runnable_ci.observe.outside import is_environment, outside_digest
 from runnable_ci.observe.reads import GIT, Present, ReadDifference, ReadSet, differences
 from runnable_ci.observe.source_files import read_source
 from runnable_ci.pipeline.model import Pipeline, Step
-from runnable_ci.pipeline.patterns import matches
+from runnable_ci.pipeline.patterns import may_name, select
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.code_states import code_state_of
+from runnable_ci.runs.files.links import followed, is_behind_link, links_of, place_of, points_to, readable
 from runnable_ci.runs.model import CatalogEntry, CodeState, RunLog, StepAttempt, StepLog
 from runnable_ci.runs.products.history import own_contents
 from runnable_ci.util.text import listed
@@ -63,7 +65,10 @@ class Comparison:
         }
         changes: list[Change] = []
         if differing := list(self._received(step, past, got, visible)):
-            now = [(name, visible[name].data_hash if name in visible else self.catalog.hash_of(name)) for name in got]
+            now = [
+                (name, visible[name].data_hash if name in visible else self._hash_of(step, name, entry))
+                for name, entry in got.items()
+            ]
             reason = f"input {_described(differing, say_how=False)}"
             changes.append(Change(reason, "data", [list(map(str, differing)), now]))
         reads = self.reads_of(f"{step.name}.{last.attempt_number}", last)
@@ -73,7 +78,7 @@ class Comparison:
             changes.append(Change(change, "data", change))
         missing = self._missing_elsewhere(last, got, reads, visible)
         hidden = self.products.hidden_from(visible)
-        view = _View(self, past, visible, reads, missing, _own_contents(past), hidden)
+        view = _View(self, past, visible, reads, missing, _own_contents(past), hidden, links_of(visible))
         ignored = {*got, *self._unchanged_modules(step, last)}
 
         def is_no_input(path: str) -> bool:
@@ -89,6 +94,12 @@ class Comparison:
         files = frozenset((*got, *filter(step.counts, reads.files)))
         return Evidence(tuple(changes), files, self._edited(past))
 
+    def _hash_of(self, step: Step, name: str, entry: CatalogEntry) -> str | None:
+        """Return the sha256 of a file that a log names, above the workspace only where the step's `get` does too."""
+        if entry.is_input and any(may_name(pattern, name) for pattern in step.get or ()):
+            return self.catalog.hash_of_input(name)
+        return self.catalog.hash_of(name, entry.kind)
+
     def _received(
         self, step: Step, past: StepLog, got: Mapping[str, CatalogEntry], visible: Mapping[str, CatalogEntry]
     ) -> Iterator[ReadDifference]:
@@ -96,18 +107,20 @@ class Comparison:
         own = own_contents(past)
         missing = self._missing_elsewhere(past.attempts[-1], got, ReadSet(), visible)
         for name, entry in got.items():
-            now = visible[name].data_hash if name in visible else self.catalog.hash_of(name)
+            now = visible[name].data_hash if name in visible else self._hash_of(step, name, entry)
             now = now and (self.products.unchanged(name, now, visible) or now)
             if now is None:
                 if name not in missing:
                     yield ReadDifference(name, "is gone")
-            elif now != entry.data_hash and now not in own.get(name, ()):
+                continue
+            is_other_kind = name in visible and visible[name].kind != entry.kind
+            if is_other_kind or (now != entry.data_hash and now not in own.get(name, ())):
                 yield ReadDifference(name, "changed")
         hidden = self.products.hidden_from(visible)
         for pattern in step.get or ():
-            present = (name for name in self.catalog.files.expand([pattern])[pattern] if name not in hidden)
-            put = (name for name in visible if matches(pattern, name))
-            for name in sorted({*present, *put} - got.keys()):
+            found = self.catalog.files.expand([pattern])[pattern]
+            present = [name for name in found if name not in hidden and not is_behind_link(name, visible)]
+            for name in sorted(set(select(pattern, [*visible, *present])) - got.keys()):
                 yield ReadDifference(name, "is new")
 
     def _new_declared(
@@ -116,7 +129,8 @@ class Comparison:
         """Yield the files that the step's `reads` matches now, and then would have matched if they had been there."""
         if step.reads and reads.declared:
             hidden = self.products.hidden_from(visible)
-            for name in sorted(files_matching(self.catalog.files, step.reads, hidden=hidden, visible=visible)):
+            made = readable(visible)
+            for name in sorted(files_matching(self.catalog.files, step.reads, hidden=hidden, visible=made)):
                 if _is_named(reads.declared, name) and name not in reads.files and step.counts(name):
                     yield ReadDifference(name, "is new", "its `reads` names")
 
@@ -142,7 +156,7 @@ class Comparison:
         Content that some step is known to have made is no such change, nor is a file that is gone.
         """
         own = own_contents(past)
-        now = {entry.name: self.catalog.hash_of(entry.name) for entry in past.put_entries()}
+        now = {entry.name: self.catalog.hash_of(entry.name, entry.kind) for entry in past.put_entries()}
         edited = [
             name
             for name, digest in now.items()
@@ -237,13 +251,15 @@ class _View:
     """What the step itself left in files."""
     hidden: Collection[str]
     """Paths of products that the step does not see."""
+    links: Mapping[str, str]
+    """Which of the visible files are links → their targets."""
 
     def present(self) -> Present:
         return Present(self.digest_of, self.names_in, self.link_of)
 
     def digest_of(self, path: str) -> str | None:
-        if path in self.visible:
-            return self.visible[path].data_hash
+        if (file := followed(path, self.visible, self.links)) is not None:
+            return file.data_hash
         catalog = self.comparison.catalog
         if path.startswith("../"):
             return catalog.files.hash_of_read(path)
@@ -279,7 +295,12 @@ class _View:
         return found
 
     def link_of(self, path: str) -> str:
+        then = self.reads.links.get(path, "")
+        if path in self.links:
+            return then if points_to(path, then, place_of(path, self.links[path])) else self.links[path]
         place = self.comparison.catalog.workspace / path
+        if self.comparison.is_elsewhere and not os.path.lexists(place):
+            return then  # what was read through it is compared by itself
         return str(place.readlink()) if place.is_symlink() else ""
 
 
@@ -293,7 +314,7 @@ def _own_contents(past: StepLog) -> dict[str, set[str]]:
 
 
 def _is_named(patterns: Iterable[str], name: str) -> bool:
-    return any(matches(pattern, name) for pattern in patterns)
+    return any(may_name(pattern, name) for pattern in patterns)
 
 
 def _changes_of(found: Sequence[ReadDifference], last: StepAttempt, view: _View) -> Iterator[Change]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runnable_ci.observe.reads import MODULE_SUFFIXES, is_tool_file
-from runnable_ci.pipeline.patterns import matches
+from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.runs.model import RunLog, StepLog
 from runnable_ci.runs.workspace import Workspace
 
@@ -87,7 +87,7 @@ def files_matching(
 ) -> set[str]:
     """Return the names of the files that globs match, as a step finds them: its own, and `visible` products."""
     found = files.readable(patterns).difference(hidden)
-    found.update(name for name in visible if any(matches(pattern, name) for pattern in patterns))
+    found.update(name for name in visible if any(may_name(pattern, name) for pattern in patterns))
     return {name for name in found if not any(is_tool_file(part) for part in name.split("/"))}
 
 
@@ -100,7 +100,8 @@ def may_hold_modules(path: Path) -> bool:
         return True
     if (path / "pyvenv.cfg").exists():
         return False
-    for count, file in enumerate(_files_below(str(path.parent), path.name)):
+    real = path.resolve()
+    for count, file in enumerate(_files_below(str(real.parent), real.name)):
         if count >= _LOOKED_AT_MAX or file.endswith(MODULE_SUFFIXES):
             return True
     return False
@@ -110,6 +111,9 @@ def _files_below(root: str, folder: str) -> Iterator[str]:
     waiting = [folder]
     while waiting:
         folder = waiting.pop()
+        if os.path.islink(f"{root}/{folder}"):  # noqa: PTH114 - one of many; a link may lead back
+            yield folder
+            continue
         try:
             names = os.listdir(f"{root}/{folder}")  # noqa: PTH208 - names alone
         except NotADirectoryError:

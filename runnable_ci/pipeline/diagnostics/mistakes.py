@@ -12,13 +12,13 @@ from pydantic import BaseModel, ValidationError
 
 from runnable_ci.errors import PipelineError, did_you_mean
 from runnable_ci.pipeline.schema import (
-    FUNCTION,
     STEP_NAME,
     YEAR_MINUTES,
     CatalogConfig,
     InputConfig,
     PipelineConfig,
     Place,
+    PutConfig,
     StepConfig,
 )
 from runnable_ci.pipeline.validation import shown
@@ -81,6 +81,8 @@ def validation_error(place: Place, validation: ValidationError) -> PipelineError
         table, path = path[:2], path[2:]
     if path[:1] == ["catalog"] and len(path) > 1:
         model, table, path = CatalogConfig, [*table, "catalog"], path[1:]
+    if model is CatalogConfig and path[:1] == ["put"] and len(path) > 2:
+        model, table, path = PutConfig, [*table, "put"], path[2:]
     key, where, given = ".".join(path), ".".join(table), first["input"]
     said = shown(given)
     if path[:1] == ["secrets"]:  # people write the secret itself there
@@ -91,6 +93,8 @@ def validation_error(place: Place, validation: ValidationError) -> PipelineError
     match first["type"]:
         case "extra_forbidden":
             return place.error(where, f"unknown key `{key}`", _known_key(key, given, model, known), key=path)
+        case "missing" if model is PutConfig:
+            return place.error(where, f"an entry has no `{key}`", hint)
         case "missing" | "too_short":
             return place.error(where, "there is no step", f"add a table such as {_STEP_FORM.format(name='train')}")
         case "literal_error":
@@ -110,16 +114,6 @@ def validation_error(place: Place, validation: ValidationError) -> PipelineError
         case kind:
             expected = _EXPECTED.get(kind, first["msg"].lower())
             return place.error(where, f"{key}: {expected}, not {said}", hint, key=path)
-
-
-def function_form(command: str) -> str:
-    """Return how a function is named, as close as possible to what was written in its place."""
-    module, colon, function = command.strip().partition(":")
-    path = module.removesuffix(".py").replace("/", ".").strip(".")
-    if not colon and not module.endswith(".py"):
-        path, _, function = path.rpartition(".")
-    form = f"{path or 'module'}:{function or 'function'}"
-    return f'python = "{form if FUNCTION.fullmatch(form) else "module:function"}"'
 
 
 def _right_form(kind: str, path: Sequence[str], given: Any) -> str:

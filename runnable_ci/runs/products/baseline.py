@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.pipeline.patterns import literal_prefix
+from runnable_ci.runs.model import FOLDER, LINK
 from runnable_ci.runs.products.index import StoredContent, decode_content
 from runnable_ci.runs.products.unfinished import UNFINISHED
 from runnable_ci.store.local import Layout
 from runnable_ci.store.plain import make_folders
-from runnable_ci.util.files import copy_and_hash, fingerprint, open_nofollow
+from runnable_ci.util.files import copy_and_hash, fingerprint, is_sparse, open_nofollow
 
 _FILE = "baseline.json"
 _TICK_NS = 20_000_000
@@ -34,7 +35,7 @@ class FileBefore:
     """A file that was there before the step began."""
 
     seen: tuple[int, ...]
-    """Its fingerprint."""
+    """Its fingerprint; of a link its own, of a folder none."""
     content: StoredContent
     copy: str = ""
     """The name of its copy in the baseline's folder; empty where the store has the content, or nobody."""
@@ -68,11 +69,13 @@ class Baseline:
         """Copy a file of the workspace into the folder: the copy's name, and its content."""
         source, number = self.workspace / name, str(len(self.files))
         found = source.stat()
+        sparse = is_sparse(found)
         with source.open("rb", buffering=0) as opened, (self.folder / number).open("x+b") as copy:
-            digest, size = copy_and_hash(opened, copy)
+            digest, size = copy_and_hash(opened, copy, sparse=sparse)
         os.utime(self.folder / number, ns=(found.st_atime_ns, found.st_mtime_ns))
         (self.folder / number).chmod(found.st_mode & 0o777)
-        return number, StoredContent(digest, size, found.st_mode & 0o777)
+        mode = found.st_mode & 0o777
+        return number, StoredContent(digest, size, mode, mtime_ns=found.st_mtime_ns, sparse=sparse)
 
     def see_folders(self, patterns: Iterable[str]) -> None:
         """Note which of the folders that the globs name are there."""
@@ -85,7 +88,7 @@ class Baseline:
 
     def save(self) -> None:
         """Write it down; from now on each change of a file shows."""
-        newest = max((max(before.seen[2:]) for before in self.files.values()), default=0)
+        newest = max((max(before.seen[2:]) for before in self.files.values() if before.seen), default=0)
         wait_ns = newest + _TICK_NS - time.time_ns()
         if 0 < wait_ns <= _TICK_NS:
             time.sleep(wait_ns / 1e9)
@@ -115,9 +118,11 @@ class Baseline:
         before = self.files.get(name)
         if before is None:
             return True
+        if before.content.kind == FOLDER:
+            return not (self.workspace / name).is_dir()
         now = None
         with suppress(OSError):
-            now = fingerprint(self.workspace / name)
+            now = fingerprint(self.workspace / name, follow_links=before.content.kind != LINK)
         if now != before.seen:
             return True
         # A clock of whole seconds: only the content tells whether it was written within the one in which it was seen.

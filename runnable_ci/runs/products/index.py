@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.pipeline.validation import check_relative, is_excluded
+from runnable_ci.runs.model import FOLDER, LINK
 from runnable_ci.store.local import Layout
 from runnable_ci.util.files import fingerprint, locked, open_nofollow, write_whole
 
@@ -33,13 +34,20 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class StoredContent:
-    """Bytes that the store holds, and how to find them without the log of the run that stored them."""
+    """A file as the store holds it, and how to find it without the log of the run that stored it."""
 
     sha256: str
     size: int
     mode: int = 0o644
     pack: tuple[str, int, int] | None = None
     """The pack that holds it, with that one's size and the offset in bytes; None for a blob of its own."""
+    kind: str = ""
+    """`link` or `folder`: what is no content of the store."""
+    target: str = ""
+    mtime_ns: int = 0
+    sparse: bool = False
+    stored: bool = True
+    """Whether the store has, or had, its bytes."""
 
     @property
     def blob(self) -> str:
@@ -79,10 +87,11 @@ class ProductsIndex:
         self._products: dict[str, tuple[Product, ...]] | None = None
         """Path → what was made there, the newest last, one for each content."""
 
-    def lookup(self, path: str, sha256: str | None = None) -> Product | None:
+    def lookup(self, path: str, sha256: str | None = None, *, kind: str | None = None) -> Product | None:
         """Return what was made under a path with this content, or last, whether or not it is still there."""
         made = self._known().get(path, ())
-        return next((product for product in reversed(made) if sha256 in (None, product.content.sha256)), None)
+        found = (it for it in reversed(made) if sha256 in (None, it.content.sha256))
+        return next((it for it in found if kind in (None, it.content.kind)), None)
 
     def made_at(self, path: str) -> tuple[Product, ...]:
         """Return what was made under a path, the newest last."""
@@ -192,8 +201,16 @@ def _encode(product: Product) -> bytes:
 
 
 def _encode_content(content: StoredContent) -> dict[str, Any]:
-    fields = {"sha256": content.sha256, "size": content.size, "mode": content.mode}
-    return fields | ({"pack": content.pack} if content.pack else {})
+    fields: dict[str, Any] = {"sha256": content.sha256, "size": content.size, "mode": content.mode}
+    optional = {
+        "pack": content.pack,
+        "kind": content.kind,
+        "target": content.target,
+        "mtime_ns": content.mtime_ns,
+        "sparse": content.sparse,
+        "unstored": not content.stored,
+    }
+    return fields | {name: value for name, value in optional.items() if value}
 
 
 def _decode(line: bytes) -> Product | None:
@@ -227,7 +244,20 @@ def decode_content(fields: Mapping[str, Any]) -> StoredContent:
     digests = [fields["sha256"], *([pack[0]] if pack else [])]
     if not all(isinstance(digest, str) and _SHA256.fullmatch(digest) for digest in digests):
         raise ValueError("not a sha256")
-    return StoredContent(fields["sha256"], size, mode & 0o777, (pack[0], *_numbers(pack[1:], 2)) if pack else None)
+    kind, target, mtime_ns = fields.get("kind", ""), fields.get("target", ""), fields.get("mtime_ns", 0)
+    if kind not in ("", LINK, FOLDER) or not isinstance(target, str) or type(mtime_ns) is not int:
+        raise ValueError("not such a file")
+    return StoredContent(
+        sha256=fields["sha256"],
+        size=size,
+        mode=mode & 0o777,
+        pack=(pack[0], *_numbers(pack[1:], 2)) if pack else None,
+        kind=kind,
+        target=target,
+        mtime_ns=mtime_ns,
+        sparse=fields.get("sparse") is True,
+        stored=fields.get("stored") is not False and fields.get("unstored") is not True,
+    )
 
 
 def _numbers(values: Any, count: int) -> tuple[int, ...]:

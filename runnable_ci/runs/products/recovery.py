@@ -87,7 +87,7 @@ class Recovery:
             if name in log.steps and any(_ended_in(a, log.invocation) for a in log.steps[name].attempts):
                 continue
             for path in sorted(folder.rglob("*")):
-                if path.is_file():
+                if path.is_symlink() or path.is_file():
                     move_back(catalog, path.relative_to(folder).as_posix(), path)
 
 

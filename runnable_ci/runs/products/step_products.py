@@ -6,6 +6,7 @@ not written is not its product, whatever its name; what an attempt wrote that di
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from types import MappingProxyType
 from runnable_ci.errors import RunnableError, StepError, UnsafePathError
 from runnable_ci.pipeline.model import Step
 from runnable_ci.runs.catalog import Catalog, step_errors
-from runnable_ci.runs.model import CatalogEntry, Pack, StepLog
+from runnable_ci.runs.files.links import Found
+from runnable_ci.runs.model import FOLDER, LINK, CatalogEntry, Pack, StepLog
 from runnable_ci.runs.products.baseline import Baseline, FileBefore
 from runnable_ci.runs.products.history import kept_inputs, last_products, own_contents
 from runnable_ci.runs.products.index import Product, StoredContent
@@ -66,7 +68,7 @@ class Products:
         restored = []
         for product in moved:
             try:
-                place = aside[product.step].move(product.path)
+                place = aside[product.step].move(product.path, product.content.kind)
                 if product.step in names:
                     self._set_aside[product.step][product.path] = place
                 if product.was and self.catalog.holds(product.was):
@@ -99,9 +101,9 @@ class Products:
             self.catalog.is_tracked(path) and self.catalog.is_committed(path)
         )
 
-    def _digest_of(self, path: str) -> str | None:
+    def _digest_of(self, path: str, kind: str = "") -> str | None:
         with suppress(OSError, UnsafePathError):  # a folder now, or closed to us
-            return self.catalog.hash_of(path)
+            return self.catalog.hash_of(path, kind)
         return None
 
     def product_at(self, path: str) -> Product | None:
@@ -109,13 +111,24 @@ class Products:
 
         None where it is none. What git tracks is one only as a file of the user that a step changed in place.
         """
-        digest = self._digest_of(path)
-        product = self.catalog.products.lookup(path, digest) if digest else None
-        if product is None or not product.observed or not self.catalog.holds(product.content):
+        products = self.catalog.products
+        found = ((kind, self._digest_of(path, kind)) for kind in self._kinds_of(path))
+        product = next(filter(None, (products.lookup(path, it, kind=kind) for kind, it in found if it)), None)
+        if product is None or not product.observed:
+            return None
+        # What has `store = false` is known by its hash alone: it is moved, never replaced.
+        if product.content.stored and not self.catalog.holds(product.content):
             return None
         if self.catalog.is_tracked(path):
             return product if product.was and self.catalog.is_committed(path) is False else None
         return product
+
+    def _kinds_of(self, path: str) -> Sequence[str]:
+        """Return the kinds of product that what lies at a path may be."""
+        place = self.catalog.workspace / path
+        if place.is_symlink():
+            return (LINK, "")  # a file that is read through it
+        return (FOLDER,) if place.is_dir() else ("",)
 
     def put_back(self, *steps: str) -> None:
         """Let steps that did not run after all have their files again, where nothing has their place."""
@@ -161,12 +174,12 @@ class StepProducts:
         catalog = self.of.catalog
         if self.step.persist:
             made = last_products(self.past, self._run_id)
-            missing = [entry for entry in made if catalog.hash_of(entry.name) is None]
+            missing = [it for it in made if it.stored and not os.path.lexists(catalog.workspace / it.name)]
             catalog.get(entry.model_copy(update={"source": self.step.name}) for entry in missing)
             return
         own = own_contents(self.past)
         for entry in kept_inputs(self.past):
-            now = catalog.hash_of(entry.name)
+            now = catalog.hash_now(entry.name, entry.kind)
             # One that is gone may be missing since the user removed it; where the step did, it finds it again.
             if now == entry.data_hash or (now is None and entry.left) or (now and now not in own[entry.name]):
                 continue
@@ -184,19 +197,26 @@ class StepProducts:
             title = title_of(catalog.run_folder.name, self.step.name, self.number)
             self._before = before = Baseline.begin(catalog.layout, catalog.workspace, title)
             before.see_folders(self.step.put)
-            for names in catalog.files.expand(self.step.put).values():
-                for name in names:
-                    if name not in before.files:
-                        before.files[name] = self._see(before, name)
+            found = catalog.files.find(self.step.put, is_strict=False)
+            for name in sorted(found.all_names()):
+                before.files[name] = self._see(before, name, found)
             before.save()
 
-    def _see(self, before: Baseline, name: str) -> FileBefore:
-        catalog = self.of.catalog
-        seen = fingerprint(catalog.workspace / name)
-        if product := self.of.product_at(name):
+    def _see(self, before: Baseline, name: str, found: Found) -> FileBefore:
+        catalog, kind = self.of.catalog, found.kind_of(name)
+        path = catalog.workspace / name
+        seen = () if kind == FOLDER else fingerprint(path, follow_links=kind != LINK)
+        product = self.of.product_at(name)
+        if product and product.content.kind == kind and catalog.holds(product.content):
             return FileBefore(seen, product.content, "", product.made_by, product.step, product.was)
-        copy, content = before.copy(name)
-        return FileBefore(seen, content, copy)
+        if kind:
+            [entry] = catalog.store_as({name: path}, found=found, stage="get")[0]
+            copy, content = "", catalog.content_of(entry)
+        else:
+            copy, content = before.copy(name)
+        # What is not in the store is copied, also a product.
+        made_by, step = (product.made_by, product.step) if product else ("", "")
+        return FileBefore(seen, content, copy, made_by, step)
 
     @step_errors("put")
     def succeed(self, taken: Sequence[CatalogEntry]) -> tuple[list[CatalogEntry], dict[str, Pack]]:
@@ -208,13 +228,13 @@ class StepProducts:
         if before is None:
             return list(taken), {}
         catalog = self.of.catalog
-        found = catalog.files.expand(self.step.put)
-        names = {name for names in found.values() for name in names}
+        found = catalog.files.find(self.step.put)
+        names = found.all_names()
         written = {name for name in names if before.is_written(name)}
         found_again = self._found_again(before, names - written) if self.step.persist else {}
         products = sorted(written | found_again.keys())
         _require_written(found, products)
-        entries, packs = catalog.put(products)
+        entries, packs = catalog.put(products, found=found, unstored=self.step.unstored_among(products))
         for entry in entries:
             entry.made_by = found_again.get(entry.name, "")
         kept, more = _keep_changed(catalog, before)
@@ -289,10 +309,12 @@ class StepProducts:
 
 def _keep_changed(catalog: Catalog, before: Baseline) -> tuple[list[CatalogEntry], dict[str, Pack]]:
     """Store the user's files that a step changed, as they were: an entry for each, and packs."""
-    changed = {n: before.folder / f.copy for n, f in before.files.items() if f.copy and before.is_written(n)}
-    entries, packs = catalog.store_as(changed, stage="get")
+    written = {name: file for name, file in before.files.items() if not file.made_by and before.is_written(name)}
+    copies = {name: before.folder / file.copy for name, file in written.items() if file.copy}
+    entries, packs = catalog.store_as(copies, stage="get")
+    entries += [catalog.entry_of(name, file.content, stage="get") for name, file in written.items() if not file.copy]
     for entry in entries:
-        entry.kept, entry.left = True, catalog.hash_of(entry.name) or ""
+        entry.kept, entry.left = True, catalog.hash_now(entry.name, entry.kind) or ""
     return entries, packs
 
 
@@ -303,8 +325,10 @@ def _look_at(path: Path) -> tuple[int, ...] | None:
         return None
 
 
-def _require_written(found: Mapping[str, Sequence[str]], products: Collection[str]) -> None:
-    for pattern, names in found.items():
+def _require_written(found: Found, products: Collection[str]) -> None:
+    for pattern, names in found.names.items():
+        if names and all(name in found.folders for name in names):
+            raise StepError(f"catalog put `{pattern}` matches empty folders only", hint="did the step write no file?")
         if not names:
             raise StepError(f"catalog put `{pattern}` matches no file", hint="did the step write it somewhere else?")
         if not any(name in products for name in names):

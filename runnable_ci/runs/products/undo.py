@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from runnable_ci.errors import RunnableError
 from runnable_ci.pipeline.model import Step
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.model import CatalogEntry, Pack
+from runnable_ci.runs.files.tree import Tree, link_text
+from runnable_ci.runs.model import FOLDER, LINK, CatalogEntry, Pack
 from runnable_ci.runs.products.baseline import Baseline
 from runnable_ci.store.plain import make_folders
 from runnable_ci.util.text import listed
@@ -33,11 +34,21 @@ class AsideFolder:
     _ready: set[str] = field(default_factory=set)
     """Folders, by their names in the workspace, that are safe there and made here."""
 
-    def move(self, name: str) -> Path:
-        """Move a file; its place now. Of a link within the workspace the content is copied, and it stays."""
-        place = self._place_of(name)
-        path = f"{self.catalog.workspace}/{name}"
-        if os.path.islink(path) and self.catalog.files.is_inside(Path(path)):  # noqa: PTH114 - one of very many
+    def move(self, name: str, kind: str = "") -> Path:
+        """Move a file, a link or an empty folder; its place now.
+
+        Of a file that is read through a link the content is copied, and the link stays; so does a file that is behind a
+        link to a folder, where that was made later: then it need not be the step's own.
+        """
+        path, place = f"{self.catalog.workspace}/{name}", self._place_of(name)
+        is_link = os.path.islink(path)  # noqa: PTH114 - one of very many
+        if kind == LINK and is_link:
+            Path(place).symlink_to(link_text(self.catalog.workspace, name))
+            Path(path).unlink()
+        elif kind == FOLDER:
+            Path(path).rmdir()
+            Path(place).mkdir()
+        elif (is_link and self.catalog.files.is_inside(Path(path))) or self._is_lent(name):
             shutil.copy2(path, place)
         else:
             shutil.move(path, place)
@@ -49,14 +60,21 @@ class AsideFolder:
 
     def _place_of(self, name: str) -> str:
         """Return a free place for a file, whose folder is there."""
-        parent = name.rpartition("/")[0]
+        # In another folder where it is taken: a name may have no room for a number.
+        folders = chain([str(self.folder)], (f"{self.folder}.{i}" for i in count(2)))
+        place = next(place for folder in folders if not os.path.lexists(place := f"{folder}/{name}"))
+        parent = place.rpartition("/")[0]
         if parent not in self._ready:
             self.catalog.files.safe_path(name)
-            make_folders(self.folder / parent, within=self.catalog.layout.folder)
+            make_folders(Path(parent), within=self.catalog.layout.folder)
             self._ready.add(parent)
-        wanted = f"{self.folder}/{name}"
-        others = (f"{wanted}.{i}" for i in count(2))
-        return next(place for place in chain([wanted], others) if not os.path.lexists(place))
+        return place
+
+    def _is_lent(self, name: str) -> bool:
+        """Return whether a file is behind a link that was made after the file was written."""
+        above = (self.catalog.workspace / parent for parent in PurePosixPath(name).parents)
+        links = [folder.lstat().st_ctime_ns for folder in above if folder.is_symlink()]
+        return bool(links) and max(links) > (self.catalog.workspace / name).lstat().st_ctime_ns
 
 
 def remove_empty_folders(workspace: Path, folder_of: Mapping[str, str]) -> None:
@@ -96,18 +114,18 @@ class Undone:
 
 def undo(catalog: Catalog, before: Baseline, step: Step, place: Path, say: Say) -> Undone:
     """Move what an attempt made to `place`, restore what it changed, and store what it made."""
-    names = set(before.files)
-    for pattern in step.put:
-        with suppress(RunnableError):  # what leads out of the workspace is left alone
-            names.update(catalog.files.expand([pattern])[pattern])
+    found = catalog.files.find(step.put, is_strict=False)
+    for name, problem in found.unfit.items():
+        say(f"{name} is left alone: {problem}")
+    names = found.all_names().union(before.files) - found.unfit.keys()
     written = sorted(name for name in names if before.is_written(name) and not _is_same(catalog, before, name))
     aside = AsideFolder(catalog, place)
     moved: dict[str, int] = {}
     for name in written:
-        if (catalog.workspace / name).is_file():
+        if os.path.lexists(catalog.workspace / name) and not _is_filled(catalog.workspace / name):
             try:
                 changed_ns = (catalog.workspace / name).lstat().st_ctime_ns
-                aside.move(name)
+                aside.move(name, found.kind_of(name))
                 moved[name] = changed_ns
             except (OSError, RunnableError) as e:
                 say(f"{name}, which `{step.name}` wrote and did not finish, cannot be moved away: {e}")
@@ -118,21 +136,28 @@ def undo(catalog: Catalog, before: Baseline, step: Step, place: Path, say: Say) 
         say(f"restored {listed(restored)} as {were} before the attempt")
     newest_first = sorted(moved, key=lambda name: -moved[name])
     try:
-        return Undone(newest_first, *_store_failed(catalog, place))
+        return Undone(newest_first, *_store_failed(catalog, place, step))
     except (OSError, RunnableError) as e:
         say(f"what `{step.name}` made is in {place}, and could not be stored: {e}")
         return Undone(newest_first)
 
 
+def _is_filled(path: Path) -> bool:
+    """Return whether there is a folder which is not empty."""
+    return path.is_dir() and not path.is_symlink() and any(path.iterdir())
+
+
 def _is_same(catalog: Catalog, before: Baseline, name: str) -> bool:
     """Return whether a file has the content that it had: it was written as it was, or restored already."""
-    return name in before.files and catalog.hash_of(name) == before.files[name].content.sha256
+    return name in before.files and catalog.is_there(before.files[name].content, name)
 
 
-def _store_failed(catalog: Catalog, place: Path) -> tuple[list[CatalogEntry], dict[str, Pack]]:
+def _store_failed(catalog: Catalog, place: Path, step: Step) -> tuple[list[CatalogEntry], dict[str, Pack]]:
     """Store all files of a folder as what a failed attempt made: entries, and packs."""
-    found = sorted(path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
-    return catalog.store_as({path.relative_to(place).as_posix(): path for path in found}, stage="failed")
+    found = Tree(place, is_strict=False).find(["**"])
+    names = sorted(found.all_names() - found.unfit.keys())
+    unstored = step.unstored_among(names)
+    return catalog.store_as({n: place / n for n in names}, found=found, unstored=unstored, stage="failed")
 
 
 def _restore(catalog: Catalog, before: Baseline, name: str, say: Say) -> bool:

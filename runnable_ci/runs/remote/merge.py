@@ -70,6 +70,7 @@ def merge(logs: Sequence[RunLog]) -> RunLog:
             "environments": _merge_maps([log.environments for log in newest_first]),
             "code_states": _merge_maps([log.code_states for log in newest_first]),
             "packs": _merge_maps([log.packs for log in newest_first]),
+            "schema_version": max(log.schema_version for log in logs),
         }
     )
 
@@ -78,7 +79,7 @@ def _recency(log: RunLog) -> tuple[_Moment, str]:
     """Return the sort key of a version: name and tag are those of the one with the newest invocation."""
     newest = max(map(_moment, log.invocations), default=("", ""))
     merged = {"start_time", "parameters", "steps", "invocations", "environments", "code_states", "packs"}
-    return newest, _text(log, without=merged.union(_END))
+    return newest, _text(log, without=merged.union(_END, ["schema_version"]))
 
 
 def _merge_invocations(logs: Sequence[RunLog]) -> list[Invocation]:

@@ -23,9 +23,10 @@ from runnable_ci.errors import (
     did_you_mean,
 )
 from runnable_ci.pipeline.command_line import of_registry
-from runnable_ci.pipeline.validation import check_relative
+from runnable_ci.pipeline.validation import check_input, check_relative
 from runnable_ci.runs.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers, manifest_annotations
 from runnable_ci.runs.document import decode
+from runnable_ci.runs.files.links import check_entries
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import LATEST, Summary
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning, run_identity
@@ -369,7 +370,8 @@ def _require_sound(log: RunLog, sizes: Mapping[str, int], where: str) -> None:
             raise RunLogError(f"{where} has the invalid step name {name[:100]!r}; it was not used")
         for entries in [step.data_catalog, *(attempt.data_catalog for attempt in step.attempts)]:
             for entry in entries:
-                check_relative(entry.name, unsafe)
+                (check_input if entry.is_input else check_relative)(entry.name, unsafe)
+            check_entries(entries, lambda message: RunLogError(f"{where} has {message}; it was not used"))
     for title, layer in layers(log).items():  # raises for a digest that is none
         if sizes.get(layer.digest, layer.size) != layer.size:
             raise RunLogError(

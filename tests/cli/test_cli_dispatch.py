@@ -80,12 +80,12 @@ def test_the_retry_is_started_and_its_url_printed(project: Workspace, kind: str)
 
 def test_latest_is_the_newest_run_here(project: Workspace, server: GitHub) -> None:
     """`latest` stands for a run id; its own parameters say what is text, and warn of one that it does not have."""
-    project.runnable("run", "--run-id", "r7", "-p", "rate=two", "-q", code=1)
-    done = client(project, server).runnable("dispatch", "latest", "-p", "rate=3", "-p", "labl=x")
+    project.runnable("run", "--run-id", "r7", "-p", "mark=two", "-q", code=1)
+    done = client(project, server).runnable("dispatch", "latest", "-p", "mark=3", "-p", "labl=x")
     assert done.err == "note: run r7 has no parameter labl; did you mean `label`?\n"
     inputs = server.dispatched[0]["inputs"]
     assert inputs["run-id"] == "r7"
-    assert json.loads(inputs["parameters"]) == {"rate": "3", "labl": "x"}
+    assert json.loads(inputs["parameters"]) == {"mark": "3", "labl": "x"}
 
 
 NIGHTLY = 'name = "nightly"\n[parameters]\ndepth = "1"\n[steps.train]\nrun = "false"\n'

@@ -299,7 +299,7 @@ def test_an_error_of_ours_commands_nothing(at: Workspace) -> None:
     at.write({"bad.toml": '"a ##[add-mask]b\\n::add-mask::c" = 1\n[steps.a]\nrun = "true"\n'})
     done = at.runnable("run", "bad.toml", code=2)
     (command,) = Runner().read(done.raw + done.err.encode()).commands
-    assert (command.name, command.properties) == ("error", {"title": "runnable-ci"})
+    assert (command.name, command.properties) == ("error", {"file": "bad.toml", "line": "1", "title": "runnable-ci"})
     assert "##[add-mask]b" in command.data
 
 

@@ -86,9 +86,8 @@ class Recovery:
             folder = catalog.run_folder / "replaced" / str(log.invocation) / name
             if name in log.steps and any(_ended_in(a, log.invocation) for a in log.steps[name].attempts):
                 continue
-            for path in sorted(folder.rglob("*")):
-                if path.is_symlink() or path.is_file():
-                    move_back(catalog, path.relative_to(folder).as_posix(), path)
+            files = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()]
+            move_back(catalog, {path.relative_to(folder).as_posix(): path for path in files})
 
 
 def _ended_in(attempt: StepAttempt, invocation: int) -> bool:

@@ -133,8 +133,7 @@ class Products:
     def put_back(self, *steps: str) -> None:
         """Let steps that did not run after all have their files again, where nothing has their place."""
         for step in steps:
-            for name, place in self._set_aside.pop(step, {}).items():
-                move_back(self.catalog, name, place)
+            move_back(self.catalog, self._set_aside.pop(step, {}))
 
     def finish(self, skipped: Iterable[str]) -> None:
         """Let the steps that were skipped have their files again: from now on nothing else is put back."""

@@ -90,15 +90,23 @@ def remove_empty_folders(workspace: Path, folder_of: Mapping[str, str]) -> None:
             (workspace / parent).rmdir()
 
 
-def move_back(catalog: Catalog, name: str, place: Path) -> None:
-    """Move a file to where it was in the workspace, unless another file has its place."""
-    path = catalog.files.safe_path(name)
-    product = catalog.products.lookup(name)
-    was = product.was.sha256 if product and product.was else None
-    with suppress(OSError):  # a folder is a file now, say: the store has the content
-        if not os.path.lexists(path) or (was and catalog.hash_of(name) == was):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(place, path)
+def move_back(catalog: Catalog, files: Mapping[str, Path]) -> None:
+    """Move files to where they were in the workspace, unless another file has the place of one.
+
+    The index has them as what was made last, however much was made meanwhile by attempts that did not succeed.
+    """
+    back = []
+    for name, place in files.items():
+        path = catalog.files.safe_path(name)
+        last = catalog.products.lookup(name)
+        was = last.was.sha256 if last and last.was else None
+        with suppress(OSError):  # a folder is a file now, say: the store has the content
+            if not os.path.lexists(path) or (was and catalog.hash_of(name) == was):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(place, path)
+                digest = catalog.hash_of(name, LINK if path.is_symlink() else "")
+                back.append(catalog.products.lookup(name, digest) if digest else None)
+    catalog.products.record(filter(None, back))
 
 
 @dataclass(frozen=True, slots=True)

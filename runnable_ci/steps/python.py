@@ -20,8 +20,16 @@ from runnable_ci.runs.model import Parameter
 from runnable_ci.steps.base import ProcessSpec, StepContext
 
 WORKER = Path(__file__).parent / "worker" / "python_step.py"
-_NO_MODELS = frozenset({*vars(builtins), "Any", "Dict", "List", "Tuple"})
-"""Annotations that no argument is built by."""
+_NO_MODELS = frozenset(
+    {
+        *(*vars(builtins), "Any", "Collection", "Dict", "FrozenSet", "Iterable", "List", "Literal", "Mapping"),
+        *("Sequence", "Set", "Tuple", "Path", "PurePath", "date", "datetime", "time", "timedelta"),
+        *("Decimal", "Fraction", "UUID"),
+    }
+)
+"""Annotations in which other parameters have no part: an argument is built from the value of its own name alone."""
+_GENERICS = _NO_MODELS | {"Union"}
+_ENUMS = frozenset({"Enum", "IntEnum", "StrEnum", "Flag", "IntFlag"})
 
 
 def prepare(step: Step, context: StepContext) -> ProcessSpec:
@@ -106,8 +114,8 @@ def find_source(step: Step, workspace: Path) -> Source | None:
         file,
         text,
         tuple(argument.arg for argument in arguments),
-        _required(node.args) if _is_bound_last(node, tree, defined.get("*")) else (),
-        takes_more=node.args.kwarg is not None or not all(_is_plain(argument) for argument in arguments),
+        _required(node.args, defined) if _is_bound_last(node, tree, defined.get("*")) else (),
+        takes_more=node.args.kwarg is not None or not all(_is_plain(it.annotation, defined) for it in arguments),
     )
 
 
@@ -123,22 +131,39 @@ def is_put_before(pipeline: Pipeline, step: Step, path: str) -> bool:
     return any(can_overlap(put, path) for name in pipeline.ancestors(step.name) for put in pipeline.steps[name].put)
 
 
-def _required(arguments: ast.arguments) -> tuple[str, ...]:
+def _required(arguments: ast.arguments, defined: Mapping[str, ast.AST]) -> tuple[str, ...]:
     """Return the arguments that have no default, and are not built from other parameters."""
     positional = [*arguments.posonlyargs, *arguments.args]
     without = positional[: len(positional) - len(arguments.defaults)]
     without += [a for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None]
-    return tuple(argument.arg for argument in without if _is_plain(argument))
+    return tuple(argument.arg for argument in without if _is_plain(argument.annotation, defined))
 
 
-def _is_plain(argument: ast.arg) -> bool:
+def _is_plain(annotation: ast.expr | None, defined: Mapping[str, ast.AST]) -> bool:
     """Return whether the parameter of its name alone can give an argument: what else its annotation names may be
     a model.
     """
-    annotation = argument.annotation
-    if isinstance(annotation, ast.Subscript):
-        annotation = annotation.value
-    return annotation is None or (isinstance(annotation, ast.Name) and annotation.id in _NO_MODELS)
+    match annotation:
+        case None | ast.Constant(value=None):
+            return True
+        case ast.Name(id=name) if isinstance(own := defined.get(name), ast.ClassDef):
+            return any(isinstance(base, ast.Name | ast.Attribute) and _last_name(base) in _ENUMS for base in own.bases)
+        case ast.Name() | ast.Attribute():
+            return _last_name(annotation) in _NO_MODELS
+        case ast.Subscript(value=ast.Name() | ast.Attribute() as generic, slice=ast.Tuple(elts=parts)):
+            others = parts if _last_name(generic) == "Union" else []
+            return _last_name(generic) in _GENERICS and all(_is_plain(part, defined) for part in others)
+        case ast.Subscript(value=ast.Name() | ast.Attribute() as generic, slice=part):
+            is_union = _last_name(generic) in ("Optional", "Union")
+            return _is_plain(part, defined) if is_union else _last_name(generic) in _GENERICS
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _is_plain(left, defined) and _is_plain(right, defined)
+        case _:
+            return False
+
+
+def _last_name(node: ast.Name | ast.Attribute) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr
 
 
 def _is_bound_last(node: ast.stmt, tree: ast.Module, star: ast.AST | None) -> bool:

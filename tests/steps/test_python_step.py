@@ -314,3 +314,21 @@ def test_object_stays_in_the_scratch_folder(around: StepContext) -> None:
     (around.scratch / "response.json").write_text(json.dumps(answer))
     back = collect(step("module:plain", returns={"x": "object"}), around)
     assert dict(back.objects) == {"x": (around.scratch / "passwd", "T")}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "is_plain"),
+    [
+        *(("int", True), ("list[int]", True), ("dict[str, Model]", True), ("None", True), ("Any", True)),
+        *(("Path", True), ("pathlib.Path", True), ("datetime.date", True), ("Literal['a', 'b']", True)),
+        *(("Colour", True), ("int | None", True), ("Optional[Path]", True), ("Union[int, Colour]", True)),
+        *(("Model", False), ("Model | None", False), ("Optional[Model]", False), ("Union[int, Model]", False)),
+        *(("Imported", False), ("module.Thing", False), ("'Model'", False), ("argparse.Namespace", False)),
+    ],
+)
+def test_whether_other_parameters_are_taken(tmp_path: Path, annotation: str, is_plain: bool) -> None:
+    """An argument of a model may take parameters of other names; of a number, path, date or enumeration never."""
+    head = "import enum\nclass Colour(enum.Enum):\n    RED = 1\nclass Model(Base):\n    x: int\n"
+    (tmp_path / "m.py").write_text(f"{head}def f(given: {annotation}): ...\n")
+    source = found("m:f", tmp_path)
+    assert (source.takes_more, source.required) == (not is_plain, ("given",) if is_plain else ())

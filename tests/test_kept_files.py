@@ -479,3 +479,13 @@ run = "false"
     project.runnable("run", "--run-id", "r", code=1)
     again = project.runnable("retry", "r", "-p", "n=2", code=1)
     assert [len(step.attempts) for step in project.log("r").steps.values()] == [2, 2, 2], again.err
+
+
+def test_a_link_to_a_file_is_no_edit(tmp_path: Path) -> None:
+    """What a step made as a link is set aside before the next run, and nobody is said to have changed it."""
+    steps = '[steps.a]\nrun = "mkdir -p m; echo 1 > m/v1; ln -s v1 m/latest"\ncatalog = { put = ["m"] }\n'
+    project = workspace(tmp_path, {"runnable.toml": steps, ".gitignore": "m\n"})
+    project.runnable("run")
+    said = project.runnable("run").err
+    assert "set aside 2 files" in said
+    assert "was changed" not in said

@@ -88,6 +88,8 @@ def test_steps_side_by_side(tmp_path: Path) -> None:
     assert not {"out.a", "out.b"} & set(reads(project, "a").files)
     assert reads(project, "a").files["in.b"].grade == "possible"
     assert [plan(project)[name][0] for name in "ab"] == ["reuse", "reuse"]
+    project.write({"in.b": "3"})
+    assert plan(project)["a"] == ("run", "in.b changed, which it may have read")
 
 
 def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
@@ -293,7 +295,7 @@ run = "exit 1"
         "dump.py": "import os\nprint(dict(os.environ)['PATH'])\n",
     }
     project = workspace(tmp_path, {"runnable.toml": steps, **files})
-    project.runnable("run", code=1)
+    project.runnable("run", "-j", "1", code=1)  # of steps at the same time each may have read what the others did
     attempts = {name: step.attempts[-1] for name, step in project.log().steps.items()}
     assert attempts["direct"].consumed == {"alpha": "seen"}
     assert attempts["script"].consumed == {"beta": "possible"}

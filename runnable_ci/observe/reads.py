@@ -119,18 +119,8 @@ def differences(reads: ReadSet, present: Present, *, ignore: Callable[[str], boo
     for path, read in reads.files.items():
         if ignore(path):
             continue
-        now = present.digest_of(path)
-        if read.left is not None:
-            if (now or "") != read.left:
-                yield ReadDifference(path, "changed")
-        elif now is None:
-            yield ReadDifference(path, "is gone")
-        elif read.changed_while_running:
-            yield ReadDifference(path, "changed while the step ran")
-        elif not read.digest:
-            yield ReadDifference(path, "changed before it was hashed")
-        elif now != read.digest:
-            yield ReadDifference(path, "changed")
+        if what := _difference(read, present.digest_of(path)):
+            yield ReadDifference(path, what, "it read" if read.grade == "seen" else "it may have read")
     for folder, listing in reads.listings.items():
         yield from _listed(folder, listing, present, {*reads.files, *reads.removed}, ignore)
     for path, digest in reads.outside.items():
@@ -145,6 +135,19 @@ def differences(reads: ReadSet, present: Present, *, ignore: Callable[[str], boo
             yield ReadDifference(path, "points elsewhere")
 
 
+def _difference(read: FileRead, now: str | None) -> str:
+    """Return what is different about a file, whose sha256 is `now` this; empty where nothing is."""
+    if read.left is not None:
+        return "changed" if (now or "") != read.left else ""
+    if now is None:
+        return "is gone"
+    if read.changed_while_running:
+        return "changed while the step ran"
+    if not read.digest:
+        return "changed before it was hashed"
+    return "changed" if now != read.digest else ""
+
+
 def _listed(
     folder: str,
     listing: ListingRead,
@@ -156,7 +159,8 @@ def _listed(
     for name in sorted(now ^ set(listing.names)):
         path = posixpath.join(folder, name)
         if not ignore(path) and path not in named:  # a file that was read is named already, one that it removed is not
-            yield ReadDifference(path, "is new" if name in now else "is gone", "it listed", folder)
+            how = "it listed" if listing.grade == "seen" else "it may have listed"
+            yield ReadDifference(path, "is new" if name in now else "is gone", how, folder)
 
 
 def listed_names(names: Iterable[str], *, modules_only: bool) -> set[str]:

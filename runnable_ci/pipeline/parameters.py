@@ -142,6 +142,8 @@ def typed_names(options: Sequence[str]) -> list[str]:
 def _given(name: str, text: str, known: KnownParameters, before: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameter that text is given for: whole, or with one key of its table changed (`name.key`)."""
     path = name.split(".")
+    if "" in path:
+        raise UsageError(f"`{name}` has a key without a name", hint="write it as --param table.key=value")
     value = known.type_of(path).read(text, name)
     if len(path) == 1:
         return {name: value}

@@ -218,6 +218,7 @@ def test_one_key_of_a_table() -> None:
         ("model.knid=x", "--param: there is no key `knid` in `model`"),
         ("modle.kind=x", "--param: there is no parameter `modle`"),
         ("other.kind=x", "--param: there is no table `other`"),
+        ("model.=1", "--param: `model.` has a key without a name"),
         ("model.kind.x=1", "--param: `model.kind` is not a table: it has no key `x`"),
         ("model.fit.depth.x=1", "--param: `model.fit.depth` is not a table: it has no key `x`"),
         ("model.new.x=1", "--param: there is no table `model.new`"),

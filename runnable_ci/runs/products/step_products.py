@@ -95,11 +95,10 @@ class Products:
     def _is_edited(self, path: str) -> bool:
         """Return whether a file that a step made is now what neither a step nor the commit has given it."""
         made = self.catalog.products.made_at(path)
-        now = self._digest_of(path) if made and made[-1].observed else None
+        kinds = self._kinds_of(path) if made and made[-1].observed else ()
+        now = {digest for kind in kinds if (digest := self._digest_of(path, kind))}
         known = {content.sha256 for product in made for content in (product.content, product.was) if content}
-        return bool(now and now not in known) and not (
-            self.catalog.is_tracked(path) and self.catalog.is_committed(path)
-        )
+        return bool(now and not now & known) and not (self.catalog.is_tracked(path) and self.catalog.is_committed(path))
 
     def _digest_of(self, path: str, kind: str = "") -> str | None:
         with suppress(OSError, UnsafePathError):  # a folder now, or closed to us

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -489,3 +490,26 @@ def test_a_link_to_a_file_is_no_edit(tmp_path: Path) -> None:
     said = project.runnable("run").err
     assert "set aside 2 files" in said
     assert "was changed" not in said
+
+
+@pytest.mark.parametrize("pattern", ["cur/f", "cur/*", "cur/**"])
+def test_a_get_through_a_link_to_a_folder(tmp_path: Path, pattern: str) -> None:
+    """A file that a kept link leads to is found by the name that it has there, also where neither is any more."""
+    steps = f"""
+[steps.make]
+run = "mkdir -p v1; echo x > v1/f; ln -sfn v1 cur"
+catalog = {{ put = ["v1", "cur"] }}
+[steps.take]
+run = "cat cur/f; test -e fixed"
+catalog = {{ get = ["{pattern}"] }}
+"""
+    project = workspace(tmp_path, {"runnable.toml": steps, ".gitignore": "v1\ncur\n"})
+    project.runnable("run", "--run-id", "r", code=1)
+    taken = [entry.name for entry in project.log().steps["take"].data_catalog if entry.stage == "get"]
+    assert taken == ["cur", "v1/f"]
+    shutil.rmtree(project.folder / "v1")
+    (project.folder / "cur").unlink()
+    project.write({"fixed": ""})
+    again = project.runnable("retry", "r")
+    assert "make | reuse" in again.err
+    assert "take | x\n" in again.out

@@ -23,7 +23,7 @@ from runnable_ci.pipeline.patterns import may_name, select
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.event_redaction import redact_exception
-from runnable_ci.runs.files.links import is_behind_link, with_what_links_lead_to
+from runnable_ci.runs.files.links import behind_links, is_behind_link, with_what_links_lead_to
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
 from runnable_ci.runs.orphans import record_pid
 from runnable_ci.runs.products.step_products import Products, StepProducts
@@ -280,16 +280,18 @@ def _take_files(step: Step, scope: Scope, context: ExecutionContext) -> list[Cat
     wanted: dict[str, CatalogEntry] = {}
     inputs: set[str] = set()
     visible = scope.entries()
+    through = behind_links(visible)
     for pattern in step.get:
         found = context.catalog.files.expand([pattern])[pattern]
         present = [name for name in found if name not in visible and not is_behind_link(name, visible)]
         chosen = select(pattern, [*visible, *present])
-        if not chosen:
+        behind = {name for link in select(pattern, through) for name in through[link]}
+        if not chosen and not behind:
             raise StepError(
                 f"catalog get `{pattern}` matches no file that an earlier step stored, and none in the workspace",
                 hint="add the step that stores it to `needs`, or add the file to the workspace",
             )
-        wanted |= with_what_links_lead_to(visible.keys() & chosen, visible)
+        wanted |= with_what_links_lead_to(visible.keys() & chosen, visible) | {name: visible[name] for name in behind}
         inputs.update(name for name in chosen if name not in visible)
     taken, replaced = context.catalog.get(wanted[name] for name in sorted(wanted))
     for name in replaced:

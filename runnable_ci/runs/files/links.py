@@ -100,6 +100,17 @@ def is_behind_link(name: str, entries: Mapping[str, CatalogEntry]) -> bool:
     return any(folder in entries and entries[folder].kind == LINK for folder in above)
 
 
+def behind_links(entries: Mapping[str, CatalogEntry]) -> dict[str, tuple[str, str]]:
+    """Return names of files as a link to a folder has them, `latest/f` → that link and the file's own name."""
+    found = {}
+    for link, target in links_of(entries).items():
+        place = place_of(link, target)
+        for name in entries:
+            if name.startswith(f"{place}/"):
+                found[f"{link}{name.removeprefix(place)}"] = (link, name)
+    return found
+
+
 def links_of(entries: Mapping[str, CatalogEntry]) -> dict[str, str]:
     """Return the links among entries → their targets."""
     return {name: entry.target for name, entry in entries.items() if entry.kind == LINK}

@@ -23,7 +23,7 @@ from runnable_ci.pipeline.patterns import may_name, select
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.event_redaction import redact_exception
-from runnable_ci.runs.files.links import behind_links, is_behind_link, with_what_links_lead_to
+from runnable_ci.runs.files.links import is_behind_link, selected_behind_links, with_what_links_lead_to
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
 from runnable_ci.runs.orphans import record_pid
 from runnable_ci.runs.products.step_products import Products, StepProducts
@@ -108,8 +108,8 @@ def run_attempt(
         with failing(attempt, context.redactor, show):
             failed, packs = products.fail()
             done.entries, done.packs = [*done.entries, *failed], done.packs | packs
-    succeeded = attempt.status == SUCCESS
-    for note in context.command_files.forward(scratch, succeeded=succeeded, clean=context.redactor.text):
+    clean = context.redactor.text
+    for note in context.command_files.forward(scratch, succeeded=attempt.status == SUCCESS, clean=clean):
         context.printer.say(f"note: {note}", step=done.step.name)
     shutil.rmtree(scratch, ignore_errors=True)
     attempt.end_time = now()
@@ -275,17 +275,14 @@ def _collect(step: Step, ended: Exit, step_context: StepContext) -> StepResult:
 
 def _take_files(step: Step, scope: Scope, context: ExecutionContext) -> list[CatalogEntry]:
     """Restore the files that the step gets into the workspace; return their entries."""
-    if not step.get:
-        return []
     wanted: dict[str, CatalogEntry] = {}
     inputs: set[str] = set()
     visible = scope.entries()
-    through = behind_links(visible)
-    for pattern in step.get:
+    for pattern in step.get or ():
         found = context.catalog.files.expand([pattern])[pattern]
         present = [name for name in found if name not in visible and not is_behind_link(name, visible)]
         chosen = select(pattern, [*visible, *present])
-        behind = {name for link in select(pattern, through) for name in through[link]}
+        behind = {name for names in selected_behind_links(pattern, visible) for name in names}
         if not chosen and not behind:
             raise StepError(
                 f"catalog get `{pattern}` matches no file that an earlier step stored, and none in the workspace",

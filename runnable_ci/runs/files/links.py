@@ -100,15 +100,14 @@ def is_behind_link(name: str, entries: Mapping[str, CatalogEntry]) -> bool:
     return any(folder in entries and entries[folder].kind == LINK for folder in above)
 
 
-def behind_links(entries: Mapping[str, CatalogEntry]) -> dict[str, tuple[str, str]]:
-    """Return names of files as a link to a folder has them, `latest/f` → that link and the file's own name."""
-    found = {}
+def selected_behind_links(pattern: str, entries: Mapping[str, CatalogEntry]) -> list[tuple[str, str]]:
+    """Return what a glob finds by the names that files have behind links to folders, as `latest/f`: link and file."""
+    found: dict[str, tuple[str, str]] = {}
     for link, target in links_of(entries).items():
         place = place_of(link, target)
-        for name in entries:
-            if name.startswith(f"{place}/"):
-                found[f"{link}{name.removeprefix(place)}"] = (link, name)
-    return found
+        below = [name for name in entries if name.startswith(f"{place}/")]
+        found |= {f"{link}{name.removeprefix(place)}": (link, name) for name in below}
+    return [found[name] for name in select(pattern, found)]
 
 
 def links_of(entries: Mapping[str, CatalogEntry]) -> dict[str, str]:

@@ -346,3 +346,25 @@ def test_a_silent_step_that_is_killed_was_seen_alive(tmp_path: Path) -> None:
         running.kill()
     attempt = project.log("r").steps["a"].attempts[0]
     assert (seconds_between(attempt.start_time, attempt.end_time) or 0) > 0.9
+
+
+def test_what_a_script_names_and_does_not_find(tmp_path: Path) -> None:
+    """A missing folder that a script lists, or file that it looks for, is a change once it is there; no other is."""
+    steps = """
+[steps.lists]
+needs = []
+run = "echo extra/*"
+[steps.looks]
+needs = []
+run = "bash look.sh > log; cat in/x.csv"
+[steps.fails]
+run = "exit 1"
+"""
+    look = "cat conf/local.json 2> /dev/null || true\n"
+    project = workspace(tmp_path, {"runnable.toml": steps, "look.sh": look, "in/x.csv": "1\n", ".gitignore": "log\n"})
+    project.runnable("run", "-j", "1", code=1)
+    project.write({"other/new.txt": "", "in/y.csv": ""})
+    assert [plan(project)[name][0] for name in ("lists", "looks")] == ["reuse", "reuse"]
+    project.write({"extra/new.txt": "", "conf/local.json": "{}"})
+    assert plan(project)["lists"] == ("run", "new.txt is new in extra, which it may have listed")
+    assert plan(project)["looks"] == ("run", "conf/local.json is new, which it looked for")

@@ -1,15 +1,20 @@
-"""Files outside of the repository that a step read, as far as that is known: of python steps, and of shell commands.
+"""Files of which no event tells: those outside of the repository, and those that a step looked for in vain.
 
-Nothing is watched there. What belongs to the system or to installed programs is the environment, not an input.
+Outside nothing is watched, and what belongs to the system or to installed programs is the environment, not an input. An
+opening that fails is seen of python steps alone; of shell scripts the words tell.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 import re
 import stat
+from collections.abc import Iterable
 from typing import Final
+
+from runnable_ci.observe.reads import ListingRead, ReadSet
 
 HASHED_MAX_BYTES: Final = 64 * 1024 * 1024
 """A larger file is compared by its size and time."""
@@ -19,6 +24,12 @@ _SYSTEM: Final = (
     *("/proc/", "/run/", "/sbin/", "/sys/", "/usr/"),
 )
 _BETWEEN_WORDS: Final = re.compile(r"""[\s'"();|&<>=`$,]+""")
+_WORDS: Final = re.compile(r"""[\s'"();|&<>=`,]+""")
+"""A word with a `$` stays one: what it names is not known."""
+_PATH: Final = re.compile(r"[A-Za-z0-9_.@+-][\w.@+*?\[\]{}-]*(?:/[\w.@+*?\[\]{}-]+)+")
+_WILDCARD: Final = re.compile(r"[*?\[{]")
+_SHELL: Final = (".sh", ".bash")
+_SCRIPT_MAX_BYTES: Final = 64 * 1024
 
 
 def is_environment(path: str) -> bool:
@@ -50,3 +61,36 @@ def named_in(command: str, folder: str, around: str) -> list[str]:
         if not f"{path}/".startswith(f"{around}/") and not is_environment(path) and os.path.isfile(path):
             found[path] = None
     return list(found)[:FILES_MAX]
+
+
+def with_missing(reads: ReadSet, command: str, root: str, folder: str) -> ReadSet:
+    """Return the reads of a step that ran in a `folder` of the workspace, with what its script names and is not there.
+
+    A path with a slash may have been looked for, and the folder before a wildcard listed; also in the shell's scripts
+    that it read.
+    """
+    texts = [command, *(_text(f"{root}/{path}") for path in reads.files if path.endswith(_SHELL))]
+    absent, listings = {}, {}
+    for word in _words(texts):
+        path = posixpath.normpath(posixpath.join(folder, word))
+        place = posixpath.dirname(path[: found.start()]) if (found := _WILDCARD.search(path)) else path
+        if not place or place.startswith("..") or os.path.lexists(f"{root}/{place}"):
+            continue
+        if found:
+            listings[place] = ListingRead(names=[], grade="possible")
+        else:
+            absent[place] = "possible"
+    update = {"absent": {**absent, **reads.absent}, "listings": {**listings, **reads.listings}}
+    return reads.model_copy(update=update) if absent or listings else reads
+
+
+def _words(texts: Iterable[str]) -> set[str]:
+    return {word for text in texts for word in _WORDS.split(text) if _PATH.fullmatch(word)}
+
+
+def _text(file: str) -> str:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(_SCRIPT_MAX_BYTES).decode(errors="replace")
+    except OSError:
+        return ""

@@ -17,7 +17,7 @@ from runnable_ci.observe.assemble import AttemptView, WorkerReport, read_set
 from runnable_ci.observe.distributions import Distributions
 from runnable_ci.observe.environment_use import variables_used
 from runnable_ci.observe.observer import Observer, Sight
-from runnable_ci.observe.outside import named_in
+from runnable_ci.observe.outside import named_in, with_missing
 from runnable_ci.observe.reads import READS_MAX_BYTES, READS_MAX_ENTRIES, FileRead, ReadSet
 from runnable_ci.observe.source_files import read_source
 from runnable_ci.observe.trace import Trace
@@ -113,6 +113,7 @@ class ReadRecorder:
         reads = read_set(sight.trace, view, worker, self.installed)
         if step.kind == "run":
             attempt.consumed = _parameters_used(step, attempt, reads, self.observer.root)
+            reads = with_missing(reads, step.command, self.observer.root, step.working_directory)
         self._note_made(step, attempt, sight.trace, put, view)
         if worker is not None and not worker.has_children:
             from runnable_ci.engine.provenance.code_reach import reach_of  # only python steps need it

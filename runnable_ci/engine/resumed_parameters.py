@@ -27,7 +27,7 @@ from runnable_ci.pipeline.parameters import (
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import given_here
-from runnable_ci.util.text import truncate
+from runnable_ci.util.text import listed, truncate
 
 _NAMED_MAX = 5
 
@@ -165,12 +165,9 @@ def _given_again(session: RunSession, log: RunLog, given: Mapping[str, Any]) -> 
 
 
 def _undeclared(log: RunLog, file: str, values: Mapping[str, Any]) -> UsageError:
-    named = list(values.items())[:_NAMED_MAX]
-    listing = ", ".join(f"{truncate(name)} = {truncate(value)}" for name, value in named)
-    more = f" and {len(values) - _NAMED_MAX} more" if len(values) > _NAMED_MAX else ""
-    options = " ".join(f"--param {truncate(name)}=…" for name, _ in named)
+    listing = listed((f"{truncate(name)} = {truncate(value)}" for name, value in values.items()), at_most=_NAMED_MAX)
+    options = " ".join(f"--param {truncate(name)}=…" for name in list(values)[:_NAMED_MAX])
     return UsageError(
-        f"run `{log.run_id}` has a parameter that {file} does not declare, and that was not specified "
-        f"here: {listing}{more}",
+        f"run `{log.run_id}` has a parameter that {file} does not declare, and that was not specified here: {listing}",
         hint=f"specify `{options}` again, or declare it under [parameters]",
     )

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from runnable_ci.observe.reads import ListingRead, ReadSet
+from runnable_ci.observe.source_files import read_source
 
 HASHED_MAX_BYTES: Final = 64 * 1024 * 1024
 """A larger file is compared by its size and time."""
@@ -29,7 +30,6 @@ _WORDS: Final = re.compile(r"""[\s'"();|&<>=`,]+""")
 _PATH: Final = re.compile(r"[A-Za-z0-9_.@+-][\w.@+*?\[\]{}-]*(?:/[\w.@+*?\[\]{}-]+)+")
 _WILDCARD: Final = re.compile(r"[*?\[{]")
 _SHELL: Final = (".sh", ".bash")
-_SCRIPT_MAX_BYTES: Final = 64 * 1024
 
 
 def is_environment(path: str) -> bool:
@@ -69,7 +69,8 @@ def with_missing(reads: ReadSet, command: str, root: str, folder: str) -> ReadSe
     A path with a slash may have been looked for, and the folder before a wildcard listed; also in the shell's scripts
     that it read.
     """
-    texts = [command, *(_text(f"{root}/{path}") for path in reads.files if path.endswith(_SHELL))]
+    scripts = [read_source(f"{root}/{path}") for path in reads.files if path.endswith(_SHELL)]
+    texts = [command, *(script.decode(errors="replace") for script in scripts)]
     absent, listings = {}, {}
     for word in _words(texts):
         path = posixpath.normpath(posixpath.join(folder, word))
@@ -86,11 +87,3 @@ def with_missing(reads: ReadSet, command: str, root: str, folder: str) -> ReadSe
 
 def _words(texts: Iterable[str]) -> set[str]:
     return {word for text in texts for word in _WORDS.split(text) if _PATH.fullmatch(word)}
-
-
-def _text(file: str) -> str:
-    try:
-        with open(file, "rb") as opened:
-            return opened.read(_SCRIPT_MAX_BYTES).decode(errors="replace")
-    except OSError:
-        return ""

@@ -14,9 +14,7 @@ from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
 from runnable_ci.runs.reader import catalog_of
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
-from runnable_ci.util.text import duration, pluralize, printable, table
-
-_NAMED_MAX = 3
+from runnable_ci.util.text import duration, listed, pluralize, printable, table
 
 
 def reads_of_steps(layout: Layout, log: RunLog) -> list[str]:
@@ -74,9 +72,9 @@ def _lines(catalog: Catalog, step: StepLog) -> Iterator[str]:
             yield "  not in this store"
             continue
         for kind, names in _kinds(reads):
-            yield f"  {kind:9} {len(names)}: {_named(names)}"
+            yield f"  {kind:9} {len(names)}: {listed(map(printable, names))}"
         if attempt.made:
-            yield f"  {'made':9} {len(attempt.made) + attempt.made_more}: {_named(list(attempt.made))}"
+            yield f"  {'made':9} {len(attempt.made) + attempt.made_more}: {listed(map(printable, attempt.made))}"
 
 
 def _short(catalog: Catalog, title: str, attempt: StepAttempt) -> str:
@@ -85,7 +83,7 @@ def _short(catalog: Catalog, title: str, attempt: StepAttempt) -> str:
     reads = reads_of(catalog, title, attempt)
     if reads is None:
         return "not in this store"
-    files = [f"{pluralize(len(reads.files), 'file')}: {_named(list(reads.files))}"] if reads.files else []
+    files = [f"{pluralize(len(reads.files), 'file')}: {listed(map(printable, reads.files))}"] if reads.files else []
     others = [f"{kind}: {len(names)}" for kind, names in _kinds(reads) if kind != "files"]
     return "; ".join((*files, *others)) or "nothing"
 
@@ -104,8 +102,3 @@ def _kinds(reads: ReadSet) -> Iterator[tuple[str, Sequence[str]]]:
         "git": [reads.asked_git] if reads.asked_git else [],
     }
     yield from ((kind, names) for kind, names in kinds.items() if names)
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
-    return f"{', '.join(map(printable, names[:_NAMED_MAX]))}{more}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.model import Environment, RunLog, StepAttempt
+from runnable_ci.util.text import listed
 
 _NAMED_MAX = 5
 _RELEASE = re.compile(r"\S+ \d+\.\d+")
@@ -29,7 +30,7 @@ class EnvironmentChanges:
     lines: dict[str, list[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return _listed([f"{line} ({', '.join(steps)})" for line, steps in self.lines.items()])
+        return listed((f"{line} ({', '.join(steps)})" for line, steps in self.lines.items()), at_most=_NAMED_MAX)
 
     def of(self, steps: Collection[str]) -> EnvironmentChanges:
         """Return what differs for these steps."""
@@ -42,7 +43,7 @@ class EnvironmentChanges:
         for line, steps in self.lines.items():
             for step in steps:
                 found.setdefault(step, []).append(line)
-        return {step: _listed(lines) for step, lines in found.items()}
+        return {step: listed(lines, at_most=_NAMED_MAX) for step, lines in found.items()}
 
 
 def environment_changes(
@@ -97,8 +98,3 @@ def _changed_packages(then: Mapping[str, str], now: Mapping[str, str]) -> dict[s
 def _normalized(name: str) -> str:
     """Return a distribution's name as environments have it. Source: PyPA, "Names and normalization"."""
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _listed(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - _NAMED_MAX} more" if len(texts) > _NAMED_MAX else ""
-    return f"{', '.join(texts[:_NAMED_MAX])}{more}"

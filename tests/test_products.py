@@ -82,6 +82,13 @@ def test_a_step_that_writes_nothing_does_not_succeed_with_what_is_there(tmp_path
     assert (project.folder / "fit.bin").exists() is committed
 
 
+def test_a_product_of_another_name_is_named(tmp_path: Path) -> None:
+    """Who mistypes `put` is told what the step wrote in its place, what looks most like it first."""
+    project = project_of(tmp_path, "[steps.fit]\nrun = 'touch a.log b.log modle.txt z'\ncatalog.put = ['model.txt']\n")
+    failed = project.runnable("run", code=1)
+    assert "hint: the step wrote `modle.txt`, `a.log`, `b.log` and 1 more\n" in failed.err
+
+
 def test_files_of_the_user_are_never_products(tmp_path: Path) -> None:
     """Tracked or not, whatever a pattern says; what the step wrote is all that there is of it."""
     steps = """

@@ -241,7 +241,7 @@ def _run_process(
         _restore_store(products, context)
         output.flush()
     finally:
-        sight = observer.end(step.name)
+        sight = products.sight = observer.end(step.name)
     if names := [f"`{context.redactor.text(printable(process.name))}`" for process in ended.ended]:
         context.printer.say(f"ended {', '.join(dict.fromkeys(names))}, which step `{step.name}` left running")
     return ended, sight

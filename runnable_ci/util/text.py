@@ -126,8 +126,14 @@ def format_size(size_bytes: int) -> str:
 
 
 def truncate(value: Any, width: int = 40) -> str:
-    """Return a value in at most `width` characters."""
-    text = printable(f"{value:.6g}" if isinstance(value, float) else str(value))
+    """Return a value in at most `width` characters: a text as it is, a number shortened, all else as JSON."""
+    match value:
+        case str():
+            text = printable(value)
+        case float():
+            text = f"{value:.6g}"
+        case _:
+            text = printable(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

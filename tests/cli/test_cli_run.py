@@ -230,7 +230,7 @@ run = "true"
         "absent": "`no-such-shell` is not installed, or not on PATH",
     }
     assert log.steps["below"].status == SKIPPED
-    assert "puts    | hint: did the step write it somewhere else?\n" in done.err
+    assert "puts    | hint: the step wrote no other file\n" in done.err
     assert done.err.splitlines()[-1] == f"hint: runnable-ci retry {log.run_id}"
 
 

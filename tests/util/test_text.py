@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runnable_ci.util.text import format_age, padded
+from runnable_ci.util.text import format_age, padded, truncate
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,12 @@ def test_rows_fit(width: int | None) -> None:
     assert len({len(line) for line in lines}) == 1
     assert len(lines[0]) == min(max(width or 75, 11), 75) or (width and 11 <= len(lines[0]) <= width)
     assert lines[1].startswith("a-long-name")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(True, "true"), (None, "null"), ({"a": [1, None]}, '{"a": [1, null]}'), ("True", "True"), (0.1 + 0.2, "0.3")],
+)
+def test_values_are_shown_as_json(value: object, shown: str) -> None:
+    """People write parameters as JSON or TOML; how Python would print them they never see."""
+    assert truncate(value) == shown

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from runnable_ci.errors import RunnableError, StepError, UnsafePathError
+from runnable_ci.errors import RunnableError, StepError, UnsafePathError, did_you_mean
+from runnable_ci.observe.observer import Sight
 from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.runs.catalog import Catalog, step_errors
 from runnable_ci.runs.files.links import Found
 from runnable_ci.runs.model import FOLDER, LINK, CatalogEntry, Pack, StepLog
@@ -155,6 +157,8 @@ class StepProducts:
     past: StepLog | None
     is_started: bool = False
     """Whether the step's process was started."""
+    sight: Sight | None = None
+    """What was seen of that process."""
     _before: Baseline | None = None
     _inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Inputs of the workspace, with their fingerprints before the step."""
@@ -231,7 +235,7 @@ class StepProducts:
         written = {name for name in names if before.is_written(name)}
         found_again = self._found_again(before, names - written) if self.step.persist else {}
         products = sorted(written | found_again.keys())
-        _require_written(found, products)
+        _require_written(found, products, self._written_beside())
         entries, packs = catalog.put(products, found=found, unstored=self.step.unstored_among(products))
         for entry in entries:
             entry.made_by = found_again.get(entry.name, "")
@@ -299,6 +303,14 @@ class StepProducts:
             name for name, seen in self._inputs.items() if name not in before and _look_at(workspace / name) != seen
         ]
 
+    def _written_beside(self) -> list[str] | None:
+        """Return the workspace's files that the step wrote and its patterns do not name; None where it was not seen."""
+        seen = self.sight and self.sight.trace
+        if not seen:
+            return None
+        inside = {path for path in seen.made | seen.changed if not path.startswith("../")}
+        return sorted(path for path in inside if not any(may_name(pattern, path) for pattern in self.step.put))
+
     def forget(self) -> None:
         """Drop what was noted before the step: what became of the attempt is recorded."""
         if self._before:
@@ -323,14 +335,22 @@ def _look_at(path: Path) -> tuple[int, ...] | None:
         return None
 
 
-def _require_written(found: Found, products: Collection[str]) -> None:
+def _require_written(found: Found, products: Collection[str], beside: Sequence[str] | None) -> None:
     for pattern, names in found.names.items():
         if names and all(name in found.folders for name in names):
             raise StepError(f"catalog put `{pattern}` matches empty folders only", hint="did the step write no file?")
         if not names:
-            raise StepError(f"catalog put `{pattern}` matches no file", hint="did the step write it somewhere else?")
+            raise StepError(f"catalog put `{pattern}` matches no file", hint=_written_instead(pattern, beside))
         if not any(name in products for name in names):
             raise StepError(
                 f"catalog put `{pattern}` matches only files that the step did not write",
                 hint="persist = true keeps what earlier runs made",
             )
+
+
+def _written_instead(pattern: str, beside: Sequence[str] | None) -> str:
+    """Say what a step wrote in place of what a pattern names; None is what was not seen."""
+    if beside is None:
+        return "did the step write it somewhere else?"
+    alike_first = sorted(beside, key=lambda path: (not did_you_mean(pattern, [path]), path))
+    return f"the step wrote {listed(f'`{path}`' for path in alike_first)}" if beside else "the step wrote no other file"

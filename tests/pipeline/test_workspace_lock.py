@@ -176,6 +176,21 @@ def test_a_store_that_is_removed(project: Workspace) -> None:
     assert [run["status"] for run in json.loads(project.runnable("runs", "--json").out)] == ["SUCCESS"] * 2
 
 
+def test_a_python_step_that_removes_the_store(project: Workspace) -> None:
+    """What it returns, a pickled object too, is kept all the same."""
+    project.write(
+        {
+            "cleaning.py": "import shutil\ndef clean():\n    shutil.rmtree('.runnable')\n    return 1, {2}\n",
+            "runnable.toml": "[steps.clean]\npython = 'cleaning:clean'\nreturns = { x = 'json', y = 'object' }\n"
+            "[steps.after]\nrun = 'echo $x'\n",
+        }
+    )
+    done = project.runnable("run")
+    assert "Traceback" not in done.err
+    assert "after | 1\n" in done.out
+    assert project.log().parameters["y"].kind == "object"
+
+
 def test_a_lock_of_another_program_on_the_folder(project: Workspace) -> None:
     """`flock . runnable-ci run` is not kept out by its own `flock`; two runs still are."""
     folder = os.open(project.folder, os.O_RDONLY)

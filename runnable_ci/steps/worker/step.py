@@ -63,6 +63,7 @@ def main(request_path: str, response_path: str) -> int:
     if os.getpid() == process:  # not a child that the function forked and that came back from it
         _flush(sys.stdout)  # should the interpreter crash while it ends
         _flush(sys.stderr)
+        _have_folder(os.path.dirname(response_path))
         temporary = response_path + ".part"
         with open(temporary, "w", encoding="utf-8") as file:
             json.dump(response, file)
@@ -97,6 +98,7 @@ def _run(request: dict[str, Any], response: dict[str, Any], workspace: Workspace
         problem = LeftEarlyError("function `%s` called sys.exit(0) before it returned %s" % (name, names))
         raise problem.with_traceback(left.__traceback__) from None
     if returns:
+        _have_folder(request["objects"])
         response["returns"] = keep(result, returns, request["objects"], function, name)
 
 
@@ -111,6 +113,11 @@ def _set_log_level(level: str) -> None:
         logging.getLogger().setLevel(number)
         if logging.lastResort is not None:
             logging.lastResort.setLevel(number)
+
+
+def _have_folder(path: str) -> None:
+    """Make a folder again that the user's code removed: with the whole store, say, by `git clean`."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
 
 
 def _flush(stream: Any) -> None:

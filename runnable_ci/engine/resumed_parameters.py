@@ -93,9 +93,8 @@ def _differences(
     for name, value in in_file.items():
         if name in recorded and name not in replaced and not same_json(recorded[name], value):
             yield (
-                f"parameter {name} is {_shown(value, redactor)} in {file} now; "
-                f"the run keeps its {_shown(recorded[name], redactor)} "
-                f"(--param {name}=… changes it)"
+                f"parameter {name} is {_shown(value, redactor)} in {file}; "
+                f"the run keeps its {_shown(recorded[name], redactor)} (--param {name}=… changes it)"
             )
 
 

@@ -159,7 +159,7 @@ python = "work:c"
     done = project.runnable("retry", "latest", "--param", "other=5")
     assert ran(project) == ["b"]
     assert done.err.startswith(
-        "note: parameter rate is 2 in runnable.toml now; the run keeps its 1 (--param rate=… changes it)\n"
+        "note: parameter rate is 2 in runnable.toml; the run keeps its 1 (--param rate=… changes it)\n"
     )
     assert done.out == "b | 5\n"
     assert project.log().steps["b"].attempts[-1].reason == "parameter other changed: 1 → 5"

@@ -61,6 +61,7 @@ def test_a_run_with_all_of_it(tmp_path: Path) -> None:
     assert [path for path in stored if b"abcd-efgh-1" in path.read_bytes()] == []
     log = json.loads(project.runnable("show", "x", "--json").out)
     assert [invocation["log_level"] for invocation in log["invocations"]] == ["info"]
+    assert "SUCCESS (log level info)\n" in project.runnable("show", "x").out
     assert {entry["name"] for entry in log["steps"]["make"]["data_catalog"] if entry["stage"] == "put"} == {
         "eval/metrics.json",
         "scores.yaml",

@@ -82,7 +82,8 @@ def _length(log: RunLog) -> str:
 
 def _command(invocation: Invocation) -> str:
     by = f" by {invocation.actor}" if invocation.actor else ""
-    return f"{invocation.command}{by} {shown_status(invocation.status)}"
+    level = f" (log level {invocation.log_level})" if invocation.log_level else ""
+    return f"{invocation.command}{by} {shown_status(invocation.status)}{level}"
 
 
 def _job(log: RunLog) -> str:

@@ -27,7 +27,8 @@ def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, enviro
     with suggest_pull(layout, log.run_id):
         snapshot = _snapshot(layout, state)
     clone = layout.folder.parent
-    urls = [code.code_identifier_url] if code.code_identifier_url else []
+    # A path of this machine is a source where a remote has it, not where a run from elsewhere says so.
+    urls = [url for url in [code.code_identifier_url] if url and not url.startswith("file:")]
     sources: list[Path | str] = [clone, *dict.fromkeys([*urls, *_remotes(clone, environ)])]
     missing = rebuild(snapshot, commit=code.code_identifier, sources=sources, destination=folder, environ=environ)
     not_rebuilt = dict.fromkeys([*(f"{name}: {reason}" for name, reason in state.omitted.items()), *missing])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from configparser import Error as ConfigError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,15 +80,11 @@ class Clone:
 
         What `url.….insteadOf` says counts.
         """
-        with _errors():
-            remotes = sorted(self.repo.remotes, key=lambda remote: remote.name != "origin")
-            return next(remotes[0].urls, "") if remotes else ""
+        return next(iter(self._urls()), "")
 
     def remote_urls(self) -> list[str]:
         """Return the URLs of all remotes, `origin` first, without credentials."""
-        with _errors():
-            remotes = sorted(self.repo.remotes, key=lambda remote: remote.name != "origin")
-            return [url for remote in remotes for url in map(clean_url, remote.urls) if url]
+        return [url for url in map(clean_url, self._urls()) if url]
 
     def commits_between(self, old: str, new: str) -> int | None:
         """Return how many commits `new` is ahead of `old`; None where it does not build on that, or one is not here."""
@@ -107,9 +103,7 @@ class Clone:
         """
         listed = self.git("for-each-ref", "--format=%(refname) %(symref)", "refs/heads", "refs/remotes")
         refs = dict(line.split(" ", 1) for line in listed.decode(errors="replace").splitlines())
-        with _errors():
-            names = sorted((remote.name for remote in self.repo.remotes), key=lambda name: name != "origin")
-        for prefix in (f"refs/remotes/{name}/" for name in names):
+        for prefix in (f"refs/remotes/{name}/" for name in self._remotes()):
             target = refs.get(f"{prefix}HEAD", "")
             if target.startswith(prefix):
                 return target.removeprefix(prefix)
@@ -117,6 +111,15 @@ class Clone:
             if not refs.keys().isdisjoint({f"refs/heads/{usual}", f"refs/remotes/origin/{usual}"}):
                 return usual
         return self.branch() or "main"
+
+    def _remotes(self) -> list[str]:
+        """Return the names of the remotes, `origin` first. GitPython's parser refuses settings that git reads."""
+        return sorted(os.fsdecode(self.git("remote")).splitlines(), key=lambda name: name != "origin")
+
+    def _urls(self) -> Iterator[str]:
+        for name in self._remotes():
+            with suppress(CodeIdentityError):  # it has none
+                yield from os.fsdecode(self.git("remote", "get-url", "--all", "--", name)).splitlines()
 
     def _line(self, *arguments: str) -> str:
         try:

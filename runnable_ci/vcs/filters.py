@@ -11,9 +11,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from runnable_ci.vcs.git import Git
+from runnable_ci.vcs.git import Git, printable
 
-FILTER_SETTINGS: Final = r"filter\..*\.(clean|smudge|process|required)"
+PROGRAM_SETTINGS: Final = r"filter\..*\.(clean|smudge|process|required)|hook\..*\.(command|event)"
+"""What names programs that can be switched off only one by one, by the names that a repository gave them."""
+_OFF: Final = {
+    "filter": {"clean": "", "smudge": "", "process": "", "required": "false"},
+    "hook": {"enabled": "false"},
+}
 _POINTER: Final = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:[^\n]+\n)*oid sha256:([0-9a-f]{64})\n")
 _POINTER_MAX_BYTES: Final = 1024
 """Source: git-lfs, docs/spec.md, "The Pointer"."""
@@ -24,15 +29,15 @@ def filters_of(settings: Iterable[str]) -> set[str]:
     return {name.removeprefix("filter.").rpartition(".")[0] for name in settings if name.startswith("filter.")}
 
 
-def switched_off(filters: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment that adds to git's settings that these filters have no program.
+def switched_off(settings: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment that adds to git's settings that none of the programs in `settings` is started.
 
-    Source: git-config(1), `GIT_CONFIG_COUNT`.
+    Source: git-config(1), `GIT_CONFIG_COUNT`; git-hook(1) of git 2.54, before which git had no such hooks.
     """
     given = environ.get("GIT_CONFIG_COUNT", "")
     first = int(given) if given.isdigit() else 0
-    values = {"clean": "", "smudge": "", "process": "", "required": "false"}
-    pairs = [(f"filter.{name}.{key}", value) for name in sorted(filters) for key, value in values.items()]
+    named = sorted({name.rpartition(".")[0] for name in settings if name.startswith(("filter.", "hook."))})
+    pairs = [(f"{name}.{key}", value) for name in named for key, value in _OFF[name.partition(".")[0]].items()]
     found = {"GIT_CONFIG_COUNT": str(first + len(pairs))}
     for number, (key, value) in enumerate(pairs, start=first):
         found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
@@ -40,7 +45,7 @@ def switched_off(filters: Iterable[str], environ: Mapping[str, str]) -> dict[str
 
 
 def filtered(git: Git, paths: Iterable[str], *options: str) -> dict[str, str]:
-    """Return path → the filter that git would use for it, of those that have one."""
+    """Return path → the filter that git would use for it, of those that have one. A name may have any bytes."""
     asked = b"".join(os.fsencode(path) + b"\0" for path in paths)
     if not asked:
         return {}
@@ -49,6 +54,12 @@ def filtered(git: Git, paths: Iterable[str], *options: str) -> dict[str, str]:
     ]
     found = zip(answer[::3], answer[2::3], strict=False)
     return {path: name for path, name in found if name not in ("unspecified", "unset", "set")}
+
+
+def not_rebuilt(git: Git, paths: Iterable[str]) -> dict[str, str]:
+    """Return path → why it is not as it was, of those that only a filter's program brings from their commit."""
+    why = "git's filter `{}` was not run: here is what the commit has in its place"
+    return {path: why.format(printable(os.fsencode(name))) for path, name in filtered(git, paths, "--cached").items()}
 
 
 def kept_by_lfs(git: Git, blobs: Iterable[str]) -> dict[str, str]:

@@ -70,6 +70,8 @@ class Git:
         stdin: bytes = b"",
     ) -> bytes:
         """Return git's standard output. Raises `CodeIdentityError` where git fails, refuses, or is not installed."""
+        if not options:  # which may name the repository
+            self._require_work_tree()
         closed = {**self._environment(), **(environ or {})}
         with _starting():
             done = run_with_input(self._command(*options, *arguments), stdin=stdin, env=closed, timeout_s=None)
@@ -77,9 +79,15 @@ class Git:
 
     def together(self, *commands: Sequence[str]) -> list[bytes]:
         """Return git's standard outputs of several commands that run at the same time. Raises the same."""
+        self._require_work_tree()
         with _starting():
             done = run_together([self._command(*command) for command in commands], env=self._environment())
         return [self._output(command[0], one) for command, one in zip(commands, done, strict=True)]
+
+    def _require_work_tree(self) -> None:
+        """Refuse a bare repository: as plain files of a clone it brings settings. git before 2.38 would read them."""
+        if is_bare(Path(self.folder).resolve(), self.environ):
+            raise CodeIdentityError("a bare repository or a .git folder: no work tree")
 
     def _command(self, *words: str) -> list[str]:
         return ["git", "-C", self.folder, *SAFE_OPTIONS, *words]
@@ -118,12 +126,9 @@ def _refusal(folder: str, environ: Mapping[str, str], verb: str, code: int, comp
 
     That there is no repository is looked up: git tells it by words alone.
     """
-    if code == _FATAL:
-        place = Path(folder).resolve()
-        if is_bare(place, environ):
-            return CodeIdentityError("a bare repository or a .git folder: no work tree")
-        if place.is_dir() and repository_root(place, environ) is None:
-            return NotARepositoryError("not a git repository")
+    place = Path(folder).resolve()
+    if code == _FATAL and place.is_dir() and repository_root(place, environ) is None:
+        return NotARepositoryError("not a git repository")
     text = complaint.decode(errors="replace")
     if "dubious ownership" in text:
         found = re.search(r"repository at '(.*)'", text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,7 +47,6 @@ class _Basis:
     commit: str
     branch: str
     settings: Mapping[str, list[str]]
-    filters: set[str]
     index: Index
     is_hidden: bool
     is_blind: bool
@@ -208,7 +207,7 @@ class Code:
                 self._find()
             except CodeIdentityError:  # what the user set for all repositories holds here too
                 return printable(Git(self._folder, self._environ)("config", "--get", "user.name")).strip()
-        return (self._settings or {}).get("user.name", [""])[-1]
+        return printable(os.fsencode((self._settings or {}).get("user.name", [""])[-1]))
 
     def _find(self) -> dict[str, list[str]]:
         """Find out where the repository is, and return its settings."""
@@ -225,8 +224,7 @@ class Code:
     def _seen(self) -> WorkTree:
         settings = self._find()
         self._is_found = False
-        filters = filters_of(settings)
-        git = Git(self._place.root, {**self._environ, **switched_off(filters, self._environ)})
+        git = Git(self._place.root, {**self._environ, **switched_off(settings, self._environ)})
         listed, status = git.together(INDEX, STATUS)
         index = parsed_index(listed)
         self.tracked.listed = None if index.submodules else index_names(listed, below=self.prefix)
@@ -235,12 +233,11 @@ class Code:
                 if environ := seeing_through(git, index, self._place.index, Path(scratch)):
                     status = git(*STATUS, environ=environ)
         headers, entries = parsed_status(status)
-        found = [*self._files(git, entries, index, filters), *self._submodule_differences(index, entries)]
+        found = [*self._files(git, entries, index, settings), *self._submodule_differences(index, entries)]
         self._basis = _Basis(
             commit=headers["branch.oid"],
             branch=headers["branch.head"],
             settings=settings,
-            filters=filters,
             index=index,
             is_hidden=self._is_hidden(),
             is_blind=bool(index.assumed or index.skipped or is_beyond_watching(listed, entries)),
@@ -259,14 +256,14 @@ class Code:
 
     def _update(self, basis: _Basis, paths: Collection[str]) -> bool:
         """Look at some paths; whether that is enough, since the commit is the same."""
-        git = Git(self._place.root, {**self._environ, **switched_off(basis.filters, self._environ)})
+        git = Git(self._place.root, {**self._environ, **switched_off(basis.settings, self._environ)})
         headers, entries = parsed_status(git(*STATUS, "--", *paths))
         if (headers["branch.oid"], headers["branch.head"]) != (basis.commit, basis.branch):
             return False
         below = tuple(f"{path}/" for path in paths)
         chosen = set(paths)
         found = {path: one for path, one in basis.found.items() if path not in chosen and not path.startswith(below)}
-        found |= {one.path: one for one in self._files(git, entries, basis.index, basis.filters)}
+        found |= {one.path: one for one in self._files(git, entries, basis.index, basis.settings)}
         basis.found, basis.is_blind = found, is_beyond_watching(b"", entries)
         return True
 
@@ -279,8 +276,10 @@ class Code:
         )
         return tuple(sorted(found, key=lambda one: os.fsencode(one.path)))
 
-    def _files(self, git: Git, entries: Mapping[str, Entry], index: Index, filters: set[str]) -> Iterator[Difference]:
-        left_bytes = HASHED_MAX_BYTES
+    def _files(
+        self, git: Git, entries: Mapping[str, Entry], index: Index, settings: Iterable[str]
+    ) -> Iterator[Difference]:
+        left_bytes, filters = HASHED_MAX_BYTES, filters_of(settings)
         chosen = [e for path, e in entries.items() if path not in index.submodules and not is_cache(path)]
         names = filtered(git, [e.path for e in chosen if e.head and e.kind != "deleted"]) if filters else {}
         in_use = {path: name for path, name in names.items() if name in filters}
@@ -310,11 +309,13 @@ class Code:
                 yield Difference(path, kind, None, entry.head, f"too large to hash: {size} bytes")
             elif content.item == entry.head:
                 continue
-            elif path not in in_use:
+            elif path not in in_use or not entry.head:
                 yield Difference(path, kind, content, content.item, head=entry.head)
-            elif entry.head and pointers.get(entry.head.id) != content.sha256:
-                why = f"git's filter `{in_use[path]}` was not run to compare it with the commit"
+            elif (kept := pointers.get(entry.head.id)) is None:
+                why = f"git's filter `{printable(os.fsencode(in_use[path]))}` was not run to compare it with the commit"
                 yield Difference(path, "filtered", content, content.item, why, entry.head)
+            elif (kept, entry.head.mode) != (content.sha256, content.item.mode):
+                yield Difference(path, kind, content, content.item, head=entry.head)
 
     def _submodule_differences(self, index: Index, entries: Mapping[str, Entry]) -> Iterator[Difference]:
         """Yield the submodules that are not at the commit that the commit says, each with the differences in it."""

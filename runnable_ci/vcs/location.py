@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.errors import CodeIdentityError
-from runnable_ci.vcs.filters import FILTER_SETTINGS
+from runnable_ci.vcs.filters import PROGRAM_SETTINGS
 from runnable_ci.vcs.git import COMMIT, clean_url, printable
 from runnable_ci.vcs.objects import Format
 
 SETTINGS: Final = (
     *("config", "-z", "--get-regexp"),
     # The last one is always there, by `SAFE_OPTIONS`: git says no where nothing matches.
-    rf"^(user\.name|remote\..*\.url|branch\..*\.remote|{FILTER_SETTINGS}|safe\.barerepository)$",
+    rf"^(user\.name|remote\..*\.url|branch\..*\.remote|{PROGRAM_SETTINGS}|safe\.barerepository)$",
 )
 LOCATION: Final = (
     *("rev-parse", "--show-toplevel", "--show-prefix", "--git-common-dir", "--git-path", "index"),
@@ -49,9 +49,12 @@ def parsed_location(folder: str, output: str) -> tuple[Location, str, str]:
 
 
 def parsed_settings(output: bytes) -> dict[str, list[str]]:
-    """Return what git's answer to `SETTINGS` has: name → all values, the last of which counts."""
+    """Return what git's answer to `SETTINGS` has: name → all values, the last of which counts.
+
+    Names keep their bytes: those of filters are given back to git.
+    """
     values: dict[str, list[str]] = {}
-    for item in printable(output).split("\0"):
+    for item in os.fsdecode(output).split("\0"):
         name, _, value = item.partition("\n")
         values.setdefault(name, []).append(value)
     return values
@@ -67,4 +70,4 @@ def remote_url(settings: Mapping[str, list[str]], branch: str) -> str:
     names = [name for name in settings if name.startswith("remote.")]
     upstream = settings.get(f"branch.{branch}.remote", [""])[-1]
     chosen = [name for name in ("remote.origin.url", f"remote.{upstream}.url") if name in settings] or names
-    return clean_url(settings[chosen[0]][0]) if chosen else ""
+    return clean_url(printable(os.fsencode(settings[chosen[0]][0]))) if chosen else ""

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from runnable_ci.errors import CodeIdentityError, NotARepositoryError
 from runnable_ci.observe.unwatchable import UNWATCHED
+from runnable_ci.vcs.filters import kept_by_lfs
 from runnable_ci.vcs.git import COMMIT, Git, printable
 from runnable_ci.vcs.hashing import content_of
 from runnable_ci.vcs.objects import SUBMODULE, Item, format_of
@@ -168,9 +169,15 @@ class Tracked:
         path = f"{self._folder}/{name}"
         folder, _, base = path.rpartition("/")
         try:
-            found = Git(folder, self._environ)("ls-tree", "-z", "HEAD", "--", base).split(b"\0")[0]
+            git = Git(folder, self._environ)
+            found = git("ls-tree", "-z", "HEAD", "--", base).split(b"\0")[0]
             mode, _, object_id = found.partition(b"\t")[0].decode().split(" ") if found else ("", "", "")
-            return bool(found) and content_of(path, format_of(object_id)).item == Item(mode, object_id)
+            if not found:
+                return False
+            content = content_of(path, format_of(object_id))
+            if content.item.mode != mode or content.item.id == object_id:
+                return content.item.mode == mode
+            return kept_by_lfs(git, [object_id]).get(object_id) == content.sha256
         except (CodeIdentityError, OSError):
             return None
 

@@ -14,8 +14,10 @@ import pytest
 
 from runnable_ci.vcs.bundle import write_bundle
 from runnable_ci.vcs.checkout.rebuild import Bundles, rebuild
+from runnable_ci.vcs.filters import switched_off
 from runnable_ci.vcs.identity import Code
 from runnable_ci.vcs.snapshot import ALL, snapshot
+from runnable_ci.vcs.status import Tracked
 
 LIMIT_BYTES = 1_000_000
 
@@ -128,7 +130,7 @@ def test_filters_are_not_run(
 
 
 def test_files_of_git_lfs_are_known_by_their_digest(
-    source: Path, git: Callable[..., str], look: Callable[[Path], Code]
+    source: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
 ) -> None:
     """A touched file that the pointer in the commit describes is unchanged; an edited one is a change."""
     (source / "keep.bin").write_text("content")
@@ -137,8 +139,43 @@ def test_files_of_git_lfs_are_known_by_their_digest(
     git(source, "config", "filter.kept.clean", "no-such-program-lfs")
     os.utime(source / "keep.bin", (1, 1))
     assert look(source).last.dependable
+    tracked = Tracked(str(source), environ)
+    assert tracked.is_committed("keep.bin")
     (source / "keep.bin").write_text("edited")
+    code = look(source)
+    assert code.last.changes == {"keep.bin": ("modified", hashlib.sha256(b"edited").hexdigest())}
+    assert (code.last.unknown, tracked.is_committed("keep.bin")) == ({}, False)
+    (kept,) = snapshot(code, limit_bytes=LIMIT_BYTES).bundles
+    assert ("blob", b"edited") in kept.objects.values()
+    (source / "keep.bin").write_text("content")
+    (source / "keep.bin").chmod(0o755)
     assert look(source).last.changes.keys() == {"keep.bin"}
+
+
+def test_filters_are_switched_off_by_the_names_that_they_have(
+    source: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code]
+) -> None:
+    """A filter's name may have any bytes, and newer gits start hooks that settings name: both are told not to."""
+    (source / ".gitattributes").write_bytes(b"*.bin filter=\xff\xfe\n")
+    (source / "keep.bin").write_text("content")
+    git(source, "add", ".")
+    git(source, "commit", "-qm", "filtered")
+    own = source / ".git/config"
+    own.write_bytes(own.read_bytes() + b'[filter "\xff\xfe"]\nclean = touch %s/ran\n' % bytes(tmp_path))
+    (source / "keep.bin").write_text("edited")
+    (why,) = look(source).last.unknown.values()
+    assert why.startswith(r"git's filter `\xff\xfe` was not run")
+    assert not (tmp_path / "ran").exists()
+    off = switched_off(["filter.a=b.c.clean", "hook.x.command", "hook.x.event", "user.name"], {"GIT_CONFIG_COUNT": "2"})
+    pairs = {off[f"GIT_CONFIG_KEY_{at}"]: off[f"GIT_CONFIG_VALUE_{at}"] for at in range(2, 7)}
+    assert pairs == {
+        "filter.a=b.c.clean": "",
+        "filter.a=b.c.process": "",
+        "filter.a=b.c.required": "false",
+        "filter.a=b.c.smudge": "",
+        "hook.x.enabled": "false",
+    }
+    assert off["GIT_CONFIG_COUNT"] == "7"
 
 
 def test_a_filter_of_a_submodule_is_not_run(

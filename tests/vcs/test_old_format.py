@@ -82,6 +82,22 @@ def test_what_does_not_come_out_as_it_was_is_named(
     assert missing.startswith("a.py: not as it was")
 
 
+def test_no_filter_is_run_for_what_an_earlier_version_stored(
+    repository: Path, tmp_path: Path, git: Callable[..., str], environ: Mapping[str, str]
+) -> None:
+    """What the user set for all repositories starts nothing either: what only a filter brings is named."""
+    (repository / ".gitattributes").write_text("*.py filter=kept\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "filtered")
+    for key in ("clean", "smudge", "process"):
+        git(repository, "config", "--global", f"filter.kept.{key}", f"touch {tmp_path}/ran; cat")
+    commit = git(repository, "rev-parse", "HEAD")
+    path = hostile(tmp_path, commit)
+    missing = rebuild(path, commit=commit, sources=[repository], destination=tmp_path / "copy", environ=environ)
+    assert [line.partition(":")[0] for line in missing] == ["a.py", "gone.py", "pkg/c.py"]
+    assert not (tmp_path / "ran").exists()
+
+
 def hostile(tmp_path: Path, commit: str, *members: tuple[tarfile.TarInfo, bytes], **said: object) -> Path:
     """A snapshot with the given members, and a state that says little."""
     about: dict[str, object] = {

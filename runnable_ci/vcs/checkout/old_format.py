@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from runnable_ci.errors import CodeIdentityError, UnsafePathError
 from runnable_ci.util.bounded_json import LARGE_TABLE, parse_json
 from runnable_ci.vcs.checkout.sources import begin, empty, safe_parts, submodule_sources
+from runnable_ci.vcs.filters import not_rebuilt
 from runnable_ci.vcs.git import Git, printable
 from runnable_ci.vcs.hashing import content_sha256
 from runnable_ci.vcs.identity import Code
@@ -212,7 +213,7 @@ def _write(folder: int, name: str, member: tarfile.TarInfo, tar: tarfile.TarFile
 def _missing(git: Git, recorded: SnapshotState, missing: Mapping[str, str]) -> dict[str, str]:
     """In what else the rebuilt tree differs from the recorded one; the digests prove that there is nothing else."""
     now = Code(Path(git.folder), environ=git.environ).look()
-    known = {**recorded.omitted, **missing}
+    known = {**_unfiltered(git, recorded), **recorded.omitted, **missing}
     then = {name: digest for name, (_, digest) in recorded.changes.items()}
     here = {name: digest for name, (_, digest) in now.changes.items()}
     names = {name for name in then.keys() | here.keys() if then.get(name) != here.get(name)}
@@ -221,6 +222,12 @@ def _missing(git: Git, recorded: SnapshotState, missing: Mapping[str, str]) -> d
     unknown = {name for name in names if not any(why.startswith(f"{name}/") for why in known)}
     why = "not as it was (a merge conflict, a filter or line endings)"
     return {name: known.get(name, why) for name in sorted({*unknown, *known})}
+
+
+def _unfiltered(git: Git, recorded: SnapshotState) -> dict[str, str]:
+    paths = [os.fsdecode(path) for path in git("ls-files", "-z").split(b"\0")[:-1]]
+    found = {printable(os.fsencode(path)): why for path, why in not_rebuilt(git, paths).items()}
+    return {name: why for name, why in found.items() if name not in recorded.changes}
 
 
 def _is_in_submodule(name: str, then: Mapping[str, str], changes: Mapping[str, tuple[str, str]]) -> bool:

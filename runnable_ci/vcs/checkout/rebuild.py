@@ -14,8 +14,9 @@ from runnable_ci.errors import CodeIdentityError, UnsafePathError, UsageError
 from runnable_ci.vcs.bundle import REF, Header, contents, read_header
 from runnable_ci.vcs.checkout.old_format import rebuild_old
 from runnable_ci.vcs.checkout.sources import PROTOCOLS, begin, empty, safe_parts, submodule_sources
-from runnable_ci.vcs.filters import filtered
+from runnable_ci.vcs.filters import not_rebuilt, switched_off
 from runnable_ci.vcs.git import COMMIT, Git, printable
+from runnable_ci.vcs.location import SETTINGS, parsed_settings
 from runnable_ci.vcs.objects import format_of
 
 _AS_KEPT: Final = "* -text -eol -ident -filter -working-tree-encoding\n"
@@ -54,6 +55,8 @@ def rebuild(
     destination.mkdir(parents=True, exist_ok=True)
     git = Git(str(destination.resolve()), environ, PROTOCOLS)
     try:
+        # A filter's name comes from the commit, its program from what the user set for all repositories.
+        git = replace(git, environ={**environ, **switched_off(parsed_settings(git(*SETTINGS)), environ)})
         if isinstance(snapshot, Path):
             missing = rebuild_old(snapshot, commit, sources, git)
         else:
@@ -130,7 +133,7 @@ def _write(git: Git, kept: str, base: str) -> dict[str, str]:
     paths = [os.fsdecode(path) for path in git("ls-files", "-z").split(b"\0")[:-1]]
     for path in paths:
         safe_parts(path)
-    by_filter = filtered(git, paths, "--cached")
+    by_filter = not_rebuilt(git, paths)
     info = Path(git.folder, ".git", "info")
     info.mkdir(exist_ok=True)
     info.joinpath("attributes").write_text(_AS_KEPT)
@@ -140,11 +143,7 @@ def _write(git: Git, kept: str, base: str) -> dict[str, str]:
     if by_filter and base:
         own = git("diff-tree", "-r", "-z", "--name-only", "--no-renames", base, kept).split(b"\0")
         changed = {os.fsdecode(path) for path in own}
-        missing |= {
-            printable(os.fsencode(path)): f"git's filter `{name}` was not run: here is what the commit has in its place"
-            for path, name in by_filter.items()
-            if path not in changed
-        }
+        missing |= {printable(os.fsencode(path)): why for path, why in by_filter.items() if path not in changed}
     return missing
 
 

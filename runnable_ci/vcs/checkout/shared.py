@@ -38,7 +38,9 @@ def check_out_shared(commit: str, *, source: Path, destination: Path, environ: M
         paths.append(os.fsdecode(name))
         safe_parts(paths[-1])
     for path, filter_name in filtered(git, paths, "--cached").items():
-        raise CodeIdentityError(f"{printable(os.fsencode(path))} comes from git's filter `{filter_name}`")
+        raise CodeIdentityError(
+            f"{printable(os.fsencode(path))} comes from git's filter `{printable(os.fsencode(filter_name))}`"
+        )
     git("checkout-index", "--all", "--index", "--quiet")
     with suppress(CodeIdentityError):  # it says no where files differ
         git("update-index", "-q", "--refresh")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.errors import CodeIdentityError, UnsafePathError
-from runnable_ci.vcs.git import COMMIT, Git
+from runnable_ci.vcs.git import COMMIT, NO_PROTOCOL, Git
 from runnable_ci.vcs.git_files import is_bare
 from runnable_ci.vcs.objects import Format
 
@@ -92,8 +92,9 @@ def _fetch(git: Git, commit: str, source: Path | str) -> None:
             Git(folder, git.environ)("cat-file", "-e", f"{commit}^{{commit}}", options=("--git-dir=.",))
         except CodeIdentityError:
             raise CodeIdentityError("does not have the commit") from None
-        any_commit = "--upload-pack=git -c uploadpack.allowAnySHA1InWant=true upload-pack"
-        git(*fetch, any_commit, folder, commit)
+        # The clone that sends heeds its own settings: it fetches nothing itself, and so starts no program of a remote.
+        sender = f"GIT_ALLOW_PROTOCOL={NO_PROTOCOL} git -c uploadpack.allowAnySHA1InWant=true upload-pack"
+        git(*fetch, f"--upload-pack={sender}", folder, commit)
         return
     if not _URL.fullmatch(source):
         raise CodeIdentityError("code is fetched by https, ssh or file URLs only")

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +88,13 @@ def index_of(store: Path) -> dict[str, Any]:
     parsed = json.loads((store / "index.json").read_bytes())
     assert isinstance(parsed, dict)
     return parsed
+
+
+def write_old_journal(store: Path, run_id: str, lines: Iterable[str]) -> None:
+    """Let a run have these lines for its journal, as the first versions wrote it, and not be sealed."""
+    unchecked = (re.sub(r'^\{"check":"[0-9a-f]{16}",', "{", line.rstrip("\n")) for line in lines)
+    (store / "runs" / run_id / "journal.jsonl").write_text("".join(f"{line}\n" for line in unchecked))
+    index = index_of(store)
+    names = "org.opencontainers.image.ref.name"
+    index["manifests"] = [entry for entry in index["manifests"] if entry["annotations"].get(names) != run_id]
+    (store / "index.json").write_text(json.dumps(index))

@@ -22,7 +22,6 @@ from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.patterns import may_name, select
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.event_redaction import redact_exception
 from runnable_ci.runs.files.links import is_behind_link, selected_behind_links, with_what_links_lead_to
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
 from runnable_ci.runs.orphans import record_pid
@@ -310,7 +309,10 @@ def _take_results(
     attempt.modules = {
         name: context.catalog.files.hash_of_loaded(name, seen) for name, seen in returned.modules.items()
     }
-    attempt.exception = returned.exception and redact_exception(returned.exception, context.redactor)
+    if returned.exception:
+        from runnable_ci.runs.event_redaction import redact_exception
+
+        attempt.exception = redact_exception(returned.exception, context.redactor)
     match outcome:
         case "cancelled":
             attempt.end(outcome, "cancelled")

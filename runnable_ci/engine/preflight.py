@@ -11,8 +11,8 @@ from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.pipeline.patterns import can_overlap
 from runnable_ci.pipeline.project import Project, load
 from runnable_ci.pipeline.toml_file import names_in
+from runnable_ci.runs.files.workspace import Workspace
 from runnable_ci.runs.products.unfinished import unfinished
-from runnable_ci.runs.workspace import Workspace
 from runnable_ci.steps import accepts, required_parameters
 from runnable_ci.steps.python import find_module, find_source, is_put_before, takes
 

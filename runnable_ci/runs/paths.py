@@ -15,8 +15,6 @@ from runnable_ci.util.clock import format_timestamp
 from runnable_ci.util.files import share_lock, try_lock
 
 JOURNAL = "journal.jsonl"
-JOURNAL_SIZE = "vnd.runnable.journal-size"
-"""Stands with a tag in `index.json`: where the journal has grown since, the summary beside it is out of date."""
 ORIGIN = "origin"
 """Beside the journal of a run that was pulled: where from."""
 PROCESSES = "processes"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import (
+    BlobCorruptError,
     BlobMissingError,
     ManifestNotFoundError,
     RunLogError,
@@ -22,13 +23,13 @@ from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, manifest_annotations
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.document import decode
-from runnable_ci.runs.events import apply, decode_events, mark_interrupted, own_invocations
+from runnable_ci.runs.events import apply, mark_interrupted, own_invocations
+from runnable_ci.runs.journal import Seal, is_current, proven_lines, read_journal
 from runnable_ci.runs.model import PROCESSING, RunLog, StepAttempt
 from runnable_ci.runs.output import split
 from runnable_ci.runs.packs import PackIndex
 from runnable_ci.runs.paths import (
     JOURNAL,
-    JOURNAL_SIZE,
     OUTPUTS,
     is_pulled,
     is_running,
@@ -152,12 +153,14 @@ def resolve_id(layout: Layout, given: str) -> str:
 def load(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None = None) -> RunLog:
     """Return a run's log as it stands; a run whose process was killed reads as the failure that it is.
 
-    Who reads many gives the layout's `manifests`, so that they are not read for each.
+    A sealed one is read from the document that its manifest proves. Who reads many gives the layout's `manifests`, so
+    that they are not read for each. Raises `RunNotFoundError`, `RunLogError`, `StoreError`.
     """
-    journal = run_folder(layout, run_id) / JOURNAL
-    log = _read_journal(journal) if journal.exists() else None
-    if log is None:
-        log = _read_artifact(layout, run_id, sealed)
+    known = (layout.manifests() if sealed is None else sealed).get(run_id)
+    if known and is_current(known.annotations, run_folder(layout, run_id) / JOURNAL):
+        log = _read_sealed(layout, run_id, known)
+    else:
+        log = read_journal(layout, run_id, known) or _read_artifact(layout, run_id, known)
     if log.status == PROCESSING and not is_running(layout, run_id):
         for event in mark_interrupted(log, time=last_write_time(run_folder(layout, run_id)) or log.start_time):
             log = apply(log, event)
@@ -166,12 +169,11 @@ def load(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None = 
 
 def given_here(layout: Layout, run_id: str) -> list[Mapping[str, Any]]:
     """Return the parameters of each invocation of a run that this store recorded itself: not a copy, not a pull."""
-    journal = run_folder(layout, run_id) / JOURNAL
     store = store_identity(layout)
-    if not store or not journal.exists():
+    if not store:
         return []
-    with journal.open("rb") as lines:
-        own = own_invocations(lines, store=store, where=str(journal))
+    with proven_lines(layout, run_id, layout.manifests().get(run_id)) as lines:
+        own = own_invocations(lines, store=store, where=str(run_folder(layout, run_id) / JOURNAL))
         return [invocation.parameters for invocation in own]
 
 
@@ -267,14 +269,18 @@ def _bytes(path: Path) -> bytes:
 
 def _is_current(annotations: Mapping[str, str], journal: Path | None) -> bool:
     """Return whether the annotations that the index has of a run say how it stands."""
-    size = annotations.get(JOURNAL_SIZE)
-    grown = size is not None and journal is not None and journal.exists() and size != str(journal.stat().st_size)
-    return "vnd.runnable.status" in annotations and not grown
+    is_newest = journal is None or Seal.of(annotations) is None or is_current(annotations, journal)
+    return "vnd.runnable.status" in annotations and is_newest
 
 
-def _read_journal(path: Path) -> RunLog | None:
-    with path.open("rb") as lines:
-        return decode_events(lines, where=str(path))
+def _read_sealed(layout: Layout, run_id: str, known: Descriptor) -> RunLog:
+    """Return the log of a sealed run; should the store have lost it, from the journal that led to it."""
+    try:
+        return _read_artifact(layout, run_id, known)
+    except (BlobMissingError, BlobCorruptError):
+        if (log := read_journal(layout, run_id, known)) is None:
+            raise
+        return log
 
 
 def _resolve(layout: Layout, run_id: str) -> Descriptor:
@@ -284,8 +290,7 @@ def _resolve(layout: Layout, run_id: str) -> Descriptor:
         raise RunNotFoundError(f"no run `{run_id}` in {layout.label}", hint=e.hint) from e
 
 
-def _read_artifact(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None) -> RunLog:
-    known = sealed.get(run_id) if sealed else None
+def _read_artifact(layout: Layout, run_id: str, known: Descriptor | None) -> RunLog:
     manifest = layout.manifest(known or _resolve(layout, run_id))
     for layer in manifest.get("layers", []):
         if layer.get("mediaType") == RUN_LOG_MEDIA_TYPE:

@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 from runnable_ci.errors import RunExistsError, RunInUseError
 from runnable_ci.redaction.redactor import Redactor
@@ -27,7 +26,6 @@ from runnable_ci.runs.document import (
     values_of,
     without_repeats,
 )
-from runnable_ci.runs.event_redaction import cleaned
 from runnable_ci.runs.events import (
     STARTED_LINE_END,
     AttemptSaved,
@@ -43,13 +41,13 @@ from runnable_ci.runs.events import (
     mark_interrupted,
     with_schema,
 )
+from runnable_ci.runs.journal import Journal, Seal, is_current
 from runnable_ci.runs.model import SUCCESS, CodeState, LogFile, RunLog
 from runnable_ci.runs.orphans import end_orphans
 from runnable_ci.runs.output import recover, redact_kept
 from runnable_ci.runs.packs import PACKED_FILE_MAX_BYTES
 from runnable_ci.runs.paths import (
     JOURNAL,
-    JOURNAL_SIZE,
     OUTPUTS,
     PROCESSES,
     READS_SUFFIX,
@@ -64,16 +62,13 @@ from runnable_ci.store.local import Layout
 from runnable_ci.store.store_identity import make_identity, store_identity
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 from runnable_ci.util.clock import now
-from runnable_ci.util.files import append_whole, renew_folder, share_lock, temporary_folder, write_whole
-
-_APPENDING: Final = os.O_RDWR | os.O_APPEND
-"""How a journal is open: it is read too, should a step remove it."""
+from runnable_ci.util.files import renew_folder, share_lock, temporary_folder
 
 
 class Recorder:
     """The one writer of a run. Use as a context; it holds the run's lock until it ends."""
 
-    def __init__(self, layout: Layout, log: RunLog, journal: int, lock: int, redactor: Redactor) -> None:
+    def __init__(self, layout: Layout, log: RunLog, journal: Journal, lock: int, redactor: Redactor) -> None:
         self.layout = layout
         self.log = log
         self.redactor = redactor
@@ -96,7 +91,7 @@ class Recorder:
                 clean, line = _clean(_signed(event, self.layout), self.redactor)
                 self.log = apply(self.log, clean)
                 lines.append(self._without_repeats(clean, line))
-            append_whole(self._journal, b"".join(lines), self.folder / JOURNAL)
+            self._journal.append(lines)
 
     def _without_repeats(self, event: Event, line: bytes) -> bytes:
         """Return the line of an event that repeats no large value which the log has already."""
@@ -115,22 +110,23 @@ class Recorder:
 
         Also of these `outputs` of attempts; and states of the code that are to be `replaced`, by their keys.
         """
-        path = self.folder / JOURNAL
-        lines = path.read_bytes().splitlines(keepends=True)
+        lines = self._journal.lines()
         # What was before it may be published, and is of others as much as ours.
         logs: dict[str, LogFile | None] = {}
         begin = max(position for position, line in enumerate(lines) if line.endswith(STARTED_LINE_END))
-        for position in range(begin, len(lines)):
-            line = lines[position]
+        for position, line in enumerate(lines[begin:], start=begin):
             if outputs or replaced or self.redactor.finds(line):  # else it need not be decoded
-                event = decode_event(line, where=str(path))
+                event = decode_event(line, where=str(self._journal.path))
                 match event:
                     case AttemptSaved():
                         self._redact_output(event, outputs, logs)
                     case CodeStateRecorded():
                         event.state = replaced.get(event.key, event.state)
                 lines[position] = _clean(event, self.redactor)[1]
-        self._rewrite(path, lines)
+        with self._writing:
+            if self._journal.rewrite(lines[begin:], begin=begin):
+                self.log = decode_events(lines, where=str(self._journal.path)) or self.log
+                self._values = log_value_hashes(self.log)
 
     def _redact_output(self, event: AttemptSaved, outputs: Collection[str], logs: dict[str, LogFile | None]) -> None:
         """Redact an attempt's output; once, though several events may tell of it. `logs` are the new ones."""
@@ -140,16 +136,6 @@ class Recorder:
             if title not in logs:
                 logs[title] = redact_kept(self.outputs, title, attempt.log, self.redactor, through=self.scratch)
             attempt.log = logs[title]
-
-    def _rewrite(self, path: Path, lines: list[bytes]) -> None:
-        """Replace the journal's lines by these."""
-        content = b"".join(lines)
-        if content == path.read_bytes():
-            return
-        with self._writing:
-            self._replace_journal(content)
-        self.log = decode_events(lines, where=str(path)) or self.log
-        self._values = log_value_hashes(self.log)
 
     @cached_property
     def scratch(self) -> Path:
@@ -176,26 +162,19 @@ class Recorder:
             self.layout.create()
             self.outputs.mkdir(parents=True, exist_ok=True)
             self._locks += [share_lock(self.layout.folder / STORE_LOCK), _take_lock(self.folder, self.log.run_id)]
-            with open(os.dup(self._journal), "rb") as removed:  # it lasts as long as it is open
-                removed.seek(0)
-                self._replace_journal(removed.read())
+            self._journal.restore()
             catalog = catalog_of(self.layout, self.log)
             if events := without_lost_output(catalog, self.log, self.outputs):
                 self.record(*events)
             return lost_content(catalog, self.log)
 
-    def _replace_journal(self, content: bytes) -> None:
-        path = self.folder / JOURNAL
-        write_whole(path, content, through=self.layout.temporaries)
-        os.close(self._journal)
-        self._journal = os.open(path, _APPENDING)
-
     def is_sealed(self) -> bool:
         """Return whether the artifact of the run tells of it as it is now; one that came from elsewhere always does."""
         known = self.layout.manifests().get(self.log.run_id)
-        written = str(os.fstat(self._journal).st_size)
-        is_current = known is not None and known.annotations.get(JOURNAL_SIZE, written) == written
-        return is_current and known is not None and self.layout.exists(known)
+        if known is None or not self.layout.exists(known):
+            return False
+        seal = Seal.of(known.annotations)
+        return seal is None or seal.size == self._journal.seal().size
 
     def seal(self, catalog: Catalog) -> None:
         """Make an OCI artifact of the run as it is now, tagged with its id. The newest seal takes the tag."""
@@ -212,7 +191,7 @@ class Recorder:
         config, manifest = build_manifest(self.log, log)
         self.layout.put_bytes(config, "")
         descriptor = self.layout.put_bytes(manifest, MANIFEST_MEDIA_TYPE)
-        summary = {**manifest_annotations(self.log), JOURNAL_SIZE: str(os.fstat(self._journal).st_size)}
+        summary = {**manifest_annotations(self.log), **self._journal.seal().annotations()}
         self.layout.tag(replace(descriptor, annotations=summary), self.log.run_id)
         for path in files.values():
             path.unlink()
@@ -236,8 +215,9 @@ class Recorder:
         with suppress(OSError):  # what stays is put in order when the run is opened again
             self._scratch.close()
             self.processes.unlink(missing_ok=True)
-        for descriptor in (self._journal, *self._locks):
-            os.close(descriptor)
+        self._journal.close()
+        for lock in self._locks:
+            os.close(lock)
 
 
 def _title(name: str) -> str:
@@ -272,7 +252,7 @@ def create(layout: Layout, started: Started, redactor: Redactor | None = None) -
         try:
             require_unused(layout, started.run_id)
             clean, line = _clean(_signed(started, layout), redactor or Redactor())
-            journal = _begin_journal(folder, line, layout)
+            journal = Journal.begin(layout, started.run_id, [line])
         except BaseException:
             os.close(lock)
             raise
@@ -282,12 +262,6 @@ def create(layout: Layout, started: Started, redactor: Redactor | None = None) -
             yield recorder
         finally:
             recorder.close()
-
-
-def _begin_journal(folder: Path, line: bytes, layout: Layout) -> int:
-    """Write how a journal begins: whole or absent, so that a journal that is there always tells of a run."""
-    write_whole(folder / JOURNAL, line, through=layout.temporaries)
-    return os.open(folder / JOURNAL, _APPENDING)
 
 
 @contextmanager
@@ -303,7 +277,7 @@ def reopen(layout: Layout, log: RunLog, redactor: Redactor | None = None) -> Ite
         lock = _take_lock(folder, log.run_id)
         try:
             seen = last_write_time(folder)
-            written, journal = _open_journal(folder, log, layout)
+            written, journal = _open_journal(log, layout)
         except BaseException:
             os.close(lock)
             raise
@@ -326,27 +300,20 @@ def ensure_sealed(layout: Layout, run_id: str) -> None:
     """Seal a run that is not sealed as it is now. Raises `RunInUseError`, `StoreError`."""
     journal = run_folder(layout, run_id) / JOURNAL
     sealed = layout.manifests().get(run_id)
-    if sealed is not None:
-        size = sealed.annotations.get(JOURNAL_SIZE)
-        if not journal.exists() or size == str(journal.stat().st_size):
-            return
+    if sealed is not None and (not journal.exists() or is_current(sealed.annotations, journal)):
+        return
     with reopen(layout, load(layout, run_id)) as recorder:
         recorder.seal(catalog_of(layout, recorder.log))
 
 
-def _open_journal(folder: Path, log: RunLog, layout: Layout) -> tuple[RunLog, int]:
+def _open_journal(log: RunLog, layout: Layout) -> tuple[RunLog, Journal]:
     """Return what a run's journal says, without a torn last line; it begins with `log` where there is none."""
-    path = folder / JOURNAL
-    lines = path.read_bytes() if path.exists() else b""
-    written = decode_events(lines.splitlines(keepends=True), where=str(path))
-    if written is None:
-        imported = LogImported(run_log=without_repeats(log))
-        begun = b"".join(encode_event(event) for event in with_schema(imported, None))
-        return log, _begin_journal(folder, begun, layout)
-    journal = os.open(path, _APPENDING)
-    if not lines.endswith(b"\n"):
-        os.ftruncate(journal, lines.rfind(b"\n") + 1)
-    return written, journal
+    sealed = layout.manifests().get(log.run_id)
+    if opened := Journal.open(layout, log.run_id, sealed=sealed):
+        journal, written = opened
+        return written, journal
+    imported = with_schema(LogImported(run_log=without_repeats(log)), None)
+    return log, Journal.begin(layout, log.run_id, map(encode_event, imported), sealed=sealed)
 
 
 def _signed(event: Event, layout: Layout) -> Event:
@@ -361,6 +328,8 @@ def _clean(event: Event, redactor: Redactor) -> tuple[Event, bytes]:
     """Return the event without secrets, and its line."""
     line = encode_event(event)
     if redactor.finds(line):  # else it is as it may be recorded: most are
+        from runnable_ci.runs.event_redaction import cleaned
+
         event = cleaned(event, redactor)
         line = encode_event(event)
     return event, line

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cli import Workspace, elsewhere, workspace
 from registry_server import registry
+from support import write_old_journal
 
 from runnable_ci.runs.model import FAIL, SUCCESS
 
@@ -45,11 +46,11 @@ def repository(tmp_path: Path, files: dict[str, str]) -> Workspace:
 
 def edit_log(project: Workspace, run_id: str, edit: Callable[[dict[str, object]], None], store: str = ".") -> None:
     """Let a run have a log that an older version wrote, by its journal's first line."""
-    journal = project.folder / store / ".runnable" / "runs" / run_id / "journal.jsonl"
-    first, *others = journal.read_text().splitlines()
+    folder = project.folder / store / ".runnable"
+    first, *others = (folder / "runs" / run_id / "journal.jsonl").read_text().splitlines()
     event = json.loads(first)
     edit(event["run_config"])
-    journal.write_text("".join(f"{line}\n" for line in [json.dumps(event), *others]))
+    write_old_journal(folder, run_id, [json.dumps(event), *others])
 
 
 def test_the_log_has_the_way_from_the_repository_s_root(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from cli import Workspace, workspace
 from runnable_ci.engine.provenance.pending_reads import NOT_HASHED, Hashing, KeptReads, PendingReads
 from runnable_ci.engine.provenance.stored_reads import reads_of
 from runnable_ci.observe.reads import FileRead, ReadSet
+from runnable_ci.runs.files.workspace import UnhashedFile
+from runnable_ci.runs.files.workspace import Workspace as Files
 from runnable_ci.runs.reader import catalog_of
-from runnable_ci.runs.workspace import UnhashedFile
-from runnable_ci.runs.workspace import Workspace as Files
 from runnable_ci.store.local import Layout
 from runnable_ci.util.threads import start
 

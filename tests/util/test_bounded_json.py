@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from published_runs import forge, opened, record, sent, store
 from pydantic import BaseModel
 from registry_server import Served, described, registry
+from support import write_old_journal
 
 from runnable_ci.errors import BlobCorruptError, CodeIdentityError, RunLogError, StepError
 from runnable_ci.pipeline.model import resolve
@@ -145,12 +146,12 @@ def test_a_store_from_elsewhere_is_read_within_bounds(tmp_path: Path, name: str)
     journal = project.store / "runs/r/journal.jsonl"
     hostile = HOSTILE["attempts"]()
     if name == "document":
-        log = '{"event":"document","run_log":' + hostile.decode() + "}\n"
-        journal.write_text(log)
+        log = '{"event":"document","run_log":' + hostile.decode() + "}"
+        write_old_journal(project.store, "r", [log])
     else:
-        begun = journal.read_bytes().splitlines(keepends=True)[0]
-        line = '{"step":"load","attempt":{"attempt_number":%d},"event":"attempt"}\n'
-        journal.write_bytes(begun + "".join(line % i for i in range(200_000)).encode())
+        begun = journal.read_text().splitlines()[0]
+        line = '{"step":"load","attempt":{"attempt_number":%d},"event":"attempt"}'
+        write_old_journal(project.store, "r", [begun, *(line % i for i in range(200_000))])
     for command in (["show", "r"], ["retry", "r"], ["logs", "r"]):
         done = bounded(project, *command)
         assert done.returncode in (1, 2), done.stderr

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.pipeline.patterns import matches
-from runnable_ci.runs.workspace import UnhashedFile
+from runnable_ci.runs.files.workspace import UnhashedFile
 from runnable_ci.util.threads import join_all, start
 
 OPEN_MAX: Final = 64

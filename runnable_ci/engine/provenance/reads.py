@@ -26,10 +26,10 @@ from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.files.links import readable
+from runnable_ci.runs.files.workspace import UnhashedFile
 from runnable_ci.runs.model import CatalogEntry, StepAttempt
 from runnable_ci.runs.paths import READS_SUFFIX
 from runnable_ci.runs.products.index import Product, StoredContent
-from runnable_ci.runs.workspace import UnhashedFile
 
 if TYPE_CHECKING:
     from runnable_ci.engine.provenance.foreign_code import ForeignModule

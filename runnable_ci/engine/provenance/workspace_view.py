@@ -9,8 +9,8 @@ from pathlib import Path
 
 from runnable_ci.observe.reads import MODULE_SUFFIXES, is_tool_file
 from runnable_ci.pipeline.patterns import may_name
+from runnable_ci.runs.files.workspace import Workspace
 from runnable_ci.runs.model import RunLog, StepLog
-from runnable_ci.runs.workspace import Workspace
 
 _LOOKED_AT_MAX = 1000
 

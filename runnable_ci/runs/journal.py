@@ -1,0 +1,262 @@
+"""A run's journal on disk: lines of which each proves all before it, how far they were sealed, and who writes them.
+
+Each line begins with a check over itself and all lines before it: one that was changed, removed, moved or written by
+another run does not follow. That finds damage, not forgery: who can write the journal can also write its checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Self
+
+from runnable_ci.errors import RunLogError
+from runnable_ci.runs.events import decode_events
+from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.paths import JOURNAL, run_folder
+from runnable_ci.store.local import Layout
+from runnable_ci.store.target import Descriptor
+from runnable_ci.util.files import append_whole, write_whole
+from runnable_ci.util.shell_command import path as typed
+
+JOURNAL_SIZE = "vnd.runnable.journal-size"
+"""Stands with a tag in `index.json`: where the journal has grown since, the summary beside it is out of date."""
+JOURNAL_CHECK = "vnd.runnable.journal-check"
+"""Stands beside it: the check of the last line that the journal had then."""
+_CHECK = re.compile(rb'\{"check":"([0-9a-f]{16})",')
+_CHECK_BYTES = len(b'{"check":"0123456789abcdef",')
+_APPENDING: Final = os.O_RDWR | os.O_APPEND
+"""How a journal is open: it is read too, should a step remove it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """How far a journal was when its run was sealed."""
+
+    size: int
+    """In bytes."""
+    check: str = ""
+    """Of the last line; empty where an earlier version wrote it."""
+
+    @classmethod
+    def of(cls, annotations: Mapping[str, str]) -> Seal | None:
+        """Return what stands with a tag; None where it was not set by this program, or not by sealing."""
+        size = annotations.get(JOURNAL_SIZE, "")
+        return cls(int(size), annotations.get(JOURNAL_CHECK, "")) if size.isdecimal() and len(size) < 20 else None
+
+    def annotations(self) -> dict[str, str]:
+        """Return how it is written with a tag."""
+        return {JOURNAL_SIZE: str(self.size), **({JOURNAL_CHECK: self.check} if self.check else {})}
+
+
+class BrokenJournalError(RunLogError):
+    """A journal is not what was written; so many of its lines at the beginning are."""
+
+    def __init__(self, message: str, whole_lines: int) -> None:
+        super().__init__(message)
+        self.whole_lines = whole_lines
+
+
+@dataclass(slots=True)
+class Chain:
+    """The checks of a journal up to some line.
+
+    Lines of an earlier version have none. They count like all others, so the first check proves them as well; after it
+    there is no line without.
+    """
+
+    check: str = ""
+    size: int = 0
+    """In bytes, of the lines so far."""
+    lines: int = 0
+    is_checked: bool = False
+    """Whether a line so far had a check."""
+
+    def seal(self) -> Seal:
+        """Return how far the journal is."""
+        return Seal(self.size, self.check)
+
+    def link(self, lines: Iterable[bytes]) -> bytes:
+        """Return lines that have no checks with theirs: how the journal continues."""
+        linked = []
+        for line in lines:
+            self.check = _next(self.check, line[1:])
+            linked.append(b'{"check":"%s",%s' % (self.check.encode(), line[1:]))
+            self._count(linked[-1])
+            self.is_checked = True
+        return b"".join(linked)
+
+    def follow(self, lines: Iterable[bytes], *, where: str, seal: Seal | None = None) -> Iterator[bytes]:
+        """Yield the lines that come next, each once it is known to be what was written.
+
+        A last one without its newline was cut off by a crash and is not there. With a `seal` the lines lead to it, and
+        may continue. Raises `BrokenJournalError`, which names the line.
+        """
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            found = _CHECK.match(line)
+            check = _next(self.check, line[_CHECK_BYTES:] if found else line[1:])
+            if found[1] != check.encode() if found else self.is_checked or not line.startswith(b"{"):
+                raise self._broken(where, "does not follow from the lines before it")
+            self.check, self.is_checked = check, bool(found)
+            self._count(line)
+            if seal and self.size >= seal.size > self.size - len(line) and not self._leads_to(seal):
+                self.lines -= 1
+                raise self._broken(where, "is not what it was when the run was sealed")
+            yield line
+        if seal and self.size < seal.size:
+            message = f"{where} ends after {self.size} bytes, line {self.lines}: it had {seal.size} when it was sealed"
+            raise BrokenJournalError(message, self.lines)
+
+    def _leads_to(self, seal: Seal) -> bool:
+        return self.size == seal.size and seal.check in ("", self.check)
+
+    def _count(self, line: bytes) -> None:
+        self.size += len(line)
+        self.lines += 1
+
+    def _broken(self, where: str, what: str) -> BrokenJournalError:
+        return BrokenJournalError(f"{where}, line {self.lines + 1}: damaged, it {what}", self.lines)
+
+
+def unlinked(line: bytes) -> bytes:
+    """Return a line of a journal without its check."""
+    return b"{" + line[_CHECK_BYTES:] if _CHECK.match(line) else line
+
+
+def _next(check: str, content: bytes) -> str:
+    return hashlib.sha256(check.encode() + content).hexdigest()[:16]
+
+
+@contextmanager
+def proven_lines(
+    layout: Layout, run_id: str, sealed: Descriptor | None, chain: Chain | None = None
+) -> Iterator[Iterator[bytes]]:
+    """Yield the whole lines of a run's journal, none where it has no journal; `sealed` is what its tag points to.
+
+    To read the lines raises `RunLogError` where they are not what was written, which names the way back. A `chain` is
+    where the journal ends, once they are read.
+    """
+    file = run_folder(layout, run_id) / JOURNAL
+    seal = Seal.of(sealed.annotations) if sealed else None
+    try:
+        if file.exists():
+            with file.open("rb") as lines:
+                yield (chain or Chain()).follow(lines, where=str(file), seal=seal)
+        else:
+            yield iter(())
+    except BrokenJournalError as e:
+        raise RunLogError(e.message, hint=_way_back(layout, file, sealed, e.whole_lines)) from e
+
+
+def read_journal(layout: Layout, run_id: str, sealed: Descriptor | None, chain: Chain | None = None) -> RunLog | None:
+    """Return what the journal of a run says, None where there is none or not one whole line. Raises `RunLogError`."""
+    with proven_lines(layout, run_id, sealed, chain) as lines:
+        log = decode_events(lines, where=str(run_folder(layout, run_id) / JOURNAL))
+    if log and log.run_id != run_id:
+        folder = run_folder(layout, run_id)
+        raise RunLogError(f"{folder / JOURNAL} is the journal of another run, {log.run_id}", hint="move it away")
+    return log
+
+
+def is_current(annotations: Mapping[str, str], journal: Path) -> bool:
+    """Return whether a run was sealed, and its journal has not grown since, by what stands with its tag."""
+    seal = Seal.of(annotations)
+    return seal is not None and (not journal.exists() or journal.stat().st_size == seal.size)
+
+
+def _way_back(layout: Layout, file: Path, sealed: Descriptor | None, whole_lines: int) -> str:
+    name = shlex.quote(typed(file))
+    if sealed and layout.is_intact(sealed):
+        return f"rm {name} goes back to the run as it was sealed, which is whole"
+    if not whole_lines:
+        return f"nothing of it can be read: rm -r {shlex.quote(typed(file.parent))}"
+    kept = shlex.quote(f"{typed(file)}.kept")
+    back = f"head -n {whole_lines} {name} > {kept} && mv {kept} {name}"
+    return f"{back} goes back to the lines that are whole: what came later runs again"
+
+
+class Journal:
+    """A run's journal, open for its one writer."""
+
+    def __init__(self, layout: Layout, run_id: str, chain: Chain) -> None:
+        self.path = run_folder(layout, run_id) / JOURNAL
+        self._layout = layout
+        self._chain = chain
+        self._file = os.open(self.path, _APPENDING)
+
+    @classmethod
+    def begin(cls, layout: Layout, run_id: str, lines: Iterable[bytes], *, sealed: Descriptor | None = None) -> Self:
+        """Write how a journal begins: whole or absent, so that a journal that is there always tells of a run.
+
+        `sealed` is what the run's tag points to, where it was sealed: the journal begins with that.
+        """
+        chain = Chain()
+        content = chain.link(lines)
+        if sealed and Seal.of(sealed.annotations):  # which led to a journal that is gone
+            layout.tag(replace(sealed, annotations={**sealed.annotations, **chain.seal().annotations()}), run_id)
+        write_whole(run_folder(layout, run_id) / JOURNAL, content, through=layout.temporaries)
+        return cls(layout, run_id, chain)
+
+    @classmethod
+    def open(cls, layout: Layout, run_id: str, *, sealed: Descriptor | None) -> tuple[Self, RunLog] | None:
+        """Return the journal and what it says, without a torn last line; None where there is not one whole line.
+
+        Raises `RunLogError`, also where it does not lead to what was `sealed`.
+        """
+        chain = Chain()
+        log = read_journal(layout, run_id, sealed, chain)
+        if log is None:
+            return None
+        journal = cls(layout, run_id, chain)
+        if os.fstat(journal._file).st_size > chain.size:
+            os.ftruncate(journal._file, chain.size)
+        return journal, log
+
+    def seal(self) -> Seal:
+        """Return how far it is."""
+        return self._chain.seal()
+
+    def append(self, lines: Iterable[bytes]) -> None:
+        """Have lines on disk, whole or not at all, before this returns. Raises `StoreError`."""
+        longer = replace(self._chain)
+        append_whole(self._file, longer.link(lines), self.path)
+        self._chain = longer
+
+    def lines(self) -> list[bytes]:
+        """Return its lines, also where the file was removed."""
+        with open(os.dup(self._file), "rb") as file:  # it lasts as long as it is open
+            file.seek(0)
+            return list(file)
+
+    def rewrite(self, lines: Sequence[bytes], *, begin: int) -> bool:
+        """Replace all lines from the one at place `begin` on; return whether that is a change."""
+        before = self.lines()
+        chain = Chain()
+        kept = list(chain.follow(before[:begin], where=str(self.path)))
+        content = b"".join(kept) + chain.link(map(unlinked, lines))
+        if content == b"".join(before):
+            return False
+        self._replace(content)
+        self._chain = chain
+        return True
+
+    def restore(self) -> None:
+        """Write it again where it was removed."""
+        self._replace(b"".join(self.lines()))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+    def _replace(self, content: bytes) -> None:
+        write_whole(self.path, content, through=self._layout.temporaries)
+        os.close(self._file)
+        self._file = os.open(self.path, _APPENDING)

@@ -7,7 +7,9 @@ entry process alone).
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from runnable_ci.github.action.job_environment import keep
 
 ACTION: dict[str, Any] = yaml.safe_load((Path(__file__).parent.parent / "action.yml").read_text(encoding="utf-8"))
 STEPS: dict[str, dict[str, Any]] = {step["id"]: step for step in ACTION["runs"]["steps"] if "id" in step}
@@ -42,6 +46,9 @@ class ActionRun:
     inputs: dict[str, str]
     matrix: Any = None
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    """What steps wrote to `GITHUB_ENV`; and what to `GITHUB_PATH`."""
+    paths: list[str] = field(default_factory=list)
     summary: str = ""
     outcome: str = ""
     """How the step `run` ended."""
@@ -72,13 +79,38 @@ class ActionRun:
     def start(self, name: str) -> subprocess.Popen[bytes]:
         """Start a step."""
         step = STEPS[name]
-        (self.temp / "runnable-ci").mkdir(parents=True, exist_ok=True)  # as the set-up leaves it
+        if "setup" not in self.outputs:
+            self.outputs["setup"] = self._set_up()
         script = self.temp / f"{name}.sh"
         script.write_text(step["run"])
         for file in ("output", "summary", "env", "path", "state"):
             (self.temp / f"{name}.{file}").write_text("")
-        environ = {key: self._evaluate(str(value)) for key, value in step["env"].items()}
+        return subprocess.Popen(
+            shlex.split(step["shell"].replace("{0}", str(script))),
+            cwd=self.workspace / self._evaluate(step["working-directory"]),
+            env=self.environment(name),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def _set_up(self) -> dict[str, str]:
+        """What the set-up puts out where this Python has everything already."""
+        folder = self.temp / "runnable-ci"
+        folder.mkdir(parents=True, exist_ok=True)
+        return {
+            "python": sys.executable,
+            "environment": str(keep(self.environment("setup"), folder)),
+            "library-path": self.environ.get("LD_LIBRARY_PATH", ""),
+        }
+
+    def environment(self, name: str) -> dict[str, str]:
+        """A step's environment: what the step says goes first, then what earlier ones wrote for it."""
+        said = {key: self._evaluate(str(value)) for key, value in STEPS.get(name, {"env": {}})["env"].items()}
+        environ = self.environ | self.variables
+        path = os.pathsep.join([*reversed(self.paths), environ["PATH"]])
         runner = {
+            "PATH": path,
             "GITHUB_ACTIONS": "true",
             "CI": "true",
             "RUNNER_TEMP": str(self.temp),
@@ -89,19 +121,14 @@ class ActionRun:
             "GITHUB_STATE": str(self.temp / f"{name}.state"),
             "GITHUB_WORKSPACE": str(self.workspace),
         }
-        return subprocess.Popen(
-            ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", str(script)],
-            cwd=self.workspace / self._evaluate(step["working-directory"]),
-            env={**self.environ, **runner, **environ, "RUNNABLE_CI_PYTHON": sys.executable},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        return environ | said | runner
 
     def _ended(self, name: str, code: int, text: bytes) -> Stepped:
         if name == "run":
             self.outcome = "failure" if code else "success"
         self.outputs[name] = assigned((self.temp / f"{name}.output").read_text())
+        self.variables |= assigned((self.temp / f"{name}.env").read_text())
+        self.paths += (self.temp / f"{name}.path").read_text().splitlines()
         self.summary += (self.temp / f"{name}.summary").read_text()
         return Stepped(code, text.decode())
 

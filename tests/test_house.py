@@ -294,7 +294,10 @@ def test_who_may_print_without_making_harmless(name: str) -> None:
     allowed = {
         "stdout": printers,
         "stderr": printers,
-        "commands": {"cli.errors", "github.action.begin", "github.action.job"},
+        "commands": {
+            "cli.errors",
+            *(f"github.action.{name}" for name in ("begin", "job", "job_environment", "set_up")),
+        },
         "copy": {"cli.show.output"},
     }
     assert users <= allowed[name]

@@ -71,7 +71,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "urllib3": ("util.http",),
     "subprocess": ("util.process",),
     "fcntl": ("util.files",),
-    "ctypes": ("observe.inotify",),
+    "ctypes": ("observe.inotify", "util.leftovers"),
     "pydantic_settings": ("config",),
     "typer": ("cli",),
     "yaml": ("pipeline.values.yaml_document",),

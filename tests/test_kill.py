@@ -307,6 +307,38 @@ def test_a_retry_ends_the_processes_that_a_killed_run_left(tmp_path: Path) -> No
         (tmp_path / "go").touch()
 
 
+def test_a_retry_ends_what_left_the_session_of_a_killed_run(tmp_path: Path) -> None:
+    """Also what the step's own end, or an environment of its own, has parted from it; a noted server stays."""
+    tick = "until [ -e go ]; do echo tick >> $1; sleep 0.01; done"
+    (tmp_path / "tick.sh").write_text(f"{tick}\n")
+    steps = """
+    [steps.server]
+    background = true
+    run = "setsid sh tick.sh served > /dev/null 2>&1 &"
+    [steps.endless]
+    run = "setsid sh tick.sh marked > /dev/null 2>&1 & env -i PATH=$PATH setsid sh tick.sh descends & sleep 60"
+    """
+    (tmp_path / "runnable.toml").write_text(steps)
+    project = Project(tmp_path, environment(tmp_path / "home"), tmp_path / "log")
+    names = ("served", "marked", "descends")
+    process = project.start()
+    wait_until(lambda: all((tmp_path / name).exists() for name in names), "the ticks of all")
+    process.kill()
+    process.wait()
+    (tmp_path / "runnable.toml").write_text(
+        f'{steps.partition("[steps.endless]")[0]}[steps.endless]\nrun = "sh look.sh"\n'
+    )
+    (tmp_path / "look.sh").write_text(
+        "for n in served marked descends; do cp $n $n.was; done; sleep 0.3\n"
+        "cmp marked marked.was && cmp descends descends.was && ! cmp -s served served.was\n"
+    )
+    retry = start(tmp_path, "retry", RUN_ID, environ=project.environ, log=project.log)
+    try:
+        assert retry.wait(timeout=60) == 0, project.log.read_text()
+    finally:
+        (tmp_path / "go").touch()
+
+
 def test_a_kill_before_the_first_line_of_the_journal_leaves_no_run(tmp_path: Path) -> None:
     """A run that never began is not listed, and its id can be used."""
     (tmp_path / "runnable.toml").write_text('[steps.one]\nrun = "true"\n')

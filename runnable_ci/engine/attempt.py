@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -24,7 +23,7 @@ from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.files.links import is_behind_link, selected_behind_links, with_what_links_lead_to
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
-from runnable_ci.runs.orphans import record_pid
+from runnable_ci.runs.orphans import new_mark, record_pid
 from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 from runnable_ci.steps.python import find_source
@@ -223,7 +222,7 @@ def _run_process(
         record_pid(context.processes, pid)
 
     step, observer = products.step, context.reads.observer
-    mark = "" if step.background else secrets.token_hex(16)
+    mark = "" if step.background else new_mark(context.processes)
     marks = [*filter(None, [process.env.get(MARKS), mark])]
     observer.begin(step.name)
     try:

@@ -9,14 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError, SystemCallError
 from runnable_ci.util.console import console
-from runnable_ci.util.leftovers import Leftover, ProcessTable
+from runnable_ci.util.leftovers import PS, Leftover, ProcessTable, adopt_orphans, kill_all, reap
 from runnable_ci.util.process_output import ProcessReader, Stream
 
 GRACE_S = 2.0
@@ -66,7 +66,10 @@ class Supervisor:
         self._wake_read, self._wake_write = os.pipe()
         self._groups: set[int] = set()
         self._lock = threading.Lock()
-        self._table = ProcessTable()
+        adopt_orphans()
+        self._table = ProcessTable(_listed)
+        self._running = set[object]()
+        """A token for each program that is being started or runs, or that could leave what it likes."""
 
     def close(self) -> None:
         """Close the pipe; no process may be running."""
@@ -105,25 +108,12 @@ class Supervisor:
 
         Raises `StepError` where it cannot be started.
         """
+        token = object()
         with self._lock:
             if self.cancelled_by:
                 return Exit(-self.cancelled_by, cancelled=True)
-            try:
-                process = subprocess.Popen(
-                    argv,
-                    cwd=cwd,
-                    env=env,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    bufsize=0,
-                    start_new_session=True,
-                )
-            except _NOT_STARTED as e:
-                raise _start_error(argv, cwd, e) from e
-            self._groups.add(process.pid)
-            if self.cancelled_by:  # while it was started: that signal went to the others only
-                self._send(process.pid, self.cancelled_by)
+            self._running.add(token)  # before it runs: nobody else's end may take what it starts for its own
+            process = self._start(argv, cwd, env, token)
         try:
             try:
                 reader = ProcessReader(process, self._wake_read)
@@ -132,7 +122,11 @@ class Supervisor:
             with closing(reader):
                 started(process.pid)
                 ended = self._supervise(process, reader, output, settle, timeout_s)
-                return ended._replace(ended=self._end_left(process.pid, mark, ended, output)) if mark else ended
+                if not mark:
+                    token = None  # what it left may be adopted at any time
+                    return ended
+                self._running.discard(token)
+                return ended._replace(ended=self._end_left(process.pid, mark, ended, output))
         except BaseException:
             self._send(process.pid, signal.SIGKILL)
             try:
@@ -142,6 +136,27 @@ class Supervisor:
             raise
         finally:
             self._groups.discard(process.pid)
+            self._running.discard(token)
+
+    def _start(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], token: object) -> subprocess.Popen[bytes]:
+        try:
+            process = subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except _NOT_STARTED as e:
+            self._running.discard(token)
+            raise _start_error(argv, cwd, e) from e
+        self._groups.add(process.pid)
+        if self.cancelled_by:  # while it was started: that signal went to the others only
+            self._send(process.pid, self.cancelled_by)
+        return process
 
     def _supervise(
         self,
@@ -155,6 +170,7 @@ class Supervisor:
         escalation: list[tuple[float, signal.Signals | None]] = []
         timed_out = escalated = False
         drain_until = 0.0
+        reap_at = time.monotonic() + _SETTLE_S
         heard = False
         while reader.open_pipes or not reader.exited:
             waits = [_SETTLE_S, *(moment - time.monotonic() for moment, _ in escalation[:1])]
@@ -170,6 +186,9 @@ class Supervisor:
                 heard = True
             settle()
             now = time.monotonic()
+            if now >= reap_at:
+                reap_at = now + _SETTLE_S
+                self._reap()
             if self.cancelled_by and not escalated:
                 escalated, escalation, deadline = True, self._escalation(self.cancelled_by), None
             if reader.exited and not drain_until:
@@ -184,6 +203,7 @@ class Supervisor:
                 if number is None:
                     output("e", f"process {process.pid} survives SIGKILL: it is left running\n".encode())
                     _abandon(process)
+                    self._table.spare(process.pid)
                     return Exit(-signal.SIGKILL, timed_out=timed_out, cancelled=self.cancelled_by is not None)
                 self._send(process.pid, number)
         code = process.wait()
@@ -199,13 +219,23 @@ class Supervisor:
         is_urgent = exited.cancelled or exited.timed_out
         ended = tuple(
             self._table.end(
-                group, mark, grace_s=self._grace_s, is_urgent=lambda: is_urgent or self.cancelled_by is not None
+                group,
+                mark,
+                grace_s=self._grace_s,
+                is_urgent=lambda: is_urgent or self.cancelled_by is not None,
+                is_alone=lambda: not self._running,
             )
         )
         left = self._table.left(group, mark) if ended else []
         for process in left:
             output("e", f"process {process.pid} survives SIGKILL: it is left running\n".encode())
+            self._table.spare(process.pid)
+        self._reap()
         return tuple(process for process in ended if process not in left)
+
+    def _reap(self) -> None:
+        with self._lock:  # else one that has just been started might be among them
+            reap(self._groups)
 
     def _escalation(self, by: signal.Signals) -> list[tuple[float, signal.Signals | None]]:
         harder = (signal.SIGTERM, signal.SIGKILL) if by == signal.SIGINT else (signal.SIGKILL,)
@@ -312,12 +342,18 @@ def oom_kills() -> int:
     return int(counts.get("oom_kill", "0"))
 
 
-def end_group(pid: int, started: str) -> bool:
-    """Kill the process group of a step that outlived its run; False where that process is gone."""
-    if not started or start_time(pid) != started:
-        return False
-    _signal_group(pid, signal.SIGKILL)
-    return True
+def _listed() -> bytes:
+    return check_output(PS, cwd=Path("/"), env={"PATH": os.defpath, "LC_ALL": "C"}, timeout_s=5) or b""
+
+
+def end_outliving(started: Mapping[int, str], marks: Collection[str]) -> None:
+    """Kill what outlived its run: programs by their pids, where they started at these times, and all that has a mark.
+
+    All that they started is ended with them.
+    """
+    leaders = {pid for pid, time_text in started.items() if time_text and start_time(pid) == time_text}
+    if leaders or marks:
+        kill_all(leaders, marks, listed=_listed, within_s=GRACE_S)
 
 
 def _start_error(argv: Sequence[str], cwd: Path, e: Exception) -> StepError:

@@ -19,7 +19,8 @@ import pytest
 from support import python, wait_until
 
 from runnable_ci.errors import StepError
-from runnable_ci.util.process import DRAIN_S, Exit, Supervisor, check_output, end_group, start_by_ps, start_time
+from runnable_ci.util.leftovers import VARIABLE as LEFTOVER_MARKS
+from runnable_ci.util.process import DRAIN_S, Exit, Supervisor, check_output, end_outliving, start_by_ps, start_time
 from runnable_ci.util.process_output import Stream
 
 SLACK_S = 5.0
@@ -460,14 +461,15 @@ def test_much_output_needs_little_memory_and_time(tmp_path: Path) -> None:
 def test_many_runs_leak_no_descriptor_and_no_child(supervisor: Supervisor, said: Said, tmp_path: Path) -> None:
     """After 200 processes, some of which could not start, as many descriptors are open as before."""
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are all that is needed
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    earlier = set(children.read_text().split())  # what other tests left is adopted
     for i in range(200):
         supervisor.run(["/bin/true"], cwd=tmp_path, env={}, output=said)
         if i % 20 == 0:
             with pytest.raises(StepError):
                 supervisor.run(["no-such-program-7"], cwd=tmp_path, env={}, output=said)
     wait_until(lambda: len(os.listdir("/proc/self/fd")) <= len(before), "all descriptors to be closed")  # noqa: PTH208
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert set(children.read_text().split()) <= earlier
 
 
 def test_many_processes_at_once_keep_their_output_to_themselves(run: Run) -> None:
@@ -479,23 +481,36 @@ def test_many_processes_at_once_keep_their_output_to_themselves(run: Run) -> Non
         assert said.of("o") == f"{n}\n".encode() * 50
 
 
-def test_end_group_ends_only_the_process_that_was_meant(tmp_path: Path) -> None:
-    """A pid alone is not an identity: the time of its start must be the same."""
-    process = subprocess.Popen(
-        ["bash", "-c", f"({STUBBORN}) & echo $!; wait"], stdout=subprocess.PIPE, start_new_session=True
-    )
+def test_what_outlives_its_run_is_ended_where_it_is_known(tmp_path: Path) -> None:
+    """A pid alone is not an identity: the time of its start must be the same. All that descends from it ends too."""
+    child = f"env -i setsid bash -c '{STUBBORN}' & echo $!; ({STUBBORN}) & echo $!; wait"
+    process = subprocess.Popen(["bash", "-c", child], stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout
-    child = int(process.stdout.readline())
+    children = [int(process.stdout.readline()) for _ in range(2)]
     process.stdout.close()
+    wait_until(lambda: os.getsid(children[0]) != os.getsid(process.pid), "a session of its own")
     started = start_time(process.pid)
     assert started.isdigit()
     for other in ("", "1", str(int(started) + 1), "junk"):
-        assert not end_group(process.pid, other)
+        end_outliving({process.pid: other}, ())
     assert process.poll() is None
-    assert end_group(process.pid, started)
+    end_outliving({process.pid: started}, ())
     assert process.wait() == -signal.SIGKILL
-    wait_until(lambda: is_gone(child), "the grandchild's end")
-    assert not end_group(process.pid, started)
+    wait_until(lambda: all(map(is_gone, children)), "the end of the others")
+
+
+def test_what_outlives_its_run_is_ended_by_its_mark(tmp_path: Path) -> None:
+    """Wherever it went, if it has one of the marks, and no other one."""
+    marks = {"1" * 32: "sleep", "2" * 32: "sleep", "3" * 32: "sleep"}
+    processes = [
+        subprocess.Popen([name, "60"], env={LEFTOVER_MARKS: f"outer,{mark}"}, start_new_session=True)
+        for mark, name in marks.items()
+    ]
+    end_outliving({}, {"1" * 32, "2" * 32})
+    assert [process.wait() for process in processes[:2]] == [-signal.SIGKILL] * 2
+    assert processes[2].poll() is None
+    processes[2].kill()
+    processes[2].wait()
 
 
 def test_the_start_time_of_no_process_is_empty() -> None:

@@ -48,6 +48,7 @@ PURE: tuple[str, ...] = (
         "runs.model",
         "runs.document",
         "runs.events",
+        "runs.causality",
         "runs.remote.merge",
         "runs.artifact",
         "runs.files.links",

@@ -11,6 +11,7 @@ from runnable_ci.engine.provenance.changes import Acceptance, Change, Kind
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.runs.model import SUCCESS, RunLog
+from runnable_ci.runs.run_identity import is_after
 from runnable_ci.util.text import format_duration, seconds_between
 
 _KINDS = frozenset[Kind](get_args(Kind))
@@ -88,7 +89,7 @@ def _remembered(log: RunLog) -> dict[tuple[str, str], Acceptance]:
         (name, digest): Acceptance(decision.accepted_by, decision.accepted_reason)
         for invocation in log.invocations
         for name, decision in invocation.decisions.items()
-        if name in since and invocation.number > since[name]
+        if decision.accepted_changes and name in since and is_after(log, invocation.number, since[name])
         for digest in decision.accepted_changes
     }
 

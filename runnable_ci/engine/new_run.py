@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -74,7 +73,6 @@ class NewRun:
             "run",
             self.parameters,
             pipeline_identity=project.identity(),
-            run_identity=secrets.token_hex(16),
             tag=self.options.tag,
         )
         with (

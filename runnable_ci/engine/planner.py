@@ -23,6 +23,7 @@ from runnable_ci.engine.provenance.changes import (
 from runnable_ci.pipeline.model import Pipeline, Step
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, DecisionRecord, Parameter, RunLog, StepAttempt, StepLog, Warn
 from runnable_ci.runs.products.history import products_of
+from runnable_ci.runs.run_identity import has_run_since, maker
 
 T = TypeVar("T")
 
@@ -58,9 +59,10 @@ class Decision(NamedTuple):
     accepted: tuple[str, ...] = ()
     """The digests of the changes that were accepted."""
 
-    def record(self) -> DecisionRecord:
+    def record(self, log: RunLog, step: str) -> DecisionRecord:
         """Return the decision as the run log stores it."""
         record = DecisionRecord(action=self.action, reason=self.reason, warning=self.warning or "")
+        record.reused_from = maker(log, step) if self.action == "reuse" else ""
         if self.acceptance is not None:
             record.accepted_by, record.accepted_reason = self.acceptance.by, self.acceptance.reason
             record.accepted_changes = list(self.accepted)
@@ -339,7 +341,7 @@ def _needs_that_pass_nothing(
         need
         for need in step.needs
         if settled[need] is not Outcome.PLANNED  # that is said already
-        and (settled[need] is not Outcome.REUSED or log.steps[need].attempts[-1].invocation > last.invocation)
+        and (settled[need] is not Outcome.REUSED or has_run_since(log, need, last))
     ]
     got = [scope.files[name].item for name in files or () if name in scope.files]
     sources = {entry.source for entry in got if entry.size}

@@ -173,7 +173,7 @@ class Run:
         else:
             self.state.record_outcome(step, Outcome.SKIPPED, None)
         self._once_recorded.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.name))
-        return Decided(step=step.name, decision=decision.record())
+        return Decided(step=step.name, decision=decision.record(self.recorder.log, step.name))
 
     def _restore(self, step: StepLog) -> None:
         """Bring back what a step made that is reused after all: in another clone it never was in the workspace."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from runnable_ci.runs.model import Invocation, RunLog
 from runnable_ci.runs.products.index import ProductsIndex
 from runnable_ci.runs.products.unfinished import unfinished
 from runnable_ci.runs.reader import catalog_of, products_of
+from runnable_ci.runs.run_identity import heads
 from runnable_ci.steps.interpreter import check_interpreter
 from runnable_ci.util.clock import now
 from runnable_ci.vcs.actor import find_actor
@@ -83,14 +85,12 @@ class RunSession:
 
     def catalog(self, log: RunLog) -> Catalog:
         """Return the files of a run, to and from the workspace."""
-        layout, workspace = self.project.layout, self.project.workspace
-        code = self.code
         return catalog_of(
-            layout,
+            self.project.layout,
             log,
-            workspace,
-            is_tracked=code.tracked.tracks,
-            is_committed=code.tracked.is_committed,
+            self.project.workspace,
+            is_tracked=self.code.tracked.tracks,
+            is_committed=self.code.tracked.is_committed,
             products=self.products,
         )
 
@@ -110,7 +110,6 @@ class RunSession:
         parameters: Mapping[str, Any],
         *,
         pipeline_identity: PipelineIdentity,
-        run_identity: str = "",
         tag: str = "",
     ) -> Started:
         """Return the event that begins an invocation, on what the log says before it."""
@@ -126,7 +125,8 @@ class RunSession:
                 start_time=now(),
                 parameters=dict(parameters),
                 log_level=self._log_level(log),
-                identity=run_identity,
+                identity=os.urandom(16).hex(),
+                parents=heads(log.invocations),
                 actor=find_actor(self.options.environ, self.code.user_name),
             ),
         )

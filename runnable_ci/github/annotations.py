@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from runnable_ci.github.commands import Annotation, Level
 from runnable_ci.github.states import state_of
 from runnable_ci.pipeline.diagnostics.positions import key_spans
+from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.model import SUCCESS, RunLog, StepAttempt
 
 _RUN_AGAIN: Mapping[str, str] = {
@@ -97,7 +98,7 @@ def _location(name: str, attempt: StepAttempt, sources: SourceMap) -> tuple[str,
 
 
 def _changed(log: RunLog, sources: SourceMap) -> Iterator[Annotation]:
-    for name, decision in (log.invocations[-1].decisions if log.invocations else {}).items():
+    for name, decision in decisions_of(log).items():
         if decision.action == "reuse" and decision.warning in _RUN_AGAIN:
             text = f"{decision.reason}\n{_RUN_AGAIN[decision.warning].format(step=name)}"
             yield Annotation("notice", text, f"step {name} was reused", *sources.of_step(name))

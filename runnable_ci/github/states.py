@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.model import FAIL, SUCCESS, RunLog
 
 State = Literal["succeeded", "reused", "failed", "cancelled", "skipped", "running", "removed"]
@@ -12,7 +13,7 @@ State = Literal["succeeded", "reused", "failed", "cancelled", "skipped", "runnin
 
 def state_of(log: RunLog, name: str) -> State:
     """Return what became of a step; `removed` is one that the pipeline does not have any more."""
-    decision = log.invocations[-1].decisions.get(name) if log.invocations else None
+    decision = decisions_of(log).get(name)
     step = log.steps.get(name)
     if decision is None or step is None:
         return "removed" if log.end_time else "running"

@@ -15,6 +15,7 @@ from typing import Any
 from runnable_ci.github.graph import GRAPH_MAX_STEPS, flowchart
 from runnable_ci.github.markdown import code, code_cell, cut, details, escaped, escaped_cell, fence, table
 from runnable_ci.github.states import State, state_of, step_edges
+from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.code_states import code_state_of
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt
 from runnable_ci.util.shell_command import command
@@ -228,7 +229,7 @@ def _chosen(log: RunLog, names: Sequence[str], most: int) -> list[str]:
 def _steps(log: RunLog, detail: _Detail) -> str:
     rows: list[tuple[str, ...]] = []
     chosen = _chosen(log, list(log.steps), detail.rows)
-    decisions = log.invocations[-1].decisions if log.invocations else {}
+    decisions = decisions_of(log)
     for name in chosen:
         step, state = log.steps[name], state_of(log, name)
         last = step.attempts[-1] if step.attempts and state != "skipped" else None

@@ -21,9 +21,9 @@ NAMES = frozenset(
         *("kind", "status", "outcome", "action", "warning", "command", "stage", "step_type", "retry_indicator"),
         *("time", "start_time", "end_time", "dag_hash", "function_hash", "data_hash", "index_hash", "snapshot"),
         *("code_identifier", "code_identifier_type", "media_type", "catalog_relative_path", "catalog_handler_location"),
-        *("changes", "modules", "lock_files", "identity", "store", "run_config"),
+        *("changes", "modules", "lock_files", "identity", "parents", "store", "run_config"),
         *("code_state", "code_seen", "commit", "tree", "base", "kept", "bundles"),
-        *("log_level", "consumed", "reads", "reach", "made", "accepted_changes", "value_hash"),
+        *("log_level", "consumed", "reads", "reach", "made", "accepted_changes", "reused_from", "value_hash"),
     }
 )
 """Fields that are not redacted: what other parts of the log refer to, fixed words, digests, times; files' digests."""

@@ -50,14 +50,9 @@ class Parameter(Record):
     @classmethod
     def of_object(cls, name: str, *, data_hash: str, size: int, object_type: str) -> Self:
         """Return an object parameter: `name` is its name, the pickle is found by its sha256."""
-        return cls(
-            kind="object",
-            value=name,
-            description=f"Pickled object stored in catalog as: {name}",
-            data_hash=data_hash,
-            size=size,
-            object_type=object_type,
-        )
+        text = f"Pickled object stored in catalog as: {name}"
+        made = {"data_hash": data_hash, "size": size, "object_type": object_type}
+        return cls(kind="object", value=name, description=text, **made)
 
 
 class CodeIdentity(Record):
@@ -275,6 +270,8 @@ class DecisionRecord(Record):
     reason: str
     warning: str = ""
     """What speaks against a reuse: `code_changed`, `parameters_changed`, `products_changed`; empty for nothing."""
+    reused_from: str = ""
+    """Of a reuse: the digest of the invocation that made the attempt; unknown in earlier versions."""
     accepted_by: str = ""
     """Who accepted that something differs, for `accepted_reason`: GitHub's actor in a job, else git's user."""
     accepted_reason: str = ""
@@ -314,7 +311,9 @@ class Invocation(Record):
     redacted: list[str] = Field(default_factory=list, fail_fast=True)
     """Which of them were secrets, or had one in them, for which `***` stands now."""
     identity: str = ""
-    """Of the invocation that began the run: random, and what tells this run from another one of the same id."""
+    """Random. Of the invocation that began the run it is what tells this run from another one of the same id."""
+    parents: Annotated[list[str], Field(fail_fast=True)] | None = None
+    """Digests of the newest invocations that it had seen; none where it began the run, unknown in earlier versions."""
     actor: str = ""
     """Who started it: GitHub's actor in a job, else the `user.name` of git."""
     log_level: str = ""
@@ -390,7 +389,7 @@ class RunLog(Record):
     def newest_attempt(self) -> StepAttempt | None:
         """Return the newest attempt of which the code is known."""
         attempts = [a for step in self.steps.values() for a in step.attempts if a.code_identities]
-        return max(attempts, key=lambda a: a.start_time, default=None)
+        return max(attempts, key=lambda a: (a.invocation, a.start_time), default=None)
 
 
 def status_of(outcome: RunOutcome) -> str:

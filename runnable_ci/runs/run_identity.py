@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from runnable_ci.runs.model import Invocation, RunLog
+from runnable_ci.runs.model import Invocation, RunLog, StepAttempt
 
 ADJECTIVES = (
     *("able", "agile", "amber", "apt", "avid", "bold", "brave", "bright", "brisk", "calm", "candid", "clear", "clever"),
@@ -58,6 +58,70 @@ def run_identity(log: RunLog) -> str:
 def beginnings(log: RunLog) -> list[Invocation]:
     """Return the invocation that began the run (not always the first: clocks differ between machines)."""
     return [invocation for invocation in log.invocations if invocation.command == "run"] or log.invocations[:1]
+
+
+def invocation_digest(invocation: Invocation) -> str:
+    """Return what tells an invocation from all others, in each copy of the log and from its beginning on.
+
+    It covers the digests of those that it had seen, so that none can be among its own ancestors. In logs of earlier
+    versions, which know neither those nor an identity for each, it is the moment and the command alone.
+    """
+    parents = sorted(invocation.parents or ()) if invocation.identity else []
+    return _digest([invocation.start_time, invocation.command, invocation.identity, parents])
+
+
+def with_parents(invocations: Sequence[Invocation]) -> list[Invocation]:
+    """Return the invocations of one log with which ones each had seen, also those of earlier versions.
+
+    Such a one was added to the log as it was then, so it had seen all that stand before it.
+    """
+    newest: dict[str, None] = {}
+    known = []
+    for invocation in invocations:
+        if invocation.parents is None:
+            seen = [] if invocation.command == "run" else sorted(newest)
+            known.append(invocation.model_copy(update={"parents": seen}))
+        else:
+            known.append(invocation)
+        for parent in known[-1].parents or ():
+            newest.pop(parent, None)
+        newest[invocation_digest(invocation)] = None
+    return known
+
+
+def heads(invocations: Sequence[Invocation]) -> list[str]:
+    """Return the digests of the newest invocations of a log: those that no other one of it had seen."""
+    known = with_parents(invocations)
+    seen = {parent for invocation in known for parent in invocation.parents or ()}
+    return sorted({invocation_digest(invocation) for invocation in known} - seen)
+
+
+def is_after(log: RunLog, number: int, other: int) -> bool:
+    """Return whether an invocation of a log had seen another one, each by its number; of unknown ones the later had."""
+    numbers = {invocation.number for invocation in log.invocations}
+    if number <= other or not {number, other} <= numbers:
+        return number > other
+    known = {invocation_digest(invocation): invocation for invocation in with_parents(log.invocations)}
+    waiting = [digest for digest, invocation in known.items() if invocation.number == number]
+    entered = {*waiting}
+    while waiting:
+        parents = {parent for parent in known[waiting.pop()].parents or () if parent in known}
+        if any(known[parent].number == other for parent in parents):
+            return True
+        waiting.extend(parents - entered)
+        entered |= parents
+    return False
+
+
+def has_run_since(log: RunLog, step: str, attempt: StepAttempt) -> bool:
+    """Return whether an invocation that had seen an attempt at some step has made the last one at this step."""
+    return is_after(log, log.steps[step].attempts[-1].invocation, attempt.invocation)
+
+
+def maker(log: RunLog, step: str) -> str:
+    """Return the digest of the invocation that made a step's last attempt; empty where none did."""
+    last = log.steps[step].attempts[-1:]
+    return next((invocation_digest(one) for a in last for one in log.invocations if one.number == a.invocation), "")
 
 
 def describe_beginning(annotations: Mapping[str, str]) -> str:

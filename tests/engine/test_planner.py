@@ -23,6 +23,7 @@ from runnable_ci.engine.planner import (
 from runnable_ci.engine.provenance.changes import Change, same_json
 from runnable_ci.pipeline.model import Pipeline, resolve
 from runnable_ci.runs.model import FAIL, SUCCESS, CatalogEntry, Invocation, Parameter, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.run_identity import invocation_digest
 
 CHAIN: dict[str, dict[str, Any]] = {"load": {"run": "load"}, "fit": {"run": "fit"}, "plot": {"run": "plot"}}
 
@@ -49,7 +50,8 @@ def history(made: Pipeline, **attempts: StepAttempt | list[StepAttempt]) -> RunL
         step.status = step.attempts[-1].status
         log.steps[name] = step
     last = max((a.invocation for step in log.steps.values() for a in step.attempts), default=0)
-    log.invocations = [Invocation(number=n, command="run", start_time="") for n in range(1, last + 1)]
+    commands = ["run", *["retry"] * (last - 1)][:last]
+    log.invocations = [Invocation(number=n, command=c, start_time=str(n)) for n, c in enumerate(commands, start=1)]
     return log
 
 
@@ -407,9 +409,12 @@ def test_unread_parameters() -> None:
 
 
 def test_decision_record() -> None:
-    """The log keeps action, reason and warning."""
-    assert Decision("skip", "why").record().model_dump(exclude_defaults=True) == {"action": "skip", "reason": "why"}
-    assert Decision("reuse", "why", "code_changed").record().warning == "code_changed"
+    """The log keeps action, reason and warning, and whose attempt it is that is reused."""
+    log = history(pipeline(CHAIN), load=good(2))
+    skipped = Decision("skip", "why").record(log, "load")
+    assert skipped.model_dump(exclude_defaults=True) == {"action": "skip", "reason": "why"}
+    reused = Decision("reuse", "why", "code_changed").record(log, "load")
+    assert (reused.warning, reused.reused_from) == ("code_changed", invocation_digest(log.invocations[1]))
 
 
 @given(st.recursive(st.integers(0, 1) | st.booleans() | st.just(1.0) | st.text(max_size=1), st.lists, max_leaves=4))

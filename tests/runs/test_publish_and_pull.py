@@ -118,9 +118,10 @@ def test_pulling_loses_no_attempt_of_this_store(tmp_path: Path, remote: Registry
     sent(other, remote)
     pull(one, remote, "r")
     assert [attempt.invocation for attempt in load(one, "r").steps["load"].attempts] == [1, 2, 3]
-    assert contents(one) == {"a.txt": b"3"}
+    assert contents(one) in ({"a.txt": b"2"}, {"a.txt": b"3"})
     sent(one, remote)
     pull(other, remote, "latest")
+    assert contents(other) == contents(one)
     assert load(other, "r") == load(one, "r")
 
 

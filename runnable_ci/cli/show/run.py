@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.code_states import unpublished
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.model import PROCESSING, CodeIdentity, Environment, Invocation, RunLog, StepLog
@@ -121,7 +122,7 @@ def _python(environment: Environment) -> str:
 
 def _steps(log: RunLog) -> list[str]:
     rows = []
-    decisions = log.invocations[-1].decisions if log.invocations else {}
+    decisions = decisions_of(log)
     for name, step in log.steps.items():
         decision = decisions.get(name)
         last = step.attempts[-1] if step.attempts else None

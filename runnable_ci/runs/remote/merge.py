@@ -1,29 +1,33 @@
 """Several versions of one run's log as one: how a run that many machines wrote is read. Pure.
 
 The order of the versions does not matter, nor how often one comes, nor whether some were merged before: an invocation
-is known by the moment it began, an attempt by that and its own, and each has one writer.
+is known by its digest, an attempt by that and the moment it began, and each has one writer.
 
 Why this holds: registries have no compare-and-swap, so machines write versions that know nothing of each other, and
 every reader must come to the same log in whatever order it meets them. So a merge is a union, and where two versions of
 one part differ, the greater one in an order that depends on their content alone: completeness first, then the time of
 the end, and last the text, which means nothing but is the same everywhere. A maximum is commutative, associative and
-idempotent.
-Numbers of invocations and attempts are no part of that: they are counted again in the order of the beginnings.
+idempotent. All else follows from the union: numbers, order, and which attempt counts. No clock is asked for any of it.
 Source: Shapiro et al., "Conflict-free Replicated Data Types", 2011 (state-based objects, join semilattices).
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.runs.causality.ancestry import Ancestry, decisions_of
+from runnable_ci.runs.causality.selection import Selection, Try, completeness
 from runnable_ci.runs.model import (
+    FAIL,
     PROCESSING,
     SKIPPED,
+    SUCCESS,
     DecisionRecord,
     Invocation,
     Parameter,
@@ -31,22 +35,22 @@ from runnable_ci.runs.model import (
     StepAttempt,
     StepLog,
 )
-from runnable_ci.runs.run_identity import run_identity
+from runnable_ci.runs.run_identity import invocation_digest, run_identity, with_parents
 
 T = TypeVar("T")
-_Moment = tuple[str, str]
-"""Start time and command: what an invocation is known by."""
 _ACTIONS = ("skip", "reuse", "run")
 _END = ("status", "outcome", "interrupted", "message", "end_time")
-"""The fields of a run that are those of its newest invocation."""
+"""The fields of a run that say how it ended."""
+_MERGED = {"start_time", "parameters", "steps", "invocations", "environments", "code_states", "packs", *_END}
 
 
 def merge(logs: Sequence[RunLog]) -> RunLog:
     """Return the merge of these versions of one run; a single version is returned as it is.
 
-    Attempts and invocations are renumbered in the order in which they began. Of two versions of one attempt the
-    result counts more than the mark of an interruption, and that more than an attempt in flight. Step and run have the
-    state of the newest. Raises `RunLogError` for logs of different runs, also where these have one id.
+    Invocations are in an order in which each comes after what it had seen, so are the attempts at a step, and the last
+    one is the one that counts: a success that nothing followed, before any failure by who had not seen it. Of two
+    versions of one attempt the result counts more than the mark of an interruption, and that more than an attempt in
+    flight. Raises `RunLogError` for logs of different runs, also where these have one id.
     """
     first, *others = logs
     if strangers := {log.run_id for log in others} - {first.run_id}:
@@ -55,42 +59,41 @@ def merge(logs: Sequence[RunLog]) -> RunLog:
         raise RunLogError(f"two runs have the id `{first.run_id}`: their logs are not of the same run")
     if all(log == first for log in others):
         return first
-    newest_first = sorted(logs, key=lambda log: (_recency(log), _text(log)), reverse=True)
-    invocations = _merge_invocations(newest_first)
-    numbers = {_moment(invocation): invocation.number for invocation in invocations}
-    steps = _merge_steps(newest_first, invocations, numbers)
-    last = invocations[-1] if invocations else None
-    return newest_first[0].model_copy(
+    tries = _merge_tries(logs)
+    invocations = _merge_invocations(logs)
+    ancestry = Ancestry({digest: invocation.parents or () for digest, invocation in invocations.items()})
+    finished = Counter(one.by for found in tries.values() for one in found if one.attempt.status == SUCCESS)
+    invocations = {
+        digest: invocations[digest].model_copy(update={"number": number})
+        for number, digest in enumerate(ancestry.ordered(finished), start=1)
+    }
+    newest_last = sorted(logs, key=lambda log: _recency(log, invocations))
+    merged = newest_last[-1].model_copy(
         update={
-            **{name: getattr(last or newest_first[0], name) for name in _END},
             "start_time": min((log.start_time for log in logs if log.start_time), default=""),
-            "parameters": _parameters(last, steps.values()),
-            "steps": steps,
-            "invocations": invocations,
-            "environments": _merge_maps([log.environments for log in newest_first]),
-            "code_states": _merge_maps([log.code_states for log in newest_first]),
-            "packs": _merge_maps([log.packs for log in newest_first]),
+            "steps": _merge_steps(newest_last, tries, invocations, ancestry),
+            "invocations": [*invocations.values()],
+            "environments": _merge_maps([log.environments for log in newest_last]),
+            "code_states": _merge_maps([log.code_states for log in newest_last]),
+            "packs": _merge_maps([log.packs for log in newest_last]),
             "schema_version": max(log.schema_version for log in logs),
         }
     )
+    return merged.model_copy(update={**_end(merged, ancestry), "parameters": _parameters(merged)})
 
 
-def _recency(log: RunLog) -> tuple[_Moment, str]:
-    """Return the sort key of a version: name and tag are those of the one with the newest invocation."""
-    newest = max(map(_moment, log.invocations), default=("", ""))
-    merged = {"start_time", "parameters", "steps", "invocations", "environments", "code_states", "packs"}
-    return newest, _text(log, without=merged.union(_END, ["schema_version"]))
+def _recency(log: RunLog, invocations: Mapping[str, Invocation]) -> tuple[int, str, str]:
+    """Return the sort key of a version: name and tag are those of the one that ends with the newest invocation."""
+    last = invocations[invocation_digest(log.invocations[-1])].number if log.invocations else 0
+    return last, _text(log, without=_MERGED | {"schema_version"}), _text(log)
 
 
-def _merge_invocations(logs: Sequence[RunLog]) -> list[Invocation]:
-    versions: dict[_Moment, list[Invocation]] = {}
+def _merge_invocations(logs: Sequence[RunLog]) -> dict[str, Invocation]:
+    versions: dict[str, list[Invocation]] = {}
     for log in logs:
-        for invocation in log.invocations:
-            versions.setdefault(_moment(invocation), []).append(invocation)
-    return [
-        _merge_invocation(versions[moment]).model_copy(update={"number": number})
-        for number, moment in enumerate(sorted(versions), start=1)
-    ]
+        for invocation in with_parents(log.invocations):
+            versions.setdefault(invocation_digest(invocation), []).append(invocation)
+    return {digest: _merge_invocation(found) for digest, found in versions.items()}
 
 
 def _merge_invocation(versions: Sequence[Invocation]) -> Invocation:
@@ -99,8 +102,9 @@ def _merge_invocation(versions: Sequence[Invocation]) -> Invocation:
         for step, decision in version.decisions.items():
             said.setdefault(step, []).append(decision)
     decisions = {step: max(records, key=_weight_of_decision) for step, records in said.items()}
-    best = max(versions, key=lambda v: (_completeness(v), v.end_time, _text(v, without={"number", "decisions"})))
-    return best.model_copy(update={"decisions": decisions})
+    parents = sorted({parent for version in versions for parent in version.parents or ()})
+    best = max(versions, key=lambda v: (completeness(v), v.end_time, _text(v, {"number", "decisions", "parents"})))
+    return best.model_copy(update={"decisions": decisions, "parents": parents})
 
 
 def _weight_of_decision(decision: DecisionRecord) -> tuple[int, str]:
@@ -108,19 +112,19 @@ def _weight_of_decision(decision: DecisionRecord) -> tuple[int, str]:
     return _ACTIONS.index(decision.action) if known else len(_ACTIONS), _text(decision)
 
 
-def _merge_steps(
-    logs: Sequence[RunLog], invocations: Sequence[Invocation], numbers: Mapping[_Moment, int]
-) -> dict[str, StepLog]:
-    versions: dict[str, list[tuple[StepLog, list[StepAttempt]]]] = {}
+def _merge_tries(logs: Sequence[RunLog]) -> dict[str, list[Try]]:
+    """Return each step's attempts, in no order yet."""
+    found: dict[str, dict[tuple[str, str], list[Try]]] = {}
     for log in logs:
-        renumbered = {invocation.number: numbers[_moment(invocation)] for invocation in log.invocations}
+        digests = {invocation.number: invocation_digest(invocation) for invocation in log.invocations}
         for name, step in log.steps.items():
-            attempts = [
-                attempt.model_copy(update={"invocation": renumbered.get(attempt.invocation, attempt.invocation)})
-                for attempt in _with_their_files(step)
-            ]
-            versions.setdefault(name, []).append((step, attempts))
-    return {name: _merge_step(name, found, invocations) for name, found in versions.items()}
+            of_step = found.setdefault(name, {})
+            for attempt in _with_their_files(step):
+                by = digests.get(attempt.invocation, str(attempt.invocation))
+                of_step.setdefault((by, attempt.start_time), []).append(Try(by, attempt))
+    return {
+        name: [max(versions, key=_weight_of_try) for versions in of_step.values()] for name, of_step in found.items()
+    }
 
 
 def _with_their_files(step: StepLog) -> list[StepAttempt]:
@@ -131,63 +135,119 @@ def _with_their_files(step: StepLog) -> list[StepAttempt]:
     return [*earlier, last.model_copy(update={"data_catalog": step.data_catalog})]
 
 
+def _weight_of_try(one: Try) -> tuple[int, str, str]:
+    attempt = one.attempt
+    return completeness(attempt), attempt.end_time, _text(attempt, without={"attempt_number", "invocation"})
+
+
+def _merge_steps(
+    logs: Sequence[RunLog],
+    tries: Mapping[str, Sequence[Try]],
+    invocations: Mapping[str, Invocation],
+    ancestry: Ancestry,
+) -> dict[str, StepLog]:
+    places = {digest: invocation.number for digest, invocation in invocations.items()}
+    in_order = {
+        name: sorted(found, key=lambda one: (places.get(one.by, 0), one.attempt.start_time, one.by))
+        for name, found in tries.items()
+    }
+    counting = Selection(in_order, invocations, ancestry).chosen()
+    versions: dict[str, list[StepLog]] = {}
+    for log in logs:
+        for name, step in log.steps.items():
+            versions.setdefault(name, []).append(step)
+    merged = {}
+    for name, found in versions.items():
+        attempts = in_order[name]
+        if attempts:
+            attempts.append(attempts.pop(counting[name]))
+        state = _state(name, attempts, invocations, ancestry)
+        merged[name] = _merge_step(found, attempts, places, state)
+    return merged
+
+
 def _merge_step(
-    name: str, versions: Sequence[tuple[StepLog, Sequence[StepAttempt]]], invocations: Sequence[Invocation]
+    versions: Sequence[StepLog], tries: Sequence[Try], places: Mapping[str, int], state: Mapping[str, str]
 ) -> StepLog:
-    tries: dict[tuple[str, int], list[StepAttempt]] = {}
-    for _, attempts in versions:
-        for attempt in attempts:
-            tries.setdefault((attempt.start_time, attempt.invocation), []).append(attempt)
-    merged = [
-        max(tries[begun], key=_weight_of_attempt).model_copy(update={"attempt_number": number})
-        for number, begun in enumerate(sorted(tries), start=1)
+    attempts = [
+        attempt.model_copy(update={"attempt_number": number, "invocation": places.get(by, attempt.invocation)})
+        for number, (by, attempt) in enumerate(tries, start=1)
     ]
-    files = merged[-1].data_catalog if merged else []
-    if merged:
-        merged[-1] = merged[-1].model_copy(update={"data_catalog": []})
-    state = _state(name, merged, invocations)
+    files = attempts[-1].data_catalog if attempts else []
+    if attempts:
+        attempts[-1] = attempts[-1].model_copy(update={"data_catalog": []})
     kept = {*state, "attempts", "data_catalog", "branches"}
-    steps = [step for step, _ in versions]
-    return max(steps, key=lambda step: _text(step, without=kept)).model_copy(
+    return max(versions, key=lambda step: _text(step, without=kept)).model_copy(
         update={
             **state,
-            "attempts": merged,
+            "attempts": attempts,
             "data_catalog": files,
-            "branches": _merge_maps([step.branches for step in steps]),
+            "branches": _merge_maps([step.branches for step in versions]),
         }
     )
 
 
-def _weight_of_attempt(attempt: StepAttempt) -> tuple[int, str, str]:
-    return _completeness(attempt), attempt.end_time, _text(attempt, without={"attempt_number", "invocation"})
+def _state(
+    name: str, tries: Sequence[Try], invocations: Mapping[str, Invocation], ancestry: Ancestry
+) -> dict[str, str]:
+    """Return status, outcome and message of a step: its last attempt's, unless all skipped it that decided on it since.
 
-
-def _completeness(of: StepAttempt | Invocation) -> int:
-    """Return how much is known of the end: nothing yet, that its process was gone, or the end itself."""
-    if of.status == PROCESSING:
-        return 0
-    return 1 if of.interrupted else 2
-
-
-def _state(name: str, attempts: Sequence[StepAttempt], invocations: Sequence[Invocation]) -> dict[str, str]:
-    """Return status, outcome and message of a step: its last attempt's, unless a later invocation skipped it."""
-    last = attempts[-1] if attempts else None
-    for invocation in reversed(invocations):
-        if last and invocation.number <= last.invocation:
-            break
-        decision = invocation.decisions.get(name)
-        if decision is not None and decision.action == "skip":
-            return {"status": SKIPPED, "outcome": "", "message": decision.reason}
+    Who had not seen that attempt does not count.
+    """
+    last = tries[-1] if tries else None
+    deciding = [d for d, one in invocations.items() if name in one.decisions]
+    since = [digest for digest in deciding if last is None or ancestry.had_seen(digest, last.by)]
+    newest = ancestry.newest(since)
+    decisions = [invocations[digest].decisions[name] for digest in since if digest in newest]
+    if decisions and all(decision.action == "skip" for decision in decisions):
+        return {"status": SKIPPED, "outcome": "", "message": decisions[-1].reason}
     if last is None:
         return {"status": SKIPPED, "outcome": "", "message": ""}
-    return {"status": last.status, "outcome": last.outcome, "message": last.message}
+    return {"status": last.attempt.status, "outcome": last.attempt.outcome, "message": last.attempt.message}
 
 
-def _parameters(last: Invocation | None, steps: Iterable[StepLog]) -> dict[str, Parameter]:
-    """Return what the newest invocation began with, and what the attempts gave, the later one winning."""
-    found = {name: Parameter.of_json(value) for name, value in (last.parameters if last else {}).items()}
-    attempts = [(attempt.start_time, step.name, attempt) for step in steps for attempt in step.attempts]
-    for _, _, attempt in sorted(attempts, key=lambda item: item[:2]):
+def _end(log: RunLog, ancestry: Ancestry) -> dict[str, Any]:
+    """Return how a run ended: as its newest invocation did.
+
+    Of several that had not seen each other one that succeeded speaks for the run, if all that it left counts. Else the
+    run is not finished, since nobody has looked at all of it.
+    """
+    digests = {invocation_digest(one): one for one in log.invocations}
+    heads = ancestry.newest(digests)
+    newest = [one for digest, one in digests.items() if digest in heads]
+    if not newest:
+        return {}
+    made = {name: step.attempts[-1].invocation for name, step in log.steps.items() if step.attempts}
+    by = {one.number: digest for digest, one in digests.items()}
+    for one in reversed(newest):
+        mine = (by.get(made.get(name, 0), "") for name in one.decisions)
+        if one.status == SUCCESS and all(ancestry.had_seen(by[one.number], digest) for digest in mine):
+            return {name: getattr(one, name) for name in _END}
+    last = newest[-1]
+    if len(newest) == 1 or last.status == PROCESSING:
+        return {name: getattr(last, name) for name in _END}
+    failed = [name for name in decisions_of(log) if name in made and log.steps[name].status == FAIL]
+    what = f"failed: {', '.join(failed)}" if failed else "unfinished"
+    message = f"{what}; {len(newest)} invocations had not seen each other"
+    return {
+        "status": FAIL,
+        "outcome": "failed",
+        "interrupted": False,
+        "message": message,
+        "end_time": max(one.end_time for one in newest),
+    }
+
+
+def _parameters(log: RunLog) -> dict[str, Parameter]:
+    """Return what the newest invocation began with, and what the attempts gave, that of those which count last."""
+    last = log.invocations[-1].parameters if log.invocations else {}
+    found = {name: Parameter.of_json(value) for name, value in last.items()}
+    attempts = [
+        ((attempt is step.attempts[-1], attempt.invocation, attempt.start_time, step.name), attempt)
+        for step in log.steps.values()
+        for attempt in step.attempts
+    ]
+    for _, attempt in sorted(attempts, key=lambda item: item[0]):
         found |= attempt.output_parameters | attempt.user_defined_metrics
     return found
 
@@ -199,10 +259,6 @@ def _merge_maps(tables: Iterable[Mapping[str, T]]) -> dict[str, T]:
         for key, value in table.items():
             found[key] = max(found[key], value, key=_text) if key in found else value
     return found
-
-
-def _moment(invocation: Invocation) -> _Moment:
-    return invocation.start_time, invocation.command
 
 
 def _text(value: Any, without: set[str] | None = None) -> str:

@@ -1,7 +1,7 @@
 """Runs real workflows with `act` in host mode: the real action, real git over HTTP, a registry of the caller's.
 
-GitHub's own actions are JavaScript that is not to be had here; small composite actions stand in for the three that
-workflows and our action use (`tests/actions/`): a checkout by git, the runner's Python, a copy in place of an upload.
+GitHub's own actions are JavaScript that is not to be had here; small composite actions stand in for the four that
+workflows and our action use (`tests/actions/`): a checkout by git, the runner's Python, copies for up- and download.
 """
 
 from __future__ import annotations

@@ -1,29 +1,50 @@
 """Runs the steps of `action.yml` as GitHub's runner does: the same scripts and environment, pipes, real signals.
 
+Artifacts of the workflow run are folders, whose names are taken once.
+
 Source: actions/runner, ScriptHandler.cs (the shell), ProcessInvoker.cs (SIGINT, 7.5 s, SIGTERM, 2.5 s, SIGKILL, to the
 entry process alone).
 """
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from cli import Workspace, workspace
 
 from runnable_ci.github.action.job_environment import keep
 
 ACTION: dict[str, Any] = yaml.safe_load((Path(__file__).parent.parent / "action.yml").read_text(encoding="utf-8"))
 STEPS: dict[str, dict[str, Any]] = {step["id"]: step for step in ACTION["runs"]["steps"] if "id" in step}
 GRACE_S = ((signal.SIGINT, 7.5), (signal.SIGTERM, 2.5), (signal.SIGKILL, 30.0))
+PIPELINE = """
+name = "flowers"
+[parameters]
+rate = 2
+[steps.load]
+run = '''
+echo "read $RANDOM$RANDOM" | tee data.txt
+echo "rows=3" >> "$RUNNABLE_OUTPUT"
+'''
+returns = { rows = "metric" }
+catalog = { put = ["data.txt"] }
+[steps.fit]
+run = "cat data.txt; echo rate $rate; test -e fixed"
+catalog = { get = ["data.txt"] }
+"""
 _EXPRESSION = re.compile(r"\$\{\{ (.*?) \}\}")
 
 
@@ -50,14 +71,49 @@ class ActionRun:
     """What steps wrote to `GITHUB_ENV`; and what to `GITHUB_PATH`."""
     paths: list[str] = field(default_factory=list)
     summary: str = ""
-    outcome: str = ""
-    """How the step `run` ended."""
+    outcomes: dict[str, str] = field(default_factory=dict)
+    """How each step ended."""
+    artifacts: Path | None = None
+    """Where the workflow run has its artifacts; None on a server that takes none."""
+    context: dict[str, str] = field(default_factory=dict)
+    """What expressions such as `github.action` and `job.check_run_id` are in this job."""
 
     def all(self) -> Stepped:
-        """Both steps of the action; the exit code is the one that the job sees."""
+        """All steps of the action; the exit code is the one that the job sees."""
+        text = self.download()
         ran = self.step("run")
         finished = self.step("finish")
-        return Stepped(ran.code or finished.code, ran.text + finished.text)
+        self.upload()
+        return Stepped(ran.code or finished.code, text + ran.text + finished.text)
+
+    def download(self) -> str:
+        """Bring what earlier attempts left, where the action looks for it; what its own step said."""
+        is_wanted = (
+            self._evaluate("${{ inputs.command }}") == "run" and self._evaluate("${{ inputs.resume }}") != "never"
+        )
+        if int(self.environ["GITHUB_RUN_ATTEMPT"]) == 1 or not is_wanted:
+            self.outcomes["download"] = "skipped"
+            return ""
+        found = self.step("earlier")
+        assert found.code == 0, found.text
+        outputs = self.outputs["earlier"]
+        self.outcomes["download"] = "success" if self.artifacts else "failure"
+        names = (
+            fnmatch.filter([path.name for path in self.artifacts.iterdir()], outputs["pattern"])
+            if self.artifacts
+            else []
+        )
+        for name in names:
+            assert self.artifacts
+            target = Path(outputs["path"]) / (name if len(names) > 1 else "")  # as actions/download-artifact has it
+            shutil.copytree(self.artifacts / name, target, dirs_exist_ok=True)
+        return found.text
+
+    def upload(self) -> None:
+        """Keep what the action leaves; the server refuses a name that it has."""
+        outputs = self.outputs["finish"]
+        if self.artifacts and outputs.get("artifact"):
+            shutil.copytree(outputs["artifact-path"], self.artifacts / outputs["artifact"])
 
     def step(self, name: str) -> Stepped:
         """Run a step to its end."""
@@ -124,8 +180,7 @@ class ActionRun:
         return environ | said | runner
 
     def _ended(self, name: str, code: int, text: bytes) -> Stepped:
-        if name == "run":
-            self.outcome = "failure" if code else "success"
+        self.outcomes[name] = "failure" if code else "success"
         self.outputs[name] = assigned((self.temp / f"{name}.output").read_text())
         self.variables |= assigned((self.temp / f"{name}.env").read_text())
         self.paths += (self.temp / f"{name}.path").read_text().splitlines()
@@ -139,13 +194,13 @@ class ActionRun:
                 case "inputs":
                     default = str(ACTION["inputs"][rest].get("default", ""))
                     return self.inputs[rest] if rest in self.inputs else self._evaluate(default)
-                case "github":
-                    return ""
+                case "github" | "job":
+                    return self.context.get(word.strip(), "")
                 case "env":
                     return self.environ.get(rest, "")
                 case "steps":
-                    if rest == "run.outcome":
-                        return self.outcome
+                    if rest.endswith(".outcome"):
+                        return self.outcomes.get(rest.removesuffix(".outcome"), "")
                     step, _, output = rest.partition(".outputs.")
                     return self.outputs.get(step, {}).get(output, "")
                 case "toJSON(matrix)":
@@ -153,6 +208,54 @@ class ActionRun:
             raise AssertionError(f"no such expression here: {word}")
 
         return _EXPRESSION.sub(lambda found: next(filter(None, map(term, found[1].split("||"))), ""), value)
+
+
+class Repository:
+    """A repository whose jobs use the action."""
+
+    def __init__(self, tmp_path: Path, registry: str, files: Mapping[str, str]) -> None:
+        self.tmp_path = tmp_path
+        self.registry = registry
+        self.files = files
+        self.jobs = 0
+        self.artifacts = tmp_path / "artifacts"
+        self.artifacts.mkdir()
+
+    def job(
+        self,
+        *,
+        attempt: int = 1,
+        files: Mapping[str, str] | None = None,
+        event: Mapping[str, object] | None = None,
+        variables: Mapping[str, str] | None = None,
+        matrix: object = None,
+        context: Mapping[str, str] | None = None,
+        at: Workspace | None = None,
+        given: Mapping[str, str] | None = None,
+        **inputs: str,
+    ) -> tuple[ActionRun, Workspace]:
+        """A job in a workspace of its own, on, so to say, a new machine."""
+        self.jobs += 1
+        folder = self.tmp_path / f"job-{self.jobs}"
+        folder.mkdir()
+        project = at or workspace(folder, {**self.files, **(files or {})})
+        (folder / "event.json").write_text(json.dumps(event or {}))
+        environ = {
+            **project.environ,
+            "GITHUB_REPOSITORY": "octo/flowers",
+            "GITHUB_RUN_ID": "1000",
+            "GITHUB_RUN_ATTEMPT": str(attempt),
+            "GITHUB_JOB": "train",
+            "GITHUB_REF": "refs/heads/main",
+            "GITHUB_EVENT_NAME": "push",
+            "GITHUB_EVENT_PATH": str(folder / "event.json"),
+            **(variables or {}),
+        }
+        wanted = {"registry": self.registry, "token": "ghs_" + "t0K3n" * 8, **inputs, **(given or {})}
+        named = {name.replace("_", "-"): value for name, value in wanted.items()}
+        found = ActionRun(project.folder, folder / "temp", environ, named, matrix=matrix, artifacts=self.artifacts)
+        found.context = dict(context or {})
+        return found, project
 
 
 def assigned(text: str) -> dict[str, str]:

@@ -251,7 +251,7 @@ class GitHub:
     def add_run(self, **fields: Any) -> Run:
         """A run that is there already, or soon."""
         given = {"workflow": "retry.yml", "ref": "main", "inputs": {}, "title": "Retry", "created_at": now()}
-        run = Run(id=16_000_000_001 + len(self.runs), **{**given, **fields})
+        run = Run(**{"id": 16_000_000_001 + len(self.runs), **given, **fields})
         self.runs[run.id] = run
         return run
 
@@ -289,8 +289,8 @@ class GitHub:
 
     def _jobs(self, run: Run, query: Mapping[str, str]) -> Reply:
         size, page = int(query.get("per_page", "30")), int(query.get("page", "1"))
-        shown = run.jobs[size * (page - 1) : size * page]
-        return json_reply(200, {"total_count": len(run.jobs), "jobs": shown})
+        jobs = [job for job in run.jobs if query["filter"] == "all" or job["run_attempt"] == run.attempt]
+        return json_reply(200, {"total_count": len(jobs), "jobs": jobs[size * (page - 1) : size * page]})
 
     def _run(self, run: Run) -> dict[str, Any]:
         own = {

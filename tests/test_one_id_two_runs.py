@@ -273,7 +273,7 @@ def test_of_two_runs_published_at_once_one_has_the_id(tmp_path: Path, served: Se
             repository = proxy.repository()
             jobs = [pool.submit(sent, layout, opened(repository)) for layout in layouts]
             failures = [job.exception() for job in jobs]
-        assert sorted(type(failure).__name__ for failure in failures) == ["NoneType", "UsageError"], failures
+        assert sorted(type(failure).__name__ for failure in failures) == ["IdTakenError", "NoneType"], failures
         (winner,) = [layout for layout, failure in zip(layouts, failures, strict=True) if failure is None]
         (loser,) = [layout for layout in layouts if layout is not winner]
         direct = opened(repository.replace(proxy.host, served.host))
@@ -306,8 +306,9 @@ def test_a_run_that_came_while_another_was_sent_keeps_the_id(tmp_path: Path, ser
     assert set(state(direct).values()) == {quick.resolve("r").digest}
 
 
-def test_a_job_resumes_neither_of_two_runs(tmp_path: Path, remote: Registry) -> None:
-    """A re-run that finds two runs under its id warns, begins anew, and says that it could not publish."""
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_job_resumes_neither_of_two_runs(tmp_path: Path, remote: Registry, attempt: int) -> None:
+    """Where two runs have its id the job resumes none, changes none, and publishes under an id of its own."""
     logs = []
     for number in range(2):
         folder = tmp_path / f"job{number}"
@@ -327,7 +328,7 @@ def test_a_job_resumes_neither_of_two_runs(tmp_path: Path, remote: Registry) -> 
         **project.environ,
         "GITHUB_REPOSITORY": "octo/flowers",
         "GITHUB_RUN_ID": "1000",
-        "GITHUB_RUN_ATTEMPT": "2",
+        "GITHUB_RUN_ATTEMPT": str(attempt),
         "GITHUB_JOB": "train",
         "GITHUB_REF": "refs/heads/main",
         "GITHUB_EVENT_NAME": "push",
@@ -335,12 +336,13 @@ def test_a_job_resumes_neither_of_two_runs(tmp_path: Path, remote: Registry) -> 
     action = ActionRun(project.folder, folder / "temp", environ, {"registry": remote.label, "token": "t0k3n" * 8})
     ran = action.all()
     assert ran.code == 1
-    assert "holds 2 runs with the id `train-1000`" in ran.text
-    assert [invocation.command for invocation in project.log("train-1000").invocations] == ["run"]
-    assert run_identity(project.log("train-1000")) not in {run_identity(log) for log in logs}
-    assert "is another run" in ran.text
-    assert action.outputs["finish"]["reference"] == ""
-    assert state(remote) == before
+    run_id = action.outputs["finish"]["run-id"]
+    assert run_id.startswith("train-1000-")
+    assert [invocation.command for invocation in project.log(run_id).invocations] == ["run"]
+    assert run_identity(project.log(run_id)) not in {run_identity(log) for log in logs}
+    assert ("is another run" in ran.text) is (attempt == 1)
+    assert action.outputs["finish"]["reference"].startswith(f"{remote.label}:{run_id}@")
+    assert state(remote).items() > before.items()
 
 
 def test_an_id_that_cannot_be_is_refused_for_a_copy(tmp_path: Path) -> None:

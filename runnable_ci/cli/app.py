@@ -384,14 +384,10 @@ def init_command(
 
 @app.command("action", hidden=True)
 def action_command(
-    phase: Annotated[Literal["begin", "finish"], typer.Argument()],
+    phase: Annotated[Literal["earlier", "begin", "finish"], typer.Argument()],
     run_id: Annotated[str, typer.Option(help="Run id set by `begin`.")] = "",
 ) -> None:
     """Run one phase of the GitHub action."""
-    if phase == "finish":
-        from runnable_ci.github.action.finish import finish
+    from runnable_ci.github.action.phases import run_phase
 
-        raise typer.Exit(finish(os.environ, run_id))
-    from runnable_ci.github.action.begin import begin_and_run
-
-    begin_and_run(os.environ)
+    raise typer.Exit(run_phase(phase, os.environ, run_id))

@@ -28,6 +28,8 @@ class Context:
     """Counted from 1; more after a re-run."""
     job: str
     """The job's key in its workflow file."""
+    workflow_ref: str = ""
+    """The file of the workflow that was started, with its repository and ref."""
     event_name: str = ""
     ref: str = ""
     sha: str = ""
@@ -59,6 +61,7 @@ class Context:
             run_id=environ.get("GITHUB_RUN_ID", ""),
             run_attempt=int(attempt) if attempt.isdecimal() else 1,
             job=environ.get("GITHUB_JOB", ""),
+            workflow_ref=environ.get("GITHUB_WORKFLOW_REF", ""),
             event_name=environ.get("GITHUB_EVENT_NAME", ""),
             ref=environ.get("GITHUB_REF", ""),
             sha=environ.get("GITHUB_SHA", ""),

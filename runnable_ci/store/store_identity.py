@@ -9,6 +9,8 @@ import secrets
 from runnable_ci.store.local import Layout
 from runnable_ci.util.files import locked, write_whole
 
+WRITER_LENGTH = 12
+"""Characters in the name of a writer."""
 _NAME = "writer"
 
 
@@ -30,7 +32,7 @@ def store_identity(layout: Layout) -> str:
 def writer_name(layout: Layout) -> str:
     """Return the name of this store as a writer: in this place, on this machine."""
     make_identity(layout)
-    return _digest(*_own(layout), platform.node(), str(layout.folder.resolve()))[:12]
+    return _digest(*_own(layout), platform.node(), str(layout.folder.resolve()))[:WRITER_LENGTH]
 
 
 def _own(layout: Layout) -> tuple[str, str]:

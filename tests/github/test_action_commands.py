@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from action_steps import ActionRun
+from action_steps import PIPELINE, Repository
 from cli import Workspace, elsewhere, workspace
 from registry_server import Reply, Seen, Served, password_registry, registry, serving
 from support import wait_until
@@ -15,21 +15,6 @@ from support import wait_until
 from runnable_ci.errors import UsageError
 from runnable_ci.github.action.begin import parameters
 
-PIPELINE = """
-name = "flowers"
-[parameters]
-rate = 2
-[steps.load]
-run = '''
-echo "read $RANDOM$RANDOM" | tee data.txt
-echo "rows=3" >> "$RUNNABLE_OUTPUT"
-'''
-returns = { rows = "metric" }
-catalog = { put = ["data.txt"] }
-[steps.fit]
-run = "cat data.txt; echo rate $rate; test -e fixed"
-catalog = { get = ["data.txt"] }
-"""
 SLOW = """
 [steps.quick]
 run = "echo done > quick.txt"
@@ -43,49 +28,6 @@ run = "trap '' INT; echo started; sleep 60"
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with registry(tmp_path_factory.mktemp("registry")) as found:
         yield found
-
-
-class Repository:
-    """A repository whose jobs use the action."""
-
-    def __init__(self, tmp_path: Path, registry: str, files: Mapping[str, str]) -> None:
-        self.tmp_path = tmp_path
-        self.registry = registry
-        self.files = files
-        self.jobs = 0
-
-    def job(
-        self,
-        *,
-        attempt: int = 1,
-        files: Mapping[str, str] | None = None,
-        event: Mapping[str, object] | None = None,
-        variables: Mapping[str, str] | None = None,
-        matrix: object = None,
-        at: Workspace | None = None,
-        given: Mapping[str, str] | None = None,
-        **inputs: str,
-    ) -> tuple[ActionRun, Workspace]:
-        """A job in a workspace of its own, on, so to say, a new machine."""
-        self.jobs += 1
-        folder = self.tmp_path / f"job-{self.jobs}"
-        folder.mkdir()
-        project = at or workspace(folder, {**self.files, **(files or {})})
-        (folder / "event.json").write_text(json.dumps(event or {}))
-        environ = {
-            **project.environ,
-            "GITHUB_REPOSITORY": "octo/flowers",
-            "GITHUB_RUN_ID": "1000",
-            "GITHUB_RUN_ATTEMPT": str(attempt),
-            "GITHUB_JOB": "train",
-            "GITHUB_REF": "refs/heads/main",
-            "GITHUB_EVENT_NAME": "push",
-            "GITHUB_EVENT_PATH": str(folder / "event.json"),
-            **(variables or {}),
-        }
-        wanted = {"registry": self.registry, "token": "ghs_" + "t0K3n" * 8, **inputs, **(given or {})}
-        named = {name.replace("_", "-"): value for name, value in wanted.items()}
-        return ActionRun(project.folder, folder / "temp", environ, named, matrix=matrix), project
 
 
 @pytest.fixture
@@ -128,9 +70,6 @@ def test_a_native_re_run_resumes_the_job(repository: Repository) -> None:
     log = second.log("train-1000")
     assert [len(step.attempts) for step in log.steps.values()] == [1, 2]
     assert again.outputs["finish"]["status"] == "SUCCESS"
-    third, project = repository.job(attempt=3, files={"fixed": ""})
-    assert third.all().code == 0
-    assert project.read("data.txt") == first.read("data.txt")
 
 
 READING = """
@@ -236,20 +175,10 @@ def test_legs_of_a_matrix_have_runs_of_their_own(repository: Repository) -> None
     for attempt in (1, 2):
         for leg in legs:
             action, _ = repository.job(attempt=attempt, matrix=leg)
-            action.step("run")
+            action.all()
             ids.append(action.outputs["run"]["run-id"])
     assert ids[:2] == ids[2:]
     assert len(set(ids)) == 2
-
-
-def test_two_uses_in_one_job_are_two_runs(repository: Repository) -> None:
-    """The second use of the action with the same inputs is another run."""
-    action, project = repository.job(files={"fixed": ""})
-    assert action.all().code == 0
-    second, _ = repository.job(at=project)
-    second.temp = action.temp
-    assert second.all().code == 0
-    assert second.outputs["run"]["run-id"] == "train-1000-2"
 
 
 def test_a_retry_with_a_fix(repository: Repository) -> None:
@@ -321,12 +250,11 @@ def test_a_registry_that_refuses(tmp_path: Path) -> None:
 
 
 def test_a_registry_that_is_down(tmp_path: Path) -> None:
-    """The pipeline runs, also where an earlier attempt cannot be looked for; why nothing was published is said."""
+    """The pipeline runs; why nothing was published is said."""
     repository = Repository(tmp_path, "127.0.0.1:9/octo/flowers", {"runnable.toml": PIPELINE, "fixed": ""})
-    action, _ = repository.job(attempt=2)
+    action, _ = repository.job()
     ran = action.all()
     assert ran.code == 0, ran.text
-    assert "Cannot check for a run of an earlier attempt" in ran.text
     assert "Not published" in action.summary
 
 

@@ -11,14 +11,16 @@ from typing import Any
 
 from runnable_ci.config import INPUT_PREFIX, SECRETS, SECRETS_SETTING
 from runnable_ci.engine.run_project import OpenedRun, open_run
-from runnable_ci.errors import PipelineError, RunnableError, RunNotFoundError, UsageError
+from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.github import commands as workflow
 from runnable_ci.github.action import handoff
+from runnable_ci.github.action.attempts import first_id, resume_earlier
 from runnable_ci.github.action.job import Job
 from runnable_ci.pipeline.command_line import is_default
 from runnable_ci.pipeline.parameters import PARAMETER_PREFIX, ParameterSource
 from runnable_ci.redaction.environment import require_variables
 from runnable_ci.runs.reader import LATEST, load, resolve_id, run_ids
+from runnable_ci.runs.remote.publish import require_room
 from runnable_ci.runs.remote.pull import pull, read_origin
 from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.store.reference import parse_reference
@@ -57,9 +59,12 @@ def begin(environ: Mapping[str, str]) -> list[str]:
         case "run":
             if given.from_step:
                 raise UsageError("input from-step is for command `retry`", hint="command: retry, with a run-id")
-            run_id = given.run_id or job.run_id(_nth_use(job))
+            _require_told_apart(job)
+            resumed = resume_earlier(job)
+            run_id = resumed or first_id(job)
+            _require_publishable(job, run_id)
             job.set_outputs({"run-id": run_id})
-            if given.resume == "auto" and job.context.run_attempt > 1 and _is_resumable(job, run_id):
+            if resumed:
                 return _retry(job, run_id, given.pipeline, _with_parameters(job, _without(more, _OF_RUN_ALONE)))
             words = _with_parameters(job, _without(more, _OF_RETRY_ALONE))
             return ["run", f"--run-id={run_id}", *words, "--", given.pipeline]
@@ -203,24 +208,25 @@ def _retry(job: Job, run_id: str, pipeline: str, more: Sequence[str]) -> list[st
     return ["retry", f"--file={pipeline}", f"--restore={job.inputs.restore}", *more, "--", run_id]
 
 
-def _nth_use(job: Job) -> int:
-    """Return how often the action was used for one run id in this job, this time included."""
-    uses = job.folder / f"{job.run_id(1)}.uses"
-    with uses.open("a") as file:
-        file.write(".")
-    return uses.stat().st_size
+def _require_told_apart(job: Job) -> None:
+    """Raise `UsageError` for a use of the action that a re-run could not tell from an earlier one in the same job."""
+    if job.inputs.run_id:
+        return
+    uses = job.folder / f"uses-{job.context.run_id}-{job.context.run_attempt}"
+    place = job.use.place
+    known = uses.read_text("utf-8").split() if uses.exists() else []
+    if place in known:
+        raise UsageError(
+            "this job has used the action with the same inputs before: a re-run could not tell their runs apart",
+            hint="give both steps an `id:`, or, where that is in another action's steps, set the input run-id",
+        )
+    uses.write_text("\n".join([*known, place]), "utf-8")
 
 
-def _is_resumable(job: Job, run_id: str) -> bool:
-    """Return whether an earlier attempt of the job left a run; its log is here from now on."""
-    attempt = f"attempt {job.context.run_attempt} of the job"
-    try:
-        pull(job.layout, job.registry(), run_id, only_log=True)
-    except RunNotFoundError:
-        job.say(f"{attempt}: no earlier one published run {run_id}")
-    except RunnableError as e:
-        job.warn("Cannot check for a run of an earlier attempt", f"{attempt}, run {run_id}: {e}")
-    return run_id in run_ids(job.layout)
+def _require_publishable(job: Job, run_id: str) -> None:
+    """Raise `UsageError` for a run id without room for its tags: said before hours of work, not after."""
+    if job.inputs.publish != "never" and not job.context.is_fork_pull_request:
+        require_room(run_id, job.environ)
 
 
 def _opened(job: Job, *, other_pipeline: bool) -> OpenedRun:

@@ -57,11 +57,11 @@ class CloneCommands:
         only_there = self.job.settings.registry is None and self.file and registry_of(self.file)
         return self.file_option if only_there and registry_of(self.root) != only_there else []
 
-    def kept(self, run_id: str) -> str:
+    def kept(self, run_id: str, artifact: str) -> str:
         """Return how the run is resumed from the artifact that has its store."""
         store = path(self.job.layout.folder, self.root)
         resume = command("retry", run_id, *self.file_option)
         return (
-            f"The run is kept as an artifact of this workflow run, `runnable-{run_id}`: unpack it into `{store}` at "
+            f"The run is kept as an artifact of this workflow run, `{artifact}`: unpack it into `{store}` at "
             f"the root of a clone and resume it with `{resume}`"
         )

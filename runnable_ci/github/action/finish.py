@@ -11,6 +11,7 @@ from runnable_ci.engine.code.untracked import notes
 from runnable_ci.errors import RegistryAuthError, RunnableError, StoreError
 from runnable_ci.github import summary
 from runnable_ci.github.action import handoff
+from runnable_ci.github.action.attempts import artifact_name, leave_note
 from runnable_ci.github.action.clone_commands import CloneCommands
 from runnable_ci.github.action.job import Job
 from runnable_ci.github.job import Context
@@ -18,12 +19,15 @@ from runnable_ci.github.summary import NextSteps, Notice
 from runnable_ci.pipeline.project import load as load_project
 from runnable_ci.runs.model import FAIL, SUCCESS, RunLog
 from runnable_ci.runs.reader import Summary, load, output_of, resolve_id
-from runnable_ci.runs.remote.publish import Published, publish
+from runnable_ci.runs.remote.publish import IdTakenError, Published, publish
+from runnable_ci.runs.remote.pull import keep_as
 from runnable_ci.runs.remote.remote_index import keep_as_newest, newest_of_branch
+from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.util.clock import now
 
 TAIL_BYTES = 16 * 1024
 TAIL_LINES = 20
+OWN_ID_MAX = 50
 _PERMISSIONS = "permissions:\n  contents: read\n  packages: write"
 
 
@@ -38,6 +42,10 @@ class Report:
     run_id: str = ""
     log: RunLog | None = None
     published: Published | None = None
+    is_alone: bool = True
+    """Whether no other run has the id that this one was to have."""
+    artifact: dict[str, str] = field(default_factory=dict)
+    """The outputs that have something kept with the workflow run."""
     base: Summary | None = None
     """The newest run of the base branch, to compare with."""
     notices: list[Notice] = field(default_factory=list)
@@ -68,8 +76,10 @@ def finish(environ: Mapping[str, str], run_id: str) -> int:
         try:
             _publish(job, report, report.log)
         except RunnableError as e:
-            report.notices.append(_why_not(e, CloneCommands.of(job).kept(report.run_id)))
+            kept = CloneCommands.of(job).kept(report.run_id, artifact_name(job, report.log))
+            report.notices.append(_why_not(e, kept))
             code = 1 if job.inputs.command == "publish" else 0
+        report.artifact = _leave_note(job, report, report.log)
     # Before they are Markdown, whose escapes would hide a secret.
     report.notices = [Notice(job.clean(it.title), job.clean(it.text), it.fix) for it in report.notices]
     job.set_outputs(_outputs(job, report))
@@ -98,13 +108,36 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
     registry = job.registry()
     for note in notes(log):
         job.say(note)
-    report.published = publish(job.layout, report.run_id, registry, environ=job.environ)
+    try:
+        report.published = publish(job.layout, report.run_id, registry, environ=job.environ)
+    except IdTakenError as e:
+        log = _under_own_id(job, report, log, e)
+        report.published = publish(job.layout, report.run_id, registry, environ=job.environ)
     try:
         report.base = newest_of_branch(registry, log.name, job.context.base_branch)
         if log.status == SUCCESS and job.context.branch and _has_code_of(job.context, log):
             keep_as_newest(registry, report.published.manifest, log.name, job.context.branch)
     except StoreError as e:  # the run itself is published nevertheless
         report.notices.append(Notice("Published, but not compared with the base branch", e.message))
+
+
+def _leave_note(job: Job, report: Report, log: RunLog) -> dict[str, str]:
+    if report.published and job.inputs.command != "run":
+        return {}
+    try:
+        return leave_note(job, log, report.published, is_alone=report.is_alone)
+    except (RunnableError, OSError) as e:
+        report.notices.append(Notice("The next attempt of this job cannot resume the run", str(e)))
+        return {}
+
+
+def _under_own_id(job: Job, report: Report, log: RunLog, taken: IdTakenError) -> RunLog:
+    """Give the run an id that no other one has, as nobody is there to choose one; return its log under that id."""
+    own = f"{log.run_id[:OWN_ID_MAX]}-{run_identity(log)[:8]}"
+    keep_as(job.layout, log.run_id, own)
+    report.is_alone, report.run_id, report.log = False, own, load(job.layout, own)
+    report.notices.append(Notice("Published under another run id", f"{taken.message}. Here it is `{own}`"))
+    return report.log
 
 
 def _has_code_of(context: Context, log: RunLog) -> bool:
@@ -135,6 +168,7 @@ def _outputs(job: Job, report: Report) -> dict[str, str]:
     reference = published.reference if published else ""
     unpublished = not published and _is_to_be_published(job, log)
     return {
+        "run-id": report.run_id,
         "status": log.status,
         "failed-step": ",".join(log.failed_steps()),
         "metrics": json.dumps(log.metrics()),
@@ -142,6 +176,7 @@ def _outputs(job: Job, report: Report) -> dict[str, str]:
         "digest": reference.rpartition("@")[2],
         "retry-command": CloneCommands.of(job).retry(reference.partition("@")[0]) if reference else "",
         "unpublished-store": str(job.layout.folder) if unpublished else "",
+        **report.artifact,
     }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +12,7 @@ from runnable_ci.config import load as load_settings
 from runnable_ci.config.environment import Inputs, read_inputs
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.github import commands as workflow
+from runnable_ci.github.action.use import Use, workflow_file
 from runnable_ci.github.commands import Annotation
 from runnable_ci.github.job import Context
 from runnable_ci.pipeline.project import find_file, find_store, registry_of
@@ -25,8 +24,6 @@ from runnable_ci.store.opening import open_store
 from runnable_ci.store.registry import Registry
 from runnable_ci.util.console import console
 from runnable_ci.util.shell_command import command
-
-JOB_MAX = 24
 
 
 @dataclass(frozen=True)
@@ -67,25 +64,23 @@ class Job:
         pipeline = Path(self.inputs.pipeline)
         return Registries(self.settings, self.environ).named(None, in_pipeline=lambda: registry_of(pipeline))
 
-    def run_id(self, nth: int) -> str:
-        """Return the id of the run of the `nth` use of the action in the job: each attempt of the job finds the
-        same one.
-
-        Unless it starts from the beginning: that is another run.
-        """
-        given = self.inputs
-        told_apart = [given.matrix, given.pipeline, given.working_directory, given.parameters]
-        name = (
-            "".join(c if c.isalnum() and c.isascii() else "-" for c in self.context.job)[:JOB_MAX].strip("-") or "job"
+    @property
+    def use(self) -> Use:
+        """What tells this use of the action from all others of the workflow run."""
+        given, started = self.inputs, workflow_file(self.context.workflow_ref)
+        called = workflow_file(given.job_workflow_ref)
+        return Use(
+            github_run_id=self.context.run_id,
+            workflow=started,
+            called_workflow=called if called != started else "",
+            job=self.context.job,
+            matrix=given.matrix,
+            is_matrix_given=given.matrix != given.own_matrix,
+            pipeline=given.pipeline,
+            working_directory=given.working_directory,
+            step=given.step,
+            run_id=given.run_id,
         )
-        words = [name, self.context.run_id or "0"]
-        if name != self.context.job or any(text not in ("", ".", "null", "{}") for text in told_apart):
-            words.append(hashlib.sha256(json.dumps([self.context.job, *told_apart]).encode()).hexdigest()[:6])
-        if given.resume == "never" and self.context.run_attempt > 1:
-            words.append(f"attempt{self.context.run_attempt}")
-        if nth > 1:
-            words.append(str(nth))
-        return "-".join(words)
 
     def secrets(self) -> frozenset[str]:
         """Return what must be in no log of the job."""

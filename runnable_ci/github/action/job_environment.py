@@ -26,7 +26,8 @@ KEPT = "RUNNABLE_CI_JOB_ENVIRONMENT"
 OF_THE_STEP = frozenset(
     {"RUNNABLE_CI_GITHUB_TOKEN", "RUN_ID"}
     | {f"RUNNABLE_CI_ACTION_{name}" for name in ("COMMAND", "PIPELINE", "PUBLISH", "OUTCOME")}
-    | {f"RUNNABLE_CI_ACTION_{name}" for name in ("WORKING_DIRECTORY", "SUMMARY")}
+    | {f"RUNNABLE_CI_ACTION_{name}" for name in ("WORKING_DIRECTORY", "SUMMARY", "RUN_ID", "MATRIX", "STEP")}
+    | {f"RUNNABLE_CI_ACTION_JOB_{name}" for name in ("WORKFLOW_REF", "NUMBER")}
     | {"GITHUB_ACTION", "GITHUB_ACTION_PATH"}
     | {f"GITHUB_{name}" for name in ("OUTPUT", "STEP_SUMMARY", "ENV", "PATH", "STATE")}
 )

@@ -70,6 +70,7 @@ class WorkflowJob(_Read):
 
     id: int
     name: str
+    run_attempt: int = 1
     status: str
     conclusion: str | None
     started_at: str | None = None
@@ -222,12 +223,12 @@ class Actions:
         """Return where a browser shows a run."""
         return self._link(run.html_url, self._run_page(run.id))
 
-    def jobs(self, run: int) -> list[WorkflowJob]:
-        """Return the jobs of the newest attempt of a run."""
+    def jobs(self, run: int, *, of_all_attempts: bool = False) -> list[WorkflowJob]:
+        """Return the jobs of the newest attempt of a run, or of all."""
         found: dict[int, WorkflowJob] = {}
         for page in range(1, MOST_PAGES + 1):
             path = f"{self._repository.path}/actions/runs/{run}/jobs"
-            response = self._rest.get(path, filter="latest", per_page=PAGE, page=page)
+            response = self._rest.get(path, filter="all" if of_all_attempts else "latest", per_page=PAGE, page=page)
             self._require_ok(response)
             read = read_as(response, _Jobs)
             found |= {job.id: job for job in read.jobs}

@@ -10,9 +10,10 @@ from runnable_ci.config import Settings
 from runnable_ci.errors import UsageError
 from runnable_ci.github.api.actions import Actions
 from runnable_ci.github.api.client import Rest
-from runnable_ci.github.api.credentials import find_token
+from runnable_ci.github.api.credentials import ApiToken, find_token
 from runnable_ci.github.api.repository import Repository, api_of, of_folder, parse_repository
 from runnable_ci.util.console import console, is_actions
+from runnable_ci.util.github_host import GITHUB, github_host
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,13 @@ def connect(repo: str | None, *, settings: Settings, environ: Mapping[str, str])
     token = find_token(repository, api, settings, environ)
     rest = Rest(api.base, token, environ=environ, say=console.err)
     return Connection(repository, Actions(rest, repository, in_actions=in_actions), repository.is_same(local))
+
+
+def connect_job(token: str, environ: Mapping[str, str]) -> Actions:
+    """Return the workflows of the repository of the job that we run in. Raises `UsageError`."""
+    host = github_host(environ)
+    named = environ.get("GITHUB_REPOSITORY", "")
+    repository = parse_repository(named if host == GITHUB else f"{host}/{named}")
+    api = api_of(repository, is_named=True, environ=environ)
+    rest = Rest(api.base, ApiToken(token, "the job"), environ=environ, say=console.err)
+    return Actions(rest, repository, in_actions=True)

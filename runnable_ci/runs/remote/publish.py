@@ -33,13 +33,17 @@ from runnable_ci.runs.run_identity import IDENTITY, describe_beginning
 from runnable_ci.store.copy import TransferSize, copy
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
-from runnable_ci.store.store_identity import writer_name
+from runnable_ci.store.store_identity import WRITER_LENGTH, writer_name
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.console import is_actions
 from runnable_ci.util.files import locked
 
 TAG_MAX = 128
 PUBLISH_LOCK = "publish.lock"
+
+
+class IdTakenError(UsageError):
+    """Another run has the id in the registry; nothing of it was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ def publish(
     """Copy the run to the registry, sealing it first if needed. An unchanged one costs a request.
 
     The plain tag goes first, as the writer's own proves that all is there. Raises `RunInUseError`, `UsageError` for a
-    run id that leaves no room for the writer or that another run has there, `StoreError`.
+    run id that leaves no room for the writer, `IdTakenError` for one that another run has there, `StoreError`.
     """
     tag = _writers_tag(layout, run_id, environ)
     with shared(layout), _one_publisher(layout, run_id):
@@ -91,7 +95,7 @@ def publish(
 def _require_own_id(layout: Layout, registry: Registry, mine: Mapping[str, str]) -> bool:
     """Return whether the registry holds the run already, whose manifest has the annotations `mine`.
 
-    Raises `UsageError` where its id belongs to another run, `StoreError`.
+    Raises `IdTakenError` where its id belongs to another run, `StoreError`.
     """
     run_id = mine[TITLE]
     found = find_occupant(registry, run_id)
@@ -106,7 +110,7 @@ def _withdraw_later(layout: Layout, registry: Registry, mine: Mapping[str, str],
     """Withdraw a run that was published as the first of its id, where another one was at the same moment.
 
     The plain tag decides, as both see the same there: both have written it before either sees the other's `tag`.
-    That of the run which lost it then points to the other one. Raises `UsageError` for it, `StoreError`.
+    That of the run which lost it then points to the other one. Raises `IdTakenError` for it, `StoreError`.
     """
     run_id = mine[TITLE]
     if all(other.identity == mine[IDENTITY] for other in find_occupants(registry, run_id)):
@@ -117,9 +121,9 @@ def _withdraw_later(layout: Layout, registry: Registry, mine: Mapping[str, str],
         raise _taken(layout, registry, mine, winner)
 
 
-def _taken(layout: Layout, registry: Registry, mine: Mapping[str, str], other: Occupant) -> UsageError:
+def _taken(layout: Layout, registry: Registry, mine: Mapping[str, str], other: Occupant) -> IdTakenError:
     run_id, http = mine[TITLE], http_option(registry.plain_http)
-    return UsageError(
+    return IdTakenError(
         f"`{run_id}` in {registry.label} is another run, {describe_beginning(other.annotations)}; "
         f"the one here was {describe_beginning(mine)}; nothing there was changed",
         hint=of_store(layout, "publish", run_id, "--as", "OTHER_ID", "--to", registry.label, *http),
@@ -143,24 +147,24 @@ def _remote_digest(registry: Registry, tag: str) -> str:
 
 
 def _writers_tag(layout: Layout, run_id: str, environ: Mapping[str, str]) -> str:
-    writer = _writer(layout, environ)
-    most = TAG_MAX - len(SEPARATOR + writer)
+    require_room(run_id, environ)
+    # A copy of the store is another writer: the number of the file and the name of the machine tell them apart.
+    return f"{run_id}{SEPARATOR}{_job_prefix(environ)}{writer_name(layout)}"
+
+
+def require_room(run_id: str, environ: Mapping[str, str]) -> None:
+    """Raise `UsageError` for a run id that leaves no room for its writer in a tag."""
+    most = TAG_MAX - len(SEPARATOR + _job_prefix(environ)) - WRITER_LENGTH
     if len(run_id) > most:
         raise UsageError(
             f"the run id {run_id} is too long to be published: it has {len(run_id)} characters",
             hint=f"at most {most}: publish it under another id, --as OTHER_ID",
         )
-    return f"{run_id}{SEPARATOR}{writer}"
 
 
-def _writer(layout: Layout, environ: Mapping[str, str]) -> str:
-    """Return a name that no other writer has, the same for each publish of this store in this place.
-
-    A copy of the store is another writer: the number of the file and the name of the machine tell them apart.
-    """
-    own = writer_name(layout)
+def _job_prefix(environ: Mapping[str, str]) -> str:
+    """Return what a writer's name begins with in a job: the jobs of a matrix differ in nothing of it."""
     if not is_actions(environ):
-        return own
+        return ""
     job = [environ.get(f"GITHUB_{name}", "") for name in ("RUN_ID", "JOB", "RUN_ATTEMPT")]
-    # The jobs of a matrix differ in nothing that the environment tells.
-    return "-".join(["gh", *(re.sub(r"[^A-Za-z0-9_.]+", "-", word)[:24] for word in job), own])
+    return "-".join(["gh", *(re.sub(r"[^A-Za-z0-9_.]+", "-", word)[:24] for word in job), ""])

@@ -1,0 +1,169 @@
+"""How a job finds the run of its earlier attempt, and what it leaves for the next one.
+
+What is left is an artifact of the workflow run: only its own jobs can write it, so what it names is resumed by its
+digest, whatever else others have put into the registry by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from runnable_ci.errors import RunnableError, StoreError, UsageError
+from runnable_ci.github.action import earlier
+from runnable_ci.github.action.earlier import Choice, JobAttempt, Note, PastJob
+from runnable_ci.github.action.job import Job
+from runnable_ci.github.markdown import escaped
+from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.paths import shared
+from runnable_ci.runs.reader import load, run_ids
+from runnable_ci.runs.recorder import ensure_sealed
+from runnable_ci.runs.remote.publish import Published
+from runnable_ci.runs.remote.pull import find, take
+from runnable_ci.runs.run_identity import run_identity
+from runnable_ci.store.copy import copy
+from runnable_ci.store.local import Layout
+from runnable_ci.util.files import write_whole
+
+NOTE = "attempt.json"
+_NOTE_MAX_BYTES = 1 << 16
+
+
+def locate(environ: Mapping[str, str]) -> None:
+    """Set the outputs `pattern`, what earlier attempts of the job left, and `path`, where to download it to."""
+    job = Job.of(environ)
+    job.set_outputs({"pattern": f"runnable-{job.use.key}-*", "path": str(_downloads(job))})
+
+
+def resume_earlier(job: Job) -> str:
+    """Return the id of an earlier attempt's run, whose log is here from now on; empty where the job begins another one.
+
+    What was decided is said. Raises `RunnableError` where the input `resume` insists and the run is not available.
+    """
+    mode, number = job.inputs.resume, job.context.run_attempt
+    if number == 1 or mode == "never":
+        return ""
+    try:
+        choice = _choose(job)
+        if (note := choice.note) is not None:
+            _bring(job, note)
+            _tell(job, f"attempt {number} resumes run `{note.run_id}` ({note.digest}): {choice.reason}")
+            return note.run_id
+    except RunnableError as e:
+        if mode == "always":
+            raise
+        choice = Choice(None, f"that of an earlier attempt cannot be used: {e.message}", e.hint)
+        job.warn("The run of an earlier attempt cannot be resumed", f"{e.message}. {e.hint}".strip(" ."))
+    _tell(job, f"attempt {number} begins a run of its own: {choice.reason}", choice.hint)
+    return ""
+
+
+def first_id(job: Job) -> str:
+    """Return the id of the run that this attempt of the job begins."""
+    use, number = job.use, job.context.run_attempt
+    is_free = use.run_id and not any(note.run_id == use.run_id for note, _ in _notes(job))
+    return use.name if number == 1 or is_free else f"{use.name}-attempt{number}"
+
+
+def leave_note(job: Job, log: RunLog, published: Published | None, *, is_alone: bool) -> dict[str, str]:
+    """Leave what the next attempt of the job needs to resume this run; return the outputs that have it uploaded.
+
+    An unpublished run is left whole: its store is the artifact.
+    """
+    layout = job.layout
+    ensure_sealed(layout, log.run_id)
+    note = Note(
+        use=_key(job, log),
+        attempt=job.context.run_attempt,
+        run_id=log.run_id,
+        identity=run_identity(log),
+        status=log.status,
+        digest=layout.resolve(log.run_id).digest,
+        is_published=published is not None,
+        is_alone=is_alone,
+        job=job.inputs.job_number,
+    )
+    folder = job.folder / "left" / log.run_id if published else layout.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / NOTE, note.encode())
+    return {"artifact": artifact_name(job, log), "artifact-path": str(folder)}
+
+
+def artifact_name(job: Job, log: RunLog) -> str:
+    """Return what no other artifact of the workflow run is called, of any attempt or job."""
+    return f"runnable-{_key(job, log)}-{job.context.run_attempt}-{run_identity(log)[:12]}"
+
+
+def _key(job: Job, log: RunLog) -> str:
+    return job.use.key if job.inputs.command == "run" else log.run_id
+
+
+def _downloads(job: Job) -> Path:
+    return job.folder / "earlier" / job.use.key
+
+
+def _notes(job: Job) -> list[tuple[Note, Path]]:
+    """Return what was downloaded: each note, and its folder."""
+    found = []
+    for path in sorted(_downloads(job).rglob(NOTE)):
+        with path.open("rb") as file:
+            note = earlier.decode(file.read(_NOTE_MAX_BYTES))
+        if note is not None and note.use == job.use.key and note.attempt < job.context.run_attempt:
+            found.append((note, path.parent))
+    return found
+
+
+def _choose(job: Job) -> Choice:
+    notes = [note for note, _ in _notes(job)]
+    if not notes and job.inputs.downloaded not in ("success", ""):
+        raise StoreError(
+            "what earlier attempts left could not be downloaded from the workflow run's artifacts",
+            hint="`resume: never` begins a run of its own",
+        )
+    past = _past(job) if notes else None
+    choice = earlier.choose(notes, mode=job.inputs.resume, is_told_apart=job.use.is_told_apart, past=past)
+    changing = "where `matrix` has a date, or the number of the attempt, each attempt looks like another job"
+    return choice if notes or not job.use.is_matrix_given else choice._replace(hint=changing)
+
+
+def _past(job: Job) -> PastJob | None:
+    """Return what GitHub says of the job's earlier attempts; None where it does not."""
+    number, run = job.inputs.job_number, job.context.run_id
+    if not (number.isdecimal() and run.isdecimal() and job.inputs.job_token):
+        return None
+    from runnable_ci.github.api.connection import connect_job  # late: HTTP
+
+    try:
+        jobs = connect_job(job.inputs.job_token, job.environ).jobs(int(run), of_all_attempts=True)
+    except RunnableError as e:
+        job.say(f"note: how the earlier attempts of the job ended is not known: {e.message}")
+        return None
+    listed = [JobAttempt(str(it.id), it.name, it.run_attempt, it.conclusion or "") for it in jobs]
+    return earlier.past_job(listed, number=number, attempt=job.context.run_attempt)
+
+
+def _bring(job: Job, note: Note) -> None:
+    """Have the run here: its log, from the registry by the digest, or all of it, from the artifact."""
+    if note.is_published:
+        found = find(job.registry(), note.digest)
+        if (found.log.run_id, run_identity(found.log)) != (note.run_id, note.identity):
+            raise UsageError(f"{note.digest} is not run `{note.run_id}` of attempt {note.attempt}")
+        take(job.layout, found, only_log=True)
+        return
+    if note.run_id in run_ids(job.layout):
+        if run_identity(load(job.layout, note.run_id)) == note.identity:
+            return
+        raise UsageError(f"another run `{note.run_id}` is in {job.layout.label}")
+    kept = Layout(next(folder for other, folder in _notes(job) if other == note))
+    kept.inspect()
+    job.layout.create()
+    with shared(job.layout):
+        copy(kept, note.digest, job.layout, as_reference=note.run_id)
+
+
+def _tell(job: Job, text: str, hint: str = "") -> None:
+    """Print a line in the log and add it to the summary."""
+    line = f"{text}; {hint}" if hint else text
+    job.say(line)
+    if job.inputs.summary:
+        job.summarise(f"{escaped(job.clean(line))}\n\n")

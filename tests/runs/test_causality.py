@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runnable_ci.engine.planner import Outcome, PlanInputs, PlanState, Scope, plan
+from runnable_ci.errors import RunLogError
 from runnable_ci.pipeline.model import Pipeline, resolve
+from runnable_ci.runs.causality.ancestry import INVOCATIONS_MAX, Ancestry, decisions_of
 from runnable_ci.runs.document import decode, encode
 from runnable_ci.runs.events import AttemptSaved, Decided, Event, InvocationFinished, Started, apply
 from runnable_ci.runs.model import (
+    FAIL,
     PROCESSING,
+    SKIPPED,
     SUCCESS,
     Invocation,
     Parameter,
@@ -23,10 +29,10 @@ from runnable_ci.runs.model import (
     StepAttempt,
 )
 from runnable_ci.runs.remote.merge import merge
-from runnable_ci.runs.run_identity import heads, invocation_digest
+from runnable_ci.runs.run_identity import heads, invocation_digest, is_after
 
-CHAIN = {"prep": [], "fit": ["prep"], "plot": ["fit"]}
-TWO_CHAINS = {"p": [], "f": ["p"], "q": [], "g": ["q"]}
+CHAIN: dict[str, list[str]] = {"prep": [], "fit": ["prep"], "plot": ["fit"]}
+TWO_CHAINS: dict[str, list[str]] = {"p": [], "f": ["p"], "q": [], "g": ["q"]}
 
 
 def pipeline(needs: Mapping[str, Sequence[str]]) -> Pipeline:
@@ -255,3 +261,163 @@ def _beginning(log: RunLog) -> RunLog:
         update={"status": PROCESSING, "end_time": "", "message": "", "decisions": {}, "outcome": ""}
     )
     return RunLog(run_id="r", invocations=[blank])
+
+
+def states(log: RunLog) -> dict[str, str]:
+    """Step → its status."""
+    return {name: step.status for name, step in log.steps.items()}
+
+
+@pytest.mark.parametrize("ends", ["failed", "cancelled", "interrupted", "timed_out", "in flight"])
+def test_only_who_had_seen_a_success_can_undo_it(ends: Any) -> None:
+    """A failure, of whatever kind and by whatever clock, counts against a success only where that was seen before."""
+    made, site = pipeline({"x": []}), Site()
+    killed = "x" if ends == "in flight" else ""
+    fails = Retry(forced=["x"], ends="failed" if killed else ends, killed_at=killed, second=90)
+    base = site.invoked(None, made, Retry())
+    good = site.invoked(base, made, Retry({"x": 1}, second=10))
+    unseen = merge([good, site.invoked(base, made, fails)])
+    assert (states(unseen), planned(made, unseen)) == ({"x": SUCCESS}, {"x": "reuse"})
+    seen = merge([good, site.invoked(good, made, fails)])
+    assert (seen.steps["x"].status != SUCCESS, planned(made, seen)) == (True, {"x": "run"})
+    other = site.invoked(base, made, Retry({"x": 2}, second=1))
+    assert states(merge([seen, other])) == {"x": SUCCESS}
+
+
+def test_the_same_work_twice_is_decided_by_what_was_made_from_it() -> None:
+    """Of two successes of one step the one counts from which a later step was made, in each part of a pipeline."""
+    made, site = pipeline(TWO_CHAINS), Site()
+    base = site.invoked(None, made, Retry())
+    one = site.invoked(base, made, Retry({"p": 1, "f": 1, "q": 1}, second=90))
+    two = site.invoked(base, made, Retry({"p": 2, "q": 2, "g": 2}, second=5))
+    merged = merge([one, two])
+    values = {name: step.attempts[-1].output_parameters[name].value for name, step in merged.steps.items()}
+    assert values == {"p": 1, "f": 1, "q": 2, "g": 2}
+    assert planned(made, merged) == dict.fromkeys(TWO_CHAINS, "reuse")
+    assert {name: merged.parameters[name].value for name in values} == values
+
+
+def test_a_step_that_two_did_with_the_same_result_is_the_same() -> None:
+    """Steps that were made from equal contents fit together, and so do those after a step that passes nothing."""
+    made, site = pipeline({"p": [], "f": ["p"], "g": ["p"]}), Site()
+    base = site.invoked(None, made, Retry())
+    for value in (7, None):
+        one = site.invoked(base, made, Retry({"p": value, "f": 1}, second=90))
+        two = site.invoked(base, made, Retry({"p": value, "g": 2}, second=5))
+        assert planned(made, merge([one, two])) == {"p": "reuse", "f": "reuse", "g": "reuse"}
+    long = pipeline({"p": [], "f": ["p"], "i": ["f"], "j": ["i"], "v": [], "g": ["p", "v"]})
+    base = site.invoked(None, long, Retry())
+    one = site.invoked(base, long, Retry({"p": 7, "f": 1, "i": 1, "j": 1, "v": 1}))
+    two = site.invoked(base, long, Retry({"p": 7, "v": 2, "g": 2}))
+    assert planned(long, merge([one, two])) == dict.fromkeys(long.steps, "reuse")
+
+
+def test_a_need_that_ran_since_is_not_one_that_ran_elsewhere() -> None:
+    """A step after one that passes nothing runs again where that ran later, by an invocation that had seen it."""
+    made, site = pipeline({"p": [], "g": ["p"]}), Site()
+    base = site.invoked(None, made, Retry())
+    done = site.invoked(base, made, Retry({"p": None, "g": 1}))
+    again = site.invoked(done, made, Retry({"p": None}, forced=["p", "g"], killed_at="g"))
+    assert planned(made, again) == {"p": "reuse", "g": "run"}
+    assert [is_after(again, *numbers) for numbers in ((3, 2), (2, 3), (2, 2), (3, 1))] == [True, False, False, True]
+    unseen = merge([done, site.invoked(base, made, Retry({"p": None}))])
+    assert not is_after(unseen, 3, 2)
+    assert planned(made, unseen) == {"p": "reuse", "g": "reuse"}
+
+
+def test_who_skips_a_step_says_nothing_of_what_it_had_not_seen() -> None:
+    """A step reads as skipped only where all skipped it that decided on it since."""
+    made, site = pipeline(CHAIN), Site()
+    base = site.invoked(None, made, Retry({"prep": 1}))
+    done = site.invoked(base, made, Retry({"fit": 1}))
+    skips = Retry(forced=["prep", "fit"])
+    assert states(merge([done, site.invoked(base, made, skips)]))["fit"] == SUCCESS
+    skipped = site.invoked(done, made, skips)
+    assert states(merge([done, skipped]))["fit"] == SKIPPED
+    assert states(merge([skipped, site.invoked(base, made, Retry())]))["fit"] == SKIPPED
+    assert states(merge([skipped, site.invoked(done, made, Retry())]))["fit"] == SUCCESS
+    again = site.invoked(skipped, made, Retry({"prep": 1}))
+    assert states(merge([skipped, again]))["fit"] == SUCCESS == states(again)["fit"]
+
+
+def test_the_parameters_are_those_of_the_most_finished_work() -> None:
+    """A retry resumes with what the invocation had that did most, and what counts was made with that."""
+    made, site = pipeline(CHAIN), Site()
+    base = site.invoked(None, made, Retry(parameters={"lr": 1}))
+    for second in range(8):
+        more = site.invoked(base, made, Retry({"prep": 1, "fit": 1}, second=second, parameters={"lr": 2}))
+        less = site.invoked(base, made, Retry({"prep": 9}, second=90, parameters={"lr": 3}, killed_at="fit"))
+        for merged in (merge([more, less]), merge([less, more])):
+            assert merged.invocations[-1].parameters == {"lr": 2}
+            assert {merged.parameters[name].value for name in ("prep", "fit")} == {1}
+            assert planned(made, merged) == {"prep": "reuse", "fit": "reuse", "plot": "run"}
+    wide = pipeline({**CHAIN, "x": [], "y": []})
+    base = site.invoked(None, wide, Retry(parameters={"lr": 1}))
+    more = site.invoked(base, wide, Retry({"prep": 1, "x": 1, "y": 1}, parameters={"lr": 2}))
+    less = site.invoked(base, wide, Retry({"prep": 9, "fit": 9}, parameters={"lr": 3}))
+    expected = {"prep": "reuse", "fit": "run", "plot": "run", "x": "reuse", "y": "reuse"}
+    assert planned(wide, merge([more, less])) == expected
+
+
+def test_a_run_succeeded_if_one_invocation_saw_all_that_counts() -> None:
+    """What several finished together is not a success before one has looked at the whole; each step says who did it."""
+    made, site = pipeline({"x": [], "y": []}), Site()
+    base = site.invoked(None, made, Retry())
+    one, two = site.invoked(base, made, Retry({"x": 1})), site.invoked(base, made, Retry({"y": 1}))
+    merged = merge([one, two])
+    assert (merged.status, merged.outcome, states(merged)) == (FAIL, "failed", {"x": SUCCESS, "y": SUCCESS})
+    assert merged.message == "unfinished; 2 invocations had not seen each other"
+    looked = site.invoked(merged, made, Retry())
+    assert (looked.status, {d.action for d in decisions_of(looked).values()}) == (SUCCESS, {"reuse"})
+    assert merge([one, looked, two]).status == SUCCESS
+
+    whole = site.invoked(base, made, Retry({"x": 2, "y": 2}, second=1))
+    assert (merge([one, whole]).status, merge([one, whole]).message) == (SUCCESS, "")
+    broken = site.invoked(whole, made, Retry(forced=["y"]))
+    kept = site.invoked(whole, made, Retry(second=99))
+    assert (merge([kept, broken]).status, states(merge([kept, broken]))["y"]) == (FAIL, FAIL)
+    assert merge([kept, broken]).message == "failed: y; 2 invocations had not seen each other"
+
+
+def test_each_step_is_shown_with_what_was_done_with_it() -> None:
+    """Of invocations that had not seen each other the one speaks for a step which had seen what counts of it."""
+    made, site = pipeline({"x": [], "y": [], "z": ["x"], "w": ["y"]}), Site()
+    base = site.invoked(None, made, Retry())
+    one = site.invoked(base, made, Retry({"x": 1, "z": 1}))
+    two = site.invoked(base, made, Retry({"y": 1, "w": 1}))
+    assert {name: decision.action for name, decision in decisions_of(merge([one, two])).items()} == {
+        "x": "run",
+        "y": "run",
+        "z": "run",
+        "w": "run",
+    }
+    assert decisions_of(two) is two.invocations[-1].decisions
+    assert decisions_of(RunLog(run_id="r")) == {}
+
+
+def test_versions_that_record_nothing_of_it_are_taken_as_they_stand() -> None:
+    """Invocations of earlier versions had seen those before them in the log, also on top of a merge."""
+    made, site = pipeline({"x": [], "y": []}), Site()
+    base = site.invoked(None, made, Retry(is_old=True))
+    one = site.invoked(base, made, Retry({"x": 1}, second=5, is_old=True))
+    two = site.invoked(base, made, Retry({"y": 1}, second=5))
+    merged = merge([one, two])
+    assert states(merged) == {"x": SUCCESS, "y": SUCCESS}
+    old = site.invoked(merged, made, Retry(forced=["x"], second=1, is_old=True))
+    assert heads(old.invocations) == [invocation_digest(old.invocations[-1])]
+    assert states(merge([old, one, two])) == {"x": FAIL, "y": SUCCESS}
+
+
+def test_logs_that_contradict_each_other_give_one_order_nevertheless() -> None:
+    """A circle, as the clocks of earlier versions may have made one, is cut at the same place by everybody."""
+    circle = {"a": ["c"], "b": ["a"], "c": ["b"], "d": ["c", "unknown"]}
+    orders = {tuple(Ancestry(dict(items)).ordered({})) for items in (circle.items(), reversed(circle.items()))}
+    assert orders == {("b", "c", "a", "d")}
+
+
+def test_the_number_of_invocations_is_bounded() -> None:
+    """A log of more than anybody makes is refused before their order is computed."""
+    with pytest.raises(RunLogError, match=r"10,001 invocations, more than 10,000"):
+        Ancestry({str(i): [str(i - 1)] for i in range(INVOCATIONS_MAX + 1)})
+    longest = Ancestry({str(i): [str(i - 1)] for i in range(INVOCATIONS_MAX)})
+    assert longest.had_seen(str(INVOCATIONS_MAX - 1), "0")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli import Workspace, workspace
+from cli import Workspace, elsewhere, workspace
 from github_api import GitHub, github
 from registry_server import registry
 
@@ -214,6 +214,47 @@ def test_no_command_starts_what_a_repository_names(
         for words in (["status"], ["diff"], ["log", "-1"], ["add", "."]):
             subprocess.run(["git", "-C", where, *words], cwd=project.folder, env=project.environ, capture_output=True)
     assert len(set(trap.names())) > len(KINDS), trap.names()
+
+
+OBJECTS = """
+[steps.make]
+python = "work:make"
+returns = { model = "object" }
+[steps.use]
+python = "work:use"
+"""
+WORK = """
+from pathlib import Path
+
+class Model:
+    def __reduce__(self):
+        return Path.touch, (Path("started"),)
+
+def make():
+    return Model()
+
+def use(model):
+    raise ValueError
+"""
+
+
+def test_only_the_step_that_takes_an_object_loads_it(tmp_path: Path) -> None:
+    """To plan, send, fetch, list, show and rebuild a run executes nothing of it."""
+    project = workspace(tmp_path, {"runnable.toml": OBJECTS, "work.py": WORK, ".gitignore": "started\n"})
+    project.runnable("run", "--run-id", "r", code=1)
+    (project.folder / "started").unlink()
+    with registry(tmp_path / "registry") as served:
+        reference = f"{served.host}/o/r"
+        project.runnable("publish", "r", "--to", reference)
+        other = elsewhere(project, tmp_path)
+        other.runnable("pull", f"{reference}:r")
+        other.runnable("runs", "--from", reference)
+    for words in (["runs"], ["show", "r"], ["logs", "r"], ["catalog", "r"], ["retry", "r", "--dry-run"], ["gc"]):
+        other.runnable(*words)
+    other.runnable("checkout", "r", "rebuilt")
+    assert not list(other.folder.rglob("started"))
+    other.runnable("retry", "r", code=1)
+    assert (other.folder / "started").exists()
 
 
 def test_a_repository_that_a_clone_brings_as_files_starts_nothing(tmp_path: Path, trap: Trap) -> None:

@@ -1,7 +1,7 @@
 """Files that git keeps in another form than they have in the tree, by a program that a filter names (git-lfs).
 
 Such a program is never started to look: a clone of a stranger's may name any. What git-lfs keeps is a text with the
-file's sha256, which is read here; of other filters it is not known whether the file is still the commit's.
+file's sha256, which is read here; of other filters only a file that has the times of git's index is known.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from runnable_ci.vcs.git import Git, printable
+from runnable_ci.vcs.hashing import Content
+from runnable_ci.vcs.objects import Item
+from runnable_ci.vcs.tracked import unchanged
 
 PROGRAM_SETTINGS: Final = r"filter\..*\.(clean|smudge|process|required)|hook\..*\.(command|event)"
 """What names programs that can be switched off only one by one, by the names that a repository gave them."""
@@ -22,6 +26,38 @@ _OFF: Final = {
 _POINTER: Final = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:[^\n]+\n)*oid sha256:([0-9a-f]{64})\n")
 _POINTER_MAX_BYTES: Final = 1024
 """Source: git-lfs, docs/spec.md, "The Pointer"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What is known, without running a program, of files that may differ from a commit and that have a filter."""
+
+    names: Mapping[str, str]
+    """Path → filter."""
+    _pointers: Mapping[str, str]
+    _unchanged: frozenset[str]
+
+    @classmethod
+    def of(cls, git: Git, heads: Mapping[str, Item], settings: Iterable[str], index: str) -> Filters:
+        """Look at these paths, with what the commit has there; `index` is the file that git compares with."""
+        known = filters_of(settings)
+        names = {path: name for path, name in filtered(git, heads).items() if name in known} if known else {}
+        pointers = kept_by_lfs(git, (heads[path].id for path in names))
+        others = {path: heads[path].id for path in names if heads[path].id not in pointers}
+        return cls(names, pointers, unchanged(index, git.folder, others) if others else frozenset())
+
+    def is_unchanged(self, path: str, head: Item, content: Content) -> bool | None:
+        """Return whether a file with a filter is as the commit has it; None where that is not known."""
+        if content.item.mode != head.mode:
+            return False
+        if path in self._unchanged:
+            return True
+        kept = self._pointers.get(head.id)
+        return None if kept is None else kept == content.sha256
+
+    def unknown(self, path: str) -> str:
+        """Return why it is not known."""
+        return f"git's filter `{printable(os.fsencode(self.names[path]))}` was not run to compare it with the commit"
 
 
 def filters_of(settings: Iterable[str]) -> set[str]:

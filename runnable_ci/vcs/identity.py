@@ -12,7 +12,7 @@ from typing import Final
 
 from runnable_ci.errors import CodeIdentityError, NotARepositoryError
 from runnable_ci.util.clock import now
-from runnable_ci.vcs.filters import filtered, filters_of, kept_by_lfs, switched_off
+from runnable_ci.vcs.filters import Filters, switched_off
 from runnable_ci.vcs.git import PATHS_PER_CALL, Git, printable
 from runnable_ci.vcs.hashing import Contents
 from runnable_ci.vcs.location import LOCATION, SETTINGS, Location, parsed_location, parsed_settings, remote_url
@@ -279,11 +279,10 @@ class Code:
     def _files(
         self, git: Git, entries: Mapping[str, Entry], index: Index, settings: Iterable[str]
     ) -> Iterator[Difference]:
-        left_bytes, filters = HASHED_MAX_BYTES, filters_of(settings)
+        left_bytes = HASHED_MAX_BYTES
         chosen = [e for path, e in entries.items() if path not in index.submodules and not is_cache(path)]
-        names = filtered(git, [e.path for e in chosen if e.head and e.kind != "deleted"]) if filters else {}
-        in_use = {path: name for path, name in names.items() if name in filters}
-        pointers = kept_by_lfs(git, (head.id for path in in_use if (head := entries[path].head)))
+        heads = {e.path: e.head for e in chosen if e.head and e.kind != "deleted"}
+        filters = Filters.of(git, heads, settings, self._place.index)
         for entry in chosen:
             path, kind = entry.path, entry.kind
             if kind == "deleted":
@@ -309,12 +308,11 @@ class Code:
                 yield Difference(path, kind, None, entry.head, f"too large to hash: {size} bytes")
             elif content.item == entry.head:
                 continue
-            elif path not in in_use or not entry.head:
+            elif path not in filters.names or not entry.head:
                 yield Difference(path, kind, content, content.item, head=entry.head)
-            elif (kept := pointers.get(entry.head.id)) is None:
-                why = f"git's filter `{printable(os.fsencode(in_use[path]))}` was not run to compare it with the commit"
-                yield Difference(path, "filtered", content, content.item, why, entry.head)
-            elif (kept, entry.head.mode) != (content.sha256, content.item.mode):
+            elif (is_same := filters.is_unchanged(path, entry.head, content)) is None:
+                yield Difference(path, "filtered", content, content.item, filters.unknown(path), entry.head)
+            elif not is_same:
                 yield Difference(path, kind, content, content.item, head=entry.head)
 
     def _submodule_differences(self, index: Index, entries: Mapping[str, Entry]) -> Iterator[Difference]:

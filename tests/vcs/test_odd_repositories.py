@@ -152,6 +152,31 @@ def test_files_of_git_lfs_are_known_by_their_digest(
     assert look(source).last.changes.keys() == {"keep.bin"}
 
 
+@pytest.mark.parametrize("version", ["2", "3", "4"])
+def test_a_file_that_git_has_seen_is_known_by_its_times(
+    source: Path, git: Callable[..., str], look: Callable[[Path], Code], version: str
+) -> None:
+    """Also one that was written in the second of the index, which git reads again; not where the index is packed."""
+    for name in ("keep.bin", "a/other.bin"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text("content")
+    filtered(source, git, "tr a-z A-Z")
+    if version == "3":
+        (source / "later").touch()
+        git(source, "add", "--intent-to-add", "later")
+    git(source, "update-index", "--force-write-index", "--index-version", max(version, "2"))
+    seen = source.joinpath("keep.bin").stat().st_mtime_ns
+    index = source / ".git/index"
+    os.utime(index, ns=(seen, seen + 1))  # as if it had been written a moment later
+    expected = {"keep.bin", "a/other.bin"} if version == "4" else set()
+    assert look(source).last.unknown.keys() - {"a/other.bin"} == expected - {"a/other.bin"}
+    os.utime(index, ns=(seen, seen))
+    assert "keep.bin" in look(source).last.unknown
+    os.utime(index, ns=(seen, seen + 1))
+    os.utime(source / "keep.bin", ns=(seen, seen))  # its time of change is another one
+    assert "keep.bin" in look(source).last.unknown
+
+
 def test_filters_are_switched_off_by_the_names_that_they_have(
     source: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code]
 ) -> None:

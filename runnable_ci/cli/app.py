@@ -15,11 +15,13 @@ from runnable_ci.cli.options import (
     ActionRef,
     AllowUnused,
     AsId,
+    CodeOf,
     DryDelete,
     DryRun,
     EnvFiles,
     ExtractTo,
     FilePath,
+    ForGitHub,
     FromRegistry,
     FromStep,
     FromSteps,
@@ -32,6 +34,7 @@ from runnable_ci.cli.options import (
     LogLevel,
     OlderThan,
     OnlyLog,
+    OnlyWorkflow,
     OtherPipeline,
     Params,
     ParamsFiles,
@@ -57,6 +60,7 @@ from runnable_ci.cli.options import (
     Watch,
     Workflow,
     WorkflowRef,
+    Writers,
 )
 
 app = typer.Typer(
@@ -130,6 +134,7 @@ def retry_command(
     dry_run: DryRun = False,
     wait: Wait = 0.0,
     from_registry: FromRegistry = None,
+    writers: Writers = None,
     restore: Restore = "needed",
     env_file: EnvFiles = [],  # noqa: B006 - typer copies it
     log_level: LogLevel = None,
@@ -142,7 +147,9 @@ def retry_command(
     from runnable_ci.engine.resume import RetryOptions
     from runnable_ci.util.console import is_actions
 
-    options = make_options(jobs, env_file, log_level, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
+    options = make_options(
+        jobs, env_file, log_level, quiet=quiet, plain_http=plain_http, wait_s=wait * 60, writers=writers
+    )
     retry_options = RetryOptions(
         from_steps,
         param,
@@ -229,9 +236,7 @@ def catalog_command(
 def checkout_command(
     run_id: RunId,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to create.")],
-    step: Annotated[
-        str | None, typer.Option(help="Restore the code of this step.  [default: of the newest attempt]")
-    ] = None,
+    step: CodeOf = None,
     store: Store = None,
 ) -> None:
     """Restore the exact code of a run into a new folder.
@@ -258,6 +263,7 @@ def pull_command(
     run_id: RunOrReference,
     source: PullFrom = None,
     only: OnlyLog = None,
+    writers: Writers = None,
     plain_http: PlainHttp = False,
     store: Store = None,
 ) -> None:
@@ -267,7 +273,7 @@ def pull_command(
     """
     from runnable_ci.cli.registry import pull as command
 
-    settings = make_settings(plain_http)
+    settings = make_settings(plain_http, writers)
     command(open_store(store), run_id, source=source, only_log=only == "log", settings=settings, environ=os.environ)
 
 
@@ -368,12 +374,8 @@ def check_command(pipeline: PipelinePath = None) -> None:
 @app.command("init")
 def init_command(
     folder: InitFolder = None,
-    github: Annotated[
-        bool, typer.Option("--github", help="Write the workflows that run and retry the pipeline in GitHub Actions.")
-    ] = False,
-    only: Annotated[
-        Literal["ci", "retry"] | None, typer.Option(help="With --github: write only this workflow.")
-    ] = None,
+    github: ForGitHub = False,
+    only: OnlyWorkflow = None,
     action_ref: ActionRef = None,
 ) -> None:
     """Write a commented pipeline file, or GitHub workflows."""

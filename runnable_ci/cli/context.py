@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from runnable_ci.store.local import Layout
 
 
-def make_settings(plain_http: bool = False) -> Settings:
+def make_settings(plain_http: bool = False, writers: str | None = None) -> Settings:
     from runnable_ci.config import load
 
     settings = load(os.environ)
-    return settings.model_copy(update={"plain_http": True}) if plain_http else settings
+    update = {**({"plain_http": True} if plain_http else {}), **({} if writers is None else {"writers": writers})}
+    return settings.model_copy(update=update) if update else settings
 
 
 def open_store(folder: Path | None) -> Layout:
@@ -46,13 +47,14 @@ def make_options(
     quiet: bool,
     plain_http: bool,
     wait_s: float = 0.0,
+    writers: str | None = None,
 ) -> Options:
     from runnable_ci.cli.terminal import confirm, is_interactive, watching
     from runnable_ci.config import SECRETS
     from runnable_ci.engine.options import Options
     from runnable_ci.util.console import is_actions
 
-    settings = make_settings(plain_http)
+    settings = make_settings(plain_http, writers)
     environ: Mapping[str, str] = os.environ
     if env_files:
         from runnable_ci.pipeline.values.env_file import read_env_files

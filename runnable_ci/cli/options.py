@@ -106,6 +106,14 @@ To = Annotated[
     ),
 ]
 PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Allow plain HTTP for registries on other machines.")]
+Writers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B",
+        help="Use only what these published of a run: branches (main, release/*), actor:NAME, name:TAG, sha256:DIGEST; "
+        "`*` is everybody.  [default: in a job its own branch and the default branch, elsewhere everybody]",
+    ),
+]
 Repo = Annotated[
     str | None,
     typer.Option(metavar="OWNER/NAME", help="The repository, or HOST/OWNER/NAME.  [default: the git remote]"),
@@ -140,6 +148,15 @@ ExtractTo = Annotated[
 ActionRef = Annotated[
     str | None,
     typer.Option(metavar="REF", help="With --github: version or commit of the action.  [default: v1]"),
+]
+CodeOf = Annotated[
+    str | None, typer.Option("--step", help="Restore the code of this step.  [default: of the newest attempt]")
+]
+ForGitHub = Annotated[
+    bool, typer.Option("--github", help="Write the workflows that run and retry the pipeline in GitHub Actions.")
+]
+OnlyWorkflow = Annotated[
+    Literal["ci", "retry"] | None, typer.Option("--only", help="With --github: write only this workflow.")
 ]
 Keep = Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")]
 OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help="Delete only runs older than this: 12h, 30d, 8w.")]

@@ -12,6 +12,7 @@ from runnable_ci.config import Settings
 from runnable_ci.engine.code.untracked import notes
 from runnable_ci.engine.run_project import own_file
 from runnable_ci.errors import RunnableError, StoreError, UsageError
+from runnable_ci.github.accepted_writers import accepted_writers
 from runnable_ci.pipeline.command_line import http_option, of_store
 from runnable_ci.pipeline.project import Project, registry_of
 from runnable_ci.runs.reader import load, resolve_id
@@ -116,22 +117,24 @@ def pull(
     registry, reference = locate(layout, run, source, Registries(settings, environ), workspace)
     try:
         with watching("fetched") as watch:
-            pulled = pull_run(layout, registry, reference, only_log=only_log, watch=watch)
+            accepted = accepted_writers(settings, environ)
+            pulled = pull_run(layout, registry, reference, accepted=accepted, only_log=only_log, watch=watch)
     except SeveralRunsError as e:
         more = [*(["--only", "log"] if only_log else []), *http_option(registry.plain_http)]
         e.hint = f"pull one of them by its digest: {of_store(layout, 'pull', e.references[0], *more)}"
         raise
-    console.err(summary(pulled, registry.label))
+    written_by = [f"written by {writer}" for writer in pulled.others]
+    console.err(*pulled.refusals(), *written_by, summary(pulled, registry.label))
     console.out(pulled.run_id)
 
 
 def locate(
     layout: Layout, run: str, source: str | None, registries: Registries, workspace: Path
 ) -> tuple[Registry, str]:
-    """Return the registry, and the run id, `latest`, tag or digest in it."""
+    """Return the registry, and the run id, `latest`, tag, digest or `RUN_ID@DIGEST` in it."""
     if "/" in run:
         return registries.run(run, source)
-    origin = read_origin(layout, run)
+    origin = read_origin(layout, run.partition("@")[0])
     if origin is not None and source is None:
         return registries.recorded(origin.registry), run
     return registries.named(source, in_pipeline=lambda: registry_of(workspace)), run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runnable_ci.engine.options import Options, redacting_errors
 from runnable_ci.engine.planner import plan_lines
@@ -12,6 +13,9 @@ from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.command_line import is_default
 from runnable_ci.runs.reader import LATEST
 from runnable_ci.util.console import console
+
+if TYPE_CHECKING:
+    from runnable_ci.store.registry import Registry
 
 
 def retry(
@@ -25,15 +29,28 @@ def retry(
     to: str | None = None,
 ) -> int:
     """Resume a run with its own pipeline file, or with `file`; publish it if requested, or if `to` is set."""
-    source = None
-    if "/" in run or retry_options.registry is not None:
-        from runnable_ci.runs.remote.registry_config import Registries
+    source = accepted = None
+    if "/" in run or "@" in run or retry_options.registry is not None:
+        source = _locate(run, file, options, retry_options.registry)
+    if source is not None or options.settings.writers:
+        from runnable_ci.github.accepted_writers import accepted_writers
 
-        source = Registries(options.settings, options.environ).run(run, retry_options.registry)
+        accepted = accepted_writers(options.settings, options.environ)
     opened = open_run(
-        run, file=file, other_pipeline=retry_options.other_pipeline, environ=options.environ, source=source
+        run,
+        file=file,
+        other_pipeline=retry_options.other_pipeline,
+        environ=options.environ,
+        source=source,
+        accepted=accepted,
     )
     project, run_id = opened.project, opened.run_id
+    for note in opened.notes:
+        options.printer.say(f"note: {note}")
+    if accepted is not None and source is None:
+        from runnable_ci.runs.remote.contributions import require_accepted
+
+        require_accepted(project.layout, run_id, accepted)
     if file is None and not is_default(project.file):
         options.printer.say(f"note: run {run_id} belongs to the pipeline {project.identity()}")
     session = RunSession.of(project, options)
@@ -53,3 +70,17 @@ def retry(
             return 0
         exit_code = resume(session, run_id, retry_options)
     return publication.publish(project.layout, run_id, exit_code) if publication else exit_code
+
+
+def _locate(run: str, file: Path | None, options: Options, registry: str | None) -> tuple[Registry, str]:
+    """Return the registry to pull a run from first, and what it is called there."""
+    from runnable_ci.runs.remote.registry_config import Registries
+
+    registries = Registries(options.settings, options.environ)
+    if "/" in run or registry is not None:
+        return registries.run(run, registry)
+    from runnable_ci.cli.registry import locate
+    from runnable_ci.pipeline.project import find_store
+
+    layout = find_store(file.parent if file and file.is_file() else file, options.environ)
+    return locate(layout, run, None, registries, layout.folder.parent)

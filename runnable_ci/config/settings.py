@@ -13,6 +13,7 @@ GITHUB_TOKEN = f"{PREFIX}GITHUB_TOKEN"
 SAFE_STORES = f"{PREFIX}SAFE_STORES"
 SECRETS = frozenset({f"{PREFIX}REGISTRY_PASSWORD", GITHUB_TOKEN})
 """Variables that are never passed to steps."""
+WRITERS = f"{PREFIX}WRITERS"
 SECRETS_SETTING = f"{PREFIX}SECRETS (the action's input secrets)"
 """How a message calls the setting `secrets`."""
 
@@ -41,6 +42,11 @@ class Settings(BaseModel):
     )
     registry_password: SecretStr | None = Field(
         None, description="Password or token of that user, for that registry, else for one specified by an option."
+    )
+    writers: str | None = Field(
+        None,
+        description="Whose parts of a published run are used, as in `--writers`. Default: in a job those of its own "
+        "branch and of the default branch, elsewhere everybody's.",
     )
     plain_http: bool = Field(False, description="Allow plain HTTP for registries on other machines too.")
     github_token: SecretStr | None = Field(

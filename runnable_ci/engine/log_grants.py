@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from runnable_ci.engine.planner import Plan
 from runnable_ci.engine.provenance.changes import same_json
 from runnable_ci.errors import RunLogError
 from runnable_ci.pipeline.model import Pipeline, Step
@@ -12,6 +13,9 @@ from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.pipeline.schema import recorded_kind
 from runnable_ci.pipeline.validation import check_parameter_name
 from runnable_ci.runs.model import RunLog, StepLog
+from runnable_ci.runs.paths import WRITERS, run_folder
+from runnable_ci.store.local import Layout
+from runnable_ci.util.text import listed
 
 
 def undeclared_parameters(
@@ -43,6 +47,17 @@ def require_result_names(log: RunLog) -> None:
                 check_parameter_name(
                     name, lambda message, hint: RunLogError(f"{refused_log(log)}: {message}", hint=hint)
                 )
+
+
+def others_results(layout: Layout, log: RunLog, plan: Plan) -> list[str]:
+    """Return for each writer whose part was pulled which results of theirs a plan uses, in a line each."""
+    if not (run_folder(layout, log.run_id) / WRITERS).exists():
+        return []
+    from runnable_ci.runs.remote.contributions import read_contributions  # most runs were never in a registry
+
+    reused = [name for name, decision in plan.decisions.items() if decision.action == "reuse" or decision.is_tentative]
+    used = read_contributions(layout, log.run_id).used(log, [name for name in reused if name in log.steps])
+    return [f"written by {writer}, used of it: {listed(results) or 'nothing'}" for writer, results in used.items()]
 
 
 def refused_log(log: RunLog) -> str:

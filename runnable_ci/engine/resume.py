@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from runnable_ci.engine.consent import RepeatedWork, acceptances, repeated_work, without_effect
-from runnable_ci.engine.log_grants import require_declared_results, require_result_names
+from runnable_ci.engine.log_grants import others_results, require_declared_results, require_result_names
 from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan, plan_lines
 from runnable_ci.engine.preflight import require, require_inputs
 from runnable_ci.engine.provenance.environment_changes import (
@@ -95,9 +95,7 @@ def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPl
     environment = _environment(session, log, catalog)
     find = partial(lost_here, session, log=log, catalog=catalog, everything=retry.restore_all)
     planned = _plan_without_lost(partial(_plan_retry, session, log, catalog, parameters, retry, environment), find)
-    _say_notes(session, parameters)
-    for note in without_effect(retry.accept, planned.plan, session.project.pipeline):
-        session.options.printer.say(note)
+    _say_notes(session, log, parameters, planned, retry)
     _require_inputs(session, planned.plan)
     return planned
 
@@ -127,11 +125,9 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
             ),
             check=partial(require_consent, session, retry=retry),
         )
-        _say_notes(session, parameters)
+        _say_notes(session, log, parameters, planned, retry)
         _require_inputs(session, planned.plan)
         if note := planned.environment_note():
-            printer.say(note)
-        for note in without_effect(retry.accept, planned.plan, project.pipeline):
             printer.say(note)
         restore(session, planned.plan, catalog, everything=retry.restore_all)
         decisions, running = planned.plan.decisions, planned.plan.running
@@ -191,9 +187,14 @@ def _require_inputs(session: RunSession, planned: Plan) -> None:
     require_inputs(session.project, planned.running, session.options.printer.say)
 
 
-def _say_notes(session: RunSession, parameters: ResumedParameters) -> None:
-    for note in parameters.notes:
-        session.options.printer.say(f"note: {note}")
+def _say_notes(
+    session: RunSession, log: RunLog, parameters: ResumedParameters, planned: RetryPlan, retry: RetryOptions
+) -> None:
+    others = others_results(session.project.layout, log, planned.plan) if planned.plan.running else []
+    notes = [*parameters.notes, *others]
+    of_accepted = without_effect(retry.accept, planned.plan, session.project.pipeline)
+    for line in (*(f"note: {note}" for note in notes), *of_accepted):
+        session.options.printer.say(line)
 
 
 def _plan_retry(

@@ -24,6 +24,7 @@ from runnable_ci.vcs.tracked import is_tracked
 
 if TYPE_CHECKING:
     from runnable_ci.runs.remote.pull import FoundRun
+    from runnable_ci.runs.remote.writers import AcceptedWriters
     from runnable_ci.store.registry import Registry
 
 _COMMITS_MAX = 3
@@ -37,6 +38,8 @@ class OpenedRun(NamedTuple):
     """Its store is the one that has the run."""
     registry: str | None
     """The registry that was named, and from which the log came just now."""
+    notes: Sequence[str] = ()
+    """Whose parts were not used."""
 
 
 def open_run(
@@ -46,21 +49,22 @@ def open_run(
     other_pipeline: bool,
     environ: Mapping[str, str],
     source: tuple[Registry, str] | None = None,
+    accepted: AcceptedWriters | None = None,
     layout: Layout | None = None,
 ) -> OpenedRun:
     """Return the run of an id or `latest`, and its project, or that of `file`.
 
-    `source` is the registry to fetch its log from, and what it is called there. The store is the one beside `file`,
-    else `layout`, else that of the current folder; for a run from a registry it is beside its own file. `latest` with
-    a `file` is the newest run of that pipeline. Raises `UsageError` for a run of another pipeline than `file`, unless
-    `other_pipeline` allows it, and where its own file is not here.
+    `source` is the registry to fetch its log from, as `accepted` writers wrote it, and what it is called there. The
+    store is the one beside `file`, else `layout`, else that of the current folder; for a run from a registry it is
+    beside its own file. `latest` with a `file` is the newest run of that pipeline. Raises `UsageError` for a run of
+    another pipeline than `file`, unless `other_pipeline` allows it, and where its own file is not here.
     """
     if other_pipeline and file is None:
         raise UsageError("--other-pipeline needs the pipeline file", hint="name it with -f FILE")
     project = load_project(file).opened(environ) if file is not None else None
     layout = project.layout if project else layout or find_store(environ=environ)
     if source is not None:
-        return _open_published(*source, project, layout, other_pipeline=other_pipeline, environ=environ)
+        return _open_published(*source, project, layout, accepted, other_pipeline=other_pipeline, environ=environ)
     if project and run == LATEST and not other_pipeline:
         return OpenedRun(newest_run(project, environ=environ), project, None)
     run_id = resolve_id(layout, run)
@@ -78,20 +82,23 @@ def _open_published(
     reference: str,
     project: Project | None,
     layout: Layout,
+    accepted: AcceptedWriters | None,
     *,
     other_pipeline: bool,
     environ: Mapping[str, str],
 ) -> OpenedRun:
     from runnable_ci.runs.remote.pull import find, take
     from runnable_ci.runs.remote.remote_index import SeveralRunsError
+    from runnable_ci.runs.remote.writers import EVERYBODY
 
+    accepted = accepted or EVERYBODY
     http = http_option(registry.plain_http)
     typed = ["retry", f"{registry.label}{'@' if ':' in reference else ':'}{reference}", *http]
     if project and reference == LATEST and not other_pipeline:
-        found = _newest_published(project, registry, environ)
+        found = _newest_published(project, registry, accepted, environ)
     else:
         try:
-            found = find(registry, reference)
+            found = find(registry, reference, accepted=accepted, layout=layout)
         except SeveralRunsError as e:
             option = file_option(project.file) if project else []
             e.hint = f"resume one of them by its digest: {command('retry', e.references[0], *option, *http)}"
@@ -101,13 +108,16 @@ def _open_published(
         project = own.opened(environ)
     elif not other_pipeline:
         require_same(project, found.log, typed=typed, environ=environ, layout=None)
-    return OpenedRun(take(project.layout, found, only_log=True).run_id, project, registry.label)
+    pulled = take(project.layout, found, only_log=True)
+    return OpenedRun(pulled.run_id, project, registry.label, pulled.refusals())
 
 
-def _newest_published(project: Project, registry: Registry, environ: Mapping[str, str]) -> FoundRun:
+def _newest_published(
+    project: Project, registry: Registry, accepted: AcceptedWriters, environ: Mapping[str, str]
+) -> FoundRun:
     from runnable_ci.runs.remote.pull import find_newest
 
-    found = find_newest(registry, lambda log: is_of(project, log, environ=environ, layout=None))
+    found = find_newest(registry, lambda log: is_of(project, log, environ=environ, layout=None), accepted=accepted)
     if found is None:
         raise RunNotFoundError(
             f"no runs of the pipeline {project.identity()} in {registry.label}",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from runnable_ci.runs.remote.writers import ref_label
 from runnable_ci.util.console import is_actions
 
 EVENT_MAX_BYTES = 32 * 1024 * 1024
@@ -87,6 +88,18 @@ class Context:
     def base_branch(self) -> str:
         """The branch whose last run this one is compared with: a pull request's base, else its own."""
         return self.base_ref or self.branch or self.default_branch
+
+    @property
+    def accepted_refs(self) -> frozenset[str]:
+        """The branches whose runs the job may resume: who pushes to one of them decides anyway what runs here.
+
+        These are its own and the default branch, the ref that a retry checks out, and the base of a pull request. Its
+        head is among them only where the code is the head's and the rights are no more than that.
+        """
+        own = ref_label({"GITHUB_REF": self.ref, "GITHUB_HEAD_REF": self.head_ref})
+        head = self.head_ref if self.event_name == "pull_request" and not self.is_fork_pull_request else ""
+        resumed = _text(self.event, "inputs", "ref").removeprefix("refs/heads/")
+        return frozenset(filter(None, (own, self.default_branch, self.base_ref, head, resumed)))
 
     @property
     def is_fork_pull_request(self) -> bool:

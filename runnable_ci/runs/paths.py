@@ -17,6 +17,8 @@ from runnable_ci.util.files import share_lock, try_lock
 JOURNAL = "journal.jsonl"
 ORIGIN = "origin"
 """Beside the journal of a run that was pulled: where from."""
+WRITERS = "writers.json"
+"""Beside the journal: whose parts of the run were pulled, and what this store published itself."""
 PROCESSES = "processes"
 """Beside the journal of a run that is being written: the processes of its steps."""
 OUTPUTS = "logs"

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runnable_ci.config import INPUT_PREFIX, SECRETS, SECRETS_SETTING
+from runnable_ci.config import INPUT_PREFIX, SECRETS, SECRETS_SETTING, WRITERS
 from runnable_ci.engine.run_project import OpenedRun, open_run
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.github import commands as workflow
+from runnable_ci.github.accepted_writers import accepted_writers
 from runnable_ci.github.action import handoff
 from runnable_ci.github.action.attempts import first_id, resume_earlier
 from runnable_ci.github.action.job import Job
@@ -23,6 +24,7 @@ from runnable_ci.runs.reader import LATEST, load, resolve_id, run_ids
 from runnable_ci.runs.remote.publish import require_room
 from runnable_ci.runs.remote.pull import pull, read_origin
 from runnable_ci.runs.remote.registry_config import Registries
+from runnable_ci.runs.remote.writers import AcceptedWriters
 from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
 from runnable_ci.util.console import console
@@ -33,7 +35,13 @@ from runnable_ci.util.shell_command import path
 # One `args` serves the first attempt of a job, which runs, and the next, which resumes with the parameters that the run
 # has. Option → has it a value?
 _OF_RUN_ALONE = {"--tag": True, "--params-file": True}
-_OF_RETRY_ALONE = {"--rerun-changed": False, "--other-pipeline": False, "--accept": True, "--reason": True}
+_OF_RETRY_ALONE = {
+    "--rerun-changed": False,
+    "--other-pipeline": False,
+    "--accept": True,
+    "--reason": True,
+    "--writers": True,
+}
 _INPUTS_INSTEAD = {
     "--run-id": "use the input run-id",
     "--publish": "use the input publish",
@@ -77,7 +85,8 @@ def begin(environ: Mapping[str, str]) -> list[str]:
         case "pull":
             run_id = _pulled(job, _required_run(job))
             job.set_outputs({"run-id": run_id})
-            return ["pull", f"--store={job.layout.folder.parent}", *more, "--", run_id]
+            run = given.run_id if "@" in given.run_id else run_id
+            return ["pull", f"--store={job.layout.folder.parent}", *more, "--", run]
         case "publish":
             job.set_outputs({"run-id": resolve_id(job.layout, given.run_id or "latest")})
             return []
@@ -111,6 +120,7 @@ def environment(environ: Mapping[str, str], words: Sequence[str]) -> dict[str, s
     JSON goes too: it would count before the file that has these.
     """
     needless = set(SECRETS) if words[0] == "run" else set[str]()
+    needless |= {WRITERS} if words[0] == "retry" else set[str]()  # by it the run was pulled already
     values, _ = parameters(environ.get(f"{INPUT_PREFIX}PARAMETERS", ""))
     needless |= {f"{PARAMETER_PREFIX}{name}" for name in values}
     return {
@@ -205,7 +215,9 @@ def _without(words: Sequence[str], options: Mapping[str, bool]) -> list[str]:
 
 
 def _retry(job: Job, run_id: str, pipeline: str, more: Sequence[str]) -> list[str]:
-    return ["retry", f"--file={pipeline}", f"--restore={job.inputs.restore}", *more, "--", run_id]
+    chosen = {"--writers": True}  # by it the run was pulled, unless a digest was named
+    words = _without(more, chosen)
+    return ["retry", f"--file={pipeline}", f"--restore={job.inputs.restore}", *words, "--", run_id]
 
 
 def _require_told_apart(job: Job) -> None:
@@ -236,20 +248,40 @@ def _opened(job: Job, *, other_pipeline: bool) -> OpenedRun:
     """
     run, pipeline = _required_run(job), Path(job.inputs.pipeline)
     file = pipeline if pipeline.is_file() or other_pipeline or not pipeline.exists() else None
-    return open_run(
+    opened = open_run(
         run,
         file=file,
         other_pipeline=other_pipeline,
         environ=job.environ,
         source=_source(job, run),
+        accepted=_accepted(job),
         layout=job.layout,
     )
+    job.say_all(opened.notes)
+    return opened
 
 
 def _pulled(job: Job, run: str) -> str:
     """Return the id of a run whose log is here, pulled if it is not."""
     source = _source(job, run)
-    return pull(job.layout, *source, only_log=True).run_id if source else run
+    return pull(job.layout, *source, accepted=_accepted(job), only_log=True).run_id if source else run
+
+
+def _accepted(job: Job) -> AcceptedWriters:
+    """Return whose parts of a run are used: by `args`, else as for any command."""
+    given = _value_of("--writers", _split(job.inputs.args))
+    settings = job.settings if given is None else job.settings.model_copy(update={"writers": given})
+    return accepted_writers(settings, job.environ)
+
+
+def _value_of(option: str, words: Sequence[str]) -> str | None:
+    """Return the last value of an option among the words."""
+    found = None
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        name, equals, value = word.partition("=")
+        if name == option:
+            found = value if equals else following
+    return found
 
 
 def _required_run(job: Job) -> str:

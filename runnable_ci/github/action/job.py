@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +89,11 @@ class Job:
     def say(self, text: str) -> None:
         """Print a line in the job's log."""
         console.out(self.clean(text))
+
+    def say_all(self, notes: Sequence[str]) -> None:
+        """Print notes in the job's log."""
+        for note in notes:
+            self.say(f"note: {note}")
 
     def warn(self, title: str, text: str) -> None:
         """Print a warning on the job's page."""

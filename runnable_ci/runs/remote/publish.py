@@ -22,6 +22,7 @@ from runnable_ci.runs.artifact import TITLE, manifest_annotations
 from runnable_ci.runs.paths import run_folder, shared
 from runnable_ci.runs.reader import load, suggest_pull
 from runnable_ci.runs.recorder import ensure_sealed
+from runnable_ci.runs.remote.contributions import note_published
 from runnable_ci.runs.remote.pull import OnProgress, read_origin
 from runnable_ci.runs.remote.remote_index import (
     SEPARATOR,
@@ -85,6 +86,7 @@ def publish(
             sent = copied.sent
             if not is_known:  # to send it took time enough for another one to come first
                 _require_own_id(layout, registry, mine)
+            note_published(layout, run_id, manifest.digest)
             registry.tag(manifest, run_id)
             registry.tag(manifest, tag)
             if not is_known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,25 +20,32 @@ from runnable_ci.runs.artifact import layers, manifest_annotations, reads_blobs
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.events import LogImported
 from runnable_ci.runs.model import RunLog
-from runnable_ci.runs.paths import ORIGIN, is_running, run_folder, shared
+from runnable_ci.runs.paths import ORIGIN, WRITERS, is_running, run_folder, shared
 from runnable_ci.runs.reader import catalog_of, check_run_id, load, run_ids
 from runnable_ci.runs.recorder import ensure_sealed, reopen
+from runnable_ci.runs.remote.contributions import read_contributions, write_contributions
 from runnable_ci.runs.remote.merge import merge
 from runnable_ci.runs.remote.remote_index import (
     LOG_SLACK_BYTES,
     WriterManifest,
     find_manifests,
     list_published,
+    require_one_run,
 )
+from runnable_ci.runs.remote.writers import EVERYBODY, AcceptedWriters, Writer
 from runnable_ci.runs.run_identity import describe_beginning, run_identity
 from runnable_ci.store.copy import Progress, TransferSize, copy
 from runnable_ci.store.local import Layout
 from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
-from runnable_ci.store.target import TAG, Descriptor
+from runnable_ci.store.target import DIGEST, TAG, Descriptor
 from runnable_ci.util.files import write_whole
 
 OnProgress = Callable[[Progress], None]
+
+
+class WritersRefusedError(UsageError):
+    """All that is published of a run was written by writers who are not accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,9 @@ class FoundRun:
     registry: Registry
     parts: Sequence[WriterManifest]
     log: RunLog
-    """What all parts say together."""
+    """What all accepted parts say together."""
+    refused: Sequence[Writer] = ()
+    """Whose parts were not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,14 @@ class Pulled:
     fetched: TransferSize
     left: TransferSize
     """What the run holds and the store does not."""
+    others: Sequence[Writer] = ()
+    """The other writers among them."""
+    refused: Sequence[Writer] = ()
+    """Whose parts were not used."""
+
+    def refusals(self) -> list[str]:
+        """Return whose parts were not used, a line for each."""
+        return [f"not used, since its writer is not accepted: {writer}" for writer in self.refused]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,38 +99,73 @@ def keep_as(layout: Layout, run_id: str, other_id: str) -> None:
     _require_same_run(layout, _renamed(log, other_id), layout.label)
     with shared(layout):
         ensure_sealed(layout, run_id)
-        _import_log(layout, _renamed(load(layout, run_id), other_id))
-        origin = run_folder(layout, run_id) / ORIGIN
-        if origin.exists():
-            write_whole(run_folder(layout, other_id) / ORIGIN, origin.read_bytes(), through=layout.temporaries)
+        _record(layout, _renamed(load(layout, run_id), other_id))
+        for note in (ORIGIN, WRITERS):
+            noted = run_folder(layout, run_id) / note
+            if noted.exists():
+                write_whole(run_folder(layout, other_id) / note, noted.read_bytes(), through=layout.temporaries)
 
 
 def pull(
-    layout: Layout, registry: Registry, reference: str, *, only_log: bool = False, watch: OnProgress | None = None
+    layout: Layout,
+    registry: Registry,
+    reference: str,
+    *,
+    accepted: AcceptedWriters = EVERYBODY,
+    only_log: bool = False,
+    watch: OnProgress | None = None,
 ) -> Pulled:
     """Pull a published run into the store: `find` and `take` in one.
 
     Raises `RunNotFoundError`, `RunInUseError`, `RunLogError`, `UsageError` where another run here has the id,
     `StoreError`.
     """
-    return take(layout, find(registry, reference), only_log=only_log, watch=watch)
+    found = find(registry, reference, accepted=accepted, layout=layout)
+    return take(layout, found, only_log=only_log, watch=watch)
 
 
-def find(registry: Registry, reference: str) -> FoundRun:
-    """Return a published run; `reference` is a run id, `latest`, a tag or a digest.
+def find(
+    registry: Registry, reference: str, *, accepted: AcceptedWriters = EVERYBODY, layout: Layout | None = None
+) -> FoundRun:
+    """Return what accepted writers published of a run.
 
-    Raises `RunNotFoundError`, `RunLogError`, `StoreError`.
+    `reference` is a run id, `latest`, a tag, a digest or `RUN_ID@DIGEST`; a digest is accepted by itself, as is what
+    the store at `layout` published. Raises `RunNotFoundError`, `WritersRefusedError`, `RunLogError`, `StoreError`.
     """
-    parts = find_manifests(registry, reference)
-    return FoundRun(registry, parts, merge([part.log for part in parts]))
+    run_id, _, digest = reference.rpartition("@")
+    parts = find_manifests(registry, digest)
+    if run_id and parts[0].log.run_id != run_id:
+        raise RunLogError(f"{digest} in {registry.label} is run `{parts[0].log.run_id}`, not `{run_id}`")
+    refused: list[WriterManifest] = []
+    if not DIGEST.fullmatch(digest):
+        own = read_contributions(layout, parts[0].log.run_id).published if layout else ()
+        refused = [p for p in parts if p.manifest.digest not in own and not accepted.accepts(p.writer)]
+        parts = [part for part in parts if part not in refused]
+    if not parts:
+        raise _refused(registry, refused, accepted)
+    require_one_run(parts, registry)
+    merged = merge([part.log for part in parts])
+    return FoundRun(registry, parts, merged, [part.writer for part in refused])
 
 
-def find_newest(registry: Registry, accepts: Callable[[RunLog], bool]) -> FoundRun | None:
-    """Return the newest published run whose log is accepted."""
+def _refused(registry: Registry, refused: Sequence[WriterManifest], accepted: AcceptedWriters) -> WritersRefusedError:
+    run_id = refused[0].log.run_id
+    writers = "; ".join(str(part.writer) for part in refused)
+    reference = f"{registry.label}:{run_id}@{refused[-1].manifest.digest}"
+    return WritersRefusedError(
+        f"`{run_id}` in {registry.label} was not written by a writer that is accepted here ({accepted}), "
+        f"so nothing was used: it is by {writers}",
+        hint=f"if you trust it, name the run by its digest, {reference}, or accept its branch: --writers BRANCH",
+    )
+
+
+def find_newest(registry: Registry, accepts: Callable[[RunLog], bool], *, accepted: AcceptedWriters) -> FoundRun | None:
+    """Return the newest published run whose log fits, by accepted writers."""
     for run in reversed(list_published(registry)):
-        found = find(registry, run.summary.run_id)
-        if accepts(found.log):
-            return found
+        with suppress(WritersRefusedError):
+            found = find(registry, run.summary.run_id, accepted=accepted, layout=None)
+            if accepts(found.log):
+                return found
     return None
 
 
@@ -145,13 +198,14 @@ def take(layout: Layout, found: FoundRun, *, only_log: bool = False, watch: OnPr
                     f"{registry.label} holds run `{log.run_id}` without its {missing[0].digest}",
                     hint=f"publish the run again from its original store, or without files: {of_store(layout, *words)}",
                 )
-        _import_log(layout, log)
+        others = _import_log(layout, log, parts)
         write_whole(
             run_folder(layout, log.run_id) / ORIGIN,
             json.dumps({"registry": origin.registry, "manifests": origin.manifests}).encode(),
             through=layout.temporaries,
         )
-    return Pulled(log.run_id, len(parts), fetched, TransferSize.of(missing_blobs(layout, blobs.values())))
+    left = TransferSize.of(missing_blobs(layout, blobs.values()))
+    return Pulled(log.run_id, len(parts), fetched, left, others, found.refused)
 
 
 def read_origin(layout: Layout, run_id: str) -> Origin | None:
@@ -236,14 +290,26 @@ def _renamed(log: RunLog, run_id: str) -> RunLog:
     return renamed
 
 
-def _import_log(layout: Layout, log: RunLog) -> None:
-    """Record a pulled run log, merged with what there is of the run here."""
+def _import_log(layout: Layout, log: RunLog, parts: Sequence[WriterManifest]) -> list[Writer]:
+    """Record a pulled run log, merged with what there is of the run here, and what came from which other writer."""
+    noted = read_contributions(layout, log.run_id)
+    here = _record(layout, log)
+    now = noted.after_pull(here, [(part.writer, part.log) for part in parts], load(layout, log.run_id))
+    if now != noted:
+        write_contributions(layout, log.run_id, now)
+    return [part.writer for part in parts if part.manifest.digest not in noted.published]
+
+
+def _record(layout: Layout, log: RunLog) -> RunLog | None:
+    """Record a run log, merged with what there is of the run here; return the latter."""
     here = load(layout, log.run_id) if log.run_id in run_ids(layout) else None
     with reopen(layout, here or log) as recorder:
         if here is not None:
             # Before numbers may change: until then a file of output has its name by its attempt's number.
             recorder.seal(catalog_of(layout, recorder.log))
+            here = recorder.log
             merged = merge([recorder.log, log])
             if merged != recorder.log:
                 recorder.record(LogImported(run_log=merged))
         recorder.seal(catalog_of(layout, recorder.log))
+    return here

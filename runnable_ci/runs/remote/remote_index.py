@@ -29,6 +29,7 @@ from runnable_ci.runs.document import decode
 from runnable_ci.runs.files.links import check_entries
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import LATEST, Summary
+from runnable_ci.runs.remote.writers import Writer
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning, run_identity
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import (
@@ -68,14 +69,20 @@ class WriterManifest:
     log: RunLog
     size_bytes: int
     """Of the log, as it came."""
+    names: Sequence[str] = ()
+    """What follows the run id in the tags that point to it."""
+
+    @property
+    def writer(self) -> Writer:
+        """Who wrote it, as it says."""
+        return Writer.of(self.log, self.manifest.digest, self.names)
 
 
 def find_manifests(registry: Registry, reference: str) -> list[WriterManifest]:
     """Return all that is published of a run: of a run id, of `latest`, or just the part that one writer's tag or
     a digest is.
 
-    Raises `RunNotFoundError`, `RunLogError` where a tag of the run holds another run, or where two runs have that id,
-    `StoreError`.
+    Raises `RunNotFoundError`, `RunLogError` where a tag of the run holds another run, `StoreError`.
     """
     if DIGEST.fullmatch(reference):
         return [_read_part(registry, _resolve_digest(registry, reference))]
@@ -92,7 +99,7 @@ def find_manifests(registry: Registry, reference: str) -> list[WriterManifest]:
     unique = {manifest.digest: manifest for manifest in manifests.values()}
     parts = dict(zip(unique, _each(partial(_read_part, registry), unique.values()), strict=True))
     if (own := manifests.get(run_id)) and _is_writers_tag(run_id, parts[own.digest].log.run_id):
-        return [parts[own.digest]]
+        return [_with_names(parts[own.digest], manifests)]
     for tag, manifest in manifests.items():
         stored_id = parts[manifest.digest].log.run_id
         if stored_id != run_id and (tag == run_id or not _may_be_of(tag, stored_id)):
@@ -100,13 +107,18 @@ def find_manifests(registry: Registry, reference: str) -> list[WriterManifest]:
                 f"the tag {tag} in {registry.label} holds run `{stored_id}`, not `{run_id}`; nothing was used",
                 hint="the tag was moved: publish the run again from its original store, or pull it by its digest",
             )
-    found = [part for part in parts.values() if part.log.run_id == run_id]
-    _require_one_run(found, registry, run_id)
-    return found
+    return [_with_names(part, manifests) for part in parts.values() if part.log.run_id == run_id]
 
 
-def _require_one_run(parts: Sequence[WriterManifest], registry: Registry, run_id: str) -> None:
+def _with_names(part: WriterManifest, manifests: Mapping[str, Descriptor]) -> WriterManifest:
+    tags = [tag for tag, manifest in manifests.items() if manifest.digest == part.manifest.digest]
+    writers = filter(None, (tag.removeprefix(part.log.run_id).removeprefix(SEPARATOR) for tag in tags))
+    return replace(part, names=sorted(writers))
+
+
+def require_one_run(parts: Sequence[WriterManifest], registry: Registry) -> None:
     """Raise for parts that are of several runs, naming each with a reference that is its own."""
+    run_id = parts[0].log.run_id
     newest = {run_identity(part.log): part for part in sorted(parts, key=lambda part: part.log.end_time)}
     if len(newest) < 2:
         return

@@ -107,7 +107,7 @@ def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:
     [raised] = [
         line for line in (project.store / "runs/r/journal.jsonl").read_text().splitlines() if 'event":"schema' in line
     ]
-    assert raised == '{"version":"2","event":"schema"}'
+    assert raised.endswith('"version":"2","event":"schema"}')
 
 
 AGAIN = """

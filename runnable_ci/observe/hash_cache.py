@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from runnable_ci.util.bounded_json import parse_own, with_check
+
 FILE: Final = "hashes.json"
 SIZE_MIN: Final = 1024 * 1024
 """Below this many bytes a file is read as fast as its entry."""
@@ -48,7 +50,7 @@ class HashCache:
             return
         newest = dict(list(self._entries().items())[-_ENTRIES_MAX:])
         self._is_changed = False
-        write(self._file, json.dumps(newest, separators=(",", ":")).encode())
+        write(self._file, with_check(json.dumps({"files": newest}, separators=(",", ":")).encode()))
 
     def _entries(self) -> dict[str, tuple[list[int], str]]:
         if self._known is None:
@@ -61,9 +63,9 @@ class HashCache:
         try:
             if self._file.is_symlink() or self._file.stat().st_size > _FILE_MAX_BYTES:
                 return {}
-            found: Any = json.loads(self._file.read_bytes())
+            found: Any = parse_own(self._file.read_bytes())["files"]
             return {name: (entry[0], entry[1]) for name, entry in found.items() if _is_entry(entry)}
-        except (OSError, ValueError, RecursionError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
             return {}
 
 

@@ -6,9 +6,7 @@ another run does not follow. That finds damage, not forgery: who can write the j
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import JOURNAL, run_folder
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
+from runnable_ci.util.bounded_json import check_of, stated_check, with_check, without_check
 from runnable_ci.util.files import append_whole, write_whole
 from runnable_ci.util.shell_command import path as typed
 
@@ -29,8 +28,6 @@ JOURNAL_SIZE = "vnd.runnable.journal-size"
 """Stands with a tag in `index.json`: where the journal has grown since, the summary beside it is out of date."""
 JOURNAL_CHECK = "vnd.runnable.journal-check"
 """Stands beside it: the check of the last line that the journal had then."""
-_CHECK = re.compile(rb'\{"check":"([0-9a-f]{16})",')
-_CHECK_BYTES = len(b'{"check":"0123456789abcdef",')
 _APPENDING: Final = os.O_RDWR | os.O_APPEND
 """How a journal is open: it is read too, should a step remove it."""
 
@@ -86,10 +83,9 @@ class Chain:
         """Return lines that have no checks with theirs: how the journal continues."""
         linked = []
         for line in lines:
-            self.check = _next(self.check, line[1:])
-            linked.append(b'{"check":"%s",%s' % (self.check.encode(), line[1:]))
+            linked.append(with_check(line, self.check))
+            self.check, self.is_checked = stated_check(linked[-1]), True
             self._count(linked[-1])
-            self.is_checked = True
         return b"".join(linked)
 
     def follow(self, lines: Iterable[bytes], *, where: str, seal: Seal | None = None) -> Iterator[bytes]:
@@ -101,11 +97,10 @@ class Chain:
         for line in lines:
             if not line.endswith(b"\n"):
                 break
-            found = _CHECK.match(line)
-            check = _next(self.check, line[_CHECK_BYTES:] if found else line[1:])
-            if found[1] != check.encode() if found else self.is_checked or not line.startswith(b"{"):
+            stated, check = stated_check(line), check_of(line, self.check)
+            if (stated != check) if stated else (self.is_checked or line[:1] != b"{"):
                 raise self._broken(where, "does not follow from the lines before it")
-            self.check, self.is_checked = check, bool(found)
+            self.check, self.is_checked = check, bool(stated)
             self._count(line)
             if seal and self.size >= seal.size > self.size - len(line) and not self._leads_to(seal):
                 self.lines -= 1
@@ -124,15 +119,6 @@ class Chain:
 
     def _broken(self, where: str, what: str) -> BrokenJournalError:
         return BrokenJournalError(f"{where}, line {self.lines + 1}: damaged, it {what}", self.lines)
-
-
-def unlinked(line: bytes) -> bytes:
-    """Return a line of a journal without its check."""
-    return b"{" + line[_CHECK_BYTES:] if _CHECK.match(line) else line
-
-
-def _next(check: str, content: bytes) -> str:
-    return hashlib.sha256(check.encode() + content).hexdigest()[:16]
 
 
 @contextmanager
@@ -241,7 +227,7 @@ class Journal:
         before = self.lines()
         chain = Chain()
         kept = list(chain.follow(before[:begin], where=str(self.path)))
-        content = b"".join(kept) + chain.link(map(unlinked, lines))
+        content = b"".join(kept) + chain.link(map(without_check, lines))
         if content == b"".join(before):
             return False
         self._replace(content)

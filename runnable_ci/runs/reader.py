@@ -41,7 +41,7 @@ from runnable_ci.runs.products.index import Product, ProductsIndex
 from runnable_ci.runs.run_identity import IDENTITY
 from runnable_ci.store.local import Layout
 from runnable_ci.store.store_identity import store_identity
-from runnable_ci.store.target import TAG, Descriptor
+from runnable_ci.store.target import TAG, Descriptor, verified
 from runnable_ci.util.clock import format_timestamp
 from runnable_ci.util.process_output import Stream
 from runnable_ci.util.shell_command import in_folder
@@ -117,9 +117,9 @@ def _seconds(text: str, start: str, end: str) -> float | None:
     return float(text) if re.fullmatch(r"\d{1,9}\.\d{3}", text) else seconds_between(start, end)
 
 
-def run_ids(layout: Layout) -> list[str]:
-    """Return all run ids, the one that was written to last at the end."""
-    sealed = layout.manifests()
+def run_ids(layout: Layout, sealed: Mapping[str, Descriptor] | None = None) -> list[str]:
+    """Return all run ids, the one that was written to last at the end; `sealed` are the layout's `manifests`."""
+    sealed = layout.manifests() if sealed is None else sealed
     times = {run_id: descriptor.annotations.get("vnd.runnable.ended", "") for run_id, descriptor in sealed.items()}
     for run_id, folder in run_folders(layout).items():
         journal = folder / JOURNAL
@@ -180,7 +180,7 @@ def given_here(layout: Layout, run_id: str) -> list[Mapping[str, Any]]:
 def summaries(layout: Layout) -> Iterator[Summary]:
     """Yield a line for each run, newest last. Reads a run log only where the index does not know its latest state."""
     sealed, folders = layout.manifests(), run_folders(layout)
-    for run_id in run_ids(layout):
+    for run_id in run_ids(layout, sealed):
         annotations = dict(sealed[run_id].annotations) if run_id in sealed else {}
         if not _is_current(annotations, folders[run_id] / JOURNAL if run_id in folders else None):
             try:
@@ -214,7 +214,7 @@ def products_of(layout: Layout) -> ProductsIndex:
 def logged_products(layout: Layout) -> Iterator[Product]:
     """Yield what the steps of all runs put, the newest run's last; a log that cannot be read tells nothing."""
     sealed = layout.manifests()
-    for run_id in run_ids(layout):
+    for run_id in run_ids(layout, sealed):
         with suppress(RunLogError, BlobMissingError):
             log = load(layout, run_id, sealed)
             index = PackIndex(log.packs)
@@ -246,9 +246,12 @@ def output_of(layout: Layout, log: RunLog, title: str, attempt: StepAttempt) -> 
     """
     folder = run_folder(layout, log.run_id) / OUTPUTS
     if (file := folder / f"{title}.log").exists():
-        index = folder / f"{title}.idx"
-        with file.open("rb") as written:
-            yield from split(iter(lambda: written.read(1 << 20), b""), _bytes(index), only_stream=_only(attempt))
+        known = index = None
+        if kept := attempt.log:
+            known = Descriptor.of_hash(kept.data_hash, kept.size)
+            index = Descriptor.of_hash(kept.index_hash, kept.index_size) if kept.index_hash else None
+        runs = b"".join(_kept(folder / f"{title}.idx", index))
+        yield from split(_kept(file, known), runs, only_stream=_only(attempt))
     elif attempt.log is not None:
         catalog = catalog_of(layout, log)
         index_content = b""
@@ -263,8 +266,14 @@ def _only(attempt: StepAttempt) -> Stream:
     return "e" if attempt.log and not attempt.log.stdout_bytes else "o"
 
 
-def _bytes(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
+def _kept(path: Path, known: Descriptor | None) -> Iterator[bytes]:
+    """Yield what is in a file of output: as its attempt left it, once that is over; nothing where there is none yet."""
+    if known is not None:
+        with path.open("rb") as file:
+            yield from verified(file, known, label=str(path.parent))
+    elif path.exists():
+        with path.open("rb") as file:
+            yield from iter(lambda: file.read(1 << 20), b"")
 
 
 def _is_current(annotations: Mapping[str, str], journal: Path | None) -> bool:

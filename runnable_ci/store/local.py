@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -48,6 +49,8 @@ from runnable_ci.util.files import (
 )
 
 REF_NAME = "org.opencontainers.image.ref.name"
+CHECK = "vnd.runnable.check"
+"""Of an entry of the index that we wrote: what stands beside a digest is covered by no other hash."""
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 _GITIGNORE = b"*\n"
 
@@ -144,12 +147,13 @@ class Layout:
         """Point a tag to a manifest, replacing its target."""
         if not TAG.fullmatch(reference):
             raise StoreError(f"{reference!r} is not a tag")
-        entry = {
+        entry: dict[str, Any] = {
             "mediaType": descriptor.media_type,
             "digest": descriptor.digest,
             "size": descriptor.size,
             "annotations": {**descriptor.annotations, REF_NAME: reference},
         }
+        entry["annotations"][CHECK] = _entry_check(entry)
         with locked(self.folder / "index.lock"):
             others = [e for e in self._index() if _tag(e) != reference]
             self._write_index([*others, entry])
@@ -253,11 +257,16 @@ class Layout:
         return descriptor
 
     def manifests(self) -> dict[str, Descriptor]:
-        """Tag → manifest, oldest first, with the manifest's annotations as the index has them."""
+        """Tag → manifest, oldest first, with the manifest's annotations as the index has them.
+
+        Of an entry that was damaged since we wrote it only tag and manifest are known: the manifest proves itself.
+        """
         found: dict[str, Descriptor] = {}
         for entry in self._index():
             annotations = entry.get("annotations") or {}
             if tag := annotations.get(REF_NAME):
+                if annotations.get(CHECK) not in (None, _entry_check(entry)):
+                    annotations = {REF_NAME: tag}
                 found[tag] = Descriptor(str(entry.get("mediaType", "")), entry["digest"], entry["size"], annotations)
         return found
 
@@ -311,6 +320,13 @@ def _is_entry(entry: Any) -> bool:
         and isinstance(annotations, dict)
         and all(isinstance(text, str) for text in annotations.values())
     )
+
+
+def _entry_check(entry: Mapping[str, Any]) -> str:
+    """Return the check of an entry, in whatever order another program writes what is in it."""
+    annotations = sorted(item for item in (entry.get("annotations") or {}).items() if item[0] != CHECK)
+    text = "\0".join([str(entry.get("mediaType")), entry["digest"], str(entry["size"]), *chain(*annotations)])
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _tag(entry: Mapping[str, Any]) -> str | None:

@@ -31,9 +31,10 @@ def test_known_as_long_as_nothing_changed(tmp_path: Path) -> None:
         b"[]",
         b"[" * 100_000,
         b'{"a": 1}',
-        b'{"a": [[1, 1048576, 2], "x"]}',
-        b'{"a": [[1, 1048576, 2, 3], "../x"]}',
-        b'{"a": [[1, 1048576, 2, "3"], "%s"]}' % DIGEST.encode(),
+        b'{"files": [1]}',
+        b'{"files": {"a": [[1, 1048576, 2], "x"]}}',
+        b'{"files": {"a": [[1, 1048576, 2, 3], "../x"]}}',
+        b'{"files": {"a": [[1, 1048576, 2, "3"], "%s"]}}' % DIGEST.encode(),
     ],
 )
 def test_hostile_content(tmp_path: Path, content: bytes) -> None:
@@ -44,6 +45,16 @@ def test_hostile_content(tmp_path: Path, content: bytes) -> None:
     cache.put("a", SEEN, DIGEST)
     cache.save(Path.write_bytes)
     assert HashCache(tmp_path / "hashes.json").get("a", SEEN) == DIGEST
+
+
+def test_a_cache_that_was_changed_says_nothing(tmp_path: Path) -> None:
+    """One digit is enough: the files are read again."""
+    file = tmp_path / "hashes.json"
+    cache = HashCache(file)
+    cache.put("a", SEEN, DIGEST)
+    cache.save(Path.write_bytes)
+    file.write_text(file.read_text().replace(DIGEST, f"1{DIGEST[1:]}"))
+    assert HashCache(file).get("a", SEEN) is None
 
 
 def test_nothing_is_written_for_nothing(tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ from support import index_of, write_old_journal
 
 from runnable_ci.errors import RunLogError
 from runnable_ci.runs.events import AttemptSaved, Started
-from runnable_ci.runs.journal import BrokenJournalError, Chain, Seal, unlinked
+from runnable_ci.runs.journal import BrokenJournalError, Chain, Seal
 from runnable_ci.runs.model import SUCCESS, Invocation, StepAttempt
 from runnable_ci.runs.reader import load
 from runnable_ci.runs.recorder import create, ensure_sealed, reopen
 from runnable_ci.runs.remote.pull import keep_as
 from runnable_ci.store.local import Layout
+from runnable_ci.util.bounded_json import without_check
 
 LINES = [b'{"step":"%d","event":"decided"}\n' % number for number in range(5)]
 PIPELINE = """
@@ -35,10 +36,10 @@ run = "test -e fixed && cat score.txt"
 
 
 def followed(content: bytes, seal: Seal | None = None) -> list[bytes]:
-    return [unlinked(line) for line in Chain().follow(content.splitlines(keepends=True), where="j", seal=seal)]
+    return [without_check(line) for line in Chain().follow(content.splitlines(keepends=True), where="j", seal=seal)]
 
 
-def without_check(line: bytes) -> bytes:
+def content_of(line: bytes) -> bytes:
     """A line without what stands before its first field."""
     return b'{"step"' + line.partition(b'"step"')[2]
 
@@ -66,10 +67,10 @@ def test_each_changed_byte_is_found(data: st.DataObject) -> None:
     changed = content[:place] + bytes([other]) + content[place + 1 :]
     taken: list[bytes] = []
     try:
-        taken += (unlinked(line) for line in Chain().follow(changed.splitlines(keepends=True), where="j"))
+        taken += (without_check(line) for line in Chain().follow(changed.splitlines(keepends=True), where="j"))
     except BrokenJournalError as e:
         assert e.whole_lines == len(taken)
-    assert [without_check(line) for line in taken] == LINES[: max(len(taken), content[:place].count(b"\n"))]
+    assert [content_of(line) for line in taken] == LINES[: max(len(taken), content[:place].count(b"\n"))]
     assert len(taken) <= max(1, content[:place].count(b"\n"))
 
 

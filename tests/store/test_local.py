@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -331,6 +332,23 @@ def test_an_index_with_a_digest_that_leads_elsewhere_reads_nothing(layout: Layou
     (layout.folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     with pytest.raises(StoreError):
         layout.resolve("run")
+
+
+def test_an_entry_that_was_changed_says_no_more_than_its_digest(layout: Layout) -> None:
+    """What stands beside a digest has a check; in any order, and of another program's entry there is none."""
+    descriptor = layout.put_bytes(b"{}", MANIFEST_MEDIA_TYPE)
+    layout.tag(replace(descriptor, annotations={"b": "12.5", "a": "x"}), "t")
+    assert layout.manifests()["t"].annotations.items() > {"a": "x", "b": "12.5"}.items()
+    index = index_of(layout.folder)
+    (entry,) = index["manifests"]
+    entry["annotations"] = dict(sorted(entry["annotations"].items()))
+    (layout.folder / "index.json").write_text(json.dumps(index))
+    assert layout.manifests()["t"].annotations["b"] == "12.5"
+    entry["annotations"]["b"] = "92.5"
+    (layout.folder / "index.json").write_text(json.dumps(index))
+    assert layout.manifests()["t"] == replace(descriptor, annotations={"org.opencontainers.image.ref.name": "t"})
+    layout.tag(replace(descriptor, annotations={"b": "92.5"}), "t")
+    assert layout.manifests()["t"].annotations["b"] == "92.5"
 
 
 def test_entries_without_a_tag_are_passed_over_and_kept(layout: Layout) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -16,15 +17,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runnable_ci.errors import StoreError
 from runnable_ci.pipeline.patterns import literal_prefix
 from runnable_ci.runs.model import FOLDER, LINK
 from runnable_ci.runs.products.index import StoredContent, decode_content
 from runnable_ci.runs.products.unfinished import UNFINISHED
 from runnable_ci.store.local import Layout
 from runnable_ci.store.plain import make_folders
+from runnable_ci.util.bounded_json import parse_own, with_check
 from runnable_ci.util.files import copy_and_hash, fingerprint, is_sparse, open_nofollow
+from runnable_ci.util.shell_command import path as typed
 
 _FILE = "baseline.json"
+_NEW = "baseline.new"
 _TICK_NS = 20_000_000
 """Clocks of file systems tick every 1 to 10 ms: what is changed within one tick has one time."""
 _WHOLE_SECOND_NS = 1_000_000_000
@@ -96,18 +101,30 @@ class Baseline:
             "folders": self.folders,
             "files": {name: asdict(before) for name, before in self.files.items()},
         }
-        (self.folder / _FILE).write_text(json.dumps(document))
+        written = self.folder / _NEW
+        written.write_bytes(with_check(json.dumps(document).encode()))
+        written.replace(self.folder / _FILE)
 
     @classmethod
     def load(cls, folder: Path, workspace: Path) -> Baseline | None:
-        """Return what was written down in a folder; None where that is not whole: the process was never started."""
+        """Return what was written down in a folder; None where nothing was: the process was never started.
+
+        Raises `StoreError` for what is damaged: nobody can tell what the attempt wrote.
+        """
         try:
             with open(folder / _FILE, "rb", opener=open_nofollow) as file:
-                found = json.loads(file.read())
+                document = file.read()
+        except FileNotFoundError:
+            return None
+        try:
+            found = parse_own(document)
             files = {str(name): _decode(before) for name, before in found["files"].items()}
             return cls(folder, workspace, files, tuple(str(head) for head in found["folders"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+            raise StoreError(
+                f"{folder / _FILE} is damaged: it tells what a killed attempt wrote into {workspace}",
+                hint=f"look at the files there, then: rm -r {shlex.quote(typed(folder))}",
+            ) from e
 
     def remove(self) -> None:
         """Forget it: what became of the attempt is recorded."""

@@ -18,6 +18,7 @@ from typing import Any
 from runnable_ci.pipeline.validation import check_relative, is_excluded
 from runnable_ci.runs.model import FOLDER, LINK
 from runnable_ci.store.local import Layout
+from runnable_ci.util.bounded_json import parse_own, with_check
 from runnable_ci.util.files import fingerprint, locked, open_nofollow, write_whole
 
 FILE = "products.jsonl"
@@ -197,7 +198,7 @@ def _encode(product: Product) -> bytes:
         "observed": None if product.observed else False,
     }
     line = fields | {name: value for name, value in optional.items() if value is not None}
-    return f"{json.dumps(line, separators=(',', ':'))}\n".encode()
+    return with_check(f"{json.dumps(line, separators=(',', ':'))}\n".encode())
 
 
 def _encode_content(content: StoredContent) -> dict[str, Any]:
@@ -218,7 +219,7 @@ def _decode(line: bytes) -> Product | None:
     if len(line) > _LINE_MAX_BYTES:
         return None
     try:
-        found = json.loads(line)
+        found = parse_own(line)
         check_relative(found["path"], ValueError)
         seen = found.get("seen")
         if is_excluded(found["path"]) or not all(isinstance(found[name], str) for name in _TEXTS):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from runnable_ci.errors import RunInUseError, RunLogError, RunNotFoundError
+from runnable_ci.errors import RunInUseError, RunNotFoundError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.events import AttemptSaved, Event, PackStored
@@ -34,7 +34,7 @@ class Recovery:
     def recover(self) -> None:
         """Undo what attempts of this pipeline did that were killed, and record what they made; each change is said.
 
-        A run that is being written is left alone.
+        A run that is being written is left alone. Raises `StoreError`, `RunLogError` where nobody can know it.
         """
         for run_id, items in groupby(unfinished(self.layout), key=lambda item: item.run_id):
             left = list(items)
@@ -43,7 +43,7 @@ class Recovery:
             try:
                 with reopen(self.layout, load(self.layout, run_id)) as recorder:
                     self._recover_run(recorder, left)
-            except (RunNotFoundError, RunLogError):  # it was removed, or nobody can tell what it did
+            except RunNotFoundError:  # it was removed
                 for item in left:
                     shutil.rmtree(item.folder)
             except RunInUseError:

@@ -39,6 +39,7 @@ from runnable_ci.store.local import Layout
 from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import DIGEST, TAG, Descriptor
+from runnable_ci.util.bounded_json import parse_own, with_check
 from runnable_ci.util.files import write_whole
 
 OnProgress = Callable[[Progress], None]
@@ -201,7 +202,7 @@ def take(layout: Layout, found: FoundRun, *, only_log: bool = False, watch: OnPr
         others = _import_log(layout, log, parts)
         write_whole(
             run_folder(layout, log.run_id) / ORIGIN,
-            json.dumps({"registry": origin.registry, "manifests": origin.manifests}).encode(),
+            with_check(json.dumps({"registry": origin.registry, "manifests": origin.manifests}).encode()),
             through=layout.temporaries,
         )
     left = TransferSize.of(missing_blobs(layout, blobs.values()))
@@ -216,7 +217,7 @@ def read_origin(layout: Layout, run_id: str) -> Origin | None:
     if not TAG.fullmatch(run_id) or not (path := run_folder(layout, run_id) / ORIGIN).exists():
         return None
     try:
-        noted = json.loads(path.read_bytes())
+        noted = parse_own(path.read_bytes())
         registry, manifests = noted["registry"], tuple(noted["manifests"])
         for manifest in manifests:
             Descriptor("", manifest, 0)

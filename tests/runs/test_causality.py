@@ -421,3 +421,15 @@ def test_the_number_of_invocations_is_bounded() -> None:
         Ancestry({str(i): [str(i - 1)] for i in range(INVOCATIONS_MAX + 1)})
     longest = Ancestry({str(i): [str(i - 1)] for i in range(INVOCATIONS_MAX)})
     assert longest.had_seen(str(INVOCATIONS_MAX - 1), "0")
+
+
+def test_the_work_of_choosing_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where choosing would take too long, each step still counts as finished, and all choose the same."""
+    made, site = pipeline(TWO_CHAINS), Site()
+    base = site.invoked(None, made, Retry())
+    one = site.invoked(base, made, Retry({"p": 1, "f": 1, "q": 1}))
+    two = site.invoked(base, made, Retry({"p": 2, "q": 2, "g": 2}))
+    for most in range(12):
+        monkeypatch.setattr("runnable_ci.runs.causality.selection.WORK_MAX", most)
+        assert merge([one, two]) == merge([two, one])
+        assert states(merge([one, two])) == dict.fromkeys(TWO_CHAINS, SUCCESS)

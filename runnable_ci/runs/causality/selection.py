@@ -11,10 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from runnable_ci.runs.causality.ancestry import Ancestry
 from runnable_ci.runs.model import PROCESSING, SUCCESS, Invocation, StepAttempt
+
+WORK_MAX: Final = 10_000_000
+"""Comparisons, some seconds of them; a log that would need more was made to, and less is kept of what it finished."""
 
 
 class Try(NamedTuple):
@@ -44,6 +47,7 @@ class Selection:
     _candidates: dict[str, list[int]] = field(init=False)
     _places: dict[str, int] = field(init=False)
     _given: dict[tuple[str, int], str] = field(default_factory=dict)
+    _fits: dict[tuple[str, str], frozenset[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._candidates = {step: self._newest(tries) for step, tries in self.tries.items()}
@@ -76,15 +80,23 @@ class Selection:
             return
         current = [*self.invocations.values()][-1].parameters if self.invocations else {}
         direct = {step: self._needs(step) for step in self.tries}
-        for step, needs in direct.items():
+        left = WORK_MAX
+        for step, needs in sorted(direct.items()):
             above = _reached(step, direct)
+            left -= len(above)
+            if left < 0:
+                return
             if open_steps.isdisjoint({step, *above}):
                 continue
             for i in self._candidates[step]:
                 made = self.tries[step][i]
                 if made.attempt.status != SUCCESS:
                     continue
+                left -= len(self.invocations)
                 for digest in self._speakers(step, made.by):
+                    left -= len(above)
+                    if left < 0:
+                        return
                     is_current = self.invocations[digest].parameters == current
                     # What it needs directly may be the same though what that was made from is another.
                     for is_whole, of in ((True, above), (False, needs)):
@@ -107,9 +119,11 @@ class Selection:
 
     def _fitting(self, step: str, digest: str) -> frozenset[int]:
         """Return the candidates of a step that gave what an invocation had of it."""
-        had = self._had(step, digest)
-        given = {self._gave(step, i) for i, one in enumerate(self.tries[step]) if one.by in had}
-        return frozenset(i for i in self._candidates[step] if self._gave(step, i) in given)
+        if (step, digest) not in self._fits:
+            had = self._had(step, digest)
+            given = {self._gave(step, i) for i, one in enumerate(self.tries[step]) if one.by in had}
+            self._fits[step, digest] = frozenset(i for i in self._candidates[step] if self._gave(step, i) in given)
+        return self._fits[step, digest]
 
     def _gave(self, step: str, place: int) -> str:
         """Return a text for all that an attempt gives to later steps, the same for the same contents."""

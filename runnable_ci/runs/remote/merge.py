@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -123,7 +123,7 @@ def _merge_tries(logs: Sequence[RunLog]) -> dict[str, list[Try]]:
                 by = digests.get(attempt.invocation, str(attempt.invocation))
                 of_step.setdefault((by, attempt.start_time), []).append(Try(by, attempt))
     return {
-        name: [max(versions, key=_weight_of_try) for versions in of_step.values()] for name, of_step in found.items()
+        name: [_greatest(versions, _weight_of_try) for versions in of_step.values()] for name, of_step in found.items()
     }
 
 
@@ -250,6 +250,12 @@ def _parameters(log: RunLog) -> dict[str, Parameter]:
     for _, attempt in sorted(attempts, key=lambda item: item[0]):
         found |= attempt.output_parameters | attempt.user_defined_metrics
     return found
+
+
+def _greatest(versions: Sequence[T], weight: Callable[[T], Any]) -> T:
+    """Return the greatest of some versions; most often they are the same, and comparing is quicker than weighing."""
+    first, *others = versions
+    return first if all(other == first for other in others) else max(versions, key=weight)
 
 
 def _merge_maps(tables: Iterable[Mapping[str, T]]) -> dict[str, T]:

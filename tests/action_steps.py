@@ -89,7 +89,8 @@ class ActionRun:
     def download(self) -> str:
         """Bring what earlier attempts left, where the action looks for it; what its own step said."""
         is_wanted = (
-            self._evaluate("${{ inputs.command }}") == "run" and self._evaluate("${{ inputs.resume }}") != "never"
+            self._evaluate("${{ inputs.command }}") in ("run", "retry")
+            and self._evaluate("${{ inputs.resume }}") != "never"
         )
         if int(self.environ["GITHUB_RUN_ATTEMPT"]) == 1 or not is_wanted:
             self.outcomes["download"] = "skipped"

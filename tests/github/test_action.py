@@ -58,6 +58,32 @@ jobs:
       - if: always()
         run: echo "leg ${{ matrix.leg }} has $(sha256sum < data.txt)"
 """
+CALLER = """
+on: push
+jobs:
+  call:
+    strategy:
+      matrix: { leg: [alpha, beta] }
+    uses: ./.github/workflows/inner.yml
+    with: { leg: "${{ matrix.leg }}" }
+"""
+INNER = """
+on: { workflow_call: { inputs: { leg: { type: string } } } }
+jobs:
+  train:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@CHECKOUT
+      - uses: runnable/action@v1
+        env: { LEG: "${{ inputs.leg }}" }
+"""
+LEGS = """
+[steps.data]
+run = 'echo "data of $LEG" | tee data.txt'
+catalog = { put = ["data.txt"] }
+[steps.fit]
+run = 'grep -qx "data of $LEG" data.txt && test -n "$LUCKY"'
+"""
 
 
 @dataclass
@@ -182,6 +208,23 @@ def test_re_run_failed_jobs_resumes_each_leg(world: World, tmp_path: Path) -> No
     for run in runs:
         log, _ = world.pulled(run["run_id"], tmp_path, run["run_id"])
         assert [len(step.attempts) for step in log.steps.values()] == [1, 2]
+
+
+def test_legs_that_call_a_workflow_never_share_a_run(world: World) -> None:
+    """The runner tells neither leg of a calling job apart: four runs in two attempts, each with its own leg's data."""
+    (checkout,) = set(re.findall(r"actions/checkout@(\w+)", world.clone.read(".github/workflows/ci.yml")))
+    folder = ".github/workflows/"
+    files = {"runnable.toml": LEGS, f"{folder}call.yml": CALLER, f"{folder}inner.yml": INNER}
+    world.clone.write({name: text.replace("CHECKOUT", checkout) for name, text in files.items()})
+    world.push()
+    first = world.run("call.yml")
+    assert first.code == 1, first.text
+    assert "Published under another run id" in first.text
+    second = world.run("call.yml", attempt=2, variables={"LUCKY": "yes"})
+    assert second.code == 0, second.text
+    assert second.text.count("look the same to the action") >= 2
+    runs = json.loads(world.clone.runnable("runs", "--from", world.registry, "--json").out)
+    assert sorted(run["status"] for run in runs) == ["FAIL", "FAIL", "SUCCESS", "SUCCESS"]
 
 
 def test_a_pull_request_from_a_fork(world: World) -> None:

@@ -244,6 +244,29 @@ def test_what_others_publish_is_not_resumed(repository: Repository, tmp_path: Pa
     assert action.outputs["finish"]["digest"] in ran.text
 
 
+def test_a_re_run_of_a_retry_takes_what_the_retry_published(repository: Repository, tmp_path: Path) -> None:
+    """Not what others have published under the run's id since then."""
+    first, origin = repository.job()
+    assert first.all().code == 1
+    retry, _ = repository.job(command="retry", run_id="train-1000", variables={"GITHUB_RUN_ID": "1001"})
+    assert retry.all().code == 1
+    other = workspace(tmp_path, {"runnable.toml": PIPELINE, "fixed": ""}, name="other")
+    other.runnable("retry", f"{repository.registry}:train-1000", "--from", "load")
+    other.runnable("publish", "train-1000", "--to", repository.registry)
+    again, project = repository.job(
+        attempt=2,
+        command="retry",
+        run_id="train-1000",
+        variables={"GITHUB_RUN_ID": "1001"},
+        files={"fixed": ""},
+    )
+    ran = again.all()
+    assert ran.code == 0, ran.text
+    assert retry.outputs["finish"]["digest"] in again.summary.replace("\\", "")
+    assert project.read("data.txt") == origin.read("data.txt") != other.read("data.txt")
+    assert attempts(again, project) == [1, 3]
+
+
 def test_a_parameter_with_a_date_does_not_prevent_a_resume(repository: Repository) -> None:
     """What the parameter was is the run's to know: the steps that read it run again, with the reason."""
     pipeline = PIPELINE.replace("rate = 2", 'rate = 2\nstarted = ""').replace(

@@ -58,6 +58,22 @@ def resume_earlier(job: Job) -> str:
     return ""
 
 
+def published_earlier(job: Job) -> str:
+    """Return the digest of what an earlier attempt of the job, a retry, published; empty where none is known.
+
+    Others may have published since: what they did is not for this job, unless its first attempt begins with it.
+    """
+    if job.context.run_attempt == 1 or job.inputs.resume == "never":
+        return ""
+    notes = [note for note, _ in _notes(job) if note.is_published]
+    if not notes or earlier.doubt(notes, is_told_apart=job.use.is_told_apart):
+        return ""
+    note = max(notes, key=lambda note: note.attempt)
+    said = f"run `{note.run_id}` ({note.digest}), which attempt {note.attempt} published"
+    _tell(job, f"attempt {job.context.run_attempt} resumes {said}")
+    return note.digest
+
+
 def first_id(job: Job) -> str:
     """Return the id of the run that this attempt of the job begins."""
     use, number = job.use, job.context.run_attempt
@@ -73,7 +89,7 @@ def leave_note(job: Job, log: RunLog, published: Published | None, *, is_alone: 
     layout = job.layout
     ensure_sealed(layout, log.run_id)
     note = Note(
-        use=_key(job, log),
+        use=job.use.key,
         attempt=job.context.run_attempt,
         run_id=log.run_id,
         identity=run_identity(log),
@@ -91,11 +107,7 @@ def leave_note(job: Job, log: RunLog, published: Published | None, *, is_alone: 
 
 def artifact_name(job: Job, log: RunLog) -> str:
     """Return what no other artifact of the workflow run is called, of any attempt or job."""
-    return f"runnable-{_key(job, log)}-{job.context.run_attempt}-{run_identity(log)[:12]}"
-
-
-def _key(job: Job, log: RunLog) -> str:
-    return job.use.key if job.inputs.command == "run" else log.run_id
+    return f"runnable-{job.use.key}-{job.context.run_attempt}-{run_identity(log)[:12]}"
 
 
 def _downloads(job: Job) -> Path:

@@ -15,7 +15,7 @@ from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.github import commands as workflow
 from runnable_ci.github.accepted_writers import accepted_writers
 from runnable_ci.github.action import handoff
-from runnable_ci.github.action.attempts import first_id, resume_earlier
+from runnable_ci.github.action.attempts import first_id, published_earlier, resume_earlier
 from runnable_ci.github.action.job import Job
 from runnable_ci.pipeline.command_line import is_default
 from runnable_ci.pipeline.parameters import PARAMETER_PREFIX, ParameterSource
@@ -292,9 +292,12 @@ def _required_run(job: Job) -> str:
 
 def _source(job: Job, run: str) -> tuple[Registry, str] | None:
     """Return where a run comes from, and what it is called there; None for one of this job."""
+    digest = published_earlier(job) if job.inputs.command == "retry" else ""
     if "/" in run:
         where = parse_reference(run)
-        return Registries(job.settings, job.environ).open(where), where.reference or LATEST
+        return Registries(job.settings, job.environ).open(where), digest or where.reference or LATEST
+    if digest:
+        return job.registry(), digest
     if run in run_ids(job.layout) and read_origin(job.layout, run) is None:
         return None
     return job.registry(), run

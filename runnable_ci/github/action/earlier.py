@@ -89,10 +89,10 @@ def choose(notes: Sequence[Note], *, mode: str, is_told_apart: bool, past: PastJ
         notes = [note for note in notes if note.job in past.numbers]
     if not notes:
         return Choice(None, "no earlier attempt of the job left one")
-    if past is None and (doubt := _doubt(notes, is_told_apart=is_told_apart)):
+    if past is None and (reason := doubt(notes, is_told_apart=is_told_apart)):
         if mode == "always":
-            raise UsageError(f"resume: always: {doubt}", hint=APART)
-        return Choice(None, doubt, APART)
+            raise UsageError(f"resume: always: {reason}", hint=APART)
+        return Choice(None, reason, APART)
     newest = max(notes, key=lambda note: note.attempt)
     last = f"attempt {newest.attempt}"
     if mode == "always":
@@ -110,7 +110,7 @@ def choose(notes: Sequence[Note], *, mode: str, is_told_apart: bool, past: PastJ
     return Choice(newest, reason) if is_resumed else Choice(None, reason, hint)
 
 
-def _doubt(notes: Sequence[Note], *, is_told_apart: bool) -> str:
+def doubt(notes: Sequence[Note], *, is_told_apart: bool) -> str:
     """Return why a note may be another job's; empty where it is not."""
     runs: dict[int, set[str]] = {}
     for note in notes:

@@ -80,6 +80,7 @@ class Job:
             working_directory=given.working_directory,
             step=given.step,
             run_id=given.run_id,
+            command=given.command,
         )
 
     def secrets(self) -> frozenset[str]:

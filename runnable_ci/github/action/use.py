@@ -12,6 +12,7 @@ import re
 from typing import NamedTuple
 
 JOB_MAX = 24
+KEY_MAX = 60
 _NOTHING = ("", ".", "null", "{}")
 
 
@@ -34,6 +35,7 @@ class Use(NamedTuple):
     """The step's `id`, or what the runner calls a step without one."""
     run_id: str
     """The input `run-id`."""
+    command: str = "run"
 
     @property
     def name(self) -> str:
@@ -50,7 +52,10 @@ class Use(NamedTuple):
     @property
     def key(self) -> str:
         """What the files of this use are called that one attempt leaves for the next."""
-        return f"{self.run_id}-{_digest([self.job, *self._place(), self.step])}" if self.run_id else self.name
+        if not self.run_id:
+            return self.name
+        word = re.sub(r"[^A-Za-z0-9._-]", "-", self.run_id)[:KEY_MAX]
+        return f"{word}-{_digest([self.command, self.run_id, self.job, *self._place(), self.step])}"
 
     @property
     def place(self) -> str:

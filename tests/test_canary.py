@@ -186,6 +186,7 @@ def server(project: Workspace) -> Iterator[GitHub]:
         yield served
 
 
+@pytest.mark.promise
 def test_no_command_starts_what_a_repository_names(
     project: Workspace, trap: Trap, server: GitHub, tmp_path: Path
 ) -> None:
@@ -238,6 +239,7 @@ def use(model):
 """
 
 
+@pytest.mark.promise
 def test_only_the_step_that_takes_an_object_loads_it(tmp_path: Path) -> None:
     """To plan, send, fetch, list, show and rebuild a run executes nothing of it."""
     project = workspace(tmp_path, {"runnable.toml": OBJECTS, "work.py": WORK, ".gitignore": "started\n"})
@@ -257,6 +259,7 @@ def test_only_the_step_that_takes_an_object_loads_it(tmp_path: Path) -> None:
     assert (other.folder / "started").exists()
 
 
+@pytest.mark.promise
 def test_a_repository_that_a_clone_brings_as_files_starts_nothing(tmp_path: Path, trap: Trap) -> None:
     """In the folder of a bare repository that lies in a clone a pipeline runs, without its settings."""
     files = {f"in/{name}": text for name, text in {"runnable.toml": PIPELINE, "HEAD": "ref: refs/heads/x\n"}.items()}
@@ -273,6 +276,7 @@ def test_a_repository_that_a_clone_brings_as_files_starts_nothing(tmp_path: Path
     assert trap.names() != []
 
 
+@pytest.mark.promise
 def test_a_run_from_elsewhere_leads_to_no_repository_of_this_machine(tmp_path: Path) -> None:
     """A `file:` URL of a run log is no source of its code; that of a remote is one, as its user named it."""
     private = workspace(tmp_path, {"private.txt": "private\n"}, name="private")

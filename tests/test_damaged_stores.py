@@ -305,6 +305,7 @@ def damages(made: Made, choose: random.Random) -> Iterator[tuple[Damage, list[tu
         yield Damage(file, choose.choice(CHANGES), choose.randrange(1 << 30)), chosen
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("part", range(PARTS))
 def test_damage_is_noticed_or_makes_no_difference(made: Made, part: int) -> None:
     """Each command gives what it would without it, or an error; a retry may run more steps than it needed to."""

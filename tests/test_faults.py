@@ -188,6 +188,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(top, environ, scenes, visible(lived), outcome(lived))
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("name", ["run", "retry", "gc"])
 def test_one_refusal_of_the_system_costs_a_retry_at_most(made: Made, name: str, part: int, tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def invoke(layout: Layout, steps: list[str], *, makes: str, hours: Iterator[int]
         recorder.seal(catalog)
 
 
+@pytest.mark.promise
 def test_twelve_machines_fix_a_step_each(tmp_path: Path, remote: Registry) -> None:
     """Whatever their clocks say: whoever pulls has all twelve results, and so has a copy under another id."""
     hours = cycle([9, 3, 17, 3, 22, 0, 11])

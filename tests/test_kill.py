@@ -223,6 +223,7 @@ def finish(project: Project) -> None:
     assert RUN_ID in project.layout.manifests()
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("share", range(SHARES))
 def test_a_run_that_is_killed_again_and_again_at_random_moments_comes_to_its_end(
     share: int, template: Project, durations_s: tuple[float, float], tmp_path: Path
@@ -307,6 +308,7 @@ def test_a_retry_ends_the_processes_that_a_killed_run_left(tmp_path: Path) -> No
         (tmp_path / "go").touch()
 
 
+@pytest.mark.promise
 def test_a_retry_ends_what_left_the_session_of_a_killed_run(tmp_path: Path) -> None:
     """Also what the step's own end, or an environment of its own, has parted from it; a noted server stays."""
     tick = "until [ -e go ]; do echo tick >> $1; sleep 0.01; done"

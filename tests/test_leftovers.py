@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cli import Workspace, elsewhere, workspace
 from registry_server import registry
 
@@ -93,6 +94,7 @@ catalog = { put = ["copy.txt"] }
 """
 
 
+@pytest.mark.promise
 def test_a_retry_that_is_killed_before_any_change_loses_no_file_of_the_user(tmp_path: Path) -> None:
     """However often it is killed while it sets aside, copies, stores and undoes, the next one begins with the same."""
     project = workspace(tmp_path, {"runnable.toml": IN_PLACE, ".gitignore": "*.txt\nmade\n"})

@@ -70,6 +70,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.promise
 def test_publishing_another_run_of_that_id_is_refused(tmp_path: Path, remote: Registry) -> None:
     """Bob's run of Ann's id is refused by name, time and code, and `--as` publishes it beside hers."""
     ann, bob = ann_and_bob(tmp_path)
@@ -123,6 +124,7 @@ def test_a_run_that_will_be_published_asks_before_its_work(tmp_path: Path, serve
     assert (tmp_path / "RAN").exists()
 
 
+@pytest.mark.promise
 def test_pulling_over_another_run_is_refused(tmp_path: Path, remote: Registry) -> None:
     """A pull, a retry by reference and a pull by digest leave a run of one's own as it is, to the byte."""
     ann, bob = ann_and_bob(tmp_path)
@@ -252,6 +254,7 @@ def test_two_clones_of_one_run_still_merge(tmp_path: Path, remote: Registry) -> 
     assert (first, sorted(later)) == ("Ann Lee", ["Ann Lee", "Bob Ray"])
 
 
+@pytest.mark.promise
 def test_of_two_runs_published_at_once_one_has_the_id(tmp_path: Path, served: Served) -> None:
     """Both found the id free; whoever's plain tag was replaced is told, withdraws, and can publish under another id."""
     for number in range(3):

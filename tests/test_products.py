@@ -40,6 +40,7 @@ returns = ["names"]
 """
 
 
+@pytest.mark.promise
 def test_nothing_of_an_earlier_attempt_or_run_is_in_a_later_one(tmp_path: Path) -> None:
     """Two attempts, a new run in the same folder and a clone come to the same, and have no other files."""
     project = project_of(tmp_path, SHRINKING)
@@ -67,6 +68,7 @@ catalog = { put = ["fit.bin"] }
 """
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("committed", [False, True])
 def test_a_step_that_writes_nothing_does_not_succeed_with_what_is_there(tmp_path: Path, committed: bool) -> None:
     """A product of an earlier run is set aside, one that git tracks stays: neither is this run's."""
@@ -89,6 +91,7 @@ def test_a_product_of_another_name_is_named(tmp_path: Path) -> None:
     assert "hint: the step wrote `modle.txt`, `a.log`, `b.log` and 1 more\n" in failed.err
 
 
+@pytest.mark.promise
 def test_files_of_the_user_are_never_products(tmp_path: Path) -> None:
     """Tracked or not, whatever a pattern says; what the step wrote is all that there is of it."""
     steps = """

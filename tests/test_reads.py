@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cli import PROGRAM, Workspace, workspace
 from support import wait_until
 
@@ -246,6 +247,7 @@ run = "exit 1"
         assert project.read("in.csv") == "start\nmore\n"
 
 
+@pytest.mark.promise
 def test_early_cut_off(tmp_path: Path) -> None:
     """A step whose need ran again is reused if it gets the same, and runs if it gets something else."""
     steps = """

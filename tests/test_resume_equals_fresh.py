@@ -30,6 +30,7 @@ def outcome(folder: Path, run_id: str) -> dict[str, Any]:
     return {"status": log.status, "steps": steps}
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + max(1, EDITS // EDITS_A_WORLD)))
 def test_retry_is_as_good_as_a_fresh_run(seed: int, tmp_path: Path, environ: dict[str, str]) -> None:
     """After each of some edits, a retry and a run in a clean copy leave the same files, values and statuses."""

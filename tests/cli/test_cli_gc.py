@@ -122,6 +122,7 @@ def test_the_index_is_written_once_however_many_runs_go(project: Path) -> None:
     assert touched("0") == (reads, 1)
 
 
+@pytest.mark.promise
 def test_a_kill_at_any_change_leaves_runs_that_read(project: Path) -> None:
     """A run is there as a whole or gone, and what is left of it is swept."""
     done = subprocess.run(
@@ -143,6 +144,7 @@ def test_a_kill_at_any_change_leaves_runs_that_read(project: Path) -> None:
     assert [load(layout, "c").status, len(list((project / ".runnable" / "runs").iterdir()))] == ["SUCCESS", 1]
 
 
+@pytest.mark.promise
 def test_kept_runs_stay_whole_and_resumable(project: Path) -> None:
     """After `gc --keep 2` the oldest run is gone, the others read, verify and resume."""
     layout = Layout(project / ".runnable")

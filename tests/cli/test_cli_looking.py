@@ -209,6 +209,7 @@ def test_copied_store(project: Workspace, tmp_path: Path) -> None:
     assert project.runnable("show", "latest", "--store", str(tmp_path)).out.startswith("run          bad  FAIL")
 
 
+@pytest.mark.promise
 def test_hostile_text(tmp_path: Path) -> None:
     """What a step says cannot move the cursor where we repeat it: in tables, plans, reasons and the closing line."""
     work = "def fails():\n    raise ValueError('\\x1b[2Jcleared\\x07\\nsecond line \\x9b31m')\n"

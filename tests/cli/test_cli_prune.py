@@ -51,6 +51,7 @@ def three_runs(tmp_path: Path, remote: Registry) -> None:
         sent(here, remote, run_id)
 
 
+@pytest.mark.promise
 def test_old_runs_go_and_what_stays_is_whole(tmp_path: Path, served: Served, project: Workspace) -> None:
     """With `--keep 1` the older runs are gone with every writer's tag; after the registry collected its garbage the
     newest is whole, and what only the others held is gone.

@@ -47,6 +47,7 @@ def shell(project: Workspace, command: str) -> tuple[int, str]:
     return done.returncode, done.stderr.decode()
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("where", GONE.values(), ids=GONE)
 def test_a_run_whose_output_is_lost_succeeds_and_keeps_it(project: Workspace, where: str) -> None:
     """It is sealed as any other, nothing of its own got into a file, and `logs` shows all of it."""
@@ -99,6 +100,7 @@ def test_a_stdout_that_does_not_wait_is_waited_for(project: Workspace) -> None:
         assert running.wait() == 0
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_terminal_that_goes_away(project: Workspace, ignored: bool) -> None:
     """The run is cancelled by SIGHUP in order and sealed; where SIGHUP is ignored, as by nohup, it continues."""

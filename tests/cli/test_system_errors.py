@@ -107,6 +107,7 @@ def test_no_room_for_another_file(project: Workspace) -> None:
     assert "hint: remove some files (`df -i` counts them), then try again" in err
 
 
+@pytest.mark.promise
 def test_a_disk_that_is_full(project: Workspace) -> None:
     """How the run ended is recorded though it cannot be sealed, and a retry with space seals it."""
     fill = "dd if=/dev/zero of=big bs=4k 2> /dev/null || true; rm -f spare"

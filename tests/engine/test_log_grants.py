@@ -69,6 +69,7 @@ def pulled(project: Workspace, tmp_path: Path, served: Served, change: Callable[
     return other
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     "name",
     ["GIT_SSH_COMMAND", "PERL5OPT", "NODE_OPTIONS", "PIP_INDEX_URL", "HTTPS_PROXY", "PROMPT_COMMAND", "seed", "Rate"],
@@ -179,6 +180,7 @@ def put(name: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

@@ -115,6 +115,7 @@ def test_a_token_that_may_not_ask_is_no_obstacle(tmp_path: Path, served: Served)
     assert attempts(again, project) == [1, 2]
 
 
+@pytest.mark.promise
 def test_legs_that_look_the_same_have_runs_of_their_own(legs: Repository) -> None:
     """The second to publish gets an id of its own, which is said; no leg resumes, and the way out is named."""
     runs = {}
@@ -229,6 +230,7 @@ def test_a_skipped_step_leaves_its_run_alone(legs: Repository) -> None:
     assert attempts(again, other) == [1, 2]
 
 
+@pytest.mark.promise
 def test_what_others_publish_is_not_resumed(repository: Repository, tmp_path: Path) -> None:
     """Another writer's version of the run has nothing to say: the next attempt takes the one of its own job."""
     action, first = repository.job()

@@ -377,6 +377,7 @@ def test_a_fix_from_elsewhere_is_not_the_branchs_newest_run(repository: Reposito
     assert "the-fix" not in last.summary
 
 
+@pytest.mark.promise
 def test_steps_get_nothing_of_the_action(repository: Repository) -> None:
     """Neither the token nor an input is in a step's environment."""
     pipeline = "[steps.look]\nrun = 'env | sort'"
@@ -389,6 +390,7 @@ def test_steps_get_nothing_of_the_action(repository: Repository) -> None:
     assert "seed=7" in shown
 
 
+@pytest.mark.promise
 def test_secrets_are_masked_and_stored_nowhere(repository: Repository) -> None:
     """A named variable's value is told to the runner before anything else; neither log, summary nor store has it."""
     pipeline = "[steps.leak]\nrun = 'echo \"it is $DEPLOY_WORD\"; exit 3'"

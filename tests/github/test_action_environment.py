@@ -86,6 +86,7 @@ def job(tmp_path: Path, evil: Path, **variables: str) -> ActionRun:
     return action
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("words", SHELLS, ids=lambda words: words[0])
 def test_the_last_step_has_nothing_of_the_pipelines_steps(tmp_path: Path, evil: Path, words: list[str]) -> None:
     """What they set for later steps of the job is there for these: neither shell, loader, Python nor we follow it."""

@@ -68,6 +68,7 @@ def test_a_windows_runner_is_told_where_it_runs(tmp_path: Path) -> None:
     assert list((tmp_path / "temp").iterdir()) == []
 
 
+@pytest.mark.promise
 def test_neither_the_repository_nor_pips_settings_get_in(tmp_path: Path) -> None:
     """A module of the checkout is not ours, packages go into our folder, and `python` does where `python3` is old."""
     elsewhere = tmp_path / "elsewhere"
@@ -130,6 +131,7 @@ def test_what_cannot_be_installed_is_said(tmp_path: Path) -> None:
     assert list((tmp_path / "temp" / "runnable-ci").iterdir()) == []
 
 
+@pytest.mark.promise
 def test_each_version_of_the_action_runs_its_own_code(tmp_path: Path) -> None:
     """Also where two begin at once: the environment is that of the code's place, its dependencies and its Python."""
     other = tmp_path / "other"

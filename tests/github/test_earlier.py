@@ -61,6 +61,7 @@ def test_the_newest_attempt_counts() -> None:
     assert chosen(NOTE, replace(DONE, attempt=2)) is None
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     "notes",
     [

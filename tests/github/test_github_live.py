@@ -270,6 +270,7 @@ def at(tmp_path: Path) -> Workspace:
     return Workspace(made.folder, {**made.environ, **variables})
 
 
+@pytest.mark.promise
 def test_a_hostile_run_commands_nothing(at: Workspace) -> None:
     """With the real program: groups, one annotation at the line that raised, and what was masked; all on stdout."""
     done = at.runnable("run", at="sub", code=1)
@@ -303,6 +304,7 @@ def test_an_error_of_ours_commands_nothing(at: Workspace) -> None:
     assert "##[add-mask]b" in command.data
 
 
+@pytest.mark.promise
 def test_looking_at_a_hostile_run_commands_nothing(at: Workspace) -> None:
     """Its traceback, reasons and output are quoted by `show`, the plan and `logs`: still no command."""
     at.runnable("run", at="sub", code=1)

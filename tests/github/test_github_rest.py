@@ -480,6 +480,7 @@ def test_without_a_token(tmp_path: Path) -> None:
         token("github.com", {"GH_TOKEN": "a\nHost: b"})
 
 
+@pytest.mark.promise
 def test_a_server_that_a_clone_names_gets_no_token_unasked(tmp_path: Path) -> None:
     """The remote of a repository that somebody else set up does not decide where the token goes."""
     environ = {"PATH": "/nowhere", "GITHUB_TOKEN": "secret"}

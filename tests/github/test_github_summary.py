@@ -131,6 +131,7 @@ def nasty_log(text: str) -> RunLog:
     )
 
 
+@pytest.mark.promise
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(NASTY), min_size=1, max_size=4).map("".join) | st.text(max_size=30))
 @example("\\|")

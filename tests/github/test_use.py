@@ -19,6 +19,7 @@ def test_what_nothing_tells_apart_has_a_plain_name() -> None:
     assert PLAIN._replace(job="tränen_1").name.startswith("tr-nen-1-1000-")
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     ("field", "values"),
     [

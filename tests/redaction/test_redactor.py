@@ -33,6 +33,7 @@ def streamed(redactor: Redactor, data: bytes, sizes: list[int]) -> bytes:
     return given_out + redaction.close()
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     "token",
     [
@@ -89,6 +90,7 @@ def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     ("write", "rest"),
     [

@@ -99,6 +99,7 @@ def test_a_run_that_succeeds(project: Workspace) -> None:
     assert_clean(project, project.runnable("show", "r"), project.runnable("logs", "r"))
 
 
+@pytest.mark.promise
 def test_a_run_that_fails_and_is_resumed(project: Workspace) -> None:
     """Message, traceback and reasons are clean; a retry wants the secrets again, never runs with masks."""
     failed = project.runnable("run", "--run-id", "r", code=1, **ENVIRONMENT, FAIL="1", RUNNABLE_PRM_note=TOKEN)

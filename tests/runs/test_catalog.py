@@ -123,6 +123,7 @@ def test_names_are_sorted_and_given_in_one_form(catalog: Catalog) -> None:
     }
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     "pattern", ["**/*", "**", "*", ".", "./*", "./.runnable", ".git", "./.git/**", "sub", "sub/.git/*"]
 )
@@ -502,6 +503,7 @@ def test_a_pack_that_lies_about_its_members_is_refused(catalog: Catalog) -> None
         assert not (catalog.workspace / "x").exists()
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     "name",
     [
@@ -629,6 +631,7 @@ def test_memory_does_not_grow_with_a_file(catalog: Catalog) -> None:
     assert (catalog.workspace / "large").stat().st_size == 200_000_000
 
 
+@pytest.mark.promise
 def test_a_get_shows_a_file_only_when_it_is_whole(catalog: Catalog) -> None:
     """Who looks while a large file is restored sees it absent or whole, and no other file beside it."""
     with (catalog.workspace / "large").open("wb") as file:
@@ -693,6 +696,7 @@ def test_a_link_that_leads_astray_is_not_made(catalog: Catalog, tmp_path: Path, 
     assert [path for path in sorted(tmp_path.rglob("*")) if path not in before and path.name != "a"] == []
 
 
+@pytest.mark.promise
 def test_links_of_one_log_lead_nowhere_together(catalog: Catalog, tmp_path: Path) -> None:
     """Whatever their order: each alone is within, and so is any chain of them; nothing is written behind one."""
     (tmp_path / "x").write_text("outside")

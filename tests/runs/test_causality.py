@@ -203,6 +203,7 @@ def stories(draw: st.DrawFn) -> Story:
     return Story(made, site, clones, random)
 
 
+@pytest.mark.promise
 @settings(max_examples=250, deadline=None)
 @given(stories())
 def test_no_order_of_arrival_makes_a_difference(story: Story) -> None:
@@ -233,6 +234,7 @@ def test_what_counts_is_what_nothing_followed(story: Story) -> None:
     assert planned(made, merged).keys() == made.steps.keys()
 
 
+@pytest.mark.promise
 @settings(max_examples=400, deadline=None)
 @given(stories())
 def test_nothing_is_repeated_that_was_made_from_what_counts(
@@ -268,6 +270,7 @@ def states(log: RunLog) -> dict[str, str]:
     return {name: step.status for name, step in log.steps.items()}
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("ends", ["failed", "cancelled", "interrupted", "timed_out", "in flight"])
 def test_only_who_had_seen_a_success_can_undo_it(ends: Any) -> None:
     """A failure, of whatever kind and by whatever clock, counts against a success only where that was seen before."""

@@ -55,6 +55,7 @@ def test_lines_come_back_as_they_were() -> None:
     assert all(json.loads(line)["check"] for line in content.splitlines())
 
 
+@pytest.mark.promise
 @given(st.data())
 def test_each_changed_byte_is_found(data: st.DataObject) -> None:
     """Wherever a byte of a journal is changed: no line from there on is taken, and none is another one than it was.
@@ -74,6 +75,7 @@ def test_each_changed_byte_is_found(data: st.DataObject) -> None:
     assert len(taken) <= max(1, content[:place].count(b"\n"))
 
 
+@pytest.mark.promise
 @given(st.permutations(range(5)), st.integers(0, 5))
 def test_lines_that_were_moved_or_removed_are_found(order: list[int], count: int) -> None:
     """Any order but the true one, and any gap, is named by the first line that does not follow."""
@@ -130,6 +132,7 @@ def shown(project: Workspace, code: int = 0) -> str:
     return project.runnable("show", "k", "--json", code=code).out
 
 
+@pytest.mark.promise
 def test_a_sealed_run_is_read_from_its_sealed_log(project: Workspace) -> None:
     """A digit in the journal changes nothing that is shown; a retry, which would write on, names the way back."""
     before = shown(project)

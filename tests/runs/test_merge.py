@@ -149,6 +149,7 @@ def test_order_and_repetition_make_no_difference(logs: list[RunLog], random: obj
     assert merge([merged]) == merge([merged, merged]) == merged
 
 
+@pytest.mark.promise
 @settings(max_examples=300, deadline=None)
 @given(versions(), st.integers(0, 4))
 def test_grouping_makes_no_difference(logs: list[RunLog], cut: int) -> None:
@@ -165,6 +166,7 @@ def canonical(log: RunLog) -> RunLog:
     return merge([log, RunLog(run_id="r", invocations=[begun])])
 
 
+@pytest.mark.promise
 @settings(max_examples=300, deadline=None)
 @given(versions())
 def test_nothing_is_lost(logs: list[RunLog]) -> None:

@@ -77,6 +77,7 @@ def test_a_run_arrives_as_it_was(tmp_path: Path, remote: Registry) -> None:
     assert (pulled.run_id, pulled.writers, pulled.left.blobs) == ("r", 1, 0)
 
 
+@pytest.mark.promise
 def test_eight_writers_at_once_lose_nothing(tmp_path: Path, remote: Registry) -> None:
     """Eight stores that went on with one run publish at the same moment; a reader finds all attempts and files."""
     base = store(tmp_path / "base")
@@ -178,6 +179,7 @@ publish(Layout(Path(sys.argv[1])), "r", Registry(sys.argv[2], environ={}), envir
 """
 
 
+@pytest.mark.promise
 def test_a_publish_killed_at_any_moment_leaves_a_readable_run(tmp_path: Path, served: Served) -> None:
     """Killed after its first, second … last request that writes, a publish leaves the former state or the new one."""
     layout = store(tmp_path / "here")

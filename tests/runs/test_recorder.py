@@ -260,6 +260,7 @@ def test_a_torn_last_line_does_not_count_and_is_cut(layout: Layout, torn: bytes)
         json.loads(line)
 
 
+@pytest.mark.promise
 def test_any_cut_of_a_journal_reads(layout: Layout) -> None:
     """Wherever a journal ends, the run log is that of its whole lines."""
     with create(layout, started()) as recorder:

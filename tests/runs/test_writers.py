@@ -100,6 +100,7 @@ def victim(tmp_path: Path, remote: Registry) -> tuple[Workspace, Workspace]:
     return made, Workspace(clone.folder, {**clone.environ, "FIXED": "1"})
 
 
+@pytest.mark.promise
 def test_a_person_is_told_whose_results_are_used_before_a_step_runs(
     victim: tuple[Workspace, Workspace], remote: Registry
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_person_is_told_whose_results_are_used_before_a_step_runs(
     assert safe.log("k").steps["z"].attempts[-1].output_parameters["size"].value == 1
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("tags", [("k--evil",), ("k", "k--evil"), ("k",)], ids=["writer's", "both", "plain"])
 def test_a_job_uses_nothing_of_another_branch(
     victim: tuple[Workspace, Workspace], remote: Registry, tags: tuple[str, ...]
@@ -133,6 +135,7 @@ def test_a_job_uses_nothing_of_another_branch(
     assert [a.invocation for a in clone.log("k").steps["p1"].attempts] == [1]
 
 
+@pytest.mark.promise
 def test_a_digest_is_that_part_and_nothing_else(victim: tuple[Workspace, Workspace], remote: Registry) -> None:
     """`REF@DIGEST` and `ID@DIGEST` take one part, in a job of another branch too; one of another run is refused."""
     made, clone = victim
@@ -161,6 +164,7 @@ def test_a_run_by_nobody_who_is_accepted_is_refused_by_name(tmp_path: Path, remo
     assert read_contributions(layout, "r").writers == {}
 
 
+@pytest.mark.promise
 def test_what_is_refused_never_changes_what_is_found(tmp_path: Path, remote: Registry) -> None:
     """Of any set of writers the accepted ones alone decide: the log is that of a registry which has no others."""
     base = store(tmp_path / "base")

@@ -93,6 +93,7 @@ def test_the_honest_answers_are_accepted(here: Layout) -> None:
     assert here.resolve("run").digest == MANIFEST.digest
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     "answer",
     [
@@ -193,6 +194,7 @@ def test_a_connection_that_always_breaks_is_given_up(here: Layout) -> None:
     assert server.count("GET", described(BLOB).digest) <= 6
 
 
+@pytest.mark.promise
 def test_a_redirect_gets_no_credentials(here: Layout) -> None:
     """Blob storage on another host sees the request without the password."""
     with serving(lambda _, __: Reply(200, {}, BLOB)) as storage:

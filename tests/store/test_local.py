@@ -95,6 +95,7 @@ def skopeo(home: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.promise
 def test_another_oci_client_reads_a_run(layout: Layout, tmp_path: Path) -> None:
     """`skopeo inspect` shows its manifest, with the artifact type, the run log and a title on each layer."""
     sealed = sealed_run(layout, "run-1")
@@ -185,6 +186,7 @@ def test_a_taken_file_is_moved(layout: Layout, tmp_path: Path) -> None:
     assert layout.read_bytes(descriptor) == b"taken"
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     ("damaged", "says"),
     [(b"tampered", "does not match its digest"), (b"cont", "ends after 4 of 8 bytes"), (b"content and", "longer")],

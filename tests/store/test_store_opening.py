@@ -80,6 +80,7 @@ def test_a_link_in_the_store_is_found(link: str, project: Workspace) -> None:
     assert str(project.store / link) in caught.value.message
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("link", [".", "blobs/sha256", "runs/r", "runs/r/journal.jsonl"])
 def test_no_command_goes_through_a_link(link: str, project: Workspace) -> None:
     """No command reads, writes or removes what is at a link's other end."""
@@ -179,6 +180,7 @@ def test_a_replaced_file_is_not_kept_behind_a_link(project: Workspace) -> None:
 # -- of a clone
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(("folder", "tracked"), [(".", ".gitignore"), ("deep/er", "blobs/sha256/x")])
 @pytest.mark.parametrize("setting", ["index.version=2", "index.version=4", "core.splitIndex=true"])
 def test_a_store_that_git_tracks_is_refused(tracked: str, folder: str, setting: str, tmp_path: Path) -> None:
@@ -315,6 +317,7 @@ run(app)
 """
 
 
+@pytest.mark.promise
 def test_no_command_uses_a_store_of_another_user(project: Workspace) -> None:
     """Each of them asks whose the store is, and uses it once it is trusted."""
 

@@ -88,6 +88,7 @@ def impatient(repository: str, *, sleep: Callable[[float], None] = lambda _: Non
     return Registry(repository, environ={}, sleep=sleep, timeout_s=timeout_s)
 
 
+@pytest.mark.promise
 def test_a_run_travels_without_changing_a_digest(plain: Served, here: Layout, there: Layout) -> None:
     """Folder, registry, second registry repository, folder: the same bytes under the same tag."""
     blobs = contents(20) + contents(2, 700_000)

@@ -240,6 +240,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("file", ["runnable.toml", "pyproject.toml"])
 def test_a_password_does_not_follow_a_repository_s_file(tmp_path: Path, locked: Served, file: str) -> None:
     """Who clones a repository has not named its registry: it is said before the run, and how to name it."""

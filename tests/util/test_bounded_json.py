@@ -102,6 +102,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_small_log_takes_little_memory_and_no_disk(tmp_path: Path, served: Served, kind: str) -> None:
     """A log of a few megabytes that would become gigabytes is refused by pull and retry, with what is wrong with it."""

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
+import pytest
+
 from runnable_ci.util.clock import now
 
 AFTER_A_CORRECTION = """
@@ -28,6 +30,7 @@ def test_now_is_the_time_of_day() -> None:
     assert abs((datetime.fromisoformat(now()) - datetime.now(UTC)).total_seconds()) < 60
 
 
+@pytest.mark.promise
 def test_a_corrected_time_of_day_changes_no_duration() -> None:
     """Where the system's time is set back meanwhile, what passed is still what passed."""
     done = subprocess.run([sys.executable, "-c", AFTER_A_CORRECTION], check=True, capture_output=True, text=True)

@@ -334,6 +334,7 @@ def test_shared_locks_stand_together_and_against_a_single_one(tmp_path: Path) ->
         assert held
 
 
+@pytest.mark.promise
 def test_many_processes_that_replace_one_file_never_show_a_part(tmp_path: Path) -> None:
     """A reader always sees one writer's content in full."""
     path = tmp_path / "file"

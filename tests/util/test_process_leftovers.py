@@ -60,6 +60,7 @@ UNKNOWN = f"env -i setsid sleep 60 {QUIET} echo $! > pids"
 TWICE = "env -i setsid sh -c 'setsid sleep 60 >/dev/null 2>&1 & echo $! > pids'"
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     "script",
     [
@@ -106,6 +107,7 @@ def test_sigterm_comes_first(supervisor: Supervisor, tmp_path: Path) -> None:
     assert (tmp_path / "cleaned").exists()
 
 
+@pytest.mark.promise
 def test_after_a_time_out_too(supervisor: Supervisor, tmp_path: Path) -> None:
     """What has left the group is ended with a program whose time is out."""
     ended, pids = run(supervisor, f"setsid sleep 60 {QUIET} echo $! > pids; sleep 60", tmp_path, timeout_s=0.3)

@@ -48,6 +48,7 @@ def test_a_ceiling_hides_the_repository_above(repository: Path, environ: Mapping
         Git(str(repository / "below"), below)("rev-parse", "--show-toplevel")
 
 
+@pytest.mark.promise
 def test_nothing_is_fetched_to_look(
     repository: Path, tmp_path: Path, git: Callable[..., str], environ: Mapping[str, str]
 ) -> None:

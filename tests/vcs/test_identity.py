@@ -246,6 +246,7 @@ def test_conflict(repository: Path, git: Callable[..., str], look: Callable[...,
     assert look(repository).message == "unmerged: a.py"
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
 def test_hidden_changes_are_seen(
     repository: Path, git: Callable[..., str], look: Callable[..., WorkTree], flag: str

@@ -68,6 +68,7 @@ def test_partial_and_sparse(
     assert (kept_now.omitted, len(kept_now.bundles), len(code.last.tree)) == ({}, 1, 40)
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("what", ["blob", "tree", "commit", "index", "head"])
 def test_damaged(source: Path, git: Callable[..., str], look: Callable[[Path], Code], what: str) -> None:
     """Whatever is damaged, a look says what is known and why not all is; nothing is raised."""
@@ -112,6 +113,7 @@ def pointer(content: bytes) -> str:
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(content)}\n"
 
 
+@pytest.mark.promise
 def test_filters_are_not_run(
     source: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code]
 ) -> None:
@@ -298,6 +300,7 @@ def test_a_file_of_a_filter_is_named_when_it_is_rebuilt(
 EDITS = ("write", "add", "remove", "mode", "link", "rename", "folder", "ignore", "stage", "commit", "unstage")
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("seed", range(2))
 def test_the_tree_is_gits_own_after_any_edits(
     source: Path, tmp_path: Path, git: Callable[..., str], environ: Mapping[str, str], seed: int

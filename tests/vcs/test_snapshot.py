@@ -108,6 +108,7 @@ def edit_all_ways(folder: Path, git: Callable[..., str]) -> None:
     (folder / "dangling").symlink_to("./nowhere")
 
 
+@pytest.mark.promise
 def test_round_trip(
     repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
 ) -> None:
@@ -325,6 +326,7 @@ def omitted_of(code: Code, folder: Path) -> dict[str, str]:
     return kept.omitted
 
 
+@pytest.mark.promise
 def test_credentials_are_left_out_of_each_kind_of_change(
     repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code]
 ) -> None:
@@ -371,6 +373,7 @@ def test_credentials_are_left_out_of_each_kind_of_change(
     }
 
 
+@pytest.mark.promise
 def test_what_is_left_out_is_named_and_not_rebuilt(
     repository: Path, tmp_path: Path, git: Callable[..., str], look: Callable[[Path], Code], environ: Mapping[str, str]
 ) -> None:
@@ -505,6 +508,7 @@ def test_any_git_can_fetch_a_chain(
     assert git(tmp_path / "clone", "rev-parse", "b2^{tree}") == code.last.tree
 
 
+@pytest.mark.promise
 def test_a_gitmodules_from_elsewhere_names_no_path_of_this_machine(
     repository: Path, tmp_path: Path, git: Callable[..., str], environ: Mapping[str, str]
 ) -> None:
@@ -613,6 +617,7 @@ def bundle_of(tmp_path: Path, parent: str, *paths: tuple[str, str, bytes]) -> Bu
     return Bundles(commit, {commit: file})
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     "paths",
     [

@@ -248,6 +248,7 @@ class Repository:
             "GITHUB_RUN_ATTEMPT": str(attempt),
             "GITHUB_JOB": "train",
             "GITHUB_REF": "refs/heads/main",
+            "GITHUB_SHA": project.git("rev-parse", "HEAD"),
             "GITHUB_EVENT_NAME": "push",
             "GITHUB_EVENT_PATH": str(folder / "event.json"),
             **(variables or {}),

@@ -32,8 +32,9 @@ from runnable_ci.pipeline.schema import STEP_NAME
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import LATEST, products_of, resolve_id
 from runnable_ci.runs.reader import load as load_log
-from runnable_ci.runs.remote.pull import read_origin
-from runnable_ci.runs.remote.registry_config import Registries
+from runnable_ci.runs.remote.contributions import read_contributions
+from runnable_ci.runs.remote.pull import read_origin, seen_manifests
+from runnable_ci.runs.remote.registry_config import Registries, split_run
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import TAG
 from runnable_ci.util.console import console
@@ -66,6 +67,8 @@ class DispatchOptions:
     reason: str = ""
     typed: Sequence[str] = ()
     """The command as it was typed, for messages."""
+    writers: Sequence[str] = ()
+    """Digests of the parts of the run that are used."""
 
     def retry_options(self, run_id: str) -> RetryOptions:
         """Return what the retry is asked for, as far as it decides which steps run."""
@@ -80,9 +83,17 @@ class DispatchOptions:
 
     def further(self) -> str:
         """Return options of `retry` that the workflow has no input of their own for, as in a shell."""
+        writers = ["--writers", ",".join(self.writers)] if self.writers else []
+        return shlex.join([*self._asked(), *writers])
+
+    def _asked(self) -> list[str]:
         accept = [word for step in self.accept for word in ("--accept", step)]
         reason = ["--reason", self.reason] if self.reason else []
-        return shlex.join([*(["--rerun-changed"] if self.rerun_changed else []), *accept, *reason])
+        return [*(["--rerun-changed"] if self.rerun_changed else []), *accept, *reason]
+
+    def without_writers(self) -> str:
+        """Return the same for a workflow that has no input for whose parts are used."""
+        return shlex.join(self._asked())
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +120,10 @@ class DispatchTarget:
 
 def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ: Mapping[str, str]) -> int:
     """Start the retry workflow; the URL of its run is printed. The exit code is the run's where it is watched."""
-    target = _find_target(run, options, environ)
+    registry, run_id, digest = split_run(run)
+    target = _find_target(run_id, options, environ)
+    options = _seen(target, options, digest)
+    published_as = f"{registry}:{target.run_id}" if registry else target.run_id
     parameters = _parameters(target, options.params)
     _check_step(target, options)
     workflow = options.workflow.removeprefix(".github/workflows/")
@@ -120,7 +134,7 @@ def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ:
     default_branch = actions.default_branch()
     ref, commit = _ref(target, connection, options.ref, environ)
     inputs = {
-        "run-id": target.run_id,
+        "run-id": published_as,
         "ref": ref,
         "from-step": options.from_step or "",
         "parameters": json.dumps(parameters, ensure_ascii=False) if parameters else "",
@@ -136,7 +150,7 @@ def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ:
         )
     if commit:
         _require_consent(target, options, commit)
-    started = _start(actions, workflow, options.workflow_ref or default_branch, inputs, default_branch)
+    started = _start(actions, workflow, options, inputs, default_branch)
 
     def find() -> StartedRun:
         if started is not None:
@@ -155,8 +169,8 @@ def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ:
     if not options.watching:
         find()
         return 0
-    source = _pull_source(target, connection, settings, environ)
-    offer = None if source is None else of_store(target.layout, "pull", target.run_id, *source)
+    source = http_option(settings.plain_http) if registry else _pull_source(target, connection, settings, environ)
+    offer = None if source is None else of_store(target.layout, "pull", published_as, *source)
     return watch(actions, find, every_s=options.every_s, after_attempt=0, offer=offer)
 
 
@@ -184,16 +198,27 @@ def _require_consent(target: DispatchTarget, options: DispatchOptions, commit: s
         require_consent(replace(session, options=shown), planned, retry)
 
 
+def _seen(target: DispatchTarget, options: DispatchOptions, digest: str) -> DispatchOptions:
+    """Have the job use just those parts of the run that were looked at here, and say whose they are."""
+    for writer in read_contributions(target.layout, target.run_id).writers.values():
+        _note(f"written by {writer}")
+    seen = [digest] if digest else seen_manifests(target.layout, target.run_id)
+    return replace(options, writers=seen)
+
+
 def _start(
-    actions: Actions, workflow: str, ref: str, inputs: Mapping[str, str], default_branch: str
+    actions: Actions, workflow: str, options: DispatchOptions, inputs: Mapping[str, str], default_branch: str
 ) -> StartedRun | None:
-    """Start the workflow. One that was written before it took `pipeline` leaves that to the run."""
+    """Start the workflow. One that was written before it took `pipeline` or `options` goes without."""
+    ref = options.workflow_ref or default_branch
     try:
         return actions.dispatch(workflow, ref=ref, inputs=inputs, default_branch=default_branch)
     except InputsUnknownError:
-        fewer = {name: value for name, value in inputs.items() if name != "pipeline"}
-        if len(fewer) == len(inputs) or inputs.keys() & {"other-pipeline", "options"}:
+        fewer = {name: value for name, value in inputs.items() if name not in ("pipeline", "options")}
+        if len(fewer) == len(inputs) or "other-pipeline" in inputs or options.without_writers():
             raise
+        if "options" in inputs:
+            _note(f"{workflow} has no input `options`, so the job decides whose parts of the run it uses")
         return actions.dispatch(workflow, ref=ref, inputs=fewer, default_branch=default_branch)
 
 
@@ -239,9 +264,7 @@ def _run_id(layout: Layout, run: str) -> str:
             raise
         run_id = run
     if not TAG.fullmatch(run_id):
-        listing = f"`{of_store(layout, 'runs')}` lists them"
-        hint = "give only the run id: the workflow has the registry" if "/" in run_id else listing
-        raise UsageError(f"`{run}` is not a run id", hint=hint)
+        raise UsageError(f"`{run}` is not a run id", hint=f"`{of_store(layout, 'runs')}` lists them")
     return run_id
 
 

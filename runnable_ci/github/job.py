@@ -77,7 +77,8 @@ class Context:
     @property
     def branch(self) -> str:
         """The branch that the job runs for; empty on tags and pull requests."""
-        return self.ref.removeprefix("refs/heads/") if self.ref.startswith("refs/heads/") else ""
+        is_branch = self.ref.startswith("refs/heads/") and not self.head_ref
+        return self.ref.removeprefix("refs/heads/") if is_branch else ""
 
     @property
     def fix_ref(self) -> str:

@@ -64,6 +64,8 @@ class NextSteps:
     """The run of GitHub Actions that can be re-run."""
     repository: str = ""
     """The repository of that run, as `--repo` takes it."""
+    run: str = ""
+    """The run as `dispatch` takes it, where its id is not enough."""
     retry_command: str = ""
     """Where resuming the published run on one's machine takes more than its reference."""
     dispatch_options: Sequence[str] = ()
@@ -186,22 +188,26 @@ def _end_of(text: str, characters: int) -> str:
 
 def _next_steps(log: RunLog, next_steps: NextSteps) -> str:
     reference = next_steps.reference
+    pinned = f"{reference}@{next_steps.digest}" if next_steps.digest else reference
     at = ["--repo", next_steps.repository] if next_steps.repository else []
     lines = []
     if log.status != SUCCESS:
         if reference:
             lines += ["# on your machine, in a clone with the fix"]
-            lines += [next_steps.retry_command or command("retry", reference)]
+            lines += [next_steps.retry_command or command("retry", pinned)]
         if reference and next_steps.workflow:
             options = [] if next_steps.workflow == "retry.yml" else ["--workflow", next_steps.workflow]
             options += ["--ref", next_steps.ref or "BRANCH", *next_steps.dispatch_options, *at]
-            lines += ["# in GitHub Actions, with the fix pushed", command("dispatch", log.run_id, *options)]
+            lines += [
+                "# in GitHub Actions, with the fix pushed",
+                command("dispatch", next_steps.run or log.run_id, *options),
+            ]
         if next_steps.github_run_id:
             lines += ["# the same commit again (also: Re-run failed jobs)"]
             lines += [command("rerun-failed", next_steps.github_run_id, *at)]
     if reference:
         lines += ["# download this run"] if lines else []
-        lines.append(command("pull", reference, *next_steps.pull_options))
+        lines.append(command("pull", pinned, *next_steps.pull_options))
     if not lines:
         return ""
     title = "### Next steps" if log.status != SUCCESS else "### Inspect"

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli import Workspace, workspace
+from cli import Workspace, elsewhere, workspace
 from github_api import TOKEN, GitHub, Run, github, refusal
-from registry_server import Reply
+from registry_server import Reply, registry
 from support import wait_until
+
+from runnable_ci.store.local import Layout
 
 TOML = """
 [parameters]
@@ -156,6 +158,39 @@ def test_a_workflow_that_does_not_take_the_file(project: Workspace, server: GitH
     assert "does not take these inputs" in client(project, server).runnable(*renamed, code=2).err
 
 
+def test_the_job_takes_what_was_looked_at(project: Workspace, server: GitHub, tmp_path: Path) -> None:
+    """The digests of the parts that make up the run here go along, or the one that was named; a reference as it is."""
+    with registry(tmp_path / "registry") as served:
+        remote = served.repository()
+        project.runnable("run", "--run-id", "r1", "--to", remote, "-q", code=1)
+        digest = Layout(project.store).resolve("r1").digest
+        here = client(project, server)
+        here.runnable("dispatch", "r1")
+        other = elsewhere(project, tmp_path)
+        other.git("remote", "set-url", "origin", "git@github.com:owner/repo.git")
+        other.runnable("pull", f"{remote}:r1")
+        there = client(other, server)
+        told = there.runnable("dispatch", "r1", "--rerun-changed")
+        assert "note: written by A on main at " in told.err
+        assert f"({digest})" in told.err
+    named = f"sha256:{'1' * 64}"
+    here.runnable("dispatch", f"r1@{named}")
+    here.runnable("dispatch", f"ghcr.io/owner/repo/runs/pull-requests:r1@{named}")
+    sent = [(it["inputs"]["run-id"], it["inputs"]["options"]) for it in server.dispatched]
+    assert sent == [
+        ("r1", f"--writers {digest}"),
+        ("r1", f"--rerun-changed --writers {digest}"),
+        ("r1", f"--writers {named}"),
+        ("ghcr.io/owner/repo/runs/pull-requests:r1", f"--writers {named}"),
+    ]
+    server.workflows["retry.yml"] = (
+        "on:\n  workflow_dispatch:\n    inputs:\n      run-id: {}\n      ref: {}\njobs: {}\n"
+    )
+    said = here.runnable("dispatch", f"r1@{named}")
+    assert "retry.yml has no input `options`, so the job decides whose parts of the run it uses" in said.err
+    assert server.dispatched[-1]["inputs"] == {"run-id": "r1", "ref": "main"}
+
+
 def test_other_workflow_and_refs(project: Workspace, server: GitHub) -> None:
     """`--workflow`, `--workflow-ref` and `--ref` are taken as they are given; the ref may be any commit."""
     commit = project.git("rev-parse", "HEAD")
@@ -229,7 +264,9 @@ def test_another_repository_than_the_one_at_hand(tmp_path: Path) -> None:
         (["r", "--workflow", "../x.yml"], "not a file in .github/workflows"),
         (["latest"], "error: no runs in "),
         (["a b"], "is not a run id"),
-        (["ghcr.io/owner/repo/runs:r"], "hint: give only the run id"),
+        (["ghcr.io/owner/repo/runs:latest"], "hint: write it as ghcr.io/owner/repo/runs:RUN_ID"),
+        ([f"ghcr.io/owner/repo/runs@sha256:{'0' * 64}"], "does not name a run by its id"),
+        (["r@sha256:12"], "'sha256:12' is not a digest"),
         (["r", "--repo", "owner"], "hint: write it as OWNER/NAME"),
         (["r", "-p", f"text={'é' * 12_000}"], "the inputs are 72,064 characters long; GitHub takes 65,535"),
     ],

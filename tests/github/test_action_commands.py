@@ -45,7 +45,7 @@ def test_a_failed_run_is_published_and_told(repository: Repository) -> None:
     assert (outputs["status"], outputs["failed-step"]) == ("FAIL", "fit")
     assert json.loads(outputs["metrics"]) == {"rows": 3}
     assert outputs["reference"] == f"{repository.registry}:train-1000@{outputs['digest']}"
-    assert outputs["retry-command"] == f"runnable-ci retry {repository.registry}:train-1000"
+    assert outputs["retry-command"] == f"runnable-ci retry {outputs['reference']}"
     assert outputs["unpublished-store"] == ""
     assert outputs["retry-command"] in action.summary
     assert project.runnable("runs", "--from", repository.registry).out.count("train-1000") == 1

@@ -210,10 +210,10 @@ def test_a_failed_run_says_why_and_how_to_go_on() -> None:
     assert "epoch 2" in rendered
     assert rows_of(rendered, "Steps")[3] == ["⏭️ plot", "skipped", "", "", "fit failed"]
     for line in (
-        "runnable-ci retry ghcr.io/owner/iris/runs:best-hamilton-0300",
+        f"runnable-ci retry ghcr.io/owner/iris/runs:best-hamilton-0300@{PUBLISHED.digest}",
         "runnable-ci dispatch best-hamilton-0300 --ref fix",
         "runnable-ci rerun-failed 77",
-        "runnable-ci pull ghcr.io/owner/iris/runs:best-hamilton-0300",
+        f"runnable-ci pull ghcr.io/owner/iris/runs:best-hamilton-0300@{PUBLISHED.digest}",
     ):
         assert f"\n{line}\n" in rendered
     assert "fit" in next(t.content for t in MARKDOWN.parse(rendered) if t.info == "mermaid")

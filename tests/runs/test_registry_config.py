@@ -10,7 +10,7 @@ from registry_server import Reply, Seen, serving
 
 from runnable_ci.config import Settings
 from runnable_ci.errors import RegistryAuthError, UsageError
-from runnable_ci.runs.remote.registry_config import Registries
+from runnable_ci.runs.remote.registry_config import Registries, split_run
 from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
 
@@ -47,6 +47,29 @@ def test_which_registry_is_meant() -> None:
         Registries(Settings(), {}).named(None, in_pipeline=none)
     with pytest.raises(UsageError, match="is the reference of a run"):
         plain.named("h.io/a:r", in_pipeline=none)
+
+
+def test_runs_of_pull_requests_go_elsewhere() -> None:
+    """By default no run of a pull request is where those of branches are; a registry that was set is kept."""
+    environ = {**JOB, "GITHUB_HEAD_REF": "topic"}
+    assert (
+        Registries(Settings(), environ).named(None, in_pipeline=none).label == "ghcr.io/owner/repo/runs/pull-requests"
+    )
+    assert Registries(Settings(registry="h.io/a"), environ).named(None, in_pipeline=none).label == "h.io/a"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("r", ("", "r", "")),
+        (f"r@sha256:{'1' * 64}", ("", "r", f"sha256:{'1' * 64}")),
+        ("h.io:5000/a/b:r", ("h.io:5000/a/b", "r", "")),
+        (f"h.io/a:r@sha256:{'1' * 64}", ("h.io/a", "r", f"sha256:{'1' * 64}")),
+    ],
+)
+def test_a_run_with_its_registry_and_digest(text: str, parts: tuple[str, str, str]) -> None:
+    """Each part may be left out but the run id."""
+    assert split_run(text) == parts
 
 
 @pytest.mark.parametrize("server", OTHER_SERVERS)

@@ -22,6 +22,7 @@ from runnable_ci.runs.reader import Summary, load, output_of, resolve_id
 from runnable_ci.runs.remote.publish import IdTakenError, Published, publish
 from runnable_ci.runs.remote.pull import keep_as
 from runnable_ci.runs.remote.remote_index import keep_as_newest, newest_of_branch
+from runnable_ci.runs.remote.writers import ref_label
 from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.util.clock import now
 
@@ -105,7 +106,7 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
     """Publish and compare; the base's run is read before this one may replace it."""
     if job.context.is_fork_pull_request:
         raise _ForkError("the pull request comes from a fork: its token may only read")
-    registry = job.registry()
+    registry = job.registry_of(report.run_id)
     for note in notes(log):
         job.say(note)
     try:
@@ -114,8 +115,8 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
         log = _under_own_id(job, report, log, e)
         report.published = publish(job.layout, report.run_id, registry, environ=job.environ)
     try:
-        report.base = newest_of_branch(registry, log.name, job.context.base_branch)
-        if log.status == SUCCESS and job.context.branch and _has_code_of(job.context, log):
+        report.base = newest_of_branch(job.branches_registry(), log.name, job.context.base_branch)
+        if log.status == SUCCESS and is_of_branch(job.context, log):
             keep_as_newest(registry, report.published.manifest, log.name, job.context.branch)
     except StoreError as e:  # the run itself is published nevertheless
         report.notices.append(Notice("Published, but not compared with the base branch", e.message))
@@ -140,11 +141,23 @@ def _under_own_id(job: Job, report: Report, log: RunLog, taken: IdTakenError) ->
     return report.log
 
 
-def _has_code_of(context: Context, log: RunLog) -> bool:
-    """Return whether the code is the branch's, as far as known: a retry that starts on it may check out a fix."""
+def is_of_branch(context: Context, log: RunLog) -> bool:
+    """Return whether a run may be the branch's base for comparisons: all its results are of its code, known and clean.
+
+    A job that runs for a branch may have checked out something else: the fix of a retry, a pull request's head.
+    """
     code = log.code()
-    commit = code.code_identifier if code and code.code_identifier_type == "git" else ""
-    return commit in ("", context.sha) or not context.sha
+    last = [step.attempts[-1] for step in log.steps.values() if step.attempts]
+    made_for = {
+        ref_label(log.environments[attempt.environment].variables) if attempt.environment in log.environments else ""
+        for attempt in last
+    }
+    is_clean = all(
+        any(it.code_identifier_type == "git" and it.code_identifier_dependable for it in attempt.code_identities)
+        for attempt in last
+    )
+    is_newest = code is not None and bool(context.sha) and code.code_identifier == context.sha
+    return bool(context.branch) and made_for == {context.branch} and is_clean and is_newest
 
 
 def _why_not(error: RunnableError, kept: str) -> Notice:
@@ -174,7 +187,7 @@ def _outputs(job: Job, report: Report) -> dict[str, str]:
         "metrics": json.dumps(log.metrics()),
         "reference": reference,
         "digest": reference.rpartition("@")[2],
-        "retry-command": CloneCommands.of(job).retry(reference.partition("@")[0]) if reference else "",
+        "retry-command": CloneCommands.of(job).retry(reference) if reference else "",
         "unpublished-store": str(job.layout.folder) if unpublished else "",
         **report.artifact,
     }
@@ -203,13 +216,23 @@ def _summary(job: Job, report: Report) -> str:
             ref=job.context.fix_ref,
             github_run_id=job.context.run_id,
             repository=job.context.full_name,
-            retry_command=clone_commands.retry(reference.partition("@")[0]),
+            run=_dispatched(job, report.run_id, reference),
+            retry_command=clone_commands.retry(reference),
             dispatch_options=clone_commands.dispatch_options,
             pull_options=clone_commands.http_option,
         ),
         notices=report.notices,
         tails={name: _tail(job, report.log, name) for name in report.log.failed_steps()} if report.log else {},
     )
+
+
+def _dispatched(job: Job, run_id: str, reference: str) -> str:
+    """Return a published run as `dispatch` takes it: by its digest, and by its registry where that is not the usual."""
+    if not reference:
+        return ""
+    where, _, digest = reference.partition("@")
+    is_usual = where == f"{job.branches_registry().label}:{run_id}"
+    return f"{run_id}@{digest}" if is_usual else reference
 
 
 def _needs(job: Job) -> dict[str, tuple[str, ...]] | None:

@@ -18,7 +18,8 @@ from runnable_ci.github.job import Context
 from runnable_ci.pipeline.project import find_file, find_store, registry_of
 from runnable_ci.redaction.environment import secrets_of
 from runnable_ci.redaction.redactor import Redactor
-from runnable_ci.runs.remote.registry_config import Registries
+from runnable_ci.runs.remote.pull import read_origin
+from runnable_ci.runs.remote.registry_config import HEAD_REF, PULL_REQUESTS, Registries
 from runnable_ci.store.local import Layout
 from runnable_ci.store.opening import open_store
 from runnable_ci.store.registry import Registry
@@ -63,6 +64,19 @@ class Job:
         """Return where the runs of this job are published."""
         pipeline = Path(self.inputs.pipeline)
         return Registries(self.settings, self.environ).named(None, in_pipeline=lambda: registry_of(pipeline))
+
+    def branches_registry(self) -> Registry:
+        """Return where the runs of branches are published, also in the job of a pull request."""
+        pipeline = Path(self.inputs.pipeline)
+        environ = {name: value for name, value in self.environ.items() if name != HEAD_REF}
+        return Registries(self.settings, environ).named(None, in_pipeline=lambda: registry_of(pipeline))
+
+    def registry_of(self, run_id: str) -> Registry:
+        """Return where a run is published: that of a pull request goes back to where those are."""
+        registry, origin = self.registry(), read_origin(self.layout, run_id)
+        if origin is None or origin.registry != f"{registry.label}/{PULL_REQUESTS}":
+            return registry
+        return Registries(self.settings, self.environ).recorded(origin.registry)
 
     @property
     def use(self) -> Use:

@@ -11,6 +11,7 @@ from functools import partial
 from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
+    ManifestNotFoundError,
     RunInUseError,
     RunLogError,
     UsageError,
@@ -226,6 +227,18 @@ def read_origin(layout: Layout, run_id: str) -> Origin | None:
         raise RunLogError(
             f"{path} is damaged", hint=f"remove it, then: {of_store(layout, 'pull', run_id, '--from', 'REGISTRY')}"
         ) from e
+
+
+def seen_manifests(layout: Layout, run_id: str) -> tuple[str, ...]:
+    """Return the digests of the published parts that make up what the store knows of a run; none where it has none."""
+    if run_id not in run_ids(layout):
+        return ()
+    own = read_contributions(layout, run_id).published
+    with suppress(ManifestNotFoundError):  # a run that is not sealed yet
+        if (current := layout.resolve(run_id).digest) in own:
+            return (current,)
+    origin = read_origin(layout, run_id)
+    return tuple(dict.fromkeys((*(origin.manifests if origin else ()), *own[-1:])))
 
 
 def fetch(

@@ -9,13 +9,19 @@ from dataclasses import dataclass
 from runnable_ci.config import INPUT_PREFIX, Settings
 from runnable_ci.errors import UsageError
 from runnable_ci.pipeline.command_line import http_option
+from runnable_ci.runs.reader import LATEST
 from runnable_ci.store.auth import Advice
 from runnable_ci.store.reference import GITHUB_REGISTRY, PATH, Credentials, Reference, parse_reference
 from runnable_ci.store.registry import Registry
+from runnable_ci.store.target import DIGEST
 from runnable_ci.util.console import is_actions
 from runnable_ci.util.github_host import GITHUB, github_host
 from runnable_ci.util.shell_command import command
 
+PULL_REQUESTS = "pull-requests"
+"""Below the registry of the branches' runs, by default."""
+HEAD_REF = "GITHUB_HEAD_REF"
+"""The variable that a job of a pull request has."""
 _PASSWORD = "RUNNABLE_CI_REGISTRY_PASSWORD"  # noqa: S105 - the name of a variable
 _USERNAME = "RUNNABLE_CI_REGISTRY_USERNAME: ${{ github.actor }}"
 
@@ -134,8 +140,11 @@ class Registries:
         return self.environ.get("GITHUB_REPOSITORY", "").strip().lower()
 
     def _of_github(self) -> str | None:
-        """Return where the runs of a job go by themselves: `ghcr.io` is that of github.com, and of no other server."""
-        path = f"{self._repository}/runs"
+        """Return where the runs of a job go by themselves: `ghcr.io` is that of github.com, and of no other server.
+
+        Those of pull requests go elsewhere than those of branches, so that no retry of a branch finds them by an id.
+        """
+        path = f"{self._repository}/runs" + (f"/{PULL_REQUESTS}" if self.environ.get(HEAD_REF) else "")
         if not self._in_job or github_host(self.environ) != GITHUB or not PATH.fullmatch(path):
             return None
         return f"{GITHUB_REGISTRY}/{path}"
@@ -171,6 +180,19 @@ class Registries:
         # Gitea and Forgejo have packages at their own host, GitHub's servers beside it.
         is_own = any(self.environ.get(name) == "true" for name in ("GITEA_ACTIONS", "FORGEJO_ACTIONS"))
         return f"{host if is_own else f'containers.{host}'}/{path}/runs"
+
+
+def split_run(text: str) -> tuple[str, str, str]:
+    """Return registry, run id and digest of `[HOST/PATH:]RUN_ID[@DIGEST]`. Raises `UsageError`."""
+    before, _, digest = text.partition("@")
+    if "/" not in before:
+        if digest and not DIGEST.fullmatch(digest):
+            raise UsageError(f"{text}: {digest!r} is not a digest", hint="only sha256 digests are accepted")
+        return "", before, digest
+    registry = parse_reference(text).repository
+    if not (run_id := before.removeprefix(registry).removeprefix(":")) or run_id == LATEST:
+        raise UsageError(f"{text} does not name a run by its id", hint=f"write it as {registry}:RUN_ID")
+    return registry, run_id, digest
 
 
 def _is_same_host(one: Reference, other: Reference) -> bool:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from runnable_ci.runs.remote.writers import ref_label
 from runnable_ci.util.console import is_actions
+from runnable_ci.util.urls import is_loopback
 
 EVENT_MAX_BYTES = 32 * 1024 * 1024
 
@@ -115,6 +116,15 @@ class Context:
         """The repository as it is named anywhere: with its host, where that is not github.com."""
         host = urlsplit(self.server_url).netloc
         return self.repository if host == "github.com" or not self.repository else f"{host}/{self.repository}"
+
+    @property
+    def takes_artifacts(self) -> bool:
+        """Whether the server keeps artifacts of a workflow run in the way that `actions/upload-artifact` knows.
+
+        Source: actions/toolkit, packages/artifact, `isGhes`.
+        """
+        host = urlsplit(self.server_url).hostname or ""
+        return host == "github.com" or host.endswith(".ghe.com") or is_loopback(host)
 
     @property
     def is_private(self) -> bool:

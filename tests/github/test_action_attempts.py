@@ -312,6 +312,21 @@ def test_a_server_without_artifacts(repository: Repository, mode: str) -> None:
     assert (project.folder / "data.txt").exists() is (mode == "auto")
 
 
+def test_an_enterprise_server_has_no_failing_step(repository: Repository) -> None:
+    """Where GitHub's actions for artifacts only fail, they are not started; that nothing is resumed is said."""
+    server = {"GITHUB_SERVER_URL": "https://github.acme.example"}
+    first, _ = repository.job(variables=server)
+    assert first.all().code == 1
+    assert first.outputs["finish"]["reference"]
+    assert "artifact" not in first.outputs["finish"]
+    again, project = repository.job(attempt=2, variables=server, files={"fixed": ""})
+    ran = again.all()
+    assert ran.code == 0, ran.text
+    assert again.outcomes["download"] == "skipped"
+    assert "github.acme.example keeps no artifacts" in ran.text
+    assert attempts(again, project) == [1, 1]
+
+
 def test_a_run_that_was_not_published_is_resumed_from_its_artifact(repository: Repository) -> None:
     """A fork's pull request: attempt by attempt, from what the last one left whole."""
     event = {"pull_request": {"head": {"repo": {"full_name": "someone/flowers"}, "sha": "1" * 40}}}

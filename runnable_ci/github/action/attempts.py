@@ -30,9 +30,13 @@ _NOTE_MAX_BYTES = 1 << 16
 
 
 def locate(environ: Mapping[str, str]) -> None:
-    """Set the outputs `pattern`, what earlier attempts of the job left, and `path`, where to download it to."""
+    """Set the outputs `pattern`, what earlier attempts of the job left, and `path`, where to download it to.
+
+    Nothing is set on a server that keeps no artifacts.
+    """
     job = Job.of(environ)
-    job.set_outputs({"pattern": f"runnable-{job.use.key}-*", "path": str(_downloads(job))})
+    if job.context.takes_artifacts:
+        job.set_outputs({"pattern": f"runnable-{job.use.key}-*", "path": str(_downloads(job))})
 
 
 def resume_earlier(job: Job) -> str:
@@ -127,6 +131,11 @@ def _notes(job: Job) -> list[tuple[Note, Path]]:
 
 def _choose(job: Job) -> Choice:
     notes = [note for note, _ in _notes(job)]
+    if not job.context.takes_artifacts:
+        raise StoreError(
+            f"{job.context.server_url} keeps no artifacts that tell which run was this job's",
+            hint="resume it with command: retry, or by `runnable-ci retry REFERENCE`",
+        )
     if not notes and job.inputs.downloaded not in ("success", ""):
         raise StoreError(
             "what earlier attempts left could not be downloaded from the workflow run's artifacts",

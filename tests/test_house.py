@@ -56,6 +56,8 @@ PURE: tuple[str, ...] = (
         "runs.event_redaction",
     ),
     *(
+        "github.action.use",
+        "github.action.earlier",
         "runs.run_identity",
         "pipeline.pipeline_identity",
         "store.target",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from runnable_ci.redaction.redactor import secret_lines
+from runnable_ci.redaction.spellings import QUOTE_OF_BASH
 from runnable_ci.util.text import printable
 
 Level = Literal["error", "warning", "notice"]
@@ -81,9 +82,11 @@ def add_mask(secret: str) -> list[str]:
     """Return commands after which the log shows `***` for each line of a secret, as far as `secret_lines` takes
     it for one.
 
-    A mask such as `{` would blot out the rest of the job's log, and drop each of its outputs that has one.
+    A mask such as `{` would blot out the rest of the job's log, and drop each of its outputs that has one. The runner
+    masks most escaped forms itself, but not how a later step's `set -x` shows a single quote.
     """
-    return [command("add-mask", line) for line in secret_lines(secret)]
+    lines = [text for line in secret_lines(secret) for text in (line, line.replace("'", QUOTE_OF_BASH))]
+    return [command("add-mask", line) for line in dict.fromkeys(lines)]
 
 
 def annotate(annotation: Annotation) -> str:

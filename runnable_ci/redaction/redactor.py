@@ -7,17 +7,16 @@ Where two of them overlap, they go together. Pure: bytes and values in, bytes an
 from __future__ import annotations
 
 import base64
-import json
 import re
-import string
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from runnable_ci.redaction import tokens
+
+if TYPE_CHECKING:  # loaded where there is a secret
+    from runnable_ci.redaction.search import Form, Search
 
 MASK: Final = "***"
 LEAST_CHARACTERS: Final = 4
@@ -26,14 +25,7 @@ _ENCODED_LEAST_BYTES: Final = 8
 """An encoded value, or a line of one, that is shorter is too short to be distinguished from other text."""
 _WRAPPED_AT: Final = (64, 76)
 """Where programs break lines of base64."""
-_PART_BYTES: Final = 20
-_FEW: Final = 8
-_RARE_BYTES: Final = 2048
-"""A byte is rare that is met once in so many."""
-_COMMON: Final = b" etaoinrslcdpumhgf0123456789_-./y:b=\n,vwkSTARENICDLPOMFUxBGHVWYjqzKXJQZ"
-"""Bytes of logs, the most common first; what is not here is rarer."""
 _MASK: Final = MASK.encode()
-_PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}-._~".encode())
 _LINE_END: Final = re.compile("\r\n|\r|\n")
 PEM_BOUNDARY: Final = re.compile(r"\s*-{5}(BEGIN|END) [^-]*-{5}\s*")
 """The line before a key or a certificate, or after it."""
@@ -43,7 +35,8 @@ class Redactor:
     """Knows some secrets, and how they are written; more can be learned while others use it, in any thread."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._known = _Known().plus(frozenset(secrets))
+        known = frozenset(secrets)
+        self._known = _Known().plus(known) if known else _Known()
         self._lock = threading.Lock()
         self.learned = 0
         """How often it has learned more: what was redacted before that may have a secret."""
@@ -102,33 +95,17 @@ class Redactor:
         """Return where secrets are that begin at `start` or later."""
         known = self._known
         scan = tokens.scan(data, start, last=last)
-        scan.found.extend(self._occurrences(known, data, start))
+        if known.search:
+            found, is_odd = known.search.occurrences(data, start)
+            scan.found.extend(found)
+            if is_odd:
+                self._adapt(known, known.search.suited_to(data, known.forms))
         return scan if last else scan._replace(open_from=min(scan.open_from, known.begun_at(data, start)))
 
-    def _occurrences(self, known: _Known, data: bytes, start: int) -> Iterator[tuple[int, int]]:
-        """Yield where known secrets are: looked for by a byte that is rare, since one byte is found ten times as
-        quickly.
-        """
-        search, most = known.search, _FEW + len(data) // _RARE_BYTES
-        for byte, by_next in search.by_byte.items():
-            place, left = data.find(byte, start), most
-            while 0 <= place < len(data) - 1 and left:
-                for form, offset in by_next.get(data[place + 1], ()):
-                    if place - offset >= start and data.startswith(form, place - offset):
-                        yield place - offset, place - offset + len(form)
-                place, left = data.find(byte, place + 1), left - 1
-            if place >= 0 and not left:  # this output has it often: another one from now on
-                self._avoid(known, byte)
-                for form, offset in (found for forms in by_next.values() for found in forms):
-                    yield from _occurrences(form, data, max(start, place - offset))
-        for form in search.others:
-            yield from _occurrences(form, data, start)
-
-    def _avoid(self, known: _Known, byte: int) -> None:
-        """Look for what is known by other bytes than this one; not where more was learned meanwhile."""
+    def _adapt(self, known: _Known, search: Search) -> None:
+        """Look for what is known in another way; not where more was learned meanwhile."""
         with self._lock:
             if self._known is known:
-                search = _Search.of(known.forms, known.search.frequent | {byte})
                 self._known = replace(known, search=search)
 
 
@@ -246,32 +223,26 @@ def _context(data: bytes, open_from: int) -> tuple[bytes, int]:
     return (data[open_from - 1 :], 1) if before.isalnum() else (data[open_from:], 0)
 
 
-def _forms(secret: str) -> Iterator[bytes]:
-    """Yield how a secret is met: as it is or each of its lines, in base64 of a longer text, escaped for JSON,
-    Python, URL.
+def _forms(secret: str) -> Iterator[Form]:
+    """Yield how a secret is met: itself or each of its lines, all of it in one line, in base64 of a longer text,
+    in hex.
     """
+    from runnable_ci.redaction.search import Form
+    from runnable_ci.redaction.spellings import Part, encodings, spelled
+
     secret = secret.strip()
     if len(secret) < LEAST_CHARACTERS:
         return
-    raw = _encodings(secret)[-1]
-    escaped = [json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]]
-    quoted = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in raw)
-    for text in (*secret_lines(secret), *escaped, quoted, quoted.replace("%20", "+")):
-        if "\n" not in text:
-            yield from _encodings(text)
+    for text in dict.fromkeys((*secret_lines(secret), secret)):
+        yield Form(spelled(text))
+    raw = encodings(secret)[-1]
     for encoded in _base64(raw):
         if len(encoded) >= _ENCODED_LEAST_BYTES:
-            yield encoded
+            yield Form([Part([encoded])])
             if b"+" in encoded or b"/" in encoded:
-                yield encoded.translate(bytes.maketrans(b"+/", b"-_"))
-
-
-def _encodings(text: str) -> list[bytes]:
-    """Return a text as bytes; where it has bytes that are no UTF-8, last as those bytes, as a program writes them."""
-    found = [text.encode(errors="surrogatepass")]
-    with suppress(UnicodeEncodeError):  # a surrogate that represents no byte
-        found.append(text.encode(errors="surrogateescape"))
-    return found
+                yield Form([Part([encoded.translate(bytes.maketrans(b"+/", b"-_"))])])
+    for digits in dict.fromkeys((raw.hex(), raw.hex().upper())):
+        yield Form([Part([digits.encode()])])
 
 
 def _base64(raw: bytes) -> Iterator[bytes]:
@@ -290,16 +261,6 @@ def _base64(raw: bytes) -> Iterator[bytes]:
                     yield from (encoded[at : min(at + width, end)] for at in range(0, end, width))
 
 
-def _occurrences(form: bytes, data: bytes, start: int) -> Iterator[tuple[int, int]]:
-    # A part of a long form is found sooner than all of it.
-    part = form[:_PART_BYTES]
-    place = data.find(part, start)
-    while place >= 0:
-        if data.startswith(form, place):
-            yield place, place + len(form)
-        place = data.find(part, place + 1)
-
-
 class _Peeked(NamedTuple):
     """What was found in a chunk before it is fed."""
 
@@ -309,74 +270,54 @@ class _Peeked(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Search:
-    """How forms are looked for: by one byte of each, as few different ones as will do, and as rare."""
-
-    frequent: frozenset[int] = frozenset()
-    """Bytes that will not do."""
-    by_byte: Mapping[int, Mapping[int, Sequence[tuple[bytes, int]]]] = field(default_factory=dict)
-    """The byte → the one that follows it → the forms that are found by both, each with where they are in it."""
-    others: Sequence[bytes] = ()
-
-    @classmethod
-    def of(cls, forms: Iterable[bytes], frequent: frozenset[int]) -> _Search:
-        left = {form: set(form[:-1]) - frequent for form in forms}
-        by_byte: dict[int, dict[int, list[tuple[bytes, int]]]] = {}
-        while any(left.values()):
-            counts = Counter(byte for has in left.values() for byte in has)
-            best = max(counts, key=lambda byte: (counts[byte] * (_COMMON.find(byte) + 1 or len(_COMMON) + 1), byte))
-            by_next = by_byte[best] = {}
-            for form in (form for form, has in left.items() if best in has):
-                offset = form.index(best)
-                by_next.setdefault(form[offset + 1], []).append((form, offset))
-            left = {form: has for form, has in left.items() if best not in has}
-        return cls(frequent, by_byte, list(left))
-
-    def plus(self, forms: Iterable[bytes]) -> _Search:
-        """Return the search for these forms too, by the bytes that are looked for anyway as far as they have one."""
-        by_byte: dict[int, dict[int, Sequence[tuple[bytes, int]]]] = {}
-        strange: list[bytes] = []
-        for form in forms:
-            byte = next((byte for byte in self.by_byte if byte in form[:-1]), None)
-            if byte is None:
-                strange.append(form)
-                continue
-            by_next = by_byte.setdefault(byte, dict(self.by_byte[byte]))
-            offset = form.index(byte)
-            by_next[form[offset + 1]] = (*by_next.get(form[offset + 1], ()), (form, offset))
-        added = self.of(strange, self.frequent)
-        return _Search(self.frequent, {**self.by_byte, **by_byte, **added.by_byte}, [*self.others, *added.others])
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Known:
     """Secrets, and in which forms they are looked for. Never changed in place: others may be reading it."""
 
     secrets: frozenset[str] = frozenset()
-    forms: frozenset[bytes] = frozenset()
+    forms: Mapping[Form, None] = field(default_factory=dict)
+    """In the order in which they became known."""
     longest: int = 0
-    search: _Search = field(default_factory=_Search)
+    begun: Mapping[int, Mapping[int, Sequence[Form]]] = field(default_factory=dict)
+    """A byte → the one that follows it → the forms that may begin with both."""
+    search: Search | None = None
 
     def plus(self, secrets: frozenset[str]) -> _Known:
         """Return the forms with these secrets added."""
-        forms = frozenset(form for secret in secrets for form in _forms(secret)) - self.forms
+        from runnable_ci.redaction.search import Search
+
+        forms = {form: None for secret in sorted(secrets) for form in _forms(secret) if form not in self.forms}
+        begun = {byte: dict(by_next) for byte, by_next in self.begun.items()}
+        for form in forms:
+            for byte, following in form.heads:
+                by_next = begun.setdefault(byte, {})
+                by_next[following] = (*by_next.get(following, ()), form)
         return _Known(
             self.secrets | secrets,
-            self.forms | forms,
-            max([self.longest, *map(len, forms)]),
-            self.search.plus(sorted(forms)),
+            {**self.forms, **forms},
+            max([self.longest, *(form.longest for form in forms)]),
+            begun,
+            (self.search or Search()).plus(forms),
         )
 
     def begun_at(self, data: bytes, start: int) -> int:
         """Return from where on the end of the data may be the beginning of a form; those have no line breaks."""
+        if not self.begun:
+            return len(data)
+        from runnable_ci.redaction.search import ANY
+
         # So whatever stands before the last line break is settled, and a log of lines holds nothing back.
         begin = max(start, len(data) - self.longest + 1, data.rfind(b"\n", start) + 1)
         tail = data[begin:]
         least = len(tail)
-        for form in self.forms if tail else ():
-            place = tail.find(form[:1])
+        last = least - 1
+        for byte, by_next in self.begun.items() if tail else ():
+            place = tail.find(byte)
             while 0 <= place < least:
-                if len(tail) - place < len(form) and form.startswith(tail[place:]):
+                if place == last or any(
+                    form.is_begun(tail, place)
+                    for following in (tail[place + 1], ANY)
+                    for form in by_next.get(following, ())
+                ):
                     least = place
-                place = tail.find(form[:1], place + 1)
+                place = tail.find(byte, place + 1)
         return begin + least

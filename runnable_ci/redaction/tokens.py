@@ -51,7 +51,7 @@ _ANCHORS: Final = (
     ),
     _Anchor(
         b"-",
-        "-(?:(?!----)[A-Za-z0-9_-]{16}|----BEGIN |[mM][aA][sS][kK])",
+        "-(?:[A-Za-z0-9_][A-Za-z0-9_-]{15}|-(?!---)[A-Za-z0-9_-]{15}|----BEGIN |[mM][aA][sS][kK])",
         (
             (5, "glpat-[A-Za-z0-9_-]{20,255}"),
             (4, "xox[abeoprs]-[A-Za-z0-9-]{20,255}"),

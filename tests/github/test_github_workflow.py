@@ -124,6 +124,12 @@ def test_the_borders_of_a_pem_block_are_no_masks() -> None:
     assert [one.data for one in masks] == ["MHcCAQEEIAbc"]
 
 
+def test_a_quote_is_masked_as_a_traced_command_shows_it() -> None:
+    """The runner derives the other escaped forms of a value itself."""
+    masks = read(*add_mask("u:pa'ss")).of("add-mask")
+    assert [one.data for one in masks] == ["u:pa'ss", r"u:pa'\''ss"]
+
+
 @pytest.mark.parametrize("secret", ["", " \n", "{", "abc", "\r\n\r\n"])
 def test_what_is_too_short_is_no_mask(secret: str) -> None:
     """A mask of three characters would leave nothing of a log."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
 import shlex
 import threading
 from collections.abc import Callable
-from urllib.parse import quote
+from functools import partial
+from urllib.parse import quote, quote_plus
+from xml.sax import saxutils
 
 import pytest
 from hypothesis import given, settings
@@ -115,6 +119,75 @@ def test_encodings(write: Callable[[str], str], rest: int, secret: str) -> None:
     assert len(clean.replace("***", "")) <= rest + 2
 
 
+def in_any_spelling(safe: str) -> list[Callable[[str], str]]:
+    """Encoders as programs have them; those of URLs leave some characters as they are."""
+    return [
+        lambda text: quote(text, safe=safe),
+        lambda text: PERCENT.sub(lower, quote(text, safe=safe)),
+        lambda text: quote_plus(text, safe=safe),
+        json.dumps,
+        lambda text: json.dumps(text, ensure_ascii=False),
+        lambda text: json.dumps(text).replace("/", "\\/"),
+        lambda text: UNICODE.sub(lambda found: found[0].upper().replace("U", "u"), json.dumps(text)),
+        lambda text: re.sub("[<>&]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text)),
+        repr,
+        html.escape,
+        lambda text: html.escape(text, quote=False),
+        lambda text: html.escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
+        lambda text: html.escape(text).encode("ascii", "xmlcharrefreplace").decode(),
+        shlex.quote,
+        lambda text: text.replace("'", r"'\''"),
+    ]
+
+
+PERCENT, UNICODE = re.compile("%[0-9A-F]{2}"), re.compile(r"\\u[0-9a-f]{4}")
+CHARACTERS = st.sampled_from("aZ09_-.'\"\\/&<>%#$`!~+= :;,?@(){}[]|^*\téü\u20ac\U0001f600")
+SAFE = st.text(st.sampled_from("/!~*'():@&=+$,;"), max_size=4)
+
+
+def lower(found: re.Match[str]) -> str:
+    """As some programs write the digits."""
+    return found[0].lower()
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(CHARACTERS, min_size=8, max_size=20), SAFE, st.data())
+def test_any_spelling_of_a_known_value(middle: str, safe: str, data: st.DataObject) -> None:
+    """However a program escapes it, and another one what that wrote: nothing is left, wherever a stream is cut."""
+    secret = f"s3{middle}t"
+    xml: Callable[[str], str] = partial(saxutils.escape, entities={"'": "&apos;"})
+    first: Callable[[str], str] = data.draw(st.sampled_from([xml, *in_any_spelling(safe)]))
+    second: Callable[[str], str] = data.draw(st.sampled_from([lambda text: text, *in_any_spelling("/!~*()")]))
+    written = second(first(f"<[{secret}]>")).encode()
+    redactor = Redactor([secret])
+    clean = redactor.data(written)
+    assert clean.count(b"***") == 1, written
+    assert len(clean) <= 3 + max(len(second(first(around)).encode()) for around in ("<[]>", "<['\"]>")), clean
+    size = data.draw(st.integers(1, 9))
+    assert streamed(redactor, written, [size]) == clean
+    assert redactor.holds(written[i : i + size] for i in range(0, len(written), size))
+
+
+@pytest.mark.parametrize("form", [bytes.hex, lambda data: data.hex().upper()])
+def test_hex(form: Callable[[bytes], str]) -> None:
+    """A known value goes where its bytes are written as digits, also among others."""
+    assert Redactor([SECRET]).text(f"x00{form(SECRET.encode())}ff") == "x00***ff"
+
+
+def test_quotes_in_a_row() -> None:
+    """The shell dash puts them between double quotes, bash ends and begins the text at each."""
+    redactor = Redactor(["it''s-a-secret"])
+    assert redactor.text("export A='it'\"''\"'s-a-secret'") == "export A='***'"
+    assert redactor.text(r"+ A='it'\'''\''s-a-secret'") == "+ A='***'"
+
+
+def test_a_value_of_several_lines_in_one() -> None:
+    """Where its line breaks are escaped, all of it goes at once."""
+    secret = 'first "line"\nsecond <line>\n\tthird line'
+    for write in (json.dumps, repr, quote, lambda text: quote(text).lower(), lambda text: json.dumps(json.dumps(text))):
+        assert Redactor([secret]).text(f"({write(secret)})").strip("('\\\")") == "***"
+
+
 def test_lines_of_a_value() -> None:
     """Of a value with several lines each goes, but for lines such as a bracket."""
     secret = '{\n  "private": "0123456789",\n  "other": "abcdefghij"\n}'
@@ -159,9 +232,23 @@ FRAGMENTS = [
     *("abcabc", "abd", "a", "ghp_", "A" * 36, "x" * 40, "sk-", "sk-ant-", "sk-or-v1-", "-", "--", "\n", " ", ".", "_"),
     *("-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----", "MIIabc+/=", "eyJ", "eyJhbGciOiJI", "K", "'"),
     *("AKIA", "ABCDEFGH12345678", "AIza", "e", "g", "x", "xoxb-123456789012-abcdefghij", "glpat-", "github_pat_"),
+    *(
+        r"it'\''s q",
+        "uoted",
+        "%27s%20q",
+        "it&#39;s q",
+        r"it\\u0027s",
+        "'",
+        "\\",
+        "\\\\",
+        "%",
+        "&#",
+        SECRET.encode().hex(),
+    ),
+    SECRET.encode().hex(),
     *(SECRET, SECRET[:5], SECRET[5:], base64.b64encode(SECRET.encode()).decode(), "line one of two", "line two of two"),
 ]
-REDACTOR = Redactor([SECRET, "abcabcabd", "line one of two\nline two of two", "aaaa"])
+REDACTOR = Redactor([SECRET, "it's quoted", "\\'q'\\", "abcabcabd", "line one of two\nline two of two", "aaaa"])
 
 
 @settings(deadline=None, max_examples=300)
@@ -188,7 +275,7 @@ def test_bytes_that_are_no_text(data: bytes, size: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Continue? [y/n] ", "50% |#####     |\r", "loss=0.25", "Password: ", "step 3 of 7", "downloading foo_bar.whl"],
+    ["Continue? [y/n] ", "50% |#####     |\r", "loss=0.25", "Password: ", "step 3 of 8", "downloading foo_bar.whl"],
 )
 def test_a_prompt_appears_at_once(text: str) -> None:
     """A line without its end is not held back where it cannot become a secret."""

@@ -42,16 +42,17 @@ catalog = { get = ["big.bin"], put = ["data.txt", "many/*.txt", "notes.txt"] }
 [steps.report]
 run = """
 echo half > report.txt
+echo half >> diary.txt
 echo begun
 if test -e die; then kill -9 $PPID; sleep 0.2; exit 1; fi
 test -e gate
 cat data.txt many/1.txt notes.txt > report.txt
 echo $score >> report.txt
 """
-catalog = { get = ["data.txt", "many/1.txt"], put = ["report.txt"] }
+catalog = { get = ["data.txt", "many/1.txt"], put = ["report.txt", "diary.txt"] }
 '''
 RUNS = ("done", "failed", "killed")
-CHANGES = ("flip", "digit", "cut", "cut line", "empty", "delete line", "swap lines", "exchange", "remove")
+CHANGES = ("flip", "digit", "no text", "cut", "cut line", "empty", "delete line", "swap lines", "exchange", "remove")
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ class Damage:
                 start = choose.choice(found).start()
                 other = choose.choice([b for b in b"0123456789" if b != content[start]])
                 return content[:start] + bytes([other]) + content[start + 1 :]
+            case "no text" if content:
+                return content[:place] + b"\xff" + content[place + 1 :]
             case "cut":
                 return content[:place]
             case "cut line" if len(lines) > 1:
@@ -262,7 +265,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environ = {"HOME": str(home), "PATH": programs, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CEILING_DIRECTORIES": str(top)}
     (folder / "runnable.toml").write_text(FILE)
-    (folder / "notes.txt").write_text("mine\n")
+    for name in ("notes.txt", "diary.txt"):
+        (folder / name).write_text("mine\n")
     (folder / "big.bin").write_bytes(bytes(range(256)) * 4300)
     (folder / ".gitignore").write_text("data.txt\nmany/\nreport.txt\ngate\ndie\ngot*\n")
     author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
@@ -324,7 +328,8 @@ def test_damage_is_noticed_or_makes_no_difference(made: Made, part: int) -> None
         ("runs/killed/logs/make.1.log", b"out", b"Out", ("logs", "killed"), "does not match its digest"),
         ("runs/killed/logs/make.1.idx", b"4", b"3", ("logs", "killed"), "does not match its digest"),
         ("runs/done/origin", b"127.0.0.1", b"127.0.0.2", ("retry", "done", "--dry-run"), ""),
-        ("unfinished/killed.report.1/baseline.json", b"r", b"R", ("retry", "killed"), "baseline.json is damaged"),
+        ("unfinished/killed.report.1/baseline.json", b"r", b"R", ("retry", "killed"), "report.1 is damaged: it has"),
+        ("unfinished/killed.report.1/0", b"mine", b"mime", ("retry", "killed"), "report.1 is damaged: it has"),
         ("products.jsonl", b"report.txt", b"Report.txt", ("retry", "killed"), ""),
     ],
     ids=str,

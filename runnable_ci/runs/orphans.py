@@ -34,7 +34,7 @@ def end_orphans(processes: Path) -> None:
     """
     started: dict[int, str] = {}
     marks: set[str] = set()
-    for note in processes.read_text().splitlines() if processes.exists() else []:
+    for note in processes.read_text("utf-8", errors="replace").splitlines() if processes.exists() else []:
         pid, _, time_text = note.partition(" ")
         if mark := _MARK.fullmatch(note):
             marks.add(mark[1])

@@ -17,13 +17,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runnable_ci.errors import StoreError
+from runnable_ci.errors import BlobCorruptError, StoreError
 from runnable_ci.pipeline.patterns import literal_prefix
 from runnable_ci.runs.model import FOLDER, LINK
 from runnable_ci.runs.products.index import StoredContent, decode_content
 from runnable_ci.runs.products.unfinished import UNFINISHED
 from runnable_ci.store.local import Layout
 from runnable_ci.store.plain import make_folders
+from runnable_ci.store.target import Descriptor, verified
 from runnable_ci.util.bounded_json import parse_own, with_check
 from runnable_ci.util.files import copy_and_hash, fingerprint, is_sparse, open_nofollow
 from runnable_ci.util.shell_command import path as typed
@@ -119,10 +120,12 @@ class Baseline:
         try:
             found = parse_own(document)
             files = {str(name): _decode(before) for name, before in found["files"].items()}
+            for before in files.values():
+                _check_copy(folder, before)
             return cls(folder, workspace, files, tuple(str(head) for head in found["folders"]))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BlobCorruptError) as e:
             raise StoreError(
-                f"{folder / _FILE} is damaged: it tells what a killed attempt wrote into {workspace}",
+                f"{folder} is damaged: it has what a killed attempt found in {workspace}, to be put back",
                 hint=f"look at the files there, then: rm -r {shlex.quote(typed(folder))}",
             ) from e
 
@@ -159,6 +162,14 @@ def _same_bytes(one: Path, other: Path) -> bool:
             if not chunk:
                 return True
     return False
+
+
+def _check_copy(folder: Path, before: FileBefore) -> None:
+    """Raise `BlobCorruptError` for a copy that is not what it was, `OSError` where it is gone."""
+    if before.copy:
+        with open(folder / before.copy, "rb", opener=open_nofollow) as file:
+            for _ in verified(file, Descriptor.of_hash(before.content.sha256, before.content.size), label=f"{folder}"):
+                pass
 
 
 def _decode(fields: Mapping[str, Any]) -> FileBefore:

@@ -18,6 +18,7 @@ from runnable_ci.runs.reader import load
 from runnable_ci.runs.remote.writers import AcceptedWriters, Writer
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
+from runnable_ci.util.bounded_json import parse_own, with_check
 from runnable_ci.util.files import write_whole
 
 _PUBLISHED_MAX = 1000
@@ -70,7 +71,7 @@ def read_contributions(layout: Layout, run_id: str) -> Contributions:
     """Return what was noted of a run's writers. Raises `RunLogError` for a note that cannot be read."""
     path = run_folder(layout, run_id) / WRITERS
     try:
-        raw = json.loads(path.read_bytes())
+        raw = parse_own(path.read_bytes())
         writers = [Writer(**{**it, "names": tuple(it["names"]), "refs": tuple(it["refs"])}) for it in raw["writers"]]
         noted = Contributions(tuple(raw["published"]), {it.digest: it for it in writers}, dict(raw["results"]))
         for digest in (*noted.published, *noted.writers):
@@ -91,7 +92,7 @@ def write_contributions(layout: Layout, run_id: str, noted: Contributions) -> No
         "results": dict(noted.results),
     }
     path = run_folder(layout, run_id) / WRITERS
-    write_whole(path, json.dumps(document).encode(), through=layout.temporaries)
+    write_whole(path, with_check(json.dumps(document).encode()), through=layout.temporaries)
 
 
 def require_accepted(layout: Layout, run_id: str, accepted: AcceptedWriters) -> None:

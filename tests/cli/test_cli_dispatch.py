@@ -158,6 +158,7 @@ def test_a_workflow_that_does_not_take_the_file(project: Workspace, server: GitH
     assert "does not take these inputs" in client(project, server).runnable(*renamed, code=2).err
 
 
+@pytest.mark.promise
 def test_the_job_takes_what_was_looked_at(project: Workspace, server: GitHub, tmp_path: Path) -> None:
     """The digests of the parts that make up the run here go along, or the one that was named; a reference as it is."""
     with registry(tmp_path / "registry") as served:

@@ -33,6 +33,7 @@ def test_known_and_clean_code_of_a_branch_is_its_base(repository: Repository) ->
     assert has_base(repository)
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     ("variables", "changed"),
     [

@@ -94,7 +94,6 @@ def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-@pytest.mark.promise
 @pytest.mark.parametrize(
     ("write", "rest"),
     [
@@ -150,6 +149,7 @@ def lower(found: re.Match[str]) -> str:
     return found[0].lower()
 
 
+@pytest.mark.promise
 @settings(deadline=None, max_examples=200)
 @given(st.text(CHARACTERS, min_size=8, max_size=20), SAFE, st.data())
 def test_any_spelling_of_a_known_value(middle: str, safe: str, data: st.DataObject) -> None:

@@ -21,6 +21,7 @@ OF_BASH = ["printf '%q\\n' \"$S\"", 'echo "${S@Q}"', "declare -p S", 'set -x; : 
 WORDS = (b"w0rd", b"tw0", b"quot3s", b"4ck", b"sl4sh", b"t4b", b"here", b"l1nes", b"cr3t", b"h4sh", b"bang")
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize(
     ("shell", "script"),

@@ -49,6 +49,7 @@ def test_which_registry_is_meant() -> None:
         plain.named("h.io/a:r", in_pipeline=none)
 
 
+@pytest.mark.promise
 def test_runs_of_pull_requests_go_elsewhere() -> None:
     """By default no run of a pull request is where those of branches are; a registry that was set is kept."""
     environ = {**JOB, "GITHUB_HEAD_REF": "topic"}

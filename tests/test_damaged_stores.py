@@ -318,6 +318,7 @@ def test_damage_is_noticed_or_makes_no_difference(made: Made, part: int) -> None
     assert not (found := [problem for problem in problems if problem]), "\n".join(found)
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     ("file", "old", "new", "words", "says"),
     [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from runnable_ci.redaction.spellings import Part
@@ -12,6 +11,7 @@ from runnable_ci.redaction.spellings import Part
 _NEEDLE_BYTES: Final = 64
 _COST_OF_TEXTS: Final = 300.0
 """Microseconds for 64 KiB, by a text of one byte."""
+_ALONE: Final = [frozenset([byte]) for byte in range(256)]
 ANY: Final = -1
 """In place of a byte, where it may be any."""
 _FEW: Final = 8
@@ -57,15 +57,19 @@ class Form:
         self._needle = min(range(len(texts)), key=lambda at: (len(texts[at]), -len(texts[at][0])))
         self.cost = sum(_COST_OF_TEXTS / min(_NEEDLE_BYTES, len(text)) for text in texts[self._needle])
         """What it costs to look for it as a text, in microseconds: a long one is found sooner."""
-        self.ways: dict[frozenset[int], list[Anchor]] = {}
-        """Bytes of which each occurrence has at least one → how it is found by these."""
-        for at, part in enumerate(texts):
-            if len(part) > 1:
-                anchors = [Anchor(at, text, 0) for text in part]
-                self.ways.setdefault(frozenset(anchor.byte for anchor in anchors), anchors)
+        self.ways: dict[frozenset[int], tuple[int, int]] = {}
+        """Bytes of which each occurrence has at least one → the part that has them, and where it has."""
+        for at, part in enumerate(self.parts):
+            if len(part.texts) > 1:
+                self.ways.setdefault(part.firsts, (at, 0))
             else:
-                for offset, byte in enumerate(part[0]):
-                    self.ways.setdefault(frozenset([byte]), [Anchor(at, part[0], offset)])
+                for offset, byte in enumerate(part.texts[0]):
+                    self.ways.setdefault(_ALONE[byte], (at, offset))
+
+    def anchors(self, way: frozenset[int]) -> list[Anchor]:
+        """Return how it is found by these bytes."""
+        at, offset = self.ways[way]
+        return [Anchor(at, text, offset) for text in self.parts[at].texts]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Form) and self._texts == other._texts
@@ -128,7 +132,6 @@ class Form:
                 place = data.find(needle, place + 1)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Search:
     """How forms are looked for: by one byte of each, as few different ones as will do, and as rare."""
 
@@ -136,11 +139,19 @@ class Search:
     # are rare is guessed at first, and then known: where one is met more often than was expected, the bytes of these
     # data are counted, and the search is planned again.
 
-    counts: Mapping[int, int] = field(default_factory=_guessed_counts)
-    """How often a byte is met in so many data."""
-    by_byte: Mapping[int, Mapping[int, Sequence[tuple[Form, Anchor]]]] = field(default_factory=dict)
-    """The byte → the one that follows it → what is found by both."""
-    others: Sequence[Form] = ()
+    __slots__ = ("by_byte", "counts", "others")
+
+    def __init__(
+        self,
+        counts: Mapping[int, int] | None = None,
+        by_byte: Mapping[int, Mapping[int, Sequence[tuple[Form, Anchor]]]] | None = None,
+        others: Sequence[Form] = (),
+    ) -> None:
+        self.counts = counts or _guessed_counts()
+        """How often a byte is met in so many data."""
+        self.by_byte = by_byte or {}
+        """The byte → the one that follows it → what is found by both."""
+        self.others = others
 
     def plus(self, forms: Iterable[Form]) -> Search:
         """Return the search for these forms too, by the bytes that are looked for anyway as far as these will do."""
@@ -155,7 +166,7 @@ class Search:
                 break
             for form in found:
                 del left[form]
-                for anchor in form.ways[best]:
+                for anchor in form.anchors(best):
                     by_next = by_byte.setdefault(anchor.byte, {})
                     by_next[anchor.following] = (*by_next.get(anchor.following, ()), (form, anchor))
         return Search(self.counts, by_byte, [*self.others, *left])

@@ -20,7 +20,7 @@ from typing import Final
 class Part:
     """A part of a text in all its spellings: one where it has only letters, digits and `_.-`, which nothing escapes."""
 
-    __slots__ = ("_by_first", "_by_last", "texts")
+    __slots__ = ("_by_first", "_by_last", "firsts", "texts")
 
     def __init__(self, texts: Iterable[bytes]) -> None:
         self.texts = tuple(texts)
@@ -29,6 +29,7 @@ class Part:
         for text in self.texts:
             self._by_first.setdefault(text[0], []).append(text)
             self._by_last.setdefault(text[-1], []).append(text)
+        self.firsts = frozenset(self._by_first)
 
     def at(self, data: bytes, place: int) -> Sequence[bytes]:
         """Return the spellings that begin with the byte at a place; none at the end of the data."""

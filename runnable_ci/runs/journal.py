@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
-from runnable_ci.errors import RunLogError
+from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunLogError
+from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE
 from runnable_ci.runs.events import decode_events
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import JOURNAL, run_folder
@@ -53,11 +54,12 @@ class Seal:
 
 
 class BrokenJournalError(RunLogError):
-    """A journal is not what was written; so many of its lines at the beginning are."""
+    """A journal is not what was written; so many of its lines, and bytes, at the beginning are."""
 
-    def __init__(self, message: str, whole_lines: int) -> None:
+    def __init__(self, message: str, whole_lines: int, whole_bytes: int) -> None:
         super().__init__(message)
         self.whole_lines = whole_lines
+        self.whole_bytes = whole_bytes
 
 
 @dataclass(slots=True)
@@ -100,25 +102,24 @@ class Chain:
             stated, check = stated_check(line), check_of(line, self.check)
             if (stated != check) if stated else (self.is_checked or line[:1] != b"{"):
                 raise self._broken(where, "does not follow from the lines before it")
+            if seal and self.size < seal.size <= self.size + len(line) and not self._leads_to(seal, line, check):
+                raise self._broken(where, "is not what it was when the run was sealed")
             self.check, self.is_checked = check, bool(stated)
             self._count(line)
-            if seal and self.size >= seal.size > self.size - len(line) and not self._leads_to(seal):
-                self.lines -= 1
-                raise self._broken(where, "is not what it was when the run was sealed")
             yield line
         if seal and self.size < seal.size:
             message = f"{where} ends after {self.size} bytes, line {self.lines}: it had {seal.size} when it was sealed"
-            raise BrokenJournalError(message, self.lines)
+            raise BrokenJournalError(message, self.lines, self.size)
 
-    def _leads_to(self, seal: Seal) -> bool:
-        return self.size == seal.size and seal.check in ("", self.check)
+    def _leads_to(self, seal: Seal, line: bytes, check: str) -> bool:
+        return self.size + len(line) == seal.size and seal.check in ("", check)
 
     def _count(self, line: bytes) -> None:
         self.size += len(line)
         self.lines += 1
 
     def _broken(self, where: str, what: str) -> BrokenJournalError:
-        return BrokenJournalError(f"{where}, line {self.lines + 1}: damaged, it {what}", self.lines)
+        return BrokenJournalError(f"{where}, line {self.lines + 1}: damaged, it {what}", self.lines, self.size)
 
 
 @contextmanager
@@ -139,7 +140,7 @@ def proven_lines(
         else:
             yield iter(())
     except BrokenJournalError as e:
-        raise RunLogError(e.message, hint=_way_back(layout, file, sealed, e.whole_lines)) from e
+        raise RunLogError(e.message, hint=_way_back(layout, file, sealed, e)) from e
 
 
 def read_journal(layout: Layout, run_id: str, sealed: Descriptor | None, chain: Chain | None = None) -> RunLog | None:
@@ -158,15 +159,27 @@ def is_current(annotations: Mapping[str, str], journal: Path) -> bool:
     return seal is not None and (not journal.exists() or journal.stat().st_size == seal.size)
 
 
-def _way_back(layout: Layout, file: Path, sealed: Descriptor | None, whole_lines: int) -> str:
-    name = shlex.quote(typed(file))
-    if sealed and layout.is_intact(sealed):
-        return f"rm {name} goes back to the run as it was sealed, which is whole"
-    if not whole_lines:
+def _way_back(layout: Layout, file: Path, sealed: Descriptor | None, broken: BrokenJournalError) -> str:
+    name, kept = shlex.quote(typed(file)), shlex.quote(f"{typed(file)}.kept")
+    seal = Seal.of(sealed.annotations) if sealed else None
+    if sealed and seal and broken.whole_bytes < seal.size:
+        if _has_log(layout, sealed):
+            return f"rm {name} goes back to the run as it was sealed, which is whole"
+        return "its sealed run log is damaged as well: take the store from another copy, or pull the run again"
+    if not broken.whole_lines:
         return f"nothing of it can be read: rm -r {shlex.quote(typed(file.parent))}"
-    kept = shlex.quote(f"{typed(file)}.kept")
-    back = f"head -n {whole_lines} {name} > {kept} && mv {kept} {name}"
+    back = f"head -n {broken.whole_lines} {name} > {kept} && mv {kept} {name}"
     return f"{back} goes back to the lines that are whole: what came later runs again"
+
+
+def _has_log(layout: Layout, sealed: Descriptor) -> bool:
+    """Return whether the log of a sealed run can be read."""
+    try:
+        layers = layout.manifest(sealed).get("layers", [])
+        logs = [layer for layer in layers if layer.get("mediaType") == RUN_LOG_MEDIA_TYPE]
+        return bool(logs) and layout.is_intact(Descriptor("", str(logs[0]["digest"]), int(logs[0]["size"])))
+    except (BlobMissingError, BlobCorruptError):
+        return False
 
 
 class Journal:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from cli import workspace
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 COPIED = sorted((ROOT / "workflows").glob("*.yml"))
@@ -111,11 +113,47 @@ def test_what_is_used_is_pinned(file: Path) -> None:
         assert re.fullmatch(rf"\./\S*|{others}|{ours}", line), line
 
 
-def test_one_commit_an_action() -> None:
-    """All workflows use the same version of an action."""
-    text = "".join(file.read_text(encoding="utf-8") for file in [ACTION, *WORKFLOWS])
-    pins = set(re.findall(r"uses: (\S+)@([0-9a-f]{40} # \S+)", text))
-    assert len(pins) == len({name for name, _ in pins})
+def tracked() -> list[Path]:
+    """All files of the repository that have text."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split("\0") if Path(name).suffix in (".md", ".py", ".sh", ".toml", ".yml")]
+
+
+def test_one_version_of_an_action() -> None:
+    """Whatever names an action of others, code, pages and templates, names the same commit, or that one's version."""
+    text = "".join(file.read_text(encoding="utf-8") for file in tracked())
+    pins = dict(re.findall(r"uses: (actions/\S+)@([0-9a-f]{40} # v\d+\.\d+\.\d+)", text))
+    assert pins.keys() >= {"actions/checkout", "actions/upload-artifact", "actions/download-artifact"}
+    assert set(re.findall(r"uses: (\S+)@([0-9a-f]{40} # \S+)", text)) == set(pins.items())
+    major = {name: pin.partition(" # ")[2].partition(".")[0] for name, pin in pins.items()}
+    assert {(name, major.get(name)) for name, _ in re.findall(r"uses: (actions/\S+)@(v\d+)", text)} == set(
+        re.findall(r"uses: (actions/\S+)@(v\d+)", text)
+    )
+
+
+def test_a_bot_updates_all_that_is_pinned() -> None:
+    """It looks into each folder with actions or requirements, waits some days, and makes one change of each kind."""
+    file = ROOT / ".github" / "dependabot.yml"
+    lint("check-jsonschema", "--builtin-schema", "vendor.dependabot", file)
+    lint("zizmor", "--offline", "--strict-collection", "--no-progress", file)
+    actions, packages = parsed(file)["updates"]
+    assert (actions["package-ecosystem"], packages["package-ecosystem"]) == ("github-actions", "pip")
+    using = {path.parent for path in tracked() if path.suffix == ".yml" and "tests" not in path.parts}
+    folders = {"/" + folder.relative_to(ROOT).as_posix().removeprefix(".") for folder in using}
+    # In `/` it looks for action.yml and into .github/workflows; .github itself has only the settings of tools.
+    assert set(actions["directories"]) == (folders - {"/github", "/github/workflows"}) | {"/"}
+    assert packages["directory"] == "/"
+    assert all(it["groups"] and it["cooldown"]["default-days"] == 7 for it in (actions, packages))
+
+
+def test_what_the_action_installs_is_what_it_needs() -> None:
+    """Each requirement of the project is in the list with the hashes, in a version that it allows, as all others."""
+    lines = (ROOT / "action-requirements.txt").read_text(encoding="utf-8")
+    pinned = dict(re.findall(r"(?m)^([a-z0-9-]+)==(\S+) \\$", lines))
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    for requirement in map(Requirement, needed):
+        assert requirement.specifier.contains(pinned[requirement.name]), requirement
+    assert all("--hash=sha256:" in part for part in re.split(r"(?m)^(?=\S)", lines) if part)
 
 
 @pytest.mark.parametrize("file", [ACTION, *WORKFLOWS], ids=named)

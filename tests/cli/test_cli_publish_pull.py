@@ -111,7 +111,9 @@ def test_only_the_log_then_show_and_the_way_to_the_rest(tmp_path: Path, served: 
     other = elsewhere(project, tmp_path)
     done = other.runnable("pull", f"{repository}:r", "--only", "log")
     assert re.search(r"fetched \d+ B, 9 B not downloaded\n$", done.err)
-    assert other.runnable("show", "r").out == project.runnable("show", "r").out
+    shown, _, writers = other.runnable("show", "r").out.partition("\nWRITTEN ")
+    assert shown == project.runnable("show", "r").out
+    assert "A on main" in writers
     for command in (["logs", "r", "one"], ["catalog", "r", "--get", "one.txt", "--to", "x"]):
         failed = other.runnable(*command, code=1)
         assert failed.err.endswith("hint: `runnable-ci pull r` downloads the whole run\n")

@@ -13,10 +13,11 @@ from cli import Workspace, elsewhere, workspace
 from published_runs import forge, got, opened, record, sent, store
 from registry_server import Served, described, registry
 
-from runnable_ci.errors import UsageError
+from runnable_ci.errors import RunLogError, UsageError
 from runnable_ci.github.job import Context
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.paths import WRITERS, run_folder
 from runnable_ci.runs.reader import load
 from runnable_ci.runs.remote.contributions import read_contributions
 from runnable_ci.runs.remote.pull import WritersRefusedError, find, pull
@@ -110,6 +111,8 @@ def test_a_person_is_told_whose_results_are_used_before_a_step_runs(
     planned = clone.runnable("retry", f"{remote.label}:k", "--dry-run")
     named = f"mallory on other with code of main at 2099-01-01 00:00:09 UTC ({digest})"
     assert f"note: written by {named}, used of it: p1" in planned.err + planned.out
+    last = clone.runnable("show", "k").out.splitlines()[-1]
+    assert last.split(None, 1) == ["p1", named]
     refused = clone.runnable("retry", "k", "--writers", "main", code=2)
     assert named in refused.err
     clean = clone.folder.parent / "clean"
@@ -183,6 +186,26 @@ def test_what_is_refused_never_changes_what_is_found(tmp_path: Path, remote: Reg
             copy_of(remote, alone, digest)
         rule = AcceptedWriters.parse(",".join(accepted))
         assert found_log(remote, rule) == found_log(alone, AcceptedWriters.parse("*"))
+
+
+def test_a_damaged_note_is_noticed(tmp_path: Path, remote: Registry) -> None:
+    """A changed byte or a cut in what is noted of writers is an error that names the file, or changes nothing."""
+    record(layout := store(tmp_path / "here"), "load", {"a.txt": b"a"})
+    sent(layout, remote)
+    there, _ = got(tmp_path / "there", remote)
+    path = run_folder(there, "r") / WRITERS
+    whole, noted = path.read_bytes(), read_contributions(there, "r")
+    assert noted.writers
+    harmless = 0
+    for place in range(0, len(whole) - 1, 7):
+        for damaged in (whole[:place], whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]):
+            path.write_bytes(damaged)
+            try:
+                assert read_contributions(there, "r") == noted
+                harmless += 1
+            except RunLogError as e:
+                assert "writers.json is damaged" in e.message
+    assert harmless < 10  # in the check itself
 
 
 def found_log(remote: Registry, rule: AcceptedWriters) -> RunLog:

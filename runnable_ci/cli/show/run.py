@@ -11,6 +11,7 @@ from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.code_states import unpublished
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.model import PROCESSING, CodeIdentity, Environment, Invocation, RunLog, StepLog
+from runnable_ci.runs.paths import WRITERS, run_folder
 from runnable_ci.runs.reader import load, resolve_id
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
@@ -21,6 +22,7 @@ from runnable_ci.util.text import (
     format_pairs,
     format_size,
     format_time,
+    listed,
     table,
     truncate,
 )
@@ -42,7 +44,8 @@ def show(layout: Layout, run: str, step: str | None = None, *, reads: bool = Fal
         console.json(encode(log).decode())
         return
     seen = reads_of_steps(layout, log)
-    first, *blocks = filter(None, (_head(log), _steps(log), _failures(log), _parameters(log), seen, _files(log)))
+    blocks = [_steps(log), _failures(log), _parameters(log), seen, _files(log), _writers(layout, log)]
+    first, *blocks = filter(None, (_head(log), *blocks))
     console.out(*first, *(line for block in blocks for line in ("", *block)))
 
 
@@ -136,6 +139,17 @@ def _steps(log: RunLog) -> list[str]:
             )
         )
     return table(("STEP", "STATUS", "ATTEMPTS", "DURATION", "REASON"), rows)
+
+
+def _writers(layout: Layout, log: RunLog) -> list[str]:
+    """Return who else wrote parts of a run that was pulled, and which results are theirs."""
+    if not (run_folder(layout, log.run_id) / WRITERS).exists():
+        return []
+    from runnable_ci.runs.remote.contributions import read_contributions  # most runs were never in a registry
+
+    used = read_contributions(layout, log.run_id).used(log, list(log.steps))
+    rows = [(listed(results) or "nothing that counts", str(writer)) for writer, results in used.items()]
+    return table(("WRITTEN", "BY"), rows) if rows else []
 
 
 def _undecided(log: RunLog) -> str:

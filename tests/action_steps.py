@@ -83,8 +83,8 @@ class ActionRun:
         text = self.download()
         ran = self.step("run")
         finished = self.step("finish")
-        self.upload()
-        return Stepped(ran.code or finished.code, text + ran.text + finished.text)
+        told = self.upload()
+        return Stepped(ran.code or finished.code, text + ran.text + finished.text + told)
 
     def download(self) -> str:
         """Bring what earlier attempts left, where the action looks for it; what its own step said."""
@@ -113,11 +113,17 @@ class ActionRun:
             shutil.copytree(self.artifacts / name, target, dirs_exist_ok=True)
         return found.text
 
-    def upload(self) -> None:
-        """Keep what the action leaves; the server refuses a name that it has."""
+    def upload(self) -> str:
+        """Keep what the action leaves, and return what it says of that; the server refuses a name that it has."""
         outputs = self.outputs["finish"]
-        if self.artifacts and outputs.get("artifact"):
+        if not outputs.get("artifact"):
+            return ""
+        if self.artifacts:
             shutil.copytree(outputs["artifact-path"], self.artifacts / outputs["artifact"])
+        self.outcomes["upload"] = "success" if self.artifacts else "failure"
+        reported = self.step("report")
+        assert reported.code == 0, reported.text
+        return reported.text
 
     def step(self, name: str) -> Stepped:
         """Run a step to its end."""
@@ -147,7 +153,7 @@ class ActionRun:
             (self.temp / f"{name}.{file}").write_text("")
         return subprocess.Popen(
             shlex.split(step["shell"].replace("{0}", str(script))),
-            cwd=self.workspace / self._evaluate(step["working-directory"]),
+            cwd=self.workspace / self._evaluate(step.get("working-directory", ".")),
             env=self.environment(name),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

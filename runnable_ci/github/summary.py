@@ -148,6 +148,11 @@ def _head(log: RunLog, detail: _Detail) -> str:
     return "\n\n".join(filter(None, [title, " · ".join(filter(None, facts)), message]))
 
 
+def alert(notice: Notice) -> str:
+    """Return a notice alone, for a summary that was written before it was known."""
+    return _notice(notice, _DETAILS[0])
+
+
 def _notice(notice: Notice, detail: _Detail) -> str:
     """Return an alert. Source: GitHub Docs, basic writing and formatting syntax, alerts."""
     title = escaped_cell(notice.title) or "Notice"

@@ -240,6 +240,12 @@ def test_a_pull_request_from_a_fork(world: World) -> None:
     (artifact,) = (world.runner.folder / "artifacts").iterdir()
     shutil.copytree(artifact, world.clone.store, dirs_exist_ok=True)
     assert world.clone.log().status == "SUCCESS"
+    assert any(f"kept as an artifact of this workflow run, `{artifact.name}`" in line for line in ran.lines())
+    variables = {"CHECKOUT_REF": "refs/heads/main", "LUCKY": "yes", "ARTIFACTS": "/dev/null/full"}
+    lost = world.run(event="pull_request", payload=event, run_id=1001, variables=variables)
+    assert lost.code == 0, lost.text
+    assert "The run is not kept" in lost.summary
+    assert not any("kept as an artifact" in line for line in lost.lines())
 
 
 def test_two_retries_at_once(world: World, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,8 @@ catalog = { put = ["data.txt"] }
 run = "cat data.txt; test -e fixed"
 """
 INNER = "octo/flowers/.github/workflows/inner.yml@refs/heads/main"
+FORK = {"pull_request": {"head": {"repo": {"full_name": "someone/flowers"}, "sha": "1" * 40}}}
+OF_FORK = {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_REF": "refs/pull/1/merge"}
 CI = {"GITHUB_WORKFLOW_REF": "octo/flowers/.github/workflows/ci.yml@refs/heads/main"}
 
 
@@ -329,18 +332,68 @@ def test_an_enterprise_server_has_no_failing_step(repository: Repository) -> Non
 
 def test_a_run_that_was_not_published_is_resumed_from_its_artifact(repository: Repository) -> None:
     """A fork's pull request: attempt by attempt, from what the last one left whole."""
-    event = {"pull_request": {"head": {"repo": {"full_name": "someone/flowers"}, "sha": "1" * 40}}}
-    variables = {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_REF": "refs/pull/1/merge"}
-    first, origin = repository.job(event=event, variables=variables)
+    first, origin = repository.job(event=FORK, variables=OF_FORK)
     assert first.all().code == 1
     for attempt, fixed in ((2, {}), (3, {"fixed": ""})):
-        again, project = repository.job(attempt=attempt, files=fixed, event=event, variables=variables)
+        again, project = repository.job(attempt=attempt, files=fixed, event=FORK, variables=OF_FORK)
         ran = again.all()
         assert ran.code == 3 - attempt if attempt == 3 else 1, ran.text
         assert f"attempt {attempt} resumes run `train-1000`" in ran.text
         assert project.read("data.txt") == origin.read("data.txt")
         assert attempts(again, project) == [1, attempt]
     assert len(list(repository.artifacts.iterdir())) == 3
+
+
+def test_what_is_kept_is_said_after_the_upload(repository: Repository) -> None:
+    """By the name of the artifact that is there, in log and summary, and nowhere before."""
+    action, project = repository.job(event=FORK, variables=OF_FORK)
+    ran, finished = action.step("run"), action.step("finish")
+    assert "kept" not in ran.text + finished.text + action.summary
+    told = action.upload()
+    (kept,) = repository.artifacts.iterdir()
+    assert f"The run is kept as an artifact of this workflow run, `{kept.name}`: unpack it into `.runnable`" in told
+    assert f"`{kept.name}`" in action.summary
+    there = workspace(project.folder.parent, repository.files, name="clone")
+    shutil.copytree(kept, there.store)
+    assert "fit" in there.runnable("retry", action.outputs["finish"]["run-id"], code=1).out
+
+
+@pytest.mark.parametrize(
+    ("machine", "title"), [("github-hosted", "The run is lost"), ("self-hosted", "The run is not kept"), ("", "")]
+)
+def test_an_upload_that_fails_is_a_run_that_is_lost(repository: Repository, machine: str, title: str) -> None:
+    """A full quota, a server that takes none: said where the run is, how long, and what keeps the next one."""
+    action, _ = repository.job(event=FORK, variables={**OF_FORK, "RUNNER_ENVIRONMENT": machine})
+    action.artifacts = None
+    ran = action.all()
+    assert f"::warning title={title or 'The run is not kept'}::The upload of the artifact `runnable-" in ran.text
+    assert "It is only in `.runnable` on this runner" in ran.text
+    assert "The run is kept" not in ran.text + action.summary
+    assert action.summary.count("[!IMPORTANT]") == 2
+    assert "registry: HOST/OWNER/REPO/runs" in action.summary
+
+
+def test_a_note_that_is_not_uploaded_is_said(repository: Repository) -> None:
+    """The run itself is published: how it is resumed without the note."""
+    action, _ = repository.job()
+    action.artifacts = None
+    ran = action.all()
+    reference = action.outputs["finish"]["reference"]
+    assert "::warning title=The next attempt of this job cannot resume the run::" in ran.text
+    assert f"`runnable-ci retry {reference}" in ran.text
+    kept, _ = repository.job()
+    assert "artifact" not in kept.all().text
+
+
+def test_a_server_without_artifacts_loses_what_is_not_published(tmp_path: Path) -> None:
+    """No upload is tried there, as it would fail: the run is said to be lost at once."""
+    repository = Repository(tmp_path, "127.0.0.1:9/octo/flowers", {"runnable.toml": PIPELINE})
+    action, project = repository.job(variables={"GITHUB_SERVER_URL": "https://git.acme.example"})
+    ran = action.all()
+    assert "artifact" not in action.outputs["finish"]
+    assert "::warning title=The run is not kept::https://git.acme.example takes no artifact of the action" in ran.text
+    assert "kept as an artifact" not in ran.text + action.summary
+    assert project.log().run_id
 
 
 def test_artifacts_are_never_of_one_name(legs: Repository) -> None:

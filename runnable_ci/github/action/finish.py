@@ -11,9 +11,10 @@ from runnable_ci.engine.code.untracked import notes
 from runnable_ci.errors import RegistryAuthError, RunnableError, StoreError
 from runnable_ci.github import summary
 from runnable_ci.github.action import handoff
-from runnable_ci.github.action.attempts import artifact_name, leave_note
+from runnable_ci.github.action.attempts import leave_note
 from runnable_ci.github.action.clone_commands import CloneCommands
 from runnable_ci.github.action.job import Job
+from runnable_ci.github.action.upload_outcome import not_kept, of_failure, sentences
 from runnable_ci.github.job import Context
 from runnable_ci.github.summary import NextSteps, Notice
 from runnable_ci.pipeline.project import load as load_project
@@ -77,8 +78,7 @@ def finish(environ: Mapping[str, str], run_id: str) -> int:
         try:
             _publish(job, report, report.log)
         except RunnableError as e:
-            kept = CloneCommands.of(job).kept(report.run_id, artifact_name(job, report.log))
-            report.notices.append(_why_not(e, kept))
+            report.notices.append(_why_not(e))
             code = 1 if job.inputs.command == "publish" else 0
         report.artifact = _leave_note(job, report, report.log)
     # Before they are Markdown, whose escapes would hide a secret.
@@ -123,12 +123,19 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
 
 
 def _leave_note(job: Job, report: Report, log: RunLog) -> dict[str, str]:
-    if report.published and (job.inputs.command == "publish" or not job.context.takes_artifacts):
+    """Have the run, or a note of it, uploaded; return the outputs for that."""
+    reference = report.published.reference if report.published else ""
+    if not job.context.takes_artifacts:
+        if not reference:
+            report.notices.append(not_kept(job, f"{job.context.server_url} takes no artifact of the action"))
+        return {}
+    if reference and job.inputs.command == "publish":
         return {}
     try:
-        return leave_note(job, log, report.published, is_alone=report.is_alone)
+        left = leave_note(job, log, report.published, is_alone=report.is_alone)
+        return {**left, **sentences(job, report.run_id, left["artifact"], reference)}
     except (RunnableError, OSError) as e:
-        report.notices.append(Notice("The next attempt of this job cannot resume the run", str(e)))
+        report.notices.append(of_failure(job, reference, f"The artifact cannot be made: {e}"))
         return {}
 
 
@@ -160,14 +167,14 @@ def is_of_branch(context: Context, log: RunLog) -> bool:
     return bool(context.branch) and made_for == {context.branch} and is_clean and is_newest
 
 
-def _why_not(error: RunnableError, kept: str) -> Notice:
+def _why_not(error: RunnableError) -> Notice:
     """Return why the run is not published, and what to write into the workflow so that it will be."""
     if isinstance(error, _ForkError):
-        return Notice("Not published: the pull request comes from a fork", _sentences(error.message, kept))
+        return Notice("Not published: the pull request comes from a fork", error.message)
     if isinstance(error, RegistryAuthError):
-        text = _sentences(error.message, error.hint if error.fix else "", kept)
+        text = _sentences(error.message, error.hint if error.fix else "")
         return Notice("Not published: the registry refused", text, fix=error.fix or _PERMISSIONS)
-    return Notice("Not published", _sentences(error.message, error.hint, kept), fix=error.fix)
+    return Notice("Not published", _sentences(error.message, error.hint), fix=error.fix)
 
 
 def _sentences(*texts: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Final
 
@@ -13,6 +16,9 @@ OF_THE_JOB: Final = frozenset(
     {"GITHUB_TOKEN", "GH_TOKEN", "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "GH_ENTERPRISE_TOKEN"}
     | {"RUNNABLE_CI_GITHUB_TOKEN", "RUNNABLE_CI_REGISTRY_PASSWORD"}
 )
+_LOGINS: Final = "DOCKER_AUTH_CONFIG"
+"""Holds a configuration of docker, with logins."""
+_PROVING: Final = frozenset({"auth", "password", "identitytoken", "registrytoken"})
 GUESSED_LEAST_CHARACTERS: Final = 8
 _SAYS_SO: Final = re.compile(
     r"SECRET|PASSWORD|PASSWD|PASSPHRASE"
@@ -40,7 +46,7 @@ _LOGIN: Final = re.compile(r"://[^\s/?#:@]*:([^\s/?#@]+)@")
 def secrets_of(environ: Mapping[str, str], named: Iterable[str] = ()) -> frozenset[str]:
     """Return the secret values: those of the variables `named` and the job's own tokens.
 
-    And what `is_secret` and `passwords_in_urls` find among the others.
+    And the logins in `DOCKER_AUTH_CONFIG`, and what `is_secret` and `passwords_in_urls` find among the others.
     """
     certain = OF_THE_JOB.union(name.upper() for name in named)
     return frozenset(
@@ -95,7 +101,21 @@ def _right_spelling(text: str, variables: Mapping[str, str], known: Mapping[str,
 def _guessed(name: str, value: str) -> Iterator[str]:
     if is_secret(name, value):
         yield value
+    if name == _LOGINS:
+        yield from _logins_in(value)
     yield from passwords_in_urls(value)
+
+
+def _logins_in(configuration: str) -> Iterator[str]:
+    """Yield what proves each login of a docker configuration, encoded and plain; nothing where it is none."""
+    try:
+        entries = [entry for entry in json.loads(configuration)["auths"].values() if isinstance(entry, dict)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return
+    for entry in entries:
+        yield from (text for name, text in entry.items() if name in _PROVING and isinstance(text, str))
+        with suppress(ValueError, TypeError):
+            yield base64.b64decode(entry.get("auth", "")).decode().partition(":")[2]
 
 
 def is_secret(name: str, value: str) -> bool:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 from runnable_ci.errors import RegistryAuthError, RegistryProtocolError
 from runnable_ci.store.reference import GITHUB_REGISTRY, Credentials
@@ -27,6 +27,7 @@ PIECE = re.compile(r"([A-Za-z0-9_-]+)(?:\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\
 TOKEN = re.compile(r"[\x21-\x7e]+")
 TOKEN_LIFE_S = 60
 RENEW_BEFORE_S = 10.0
+_WHOLE_LOGIN = ("", True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ class Authorizer:
     `credentials` is asked at the first challenge only. `require_allowed(url)` raises for a realm that is not
     permitted. An error has `advice` in place of the usual hint.
 
+    What a server refused once is not asked of it again: every thread gets the same error.
+
     Where credentials are refused, reading is tried without: they must not close what everybody may read. That takes a
     realm that gives tokens; who is asked for a password was anonymous before.
     """
@@ -112,6 +115,8 @@ class Authorizer:
         self._most: Actions = "pull"
         self._reads_anonymously = False
         self._anonymous: Token | None = None
+        self._refused: dict[tuple[str, bool], Response] = {}
+        """What was refused, by scope and whether credentials were sent."""
 
     def header(self, actions: Actions) -> str | None:
         """Return the header's value, None while the registry has not asked for one (or anonymous is what it gets)."""
@@ -134,6 +139,7 @@ class Authorizer:
                 if self._anonymous is not None and self._anonymous.header == sent:
                     self._anonymous = None
             elif self._credentials is None or sent is not None:
+                self._look_at_login(response)
                 raise self.refusal(response)
 
     def can_do_without(self, actions: Actions, *, sent: str | None) -> bool:
@@ -150,7 +156,10 @@ class Authorizer:
 
     def refusal(self, response: Response) -> RegistryAuthError:
         """Return the error for a response that no better credentials can change."""
-        who = "these credentials" if self._credentials else "anonymous access"
+        who = "anonymous access"
+        if self._credentials is not None:
+            source = self._credentials.source
+            who = "these credentials" + (f" ({source})" if source else "")
         if self._reads_anonymously:
             who += ", and anonymous access,"
         message = self.error_message(response)
@@ -178,6 +187,8 @@ class Authorizer:
         if self._challenge is None:
             return None
         if self._challenge.scheme == "basic":
+            if refused := self._refused.get(_WHOLE_LOGIN):
+                raise self.refusal(refused)
             return None if self._credentials is None else f"Basic {_basic(self._credentials)}"
         without = actions == "pull" and self._reads_anonymously
         for granted, held in self._tokens.items():
@@ -199,6 +210,19 @@ class Authorizer:
             return self._header(actions)
         return self._tokens[self._most].header
 
+    def _look_at_login(self, response: Response) -> None:
+        """Find out whether a password is refused as such, or only what was requested with it.
+
+        Some registries refuse with the same 401 to show what there is not yet.
+        Source: OCI distribution-spec v1.1, end-1.
+        """
+        if self._credentials is None or _WHOLE_LOGIN in self._refused:
+            return
+        headers = {"Authorization": f"Basic {_basic(self._credentials)}"}
+        answer = self._ask_server("GET", urljoin(response.url, "/v2/"), headers, None)
+        if answer.status == 401:
+            self._refused[_WHOLE_LOGIN] = response
+
     def _accept(self, response: Response) -> Challenge:
         challenge = parse_challenge(response.headers.get("WWW-Authenticate", "")[:4096])
         if challenge is None:
@@ -209,8 +233,11 @@ class Authorizer:
 
     def _new_token(self, challenge: Challenge, actions: Actions, credentials: Credentials | None) -> Token:
         asked_at = self._clock()
-        response = self._ask(challenge, f"repository:{self._path}:{actions}", credentials)
+        scope = f"repository:{self._path}:{actions}"
+        asked = (scope, credentials is not None)
+        response = self._refused.get(asked) or self._ask(challenge, scope, credentials)
         if response.status in (400, 401, 403, 404):
+            self._refused[asked] = response
             raise self.refusal(response)
         try:
             reply = json.loads(response.body) if response.status == 200 else {}

@@ -124,7 +124,7 @@ class Client:
                 response = stream.response()
                 self._auth.challenged(response, sent=stream.request_headers.get("Authorization"))
                 if isinstance(body, io.IOBase):
-                    raise TransientError(self._auth.refusal(response), delay_s=0.0)
+                    raise TransientError(self._auth.refusal(response), delay_s=0.0, tries=LOGINS + 1)
             elif (
                 stream.status in (401, 403)
                 and not is_last

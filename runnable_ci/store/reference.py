@@ -19,7 +19,9 @@ from runnable_ci.util.github_host import GITHUB, github_host
 
 HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+GRAMMAR = "letters and digits, with `.`, `_`, `__` or `-` between them; parts are separated by `/`"
 REFERENCE_MAX = 600
+SCHEME = re.compile(r"(https|oci|docker)://", re.IGNORECASE)
 EXAMPLE = "write it as ghcr.io/owner/repo/runs:RUN_ID"
 GITHUB_REGISTRY = "ghcr.io"
 
@@ -49,14 +51,23 @@ class Credentials:
     password: str = field(repr=False)
     identity_token: str = field(repr=False, default="")
     """In place of a password, where the docker configuration holds an OAuth2 refresh token."""
+    source: str = field(default="", compare=False)
+    """Where they were found, as an error may print it."""
 
 
 def parse_reference(text: str) -> Reference:
     """Return the parts of `HOST[:PORT]/PATH[:TAG][@DIGEST]`; the host is never guessed. Raises `UsageError`.
 
+    What others write around it is taken: `https://`, `oci://`, `docker://`, a slash at the end, capitals in names that
+    have none.
+
     Source: OCI distribution-spec v1.1, pulling manifests (grammar of names and tags).
     """
+    text = (text[prefix.end() :] if (prefix := SCHEME.match(text)) else text).rstrip("/")
     named = re.sub(r"[^/\s]*:[^/\s]*@(?!sha256:)", "***@", text[:200])
+    if "://" in text:
+        plain = "; for plain HTTP add --plain-http" if text.lower().startswith("http:") else ""
+        raise UsageError(f"{named!r} is not a reference", hint=EXAMPLE + plain)
     if len(text) > REFERENCE_MAX:
         raise UsageError(f"the reference {named[:60]}… is {len(text)} characters long", hint=EXAMPLE)
     if HOST.fullmatch(text) and re.search(r"[.:]|^localhost$", text):
@@ -70,9 +81,9 @@ def parse_reference(text: str) -> Reference:
     suffix = text.removeprefix(f"{host}/{path}")
     if suffix == text or not HOST.fullmatch(host):
         raise UsageError(f"{named!r} does not begin with a registry host", hint=EXAMPLE)
+    host, path = host.lower(), path.lower()
     if not PATH.fullmatch(path):
-        lower = f"; did you mean {host}/{path.lower()}?" if PATH.fullmatch(path.lower()) else ""
-        raise UsageError(f"{path[:200]!r} is not a repository name", hint="names are lower-case" + lower)
+        raise UsageError(f"{path[:200]!r} is not a repository name", hint=GRAMMAR)
     tag = str(container.tag) if suffix.startswith(":") else None
     digest = None if container.digest is None else str(container.digest)
     if suffix != (f":{tag}" if tag else "") + (f"@{digest}" if digest else ""):
@@ -85,16 +96,16 @@ def parse_reference(text: str) -> Reference:
 
 
 def find_credentials(host: str, environ: Mapping[str, str], *, path: str = "") -> Credentials | None:
-    """Return credentials for exactly this registry: docker's configuration, then (for ghcr.io) github.com's
+    """Return credentials for exactly this registry: docker's or podman's, then (for ghcr.io) github.com's
     `GITHUB_TOKEN`.
 
     None means anonymous. Raises `RegistryAuthError` where the configuration or a helper's answer is unusable.
     """
     if login := find_login(host, path, environ):
         if login.is_identity_token:
-            return Credentials("", "", identity_token=login.secret)
-        return Credentials(login.username, login.secret)
+            return Credentials("", "", identity_token=login.secret, source=login.source)
+        return Credentials(login.username, login.secret, source=login.source)
     token = environ.get("GITHUB_TOKEN")
     if token and host == GITHUB_REGISTRY and github_host(environ) == GITHUB:
-        return Credentials(environ.get("GITHUB_ACTOR") or "github-actions", token)
+        return Credentials(environ.get("GITHUB_ACTOR") or "github-actions", token, source="GITHUB_TOKEN")
     return None

@@ -401,3 +401,13 @@ def test_named_variables_and_those_of_the_job() -> None:
     """A variable that the user names is secret whatever its value, and so are the tokens of the job."""
     environ = {"DB_USER": "admin", "GITHUB_TOKEN": "word", "gh_token": "other", "EMPTY": " ", "X": "1"}
     assert secrets_of(environ, ["DB_USER", "EMPTY", "NOT_SET"]) == {"admin", "word", "other"}
+
+
+def test_logins_in_a_variable_are_secrets() -> None:
+    """What GitLab and docker keep in `DOCKER_AUTH_CONFIG`, in each of its forms."""
+    encoded = base64.b64encode(b"ada:correct-horse").decode()
+    auths = {"a.test": {"auth": encoded, "email": "x@y.test"}, "b.test": {"identitytoken": "to-ken"}, "c.test": None}
+    found = secrets_of({"DOCKER_AUTH_CONFIG": json.dumps({"auths": {**auths, "d.test": {"auth": "!"}}})})
+    assert found == {encoded, "correct-horse", "to-ken", "!"}
+    for text in ("", "[]", "{", '{"auths": 1}', '{"auths": [1]}'):
+        assert secrets_of({"DOCKER_AUTH_CONFIG": text}) == set()

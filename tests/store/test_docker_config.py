@@ -132,6 +132,7 @@ def test_a_configuration_of_another_shape_is_named(tmp_path: Path, config: str) 
         ({"credHelpers": {"reg.test": "one"}, "auths": {"reg.test": auth("stale")}}, "reg.test", "one-for-reg.test"),
         ({"credsStore": "two", "auths": {"reg.test": auth("stale")}}, "reg.test", "two-for-reg.test"),
         ({"credHelpers": {"docker.io": "one"}}, "docker.io", "one-for-https://index.docker.io/v1/"),
+        ({"credHelpers": {"reg.test/o": "one"}, "credsStore": "two"}, "reg.test", "two-for-reg.test"),
         ({"credsStore": "two"}, "docker.io", "two-for-https://index.docker.io/v1/"),
     ],
 )
@@ -140,6 +141,13 @@ def test_a_helper_goes_before_what_is_written(tmp_path: Path, config: object, ho
     for name in ("one", "two"):
         helper(tmp_path, name, WRITTEN.replace("$1", name))
     assert find_login(host, "o/r", configured(tmp_path, config)) == DockerLogin("ada", expected)
+
+
+def test_a_host_can_do_without_the_helper_for_all(tmp_path: Path) -> None:
+    """By an entry of its own that names none: its login is the written one."""
+    helper(tmp_path, "two", WRITTEN.replace("$1", "two"))
+    config = {"credHelpers": {"reg.test": ""}, "credsStore": "two", "auths": {"reg.test": auth("a")}}
+    assert find_login("reg.test", "o/r", configured(tmp_path, config)) == login("a")
 
 
 @pytest.mark.parametrize(
@@ -204,3 +212,68 @@ def environments(home: Path) -> list[Mapping[str, str]]:
 def test_no_configuration_is_no_login(tmp_path: Path) -> None:
     """Without a home, without a folder, without a file."""
     assert [find_login("reg.test", "o/r", environ) for environ in environments(tmp_path)] == [None] * 4
+
+
+def kept(file: Path, *names: str) -> None:
+    """A file with these logins, each for a host of that name."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"auths": {f"{name}.test": auth(f"{name}-{file.parent.name}") for name in names}}))
+
+
+def test_podmans_logins_go_before_dockers(tmp_path: Path) -> None:
+    """The session's, the user's, docker's: the first of them that has one for the repository."""
+    kept(tmp_path / "run" / "containers" / "auth.json", "a")
+    kept(tmp_path / ".config" / "containers" / "auth.json", "a", "b")
+    kept(tmp_path / ".docker" / "config.json", "a", "b", "c")
+    environ = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    found = [find_login(f"{name}.test", "o/r", environ) for name in "abc"]
+    assert found == [login("a-containers"), login("b-containers"), login("c-.docker")]
+    assert found[0] is not None
+    assert found[0].source == f"`a.test` in {tmp_path}/run/containers/auth.json"
+    moved = {**environ, "XDG_CONFIG_HOME": str(tmp_path / "elsewhere")}
+    assert find_login("b.test", "o/r", moved) == login("b-.docker")
+
+
+@pytest.mark.parametrize(("variable", "name"), [("REGISTRY_AUTH_FILE", "one.json"), ("DOCKER_CONFIG", "config.json")])
+def test_a_file_that_a_variable_names_is_the_only_one(tmp_path: Path, variable: str, name: str) -> None:
+    """What is in the usual places then is another identity's."""
+    kept(tmp_path / ".config" / "containers" / "auth.json", "a", "b")
+    kept(tmp_path / "own" / name, "a")
+    value = tmp_path / "own" / (name if variable == "REGISTRY_AUTH_FILE" else "")
+    environ = {"HOME": str(tmp_path), variable: str(value)}
+    assert find_login("a.test", "o/r", environ) == login("a-own")
+    assert find_login("b.test", "o/r", environ) is None
+    first = {**environ, "REGISTRY_AUTH_FILE": str(tmp_path / ".config" / "containers" / "auth.json")}
+    assert find_login("a.test", "o/r", first) == login("a-containers")
+
+
+def test_a_file_that_a_variable_names_in_vain_is_an_error(tmp_path: Path) -> None:
+    """It was to say who we are."""
+    with pytest.raises(
+        RegistryAuthError, match=r"/none\.json, which REGISTRY_AUTH_FILE names, cannot be used: there is"
+    ):
+        find_login("reg.test", "o/r", {"REGISTRY_AUTH_FILE": str(tmp_path / "none.json")})
+
+
+def test_a_configuration_in_a_variable_goes_first(tmp_path: Path) -> None:
+    """As in GitLab's jobs, and with docker; what it does not have is looked for in the files."""
+    kept(tmp_path / "config.json", "a", "b")
+    text = json.dumps({"auths": {"a.test/o": auth("of-variable")}})
+    environ = {"DOCKER_CONFIG": str(tmp_path), "DOCKER_AUTH_CONFIG": text}
+    found = find_login("a.test", "o/r", environ)
+    assert found == login("of-variable")
+    assert found is not None
+    assert found.source == "`a.test/o` in DOCKER_AUTH_CONFIG"
+    assert find_login("a.test", "x/r", environ) == login(f"a-{tmp_path.name}")
+    assert find_login("b.test", "o/r", environ) == login(f"b-{tmp_path.name}")
+    with pytest.raises(RegistryAuthError, match=r"DOCKER_AUTH_CONFIG cannot be used: line 1: ") as caught:
+        find_login("a.test", "o/r", {"DOCKER_AUTH_CONFIG": text[:-1]})
+    assert auth("of-variable")["auth"] not in str(caught.value)
+
+
+def test_a_login_of_a_helper_names_it(tmp_path: Path) -> None:
+    """A refusal of the login then says which program to look at."""
+    helper(tmp_path, "one", WRITTEN.replace("$1", "one"))
+    found = find_login("reg.test", "o/r", configured(tmp_path, {"credHelpers": {"reg.test": "one"}}))
+    assert found is not None
+    assert found.source == f"docker-credential-one, which {tmp_path}/config.json names for reg.test"

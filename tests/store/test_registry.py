@@ -100,8 +100,10 @@ def test_a_reference_is_split_into_host_path_and_tag_or_digest(text: str, expect
         "owner/runs:tag",
         "ghcr.io",
         "ghcr.io/",
-        "ghcr.io/Owner/runs",
-        "https://ghcr.io/o/r",
+        "http://ghcr.io/o/r",
+        "oci://oci://ghcr.io/o/r",
+        "https://",
+        "file:///o/r",
         "ghcr.io/o/r:",
         "ghcr.io/o/r:-tag",
         "ghcr.io/o/r@sha256:abc",
@@ -134,10 +136,35 @@ def test_a_password_in_a_reference_is_not_printed() -> None:
     assert PASSWORD not in str(caught.value)
 
 
-def test_an_upper_case_owner_gets_a_suggestion() -> None:
-    """GitHub names may have capitals, repositories of registries may not."""
-    with pytest.raises(UsageError, match=r"ghcr\.io/octo/repo"):
-        parse_reference("ghcr.io/Octo/Repo:x")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://reg.test/o/r", Reference("reg.test", "o/r", None)),
+        ("HTTPS://reg.test:5000/o/r/", Reference("reg.test:5000", "o/r", None)),
+        ("oci://reg.test/o/r:Tag", Reference("reg.test", "o/r", "Tag")),
+        (f"docker://reg.test/o/r@sha256:{HEX}", Reference("reg.test", "o/r", f"sha256:{HEX}")),
+        ("reg.test/o/r//", Reference("reg.test", "o/r", None)),
+        ("Reg.Test/Octo/Repo:x", Reference("reg.test", "octo/repo", "x")),
+    ],
+)
+def test_what_people_write_around_a_reference_is_taken(text: str, expected: Reference) -> None:
+    """Another tool's prefix, a slash at the end, capitals of a GitHub name; a tag keeps its own."""
+    assert parse_reference(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("http://reg.test/o/r", "--plain-http"),
+        ("https://reg.test", "such as reg.test/owner/repo/runs"),
+        ("reg.test/.github/runs", "letters and digits"),
+    ],
+)
+def test_what_is_wrong_with_a_reference_is_said(text: str, hint: str) -> None:
+    """With the option, the example or the grammar that helps."""
+    with pytest.raises(UsageError) as caught:
+        parse_reference(text)
+    assert hint in (caught.value.hint or "")
 
 
 def test_what_was_pushed_is_found_by_tag_and_digest(plain: Served) -> None:
@@ -242,6 +269,51 @@ def test_a_wrong_password_is_an_error_that_does_not_print_it(locked: Served) -> 
         target.resolve("latest")
     assert f"docker login {locked.host}" in str(caught.value)
     assert "wrong-horse" not in str(caught.value)
+
+
+def test_a_refused_password_is_sent_once_by_many_threads(locked: Served) -> None:
+    """Whoever comes later gets the same error without a request: the registry may lock the account."""
+    with serving(upstream=locked) as proxy:
+        wrong = Credentials(USERNAME, "wrong-horse", source="`reg.test` in /x/config.json")
+        target = Registry(proxy.repository(), environ={}, credentials=wrong)
+        refusals = []
+        for jobs in (1, 16):
+            with ThreadPoolExecutor(jobs) as pool:
+                refusals += [
+                    str(future.exception()) for future in [pool.submit(target.resolve, "x") for _ in range(jobs)]
+                ]
+    assert len({*refusals}) == 1
+    assert "refuses these credentials (`reg.test` in /x/config.json) to owner/repo" in refusals[0]
+    assert [seen.path for seen in proxy.seen if seen.authorization][1:] == ["/v2/"]
+
+
+def test_a_request_that_a_good_password_may_not_make_closes_no_other(locked: Served) -> None:
+    """Some registries refuse by the same status to show what there is not yet."""
+
+    def hook(seen: Seen, forward: Callable[[], Reply]) -> Reply:
+        hidden = seen.authorization and seen.path.endswith("/none")
+        return Reply(401, {"WWW-Authenticate": 'Basic realm="x"'}) if hidden else forward()
+
+    with serving(hook, upstream=locked) as proxy:
+        target = Registry(proxy.repository(), environ={}, credentials=KNOWN)
+        with pytest.raises(RegistryAuthError):
+            target.resolve("none")
+        with pytest.raises(ManifestNotFoundError):
+            target.resolve("other")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_refused_login_is_tried_once_by_many_threads(status: int) -> None:
+    """The token server that refused it is not asked again by any thread, for reading and for writing each."""
+    with serving(lambda _, __: Reply(status)) as tokens:
+        challenge = {"WWW-Authenticate": f'Bearer realm="http://{tokens.host}/token",service="s"'}
+        with serving(lambda _, __: Reply(401, challenge)) as server:
+            target = Registry(server.repository(), environ={}, credentials=KNOWN)
+            target_of = [lambda: target.resolve("x", to_write=True)] * 16
+            with ThreadPoolExecutor(16) as pool:
+                errors = [future.exception() for future in [pool.submit(each) for each in target_of]]
+    assert {type(error) for error in errors} == {RegistryAuthError}
+    assert len(tokens.seen) == 1
 
 
 def test_no_password_is_an_error_with_what_to_do(locked: Served) -> None:
@@ -417,10 +489,10 @@ def test_refused_credentials_do_not_close_what_everybody_may_read(tmp_path: Path
 
 
 def test_what_nobody_may_read_is_refused_with_both_tries_named(tokens: tuple[Served, Server, TokenIssuer]) -> None:
-    """Each later request is one try, not two."""
+    """Both are asked for once: what was refused is not tried again."""
     served, server, _ = tokens
     target = Registry(served.repository(), environ={}, credentials=Credentials("eve", "x"))
-    for requests in (2, 1):
+    for requests in (2, 0):
         server.seen.clear()
         with pytest.raises(RegistryAuthError, match="refuses these credentials, and anonymous access, to owner/repo"):
             target.resolve("latest")

@@ -96,7 +96,9 @@ class Registries:
         return Registry(
             Reference(where.host, where.path, None),
             environ=environ,
-            credentials=Credentials(username or "", password.get_secret_value()) if password and is_named else None,
+            credentials=Credentials(username or "", password.get_secret_value(), source=_PASSWORD)
+            if password and is_named
+            else None,
             plain_http=self.settings.plain_http,
             advice=self._advice(where, is_named=is_named),
         )

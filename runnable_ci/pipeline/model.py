@@ -38,8 +38,10 @@ from runnable_ci.redaction.environment import names_a_secret, spelled
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 REPOSITORY = re.compile(
-    r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+"
+    r"((https|oci|docker)://)?([a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+/*",
+    re.IGNORECASE,
 )
+"""As `store.reference` reads them, which takes too long to load."""
 
 
 class Step(NamedTuple):
@@ -181,7 +183,7 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
     parsed = parsed.model_copy(update={"parameters": parsed.parameters | defaults})
     _check_env(place, "env", parsed.env, parsed.parameters)
     if parsed.registry is not None and not REPOSITORY.fullmatch(parsed.registry):
-        hint = 'write it as "ghcr.io/owner/repo/runs": a host and a lower-case name, without a tag'
+        hint = 'write it as "ghcr.io/owner/repo/runs": a host and a name, without a tag'
         raise place.error("", f"registry: {shown(parsed.registry)} is not a repository", hint, key="registry")
     if wrong := [name for name in parsed.secrets if not _VARIABLE.fullmatch(name)]:  # it may be the secret: not shown
         names = ", ".join(f'"{name}"' for name in spelled(wrong[0]) or ["API_KEY", "DB_PASSWORD"])

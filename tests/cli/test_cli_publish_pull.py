@@ -316,9 +316,9 @@ def test_a_publish_that_fails_keeps_the_run(tmp_path: Path, served: Served) -> N
     """Where the registry cannot be reached a run that succeeded exits 1, a failed one as it failed; both stay here."""
     toml = SHELL + '[steps.two]\nrun = "exit $code"\n[parameters]\ncode = 0\n'
     project = workspace(tmp_path, {"runnable.toml": toml, ".gitignore": "*.txt\n"})
-    nowhere = served.repository().replace("/owner/", "/Owner/")
+    nowhere = served.repository().replace("/owner/", "/-owner/")
     refused = project.runnable("run", "--run-id", "x", "--to", nowhere, code=2)
-    assert "names are lower-case" in refused.err
+    assert "is not a repository name" in refused.err
     assert not project.store.exists()
     with password_registry(tmp_path / "locked") as locked:
         repository = locked.repository()
@@ -337,11 +337,23 @@ def test_without_a_registry_nothing_runs(tmp_path: Path) -> None:
     project = workspace(tmp_path, {"runnable.toml": SHELL})
     done = project.runnable("run", "--publish", code=2)
     assert done.err.startswith("error: no registry is set\nhint: specify one (ghcr.io/owner/repo/runs)")
-    project.write({"runnable.toml": 'registry = "https://ghcr.io/o/r"\n' + SHELL})
+    project.write({"runnable.toml": 'registry = "https://ghcr.io"\n' + SHELL})
     done = project.runnable("run", "--publish", code=2)
-    assert 'runnable.toml:1: registry: "https://ghcr.io/o/r" is not a repository' in done.err
+    assert 'runnable.toml:1: registry: "https://ghcr.io" is not a repository' in done.err
     assert not (project.folder / "one.txt").exists()
     project.runnable("pull", "nothing", code=2)
+
+
+@pytest.mark.parametrize("spelled", ["oci://{}", "https://{}/", "{}"])
+def test_the_registry_of_the_file_may_be_written_as_other_tools_do(
+    tmp_path: Path, served: Served, spelled: str
+) -> None:
+    """The run is published where that leads, under the name that it has there."""
+    repository = served.repository()
+    text = spelled.format(repository.replace("/owner/", "/Owner/"))
+    project = workspace(tmp_path, {"runnable.toml": f'registry = "{text}"\n[steps.one]\nrun = "true"\n'})
+    done = project.runnable("run", "--run-id", "x", "--publish")
+    assert f"published {repository}:x@sha256:" in done.err
 
 
 def test_the_password_is_used_and_never_shown(tmp_path: Path) -> None:

@@ -92,6 +92,44 @@ def succeed(run: Run) -> str:
     return "success"
 
 
+@dataclass
+class Package:
+    """A container package, whose versions are the manifests of a registry."""
+
+    name: str
+    digests: Callable[[], list[str]]
+    """What the registry holds, in any order."""
+    delete: Callable[[str], None]
+    kind: str = "orgs"
+    may_delete: bool = True
+    _numbers: dict[str, int] = field(default_factory=dict)
+
+    def answer(self, method: str, kind: str, rest: list[str], query: Mapping[str, str]) -> Reply:
+        """Refusals are in GitHub's own words."""
+        if kind != self.kind:
+            return refusal(404, "Package not found.")
+        for digest in self.digests():
+            self._numbers.setdefault(digest, 245_301 + len(self._numbers))
+        there = {number: digest for digest, number in self._numbers.items() if digest in self.digests()}
+        if method == "GET":
+            size, page = int(query.get("per_page", "30")), int(query.get("page", "1"))
+            return json_reply(200, [*map(self._version, there.items())][size * (page - 1) : size * page])
+        if not self.may_delete:
+            return refusal(403, "You need at least delete:packages scope to delete a package.")
+        if int(rest[0]) not in there:
+            return refusal(404, "Package not found.")
+        if len(there) == 1:
+            message = "You cannot delete the last version of a package. You must delete the package instead."
+            return refusal(400, message)
+        self.delete(there[int(rest[0])])
+        return Reply(204)
+
+    def _version(self, version: tuple[int, str]) -> dict[str, Any]:
+        number, digest = version
+        metadata = {"package_type": "container", "container": {"tags": []}}
+        return {**example("package-versions-for-org")[0], "id": number, "name": digest, "metadata": metadata}
+
+
 class GitHub:
     """The state of the stand-in. Change what a test needs to be different."""
 
@@ -114,6 +152,8 @@ class GitHub:
         self.runs: dict[int, Run] = {}
         self.dispatched: list[dict[str, Any]] = []
         self.failures: list[BaseException] = []
+        self.package: Package | None = None
+        """A container package of the owner."""
         self.server: Server
         self._answers: list[tuple[str, str, Callable[[Seen], Reply], int]] = []
         self._threads: list[threading.Thread] = []
@@ -191,6 +231,8 @@ class GitHub:
         return Reply(reply.status, {"Content-Type": "application/json; charset=utf-8", **limits}, reply.body)
 
     def _answered(self, seen: Seen, parts: list[str], query: Mapping[str, str]) -> Reply:
+        if self.package and parts[1:5] == [self.owner, "packages", "container", self.package.name]:
+            return self.package.answer(seen.method, parts[0], parts[6:], query)
         if parts[1:3] != [self.owner, self.name]:
             return refusal(404, "Not Found")
         match [seen.method, *parts[3:]]:

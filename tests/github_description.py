@@ -18,21 +18,33 @@ from typing import Any, Literal
 
 PACKAGE = "@octokit/openapi@23.0.2"
 SHA512 = "pV8M7L9GY23AybNvTmo2nyjmpmnt6+2sRE/tqr0ZLQcPS4lnw7u5eZGNmwRNkBC3D7gZXbFx5AHzLUVRBXGDhg=="
-FOLDER = Path(__file__).parent.parent / ".cache" / "github-description" / "23.0.2"
 ORIGIN = "http://github.test"
 REPOSITORY = "/repos/{owner}/{repo}"
-PATHS = tuple(
-    REPOSITORY + path
-    for path in (
-        "",
-        "/actions/runs/{run_id}",
-        "/actions/runs/{run_id}/jobs",
-        "/actions/runs/{run_id}/rerun-failed-jobs",
-        "/actions/workflows/{workflow_id}/dispatches",
-        "/actions/workflows/{workflow_id}/runs",
-        "/branches/{branch}",
-        "/commits/{ref}",
-    )
+PACKAGES = "/packages/{package_type}/{package_name}/versions"
+VERSION = "/{package_version_id}"
+VERBS = ("get", "post", "delete", "parameters")
+PATHS = (
+    *(f"{owner}{PACKAGES}{version}" for owner in ("/orgs/{org}", "/users/{username}") for version in ("", VERSION)),
+    *(
+        REPOSITORY + path
+        for path in (
+            "",
+            "/actions/runs/{run_id}",
+            "/actions/runs/{run_id}/jobs",
+            "/actions/runs/{run_id}/rerun-failed-jobs",
+            "/actions/workflows/{workflow_id}/dispatches",
+            "/actions/workflows/{workflow_id}/runs",
+            "/branches/{branch}",
+            "/commits/{ref}",
+        )
+    ),
+)
+# One for each cut, as the cache outlives a change of what is cut.
+FOLDER = (
+    Path(__file__).parent.parent
+    / ".cache"
+    / "github-description"
+    / f"23.0.2-{hashlib.sha256(repr((PATHS, VERBS)).encode()).hexdigest()[:8]}"
 )
 Server = Literal["api.github.com", "ghes-3.17"]
 SERVERS: tuple[Server, ...] = ("api.github.com", "ghes-3.17")
@@ -108,10 +120,7 @@ def _check_refusal(answer: object) -> None:
 
 def cut(whole: Mapping[str, Any]) -> dict[str, Any]:
     """Our paths of a description, and all that they refer to."""
-    paths = {
-        path: {verb: found for verb, found in whole["paths"][path].items() if verb in ("get", "post", "parameters")}
-        for path in PATHS
-    }
+    paths = {path: {verb: found for verb, found in whole["paths"][path].items() if verb in VERBS} for path in PATHS}
     components: dict[str, dict[str, Any]] = {}
     left = [*_references(paths), "#/components/schemas/basic-error"]
     while left:

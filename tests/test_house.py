@@ -352,6 +352,7 @@ READERS = {
     "runs.document._outcome_of": "old logs",
     # Others' words, where they give nothing else: each becomes an error of ours at once.
     "github.api.actions": "GitHub's answers",
+    "github.api.packages": "GitHub's answers",
     "util.responses": "servers' rate limits",
 }
 

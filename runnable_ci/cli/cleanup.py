@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,9 +124,11 @@ def prune(
     found = list_published(registry)
     ended = [run.summary.end_time or run.summary.start_time for run in found]
     outdated = Retention(keep, older_than).outdated(ended, moment=datetime.now(UTC))
+    going = [run for place, run in enumerate(found) if place in outdated and _may_go(run)]
+    delete = _deleter(registry, settings, environ) if going and not dry_run else None
     removed = 0
-    for place, run in enumerate(found):
-        if place in outdated and _may_go(run) and (dry_run or _removed(registry, run)):
+    for run in going:
+        if delete is None or _removed(registry, run, delete):
             removed += 1
             console.out(run.summary.run_id)
     verb = "would remove" if dry_run else "removed"
@@ -139,10 +141,28 @@ def _may_go(run: PublishedRun) -> bool:
     return not run.pinned_by
 
 
-def _removed(registry: Registry, run: PublishedRun) -> bool:
+def _deleter(registry: Registry, settings: Settings, environ: Mapping[str, str]) -> Callable[[Descriptor], None]:
+    """Return what deletes a manifest; GitHub's registry does not, its API does."""
+    from runnable_ci.store.reference import GITHUB_REGISTRY
+
+    host, _, path = registry.label.partition("/")
+    if host != GITHUB_REGISTRY:
+        return registry.delete
+    from runnable_ci.github.api.connection import connect_package
+
+    package = connect_package(path, settings=settings, environ=environ)
+    return lambda manifest: package.delete(manifest.digest)
+
+
+def _removed(registry: Registry, run: PublishedRun, delete: Callable[[Descriptor], None]) -> bool:
+    from runnable_ci.github.api.packages import LastVersionError
     from runnable_ci.runs.remote.remote_index import remove
 
-    gone = remove(registry, run)
+    try:
+        gone = remove(registry, run, delete)
+    except LastVersionError as e:  # it will not go tomorrow either: no reason for a scheduled job to fail
+        _stays(run, f"{e.message}; {e.hint}")
+        return False
     if not gone:
         _stays(run, "it has just been modified")
     return gone

@@ -24,7 +24,7 @@ from runnable_ci.errors import (
 from runnable_ci.store.auth import Actions, Advice
 from runnable_ci.store.blobs import BlobStream, Upload
 from runnable_ci.store.client import Client
-from runnable_ci.store.reference import GITHUB_REGISTRY, Credentials, Reference, parse_reference
+from runnable_ci.store.reference import Credentials, Reference, parse_reference
 from runnable_ci.store.target import (
     DIGEST,
     INDEX_MEDIA_TYPES,
@@ -46,10 +46,6 @@ STORED_BYTES_A_SECOND = 4 * 1024 * 1024
 DELETE_NOT_ENABLED = (
     "enable it there (docker-registry: REGISTRY_STORAGE_DELETE_ENABLED=true), or use the registry's own interface"
 )
-DELETE_ELSEWHERE = {
-    GITHUB_REGISTRY: "delete versions of the package on its page in GitHub, or by the Packages API: "
-    "https://docs.github.com/rest/packages/packages"
-}
 NEXT_LINK = re.compile(r"<([^<>]{1,2000})>\s*;[^,]*\brel=\"?next\"?", re.IGNORECASE)
 
 
@@ -190,14 +186,15 @@ class Registry:
     def delete(self, descriptor: Descriptor) -> None:
         """Remove a manifest and every tag that points to it; its blobs go with the registry's garbage collection.
 
-        Not all registries allow it (ghcr.io does not): `RegistryProtocolError`. No effect where it is not there.
+        Not all registries allow it (ghcr.io does not, but GitHub's API does): `RegistryProtocolError`. No effect where
+        it is not there.
         """
         response = self._client.request("DELETE", f"manifests/{descriptor.digest}", "pull,push,delete")
         if response.status in (405, 501) or "UNSUPPORTED" in response.error_codes():
             host = self.label.partition("/")[0]
             raise RegistryProtocolError(
                 f"{host} does not allow manifests to be deleted (status {response.status})",
-                hint=DELETE_ELSEWHERE.get(host, DELETE_NOT_ENABLED),
+                hint=DELETE_NOT_ENABLED,
             )
         if response.status not in (404, 410):
             self._client.require_ok(response)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trustme
 from cli import Done, Workspace, workspace
+from github_api import GitHub, Package, github
 from published_runs import contents, got, opened, record, sent, store
-from registry_server import Reply, Seen, Served, collect_garbage, registry, serving
+from registry_server import Reply, Seen, Served, collect_garbage, leading_to, registry, serving
 
 from runnable_ci.runs.remote.remote_index import list_published, published, remove
 from runnable_ci.store.copy import copy
-from runnable_ci.store.registry import DELETE_ELSEWHERE, Registry
+from runnable_ci.store.registry import Registry
 
 SHARED = b"s" * 300_000
 
@@ -94,7 +98,7 @@ def test_a_run_that_is_written_meanwhile_stays(tmp_path: Path, served: Served) -
     here = store(tmp_path / "here")
     record(here, "again", {"new.txt": b"new"}, run_id="a")
     sent(here, remote, "a")
-    assert not remove(remote, holding)
+    assert not remove(remote, holding, remote.delete)
     assert len(published(remote)) == 3
     assert contents(got(tmp_path / "reader", remote, "a")[0], "a")["new.txt"] == b"new"
 
@@ -119,7 +123,7 @@ def test_a_removal_that_is_broken_off(tmp_path: Path, served: Served, project: W
 
 
 def test_a_registry_that_deletes_nothing(tmp_path: Path, project: Workspace) -> None:
-    """It is told that deletion is not enabled there and what to do; GitHub's hint names its own interface."""
+    """The message says that deletion is not enabled there, and what to do."""
     with registry(tmp_path / "registry", delete=False) as served:
         remote = opened(served.repository())
         three_runs(tmp_path, remote)
@@ -128,7 +132,6 @@ def test_a_registry_that_deletes_nothing(tmp_path: Path, project: Workspace) -> 
         assert f"error: {served.host} does not allow manifests to be deleted (status 405)\n" in done.err
         assert "REGISTRY_STORAGE_DELETE_ENABLED=true" in done.err
         assert len(published(remote)) == 3
-    assert "Packages API" in DELETE_ELSEWHERE["ghcr.io"]
 
 
 def test_prune_has_to_be_told_what(project: Workspace) -> None:
@@ -146,3 +149,70 @@ def test_a_tag_that_holds_another_run_than_it_says(tmp_path: Path, served: Serve
     found = {holding.summary.run_id: holding for holding in list_published(remote)}
     assert [tag.startswith("a--") for tag in found["a"].manifests] == [True]
     assert found["c"].pinned_by == ["a"]
+
+
+# -- ghcr.io
+
+
+@contextmanager
+def ghcr(tmp_path: Path, served: Served, project: Workspace) -> Iterator[tuple[GitHub, Package, Workspace]]:
+    """A registry that is `ghcr.io` to the program and deletes nothing, GitHub's API that does, and a job there."""
+    repository = "owner/repo/runs"
+    remote = opened(f"{served.host}/{repository}")
+    three_runs(tmp_path, remote)
+
+    def digests() -> list[str]:
+        return sorted({remote.resolve(tag).digest for tag in remote.tags()})
+
+    def hook(seen: Seen, forward: Callable[[], Reply]) -> Reply:
+        return Reply(405) if seen.method == "DELETE" else forward()
+
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with (
+        serving(hook, upstream=served) as front,
+        leading_to(front, authority, "ghcr.io") as proxy,
+        github() as api,
+    ):
+        api.package = Package("repo/runs", digests, lambda digest: remote.delete(remote.resolve(digest)))
+        job = {"GITHUB_ACTIONS": "true", "GITHUB_SERVER_URL": "https://github.com"}
+        network = {"HTTPS_PROXY": proxy, "SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+        yield api, api.package, replace(project, environ={**project.environ, **job, **api.variables, **network})
+
+
+@pytest.mark.parametrize("kind", ["orgs", "users"])
+def test_runs_on_ghcr_are_removed_by_the_api(tmp_path: Path, served: Served, project: Workspace, kind: str) -> None:
+    """Its registry deletes nothing, so versions of the package go by GitHub's API, of a person or an organisation."""
+    with ghcr(tmp_path, served, project) as (_, package, job):
+        package.kind = kind
+        done = job.runnable("prune", "--from", "ghcr.io/owner/repo/runs", "--keep", "1")
+        assert done.out == "a\nb\n", done.err
+        assert [run.run_id for run in published(opened(f"{served.host}/owner/repo/runs"))] == ["c"]
+
+
+def test_the_last_version_on_ghcr_stays(tmp_path: Path, served: Served, project: Workspace) -> None:
+    """GitHub deletes it with the package only: the run is kept, named with the page to do so, and nothing fails."""
+    with ghcr(tmp_path, served, project) as (_, package, job):
+        done = job.runnable("prune", "--from", "ghcr.io/owner/repo/runs", "--keep", "0", "--older-than", "0h")
+        assert done.out == "a\nb\n"
+        assert "kept c: the package owner/repo/runs on GitHub keeps its last version; delete the package" in done.err
+        assert "https://github.com/orgs/owner/packages/container/repo%2Fruns/settings" in done.err
+        assert len(package.digests()) == 1
+
+
+def test_a_token_that_may_not_delete(tmp_path: Path, served: Served, project: Workspace) -> None:
+    """The error says which token was refused, and which scopes and permissions it must have."""
+    with ghcr(tmp_path, served, project) as (api, package, job):
+        package.may_delete = False
+        prune_it = ("prune", "--from", "ghcr.io/owner/repo/runs", "--keep", "1")
+        done = job.runnable(*prune_it, code=2)
+        error = "::error title=runnable-ci::the token of GITHUB_TOKEN may not delete versions of the package owner/repo"
+        assert done.out.startswith(error)
+        assert "read:packages,delete:packages" in done.out
+        assert "packages: write" in done.out
+        assert len(published(opened(f"{served.host}/owner/repo/runs"))) == 3
+        assert job.runnable(*prune_it, "--dry-run").out == "a\nb\n"
+        asked = len(api.server.seen)
+        refused = job.runnable(*prune_it, code=2, GITHUB_SERVER_URL="https://ghe.example.org")
+        assert "is not sent there automatically" in refused.out
+        assert len(api.server.seen) == asked

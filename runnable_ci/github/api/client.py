@@ -87,6 +87,13 @@ class Rest:
 
         return self._retry(once)
 
+    def delete(self, path: str) -> Response:
+        """Return the response to a removal, tried again as `get` does it: a second one finds nothing left.
+
+        Raises `GitHubError`.
+        """
+        return self._retry(lambda: self._raise_if_transient(self._send("DELETE", f"{self.base}{path}")))
+
     def _retry(self, operation: Callable[[], Response]) -> Response:
         return retry(operation, sleep=self._sleep, waiting=self._report_rate_limit)
 

@@ -11,7 +11,8 @@ from runnable_ci.errors import UsageError
 from runnable_ci.github.api.actions import Actions
 from runnable_ci.github.api.client import Rest
 from runnable_ci.github.api.credentials import ApiToken, find_token
-from runnable_ci.github.api.repository import Repository, api_of, of_folder, parse_repository
+from runnable_ci.github.api.packages import Package
+from runnable_ci.github.api.repository import GITHUB_API, Api, Repository, api_of, of_folder, parse_repository
 from runnable_ci.util.console import console, is_actions
 from runnable_ci.util.github_host import GITHUB, github_host
 
@@ -50,3 +51,19 @@ def connect_job(token: str, environ: Mapping[str, str]) -> Actions:
     api = api_of(repository, is_named=True, environ=environ)
     rest = Rest(api.base, ApiToken(token, "the job"), environ=environ, say=console.err)
     return Actions(rest, repository, in_actions=True)
+
+
+def connect_package(path: str, *, settings: Settings, environ: Mapping[str, str]) -> Package:
+    """Return the package that a repository of `ghcr.io` is: its first part is the owner.
+
+    It is on github.com, whatever server the environment is about: that one's API and token have no part in it.
+    Raises `UsageError`, `RefusedError`.
+    """
+    owner, _, name = path.partition("/")
+    if not name:
+        raise UsageError(f"ghcr.io/{path} is no package", hint="ghcr.io/OWNER/NAME")
+    repository = Repository(GITHUB, owner, name)
+    is_ours = github_host(environ) == GITHUB
+    api = api_of(repository, is_named=True, environ=environ) if is_ours else Api(GITHUB_API, is_meant=False)
+    token = find_token(repository, api, settings, environ)
+    return Package(Rest(api.base, token, environ=environ, say=console.err), owner, name)

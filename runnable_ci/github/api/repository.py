@@ -17,6 +17,7 @@ from runnable_ci.vcs.git import clean_url
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(?::[0-9]{1,5})?")
 _NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
 _SCP = re.compile(r"(?:[^@/:\s]+@)?([^@/:\s]+):(?!//)(.+)")
+GITHUB_API: Final = "https://api.github.com"
 # GitHub's ssh on the port of https. Source: GitHub docs, "Using SSH over the HTTPS port".
 _OTHER_NAMES: Final = {"ssh.github.com": GITHUB, "www.github.com": GITHUB}
 
@@ -115,7 +116,7 @@ def api_of(repository: Repository, *, is_named: bool, environ: Mapping[str, str]
     host, named = repository.host, github_host(environ)
     is_meant = is_named or host == named
     if host == GITHUB:
-        return Api("https://api.github.com", is_meant=is_meant)
+        return Api(GITHUB_API, is_meant=is_meant)
     if host.endswith(".ghe.com"):
         return Api(f"https://api.{host}", is_meant=is_meant or named == GITHUB)
     scheme = "http" if is_loopback(urlsplit(f"//{host}").hostname or "") else "https"

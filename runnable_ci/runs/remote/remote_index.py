@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -210,16 +210,16 @@ def list_published(registry: Registry) -> list[PublishedRun]:
     return _runs_of(registry, sorted(registry.tags()))
 
 
-def remove(registry: Registry, run: PublishedRun) -> bool:
-    """Remove a run; False, and nothing is removed, where it was modified since it was looked at.
+def remove(registry: Registry, run: PublishedRun, delete: Callable[[Descriptor], None]) -> bool:
+    """Remove a run by `delete`; False, and nothing is removed, where it was modified since it was looked at.
 
-    What is broken off leaves a run that can be read and removed. Raises `StoreError`.
+    What is broken off leaves a run that can be read and removed. Raises `StoreError`, and what `delete` raises.
     """
     tags = list(run.manifests)
     if _resolve(registry, tags) != run.manifests:
         return False
     for manifest in {manifest.digest: manifest for manifest in run.manifests.values()}.values():
-        registry.delete(manifest)
+        delete(manifest)
     return True
 
 

@@ -23,11 +23,12 @@ from runnable_ci.observe.observer import Observer
 from runnable_ci.pipeline import command_line
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.code_states import unpublished
+from runnable_ci.runs.code_states import unknown_code, unpublished
 from runnable_ci.runs.model import SUCCESS, RunLog
 from runnable_ci.runs.products.step_products import Products
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.steps.interpreter import chosen_interpreter_note
+from runnable_ci.util.console import is_actions
 from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling
 from runnable_ci.util.threads import start
@@ -77,6 +78,8 @@ def execute(
     code = recorder.log.code()
     if code and code.code_identifier_url and (warning := unpublished(recorder.log)):
         printer.say(f"warning: {warning}")
+    if around and not is_actions(session.options.environ) and (why := unknown_code(recorder.log)):  # a job annotates it
+        printer.say(f"warning: the code of this run is not known: {why}")
     printer.annotate(recorder.log, workspace, project.file)
     again = [*retry_options, *command_line.env_file_options(session.options.env_files)]
     printer.say(*closing_lines(recorder.log, project, again))

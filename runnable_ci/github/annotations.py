@@ -11,6 +11,7 @@ from runnable_ci.github.commands import Annotation, Level
 from runnable_ci.github.states import state_of
 from runnable_ci.pipeline.diagnostics.positions import key_spans
 from runnable_ci.runs.causality.ancestry import decisions_of
+from runnable_ci.runs.code_states import unknown_code
 from runnable_ci.runs.model import SUCCESS, RunLog, StepAttempt
 
 _RUN_AGAIN: Mapping[str, str] = {
@@ -61,8 +62,8 @@ def step_lines(text: str) -> dict[str, int]:
 
 
 def annotations_for(log: RunLog, sources: SourceMap) -> list[Annotation]:
-    """Return what to show of the newest invocation: failures first, then what was reused although its code changed."""
-    return [*_failures(log, sources), *_changed(log, sources)]
+    """Return what to show of the newest invocation: failures first, then code that is unknown or has changed."""
+    return [*_failures(log, sources), *_unknown_code(log), *_changed(log, sources)]
 
 
 def _failures(log: RunLog, sources: SourceMap) -> Iterator[Annotation]:
@@ -95,6 +96,12 @@ def _location(name: str, attempt: StepAttempt, sources: SourceMap) -> tuple[str,
     if found and found.file and found.line > 0 and (file := sources.in_repository(sources.workspace / found.file)):
         return file, found.line
     return sources.of_step(name)
+
+
+def _unknown_code(log: RunLog) -> Iterator[Annotation]:
+    if why := unknown_code(log):
+        text = f"{why}\nno retry can tell what changed since, and `checkout` cannot rebuild it"
+        yield Annotation("warning", text, "the code of this run is not known")
 
 
 def _changed(log: RunLog, sources: SourceMap) -> Iterator[Annotation]:

@@ -16,8 +16,8 @@ from runnable_ci.github.graph import GRAPH_MAX_STEPS, flowchart
 from runnable_ci.github.markdown import code, code_cell, cut, details, escaped, escaped_cell, fence, table
 from runnable_ci.github.states import State, state_of, step_edges
 from runnable_ci.runs.causality.ancestry import decisions_of
-from runnable_ci.runs.code_states import code_state_of
-from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeIdentity, RunLog, StepAttempt
+from runnable_ci.runs.code_states import code_state_of, why_unknown
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeIdentity, CodeState, RunLog, StepAttempt
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import duration, format_size
 
@@ -325,9 +325,7 @@ def _code(log: RunLog, next_steps: NextSteps, detail: _Detail) -> str:
     attempt = log.newest_attempt()
     if attempt:
         identity, at = attempt.code_identities[0], code_state_of(log, attempt)
-        state = "clean" if identity.code_identifier_dependable else "**with uncommitted changes**"
-        parts = [_commit(identity), f"on {code(identity.ref, 100)}" if identity.ref else "", state]
-        lines += [f"Code: {' '.join(filter(None, parts))}", ""]
+        lines += [f"Code: {_code_state(identity, at, is_known=not why_unknown(log, attempt))}", ""]
         changes = list(at.changes.items()) if at else []
         lines += [
             f"- {escaped_cell(kind, 40)} {code(path, 300)}" for path, (kind, _) in changes[: min(detail.rows, 20)]
@@ -339,6 +337,19 @@ def _code(log: RunLog, next_steps: NextSteps, detail: _Detail) -> str:
     if next_steps.digest:
         lines += ["", f"Published: {code(f'{next_steps.reference}@{next_steps.digest}', 500)}"]
     return "\n".join(lines)
+
+
+def _code_state(identity: CodeIdentity, state: CodeState | None, *, is_known: bool) -> str:
+    """Return the commit, its branch, and what is known of how the code differs from it."""
+    if identity.code_identifier_dependable:
+        differs = "clean"
+    elif is_known:
+        differs = "**with uncommitted changes**" if state and state.changes else "**not as in the commit**"
+    elif identity.code_identifier:
+        differs = "**whether it was changed is not known**"
+    else:
+        return "**not known**"
+    return " ".join(filter(None, [_commit(identity), f"on {code(identity.ref, 100)}" if identity.ref else "", differs]))
 
 
 def _commit(identity: CodeIdentity) -> str:

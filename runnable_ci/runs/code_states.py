@@ -92,6 +92,21 @@ def kept_untracked(state: CodeState) -> list[str]:
     return [name for name, (kind, _) in state.changes.items() if kind == "untracked" and name not in state.omitted]
 
 
+def why_unknown(log: RunLog, attempt: StepAttempt) -> str:
+    """Return why it is not known which code an attempt ran; empty where it is."""
+    identity = attempt.code_identities[0] if attempt.code_identities else CodeIdentity()
+    state = code_state_of(log, attempt) or CodeState()
+    is_known = identity.code_identifier_dependable or state.changes or state.unknown or state.tree
+    return "" if is_known else identity.code_identifier_message
+
+
+def unknown_code(log: RunLog) -> str:
+    """Return why it is not known which code the newest invocation ran; empty where it is of each attempt."""
+    newest = log.invocations[-1].number if log.invocations else 0
+    attempts = (attempt for step in log.steps.values() for attempt in step.attempts if attempt.invocation == newest)
+    return next(filter(None, (why_unknown(log, attempt) for attempt in attempts)), "")
+
+
 def unpublished(log: RunLog, *, invocation: int | None = None) -> str:
     """Return a warning where no branch of a remote was known to have the newest commit; empty where one was."""
     found = states(log, invocation=invocation)

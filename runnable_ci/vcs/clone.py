@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import CodeIdentityError
-from runnable_ci.vcs.git import NOT_INHERITED, SAFE_OPTIONS, Git, clean_url, closed_environment, redacted
+from runnable_ci.vcs.git import NOT_INHERITED, Git, clean_url, closed_environment, redacted, safe_options
 
 
 @contextmanager
@@ -41,7 +41,8 @@ class _SafeGit(git.cmd.Git):
         # GitPython adds our own process's environment to what it was given.
         surplus = [f"--unset={name}" for name in os.environ if name not in self.environment()]
         cleaned = ["env", *surplus] if surplus else []
-        return super().execute([*cleaned, words[0], *SAFE_OPTIONS, *words[1:]], *arguments, **options)
+        safe = safe_options(str(self.working_dir or Path.cwd()), self.environment())
+        return super().execute([*cleaned, words[0], *safe, *words[1:]], *arguments, **options)
 
 
 class _SafeRepo(git.Repo):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.errors import TOO_LITTLE, CodeIdentityError, NotARepositoryError
+from runnable_ci.util.console import is_actions
 from runnable_ci.util.process import Finished, run_together, run_with_input
 from runnable_ci.vcs.git_files import is_bare, repository_root
 
@@ -54,6 +55,18 @@ def closed_environment(environ: Mapping[str, str], *, protocols: str = NO_PROTOC
     return {**inherited, **_SAFE_ENVIRONMENT, "GIT_ALLOW_PROTOCOL": protocols}
 
 
+def safe_options(folder: str, environ: Mapping[str, str]) -> list[str]:
+    """Return git's options in a folder: `SAFE_OPTIONS`, and in a job that it reads the checkout of another user.
+
+    In a container job that is often another user, and git would refuse it. Source: git-config, safe.directory; before
+    git 2.38 it counts in files alone.
+    """
+    workspace = environ.get("GITHUB_WORKSPACE", "") if is_actions(environ) else ""
+    root = repository_root(Path(folder).resolve(), environ) if workspace else None
+    is_checkout = root is not None and root.is_relative_to(Path(workspace).resolve())
+    return [*SAFE_OPTIONS, *(("-c", f"safe.directory={root}") if is_checkout else ())]
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Git:
     """git in one folder. A missing object is not fetched, unless transfer by some `protocols` is allowed."""
@@ -90,7 +103,7 @@ class Git:
             raise CodeIdentityError("a bare repository or a .git folder: no work tree")
 
     def _command(self, *words: str) -> list[str]:
-        return ["git", "-C", self.folder, *SAFE_OPTIONS, *words]
+        return ["git", "-C", self.folder, *safe_options(self.folder, self.environ), *words]
 
     def _environment(self) -> dict[str, str]:
         return closed_environment(self.environ, protocols=self.protocols)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -235,6 +236,47 @@ def test_a_pull_request_from_a_fork(repository: Repository) -> None:
     assert "comes from a fork" in action.summary
     assert action.outputs["finish"]["unpublished-store"] == str(project.store)
     assert "fork-1" not in project.runnable("runs", "--from", repository.registry).out
+
+
+def test_a_checkout_of_another_user_is_known(repository: Repository) -> None:
+    """As in a container job: its code is recorded, with nothing configured."""
+    action, project = repository.job(variables={"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}, files={"fixed": ""})
+    ran = action.all()
+    assert ran.code == 0, ran.text
+    assert "the code of this run is not known" not in ran.text
+    code = project.log().code()
+    assert code
+    assert code.code_identifier == project.git("rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({"GIT_CONFIG_PARAMETERS": "no setting"}, "git rev-parse failed: "),
+        ({"GIT_CEILING_DIRECTORIES": "/"}, ""),
+        ({"GIT_DIR": "/nowhere"}, ""),
+    ],
+)
+def test_code_that_is_not_known_is_a_warning(repository: Repository, variables: dict[str, str], why: str) -> None:
+    """Where git refuses, log, annotations and summary say why; a repository that is only oddly configured is known."""
+    action, _ = repository.job(variables=variables, files={"fixed": ""})
+    ran = action.all()
+    assert ran.code == 0, ran.text
+    assert ("::warning title=the code of this run is not known::" in ran.text) == bool(why)
+    assert ("Code: **not known**" in action.summary) == bool(why)
+    assert why in action.summary.replace("\\", "")
+    assert "uncommitted" not in action.summary
+
+
+def test_a_workspace_without_git_is_a_warning(tmp_path: Path, served: Served) -> None:
+    """Where git is not installed actions/checkout unpacks an archive."""
+    repository = Repository(tmp_path, served.repository(), {"runnable.toml": PIPELINE, "fixed": ""})
+    action, project = repository.job()
+    shutil.rmtree(project.folder / ".git")
+    ran = action.all()
+    assert ran.code == 0, ran.text
+    assert "::warning title=the code of this run is not known::not a git repository" in ran.text
+    assert "Code: **not known**" in action.summary
 
 
 def test_a_registry_that_refuses(tmp_path: Path) -> None:

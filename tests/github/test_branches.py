@@ -38,7 +38,7 @@ def test_known_and_clean_code_of_a_branch_is_its_base(repository: Repository) ->
     ("variables", "changed"),
     [
         ({}, True),
-        ({"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}, False),
+        ({"GIT_CONFIG_PARAMETERS": "no setting"}, False),  # git refuses to start
         ({"GITHUB_EVENT_NAME": "pull_request_target", "GITHUB_HEAD_REF": "topic", "GITHUB_BASE_REF": "main"}, False),
         ({"GITHUB_SHA": "1" * 40}, False),
         ({"GITHUB_SHA": ""}, False),

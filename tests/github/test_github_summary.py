@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from runnable_ci.github.annotations import SourceMap, annotations_for
 from runnable_ci.github.graph import flowchart
 from runnable_ci.github.summary import LIMIT_BYTES, NextSteps, Notice, render
 from runnable_ci.runs.events import InvocationFinished, apply
@@ -20,6 +22,7 @@ from runnable_ci.runs.model import (
     SUCCESS,
     CatalogEntry,
     CodeIdentity,
+    CodeState,
     DecisionRecord,
     ExceptionInfo,
     Invocation,
@@ -366,3 +369,25 @@ def test_any_limit_is_kept(limit_bytes: int) -> None:
     rendered = render(SHARED, limit_bytes=limit_bytes)
     assert len(rendered.encode()) <= limit_bytes
     assert "❌" in rendered or limit_bytes < 20
+
+
+@pytest.mark.parametrize(
+    ("identity", "states", "shown"),
+    [
+        (CodeIdentity(code_identifier="a" * 40, code_identifier_dependable=True, ref="main"), {}, "on `main` clean"),
+        (DIRTY, {}, "**with uncommitted changes**"),
+        (CodeIdentity(code_identifier_message="git says no"), {}, "Code: **not known**"),
+        (CodeIdentity(code_identifier="b" * 40, code_identifier_message="git says no"), {}, "not known**"),
+        (CodeIdentity(code_identifier="c" * 40, code_identifier_message="ignored"), {"k": "d" * 40}, "in the commit**"),
+    ],
+)
+def test_what_is_known_of_the_code(identity: CodeIdentity, states: dict[str, str], shown: str) -> None:
+    """Clean, changed, not what is in the commit, or unknown: each in its own words, whatever the message."""
+    log = RunLog(run_id="r", code_states={key: CodeState(tree=tree) for key, tree in states.items()})
+    finished = attempt(1, 1, identity, code_state="".join(states))
+    for event in (started(1, 0), *saved("fit", finished), InvocationFinished.of("succeeded", time=moment(9))):
+        log = apply(log, event)
+    (line,) = (line for line in render(log).splitlines() if line.startswith("Code: "))
+    assert shown in line
+    titles = [one.title for one in annotations_for(log, SourceMap(PurePath("/"), PurePath("/"), PurePath("/")))]
+    assert titles == (["the code of this run is not known"] if "not known" in line else [])

@@ -174,6 +174,24 @@ def test_refused_folder(repository: Path, environ: Mapping[str, str]) -> None:
     assert (state.commit, state.dependable) == ("", False)
 
 
+def test_a_job_reads_its_checkout_whoever_owns_it(repository: Path, environ: Mapping[str, str], tmp_path: Path) -> None:
+    """As in a container job; also a checkout below the workspace, through a link; nothing outside of it."""
+    link = tmp_path / "link"
+    link.symlink_to(repository.parent)
+    job = {**environ, "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1", "GITHUB_ACTIONS": "true"}
+    for workspace in (repository, repository.parent, link):
+        state = Code(repository, environ={**job, "GITHUB_WORKSPACE": str(workspace)}).state()
+        assert (len(state.commit), state.dependable) == (40, True), state.message
+    (repository / "below").mkdir()
+    (tmp_path / "other").mkdir()
+    for outside in ("", str(repository / "below"), str(tmp_path / "other")):
+        refused = Code(repository, environ={**job, "GITHUB_WORKSPACE": outside}).state()
+        assert (refused.commit, refused.dependable) == ("", False), outside
+        assert "dubious ownership" in refused.message
+    no_job = {**job, "GITHUB_ACTIONS": "", "GITHUB_WORKSPACE": str(repository)}
+    assert "dubious ownership" in Code(repository, environ=no_job).state().message
+
+
 def test_detached_head_and_tags(repository: Path, git: Callable[..., str], look: Callable[..., WorkTree]) -> None:
     """A detached HEAD is named by its tags where it has some."""
     git(repository, "checkout", "-q", "--detach")

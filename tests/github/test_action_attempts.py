@@ -425,3 +425,24 @@ def test_an_id_of_the_user_s_is_kept_for_as_long_as_it_is_free(repository: Repos
     anew, _ = repository.job(attempt=3, run_id="mine", files={"fixed": ""})
     assert anew.all().code == 0
     assert anew.outputs["finish"]["run-id"] == "mine-attempt3"
+
+
+@pytest.mark.parametrize("other", [{"GITHUB_RUN_ID": "1001"}, {"GITHUB_JOB": "evaluate"}])
+def test_an_id_that_another_run_has_is_no_obstacle_to_resume(repository: Repository, other: dict[str, str]) -> None:
+    """One of last night's, or of another job: this job's own run has an id of its own and goes on under it."""
+    assert repository.job(run_id="nightly")[0].all().code == 1
+    if "GITHUB_RUN_ID" in other:
+        repository.artifacts = repository.tmp_path / "next"  # another workflow run has none of the first one's
+        repository.artifacts.mkdir()
+    first, origin = repository.job(run_id="nightly", variables=other)
+    ran = first.all()
+    own = first.outputs["finish"]["run-id"]
+    assert own.startswith("nightly-")
+    assert "Published under another run id" in ran.text
+    for attempt, files in ((2, {}), (3, {"fixed": ""})):
+        again, project = repository.job(attempt=attempt, run_id="nightly", variables=other, files=files)
+        ran = again.all()
+        assert f"attempt {attempt} resumes run `{own}`" in ran.text
+        assert again.outputs["finish"]["run-id"] == own
+        assert project.read("data.txt") == origin.read("data.txt")
+        assert attempts(again, project) == [1, attempt]

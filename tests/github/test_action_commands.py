@@ -326,6 +326,11 @@ def test_a_cancelled_job(tmp_path: Path, served: Served) -> None:
     assert (log.outcome, log.message) == ("cancelled", "cancelled by SIGINT")
     assert [step.outcome for step in log.steps.values()] == ["succeeded", "cancelled"]
     assert " was cancelled\n" in action.summary
+    action.upload()
+    again, _ = repository.job(attempt=2, files={"runnable.toml": PIPELINE})
+    again.all()
+    assert "attempt 2 resumes run `train-1000`" in again.summary.replace("\\", "")
+    assert "the run of attempt 1 was cancelled" in again.summary
 
 
 def test_a_killed_job(tmp_path: Path, served: Served) -> None:

@@ -18,7 +18,6 @@ NOTE = Note(
     status="FAIL",
     digest=f"sha256:{'0' * 64}",
     is_published=True,
-    is_alone=True,
     job="11",
 )
 DONE = replace(NOTE, status="SUCCESS")
@@ -40,6 +39,16 @@ def test_the_run_s_own_status_decides_where_github_does_not_tell() -> None:
     assert chosen(NOTE) == NOTE
     assert chosen(DONE) is None
     assert chosen(DONE, mode="always") == DONE
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [("failed", "failed"), ("cancelled", "was cancelled"), ("interrupted", "was interrupted"), ("", "failed")],
+)
+def test_how_the_run_ended_is_said(outcome: str, said: str) -> None:
+    """By its outcome: a run that was cancelled has not failed."""
+    choice = choose([replace(NOTE, outcome=outcome)], mode="auto", is_told_apart=True, past=None)
+    assert choice.reason == f"the run of attempt 1 {said}"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +76,6 @@ def test_the_newest_attempt_counts() -> None:
     [
         (NOTE, OTHER),
         (NOTE, OTHER, replace(NOTE, attempt=2, identity="c" * 32)),
-        (replace(NOTE, is_alone=False),),
     ],
 )
 def test_jobs_that_look_the_same_resume_nothing(notes: tuple[Note, ...]) -> None:
@@ -77,7 +85,7 @@ def test_jobs_that_look_the_same_resume_nothing(notes: tuple[Note, ...]) -> None
     assert "run-id" in choice.hint
     with pytest.raises(UsageError, match="look the same"):
         choose(notes, mode="always", is_told_apart=True, past=None)
-    assert chosen(*notes, past=PastJob("failure", {"12"})) == (OTHER if OTHER in notes else None)
+    assert chosen(*notes, past=PastJob("failure", {"12"})) == OTHER
 
 
 def test_a_called_workflow_resumes_what_is_proven_its_own() -> None:
@@ -107,15 +115,15 @@ def test_a_job_is_known_by_its_name() -> None:
         {"attempt": 0},
         {"attempt": True},
         {"attempt": "1"},
-        {"is_alone": 1},
         {"is_published": "yes"},
         {"use": None},
-        {"more": 1},
+        {"outcome": 7},
     ],
 )
 def test_a_note_that_is_none(change: dict[str, object]) -> None:
     """What cannot be a note is not used; a note comes back as it was."""
     assert decode(NOTE.encode()) == NOTE
     assert decode(json.dumps({**asdict(NOTE), **change}).encode()) is None
-    for text in (b"", b"[]", b"{}", b"[" * 100_000, b"\xff"):
+    assert decode(json.dumps({**asdict(NOTE), "added_later": 1}).encode()) == NOTE
+    for text in (b"", b"[]", b'"use"', b"7", b"{}", b"[" * 100_000, b"\xff"):
         assert decode(text) is None

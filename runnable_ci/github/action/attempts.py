@@ -85,7 +85,7 @@ def first_id(job: Job) -> str:
     return use.name if number == 1 or is_free else f"{use.name}-attempt{number}"
 
 
-def leave_note(job: Job, log: RunLog, published: Published | None, *, is_alone: bool) -> dict[str, str]:
+def leave_note(job: Job, log: RunLog, published: Published | None) -> dict[str, str]:
     """Leave what the next attempt of the job needs to resume this run; return the outputs that have it uploaded.
 
     An unpublished run is left whole: its store is the artifact.
@@ -100,8 +100,8 @@ def leave_note(job: Job, log: RunLog, published: Published | None, *, is_alone: 
         status=log.status,
         digest=layout.resolve(log.run_id).digest,
         is_published=published is not None,
-        is_alone=is_alone,
         job=job.inputs.job_number,
+        outcome=log.outcome,
     )
     folder = job.folder / "left" / log.run_id if published else layout.folder
     folder.mkdir(parents=True, exist_ok=True)

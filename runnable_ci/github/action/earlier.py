@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
 
 from runnable_ci.errors import UsageError
@@ -13,6 +13,7 @@ from runnable_ci.store.target import DIGEST, TAG
 
 RESUMED = frozenset({"failure", "cancelled", "timed_out"})
 """The conclusions of a job after which GitHub's "Re-run failed jobs" starts it again."""
+_ENDINGS = {"cancelled": "was cancelled", "interrupted": "was interrupted"}
 APART = "set the input run-id, such as `run-id: ${{ github.run_id }}-NAME`, to what tells it apart from the others"
 
 
@@ -30,10 +31,10 @@ class Note:
     """Of its manifest."""
     is_published: bool
     """Else the run is in the artifact itself."""
-    is_alone: bool
-    """Whether no other run had the id that this one was to have."""
     job: str
     """GitHub's number for the job; empty where the runner does not tell."""
+    outcome: str = ""
+    """How the run ended, where it is not the success or failure that the status tells."""
 
     def encode(self) -> bytes:
         """Return the note as JSON."""
@@ -41,15 +42,15 @@ class Note:
 
 
 def decode(document: bytes) -> Note | None:
-    """Return a note; None for anything else."""
+    """Return a note, of which another version may have written less or more; None for anything else."""
     try:
         found = json.loads(document)
-        note = Note(**found)
+        note = Note(**{it.name: found[it.name] for it in fields(Note) if it.name in found})
     except (ValueError, TypeError, RecursionError):
         return None
-    texts = (note.use, note.run_id, note.identity, note.status, note.digest, note.job)
+    texts = (note.use, note.run_id, note.identity, note.status, note.digest, note.job, note.outcome)
     is_sound = all(isinstance(text, str) for text in texts) and type(note.attempt) is int and note.attempt > 0
-    is_sound = is_sound and type(note.is_alone) is type(note.is_published) is bool
+    is_sound = is_sound and type(note.is_published) is bool
     return note if is_sound and TAG.fullmatch(note.run_id) and DIGEST.fullmatch(note.digest) else None
 
 
@@ -103,7 +104,7 @@ def choose(notes: Sequence[Note], *, mode: str, is_told_apart: bool, past: PastJ
         hint = "`resume: always` would use its run"
     else:
         is_resumed = newest.status != SUCCESS
-        reason = f"the run of {last} {'failed' if is_resumed else 'succeeded'}"
+        reason = f"the run of {last} {_ENDINGS.get(newest.outcome, 'failed') if is_resumed else 'succeeded'}"
         hint = (
             "with the permission `actions: read` the job's own result would decide; `resume: always` would use the run"
         )
@@ -111,11 +112,14 @@ def choose(notes: Sequence[Note], *, mode: str, is_told_apart: bool, past: PastJ
 
 
 def doubt(notes: Sequence[Note], *, is_told_apart: bool) -> str:
-    """Return why a note may be another job's; empty where it is not."""
+    """Return why a note may be another job's; empty where it is not.
+
+    That a run could not have the id which it was to have tells nothing: any run may have had that.
+    """
     runs: dict[int, set[str]] = {}
     for note in notes:
         runs.setdefault(note.attempt, set()).add(note.identity)
-    if any(len(found) > 1 for found in runs.values()) or not all(note.is_alone for note in notes):
+    if any(len(found) > 1 for found in runs.values()):
         return (
             "several jobs of this workflow run look the same to the action, so none resumes what may be another's run"
         )

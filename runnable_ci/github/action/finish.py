@@ -44,8 +44,6 @@ class Report:
     run_id: str = ""
     log: RunLog | None = None
     published: Published | None = None
-    is_alone: bool = True
-    """Whether no other run has the id that this one was to have."""
     artifact: dict[str, str] = field(default_factory=dict)
     """The outputs that have something kept with the workflow run."""
     base: Summary | None = None
@@ -132,7 +130,7 @@ def _leave_note(job: Job, report: Report, log: RunLog) -> dict[str, str]:
     if reference and job.inputs.command == "publish":
         return {}
     try:
-        left = leave_note(job, log, report.published, is_alone=report.is_alone)
+        left = leave_note(job, log, report.published)
         return {**left, **sentences(job, report.run_id, left["artifact"], reference)}
     except (RunnableError, OSError) as e:
         report.notices.append(of_failure(job, reference, f"The artifact cannot be made: {e}"))
@@ -143,7 +141,7 @@ def _under_own_id(job: Job, report: Report, log: RunLog, taken: IdTakenError) ->
     """Give the run an id that no other one has, as nobody is there to choose one; return its log under that id."""
     own = f"{log.run_id[:OWN_ID_MAX]}-{run_identity(log)[:8]}"
     keep_as(job.layout, log.run_id, own)
-    report.is_alone, report.run_id, report.log = False, own, load(job.layout, own)
+    report.run_id, report.log = own, load(job.layout, own)
     report.notices.append(Notice("Published under another run id", f"{taken.message}. Here it is `{own}`"))
     return report.log
 

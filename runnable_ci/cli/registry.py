@@ -16,7 +16,7 @@ from runnable_ci.github.accepted_writers import accepted_writers
 from runnable_ci.pipeline.command_line import http_option, of_store
 from runnable_ci.pipeline.project import Project, registry_of
 from runnable_ci.runs.reader import load, resolve_id
-from runnable_ci.runs.remote.publish import Published
+from runnable_ci.runs.remote.publish import Published, require_room
 from runnable_ci.runs.remote.publish import publish as publish_run
 from runnable_ci.runs.remote.pull import Pulled, keep_as, read_origin
 from runnable_ci.runs.remote.pull import pull as pull_run
@@ -71,11 +71,16 @@ class PublishOnExit:
         is_default = registry.label == registries.default(in_pipeline=lambda: project.pipeline.registry)
         return cls(registry, options.environ, options.printer.say, is_default)
 
+    def require_room(self, run_id: str) -> None:
+        """Raise `UsageError` for a run id that is too long to be published."""
+        require_room(run_id, self.environ)
+
     def require_free(self, run_id: str) -> None:
         """Raise `UsageError` where a run has that id in the registry: better said before the work than after it.
 
         That is one request. Where the registry does not answer it the run is not kept from its work.
         """
+        self.require_room(run_id)
         try:
             found = find_occupant(self.registry, run_id, tries=1)
         except StoreError as e:

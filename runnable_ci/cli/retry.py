@@ -59,6 +59,7 @@ def retry(
         from runnable_ci.cli.registry import PublishOnExit
 
         publication = PublishOnExit.of(project, to or opened.registry, options)
+        publication.require_room(run_id)
     typed = [run_id if word == LATEST else word for word in retry_options.typed] or ["retry", run_id]
     retry_options = retry_options._replace(registry=opened.registry, typed=typed)
     with redacting_errors(session.redactor(project.pipeline.parameters)):

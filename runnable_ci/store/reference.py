@@ -6,6 +6,7 @@ docs/architecture.md.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ from runnable_ci.store.target import DIGEST, TAG
 from runnable_ci.util.github_host import GITHUB, github_host
 
 HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
-PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+PATH = re.compile(rf"{COMPONENT.pattern}(?:/{COMPONENT.pattern})*")
 GRAMMAR = "letters and digits, with `.`, `_`, `__` or `-` between them; parts are separated by `/`"
 REFERENCE_MAX = 600
 SCHEME = re.compile(r"(https|oci|docker)://", re.IGNORECASE)
@@ -93,6 +95,18 @@ def parse_reference(text: str) -> Reference:
     if digest is not None and not DIGEST.fullmatch(digest):
         raise UsageError(f"{digest[:100]!r} is not a digest", hint="only sha256 digests are accepted")
     return Reference(host=host, path=path, reference=digest or tag)
+
+
+def component_of(name: str) -> str:
+    """Return a name of GitHub, which does not tell case apart, as a component of a path that a registry takes.
+
+    What such a name cannot have becomes `-`, and a digest of the name follows, so that no two names become one.
+    """
+    name = name.lower()
+    if COMPONENT.fullmatch(name):
+        return name
+    words = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
+    return f"{words}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
 
 
 def find_credentials(host: str, environ: Mapping[str, str], *, path: str = "") -> Credentials | None:

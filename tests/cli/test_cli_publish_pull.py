@@ -312,6 +312,19 @@ def test_a_killed_run_is_published_as_the_failure_that_it_is(tmp_path: Path, ser
     assert other.runnable("logs", "r", "slow").out == "said\n"
 
 
+def test_an_id_without_room_for_a_writer_is_refused_before_any_work(tmp_path: Path, served: Served) -> None:
+    """A run id may be as long as a tag, and a published one needs more: a run and a retry that publish say so first."""
+    project = workspace(tmp_path, {"runnable.toml": '[steps.one]\nrun = "touch ran; false"\n'})
+    long = "x" * 125
+    refused = project.runnable("run", "--run-id", long, "--to", served.repository(), code=2)
+    assert "is too long to be published: it has 125 characters" in refused.err
+    assert not (project.folder / "ran").exists()
+    project.runnable("run", "--run-id", long, code=1)
+    (project.folder / "ran").unlink()
+    assert "too long" in project.runnable("retry", long, "--to", served.repository(), code=2).err
+    assert not (project.folder / "ran").exists()
+
+
 def test_a_publish_that_fails_keeps_the_run(tmp_path: Path, served: Served) -> None:
     """Where the registry cannot be reached a run that succeeded exits 1, a failed one as it failed; both stay here."""
     toml = SHELL + '[steps.two]\nrun = "exit $code"\n[parameters]\ncode = 0\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -107,16 +108,52 @@ def test_a_laptop_that_names_another_server_is_told_too(variables: Mapping[str, 
     )
 
 
+@pytest.mark.parametrize("name", [".github", "my-repo-", "_x", "a..b", "a___b", "___", "Big.Name"])
+def test_a_repository_has_a_place_by_itself_whatever_its_name(name: str) -> None:
+    """What a registry takes is the name itself, in lower case; another name gets a similar one, always the same."""
+    environ = {**IN_ACTION, "GITHUB_REPOSITORY": f"Octo/{name}"}
+    label = Registries(Settings(), environ).named(None, in_pipeline=none).label
+    assert label == Registries(Settings(), environ).named(None, in_pipeline=none).label
+    assert re.fullmatch(r"ghcr\.io/octo/([a-z0-9-]+-)?[0-9a-f]{8}/runs|ghcr\.io/octo/big\.name/runs", label)
+    assert parse_reference(label).repository == label
+
+
+def test_no_two_repositories_have_one_place() -> None:
+    """Names that differ only in what a registry does not take differ in the digest."""
+    names = ["a-b", "a--b", "a..b", "a.-b", "a-.b", "a___b", ".a-b", "a-b.", "-a-b", "_a-b", "a-b-", ".", "..", "_"]
+    environs = ({**IN_ACTION, "GITHUB_REPOSITORY": f"octo/{name}"} for name in names)
+    labels = {Registries(Settings(), environ).named(None, in_pipeline=none).label for environ in environs}
+    assert len(labels) == len(names)
+    assert {"ghcr.io/octo/a-b/runs", "ghcr.io/octo/a--b/runs"} <= labels
+
+
 @pytest.mark.parametrize(
     ("repository", "example"),
-    [(".github/.github", "github/github"), ("octo-/a..b", "octo/a-b"), ("o/___", "owner/repo")],
+    [(".github/.github", "github/github"), ("octo-/a..b", "octo/a-b"), ("-/___", "owner/repo")],
 )
-def test_a_repository_whose_name_no_registry_can_have_is_told(repository: str, example: str) -> None:
-    """On github.com the name must be chosen then; nothing about a login, since the job's token will do."""
+def test_an_owner_whose_name_no_registry_can_have_is_told(repository: str, example: str) -> None:
+    """On github.com another name may be another owner's; nothing about a login, since that is not ours to know."""
     environ = {**IN_ACTION, "GITHUB_REPOSITORY": repository}
-    with pytest.raises(UsageError, match=r"no registry is set: .* is not a valid repository name") as caught:
+    with pytest.raises(UsageError, match=r"no registry is set: no registry takes the owner's name, .*") as caught:
         Registries(Settings(), environ).named(None, in_pipeline=none)
-    assert caught.value.fix == f"with:\n  registry: ghcr.io/{example}/runs"
+    assert caught.value.fix == f"with:\n  registry: HOST/{example}/runs"
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("h.io:5000/octo/runs:latest", "h.io:5000/octo/runs"),
+        ("https://H.io/Octo/runs:v1", "h.io/octo/runs"),
+        ("h.io", "ghcr.io/owner/repo/runs"),
+        ("h.io/a b", "ghcr.io/owner/repo/runs"),
+        ("octo/runs", "ghcr.io/owner/repo/runs"),
+    ],
+)
+def test_what_to_write_in_place_of_a_wrong_registry_is_told(text: str, right: str) -> None:
+    """As lines for the workflow: what the text was to be, or an example."""
+    with pytest.raises(UsageError) as caught:
+        Registries(Settings(registry=text), IN_ACTION).named(None, in_pipeline=none)
+    assert caught.value.fix == f"with:\n  registry: {right}"
 
 
 Use = Callable[[Registries, str], Registry]

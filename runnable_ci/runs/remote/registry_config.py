@@ -11,7 +11,14 @@ from runnable_ci.errors import UsageError
 from runnable_ci.pipeline.command_line import http_option
 from runnable_ci.runs.reader import LATEST
 from runnable_ci.store.auth import Advice
-from runnable_ci.store.reference import GITHUB_REGISTRY, PATH, Credentials, Reference, parse_reference
+from runnable_ci.store.reference import (
+    COMPONENT,
+    GITHUB_REGISTRY,
+    Credentials,
+    Reference,
+    component_of,
+    parse_reference,
+)
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import DIGEST
 from runnable_ci.util.console import is_actions
@@ -47,9 +54,14 @@ class Registries:
         text = given or self.default(in_pipeline=in_pipeline)
         if text is None:
             raise self._missing()
-        where = parse_reference(text)
+        try:
+            where = parse_reference(text)
+        except UsageError as e:
+            e.fix = self._naming(self._example(github_host(self.environ)))
+            raise
         if where.reference is not None:
-            raise UsageError(f"{text} is the reference of a run, not a registry", hint=f"use {where.repository}")
+            reason = f"{text} is the reference of a run, not a registry"
+            raise UsageError(reason, hint=f"use {where.repository}", fix=self._naming(where.repository))
         return self.open(where, is_named=own is not None)
 
     def default(self, *, in_pipeline: Callable[[], str | None]) -> str | None:
@@ -137,6 +149,10 @@ class Registries:
         return is_actions(self.environ)
 
     @property
+    def _in_action(self) -> bool:
+        return any(name.startswith(INPUT_PREFIX) for name in self.environ)
+
+    @property
     def _repository(self) -> str:
         """OWNER/NAME as the job, or a person, says it."""
         return self.environ.get("GITHUB_REPOSITORY", "").strip().lower()
@@ -145,10 +161,13 @@ class Registries:
         """Return where the runs of a job go by themselves: `ghcr.io` is that of github.com, and of no other server.
 
         Those of pull requests go elsewhere than those of branches, so that no retry of a branch finds them by an id.
+        A repository whose name no registry takes has a similar one there; an owner has none, since any other name may
+        be another owner's.
         """
-        path = f"{self._repository}/runs" + (f"/{PULL_REQUESTS}" if self.environ.get(HEAD_REF) else "")
-        if not self._in_job or github_host(self.environ) != GITHUB or not PATH.fullmatch(path):
+        owner, _, name = self._repository.partition("/")
+        if not self._in_job or github_host(self.environ) != GITHUB or not COMPONENT.fullmatch(owner) or not name:
             return None
+        path = f"{owner}/{component_of(name)}/runs" + (f"/{PULL_REQUESTS}" if self.environ.get(HEAD_REF) else "")
         return f"{GITHUB_REGISTRY}/{path}"
 
     def _missing(self) -> UsageError:
@@ -163,22 +182,25 @@ class Registries:
                 f'or add it to the pipeline file: registry = "{example}"',
             )
         if host == GITHUB and self._repository:
-            reason = f": {self._repository} is not a valid repository name in a registry"
-        action = any(name.startswith(INPUT_PREFIX) for name in self.environ)
+            owner = self._repository.partition("/")[0]
+            reason = f": no registry takes the owner's name, {owner}, so {GITHUB_REGISTRY} has no place for it"
         login = [] if host == GITHUB else [_USERNAME, f"{_PASSWORD}: ${{{{ github.token }}}}"]
-        hint = f"name one {'where the action is used' if action else 'for the job'}, such as:"
-        if not action:
-            fix = self._variables(f"RUNNABLE_CI_REGISTRY: {example}", *login)
-        else:
-            fix = "\n".join(filter(None, [f"with:\n  registry: {example}", self._variables(*login)]))
-        return UsageError(f"no registry is set{reason}", hint=hint, fix=fix)
+        hint = f"name one {'where the action is used' if self._in_action else 'for the job'}, such as:"
+        return UsageError(f"no registry is set{reason}", hint=hint, fix=self._naming(example, *login))
+
+    def _naming(self, repository: str, *login: str) -> str:
+        """Return lines of a workflow that name a registry, and how to log in; empty outside of a job."""
+        if not self._in_action:
+            return self._variables(f"RUNNABLE_CI_REGISTRY: {repository}", *login)
+        return "\n".join(filter(None, [f"with:\n  registry: {repository}", self._variables(*login)]))
 
     def _example(self, host: str) -> str:
         """Return a likely registry at the server of the job; with a valid repository name."""
+        owner = self._repository.partition("/")[0]
         words = [re.sub(r"[^a-z0-9]+", "-", word).strip("-") for word in self._repository.split("/")]
         path = "/".join(words) if len(words) == 2 and all(words) else "owner/repo"
         if host == GITHUB:
-            return f"{GITHUB_REGISTRY}/{path}/runs"
+            return f"{GITHUB_REGISTRY if not owner or COMPONENT.fullmatch(owner) else 'HOST'}/{path}/runs"
         # Gitea and Forgejo have packages at their own host, GitHub's servers beside it.
         is_own = any(self.environ.get(name) == "true" for name in ("GITEA_ACTIONS", "FORGEJO_ACTIONS"))
         return f"{host if is_own else f'containers.{host}'}/{path}/runs"

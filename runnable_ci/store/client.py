@@ -15,11 +15,13 @@ from runnable_ci.errors import RegistryProtocolError, StoreError
 from runnable_ci.store.auth import Actions, Advice, Authorizer
 from runnable_ci.store.reference import Credentials, Reference, find_credentials
 from runnable_ci.util.http import Failure, Session, Stream
+from runnable_ci.util.network.tls import speaks_tls
 from runnable_ci.util.responses import LONGEST_WAIT_S, TRIES, Response, TransientError, later, retry
 from runnable_ci.util.urls import is_loopback, origin, safe_url
 
 API_HOSTS = {"docker.io": "registry-1.docker.io"}
 API_HEADER = "Docker-Distribution-Api-Version"
+TLS_PROBE_S = 5.0
 LOGINS = 2  # the first, and one for a token that has expired
 
 T = TypeVar("T")
@@ -110,15 +112,22 @@ class Client:
             return dict(headers or {}) | ({"Authorization": authorization} if authorization else {})
 
         while True:
-            stream = self._session.open(
-                method,
-                url,
-                headers=authorized,
-                body=body,
-                on_redirect=_may_be_anywhere if follow else None,
-                longer_s=longer_s,
-            )
             maybe_tls, self._may_be_tls = self._may_be_tls, False
+            try:
+                stream = self._session.open(
+                    method,
+                    url,
+                    headers=authorized,
+                    body=body,
+                    on_redirect=_may_be_anywhere if follow else None,
+                    longer_s=longer_s,
+                )
+            except TransientError:
+                if not maybe_tls or isinstance(body, io.IOBase) or not self._finds_tls():
+                    self._may_be_tls = maybe_tls  # as there was no answer yet
+                    raise
+                url = urljoin(self.base, path)
+                continue
             if stream.status == 401 and self.is_ours(stream.url) and logins < LOGINS:
                 logins += 1
                 response = stream.response()
@@ -133,8 +142,9 @@ class Client:
                 is_last = True
                 self.raise_if_transient(stream.response())
                 self._auth.read_anonymously()
-            elif stream.status == 400 and maybe_tls and API_HEADER not in stream.headers:
-                url = self._over_tls(stream.response())
+            elif stream.status == 400 and maybe_tls and API_HEADER not in stream.headers and self._finds_tls():
+                stream.close()
+                url = urljoin(self.base, path)
             else:
                 return stream
 
@@ -200,14 +210,13 @@ class Client:
             case _:
                 return RegistryProtocolError(f"unexpected response of {where}", hint="is it an OCI registry?")
 
-    def _over_tls(self, response: Response) -> str:
-        """Return the same URL by https: how a TLS server on this machine answers a first plain request.
-
-        There are no secrets in that. A HEAD request's response has no body that would tell; if it is no TLS server
-        either, the next error says so.
-        """
-        self.base = "https" + self.base.removeprefix("http")
-        return "https" + response.url.removeprefix("http")
+    def _finds_tls(self) -> bool:
+        """Return whether a server of this machine that makes nothing of plain HTTP speaks TLS; it is used then."""
+        _, host, port = origin(self.base)
+        found = speaks_tls(host, port, timeout_s=min(TLS_PROBE_S, self._session.timeout_s))
+        if found:
+            self.base = "https" + self.base.removeprefix("http")
+        return found
 
     def _ask_token_server(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Response:
         response = self._session.open(method, url, headers=lambda _: headers, body=body).response()

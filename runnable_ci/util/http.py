@@ -9,19 +9,20 @@ from __future__ import annotations
 import io
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Literal
 from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import BaseHTTPResponse
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from runnable_ci.errors import RunnableError, UsageError
+from runnable_ci.util.network.pace import PacedConnection, SlowError
+from runnable_ci.util.network.tls import tls_context
 from runnable_ci.util.responses import TRIES, Response, TransientError, one_line
 from runnable_ci.util.urls import host_of, is_loopback, origin, proxy_of, safe_url
 
@@ -29,12 +30,9 @@ CONNECT_TIMEOUT_S = 30.0
 READ_TIMEOUT_S = 60.0
 SILENT_TRIES = 3
 """For a server that says nothing: each of these takes as long as the time-out."""
-LEAST_BYTES_A_SECOND = 1024
-"""A body that comes more slowly for as long as the time-out counts as silence, as with git's `http.lowSpeedLimit`."""
 MOST_REDIRECTS = 5
 RESPONSE_MAX_BYTES = 64 * 1024
 SEND_BYTES = 256 * 1024
-CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _KEEPING_METHOD = (307, 308)
 
@@ -157,7 +155,7 @@ class Session:
         hint = "check that it is running, and the port" if refused else "check the name and the network"
         message = f"the connection to {safe_url(url)} failed: {reason}"
         failure = Failure("refused" if refused else "lost", host_of(url), message, hint)
-        is_silence = any(isinstance(cause, TimeoutError | _SlowError) for cause in causes)
+        is_silence = any(isinstance(cause, TimeoutError) for cause in causes)
         return TransientError(self._unavailable(failure), tries=SILENT_TRIES if is_silence else TRIES)
 
     def _redirected(self, stream: Stream) -> str:
@@ -207,19 +205,14 @@ class Stream:
         self.request_headers = request_headers
         self._session = session
         self._raw = raw
-        self._read_bytes = 0
-        self._waited_s = 0.0
 
     def read(self, size: int, *, decode: bool = False) -> bytes:
         """Return up to `size` bytes, none at the end. Raises `TransientError` where the connection breaks."""
-        began = time.monotonic()
         try:
-            chunk = self._raw.read1(size, decode_content=decode)
-            self._require_speed(len(chunk), time.monotonic() - began)
-        except (HTTPError, _SlowError) as error:
+            return self._raw.read1(size, decode_content=decode)
+        except HTTPError as error:
             self.close()
             raise self._session.as_transient_error(error, self.url) from error
-        return chunk
 
     def response(self, *, at_most: int | None = None, whole: bool = False) -> Response:
         """Return the response with the start of its body; a connection with more to come is closed.
@@ -242,25 +235,24 @@ class Stream:
         """End the connection, unless the body was read to its end."""
         self._raw.close()
 
-    def _require_speed(self, size_bytes: int, waited_s: float) -> None:
-        """Raise where a whole time-out was spent waiting for next to nothing.
 
-        Only time spent in reading counts, so that a caller who reads slowly does not find the server slow.
-        """
-        self._read_bytes += size_bytes
-        self._waited_s += waited_s
-        if self._waited_s < self._session.timeout_s:
-            return
-        if size_bytes and self._read_bytes < LEAST_BYTES_A_SECOND * self._waited_s:
-            raise _SlowError(self._read_bytes, self._waited_s)
-        self._read_bytes, self._waited_s = 0, 0.0
+class _Connection(PacedConnection, HTTPConnection):
+    """Plain http."""
 
 
-class _SlowError(Exception):
-    """A body that comes byte by byte."""
+class _TlsConnection(PacedConnection, HTTPSConnection):
+    """The same through TLS."""
 
-    def __init__(self, size_bytes: int, waited_s: float) -> None:
-        super().__init__(f"timed out: {size_bytes} bytes in {waited_s:.0f} s")
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+_POOLS = {"http": _Pool, "https": _TlsPool}
 
 
 class _Adapter(HTTPAdapter):
@@ -273,31 +265,16 @@ class _Adapter(HTTPAdapter):
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         """Make connections with our options."""
         super().init_poolmanager(connections, maxsize, block, **{**options, **self._pool_options})
+        self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         """Make connections through a proxy with our options."""
-        return super().proxy_manager_for(proxy, **{**options, **self._pool_options})
+        manager = super().proxy_manager_for(proxy, **{**options, **self._pool_options})
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
 
     def cert_verify(self, *_: Any) -> None:
         """Leave a connection's authorities to the context: `requests` would load certifi's again for each one."""
-
-
-def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """Return a context with the authorities that the environment names, else with the system's and certifi's."""
-    for name in CA_VARIABLES:
-        if place := environ.get(name):
-            path = Path(place)
-            try:
-                return ssl.create_default_context(
-                    cafile=None if path.is_dir() else place, capath=place if path.is_dir() else None
-                )
-            except OSError as error:
-                raise UsageError(f"{name} names {place}, which cannot be read: {error}") from error
-    import certifi
-
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    return context
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -318,7 +295,7 @@ def _reason(causes: list[BaseException]) -> str:
         match cause:
             case requests.exceptions.ProxyError():
                 return "the proxy does not answer"
-            case _SlowError():
+            case SlowError():
                 return str(cause)
             case TimeoutError():
                 return "timed out"

@@ -221,6 +221,66 @@ def test_a_body_that_comes_byte_by_byte_is_given_up() -> None:
     assert caught.value.tries == 3
 
 
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nX-Slow: a"])
+def test_headers_that_come_byte_by_byte_are_given_up(start: bytes) -> None:
+    """Whichever line of them it is."""
+    with (
+        dripping(start, b"1", every_s=0.02) as host,
+        pytest.raises(TransientError, match=r"timed out: [0-9]+ bytes in") as caught,
+    ):
+        session(timeout_s=0.3).open("GET", f"http://{host}/", headers=none)
+    assert caught.value.tries == 3
+
+
+@pytest.mark.parametrize("taken_bytes", [0, 100])
+@pytest.mark.parametrize("kind", ["bytes", "file"])
+def test_an_upload_that_is_hardly_taken_is_given_up(taken_bytes: int, kind: str) -> None:
+    """A server that reads nothing, or some bytes now and then, counts as silent."""
+    size = 32 * 1024 * 1024
+
+    class Body(io.BytesIO):
+        def __len__(self) -> int:
+            return size
+
+    def take() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            while not over.wait(0.02):
+                if taken_bytes:
+                    connection.recv(taken_bytes)
+
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=take, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        with pytest.raises(TransientError, match="timed out") as caught:
+            session(timeout_s=0.3).open(
+                "PUT", url, headers=none, body=bytes(size) if kind == "bytes" else Body(bytes(size))
+            )
+        over.set()
+    assert caught.value.tries == 3
+
+
+def test_a_large_upload_has_its_time_piece_by_piece() -> None:
+    """A time-out is for a piece, not for the whole, also where all of it is in memory."""
+    size = 16 * 1024 * 1024
+
+    def take() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            left = size
+            while left > 0:
+                left -= len(connection.recv(256 * 1024))
+                time.sleep(0.01)
+            connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=take, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        stream = session(timeout_s=0.5).open("PUT", url, headers=none, body=bytes(size))
+    assert stream.status == 201
+
+
 def test_a_slow_reader_does_not_find_the_server_slow() -> None:
     """Only the time that is spent waiting for bytes counts."""
     with serving(lambda _, __: Reply(200, {}, b"x" * 20)) as server:

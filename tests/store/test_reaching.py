@@ -1,0 +1,101 @@
+"""How a registry is reached: by TLS where it speaks it, with the certificates that are kept for it, in bounded time."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from registry_server import pushed, tls_registry
+
+from runnable_ci.errors import StoreError
+from runnable_ci.store.registry import Registry
+
+Accept = Callable[[socket.socket], None]
+
+
+@contextmanager
+def listening(accept: Accept) -> Iterator[str]:
+    """The host of a server that calls `accept` for each connection, in a thread of its own."""
+
+    def loop() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    def answer(connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            accept(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=loop, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def says(words: bytes) -> Accept:
+    return lambda connection: connection.sendall(words)
+
+
+def behind(upstream: str, to_plain_http: Accept) -> Accept:
+    """A front that leads TLS to `upstream`, and treats everything else in its own way."""
+
+    def accept(connection: socket.socket) -> None:
+        if connection.recv(1, socket.MSG_PEEK) != b"\x16":
+            to_plain_http(connection)
+            return
+        host, _, port = upstream.partition(":")
+        with socket.create_connection((host, int(port))) as back:
+            threading.Thread(target=relay, args=(back, connection), daemon=True).start()
+            relay(connection, back)
+
+    return accept
+
+
+def relay(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while piece := source.recv(65536):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize(
+    "to_plain_http",
+    [
+        lambda _: None,
+        reset,
+        says(b"\x15\x03\x01\x00\x02\x02\x46"),
+        says(b"no\r\n"),
+        says(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
+        says(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nspeak TLS"),
+    ],
+    ids=["hangs up", "resets", "alert", "garbage", "400", "400 and closes"],
+)
+def test_tls_on_this_machine_is_found_whatever_it_says_to_plain_http(tmp_path: Path, to_plain_http: Accept) -> None:
+    """It is asked by a handshake, not recognised by its words; a request that writes finds it too."""
+    with tls_registry(tmp_path) as served, listening(behind(served.host, to_plain_http)) as host:
+        target = Registry(f"{host}/o/r", environ={"SSL_CERT_FILE": str(served.ca_file)})
+        manifest = pushed(target, b"{}")
+        target.tag(manifest, "x")
+        assert target.resolve("x") == manifest
+
+
+def test_who_speaks_no_tls_gets_no_second_chance() -> None:
+    """The error is that of plain http, and nobody is asked for certificates."""
+    asked: list[bytes] = []
+
+    def accept(connection: socket.socket) -> None:
+        asked.append(connection.recv(65536)[:4])
+
+    with listening(accept) as host, pytest.raises(StoreError, match=f"the connection to http://{host}/"):
+        Registry(f"{host}/o/r", environ={}, sleep=lambda _: None).resolve("x", tries=1)
+    assert [it.startswith(b"\x16\x03") for it in asked] == [False, True]

@@ -24,6 +24,7 @@ Ask = Callable[[str, str, Mapping[str, str], bytes | None], Response]
 """(method, url, headers, body) → response: how the token server is asked."""
 
 PIECE = re.compile(r"([A-Za-z0-9_-]+)(?:\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"]+)))?")
+SCOPE = re.compile(r"(repository(?:\([a-z0-9]+\))?:[A-Za-z0-9][A-Za-z0-9._/-]{0,254}):[a-z*]+(?:,[a-z*]+)*")
 TOKEN = re.compile(r"[\x21-\x7e]+")
 TOKEN_LIFE_S = 60
 RENEW_BEFORE_S = 10.0
@@ -37,6 +38,9 @@ class Challenge:
     scheme: Literal["basic", "bearer"]
     realm: str
     service: str
+    resource: str = ""
+    """What the token is to be for, `repository:NAME`, where the registry says so: behind a domain or a path of its own
+    its name is another one than ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,10 @@ def parse_challenge(header: str) -> Challenge | None:
             scheme = name.lower()
             values.setdefault(scheme, {})
     if (bearer := values.get("bearer")) is not None:
-        return Challenge("bearer", bearer.get("realm", ""), bearer.get("service", ""))
+        scope = SCOPE.fullmatch(bearer.get("scope", ""))  # some say what is none, such as ECR Public's `aws`
+        return Challenge(
+            "bearer", bearer.get("realm", ""), bearer.get("service", ""), resource=scope[1] if scope else ""
+        )
     if (basic := values.get("basic")) is not None:
         return Challenge("basic", basic.get("realm", ""), "")
     return None
@@ -233,7 +240,7 @@ class Authorizer:
 
     def _new_token(self, challenge: Challenge, actions: Actions, credentials: Credentials | None) -> Token:
         asked_at = self._clock()
-        scope = f"repository:{self._path}:{actions}"
+        scope = f"{challenge.resource or f'repository:{self._path}'}:{actions}"
         asked = (scope, credentials is not None)
         response = self._refused.get(asked) or self._ask(challenge, scope, credentials)
         if response.status in (400, 401, 403, 404):

@@ -1,4 +1,4 @@
-"""Blobs on the wire: downloads that take up a lost connection where it broke, uploads of exactly the right length."""
+"""Blobs on the wire: downloads that take up a lost connection where it broke, bodies of exactly the right length."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 
 from runnable_ci.errors import BlobCorruptError, RegistryProtocolError, StoreError
 from runnable_ci.store.target import Descriptor
-from runnable_ci.util.http import SEND_BYTES, Stream
+from runnable_ci.util.http import Stream
 from runnable_ci.util.responses import TransientError, backoff_s, retry
 
 CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
@@ -21,7 +21,7 @@ PROGRESS_BYTES = 8 * 1024 * 1024
 class BlobStream(io.RawIOBase):
     """The bytes of one blob, unchecked, at most one more than its size.
 
-    `open_at(start)` returns a response whose body begins at that byte (206) or at the first (200).
+    `open_at(start)` returns a response whose body begins at that byte or at the first, as `begins_at` says.
     """
 
     def __init__(
@@ -91,7 +91,11 @@ class BlobStream(io.RawIOBase):
         stream = self._open_at(start)
         try:
             self._require_plain(stream)
-            begins = self._begins_at(stream, start)
+            begins = begins_at(stream)
+            if begins not in (0, start):
+                raise RegistryProtocolError(
+                    f"{self._label} sends another range of {self._descriptor.digest} than requested"
+                )
             self._require_length(stream, begins)
             _skip(stream, start - begins)
         except StoreError:
@@ -105,16 +109,6 @@ class BlobStream(io.RawIOBase):
             raise RegistryProtocolError(
                 f"{self._label} sends {self._descriptor.digest} encoded as {encoding[:40]!r}, which was not requested"
             )
-
-    def _begins_at(self, stream: Stream, start: int) -> int:
-        if stream.status != 206:
-            return 0
-        stated = CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
-        if stated is None or int(stated[1]) != start:
-            raise RegistryProtocolError(
-                f"{self._label} sends another range of {self._descriptor.digest} than requested"
-            )
-        return start
 
     def _require_length(self, stream: Stream, begins: int) -> None:
         length = stream.headers.get("Content-Length")
@@ -143,23 +137,11 @@ class BlobStream(io.RawIOBase):
             self._stream = None
 
 
-class Upload:
-    """Content to be sent, perhaps several times, as exactly the bytes that its descriptor counts."""
+class ExactReader(io.RawIOBase):
+    """Content to be sent, perhaps several times, as exactly the bytes that its descriptor counts.
 
-    def __init__(self, content: BinaryIO, descriptor: Descriptor) -> None:
-        self._reader = _ExactReader(content, descriptor)
-        self._descriptor = descriptor
-        self.repeatable = content.seekable()
-
-    def body(self) -> bytes | BinaryIO:
-        """Return the content from its start: in memory where it is small, else to be read while it is sent."""
-        if self.repeatable:
-            self._reader.seek(0)
-        return self._reader.read() if self._descriptor.size <= SEND_BYTES else cast("BinaryIO", self._reader)
-
-
-class _ExactReader(io.RawIOBase):
-    """Raises `BlobCorruptError` in place of sending a body that is shorter or longer than was announced."""
+    Raises `BlobCorruptError` in place of sending a body that is shorter or longer than was announced.
+    """
 
     def __init__(self, content: BinaryIO, descriptor: Descriptor) -> None:
         super().__init__()
@@ -208,6 +190,14 @@ class _ExactReader(io.RawIOBase):
                 hint="restore the file from another copy",
             )
         return chunk
+
+
+def begins_at(stream: Stream) -> int | None:
+    """Return at which byte of the content a successful response begins; None where a part of it does not say."""
+    if stream.status != 206:
+        return 0
+    stated = CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
+    return None if stated is None else int(stated[1])
 
 
 def _skip(stream: Stream, count: int) -> None:

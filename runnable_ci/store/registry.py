@@ -1,7 +1,10 @@
 """A repository of a remote OCI registry as a `Target`. Source: OCI distribution-spec v1.1.
 
 A registry is not trusted: sizes and digests of what it sends are checked, and where it leads to (redirects, upload
-locations, next pages) is checked before going there.
+locations) is checked before going there.
+
+Nor are two registries alike, so one rule: any 2xx is success, a header that is missing, zero or odd is measured, and
+where an optimisation is refused (a HEAD, a range) the plain request is made.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from typing import BinaryIO, Literal, cast
-from urllib.parse import urlsplit
+from urllib.parse import urlencode
 
 from runnable_ci.errors import (
     BlobCorruptError,
@@ -22,27 +26,28 @@ from runnable_ci.errors import (
     UsageError,
 )
 from runnable_ci.store.auth import Actions, Advice
-from runnable_ci.store.blobs import BlobStream, Upload
-from runnable_ci.store.client import Client
+from runnable_ci.store.blobs import BlobStream, begins_at
+from runnable_ci.store.client import API_HEADER, Client
 from runnable_ci.store.reference import Credentials, Reference, parse_reference
 from runnable_ci.store.target import (
     DIGEST,
     INDEX_MEDIA_TYPES,
+    MANIFEST_ELEMENTS_MAX,
     MANIFEST_MAX_BYTES,
+    MANIFEST_MEDIA_TYPE,
     MANIFEST_MEDIA_TYPES,
     TAG,
     Descriptor,
     read_manifest,
 )
+from runnable_ci.store.uploads import Uploads
+from runnable_ci.util.bounded_json import parse_json
 from runnable_ci.util.http import READ_TIMEOUT_S, Stream
-from runnable_ci.util.responses import TRIES, Response, TransientError
-from runnable_ci.util.urls import safe_url
+from runnable_ci.util.responses import TRIES, Response
 
 MOST_TAGS = 100_000
 TAGS_A_PAGE = 1000
 TAGS_PAGE_MAX_BYTES = 16 * 1024 * 1024
-# What even slow storage takes in after the last byte was sent: a registry answers a PUT only then.
-STORED_BYTES_A_SECOND = 4 * 1024 * 1024
 DELETE_NOT_ENABLED = (
     "enable it there (docker-registry: REGISTRY_STORAGE_DELETE_ENABLED=true), or use the registry's own interface"
 )
@@ -92,6 +97,7 @@ class Registry:
         """Whether plain HTTP is allowed on any machine."""
         self.advice = advice
         """What to do should it refuse us, where that is not the usual."""
+        self._uploads = Uploads(self._client)
         self._manifest: tuple[str, bytes] | None = None
 
     @property
@@ -100,7 +106,7 @@ class Registry:
         return self._client.label
 
     def resolve(self, reference: str, *, to_write: bool = False, tries: int = TRIES) -> Descriptor:
-        """Return the manifest that a tag or digest points to, by one request.
+        """Return the manifest that a tag or digest points to, by one request, or two where HEAD does not tell.
 
         Raises `ManifestNotFoundError`, `StoreError`.
 
@@ -112,42 +118,46 @@ class Registry:
         actions: Actions = "pull,push" if to_write else "pull"
         path = f"manifests/{reference}"
         response = self._client.request("HEAD", path, actions, headers=_ACCEPT_MANIFESTS, tries=tries)
-        self._require_found(response, reference)
-        media_type = _manifest_type(response, self.label)
-        digest, size = response.headers.get("Docker-Content-Digest", ""), response.headers.get("Content-Length", "")
-        if not digest or not size.isdecimal():
-            digest, size = self._measured(reference)
-        if DIGEST.fullmatch(reference) and digest != reference:
-            raise BlobCorruptError(f"{self.label} returned {digest[:100]!r} for {reference}")
-        if int(size[:20]) > MANIFEST_MAX_BYTES:
+        if response.status == 401 or (response.status == 404 and _is_of_registry(response)):
+            self._require_found(response, reference)
+        found = _announced(response) or self._measured(reference, actions, tries)
+        if DIGEST.fullmatch(reference) and found.digest != reference:
+            raise BlobCorruptError(f"{self.label} returned {found.digest} for {reference}")
+        if found.size > MANIFEST_MAX_BYTES:
             raise BlobCorruptError(f"the manifest {reference} in {self.label} is larger than 4 MiB; it was not used")
-        return Descriptor(media_type, digest, int(size))
+        return found
 
     def tags(self) -> Iterator[str]:
-        """Yield all tags, page by page; none where the repository does not exist (yet)."""
-        url, seen = f"tags/list?n={TAGS_A_PAGE}", set[str]()
-        while url:
-            response = self._client.request("GET", url, "pull", at_most=TAGS_PAGE_MAX_BYTES)
+        """Yield all tags, page by page; none where the repository does not exist (yet). What is no tag is left out."""
+        path, seen = f"tags/list?n={TAGS_A_PAGE}", set[str]()
+        while path:
+            response = self._client.request("GET", path, "pull", at_most=TAGS_PAGE_MAX_BYTES)
             if response.status == 404:
                 return
             self._client.require_ok(response)
-            before = len(seen)
-            for tag in _tags_in(response, self.label):
+            before, listed = len(seen), _listed(response, self.label)
+            for tag in listed:
                 if tag not in seen:
                     seen.add(tag)
-                    yield tag
-            url = self._next_page(response)
-            if url and (len(seen) == before or len(seen) > MOST_TAGS):
+                    if TAG.fullmatch(tag):
+                        yield tag
+            path = _next_page(response, listed[-1] if listed else "")
+            if path and (len(seen) == before or len(seen) > MOST_TAGS):
                 raise RegistryProtocolError(f"the tag list of {self.label} does not end ({len(seen)} tags read)")
 
     def exists(self, descriptor: Descriptor) -> bool:
-        """Return whether the registry says that it holds the content, by one request."""
+        """Return whether the registry says that it holds the content, by one request.
+
+        Where HEAD is refused it is False: content that is sent again does no harm.
+        """
         # A registry leads to its storage only for what is there, and the storage's signed URLs may be for GET alone.
         response = self._client.request("HEAD", _path(descriptor), "pull", headers=_accept(descriptor), follow=False)
-        if response.status == 404 or 300 <= response.status < 400:
-            return response.status != 404
-        self._client.require_ok(response)
-        return response.headers.get("Content-Length", str(descriptor.size)) == str(descriptor.size)
+        if not response.ok:
+            return 300 <= response.status < 400
+        size = response.headers.get("Content-Length", "")
+        if not _is_size(size):
+            size = self._client.retry(lambda: self._measured_size(descriptor))
+        return size == str(descriptor.size)
 
     def fetch(self, descriptor: Descriptor) -> BinaryIO:
         """Return the content as a stream that takes up a lost connection where it broke; `seek(n)` starts at byte n.
@@ -163,7 +173,7 @@ class Registry:
     def push(self, descriptor: Descriptor, content: BinaryIO) -> None:
         """Store a blob (whose digest the registry checks before it takes it in), or a manifest under its digest.
 
-        A try that fails is repeated from where `content` stands now, if it can `seek`.
+        A try that fails is repeated if `content` can `seek`.
         Raises `BlobCorruptError` where `content` does not match, `StoreError`.
         """
         if descriptor.media_type in MANIFEST_MEDIA_TYPES:
@@ -171,8 +181,7 @@ class Registry:
             self._put_manifest(descriptor, body, descriptor.digest)
             self._manifest = (descriptor.digest, body)
             return
-        upload = Upload(content, descriptor)
-        self._client.retry(lambda: self._upload(descriptor, upload), tries=TRIES if upload.repeatable else 1)
+        self._uploads.send(descriptor, content)
 
     def tag(self, descriptor: Descriptor, reference: str) -> None:
         """Point a tag to a stored manifest. Registries have no compare-and-swap: the last wins."""
@@ -204,17 +213,35 @@ class Registry:
             raise ManifestNotFoundError(f"{self.label} has no {reference}")
         self._client.require_ok(response)
 
-    def _measured(self, reference: str) -> tuple[str, str]:
-        """Return digest and size of a manifest, for a registry whose HEAD does not tell."""
+    def _measured(self, reference: str, actions: Actions, tries: int) -> Descriptor:
+        """Return what a manifest is by its bytes."""
         response = self._client.request(
-            "GET", f"manifests/{reference}", "pull", headers=_ACCEPT_MANIFESTS, at_most=MANIFEST_MAX_BYTES + 1
+            "GET",
+            f"manifests/{reference}",
+            actions,
+            headers=_ACCEPT_MANIFESTS,
+            at_most=MANIFEST_MAX_BYTES + 1,
+            tries=tries,
         )
         self._require_found(response, reference)
-        return f"sha256:{hashlib.sha256(response.body).hexdigest()}", str(len(response.body))
+        digest = hashlib.sha256(response.body).hexdigest()
+        return Descriptor.of_hash(digest, len(response.body), _measured_type(response, self.label))
+
+    def _measured_size(self, descriptor: Descriptor) -> str:
+        """Return how long a download announces to be; as long as expected where it does not say, nothing if refused."""
+        with closing(self._client.open("GET", _path(descriptor), "pull", headers=_accept(descriptor))) as stream:
+            if 200 <= stream.status < 300:
+                return stream.headers.get("Content-Length", "") or str(descriptor.size)
+            return ""
 
     def _opened(self, descriptor: Descriptor, start: int) -> Stream:
-        headers = _accept(descriptor) | ({"Range": f"bytes={start}-{descriptor.size - 1}"} if start else {})
-        stream = self._client.open("GET", _path(descriptor), "pull", headers=headers)
+        if start:
+            headers = {"Range": f"bytes={start}-{descriptor.size - 1}"}
+            stream = self._client.open("GET", _path(descriptor), "pull", headers=_accept(descriptor) | headers)
+            if 200 <= stream.status < 300 and begins_at(stream) == (start if stream.status == 206 else 0):
+                return stream
+            self._client.raise_if_transient(stream.response())
+        stream = self._client.open("GET", _path(descriptor), "pull", headers=_accept(descriptor))
         if 200 <= stream.status < 300:
             return stream
         response = self._client.raise_if_transient(stream.response())
@@ -224,42 +251,6 @@ class Registry:
             )
         raise self._client.unexpected(response)
 
-    def _upload(self, descriptor: Descriptor, upload: Upload) -> None:
-        """Try once. A single PUT, as some registries take no chunks and others none of more than 4 MiB."""
-        stream = self._client.open("POST", "blobs/uploads/", "pull,push", headers={"Content-Length": "0"})
-        begun = self._client.raise_if_transient(stream.response())
-        self._client.require_ok(begun)
-        if begun.status == 201:
-            return
-        stream = self._client.open(
-            "PUT",
-            self._upload_url(begun, descriptor),
-            "pull,push",
-            headers={"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)},
-            body=upload.body(),
-            longer_s=descriptor.size / STORED_BYTES_A_SECOND,
-        )
-        response = self._client.raise_if_transient(stream.response())
-        if response.ok:
-            return
-        codes = response.error_codes()
-        if codes & {"DIGEST_INVALID", "SIZE_INVALID"}:
-            raise BlobCorruptError(
-                f"{self.label} refuses {descriptor.digest}: the bytes sent do not match it",
-                hint="the copy here is damaged: restore it from another copy",
-            )
-        error = self._client.unexpected(response)
-        # The upload's session was lost. ghcr.io says BLOB_UNKNOWN.
-        if codes & {"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UNKNOWN"}:
-            raise TransientError(error)
-        raise error
-
-    def _upload_url(self, begun: Response, descriptor: Descriptor) -> str:
-        url = self._client.location(begun).partition("#")[0]
-        if not url:
-            raise RegistryProtocolError(f"{self.label} starts an upload without a location")
-        return f"{url}{'&' if '?' in url else '?'}digest={descriptor.digest}"
-
     def _put_manifest(self, descriptor: Descriptor, body: bytes, reference: str) -> None:
         headers = {"Content-Type": descriptor.media_type}
         response = self._client.request("PUT", f"manifests/{reference}", "pull,push", headers=headers, body=body)
@@ -268,18 +259,9 @@ class Registry:
                 f"{self.label} lacks a blob of the manifest {descriptor.digest}", hint="copy the manifest there again"
             )
         self._client.require_ok(response)
-        stored = response.headers.get("Docker-Content-Digest", descriptor.digest)
-        if stored != descriptor.digest:
-            raise RegistryProtocolError(f"{self.label} stored {stored[:100]!r} instead of {descriptor.digest}")
-
-    def _next_page(self, response: Response) -> str:
-        link = NEXT_LINK.search(response.headers.get("Link", "")[:8192])
-        if link is None:
-            return ""
-        url = self._client.join(response.url, link[1])
-        if not self._client.is_ours(url) or urlsplit(url).path != urlsplit(response.url).path:
-            raise RegistryProtocolError(f"the tag list of {self.label} points to another server, {safe_url(url)}")
-        return url
+        stored = response.headers.get("Docker-Content-Digest", "")
+        if DIGEST.fullmatch(stored) and stored != descriptor.digest:  # in another algorithm it says nothing to us
+            raise RegistryProtocolError(f"{self.label} stored {stored} instead of {descriptor.digest}")
 
 
 _ACCEPT_MANIFESTS = {"Accept": ", ".join((*MANIFEST_MEDIA_TYPES, *INDEX_MEDIA_TYPES))}
@@ -294,20 +276,62 @@ def _accept(descriptor: Descriptor) -> dict[str, str]:
     return {"Accept": descriptor.media_type} if is_manifest else {}
 
 
-def _manifest_type(response: Response, label: str) -> str:
+def _is_of_registry(response: Response) -> bool:
+    """Return whether an error may be a registry's own, not the page of a server before it which knows no HEAD."""
+    media_type = response.headers.get("Content-Type", "json")
+    return "json" in media_type or API_HEADER in response.headers
+
+
+def _is_size(text: str) -> bool:
+    return text.isdecimal() and len(text) < 20 and int(text) > 0
+
+
+def _media_type(response: Response) -> str:
     media_type: str = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media_type not in (*MANIFEST_MEDIA_TYPES, *INDEX_MEDIA_TYPES):
+    return media_type if media_type in (*MANIFEST_MEDIA_TYPES, *INDEX_MEDIA_TYPES) else ""
+
+
+def _announced(response: Response) -> Descriptor | None:
+    """Return the manifest that a HEAD tells of, None where it tells not enough or what cannot be."""
+    digest, size = response.headers.get("Docker-Content-Digest", ""), response.headers.get("Content-Length", "")
+    media_type = _media_type(response)
+    encoded = response.headers.get("Content-Encoding", "identity") != "identity"
+    if not response.ok or not media_type or not DIGEST.fullmatch(digest) or not _is_size(size) or encoded:
+        return None
+    return Descriptor(media_type, digest, int(size))
+
+
+def _measured_type(response: Response, label: str) -> str:
+    """Return the type of a manifest: what it says itself, else what the header says, else what its fields tell."""
+    try:
+        parsed = parse_json(response.body, elements_max=MANIFEST_ELEMENTS_MAX)
+        own = parsed.get("mediaType") or _media_type(response)
+        if not own and "config" in parsed and "layers" in parsed:
+            own = MANIFEST_MEDIA_TYPE
+    except (ValueError, AttributeError):
+        own = _media_type(response)
+    if own not in (*MANIFEST_MEDIA_TYPES, *INDEX_MEDIA_TYPES):
+        stated = own or response.headers.get("Content-Type", "")
         raise RegistryProtocolError(
-            f"{label} returned {media_type[:80]!r} instead of a manifest", hint="is it an OCI registry?"
+            f"{label} returned {str(stated)[:80]!r} instead of a manifest", hint="is it an OCI registry?"
         )
-    return media_type
+    return str(own)
 
 
-def _tags_in(response: Response, label: str) -> list[str]:
+def _listed(response: Response, label: str) -> list[str]:
     try:
         tags = json.loads(response.body)["tags"] or []
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RegistryProtocolError(f"the tag list of {label} cannot be read", hint="is it an OCI registry?") from error
-    if not isinstance(tags, list) or not all(isinstance(tag, str) and TAG.fullmatch(tag) for tag in tags):
-        raise RegistryProtocolError(f"the tag list of {label} holds what is not a tag")
-    return tags
+    if not isinstance(tags, list):
+        raise RegistryProtocolError(f"the tag list of {label} is none")
+    return [tag for tag in tags if isinstance(tag, str)]
+
+
+def _next_page(response: Response, last: str) -> str:
+    """Return the next page of the tags, where there is one: whatever server the link names, by our own URL."""
+    link = NEXT_LINK.search(response.headers.get("Link", "")[:8192])
+    if link is None:
+        return ""
+    query = link[1].partition("#")[0].partition("?")[2]
+    return f"tags/list?{query or urlencode({'n': TAGS_A_PAGE, 'last': last})}"

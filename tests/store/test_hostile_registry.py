@@ -110,12 +110,6 @@ def test_the_honest_answers_are_accepted(here: Layout) -> None:
         pytest.param(manifest_reply(Reply(200, {"Content-Type": "text/html"}, b"<html>")), id="a login page"),
         pytest.param(
             manifest_reply(
-                Reply(200, {"Content-Type": MANIFEST_MEDIA_TYPE, "Docker-Content-Digest": "sha256:../../x"}, RAW)
-            ),
-            id="evil digest in a header",
-        ),
-        pytest.param(
-            manifest_reply(
                 Reply(
                     200,
                     {"Content-Type": MANIFEST_MEDIA_TYPE, "Docker-Content-Digest": MANIFEST.digest},
@@ -419,14 +413,17 @@ def test_no_part_of_a_secret_is_echoed(before: int) -> None:
     ],
 )
 def test_pages_of_tags_stay_in_the_repository(link: str) -> None:
-    """The next page is on the same host, in the same repository."""
-    reply = Reply(200, {"Link": f'<{link}>; rel="next"'}, b'{"tags": ["a"]}')
-    with (
-        serving(lambda _, __: reply) as server,
-        pytest.raises(RegistryProtocolError, match=r"points to another server|redirects"),
-    ):
-        list(registry_at(server, credentials=KNOWN).tags())
-    assert len(server.seen) == 1
+    """Whatever server or path a link names, the next page is asked for in the same repository."""
+
+    def hook(seen: Seen, _: object) -> Reply:
+        is_first = "last=" not in seen.path
+        return Reply(200, {"Link": f'<{link}>; rel="next"'} if is_first else {}, b'{"tags": ["%c"]}' % b"ba"[is_first])
+
+    with serving(hook) as server:
+        target = registry_at(server, credentials=KNOWN)
+        assert list(target.tags()) == ["a", "b"]
+    name = target.label.removeprefix(f"{server.host}/")
+    assert [seen.path.partition("?")[0] for seen in server.seen] == [f"/v2/{name}/tags/list"] * 2
 
 
 def test_a_tag_list_without_end_ends() -> None:
@@ -436,13 +433,18 @@ def test_a_tag_list_without_end_ends() -> None:
         list(registry_at(server).tags())
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b'{"tags": 1}', b'{"tags": ["../x"]}', b'{"tags": [1]}', b'{"tags": "ab"}', b"[" * 60_000]
-)
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"tags": 1}', b'{"tags": "ab"}', b"[" * 60_000])
 def test_a_tag_list_of_another_shape_is_refused(body: bytes) -> None:
-    """Tags become parts of URLs and of output: only tags are taken."""
+    """What is no list at all is an error."""
     with serving(lambda _, __: Reply(200, {}, body)) as server, pytest.raises(RegistryProtocolError):
         list(registry_at(server).tags())
+
+
+def test_what_is_no_tag_is_left_out_of_the_list() -> None:
+    """Tags become parts of URLs and of output: only tags are taken, and one that is none hides no other."""
+    body = json.dumps({"tags": ["../x", 1, "a", None, "b c", "\x1b[2J", "b"]}).encode()
+    with serving(lambda _, __: Reply(200, {}, body)) as server:
+        assert list(registry_at(server).tags()) == ["a", "b"]
 
 
 @pytest.mark.parametrize("reference", ["../x", "a b", "", "a/b", "sha256:abc", "a?x", "%2e%2e", "a\n"])

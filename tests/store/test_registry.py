@@ -565,7 +565,13 @@ def test_anybody_may_pull_where_the_registry_lets_them(tmp_path: Path) -> None:
         ('Basic realm="test"', Challenge("basic", "test", "")),
         (
             'Bearer realm="https://ghcr.io/token",service="ghcr.io",scope="repository:o/r:pull"',
-            Challenge("bearer", "https://ghcr.io/token", "ghcr.io"),
+            Challenge("bearer", "https://ghcr.io/token", "ghcr.io", "repository:o/r"),
+        ),
+        ('Bearer realm="https://t",service="s",scope="aws"', Challenge("bearer", "https://t", "s")),
+        ('Bearer realm="https://t",scope="repository:a/../b?x:pull"', Challenge("bearer", "https://t", "")),
+        (
+            'Bearer realm="https://t",scope="repository(plugin):real/o/r:pull,push"',
+            Challenge("bearer", "https://t", "", "repository(plugin):real/o/r"),
         ),
         ('Basic realm="b", Bearer realm="https://t/x", service=s', Challenge("bearer", "https://t/x", "s")),
         ('bearer service="a Basic day", realm="https://t"', Challenge("bearer", "https://t", "a Basic day")),

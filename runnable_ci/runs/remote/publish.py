@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from runnable_ci.errors import (
     ManifestNotFoundError,
     RegistryAuthError,
+    RegistryProtocolError,
     UsageError,
 )
 from runnable_ci.pipeline.command_line import http_option, of_store
@@ -56,6 +57,8 @@ class Published:
     manifest: Descriptor
     sent: TransferSize | None
     """What had to be sent; None where the run stood there already."""
+    note: str = ""
+    """What is not as usual there."""
 
 
 def publish(
@@ -75,7 +78,7 @@ def publish(
     with shared(layout), _one_publisher(layout, run_id):
         ensure_sealed(layout, run_id)
         manifest = layout.resolve(run_id)
-        sent = None
+        sent, note = None, ""
         if _remote_digest(registry, tag) != manifest.digest:
             mine = manifest_annotations(load(layout, run_id))
             is_known = _require_own_id(layout, registry, mine)
@@ -87,11 +90,15 @@ def publish(
             if not is_known:  # to send it took time enough for another one to come first
                 _require_own_id(layout, registry, mine)
             note_published(layout, run_id, manifest.digest)
-            registry.tag(manifest, run_id)
-            registry.tag(manifest, tag)
+            if not _moved(registry, manifest, run_id):
+                note = (
+                    f"{registry.label} lets no tag be moved: `{run_id}` points to what was published first of the run"
+                )
+            if not _moved(registry, manifest, tag):
+                registry.tag(manifest, f"{tag[: TAG_MAX - 9]}-{manifest.hex[:8]}")
             if not is_known:
                 _withdraw_later(layout, registry, mine, tag)
-    return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent)
+    return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent, note)
 
 
 def _require_own_id(layout: Layout, registry: Registry, mine: Mapping[str, str]) -> bool:
@@ -119,8 +126,23 @@ def _withdraw_later(layout: Layout, registry: Registry, mine: Mapping[str, str],
         return
     winner = find_occupant(registry, run_id)
     if winner is not None and winner.identity != mine[IDENTITY]:
-        registry.tag(winner.manifest, tag)
+        _moved(registry, winner.manifest, tag)
         raise _taken(layout, registry, mine, winner)
+
+
+def _moved(registry: Registry, manifest: Descriptor, tag: str) -> bool:
+    """Point a tag to a manifest; False where it stays with another one: some registries have immutable tags.
+
+    They refuse by 400, 403, 405, 409 or 412, so what counts is where the tag points afterwards. Raises `StoreError`.
+    """
+    try:
+        registry.tag(manifest, tag)
+    except (RegistryAuthError, RegistryProtocolError):
+        points_to = _remote_digest(registry, tag)
+        if not points_to:
+            raise
+        return points_to == manifest.digest
+    return True
 
 
 def _taken(layout: Layout, registry: Registry, mine: Mapping[str, str], other: Occupant) -> IdTakenError:

@@ -12,6 +12,8 @@ from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
     ManifestNotFoundError,
+    RegistryAuthError,
+    RegistryProtocolError,
     RunInUseError,
     RunLogError,
     UsageError,
@@ -22,7 +24,7 @@ from runnable_ci.runs.document import encode
 from runnable_ci.runs.events import LogImported
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import ORIGIN, WRITERS, is_running, run_folder, shared
-from runnable_ci.runs.reader import catalog_of, check_run_id, load, run_ids
+from runnable_ci.runs.reader import LATEST, catalog_of, check_run_id, load, run_ids
 from runnable_ci.runs.recorder import ensure_sealed, reopen
 from runnable_ci.runs.remote.contributions import read_contributions, write_contributions
 from runnable_ci.runs.remote.merge import merge
@@ -30,6 +32,7 @@ from runnable_ci.runs.remote.remote_index import (
     LOG_SLACK_BYTES,
     WriterManifest,
     find_manifests,
+    find_unlisted,
     list_published,
     require_one_run,
 )
@@ -39,6 +42,7 @@ from runnable_ci.store.copy import Progress, TransferSize, copy
 from runnable_ci.store.local import Layout
 from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
+from runnable_ci.store.store_identity import store_identity, writer_name
 from runnable_ci.store.target import DIGEST, TAG, Descriptor
 from runnable_ci.util.bounded_json import parse_own, with_check
 from runnable_ci.util.files import write_whole
@@ -60,6 +64,8 @@ class FoundRun:
     """What all accepted parts say together."""
     refused: Sequence[Writer] = ()
     """Whose parts were not used."""
+    unlisted: str = ""
+    """Why other writers' parts could not be looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +82,15 @@ class Pulled:
     """The other writers among them."""
     refused: Sequence[Writer] = ()
     """Whose parts were not used."""
+    unlisted: str = ""
+    """Why other writers' parts could not be looked for."""
 
     def refusals(self) -> list[str]:
-        """Return whose parts were not used, a line for each."""
-        return [f"not used, since its writer is not accepted: {writer}" for writer in self.refused]
+        """Return what was not used, a line for each."""
+        lines = [f"not used, since its writer is not accepted: {writer}" for writer in self.refused]
+        if self.unlisted:
+            lines.append(f"other writers' parts of `{self.run_id}` were not looked for: {self.unlisted}")
+        return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +146,14 @@ def find(
     the store at `layout` published. Raises `RunNotFoundError`, `WritersRefusedError`, `RunLogError`, `StoreError`.
     """
     run_id, _, digest = reference.rpartition("@")
-    parts = find_manifests(registry, digest)
+    unlisted = ""
+    try:
+        parts = find_manifests(registry, digest)
+    except (RegistryAuthError, RegistryProtocolError) as e:
+        parts = _unlisted_parts(registry, digest, layout)
+        if not parts:
+            raise
+        unlisted = e.message
     if run_id and parts[0].log.run_id != run_id:
         raise RunLogError(f"{digest} in {registry.label} is run `{parts[0].log.run_id}`, not `{run_id}`")
     refused: list[WriterManifest] = []
@@ -147,7 +165,17 @@ def find(
         raise _refused(registry, refused, accepted)
     require_one_run(parts, registry)
     merged = merge([part.log for part in parts])
-    return FoundRun(registry, parts, merged, [part.writer for part in refused])
+    return FoundRun(registry, parts, merged, [part.writer for part in refused], unlisted)
+
+
+def _unlisted_parts(registry: Registry, reference: str, layout: Layout | None) -> list[WriterManifest]:
+    """Return what is known of a run by names alone, for a registry that does not list its tags: ECR has a permission
+    of its own for that.
+    """
+    if reference == LATEST or not TAG.fullmatch(reference):
+        return []
+    has_identity = layout is not None and store_identity(layout)
+    return find_unlisted(registry, reference, writers=[writer_name(layout)] if layout and has_identity else [])
 
 
 def _refused(registry: Registry, refused: Sequence[WriterManifest], accepted: AcceptedWriters) -> WritersRefusedError:
@@ -207,7 +235,7 @@ def take(layout: Layout, found: FoundRun, *, only_log: bool = False, watch: OnPr
             through=layout.temporaries,
         )
     left = TransferSize.of(missing_blobs(layout, blobs.values()))
-    return Pulled(log.run_id, len(parts), fetched, left, others, found.refused)
+    return Pulled(log.run_id, len(parts), fetched, left, others, found.refused, found.unlisted)
 
 
 def read_origin(layout: Layout, run_id: str) -> Origin | None:

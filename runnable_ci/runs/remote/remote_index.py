@@ -23,12 +23,11 @@ from runnable_ci.errors import (
     did_you_mean,
 )
 from runnable_ci.pipeline.command_line import of_registry
-from runnable_ci.pipeline.validation import check_input, check_relative
-from runnable_ci.runs.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, layers, manifest_annotations
+from runnable_ci.runs.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, manifest_annotations
 from runnable_ci.runs.document import decode
-from runnable_ci.runs.files.links import check_entries
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import LATEST, Summary
+from runnable_ci.runs.remote.sound_log import require_sound
 from runnable_ci.runs.remote.writers import Writer
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning, run_identity
 from runnable_ci.store.registry import Registry
@@ -49,7 +48,6 @@ SEPARATOR = "--"
 BRANCH_PREFIX = f"_branch{SEPARATOR}"
 RUN_LOG_MAX_BYTES = 256 * 1024 * 1024
 LOG_SLACK_BYTES = 64 * 1024
-_STEP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,999}")
 _each = partial(map_all, jobs=16, name="registry")
 
 
@@ -88,7 +86,8 @@ def find_manifests(registry: Registry, reference: str) -> list[WriterManifest]:
         return [_read_part(registry, _resolve_digest(registry, reference))]
     tags = set(registry.tags())
     run_id = _newest(registry, tags) if reference == LATEST else reference
-    mine = sorted(tag for tag in tags if _may_be_of(tag, run_id))
+    # A list may be older than a tag, or be answered by something that is no registry.
+    mine = sorted({tag for tag in (run_id, *tags) if TAG.fullmatch(tag) and _may_be_of(tag, run_id)})
     manifests = _resolve(registry, mine)
     if not manifests:
         known = sorted(tag for tag in tags if SEPARATOR not in tag)
@@ -96,6 +95,22 @@ def find_manifests(registry: Registry, reference: str) -> list[WriterManifest]:
             f"{registry.label} has no run `{run_id}`",
             hint=did_you_mean(run_id, known, of_registry(registry, "runs", "--from", registry.label)),
         )
+    return _parts(registry, run_id, manifests)
+
+
+def find_unlisted(registry: Registry, run_id: str, *, writers: Sequence[str]) -> list[WriterManifest]:
+    """Return what is published of a run under its own tag and those of `writers`, without the list of tags.
+
+    None where the tags are not there, or where we may not look. Raises as `find_manifests`.
+    """
+    try:
+        manifests = _resolve(registry, [run_id, *(f"{run_id}{SEPARATOR}{writer}" for writer in writers)])
+    except RegistryAuthError:
+        return []
+    return _parts(registry, run_id, manifests) if manifests else []
+
+
+def _parts(registry: Registry, run_id: str, manifests: Mapping[str, Descriptor]) -> list[WriterManifest]:
     unique = {manifest.digest: manifest for manifest in manifests.values()}
     parts = dict(zip(unique, _each(partial(_read_part, registry), unique.values()), strict=True))
     if (own := manifests.get(run_id)) and _is_writers_tag(run_id, parts[own.digest].log.run_id):
@@ -365,27 +380,5 @@ def _read_part(registry: Registry, manifest: Descriptor) -> WriterManifest:
     log = decode(document, where=where)
     if indentation(parse_json(document)) > len(document) + LOG_SLACK_BYTES:
         raise RunLogError(f"the run log of {where} is nested too deeply for its size; it was not used")
-    _require_sound(log, {part.digest: part.size for part in parts}, where)
+    require_sound(log, {part.digest: part.size for part in parts}, where)
     return WriterManifest(manifest, log, len(document))
-
-
-def _require_sound(log: RunLog, sizes: Mapping[str, int], where: str) -> None:
-    """Raise for a run log with a name or a digest that could lead anywhere, or that its manifest contradicts."""
-    if not TAG.fullmatch(log.run_id) or log.run_id == LATEST:
-        raise RunLogError(f"{where} has the invalid run id {log.run_id[:100]!r}; it was not used")
-
-    def unsafe(message: str) -> RunLogError:
-        return RunLogError(f"{where} names a file with {message}; it was not used")
-
-    for name, step in log.steps.items():
-        if name != step.name or not _STEP.fullmatch(name) or not _STEP.fullmatch(step.internal_name):
-            raise RunLogError(f"{where} has the invalid step name {name[:100]!r}; it was not used")
-        for entries in [step.data_catalog, *(attempt.data_catalog for attempt in step.attempts)]:
-            for entry in entries:
-                (check_input if entry.is_input else check_relative)(entry.name, unsafe)
-            check_entries(entries, lambda message: RunLogError(f"{where} has {message}; it was not used"))
-    for title, layer in layers(log).items():  # raises for a digest that is none
-        if sizes.get(layer.digest, layer.size) != layer.size:
-            raise RunLogError(
-                f"the run log of {where} records another size for {title} than its manifest; it was not used"
-            )

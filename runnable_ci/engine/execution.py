@@ -31,6 +31,7 @@ from runnable_ci.steps.interpreter import chosen_interpreter_note
 from runnable_ci.util.console import is_actions
 from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling
+from runnable_ci.util.text import format_pairs, truncate
 from runnable_ci.util.threads import start
 from runnable_ci.vcs.git_files import repository_root
 
@@ -148,7 +149,8 @@ def _loop(
 
 def closing_lines(log: RunLog, project: Project, retry_options: Sequence[str] = ()) -> list[str]:
     """Return how a run ended, and what to do next; a retry needs these options too."""
-    metrics = "".join(f", {name} = {value}" for name, value in log.metrics().items())
+    pairs = format_pairs(log.metrics(), shown=lambda value: truncate(str(value)))
+    metrics = f", {pairs}" if pairs else ""
     if log.status != SUCCESS:
         hint = command_line.retry(log.run_id, project.file, project.layout, *retry_options)
         return [f"run {log.run_id}: {log.status}, {log.message}{metrics}", f"hint: {hint}"]

@@ -13,6 +13,7 @@ from runnable_ci.pipeline.diagnostics.positions import key_spans
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.code_states import unknown_code
 from runnable_ci.runs.model import SUCCESS, RunLog, StepAttempt
+from runnable_ci.vcs.git_files import repository_root
 
 _RUN_AGAIN: Mapping[str, str] = {
     "code_changed": "to re-run such steps: --rerun-changed",
@@ -45,10 +46,15 @@ class SourceMap:
 
 
 def source_map(workspace: Path, pipeline: Path, environ: Mapping[str, str]) -> SourceMap:
-    """Return the places of a pipeline in the job's checkout, `GITHUB_WORKSPACE`."""
+    """Return the places of a pipeline in its repository: the one that git finds, else the job's `GITHUB_WORKSPACE`.
+
+    `actions/checkout` with `path` puts the repository below that. A file of another one beside it is not in this one.
+    """
     text = pipeline.read_text(encoding="utf-8", errors="replace") if pipeline.is_file() else ""
-    root = Path(environ.get("GITHUB_WORKSPACE") or workspace)
-    return SourceMap(root.resolve(), workspace.resolve(), pipeline.resolve(), step_lines(text))
+    checkout = Path(environ.get("GITHUB_WORKSPACE") or workspace).resolve()
+    found = repository_root(pipeline.resolve().parent, environ)
+    root = found if found and found.is_relative_to(checkout) else checkout
+    return SourceMap(root, workspace.resolve(), pipeline.resolve(), step_lines(text))
 
 
 def step_lines(text: str) -> dict[str, int]:

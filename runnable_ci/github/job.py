@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from runnable_ci.runs.remote.writers import ref_label
 from runnable_ci.util.console import is_actions
 from runnable_ci.util.urls import is_loopback
+from runnable_ci.vcs.actor import is_pull_request
 
 EVENT_MAX_BYTES = 32 * 1024 * 1024
 
@@ -105,8 +106,12 @@ class Context:
 
     @property
     def is_fork_pull_request(self) -> bool:
-        """Whether the job has a fork's code, and with it a token that only reads and no secrets."""
-        if self.event_name != "pull_request":
+        """Whether the job is of a fork's pull request, and with it has a token that only reads and no secrets.
+
+        That is so for the events of a pull request that run its code, such as `pull_request_review`. The others
+        (`pull_request_target`, `issue_comment`, `workflow_run`) run the repository's own, with its token.
+        """
+        if not is_pull_request(self.event_name):
             return False
         head = _text(self.event, "pull_request", "head", "repo", "full_name")
         return head.lower() != self.repository.lower()

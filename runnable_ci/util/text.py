@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 _NARROWEST = 12
 """Characters of a column that is still worth its place."""
 
 _LARGE_MAX = 1000
+_MOST_PAIRS = 50
 """Characters of JSON up to which a value is shown whole."""
 
 
@@ -145,9 +147,11 @@ def shortened(value: Any) -> Any:
     return f"{text[:10]}..." if len(text) > 10 else value
 
 
-def format_pairs(values: dict[str, Any]) -> str:
-    """Format each as `name = value`, separated by commas."""
-    return ", ".join(f"{name} = {truncate(value)}" for name, value in values.items())
+def format_pairs(values: Mapping[str, Any], *, shown: Callable[[Any], str] = truncate) -> str:
+    """Format each as `name = value`, separated by commas; of a great many only the first."""
+    pairs = [f"{name} = {shown(value)}" for name, value in islice(values.items(), _MOST_PAIRS)]
+    more = len(values) - len(pairs)
+    return ", ".join([*pairs, *([f"… and {more:,} more"] if more else [])])
 
 
 def flattened(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -25,6 +25,15 @@ def find_actor(environ: Mapping[str, str], user_name: Callable[[], str]) -> str:
     return " ".join(name.split())[:100] or environ.get("LOGNAME") or environ.get("USER") or ""
 
 
+def is_pull_request(event_name: str) -> bool:
+    """Return whether an event runs the code of a pull request: all that are named so, but one that runs the base's.
+
+    Source: GitHub docs, "Events that trigger workflows"; Gitea and Forgejo have more of them, such as
+    `pull_request_sync`.
+    """
+    return event_name.startswith("pull_request") and event_name != "pull_request_target"
+
+
 def pull_request_head(environ: Mapping[str, str]) -> str:
     """Return the head commit of the pull request that GitHub runs for, "" where there is none.
 
@@ -32,7 +41,7 @@ def pull_request_head(environ: Mapping[str, str]) -> str:
 
     Source: GitHub docs, "Events that trigger workflows", `pull_request`.
     """
-    if environ.get("GITHUB_EVENT_NAME") != "pull_request":
+    if not is_pull_request(environ.get("GITHUB_EVENT_NAME", "")):
         return ""
     try:
         event = json.loads(Path(environ["GITHUB_EVENT_PATH"]).read_bytes())

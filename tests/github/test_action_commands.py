@@ -268,6 +268,29 @@ def test_code_that_is_not_known_is_a_warning(repository: Repository, variables: 
     assert "uncommitted" not in action.summary
 
 
+def test_more_metrics_than_an_output_holds(tmp_path: Path, served: Served) -> None:
+    """The output has those that fit, the log's last line the first ones; what is left out is said, and where it is."""
+    pipeline = """
+name = "flowers"
+[steps.measure]
+run = '''
+echo "loss=0.5" >> "$RUNNABLE_OUTPUT"
+echo "matrix={$(seq -f '"k%.0f": 0.5' -s ', ' 60000)}" >> "$RUNNABLE_OUTPUT"
+'''
+returns = { matrix = "metric", loss = "metric" }
+"""
+    repository = Repository(tmp_path, served.repository(), {"runnable.toml": pipeline})
+    action, _ = repository.job()
+    ran = action.all()
+    assert ran.code == 0, ran.text[:2000]
+    outputs = action.outputs["finish"]
+    assert json.loads(outputs["metrics"])["loss"] == 0.5
+    assert sum(map(len, outputs.values())) < 200_000
+    assert max(map(len, ran.text.splitlines())) < 8_000
+    assert "::warning title=The output `metrics` is not complete" in ran.text
+    assert f"`runnable-ci show {outputs['run-id']} --json`" in ran.text
+
+
 def test_a_workspace_without_git_is_a_warning(tmp_path: Path, served: Served) -> None:
     """Where git is not installed actions/checkout unpacks an archive."""
     repository = Repository(tmp_path, served.repository(), {"runnable.toml": PIPELINE, "fixed": ""})

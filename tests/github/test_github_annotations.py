@@ -143,3 +143,19 @@ def test_places_are_relative_to_the_checkout(tmp_path: Path) -> None:
     assert source_map(real / "sub", real / "sub" / "runnable.toml", {}).of_step("fit") == ("runnable.toml", 1)
     elsewhere = source_map(real / "sub", real / "sub" / "runnable.toml", {"GITHUB_WORKSPACE": str(tmp_path / "home")})
     assert elsewhere.of_step("fit")[0] == ""
+
+
+def test_places_are_relative_to_the_repository_below_the_checkout(tmp_path: Path) -> None:
+    """As with checkout's `path`; what lies in another repository beside it is at the step's table."""
+    for repository in ("main", "lib"):
+        (tmp_path / repository / ".git").mkdir(parents=True)
+    pipeline = tmp_path / "main" / "flows" / "runnable.toml"
+    pipeline.parent.mkdir()
+    pipeline.write_text("[steps.fit]\nrun = 'x'\n")
+    at = source_map(pipeline.parent, pipeline, {"GITHUB_WORKSPACE": str(tmp_path)})
+    assert at.of_step("fit") == ("flows/runnable.toml", 1)
+    shown = [annotations_for(log_of("fit", raised(file)), at)[0].file for file in ("a.py", "../b.py", "../../lib/c.py")]
+    assert shown == ["flows/a.py", "b.py", "flows/runnable.toml"]
+    (tmp_path / ".git").mkdir()
+    inside = source_map(pipeline.parent, pipeline, {"GITHUB_WORKSPACE": str(pipeline.parent)})
+    assert inside.of_step("fit") == ("runnable.toml", 1)

@@ -68,6 +68,27 @@ def test_a_pull_request(tmp_path: Path, repo: Any, is_fork: bool) -> None:
     assert (found.branch, found.base_branch) == ("", "main")
 
 
+@pytest.mark.parametrize(
+    ("event_name", "is_fork"),
+    [
+        ("pull_request_review", True),
+        ("pull_request_review_comment", True),
+        ("pull_request_sync", True),
+        ("pull_request_target", False),
+        ("issue_comment", False),
+        ("workflow_run", False),
+        ("merge_group", False),
+        ("push", False),
+    ],
+)
+def test_which_events_of_a_fork_only_read(tmp_path: Path, event_name: str, is_fork: bool) -> None:
+    """Those that run the fork's code, of whatever activity; those that run the repository's own have its token."""
+    fork = {**pull_request({"full_name": "someone/flowers"}), "workflow_run": {"head_repository": {"fork": True}}}
+    assert of(tmp_path, fork, GITHUB_EVENT_NAME=event_name).is_fork_pull_request == is_fork
+    own = pull_request({"full_name": "octo/flowers"})
+    assert not of(tmp_path, own, GITHUB_EVENT_NAME=event_name).is_fork_pull_request
+
+
 @pytest.mark.parametrize("event", ["", "[1]", "{", '{"repository": 3}', "[" * 100_000])
 def test_an_event_that_cannot_be_read(tmp_path: Path, event: str) -> None:
     """All that hangs on it is a message: it stops nothing."""

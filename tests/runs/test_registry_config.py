@@ -53,10 +53,10 @@ def test_which_registry_is_meant() -> None:
 @pytest.mark.promise
 def test_runs_of_pull_requests_go_elsewhere() -> None:
     """By default no run of a pull request is where those of branches are; a registry that was set is kept."""
-    environ = {**JOB, "GITHUB_HEAD_REF": "topic"}
-    assert (
-        Registries(Settings(), environ).named(None, in_pipeline=none).label == "ghcr.io/owner/repo/runs/pull-requests"
-    )
+    for variables in ({"GITHUB_HEAD_REF": "topic"}, {"GITHUB_REF": "refs/pull/7/merge"}):
+        environ = {**JOB, **variables}
+        found = Registries(Settings(), environ).named(None, in_pipeline=none)
+        assert found.label == "ghcr.io/owner/repo/runs/pull-requests"
     assert Registries(Settings(registry="h.io/a"), environ).named(None, in_pipeline=none).label == "h.io/a"
 
 

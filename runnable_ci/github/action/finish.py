@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from runnable_ci.github.action import handoff
 from runnable_ci.github.action.attempts import leave_note
 from runnable_ci.github.action.clone_commands import CloneCommands
 from runnable_ci.github.action.job import Job
+from runnable_ci.github.action.outputs import metrics_output, names_output
 from runnable_ci.github.action.upload_outcome import not_kept, of_failure, sentences
 from runnable_ci.github.job import Context
 from runnable_ci.github.summary import NextSteps, Notice
@@ -26,9 +26,11 @@ from runnable_ci.runs.remote.remote_index import keep_as_newest, newest_of_branc
 from runnable_ci.runs.remote.writers import ref_label
 from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.util.clock import now
+from runnable_ci.util.shell_command import command
 
 TAIL_BYTES = 16 * 1024
 TAIL_LINES = 20
+SOME = 5
 OWN_ID_MAX = 50
 _PERMISSIONS = "permissions:\n  contents: read\n  packages: write"
 
@@ -79,9 +81,10 @@ def finish(environ: Mapping[str, str], run_id: str) -> int:
             report.notices.append(_why_not(e))
             code = 1 if job.inputs.command == "publish" else 0
         report.artifact = _leave_note(job, report, report.log)
+    outputs = _outputs(job, report)
     # Before they are Markdown, whose escapes would hide a secret.
     report.notices = [Notice(job.clean(it.title), job.clean(it.text), it.fix) for it in report.notices]
-    job.set_outputs(_outputs(job, report))
+    job.set_outputs(outputs)
     for notice in report.notices:
         job.warn(notice.title, "\n".join(filter(None, (notice.text, notice.fix))))
     if job.inputs.summary:
@@ -185,17 +188,28 @@ def _outputs(job: Job, report: Report) -> dict[str, str]:
         return {} if job.inputs.outcome == "success" else {"status": FAIL}
     reference = published.reference if published else ""
     unpublished = not published and _is_to_be_published(job, log)
+    failed, metrics = names_output(log.failed_steps()), metrics_output(log.metrics())
+    for output, fitted in (("failed-step", failed), ("metrics", metrics)):
+        if fitted.left_out:
+            report.notices.append(_does_not_fit(output, fitted.left_out, report.run_id))
     return {
         "run-id": report.run_id,
         "status": log.status,
-        "failed-step": ",".join(log.failed_steps()),
-        "metrics": json.dumps(log.metrics()),
+        "failed-step": failed.text,
+        "metrics": metrics.text,
         "reference": reference,
         "digest": reference.rpartition("@")[2],
         "retry-command": CloneCommands.of(job).retry(reference) if reference else "",
         "unpublished-store": str(job.layout.folder) if unpublished else "",
         **report.artifact,
     }
+
+
+def _does_not_fit(output: str, left_out: Sequence[str], run_id: str) -> Notice:
+    names = ", ".join(f"`{name}`" for name in left_out[:SOME])
+    more = f" and {len(left_out) - SOME:,} more" if len(left_out) > SOME else ""
+    text = f"It lacks {names}{more}. All are in the run log: `{command('show', run_id, '--json')}`"
+    return Notice(f"The output `{output}` is not complete: GitHub limits what outputs hold", text)
 
 
 def _summary(job: Job, report: Report) -> str:

@@ -19,7 +19,7 @@ from runnable_ci.pipeline.project import find_file, find_store, registry_of
 from runnable_ci.redaction.environment import secrets_of
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.remote.pull import read_origin
-from runnable_ci.runs.remote.registry_config import HEAD_REF, PULL_REQUESTS, Registries
+from runnable_ci.runs.remote.registry_config import PULL_REQUESTS, REF_VARIABLES, Registries
 from runnable_ci.store.local import Layout
 from runnable_ci.store.opening import open_store
 from runnable_ci.store.registry import Registry
@@ -68,7 +68,7 @@ class Job:
     def branches_registry(self) -> Registry:
         """Return where the runs of branches are published, also in the job of a pull request."""
         pipeline = Path(self.inputs.pipeline)
-        environ = {name: value for name, value in self.environ.items() if name != HEAD_REF}
+        environ = {name: value for name, value in self.environ.items() if name not in REF_VARIABLES}
         return Registries(self.settings, environ).named(None, in_pipeline=lambda: registry_of(pipeline))
 
     def registry_of(self, run_id: str) -> Registry:

@@ -27,8 +27,8 @@ from runnable_ci.util.shell_command import command
 
 PULL_REQUESTS = "pull-requests"
 """Below the registry of the branches' runs, by default."""
-HEAD_REF = "GITHUB_HEAD_REF"
-"""The variable that a job of a pull request has."""
+REF_VARIABLES = ("GITHUB_HEAD_REF", "GITHUB_REF")
+"""By these a job of a pull request is known: the first is set only for some of its events."""
 _PASSWORD = "RUNNABLE_CI_REGISTRY_PASSWORD"  # noqa: S105 - the name of a variable
 _USERNAME = "RUNNABLE_CI_REGISTRY_USERNAME: ${{ github.actor }}"
 
@@ -153,6 +153,11 @@ class Registries:
         return any(name.startswith(INPUT_PREFIX) for name in self.environ)
 
     @property
+    def _is_of_pull_request(self) -> bool:
+        head, ref = (self.environ.get(name, "") for name in REF_VARIABLES)
+        return bool(head) or ref.startswith("refs/pull/")
+
+    @property
     def _repository(self) -> str:
         """OWNER/NAME as the job, or a person, says it."""
         return self.environ.get("GITHUB_REPOSITORY", "").strip().lower()
@@ -167,7 +172,7 @@ class Registries:
         owner, _, name = self._repository.partition("/")
         if not self._in_job or github_host(self.environ) != GITHUB or not COMPONENT.fullmatch(owner) or not name:
             return None
-        path = f"{owner}/{component_of(name)}/runs" + (f"/{PULL_REQUESTS}" if self.environ.get(HEAD_REF) else "")
+        path = f"{owner}/{component_of(name)}/runs" + (f"/{PULL_REQUESTS}" if self._is_of_pull_request else "")
         return f"{GITHUB_REGISTRY}/{path}"
 
     def _missing(self) -> UsageError:

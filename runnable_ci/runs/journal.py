@@ -11,12 +11,13 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, get_args
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunLogError
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE
-from runnable_ci.runs.events import decode_events
+from runnable_ci.runs.events import Event, decode_events
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import JOURNAL, run_folder
 from runnable_ci.store.local import Layout
@@ -66,16 +67,14 @@ class BrokenJournalError(RunLogError):
 class Chain:
     """The checks of a journal up to some line.
 
-    Lines of an earlier version have none. They count like all others, so the first check proves them as well; after it
-    there is no line without.
+    Lines of an earlier version have none, wherever it wrote them; they begin with a field of an event. They count like
+    all others, so the next check proves them as well.
     """
 
     check: str = ""
     size: int = 0
     """In bytes, of the lines so far."""
     lines: int = 0
-    is_checked: bool = False
-    """Whether a line so far had a check."""
 
     def seal(self) -> Seal:
         """Return how far the journal is."""
@@ -86,7 +85,7 @@ class Chain:
         linked = []
         for line in lines:
             linked.append(with_check(line, self.check))
-            self.check, self.is_checked = stated_check(linked[-1]), True
+            self.check = stated_check(linked[-1])
             self._count(linked[-1])
         return b"".join(linked)
 
@@ -100,11 +99,11 @@ class Chain:
             if not line.endswith(b"\n"):
                 break
             stated, check = stated_check(line), check_of(line, self.check)
-            if (stated != check) if stated else (self.is_checked or line[:1] != b"{"):
+            if (stated != check) if stated else not line.startswith(_beginnings()):
                 raise self._broken(where, "does not follow from the lines before it")
             if seal and self.size < seal.size <= self.size + len(line) and not self._leads_to(seal, line, check):
                 raise self._broken(where, "is not what it was when the run was sealed")
-            self.check, self.is_checked = check, bool(stated)
+            self.check = check
             self._count(line)
             yield line
         if seal and self.size < seal.size:
@@ -120,6 +119,12 @@ class Chain:
 
     def _broken(self, where: str, what: str) -> BrokenJournalError:
         return BrokenJournalError(f"{where}, line {self.lines + 1}: damaged, it {what}", self.lines, self.size)
+
+
+@cache
+def _beginnings() -> tuple[bytes, ...]:
+    """Return how lines begin that never had a check; damage to one that has leaves another beginning."""
+    return tuple(b'{"%s":' % name.encode() for event in get_args(Event) for name in event.model_fields)
 
 
 @contextmanager

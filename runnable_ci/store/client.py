@@ -14,9 +14,11 @@ from urllib.parse import urljoin, urlsplit
 from runnable_ci.errors import RegistryProtocolError, StoreError
 from runnable_ci.store.auth import Actions, Advice, Authorizer
 from runnable_ci.store.reference import Credentials, Reference, find_credentials
+from runnable_ci.util.console import console
 from runnable_ci.util.http import Failure, Session, Stream
 from runnable_ci.util.network.tls import speaks_tls
-from runnable_ci.util.responses import LONGEST_WAIT_S, TRIES, Response, TransientError, later, retry
+from runnable_ci.util.network.waiting import Waiting
+from runnable_ci.util.responses import LONGEST_WAIT_S, TRIES, Response, TransientError, later
 from runnable_ci.util.urls import is_loopback, origin, safe_url
 
 API_HOSTS = {"docker.io": "registry-1.docker.io"}
@@ -45,7 +47,9 @@ class Client:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
         advice: Advice | None,
+        waiting: Waiting | None,
     ) -> None:
+        self._host = where.host
         self.label = where.repository
         self.sleep = sleep
         self._clock = clock
@@ -56,6 +60,7 @@ class Client:
             plain_http=plain_http,
             connections=connections,
             timeout_s=timeout_s,
+            waiting=waiting or Waiting(console.err),
         )
         self._may_be_tls = not plain_http and is_loopback(urlsplit(f"//{where.host}").hostname or "")
         scheme = "http" if plain_http or self._may_be_tls else "https"
@@ -150,7 +155,7 @@ class Client:
 
     def retry(self, operation: Callable[[], T], *, tries: int = TRIES) -> T:
         """Call `operation` again while it raises `TransientError`."""
-        return retry(operation, sleep=self.sleep, tries=tries)
+        return self._session.waiting.retry(self._host, operation, sleep=self.sleep, tries=tries)
 
     def raise_if_transient(self, response: Response) -> Response:
         """Return the same response; raise `TransientError` for one that may be another one later."""

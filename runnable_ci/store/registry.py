@@ -43,6 +43,7 @@ from runnable_ci.store.target import (
 from runnable_ci.store.uploads import Uploads
 from runnable_ci.util.bounded_json import parse_json
 from runnable_ci.util.http import READ_TIMEOUT_S, Stream
+from runnable_ci.util.network.waiting import Waiting
 from runnable_ci.util.responses import TRIES, Response
 
 MOST_TAGS = 100_000
@@ -59,8 +60,8 @@ class Registry:
 
     `credentials` are for this registry only; without them docker's configuration and (for ghcr.io) `GITHUB_TOKEN` in
     `environ` are asked, at the first challenge. Proxies and certificate authorities come from `environ` too. Plain HTTP
-    is used for this machine only, or with `plain_http`. A server that is silent for `timeout_s` is given up. The error
-    of one that refuses us has `advice`.
+    is used for this machine only, or with `plain_http`. A server that is silent for `timeout_s` is given up; before
+    that `waiting` says for whom we wait, by default on stderr. The error of one that refuses us has `advice`.
     Raises `UsageError` for what is not a repository.
     """
 
@@ -78,6 +79,7 @@ class Registry:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         advice: Advice | None = None,
+        waiting: Waiting | None = None,
     ) -> None:
         where = repository if isinstance(repository, Reference) else parse_reference(repository)
         if isinstance(repository, str) and where.reference is not None:
@@ -92,6 +94,7 @@ class Registry:
             clock=clock,
             sleep=sleep,
             advice=advice,
+            waiting=waiting,
         )
         self.plain_http = plain_http
         """Whether plain HTTP is allowed on any machine."""

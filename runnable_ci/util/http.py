@@ -23,6 +23,7 @@ from urllib3.exceptions import HTTPError
 from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.util.network.pace import PacedConnection, SlowError
 from runnable_ci.util.network.tls import tls_context
+from runnable_ci.util.network.waiting import Waiting
 from runnable_ci.util.responses import TRIES, Response, TransientError, one_line
 from runnable_ci.util.urls import host_of, is_loopback, origin, proxy_of, safe_url
 
@@ -54,6 +55,7 @@ class Session:
     `environ` has proxies (`HTTPS_PROXY`, `NO_PROXY`, …) and certificate authorities (`REQUESTS_CA_BUNDLE`,
     `CURL_CA_BUNDLE`, `SSL_CERT_FILE`, `SSL_CERT_DIR`; the system's and certifi's where none is set).
     `unavailable` makes the error for a server that cannot be reached, `protocol_error` that for one that misbehaves.
+    `waiting` says for whom we wait.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class Session:
         connections: int = 1,
         timeout_s: float = READ_TIMEOUT_S,
         response_max_bytes: int = RESPONSE_MAX_BYTES,
+        waiting: Waiting | None = None,
     ) -> None:
+        self.waiting = waiting or Waiting(lambda _: None)
         self.timeout_s = timeout_s
         self.response_max_bytes = response_max_bytes
         self.protocol_error = protocol_error
@@ -176,9 +180,10 @@ class Session:
         try:
             # without `auth` a user and password in a URL that a server sent would take our header's place
             request = requests.Request(method, url, headers={**usual, **headers}, data=body, auth=lambda it: it)
-            reply = self._adapter(scheme).send(
-                request.prepare(), stream=True, timeout=timeout, proxies={scheme: proxy} if proxy else {}
-            )
+            with self.waiting.on(host_of(url)):
+                reply = self._adapter(scheme).send(
+                    request.prepare(), stream=True, timeout=timeout, proxies={scheme: proxy} if proxy else {}
+                )
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
             if proxy is None:
                 raise self.protocol_error(f"{safe_url(url)} is not a usable URL") from error
@@ -209,7 +214,8 @@ class Stream:
     def read(self, size: int, *, decode: bool = False) -> bytes:
         """Return up to `size` bytes, none at the end. Raises `TransientError` where the connection breaks."""
         try:
-            return self._raw.read1(size, decode_content=decode)
+            with self._session.waiting.on(host_of(self.url)):
+                return self._raw.read1(size, decode_content=decode)
         except HTTPError as error:
             self.close()
             raise self._session.as_transient_error(error, self.url) from error

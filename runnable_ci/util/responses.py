@@ -110,11 +110,11 @@ def retry(
     *,
     sleep: Callable[[float], None],
     tries: int = TRIES,
-    waiting: Callable[[TransientError, float], None] = lambda _failure, _delay_s: None,
+    waiting: Callable[[TransientError, float, int], None] = lambda _failure, _delay_s, _number: None,
 ) -> T:
     """Call `operation` again, after growing, jittered waits, each time that it raises `TransientError`.
 
-    `waiting` gets each failure, and the seconds until the next try.
+    `waiting` gets each failure, the seconds until the next try, and that try's number.
     """
     attempt = 1
     while True:
@@ -124,9 +124,9 @@ def retry(
             if attempt >= min(tries, failure.tries):
                 raise failure.error from failure
             delay_s = backoff_s(attempt) if failure.delay_s is None else failure.delay_s
-            waiting(failure, delay_s)
-            sleep(delay_s)
             attempt += 1
+            waiting(failure, delay_s, attempt)
+            sleep(delay_s)
 
 
 def backoff_s(attempt: int) -> float:

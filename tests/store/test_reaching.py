@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from registry_server import pushed, tls_registry
+from registry_server import described, pushed, registry, tls_registry
 
 from runnable_ci.errors import StoreError
 from runnable_ci.store.registry import Registry
+from runnable_ci.util.network.waiting import Waiting
 
 Accept = Callable[[socket.socket], None]
 
@@ -99,3 +103,49 @@ def test_who_speaks_no_tls_gets_no_second_chance() -> None:
     with listening(accept) as host, pytest.raises(StoreError, match=f"the connection to http://{host}/"):
         Registry(f"{host}/o/r", environ={}, sleep=lambda _: None).resolve("x", tries=1)
     assert [it.startswith(b"\x16\x03") for it in asked] == [False, True]
+
+
+def test_who_waits_for_a_registry_is_shown_so() -> None:
+    """After some seconds a line names the server, and then each try; sixteen who wait for it say it once."""
+    said: list[str] = []
+    over = threading.Event()
+
+    def silent() -> None:
+        over.wait(20)
+
+    with listening(lambda _: silent()) as host:
+        target = Registry(f"{host}/o/r", environ={}, timeout_s=0.4, waiting=Waiting(said.append, after_s=0.1))
+        with ThreadPoolExecutor(16) as pool:
+            for future in [pool.submit(target.resolve, "x") for _ in range(16)]:
+                assert isinstance(future.exception(), StoreError)
+        over.set()
+    lines = [f"waiting for {host} (", f"waiting for {host}, try 2 of 3 (", f"waiting for {host}, try 3 of 3 ("]
+    assert [line[: line.index("(") + 1] for line in said] == lines
+
+
+def test_who_is_refused_is_shown_waiting_too() -> None:
+    """The waits between the tries count together."""
+    said: list[str] = []
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening
+        host = f"127.0.0.1:{taken.getsockname()[1]}"
+        waiting = Waiting(said.append, after_s=0.1)
+        with pytest.raises(StoreError):
+            Registry(f"{host}/o/r", environ={}, waiting=waiting, sleep=lambda _: time.sleep(0.08)).resolve("x")
+    assert said[0].startswith(f"waiting for {host}, try ")
+
+
+def test_who_sends_is_not_shown_waiting(tmp_path: Path) -> None:
+    """However long it takes, while the registry takes more."""
+    said: list[str] = []
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            time.sleep(0.05)
+            return super().read(min(size or 0, 32 * 1024))
+
+    content = bytes(1024 * 1024)
+    with registry(tmp_path) as served:
+        target = Registry(served.repository(), environ={}, waiting=Waiting(said.append, after_s=1))
+        target.push(described(content), Slow(content))
+    assert said == []

@@ -309,16 +309,16 @@ def test_silence_is_tried_less_often_than_refusal() -> None:
 
 
 def test_who_waits_is_told() -> None:
-    """Before each wait the reason and the seconds are known to the caller."""
-    told: list[tuple[str, float]] = []
+    """Before each wait the reason, the seconds and the next try's number are known to the caller."""
+    told: list[tuple[str, float, int]] = []
     slept: list[float] = []
 
     def once() -> None:
         raise TransientError(UnavailableError("no luck"), delay_s=7.0)
 
     with pytest.raises(UnavailableError, match="no luck"):
-        retry(once, sleep=slept.append, tries=3, waiting=lambda failure, delay_s: told.append((str(failure), delay_s)))
-    assert told == [("no luck", 7.0)] * 2
+        retry(once, sleep=slept.append, tries=3, waiting=lambda *what: told.append((str(what[0]), *what[1:])))
+    assert told == [("no luck", 7.0, 2), ("no luck", 7.0, 3)]
     assert slept == [7.0] * 2
 
 

@@ -18,6 +18,7 @@ from runnable_ci.errors import UsageError
 from runnable_ci.github.api.credentials import ApiToken
 from runnable_ci.github.api.errors import GitHubError, GitHubUnavailableError, RateLimitError
 from runnable_ci.util.http import Session
+from runnable_ci.util.network.waiting import Waiting
 from runnable_ci.util.responses import LONGEST_WAIT_S, Response, TransientError, later, one_line, retry
 from runnable_ci.util.urls import is_loopback, origin, safe_url
 
@@ -54,6 +55,7 @@ class Rest:
             unavailable=lambda failure: GitHubUnavailableError(failure.message, hint=failure.hint),
             protocol_error=GitHubError,
             response_max_bytes=RESPONSE_MAX_BYTES,
+            waiting=Waiting(say),
         )
 
     @property
@@ -97,7 +99,7 @@ class Rest:
     def _retry(self, operation: Callable[[], Response]) -> Response:
         return retry(operation, sleep=self._sleep, waiting=self._report_rate_limit)
 
-    def _report_rate_limit(self, failure: TransientError, delay_s: float) -> None:
+    def _report_rate_limit(self, failure: TransientError, delay_s: float, _number: int) -> None:
         if isinstance(failure.error, RateLimitError):
             self._say(f"GitHub's rate limit: continuing in {delay_s:.0f} s")
 

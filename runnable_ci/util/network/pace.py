@@ -11,6 +11,8 @@ import time
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
+from runnable_ci.util.network.waiting import moved
+
 LEAST_BYTES_A_SECOND = 1024
 SENT_PIECE_BYTES = 32 * 1024
 """What has to be taken within a socket's time-out, 30 s: 1 KiB a second."""
@@ -40,10 +42,12 @@ class PacedConnection(HTTPConnection):
         """Send, in pieces that each have the whole time-out."""
         if not isinstance(data, bytes) or len(data) <= SENT_PIECE_BYTES:
             super().send(data)
+            moved(len(data) if isinstance(data, bytes) else 0)
             return
         view = memoryview(data)
         for start in range(0, len(view), SENT_PIECE_BYTES):
             super().send(view[start : start + SENT_PIECE_BYTES])
+            moved(SENT_PIECE_BYTES)
 
 
 class _PacedReader(io.RawIOBase):
@@ -73,6 +77,7 @@ class _PacedReader(io.RawIOBase):
         if self._began and count and self._timeout_s:
             self._require_pace(count, time.monotonic() - began_s, self._timeout_s)
         self._began = True
+        moved(count or 0)
         return count
 
     def close(self) -> None:

@@ -139,6 +139,10 @@ class RegistryProtocolError(StoreError):
     """The server answers in a way that no registry should; nothing of the response was used."""
 
 
+class ManifestRefusedError(RegistryProtocolError):
+    """The registry takes no manifest of that kind; another one may be taken."""
+
+
 class UnsafePathError(RunnableError):
     """A path that would leave the folder it belongs to."""
 

@@ -157,6 +157,21 @@ def breaking_chunks(answer: Reply, *, when_stored: bool) -> Switch:
     return made
 
 
+def only_images(answer: Reply, *, layers_too: bool = False) -> Switch:
+    """Takes no manifest but of an image: of its config's type, perhaps of its layers' types too."""
+
+    def hook(seen: Seen, forward: Forward) -> Reply:
+        if seen.method == "PUT" and MANIFEST in seen.path:
+            manifest = json.loads(seen.body)
+            types = {layer["mediaType"] for layer in manifest["layers"]} if layers_too else set[str]()
+            is_image = "image.config" in manifest["config"]["mediaType"] and "artifactType" not in manifest
+            if not is_image or not types <= {"application/vnd.oci.image.layer.v1.tar"}:
+                return answer
+        return forward()
+
+    return lambda: hook
+
+
 def redirected_puts() -> Hook:
     """Sends each upload on to another address of the same server."""
 
@@ -214,6 +229,10 @@ SWITCHES: Mapping[str, Switch] = {
         f"an upload lost: {status} {code}": refusing("PUT", UPLOAD, coded(status, code), times=1)
         for status, code in [(404, "BLOB_UNKNOWN"), (404, "BLOB_UPLOAD_UNKNOWN"), (404, "X"), (410, "X"), (416, "X")]
     },
+    "only images: 400": only_images(coded(400, "MANIFEST_INVALID", "manifest invalid")),
+    "only images: 415": only_images(Reply(415)),
+    "only images: 403": only_images(coded(403, "DENIED", "the config media type is not in the list")),
+    "only images and their layers": only_images(coded(400, "MANIFEST_INVALID", "unknown media type"), layers_too=True),
     "uploads sent on by 307": redirected_puts,
     **{f"no upload by one PUT: {status}": no_whole_upload(Reply(status)) for status in (405, 411, 413, 501)},
     "uploads cut beyond 64 KiB": no_whole_upload(CUT, most_bytes=65536, most_chunk_bytes=65536),

@@ -47,7 +47,7 @@ def publish(
         console.err(note)
     with watching("sent") as watch:
         published = publish_run(layout, run_id, registry, environ=environ, watch=watch)
-    console.err(*filter(None, [published.note]), _sent(published))
+    console.err(*published.notes, _sent(published))
     console.out(published.reference)
 
 
@@ -105,7 +105,7 @@ class PublishOnExit:
             again = of_store(layout, "publish", run_id, *to, *http_option(self.registry.plain_http))
             self.say(*e.lines(), f"run {run_id} is in the local store; to try again: {again}")
             return code or 1
-        self.say(*filter(None, [published.note]), f"published {published.reference}: {_sent(published)}")
+        self.say(*published.notes, f"published {published.reference}: {_sent(published)}")
         return code
 
 

@@ -49,6 +49,9 @@ class Settings(BaseModel):
         "branch and of the default branch, elsewhere everybody's.",
     )
     plain_http: bool = Field(False, description="Allow plain HTTP for registries on other machines too.")
+    blob_max_mib: int = Field(
+        4096, ge=1, description="Content larger than so many MiB is published in pieces of that size."
+    )
     github_token: SecretStr | None = Field(
         None, description="Token for GitHub's REST API and, where it is github.com's, for ghcr.io."
     )

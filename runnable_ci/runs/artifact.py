@@ -26,6 +26,8 @@ EMPTY_MEDIA_TYPE = "application/vnd.oci.empty.v1+json"
 READS_FETCH_MAX_BYTES = 64 * 1024 * 1024
 """What is above it stays in the registry: those steps are compared by the whole repository."""
 TITLE = "org.opencontainers.image.title"
+ORIGINAL_TYPE = "vnd.runnable.media-type"
+"""Of a layer: its media type, where a registry takes only those of images."""
 RUN_LOG_TITLE = "run-log.json"
 _EMPTY = b"{}"
 

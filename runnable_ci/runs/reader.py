@@ -20,7 +20,7 @@ from runnable_ci.errors import (
     did_you_mean,
 )
 from runnable_ci.pipeline.command_line import of_store
-from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, manifest_annotations
+from runnable_ci.runs.artifact import ORIGINAL_TYPE, RUN_LOG_MEDIA_TYPE, manifest_annotations
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.document import decode
 from runnable_ci.runs.events import apply, mark_interrupted, own_invocations
@@ -302,7 +302,8 @@ def _resolve(layout: Layout, run_id: str) -> Descriptor:
 def _read_artifact(layout: Layout, run_id: str, known: Descriptor | None) -> RunLog:
     manifest = layout.manifest(known or _resolve(layout, run_id))
     for layer in manifest.get("layers", []):
-        if layer.get("mediaType") == RUN_LOG_MEDIA_TYPE:
+        original = (layer.get("annotations") or {}).get(ORIGINAL_TYPE)
+        if RUN_LOG_MEDIA_TYPE in (layer.get("mediaType"), original):
             descriptor = Descriptor(RUN_LOG_MEDIA_TYPE, str(layer["digest"]), int(layer["size"]))
             log = decode(layout.read_bytes(descriptor), where=f"{run_id} in {layout.label}")
             if log.run_id != run_id:

@@ -22,6 +22,7 @@ from runnable_ci.errors import (
     BlobCorruptError,
     BlobMissingError,
     ManifestNotFoundError,
+    ManifestRefusedError,
     RegistryProtocolError,
     UsageError,
 )
@@ -52,6 +53,8 @@ TAGS_PAGE_MAX_BYTES = 16 * 1024 * 1024
 DELETE_NOT_ENABLED = (
     "enable it there (docker-registry: REGISTRY_STORAGE_DELETE_ENABLED=true), or use the registry's own interface"
 )
+BLOB_MAX_BYTES = 4 * 1024**3
+KINDS = re.compile(r"(media|artifact|config)[ _-]?type|UNSUPPORTED", re.IGNORECASE)
 NEXT_LINK = re.compile(r"<([^<>]{1,2000})>\s*;[^,]*\brel=\"?next\"?", re.IGNORECASE)
 
 
@@ -80,6 +83,7 @@ class Registry:
         sleep: Callable[[float], None] = time.sleep,
         advice: Advice | None = None,
         waiting: Waiting | None = None,
+        blob_max_bytes: int = BLOB_MAX_BYTES,
     ) -> None:
         where = repository if isinstance(repository, Reference) else parse_reference(repository)
         if isinstance(repository, str) and where.reference is not None:
@@ -100,6 +104,8 @@ class Registry:
         """Whether plain HTTP is allowed on any machine."""
         self.advice = advice
         """What to do should it refuse us, where that is not the usual."""
+        self.blob_max_bytes = blob_max_bytes
+        """A larger blob is to be sent in pieces."""
         self._uploads = Uploads(self._client)
         self._manifest: tuple[str, bytes] | None = None
 
@@ -261,6 +267,9 @@ class Registry:
             raise BlobMissingError(
                 f"{self.label} lacks a blob of the manifest {descriptor.digest}", hint="copy the manifest there again"
             )
+        if _refuses_kind(response):
+            error = self._client.unexpected(response)
+            raise ManifestRefusedError(error.message, hint="it takes no artifacts of this kind: ask its operator")
         self._client.require_ok(response)
         stored = response.headers.get("Docker-Content-Digest", "")
         if DIGEST.fullmatch(stored) and stored != descriptor.digest:  # in another algorithm it says nothing to us
@@ -283,6 +292,14 @@ def _is_of_registry(response: Response) -> bool:
     """Return whether an error may be a registry's own, not the page of a server before it which knows no HEAD."""
     media_type = response.headers.get("Content-Type", "json")
     return "json" in media_type or API_HEADER in response.headers
+
+
+def _refuses_kind(response: Response) -> bool:
+    """Return whether a manifest was refused for what it is: some registries take only the types that they know."""
+    if response.status not in (400, 403, 415, 422):
+        return False
+    said = response.body[:10_000].decode("utf-8", "replace")
+    return response.status == 415 or "MANIFEST_INVALID" in response.error_codes() or bool(KINDS.search(said))
 
 
 def _is_size(text: str) -> bool:

@@ -115,6 +115,8 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
     except IdTakenError as e:
         log = _under_own_id(job, report, log, e)
         report.published = publish(job.layout, report.run_id, registry, environ=job.environ)
+    for note in report.published.notes:
+        job.say(note)
     try:
         report.base = newest_of_branch(job.branches_registry(), log.name, job.context.base_branch)
         if log.status == SUCCESS and is_of_branch(job.context, log):

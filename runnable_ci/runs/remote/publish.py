@@ -8,12 +8,13 @@ moment, at least the later writer of a tag sees the other's.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from runnable_ci.errors import (
     ManifestNotFoundError,
+    ManifestRefusedError,
     RegistryAuthError,
     RegistryProtocolError,
     UsageError,
@@ -24,15 +25,18 @@ from runnable_ci.runs.paths import run_folder, shared
 from runnable_ci.runs.reader import load, suggest_pull
 from runnable_ci.runs.recorder import ensure_sealed
 from runnable_ci.runs.remote.contributions import note_published
+from runnable_ci.runs.remote.derived import derive
+from runnable_ci.runs.remote.manifest_forms import ImageForm
 from runnable_ci.runs.remote.pull import OnProgress, read_origin
 from runnable_ci.runs.remote.remote_index import (
     SEPARATOR,
     Occupant,
     find_occupant,
     find_occupants,
+    find_published,
 )
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning
-from runnable_ci.store.copy import TransferSize, copy
+from runnable_ci.store.copy import CopyResult, TransferSize, copy
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.store_identity import WRITER_LENGTH, writer_name
@@ -57,7 +61,7 @@ class Published:
     manifest: Descriptor
     sent: TransferSize | None
     """What had to be sent; None where the run stood there already."""
-    note: str = ""
+    notes: Sequence[str] = ()
     """What is not as usual there."""
 
 
@@ -77,28 +81,44 @@ def publish(
     tag = _writers_tag(layout, run_id, environ)
     with shared(layout), _one_publisher(layout, run_id):
         ensure_sealed(layout, run_id)
-        manifest = layout.resolve(run_id)
-        sent, note = None, ""
-        if _remote_digest(registry, tag) != manifest.digest:
+        own = layout.resolve(run_id)
+        sent, notes = None, list[str]()
+        manifest = find_published(registry, tag, own)
+        if manifest is None:
             mine = manifest_annotations(load(layout, run_id))
             is_known = _require_own_id(layout, registry, mine)
             origin = read_origin(layout, run_id)
             earlier = origin.manifests if origin and origin.registry == registry.label else ()
             with suggest_pull(layout, run_id):
-                copied = copy(layout, manifest.digest, registry, base_tags=[run_id, tag, *earlier], progress=watch)
-            sent = copied.sent
+                copied = _send(layout, own, registry, [run_id, tag, *earlier], watch)
+            sent, manifest = copied.sent, copied.manifest
+            if manifest.digest != own.digest:
+                notes.append(f"{registry.label} takes no such artifact or blob: the run's digest is another one there")
             if not is_known:  # to send it took time enough for another one to come first
                 _require_own_id(layout, registry, mine)
             note_published(layout, run_id, manifest.digest)
             if not _moved(registry, manifest, run_id):
-                note = (
-                    f"{registry.label} lets no tag be moved: `{run_id}` points to what was published first of the run"
-                )
+                notes.append(f"{registry.label} lets no tag be moved: `{run_id}` is what was published first of it")
             if not _moved(registry, manifest, tag):
                 registry.tag(manifest, f"{tag[: TAG_MAX - 9]}-{manifest.hex[:8]}")
             if not is_known:
                 _withdraw_later(layout, registry, mine, tag)
-    return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent, note)
+    return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent, notes)
+
+
+def _send(
+    layout: Layout, own: Descriptor, registry: Registry, base_tags: Sequence[str], watch: OnProgress | None
+) -> CopyResult:
+    """Copy a run in the first form that the registry takes: as it is, with the config of an image, as an image."""
+    forms: list[ImageForm | None] = [None, "config", "layers"]
+    for place, form in enumerate(forms):
+        source = derive(layout, own, blob_max_bytes=registry.blob_max_bytes, form=form)
+        try:
+            return copy(source, source.derived.digest, registry, base_tags=base_tags, progress=watch)
+        except ManifestRefusedError:
+            if place == len(forms) - 1:
+                raise
+    raise AssertionError("the last form returns or raises")
 
 
 def _require_own_id(layout: Layout, registry: Registry, mine: Mapping[str, str]) -> bool:

@@ -27,6 +27,7 @@ from runnable_ci.runs.paths import ORIGIN, WRITERS, is_running, run_folder, shar
 from runnable_ci.runs.reader import LATEST, catalog_of, check_run_id, load, run_ids
 from runnable_ci.runs.recorder import ensure_sealed, reopen
 from runnable_ci.runs.remote.contributions import read_contributions, write_contributions
+from runnable_ci.runs.remote.derived import join_pieces
 from runnable_ci.runs.remote.merge import merge
 from runnable_ci.runs.remote.remote_index import (
     LOG_SLACK_BYTES,
@@ -300,8 +301,9 @@ def _fetch(
         missing = {descriptor.digest: descriptor.size for descriptor in missing_blobs(layout, wanted)}
         if not missing:
             break
-        sent = copy(registry, manifest, layout, layer_filter=partial(_is_among, missing), progress=watch).sent
-        fetched = TransferSize(fetched.blobs + sent.blobs, fetched.size_bytes + sent.size_bytes)
+        copied = copy(registry, manifest, layout, layer_filter=partial(_is_among, missing), progress=watch)
+        for sent in (copied.sent, join_pieces(layout, registry, copied.manifest, missing)):
+            fetched = TransferSize(fetched.blobs + sent.blobs, fetched.size_bytes + sent.size_bytes)
     return fetched
 
 

@@ -112,6 +112,7 @@ class Registries:
             if password and is_named
             else None,
             plain_http=self.settings.plain_http,
+            blob_max_bytes=self.settings.blob_max_mib * 1024**2,
             advice=self._advice(where, is_named=is_named),
         )
 

@@ -23,10 +23,11 @@ from runnable_ci.errors import (
     did_you_mean,
 )
 from runnable_ci.pipeline.command_line import of_registry
-from runnable_ci.runs.artifact import ARTIFACT_TYPE, RUN_LOG_MEDIA_TYPE, TITLE, manifest_annotations
+from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, TITLE, manifest_annotations
 from runnable_ci.runs.document import decode
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import LATEST, Summary
+from runnable_ci.runs.remote.manifest_forms import DERIVED_FROM, is_run, original_type
 from runnable_ci.runs.remote.sound_log import require_sound
 from runnable_ci.runs.remote.writers import Writer
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning, run_identity
@@ -185,6 +186,20 @@ def find_occupants(registry: Registry, run_id: str) -> list[Occupant]:
     manifests = {manifest.digest: manifest for manifest in _resolve(registry, tags).values()}
     found = _each(partial(_occupant, registry), manifests.values())
     return [occupant for occupant in found if occupant is not None and occupant.annotations[TITLE] == run_id]
+
+
+def find_published(registry: Registry, tag: str, own: Descriptor) -> Descriptor | None:
+    """Return the manifest that a tag points to where it is `own` or derived from it; None for any other and none.
+
+    The first is found out by one request.
+    """
+    try:
+        found = registry.resolve(tag, to_write=True)
+        if found.digest == own.digest or _annotations(registry, found).get(DERIVED_FROM) == own.digest:
+            return found
+    except (ManifestNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
+        return None
+    return None
 
 
 def _occupant(registry: Registry, manifest: Descriptor) -> Occupant | None:
@@ -357,8 +372,8 @@ def _annotations(registry: Registry, manifest: Descriptor) -> dict[str, str]:
         raw = read_manifest(content, manifest, label=registry.label)
     try:
         parsed = parse_json(raw, elements_max=MANIFEST_ELEMENTS_MAX)
-        annotations = parsed["annotations"] if parsed["artifactType"] == ARTIFACT_TYPE else {}
-    except (ValueError, KeyError, TypeError):
+        annotations = parsed["annotations"] if is_run(parsed) else {}
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}
     is_text = isinstance(annotations, dict) and all(isinstance(value, str) for value in annotations.values())
     return annotations if is_text else {}
@@ -370,7 +385,7 @@ def _read_part(registry: Registry, manifest: Descriptor) -> WriterManifest:
     with registry.fetch(manifest) as content:
         raw = read_manifest(content, manifest, label=registry.label)
     parts = manifest_parts(raw, manifest, label=registry.label)
-    logs = [part for part in parts if part.media_type == RUN_LOG_MEDIA_TYPE]
+    logs = [part for part in parts if original_type(part) == RUN_LOG_MEDIA_TYPE]
     if len(logs) != 1:
         raise RunLogError(f"{where} is not a run", hint=of_registry(registry, "runs", "--from", registry.label))
     if logs[0].size > RUN_LOG_MAX_BYTES:

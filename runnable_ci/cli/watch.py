@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from runnable_ci.cli.terminal import Printer
 from runnable_ci.github.api.actions import Actions, StartedRun, WorkflowJob, WorkflowRun
@@ -19,6 +19,12 @@ _FAILURES = 20
 INTERRUPTED = 130
 _SUCCESSFUL = frozenset({"success", "neutral"})
 """The conclusions that are no failure; `skipped` is one for a job, not for a run that was to do something."""
+_WAITING: Mapping[str, str] = {
+    "pending": "pending: it waits for others of its concurrency group",
+    "waiting": "waiting for approval, or for another rule of its environment",
+    "action_required": "waiting for approval",
+}
+"""What a run or a job waits for that has not begun. Source: GitHub docs, REST API, workflow runs, `status`."""
 
 
 def watch(
@@ -69,6 +75,8 @@ class RunWatcher:
         self._clock = clock
         self._jobs: dict[int, WorkflowJob] = {}
         self._has_begun = False
+        self._said = ""
+        """What was last said of the run itself, which has no jobs while it waits."""
 
     def follow(self, *, after_attempt: int = 0) -> WorkflowRun:
         """Return the run when it is over; `after_attempt` is an attempt to ignore. Raises `GitHubError`."""
@@ -103,6 +111,10 @@ class RunWatcher:
             if run.run_attempt <= after_attempt:
                 return None
         jobs = self._actions.jobs(self._run)
+        if run and not jobs and (text := _WAITING.get(run.status or "", "")) != self._said:
+            self._said = text
+            if text:
+                self._printer.say(f"workflow run {run.id}: {text}")
         if jobs and not self._has_begun:
             self._printer.begin([job.name for job in jobs], len(jobs))
             self._has_begun = True
@@ -124,7 +136,7 @@ class RunWatcher:
                 failed = job.conclusion not in (*_SUCCESSFUL, "skipped")
                 self._printer.finished(job.name, _result(job), failed=failed)
             case _:
-                self._printer.say(_words(job.status), step=job.name)
+                self._printer.say(_WAITING.get(job.status) or _words(job.status), step=job.name)
 
     def _lost(self, error: GitHubError) -> GitHubError:
         return GitHubError(f"the run can no longer be watched: {error.message}", hint=f"it continues: {self._url}")

@@ -460,10 +460,43 @@ def test_ctrl_c_stops_watching_and_not_the_run(project: Workspace) -> None:
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)
         assert process.returncode == 130
-        assert err.decode() == f"retry | waiting\nstopped watching; the run continues: {out.decode()}"
+        waits = "retry | waiting for approval, or for another rule of its environment"
+        assert err.decode() == f"{waits}\nstopped watching; the run continues: {out.decode()}"
         proceed.set()
         server.wait()
         assert [run.conclusion for run in server.runs.values()] == ["success"]
+
+
+def test_a_run_that_waits_says_for_what(project: Workspace) -> None:
+    """For its concurrency group it waits without any job, for approval with one; each is one line."""
+    proceed = threading.Event()
+
+    def runner(run: Run) -> str:
+        run.status = "pending"
+        assert proceed.wait(60)
+        run.status = "in_progress"
+        job = run.job("retry", "pending")
+        assert allowed.wait(60)
+        run.end(job)
+        return "success"
+
+    allowed = threading.Event()
+    with github(runner) as server:
+        server.git = project.folder
+        with client(project, server).start("dispatch", "r", *QUICK) as process:
+            wait_until(lambda: server.server.count("GET", "/jobs") > 3, "looks at the run")
+            proceed.set()
+            wait_until(lambda: server.server.count("GET", "/jobs") > 9, "looks at its job")
+            allowed.set()
+            _, err = process.communicate(timeout=20)
+        server.wait()
+    assert process.returncode == 0
+    lines = err.decode().splitlines()
+    assert lines[:2] == [
+        "workflow run 16000000001: pending: it waits for others of its concurrency group",
+        "retry | pending: it waits for others of its concurrency group",
+    ]
+    assert len(lines) == 5
 
 
 def test_a_watch_outlives_what_passes(project: Workspace, server: GitHub) -> None:

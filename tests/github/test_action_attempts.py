@@ -396,6 +396,21 @@ def test_a_server_without_artifacts_loses_what_is_not_published(tmp_path: Path) 
     assert project.log().run_id
 
 
+def test_a_run_number_that_is_always_the_same(repository: Repository) -> None:
+    """`act` calls each of its runs 1: one in a workspace that has an earlier run is a run of its own."""
+    _, project = repository.job()
+    found = []
+    for _ in range(3):
+        action, _ = repository.job(at=project, variables={"GITHUB_RUN_ID": "1"}, publish="never")
+        ran = action.all()
+        assert ran.code == 1, ran.text
+        found.append(action.outputs["finish"]["run-id"])
+    assert found == ["train-1", "train-1-2", "train-1-3"]
+    assert [len(project.log(run).invocations) for run in found] == [1, 1, 1]
+    named, _ = repository.job(at=project, run_id="train-1")
+    assert "there is already a run `train-1`" in named.all().text
+
+
 def test_artifacts_are_never_of_one_name(legs: Repository) -> None:
     """Legs that look the same each leave their own, in each attempt."""
     for attempt in (1, 2):

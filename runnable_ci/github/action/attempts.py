@@ -7,6 +7,7 @@ digest, whatever else others have put into the registry by then.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 
 from runnable_ci.errors import RunnableError, StoreError, UsageError
@@ -82,7 +83,14 @@ def first_id(job: Job) -> str:
     """Return the id of the run that this attempt of the job begins."""
     use, number = job.use, job.context.run_attempt
     is_free = use.run_id and not any(note.run_id == use.run_id for note, _ in _notes(job))
-    return use.name if number == 1 or is_free else f"{use.name}-attempt{number}"
+    name = use.name if number == 1 or is_free else f"{use.name}-attempt{number}"
+    return name if use.run_id else _free(job, name)
+
+
+def _free(job: Job, name: str) -> str:
+    """Return an id that no run here has: `act` counts neither its workflow runs nor their attempts."""
+    there = set(run_ids(job.layout))
+    return name if name not in there else next(it for n in count(2) if (it := f"{name}-{n}") not in there)
 
 
 def leave_note(job: Job, log: RunLog, published: Published | None) -> dict[str, str]:

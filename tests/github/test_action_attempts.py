@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from action_steps import PIPELINE, ActionRun, Repository
 from cli import Workspace, workspace
+from deviations import coded, only_images
 from github_api import github
-from registry_server import Served, registry
+from registry_server import Served, registry, serving
 
 from runnable_ci.runs.model import RunLog
 
@@ -116,6 +117,20 @@ def test_a_token_that_may_not_ask_is_no_obstacle(tmp_path: Path, served: Served)
     assert ran.code == 0, ran.text
     assert "how the earlier attempts of the job ended is not known" in ran.text
     assert attempts(again, project) == [1, 2]
+
+
+def test_a_registry_of_images_alone_is_resumed_from(tmp_path: Path, served: Served) -> None:
+    """What such a registry holds of a run has another digest than the job's own store; the next attempt finds it."""
+    switch = only_images(coded(400, "MANIFEST_INVALID"))
+    with serving(switch(), upstream=served) as server:
+        repository = Repository(tmp_path, server.repository(), {"runnable.toml": PIPELINE})
+        ran = repository.job()[0].all()
+        assert "another one there" in ran.text
+        again, project = repository.job(attempt=2, files={"fixed": ""})
+        ran = again.all()
+        assert ran.code == 0, ran.text
+        assert "attempt 2 resumes run `train-1000`" in ran.text
+        assert attempts(again, project) == [1, 2]
 
 
 @pytest.mark.promise

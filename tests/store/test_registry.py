@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from registry_server import (
@@ -445,6 +446,30 @@ def test_a_token_is_renewed_before_it_expires(tokens: tuple[Served, Server, Toke
     now[0] += 295
     list(target.tags())
     assert len(server.seen) == 2
+
+
+def test_a_registry_behind_another_name_says_what_its_tokens_are_for() -> None:
+    """The challenge's own resource is asked for, with the actions that we need; ours where it names none."""
+    asked = []
+
+    def hook(seen: Seen, _: object) -> Reply:
+        if seen.path.startswith("/token"):
+            asked.append(parse_qs(urlsplit(seen.path).query)["scope"][0])
+            return Reply(200, {}, b'{"token": "t"}')
+        if seen.authorization != "Bearer t":
+            resource = "aws" if "public" in seen.path else "repository:inside/o/r:pull"
+            challenge = f'Bearer realm="http://{server.host}/token",service="s",scope="{resource}"'
+            return Reply(401, {"WWW-Authenticate": challenge})
+        return Reply(200, {}, b'{"tags": ["a"]}') if seen.method == "GET" else Reply(404)
+
+    with serving(hook) as server:
+        for name in ("vanity/r", "public/r"):
+            target = Registry(f"{server.host}/{name}", environ={}, credentials=KNOWN)
+            assert list(target.tags()) == ["a"]
+            with pytest.raises(ManifestNotFoundError):
+                target.resolve("none", to_write=True)
+    inside, public = "repository:inside/o/r", "repository:public/r"
+    assert asked == [f"{inside}:pull", f"{inside}:pull,push", f"{public}:pull", f"{public}:pull,push"]
 
 
 def test_many_threads_share_one_token(tokens: tuple[Served, Server, TokenIssuer]) -> None:

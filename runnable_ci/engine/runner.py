@@ -35,6 +35,7 @@ from runnable_ci.runs.model import (
 from runnable_ci.runs.products.history import products_of
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.clock import now
+from runnable_ci.util.console import console
 from runnable_ci.util.threads import CLEAN_UP_S, join_all, start
 
 _TICK_S = 1.0
@@ -199,6 +200,7 @@ class Run:
         past = self.recorder.log.steps.get(step.name)
         products = self.context.products.attempt(step, attempt.attempt_number, past)
         self.printer.started(step.name)
+        console.debug(f"{step.name}: run: {attempt.reason}")
 
         def work(refusal: StepError | None = None) -> None:
             result: AttemptResult | BaseException

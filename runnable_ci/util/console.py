@@ -37,6 +37,11 @@ def is_actions(environ: Mapping[str, str]) -> bool:
     return environ.get("GITHUB_ACTIONS") == "true"
 
 
+def is_debugging(environ: Mapping[str, str]) -> bool:
+    """Return whether debug logging is on, as in a job that is re-run with it. Source: GitHub Docs, RUNNER_DEBUG."""
+    return environ.get("RUNNER_DEBUG") == "1"
+
+
 class Output:
     """stdout or stderr, for bytes that may be shown as they are; `file` is asked for it each time."""
 
@@ -131,6 +136,11 @@ class Console:
     def err(self, *lines: str) -> None:
         """Print lines to stderr: what else a person should know."""
         _print(self.stderr, map(line, lines))
+
+    def debug(self, text: str) -> None:
+        """Print a line to stderr where debug logging is on."""
+        if is_debugging(self._environ):
+            self.err(f"debug: {text}")
 
     def json(self, document: str) -> None:
         """Print a JSON document: the same values, with what could take effect written as `\\u001b`.

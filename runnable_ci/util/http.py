@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
@@ -22,6 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.util.network.pace import PacedConnection, SlowError
+from runnable_ci.util.network.request_log import log_request
 from runnable_ci.util.network.tls import tls_context
 from runnable_ci.util.network.waiting import Waiting
 from runnable_ci.util.responses import TRIES, Response, TransientError, one_line
@@ -177,6 +179,7 @@ class Session:
         usual = {"User-Agent": "runnable-ci", "Accept-Encoding": "identity"}  # so that nothing small becomes large
         scheme, proxy = urlsplit(url).scheme, proxy_of(url, self._environ)
         timeout = (min(CONNECT_TIMEOUT_S, self.timeout_s), self.timeout_s + longer_s)
+        began_s, outcome = time.monotonic(), "no response"
         try:
             # without `auth` a user and password in a URL that a server sent would take our header's place
             request = requests.Request(method, url, headers={**usual, **headers}, data=body, auth=lambda it: it)
@@ -184,12 +187,15 @@ class Session:
                 reply = self._adapter(scheme).send(
                     request.prepare(), stream=True, timeout=timeout, proxies={scheme: proxy} if proxy else {}
                 )
+            outcome = f"status {reply.status_code}"
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
             if proxy is None:
                 raise self.protocol_error(f"{safe_url(url)} is not a usable URL") from error
             raise UsageError(f"the proxy {safe_url(proxy)} cannot be used", hint="only http(s) proxies can") from error
         except (requests.RequestException, HTTPError) as error:
             raise self.as_transient_error(error, url) from error
+        finally:
+            log_request(method, url, outcome, began_s=began_s)
         return Stream(self, reply.raw, url, headers)
 
     def _adapter(self, scheme: str) -> HTTPAdapter:

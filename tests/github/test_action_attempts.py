@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -409,6 +410,26 @@ def test_a_server_without_artifacts_loses_what_is_not_published(tmp_path: Path) 
     assert "::warning title=The run is not kept::https://git.acme.example takes no artifact of the action" in ran.text
     assert "kept as an artifact" not in ran.text + action.summary
     assert project.log().run_id
+
+
+def test_debug_logging_shows_requests_and_decisions(repository: Repository) -> None:
+    """Each request with its status and time, each decision with its reason; without it none of that."""
+    first, _ = repository.job()
+    assert "debug: " not in first.all().text
+    again, _ = repository.job(attempt=2, variables={"RUNNER_DEBUG": "1"}, files={"fixed": ""})
+    ran = again.all()
+    assert ran.code == 0, ran.text
+    lines = [line for line in ran.text.splitlines() if line.startswith("debug: ")]
+    host, _, name = repository.registry.partition("/")
+    api = re.escape(f"{host}/v2/{name}")
+    manifest = rf"debug: GET {api}/manifests/sha256:\w+: status 200 in \d+ ms"
+    assert any(re.fullmatch(manifest, line) for line in lines)
+    assert any(
+        re.match(rf"debug: PUT {re.escape(f'{host}/v2/{name}/blobs/uploads/')}[^?]+: status 201", x) for x in lines
+    )
+    assert any("an earlier attempt left Note(" in line for line in lines)
+    assert any(line.startswith("debug: fit: run: ") for line in lines)
+    assert not any("?" in line or "uthorization" in line for line in lines)
 
 
 def test_a_run_number_that_is_always_the_same(repository: Repository) -> None:

@@ -422,3 +422,24 @@ def test_a_plain_server_behind_https_is_not_tried_again() -> None:
     with serving(lambda _, __: Reply(200)) as server, pytest.raises(UnavailableError) as caught:
         session().open("GET", f"https://{server.host}/", headers=none)
     assert "--plain-http" in caught.value.hint
+
+
+def test_requests_are_logged_without_what_may_be_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where debug logging is on: also one without a response; no user, password, query, header or body."""
+    monkeypatch.setenv("RUNNER_DEBUG", "1")
+    headers = {"Authorization": "Bearer s3cret-1", "Cookie": "s3cret-2"}
+    with serving(lambda *_: Reply(404, {"Set-Cookie": "s3cret-3"}, b"s3cret-4")) as server:
+        host = server.host
+        session().open("PUT", f"http://u:s3cret-5@{host}/a/b?sig=s3cret-6", headers=lambda _: headers, body=b"s3cret-7")
+    with pytest.raises(TransientError):
+        session().open("GET", f"http://{host}/c", headers=none)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"debug: PUT {host}/a/b: status 404 in ")
+    assert second.startswith(f"debug: GET {host}/c: no response in ")
+    assert "s3cret" not in first + second
+    monkeypatch.setenv("RUNNER_DEBUG", "")
+    with pytest.raises(TransientError):
+        session().open("GET", f"http://{host}/c", headers=none)
+    assert not capsys.readouterr().err

@@ -149,7 +149,10 @@ def _choose(job: Job) -> Choice:
             "what earlier attempts left could not be downloaded from the workflow run's artifacts",
             hint="`resume: never` begins a run of its own",
         )
+    for note in notes:
+        job.debug(f"an earlier attempt left {note}")
     past = _past(job) if notes else None
+    job.debug(f"of the job's earlier attempts GitHub says {past}")
     choice = earlier.choose(notes, mode=job.inputs.resume, is_told_apart=job.use.is_told_apart, past=past)
     changing = "where `matrix` has a date, or the number of the attempt, each attempt looks like another job"
     return choice if notes or not job.use.is_matrix_given else choice._replace(hint=changing)

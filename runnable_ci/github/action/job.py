@@ -105,6 +105,10 @@ class Job:
         """Print a line in the job's log."""
         console.out(self.clean(text))
 
+    def debug(self, text: str) -> None:
+        """Print a line where the job runs with debug logging."""
+        console.debug(self.clean(text))
+
     def say_all(self, notes: Sequence[str]) -> None:
         """Print notes in the job's log."""
         for note in notes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,37 @@ def test_two_clones_fix_a_step_each(tmp_path: Path, remote: Registry) -> None:
         assert clone.log("k") == eve.log("k")
         assert "nothing to do, 4 steps done" in clone.runnable("retry", "k").err
     assert (tmp_path / "RAN").read_text() == "ran\n"
+
+
+def test_a_listing_agrees_with_what_a_pull_brings(tmp_path: Path, remote: Registry) -> None:
+    """Whoever published last: a later failure by who had not seen the success, and halves that nobody has merged."""
+
+    def listed() -> list[dict[str, object]]:
+        reader = elsewhere(base, tmp_path, f"reader-{next(numbers)}")
+        reader.runnable("pull", f"{remote.label}:k")
+        here, there = (
+            json.loads(reader.runnable("runs", *words, "--json").out) for words in ([], ["--from", remote.label])
+        )
+        assert there == here
+        return list(here)
+
+    numbers = count()
+    base = workspace(tmp_path, FILES)
+    base.runnable("run", "--run-id", "k", "--to", remote.label, code=1)
+    ann, bob, eve = (elsewhere(base, tmp_path, name) for name in ("ann", "bob", "eve"))
+    for clone in (ann, bob, eve):
+        clone.runnable("pull", f"{remote.label}:k")
+    for clone, step in ((ann, "x"), (bob, "y")):
+        (clone.folder / f"{step}.ok").touch()
+        clone.runnable("retry", "k", "--publish", "--to", remote.label, code=1)
+    assert [run["failed"] for run in listed()] == [""]
+    assert [run["attempts"] for run in listed()] == [3]
+    for step in ("x", "y"):
+        (ann.folder / f"{step}.ok").touch()
+    ann.runnable("retry", "k", "--publish", "--to", remote.label)
+    assert [run["status"] for run in listed()] == ["SUCCESS"]
+    eve.runnable("retry", "k", "--publish", "--to", remote.label, code=1)
+    assert [(run["status"], run["failed"]) for run in listed()] == [("SUCCESS", "")]
 
 
 def invoke(layout: Layout, steps: list[str], *, makes: str, hours: Iterator[int]) -> None:

@@ -9,7 +9,16 @@ from typing import Any
 from runnable_ci.runs.files.links import stored_files
 from runnable_ci.runs.model import RunLog, StepAttempt
 from runnable_ci.runs.packs import PackIndex
-from runnable_ci.runs.run_identity import BEGUN_BY, CREATED, IDENTITY, REVISION, beginnings, run_identity
+from runnable_ci.runs.run_identity import (
+    BEGUN_BY,
+    CREATED,
+    IDENTITY,
+    INVOCATIONS,
+    REVISION,
+    beginnings,
+    known_invocations,
+    run_identity,
+)
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
 
 ARTIFACT_TYPE = "application/vnd.runnable.run.v1+json"
@@ -59,6 +68,7 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
         "org.opencontainers.image.source": code.code_identifier_url if code else "",
         IDENTITY: run_identity(log),
         BEGUN_BY: ", ".join(dict.fromkeys(invocation.actor for invocation in beginnings(log) if invocation.actor)),
+        INVOCATIONS: known_invocations(log),
         "vnd.runnable.ref": code.ref if code else "",
         "vnd.runnable.name": log.name,
         "vnd.runnable.status": log.status,

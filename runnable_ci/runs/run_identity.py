@@ -36,6 +36,8 @@ SCIENTISTS = (
 """A run id is two words and the hour and minute in UTC: `best-hamilton-0300`."""
 IDENTITY = "vnd.runnable.identity"
 BEGUN_BY = "vnd.runnable.begun-by"
+INVOCATIONS = "vnd.runnable.invocations"
+INVOCATIONS_MAX = 300
 CREATED = "org.opencontainers.image.created"
 REVISION = "org.opencontainers.image.revision"
 
@@ -68,6 +70,13 @@ def invocation_digest(invocation: Invocation) -> str:
     """
     parents = sorted(invocation.parents or ()) if invocation.identity else []
     return _digest([invocation.start_time, invocation.command, invocation.identity, parents])
+
+
+def known_invocations(log: RunLog) -> str:
+    """Return what tells the invocations of a log from others, for a listing; empty where they are too many for that."""
+    if len(log.invocations) > INVOCATIONS_MAX:
+        return ""
+    return " ".join(sorted(invocation_digest(invocation)[:12] for invocation in log.invocations))
 
 
 def with_parents(invocations: Sequence[Invocation]) -> list[Invocation]:

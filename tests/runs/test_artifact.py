@@ -26,7 +26,7 @@ from runnable_ci.runs.document import encode
 from runnable_ci.runs.events import Event, apply
 from runnable_ci.runs.model import FAIL, LogFile, Parameter, RunLog
 from runnable_ci.runs.reader import Summary
-from runnable_ci.runs.run_identity import run_identity
+from runnable_ci.runs.run_identity import known_invocations, run_identity
 from runnable_ci.store.target import MANIFEST_MAX_BYTES, MANIFEST_MEDIA_TYPE, Descriptor, manifest_parts
 
 
@@ -168,6 +168,7 @@ def test_annotations() -> None:
         "org.opencontainers.image.source": CLEAN.code_identifier_url,
         "vnd.runnable.identity": run_identity(run_log()),
         "vnd.runnable.begun-by": "Ada",
+        "vnd.runnable.invocations": known_invocations(run_log()),
         "vnd.runnable.ref": "main",
         "vnd.runnable.name": "iris",
         "vnd.runnable.status": "SUCCESS",

@@ -30,11 +30,11 @@ def runs(layout: Layout, *, as_json: bool) -> None:
 
 def runs_of_registry(source: str, *, settings: Settings, environ: Mapping[str, str], as_json: bool) -> None:
     """List the runs that a registry holds, the newest last, without fetching any."""
+    from runnable_ci.runs.remote.merged_listing import list_merged
     from runnable_ci.runs.remote.registry_config import Registries
-    from runnable_ci.runs.remote.remote_index import list_published
 
     registry = Registries(settings, environ).named(source, in_pipeline=lambda: None)
-    found = list_published(registry)
+    found = list_merged(registry)
     _show([holding.summary for holding in found], as_json=as_json, where=registry.label)
     number = Counter(holding.summary.run_id for holding in found)
     for holding in found:

@@ -24,6 +24,7 @@ from runnable_ci.errors import (
 )
 from runnable_ci.pipeline.command_line import of_registry
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, TITLE, manifest_annotations
+from runnable_ci.runs.causality.versions import newest_versions
 from runnable_ci.runs.document import decode
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import LATEST, Summary
@@ -84,7 +85,7 @@ def find_manifests(registry: Registry, reference: str) -> list[WriterManifest]:
     Raises `RunNotFoundError`, `RunLogError` where a tag of the run holds another run, `StoreError`.
     """
     if DIGEST.fullmatch(reference):
-        return [_read_part(registry, _resolve_digest(registry, reference))]
+        return [read_part(registry, _resolve_digest(registry, reference))]
     tags = set(registry.tags())
     run_id = _newest(registry, tags) if reference == LATEST else reference
     # A list may be older than a tag, or be answered by something that is no registry.
@@ -113,7 +114,7 @@ def find_unlisted(registry: Registry, run_id: str, *, writers: Sequence[str]) ->
 
 def _parts(registry: Registry, run_id: str, manifests: Mapping[str, Descriptor]) -> list[WriterManifest]:
     unique = {manifest.digest: manifest for manifest in manifests.values()}
-    parts = dict(zip(unique, _each(partial(_read_part, registry), unique.values()), strict=True))
+    parts = dict(zip(unique, _each(partial(read_part, registry), unique.values()), strict=True))
     if (own := manifests.get(run_id)) and _is_writers_tag(run_id, parts[own.digest].log.run_id):
         return [_with_names(parts[own.digest], manifests)]
     for tag, manifest in manifests.items():
@@ -206,7 +207,7 @@ def _occupant(registry: Registry, manifest: Descriptor) -> Occupant | None:
     annotations = _annotations(registry, manifest)
     if not annotations.get(TITLE) or not annotations.get(IDENTITY):  # an earlier version, or another tool, wrote it
         try:
-            annotations = manifest_annotations(_read_part(registry, manifest).log)
+            annotations = manifest_annotations(read_part(registry, manifest).log)
         except (RunLogError, BlobCorruptError, BlobMissingError):
             return None
     return Occupant(manifest, annotations)
@@ -219,6 +220,8 @@ class PublishedRun:
     summary: Summary
     manifests: Mapping[str, Descriptor]
     """Tag → manifest, that of the part which was written last at the end."""
+    versions: Sequence[str]
+    """Digests of the manifests that no other one contains: several where writers had not seen each other."""
     pinned_by: Sequence[str]
     """Other tags that point to one of the manifests: it is to be kept."""
     beginning: str
@@ -291,7 +294,7 @@ def _runs_of(registry: Registry, tags: Sequence[str]) -> list[PublishedRun]:
         for mine in tags_of.values()
         for of_one in _by_identity(registry, {tag: manifests[tag] for tag in mine}, found)
     ]
-    return sorted(runs, key=lambda run: _written(run.summary))
+    return sorted(runs, key=lambda run: run.summary.end_time or run.summary.start_time)
 
 
 def _by_identity(
@@ -317,14 +320,13 @@ def _published_run(
     pins: Mapping[str, Sequence[str]],
 ) -> PublishedRun:
     parts = [(Summary.of(annotations[m.digest][TITLE], annotations[m.digest]), tag) for tag, m in manifests.items()]
-    in_order = sorted(parts, key=lambda part: _written(part[0]))
+    versions = newest_versions({m.digest: annotations[m.digest] for m in manifests.values()})
+    in_order = sorted(parts, key=lambda it: (manifests[it[1]].digest in versions, it[0].end_time or it[0].start_time))
     attempts = max(summary.attempts for summary, _ in parts)
     mine = {tag: manifests[tag] for _, tag in in_order}
     pinned_by = [tag for digest in {m.digest for m in mine.values()} for tag in pins.get(digest, ())]
-    newest = annotations[mine[in_order[-1][1]].digest]
-    return PublishedRun(
-        replace(in_order[-1][0], attempts=attempts), mine, sorted(pinned_by), describe_beginning(newest)
-    )
+    summary, newest = replace(in_order[-1][0], attempts=attempts), annotations[mine[in_order[-1][1]].digest]
+    return PublishedRun(summary, mine, versions, sorted(pinned_by), describe_beginning(newest))
 
 
 def _newest(registry: Registry, tags: set[str]) -> str:
@@ -332,10 +334,6 @@ def _newest(registry: Registry, tags: set[str]) -> str:
     if not found:
         raise RunNotFoundError(f"no runs in {registry.label}")
     return found[-1].summary.run_id
-
-
-def _written(summary: Summary) -> str:
-    return summary.end_time or summary.start_time
 
 
 def _may_be_of(tag: str, run_id: str) -> bool:
@@ -379,7 +377,7 @@ def _annotations(registry: Registry, manifest: Descriptor) -> dict[str, str]:
     return annotations if is_text else {}
 
 
-def _read_part(registry: Registry, manifest: Descriptor) -> WriterManifest:
+def read_part(registry: Registry, manifest: Descriptor, *, log_max_bytes: int = RUN_LOG_MAX_BYTES) -> WriterManifest:
     """Return a manifest's run log, verified, and fit to be used: no name or digest in it leads anywhere."""
     where = f"{manifest.digest} in {registry.label}"
     with registry.fetch(manifest) as content:
@@ -388,8 +386,8 @@ def _read_part(registry: Registry, manifest: Descriptor) -> WriterManifest:
     logs = [part for part in parts if original_type(part) == RUN_LOG_MEDIA_TYPE]
     if len(logs) != 1:
         raise RunLogError(f"{where} is not a run", hint=of_registry(registry, "runs", "--from", registry.label))
-    if logs[0].size > RUN_LOG_MAX_BYTES:
-        raise BlobCorruptError(f"the run log of {where} is larger than 256 MiB; it was not used")
+    if logs[0].size > log_max_bytes:
+        raise BlobCorruptError(f"the run log of {where} is larger than {log_max_bytes >> 20} MiB; it was not used")
     with registry.fetch(logs[0]) as content:
         document = b"".join(verified(content, logs[0], label=registry.label))
     log = decode(document, where=where)

@@ -1,0 +1,32 @@
+"""The runs of a registry as a pull would bring each: where no version contains all others, these are merged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunLogError
+from runnable_ci.runs.artifact import manifest_annotations
+from runnable_ci.runs.reader import Summary
+from runnable_ci.runs.remote.merge import merge
+from runnable_ci.runs.remote.remote_index import PublishedRun, list_published, read_part
+from runnable_ci.store.registry import Registry
+from runnable_ci.util.threads import map_all
+
+LOG_MAX_BYTES = 16 * 1024 * 1024
+
+
+def list_merged(registry: Registry) -> list[PublishedRun]:
+    """Return the runs of a registry, the newest last. Run logs are read only where versions are to be merged."""
+    return map_all(partial(_with_all_versions, registry), list_published(registry), jobs=16, name="registry")
+
+
+def _with_all_versions(registry: Registry, run: PublishedRun) -> PublishedRun:
+    if len(run.versions) < 2:
+        return run
+    manifests = {manifest.digest: manifest for manifest in run.manifests.values()}
+    try:
+        log = merge([read_part(registry, manifests[it], log_max_bytes=LOG_MAX_BYTES).log for it in run.versions])
+    except (RunLogError, BlobCorruptError, BlobMissingError):  # the newest speaks for it; to use the run is an error
+        return run
+    return replace(run, summary=Summary.of(log.run_id, manifest_annotations(log)))

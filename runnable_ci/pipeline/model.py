@@ -61,6 +61,7 @@ class Step(NamedTuple):
     parameters: tuple[str, ...] | None
     env: Mapping[str, str]
     shell: str
+    """Empty for the default: bash, and where there is none the system's own."""
     working_directory: str
     timeout_s: float | None
     continue_on_error: bool
@@ -246,7 +247,7 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         persist=step.catalog.persist,
         parameters=None if step.parameters is None else tuple(step.parameters),
         env=env,
-        shell=step.shell or "bash",
+        shell=step.shell or "",
         working_directory=str(PurePosixPath(step.working_directory)),
         timeout_s=None if step.timeout_minutes is None else step.timeout_minutes * 60,
         continue_on_error=step.continue_on_error,

@@ -133,7 +133,11 @@ class StepConfig(Table):
     )
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables of this step.")
     shell: str | None = Field(
-        None, description="`bash` (default), `sh`, `python`, `pwsh`, or a command with `{0}` for the script's path."
+        None,
+        description=(
+            "`bash`, `sh`, `python`, `pwsh`, or a command with `{0}` for the script's path. Default: `bash`, and where "
+            "there is none, `sh` with `pipefail`."
+        ),
     )
     working_directory: str = Field(".", description="Relative to the pipeline file's folder.")
     timeout_minutes: float | None = Field(

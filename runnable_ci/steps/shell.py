@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,18 @@ _SCANNED_MAX_BYTES = 1024 * 1024
 _ARGUMENT_MAX_BYTES = 64 * 1024
 _BETWEEN_WORDS = re.compile(r"""[\s'"();|&<>=`]+""")
 _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
-# As GitHub Actions starts them.
+# As GitHub Actions starts them. The one without a name is for where bash is not installed: the shell of Alpine knows
+# `pipefail`, and one that does not ends with an error rather than let a failure in a pipe pass.
 _SHELLS = {
     "bash": ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"),
+    "": ("sh", "-eo", "pipefail", "-c"),
     "sh": ("sh", "-e", "-c"),
     "python": ("python", "-c"),
     "pwsh": ("pwsh", "-command"),
 }
 _TEMPLATES = {
     "bash": "bash --noprofile --norc -eo pipefail {0}",
+    "": "sh -eo pipefail {0}",
     "sh": "sh -e {0}",
     "python": "python {0}",
     "pwsh": "pwsh -command . '{0}'",
@@ -64,7 +68,8 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
     output, file = context.scratch / OUTPUT_FILE, context.scratch / "parameters.json"
     output.touch()
     file.write_text(json.dumps(values), encoding="utf-8")
-    argv = _argv(step, context.scratch)
+    shell = step.shell or _default_shell({**context.environ, **step.env})
+    argv = _argv(shell, step.command, context.scratch)
     ours = {"RUNNABLE_OUTPUT": str(output), "RUNNABLE_STEP": step.name, VALUES_FILE: str(file)}
     variables = {name: environment_text(value) for name, value in values.items()}
     fitting = fitting_variables(variables, argv, {**context.environ, **step.env, **ours})
@@ -74,7 +79,10 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
         cwd=context.workspace / step.working_directory,
         env={**context.environ, **fitting, **step.env, **ours},
         given=tuple(values),
-        notes=(f"too large for the environment, only in ${VALUES_FILE}: {', '.join(left_out)}",) if left_out else (),
+        notes=(
+            *([f"too large for the environment, only in ${VALUES_FILE}: {', '.join(left_out)}"] if left_out else []),
+            *([] if shell else ["bash is not on PATH: `sh -eo pipefail` runs this step; `shell` names another"]),
+        ),
     )
 
 
@@ -152,13 +160,17 @@ def _read(text: str, kind: Kind) -> Any:
             return read_untyped(text)
 
 
-def _argv(step: Step, scratch: Path) -> tuple[str, ...]:
-    script = step.command
-    if step.shell in _SHELLS and len(script.encode(errors="surrogateescape")) < _ARGUMENT_MAX_BYTES:
-        return (*_SHELLS[step.shell], script)
-    file = scratch / ("script.ps1" if step.shell == "pwsh" else "script")
+def _default_shell(environ: Mapping[str, str]) -> str:
+    """Return bash, or nothing where it is not installed, as in many containers."""
+    return "bash" if shutil.which("bash", path=environ.get("PATH")) else ""
+
+
+def _argv(shell: str, script: str, scratch: Path) -> tuple[str, ...]:
+    if shell in _SHELLS and len(script.encode(errors="surrogateescape")) < _ARGUMENT_MAX_BYTES:
+        return (*_SHELLS[shell], script)
+    file = scratch / ("script.ps1" if shell == "pwsh" else "script")
     file.write_text(script, encoding="utf-8", newline="\n")
-    template = _TEMPLATES.get(step.shell, step.shell)
+    template = _TEMPLATES.get(shell, shell)
     return tuple(word.replace("{0}", str(file)) for word in template.split())
 
 

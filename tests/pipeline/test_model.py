@@ -381,7 +381,7 @@ def test_defaults() -> None:
     made = pipeline('[steps.a]\nrun = "x"\n[steps.b]\npython = "m:f"')
     a, b = made.steps.values()
     assert (made.name, made.python, a.needs, b.needs) == ("folder", None, (), ("a",))
-    assert (a.kind, a.command, a.shell, a.working_directory, a.get, a.put) == ("run", "x", "bash", ".", None, ())
+    assert (a.kind, a.command, a.shell, a.working_directory, a.get, a.put) == ("run", "x", "", ".", None, ())
     assert (a.parameters, a.timeout_s, a.continue_on_error, a.env) == (None, None, False, {})
     assert (b.kind, b.command) == ("python", "m:f")
 

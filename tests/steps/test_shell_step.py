@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -148,6 +149,34 @@ def test_what_is_not_declared_is_named(around: StepContext) -> None:
 def test_bash_stops_at_the_first_failure(around: StepContext, script: str, code: int) -> None:
     """The default shell is bash as GitHub Actions starts it."""
     assert run(prepare(step(script), around)).returncode == code
+
+
+@pytest.mark.parametrize("padding", ["", "#" * 70_000])
+def test_without_bash_the_system_s_shell_stops_at_the_first_failure(around: StepContext, padding: str) -> None:
+    """As in Alpine: it notices failures in pipes too, or ends at once; a note says which shell it is."""
+    programs = around.workspace / "bin"
+    programs.mkdir()
+    for name, program in (("sh", "bash"), ("true", "true"), ("grep", "grep")):
+        (programs / name).symlink_to(str(shutil.which(program)))
+    bare = around._replace(environ={**around.environ, "PATH": str(programs)})
+    for script, code in (("false | true", 1), ("false; true", 1), ("true", 0)):
+        prepared = prepare(step(f"{script}\n{padding}"), bare)
+        assert run(prepared).returncode == code
+        assert "bash is not on PATH" in prepared.notes[0]
+    assert run(prepare(step("echo $0"), bare)).stdout == "sh\n"
+    for named in ("bash", "sh"):
+        prepared = prepare(step("true", shell=named), bare)
+        assert (prepared.argv[0], prepared.notes) == (named, ())
+    assert prepare(step("true"), around).notes == ()
+    (programs / "sh").unlink()
+    (programs / "sh").symlink_to(str(shutil.which("dash")))
+    assert run(prepare(step("false | true"), bare)).returncode != 0
+
+
+def test_the_default_shell_is_no_other_definition_than_bash() -> None:
+    """A step that names it is what it was, so a retry reuses it."""
+    named = "bash"
+    assert step("ls").definition() == step("ls", shell=named).definition()
 
 
 @pytest.mark.parametrize(

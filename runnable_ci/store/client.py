@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 from runnable_ci.errors import RegistryProtocolError, StoreError
 from runnable_ci.store.auth import Actions, Advice, Authorizer
+from runnable_ci.store.certificates import certificate_folder
 from runnable_ci.store.reference import Credentials, Reference, find_credentials
 from runnable_ci.util.console import console
 from runnable_ci.util.http import Failure, Session, Stream
@@ -61,6 +62,7 @@ class Client:
             connections=connections,
             timeout_s=timeout_s,
             waiting=waiting or Waiting(console.err),
+            certificates=lambda host: certificate_folder(host, environ),
         )
         self._may_be_tls = not plain_http and is_loopback(urlsplit(f"//{where.host}").hostname or "")
         scheme = "http" if plain_http or self._may_be_tls else "https"

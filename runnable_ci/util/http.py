@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Literal
 from urllib.parse import urljoin, urlsplit
 
@@ -24,7 +25,7 @@ from urllib3.exceptions import HTTPError
 from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.util.network.pace import PacedConnection, SlowError
 from runnable_ci.util.network.request_log import log_request
-from runnable_ci.util.network.tls import tls_context
+from runnable_ci.util.network.tls import tls_context, tls_hint
 from runnable_ci.util.network.waiting import Waiting
 from runnable_ci.util.responses import TRIES, Response, TransientError, one_line
 from runnable_ci.util.urls import host_of, is_loopback, origin, proxy_of, safe_url
@@ -57,7 +58,8 @@ class Session:
     `environ` has proxies (`HTTPS_PROXY`, `NO_PROXY`, …) and certificate authorities (`REQUESTS_CA_BUNDLE`,
     `CURL_CA_BUNDLE`, `SSL_CERT_FILE`, `SSL_CERT_DIR`; the system's and certifi's where none is set).
     `unavailable` makes the error for a server that cannot be reached, `protocol_error` that for one that misbehaves.
-    `waiting` says for whom we wait.
+    `waiting` says for whom we wait. `certificates` returns the folder that a host, with its port as a URL has it, has
+    of its own.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Session:
         timeout_s: float = READ_TIMEOUT_S,
         response_max_bytes: int = RESPONSE_MAX_BYTES,
         waiting: Waiting | None = None,
+        certificates: Callable[[str], Path | None] = lambda _: None,
     ) -> None:
         self.waiting = waiting or Waiting(lambda _: None)
         self.timeout_s = timeout_s
@@ -80,7 +83,8 @@ class Session:
         self._environ = environ
         self._plain_http = plain_http
         self._connections = connections
-        self._adapters: dict[str, HTTPAdapter] = {}
+        self._certificates = certificates
+        self._adapters: dict[tuple[str, Path | None], HTTPAdapter] = {}
         self._lock = threading.Lock()
 
     def open(
@@ -146,12 +150,7 @@ class Session:
         causes = list(_causes(error))
         reason = _reason(causes)
         if any(isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError) for cause in causes):
-            is_untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
-            hint = (
-                "for a private certificate authority set SSL_CERT_FILE to its certificate"
-                if is_untrusted
-                else "if the server uses plain HTTP and the network is trusted: --plain-http"
-            )
+            hint = next(filter(None, map(tls_hint, causes)), "")
             failure = Failure(
                 "untrusted", host_of(url), f"no trusted TLS connection to {safe_url(url)}: {reason}", hint
             )
@@ -184,7 +183,7 @@ class Session:
             # without `auth` a user and password in a URL that a server sent would take our header's place
             request = requests.Request(method, url, headers={**usual, **headers}, data=body, auth=lambda it: it)
             with self.waiting.on(host_of(url)):
-                reply = self._adapter(scheme).send(
+                reply = self._adapter(url).send(
                     request.prepare(), stream=True, timeout=timeout, proxies={scheme: proxy} if proxy else {}
                 )
             outcome = f"status {reply.status_code}"
@@ -198,12 +197,14 @@ class Session:
             log_request(method, url, outcome, began_s=began_s)
         return Stream(self, reply.raw, url, headers)
 
-    def _adapter(self, scheme: str) -> HTTPAdapter:
+    def _adapter(self, url: str) -> HTTPAdapter:
+        is_tls = urlsplit(url).scheme == "https"
+        own = ("https", self._certificates(host_of(url))) if is_tls else ("http", None)
         with self._lock:
-            if scheme not in self._adapters:
-                context = tls_context(self._environ) if scheme == "https" else None
-                self._adapters[scheme] = _Adapter(context, connections=self._connections)
-            return self._adapters[scheme]
+            if own not in self._adapters:
+                context = tls_context(self._environ, own[1]) if is_tls else None
+                self._adapters[own] = _Adapter(context, connections=self._connections)
+            return self._adapters[own]
 
 
 class Stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -13,9 +14,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from registry_server import described, pushed, registry, tls_registry
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from registry_server import Reply, described, pushed, registry, serving, tls_registry
 
-from runnable_ci.errors import StoreError
+from runnable_ci.errors import ManifestNotFoundError, StoreError, UsageError
+from runnable_ci.store.certificates import certificate_folder
+from runnable_ci.store.client import API_HEADER
 from runnable_ci.store.registry import Registry
 from runnable_ci.util.network.waiting import Waiting
 
@@ -132,7 +142,7 @@ def test_who_is_refused_is_shown_waiting_too() -> None:
         waiting = Waiting(said.append, after_s=0.1)
         with pytest.raises(StoreError):
             Registry(f"{host}/o/r", environ={}, waiting=waiting, sleep=lambda _: time.sleep(0.08)).resolve("x")
-    assert said[0].startswith(f"waiting for {host}, try ")
+    assert any(line.startswith(f"waiting for {host}, try ") for line in said)
 
 
 def test_who_sends_is_not_shown_waiting(tmp_path: Path) -> None:
@@ -149,3 +159,102 @@ def test_who_sends_is_not_shown_waiting(tmp_path: Path) -> None:
         target = Registry(served.repository(), environ={}, waiting=Waiting(said.append, after_s=1))
         target.push(described(content), Slow(content))
     assert said == []
+
+
+@contextmanager
+def private_registry(authority: trustme.CA, clients: trustme.CA) -> Iterator[str]:
+    """The host of a server whose certificate and whose clients' are of two authorities that nobody else knows."""
+    with serving(lambda _, __: Reply(404, {API_HEADER: "registry/2.0"})) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        clients.configure_trust(context)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        yield server.host
+
+
+def keep(folder: Path, authority: trustme.CA, clients: trustme.CA | None) -> None:
+    """Write what docker and podman read: the authority, and who we are."""
+    folder.mkdir(parents=True)
+    authority.cert_pem.write_to_path(str(folder / "ca.crt"))
+    if clients is not None:
+        mine = clients.issue_cert("me@client.test")
+        mine.cert_chain_pems[0].write_to_path(str(folder / "client.cert"))
+        mine.private_key_pem.write_to_path(str(folder / "client.key"))
+
+
+@pytest.mark.parametrize("place", [".config/containers", ".config/docker", ".docker"])
+def test_certificates_that_are_kept_for_a_host_are_used(tmp_path: Path, place: str) -> None:
+    """Its authority and our own certificate, in each of the places, and for that host and port only."""
+    authority, clients = trustme.CA(), trustme.CA()
+    with private_registry(authority, clients) as host:
+        keep(tmp_path / "all" / place / "certs.d" / host, authority, clients)
+        keep(tmp_path / "half" / place / "certs.d" / host, authority, None)
+        keep(tmp_path / "other" / place / "certs.d" / host.partition(":")[0], authority, clients)
+        with pytest.raises(ManifestNotFoundError):
+            Registry(f"{host}/o/r", environ={"HOME": str(tmp_path / "all")}).resolve("x")
+        for home, words in (
+            ("half", "certificate required|tls error|reset|closed|pipe"),
+            ("other", "no trusted TLS connection"),
+        ):
+            with pytest.raises(StoreError, match=words):
+                Registry(f"{host}/o/r", environ={"HOME": str(tmp_path / home)}, sleep=lambda _: None).resolve("x")
+
+
+def test_who_requires_a_certificate_is_distinguished_from_plain_http(tmp_path: Path) -> None:
+    """The hint is about the certificate, not about `--plain-http`."""
+    clients = trustme.CA()
+
+    def accept(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"\x15\x03\x03\x00\x02\x02\x74")  # certificate_required
+        connection.recv(65536)
+
+    with listening(accept) as host, pytest.raises(StoreError) as caught:
+        keep(tmp_path / ".docker" / "certs.d" / host, clients, clients)
+        Registry(f"{host}/o/r", environ={"HOME": str(tmp_path)}, sleep=lambda _: None).resolve("x")
+    assert "certs.d" in caught.value.hint
+
+
+def test_the_first_folder_of_a_host_counts(tmp_path: Path) -> None:
+    """podman's, then docker's; what is not there, or not a host, has none."""
+    environ = {"HOME": str(tmp_path)}
+    for place in (".docker", ".config/docker", ".config/containers"):
+        folder = tmp_path / place / "certs.d" / "reg.test:5000"
+        folder.mkdir(parents=True)
+        assert certificate_folder("reg.test:5000", environ) == folder
+    assert [certificate_folder(host, environ) for host in ("reg.test", "..", "", "a/../reg.test:5000")] == [None] * 4
+    assert certificate_folder("reg.test:5000", {}) is None
+
+
+def of_another_key(folder: Path) -> None:
+    trustme.CA().issue_cert("x").private_key_pem.write_to_path(str(folder / "client.key"))
+
+
+def locked_key(folder: Path) -> None:
+    key = load_pem_private_key((folder / "client.key").read_bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    (folder / "client.key").write_bytes(locked)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "client.key").unlink(), r"there is no .*/client\.key beside .*/client\.cert"),
+        (lambda folder: (folder / "client.cert").unlink(), r"there is no .*/client\.cert beside .*/client\.key"),
+        (lambda folder: (folder / "ca.crt").write_text("no"), r"the certificate .*/ca\.crt cannot be used: "),
+        (lambda folder: (folder / "client.key").write_text("no"), r"the certificate .*/client\.cert cannot be used: "),
+        (of_another_key, r"client\.cert cannot be used: key values mismatch"),
+        (locked_key, r"client\.cert cannot be used: "),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_named(
+    tmp_path: Path, damage: Callable[[Path], object], words: str
+) -> None:
+    """Nothing is sent without what was kept to be sent, and nobody is asked for a password."""
+    folder = tmp_path / ".docker" / "certs.d" / "reg.invalid"
+    keep(folder, trustme.CA(), trustme.CA())
+    damage(folder)
+    with pytest.raises(UsageError, match=words) as caught:
+        Registry("reg.invalid/o/r", environ={"HOME": str(tmp_path)}).resolve("x")
+    assert "NAME.crt" in caught.value.hint or "PEM" in caught.value.hint

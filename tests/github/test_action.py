@@ -228,20 +228,25 @@ def test_legs_that_call_a_workflow_never_share_a_run(world: World) -> None:
 
 
 def test_a_pull_request_from_a_fork(world: World) -> None:
-    """It runs and publishes nothing; its run is an artifact that anyone can go on with."""
+    """It publishes nothing; its run is an artifact, from which its next attempt resumes; or it is said to be lost."""
     event = {
         "pull_request": {"number": 1, "head": {"repo": {"full_name": "someone/flowers"}, "ref": "x", "sha": "1" * 40}},
         "repository": {"default_branch": "main"},
     }
-    ran = world.run(event="pull_request", payload=event, variables={"CHECKOUT_REF": "refs/heads/main", "LUCKY": "yes"})
+    checkout = {"CHECKOUT_REF": "refs/heads/main"}
+    failed = world.run(event="pull_request", payload=event, variables=checkout)
+    assert failed.code == 1, failed.text
+    (first,) = (world.runner.folder / "artifacts").iterdir()
+    ran = world.run(event="pull_request", payload=event, attempt=2, variables={**checkout, "LUCKY": "yes"})
     assert ran.code == 0, ran.text
     assert "from a fork" in ran.summary
     assert world.clone.runnable("runs", "--from", world.registry).out == ""
-    (artifact,) = (world.runner.folder / "artifacts").iterdir()
+    (artifact,) = (path for path in (world.runner.folder / "artifacts").iterdir() if path != first)
     shutil.copytree(artifact, world.clone.store, dirs_exist_ok=True)
-    assert world.clone.log().status == "SUCCESS"
+    log = world.clone.log()
+    assert (log.status, [len(step.attempts) for step in log.steps.values()]) == ("SUCCESS", [1, 2])
     assert any(f"kept as an artifact of this workflow run, `{artifact.name}`" in line for line in ran.lines())
-    variables = {"CHECKOUT_REF": "refs/heads/main", "LUCKY": "yes", "ARTIFACTS": "/dev/null/full"}
+    variables = {**checkout, "LUCKY": "yes", "ARTIFACTS": "/dev/null/full"}
     lost = world.run(event="pull_request", payload=event, run_id=1001, variables=variables)
     assert lost.code == 0, lost.text
     assert "The run is not kept" in lost.summary

@@ -318,6 +318,22 @@ def test_damage_is_noticed_or_makes_no_difference(made: Made, part: int) -> None
     assert not (found := [problem for problem in problems if problem]), "\n".join(found)
 
 
+def test_what_another_attempt_found_is_not_put_back(made: Made) -> None:
+    """What one attempt noted of a person's files, in the place of what another did, is noticed; nothing is lost."""
+    folder = made.copied("another")
+    try:
+        unfinished = folder / ".runnable" / "unfinished"
+        shutil.copyfile(
+            unfinished / "killed.set-aside" / "baseline.json", unfinished / "killed.report.1" / "baseline.json"
+        )
+        found = made.outcome(folder, ("retry", "killed"))
+        assert is_noticed(found)
+        assert "report.1 is damaged: it has what a killed attempt found" in str(found)
+        assert (folder / "diary.txt").read_text() == "mine\nhalf\n"
+    finally:
+        shutil.rmtree(folder.parent)
+
+
 @pytest.mark.promise
 @pytest.mark.parametrize(
     ("file", "old", "new", "words", "says"),

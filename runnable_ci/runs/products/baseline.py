@@ -99,6 +99,7 @@ class Baseline:
         if 0 < wait_ns <= _TICK_NS:
             time.sleep(wait_ns / 1e9)
         document = {
+            "of": self.folder.name,
             "folders": self.folders,
             "files": {name: asdict(before) for name, before in self.files.items()},
         }
@@ -119,6 +120,7 @@ class Baseline:
             return None
         try:
             found = parse_own(document)
+            _check_attempt(folder, found)
             files = {str(name): _decode(before) for name, before in found["files"].items()}
             for before in files.values():
                 _check_copy(folder, before)
@@ -162,6 +164,12 @@ def _same_bytes(one: Path, other: Path) -> bool:
             if not chunk:
                 return True
     return False
+
+
+def _check_attempt(folder: Path, found: Mapping[str, Any]) -> None:
+    """Raise for what another attempt wrote down; an earlier version did not say whose it is."""
+    if found.get("of", folder.name) != folder.name:
+        raise ValueError("it is another attempt's")
 
 
 def _check_copy(folder: Path, before: FileBefore) -> None:

@@ -34,7 +34,7 @@ PARTS = {
         "redaction.credential_files",
     ),
 }
-OTHER_COMMANDS = {"catalog", "checkout", "check", "cleanup", "dispatch", "init", "registry", "watch"}
+OTHER_COMMANDS = {"catalog", "checkout", "check", "cleanup", "dispatch", "init", "preflight", "registry", "watch"}
 STARTING = {
     "engine.execution",
     "engine.runner",

@@ -11,6 +11,7 @@ import typer
 
 from runnable_ci.cli.context import make_options, make_settings, open_store
 from runnable_ci.cli.options import (
+    PROGRAM,
     Accept,
     ActionRef,
     AllowUnused,
@@ -63,15 +64,7 @@ from runnable_ci.cli.options import (
     Writers,
 )
 
-app = typer.Typer(
-    name="runnable-ci",
-    help="Reproducible, resumable pipeline runs.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = typer.Typer(**PROGRAM)
 
 
 @app.callback(invoke_without_command=True)
@@ -369,6 +362,17 @@ def check_command(pipeline: PipelinePath = None) -> None:
     from runnable_ci.cli.init import check as command
 
     command(pipeline, os.environ)
+
+
+@app.command("preflight")
+def preflight_command(
+    pipeline: PipelinePath = None, to: To = None, plain_http: PlainHttp = False, as_json: Json = False
+) -> None:
+    """Check what a run needs: files, interpreter, git, registry, disk space."""
+    from runnable_ci.cli.preflight import preflight as command
+
+    settings = make_settings(plain_http)
+    raise typer.Exit(command(pipeline, to=to, settings=settings, environ=os.environ, as_json=as_json))
 
 
 @app.command("init")

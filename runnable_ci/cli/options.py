@@ -9,6 +9,16 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+PROGRAM: dict[str, Any] = {
+    "name": "runnable-ci",
+    "help": "Reproducible, resumable pipeline runs.",
+    "no_args_is_help": True,
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+"""How the program as a whole reads its command line."""
 PipelinePath = Annotated[Path | None, typer.Argument(metavar="PIPELINE", help="A pipeline file or its folder.")]
 FilePath = Annotated[
     Path | None,

@@ -201,6 +201,10 @@ class Registry:
                 self._manifest = (descriptor.digest, read_manifest(source, descriptor, label=self.label))
         self._put_manifest(descriptor, self._manifest[1], reference)
 
+    def require_writable(self, *, tries: int = TRIES) -> None:
+        """Raise what the first `push` of a blob would, before there is one."""
+        self._uploads.require_allowed(tries=tries)
+
     def delete(self, descriptor: Descriptor) -> None:
         """Remove a manifest and every tag that points to it; its blobs go with the registry's garbage collection.
 

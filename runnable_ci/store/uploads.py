@@ -7,13 +7,16 @@ Source: OCI distribution-spec v1.1, "Pushing blobs".
 
 from __future__ import annotations
 
+import hashlib
+import io
 import re
+from contextlib import suppress
 from typing import BinaryIO, cast
 
 from runnable_ci.errors import BlobCorruptError, RegistryProtocolError, StoreError
 from runnable_ci.store.blobs import ExactReader
 from runnable_ci.store.client import Client
-from runnable_ci.store.target import Descriptor
+from runnable_ci.store.target import BLOB_MEDIA_TYPE, Descriptor
 from runnable_ci.util.http import SEND_BYTES
 from runnable_ci.util.responses import TRIES, Response, TransientError, backoff_s
 
@@ -36,6 +39,12 @@ class Uploads:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._in_chunks = False
+
+    def require_allowed(self, *, tries: int) -> None:
+        """Raise what the first blob would find: open a session, and cancel it."""
+        nothing = Descriptor(BLOB_MEDIA_TYPE, f"sha256:{hashlib.sha256().hexdigest()}", 0)
+        upload = _Upload(self._client, nothing, io.BytesIO(), in_chunks=False)
+        self._client.retry(upload.open_and_cancel, tries=tries)
 
     def send(self, descriptor: Descriptor, content: BinaryIO) -> None:
         """Send a blob from where `content` stands now.
@@ -94,6 +103,12 @@ class _Upload:
         while self.held < self._descriptor.size:
             self._send_chunk()
         self._finish(self._put(b""))
+
+    def open_and_cancel(self) -> None:
+        """Open a session and cancel it; where that is not possible it expires."""
+        if self._begin():
+            with suppress(StoreError):
+                self._client.request("DELETE", self._session, "pull,push", tries=1)
 
     def _begin(self) -> bool:
         """Open a session; False where the server had the blob all along."""

@@ -302,12 +302,18 @@ def test_a_workspace_without_git_is_a_warning(tmp_path: Path, served: Served) ->
     assert "Code: **not known**" in action.summary
 
 
-def test_a_registry_that_refuses(tmp_path: Path) -> None:
-    """A missing permission is a warning with the YAML that grants it; the exit code is still the pipeline's."""
-    with password_registry(tmp_path / "registry") as closed:
-        repository = Repository(tmp_path, closed.repository(), {"runnable.toml": PIPELINE, "fixed": ""})
+def test_a_registry_that_refuses_at_the_end_only(tmp_path: Path) -> None:
+    """A right that was lost in between is a warning with the YAML that grants it; the exit code is the pipeline's."""
+    with (
+        password_registry(tmp_path / "registry") as closed,
+        registry(tmp_path / "open") as served,
+        serving(upstream=served) as server,
+    ):
+        repository = Repository(tmp_path, server.repository(), {"runnable.toml": PIPELINE, "fixed": ""})
         action, project = repository.job()
-        ran = action.all()
+        assert action.step("run").code == 0
+        server.upstream = closed.host
+        ran = action.step("finish")
     assert ran.code == 0, ran.text
     assert "packages: write" in action.summary
     assert "packages: write" in ran.text

@@ -11,17 +11,17 @@ from typing import Any
 
 from runnable_ci.config import INPUT_PREFIX, SECRETS, SECRETS_SETTING, WRITERS
 from runnable_ci.engine.run_project import OpenedRun, open_run
-from runnable_ci.errors import PipelineError, UsageError
+from runnable_ci.errors import UsageError
 from runnable_ci.github import commands as workflow
 from runnable_ci.github.accepted_writers import accepted_writers
 from runnable_ci.github.action import handoff
 from runnable_ci.github.action.attempts import first_id, published_earlier, resume_earlier
 from runnable_ci.github.action.job import Job
+from runnable_ci.github.action.preflight import require_ready, require_registry
 from runnable_ci.pipeline.command_line import is_default
 from runnable_ci.pipeline.parameters import PARAMETER_PREFIX, ParameterSource
 from runnable_ci.redaction.environment import require_variables
 from runnable_ci.runs.reader import LATEST, load, resolve_id, run_ids
-from runnable_ci.runs.remote.publish import require_room
 from runnable_ci.runs.remote.pull import pull, read_origin
 from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.runs.remote.writers import AcceptedWriters
@@ -60,7 +60,7 @@ def begin(environ: Mapping[str, str]) -> list[str]:
     job = Job.of(environ)
     _mask(job)
     _require_secret_names(job)
-    _require_registry(job)
+    require_registry(job)
     given = job.inputs
     more = _split(given.args)
     match given.command:
@@ -70,7 +70,7 @@ def begin(environ: Mapping[str, str]) -> list[str]:
             _require_told_apart(job)
             resumed = resume_earlier(job)
             run_id = resumed or first_id(job)
-            _require_publishable(job, run_id)
+            require_ready(job, run_id, is_new=not resumed)
             job.set_outputs({"run-id": run_id})
             if resumed:
                 return _retry(job, run_id, given.pipeline, _with_parameters(job, _without(more, _OF_RUN_ALONE)))
@@ -79,6 +79,7 @@ def begin(environ: Mapping[str, str]) -> list[str]:
         case "retry":
             opened = _opened(job, other_pipeline="--other-pipeline" in more)
             run_id, file = opened.run_id, path(opened.project.file)
+            require_ready(job.with_pipeline(file), run_id, is_new=False)
             is_told = is_default(opened.project.file, Path(given.pipeline))
             job.set_outputs({"run-id": run_id, **({} if is_told else {"pipeline": file})})
             return _retry(job, run_id, file, [*_from_step(job, opened), *_with_parameters(job, more)])
@@ -148,26 +149,6 @@ def _require_secret_names(job: Job) -> None:
         require_variables(job.settings.secret_names, job.environ, where=SECRETS_SETTING)
 
 
-def _require_registry(job: Job) -> None:
-    """Raise `UsageError` where the run is to be published and nobody says where: said before hours of work, not after.
-
-    A job that cannot publish at all is not kept from its work.
-    """
-    command, when = job.inputs.command, job.inputs.publish
-    if job.context.is_fork_pull_request or command == "pull" or (command != "publish" and when == "never"):
-        return
-    try:
-        advice = job.registry().advice
-    except PipelineError:  # the command itself will tell of the file
-        return
-    except UsageError as e:
-        if command != "publish":
-            e.hint = f"to publish nothing, set `publish: never`; otherwise {e.hint}"
-        raise
-    if advice:
-        job.say(f"note: {advice.hint}")
-
-
 def _from_step(job: Job, opened: OpenedRun) -> list[str]:
     """Return `--from`, unless an earlier attempt of this job has run the step: a re-run resumes where that failed."""
     step = job.inputs.from_step
@@ -233,12 +214,6 @@ def _require_told_apart(job: Job) -> None:
             hint="give both steps an `id:`, or, where that is in another action's steps, set the input run-id",
         )
     uses.write_text("\n".join([*known, place]), "utf-8")
-
-
-def _require_publishable(job: Job, run_id: str) -> None:
-    """Raise `UsageError` for a run id without room for its tags: said before hours of work, not after."""
-    if job.inputs.publish != "never" and not job.context.is_fork_pull_request:
-        require_room(run_id, job.environ)
 
 
 def _opened(job: Job, *, other_pipeline: bool) -> OpenedRun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -43,6 +43,10 @@ class Job:
         if context is None:
             raise UsageError("`action` works only in GitHub Actions", hint=f"use instead: {command('run')}")
         return cls(context, read_inputs(environ), load_settings(environ), environ)
+
+    def with_pipeline(self, file: str) -> Job:
+        """Return the same use of the action, with another pipeline file."""
+        return replace(self, inputs=self.inputs.model_copy(update={"pipeline": file}))
 
     @cached_property
     def layout(self) -> Layout:

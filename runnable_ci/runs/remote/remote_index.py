@@ -259,7 +259,7 @@ def remove(registry: Registry, run: PublishedRun, delete: Callable[[Descriptor],
 def newest_of_branch(registry: Registry, pipeline: str, branch: str) -> Summary | None:
     """Return the run of a pipeline that was kept as the newest of a branch; None where there is none."""
     try:
-        annotations = _annotations(registry, registry.resolve(_branch_tag(pipeline, branch)))
+        annotations = _annotations(registry, registry.resolve(branch_tag(pipeline, branch)))
     except ManifestNotFoundError:
         return None
     return Summary.of(annotations[TITLE], annotations) if TITLE in annotations else None
@@ -267,10 +267,10 @@ def newest_of_branch(registry: Registry, pipeline: str, branch: str) -> Summary 
 
 def keep_as_newest(registry: Registry, manifest: Descriptor, pipeline: str, branch: str) -> None:
     """Tag a published run as the newest of a branch, found by two requests however many runs there are."""
-    registry.tag(manifest, _branch_tag(pipeline, branch))
+    registry.tag(manifest, branch_tag(pipeline, branch))
 
 
-def _branch_tag(pipeline: str, branch: str) -> str:
+def branch_tag(pipeline: str, branch: str) -> str:
     """Return a tag that no run has: a run's tags begin with its id, and no id begins so."""
     digest = hashlib.sha256(f"{pipeline}\n{branch}".encode()).hexdigest()[:12]
     word = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{branch}-{pipeline}")[:80]

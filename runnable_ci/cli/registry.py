@@ -25,11 +25,16 @@ from runnable_ci.runs.remote.remote_index import SeveralRunsError, find_occupant
 from runnable_ci.runs.run_identity import describe_beginning
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
-from runnable_ci.util.console import console
+from runnable_ci.util.console import console, is_actions
+from runnable_ci.util.signals import since_cancelled_s
 from runnable_ci.util.text import format_size
 
 if TYPE_CHECKING:
     from runnable_ci.engine.options import Options
+
+GRACE_S = 6.0
+"""GitHub's runner sends its second signal 7.5 s after the first."""
+LEAST_S = 1.0
 
 
 def publish(
@@ -99,7 +104,9 @@ class PublishOnExit:
             for note in notes(log) if log.invocation > 1 else ():  # a first invocation has just said it
                 self.say(note)
             with watching("sent") as watch:
-                published = publish_run(layout, run_id, self.registry, environ=self.environ, watch=watch)
+                published = publish_run(
+                    layout, run_id, self.registry, environ=self.environ, watch=watch, limit_s=self._limit_s()
+                )
         except RunnableError as e:
             to = [] if self.is_default else ["--to", self.registry.label]
             again = of_store(layout, "publish", run_id, *to, *http_option(self.registry.plain_http))
@@ -107,6 +114,13 @@ class PublishOnExit:
             return code or 1
         self.say(*published.notes, f"published {published.reference}: {_sent(published)}")
         return code
+
+    def _limit_s(self) -> float | None:
+        """Return how long publishing may take; None without a limit, as where no runner is going to kill us."""
+        cancelled_s = since_cancelled_s()
+        if cancelled_s is None or not is_actions(self.environ):
+            return None
+        return max(LEAST_S, GRACE_S - cancelled_s)
 
 
 def _sent(published: Published) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,6 +14,12 @@ _CANCEL_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """By which a person or a runner ends us."""
 LAST_S: Final = 2.0
 """How long the program has after the second signal to record what it was doing. GitHub kills 2.5 s after its second."""
+_cancelled_at_s: list[float] = []
+
+
+def since_cancelled_s() -> float | None:
+    """Return how long ago the first signal was received in a `cancelling` block; None before any."""
+    return time.monotonic() - _cancelled_at_s[0] if _cancelled_at_s else None
 
 
 def end_at_second_interrupt() -> None:
@@ -39,6 +46,7 @@ def cancelling(cancel: Callable[[signal.Signals], None]) -> Iterator[None]:
 
     def receive(number: int, _frame: FrameType | None) -> None:
         received.append(number)
+        _cancelled_at_s.append(time.monotonic())
         if len(received) > 1:
             for each in numbers:
                 signal.signal(each, _end)

@@ -84,6 +84,36 @@ def map_all(
     return [results[index] for index in range(total)]
 
 
+class LateError(Exception):
+    """Work was not done in time; it may still be under way."""
+
+
+def within(work: Callable[[], _Result], *, limit_s: float, name: str) -> _Result:
+    """Return what `work` returns, or raise what it raises; `LateError` after `limit_s` seconds.
+
+    Its thread is left to itself then: nothing else ends what hangs in a system call. Without room for a thread it is
+    done in this one, and without a limit.
+    """
+    results: list[_Result] = []
+    failures: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            results.append(work())
+        except BaseException as e:  # noqa: BLE001 - handed over to the thread that asked, which raises it
+            failures.append(e)
+
+    thread = start(do, name=name)
+    if thread is None:
+        return work()
+    thread.join(limit_s)
+    if failures:
+        raise failures[0]
+    if not results:
+        raise LateError
+    return results[0]
+
+
 class Background:
     """Does one piece of work after another in a second thread, or in this one where no other is available.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from itertools import cycle
@@ -294,6 +295,20 @@ def test_a_cancelled_run_is_published(tmp_path: Path, served: Served) -> None:
     other = elsewhere(project, tmp_path)
     other.runnable("pull", f"{repository}:r")
     assert (other.log().status, other.log().message) == (FAIL, "cancelled by SIGTERM")
+
+
+def test_a_cancelled_job_gives_up_a_silent_registry_in_time(tmp_path: Path) -> None:
+    """Before the runner kills it, the run's end and the way to publish it are said."""
+    project = workspace(tmp_path, {"runnable.toml": '[steps.slow]\nrun = "touch begun; sleep 60"\n'})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        repository = f"127.0.0.1:{silent.getsockname()[1]}/o/r"
+        with project.start("run", "--to", repository, GITHUB_ACTIONS="true") as process:
+            wait_until((project.folder / "begun").exists, "the step")
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=40)
+    assert process.returncode == 130, said
+    assert f"error: {repository} did not take the run within".encode() in said
+    assert re.search(rb"is in the local store; to try again: runnable-ci publish \S+ --to " + repository.encode(), said)
 
 
 def test_a_killed_run_is_published_as_the_failure_that_it_is(tmp_path: Path, served: Served) -> None:

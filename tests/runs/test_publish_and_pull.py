@@ -43,6 +43,7 @@ from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.model import SUCCESS
 from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.reader import catalog_of, load
+from runnable_ci.runs.remote.publish import publish
 from runnable_ci.runs.remote.pull import fetch, pull, read_origin
 from runnable_ci.runs.remote.remote_index import find_manifests, published
 from runnable_ci.store.copy import copy
@@ -584,3 +585,23 @@ def test_a_listing_reads_no_blob(tmp_path: Path, served: Served) -> None:
         proxy.seen.clear()
         assert [summary.status for summary in published(remote)] == [SUCCESS]
         assert proxy.count("GET", "/blobs/") == 0
+
+
+def test_a_publish_of_a_cancelled_job_is_given_up_in_time(tmp_path: Path) -> None:
+    """A registry that lets us wait is left, and the run stays whole here."""
+    here = store(tmp_path / "here")
+    record(here, "load", {"a.txt": b"alpha"})
+    over = threading.Event()
+
+    def silent(_: Seen, __: Callable[[], Reply]) -> Reply:
+        over.wait(20)
+        return Reply(503)
+
+    with serving(silent) as server:
+        with pytest.raises(
+            StoreError, match=r"did not take the run within 0 s, all that a cancelled job has"
+        ) as caught:
+            publish(here, "r", opened(server.repository()), environ={}, limit_s=0.2)
+        over.set()
+    assert "sends the rest" in caught.value.hint
+    assert load(here, "r").run_id == "r"

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from runnable_ci.util import threads
-from runnable_ci.util.threads import Background, map_all, start
+from runnable_ci.util.threads import Background, LateError, map_all, start, within
 
 SLACK_S = 20.0
 ALLOWED = [0, 1, 2, 15, 100]
@@ -196,3 +196,24 @@ def test_background_that_hangs_is_left_where_the_block_fails(monkeypatch: pytest
         assert not over.is_set()
     finally:
         over.set()
+
+
+def test_work_within_its_time_gives_its_result() -> None:
+    """Or its failure; in this thread where there is no room for another."""
+    assert within(lambda: 1, limit_s=SLACK_S, name="quick") == 1
+    with pytest.raises(ZeroDivisionError):
+        within(lambda: 1 // 0, limit_s=SLACK_S, name="quick")
+
+
+def test_work_is_done_without_a_limit_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Done late is better than not at all."""
+    with allowed(monkeypatch, 0):
+        assert within(threading.get_ident, limit_s=0.0, name="here") == threading.get_ident()
+
+
+def test_work_that_takes_longer_is_left_behind() -> None:
+    """Whatever it hangs in, the caller does not."""
+    over = threading.Event()
+    with pytest.raises(LateError):
+        within(lambda: over.wait(SLACK_S), limit_s=0.01, name="slow")
+    over.set()

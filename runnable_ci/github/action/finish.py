@@ -32,6 +32,8 @@ TAIL_BYTES = 16 * 1024
 TAIL_LINES = 20
 SOME = 5
 OWN_ID_MAX = 50
+CANCELLED_LIMIT_S = 120.0
+"""A cancelled job is ended after five minutes, and where the run is not published its upload as an artifact follows."""
 _PERMISSIONS = "permissions:\n  contents: read\n  packages: write"
 
 
@@ -110,11 +112,12 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
     registry = job.registry_of(report.run_id)
     for note in notes(log):
         job.say(note)
+    limit_s = CANCELLED_LIMIT_S if job.inputs.outcome == "cancelled" else None
     try:
-        report.published = publish(job.layout, report.run_id, registry, environ=job.environ)
+        report.published = publish(job.layout, report.run_id, registry, environ=job.environ, limit_s=limit_s)
     except IdTakenError as e:
         log = _under_own_id(job, report, log, e)
-        report.published = publish(job.layout, report.run_id, registry, environ=job.environ)
+        report.published = publish(job.layout, report.run_id, registry, environ=job.environ, limit_s=limit_s)
     for note in report.published.notes:
         job.say(note)
     try:

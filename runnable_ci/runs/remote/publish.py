@@ -11,12 +11,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from runnable_ci.errors import (
     ManifestNotFoundError,
     ManifestRefusedError,
     RegistryAuthError,
     RegistryProtocolError,
+    StoreError,
     UsageError,
 )
 from runnable_ci.pipeline.command_line import http_option, of_store
@@ -43,6 +45,7 @@ from runnable_ci.store.store_identity import WRITER_LENGTH, writer_name
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.console import is_actions
 from runnable_ci.util.files import locked
+from runnable_ci.util.threads import LateError, within
 
 TAG_MAX = 128
 PUBLISH_LOCK = "publish.lock"
@@ -72,12 +75,29 @@ def publish(
     *,
     environ: Mapping[str, str],
     watch: OnProgress | None = None,
+    limit_s: float | None = None,
 ) -> Published:
     """Copy the run to the registry, sealing it first if needed. An unchanged one costs a request.
 
     The plain tag goes first, as the writer's own proves that all is there. Raises `RunInUseError`, `UsageError` for a
-    run id that leaves no room for the writer, `IdTakenError` for one that another run has there, `StoreError`.
+    run id that leaves no room for the writer, `IdTakenError` for one that another run has there, `StoreError`, also
+    after `limit_s` seconds: who is going to be killed can say before that what became of the run.
     """
+    send = partial(_publish, layout, run_id, registry, environ=environ, watch=watch)
+    if limit_s is None:
+        return send()
+    try:
+        return within(send, limit_s=limit_s, name="publish")
+    except LateError as error:
+        raise StoreError(
+            f"{registry.label} did not take the run within {limit_s:.0f} s, all that a cancelled job has for it",
+            hint="what was sent whole is kept there; publishing the run again sends the rest",
+        ) from error
+
+
+def _publish(
+    layout: Layout, run_id: str, registry: Registry, *, environ: Mapping[str, str], watch: OnProgress | None
+) -> Published:
     tag = _writers_tag(layout, run_id, environ)
     with shared(layout), _one_publisher(layout, run_id):
         ensure_sealed(layout, run_id)

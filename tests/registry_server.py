@@ -34,6 +34,7 @@ from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor, Target
 USERNAME = "ada"
 PASSWORD = "correct-horse"
 AUTHORIZATION = "Basic " + base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
+HOP_BY_HOP = ("connection", "transfer-encoding")
 SERVICE = "test-registry"
 ISSUER = "test-issuer"
 
@@ -135,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.seen.append(seen)
         reply = self.server.hook(seen, lambda: self.server.forward(seen))
         self.send_response(reply.status)
-        headers = {name: value for name, value in reply.headers.items() if name.lower() != "connection"}
+        headers = {name: value for name, value in reply.headers.items() if name.lower() not in HOP_BY_HOP}
         if "Content-Length" not in headers and not reply.chunked:
             headers["Content-Length"] = str(len(reply.body))
         if reply.chunked:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from action_steps import ActionRun
 from cli import Workspace, elsewhere, workspace
-from published_runs import contents, forge, got, opened, record, sent, store
+from published_runs import contents, forge, got, opened, record, run_tags, sent, store
 from registry_server import Reply, Seen, Served, described, registry, serving
 
 from runnable_ci.errors import UsageError
@@ -62,12 +62,13 @@ def ann_and_bob(tmp_path: Path) -> tuple[Workspace, Workspace]:
 
 def state(remote: Registry) -> dict[str, str]:
     """Tag → digest."""
-    return {tag: remote.resolve(tag).digest for tag in remote.tags()}
+    return {tag: remote.resolve(tag).digest for tag in run_tags(remote)}
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All files below a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files below a store's folder, but for what a look at a registry leaves."""
+    found = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "seen"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 @pytest.mark.promise
@@ -218,7 +219,7 @@ def test_a_listing_shows_both_runs(tmp_path: Path, remote: Registry, *, annotate
     assert digests == [remote.resolve(f"r--{name}").digest for name in ("one", "two")]
     assert len(json.loads(project.runnable("runs", "--from", remote.label, "--json").out)) == 2
     assert project.runnable("prune", "--from", remote.label, "--keep", "1").out == "r\n"
-    assert sorted(remote.tags()) == ["r", "r--two"]
+    assert sorted(run_tags(remote)) == ["r", "r--two"]
     assert contents(got(tmp_path / "reader", remote)[0]) == contents(two)
     with pytest.raises(UsageError, match="is another run"):
         sent(one, remote)

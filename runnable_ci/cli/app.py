@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from runnable_ci.cli.context import make_options, make_settings, open_store
+from runnable_ci.cli.context import known_store, make_options, make_settings, open_store
 from runnable_ci.cli.options import (
     PROGRAM,
     Accept,
@@ -170,7 +170,8 @@ def runs_command(
     if source is None:
         commands.runs(open_store(store), as_json=as_json)
     else:
-        commands.runs_of_registry(source, settings=make_settings(plain_http), environ=os.environ, as_json=as_json)
+        settings = make_settings(plain_http)
+        commands.runs_of_registry(source, known_store(store), settings=settings, environ=os.environ, as_json=as_json)
 
 
 @app.command("show")

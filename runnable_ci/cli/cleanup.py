@@ -25,7 +25,7 @@ from runnable_ci.util.files import locked_alone, remove_folder
 from runnable_ci.util.text import format_size, pluralize
 
 if TYPE_CHECKING:
-    from runnable_ci.runs.remote.remote_index import PublishedRun
+    from runnable_ci.runs.remote.listing import PublishedRun
     from runnable_ci.store.registry import Registry
 
 
@@ -114,14 +114,14 @@ def prune(
     A run to which another tag points is kept. The registry keeps content that it shares with such runs: it
     frees what no manifest names. Raises `StoreError`, with what was removed until then printed.
     """
+    from runnable_ci.runs.remote.listing import list_published
     from runnable_ci.runs.remote.registry_config import Registries  # `gc` needs no registry
-    from runnable_ci.runs.remote.remote_index import list_published
 
     if keep is None and older_than is None:
         raise UsageError("specify which runs to delete", hint="--keep N, --older-than AGE, or both")
     registry = Registries(settings, environ).named(source, in_pipeline=lambda: registry_of(store_folder()))
     console.err(f"registry: {registry.label}")
-    found = list_published(registry)
+    found = list_published(registry, exact=True)
     ended = [run.summary.end_time or run.summary.start_time for run in found]
     outdated = Retention(keep, older_than).outdated(ended, moment=datetime.now(UTC))
     going = [run for place, run in enumerate(found) if place in outdated and _may_go(run)]
@@ -156,7 +156,7 @@ def _deleter(registry: Registry, settings: Settings, environ: Mapping[str, str])
 
 def _removed(registry: Registry, run: PublishedRun, delete: Callable[[Descriptor], None]) -> bool:
     from runnable_ci.github.api.packages import LastVersionError
-    from runnable_ci.runs.remote.remote_index import remove
+    from runnable_ci.runs.remote.listing import remove
 
     try:
         gone = remove(registry, run, delete)

@@ -6,6 +6,8 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from runnable_ci.errors import RunnableError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -30,6 +32,14 @@ def open_store(folder: Path | None) -> Layout:
     from runnable_ci.pipeline.project import find_store
 
     return find_store(folder)
+
+
+def known_store(folder: Path | None) -> Layout | None:
+    """Return the store, for a command that only spares requests by it; None for one that must not be used."""
+    try:
+        return open_store(folder)
+    except RunnableError:
+        return None
 
 
 def make_redactor(settings: Settings, environ: Mapping[str, str] = os.environ) -> Redactor:

@@ -117,7 +117,9 @@ def _newest_published(
 ) -> FoundRun:
     from runnable_ci.runs.remote.pull import find_newest
 
-    found = find_newest(registry, lambda log: is_of(project, log, environ=environ, layout=None), accepted=accepted)
+    found = find_newest(
+        registry, project.layout, lambda log: is_of(project, log, environ=environ, layout=None), accepted=accepted
+    )
     if found is None:
         raise RunNotFoundError(
             f"no runs of the pipeline {project.identity()} in {registry.label}",

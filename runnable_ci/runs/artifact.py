@@ -39,6 +39,9 @@ ORIGINAL_TYPE = "vnd.runnable.media-type"
 """Of a layer: its media type, where a registry takes only those of images."""
 RUN_LOG_TITLE = "run-log.json"
 _EMPTY = b"{}"
+EMPTY_CONFIG = Descriptor(
+    EMPTY_MEDIA_TYPE, "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", 2
+)
 
 
 def build_manifest(log: RunLog, run_log: Descriptor) -> tuple[bytes, bytes]:
@@ -46,12 +49,11 @@ def build_manifest(log: RunLog, run_log: Descriptor) -> tuple[bytes, bytes]:
 
     Source: OCI image-spec v1.1.1, manifest.md, "Guidelines for Artifact Usage" (empty config).
     """
-    config = Descriptor(EMPTY_MEDIA_TYPE, "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", 2)
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_MEDIA_TYPE,
         "artifactType": ARTIFACT_TYPE,
-        "config": _json(config),
+        "config": _json(EMPTY_CONFIG),
         "layers": [_json(run_log, RUN_LOG_TITLE), *(_json(layer, title) for title, layer in layers(log).items())],
         "annotations": manifest_annotations(log),
     }

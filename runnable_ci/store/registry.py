@@ -48,7 +48,9 @@ from runnable_ci.util.network.waiting import Waiting
 from runnable_ci.util.responses import TRIES, Response
 
 MOST_TAGS = 100_000
-TAGS_A_PAGE = 1000
+TAGS_A_PAGE = 10_000
+SMALLER_PAGE = 1000
+"""For registries that refuse more, such as GitLab's; others send as many as they like."""
 TAGS_PAGE_MAX_BYTES = 16 * 1024 * 1024
 DELETE_NOT_ENABLED = (
     "enable it there (docker-registry: REGISTRY_STORAGE_DELETE_ENABLED=true), or use the registry's own interface"
@@ -129,18 +131,37 @@ class Registry:
         response = self._client.request("HEAD", path, actions, headers=_ACCEPT_MANIFESTS, tries=tries)
         if response.status == 401 or (response.status == 404 and _is_of_registry(response)):
             self._require_found(response, reference)
-        found = _announced(response) or self._measured(reference, actions, tries)
+        found = _announced(response) or self.manifest(reference, actions=actions, tries=tries)[0]
         if DIGEST.fullmatch(reference) and found.digest != reference:
             raise BlobCorruptError(f"{self.label} returned {found.digest} for {reference}")
         if found.size > MANIFEST_MAX_BYTES:
-            raise BlobCorruptError(f"the manifest {reference} in {self.label} is larger than 4 MiB; it was not used")
+            raise _too_large(reference, self.label)
         return found
+
+    def manifest(self, reference: str, *, actions: Actions = "pull", tries: int = TRIES) -> tuple[Descriptor, bytes]:
+        """Return the manifest that a tag or digest points to, and its bytes, by one request; raises as `resolve`."""
+        response = self._client.request(
+            "GET",
+            f"manifests/{reference}",
+            actions,
+            headers=_ACCEPT_MANIFESTS,
+            at_most=MANIFEST_MAX_BYTES + 1,
+            tries=tries,
+        )
+        self._require_found(response, reference)
+        digest, size = hashlib.sha256(response.body).hexdigest(), len(response.body)
+        if size > MANIFEST_MAX_BYTES:
+            raise _too_large(reference, self.label)
+        return Descriptor.of_hash(digest, size, _measured_type(response, self.label)), response.body
 
     def tags(self) -> Iterator[str]:
         """Yield all tags, page by page; none where the repository does not exist (yet). What is no tag is left out."""
         path, seen = f"tags/list?n={TAGS_A_PAGE}", set[str]()
         while path:
             response = self._client.request("GET", path, "pull", at_most=TAGS_PAGE_MAX_BYTES)
+            if response.status == 400 and path == f"tags/list?n={TAGS_A_PAGE}":
+                path = f"tags/list?n={SMALLER_PAGE}"
+                continue
             if response.status == 404:
                 return
             self._client.require_ok(response)
@@ -192,11 +213,13 @@ class Registry:
             return
         self._uploads.send(descriptor, content)
 
-    def tag(self, descriptor: Descriptor, reference: str) -> None:
-        """Point a tag to a stored manifest. Registries have no compare-and-swap: the last wins."""
+    def tag(self, descriptor: Descriptor, reference: str, manifest: bytes | None = None) -> None:
+        """Point a tag to a stored manifest, or to the one that is given. No compare-and-swap: the last wins."""
         if not TAG.fullmatch(reference):
             raise UsageError(f"{reference[:200]!r} is not a tag", hint="letters, digits, `_`, `.`, `-`; at most 128")
-        if self._manifest is None or self._manifest[0] != descriptor.digest:
+        if manifest is not None:
+            self._manifest = (descriptor.digest, manifest)
+        elif self._manifest is None or self._manifest[0] != descriptor.digest:
             with self.fetch(descriptor) as source:
                 self._manifest = (descriptor.digest, read_manifest(source, descriptor, label=self.label))
         self._put_manifest(descriptor, self._manifest[1], reference)
@@ -225,20 +248,6 @@ class Registry:
         if response.status == 404:
             raise ManifestNotFoundError(f"{self.label} has no {reference}")
         self._client.require_ok(response)
-
-    def _measured(self, reference: str, actions: Actions, tries: int) -> Descriptor:
-        """Return what a manifest is by its bytes."""
-        response = self._client.request(
-            "GET",
-            f"manifests/{reference}",
-            actions,
-            headers=_ACCEPT_MANIFESTS,
-            at_most=MANIFEST_MAX_BYTES + 1,
-            tries=tries,
-        )
-        self._require_found(response, reference)
-        digest = hashlib.sha256(response.body).hexdigest()
-        return Descriptor.of_hash(digest, len(response.body), _measured_type(response, self.label))
 
     def _measured_size(self, descriptor: Descriptor) -> str:
         """Return how long a download announces to be; as long as expected where it does not say, nothing if refused."""
@@ -281,6 +290,10 @@ class Registry:
 
 
 _ACCEPT_MANIFESTS = {"Accept": ", ".join((*MANIFEST_MEDIA_TYPES, *INDEX_MEDIA_TYPES))}
+
+
+def _too_large(reference: str, label: str) -> BlobCorruptError:
+    return BlobCorruptError(f"the manifest {reference} in {label} is larger than 4 MiB; it was not used")
 
 
 def _path(descriptor: Descriptor) -> str:

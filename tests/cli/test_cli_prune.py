@@ -11,10 +11,11 @@ import pytest
 import trustme
 from cli import Done, Workspace, workspace
 from github_api import GitHub, Package, github
-from published_runs import contents, got, opened, record, sent, store
+from published_runs import contents, got, opened, record, run_tags, sent, store
 from registry_server import Reply, Seen, Served, collect_garbage, leading_to, registry, serving
 
-from runnable_ci.runs.remote.remote_index import list_published, published, remove
+from runnable_ci.runs.remote.listing import list_published, published, remove
+from runnable_ci.runs.remote.tag_record import RECORD_TAG
 from runnable_ci.store.copy import copy
 from runnable_ci.store.registry import Registry
 
@@ -69,7 +70,7 @@ def test_old_runs_go_and_what_stays_is_whole(tmp_path: Path, served: Served, pro
     assert len(published(remote)) == 3
     done = prune(project, remote.label, "--keep", "1")
     assert (done.out, done.err) == ("a\nb\n", f"{named}removed 2 runs from {remote.label}; 1 left\n")
-    assert [tag.partition("--")[0] for tag in remote.tags()] == ["c", "c"]
+    assert [tag.partition("--")[0] for tag in run_tags(remote)] == ["c", "c"]
     collect_garbage(served)
     assert {b"a", b"b", b"c", b"more"} & stored(served) == {b"c"}
     reader, pulled = got(tmp_path / "reader", remote, "latest")
@@ -146,7 +147,7 @@ def test_a_tag_that_holds_another_run_than_it_says(tmp_path: Path, served: Serve
     remote = opened(served.repository())
     three_runs(tmp_path, remote)
     copy(store(tmp_path / "here"), "c", remote, as_reference="a")
-    found = {holding.summary.run_id: holding for holding in list_published(remote)}
+    found = {holding.summary.run_id: holding for holding in list_published(remote, exact=True)}
     assert [tag.startswith("a--") for tag in found["a"].manifests] == [True]
     assert found["c"].pinned_by == ["a"]
 
@@ -193,6 +194,8 @@ def test_runs_on_ghcr_are_removed_by_the_api(tmp_path: Path, served: Served, pro
 def test_the_last_version_on_ghcr_stays(tmp_path: Path, served: Served, project: Workspace) -> None:
     """GitHub deletes it with the package only: the run is kept, named with the page to do so, and nothing fails."""
     with ghcr(tmp_path, served, project) as (_, package, job):
+        earlier = opened(f"{served.host}/owner/repo/runs")  # no record of tags yet, which would be the last version
+        earlier.delete(earlier.resolve(RECORD_TAG))
         done = job.runnable("prune", "--from", "ghcr.io/owner/repo/runs", "--keep", "0", "--older-than", "0h")
         assert done.out == "a\nb\n"
         assert "kept c: the package owner/repo/runs on GitHub keeps its last version; delete the package" in done.err

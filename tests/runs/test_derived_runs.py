@@ -20,10 +20,10 @@ from runnable_ci.config import Settings
 from runnable_ci.errors import BlobCorruptError, RegistryProtocolError
 from runnable_ci.runs.reader import load
 from runnable_ci.runs.remote.derived import derive
+from runnable_ci.runs.remote.listing import published
 from runnable_ci.runs.remote.manifest_forms import as_image, in_pieces, piece_sizes, wholes
 from runnable_ci.runs.remote.pull import pull
 from runnable_ci.runs.remote.registry_config import Registries
-from runnable_ci.runs.remote.remote_index import published
 from runnable_ci.store.copy import copy
 from runnable_ci.store.local import Layout
 from runnable_ci.store.reference import parse_reference

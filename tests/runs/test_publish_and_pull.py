@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from oras.client import OrasClient
-from published_runs import contents, forge, got, opened, record, sent, store
+from published_runs import contents, forge, got, opened, record, run_tags, sent, store
 from registry_server import (
     PASSWORD,
     USERNAME,
@@ -43,9 +43,10 @@ from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.model import SUCCESS
 from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.reader import catalog_of, load
+from runnable_ci.runs.remote.listing import published
 from runnable_ci.runs.remote.publish import publish
 from runnable_ci.runs.remote.pull import fetch, pull, read_origin
-from runnable_ci.runs.remote.remote_index import find_manifests, published
+from runnable_ci.runs.remote.remote_index import find_manifests
 from runnable_ci.store.copy import copy
 from runnable_ci.store.local import Layout
 from runnable_ci.store.reference import Credentials
@@ -167,7 +168,7 @@ def test_two_publishes_of_one_store_end_with_what_is_newest(tmp_path: Path, serv
         second.result()
         direct = opened(repository.replace(proxy.host, served.host))
     assert contents(got(tmp_path / "reader", direct)[0]) == {"a.bin": b"second"}
-    assert {direct.resolve(tag).digest for tag in direct.tags()} == {layout.resolve("r").digest}
+    assert {direct.resolve(tag).digest for tag in run_tags(direct)} == {layout.resolve("r").digest}
 
 
 PUBLISH = """
@@ -201,7 +202,7 @@ def test_a_publish_killed_at_any_moment_leaves_a_readable_run(tmp_path: Path, se
     with serving(hook, upstream=served) as proxy:
         probe = opened(proxy.repository())
         sent(layout, probe)
-        tag = next(tag for tag in probe.tags() if tag != "r")
+        tag = next(tag for tag in run_tags(probe) if tag != "r")
         states: list[tuple[int, bytes]] = []
         codes: list[int] = []
         while not codes or codes[-1] != 0:
@@ -485,7 +486,7 @@ def test_jobs_of_github_have_readable_tags(tmp_path: Path, remote: Registry) -> 
     other, _ = got(tmp_path / "other", remote)
     record(other, "load", {"a.txt": b"b"})
     sent(other, remote, **github)
-    tags = [tag for tag in remote.tags() if tag != "r"]
+    tags = [tag for tag in run_tags(remote) if tag != "r"]
     assert len(tags) == 2
     assert all(tag.startswith("r--gh-42-test-3.11-") for tag in tags)
 

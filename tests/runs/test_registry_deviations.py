@@ -16,8 +16,8 @@ from runnable_ci.config import Settings
 from runnable_ci.errors import StoreError
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.reader import load
+from runnable_ci.runs.remote.listing import published
 from runnable_ci.runs.remote.pull import fetch, find, missing_blobs, read_origin, take
-from runnable_ci.runs.remote.remote_index import published
 from runnable_ci.store.registry import Registry
 
 FILES = {"a.txt": b"alpha", "big.bin": os.urandom(300_000)}

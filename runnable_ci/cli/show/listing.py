@@ -28,13 +28,15 @@ def runs(layout: Layout, *, as_json: bool) -> None:
     _show(list(summaries(layout)), as_json=as_json, where=layout.label)
 
 
-def runs_of_registry(source: str, *, settings: Settings, environ: Mapping[str, str], as_json: bool) -> None:
+def runs_of_registry(
+    source: str, layout: Layout | None = None, *, settings: Settings, environ: Mapping[str, str], as_json: bool
+) -> None:
     """List the runs that a registry holds, the newest last, without fetching any."""
     from runnable_ci.runs.remote.merged_listing import list_merged
     from runnable_ci.runs.remote.registry_config import Registries
 
     registry = Registries(settings, environ).named(source, in_pipeline=lambda: None)
-    found = list_merged(registry)
+    found = list_merged(registry, layout)
     _show([holding.summary for holding in found], as_json=as_json, where=registry.label)
     number = Counter(holding.summary.run_id for holding in found)
     for holding in found:

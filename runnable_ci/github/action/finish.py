@@ -20,9 +20,9 @@ from runnable_ci.github.summary import NextSteps, Notice
 from runnable_ci.pipeline.project import load as load_project
 from runnable_ci.runs.model import FAIL, SUCCESS, RunLog
 from runnable_ci.runs.reader import Summary, load, output_of, resolve_id
+from runnable_ci.runs.remote.listing import keep_as_newest, newest_of_branch
 from runnable_ci.runs.remote.publish import IdTakenError, Published, publish
 from runnable_ci.runs.remote.pull import keep_as
-from runnable_ci.runs.remote.remote_index import keep_as_newest, newest_of_branch
 from runnable_ci.runs.remote.writers import ref_label
 from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.util.clock import now

@@ -8,25 +8,30 @@ from functools import partial
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunLogError
 from runnable_ci.runs.artifact import manifest_annotations
 from runnable_ci.runs.reader import Summary
+from runnable_ci.runs.remote.listing import PublishedRun, list_published
 from runnable_ci.runs.remote.merge import merge
-from runnable_ci.runs.remote.remote_index import PublishedRun, list_published, read_part
+from runnable_ci.runs.remote.published_content import PublishedContent
+from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
-from runnable_ci.util.threads import map_all
 
 LOG_MAX_BYTES = 16 * 1024 * 1024
 
 
-def list_merged(registry: Registry) -> list[PublishedRun]:
-    """Return the runs of a registry, the newest last. Run logs are read only where versions are to be merged."""
-    return map_all(partial(_with_all_versions, registry), list_published(registry), jobs=16, name="registry")
+def list_merged(registry: Registry, layout: Layout | None = None) -> list[PublishedRun]:
+    """Return the runs of a registry, the newest last. Run logs are read only where versions are to be merged.
+
+    What the store at `layout` knows is not fetched.
+    """
+    content = PublishedContent(registry, layout)
+    return content.each(partial(_with_all_versions, content), list_published(registry, layout))
 
 
-def _with_all_versions(registry: Registry, run: PublishedRun) -> PublishedRun:
+def _with_all_versions(content: PublishedContent, run: PublishedRun) -> PublishedRun:
     if len(run.versions) < 2:
         return run
     manifests = {manifest.digest: manifest for manifest in run.manifests.values()}
     try:
-        log = merge([read_part(registry, manifests[it], log_max_bytes=LOG_MAX_BYTES).log for it in run.versions])
+        log = merge([content.part(manifests[it], log_max_bytes=LOG_MAX_BYTES).log for it in run.versions])
     except (RunLogError, BlobCorruptError, BlobMissingError):  # the newest speaks for it; to use the run is an error
         return run
     return replace(run, summary=Summary.of(log.run_id, manifest_annotations(log)))

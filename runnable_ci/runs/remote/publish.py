@@ -29,14 +29,10 @@ from runnable_ci.runs.recorder import ensure_sealed
 from runnable_ci.runs.remote.contributions import note_published
 from runnable_ci.runs.remote.derived import derive
 from runnable_ci.runs.remote.manifest_forms import ImageForm
+from runnable_ci.runs.remote.published_content import SEPARATOR
 from runnable_ci.runs.remote.pull import OnProgress, read_origin
-from runnable_ci.runs.remote.remote_index import (
-    SEPARATOR,
-    Occupant,
-    find_occupant,
-    find_occupants,
-    find_published,
-)
+from runnable_ci.runs.remote.remote_index import Occupant, find_occupant, find_occupants, find_published
+from runnable_ci.runs.remote.tag_record import RecordedTag, note_tags
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning
 from runnable_ci.store.copy import CopyResult, TransferSize, copy
 from runnable_ci.store.local import Layout
@@ -117,12 +113,15 @@ def _publish(
             if not is_known:  # to send it took time enough for another one to come first
                 _require_own_id(layout, registry, mine)
             note_published(layout, run_id, manifest.digest)
-            if not _moved(registry, manifest, run_id):
+            where = RecordedTag.of(manifest, mine)
+            if is_known:  # before the tags are moved, so that none is ever believed to be where it was
+                note_tags(registry, dict.fromkeys((run_id, tag), where), learn=False)
+            moved = _tag(registry, manifest, run_id, tag)
+            if not moved[run_id]:
                 notes.append(f"{registry.label} lets no tag be moved: `{run_id}` is what was published first of it")
-            if not _moved(registry, manifest, tag):
-                registry.tag(manifest, f"{tag[: TAG_MAX - 9]}-{manifest.hex[:8]}")
             if not is_known:
                 _withdraw_later(layout, registry, mine, tag)
+            note_tags(registry, {one: where if moved[one] else None for one in moved}, learn=not is_known)
     return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent, notes)
 
 
@@ -168,6 +167,16 @@ def _withdraw_later(layout: Layout, registry: Registry, mine: Mapping[str, str],
     if winner is not None and winner.identity != mine[IDENTITY]:
         _moved(registry, winner.manifest, tag)
         raise _taken(layout, registry, mine, winner)
+
+
+def _tag(registry: Registry, manifest: Descriptor, run_id: str, tag: str) -> dict[str, bool]:
+    """Point the plain tag and the writer's, or another of the same writer, to a manifest; return which point there."""
+    moved = {one: _moved(registry, manifest, one) for one in (run_id, tag)}
+    if not moved[tag]:
+        another = f"{tag[: TAG_MAX - 9]}-{manifest.hex[:8]}"
+        registry.tag(manifest, another)
+        moved[another] = True
+    return moved
 
 
 def _moved(registry: Registry, manifest: Descriptor, tag: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from runnable_ci.errors import (
@@ -29,12 +29,11 @@ from runnable_ci.runs.recorder import ensure_sealed, reopen
 from runnable_ci.runs.remote.contributions import read_contributions, write_contributions
 from runnable_ci.runs.remote.derived import join_pieces
 from runnable_ci.runs.remote.merge import merge
+from runnable_ci.runs.remote.published_content import LOG_SLACK_BYTES, WriterManifest
 from runnable_ci.runs.remote.remote_index import (
-    LOG_SLACK_BYTES,
-    WriterManifest,
     find_manifests,
     find_unlisted,
-    list_published,
+    newest_runs,
     require_one_run,
 )
 from runnable_ci.runs.remote.writers import EVERYBODY, AcceptedWriters, Writer
@@ -149,7 +148,7 @@ def find(
     run_id, _, digest = reference.rpartition("@")
     unlisted = ""
     try:
-        parts = find_manifests(registry, digest)
+        parts = find_manifests(registry, digest, layout)
     except (RegistryAuthError, RegistryProtocolError) as e:
         parts = _unlisted_parts(registry, digest, layout)
         if not parts:
@@ -157,16 +156,21 @@ def find(
         unlisted = e.message
     if run_id and parts[0].log.run_id != run_id:
         raise RunLogError(f"{digest} in {registry.label} is run `{parts[0].log.run_id}`, not `{run_id}`")
-    refused: list[WriterManifest] = []
-    if not DIGEST.fullmatch(digest):
-        own = read_contributions(layout, parts[0].log.run_id).published if layout else ()
-        refused = [p for p in parts if p.manifest.digest not in own and not accepted.accepts(p.writer)]
-        parts = [part for part in parts if part not in refused]
-    if not parts:
+    if DIGEST.fullmatch(digest):
+        accepted = EVERYBODY
+    own = read_contributions(layout, parts[0].log.run_id).published if layout else ()
+    return replace(_found(registry, parts, accepted, own), unlisted=unlisted)
+
+
+def _found(
+    registry: Registry, parts: Sequence[WriterManifest], accepted: AcceptedWriters, own: Collection[str]
+) -> FoundRun:
+    refused = [p for p in parts if p.manifest.digest not in own and not accepted.accepts(p.writer)]
+    used = [part for part in parts if part not in refused]
+    if not used:
         raise _refused(registry, refused, accepted)
-    require_one_run(parts, registry)
-    merged = merge([part.log for part in parts])
-    return FoundRun(registry, parts, merged, [part.writer for part in refused], unlisted)
+    require_one_run(used, registry)
+    return FoundRun(registry, used, merge([part.log for part in used]), [part.writer for part in refused])
 
 
 def _unlisted_parts(registry: Registry, reference: str, layout: Layout | None) -> list[WriterManifest]:
@@ -190,11 +194,13 @@ def _refused(registry: Registry, refused: Sequence[WriterManifest], accepted: Ac
     )
 
 
-def find_newest(registry: Registry, accepts: Callable[[RunLog], bool], *, accepted: AcceptedWriters) -> FoundRun | None:
-    """Return the newest published run whose log fits, by accepted writers."""
-    for run in reversed(list_published(registry)):
+def find_newest(
+    registry: Registry, layout: Layout, accepts: Callable[[RunLog], bool], *, accepted: AcceptedWriters
+) -> FoundRun | None:
+    """Return the newest published run whose log fits, by accepted writers; what the store knows is not fetched."""
+    for parts in newest_runs(registry, layout):
         with suppress(WritersRefusedError):
-            found = find(registry, run.summary.run_id, accepted=accepted, layout=None)
+            found = _found(registry, parts, accepted, ())
             if accepts(found.log):
                 return found
     return None

@@ -18,7 +18,7 @@ from runnable_ci.errors import (
 )
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.model import RunLog
-from runnable_ci.runs.remote.remote_index import branch_tag
+from runnable_ci.runs.remote.listing import branch_tag
 from runnable_ci.store.reference import GITHUB_REGISTRY
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import manifest_parts, read_manifest

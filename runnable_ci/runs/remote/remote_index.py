@@ -1,16 +1,9 @@
-"""Which runs a registry holds, and what their logs say.
-
-Tags have no compare-and-swap, so each writer of a run has a tag of its own, `RUN_ID--WRITER`, and reading a run is
-merging what all of them say. The plain tag `RUN_ID` is for people and other tools: it points to the newest version.
-"""
+"""All that a registry holds of one run, by its id, a tag or a digest; and who has an id there."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from runnable_ci.errors import (
     BlobCorruptError,
@@ -23,34 +16,22 @@ from runnable_ci.errors import (
     did_you_mean,
 )
 from runnable_ci.pipeline.command_line import of_registry
-from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, TITLE, manifest_annotations
-from runnable_ci.runs.causality.versions import newest_versions
-from runnable_ci.runs.document import decode
-from runnable_ci.runs.model import RunLog
-from runnable_ci.runs.reader import LATEST, Summary
-from runnable_ci.runs.remote.manifest_forms import DERIVED_FROM, is_run, original_type
-from runnable_ci.runs.remote.sound_log import require_sound
-from runnable_ci.runs.remote.writers import Writer
-from runnable_ci.runs.run_identity import IDENTITY, describe_beginning, run_identity
-from runnable_ci.store.registry import Registry
-from runnable_ci.store.target import (
-    DIGEST,
-    MANIFEST_ELEMENTS_MAX,
-    TAG,
-    Descriptor,
-    manifest_parts,
-    read_manifest,
-    verified,
+from runnable_ci.runs.artifact import TITLE, manifest_annotations
+from runnable_ci.runs.reader import LATEST
+from runnable_ci.runs.remote.manifest_forms import DERIVED_FROM
+from runnable_ci.runs.remote.published_content import (
+    SEPARATOR,
+    PublishedContent,
+    WriterManifest,
+    is_writers_tag,
+    may_be_of,
 )
-from runnable_ci.util.bounded_json import indentation, parse_json
+from runnable_ci.runs.remote.tag_record import ListedTags, TagRecord, list_tags, newest_first, written_at
+from runnable_ci.runs.run_identity import IDENTITY, describe_beginning, run_identity
+from runnable_ci.store.local import Layout
+from runnable_ci.store.registry import Registry
+from runnable_ci.store.target import DIGEST, TAG, Descriptor
 from runnable_ci.util.responses import TRIES
-from runnable_ci.util.threads import map_all
-
-SEPARATOR = "--"
-BRANCH_PREFIX = f"_branch{SEPARATOR}"
-RUN_LOG_MAX_BYTES = 256 * 1024 * 1024
-LOG_SLACK_BYTES = 64 * 1024
-_each = partial(map_all, jobs=16, name="registry")
 
 
 class SeveralRunsError(RunLogError):
@@ -61,43 +42,67 @@ class SeveralRunsError(RunLogError):
         self.references = references
 
 
-@dataclass(frozen=True, slots=True)
-class WriterManifest:
-    """What one writer published of a run."""
-
-    manifest: Descriptor
-    log: RunLog
-    size_bytes: int
-    """Of the log, as it came."""
-    names: Sequence[str] = ()
-    """What follows the run id in the tags that point to it."""
-
-    @property
-    def writer(self) -> Writer:
-        """Who wrote it, as it says."""
-        return Writer.of(self.log, self.manifest.digest, self.names)
-
-
-def find_manifests(registry: Registry, reference: str) -> list[WriterManifest]:
+def find_manifests(registry: Registry, reference: str, layout: Layout | None = None) -> list[WriterManifest]:
     """Return all that is published of a run: of a run id, of `latest`, or just the part that one writer's tag or
     a digest is.
 
-    Raises `RunNotFoundError`, `RunLogError` where a tag of the run holds another run, `StoreError`.
+    What the store at `layout` knows is not fetched. Raises `RunNotFoundError`, `RunLogError` where a tag of the run
+    holds another run, `StoreError`.
     """
+    content = PublishedContent(registry, layout)
     if DIGEST.fullmatch(reference):
-        return [read_part(registry, _resolve_digest(registry, reference))]
-    tags = set(registry.tags())
-    run_id = _newest(registry, tags) if reference == LATEST else reference
+        return [content.part(_resolve_digest(registry, reference))]
+    if reference != LATEST:
+        return _parts_of(content, reference, list_tags(registry, with_record=False))
+    for parts in newest_runs(registry, layout):
+        return parts
+    raise RunNotFoundError(f"no runs in {registry.label}")
+
+
+def newest_runs(registry: Registry, layout: Layout | None = None) -> Iterator[list[WriterManifest]]:
+    """Yield all that is published of each run, the newest first.
+
+    The record of tags is believed until it is found to be wrong of a run; then each tag is asked for.
+    """
+    content = PublishedContent(registry, layout)
+    listed = list_tags(registry, with_record=True)
+    done: set[str] = set()
+    for believed in (listed, replace(listed, record={})):
+        for run_id in newest_first(content, believed):
+            if run_id in done:
+                continue
+            try:
+                parts = _parts_of(content, run_id, believed)
+            except BlobMissingError:
+                if not believed.record:
+                    raise
+                break  # a manifest that was recorded is gone
+            if not _is_as_recorded(content, run_id, parts, believed.record):
+                break
+            done.add(run_id)
+            yield parts
+        else:
+            return
+
+
+def _is_as_recorded(content: PublishedContent, run_id: str, parts: Sequence[WriterManifest], record: TagRecord) -> bool:
+    recorded = [entry.written for entry in record.values() if entry.run_id == run_id]
+    found = [written_at(content.annotations(part.manifest)) for part in parts] if recorded else []
+    return max(recorded, default="") == max(found, default="")
+
+
+def _parts_of(content: PublishedContent, run_id: str, listed: ListedTags) -> list[WriterManifest]:
+    registry = content.registry
     # A list may be older than a tag, or be answered by something that is no registry.
-    mine = sorted({tag for tag in (run_id, *tags) if TAG.fullmatch(tag) and _may_be_of(tag, run_id)})
-    manifests = _resolve(registry, mine)
+    mine = sorted({tag for tag in (run_id, *listed.tags) if TAG.fullmatch(tag) and may_be_of(tag, run_id)})
+    manifests = _recorded(content, run_id, mine, listed.record) or content.resolve(mine)
     if not manifests:
-        known = sorted(tag for tag in tags if SEPARATOR not in tag)
+        known = sorted(tag for tag in listed.tags if SEPARATOR not in tag)
         raise RunNotFoundError(
             f"{registry.label} has no run `{run_id}`",
             hint=did_you_mean(run_id, known, of_registry(registry, "runs", "--from", registry.label)),
         )
-    return _parts(registry, run_id, manifests)
+    return _parts(content, run_id, manifests)
 
 
 def find_unlisted(registry: Registry, run_id: str, *, writers: Sequence[str]) -> list[WriterManifest]:
@@ -105,26 +110,38 @@ def find_unlisted(registry: Registry, run_id: str, *, writers: Sequence[str]) ->
 
     None where the tags are not there, or where we may not look. Raises as `find_manifests`.
     """
+    content = PublishedContent(registry)
     try:
-        manifests = _resolve(registry, [run_id, *(f"{run_id}{SEPARATOR}{writer}" for writer in writers)])
+        manifests = content.resolve([run_id, *(f"{run_id}{SEPARATOR}{writer}" for writer in writers)])
     except RegistryAuthError:
         return []
-    return _parts(registry, run_id, manifests) if manifests else []
+    return _parts(content, run_id, manifests) if manifests else []
 
 
-def _parts(registry: Registry, run_id: str, manifests: Mapping[str, Descriptor]) -> list[WriterManifest]:
+def _parts(content: PublishedContent, run_id: str, manifests: Mapping[str, Descriptor]) -> list[WriterManifest]:
     unique = {manifest.digest: manifest for manifest in manifests.values()}
-    parts = dict(zip(unique, _each(partial(read_part, registry), unique.values()), strict=True))
-    if (own := manifests.get(run_id)) and _is_writers_tag(run_id, parts[own.digest].log.run_id):
+    parts = dict(zip(unique, content.each(content.part, unique.values()), strict=True))
+    if (own := manifests.get(run_id)) and is_writers_tag(run_id, parts[own.digest].log.run_id):
         return [_with_names(parts[own.digest], manifests)]
     for tag, manifest in manifests.items():
         stored_id = parts[manifest.digest].log.run_id
-        if stored_id != run_id and (tag == run_id or not _may_be_of(tag, stored_id)):
+        if stored_id != run_id and (tag == run_id or not may_be_of(tag, stored_id)):
             raise RunLogError(
-                f"the tag {tag} in {registry.label} holds run `{stored_id}`, not `{run_id}`; nothing was used",
+                f"the tag {tag} in {content.registry.label} holds run `{stored_id}`, not `{run_id}`; nothing was used",
                 hint="the tag was moved: publish the run again from its original store, or pull it by its digest",
             )
     return [_with_names(part, manifests) for part in parts.values() if part.log.run_id == run_id]
+
+
+def _recorded(
+    content: PublishedContent, run_id: str, tags: Collection[str], record: TagRecord
+) -> dict[str, Descriptor]:
+    """Return tag → manifest as recorded, if the plain tag, which each publish moves, still points there."""
+    if run_id not in record or not record.keys() >= set(tags):
+        return {}
+    if content.resolve_with(run_id, record[run_id].manifest) != record[run_id].manifest:
+        return {}
+    return {tag: record[tag].manifest for tag in tags}
 
 
 def _with_names(part: WriterManifest, manifests: Mapping[str, Descriptor]) -> WriterManifest:
@@ -174,18 +191,19 @@ def find_occupant(registry: Registry, run_id: str, *, tries: int = TRIES) -> Occ
         manifest = registry.resolve(run_id, to_write=True, tries=tries)
     except (ManifestNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
         return None
-    found = _occupant(registry, manifest)
+    found = occupant_of(PublishedContent(registry), manifest)
     return found if found is not None and found.annotations[TITLE] == run_id else None
 
 
 def find_occupants(registry: Registry, run_id: str) -> list[Occupant]:
     """Return all that has an id in the registry, by any tag; nothing where its tags cannot be listed."""
     try:
-        tags = [tag for tag in registry.tags() if _may_be_of(tag, run_id)]
+        tags = [tag for tag in registry.tags() if may_be_of(tag, run_id)]
     except (RegistryAuthError, RegistryProtocolError):  # that is not needed for anything else of a publish
         return []
-    manifests = {manifest.digest: manifest for manifest in _resolve(registry, tags).values()}
-    found = _each(partial(_occupant, registry), manifests.values())
+    content = PublishedContent(registry)
+    manifests = {manifest.digest: manifest for manifest in content.resolve(tags).values()}
+    found = content.each(lambda manifest: occupant_of(content, manifest), manifests.values())
     return [occupant for occupant in found if occupant is not None and occupant.annotations[TITLE] == run_id]
 
 
@@ -196,152 +214,22 @@ def find_published(registry: Registry, tag: str, own: Descriptor) -> Descriptor 
     """
     try:
         found = registry.resolve(tag, to_write=True)
-        if found.digest == own.digest or _annotations(registry, found).get(DERIVED_FROM) == own.digest:
+        if found.digest == own.digest or PublishedContent(registry).annotations(found).get(DERIVED_FROM) == own.digest:
             return found
     except (ManifestNotFoundError, RegistryAuthError):  # some registries refuse to look at what there is not yet
         return None
     return None
 
 
-def _occupant(registry: Registry, manifest: Descriptor) -> Occupant | None:
-    annotations = _annotations(registry, manifest)
+def occupant_of(content: PublishedContent, manifest: Descriptor) -> Occupant | None:
+    """Return the run that a manifest is of; None for anything else."""
+    annotations = content.annotations(manifest)
     if not annotations.get(TITLE) or not annotations.get(IDENTITY):  # an earlier version, or another tool, wrote it
         try:
-            annotations = manifest_annotations(read_part(registry, manifest).log)
+            annotations = manifest_annotations(content.part(manifest).log)
         except (RunLogError, BlobCorruptError, BlobMissingError):
             return None
     return Occupant(manifest, annotations)
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedRun:
-    """A run in a registry, as its manifests describe it."""
-
-    summary: Summary
-    manifests: Mapping[str, Descriptor]
-    """Tag → manifest, that of the part which was written last at the end."""
-    versions: Sequence[str]
-    """Digests of the manifests that no other one contains: several where writers had not seen each other."""
-    pinned_by: Sequence[str]
-    """Other tags that point to one of the manifests: it is to be kept."""
-    beginning: str
-    """Who began the run and when, in words."""
-
-    @property
-    def newest(self) -> Descriptor:
-        """The manifest of the part that was written last."""
-        return list(self.manifests.values())[-1]
-
-
-def published(registry: Registry) -> list[Summary]:
-    """Return a line for each run, the newest last, from the manifests alone; what is no run is left out."""
-    return [run.summary for run in list_published(registry)]
-
-
-def list_published(registry: Registry) -> list[PublishedRun]:
-    """Return the runs of a registry, the newest last, by their manifests alone; what is no run is left out."""
-    return _runs_of(registry, sorted(registry.tags()))
-
-
-def remove(registry: Registry, run: PublishedRun, delete: Callable[[Descriptor], None]) -> bool:
-    """Remove a run by `delete`; False, and nothing is removed, where it was modified since it was looked at.
-
-    What is broken off leaves a run that can be read and removed. Raises `StoreError`, and what `delete` raises.
-    """
-    tags = list(run.manifests)
-    if _resolve(registry, tags) != run.manifests:
-        return False
-    for manifest in {manifest.digest: manifest for manifest in run.manifests.values()}.values():
-        delete(manifest)
-    return True
-
-
-def newest_of_branch(registry: Registry, pipeline: str, branch: str) -> Summary | None:
-    """Return the run of a pipeline that was kept as the newest of a branch; None where there is none."""
-    try:
-        annotations = _annotations(registry, registry.resolve(branch_tag(pipeline, branch)))
-    except ManifestNotFoundError:
-        return None
-    return Summary.of(annotations[TITLE], annotations) if TITLE in annotations else None
-
-
-def keep_as_newest(registry: Registry, manifest: Descriptor, pipeline: str, branch: str) -> None:
-    """Tag a published run as the newest of a branch, found by two requests however many runs there are."""
-    registry.tag(manifest, branch_tag(pipeline, branch))
-
-
-def branch_tag(pipeline: str, branch: str) -> str:
-    """Return a tag that no run has: a run's tags begin with its id, and no id begins so."""
-    digest = hashlib.sha256(f"{pipeline}\n{branch}".encode()).hexdigest()[:12]
-    word = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{branch}-{pipeline}")[:80]
-    return f"{BRANCH_PREFIX}{word}-{digest}"
-
-
-def _runs_of(registry: Registry, tags: Sequence[str]) -> list[PublishedRun]:
-    manifests = _resolve(registry, tags)
-    unique = {manifest.digest: manifest for manifest in manifests.values()}
-    found = dict(zip(unique, _each(partial(_annotations, registry), unique.values()), strict=True))
-    tags_of: dict[str, list[str]] = {}
-    pins: dict[str, list[str]] = {}
-    for tag, manifest in manifests.items():
-        run_id = found[manifest.digest].get(TITLE, "")
-        if _may_be_of(tag, run_id):
-            tags_of.setdefault(run_id, []).append(tag)
-        else:
-            pins.setdefault(manifest.digest, []).append(tag)
-    runs = [
-        _published_run(of_one, found, pins)
-        for mine in tags_of.values()
-        for of_one in _by_identity(registry, {tag: manifests[tag] for tag in mine}, found)
-    ]
-    return sorted(runs, key=lambda run: run.summary.end_time or run.summary.start_time)
-
-
-def _by_identity(
-    registry: Registry, manifests: Mapping[str, Descriptor], annotations: Mapping[str, Mapping[str, str]]
-) -> list[dict[str, Descriptor]]:
-    """Return the tags of one run id by the run that they are of: more than one where two runs have it."""
-    unique = {manifest.digest: manifest for manifest in manifests.values()}
-    identities = {digest: annotations[digest].get(IDENTITY, "") for digest in unique}
-    if len(unique) > 1:  # else it is one run, and not even the log of an old one need be read
-        for digest, manifest in unique.items():
-            if not identities[digest]:
-                occupant = _occupant(registry, manifest)
-                identities[digest] = occupant.identity if occupant else digest
-    runs: dict[str, dict[str, Descriptor]] = {}
-    for tag, manifest in manifests.items():
-        runs.setdefault(identities[manifest.digest], {})[tag] = manifest
-    return list(runs.values())
-
-
-def _published_run(
-    manifests: Mapping[str, Descriptor],
-    annotations: Mapping[str, dict[str, str]],
-    pins: Mapping[str, Sequence[str]],
-) -> PublishedRun:
-    parts = [(Summary.of(annotations[m.digest][TITLE], annotations[m.digest]), tag) for tag, m in manifests.items()]
-    versions = newest_versions({m.digest: annotations[m.digest] for m in manifests.values()})
-    in_order = sorted(parts, key=lambda it: (manifests[it[1]].digest in versions, it[0].end_time or it[0].start_time))
-    attempts = max(summary.attempts for summary, _ in parts)
-    mine = {tag: manifests[tag] for _, tag in in_order}
-    pinned_by = [tag for digest in {m.digest for m in mine.values()} for tag in pins.get(digest, ())]
-    summary, newest = replace(in_order[-1][0], attempts=attempts), annotations[mine[in_order[-1][1]].digest]
-    return PublishedRun(summary, mine, versions, sorted(pinned_by), describe_beginning(newest))
-
-
-def _newest(registry: Registry, tags: set[str]) -> str:
-    found = _runs_of(registry, sorted(tags))
-    if not found:
-        raise RunNotFoundError(f"no runs in {registry.label}")
-    return found[-1].summary.run_id
-
-
-def _may_be_of(tag: str, run_id: str) -> bool:
-    return tag == run_id or _is_writers_tag(tag, run_id)
-
-
-def _is_writers_tag(tag: str, run_id: str) -> bool:
-    return tag.startswith(f"{run_id}{SEPARATOR}")
 
 
 def _resolve_digest(registry: Registry, digest: str) -> Descriptor:
@@ -349,49 +237,3 @@ def _resolve_digest(registry: Registry, digest: str) -> Descriptor:
         return registry.resolve(digest)
     except ManifestNotFoundError as e:
         raise RunNotFoundError(e.message, hint=of_registry(registry, "runs", "--from", registry.label)) from e
-
-
-def _resolve(registry: Registry, tags: Sequence[str]) -> dict[str, Descriptor]:
-    """Tag → manifest, without the tags that are gone since they were listed."""
-
-    def resolve(tag: str) -> Descriptor | None:
-        try:
-            return registry.resolve(tag)
-        except ManifestNotFoundError:
-            return None
-
-    found = zip(tags, _each(resolve, tags), strict=True)
-    return {tag: manifest for tag, manifest in found if manifest is not None}
-
-
-def _annotations(registry: Registry, manifest: Descriptor) -> dict[str, str]:
-    """Return the annotations of a run's manifest; empty for anything else."""
-    with registry.fetch(manifest) as content:
-        raw = read_manifest(content, manifest, label=registry.label)
-    try:
-        parsed = parse_json(raw, elements_max=MANIFEST_ELEMENTS_MAX)
-        annotations = parsed["annotations"] if is_run(parsed) else {}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
-    is_text = isinstance(annotations, dict) and all(isinstance(value, str) for value in annotations.values())
-    return annotations if is_text else {}
-
-
-def read_part(registry: Registry, manifest: Descriptor, *, log_max_bytes: int = RUN_LOG_MAX_BYTES) -> WriterManifest:
-    """Return a manifest's run log, verified, and fit to be used: no name or digest in it leads anywhere."""
-    where = f"{manifest.digest} in {registry.label}"
-    with registry.fetch(manifest) as content:
-        raw = read_manifest(content, manifest, label=registry.label)
-    parts = manifest_parts(raw, manifest, label=registry.label)
-    logs = [part for part in parts if original_type(part) == RUN_LOG_MEDIA_TYPE]
-    if len(logs) != 1:
-        raise RunLogError(f"{where} is not a run", hint=of_registry(registry, "runs", "--from", registry.label))
-    if logs[0].size > log_max_bytes:
-        raise BlobCorruptError(f"the run log of {where} is larger than {log_max_bytes >> 20} MiB; it was not used")
-    with registry.fetch(logs[0]) as content:
-        document = b"".join(verified(content, logs[0], label=registry.label))
-    log = decode(document, where=where)
-    if indentation(parse_json(document)) > len(document) + LOG_SLACK_BYTES:
-        raise RunLogError(f"the run log of {where} is nested too deeply for its size; it was not used")
-    require_sound(log, {part.digest: part.size for part in parts}, where)
-    return WriterManifest(manifest, log, len(document))

@@ -361,6 +361,47 @@ def test_an_id_that_cannot_be_is_refused_for_a_copy(tmp_path: Path) -> None:
     assert files(layout.folder) == before
 
 
+def test_a_copy_that_is_refused_leaves_nothing(tmp_path: Path, remote: Registry) -> None:
+    """`publish --as` under an id that another run has, there or here, keeps no copy; the hint names another command."""
+    ann, bob = ann_and_bob(tmp_path)
+    ann.runnable("run", "--run-id", "taken", "--to", remote.label, code=1)
+    for run_id in ("own", "other"):
+        bob.runnable("run", "--run-id", run_id, code=1)
+    before = {**files(bob.store), **state(remote)}
+    for run_id, more in (("taken", ["--to", remote.label]), ("other", ["--to", remote.label])):
+        refused = bob.runnable("publish", "own", "--as", run_id, *more, code=2)
+        assert f"`{run_id}` in " in refused.err
+        assert "runnable-ci publish own --as OTHER_ID" in refused.err.splitlines()[-1]
+    assert bob.runnable("publish", "own", "--as", "x" * 120, "--to", remote.label, code=2).err
+    after = files(bob.store)
+    assert {path for path in after if "index" not in path} - before.keys() <= {
+        path for path in after if path.startswith("blobs/") or path.endswith("publish.lock")
+    }
+    assert sorted(Layout(bob.store).manifests()) == ["other", "own"]
+    assert not (bob.store / "runs" / "taken").exists()
+    assert {tag: before[tag] for tag in state(remote)} == state(remote)
+    bob.runnable("publish", "own", "--as", "free", "--to", remote.label)
+    bob.runnable("publish", "own", "--as", "free", "--to", remote.label)
+    assert bob.log("free").run_id == "free"
+
+
+def test_a_retry_that_will_be_published_asks_before_its_work(tmp_path: Path, remote: Registry) -> None:
+    """`retry --publish` of a run whose id is another's there starts no step; its own id or a free one is fine."""
+    ann, bob = ann_and_bob(tmp_path)
+    ann.runnable("run", "--run-id", "first", "--to", remote.label, code=1)
+    bob.runnable("run", "--run-id", "first", code=1)
+    (tmp_path / "RAN").unlink()
+    refused = bob.runnable("retry", "first", "--from", "prep", "--publish", "--to", remote.label, code=2)
+    assert f"there is another run `first` in {remote.label}, begun by Ann Lee at " in refused.err
+    assert not (tmp_path / "RAN").exists()
+    assert f"runnable-ci publish first --as OTHER_ID --to {remote.label}" in refused.err
+    bob.runnable("publish", "first", "--as", "second", "--to", remote.label)
+    for project, run_id in ((ann, "first"), (bob, "second")):
+        (project.folder / "fixed").touch()
+        project.runnable("retry", run_id, "--publish", "--to", remote.label)
+        assert project.log(run_id).status == "SUCCESS"
+
+
 def test_whoever_reads_meets_no_mix(tmp_path: Path, remote: Registry) -> None:
     """A log that was mixed of two runs before has the identity of neither, and goes into neither."""
     one, two = store(tmp_path / "one"), store(tmp_path / "two")

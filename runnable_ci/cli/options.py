@@ -120,8 +120,9 @@ Writers = Annotated[
     str | None,
     typer.Option(
         metavar="A,B",
-        help="Use only what these published of a run: branches (main, release/*), actor:NAME, name:TAG, sha256:DIGEST; "
-        "`*` is everybody.  [default: in a job its own branch and the default branch, elsewhere everybody]",
+        help="Use only what these made of a run: branches (main, release/*), actor:NAME; or parts of it with "
+        "all that is in them: name:WRITER or name:RUN_ID--WRITER, as tagged, sha256:DIGEST; `*` is everybody.  "
+        "[default: in a job its own branch and the default branch, elsewhere everybody]",
     ),
 ]
 Repo = Annotated[

@@ -16,21 +16,23 @@ from runnable_ci.github.accepted_writers import accepted_writers
 from runnable_ci.pipeline.command_line import http_option, of_store
 from runnable_ci.pipeline.project import Project, registry_of
 from runnable_ci.runs.reader import load, resolve_id
-from runnable_ci.runs.remote.publish import Published, require_room
+from runnable_ci.runs.remote.publish import IdTakenError, Published, require_room
 from runnable_ci.runs.remote.publish import publish as publish_run
-from runnable_ci.runs.remote.pull import Pulled, keep_as, read_origin
+from runnable_ci.runs.remote.pull import Pulled, forget, keep_as, read_origin
 from runnable_ci.runs.remote.pull import pull as pull_run
 from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.runs.remote.remote_index import SeveralRunsError, find_occupant
-from runnable_ci.runs.run_identity import describe_beginning
+from runnable_ci.runs.run_identity import describe_beginning, run_identity
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.util.console import console, is_actions
+from runnable_ci.util.shell_command import command
 from runnable_ci.util.signals import since_cancelled_s
 from runnable_ci.util.text import format_size
 
 if TYPE_CHECKING:
     from runnable_ci.engine.options import Options
+    from runnable_ci.runs.model import RunLog
 
 GRACE_S = 6.0
 """GitHub's runner sends its second signal 7.5 s after the first."""
@@ -41,10 +43,24 @@ def publish(
     layout: Layout, run: str, *, as_id: str | None, to: str | None, settings: Settings, environ: Mapping[str, str]
 ) -> None:
     """Publish a run, or a copy of it that has the id `as_id`; its reference is printed."""
-    run_id = resolve_id(layout, run)
+    own_id = run_id = resolve_id(layout, run)
+    is_new = False
     if as_id is not None and as_id != run_id:
-        keep_as(layout, run_id, as_id)
+        is_new = keep_as(layout, run_id, as_id)
         run_id = as_id
+    try:
+        _publish(layout, run_id, to, settings, environ)
+    except UsageError as e:
+        if is_new:  # what is refused leaves nothing
+            forget(layout, run_id)
+        if isinstance(e, IdTakenError) and run_id != own_id:
+            where = [*(["--to", to] if to else []), *http_option(settings.plain_http)]
+            again = of_store(layout, "publish", own_id, "--as", "OTHER_ID", *where)
+            e.hint = f"choose an id that no other run has there: {again}"
+        raise
+
+
+def _publish(layout: Layout, run_id: str, to: str | None, settings: Settings, environ: Mapping[str, str]) -> None:
     log = load(layout, run_id)
     file = own_file(log, layout.folder.parent) or layout.folder.parent
     registry = Registries(settings, environ).named(to, in_pipeline=lambda: registry_of(file))
@@ -80,10 +96,10 @@ class PublishOnExit:
         """Raise `UsageError` for a run id that is too long to be published."""
         require_room(run_id, self.environ)
 
-    def require_free(self, run_id: str) -> None:
-        """Raise `UsageError` where a run has that id in the registry: better said before the work than after it.
+    def require_free(self, run_id: str, mine: RunLog | None = None) -> None:
+        """Raise `UsageError` where another run than `mine` has that id in the registry: better said before the work.
 
-        That is one request. Where the registry does not answer it the run is not kept from its work.
+        That is a request or two. Where the registry does not answer the run is not kept from its work.
         """
         self.require_room(run_id)
         try:
@@ -91,11 +107,19 @@ class PublishOnExit:
         except StoreError as e:
             self.say(f"note: cannot check whether {self.registry.label} has a run `{run_id}`: {e.message}")
             return
-        if found is not None:
-            raise UsageError(
-                f"there is already a run `{run_id}` in {self.registry.label}, {describe_beginning(found.annotations)}",
-                hint="set another id: --run-id",
-            )
+        if found is None or (mine is not None and found.identity == run_identity(mine)):
+            return
+        what = "already a" if mine is None else "another"
+        raise UsageError(
+            f"there is {what} run `{run_id}` in {self.registry.label}, {describe_beginning(found.annotations)}",
+            hint="set another id: --run-id" if mine is None else self._copy_hint(run_id),
+        )
+
+    def _copy_hint(self, run_id: str) -> str:
+        to = [] if self.is_default else ["--to", self.registry.label]
+        more = [*to, *http_option(self.registry.plain_http)]
+        copy = command("publish", run_id, "--as", "OTHER_ID", *more)
+        return f"publish a copy under an id that is free, then retry that: {copy}"
 
     def publish(self, layout: Layout, run_id: str, code: int) -> int:
         """Return the exit code: that of the run, or 1 where the run succeeded and publishing it failed."""

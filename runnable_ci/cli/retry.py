@@ -12,7 +12,8 @@ from runnable_ci.engine.run_project import open_run
 from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.command_line import is_default
 from runnable_ci.runs.reader import LATEST
-from runnable_ci.util.console import console
+from runnable_ci.runs.reader import load as load_log
+from runnable_ci.util.console import console, is_actions
 
 if TYPE_CHECKING:
     from runnable_ci.store.registry import Registry
@@ -32,7 +33,7 @@ def retry(
     source = accepted = None
     if "/" in run or "@" in run or retry_options.registry is not None:
         source = _locate(run, file, options, retry_options.registry)
-    if source is not None or options.settings.writers:
+    if source is not None or options.settings.writers is not None or is_actions(options.environ):
         from runnable_ci.github.accepted_writers import accepted_writers
 
         accepted = accepted_writers(options.settings, options.environ)
@@ -47,10 +48,6 @@ def retry(
     project, run_id = opened.project, opened.run_id
     for note in opened.notes:
         options.printer.say(f"note: {note}")
-    if accepted is not None and source is None:
-        from runnable_ci.runs.remote.contributions import require_accepted
-
-        require_accepted(project.layout, run_id, accepted)
     if file is None and not is_default(project.file):
         options.printer.say(f"note: run {run_id} belongs to the pipeline {project.identity()}")
     session = RunSession.of(project, options)
@@ -60,8 +57,10 @@ def retry(
 
         publication = PublishOnExit.of(project, to or opened.registry, options)
         publication.require_room(run_id)
+        if not dry_run:
+            publication.require_free(run_id, load_log(project.layout, run_id))
     typed = [run_id if word == LATEST else word for word in retry_options.typed] or ["retry", run_id]
-    retry_options = retry_options._replace(registry=opened.registry, typed=typed)
+    retry_options = retry_options._replace(registry=opened.registry, typed=typed, accepted=opened.accepted)
     with redacting_errors(session.redactor(project.pipeline.parameters)):
         if dry_run:
             planned = look_ahead(session, run_id, retry_options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runnable_ci.engine.planner import Plan
 from runnable_ci.engine.provenance.changes import same_json
@@ -16,6 +16,9 @@ from runnable_ci.runs.model import RunLog, StepLog
 from runnable_ci.runs.paths import WRITERS, run_folder
 from runnable_ci.store.local import Layout
 from runnable_ci.util.text import listed
+
+if TYPE_CHECKING:
+    from runnable_ci.runs.remote.writers import AcceptedWriters
 
 
 def undeclared_parameters(
@@ -49,12 +52,23 @@ def require_result_names(log: RunLog) -> None:
                 )
 
 
-def others_results(layout: Layout, log: RunLog, plan: Plan) -> list[str]:
-    """Return for each writer whose part was pulled which results of theirs a plan uses, in a line each."""
+def others_results(layout: Layout, log: RunLog, plan: Plan, accepted: AcceptedWriters | None) -> list[str]:
+    """Return for each writer whose part was pulled which results of theirs a plan uses, in a line each.
+
+    Raises `UsageError`, before any of it is used, where the run has something of a writer who is not accepted: the
+    store may have got it before, or by another command, which accepted more.
+    """
     if not (run_folder(layout, log.run_id) / WRITERS).exists():
         return []
-    from runnable_ci.runs.remote.contributions import read_contributions  # most runs were never in a registry
+    from runnable_ci.runs.remote.contributions import (  # most runs were never in a registry
+        read_contributions,
+        require_accepted,
+    )
 
+    if accepted is not None:
+        require_accepted(layout, log, accepted)
+    if not plan.running:
+        return []
     reused = [name for name, decision in plan.decisions.items() if decision.action == "reuse" or decision.is_tentative]
     used = read_contributions(layout, log.run_id).used(log, [name for name in reused if name in log.steps])
     return [f"written by {writer}, used of it: {listed(results) or 'nothing'}" for writer, results in used.items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runnable_ci.engine.consent import RepeatedWork, acceptances, repeated_work, without_effect
 from runnable_ci.engine.log_grants import others_results, require_declared_results, require_result_names
@@ -38,6 +38,9 @@ from runnable_ci.util.text import listed, pluralize
 from runnable_ci.vcs.actor import find_actor
 from runnable_ci.version import VERSION
 
+if TYPE_CHECKING:
+    from runnable_ci.runs.remote.writers import AcceptedWriters
+
 
 class RetryOptions(NamedTuple):
     """What a retry is asked for, beyond resuming."""
@@ -66,6 +69,8 @@ class RetryOptions(NamedTuple):
     """Why."""
     typed: Sequence[str] = ()
     """The command as it was typed, for messages."""
+    accepted: AcceptedWriters | None = None
+    """Whose results are used; None: everybody's."""
 
 
 class RetryPlan(NamedTuple):
@@ -190,7 +195,7 @@ def _require_inputs(session: RunSession, planned: Plan) -> None:
 def _say_notes(
     session: RunSession, log: RunLog, parameters: ResumedParameters, planned: RetryPlan, retry: RetryOptions
 ) -> None:
-    others = others_results(session.project.layout, log, planned.plan) if planned.plan.running else []
+    others = others_results(session.project.layout, log, planned.plan, retry.accepted)
     notes = [*parameters.notes, *others]
     of_accepted = without_effect(retry.accept, planned.plan, session.project.pipeline)
     for line in (*(f"note: {note}" for note in notes), *of_accepted):

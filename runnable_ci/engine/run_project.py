@@ -40,6 +40,8 @@ class OpenedRun(NamedTuple):
     """The registry that was named, and from which the log came just now."""
     notes: Sequence[str] = ()
     """Whose parts were not used."""
+    accepted: AcceptedWriters | None = None
+    """Whose parts may be used, also of those that the store has already; None: everybody's."""
 
 
 def open_run(
@@ -66,7 +68,7 @@ def open_run(
     if source is not None:
         return _open_published(*source, project, layout, accepted, other_pipeline=other_pipeline, environ=environ)
     if project and run == LATEST and not other_pipeline:
-        return OpenedRun(newest_run(project, environ=environ), project, None)
+        return OpenedRun(newest_run(project, environ=environ), project, None, accepted=accepted)
     run_id = resolve_id(layout, run)
     log = load_log(layout, run_id)
     if project is None:
@@ -74,7 +76,7 @@ def open_run(
         project = replace(own, layout=layout)
     elif not other_pipeline:
         require_same(project, log, typed=["retry", run], environ=environ, layout=layout)
-    return OpenedRun(run_id, project, None)
+    return OpenedRun(run_id, project, None, accepted=accepted)
 
 
 def _open_published(
@@ -89,9 +91,9 @@ def _open_published(
 ) -> OpenedRun:
     from runnable_ci.runs.remote.pull import find, take
     from runnable_ci.runs.remote.remote_index import SeveralRunsError
-    from runnable_ci.runs.remote.writers import EVERYBODY
+    from runnable_ci.runs.remote.writers import EVERYBODY, AcceptedWriters
 
-    accepted = accepted or EVERYBODY
+    accepted = AcceptedWriters.named_by(reference) or accepted or EVERYBODY
     http = http_option(registry.plain_http)
     typed = ["retry", f"{registry.label}{'@' if ':' in reference else ':'}{reference}", *http]
     if project and reference == LATEST and not other_pipeline:
@@ -109,7 +111,7 @@ def _open_published(
     elif not other_pipeline:
         require_same(project, found.log, typed=typed, environ=environ, layout=None)
     pulled = take(project.layout, found, only_log=True)
-    return OpenedRun(pulled.run_id, project, registry.label, pulled.refusals())
+    return OpenedRun(pulled.run_id, project, registry.label, pulled.refusals(), accepted)
 
 
 def _newest_published(

@@ -14,7 +14,7 @@ def accepted_writers(settings: Settings, environ: Mapping[str, str]) -> Accepted
 
     Raises `UsageError`.
     """
-    if settings.writers:
+    if settings.writers is not None:
         return AcceptedWriters.parse(settings.writers)
     context = Context.of(environ)
     return AcceptedWriters(refs=context.accepted_refs) if context else EVERYBODY

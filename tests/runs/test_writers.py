@@ -21,7 +21,7 @@ from runnable_ci.runs.paths import WRITERS, run_folder
 from runnable_ci.runs.reader import load
 from runnable_ci.runs.remote.contributions import read_contributions
 from runnable_ci.runs.remote.pull import WritersRefusedError, find, pull
-from runnable_ci.runs.remote.writers import AcceptedWriters, Writer, ref_label
+from runnable_ci.runs.remote.writers import AcceptedWriters, Maker, Writer, ref_label
 from runnable_ci.runs.run_identity import heads
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
@@ -161,7 +161,8 @@ def test_a_run_by_nobody_who_is_accepted_is_refused_by_name(tmp_path: Path, remo
     digest = sent(layout, remote).manifest.digest
     with pytest.raises(WritersRefusedError, match="not written by a writer that is accepted here") as refused:
         pull(store(tmp_path / "there"), remote, "r", accepted=AcceptedWriters(refs=frozenset({"main"})))
-    assert f"{remote.label}:r@{digest}" in refused.value.hint
+    assert digest in refused.value.message
+    assert f"{remote.label}:r@sha256:DIGEST" in refused.value.hint
     assert not (tmp_path / "there" / ".runnable" / "runs").exists()
     pull(layout, remote, "r", accepted=AcceptedWriters(refs=frozenset()))  # its own is always accepted
     assert read_contributions(layout, "r").writers == {}
@@ -221,7 +222,7 @@ def copy_of(source: Registry, target: Registry, digest: str) -> None:
     target.tag(target.resolve(digest), f"r--{digest[-12:]}")
 
 
-WRITER = Writer(DIGEST, ("gh-17-train-1-abc",), ("release/2", "topic"), "ann")
+WRITER = Writer(DIGEST, ("gh-17-train-1-abc",), (Maker(("release/2", "topic"), "ann"),), "w")
 
 
 @pytest.mark.parametrize(
@@ -236,6 +237,8 @@ WRITER = Writer(DIGEST, ("gh-17-train-1-abc",), ("release/2", "topic"), "ann")
         ("actor:bob", False),
         ("ann", False),
         ("name:gh-17-*", True),
+        ("name:w--gh-17-*", True),
+        ("name:v--gh-17-*", False),
         ("gh-17-*", False),
         (f"sha256:{'1' * 64}", False),
     ],
@@ -250,6 +253,16 @@ def test_patterns_that_match_nobody(patterns: str) -> None:
     """An empty word and a part of a digest are errors."""
     with pytest.raises(UsageError, match="matches no writer"):
         AcceptedWriters.parse(patterns)
+
+
+def test_an_empty_option_is_an_error_and_an_empty_variable_is_none(tmp_path: Path) -> None:
+    """`--writers ''` accepts nobody that could be meant; a workflow cannot leave out a variable that it computes."""
+    project = workspace(tmp_path, {"runnable.toml": '[steps.a]\nrun = "true"\n'})
+    project.runnable("run", "--run-id", "k")
+    for words in (["retry", "k"], ["pull", "127.0.0.1:1/x:k"]):
+        refused = project.runnable(*words, "--writers", "", code=2)
+        assert "error: --writers '': '' matches no writer" in refused.err
+    project.runnable("retry", "k", RUNNABLE_CI_WRITERS="")
 
 
 def test_a_part_without_a_branch_is_accepted_by_no_branch() -> None:

@@ -40,27 +40,27 @@ def locate(environ: Mapping[str, str]) -> None:
         job.set_outputs({"pattern": f"runnable-{job.use.key}-*", "path": str(_downloads(job))})
 
 
-def resume_earlier(job: Job) -> str:
-    """Return the id of an earlier attempt's run, whose log is here from now on; empty where the job begins another one.
+def resume_earlier(job: Job) -> Note | None:
+    """Return what names an earlier attempt's run, whose log is here from now on; None where the job begins another one.
 
     What was decided is said. Raises `RunnableError` where the input `resume` insists and the run is not available.
     """
     mode, number = job.inputs.resume, job.context.run_attempt
     if number == 1 or mode == "never":
-        return ""
+        return None
     try:
         choice = _choose(job)
         if (note := choice.note) is not None:
             _bring(job, note)
             _tell(job, f"attempt {number} resumes run `{note.run_id}` ({note.digest}): {choice.reason}")
-            return note.run_id
+            return note
     except RunnableError as e:
         if mode == "always":
             raise
         choice = Choice(None, f"that of an earlier attempt cannot be used: {e.message}", e.hint)
         job.warn("The run of an earlier attempt cannot be resumed", f"{e.message}. {e.hint}".strip(" ."))
     _tell(job, f"attempt {number} begins a run of its own: {choice.reason}", choice.hint)
-    return ""
+    return None
 
 
 def published_earlier(job: Job) -> str:

@@ -69,11 +69,12 @@ def begin(environ: Mapping[str, str]) -> list[str]:
                 raise UsageError("input from-step is for command `retry`", hint="command: retry, with a run-id")
             _require_told_apart(job)
             resumed = resume_earlier(job)
-            run_id = resumed or first_id(job)
+            run_id = resumed.run_id if resumed else first_id(job)
             require_ready(job, run_id, is_new=not resumed)
             job.set_outputs({"run-id": run_id})
             if resumed:
-                return _retry(job, run_id, given.pipeline, _with_parameters(job, _without(more, _OF_RUN_ALONE)))
+                words = _with_parameters(job, _without(more, _OF_RUN_ALONE))
+                return _retry(job, run_id, given.pipeline, words, AcceptedWriters((resumed.digest,)))
             words = _with_parameters(job, _without(more, _OF_RETRY_ALONE))
             return ["run", f"--run-id={run_id}", *words, "--", given.pipeline]
         case "retry":
@@ -82,7 +83,8 @@ def begin(environ: Mapping[str, str]) -> list[str]:
             require_ready(job.with_pipeline(file), run_id, is_new=False)
             is_told = is_default(opened.project.file, Path(given.pipeline))
             job.set_outputs({"run-id": run_id, **({} if is_told else {"pipeline": file})})
-            return _retry(job, run_id, file, [*_from_step(job, opened), *_with_parameters(job, more)])
+            words = [*_from_step(job, opened), *_with_parameters(job, more)]
+            return _retry(job, run_id, file, words, opened.accepted)
         case "pull":
             run_id = _pulled(job, _required_run(job))
             job.set_outputs({"run-id": run_id})
@@ -121,7 +123,7 @@ def environment(environ: Mapping[str, str], words: Sequence[str]) -> dict[str, s
     JSON goes too: it would count before the file that has these.
     """
     needless = set(SECRETS) if words[0] == "run" else set[str]()
-    needless |= {WRITERS} if words[0] == "retry" else set[str]()  # by it the run was pulled already
+    needless |= {WRITERS} if words[0] == "retry" else set[str]()  # `_retry` has made an option of it
     values, _ = parameters(environ.get(f"{INPUT_PREFIX}PARAMETERS", ""))
     needless |= {f"{PARAMETER_PREFIX}{name}" for name in values}
     return {
@@ -195,10 +197,10 @@ def _without(words: Sequence[str], options: Mapping[str, bool]) -> list[str]:
     return found
 
 
-def _retry(job: Job, run_id: str, pipeline: str, more: Sequence[str]) -> list[str]:
-    chosen = {"--writers": True}  # by it the run was pulled, unless a digest was named
-    words = _without(more, chosen)
-    return ["retry", f"--file={pipeline}", f"--restore={job.inputs.restore}", *words, "--", run_id]
+def _retry(job: Job, run_id: str, pipeline: str, more: Sequence[str], accepted: AcceptedWriters | None) -> list[str]:
+    words = _without(more, {"--writers": True})  # a digest that was named counts before it
+    by = [f"--writers={accepted}"] if accepted and accepted.patterns else []
+    return ["retry", f"--file={pipeline}", f"--restore={job.inputs.restore}", *by, *words, "--", run_id]
 
 
 def _require_told_apart(job: Job) -> None:

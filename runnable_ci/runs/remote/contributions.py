@@ -14,8 +14,7 @@ from runnable_ci.errors import BlobCorruptError, RunLogError, UsageError
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.model import Invocation, RunLog, StepLog
 from runnable_ci.runs.paths import WRITERS, run_folder
-from runnable_ci.runs.reader import load
-from runnable_ci.runs.remote.writers import AcceptedWriters, Writer
+from runnable_ci.runs.remote.writers import AcceptedWriters, Maker, Writer, makers_by_invocation
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.bounded_json import parse_own, with_check
@@ -32,39 +31,57 @@ class Contributions:
     """Digests of the manifests that this store published."""
     writers: Mapping[str, Writer] = field(default_factory=dict)
     """Digest → each other writer whose part was merged."""
-    results: Mapping[str, str] = field(default_factory=dict)
-    """Key of an attempt, or of an invocation → digest of the part that it came with."""
+    results: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Key of an attempt, or of an invocation → digests of the parts known to hold it, that which it came with first."""
 
     def after_pull(self, before: RunLog | None, parts: Sequence[tuple[Writer, RunLog]], after: RunLog) -> Contributions:
         """Return what is known once these parts were merged into `before`, which made `after` of it.
 
-        An attempt belongs to the smallest part that has it: a later writer's contains those of the earlier.
+        An attempt came with the smallest part that has it: a later writer's contains those of the earlier.
         """
         keys = [(writer, _keys(log)) for writer, log in parts]
-        by_size = sorted(keys, key=lambda part: (len(part[1]), part[0].written, part[0].digest))
+        by_size = sorted(keys, key=lambda part: (len(part[1]), part[0].publisher.written, part[0].digest))
         foreign = [(writer, held) for writer, held in by_size if writer.digest not in self.published]
         if not foreign:
             return self
         known = _keys(before) if before else set[str]()
-        own = known.union(*(held for writer, held in by_size if writer.digest in self.published))
+        own = known.union(*(held for writer, held in by_size if writer.digest in self.published)) - self.results.keys()
         results = dict(self.results)
         for key in sorted(_keys(after) - own):
-            holders = [writer for writer, held in foreign if key in held]
-            results[key] = (holders or [foreign[-1][0]])[0].digest
+            holders = [*results.get(key, ()), *(writer.digest for writer, held in foreign if key in held)]
+            results[key] = tuple(dict.fromkeys(holders or [foreign[-1][0].digest]))
         return replace(
             self, writers={**self.writers, **{writer.digest: writer for writer, _ in foreign}}, results=results
         )
 
-    def used(self, log: RunLog, reused: Collection[str]) -> dict[Writer, list[str]]:
-        """Return each other writer, with those of the reused steps whose result is theirs, and `the parameters`."""
-        found: dict[Writer, list[str]] = {writer: [] for writer in self.writers.values()}
-        keys = {name: key for name in reused if (key := _last_key(log.steps[name]))}
-        if log.invocations and log.invocations[-1].parameters:
-            keys["the parameters"] = _invocation_key(log.invocations[-1])
-        for what, key in keys.items():
-            if writer := self.writers.get(self.results.get(key, "")):
-                found[writer].append(what)
-        return found
+    def used(self, log: RunLog, reused: Collection[str]) -> dict[str, list[str]]:
+        """Return others who made something of the run, with those of the reused steps whose result is theirs, and
+        `the parameters`; who published it is named where that is not its maker.
+        """
+        makers, newest = makers_by_invocation(log), log.invocations[-1] if log.invocations else None
+        made = [
+            (key, makers[attempt.invocation], step.name if attempt is step.attempts[-1] and step.name in reused else "")
+            for step in log.steps.values()
+            for key, attempt in zip(_attempt_keys(step), step.attempts, strict=True)
+        ]
+        given = [
+            (_invocation_key(it), makers[it.number], "the parameters" if it is newest and it.parameters else "")
+            for it in log.invocations
+        ]
+        found: dict[tuple[Maker, str], tuple[Maker, list[str]]] = {}
+        for key, maker, what in sorted([*made, *given], key=lambda it: it[1].written):
+            if key in self.results:
+                source = (maker.source, self.results[key][0])
+                results = found[source][1] if source in found else []
+                found[source] = (maker, [*results, *([what] if what else [])])
+        return {self.writers[digest].with_results_of(maker): it for (_, digest), (maker, it) in found.items()}
+
+    def refused(self, log: RunLog, accepted: AcceptedWriters) -> list[Writer]:
+        """Return with which parts something of a run came that is in no accepted part."""
+        holders = {self.results[key] for key in _keys(log) & self.results.keys()}
+        accepts = {digest: accepted.accepts(writer) for digest, writer in self.writers.items()}
+        firsts = {digests[0] for digests in holders if not any(accepts[digest] for digest in digests)}
+        return [writer for digest, writer in self.writers.items() if digest in firsts]
 
 
 def read_contributions(layout: Layout, run_id: str) -> Contributions:
@@ -72,13 +89,14 @@ def read_contributions(layout: Layout, run_id: str) -> Contributions:
     path = run_folder(layout, run_id) / WRITERS
     try:
         raw = parse_own(path.read_bytes())
-        writers = [Writer(**{**it, "names": tuple(it["names"]), "refs": tuple(it["refs"])}) for it in raw["writers"]]
-        noted = Contributions(tuple(raw["published"]), {it.digest: it for it in writers}, dict(raw["results"]))
+        writers = {it.digest: it for it in map(Writer.parse, raw["writers"])}
+        results = {key: tuple(writers[digest].digest for digest in held) for key, held in raw["results"].items()}
+        noted = Contributions(tuple(raw["published"]), writers, results)
         for digest in (*noted.published, *noted.writers):
             Descriptor("", digest, 0)
     except FileNotFoundError:
         return Contributions()
-    except (ValueError, KeyError, TypeError, BlobCorruptError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, BlobCorruptError) as e:
         hint = f"remove it, then: {of_store(layout, 'pull', run_id, '--from', 'REGISTRY')}"
         raise RunLogError(f"{path} is damaged", hint=hint) from e
     return noted
@@ -95,16 +113,16 @@ def write_contributions(layout: Layout, run_id: str, noted: Contributions) -> No
     write_whole(path, with_check(json.dumps(document).encode()), through=layout.temporaries)
 
 
-def require_accepted(layout: Layout, run_id: str, accepted: AcceptedWriters) -> None:
+def require_accepted(layout: Layout, log: RunLog, accepted: AcceptedWriters) -> None:
     """Raise `UsageError` where something of a run here is by a writer who is not accepted: it cannot be taken out."""
-    noted = read_contributions(layout, run_id)
-    held = {noted.results[key] for key in _keys(load(layout, run_id)) & noted.results.keys()}
-    for digest in sorted(held):
-        if (writer := noted.writers.get(digest)) and not accepted.accepts(writer):
-            raise UsageError(
-                f"run `{run_id}` in {layout.label} has results of a writer that is not accepted ({accepted}): {writer}",
-                hint="pull it into another folder, with the same --writers and --store DIR",
-            )
+    if refused := read_contributions(layout, log.run_id).refused(log, accepted):
+        writers = "; ".join(writer.with_makers() for writer in refused)
+        raise UsageError(
+            f"run `{log.run_id}` in {layout.label} has results of writers that are not accepted ({accepted}), "
+            f"so nothing was used: {writers}",
+            hint="what was merged into a store cannot be taken out: resume the run in another clone of the repository, "
+            "or accept these writers too: --writers BRANCH,sha256:DIGEST",
+        )
 
 
 def note_published(layout: Layout, run_id: str, digest: str) -> None:
@@ -118,10 +136,6 @@ def note_published(layout: Layout, run_id: str, digest: str) -> None:
 def _keys(log: RunLog) -> set[str]:
     attempts = {key for step in log.steps.values() for key in _attempt_keys(step)}
     return attempts | {_invocation_key(invocation) for invocation in log.invocations}
-
-
-def _last_key(step: StepLog) -> str:
-    return list(_attempt_keys(step))[-1] if step.attempts else ""
 
 
 def _attempt_keys(step: StepLog) -> Iterator[str]:

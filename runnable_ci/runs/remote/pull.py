@@ -45,7 +45,7 @@ from runnable_ci.store.registry import Registry
 from runnable_ci.store.store_identity import store_identity, writer_name
 from runnable_ci.store.target import DIGEST, TAG, Descriptor
 from runnable_ci.util.bounded_json import parse_own, with_check
-from runnable_ci.util.files import write_whole
+from runnable_ci.util.files import remove_folder, write_whole
 
 OnProgress = Callable[[Progress], None]
 
@@ -87,7 +87,7 @@ class Pulled:
 
     def refusals(self) -> list[str]:
         """Return what was not used, a line for each."""
-        lines = [f"not used, since its writer is not accepted: {writer}" for writer in self.refused]
+        lines = [f"not used, since its writer is not accepted: {writer.with_makers()}" for writer in self.refused]
         if self.unlisted:
             lines.append(f"other writers' parts of `{self.run_id}` were not looked for: {self.unlisted}")
         return lines
@@ -102,14 +102,16 @@ class Origin:
     """Digests of the manifests that together hold its content."""
 
 
-def keep_as(layout: Layout, run_id: str, other_id: str) -> None:
-    """Copy a run within the store to another id; an existing copy is updated.
+def keep_as(layout: Layout, run_id: str, other_id: str) -> bool:
+    """Copy a run within the store to another id; an existing copy is updated. Return whether there was none.
 
     Raises `UsageError` for what cannot be an id or is that of another run, `RunInUseError`, `StoreError`.
     """
     check_run_id(other_id)
     log = load(layout, run_id)
-    _require_same_run(layout, _renamed(log, other_id), layout.label)
+    is_new = other_id not in run_ids(layout)
+    hint = f"choose an id that no other run has: {of_store(layout, 'publish', run_id, '--as', 'OTHER_ID')}"
+    _require_same_run(layout, _renamed(log, other_id), layout.label, hint)
     with shared(layout):
         ensure_sealed(layout, run_id)
         _record(layout, _renamed(load(layout, run_id), other_id))
@@ -117,6 +119,14 @@ def keep_as(layout: Layout, run_id: str, other_id: str) -> None:
             noted = run_folder(layout, run_id) / note
             if noted.exists():
                 write_whole(run_folder(layout, other_id) / note, noted.read_bytes(), through=layout.temporaries)
+    return is_new
+
+
+def forget(layout: Layout, run_id: str) -> None:
+    """Remove a copy of a run that `keep_as` has just made; its content is that of the other one."""
+    with shared(layout):
+        layout.untag({run_id})
+        remove_folder(run_folder(layout, run_id), through=layout.temporaries)
 
 
 def pull(
@@ -185,12 +195,12 @@ def _unlisted_parts(registry: Registry, reference: str, layout: Layout | None) -
 
 def _refused(registry: Registry, refused: Sequence[WriterManifest], accepted: AcceptedWriters) -> WritersRefusedError:
     run_id = refused[0].log.run_id
-    writers = "; ".join(str(part.writer) for part in refused)
-    reference = f"{registry.label}:{run_id}@{refused[-1].manifest.digest}"
+    writers = "; ".join(part.writer.with_makers() for part in refused)
+    reference = f"{registry.label}:{run_id}@sha256:DIGEST"
     return WritersRefusedError(
         f"`{run_id}` in {registry.label} was not written by a writer that is accepted here ({accepted}), "
         f"so nothing was used: it is by {writers}",
-        hint=f"if you trust it, name the run by its digest, {reference}, or accept its branch: --writers BRANCH",
+        hint=f"if you trust one of these, name it by its digest, {reference}, or accept branches: --writers BRANCH",
     )
 
 
@@ -318,7 +328,9 @@ def _is_among(sizes: Mapping[str, int], descriptor: Descriptor) -> bool:
     return sizes.get(descriptor.digest) == descriptor.size
 
 
-def _require_same_run(layout: Layout, log: RunLog, where: str) -> None:
+def _require_same_run(
+    layout: Layout, log: RunLog, where: str, hint: str = "pull it into another folder: --store DIR"
+) -> None:
     """Raise where the store has another run of the same id."""
     if log.run_id not in run_ids(layout):
         return
@@ -327,7 +339,7 @@ def _require_same_run(layout: Layout, log: RunLog, where: str) -> None:
         raise UsageError(
             f"`{log.run_id}` in {layout.label} is another run, {describe_beginning(manifest_annotations(here))}; "
             f"that in {where} was {describe_beginning(manifest_annotations(log))}; nothing was changed",
-            hint="pull it into another folder: --store DIR",
+            hint=hint,
         )
 
 

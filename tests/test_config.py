@@ -82,5 +82,5 @@ def test_an_input_that_makes_no_sense() -> None:
     """The error names the input as a workflow does, and what is like what was given."""
     with pytest.raises(UsageError) as caught:
         read_inputs({"RUNNABLE_CI_ACTION_RESUME": "nevr"})
-    assert caught.value.message == "input resume: Input should be 'auto' or 'never'"
+    assert caught.value.message == "input resume: Input should be 'auto', 'always' or 'never'"
     assert caught.value.hint == "did you mean `never`?"

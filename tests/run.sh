@@ -2,17 +2,19 @@
 # Everything that the tests need, and the tests. Arguments go to pytest: `@tests/pure.txt` runs the core's tests alone,
 # which start no process and reach no network. With `--long` only the tests run that take hours by nature: 10,000 random
 # edits (or JUDGE_EDITS) of random pipelines, each with a retry judged by a fresh run; each call to the system that a
-# run, a retry and `gc` make, refused once by each of five errors; and 5,000 damages (or DAMAGES) to the files of a store.
+# run, a retry and `gc` make, refused once by each of five errors; 5,000 damages (or DAMAGES) to the files of a store; and
+# all commands on a second real registry, Pulp on PostgreSQL.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python3}"
 if [ "${1:-}" = --long ]; then
     shift
-    export JUDGE_EDITS="${JUDGE_EDITS:-10000}" DAMAGES="${DAMAGES:-5000}" FAULTS=all
-    set -- tests/test_resume_equals_fresh.py tests/test_faults.py tests/test_damaged_stores.py "$@"
+    export JUDGE_EDITS="${JUDGE_EDITS:-10000}" DAMAGES="${DAMAGES:-5000}" FAULTS=all SECOND_REGISTRY=pulp
+    set -- tests/runs/test_real_registries.py tests/test_resume_equals_fresh.py tests/test_faults.py tests/test_damaged_stores.py "$@"
 fi
 
 missing=()
+[ -z "${SECOND_REGISTRY:-}" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
 for pair in skopeo:skopeo docker-registry:docker-registry git:git openssl:openssl curl:curl htpasswd:apache2-utils \
     shellcheck:shellcheck strace:strace make:make unshare:util-linux; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")

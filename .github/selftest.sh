@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Plays one part of the self-test in a workflow run of its own, and what is done to that run from outside:
-# `rerun` fails at its first attempt and is re-run by GitHub; `cancel` is cancelled in the middle of a step.
+# `rerun` fails at its first attempt and is re-run by GitHub; `artifact` too, with debug logging, and what it resumes is an
+# artifact, as its registry is down; `cancel` is cancelled in the middle of a step.
 set -euo pipefail
 part="$1"
 mark="$part-$GITHUB_RUN_ID-$GITHUB_RUN_ATTEMPT"
@@ -19,6 +20,17 @@ rerun)
     gh run watch "$id" > /dev/null
     [ "$(gh run view "$id" --json conclusion --jq .conclusion)" = failure ]
     runnable-ci rerun-failed "$id" --watch
+    ;;
+artifact)
+    gh run watch "$id" > /dev/null
+    [ "$(gh run view "$id" --json conclusion --jq .conclusion)" = failure ]
+    gh run rerun "$id" --failed --debug
+    until [ "$(gh run view "$id" --json attempt --jq .attempt)" = 2 ]; do sleep 5; done
+    gh run watch "$id" > /dev/null
+    [ "$(gh run view "$id" --json conclusion --jq .conclusion)" = success ]
+    gh run view "$id" --log > log
+    grep -q "attempt 2 resumes run" log
+    grep -q "debug: POST localhost:9/" log
     ;;
 cancel)
     until [ "$(gh run view "$id" --json jobs --jq '[.jobs[] | select(.status == "in_progress")] | length')" = 1 ]; do

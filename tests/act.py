@@ -114,9 +114,10 @@ class Runner:
         payload: Mapping[str, Any] | None = None,
         run_id: int = 1000,
         attempt: int = 1,
+        job: str = "",
         **variables: str,
     ) -> Ran:
-        """Run a workflow file of a clone to its end, in a workspace and a home of its own."""
+        """Run a workflow file of a clone to its end, or one job of it, in a workspace and a home of its own."""
         home = self.folder / f"runner-{run_id}-{attempt}-{len(list(self.folder.glob('runner-*')))}"
         home.mkdir(parents=True)
         (home / "event.json").write_text(json.dumps(payload or {}))
@@ -150,6 +151,7 @@ class Runner:
             "--rm",
             "--json",
         ]
+        command += ["-j", job] if job else []
         command += ["--action-cache-path", str(home / "actions"), "-e", str(home / "event.json")]
         command += ["-s", "GITHUB_TOKEN=ghs_0123456789abcdefghijklmnopqrstuvwxyzA"]
         for name, path in {"runnable/action@v1": self._action(), **_actions()}.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +23,7 @@ COPIED = sorted((ROOT / "workflows").glob("*.yml"))
 """What users copy."""
 ACTION = ROOT / "action.yml"
 REUSABLE = ROOT / ".github" / "workflows" / "pipeline.yml"
+SELFTEST = ROOT / ".github" / "workflows" / "selftest.yml"
 WORKFLOWS = [*COPIED, *sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
 
 
@@ -281,6 +284,32 @@ def test_what_pages_show_is_right(page: Path) -> None:
                     shown += table.values()
                 case list(items):
                     shown += items
+
+
+def results_of(results: Mapping[str, str], tmp_path: Path) -> tuple[int, str]:
+    """The exit code and the summary of the self-test's last job, where the others ended so."""
+    (step,) = parsed(SELFTEST)["jobs"]["results"]["steps"]
+    needs = json.dumps({job: {"result": result, "outputs": {}} for job, result in results.items()})
+    summary = tmp_path / "summary.md"
+    environ = {"PATH": os.environ["PATH"], "NEEDS": needs, "GITHUB_STEP_SUMMARY": str(summary)}
+    done = subprocess.run(["bash", "-e", "-c", step["run"]], env=environ, capture_output=True, timeout=30)
+    return done.returncode, summary.read_text(encoding="utf-8")
+
+
+def test_the_self_test_says_in_one_table_what_passed(tmp_path: Path) -> None:
+    """Its last job waits for all others, also for those that fail, and fails with one that did not succeed."""
+    jobs = parsed(SELFTEST)["jobs"]
+    last = jobs["results"]
+    assert last["if"].startswith("always() &&")
+    assert set(last["needs"]) == jobs.keys() - {"results", "part"}
+    assert results_of(dict.fromkeys(last["needs"], "success"), tmp_path)[0] == 0
+    for result in ("failure", "cancelled", "skipped"):
+        folder = tmp_path / result
+        folder.mkdir()
+        code, summary = results_of({**dict.fromkeys(last["needs"], "success"), "prune": result}, folder)
+        assert code == 1
+        assert summary.startswith("| part | result |\n| --- | --- |\n| publish | success |\n")
+        assert f"| prune | {result} |\n" in summary
 
 
 def test_the_self_test_fails_and_resumes(tmp_path: Path) -> None:

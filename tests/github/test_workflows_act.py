@@ -103,3 +103,24 @@ def test_the_reusable_workflow_passes_everything_on(tmp_path: Path, runner: Runn
     assert outputs["status"] == "SUCCESS"
     assert json.loads(outputs["metrics"]) == {"score": 5}
     assert outputs["reference"].endswith(f"/runs:mine@{outputs['digest']}")
+
+
+@pytest.mark.parametrize("job", ["versions", "limits"])
+def test_a_part_of_the_self_test_that_needs_no_github(tmp_path: Path, runner: Runner, job: str) -> None:
+    """Its jobs that speak to no service of GitHub pass here too, with the scripts that they have there."""
+    project = workspace(tmp_path, {".gitignore": "__pycache__\n"})
+    for name in ("runnable_ci", ".github", "tests/pipelines/selftest"):
+        ignored = shutil.ignore_patterns("__pycache__", ".runnable")
+        shutil.copytree(ROOT / name, project.folder / name, ignore=ignored)
+    for name in ("action.yml", "action-requirements.txt"):
+        shutil.copy(ROOT / name, project.folder)
+    pushed(project, tmp_path, "main")
+    done = runner.run(
+        "workflow_dispatch",
+        ".github/workflows/selftest.yml",
+        clone=project.folder,
+        payload={"inputs": {"part": "all", "mark": ""}},
+        job=job,
+    )
+    assert done.code == 0, done.text
+    assert len(done.summary.encode()) < 1024 * 1024

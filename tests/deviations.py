@@ -172,6 +172,22 @@ def only_images(answer: Reply, *, layers_too: bool = False) -> Switch:
     return lambda: hook
 
 
+def _removed_but_listed() -> Hook:
+    """Lists a tag, and resolves it, whose manifest is gone."""
+
+    def hook(seen: Seen, forward: Forward) -> Reply:
+        gone = "sha256:" + "9" * 64
+        if seen.method == "HEAD" and seen.path.endswith("/manifests/gone"):
+            known = {"Content-Type": "application/vnd.oci.image.manifest.v1+json", "Docker-Content-Digest": gone}
+            return Reply(200, {**known, "Content-Length": "700"})
+        if TAGS in seen.path:
+            tags = json.loads(forward().body).get("tags") or []
+            return Reply(200, {"Content-Type": "application/json"}, json.dumps({"tags": ["gone", *tags]}).encode())
+        return forward()
+
+    return hook
+
+
 def redirected_puts() -> Hook:
     """Sends each upload on to another address of the same server."""
 
@@ -241,6 +257,7 @@ SWITCHES: Mapping[str, Switch] = {
     "chunks cut before they are stored": breaking_chunks(CUT, when_stored=False),
     "chunks cut after they are stored": breaking_chunks(CUT, when_stored=True),
     "a session of chunks is lost": breaking_chunks(coded(404, "BLOB_UPLOAD_UNKNOWN"), when_stored=False),
+    "a tag of what was removed": _removed_but_listed,
     "a foreign tag": changed("GET", TAGS, _foreign),
     "pages by https": paged("https://{host}{path}?{query}"),
     "pages on another host": paged("http://inside.invalid:5000{path}?{query}"),

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -36,9 +37,18 @@ CACHE_ENABLED = ANALYTICS = FLATPAK_INDEX = False
 
 
 @contextmanager
-def pulp_registry(folder: Path) -> Iterator[str]:
-    """The host of a Pulp whose data is in `folder`; `ADMIN` may do all."""
+def pulp_registry(_: Path) -> Iterator[str]:
+    """The host of a Pulp; `ADMIN` may do all.
+
+    Its data is outside of pytest's folders: each pytest that starts closes them to all other users, PostgreSQL's too.
+    """
+    with tempfile.TemporaryDirectory(prefix="pulp-") as name:
+        yield from _served(Path(name))
+
+
+def _served(folder: Path) -> Iterator[str]:
     programs = _installed()
+    folder.chmod(0o755)
     api, content = _free_port(), _free_port()
     for name in ("media", "work", "static", "sockets", "database"):
         (folder / name).mkdir(parents=True)
@@ -55,7 +65,7 @@ def pulp_registry(folder: Path) -> Iterator[str]:
         manage("migrate", "--noinput")
         manage("reset-admin-password", "--password", ADMIN.password)
         for words in (
-            ["pulpcore-api", "-b", f"127.0.0.1:{api}", "-w", "2"],
+            ["pulpcore-api", "-b", f"127.0.0.1:{api}", "-w", "2", "--timeout", "300"],
             ["pulpcore-content", "-b", f"127.0.0.1:{content}", "-w", "1"],
             ["pulpcore-worker"],
         ):
@@ -84,9 +94,6 @@ def _database(folder: Path) -> Iterator[None]:
     if os.geteuid() == 0:
         as_user = ["runuser", "-u", "postgres", "--"]
         subprocess.run(["chown", "postgres", str(data), str(sockets)], check=True)
-        for parent in (folder, *folder.parents):
-            if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
 
     def run(program: str, *words: str) -> None:
         subprocess.run([*as_user, str(programs / program), *words], check=True, cwd="/", stdout=subprocess.DEVNULL)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from registry_server import registry
 
 from runnable_ci.cli.cleanup import prune
 from runnable_ci.config import Settings
-from runnable_ci.runs.remote.remote_index import published
+from runnable_ci.runs.remote.listing import published
 from runnable_ci.store.registry import Registry
 
 FILES = {"a.txt": b"alpha", "big.bin": os.urandom(300_000)}
@@ -27,7 +27,7 @@ def docker_registry(folder: Path) -> Iterator[str]:
         yield served.host
 
 
-REGISTRIES = {"docker-registry": docker_registry}
+REGISTRIES: dict[str, Callable[[Path], AbstractContextManager[str]]] = {"docker-registry": docker_registry}
 if os.environ.get("SECOND_REGISTRY"):
     REGISTRIES["pulp"] = pulp_registry
 

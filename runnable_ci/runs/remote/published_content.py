@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from runnable_ci.errors import BlobCorruptError, ManifestNotFoundError, RunLogError
+from runnable_ci.errors import BlobCorruptError, BlobMissingError, ManifestNotFoundError, RunLogError
 from runnable_ci.pipeline.command_line import of_registry
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE
 from runnable_ci.runs.document import decode
@@ -92,7 +92,10 @@ class PublishedContent:
 
     def annotations(self, manifest: Descriptor) -> dict[str, str]:
         """Return the annotations of a run's manifest; empty for anything else."""
-        raw = self._bytes(manifest)
+        try:
+            raw = self._bytes(manifest)
+        except BlobMissingError:  # Pulp lists and resolves the tags of what was removed
+            return {}
         try:
             parsed = parse_json(raw, elements_max=MANIFEST_ELEMENTS_MAX)
             annotations = parsed["annotations"] if is_run(parsed) else {}

@@ -208,10 +208,7 @@ def find_occupants(registry: Registry, run_id: str) -> list[Occupant]:
 
 
 def find_published(registry: Registry, tag: str, own: Descriptor) -> Descriptor | None:
-    """Return the manifest that a tag points to where it is `own` or derived from it; None for any other and none.
-
-    The first is found out by one request.
-    """
+    """Return the manifest that a tag points to where it is `own`, by one request, or derived from it; else None."""
     try:
         found = registry.resolve(tag, to_write=True)
         if found.digest == own.digest or PublishedContent(registry).annotations(found).get(DERIVED_FROM) == own.digest:

@@ -20,6 +20,7 @@ from runnable_ci.cli.options import (
     DryDelete,
     DryRun,
     EnvFiles,
+    Evict,
     ExtractTo,
     FilePath,
     ForGitHub,
@@ -68,9 +69,7 @@ app = typer.Typer(**PROGRAM)
 
 
 @app.callback(invoke_without_command=True)
-def _program(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
+def _program(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
         from runnable_ci.util.console import console
         from runnable_ci.version import VERSION
@@ -334,12 +333,17 @@ def rerun_failed_command(
 
 @app.command("gc")
 def gc_command(
-    keep: Keep = None, older_than: OlderThan = None, dry_run: DryDelete = False, store: Store = None
+    keep: Keep = None,
+    older_than: OlderThan = None,
+    evict: Evict = False,
+    dry_run: DryDelete = False,
+    store: Store = None,
 ) -> None:
     """Delete old runs and unreferenced blobs."""
     from runnable_ci.cli.cleanup import gc as command
 
-    command(open_store(store), keep=keep, older_than=older_than, dry_run=dry_run)
+    evict_by = (make_settings(), os.environ) if evict else None
+    command(open_store(store), keep=keep, older_than=older_than, evict_by=evict_by, dry_run=dry_run)
 
 
 @app.command("prune")
@@ -372,16 +376,12 @@ def preflight_command(
     """Check what a run needs: files, interpreter, git, registry, disk space."""
     from runnable_ci.cli.preflight import preflight as command
 
-    settings = make_settings(plain_http)
-    raise typer.Exit(command(pipeline, to=to, settings=settings, environ=os.environ, as_json=as_json))
+    raise typer.Exit(command(pipeline, to=to, settings=make_settings(plain_http), environ=os.environ, as_json=as_json))
 
 
 @app.command("init")
 def init_command(
-    folder: InitFolder = None,
-    github: ForGitHub = False,
-    only: OnlyWorkflow = None,
-    action_ref: ActionRef = None,
+    folder: InitFolder = None, github: ForGitHub = False, only: OnlyWorkflow = None, action_ref: ActionRef = None
 ) -> None:
     """Write a commented pipeline file, or GitHub workflows."""
     from runnable_ci.cli.init import write as command

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runnable_ci.config import Settings
-from runnable_ci.errors import RunInUseError, UsageError
+from runnable_ci.errors import RunInUseError, StoreError, UsageError
 from runnable_ci.pipeline.project import registry_of, store_folder
 from runnable_ci.runs.artifact import made_contents, referenced_digests
 from runnable_ci.runs.model import RunLog
@@ -17,7 +18,7 @@ from runnable_ci.runs.paths import STORE_LOCK, run_folder, run_folders
 from runnable_ci.runs.products.thinning import removable
 from runnable_ci.runs.products.thinning import remove as remove_files
 from runnable_ci.runs.reader import load, products_of, run_ids, summaries
-from runnable_ci.runs.retention import Retention, plan_gc
+from runnable_ci.runs.retention import GcPlan, Retention, plan_gc
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.console import console
@@ -25,21 +26,31 @@ from runnable_ci.util.files import locked_alone, remove_folder
 from runnable_ci.util.text import format_size, pluralize
 
 if TYPE_CHECKING:
+    from runnable_ci.runs.remote.evict import Evictable
     from runnable_ci.runs.remote.listing import PublishedRun
     from runnable_ci.store.registry import Registry
 
 
-def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: bool) -> None:
+def gc(
+    layout: Layout,
+    *,
+    keep: int | None,
+    older_than: str | None,
+    dry_run: bool,
+    evict_by: tuple[Settings, Mapping[str, str]] | None = None,
+) -> None:
     """Remove runs that are neither among the `keep` newest nor younger than `older_than` (`12h`, `30d`, `8w`).
 
     Without either no run is removed. Content is removed once no run that stays holds it, and what was moved out of the
-    workspace once it is not the only copy. The store is named first.
+    workspace once it is not the only copy. With `evict_by`, settings and environment, content of runs that stay is
+    removed too that a registry holds. The store is named first.
 
     Raises `RunInUseError` while a run is being written.
     """
     if not (layout.folder / "index.json").exists():
         raise UsageError(f"there is no store in {layout.folder}")
     console.err(f"store: {layout.folder}")
+    evictable = _evictable(layout, *evict_by) if evict_by else {}
     with locked_alone(layout.folder / STORE_LOCK) as alone:
         if not alone:
             raise RunInUseError(
@@ -54,7 +65,8 @@ def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: boo
             log = load(layout, run_id, sealed)
             for digest, size in made_contents(log):
                 contents[size].add(digest)
-            return _referenced(layout, log, sealed)
+            published = evictable.get((run_id, sealed[run_id].digest)) if run_id in sealed else None
+            return _referenced(layout, log, sealed) - (published.digests if published else frozenset())
 
         plan = plan_gc(
             [(run.run_id, run.end_time or run.start_time) for run in summaries(layout)],
@@ -65,7 +77,10 @@ def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: boo
         )
         aside = removable(layout, plan.removed, plan.kept, known=contents)
         folders = [run_folder(layout, run_id) for run_id in plan.removed]
+        leaving = {digest for digest, _ in plan.blobs}
+        evicted = {run_id: it for (run_id, _), it in evictable.items() if run_id in plan.kept and it.digests & leaving}
         if not dry_run:
+            _note_evicted(layout, evicted)
             layout.untag(set(plan.removed))
             for folder in (*folders, *_never_begun(layout)):
                 remove_folder(folder, through=layout.temporaries)
@@ -73,12 +88,45 @@ def gc(layout: Layout, *, keep: int | None, older_than: str | None, dry_run: boo
                 layout.remove(digest)
             remove_files(aside)
         console.out(*plan.removed)
-        verb = "would free" if dry_run else "freed"
-        what = f"{pluralize(len(plan.removed), 'run')}, {pluralize(len(plan.blobs), 'blob')}"
-        what += f", {pluralize(len(aside), 'file')} set aside" if aside else ""
-        size_bytes = plan.size_bytes + sum(size for _, size in aside)
-        left = pluralize(len(plan.kept), "run")
-        console.err(f"{verb} {format_size(size_bytes)}: {what}; {left} left")
+        for run_id, it in evicted.items():
+            console.err(f"{'would evict' if dry_run else 'evicted'} {run_id}: its files are in {it.origin.registry}")
+        _print_freed(plan, aside, dry_run=dry_run)
+
+
+def _print_freed(plan: GcPlan, aside: Collection[tuple[Path, int]], *, dry_run: bool) -> None:
+    verb = "would free" if dry_run else "freed"
+    what = f"{pluralize(len(plan.removed), 'run')}, {pluralize(len(plan.blobs), 'blob')}"
+    what += f", {pluralize(len(aside), 'file')} set aside" if aside else ""
+    size_bytes = plan.size_bytes + sum(size for _, size in aside)
+    left = pluralize(len(plan.kept), "run")
+    console.err(f"{verb} {format_size(size_bytes)}: {what}; {left} left")
+
+
+def _evictable(layout: Layout, settings: Settings, environ: Mapping[str, str]) -> dict[tuple[str, str], Evictable]:
+    """Return (run id, digest of its manifest here) → what its registry holds of it."""
+    from runnable_ci.runs.remote.evict import find_evictable
+    from runnable_ci.runs.remote.registry_config import Registries
+
+    opened = cache(Registries(settings, environ).recorded)
+    found: dict[tuple[str, str], Evictable] = {}
+    for run_id, manifest in layout.manifests().items():
+        try:
+            if it := find_evictable(layout, load(layout, run_id), opened):
+                found[run_id, manifest.digest] = it
+        except StoreError as e:
+            console.err(f"kept {run_id}: {e.message}")
+    return found
+
+
+def _note_evicted(layout: Layout, evicted: Mapping[str, Evictable]) -> None:
+    if not evicted:
+        return
+    from runnable_ci.runs.remote.evict import note_evicted
+    from runnable_ci.store.content_cache import ContentCache
+
+    for run_id, it in evicted.items():
+        note_evicted(layout, run_id, it)
+    ContentCache(layout).trim(at_most=0)
 
 
 def _never_begun(layout: Layout) -> list[Path]:

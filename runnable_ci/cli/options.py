@@ -171,6 +171,7 @@ OnlyWorkflow = Annotated[
 ]
 Keep = Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")]
 OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help="Delete only runs older than this: 12h, 30d, 8w.")]
+Evict = Annotated[bool, typer.Option("--evict", help="Delete content that a registry holds: what was published.")]
 DryDelete = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be deleted.")]
 FromStep = Annotated[
     str | None, typer.Option("--from", metavar="STEP", help="Re-run this step and all steps that depend on it.")

@@ -29,7 +29,7 @@ from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import SUCCESS, RunLog
-from runnable_ci.runs.paths import is_pulled
+from runnable_ci.runs.paths import is_foreign, is_pulled
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.runs.recorder import reopen
 from runnable_ci.steps import missing_secret
@@ -222,7 +222,7 @@ def _plan_retry(
         session.code,
         products,
         partial(reads_of, catalog),
-        is_elsewhere=session.is_elsewhere or is_pulled(session.project.layout, log.run_id),
+        is_elsewhere=session.is_elsewhere or is_foreign(session.project.layout, log.run_id),
     )
     differing = environment.reasons() if "packages" in retry.rerun else {}
     forced = {name: f"--rerun packages: {reason}" for name, reason in differing.items()}

@@ -13,7 +13,7 @@ from runnable_ci.pipeline.command_line import file_option, http_option, is_defau
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity, tails
 from runnable_ci.pipeline.project import Project, find_store
 from runnable_ci.runs.model import RunLog
-from runnable_ci.runs.paths import is_pulled
+from runnable_ci.runs.paths import is_foreign
 from runnable_ci.runs.reader import LATEST, resolve_id, run_ids
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.store.local import Layout
@@ -224,7 +224,7 @@ def _inside(folder: Path, name: str) -> Path | None:
 
 def _is_from_here(log: RunLog, layout: Layout | None) -> bool:
     """Return whether the run was made in this store, or came with it."""
-    return layout is not None and not is_pulled(layout, log.run_id)
+    return layout is not None and not is_foreign(layout, log.run_id)
 
 
 def _is_known_here(folder: Path, log: RunLog, environ: Mapping[str, str], layout: Layout | None) -> bool:

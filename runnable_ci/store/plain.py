@@ -14,7 +14,7 @@ _FOLDERS = frozenset({"blobs", "sha256", "runs", "tmp", "logs", "replaced", "see
 _FILES = frozenset(
     {
         *(".gitignore", "oci-layout", "index.json", "index.lock", "store.lock", "workspace.lock", "writer"),
-        *("journal.jsonl", "lock", "processes", "origin", "publish.lock"),
+        *("journal.jsonl", "lock", "processes", "origin", "made-here", "publish.lock"),
         *("products.jsonl", "products.lock", "hashes.json"),
     }
 )

@@ -34,6 +34,9 @@ class Contributions:
     results: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Key of an attempt, or of an invocation → digests of the parts known to hold it, that which it came with first."""
 
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Digest → the registry that a manifest of `published` was sent to last, as far as it is known."""
+
     def after_pull(self, before: RunLog | None, parts: Sequence[tuple[Writer, RunLog]], after: RunLog) -> Contributions:
         """Return what is known once these parts were merged into `before`, which made `after` of it.
 
@@ -91,7 +94,8 @@ def read_contributions(layout: Layout, run_id: str) -> Contributions:
         raw = parse_own(path.read_bytes())
         writers = {it.digest: it for it in map(Writer.parse, raw["writers"])}
         results = {key: tuple(writers[digest].digest for digest in held) for key, held in raw["results"].items()}
-        noted = Contributions(tuple(raw["published"]), writers, results)
+        places = {str(digest): str(place) for digest, place in raw.get("places", {}).items()}
+        noted = Contributions(tuple(raw["published"]), writers, results, places=places)
         for digest in (*noted.published, *noted.writers):
             Descriptor("", digest, 0)
     except FileNotFoundError:
@@ -106,6 +110,7 @@ def write_contributions(layout: Layout, run_id: str, noted: Contributions) -> No
     """Note it for the next pull, and for the next retry."""
     document = {
         "published": noted.published,
+        "places": dict(noted.places),
         "writers": [asdict(writer) for writer in noted.writers.values()],
         "results": dict(noted.results),
     }
@@ -125,12 +130,13 @@ def require_accepted(layout: Layout, log: RunLog, accepted: AcceptedWriters) -> 
         )
 
 
-def note_published(layout: Layout, run_id: str, digest: str) -> None:
-    """Note that a manifest is this store's own."""
+def note_published(layout: Layout, run_id: str, digest: str, registry: str) -> None:
+    """Note that a manifest is this store's own, and where it is."""
     noted = read_contributions(layout, run_id)
-    if digest not in noted.published:
-        published = (*noted.published, digest)[-_PUBLISHED_MAX:]
-        write_contributions(layout, run_id, replace(noted, published=published))
+    if noted.places.get(digest) != registry:
+        published = (*(it for it in noted.published if it != digest), digest)[-_PUBLISHED_MAX:]
+        places = {it: place for it, place in {**noted.places, digest: registry}.items() if it in published}
+        write_contributions(layout, run_id, replace(noted, published=published, places=places))
 
 
 def _keys(log: RunLog) -> set[str]:

@@ -112,7 +112,7 @@ def _publish(
                 notes.append(f"{registry.label} takes no such artifact or blob: the run's digest is another one there")
             if not is_known:  # to send it took time enough for another one to come first
                 _require_own_id(layout, registry, mine)
-            note_published(layout, run_id, manifest.digest)
+            note_published(layout, run_id, manifest.digest, registry.label)
             where = RecordedTag.of(manifest, mine)
             if is_known:  # before the tags are moved, so that none is ever believed to be where it was
                 note_tags(registry, dict.fromkeys((run_id, tag), where), learn=False)

@@ -23,7 +23,7 @@ from runnable_ci.runs.artifact import layers, manifest_annotations, reads_blobs
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.events import LogImported
 from runnable_ci.runs.model import RunLog
-from runnable_ci.runs.paths import ORIGIN, WRITERS, is_running, run_folder, shared
+from runnable_ci.runs.paths import MADE_HERE, ORIGIN, WRITERS, is_running, run_folder, shared
 from runnable_ci.runs.reader import LATEST, catalog_of, check_run_id, load, run_ids
 from runnable_ci.runs.recorder import ensure_sealed, reopen
 from runnable_ci.runs.remote.contributions import read_contributions, write_contributions
@@ -95,7 +95,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a run was pulled from."""
+    """Where a run was pulled from, or is since its content left the store."""
 
     registry: str
     manifests: tuple[str, ...]
@@ -115,7 +115,7 @@ def keep_as(layout: Layout, run_id: str, other_id: str) -> bool:
     with shared(layout):
         ensure_sealed(layout, run_id)
         _record(layout, _renamed(load(layout, run_id), other_id))
-        for note in (ORIGIN, WRITERS):
+        for note in (MADE_HERE, ORIGIN, WRITERS):
             noted = run_folder(layout, run_id) / note
             if noted.exists():
                 write_whole(run_folder(layout, other_id) / note, noted.read_bytes(), through=layout.temporaries)
@@ -246,13 +246,16 @@ def take(layout: Layout, found: FoundRun, *, only_log: bool = False, watch: OnPr
                     hint=f"publish the run again from its original store, or without files: {of_store(layout, *words)}",
                 )
         others = _import_log(layout, log, parts)
-        write_whole(
-            run_folder(layout, log.run_id) / ORIGIN,
-            with_check(json.dumps({"registry": origin.registry, "manifests": origin.manifests}).encode()),
-            through=layout.temporaries,
-        )
+        write_origin(layout, log.run_id, origin)
     left = TransferSize.of(missing_blobs(layout, blobs.values()))
     return Pulled(log.run_id, len(parts), fetched, left, others, found.refused, found.unlisted)
+
+
+def write_origin(layout: Layout, run_id: str, origin: Origin) -> None:
+    """Note where content of a run is that the store need not have."""
+    document = {"registry": origin.registry, "manifests": origin.manifests}
+    path = run_folder(layout, run_id) / ORIGIN
+    write_whole(path, with_check(json.dumps(document).encode()), through=layout.temporaries)
 
 
 def read_origin(layout: Layout, run_id: str) -> Origin | None:

@@ -372,6 +372,8 @@ def test_an_artifact_of_a_job(tmp_path: Path) -> None:
     """A run that could not be published is resumed from where the notice says to unpack it."""
     here = place(tmp_path, {"m l/n.toml": TRAIN})
     used = job(here, tmp_path, "127.0.0.1:9/owner/repo", pipeline="m l/n.toml")
+    used.artifacts = tmp_path / "artifacts"
+    used.artifacts.mkdir()
     used.all()
     store = used.outputs["finish"]["unpublished-store"]
     other = clone_of(here, tmp_path)

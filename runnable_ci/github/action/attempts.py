@@ -25,6 +25,7 @@ from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.store.copy import copy
 from runnable_ci.store.local import Layout
 from runnable_ci.util.files import write_whole
+from runnable_ci.util.shell_command import command
 
 NOTE = "attempt.json"
 _NOTE_MAX_BYTES = 1 << 16
@@ -142,7 +143,7 @@ def _choose(job: Job) -> Choice:
     if not job.context.takes_artifacts:
         raise StoreError(
             f"{job.context.server_url} keeps no artifacts that tell which run was this job's",
-            hint="resume it with command: retry, or by `runnable-ci retry REFERENCE`",
+            hint=f"resume it with command: retry, or by `{command('retry', 'REFERENCE')}`",
         )
     if not notes and job.inputs.downloaded not in ("success", ""):
         raise StoreError(

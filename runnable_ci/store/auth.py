@@ -91,7 +91,8 @@ class Authorizer:
     `credentials` is asked at the first challenge only. `require_allowed(url)` raises for a realm that is not
     permitted. An error has `advice` in place of the usual hint.
 
-    What a server refused once is not asked of it again: every thread gets the same error.
+    What a server refused once is not asked of it again: every thread gets the same error. So it is with credentials
+    that cannot be loaded.
 
     Where credentials are refused, reading is tried without: they must not close what everybody may read. That takes a
     realm that gives tokens; who is asked for a password was anonymous before.
@@ -118,6 +119,7 @@ class Authorizer:
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
         self._credentials: Credentials | None = None
+        self._unusable: RegistryAuthError | None = None
         self._tokens: dict[Actions, Token] = {}
         self._most: Actions = "pull"
         self._reads_anonymously = False
@@ -138,7 +140,7 @@ class Authorizer:
         with self._lock:
             if self._challenge is None:
                 challenge = self._accept(response)
-                self._credentials = self._load_credentials()
+                self._credentials = self._load()
                 self._challenge = challenge
             if self._challenge.scheme == "bearer":
                 # If another thread has renewed the token meanwhile, nothing is dropped here.
@@ -216,6 +218,16 @@ class Authorizer:
             self._reads_anonymously = True
             return self._header(actions)
         return self._tokens[self._most].header
+
+    def _load(self) -> Credentials | None:
+        """Load the credentials, or fail as the first time: not each thread is to wait for a helper that hangs."""
+        if self._unusable is not None:
+            raise self._unusable
+        try:
+            return self._load_credentials()
+        except RegistryAuthError as error:
+            self._unusable = error
+            raise
 
     def _look_at_login(self, response: Response) -> None:
         """Find out whether a password is refused as such, or only what was requested with it.

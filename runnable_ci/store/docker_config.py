@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import RegistryAuthError
-from runnable_ci.util.process import run_with_input
+from runnable_ci.util.process import run_bounded
 from runnable_ci.util.responses import one_line
 
 HELPER_TIMEOUT_S = 8.0
+HELPER_MAX_BYTES = 1024 * 1024
 DOCKER_HUB = "docker.io"
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 _HUB_NAMES = ("index.docker.io", "registry-1.docker.io", "registry.hub.docker.com")
@@ -180,9 +181,13 @@ def _ask_helper(helper: str, host: str, where: str, environ: Mapping[str, str], 
     hint = f"repair it, remove it from {where}, or set RUNNABLE_CI_REGISTRY_USERNAME and RUNNABLE_CI_REGISTRY_PASSWORD"
     server = DOCKER_HUB_KEY if host == DOCKER_HUB else host
     try:
-        done = run_with_input([program, "get"], stdin=server.encode(), env=environ, timeout_s=timeout_s)
+        done = run_bounded(
+            [program, "get"], stdin=server.encode(), env=environ, timeout_s=timeout_s, most=HELPER_MAX_BYTES
+        )
     except TimeoutError as error:
         raise RegistryAuthError(f"{who} does not answer within {timeout_s:g} s", hint=hint) from error
+    except OverflowError as error:
+        raise RegistryAuthError(f"{who} returned no login, but more than it takes to say one", hint=hint) from error
     except FileNotFoundError as error:
         raise RegistryAuthError(f"{who} is not installed, or not on PATH", hint=hint) from error
     except OSError as error:

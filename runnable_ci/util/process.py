@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, NoReturn
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError, SystemCallError
 from runnable_ci.util.console import console
 from runnable_ci.util.leftovers import PS, Leftover, ProcessTable, adopt_orphans, kill_all, reap
-from runnable_ci.util.process_output import ProcessReader, Stream
+from runnable_ci.util.process_output import Finished, ProcessReader, Stream, exchange
 
 GRACE_S = 2.0
 """How long a group may take to end after a signal before the next, harder one. GitHub allows 10 s for all."""
@@ -262,21 +262,24 @@ def check_output(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], time
     return done.stdout if done.returncode == 0 else None
 
 
-class Finished(NamedTuple):
-    """A program that ran to its end, and all that it wrote."""
-
-    code: int
-    stdout: bytes
-    stderr: bytes
-
-
-def run_with_input(argv: Sequence[str], *, stdin: bytes, env: Mapping[str, str], timeout_s: float | None) -> Finished:
-    """Run a short program that reads `stdin`. Raises `OSError`, `MemoryError`, `TimeoutError`."""
-    try:
-        done = subprocess.run(argv, env=env, input=stdin, capture_output=True, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired as e:
-        raise TimeoutError(f"not finished within {timeout_s} s") from e
+def run_with_input(argv: Sequence[str], *, stdin: bytes, env: Mapping[str, str]) -> Finished:
+    """Run a short program that reads `stdin`. Raises `OSError`, `MemoryError`."""
+    done = subprocess.run(argv, env=env, input=stdin, capture_output=True, check=False)
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def run_bounded(argv: Sequence[str], *, stdin: bytes, env: Mapping[str, str], timeout_s: float, most: int) -> Finished:
+    """Run a program that reads a short `stdin`; it and its group are ended after `timeout_s`, or `most` bytes written.
+
+    Raises `OSError`, `MemoryError`, `TimeoutError`, `OverflowError`.
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True) as process:
+        try:
+            return exchange(process, stdin, until_s=time.monotonic() + timeout_s, most_bytes=most)
+        except BaseException:
+            _signal_group(process.pid, signal.SIGKILL)
+            raise
 
 
 def run_together(commands: Iterable[Sequence[str]], *, env: Mapping[str, str]) -> list[Finished]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import selectors
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import IO, Literal, Protocol
+from contextlib import ExitStack, closing, suppress
+from typing import IO, Literal, NamedTuple, Protocol
 
 Stream = Literal["o", "e"]
 """Which of the two a chunk of output came from: stdout or stderr."""
@@ -21,11 +22,23 @@ class Process(Protocol):
     """A started process whose output goes into two pipes."""
 
     pid: int
+    stdin: IO[bytes] | None
     stdout: IO[bytes] | None
     stderr: IO[bytes] | None
 
     def poll(self) -> int | None:
         """Return how it ended; None while it runs."""
+
+    def wait(self) -> int:
+        """Wait for its end, and return how it ended."""
+
+
+class Finished(NamedTuple):
+    """A program that ran to its end, and all that it wrote."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
 
 
 class _Poll:
@@ -87,6 +100,31 @@ class ProcessReader:
     def close(self) -> None:
         """Close the pipes: what the process left running can no longer write to them."""
         self._held.close()
+
+
+def exchange(process: Process, stdin: bytes, *, until_s: float, most_bytes: int) -> Finished:
+    """Send a short input to a process that began; return how it ended and all that it wrote.
+
+    Raises `TimeoutError`, and `OverflowError` for more than `most_bytes` in one of them.
+    """
+    if process.stdin is not None:
+        with suppress(BrokenPipeError), process.stdin as pipe:  # it may do without
+            pipe.write(stdin)
+    written: dict[Stream, bytearray] = {"o": bytearray(), "e": bytearray()}
+    never, wake = os.pipe()
+    try:
+        with closing(ProcessReader(process, never)) as reader:
+            while reader.open_pipes or not reader.exited:
+                for stream, chunk in reader.read(max(0.0, until_s - time.monotonic())):
+                    written[stream] += chunk
+                    if len(written[stream]) > most_bytes:
+                        raise OverflowError(f"more than {most_bytes} bytes of output")
+                if time.monotonic() >= until_s:
+                    raise TimeoutError("not finished in time")
+    finally:
+        os.close(never)
+        os.close(wake)
+    return Finished(process.wait(), bytes(written["o"]), bytes(written["e"]))
 
 
 def _pipes(process: Process) -> Iterator[tuple[IO[bytes], Stream]]:

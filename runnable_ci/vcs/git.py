@@ -11,7 +11,8 @@ from typing import Final
 
 from runnable_ci.errors import TOO_LITTLE, CodeIdentityError, NotARepositoryError
 from runnable_ci.util.console import is_actions
-from runnable_ci.util.process import Finished, run_together, run_with_input
+from runnable_ci.util.process import run_together, run_with_input
+from runnable_ci.util.process_output import Finished
 from runnable_ci.vcs.git_files import is_bare, repository_root
 
 COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -87,7 +88,7 @@ class Git:
             self._require_work_tree()
         closed = {**self._environment(), **(environ or {})}
         with _starting():
-            done = run_with_input(self._command(*options, *arguments), stdin=stdin, env=closed, timeout_s=None)
+            done = run_with_input(self._command(*options, *arguments), stdin=stdin, env=closed)
         return self._output(arguments[0], done)
 
     def together(self, *commands: Sequence[str]) -> list[bytes]:

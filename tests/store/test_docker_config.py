@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from registry_server import Reply, serving
 
 from runnable_ci.errors import RegistryAuthError
 from runnable_ci.store.docker_config import DockerLogin, find_login
+from runnable_ci.store.registry import Registry
 
 
 def auth(name: str) -> dict[str, str]:
@@ -198,11 +200,33 @@ def test_a_helper_that_fails_is_named(tmp_path: Path, script: str | None, words:
 
 
 def test_a_helper_that_hangs_is_named(tmp_path: Path) -> None:
-    """It is not waited for, and neither is what it has started and holds on to its output."""
-    helper(tmp_path, "slow", f"sleep 60 & echo $! > {tmp_path}/pid; wait")
+    """It is not waited for, and it is ended with what it has started and holds on to its output."""
+    helper(tmp_path, "slow", f"mkfifo {tmp_path}/held; cat {tmp_path}/held & exec 3> {tmp_path}/held; wait")
     with pytest.raises(RegistryAuthError, match=r"docker-credential-slow.* does not answer within 1\.5 s"):
         find_login("reg.test", "o/r", configured(tmp_path, {"credsStore": "slow"}), timeout_s=1.5)
-    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)  # fails where it has ended before
+    with pytest.raises(OSError, match="No such device or address"):  # nobody reads any more
+        os.open(tmp_path / "held", os.O_WRONLY | os.O_NONBLOCK)
+
+
+def test_a_helper_that_floods_is_ended(tmp_path: Path) -> None:
+    """On either pipe: what it writes is not kept until it hangs the machine."""
+    for name, script in {"out": "exec yes", "err": "exec yes >&2"}.items():
+        helper(tmp_path, name, script)
+        with pytest.raises(RegistryAuthError, match=f"docker-credential-{name}.* more than it takes to say one"):
+            find_login("reg.test", "o/r", configured(tmp_path, {"credsStore": name}), timeout_s=60)
+
+
+def test_a_helper_that_cannot_be_used_is_asked_once(tmp_path: Path) -> None:
+    """However many threads would like to know who we are."""
+    helper(tmp_path, "bad", f"echo >> {tmp_path}/asked; exit 3")
+    environ = configured(tmp_path, {"credsStore": "bad"})
+    with serving(lambda _, __: Reply(401, {"WWW-Authenticate": "Basic realm=x"})) as server:
+        target = Registry(server.repository(), environ=environ)
+        with ThreadPoolExecutor(8) as pool:
+            errors = [each.exception() for each in [pool.submit(target.resolve, "x") for _ in range(8)]]
+    assert {str(error) for error in errors} == {str(errors[0])}
+    assert isinstance(errors[0], RegistryAuthError)
+    assert (tmp_path / "asked").read_text() == "\n"
 
 
 def environments(home: Path) -> list[Mapping[str, str]]:

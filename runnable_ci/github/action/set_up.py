@@ -24,7 +24,8 @@ from runnable_ci.github import commands as workflow
 from runnable_ci.github.action.job_environment import keep
 from runnable_ci.github.commands import Annotation
 from runnable_ci.util.console import console
-from runnable_ci.util.process import Finished, run_with_input
+from runnable_ci.util.process import run_with_input
+from runnable_ci.util.process_output import Finished
 
 LOCK = "action-requirements.txt"
 _REACHING = (
@@ -116,7 +117,7 @@ def _make(environ: Mapping[str, str], action: Path, new: Path) -> None:
 
 
 def _run(argv: Sequence[str], env: Mapping[str, str]) -> Finished:
-    return run_with_input(argv, stdin=b"", env=env, timeout_s=None)
+    return run_with_input(argv, stdin=b"", env=env)
 
 
 def _require(what: str, argv: Sequence[str], env: Mapping[str, str]) -> None:

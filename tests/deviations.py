@@ -199,6 +199,17 @@ def redirected_puts() -> Hook:
     return hook
 
 
+def redirected_blobs() -> Hook:
+    """Sends each look at a blob on to another address of the same server, before it is known whether it is there."""
+
+    def hook(seen: Seen, forward: Forward) -> Reply:
+        if seen.method in ("HEAD", "GET") and BLOB in seen.path and "again" not in seen.path:
+            return Reply(308, {"Location": f"{seen.path}?again=1"})
+        return forward()
+
+    return hook
+
+
 def _foreign(reply: Reply) -> Reply:
     tags = json.loads(reply.body)["tags"] or []
     return replace(
@@ -219,6 +230,10 @@ PAGE = Reply(404, {"Content-Type": "text/html"}, b"<h1>Not Found</h1>")
 SWITCHES: Mapping[str, Switch] = {
     "a HEAD of length 0": changed("HEAD", MANIFEST, headers(Content_Length="0")),
     "a HEAD of a blob of length 0": changed("HEAD", BLOB, headers(Content_Length="0")),
+    "a HEAD of length 1": changed("HEAD", "/v2/", headers(Content_Length="1")),
+    "a GET answered by 206": changed("GET", "/v2/", _status(206)),
+    "blobs redirected, there or not": redirected_blobs,
+    "each HEAD of a blob led to storage": refusing("HEAD", BLOB, Reply(307, {"Location": "http://127.0.0.1:1/x"})),
     "a HEAD without a digest": changed("HEAD", MANIFEST, headers(Docker_Content_Digest=None)),
     "a sha512 digest in each header": changed(
         "HEAD|GET|PUT", MANIFEST, headers(Docker_Content_Digest=f"sha512:{'0' * 128}")

@@ -193,10 +193,14 @@ class ExactReader(io.RawIOBase):
 
 
 def begins_at(stream: Stream) -> int | None:
-    """Return at which byte of the content a successful response begins; None where a part of it does not say."""
-    if stream.status != 206:
+    """Return at which byte of the content a successful response begins; None where a part of it does not say.
+
+    Where no part was asked for it is the whole, whatever the status.
+    """
+    stated_range = stream.headers.get("Content-Range", "")
+    if stream.status != 206 or (not stated_range and "Range" not in stream.request_headers):
         return 0
-    stated = CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
+    stated = CONTENT_RANGE.fullmatch(stated_range)
     return None if stated is None else int(stated[1])
 
 

@@ -9,7 +9,8 @@ import io
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import BinaryIO, cast
 
 from runnable_ci.errors import BlobMissingError, ManifestNotFoundError, RegistryAuthError, StoreError
@@ -21,6 +22,7 @@ from runnable_ci.store.target import (
     manifest_parts,
     read_manifest,
 )
+from runnable_ci.store.watched_stream import WatchedStream
 from runnable_ci.util.threads import map_all
 
 JOBS = 16
@@ -82,6 +84,7 @@ def copy(
     """
     manifest = source.resolve(reference)
     raw = _manifest_bytes(source, manifest)
+    manifest = replace(manifest, size=len(raw))  # a registry may have announced another one
     config, *layers = manifest_parts(raw, manifest, label=source.label)
     wanted = {layer.digest: layer for layer in layers if layer_filter is None or layer_filter(layer)} | {
         config.digest: config
@@ -100,14 +103,10 @@ def copy(
         known = _digests(target, [current, *(_resolved(target, earlier) for earlier in base_tags)])
     transfer.skip(known)
     transfer.run([blob for blob in wanted.values() if blob.digest not in known])
-    try:
-        target.push(manifest, io.BytesIO(raw))
-    except BlobMissingError:
-        if not known:
-            raise
-        # The earlier manifests promised more than the target still has.
-        transfer.run([blob for blob in wanted.values() if blob.digest in known])
-        target.push(manifest, io.BytesIO(raw))
+    doubts = [wanted.keys(), known]  # what the target's answers, and before those earlier manifests, promised
+    while not _is_taken(target, manifest, raw, is_last=not doubts):
+        doubted = doubts.pop()
+        transfer.repeat([blob for blob in wanted.values() if blob.digest in doubted], ask=bool(doubts))
     if tag is not None:
         target.tag(manifest, tag)
     there = TransferSize.of([blob for blob in wanted.values() if blob.digest not in transfer.sent])
@@ -132,6 +131,7 @@ class _Transfer:
         self._progress = progress
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._asks = True
         self._asked = 0
         self._found = 0
         self._done_blobs = 0
@@ -142,18 +142,16 @@ class _Transfer:
         there = [size for digest, size in self._sizes.items() if digest in digests]
         self._advance(len(there), sum(there))
 
+    def repeat(self, blobs: Collection[Descriptor], *, ask: bool) -> None:
+        """Copy those blobs that were counted as done without being sent, perhaps without asking for them."""
+        self._asks, unsent = ask, [blob for blob in blobs if blob.digest not in self.sent]
+        self._advance(-len(unsent), -sum(blob.size for blob in unsent))
+        self.run(unsent)
+
     def run(self, blobs: Collection[Descriptor]) -> None:
         """Copy all of them to the target, the largest first; the first failure stops the others."""
         in_order = sorted(blobs, key=lambda blob: blob.size, reverse=True)
         map_all(self._one, in_order, jobs=JOBS, name="copy", on_failure=self._stop.set)
-
-    def stopped(self) -> bool:
-        """Return whether another blob has failed."""
-        return self._stop.is_set()
-
-    def moved(self, size_bytes: int) -> None:
-        """Count bytes on their way; a negative number takes back those of a try that failed."""
-        self._advance(0, size_bytes)
 
     def _one(self, blob: Descriptor) -> None:
         with _naming_both_sides(self._source, self._target, blob):
@@ -161,14 +159,16 @@ class _Transfer:
                 self._advance(1, blob.size)
                 return
             with self._source.fetch(blob) as content:
-                self._target.push(blob, cast("BinaryIO", _Watched(content, self)))
+                self._target.push(
+                    blob, cast("BinaryIO", WatchedStream(content, self._stop.is_set, partial(self._advance, 0)))
+                )
         with self._lock:
             self.sent[blob.digest] = blob
         self._advance(1, 0)
 
     def _is_there(self, blob: Descriptor) -> bool:
         """Ask the target, unless the blob is small and none that was asked for was there."""
-        if blob.size <= SMALL_BYTES and self._asked >= ASK_FIRST and not self._found:
+        if not self._asks or (blob.size <= SMALL_BYTES and self._asked >= ASK_FIRST and not self._found):
             return False
         there = self._target.exists(blob)
         with self._lock:
@@ -182,40 +182,6 @@ class _Transfer:
             self._done_bytes += size_bytes
             if self._progress is not None:
                 self._progress(Progress(TransferSize(self._done_blobs, self._done_bytes), self._total))
-
-
-class _Watched(io.RawIOBase):
-    """A source's stream that counts what is read and ends when the copy has failed elsewhere."""
-
-    def __init__(self, content: BinaryIO, transfer: _Transfer) -> None:
-        super().__init__()
-        self._content = content
-        self._transfer = transfer
-        self._counted = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return self._content.seekable()
-
-    def tell(self) -> int:
-        return self._content.tell()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        position = self._content.seek(offset, whence)
-        self._transfer.moved(position - self._counted)
-        self._counted = position
-        return position
-
-    def read(self, size: int = -1, /) -> bytes:
-        if self._transfer.stopped():
-            raise StoreError("the copy was aborted: another blob failed")
-        chunk = self._content.read(size)
-        if chunk:
-            self._counted += len(chunk)
-            self._transfer.moved(len(chunk))
-        return chunk
 
 
 @contextmanager
@@ -234,6 +200,17 @@ def _naming_both_sides(source: Target, target: Target, blob: Descriptor) -> Iter
 def _manifest_bytes(target: Target, manifest: Descriptor) -> bytes:
     with target.fetch(manifest) as content:
         return read_manifest(content, manifest, label=target.label)
+
+
+def _is_taken(target: Target, manifest: Descriptor, raw: bytes, *, is_last: bool) -> bool:
+    """Push a manifest; False where the target lacks a blob of it, raised on the last try."""
+    try:
+        target.push(manifest, io.BytesIO(raw))
+    except BlobMissingError:
+        if is_last:
+            raise
+        return False
+    return True
 
 
 def _resolved(target: Target, tag: str | None) -> Descriptor | None:

@@ -10,6 +10,7 @@ where an optimisation is refused (a HEAD, a range) the plain request is made.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import time
@@ -43,7 +44,7 @@ from runnable_ci.store.target import (
 )
 from runnable_ci.store.uploads import Uploads
 from runnable_ci.util.bounded_json import parse_json
-from runnable_ci.util.http import READ_TIMEOUT_S, Stream
+from runnable_ci.util.http import MOST_REDIRECTS, READ_TIMEOUT_S, Stream
 from runnable_ci.util.network.waiting import Waiting
 from runnable_ci.util.responses import TRIES, Response
 
@@ -55,6 +56,7 @@ TAGS_PAGE_MAX_BYTES = 16 * 1024 * 1024
 DELETE_NOT_ENABLED = (
     "enable it there (docker-registry: REGISTRY_STORAGE_DELETE_ENABLED=true), or use the registry's own interface"
 )
+MISSING = "copy it there from a store that has it"
 BLOB_MAX_BYTES = 4 * 1024**3
 KINDS = re.compile(r"(media|artifact|config)[ _-]?type|UNSUPPORTED", re.IGNORECASE)
 NEXT_LINK = re.compile(r"<([^<>]{1,2000})>\s*;[^,]*\brel=\"?next\"?", re.IGNORECASE)
@@ -182,18 +184,24 @@ class Registry:
         """
         # A registry leads to its storage only for what is there, and the storage's signed URLs may be for GET alone.
         response = self._client.request("HEAD", _path(descriptor), "pull", headers=_accept(descriptor), follow=False)
+        for _ in range(MOST_REDIRECTS):  # a gateway before the registry may lead on to it, for what is absent too
+            if not 300 <= response.status < 400 or not self._client.is_ours(where := self._client.location(response)):
+                break
+            response = self._client.request("HEAD", where, "pull", headers=_accept(descriptor), follow=False)
         if not response.ok:
             return 300 <= response.status < 400
-        size = response.headers.get("Content-Length", "")
-        if not _is_size(size):
-            size = self._client.retry(lambda: self._measured_size(descriptor))
-        return size == str(descriptor.size)
+        if response.headers.get("Content-Length", "") == str(descriptor.size):
+            return True
+        return self._client.retry(lambda: self._measured_size(descriptor)) == str(descriptor.size)
 
     def fetch(self, descriptor: Descriptor) -> BinaryIO:
         """Return the content as a stream that takes up a lost connection where it broke; `seek(n)` starts at byte n.
 
-        Raises `BlobMissingError`. The bytes are unchecked: read them through `verified`.
+        Raises `BlobMissingError`. The bytes are unchecked: read them through `verified`, those of a manifest through
+        `read_manifest`, as they come whole whatever size was announced.
         """
+        if _accept(descriptor):
+            return io.BytesIO(self._manifest_bytes(descriptor))
         stream = BlobStream(
             lambda start: self._opened(descriptor, start), descriptor, label=self.label, sleep=self._client.sleep
         )
@@ -256,6 +264,15 @@ class Registry:
                 return stream.headers.get("Content-Length", "") or str(descriptor.size)
             return ""
 
+    def _manifest_bytes(self, descriptor: Descriptor) -> bytes:
+        response = self._client.request(
+            "GET", _path(descriptor), "pull", headers=_accept(descriptor), at_most=MANIFEST_MAX_BYTES + 1
+        )
+        if response.status == 404:
+            raise BlobMissingError(f"{self.label} does not hold {descriptor.digest}", hint=MISSING)
+        self._client.require_ok(response)
+        return response.body
+
     def _opened(self, descriptor: Descriptor, start: int) -> Stream:
         if start:
             headers = {"Range": f"bytes={start}-{descriptor.size - 1}"}
@@ -268,9 +285,7 @@ class Registry:
             return stream
         response = self._client.raise_if_transient(stream.response())
         if response.status == 404:
-            raise BlobMissingError(
-                f"{self.label} does not hold {descriptor.digest}", hint="copy it there from a store that has it"
-            )
+            raise BlobMissingError(f"{self.label} does not hold {descriptor.digest}", hint=MISSING)
         raise self._client.unexpected(response)
 
     def _put_manifest(self, descriptor: Descriptor, body: bytes, reference: str) -> None:

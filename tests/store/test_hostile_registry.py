@@ -106,7 +106,7 @@ def test_the_honest_answers_are_accepted(here: Layout) -> None:
         pytest.param(blob_reply(Reply(200, {"Content-Encoding": "gzip"}, gzip.compress(BLOB))), id="gzip"),
         pytest.param(blob_reply(Reply(200, {"Content-Encoding": "gzip"}, BLOB)), id="not even gzip"),
         pytest.param(blob_reply(Reply(206, {"Content-Range": "bytes 5-9/10"}, BLOB)), id="another part"),
-        pytest.param(blob_reply(Reply(206, {}, BLOB)), id="some part"),
+        pytest.param(blob_reply(Reply(206, {}, BLOB[:-1])), id="some part"),
         pytest.param(manifest_reply(Reply(200, {"Content-Type": "text/html"}, b"<html>")), id="a login page"),
         pytest.param(
             manifest_reply(

@@ -7,7 +7,7 @@ merging what all of them say. The plain tag `RUN_ID` is for people and other too
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, ManifestNotFoundError, RunLogError
@@ -113,7 +113,9 @@ class PublishedContent:
         """Return a manifest's run log, verified, and fit to be used: no name or digest in it leads anywhere."""
         registry = self.registry
         where = f"{manifest.digest} in {registry.label}"
-        parts = manifest_parts(self._bytes(manifest), manifest, label=registry.label)
+        raw = self._bytes(manifest)
+        manifest = replace(manifest, size=len(raw))  # a registry may have announced another one
+        parts = manifest_parts(raw, manifest, label=registry.label)
         logs = [part for part in parts if original_type(part) == RUN_LOG_MEDIA_TYPE]
         if len(logs) != 1:
             raise RunLogError(f"{where} is not a run", hint=of_registry(registry, "runs", "--from", registry.label))

@@ -19,7 +19,7 @@ from runnable_ci.util.console import console
 from runnable_ci.util.http import Failure, Session, Stream
 from runnable_ci.util.network.tls import speaks_tls
 from runnable_ci.util.network.waiting import Waiting
-from runnable_ci.util.responses import LONGEST_WAIT_S, TRIES, Response, TransientError, later
+from runnable_ci.util.responses import TRIES, Response, TransientError, later
 from runnable_ci.util.urls import is_loopback, origin, safe_url
 
 API_HOSTS = {"docker.io": "registry-1.docker.io"}
@@ -163,8 +163,7 @@ class Client:
         """Return the same response; raise `TransientError` for one that may be another one later."""
         found = later(response, message=response.error_message(), now_s=self._clock())
         if found is not None:
-            wait_s = None if found.wait_s is None else min(found.wait_s, LONGEST_WAIT_S)
-            raise TransientError(self.unexpected(response), delay_s=wait_s)
+            raise TransientError(self.unexpected(response), asked_s=found.wait_s)
         return response
 
     def require_ok(self, response: Response) -> None:

@@ -18,7 +18,7 @@ from runnable_ci.store.blobs import ExactReader
 from runnable_ci.store.client import Client
 from runnable_ci.store.target import BLOB_MEDIA_TYPE, Descriptor
 from runnable_ci.util.http import SEND_BYTES
-from runnable_ci.util.responses import TRIES, Response, TransientError, backoff_s
+from runnable_ci.util.responses import TRIES, Response, TransientError
 
 CHUNK_BYTES = 4 * 1024 * 1024
 LEAST_CHUNK_BYTES = 64 * 1024
@@ -64,7 +64,7 @@ class Uploads:
                 furthest = max(furthest, upload.held)
                 if not content.seekable() or failures >= min(TRIES, failure.tries):
                     raise failure.error from failure
-                self._client.sleep(backoff_s(max(failures, 1)) if failure.delay_s is None else failure.delay_s)
+                self._client.sleep(failure.wait_s(max(failures, 1)))
             else:
                 self._in_chunks = self._in_chunks or upload.whole_is_refused
                 return
@@ -218,4 +218,4 @@ class _Upload:
 
 def _is_broken(failure: TransientError) -> bool:
     """Return whether a request broke, not just came at the wrong time: such a failure says when to come again."""
-    return failure.delay_s is None
+    return failure.asked_s is None and failure.delay_s is None

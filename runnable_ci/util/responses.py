@@ -22,13 +22,33 @@ T = TypeVar("T")
 
 
 class TransientError(Exception):
-    """A try failed in a way that may pass: `error` is what to raise when it does not within `tries` tries."""
+    """A try failed in a way that may pass: `error` is what to raise when it does not within `tries` tries.
 
-    def __init__(self, error: RunnableError, *, delay_s: float | None = None, tries: int = TRIES) -> None:
+    `asked_s` is the wait that the server asks for; `delay_s` the one that we choose, in place of growing ones.
+    """
+
+    def __init__(
+        self,
+        error: RunnableError,
+        *,
+        asked_s: float | None = None,
+        delay_s: float | None = None,
+        tries: int = TRIES,
+    ) -> None:
         super().__init__(error.message)
         self.error = error
+        self.asked_s = asked_s
         self.delay_s = delay_s
         self.tries = tries
+
+    def wait_s(self, attempt: int) -> float:
+        """Return the seconds to wait after try number `attempt`.
+
+        A server may ask for more than we would wait by ourselves, within bounds, but not for less: it has just failed.
+        """
+        if self.delay_s is not None:
+            return self.delay_s
+        return max(backoff_s(attempt), min(self.asked_s or 0.0, LONGEST_WAIT_S))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +143,7 @@ def retry(
         except TransientError as failure:
             if attempt >= min(tries, failure.tries):
                 raise failure.error from failure
-            delay_s = backoff_s(attempt) if failure.delay_s is None else failure.delay_s
+            delay_s = failure.wait_s(attempt)
             attempt += 1
             waiting(failure, delay_s, attempt)
             sleep(delay_s)

@@ -145,6 +145,19 @@ def test_who_is_refused_is_shown_waiting_too() -> None:
     assert any(line.startswith(f"waiting for {host}, try ") for line in said)
 
 
+def test_who_is_told_to_wait_is_shown_by_whom() -> None:
+    """The line has the seconds that the registry asks for."""
+    said: list[str] = []
+    with serving(lambda _, __: Reply(429, {"Retry-After": "33"})) as server:
+        waiting = Waiting(said.append, after_s=0.1)
+        target = Registry(server.repository(), environ={}, waiting=waiting, sleep=lambda _: time.sleep(0.2))
+        with pytest.raises(StoreError):
+            target.resolve("x", tries=2)
+    assert [line.rpartition(" (")[0] for line in said] == [
+        f"waiting for {server.host}, which asks to wait 33 s, try 2 of 2"
+    ]
+
+
 def test_who_sends_is_not_shown_waiting(tmp_path: Path) -> None:
     """However long it takes, while the registry takes more."""
     said: list[str] = []
@@ -208,7 +221,6 @@ def test_who_requires_a_certificate_is_distinguished_from_plain_http(tmp_path: P
     def accept(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(b"\x15\x03\x03\x00\x02\x02\x74")  # certificate_required
-        connection.recv(65536)
 
     with listening(accept) as host, pytest.raises(StoreError) as caught:
         keep(tmp_path / ".docker" / "certs.d" / host, clients, clients)

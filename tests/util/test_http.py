@@ -322,6 +322,19 @@ def test_who_waits_is_told() -> None:
     assert slept == [7.0] * 2
 
 
+@pytest.mark.parametrize(("asked_s", "least_s", "most_s"), [(0.0, 2.0, 4.0), (7.0, 7.0, 7.0), (7200.0, 60.0, 60.0)])
+def test_a_server_may_ask_for_more_patience_only(asked_s: float, least_s: float, most_s: float) -> None:
+    """Who is told to come again at once waits as if nothing were said, and nobody waits for hours."""
+    slept: list[float] = []
+
+    def once() -> None:
+        raise TransientError(UnavailableError("no luck"), asked_s=asked_s)
+
+    with pytest.raises(UnavailableError):
+        retry(once, sleep=slept.append, tries=4)
+    assert least_s <= slept[-1] <= most_s
+
+
 # -- how much
 
 

@@ -137,7 +137,7 @@ class Rest:
             error = RateLimitError(until_s=now_s + wait_s, now_s=now_s, message=error_message(response))
             if wait_s > LONGEST_WAIT_S:
                 raise error
-            raise TransientError(error, delay_s=wait_s)
+            raise TransientError(error, asked_s=wait_s)
         if later(response, message="", now_s=self._clock()):
             raise TransientError(
                 GitHubUnavailableError(

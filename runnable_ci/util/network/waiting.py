@@ -72,9 +72,10 @@ class Waiting:
     def retry(self, host: str, operation: Callable[[], T], *, sleep: Callable[[float], None], tries: int = TRIES) -> T:
         """Call `operation` again while it raises `TransientError`, as `responses.retry` does; its tries are counted."""
 
-        def count(failure: TransientError, _delay_s: float, number: int) -> None:
+        def count(failure: TransientError, delay_s: float, number: int) -> None:
             wait: _Wait = _of_thread.wait
-            wait.next_try = f", try {number} of {min(tries, failure.tries)}"
+            asks = f", which asks to wait {failure.asked_s:.0f} s" if (failure.asked_s or 0.0) >= delay_s else ""
+            wait.next_try = f"{asks}, try {number} of {min(tries, failure.tries)}"
 
         with self.on(host):
             return retry(operation, sleep=sleep, tries=tries, waiting=count)

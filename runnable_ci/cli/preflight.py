@@ -14,7 +14,7 @@ from runnable_ci.runs.reader import load, resolve_id
 from runnable_ci.runs.remote.readiness import Finding, check_registry, check_space, stored_bytes
 from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.steps.interpreter import check_interpreter
-from runnable_ci.util.console import console
+from runnable_ci.util.console import console, is_actions
 from runnable_ci.util.text import listed, pluralize
 from runnable_ci.vcs.identity import Code
 
@@ -86,9 +86,9 @@ def _code(project: Project, environ: Mapping[str, str]) -> Finding:
 
 
 def _registry(project: Project, to: str | None, registries: Registries, environ: Mapping[str, str]) -> Finding:
-    """Return whether runs can be published; where no registry is set, they are not to be."""
+    """Return whether runs can be published; where no registry is set, they are not to be, but in a job they are."""
     named = to or registries.default(in_pipeline=lambda: project.pipeline.registry)
-    if named is None:
+    if named is None and not is_actions(environ):
         return Finding("registry", "none is set: runs stay on this machine")
     try:
         registry = registries.named(to, in_pipeline=lambda: project.pipeline.registry)

@@ -136,7 +136,7 @@ class StepConfig(Table):
         None,
         description=(
             "`bash`, `sh`, `python`, `pwsh`, or a command with `{0}` for the script's path. Default: `bash`, and where "
-            "there is none, `sh` with `pipefail`."
+            "there is none, `sh`, with `pipefail` where it knows that."
         ),
     )
     working_directory: str = Field(".", description="Relative to the pipeline file's folder.")

@@ -17,7 +17,7 @@ from runnable_ci.pipeline.validation import not_json
 from runnable_ci.pipeline.values.value_reader import environment_text, read_json, read_metric, read_untyped
 from runnable_ci.runs.model import Parameter
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
-from runnable_ci.util.process import fitting_variables
+from runnable_ci.util.process import check_output, fitting_variables
 from runnable_ci.util.text import decode_text, format_size
 
 OUTPUT_FILE = "output"
@@ -28,8 +28,8 @@ _SCANNED_MAX_BYTES = 1024 * 1024
 _ARGUMENT_MAX_BYTES = 64 * 1024
 _BETWEEN_WORDS = re.compile(r"""[\s'"();|&<>=`]+""")
 _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
-# As GitHub Actions starts them. The one without a name is for where bash is not installed: the shell of Alpine knows
-# `pipefail`, and one that does not ends with an error rather than let a failure in a pipe pass.
+# As GitHub Actions starts them. The one without a name is for where bash is not installed, and sh knows `pipefail`, as
+# that of Alpine does.
 _SHELLS = {
     "bash": ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"),
     "": ("sh", "-eo", "pipefail", "-c"),
@@ -43,6 +43,10 @@ _TEMPLATES = {
     "sh": "sh -e {0}",
     "python": "python {0}",
     "pwsh": "pwsh -command . '{0}'",
+}
+_WITHOUT_BASH = {
+    "": "bash is not on PATH: `sh -eo pipefail` runs this step; `shell` names another",
+    "sh": "bash is not on PATH: `sh -e` runs this step, and does not see a failure within a pipe; `shell` names another",
 }
 
 
@@ -68,7 +72,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
     output, file = context.scratch / OUTPUT_FILE, context.scratch / "parameters.json"
     output.touch()
     file.write_text(json.dumps(values), encoding="utf-8")
-    shell = step.shell or _default_shell({**context.environ, **step.env})
+    shell = step.shell or _default_shell({**context.environ, **step.env}, context.workspace)
     argv = _argv(shell, step.command, context.scratch)
     ours = {"RUNNABLE_OUTPUT": str(output), "RUNNABLE_STEP": step.name, VALUES_FILE: str(file)}
     variables = {name: environment_text(value) for name, value in values.items()}
@@ -81,7 +85,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
         given=tuple(values),
         notes=(
             *([f"too large for the environment, only in ${VALUES_FILE}: {', '.join(left_out)}"] if left_out else []),
-            *([] if shell else ["bash is not on PATH: `sh -eo pipefail` runs this step; `shell` names another"]),
+            *([] if step.shell or shell == "bash" else [_WITHOUT_BASH[shell]]),
         ),
     )
 
@@ -160,9 +164,12 @@ def _read(text: str, kind: Kind) -> Any:
             return read_untyped(text)
 
 
-def _default_shell(environ: Mapping[str, str]) -> str:
-    """Return bash, or nothing where it is not installed, as in many containers."""
-    return "bash" if shutil.which("bash", path=environ.get("PATH")) else ""
+def _default_shell(environ: Mapping[str, str], workspace: Path) -> str:
+    """Return bash; where it is not installed, as in many containers, sh as strict as it can be: `` or `sh`."""
+    if shutil.which("bash", path=environ.get("PATH")):
+        return "bash"
+    asked = check_output([*_SHELLS[""], ":"], cwd=workspace, env=environ, timeout_s=10)
+    return "sh" if asked is None and shutil.which("sh", path=environ.get("PATH")) else ""
 
 
 def _argv(shell: str, script: str, scratch: Path) -> tuple[str, ...]:

@@ -48,6 +48,16 @@ def test_all_is_well(project: Workspace, tmp_path: Path) -> None:
     assert "runs stay on this machine" in project.runnable("preflight").out
 
 
+@pytest.mark.parametrize("server", ["https://github.com", "https://git.acme.example"])
+def test_in_a_job_it_is_an_error_where_the_job_would_stop(project: Workspace, server: str) -> None:
+    """There a run is to be published: a default that cannot be used, or none, is what `run --publish` says."""
+    job = {"GITHUB_ACTIONS": "true", "GITHUB_SERVER_URL": server, "GITHUB_REPOSITORY": ".Octo-/a..b"}
+    done = project.runnable("preflight", "--json", code=2, **job)
+    [found] = [finding for finding in json.loads(done.out) if finding["subject"] == "registry"]
+    assert found["state"] == "error"
+    assert found["message"] in project.runnable("run", "--publish", code=2, **job).out
+
+
 def test_a_registry_that_refuses_is_an_error_and_one_that_is_down_a_warning(project: Workspace) -> None:
     """The exit code tells them apart; what to do stands below the line."""
 

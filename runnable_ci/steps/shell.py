@@ -46,7 +46,7 @@ _TEMPLATES = {
 }
 _WITHOUT_BASH = {
     "": "bash is not on PATH: `sh -eo pipefail` runs this step; `shell` names another",
-    "sh": "bash is not on PATH: `sh -e` runs this step, and does not see a failure within a pipe; `shell` names another",
+    "sh": "bash is not on PATH: `sh -e` runs this step; it does not see a failure within a pipe; `shell` names another",
 }
 
 

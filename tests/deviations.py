@@ -210,6 +210,19 @@ def redirected_blobs() -> Hook:
     return hook
 
 
+def late_manifests() -> Hook:
+    """Answers the first GET of each manifest that was written by its absence."""
+    looked: set[str] = set()
+
+    def hook(seen: Seen, forward: Forward) -> Reply:
+        if seen.method == "GET" and f"{MANIFEST}sha256:" in seen.path and seen.path not in looked:
+            looked.add(seen.path)
+            return coded(404, "MANIFEST_UNKNOWN")
+        return forward()
+
+    return hook
+
+
 def _foreign(reply: Reply) -> Reply:
     tags = json.loads(reply.body)["tags"] or []
     return replace(
@@ -280,5 +293,10 @@ SWITCHES: Mapping[str, Switch] = {
     "pages with a slash": paged("{path}/?{query}"),
     "pages without a query": paged("{path}"),
     **{f"immutable tags: {status}": immutable_tags(status) for status in (400, 403, 405, 409, 412)},
-    **{f"no list of tags: {status}": refusing("GET", TAGS, coded(status, "DENIED")) for status in (401, 403, 404, 405)},
+    **{
+        f"no list of tags: {status}": refusing("GET", TAGS, coded(status, "DENIED"))
+        for status in (401, 403, 404, 405, 501)
+    },
+    "a manifest is not there at once": late_manifests,
+    "409 for a manifest that was stored": changed("PUT", MANIFEST, _status(409)),
 }

@@ -14,6 +14,7 @@ from functools import partial
 from typing import BinaryIO, cast
 
 from runnable_ci.errors import BlobMissingError, ManifestNotFoundError, RegistryAuthError, StoreError
+from runnable_ci.store.blobs import WatchedStream
 from runnable_ci.store.target import (
     TAG,
     Descriptor,
@@ -22,7 +23,6 @@ from runnable_ci.store.target import (
     manifest_parts,
     read_manifest,
 )
-from runnable_ci.store.watched_stream import WatchedStream
 from runnable_ci.util.threads import map_all
 
 JOBS = 16

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import BinaryIO, Literal, cast
-from urllib.parse import urlencode
 
 from runnable_ci.errors import (
     BlobCorruptError,
@@ -25,12 +23,14 @@ from runnable_ci.errors import (
     ManifestNotFoundError,
     ManifestRefusedError,
     RegistryProtocolError,
+    StoreError,
     UsageError,
 )
 from runnable_ci.store.auth import Actions, Advice
 from runnable_ci.store.blobs import BlobStream, begins_at
 from runnable_ci.store.client import API_HEADER, Client
 from runnable_ci.store.reference import Credentials, Reference, parse_reference
+from runnable_ci.store.tag_pages import TAGS_A_PAGE, listed_in, next_page
 from runnable_ci.store.target import (
     DIGEST,
     INDEX_MEDIA_TYPES,
@@ -49,7 +49,6 @@ from runnable_ci.util.network.waiting import Waiting
 from runnable_ci.util.responses import TRIES, Response
 
 MOST_TAGS = 100_000
-TAGS_A_PAGE = 10_000
 SMALLER_PAGE = 1000
 """For registries that refuse more, such as GitLab's; others send as many as they like."""
 TAGS_PAGE_MAX_BYTES = 16 * 1024 * 1024
@@ -57,9 +56,9 @@ DELETE_NOT_ENABLED = (
     "enable it there (docker-registry: REGISTRY_STORAGE_DELETE_ENABLED=true), or use the registry's own interface"
 )
 MISSING = "copy it there from a store that has it"
+WRITTEN_IS_THERE_S = 1.0
 BLOB_MAX_BYTES = 4 * 1024**3
 KINDS = re.compile(r"(media|artifact|config)[ _-]?type|UNSUPPORTED", re.IGNORECASE)
-NEXT_LINK = re.compile(r"<([^<>]{1,2000})>\s*;[^,]*\brel=\"?next\"?", re.IGNORECASE)
 
 
 class Registry:
@@ -166,14 +165,19 @@ class Registry:
                 continue
             if response.status == 404:
                 return
+            if response.status in (405, 501):
+                raise RegistryProtocolError(
+                    f"{self.label} does not list its tags (status {response.status})",
+                    hint="name the run by its id, its writer's tag or its digest",
+                )
             self._client.require_ok(response)
-            before, listed = len(seen), _listed(response, self.label)
+            before, listed = len(seen), listed_in(response, self.label)
             for tag in listed:
                 if tag not in seen:
                     seen.add(tag)
                     if TAG.fullmatch(tag):
                         yield tag
-            path = _next_page(response, listed[-1] if listed else "")
+            path = next_page(response, listed[-1] if listed else "")
             if path and (len(seen) == before or len(seen) > MOST_TAGS):
                 raise RegistryProtocolError(f"the tag list of {self.label} does not end ({len(seen)} tags read)")
 
@@ -265,9 +269,14 @@ class Registry:
             return ""
 
     def _manifest_bytes(self, descriptor: Descriptor) -> bytes:
-        response = self._client.request(
-            "GET", _path(descriptor), "pull", headers=_accept(descriptor), at_most=MANIFEST_MAX_BYTES + 1
-        )
+        def ask() -> Response:
+            headers, path = _accept(descriptor), _path(descriptor)
+            return self._client.request("GET", path, "pull", headers=headers, at_most=MANIFEST_MAX_BYTES + 1)
+
+        response = ask()
+        if response.status == 404:  # where copies of a registry agree late, what was just written is there in a moment
+            self._client.sleep(WRITTEN_IS_THERE_S)
+            response = ask()
         if response.status == 404:
             raise BlobMissingError(f"{self.label} does not hold {descriptor.digest}", hint=MISSING)
         self._client.require_ok(response)
@@ -288,6 +297,13 @@ class Registry:
             raise BlobMissingError(f"{self.label} does not hold {descriptor.digest}", hint=MISSING)
         raise self._client.unexpected(response)
 
+    def _points_to(self, reference: str, digest: str) -> bool:
+        """Return whether a manifest was stored, whatever was answered to its PUT."""
+        try:
+            return self.manifest(reference, actions="pull,push")[0].digest == digest
+        except StoreError:
+            return False
+
     def _put_manifest(self, descriptor: Descriptor, body: bytes, reference: str) -> None:
         headers = {"Content-Type": descriptor.media_type}
         response = self._client.request("PUT", f"manifests/{reference}", "pull,push", headers=headers, body=body)
@@ -298,7 +314,8 @@ class Registry:
         if _refuses_kind(response):
             error = self._client.unexpected(response)
             raise ManifestRefusedError(error.message, hint="it takes no artifacts of this kind: ask its operator")
-        self._client.require_ok(response)
+        if response.status != 409 or not self._points_to(reference, descriptor.digest):
+            self._client.require_ok(response)
         stored = response.headers.get("Docker-Content-Digest", "")
         if DIGEST.fullmatch(stored) and stored != descriptor.digest:  # in another algorithm it says nothing to us
             raise RegistryProtocolError(f"{self.label} stored {stored} instead of {descriptor.digest}")
@@ -368,22 +385,3 @@ def _measured_type(response: Response, label: str) -> str:
             f"{label} returned {str(stated)[:80]!r} instead of a manifest", hint="is it an OCI registry?"
         )
     return str(own)
-
-
-def _listed(response: Response, label: str) -> list[str]:
-    try:
-        tags = json.loads(response.body)["tags"] or []
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RegistryProtocolError(f"the tag list of {label} cannot be read", hint="is it an OCI registry?") from error
-    if not isinstance(tags, list):
-        raise RegistryProtocolError(f"the tag list of {label} is none")
-    return [tag for tag in tags if isinstance(tag, str)]
-
-
-def _next_page(response: Response, last: str) -> str:
-    """Return the next page of the tags, where there is one: whatever server the link names, by our own URL."""
-    link = NEXT_LINK.search(response.headers.get("Link", "")[:8192])
-    if link is None:
-        return ""
-    query = link[1].partition("#")[0].partition("?")[2]
-    return f"tags/list?{query or urlencode({'n': TAGS_A_PAGE, 'last': last})}"

@@ -386,6 +386,15 @@ def test_an_upload_that_fails_is_a_run_that_is_lost(repository: Repository, mach
     assert "It is only in `.runnable` on this runner" in ran.text
     assert "The run is kept" not in ran.text + action.summary
     assert action.summary.count("[!IMPORTANT]") == 2
+    assert "registry: HOST/OWNER/REPO/runs" not in action.summary  # there is one
+    assert "keep `.runnable` in a step of your own" in ran.text
+
+
+def test_a_run_that_is_lost_without_a_registry_says_how_to_have_one(repository: Repository) -> None:
+    """Where none is set, one is what keeps the next run."""
+    action, _ = repository.job(event=FORK, variables=OF_FORK, given={"registry": ""})
+    action.artifacts = None
+    action.all()
     assert "registry: HOST/OWNER/REPO/runs" in action.summary
 
 

@@ -48,8 +48,13 @@ def not_kept(job: Job, why: str) -> Notice:
         if is_discarded
         else f"It is only in {store} on this runner, until that is discarded or cleaned, as the next checkout does"
     )
+    title = "The run is lost" if is_discarded else "The run is not kept"
+    if job.settings.registry:  # why it did not take the run is said already
+        return Notice(
+            title, f"{why}. {fate}. To keep a run also without the registry, keep {store} in a step of your own"
+        )
     text = f"{why}. {fate}. To keep runs, publish them to a registry, or keep {store} in a step of your own"
-    return Notice("The run is lost" if is_discarded else "The run is not kept", text, fix=_REGISTRY)
+    return Notice(title, text, fix=_REGISTRY)
 
 
 def not_resumable(job: Job, reference: str, why: str) -> Notice:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from runnable_ci.errors import BlobMissingError, ManifestNotFoundError
+from runnable_ci.errors import ManifestNotFoundError
 from runnable_ci.runs.artifact import TITLE
 from runnable_ci.runs.causality.versions import newest_versions
 from runnable_ci.runs.reader import Summary
@@ -51,11 +51,7 @@ def list_published(registry: Registry, layout: Layout | None = None, *, exact: b
     What the store at `layout` knows is not fetched; with `exact` no record is believed of what a tag points to.
     """
     content = PublishedContent(registry, layout)
-    listed = list_tags(registry, with_record=not exact)
-    try:
-        return _runs_of(content, listed)
-    except BlobMissingError:  # what was recorded is gone
-        return _runs_of(content, replace(listed, record={}))
+    return _runs_of(content, list_tags(registry, with_record=not exact))
 
 
 def remove(registry: Registry, run: PublishedRun, delete: Callable[[Descriptor], None]) -> bool:
@@ -95,6 +91,8 @@ def _runs_of(content: PublishedContent, listed: ListedTags) -> list[PublishedRun
     manifests = {tag: entry.manifest for tag, entry in listed.record.items()} | content.resolve(listed.unknown)
     manifests = {tag: manifests[tag] for tag in sorted(manifests)}
     found = content.annotations_of(manifests)
+    if not all(found[entry.digest].get(TITLE) for entry in listed.record.values()):  # what was recorded is gone
+        return _runs_of(content, replace(listed, record={}))
     tags_of: dict[str, list[str]] = {}
     pins: dict[str, list[str]] = {}
     for tag, manifest in manifests.items():

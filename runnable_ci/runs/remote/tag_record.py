@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from runnable_ci.errors import StoreError
+from runnable_ci.errors import RegistryAuthError, RegistryProtocolError, StoreError
 from runnable_ci.runs.artifact import EMPTY_CONFIG, TITLE
 from runnable_ci.runs.reader import Summary
 from runnable_ci.runs.remote.published_content import SEPARATOR, PublishedContent, may_be_of
@@ -77,9 +77,18 @@ class ListedTags:
 
 
 def list_tags(registry: Registry, *, with_record: bool) -> ListedTags:
-    """Return all tags but that of the record, with what is recorded of them. Raises `StoreError`."""
-    tags = frozenset(registry.tags())
-    record = read_record(registry) if with_record and RECORD_TAG in tags else {}
+    """Return all tags but that of the record, with what is recorded of them. Raises `StoreError`.
+
+    Where the list is refused, or has nothing, those that are recorded are taken.
+    """
+    try:
+        tags, refusal = frozenset(registry.tags()), None
+    except (RegistryAuthError, RegistryProtocolError) as error:
+        tags, refusal = frozenset[str](), error
+    record = read_record(registry) if with_record and (RECORD_TAG in tags or not tags) else {}
+    if refusal is not None and not record:
+        raise refusal
+    tags = tags or frozenset(record)
     return ListedTags(tags - {RECORD_TAG}, {tag: entry for tag, entry in record.items() if tag in tags})
 
 
@@ -150,7 +159,7 @@ def note_tags(registry: Registry, tags: Mapping[str, RecordedTag | None], *, lea
     With `learn` some other tags that the record does not have yet are added, and those are dropped that are gone.
     """
     with suppress(StoreError):
-        listed = {*registry.tags()} if learn else None
+        listed = _all_tags(registry) if learn else None
         learned: TagRecord | None = None
         for _ in range(_TRIES):
             record = read_record(registry)
@@ -162,6 +171,14 @@ def note_tags(registry: Registry, tags: Mapping[str, RecordedTag | None], *, lea
             if parse_record(format_record(now)) == record:
                 return
             _write(registry, now)
+
+
+def _all_tags(registry: Registry) -> set[str] | None:
+    """Return the tags; None where they are not listed, as none at all is no list of what was just written."""
+    try:
+        return {*registry.tags()} or None
+    except (RegistryAuthError, RegistryProtocolError):
+        return None
 
 
 def _learned(registry: Registry, unknown: Collection[str]) -> TagRecord:

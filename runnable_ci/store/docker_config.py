@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from binascii import Error as Base64Error
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +63,8 @@ def _login_in(
     text: str, where: str, host: str, path: str, environ: Mapping[str, str], timeout_s: float
 ) -> DockerLogin | None:
     try:
-        config = json.loads(text)
+        text = text.removeprefix("\ufeff")
+        config = json.loads(text) if text.strip() else {}  # as docker takes an empty file
         auths, helpers = (_by_place(config.get(name) or {}) for name in ("auths", "credHelpers"))
         # A host's own entry counts though it be empty: its login is written, whatever keeps the others.
         helper = (helpers[host][0] if host in helpers else config.get("credsStore")) or ""
@@ -159,9 +161,28 @@ def _written(entry: object, place: str, where: str) -> DockerLogin | None:
                 return None
     except ValueError as error:
         raise RegistryAuthError(
-            f"the credentials for {place} in {where} cannot be used: {type(error).__name__}",
-            hint=f"docker logout {place} && docker login {place}",
+            f"the credentials for {place} in {where} cannot be used: {_fault(error)}", hint=_renew(place, where)
         ) from error
+
+
+def _fault(error: ValueError) -> str:
+    """Return what is wrong with an `auth`, without anything of it."""
+    match error:
+        case Base64Error():
+            return "its `auth` is not base64"
+        case UnicodeDecodeError():
+            return "its `auth` is not base64 of UTF-8"
+        case _:
+            return "its `auth` is not base64 of USER:PASSWORD"
+
+
+def _renew(place: str, where: str) -> str:
+    """Return how a login is replaced where it was found."""
+    if where == AUTH_VARIABLE:
+        return f"correct {AUTH_VARIABLE}"
+    if Path(where).name == "config.json":
+        return f"docker logout {place} && docker login {place}"
+    return f"podman logout --authfile {where} {place} && podman login --authfile {where} {place}"
 
 
 def _decoded(encoded: str) -> tuple[str, str]:
@@ -193,10 +214,10 @@ def _ask_helper(helper: str, host: str, where: str, environ: Mapping[str, str], 
     except OSError as error:
         raise RegistryAuthError(f"{who} cannot be started: {error.strerror}", hint=hint) from error
     if done.code:
-        said = one_line((done.stdout.strip() or done.stderr.strip()).decode("utf-8", "replace"))
+        said = (done.stdout.strip() or done.stderr.strip()).decode("utf-8", "replace")
         if "credentials not found" in said.lower():
             return None
-        raise RegistryAuthError(f"{who} fails with exit code {done.code}: {said}", hint=hint)
+        raise RegistryAuthError(f"{who} fails with exit code {done.code}: {_printable(said, environ)}", hint=hint)
     try:
         answer = json.loads(done.stdout)
         username, secret = str(answer["Username"]), str(answer["Secret"])
@@ -204,3 +225,14 @@ def _ask_helper(helper: str, host: str, where: str, environ: Mapping[str, str], 
         raise RegistryAuthError(f"{who} returned no login", hint=hint) from error
     is_token = username == _TOKEN_USER
     return DockerLogin(username, secret, is_identity_token=is_token, source=named) if secret else None
+
+
+def _printable(said: str, environ: Mapping[str, str]) -> str:
+    """Return what a helper says in one line, without the lines that hold what looks secret."""
+    from runnable_ci.redaction.environment import secrets_of
+    from runnable_ci.redaction.redactor import Redactor
+    from runnable_ci.redaction.secret_values import secret_in
+
+    lines = Redactor(secrets_of(environ)).text(said).splitlines()
+    shown = one_line(" ".join(line for line in lines if not secret_in(line.encode(errors="replace"), code=False)))
+    return shown or ("what it says may hold a secret" if said else "it says nothing")

@@ -102,6 +102,7 @@ def test_a_login_that_cannot_be_read_is_named(tmp_path: Path, encoded: str) -> N
     environ = configured(tmp_path, {"auths": {"reg.test/o": {"auth": encoded}}})
     with pytest.raises(RegistryAuthError, match=r"reg\.test/o in .*config\.json cannot be used") as caught:
         find_login("reg.test", "o/r", environ)
+    assert "its `auth` is not base64" in caught.value.message
     assert caught.value.hint == "docker logout reg.test/o && docker login reg.test/o"
     assert find_login("reg.test", "other", environ) is None
 
@@ -201,11 +202,14 @@ def test_a_helper_that_fails_is_named(tmp_path: Path, script: str | None, words:
 
 def test_a_helper_that_hangs_is_named(tmp_path: Path) -> None:
     """It is not waited for, and it is ended with what it has started and holds on to its output."""
-    helper(tmp_path, "slow", f"mkfifo {tmp_path}/held; cat {tmp_path}/held & exec 3> {tmp_path}/held; wait")
+    os.mkfifo(tmp_path / "held")
+    held = os.open(tmp_path / "held", os.O_RDONLY | os.O_NONBLOCK)
+    helper(tmp_path, "slow", f"exec 3> {tmp_path}/held; echo begun >&3; (sleep 30; echo late >&3) & wait")
     with pytest.raises(RegistryAuthError, match=r"docker-credential-slow.* does not answer within 1\.5 s"):
         find_login("reg.test", "o/r", configured(tmp_path, {"credsStore": "slow"}), timeout_s=1.5)
-    with pytest.raises(OSError, match="No such device or address"):  # nobody reads any more
-        os.open(tmp_path / "held", os.O_WRONLY | os.O_NONBLOCK)
+    os.set_blocking(held, True)
+    with open(held, encoding="ascii") as pipe:
+        assert pipe.read() == "begun\n"
 
 
 def test_a_helper_that_floods_is_ended(tmp_path: Path) -> None:
@@ -227,6 +231,40 @@ def test_a_helper_that_cannot_be_used_is_asked_once(tmp_path: Path) -> None:
     assert {str(error) for error in errors} == {str(errors[0])}
     assert isinstance(errors[0], RegistryAuthError)
     assert (tmp_path / "asked").read_text() == "\n"
+
+
+def test_the_hint_leads_to_where_the_login_is_kept(tmp_path: Path) -> None:
+    """docker's login would not reach the file of podman's, nor any a variable."""
+    text = json.dumps({"auths": {"reg.test": {"auth": base64.b64encode(b"nocolon").decode()}}})
+    file = tmp_path / "containers" / "auth.json"
+    file.parent.mkdir()
+    file.write_text(text)
+    with pytest.raises(RegistryAuthError, match="not base64 of USER:PASSWORD") as caught:
+        find_login("reg.test", "o/r", {"XDG_RUNTIME_DIR": str(tmp_path)})
+    assert f"podman login --authfile {file} reg.test" in caught.value.hint
+    with pytest.raises(RegistryAuthError) as caught:
+        find_login("reg.test", "o/r", {"DOCKER_AUTH_CONFIG": text})
+    assert caught.value.hint == "correct DOCKER_AUTH_CONFIG"
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\ufeff", "\ufeff{}"])
+def test_a_configuration_without_anything_is_no_login(tmp_path: Path, text: str) -> None:
+    """As docker takes it; what some editors write in front is nothing."""
+    assert find_login("reg.test", "o/r", configured(tmp_path, text)) is None
+    marked = configured(tmp_path, "\ufeff" + json.dumps({"auths": {"reg.test": auth("a")}}))
+    assert find_login("reg.test", "o/r", marked) == login("a")
+
+
+def test_what_a_helper_says_is_shown_without_secrets(tmp_path: Path) -> None:
+    """Neither a variable's value, nor what stands there as one."""
+    said = "cannot log in\nexport AWS_SECRET_ACCESS_KEY=wJa1rXUtnFEMI7K9\nmine: pq8-Zt3kLw0v\n"
+    helper(tmp_path, "bad", f"printf '{said}' >&2; exit 1")
+    environ = {**configured(tmp_path, {"credsStore": "bad"}), "MY_TOKEN": "pq8-Zt3kLw0v"}
+    with pytest.raises(RegistryAuthError, match=r"exit code 1: cannot log in mine: \*\*\*\nhint"):
+        find_login("reg.test", "o/r", environ)
+    helper(tmp_path, "bad", "echo DB_PASSWORD=wJa1rXUtnFEMI7K9; exit 1")
+    with pytest.raises(RegistryAuthError, match="exit code 1: what it says may hold a secret"):
+        find_login("reg.test", "o/r", environ)
 
 
 def environments(home: Path) -> list[Mapping[str, str]]:

@@ -155,6 +155,10 @@ class Client:
             else:
                 return stream
 
+    def give_up_after(self, silent_s: float) -> None:
+        """From now on give a server up that is silent for so long."""
+        self._session.timeout_s = silent_s
+
     def retry(self, operation: Callable[[], T], *, tries: int = TRIES) -> T:
         """Call `operation` again while it raises `TransientError`."""
         return self._session.waiting.retry(self._host, operation, sleep=self.sleep, tries=tries)

@@ -236,6 +236,10 @@ class Registry:
                 self._manifest = (descriptor.digest, read_manifest(source, descriptor, label=self.label))
         self._put_manifest(descriptor, self._manifest[1], reference)
 
+    def give_up_after(self, silent_s: float) -> None:
+        """From now on give a server up that is silent for so long."""
+        self._client.give_up_after(silent_s)
+
     def require_writable(self, *, tries: int = TRIES) -> None:
         """Raise what the first `push` of a blob would, before there is one."""
         self._uploads.require_allowed(tries=tries)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from action_steps import PIPELINE, Repository
 from registry_server import Reply, Seen, Served, password_registry, registry, serving
+
+from runnable_ci.errors import StoreError
+from runnable_ci.runs.remote import readiness
+from runnable_ci.store.registry import Registry
 
 FORK = {"pull_request": {"head": {"repo": {"full_name": "stranger/flowers"}}}}
 
@@ -103,7 +108,24 @@ def test_a_registry_that_may_be_back_later_is_only_warned_of(
         assert len(server.seen) == (1 if status else 0)
     assert ran.code == 0, ran.text
     assert "::warning title=The registry cannot be reached now::" in ran.text
+    assert "the run can begin" in ran.text
+    assert "the same command" not in ran.text
     assert (project.folder / "ran").exists()
+
+
+def test_a_silent_registry_does_not_hold_up_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked once, and waited for only as long as that takes."""
+    monkeypatch.setattr(readiness, "SILENT_S", 0.2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        where = f"127.0.0.1:{silent.getsockname()[1]}/octo/runs"
+        finding = readiness.check_registry(Registry(where, environ={}), {})
+        with pytest.raises(StoreError, match="timed out"):
+            readiness.size_of_newest(Registry(where, environ={}), "flowers", "main")
+    assert finding.state == "warning"
+    assert finding.problem is not None
+    assert "timed out" in finding.problem.message
 
 
 def test_a_retry_is_looked_at_before_it_runs_too(tmp_path: Path, served: Served) -> None:

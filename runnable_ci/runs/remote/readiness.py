@@ -29,6 +29,9 @@ LOW_BYTES = 256 * 1024 * 1024
 """Below it even a run that stores little may not fit: the programs that it starts need some space too."""
 FULL_BYTES = 8 * 1024 * 1024
 """Below it not even the log of a run is sure to fit."""
+SILENT_S = 10.0
+"""A registry that is silent for so long is not waited for: the run is to begin."""
+_LATER = "the run can begin: its registry has to answer when it has ended"
 _PERMISSIONS = "permissions:\n  contents: read\n  packages: write"
 _LOGIN = """\
 env:
@@ -66,6 +69,7 @@ def check_registry(registry: Registry, environ: Mapping[str, str]) -> Finding:
     It is asked just what the first upload of a run asks, once. A refusal will stay one; a registry that cannot be
     reached may be back when the run has ended.
     """
+    registry.give_up_after(SILENT_S)
     try:
         registry.require_writable(tries=1)
     except RegistryAuthError as e:
@@ -77,7 +81,7 @@ def check_registry(registry: Registry, environ: Mapping[str, str]) -> Finding:
     except RegistryProtocolError as e:
         return Finding("registry", e.message, e, is_fatal=True)
     except StoreError as e:
-        return Finding("registry", e.message, e)
+        return Finding("registry", e.message, StoreError(e.message, hint=_LATER))
     return Finding("registry", f"{registry.label} takes uploads")
 
 
@@ -91,6 +95,7 @@ def size_of_newest(registry: Registry, pipeline: str, branch: str) -> int:
 
     Raises `StoreError`, after one try.
     """
+    registry.give_up_after(SILENT_S)
     try:
         manifest = registry.resolve(branch_tag(pipeline, branch), to_write=True, tries=1)
     except ManifestNotFoundError:

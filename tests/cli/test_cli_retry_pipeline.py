@@ -50,7 +50,7 @@ def edit_log(project: Workspace, run_id: str, edit: Callable[[dict[str, object]]
     first, *others = (folder / "runs" / run_id / "journal.jsonl").read_text().splitlines()
     event = json.loads(first)
     edit(event["run_config"])
-    write_old_journal(folder, run_id, [json.dumps(event), *others])
+    write_old_journal(folder, run_id, [json.dumps(event, separators=(",", ":")), *others])
 
 
 def test_the_log_has_the_way_from_the_repository_s_root(tmp_path: Path) -> None:

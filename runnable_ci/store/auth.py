@@ -172,7 +172,7 @@ class Authorizer:
         if self._reads_anonymously:
             who += ", and anonymous access,"
         message = self.error_message(response)
-        hint = f"docker login {self._host}"
+        hint = (self._credentials.renewal if self._credentials else "") or f"docker login {self._host}"
         if self._host == GITHUB_REGISTRY:
             hint += "; in GitHub Actions set `permissions: {packages: write}` in the job and GITHUB_TOKEN in the step"
         advice = self._advice or Advice(hint)

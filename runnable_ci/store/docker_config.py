@@ -41,6 +41,8 @@ class DockerLogin:
     """The secret is an OAuth2 refresh token, not a password."""
     source: str = field(default="", compare=False)
     """Where it was found, as an error may print it."""
+    renewal: str = field(default="", compare=False)
+    """How to replace it there."""
 
 
 def find_login(
@@ -148,15 +150,15 @@ def _places(host: str, path: str) -> list[str]:
 
 def _written(entry: object, place: str, where: str) -> DockerLogin | None:
     """Return the login that an entry holds, if it holds one."""
-    source = f"`{place}` in {where}"
+    source, renewal = f"`{place}` in {where}", _renew(place, where)
     try:
         match entry:
             case {"identitytoken": str(token)} if token:
-                return DockerLogin("", token, is_identity_token=True, source=source)
+                return DockerLogin("", token, is_identity_token=True, source=source, renewal=renewal)
             case {"auth": str(encoded)} if encoded:
-                return DockerLogin(*_decoded(encoded), source=source)
+                return DockerLogin(*_decoded(encoded), source=source, renewal=renewal)
             case {"username": str(username), "password": str(password)} if username and password:
-                return DockerLogin(username, password, source=source)
+                return DockerLogin(username, password, source=source, renewal=renewal)
             case _:
                 return None
     except ValueError as error:

@@ -55,6 +55,8 @@ class Credentials:
     """In place of a password, where the docker configuration holds an OAuth2 refresh token."""
     source: str = field(default="", compare=False)
     """Where they were found, as an error may print it."""
+    renewal: str = field(default="", compare=False)
+    """How to replace them there, where that is known."""
 
 
 def parse_reference(text: str) -> Reference:
@@ -117,8 +119,8 @@ def find_credentials(host: str, environ: Mapping[str, str], *, path: str = "") -
     """
     if login := find_login(host, path, environ):
         if login.is_identity_token:
-            return Credentials("", "", identity_token=login.secret, source=login.source)
-        return Credentials(login.username, login.secret, source=login.source)
+            return Credentials("", "", identity_token=login.secret, source=login.source, renewal=login.renewal)
+        return Credentials(login.username, login.secret, source=login.source, renewal=login.renewal)
     token = environ.get("GITHUB_TOKEN")
     if token and host == GITHUB_REGISTRY and github_host(environ) == GITHUB:
         return Credentials(environ.get("GITHUB_ACTOR") or "github-actions", token, source="GITHUB_TOKEN")

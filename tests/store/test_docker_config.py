@@ -242,6 +242,11 @@ def test_the_hint_leads_to_where_the_login_is_kept(tmp_path: Path) -> None:
     with pytest.raises(RegistryAuthError, match="not base64 of USER:PASSWORD") as caught:
         find_login("reg.test", "o/r", {"XDG_RUNTIME_DIR": str(tmp_path)})
     assert f"podman login --authfile {file} reg.test" in caught.value.hint
+    with serving(lambda _, __: Reply(401, {"WWW-Authenticate": "Basic realm=x"})) as server:
+        file.write_text(json.dumps({"auths": {server.host: auth("a")}}))
+        with pytest.raises(RegistryAuthError) as caught:
+            Registry(server.repository(), environ={"XDG_RUNTIME_DIR": str(tmp_path)}).resolve("x")
+    assert f"podman login --authfile {file} {server.host}" in caught.value.hint
     with pytest.raises(RegistryAuthError) as caught:
         find_login("reg.test", "o/r", {"DOCKER_AUTH_CONFIG": text})
     assert caught.value.hint == "correct DOCKER_AUTH_CONFIG"

@@ -354,7 +354,8 @@ def test_a_source_registry_can_be_read_again_for_a_second_upload(plain: Served, 
         (Reply(429, {"Retry-After": "3600"}), 60, 60),
         (Reply(429, {"Retry-After": formatdate(1_000_020, usegmt=True)}), 20, 20),
         (Reply(429, {"Retry-After": "soon"}), 0.5, 1),
-        (Reply(429, {}, b'{"errors": [{"code": "TOOMANYREQUESTS", "message": "retry-after: 250ms"}]}'), 0.25, 0.25),
+        (Reply(429, {}, b'{"errors": [{"code": "TOOMANYREQUESTS", "message": "retry-after: 250ms"}]}'), 0.5, 1),
+        (Reply(429, {}, b'{"errors": [{"code": "TOOMANYREQUESTS", "message": "retry-after: 2500ms"}]}'), 2.5, 2.5),
         (Reply(403, {}, b"You have exceeded a secondary rate limit."), 60, 60),
         (Reply(403, {"Retry-After": "9"}), 9, 9),
         (Reply(502), 0.5, 1),
@@ -365,7 +366,7 @@ def test_a_source_registry_can_be_read_again_for_a_second_upload(plain: Served, 
 def test_a_busy_registry_is_given_the_time_that_it_asks_for(
     plain: Served, here: Layout, reply: Reply, lowest: float, highest: float
 ) -> None:
-    """Limits and failures that pass are waited out, by seconds or date, up to a minute a time."""
+    """Limits and failures that pass are waited out, by seconds or date, up to a minute; never less than usual."""
     run_in(here)
     waits: list[float] = []
     replies = [reply]

@@ -28,8 +28,9 @@ catalog = { get = ["d/1"] }
 """
 LASTING = re.compile(
     r"\.gitignore|oci-layout|index\.json|index\.lock|store\.lock|workspace\.lock|writer|tmp|runs|blobs|blobs/sha256"
-    r"|products\.jsonl|products\.lock|unfinished|blobs/sha256/[0-9a-f]{64}|runs/[^/]+|runs/[^/]+/replaced(/.*)?"
-    r"|runs/[^/]+/(journal\.jsonl|lock|processes|origin|publish\.lock|logs|logs/[a-z]+\.\d+\.(log|idx|reads))"
+    r"|products\.jsonl|products\.lock|unfinished|blobs/sha256/[0-9a-f]{64}|seen|seen/[0-9a-f]{64}"
+    r"|runs/[^/]+|runs/[^/]+/replaced(/.*)?"
+    r"|runs/[^/]+/(journal\.jsonl|lock|processes|origin|writers\.json|publish\.lock|logs|logs/[a-z]+\.\d+\.(log|idx|reads))"
 )
 
 

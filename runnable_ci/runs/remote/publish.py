@@ -96,6 +96,7 @@ def _publish(
 ) -> Published:
     tag = _writers_tag(layout, run_id, environ)
     with shared(layout), _one_publisher(layout, run_id):
+        layout.sweep()  # a publish that was killed may have left the beginning of a file
         ensure_sealed(layout, run_id)
         own = layout.resolve(run_id)
         sent, notes = None, list[str]()

@@ -128,20 +128,34 @@ class PackWriter:
 
 
 class Section(io.RawIOBase):
-    """A part of an open file, which it closes; it ends where the part does."""
+    """A part of an open file, which it closes, as a stream that begins at 0 and ends where the part does."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
         super().__init__()
-        self._file, self._left = file, size
-        file.seek(offset)
+        self._file, self._offset, self._size = file, offset, size
+        self.seek(0)
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Continue from byte `offset`, counted from the part's first."""
+        if whence != io.SEEK_SET or offset < 0:
+            raise io.UnsupportedOperation("only seek(offset) from the start")
+        self._file.seek(self._offset + offset)
+        self._position = offset
+        return offset
+
     def readinto(self, buffer: Any) -> int:
-        chunk = self._file.read(min(len(buffer), self._left))
+        chunk = self._file.read(min(len(buffer), max(self._size - self._position, 0)))
         buffer[: len(chunk)] = chunk
-        self._left -= len(chunk)
+        self._position += len(chunk)
         return len(chunk)
 
     def close(self) -> None:

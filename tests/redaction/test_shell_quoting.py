@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import pytest
@@ -30,8 +29,6 @@ WORDS = (b"w0rd", b"tw0", b"quot3s", b"4ck", b"sl4sh", b"t4b", b"here", b"l1nes"
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 def test_what_a_shell_prints(shell: str, script: str, secret: str, locale: str) -> None:
     """Each word of the secret is gone from what comes on stdout and stderr."""
-    if not shutil.which(shell):
-        pytest.skip(f"{shell} is not there")
     environ = {"S": secret, "PATH": "/usr/bin:/bin", "LC_ALL": locale}
     done = subprocess.run([shell, "-c", script], env=environ, capture_output=True, timeout=30)
     printed = done.stdout + done.stderr

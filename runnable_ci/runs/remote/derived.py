@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, cast
 
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE
+from runnable_ci.runs.packs import Section
 from runnable_ci.runs.remote.manifest_forms import ImageForm, Whole, as_image, in_pieces, piece_sizes, wholes
 from runnable_ci.store.copy import TransferSize
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import (
     BLOB_MEDIA_TYPE,
-    CHUNK_BYTES,
     MANIFEST_MEDIA_TYPE,
     Descriptor,
     Target,
@@ -49,7 +49,7 @@ class DerivedRun(Layout):
             return io.BytesIO(content)
         if (section := self._sections.get(descriptor.digest)) is not None:
             blob, offset = section
-            return cast("BinaryIO", _Section(super().fetch(blob), offset, descriptor.size))
+            return cast("BinaryIO", Section(super().fetch(blob), offset, descriptor.size))
         return super().fetch(descriptor)
 
 
@@ -152,40 +152,3 @@ class _Joined(io.RawIOBase):
         wanted = len(self._rest) if size < 0 else size
         chunk, self._rest = self._rest[:wanted], self._rest[wanted:]
         return chunk
-
-
-class _Section(io.RawIOBase):
-    """Some bytes of a file as a stream that begins at 0."""
-
-    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
-        super().__init__()
-        self._file, self._offset, self._size = file, offset, size
-        self._position = 0
-        file.seek(offset)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Continue from byte `offset`, counted from the section's first."""
-        if whence != io.SEEK_SET or offset < 0:
-            raise io.UnsupportedOperation("only seek(offset) from the start")
-        self._file.seek(self._offset + offset)
-        self._position = offset
-        return offset
-
-    def read(self, size: int = -1, /) -> bytes:
-        left = max(self._size - self._position, 0)
-        chunk = self._file.read(min(left if size < 0 else size, left, CHUNK_BYTES))
-        self._position += len(chunk)
-        return chunk
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()

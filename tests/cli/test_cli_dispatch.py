@@ -501,8 +501,8 @@ def test_a_run_that_waits_says_for_what(project: Workspace) -> None:
 
 def test_a_watch_outlives_what_passes(project: Workspace, server: GitHub) -> None:
     """A failing GitHub and a short rate limit are waited out; a token that expires ends the watch, and says so."""
-    server.answer("GET", "/jobs", Reply(502, {}, b""))
     server.answer("GET", "/jobs", refusal(403, "You have exceeded a secondary rate limit", Retry_After="1"))
+    server.answer("GET", "/jobs", Reply(502, {}, b""))  # later, as its own wait may exceed that of the limit
     done = client(project, server).runnable("dispatch", "r", *QUICK)
     assert done.err.startswith("GitHub's rate limit: continuing in 1 s\nretry | ")
     for reply, reason in (

@@ -35,6 +35,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
 PURE: tuple[str, ...] = (
     *(
         "pipeline.model",
+        "pipeline.resolve",
         "pipeline.schema",
         "pipeline.validation",
         "pipeline.diagnostics",

@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from runnable_ci.errors import PipelineError, did_you_mean
-from runnable_ci.pipeline.model import Pipeline, resolve
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
+from runnable_ci.pipeline.resolve import resolve
 from runnable_ci.pipeline.toml_file import ENCODING, names_in, parse_toml, read_problem
 from runnable_ci.store.local import Layout
 from runnable_ci.store.opening import STORE_NAME, open_store

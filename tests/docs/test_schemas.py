@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from schemas import pipeline_schema, run_log_schema
 
 from runnable_ci.errors import PipelineError
-from runnable_ci.pipeline.model import resolve
+from runnable_ci.pipeline.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
 FILES: dict[str, Callable[[], dict[str, Any]]] = {

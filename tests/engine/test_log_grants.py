@@ -19,8 +19,8 @@ from registry_server import Served, described, registry
 from support import sha256
 
 from runnable_ci.engine.log_grants import undeclared_parameters
-from runnable_ci.pipeline.model import resolve
 from runnable_ci.pipeline.patterns import matches
+from runnable_ci.pipeline.resolve import resolve
 from runnable_ci.pipeline.validation import is_excluded
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.store.local import Layout

@@ -21,7 +21,8 @@ from runnable_ci.engine.planner import (
     unread_parameters,
 )
 from runnable_ci.engine.provenance.changes import Change, same_json
-from runnable_ci.pipeline.model import Pipeline, resolve
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.resolve import resolve
 from runnable_ci.runs.model import FAIL, SUCCESS, CatalogEntry, Invocation, Parameter, RunLog, StepAttempt, StepLog
 from runnable_ci.runs.run_identity import invocation_digest
 

@@ -9,8 +9,9 @@ import pytest
 
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.pipeline.inputs import input_lines
-from runnable_ci.pipeline.model import Pipeline, resolve
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.parameters import assemble_parameters, parameter_overrides
+from runnable_ci.pipeline.resolve import resolve
 
 INPUTS = """
 [parameters]

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runnable_ci.errors import PipelineError
-from runnable_ci.pipeline.model import Pipeline, resolve
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.resolve import resolve
 
 
 def pipeline(text: str) -> Pipeline:

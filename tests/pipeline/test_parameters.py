@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runnable_ci.errors import PipelineError, RunLogError, UsageError
-from runnable_ci.pipeline.model import Pipeline, resolve
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.parameters import (
     KnownParameters,
     ParameterSource,
@@ -19,6 +19,7 @@ from runnable_ci.pipeline.parameters import (
     parameter_overrides,
     parse_param_options,
 )
+from runnable_ci.pipeline.resolve import resolve
 
 
 def write(folder: Path, text: str, name: str) -> Path:

@@ -16,7 +16,7 @@ from runnable_ci.errors import PipelineError
 from runnable_ci.pipeline.diagnostics.place import excerpt
 from runnable_ci.pipeline.diagnostics.positions import Span, key_spans
 from runnable_ci.pipeline.diagnostics.syntax import syntax_error
-from runnable_ci.pipeline.model import resolve
+from runnable_ci.pipeline.resolve import resolve
 from runnable_ci.pipeline.schema import Place
 
 DOCUMENT = '''# no key = "of the file"

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from runnable_ci.engine.planner import Outcome, PlanInputs, PlanState, Scope, plan
 from runnable_ci.errors import RunLogError
-from runnable_ci.pipeline.model import Pipeline, resolve
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.resolve import resolve
 from runnable_ci.runs.causality.ancestry import INVOCATIONS_MAX, Ancestry, decisions_of
 from runnable_ci.runs.document import decode, encode
 from runnable_ci.runs.events import AttemptSaved, Decided, Event, InvocationFinished, Started, apply

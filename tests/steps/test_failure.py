@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cli import Done, Workspace, workspace
 
-from runnable_ci.pipeline.model import resolve
+from runnable_ci.pipeline.resolve import resolve
 from runnable_ci.steps.base import StepContext
 from runnable_ci.steps.failure import Explanation, explain_exit
 from runnable_ci.util.process import oom_kills

@@ -23,7 +23,7 @@ from registry_server import Served, described, registry
 from support import write_old_journal
 
 from runnable_ci.errors import BlobCorruptError, CodeIdentityError, RunLogError, StepError
-from runnable_ci.pipeline.model import resolve
+from runnable_ci.pipeline.resolve import resolve
 from runnable_ci.runs.document import decode, encode
 from runnable_ci.runs.events import LogImported, decode_events, encode_event
 from runnable_ci.runs.model import (

@@ -9,63 +9,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from runnable_ci.cli import options as option
 from runnable_ci.cli.context import known_store, make_options, make_settings, open_store
-from runnable_ci.cli.options import (
-    PROGRAM,
-    Accept,
-    ActionRef,
-    AllowUnused,
-    AsId,
-    CodeOf,
-    DryDelete,
-    DryRun,
-    EnvFiles,
-    Evict,
-    ExtractTo,
-    FilePath,
-    ForGitHub,
-    FromRegistry,
-    FromStep,
-    FromSteps,
-    HelpInputs,
-    InitFolder,
-    Interval,
-    Jobs,
-    Json,
-    Keep,
-    LogLevel,
-    OlderThan,
-    OnlyLog,
-    OnlyWorkflow,
-    OtherPipeline,
-    Params,
-    ParamsFiles,
-    PipelinePath,
-    PlainHttp,
-    PruneFrom,
-    Publish,
-    PullFrom,
-    Quiet,
-    Reason,
-    Ref,
-    Repo,
-    Rerun,
-    RerunChanged,
-    Restore,
-    RunId,
-    RunOrReference,
-    RunsOf,
-    Store,
-    To,
-    Wait,
-    WaitingCommand,
-    Watch,
-    Workflow,
-    WorkflowRef,
-    Writers,
-)
 
-app = typer.Typer(**PROGRAM)
+app = typer.Typer(**option.PROGRAM)
 
 
 @app.callback(invoke_without_command=True)
@@ -78,24 +25,24 @@ def _program(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-@app.command("run", cls=WaitingCommand)
+@app.command("run", cls=option.WaitingCommand)
 def run_command(
-    pipeline: PipelinePath = None,
+    pipeline: option.PipelinePath = None,
     run_id: Annotated[str | None, typer.Option(help="Set the run id.  [default: a generated name]")] = None,
     tag: Annotated[str, typer.Option(help="Label stored with the run.")] = "",
-    params_file: ParamsFiles = [],  # noqa: B006 - typer copies it
-    param: Params = [],  # noqa: B006 - typer copies it
-    help_inputs: HelpInputs = False,
-    env_file: EnvFiles = [],  # noqa: B006 - typer copies it
-    log_level: LogLevel = None,
-    allow_unused: AllowUnused = False,
-    jobs: Jobs = None,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
-    wait: Wait = 0.0,
-    publish: Publish = False,
-    to: To = None,
-    plain_http: PlainHttp = False,
+    params_file: option.ParamsFiles = [],  # noqa: B006 - typer copies it
+    param: option.Params = [],  # noqa: B006 - typer copies it
+    help_inputs: option.HelpInputs = False,
+    env_file: option.EnvFiles = [],  # noqa: B006 - typer copies it
+    log_level: option.LogLevel = None,
+    allow_unused: option.AllowUnused = False,
+    jobs: option.Jobs = None,
+    quiet: option.Quiet = False,
+    dry_run: option.DryRun = False,
+    wait: option.Wait = 0.0,
+    publish: option.Publish = False,
+    to: option.To = None,
+    plain_http: option.PlainHttp = False,
 ) -> None:
     """Run a pipeline from its first step."""
     from runnable_ci.cli import run as commands
@@ -108,31 +55,31 @@ def run_command(
     raise typer.Exit(commands.run(pipeline, options, run_options, dry_run=dry_run, publish=publish, to=to))
 
 
-@app.command("retry", cls=WaitingCommand)
+@app.command("retry", cls=option.WaitingCommand)
 def retry_command(
-    run_id: RunOrReference,
-    file: FilePath = None,
-    from_steps: FromSteps = [],  # noqa: B006 - typer copies it
-    params_file: ParamsFiles = [],  # noqa: B006 - typer copies it
-    param: Params = [],  # noqa: B006 - typer copies it
-    allow_unused: AllowUnused = False,
-    rerun_changed: RerunChanged = False,
-    rerun: Rerun = [],  # noqa: B006 - typer copies it
-    accept: Accept = [],  # noqa: B006 - typer copies it
-    reason: Reason = "",
-    other_pipeline: OtherPipeline = False,
-    jobs: Jobs = None,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
-    wait: Wait = 0.0,
-    from_registry: FromRegistry = None,
-    writers: Writers = None,
-    restore: Restore = "needed",
-    env_file: EnvFiles = [],  # noqa: B006 - typer copies it
-    log_level: LogLevel = None,
-    publish: Publish = False,
-    to: To = None,
-    plain_http: PlainHttp = False,
+    run_id: option.RunOrReference,
+    file: option.FilePath = None,
+    from_steps: option.FromSteps = [],  # noqa: B006 - typer copies it
+    params_file: option.ParamsFiles = [],  # noqa: B006 - typer copies it
+    param: option.Params = [],  # noqa: B006 - typer copies it
+    allow_unused: option.AllowUnused = False,
+    rerun_changed: option.RerunChanged = False,
+    rerun: option.Rerun = [],  # noqa: B006 - typer copies it
+    accept: option.Accept = [],  # noqa: B006 - typer copies it
+    reason: option.Reason = "",
+    other_pipeline: option.OtherPipeline = False,
+    jobs: option.Jobs = None,
+    quiet: option.Quiet = False,
+    dry_run: option.DryRun = False,
+    wait: option.Wait = 0.0,
+    from_registry: option.FromRegistry = None,
+    writers: option.Writers = None,
+    restore: option.Restore = "needed",
+    env_file: option.EnvFiles = [],  # noqa: B006 - typer copies it
+    log_level: option.LogLevel = None,
+    publish: option.Publish = False,
+    to: option.To = None,
+    plain_http: option.PlainHttp = False,
 ) -> None:
     """Resume a run from its failed step."""
     from runnable_ci.cli.retry import retry as command
@@ -161,7 +108,10 @@ def retry_command(
 
 @app.command("runs")
 def runs_command(
-    source: RunsOf = None, plain_http: PlainHttp = False, store: Store = None, as_json: Json = False
+    source: option.RunsOf = None,
+    plain_http: option.PlainHttp = False,
+    store: option.Store = None,
+    as_json: option.Json = False,
 ) -> None:
     """List runs, newest last."""
     from runnable_ci.cli.show import listing as commands
@@ -175,11 +125,11 @@ def runs_command(
 
 @app.command("show")
 def show_command(
-    run_id: RunId,
+    run_id: option.RunId,
     step: Annotated[str | None, typer.Argument(help="Show only this step, with what it read.")] = None,
     reads: Annotated[bool, typer.Option("--reads", help="Print the whole record of what the step read.")] = False,
-    store: Store = None,
-    as_json: Json = False,
+    store: option.Store = None,
+    as_json: option.Json = False,
 ) -> None:
     """Show a run: steps, reasons, parameters, files, and what was read.
 
@@ -192,12 +142,12 @@ def show_command(
 
 @app.command("logs")
 def logs_command(
-    run_id: RunId,
+    run_id: option.RunId,
     step: Annotated[str | None, typer.Argument(help="Print only this step, without prefixes.")] = None,
     attempt: Annotated[int | None, typer.Option(min=1, help="Print this attempt.  [default: the last]")] = None,
     stdout: Annotated[bool, typer.Option("--stdout", help="Print stdout only.")] = False,
     stderr: Annotated[bool, typer.Option("--stderr", help="Print stderr only.")] = False,
-    store: Store = None,
+    store: option.Store = None,
 ) -> None:
     """Print the output of the steps."""
     from runnable_ci.cli.show.output import logs as command
@@ -207,14 +157,14 @@ def logs_command(
 
 @app.command("catalog")
 def catalog_command(
-    run_id: RunId,
+    run_id: option.RunId,
     get: Annotated[str | None, typer.Option(metavar="NAME", help="Extract this file.")] = None,
-    to: ExtractTo = None,
+    to: option.ExtractTo = None,
     step: Annotated[str | None, typer.Option(help="The version that this step stored.")] = None,
     attempt: Annotated[int | None, typer.Option(min=1, help="The version of this attempt.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
-    store: Store = None,
-    as_json: Json = False,
+    store: option.Store = None,
+    as_json: option.Json = False,
 ) -> None:
     """List the files of a run, or extract one."""
     from runnable_ci.cli import catalog as commands
@@ -227,10 +177,10 @@ def catalog_command(
 
 @app.command("checkout")
 def checkout_command(
-    run_id: RunId,
+    run_id: option.RunId,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to create.")],
-    step: CodeOf = None,
-    store: Store = None,
+    step: option.CodeOf = None,
+    store: option.Store = None,
 ) -> None:
     """Restore the exact code of a run into a new folder.
 
@@ -243,7 +193,11 @@ def checkout_command(
 
 @app.command("publish")
 def publish_command(
-    run_id: RunId, as_id: AsId = None, to: To = None, plain_http: PlainHttp = False, store: Store = None
+    run_id: option.RunId,
+    as_id: option.AsId = None,
+    to: option.To = None,
+    plain_http: option.PlainHttp = False,
+    store: option.Store = None,
 ) -> None:
     """Publish a run to a registry and print its reference."""
     from runnable_ci.cli.registry import publish as command
@@ -253,12 +207,12 @@ def publish_command(
 
 @app.command("pull")
 def pull_command(
-    run_id: RunOrReference,
-    source: PullFrom = None,
-    only: OnlyLog = None,
-    writers: Writers = None,
-    plain_http: PlainHttp = False,
-    store: Store = None,
+    run_id: option.RunOrReference,
+    source: option.PullFrom = None,
+    only: option.OnlyLog = None,
+    writers: option.Writers = None,
+    plain_http: option.PlainHttp = False,
+    store: option.Store = None,
 ) -> None:
     """Pull a published run into the store.
 
@@ -272,20 +226,20 @@ def pull_command(
 
 @app.command("dispatch")
 def dispatch_command(
-    run_id: RunId,
-    workflow: Workflow = "retry.yml",
-    ref: Ref = None,
-    from_step: FromStep = None,
-    param: Params = [],  # noqa: B006 - typer copies it
-    file: FilePath = None,
-    other_pipeline: OtherPipeline = False,
-    rerun_changed: RerunChanged = False,
-    accept: Accept = [],  # noqa: B006 - typer copies it
-    reason: Reason = "",
-    watch: Watch = False,
-    interval: Interval = 3.0,
-    repo: Repo = None,
-    workflow_ref: WorkflowRef = None,
+    run_id: option.RunId,
+    workflow: option.Workflow = "retry.yml",
+    ref: option.Ref = None,
+    from_step: option.FromStep = None,
+    param: option.Params = [],  # noqa: B006 - typer copies it
+    file: option.FilePath = None,
+    other_pipeline: option.OtherPipeline = False,
+    rerun_changed: option.RerunChanged = False,
+    accept: option.Accept = [],  # noqa: B006 - typer copies it
+    reason: option.Reason = "",
+    watch: option.Watch = False,
+    interval: option.Interval = 3.0,
+    repo: option.Repo = None,
+    workflow_ref: option.WorkflowRef = None,
 ) -> None:
     """Resume a published run in GitHub Actions.
 
@@ -315,9 +269,9 @@ def dispatch_command(
 @app.command("rerun-failed")
 def rerun_failed_command(
     github_run_id: Annotated[str, typer.Argument(metavar="GITHUB_RUN_ID", help="Id or URL of a workflow run.")],
-    watch: Watch = False,
-    interval: Interval = 3.0,
-    repo: Repo = None,
+    watch: option.Watch = False,
+    interval: option.Interval = 3.0,
+    repo: option.Repo = None,
 ) -> None:
     """Re-run the failed jobs of a workflow run.
 
@@ -333,11 +287,11 @@ def rerun_failed_command(
 
 @app.command("gc")
 def gc_command(
-    keep: Keep = None,
-    older_than: OlderThan = None,
-    evict: Evict = False,
-    dry_run: DryDelete = False,
-    store: Store = None,
+    keep: option.Keep = None,
+    older_than: option.OlderThan = None,
+    evict: option.Evict = False,
+    dry_run: option.DryDelete = False,
+    store: option.Store = None,
 ) -> None:
     """Delete old runs and unreferenced blobs."""
     from runnable_ci.cli.cleanup import gc as command
@@ -348,11 +302,11 @@ def gc_command(
 
 @app.command("prune")
 def prune_command(
-    source: PruneFrom = None,
-    keep: Keep = None,
-    older_than: OlderThan = None,
-    dry_run: DryDelete = False,
-    plain_http: PlainHttp = False,
+    source: option.PruneFrom = None,
+    keep: option.Keep = None,
+    older_than: option.OlderThan = None,
+    dry_run: option.DryDelete = False,
+    plain_http: option.PlainHttp = False,
 ) -> None:
     """Delete old runs from a registry."""
     from runnable_ci.cli.cleanup import prune as command
@@ -362,7 +316,7 @@ def prune_command(
 
 
 @app.command("check")
-def check_command(pipeline: PipelinePath = None) -> None:
+def check_command(pipeline: option.PipelinePath = None) -> None:
     """Validate a pipeline file."""
     from runnable_ci.cli.init import check as command
 
@@ -371,7 +325,10 @@ def check_command(pipeline: PipelinePath = None) -> None:
 
 @app.command("preflight")
 def preflight_command(
-    pipeline: PipelinePath = None, to: To = None, plain_http: PlainHttp = False, as_json: Json = False
+    pipeline: option.PipelinePath = None,
+    to: option.To = None,
+    plain_http: option.PlainHttp = False,
+    as_json: option.Json = False,
 ) -> None:
     """Check what a run needs: files, interpreter, git, registry, disk space."""
     from runnable_ci.cli.preflight import preflight as command
@@ -381,7 +338,10 @@ def preflight_command(
 
 @app.command("init")
 def init_command(
-    folder: InitFolder = None, github: ForGitHub = False, only: OnlyWorkflow = None, action_ref: ActionRef = None
+    folder: option.InitFolder = None,
+    github: option.ForGitHub = False,
+    only: option.OnlyWorkflow = None,
+    action_ref: option.ActionRef = None,
 ) -> None:
     """Write a commented pipeline file, or GitHub workflows."""
     from runnable_ci.cli.init import write as command

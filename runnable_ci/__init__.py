@@ -5,17 +5,33 @@ In a notebook:
     import runnable_ci
     run = runnable_ci.open_run("latest")
     run.metrics, run.parameters, run.files
+
+In a program that defines a pipeline:
+
+    pipeline = runnable_ci.Pipeline("iris", parameters={"seed": 7})
+    pipeline.step("load", python=iris.load, returns={"X": "object"})
+    pipeline.write("runnable.toml")
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runnable_ci.api import OpenRun
+    from runnable_ci.pipeline.definition.builder import PipelineBuilder as Pipeline
 
-__all__ = ["open_run"]
+__all__ = ["Pipeline", "open_run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is seldom needed when it is asked for: each run of the program would pay for it."""
+    if name == "Pipeline":
+        from runnable_ci.pipeline.definition.builder import PipelineBuilder
+
+        return PipelineBuilder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def open_run(run_id: str = "latest", folder: str | Path | None = None) -> OpenRun:

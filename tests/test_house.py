@@ -39,6 +39,7 @@ PURE: tuple[str, ...] = (
         "pipeline.schema",
         "pipeline.validation",
         "pipeline.diagnostics",
+        "pipeline.definition.toml_writer",
         "engine.planner",
         "engine.provenance.changes",
         "engine.consent",

@@ -40,6 +40,7 @@ PURE: tuple[str, ...] = (
         "pipeline.validation",
         "pipeline.diagnostics",
         "pipeline.definition.toml_writer",
+        "pipeline.expressions",
         "engine.planner",
         "engine.provenance.changes",
         "engine.consent",

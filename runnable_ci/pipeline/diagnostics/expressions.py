@@ -15,7 +15,7 @@ _NAME: Final = re.compile(
 )
 
 
-class Expression(NamedTuple):
+class ScriptExpression(NamedTuple):
     """An expression in a step, and where."""
 
     text: str
@@ -40,7 +40,7 @@ class Expression(NamedTuple):
         return f"write {forms.get(self.shell, f'${self.variable}')}"
 
 
-def expressions(step: Step) -> Iterator[Expression]:
+def expressions(step: Step) -> Iterator[ScriptExpression]:
     """Yield the expressions in a step's script and in its variables."""
     places = [("run", step.command)] if step.kind == "run" else []
     for key, text in [*places, *(("env", value) for value in step.env.values())]:
@@ -49,4 +49,4 @@ def expressions(step: Step) -> Iterator[Expression]:
             name = named["name"] if named else ""
             if named and named["context"] == "github":
                 name = f"GITHUB_{name.upper()}"
-            yield Expression(found[0], key, name, step.shell)
+            yield ScriptExpression(found[0], key, name, step.shell)

@@ -339,14 +339,15 @@ def preflight_command(
 @app.command("init")
 def init_command(
     folder: option.InitFolder = None,
+    source: option.ImportFrom = None,
     github: option.ForGitHub = False,
     only: option.OnlyWorkflow = None,
     action_ref: option.ActionRef = None,
 ) -> None:
-    """Write a commented pipeline file, or GitHub workflows."""
+    """Write a commented pipeline file, that of another tool's pipeline, or GitHub workflows."""
     from runnable_ci.cli.init import write as command
 
-    command(folder, github=github, only=only, action_ref=action_ref, environ=os.environ)
+    command(folder, source=source, github=github, only=only, action_ref=action_ref, environ=os.environ)
 
 
 @app.command("action", hidden=True)

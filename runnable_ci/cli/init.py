@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from runnable_ci.errors import PipelineError, StoreError, UsageError
 from runnable_ci.github.api.repository import of_folder
 from runnable_ci.github.templates import ACTION, DEFAULT_REF, FOLDER, Name, repository_of, workflow
 from runnable_ci.pipeline.project import FILE_NAME, find_file
+from runnable_ci.pipeline.resolve import resolve
 from runnable_ci.steps.interpreter import check_interpreter
 from runnable_ci.store.opening import STORE_NAME
 from runnable_ci.util.console import console
@@ -52,28 +54,66 @@ catalog = {{ get = ["greeting.txt"] }}
 
 
 def write(
-    folder: Path | None, *, github: bool, only: Name | None, action_ref: str | None, environ: Mapping[str, str]
+    folder: Path | None,
+    *,
+    source: Path | None,
+    github: bool,
+    only: Name | None,
+    action_ref: str | None,
+    environ: Mapping[str, str],
 ) -> None:
-    """Write a pipeline file, or with `github` the workflows for one. Raises `UsageError`."""
+    """Write a pipeline file, that of another tool's `source` if there is one, or with `github` the workflows for one.
+
+    Raises `UsageError`.
+    """
+    if source is not None and (github or folder not in (None, source.parent)):
+        raise UsageError("--from takes no folder and no --github", hint="the pipeline file is written beside FILE")
     if github:
         init_github(folder, action_ref=action_ref, only=only, environ=environ)
     elif only is not None or action_ref is not None:
         raise UsageError("--only and --action-ref need --github")
+    elif source is not None:
+        init_from(source)
     else:
-        init(folder or Path())
+        file = init(folder or Path())
+        console.out(f"wrote {file}; next: {in_folder(file.parent, 'run')}")
 
 
-def init(folder: Path) -> None:
-    """Write a commented starter file, and keep the store out of git. Raises `UsageError` where there is one."""
+def init(folder: Path, content: bytes | None = None) -> Path:
+    """Write a pipeline file, by default a commented starter, and keep the store out of git; return its path.
+
+    Raises `UsageError` where there is one.
+    """
     file = folder / FILE_NAME
     if file.exists():
         raise UsageError(f"{file} already exists", hint=f"`{in_folder(folder, 'check')}` validates it")
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
     sweep(folder)
-    write_whole(file, starter(folder))
+    write_whole(file, starter(folder) if content is None else content)
     ignore_store(folder / ".gitignore")
-    console.out(f"wrote {file}; next: {in_folder(folder, 'run')}")
+    return file
+
+
+def init_from(source: Path) -> None:
+    """Write the pipeline file of another tool's pipeline beside it, and say how much of that has no counterpart.
+
+    Raises `UsageError` for what cannot be understood, and where there is a pipeline file already.
+    """
+    from runnable_ci.cli.importers.formats import import_pipeline
+
+    imported = import_pipeline(source)
+    text = imported.text(command("init", "--from", source.name))
+    try:
+        resolve(tomllib.loads(text), file=FILE_NAME, default_name="", text=text)
+    except PipelineError as e:
+        raise UsageError(f"{source} cannot be imported as it is: {e.message}", hint=e.hint) from e
+    file = init(source.parent, text.encode())
+    count = sum(map(len, imported.notes.values()))
+    console.out(
+        f"wrote {file}; next: {in_folder(file.parent, 'check')}",
+        *([f"{pluralize(count, 'comment')} in it say what is different here"] if count else []),
+    )
 
 
 def starter(folder: Path) -> bytes:

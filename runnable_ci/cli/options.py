@@ -152,6 +152,10 @@ PruneFrom = Annotated[
 InitFolder = Annotated[
     Path | None, typer.Argument(metavar="DIR", help="The folder of the pipeline.  [default: the current folder]")
 ]
+ImportFrom = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="FILE", help="Import a dvc.yaml: the pipeline file is written beside it."),
+]
 ExtractTo = Annotated[
     Path | None,
     typer.Option(metavar="PATH", help="Where to write it.  [default: its base name in the current folder]"),

@@ -1,0 +1,1 @@
+"""Pipelines of other tools as pipeline files: what has a counterpart is written, what has none is said in comments."""

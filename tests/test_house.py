@@ -44,6 +44,7 @@ PURE: tuple[str, ...] = (
         "engine.planner",
         "engine.provenance.changes",
         "engine.consent",
+        "engine.parts.step_selection",
     ),
     *("pipeline.patterns", "pipeline.overlaps", "runs.products.history"),
     *("pipeline.inputs", "pipeline.values.value_reader", "pipeline.values.output_file"),

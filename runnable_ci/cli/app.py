@@ -27,7 +27,12 @@ def _program(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 @app.command("run", cls=option.WaitingCommand)
 def run_command(
-    pipeline: option.PipelinePath = None,
+    words: option.RunWords = None,
+    file: option.PipelineFile = None,
+    until: option.Until = [],  # noqa: B006 - typer copies it
+    from_run: option.FromRun = None,
+    accept: option.Accept = [],  # noqa: B006 - typer copies it
+    reason: option.Reason = "",
     run_id: Annotated[str | None, typer.Option(help="Set the run id.  [default: a generated name]")] = None,
     tag: Annotated[str, typer.Option(help="Label stored with the run.")] = "",
     params_file: option.ParamsFiles = [],  # noqa: B006 - typer copies it
@@ -44,14 +49,18 @@ def run_command(
     to: option.To = None,
     plain_http: option.PlainHttp = False,
 ) -> None:
-    """Run a pipeline from its first step."""
+    """Run a pipeline from its first step, or only some of its steps."""
     from runnable_ci.cli import run as commands
     from runnable_ci.engine.new_run import RunOptions
 
+    pipeline, steps = commands.split_words(words or [], file)
     if help_inputs:
         raise typer.Exit(commands.print_inputs(pipeline))
     options = make_options(jobs, env_file, log_level, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
     run_options = RunOptions(run_id, tag, params_file, param, allow_unused=allow_unused)
+    if steps or until or from_run or accept or reason:
+        part = commands.partial_options(steps, until, from_run, accept, reason, options, typed=sys.argv[1:])
+        run_options = run_options._replace(part=part)
     raise typer.Exit(commands.run(pipeline, options, run_options, dry_run=dry_run, publish=publish, to=to))
 
 

@@ -20,6 +20,29 @@ PROGRAM: dict[str, Any] = {
 }
 """How the program as a whole reads its command line."""
 PipelinePath = Annotated[Path | None, typer.Argument(metavar="PIPELINE", help="A pipeline file or its folder.")]
+RunWords = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PIPELINE|STEP",
+        show_default=False,
+        help="A pipeline file or its folder; then steps, to run these only: others are taken from an earlier run.",
+    ),
+]
+PipelineFile = Annotated[
+    Path | None,
+    typer.Option("--file", "-f", help="The pipeline file or its folder.  [default: the nearest one]"),
+]
+Until = Annotated[
+    list[str], typer.Option("--until", metavar="STEP", help="Run this step and all that it needs; repeatable.")
+]
+FromRun = Annotated[
+    str | None,
+    typer.Option(
+        "--from-run",
+        metavar="RUN_ID",
+        help="Take the inputs of the selected steps from this run.  [default: the newest that has them]",
+    ),
+]
 FilePath = Annotated[
     Path | None,
     typer.Option("--file", "-f", help="The pipeline file or its folder.  [default: the one the run was made from]"),

@@ -2,15 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runnable_ci.engine.new_run import RunOptions, prepare_run
 from runnable_ci.engine.options import Options
 from runnable_ci.engine.planner import plan_lines
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.session import RunSession
+from runnable_ci.errors import PipelineError, UsageError
+from runnable_ci.pipeline.command_line import with_options
 from runnable_ci.pipeline.inputs import input_lines
-from runnable_ci.util.console import console
+from runnable_ci.pipeline.project import find_file
+from runnable_ci.pipeline.schema import STEP_NAME
+from runnable_ci.util.console import console, is_actions
+
+if TYPE_CHECKING:
+    from runnable_ci.engine.parts.step_selection import PartialOptions
+
+
+def split_words(words: Sequence[str], file: Path | None) -> tuple[Path | None, Sequence[str]]:
+    """Return the pipeline file or folder, and the names of steps, that the words of `run` name.
+
+    The first word is a pipeline where it is written as a path, or is one that is there; but a folder without a
+    pipeline may be called like a step. All are steps where the pipeline is named by -f.
+    """
+    if not words or file is not None:
+        return file, words
+    path = Path(words[0])
+    is_path = path.is_file() or not STEP_NAME.fullmatch(words[0])
+    if is_path or _has_pipeline(path) or not _has_pipeline(None):
+        return path, words[1:]
+    return None, words
+
+
+def _has_pipeline(folder: Path | None) -> bool:
+    try:
+        find_file(folder)
+    except PipelineError:
+        return False
+    return True
+
+
+def partial_options(
+    steps: Sequence[str],
+    until: Sequence[str],
+    from_run: str | None,
+    accept: Sequence[str],
+    reason: str,
+    options: Options,
+    *,
+    typed: Sequence[str],
+) -> PartialOptions:
+    """Return which steps are to run, and what the others' results may be taken from.
+
+    Raises `UsageError` where options are for steps that are named, and none is.
+    """
+    from runnable_ci.engine.parts.step_selection import PartialOptions, StepSelection
+
+    selection = StepSelection(steps, until)
+    for option in ("--from-run" if from_run else "", "--accept" if accept or reason else ""):
+        if option and not steps:
+            raise UsageError(
+                f"{option} is for a run of some steps, which takes results of an earlier one",
+                hint=f"name the steps to run: {with_options(typed, 'STEP')}",
+            )
+    accepted = None
+    if options.settings.writers is not None or is_actions(options.environ):
+        from runnable_ci.github.accepted_writers import accepted_writers
+
+        accepted = accepted_writers(options.settings, options.environ)
+    return PartialOptions(selection, from_run, accept, reason, typed, accepted)
 
 
 def print_inputs(file: Path | None) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runnable_ci.engine.execution import execute
 from runnable_ci.engine.options import redacting_errors, require_secret_names
@@ -17,8 +17,10 @@ from runnable_ci.engine.preflight import expression_warnings, parameter_warnings
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunExistsError, RunnableError
 from runnable_ci.pipeline import command_line
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.parameters import assemble_parameters, parameter_overrides, typed_names
 from runnable_ci.pipeline.project import Project
+from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.reader import check_run_id
@@ -26,6 +28,10 @@ from runnable_ci.runs.reader import load as load_log
 from runnable_ci.runs.recorder import create, require_unused
 from runnable_ci.runs.run_identity import run_id as new_run_id
 from runnable_ci.util.text import pluralize
+
+if TYPE_CHECKING:
+    from runnable_ci.engine.parts.partial_run import PartialRun
+    from runnable_ci.engine.parts.step_selection import PartialOptions
 
 
 class RunOptions(NamedTuple):
@@ -40,6 +46,8 @@ class RunOptions(NamedTuple):
     """`NAME=VALUE`."""
     allow_unused: bool = False
     """Accept a parameter of `params` that no step takes though it is close to a known one."""
+    part: PartialOptions | None = None
+    """Which steps to run, where that is not all of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -47,11 +55,16 @@ class NewRun:
     """A run that can begin: nothing is known that speaks against it."""
 
     session: RunSession
+    """With the part of the pipeline that is to run, and what that needs."""
     options: RunOptions
     parameters: Mapping[str, Any]
 
     def plan(self) -> Plan:
         """Return what would be done with each step."""
+        redactor = self.session.redactor(self.parameters)
+        if taken := self._taken(self.session, redactor, is_dry=True):
+            self.session.options.printer.say(f"note: {taken}")
+            return taken.planned.plan
         initial = Scope.initial(self.parameters)
         return plan(self.session.project.pipeline, RunLog(run_id=""), initial=initial, inputs=PlanInputs())
 
@@ -64,28 +77,46 @@ class NewRun:
             return run_id, self._execute(session, run_id)
 
     def _execute(self, session: RunSession, run_id: str) -> int:
-        project = session.project
+        project, part = session.project, self.options.part
         redactor = session.redactor(self.parameters)
         if session.recover():
-            require_inputs(project, project.pipeline.steps, session.options.printer.say)
+            require_inputs(project, self._running(), session.options.printer.say)
         started = session.started(
-            RunLog(run_id=run_id, run_config={"executor": "local"}),
+            RunLog(run_id=run_id, run_config={"executor": "local", **(part.selection.config() if part else {})}),
             "run",
             self.parameters,
             pipeline_identity=project.identity(),
             tag=self.options.tag,
         )
-        with (
-            redacting_errors(redactor),
-            _hint_at_retry(project, run_id),
-            create(project.layout, started, redactor) as recorder,
-        ):
-            steps, printer = project.pipeline.steps, session.options.printer
-            printer.begin(list(steps), len(steps))
-            printer.say(f"run {run_id}: {project.pipeline.name}, {pluralize(len(steps), 'step')}")
-            catalog = session.catalog(recorder.log)
-            inputs = PlanInputs(mask=redactor.value)
-            return execute(session, recorder, catalog, parameters=self.parameters, inputs=inputs)
+        with redacting_errors(redactor):
+            taken = self._taken(session, redactor, is_dry=False)
+            with _hint_at_retry(project, run_id), create(project.layout, started, redactor) as recorder:
+                if taken:
+                    recorder.record(*taken.events(run_id))
+                steps, printer = project.pipeline.steps, session.options.printer
+                running = taken.planned.plan.running if taken else steps
+                printer.begin(list(steps), len(running))
+                more = f"; {taken}" if taken else ""
+                printer.say(f"run {run_id}: {project.pipeline.name}, {pluralize(len(running), 'step')}{more}")
+                catalog = session.catalog(recorder.log)
+                if taken is None:
+                    inputs = PlanInputs(mask=redactor.value)
+                    return execute(session, recorder, catalog, parameters=self.parameters, inputs=inputs)
+                taken.restore(session, catalog)
+                inputs, products = taken.planned.inputs, taken.planned.products
+                return execute(session, recorder, catalog, parameters=self.parameters, inputs=inputs, products=products)
+
+    def _running(self) -> Collection[str]:
+        steps = self.session.project.pipeline.steps
+        return self.options.part.selection.running(self.session.project.pipeline) if self.options.part else steps
+
+    def _taken(self, session: RunSession, redactor: Redactor, *, is_dry: bool) -> PartialRun | None:
+        """Return what is taken from an earlier run; None where all steps run."""
+        if self.options.part is None or len(self._running()) == len(session.project.pipeline.steps):
+            return None
+        from runnable_ci.engine.parts.partial_run import plan_partial  # most runs have all steps
+
+        return plan_partial(session, self.parameters, redactor, self.options.part, is_dry=is_dry)
 
 
 def prepare_run(session: RunSession, options: RunOptions) -> NewRun:
@@ -101,18 +132,23 @@ def prepare_run(session: RunSession, options: RunOptions) -> NewRun:
         )
     parameters = assemble_parameters(pipeline, pipeline.parameters, overrides)
     require_secret_names(pipeline, parameters, session.options)
-    require(pipeline, project.workspace, parameters, pipeline.steps)
+    part: Pipeline = pipeline
+    running: Collection[str] = pipeline.steps
+    if options.part is not None:
+        options.part.selection.require_known(pipeline)
+        part, running = options.part.selection.part_of(pipeline), options.part.selection.running(pipeline)
+    require(part, project.workspace, parameters, running)
     typed = [] if options.allow_unused else typed_names(options.params)
     warnings = parameter_warnings(pipeline, project.workspace, overrides, known=pipeline.declared(), typed=typed)
     say = session.options.printer.say
-    require_inputs(project, pipeline.steps, say)
+    require_inputs(session.with_pipeline(part).project, running, say)
     for line in (*expression_warnings(pipeline), *(f"note: {warning}" for warning in warnings.values())):
         say(line)
     if options.run_id is not None:
         check_run_id(options.run_id)
         with _hint_at_retry(project, options.run_id):
             require_unused(project.layout, options.run_id)
-    return NewRun(session, options, parameters)
+    return NewRun(session.with_pipeline(part), options, parameters)
 
 
 def _unused_id(project: Project) -> str:

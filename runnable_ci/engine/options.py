@@ -19,6 +19,8 @@ from runnable_ci.runs.model import RunLog
 if TYPE_CHECKING:
     from runnable_ci.store.copy import Progress
 
+SELECTED_STEPS, UNTIL_STEPS = "selected_steps", "until_steps"
+"""What `run_config` has of a run of some steps."""
 TransferProgress = Callable[[str], AbstractContextManager["Callable[[Progress], None] | None"]]
 
 

@@ -225,7 +225,8 @@ def decide(
         text = f"{what}; accepted by {acceptance.by or 'someone'}: {acceptance.reason}"
         digests = tuple(change.digest() for change, _ in accepted)
         return Decision("reuse", one_line(text), acceptance=acceptance, accepted=digests)
-    since = f"since attempt {last.attempt_number}"
+    origin = f" of run {last.taken_from.partition('/')[0]}" if last.taken_from else ""
+    since = f"since attempt {last.attempt_number}{origin}"
     if evidence.edited:
         text = f"{evidence.edited} changed {since}; later steps get that attempt's"
         return Decision("reuse", one_line(text), "products_changed")

@@ -122,7 +122,7 @@ def find_lost(
     # Of one that was pulled all may be where it came from.
     if not plan.running and not is_pulled(session.project.layout, log.run_id):
         required += results(plan, log, catalog)
-    where = _fetch(session, {it.blob.digest: it.blob for it in required if it.blob}.values(), log, registry)
+    where = fetch_required(session, {it.blob.digest: it.blob for it in required if it.blob}.values(), log, registry)
     place = f"neither in the store nor in {where}" if where else "not in the store"
     exists = session.project.layout.exists
     gone = [it for it in reversed(required) if it.step and it.blob and not exists(it.blob)]
@@ -149,7 +149,7 @@ def restore(session: RunSession, plan: Plan, catalog: Catalog, *, everything: bo
         session.options.printer.say(catalog.describe_replaced(name))
 
 
-def _fetch(session: RunSession, required: Collection[Descriptor], log: RunLog, registry: str | None) -> str:
+def fetch_required(session: RunSession, required: Collection[Descriptor], log: RunLog, registry: str | None) -> str:
     """Have what is required of a run that was pulled in part, not the rest; return where that was looked for."""
     layout, options = session.project.layout, session.options
     if not is_pulled(session.project.layout, log.run_id):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runnable_ci.engine.consent import RepeatedWork, acceptances, repeated_work, without_effect
 from runnable_ci.engine.log_grants import others_results, require_declared_results, require_result_names
+from runnable_ci.engine.options import SELECTED_STEPS, UNTIL_STEPS
 from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan, plan_lines
 from runnable_ci.engine.preflight import require, require_inputs
 from runnable_ci.engine.provenance.environment_changes import (
@@ -96,10 +97,11 @@ def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPl
     """Return what a retry would do, which changes nothing; notes on it are said. Raises as `resume` does."""
     log = load_log(session.project.layout, run_id)
     parameters = _parameters(session, log, retry)
+    session = _of_its_steps(session, log)
     catalog = session.catalog(log)
-    environment = _environment(session, log, catalog)
     find = partial(lost_here, session, log=log, catalog=catalog, everything=retry.restore_all)
-    planned = _plan_without_lost(partial(_plan_retry, session, log, catalog, parameters, retry, environment), find)
+    planned = plan_on(session, log, catalog, parameters, retry, find)
+    _require_selected(session, log, planned, retry)
     _say_notes(session, log, parameters, planned, retry)
     _require_inputs(session, planned.plan)
     return planned
@@ -119,17 +121,17 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
     session.recover()
     log = load_log(project.layout, run_id)
     parameters = _parameters(session, log, retry)
+    session = _of_its_steps(session, log)
+    project = session.project
     with reopen(project.layout, log, parameters.redactor) as recorder:
         log = recorder.log
         catalog = session.catalog(log)
-        environment = _environment(session, log, catalog)
-        planned = _plan_without_lost(
-            partial(_plan_retry, session, log, catalog, parameters, retry, environment),
-            partial(
-                find_lost, session, log=log, catalog=catalog, everything=retry.restore_all, registry=retry.registry
-            ),
-            check=partial(require_consent, session, retry=retry),
+        find = partial(
+            find_lost, session, log=log, catalog=catalog, everything=retry.restore_all, registry=retry.registry
         )
+        check = partial(require_consent, session, retry=retry)
+        planned = plan_on(session, log, catalog, parameters, retry, find, check=check)
+        _require_selected(session, log, planned, retry)
         _say_notes(session, log, parameters, planned, retry)
         _require_inputs(session, planned.plan)
         if note := planned.environment_note():
@@ -164,23 +166,66 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
         )
 
 
-def _plan_without_lost(
-    make: Callable[[Mapping[str, str]], RetryPlan],
+def plan_on(
+    session: RunSession,
+    log: RunLog,
+    catalog: Catalog,
+    parameters: ResumedParameters,
+    retry: RetryOptions,
     find: Callable[[Plan], Mapping[str, str]],
+    *,
     check: Callable[[RetryPlan], None] = lambda _plan: None,
 ) -> RetryPlan:
-    """Return the plan by which no step takes what is lost: those that gave it run again, and may take more.
+    """Return the plan of an invocation on a log by which no step takes what is lost.
 
-    `check` sees each plan before what it takes is looked for.
+    Those that gave it run again, and may take more: `find` returns which of a plan these are. `check` sees each plan
+    before what it takes is looked for.
     """
+    environment = _environment(session, log, catalog)
     lost: dict[str, str] = {}
     while True:
-        planned = make(lost)
+        planned = _plan_retry(session, log, catalog, parameters, retry, environment, lost)
         check(planned)
         more = {step: reason for step, reason in find(planned.plan).items() if step not in lost}
         if not more:
             return planned
         lost |= more
+
+
+def _is_partial(log: RunLog) -> bool:
+    return SELECTED_STEPS in log.run_config or UNTIL_STEPS in log.run_config
+
+
+def _of_its_steps(session: RunSession, log: RunLog) -> RunSession:
+    """Return the session with the part of the pipeline that the run is of."""
+    if not _is_partial(log):
+        return session
+    from runnable_ci.engine.parts.step_selection import StepSelection
+
+    selection = StepSelection.recorded(log.run_config, session.project.pipeline)
+    return session.with_pipeline(selection.part_of(session.project.pipeline))
+
+
+def _require_selected(session: RunSession, log: RunLog, planned: RetryPlan, retry: RetryOptions) -> None:
+    """Raise `UsageError` where a step would run that a run of other steps took from an earlier one, as it was."""
+    if not _is_partial(log):
+        return
+    from runnable_ci.engine.parts.step_selection import StepSelection, require_taken
+
+    pipeline = session.project.pipeline
+    require_taken(
+        planned.plan,
+        StepSelection.recorded(log.run_config, pipeline).running(pipeline),
+        planned.inputs.forced,
+        f"run `{log.run_id}` has no result of it that is up to date",
+        f"to run it too: {with_options(retry.typed or ['retry', log.run_id], '--from', 'STEP')}",
+    )
+
+
+def _is_foreign(session: RunSession, log: RunLog) -> bool:
+    """Return whether something of the run came from a registry."""
+    taken = {step.attempts[-1].taken_from.partition("/")[0] for step in log.steps.values() if step.attempts}
+    return any(is_foreign(session.project.layout, run_id) for run_id in {log.run_id, *filter(None, taken)})
 
 
 def _parameters(session: RunSession, log: RunLog, retry: RetryOptions) -> ResumedParameters:
@@ -222,7 +267,7 @@ def _plan_retry(
         session.code,
         products,
         partial(reads_of, catalog),
-        is_elsewhere=session.is_elsewhere or is_foreign(session.project.layout, log.run_id),
+        is_elsewhere=session.is_elsewhere or _is_foreign(session, log),
     )
     differing = environment.reasons() if "packages" in retry.rerun else {}
     forced = {name: f"--rerun packages: {reason}" for name, reason in differing.items()}

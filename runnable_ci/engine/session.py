@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from runnable_ci.config import LOG_LEVEL, LogLevel
 from runnable_ci.engine.code.generated import code_of
 from runnable_ci.engine.options import Options, redactor_of
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
 from runnable_ci.pipeline.workspace_lock import hold_workspace
@@ -48,6 +49,12 @@ class RunSession:
         interpreter = check_interpreter(project.pipeline, project.workspace, options.environ, options.printer.say)
         products = products_of(project.layout)
         return cls(project, options, interpreter, code_of(project, products, options.environ), products)
+
+    def with_pipeline(self, pipeline: Pipeline) -> RunSession:
+        """Return the session with another pipeline in the project, such as a part of its own."""
+        if pipeline is self.project.pipeline:
+            return self
+        return replace(self, project=replace(self.project, pipeline=pipeline))
 
     @contextmanager
     def at_commit(self, commit: str) -> Iterator[RunSession]:

@@ -97,8 +97,7 @@ def _hint_at_file(path: Path, folder: Path, environ: Mapping[str, str]) -> str:
         return did_you_mean(path.name, names_in(folder), f"`{in_folder(Path.cwd(), 'init')}` writes one")
     steps = read.table.get("steps")
     if isinstance(steps, dict) and str(path) in steps:
-        what = f"`{path}` is a step of {read.shown}, and a run has all of its steps"
-        return f"{what}: `{command('run')}`; `{command('retry', 'RUN_ID', '--from', str(path))}` repeats from it"
+        return f"`{path}` is a step of {read.shown}: `{command('run', str(path))}` runs it"
     here = f"the pipeline here is {read.shown}: `{command('run')}` runs it"
     return did_you_mean(path.name, names_in(folder), here)
 

@@ -96,7 +96,7 @@ def layers(log: RunLog) -> dict[str, Descriptor]:
     the commit under `code/`.
     """
     packs = PackIndex(log.packs)
-    titled = {title: content for title, content in _contents(log) if content.hex not in packs}
+    titled = {title: content for title, content in contents(log) if content.hex not in packs}
     for digest, pack in log.packs.items():
         titled[f"packs/{digest[:12]}.tar"] = Descriptor.of_hash(digest, pack.size, PACK_MEDIA_TYPE)
     return titled
@@ -135,7 +135,8 @@ def made_contents(log: RunLog) -> Iterator[tuple[str, int]]:
     )
 
 
-def _contents(log: RunLog) -> Iterator[tuple[str, Descriptor]]:
+def contents(log: RunLog) -> Iterator[tuple[str, Descriptor]]:
+    """Yield each content that a run log names, also where a pack holds it, with its title."""
     current = {entry.name: (step.name, entry.data_hash) for step in log.steps.values() for entry in step.put_entries()}
     newest = {
         name: attempt.output_parameters

@@ -189,7 +189,7 @@ class StepAttempt(Record):
     retry_indicator: str = ""
     code_identities: list[CodeIdentity] = Field(default_factory=list)
     invocation: int = 1
-    """Which of the run's invocations made this attempt, counted from 1."""
+    """Which of the run's invocations made this attempt, counted from 1; 0: another run's, see `taken_from`."""
     reason: str = ""
     """Why the step ran, in one line."""
     exit_code: int | None = None
@@ -231,6 +231,8 @@ class StepAttempt(Record):
     """What an attempt that did not succeed had written to `$RUNNABLE_OUTPUT`: no step receives it."""
     data_catalog: list[CatalogEntry] = Field(default_factory=list)
     """The attempt's files, once a later attempt has taken their place in the step."""
+    taken_from: str = ""
+    """`RUN_ID/STEP.ATTEMPT` where another run made the attempt, and this one took it as it is."""
 
     @property
     def was_observed(self) -> bool:

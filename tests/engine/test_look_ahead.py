@@ -174,7 +174,7 @@ def test_expressions_of_github(tmp_path: Path) -> None:
 def test_the_path_of_a_pipeline_that_does_not_exist(tmp_path: Path) -> None:
     """A step's name in place of a path, a slip, and anything else: each hint says how to run the pipeline."""
     project = project_of(tmp_path, "[steps.fit]\nrun = 'true'\n")
-    assert "`runnable-ci retry RUN_ID --from fit` repeats from it" in project.runnable("run", "fit", code=2).err
+    assert "`fit` is a step of runnable.toml: `runnable-ci run fit`" in project.runnable("check", "fit", code=2).err
     assert "did you mean `runnable.toml`?" in project.runnable("run", "runable.toml", code=2).err
     assert "the pipeline here is runnable.toml" in project.runnable("run", "zz.toml", code=2).err
     (project.folder / "runnable.toml").unlink()

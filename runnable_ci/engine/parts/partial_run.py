@@ -1,0 +1,99 @@
+"""A run of some steps of a pipeline: what it takes from an earlier run, planned as a retry of that one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from runnable_ci.engine.log_grants import others_results
+from runnable_ci.engine.parts.source import find_source
+from runnable_ci.engine.parts.step_selection import PartialOptions, require_taken
+from runnable_ci.engine.parts.taken import results_of, taking
+from runnable_ci.engine.restore import fetch_required, find_lost, lost_here, restore
+from runnable_ci.engine.resume import RetryOptions, RetryPlan, plan_on
+from runnable_ci.engine.resumed_parameters import ResumedParameters
+from runnable_ci.engine.session import RunSession
+from runnable_ci.errors import BlobMissingError
+from runnable_ci.pipeline.command_line import file_option, with_options
+from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.artifact import layers
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.events import Event
+from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.reader import load
+from runnable_ci.runs.recorder import ensure_sealed
+from runnable_ci.util.shell_command import command
+from runnable_ci.util.text import listed
+
+
+class PartialRun(NamedTuple):
+    """What a run of some steps takes, and what it would do."""
+
+    results: RunLog
+    """The earlier run, as far as it is taken."""
+    planned: RetryPlan
+
+    def events(self, run_id: str) -> Iterator[Event]:
+        """Return the events by which the new run has the results."""
+        return taking(self.results, run_id)
+
+    def restore(self, session: RunSession, catalog: Catalog) -> None:
+        """Lay the files that the steps to run may read into the workspace; the catalog is the new run's."""
+        restore(session, self.planned.plan, catalog, everything=False)
+
+    def __str__(self) -> str:
+        return f"{listed(f'`{name}`' for name in self.planned.plan.reused)} taken from run {self.results.run_id}"
+
+
+def plan_partial(
+    session: RunSession, parameters: Mapping[str, Any], redactor: Redactor, options: PartialOptions, *, is_dry: bool
+) -> PartialRun:
+    """Return what a run of some steps would do; the session has their part of the pipeline.
+
+    Unless it `is_dry`, all that is taken is in the store then. Raises `UsageError` where a step that was not selected
+    has no result, or none that is as it would be made now.
+    """
+    project, layout = session.project, session.project.layout
+    running = options.selection.running(project.pipeline)
+    names = [name for name in project.pipeline.steps if name not in running]
+    environ = session.options.environ
+    until = [word for step in options.selection.steps for word in ("--until", step)]
+    whole = f"to run what they need too: {command('run', *file_option(project.file), *until)}"
+    source = find_source(project, names, environ=environ, from_run=options.from_run, otherwise=whole)
+    if not is_dry:
+        ensure_sealed(layout, source.run_id)
+        source = load(layout, source.run_id)
+    results = results_of(source, names)
+    if not is_dry:
+        _fetch(session, results)
+    catalog = session.catalog(results)
+    find = partial(lost_here if is_dry else partial(find_lost, registry=None), session)
+    planned = plan_on(
+        session,
+        results,
+        catalog,
+        ResumedParameters(parameters, redactor, ()),
+        RetryOptions(accept=options.accept, reason=options.reason, accepted=options.accepted),
+        partial(find, log=results, catalog=catalog, everything=False),
+    )
+    for line in others_results(layout, results, planned.plan, options.accepted):
+        session.options.printer.say(f"note: {line}")
+    if note := planned.environment_note():
+        session.options.printer.say(note)
+    stale = f"its result cannot be taken from run `{source.run_id}`"
+    also = f"to run it too: {with_options(options.typed or ['run'], 'STEP')}"
+    require_taken(planned.plan, running, {}, stale, also)
+    return PartialRun(results, planned)
+
+
+def _fetch(session: RunSession, results: RunLog) -> None:
+    """Have all that the results refer to in the store, since the new run is to be whole without the earlier one."""
+    blobs = layers(results)
+    where = fetch_required(session, blobs.values(), results, None)
+    if lost := [title for title, blob in blobs.items() if not session.project.layout.exists(blob)]:
+        place = f"the store nor in {where}" if where else "the store"
+        raise BlobMissingError(
+            f"{listed(lost)} of run `{results.run_id}` is not in {place}",
+            hint="run the steps that made it too, or name another run with --from-run",
+        )

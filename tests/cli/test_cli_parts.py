@@ -1,0 +1,174 @@
+"""Tests of runs of some steps: what runs, what is taken from an earlier run, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli import Workspace, elsewhere, workspace
+from registry_server import registry
+
+from runnable_ci.runs.model import FAIL, SUCCESS
+
+PIPELINE = """
+[parameters]
+depth = 3
+[steps.load]
+run = 'mkdir -p out; cp data.csv out/clean.csv; echo rows=5 >> "$RUNNABLE_OUTPUT"'
+returns = ["rows"]
+catalog = { get = ["data.csv"], put = ["out/**"] }
+[steps.train]
+run = 'echo "model of $rows rows, depth $depth" > model.txt; [ ! -e broken ]'
+catalog = { get = ["out/clean.csv"], put = ["model.txt"] }
+[steps.report]
+run = 'cat model.txt; echo score=7 >> "$RUNNABLE_OUTPUT"'
+returns = { score = "metric" }
+[steps.other]
+needs = ["load"]
+run = "echo other"
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Workspace:
+    """A chain of three steps with one beside it."""
+    files = {"runnable.toml": PIPELINE, "data.csv": "a\n", ".gitignore": "out/\nmodel.txt\n"}
+    return workspace(tmp_path, files)
+
+
+def test_only_the_selected_steps_run(project: Workspace) -> None:
+    """What they need is taken from the newest run: values and files are there, and the log says from where."""
+    project.runnable("run", "--run-id", "whole")
+    (project.folder / "model.txt").unlink()
+    planned = project.runnable("run", "report", "-n")
+    assert [line.split()[:2] for line in planned.out.splitlines()] == [
+        ["load", "reuse"],
+        ["train", "reuse"],
+        ["report", "run"],
+    ]
+    assert planned.err == "note: `load`, `train` taken from run whole\n"
+    done = project.runnable("run", "report", "--run-id", "part")
+    assert done.err.startswith("run part: project, 1 step; `load`, `train` taken from run whole\n")
+    assert done.out == "report | model of 5 rows, depth 3\n"
+    log = project.log("part")
+    assert (log.status, list(log.steps)) == (SUCCESS, ["load", "train", "report"])
+    assert [step.attempts[0].taken_from for step in log.steps.values()] == ["whole/load.1", "whole/train.1", ""]
+    assert log.invocations[0].decisions["train"].reason == "unchanged since attempt 1 of run whole"
+    assert "reuse: unchanged since attempt 1 of run whole" in project.runnable("show", "part").out
+
+
+def test_the_new_run_is_whole_without_the_earlier_one(tmp_path: Path, project: Workspace) -> None:
+    """Once that is deleted, and in another clone, its files are there and it can be resumed."""
+    project.runnable("run", "--run-id", "whole")
+    project.write({"broken": ""})
+    project.runnable("run", "train", "--run-id", "part", "-p", "depth=9", code=1)
+    assert project.runnable("gc", "--keep", "1").out == "whole\n"
+    with registry(tmp_path / "registry") as served:
+        repository = served.repository()
+        project.runnable("publish", "part", "--to", repository)
+        other = elsewhere(project, tmp_path)
+        done = other.runnable("retry", f"{repository}:part")
+        other.runnable("pull", "part")
+    assert "train | ✓" in done.err
+    assert "report" not in done.err  # it was not selected
+    log = other.log("part")
+    assert [attempt.status for attempt in log.steps["train"].attempts] == [FAIL, SUCCESS]
+    assert [len(step.attempts) for step in log.steps.values()] == [1, 2]
+    assert other.read("model.txt") == "model of 5 rows, depth 9\n"
+    other.runnable("catalog", "part", "--get", "out/clean.csv", "--to", "copy.csv")
+    assert other.read("copy.csv") == "a\n"
+
+
+def test_until_runs_a_step_and_all_above_it(project: Workspace) -> None:
+    """Nothing is taken from anywhere, and what comes after is no part of the run."""
+    done = project.runnable("run", "--until", "train", "--run-id", "part")
+    assert done.err.startswith("run part: project, 2 steps\n")
+    assert list(project.log("part").steps) == ["load", "train"]
+    assert project.runnable("retry", "part").err.startswith("run part: nothing to do, 2 steps done\n")
+    both = project.runnable("run", "--until", "train", "--until", "other", "-n").out
+    assert [line.split()[0] for line in both.splitlines()] == ["load", "train", "other"]
+
+
+def test_a_run_to_take_from_is_named(project: Workspace) -> None:
+    """Else it is the newest that has the results; one whose results are not those of now is refused by the reason."""
+    project.runnable("run", "--run-id", "deep", "-p", "depth=9")
+    project.runnable("run", "--run-id", "flat")
+    assert "taken from run flat" in project.runnable("run", "report", "-n").err
+    done = project.runnable("run", "report", "--from-run", "deep", "-p", "depth=9")
+    assert done.out == "report | model of 5 rows, depth 9\n"
+    refused = project.runnable("run", "report", "--from-run", "deep", "-n", code=2)
+    assert refused.err == (
+        "error: step `train` was not selected, and its result cannot be taken from run `deep`: "
+        "parameter depth changed: 9 → 3\n"
+        "hint: to run it too: runnable-ci run report --from-run deep -n train\n"
+    )
+    words = ["--accept", "train", "--reason", "as deep as it gets", "--from-run", "deep"]
+    done = project.runnable("run", "report", "--run-id", "accepted", *words)
+    assert done.out == "report | model of 5 rows, depth 9\n"
+    assert project.log("accepted").invocations[0].decisions["train"].accepted_reason == "as deep as it gets"
+    assert "nothing to do" in project.runnable("retry", "accepted").err
+
+
+def test_what_changed_is_not_taken_by_a_retry_either(project: Workspace) -> None:
+    """A retry of some steps repeats others only where it is asked to."""
+    project.runnable("run", "--run-id", "whole")
+    project.runnable("run", "report", "--run-id", "part")
+    project.write({"data.csv": "b\n"})
+    for command in (["run", "report"], ["retry", "part"], ["retry", "part", "-n"]):
+        refused = project.runnable(*command, code=2).err
+        assert "step `load` was not selected, and " in refused
+        assert refused.partition(": ")[2].partition("\n")[0].endswith(": input data.csv changed")
+    assert project.runnable("retry", "part", code=2).err.endswith(
+        "hint: to run it too: runnable-ci retry part --from load\n"
+    )
+    project.runnable("retry", "part", "--from", "load")
+    assert [len(step.attempts) for step in project.log("part").steps.values()] == [2, 2, 2]
+    assert project.read("out/clean.csv") == "b\n"
+
+
+def test_without_a_result_nothing_runs(project: Workspace) -> None:
+    """No run has one, or not the run that is named; the hint is a command that runs all that is needed."""
+    refused = project.runnable("run", "train", "other", code=2).err
+    assert refused == (
+        "error: no run here has a result of `load`, which the steps to run need\n"
+        "hint: to run what they need too: runnable-ci run --until train --until other\n"
+    )
+    project.write({"broken": ""})
+    project.runnable("run", "--run-id", "failed", code=1)
+    assert project.runnable("run", "other").out == "other | other\n"
+    refused = project.runnable("run", "report", "--from-run", "failed", code=2).err
+    assert refused.startswith("error: run `failed` has no result of `train`\n")
+    assert len(project.runnable("runs").out.splitlines()) == 3
+
+
+def test_words_are_a_pipeline_or_steps(project: Workspace) -> None:
+    """A path is a pipeline, a word that is none is a step; a folder without a pipeline may have a step's name."""
+    project.write({"load/note": "", "sub/runnable.toml": '[steps.load]\nrun = "echo sub"', "x.toml": PIPELINE})
+    project.runnable("run", "load")
+    assert project.runnable("run", "sub").out == "load | sub\n"
+    assert list(project.log("latest").steps) == ["load"]
+    project.runnable("run", "x.toml", "load", "--run-id", "x")
+    assert project.log("x").run_config["pipeline_file"] == "x.toml"
+    project.runnable("run", "-f", "x.toml", "load", "other", "--run-id", "y")
+    assert list(project.log("y").steps) == ["load", "other"]
+    assert project.runnable("run", "trian", code=2).err == (
+        "error: runnable.toml has no step `trian`\nhint: did you mean `train`?\n"
+    )
+    assert "error: there is no train\n" in project.runnable("run", "./train", code=2).err
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["load", "tarin"], "runnable.toml has no step `tarin`"),
+        (["--until", "reprot"], "--until: runnable.toml has no step `reprot`"),
+        (["--from-run", "x"], "--from-run is for a run of some steps, which takes results of an earlier one"),
+        (["--accept", "load", "--reason", "x"], "--accept is for a run of some steps"),
+        (["report", "--from-run", "nothing"], "no run"),
+    ],
+)
+def test_what_cannot_be_asked_for(project: Workspace, words: list[str], problem: str) -> None:
+    """One clear error before anything runs."""
+    done = project.runnable("run", *words, code=2)
+    assert done.err.startswith(f"error: {problem}")
+    assert not (project.store / "runs").exists() or not list((project.store / "runs").iterdir())

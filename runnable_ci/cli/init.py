@@ -108,7 +108,7 @@ def init_from(source: Path) -> None:
         resolve(tomllib.loads(text), file=FILE_NAME, default_name="", text=text)
     except PipelineError as e:
         raise UsageError(f"{source} cannot be imported as it is: {e.message}", hint=e.hint) from e
-    file = init(source.parent, text.encode())
+    file = init(imported.folder, text.encode())
     count = sum(map(len, imported.notes.values()))
     console.out(
         f"wrote {file}; next: {in_folder(file.parent, 'check')}",

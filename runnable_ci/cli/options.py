@@ -177,7 +177,9 @@ InitFolder = Annotated[
 ]
 ImportFrom = Annotated[
     Path | None,
-    typer.Option("--from", metavar="FILE", help="Import a dvc.yaml: the pipeline file is written beside it."),
+    typer.Option(
+        "--from", metavar="FILE", help="Import a dvc.yaml or a Snakefile: the pipeline file is written beside it."
+    ),
 ]
 ExtractTo = Annotated[
     Path | None,

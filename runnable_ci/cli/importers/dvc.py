@@ -63,7 +63,7 @@ class _Stage:
 
 def import_dvc(file: Path) -> ImportedPipeline:
     """Return the pipeline of a dvc.yaml. Raises `UsageError` for one that cannot be understood."""
-    imported = ImportedPipeline(file.name)
+    imported = ImportedPipeline(file.name, file.parent)
     table = _read(file)
     if not isinstance(table, Mapping) or not isinstance(table.get("stages"), Mapping) or not table["stages"]:
         raise UsageError(f"{file} has no stages", hint="only the `stages` of a dvc.yaml can be imported")
@@ -184,7 +184,7 @@ def _step(imported: ImportedPipeline, stage: _Stage) -> dict[str, Any]:
     table, values = stage.table, stage.values
     if description := table.get("desc"):
         imported.notes.setdefault(("steps", stage.name), []).insert(0, str(description))
-    for key in table.keys() - _SAME:
+    for key in (key for key in table if key not in _SAME):
         imported.note(_KEYS.get(key, f"{key}: has no counterpart"), step=stage.name)
     commands = table["cmd"] if isinstance(table["cmd"], list) else [table["cmd"]]
     script = "\n".join(values.command(str(command).strip(), stage.axes) for command in commands)
@@ -196,7 +196,7 @@ def _step(imported: ImportedPipeline, stage: _Stage) -> dict[str, Any]:
         step["working-directory"] = str(stage.folder)
     metrics = [_joined(stage.folder, path) for path, _ in _entries(table.get("metrics"))]
     counted = [] if stage.axes else _countable(metrics)
-    for path in set(metrics) - set(counted):
+    for path in (path for path in metrics if path not in counted):
         imported.note(f"metrics: the numbers of {path} are not read, it is a file of the run", step=stage.name)
     catalog: dict[str, Any] = {}
     if stage.reads:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any, Final
 
 from runnable_ci.pipeline.definition.toml_writer import toml_text
@@ -20,6 +21,8 @@ class ImportedPipeline:
 
     source: str
     """How messages name the file that it is made of."""
+    folder: Path
+    """Where its paths begin, and the pipeline file is written."""
     table: dict[str, Any] = field(default_factory=dict)
     notes: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
 

@@ -48,8 +48,15 @@ def _comment(lines: Sequence[str]) -> Iterator[str]:
             yield f"# {_CONTROL.sub('?', line)}".rstrip()
 
 
-def _assignments(table: Mapping[str, Any]) -> str:
-    return "".join(f"{_key(key)} = {_value(value, key, is_outer=True)}\n" for key, value in table.items())
+def _assignments(table: Mapping[str, Any], above: str = "") -> str:
+    """Return a line for each key; a table that is too wide for one has a line for each of its own keys."""
+    lines = []
+    for key, value in table.items():
+        name = f"{above}{_key(key)}"
+        line = f"{name} = {_value(value, name, is_outer=True)}\n"
+        is_wide = isinstance(value, Mapping) and len(line) > _WIDE
+        lines.append(_assignments(value, f"{name}.") if is_wide else line)
+    return "".join(lines)
 
 
 def _key(key: str) -> str:

@@ -22,7 +22,7 @@ from runnable_ci.pipeline.patterns import may_name, select
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.files.links import is_behind_link, selected_behind_links, with_what_links_lead_to
-from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, ExceptionInfo, Pack, Parameter, RunOutcome, StepAttempt
 from runnable_ci.runs.orphans import new_mark, record_pid
 from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
@@ -174,8 +174,7 @@ def _execute(
         )
     products.prepare()
     done.entries = _take_files(step, scope, context)
-    if step.kind == "python" and (source := find_source(step, context.catalog.workspace)):
-        done.attempt.function_hash = source.hash()
+    done.attempt.function_hash = _code_hash(step, context.catalog.workspace)
     process = steps.prepare(step, step_context)
     done.attempt.input_parameters = {name: step_context.parameters[name] for name in process.given}
     for note in process.notes:
@@ -210,6 +209,16 @@ def _execute(
                 context.redactor,
             ):
                 context.printer.say(note, step=step.name)
+
+
+def _code_hash(step: Step, workspace: Path) -> str:
+    """Return the digest of the function or notebook that a step names; empty where that is not known."""
+    if step.kind == "notebook":
+        from runnable_ci.steps.notebook.notebook_step import digest_of
+
+        return digest_of(step, workspace)
+    source = find_source(step, workspace) if step.kind == "python" else None
+    return source.hash() if source else ""
 
 
 def _run_process(
@@ -303,6 +312,10 @@ def _take_results(
     outcome = _outcome(ended)
     secret = [value for name, value in returned.values.items() if name.upper() in context.secret_names]
     context.masks.learn(texts(secret))
+    if step.kind == "notebook":
+        from runnable_ci.steps.notebook.executed import keep_executed
+
+        keep_executed(step, step_context, context.redactor.text)
     attempt.consumed = dict.fromkeys(returned.consumed, "seen")
     attempt.defaulted = list(returned.defaulted)
     attempt.modules = {
@@ -356,12 +369,20 @@ def _fail(
         explained = explain_exit(done.step, step_context, ended.code, is_out_of_memory=oom_kills() > done.oom_kills)
     problem = context.redactor.text(explained.message)
     exception = returned.exception
-    place = f" ({exception.file}:{exception.line})" if exception and exception.file else ""
-    done.attempt.end("failed", f"{problem}{place}")
+    done.attempt.end("failed", f"{problem}{_place(exception)}")
     if returned.problem and not exception:
         context.printer.output(done.step.name, "e", f"{printable(problem)}\n".encode())
     if explained.hint:
         context.printer.say(f"hint: {context.redactor.text(explained.hint)}", step=done.step.name)
+
+
+def _place(exception: ExceptionInfo | None) -> str:
+    """Return where an exception was raised, in brackets: the line of a file, or the cell of a notebook."""
+    if not exception or not exception.file:
+        return ""
+    if exception.line:
+        return f" ({exception.file}:{exception.line})"
+    return f" ({exception.file}, cell {exception.cell})" if exception.cell else f" ({exception.file})"
 
 
 def _outcome(ended: Exit) -> RunOutcome:

@@ -13,8 +13,8 @@ from runnable_ci.pipeline.project import Project, load
 from runnable_ci.pipeline.toml_file import names_in
 from runnable_ci.runs.files.workspace import Workspace
 from runnable_ci.runs.products.unfinished import unfinished
-from runnable_ci.steps import accepts, required_parameters
-from runnable_ci.steps.python import find_module, find_source, is_put_before, takes
+from runnable_ci.steps import accepts, required_parameters, takes
+from runnable_ci.steps.python import find_module, find_source, is_put_before
 
 
 def load_project(path: Path | None) -> Project:
@@ -24,19 +24,24 @@ def load_project(path: Path | None) -> Project:
     """
     project = load(path)
     for step in project.pipeline.steps.values():
-        if step.kind == "python":
+        if step.kind != "run":
             try:
-                find_source(step, project.workspace)
+                takes(step, project.workspace)
             except StepError as e:
                 if _is_made_before(project.pipeline, step, project.workspace):
                     continue
                 place = project.pipeline.place
-                raise place.error(f"steps.{step.name}", f"python: {e.message}", e.hint, key="python") from e
+                raise place.error(f"steps.{step.name}", f"{step.kind}: {e.message}", e.hint, key=step.kind) from e
     return project
 
 
 def _is_made_before(pipeline: Pipeline, step: Step, workspace: Path) -> bool:
-    """Return whether an earlier step declares that it makes the module of a step: what is there now tells nothing."""
+    """Return whether an earlier step declares that it makes the module, or notebook, of a step.
+
+    What is there now tells nothing then.
+    """
+    if step.kind == "notebook":
+        return is_put_before(pipeline, step, step.command)
     file = find_module(step, workspace) if step.kind == "python" else None
     return file is not None and is_put_before(pipeline, step, file.relative_to(workspace).as_posix())
 
@@ -199,7 +204,7 @@ def _how_to_give(pipeline: Pipeline, workspace: Path, step: Step, name: str, giv
 
 def _names(step: Step, workspace: Path, name: str) -> bool:
     """Return whether a step's script, or the text of its function, has a name."""
-    if step.kind == "run":
+    if step.kind != "python":
         return bool(re.search(rf"\b{name}\b", step.command))
     source = find_source(step, workspace)
     return source is not None and bool(re.search(rf"\b{name}\b", source.text))

@@ -16,7 +16,7 @@ from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog
 from runnable_ci.runs.packs import PackIndex
 from runnable_ci.runs.paths import is_pulled
 from runnable_ci.runs.products.history import files_found_again, products_of
-from runnable_ci.steps.python import objects_taken
+from runnable_ci.steps import objects_taken
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.text import format_size
 
@@ -48,7 +48,7 @@ def required_contents(
     order = list(project.pipeline.steps)
     for name, scope in plan.scopes.items():
         step = project.pipeline.steps[name]
-        if step.kind == "python":
+        if step.kind != "run":
             above = project.pipeline.ancestors(name).intersection(plan.running)
             coming = [returned for other in above for returned in project.pipeline.steps[other].returns]
             for taken in objects_taken(step, project.workspace, scope.values(), coming=coming):

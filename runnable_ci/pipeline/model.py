@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from runnable_ci.config import LogLevel, Untracked
 from runnable_ci.pipeline.inputs import Input
@@ -14,6 +14,7 @@ from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.pipeline.schema import (
     Kind,
     Place,
+    StepKind,
 )
 from runnable_ci.pipeline.values.value_reader import Declared
 from runnable_ci.redaction.environment import names_a_secret
@@ -23,9 +24,9 @@ class Step(NamedTuple):
     """A step, resolved: defaults filled in, checked against the others."""
 
     name: str
-    kind: Literal["run", "python"]
+    kind: StepKind
     command: str
-    """The shell script, or `module:function`."""
+    """The shell script, `module:function`, or the path of a notebook."""
     needs: tuple[str, ...]
     returns: Mapping[str, Kind]
     get: tuple[str, ...] | None
@@ -49,13 +50,22 @@ class Step(NamedTuple):
     """Files with numbers that are metrics; `put` has them too."""
     unstored: tuple[str, ...] = ()
     """Those of `put` whose files are not copied into the store: their hash is recorded."""
+    kernel: str = ""
+    """The installed kernel of a notebook; empty for one of the pipeline's interpreter."""
+    executed: str = ""
+    """Where the executed notebook of a notebook step is stored; `put` has it too."""
 
     def unstored_among(self, names: Iterable[str]) -> set[str]:
         """Return which of these files are not copied into the store."""
         return {name for name in names if any(may_name(pattern, name) for pattern in self.unstored)}
 
     def counts(self, path: str) -> bool:
-        """Return whether a path that the step read is an input: by its `reads` and `ignore-reads`."""
+        """Return whether a path that the step read is an input: by its `reads` and `ignore-reads`.
+
+        Its own notebook is none: the code in it is compared, and not how Jupyter saved it.
+        """
+        if self.kind == "notebook" and path == self.command:
+            return False
         is_named = self.reads is None or any(may_name(pattern, path) for pattern in self.reads)
         return is_named and not any(may_name(pattern, path) for pattern in self.ignore_reads)
 
@@ -74,6 +84,7 @@ class Step(NamedTuple):
             "parameters": None if self.parameters is None else list(self.parameters),
             "env": dict(sorted(self.env.items())),
             "shell": self.shell if self.kind == "run" and self.shell != "bash" else "",
+            "kernel": self.kernel,
             "working-directory": "" if self.working_directory == "." else self.working_directory,
         }
         return definition | {key: v for key, v in optional.items() if v or (key in ("get", "parameters") and v == [])}

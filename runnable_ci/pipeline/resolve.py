@@ -103,6 +103,13 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
     put = [entry.path for entry in step.catalog.put]
     for key in step.returns:
         check_parameter_name(key, lambda m, hint, key=key: place.error(f"{table}.returns", m, hint, key=key))
+    executed = ""
+    if kind == "notebook":
+        from runnable_ci.pipeline.notebook_keys import check_notebook, executed_path  # few pipelines have one
+
+        check_notebook(place, table, step)
+        executed = executed_path(name, command, step.executed)
+        command = str(PurePosixPath(command))
     env = pipeline.env | step.env
     _check_env(place, f"{table}.env", step.env, pipeline.parameters)
     return Step(
@@ -112,7 +119,7 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         needs=above if step.needs is None else tuple(dict.fromkeys(step.needs)),
         returns=step.returns,
         get=None if step.catalog.get is None else tuple(step.catalog.get),
-        put=tuple(dict.fromkeys([*put, *step.metrics])),
+        put=tuple(dict.fromkeys([*put, *step.metrics, *filter(None, [executed])])),
         unstored=tuple(entry.path for entry in step.catalog.put if not entry.store),
         persist=step.catalog.persist,
         parameters=None if step.parameters is None else tuple(step.parameters),
@@ -125,6 +132,8 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         reads=None if step.reads is None else tuple(step.reads),
         ignore_reads=tuple(step.ignore_reads),
         metrics=tuple(step.metrics),
+        kernel=step.kernel or "",
+        executed=executed,
     )
 
 

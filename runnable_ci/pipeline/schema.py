@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -15,6 +15,7 @@ from runnable_ci.pipeline.validation import check_input, check_relative, is_excl
 
 Kind = Literal["auto", "text", "json", "metric", "object"]
 """What a step returns: `auto` is text, or a value where writing that gives the same text."""
+StepKind = Literal["run", "python", "notebook"]
 RecordedKind = Literal["json", "metric", "object"]
 STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -99,12 +100,25 @@ class InputConfig(Table):
 
 
 class StepConfig(Table):
-    """`[steps.NAME]`: exactly one of `run` and `python`, and what surrounds it."""
+    """`[steps.NAME]`: exactly one of `run`, `python` and `notebook`, and what surrounds it."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["run"]}, {"required": ["python"]}]})
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [kind]} for kind in get_args(StepKind)]})
 
     run: str | None = Field(None, description="A shell command or script.")
     python: str | None = Field(None, description="`module:function`, called in the pipeline's interpreter.")
+    notebook: str | None = Field(
+        None,
+        description="A Jupyter notebook, executed in the pipeline's interpreter, which needs nbclient and ipykernel.",
+    )
+    kernel: str | None = Field(
+        None,
+        description="An installed kernel that executes the notebook, by its name, such as `ir`. Default: one that is "
+        "started from the pipeline's interpreter, whatever the notebook's metadata name.",
+    )
+    executed: str | None = Field(
+        None,
+        description="Where the executed notebook is stored. Default: beside the notebook, as `STEP.executed.ipynb`.",
+    )
     needs: list[str] | None = Field(
         None, description="Steps that must finish first. Default: the step above in the file."
     )
@@ -209,28 +223,24 @@ class Place(NamedTuple):
         return error_at(self, table, message, hint, key)
 
 
-def check_command(place: Place, table: str, step: StepConfig) -> tuple[Literal["run", "python"], str]:
+def check_command(place: Place, table: str, step: StepConfig) -> tuple[StepKind, str]:
     """Return a step's kind and its command, after what belongs to one kind of step was checked."""
-    kinds = [(kind, text) for kind in ("run", "python") if (text := getattr(step, kind)) is not None]
+    kinds: list[StepKind] = [kind for kind in get_args(StepKind) if getattr(step, kind) is not None]
     if len(kinds) != 1:
-        has = "has both `run` and `python`" if kinds else "has neither `run` nor `python`"
+        has = f"has both `{kinds[0]}` and `{kinds[1]}`" if kinds else "has neither `run`, `python` nor `notebook`"
         hint = "a step has exactly one of them; split it into two steps" if kinds else 'add one, such as run = "make"'
         raise place.error(table, has, hint)
-    kind, command = cast("tuple[Literal['run', 'python'], str]", kinds[0])
+    [kind] = kinds
+    command: str = getattr(step, kind)
     if not command.strip():
         raise place.error(table, f"`{kind}` is empty", 'write a command, such as run = "make"', key=kind)
     if "\0" in command:
         raise place.error(table, f"`{kind}` has a NUL character", "programs cannot receive it: remove it", key=kind)
-    if kind == "python":
-        if not FUNCTION.fullmatch(command):
-            raise place.error(
-                table, f"python = {shown(command)} is not a function", f"write {function_form(command)}", key=kind
-            )
-        for key in ("shell", "parameters"):
-            if getattr(step, key) is not None:
-                raise place.error(
-                    table, f"`{key}` belongs to `run` steps", "a function takes parameters by name", key=key
-                )
+    if kind == "python" and not FUNCTION.fullmatch(command):
+        raise place.error(
+            table, f"python = {shown(command)} is not a function", f"write {function_form(command)}", key=kind
+        )
+    _check_others_keys(place, table, step, kind)
     if kind == "run" and "object" in step.returns.values():
         raise place.error(
             table, "a `run` step cannot return an object", "put a file with catalog.put instead", key="returns"
@@ -240,6 +250,16 @@ def check_command(place: Place, table: str, step: StepConfig) -> tuple[Literal["
             table, f"unknown shell {shown(step.shell)}", "bash, sh, python, pwsh, or a command with {0}", key="shell"
         )
     return kind, command
+
+
+def _check_others_keys(place: Place, table: str, step: StepConfig, kind: StepKind) -> None:
+    """Raise for a key that belongs to another kind of step."""
+    takes = {"run": "", "python": "a function takes parameters by name", "notebook": "a notebook takes them by name"}
+    owned = (("shell", "run"), ("parameters", "run"), ("kernel", "notebook"), ("executed", "notebook"))
+    for key, owner in owned:
+        if owner != kind and getattr(step, key) is not None:
+            hint = takes[kind] if owner == "run" else 'name the notebook: notebook = "eval.ipynb"'
+            raise place.error(table, f"`{key}` belongs to `{owner}` steps", hint, key=key)
 
 
 def function_form(command: str) -> str:

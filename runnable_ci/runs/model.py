@@ -163,13 +163,15 @@ class LogFile(Record):
 
 
 class ExceptionInfo(Record):
-    """The exception that ended a python step."""
+    """The exception that ended a python or notebook step."""
 
     type: str
     message: str
     traceback: str
     file: str = ""
     line: int = 0
+    cell: int = 0
+    cell_source: str = ""
 
 
 class StepAttempt(Record):
@@ -369,9 +371,8 @@ class RunLog(Record):
 
     def seconds(self) -> float | None:
         """Return how long the invocations took together, not what lies between them; None where one is not over."""
-        taken = [seconds_between(invocation.start_time, invocation.end_time) for invocation in self.invocations]
-        known = [seconds for seconds in taken if seconds is not None]
-        return sum(known) if known and len(known) == len(taken) else None
+        known = [s for one in self.invocations if (s := seconds_between(one.start_time, one.end_time)) is not None]
+        return sum(known) if known and len(known) == len(self.invocations) else None
 
     def metrics(self) -> dict[str, Any]:
         """Return the metrics of the steps' last attempts, the later step winning; of tables each number, `m.r2`."""

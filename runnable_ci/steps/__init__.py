@@ -19,6 +19,10 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
             return shell.prepare(step, context)
         case "python":
             return python.prepare(step, context)
+        case "notebook":
+            from runnable_ci.steps.notebook import notebook_step  # few pipelines have one
+
+            return notebook_step.prepare(step, context)
         case kind:
             assert_never(kind)
 
@@ -31,14 +35,35 @@ def missing_secret(step: Step, workspace: Path, parameters: Mapping[str, Paramet
     lost = {name: parameter.value for name, parameter in parameters.items() if parameter.redacted}
     if not lost:
         return ""
-    taken = python.takes(step, workspace) if step.kind == "python" else shell.takes(step, workspace, lost)
+    taken = shell.takes(step, workspace, lost) if step.kind == "run" else takes(step, workspace)
     return next((name for name in lost if taken is None or name in taken), "")
+
+
+def takes(step: Step, workspace: Path) -> Collection[str] | None:
+    """Return the parameters that a function or a notebook takes; None where its text does not tell."""
+    if step.kind == "notebook":
+        from runnable_ci.steps.notebook import notebook_step  # few pipelines have one
+
+        return notebook_step.takes(step, workspace)
+    return python.takes(step, workspace)
+
+
+def objects_taken(
+    step: Step, workspace: Path, parameters: Mapping[str, Parameter], *, coming: Collection[str] = ()
+) -> Collection[str]:
+    """Return the object parameters that a step may take; `coming` are those that steps before it will give."""
+    if step.kind == "python":
+        return python.objects_taken(step, workspace, parameters, coming=coming)
+    taken = () if step.kind == "run" else takes(step, workspace) or ()
+    return [name for name in taken if name in parameters and parameters[name].kind == "object"]
 
 
 def required_parameters(step: Step, workspace: Path) -> Collection[str]:
     """Return the parameters without which a step cannot run, as far as is known."""
     if step.kind == "run":
         return step.parameters or ()
+    if step.kind == "notebook":  # without one it has its own value, or an error of its own
+        return ()
     source = python.find_source(step, workspace)
     return () if source is None else source.required
 
@@ -47,6 +72,8 @@ def accepts(step: Step, workspace: Path, name: str) -> bool | None:
     """Return whether a step is known to take the parameter of that name; None where that is unknown."""
     if step.kind == "run":
         return name in shell.takes(step, workspace, {name: ""})
+    if step.kind == "notebook":
+        return name in (takes(step, workspace) or ())
     source = python.find_source(step, workspace)
     if source is None or source.arguments is None:
         return None
@@ -59,6 +86,8 @@ def files_named(step: Step, workspace: Path) -> Collection[str]:
     """
     if step.kind == "run":
         return shell.files_named(step)
+    if step.kind == "notebook":
+        return (step.command,)
     source = python.find_source(step, workspace)
     return () if source is None else [source.file.relative_to(workspace).as_posix()]
 
@@ -68,7 +97,7 @@ def collect(step: Step, context: StepContext) -> StepResult:
     match step.kind:
         case "run":
             return shell.collect(step, context)
-        case "python":
+        case "python" | "notebook":
             from runnable_ci.steps import python_result  # its models are needed by no other step
 
             return python_result.collect(step, context)

@@ -79,10 +79,10 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
         return str(own)
     search = environ.get("PATH", os.defpath)
     found = shutil.which("python", path=search) or shutil.which("python3", path=search)
-    if found is None and any(step.kind == "python" for step in pipeline.steps.values()):
+    if found is None and any(step.kind != "run" for step in pipeline.steps.values()):
         raise pipeline.place.error(
             "",
-            "there is no `python` on PATH for the python steps",
+            "there is no `python` on PATH for the python and notebook steps",
             'set it at the top of the file: python = ".venv/bin/python"',
         )
     return found or ""
@@ -91,7 +91,7 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
 def chosen_interpreter_note(pipeline: Pipeline, workspace: Path, interpreter: str) -> str:
     """Return a line on an interpreter that nobody named; empty where it was, or nothing runs in it."""
     is_own = pipeline.python is None and interpreter == str(workspace / PROJECT_INTERPRETER)
-    is_used = any(step.kind == "python" for step in pipeline.steps.values())
+    is_used = any(step.kind != "run" for step in pipeline.steps.values())
     return f"note: python steps run in {PROJECT_INTERPRETER}" if is_own and is_used else ""
 
 
@@ -100,7 +100,7 @@ def _can_be_made(pipeline: Pipeline, workspace: Path, named: str, problem: str, 
     from runnable_ci.steps.earlier import chance_of, misspelt  # nearly always all is there
 
     folder = named.partition("/bin/")[0]
-    steps = [step for step in pipeline.steps.values() if step.kind == "python"]
+    steps = [step for step in pipeline.steps.values() if step.kind != "run"]
     chances = {chance_of(pipeline, workspace, step, [folder]) for step in steps}
     if not steps or "none" in chances or (workspace / named).exists():
         return False
@@ -126,11 +126,11 @@ def _interpreter_hint(named: str, workspace: Path) -> str:
 
 
 def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, str], say: Say = _silent) -> str:
-    """Return the interpreter of python steps, after it was asked for the modules that we can say nothing of.
+    """Return the interpreter of python and notebook steps, after it was asked for what we can say nothing of.
 
-    Those are modules that are not files of the workspace, and those whose syntax is not that of our interpreter. It is
-    asked in the step's own folder and environment. Raises `PipelineError` for a step whose module it does not find, or
-    cannot read; what an earlier step may make is only warned of, by `say`.
+    Those are what executes notebooks, modules that are not files of the workspace, and those whose syntax is not that
+    of our interpreter. It is asked in the step's own folder and environment. Raises `PipelineError` for a step whose
+    module it does not find, or cannot read; what an earlier step may make is only warned of, by `say`.
     """
     interpreter = find_interpreter(pipeline, workspace, environ, say)
     sources: dict[str, Source | None] = {}
@@ -153,6 +153,10 @@ def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str,
         answer = check_output(argv, cwd=workspace / directory, env={**environ, **dict(env)}, timeout_s=30)
         for module in (answer or b"").decode(errors="replace").split():
             _refuse_module(pipeline, workspace, tops[module], module, interpreter, say)
+    if any(step.kind == "notebook" for step in pipeline.steps.values()):
+        from runnable_ci.steps.notebook.requirements import check_notebooks  # few pipelines have one
+
+        check_notebooks(pipeline, workspace, environ, interpreter, say)
     return interpreter
 
 

@@ -1,4 +1,4 @@
-"""What the worker of a python step leaves: read by closed models, since the user's code may have written it."""
+"""What a python or notebook step leaves: read by closed models, since the user's code may have written it."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ class _Failure(_Closed):
     traceback: str
     file: str | None = None
     line: int | None = None
+    cell: int = 0
+    cell_source: str = ""
 
     def recorded(self) -> ExceptionInfo:
         """Return the exception as the run log stores it."""
@@ -57,6 +59,8 @@ class _Failure(_Closed):
             traceback=self.traceback,
             file=self.file or "",
             line=self.line or 0,
+            cell=self.cell,
+            cell_source=self.cell_source,
         )
 
 

@@ -118,7 +118,7 @@ class ReadRecorder:
         if worker is not None and not worker.has_children:
             from runnable_ci.engine.provenance.code_reach import reach_of  # only python steps need it
 
-            attempt.reach = reach_of(step.command, attempt.modules, self.observer.root)
+            attempt.reach = reach_of(step, attempt.modules, self.observer.root)
         if step.reads is not None:
             theirs = {name: digest for name, digest in declared.items() if not view.is_siblings(name)}
             reads = self._with_declared(reads, step, theirs, sight.trace)

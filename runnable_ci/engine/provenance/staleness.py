@@ -71,6 +71,7 @@ class Comparison:
             ]
             reason = f"input {_described(differing, say_how=False)}"
             changes.append(Change(reason, "data", [list(map(str, differing)), now]))
+        changes.extend(self._notebook_changed(step, last))
         reads = self.reads_of(f"{step.name}.{last.attempt_number}", last)
         if reads is None or (last.not_seen and step.reads is None):
             return Evidence((*changes, *self._cautious(step, past)), None, self._edited(past))
@@ -93,6 +94,16 @@ class Comparison:
             changes.append(Change(f"it asked git, and {since} changed", "code", self._code_now()))
         files = frozenset((*got, *filter(step.counts, reads.files)))
         return Evidence(tuple(changes), files, self._edited(past))
+
+    def _notebook_changed(self, step: Step, last: StepAttempt) -> Iterator[Change]:
+        """Yield the change of a notebook's code, if there is any: how it was saved, and its outputs, are none."""
+        if step.kind != "notebook" or not last.function_hash:
+            return
+        from runnable_ci.steps.notebook.notebook_step import digest_of  # few pipelines have one
+
+        now = digest_of(step, self.catalog.workspace)
+        if now != last.function_hash:
+            yield Change(f"{step.command} changed", "code", now)
 
     def _hash_of(self, step: Step, name: str, entry: CatalogEntry) -> str | None:
         """Return the sha256 of a file that a log names, above the workspace only where the step's `get` does too."""
@@ -215,7 +226,7 @@ class Comparison:
         from runnable_ci.engine.provenance.code_reach import reach_of  # only python steps need it
 
         now = {path: self.catalog.hash_of(path) or "" for path in last.modules}
-        return last.modules if reach_of(step.command, now, str(self.catalog.workspace)) == last.reach else ()
+        return last.modules if reach_of(step, now, str(self.catalog.workspace)) == last.reach else ()
 
     def _missing_elsewhere(
         self,

@@ -23,8 +23,14 @@ def keep(result: Any, returns: list[list[str]], objects: str, function: Any, nam
     Pickles are written to the folder `objects`.
     """
     what = "function `%s`" % name
+    values = _matched(result, [key for key, _ in returns], function, what)
+    return keep_values([(key, kind, value) for (key, kind), value in zip(returns, values)], objects, function, what)
+
+
+def keep_values(returned: list[tuple[str, str, Any]], objects: str, function: Any, what: str) -> dict[str, Any]:
+    """Return the value or, for an object, the file of each return: its name, kind and value."""
     kept: dict[str, Any] = {}
-    for (key, kind), value in zip(returns, _matched(result, [key for key, _ in returns], function, what)):
+    for key, kind, value in returned:
         if kind == "object":
             from .objects import dump  # takes pickle along, which most steps do not need
 

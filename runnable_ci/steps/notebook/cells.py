@@ -1,0 +1,208 @@
+"""The code of a notebook: its cells as Jupyter stores them, and which names they take from outside. Pure but `read`."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import json
+import re
+import symtable
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from runnable_ci.errors import StepError
+
+PARAMETERS: Final = "parameters"
+INJECTED: Final = "injected-parameters"
+"""Tags of cells. Source: papermill, Parametrize."""
+_MAX_BYTES: Final = 256 * 1024 * 1024
+_WORD: Final = re.compile(r"[^\W\d]\w*")
+_TRANSPARENT: Final = re.compile(r"%%(time|timeit|capture|prun)\b[^\n]*")
+"""Cell magics whose cell is Python like any other."""
+_MAGIC: Final = re.compile(r"^(?P<before>\s*)(?P<text>[%!?].*|[\w.]+\?{1,2})\s*$")
+_INSERTED: Final = re.compile(r"[{$]([^\W\d]\w*)")
+_ASSIGNED: Final = re.compile(r"^(?P<before>\s*[\w.,\[\] ]+=\s*)(?P<text>[%!].*)$")
+
+
+class Cell(NamedTuple):
+    """A code cell."""
+
+    number: int
+    """Its place among all cells, from 1."""
+    source: str
+    tags: tuple[str, ...] = ()
+
+
+class Notebook(NamedTuple):
+    """A notebook, as far as it is code."""
+
+    text: str
+    """All of it, as it is in its file."""
+    cells: tuple[Cell, ...]
+    language: str
+    """In small letters, empty where the notebook does not say."""
+    parameters: tuple[str, ...] | None
+    """What the cell tagged `parameters` assigns; None where there is none."""
+    free: tuple[str, ...]
+    """Names that the code uses before it has bound them itself."""
+    bound: frozenset[str]
+    """Names that the code binds."""
+
+    def names(self) -> tuple[str, ...]:
+        """Return the parameters that the notebook takes."""
+        return tuple(dict.fromkeys([*(self.parameters or ()), *self.free]))
+
+    def code(self) -> str:
+        """Return the code of all cells as one text, in which what is IPython's own is text in quotes."""
+        return "\n".join(as_python(cell.source) for cell in self.cells)
+
+
+def read_notebook(file: Path) -> Notebook:
+    """Return a notebook. Raises `StepError` where the file is none."""
+    try:
+        stat = file.stat()
+        return _read(file, (stat.st_mtime_ns, stat.st_size))
+    except FileNotFoundError as e:
+        raise StepError(f"there is no {file.name}") from e
+    except OSError as e:
+        raise StepError(f"{file.name} cannot be read: {e.strerror}") from e
+
+
+@lru_cache(maxsize=64)
+def _read(file: Path, version: tuple[int, int]) -> Notebook:
+    if version[1] > _MAX_BYTES:
+        raise StepError(f"{file.name} is larger than 256 MiB", hint="clear its outputs, and save it")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        return parse(text)
+    except UnicodeDecodeError as e:
+        raise StepError(f"{file.name} is not a notebook: it is not UTF-8", hint="save it in Jupyter") from e
+    except (ValueError, RecursionError) as e:
+        raise StepError(f"{file.name} is not a notebook: {e}", hint="save it in Jupyter") from e
+
+
+def parse(text: str) -> Notebook:
+    """Return the notebook of a file's text. Raises `ValueError` where it is none.
+
+    Source: nbformat, schemas of versions 3 and 4.
+    """
+    document = json.loads(text)
+    version = document.get("nbformat") if isinstance(document, dict) else None
+    if version not in (3, 4):
+        raise ValueError("it has no `nbformat`" if version is None else f"its `nbformat` is {version}, not 3 or 4")
+    parts = [document] if version == 4 else _objects(document.get("worksheets", []))
+    found = [cell for part in parts for cell in _objects(part.get("cells", []))]
+    cells = tuple(_cells(found, "source" if version == 4 else "input"))
+    metadata = document.get("metadata", {})
+    language = _language(metadata if isinstance(metadata, dict) else {})
+    free, bound = _names([as_python(cell.source) for cell in cells])
+    tagged = [as_python(cell.source) for cell in cells if PARAMETERS in cell.tags]
+    return Notebook(text, cells, language, tuple(sorted(_names(tagged)[1])) if tagged else None, free, bound)
+
+
+def _objects(found: object) -> list[Mapping[str, Any]]:
+    if isinstance(found, list) and all(isinstance(item, dict) for item in found):
+        return found
+    raise ValueError("its cells are not a list of objects")
+
+
+def _cells(found: Iterable[Mapping[str, Any]], key: str) -> Iterator[Cell]:
+    """Yield the code cells that have code, without parameters that another tool injected."""
+    for number, cell in enumerate(found, 1):
+        source = cell.get(key, "")
+        source = "".join(map(str, source)) if isinstance(source, list) else str(source)
+        metadata = cell.get("metadata")
+        tags = metadata.get("tags") if isinstance(metadata, dict) else None
+        tags = tuple(map(str, tags)) if isinstance(tags, list) else ()
+        if cell.get("cell_type") == "code" and source.strip() and INJECTED not in tags:
+            yield Cell(number, source, tags)
+
+
+def _language(metadata: Mapping[str, Any]) -> str:
+    for table, key in (("language_info", "name"), ("kernelspec", "language")):
+        given = metadata.get(table)
+        if isinstance(given, dict) and isinstance(name := given.get(key), str) and name:
+            return name.lower()
+    return ""
+
+
+@lru_cache(maxsize=4096)
+def as_python(source: str) -> str:
+    """Return a cell's source with the lines that only IPython understands as texts in quotes: their words count too."""
+    source = _TRANSPARENT.sub("", source.strip("\n"), count=1)
+    if source.lstrip().startswith("%%"):
+        return _quoted(source)
+    if _tree(source) is not None:
+        return source
+    lines = []
+    for line in source.split("\n"):
+        found = _ASSIGNED.match(line) or _MAGIC.match(line)
+        lines.append(f"{found['before']}{_quoted(found['text'])}" if found else line)
+    plain = "\n".join(lines)
+    return plain if _tree(plain) is not None else source
+
+
+def _quoted(text: str) -> str:
+    """Return a text as Python, beside the names whose values IPython puts into it."""
+    return f"({', '.join([repr(text), *dict.fromkeys(_INSERTED.findall(text))])},)"
+
+
+def _tree(source: str) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _names(sources: Iterable[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the names that code uses before it has bound them, and those that it binds; the code is run in order.
+
+    What a function uses counts at its end, as it is called later. Of code that cannot be read every word may be used.
+    """
+    free: dict[str, None] = {}
+    later: dict[str, None] = {}
+    bound: set[str] = set()
+    for source in sources:
+        tree = _tree(source)
+        if tree is None:
+            later.update(dict.fromkeys(_WORD.findall(source)))
+            continue
+        for statement in tree.body:
+            used, used_later, binds = _statement(statement)
+            # The value of an assignment is known before its name; the body of a loop after it.
+            known = bound | (binds if hasattr(statement, "body") else set())
+            free.update(dict.fromkeys(sorted(used - known)))
+            later.update(dict.fromkeys(sorted(used_later)))
+            bound |= binds
+    free.update((name, None) for name in later if name not in bound)
+    return tuple(name for name in free if not hasattr(builtins, name)), frozenset(bound)
+
+
+def _statement(statement: ast.stmt) -> tuple[set[str], set[str], set[str]]:
+    """Return the names that a statement uses at once, those that functions in it use, and those that it binds."""
+    try:
+        top = symtable.symtable(ast.unparse(statement), "cell", "exec")
+    except (SyntaxError, ValueError, RecursionError):
+        return set(), set(), set()
+    used = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced()}
+    if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
+        used.add(statement.target.id)
+    binds = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    later: set[str] = set()
+    waiting = list(top.get_children())
+    while waiting:
+        table = waiting.pop()
+        symbols = [symbol for symbol in table.get_symbols() if symbol.is_global()]
+        names = {symbol.get_name() for symbol in symbols if symbol.is_referenced()}
+        is_at_once = table.get_type() == "class" or table.get_name() in _COMPREHENSIONS
+        (used if is_at_once else later).update(names)
+        binds |= {symbol.get_name() for symbol in symbols if symbol.is_assigned()}
+        waiting.extend(table.get_children())
+    return used, later, binds
+
+
+_COMPREHENSIONS: Final = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})

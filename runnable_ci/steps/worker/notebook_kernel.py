@@ -1,0 +1,121 @@
+"""What a notebook's kernel does beside the cells: it hands out parameters, keeps returns and tells what was read.
+
+It is imported before the first cell by code that is executed silently, and asked once more after the last one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from types import ModuleType
+
+from .arguments import Parameters
+from .audit import Audit
+from .errors import WorkerError, WrongReturnsError, did_you_mean, type_name
+from .returns import keep_values
+from .workspace import WorkspaceFolder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PARAMETERS_MODULE = "runnable_parameters"
+"""Where a notebook finds the parameters that are no short texts: the cell of parameters imports them."""
+
+
+class _Kernel:
+    """What `finish` needs of `begin`."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.request = request
+        self.workspace = WorkspaceFolder(request["workspace"])
+        self.audit = Audit(request["workspace"])
+        self.modules: dict[str, list[int]] = {}
+        self.consumed: list[str] = []
+
+
+_kernels: list[_Kernel] = []
+
+
+def begin(request_path: str) -> None:
+    """Prepare for the notebook that the request file describes."""
+    with open(request_path, encoding="utf-8") as file:
+        request = json.load(file)
+    os.unlink(request_path)  # parameters may be secrets
+    kernel = _Kernel(request)
+    sys.path[:] = [*sys.path[:1], *request["path"], *sys.path[1:]]  # the first is the working directory
+    parameters = Parameters(request["parameters"], kernel.consumed, [])
+    module = ModuleType(PARAMETERS_MODULE, "The parameters of this step.")
+
+    def value_of(name: str) -> Any:
+        if name in parameters:
+            return parameters.take(name)
+        raise AttributeError("no parameter `%s`" % name)
+
+    module.__getattr__ = value_of  # type: ignore[method-assign]
+    sys.modules[PARAMETERS_MODULE] = module
+    _set_log_level(os.environ.get("RUNNABLE_LOG_LEVEL", ""))
+    _kernels[:] = [kernel]
+    kernel.audit.begin()
+
+
+def finish(path: str, is_failed: bool) -> None:
+    """Write what became of the notebook, as far as its kernel knows: returns, and what it read."""
+    [kernel] = _kernels
+    request = kernel.request
+    answer: dict[str, Any] = {"returns": {}, "error": None, "file": None, "line": None}
+    try:
+        if is_failed:
+            answer["file"], answer["line"] = _place(getattr(sys, "last_value", None), kernel.workspace)
+        else:
+            answer["returns"] = _returns(request)
+    except Exception as error:
+        hint = error.hint if isinstance(error, WorkerError) else ""
+        message = error.message if isinstance(error, WorkerError) else str(error)
+        answer["error"] = {"type": type_name(error), "message": message, "hint": hint}
+    kernel.workspace.note(kernel.modules)
+    answer.update(modules=kernel.modules, report=kernel.audit.report(kernel.workspace))
+    with open(path + ".part", "w", encoding="utf-8") as file:
+        json.dump(answer, file)
+    os.replace(path + ".part", path)
+
+
+def _returns(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the variables that the step returns, as it keeps them."""
+    what = "notebook `%s`" % request["name"]
+    values = vars(sys.modules["__main__"])
+    for name, _ in request["returns"]:
+        if name not in values:
+            known = [known for known in values if not known.startswith("_")]
+            raise WrongReturnsError("%s did not set `%s`" % (what, name), hint=did_you_mean(name, known))
+    returned = [(name, kind, values[name]) for name, kind in request["returns"]]
+    main = sys.modules["__main__"]
+    # Where a class of the notebook's own is not found, pickle fails and cloudpickle writes the class itself.
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        return keep_values(returned, request["scratch"], None, what)
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _place(error: Any, workspace: WorkspaceFolder) -> tuple[str | None, int | None]:
+    """Return file and line in the workspace where an error was raised, None where that was in a cell."""
+    found: tuple[str | None, int | None] = None, None
+    trace = getattr(error, "__traceback__", None)
+    while trace is not None:
+        inner = workspace.relative(trace.tb_frame.f_code.co_filename)
+        if inner is not None:
+            found = inner, trace.tb_lineno
+        trace = trace.tb_next
+    return found
+
+
+def _set_log_level(level: str) -> None:
+    if not level:
+        return
+    import logging
+
+    number = getattr(logging, level.upper(), None)
+    if isinstance(number, int):
+        logging.getLogger().setLevel(number)

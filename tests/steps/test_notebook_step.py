@@ -1,0 +1,331 @@
+"""Tests of notebook steps: real notebooks in real kernels, by the program itself."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli import Workspace, is_alive, workspace
+from notebooks import code, notebook, outputs, text
+from support import wait_until
+
+from runnable_ci.runs.model import FAIL, SUCCESS, StepAttempt
+
+TOP = f'python = "{sys.executable}"\n[parameters]\nalpha = 0.5\nunused = 1\n'
+STEPS = """
+[steps.make]
+python = "lib:make"
+returns = { table = "object", top = "metric" }
+[steps.evaluate]
+notebook = "nb/eval.ipynb"
+returns = { score = "metric", rows = "json", note = "text", model = "object" }
+env = { TOKEN_FILE = "data.txt" }
+[steps.after]
+python = "lib:after"
+returns = ["seen"]
+[steps.stop]
+run = "exit 1"
+"""
+LIBRARY = """
+def make():
+    return {"a": [1, 2]}, float("nan")
+
+def twice(x):
+    return [2 * i for i in x]
+
+def unused():
+    return 1
+
+def after(score, rows, note, model):
+    return [score, rows, note, model.scale]
+"""
+CELLS = (
+    text("# Evaluation"),
+    code("alpha = 0.1\nlabel = 'default'\ntable = None", "parameters"),
+    "import os, sys\nfrom lib import twice\nprint('alpha is', alpha, os.getcwd())\nprint('problem', file=sys.stderr)",
+    "class Model:\n    scale = 3\nmodel = Model()",
+    "with open(os.environ['TOKEN_FILE']) as file:\n    note = file.read()",
+    "score = alpha * 2\nrows = twice(table['a'])\nprint(top, label, note)\nrows",
+)
+
+
+def project_of(folder: Path, steps: str, files: dict[str, str]) -> Workspace:
+    """A project with these steps and files."""
+    return workspace(folder, {"runnable.toml": TOP + steps, **files})
+
+
+def last(project: Workspace, step: str) -> StepAttempt:
+    """The newest attempt at a step."""
+    return project.log().steps[step].attempts[-1]
+
+
+def plan(project: Workspace, step: str) -> str:
+    """What a retry would do with a step, and why."""
+    lines = [line.split() for line in project.runnable("retry", "latest", "--dry-run").out.splitlines()]
+    return next(" ".join(words[1:]) for words in lines if words[:1] == [step])
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A project after a run with a notebook that takes and returns a value of each kind."""
+    files = {"nb/eval.ipynb": notebook(*CELLS), "lib.py": LIBRARY, "data.txt": "fine"}
+    project = project_of(tmp_path_factory.mktemp("evaluated"), STEPS, files)
+    done = project.runnable("run", code=1)
+    assert f"evaluate | alpha is 0.5 {project.folder}\n" in done.out
+    assert "evaluate | problem\n" in done.err
+    assert "IPKernelApp" not in done.err
+    return project
+
+
+def test_values_of_each_kind(evaluated: Workspace) -> None:
+    """A notebook gets parameters, metrics and objects, and returns its variables, also an object of its own class."""
+    attempt = last(evaluated, "evaluate")
+    assert attempt.status == SUCCESS
+    assert attempt.consumed == {"alpha": "seen", "table": "seen", "top": "seen"}
+    assert attempt.defaulted == ["label"]
+    assert last(evaluated, "after").output_parameters["seen"].value == [1.0, [2, 4], "fine", 3]
+
+
+def test_the_executed_notebook(evaluated: Workspace) -> None:
+    """It lies beside the notebook, with the parameters in a cell of their own; the notebook itself is as it was."""
+    [entry] = evaluated.log().steps["evaluate"].put_entries()
+    assert entry.name == "nb/evaluate.executed.ipynb"
+    executed = json.loads(evaluated.read(entry.name))
+    assert [cell["metadata"].get("tags") for cell in executed["cells"][1:3]] == [
+        ["parameters"],
+        ["injected-parameters"],
+    ]
+    sources = ["".join(cell["source"]) for cell in executed["cells"]]
+    assert sources[2].splitlines() == [
+        "# Parameters",
+        "alpha = 0.5",
+        "from runnable_parameters import table",
+        "from runnable_parameters import top",
+    ]
+    assert outputs(evaluated.folder / entry.name)[-1] == "nan default fine\n"
+    assert evaluated.git("status", "--porcelain", "nb/eval.ipynb") == ""
+
+
+def test_what_it_read(evaluated: Workspace) -> None:
+    """The kernel's files and modules count as read, the notebook's file does not."""
+    attempt = last(evaluated, "evaluate")
+    assert set(attempt.modules) == {"lib.py"}
+    assert attempt.reach
+    assert attempt.function_hash
+    assert "data.txt" in evaluated.runnable("show", "latest", "evaluate", "--reads").out
+
+
+EDITS: dict[str, tuple[dict[str, str], str]] = {
+    "nothing": ({}, "reuse unchanged since attempt 1"),
+    "saved in Jupyter": (
+        {"nb/eval.ipynb": notebook(*CELLS, text("more"), "# a comment", language_info={"name": "python"})},
+        "reuse unchanged since attempt 1",
+    ),
+    "a cell was edited": (
+        {"nb/eval.ipynb": notebook(*CELLS[:-1], f"{CELLS[-1]}\nscore = 2")},
+        "run nb/eval.ipynb changed",
+    ),
+    "a file that it read": ({"data.txt": "other"}, "run data.txt changed, which it read"),
+    "a function that it calls": (
+        {"lib.py": LIBRARY.replace("2 * i", "3 * i")},
+        "run lib.py changed, which it read",
+    ),
+    "a function that it does not call": (
+        {"lib.py": LIBRARY.replace("return 1", "return 2")},
+        "reuse unchanged since attempt 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_resume(evaluated: Workspace, edit: str) -> None:
+    """A finished notebook runs again where its code, or what it read, is different."""
+    files, expected = EDITS[edit]
+    before = {name: evaluated.read(name) for name in files}
+    evaluated.write(files)
+    try:
+        assert plan(evaluated, "evaluate") == expected
+    finally:
+        evaluated.write(before)
+
+
+def test_equal_outputs_are_equal_bytes(tmp_path: Path) -> None:
+    """Executed again with the same outputs, the executed notebook is the same file: what follows is reused."""
+    noisy = "import sys, warnings\nfor i in range(500):\n    print(i); print(-i, file=sys.stderr)\nwarnings.warn('old')"
+    steps = """
+[steps.write]
+notebook = "n.ipynb"
+executed = "out/report.ipynb"
+[steps.read]
+run = "grep -c outputs out/report.ipynb"
+catalog = { get = ["out/report.ipynb"] }
+[steps.stop]
+run = "exit 1"
+"""
+    project = project_of(tmp_path, steps, {"n.ipynb": notebook(noisy, "open('a.txt').close()"), "a.txt": "a"})
+    project.runnable("run", code=1)
+    project.write({"a.txt": "b"})
+    project.runnable("retry", "latest", code=1)
+    log = project.log()
+    assert len(log.steps["write"].attempts) == 2
+    assert len(log.steps["read"].attempts) == 1
+
+
+def test_a_failing_cell(tmp_path: Path) -> None:
+    """Its number, source and traceback are in output and log, and the executed notebook is kept; a retry mends it."""
+    cells: list[dict[str, Any] | str] = [
+        text("# A"),
+        "print('before')\ndef f(y):\n    return 1 / y",
+        "f(0)",
+        "print('never')",
+    ]
+    steps = '[steps.a]\nnotebook = "n.ipynb"\n'
+    project = project_of(tmp_path, steps, {"n.ipynb": notebook(*cells)})
+    done = project.runnable("run", code=1)
+    assert "cell 3 of n.ipynb failed:" in done.err
+    assert "\x1b" not in done.err
+    attempt = last(project, "a")
+    assert (attempt.status, attempt.message) == (FAIL, "ZeroDivisionError: division by zero (n.ipynb, cell 3)")
+    assert attempt.exception is not None
+    assert (attempt.exception.cell, attempt.exception.cell_source) == (3, "f(0)")
+    assert "----> 1 f(0)" in attempt.exception.traceback
+    [entry] = project.log().steps["a"].data_catalog
+    assert (entry.name, entry.stage) == ("a.executed.ipynb", "failed")
+    project.runnable("catalog", "latest", "--get", "a.executed.ipynb", "--to", "kept.ipynb")
+    assert outputs(project.folder / "kept.ipynb") == ["before\n"]
+    project.write({"n.ipynb": notebook(*cells[:2], "f(1)")})
+    project.runnable("retry", "latest")
+    assert [it.status for it in project.log().steps["a"].attempts] == [FAIL, SUCCESS]
+
+
+FAILURES = {
+    "in a module": ("import lib\nlib.fail()", "KeyError: 'deep' (lib.py:2)"),
+    "no Python": ("def f(:", "SyntaxError: invalid syntax (line 1) (n.ipynb, cell 1)"),
+    "a return that is not set": ("xx = 1", "WrongReturnsError: notebook `n.ipynb` did not set `x` (n.ipynb)"),
+    "a return that is no JSON": ("x = {1: 2}", "what JSON cannot hold: `x` has a key that is not a string but 1"),
+    "an exit code": ("import sys\nsys.exit(3)", "SystemExit: 3 (n.ipynb, cell 1)"),
+    "a question": ("x = input('name? ')", "frontend does not support input requests. (n.ipynb, cell 1)"),
+    "a crash": ("import os\nos.kill(os.getpid(), 9)", "its kernel died by SIGKILL: often the memory ran out (n.ipynb,"),
+}
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_failures(tmp_path: Path, kind: str) -> None:
+    """What goes wrong is said with its cell, or with the line of the module that raised it."""
+    source, message = FAILURES[kind]
+    steps = '[steps.a]\nnotebook = "n.ipynb"\nreturns = { x = "json" }\n'
+    library = "def fail():\n    raise KeyError('deep')\n"
+    project = project_of(tmp_path, steps, {"n.ipynb": notebook(source), "lib.py": library})
+    project.runnable("run", code=1)
+    assert message in last(project, "a").message
+    assert last(project, "a").exit_code == (3 if kind == "an exit code" else 1)
+
+
+def test_ipython(tmp_path: Path) -> None:
+    """Magics, shell commands and `sys.exit(0)` do what they do in Jupyter; nothing is executed after that exit."""
+    cells = [
+        "%matplotlib inline\nfound = !echo {alpha}\n%time y = 1",
+        "%%bash\necho from bash",
+        "import sys\nsys.exit()",
+    ]
+    steps = '[steps.a]\nnotebook = "n.ipynb"\nreturns = ["found"]\n'
+    project = project_of(tmp_path, steps, {"n.ipynb": notebook(*cells)})
+    assert "a | from bash\n" in project.runnable("run").out
+    assert last(project, "a").output_parameters["found"].value == ["0.5"]
+    assert last(project, "a").consumed == {"alpha": "seen"}
+
+
+def test_secrets_are_masked(tmp_path: Path) -> None:
+    """Neither the executed notebook, also of a failed step, nor the log has a secret that the notebook showed."""
+    secret = "hunter2-and\nsecond-line"
+    cells = ["import os\nkey = os.environ['MY_API_KEY']\nprint(key)", "key", "raise ValueError(key.splitlines()[1])"]
+    project = project_of(tmp_path, '[steps.a]\nnotebook = "n.ipynb"\n', {"n.ipynb": notebook(*cells)})
+    project.runnable("run", code=1, MY_API_KEY=secret)
+    project.runnable("catalog", "latest", "--get", "a.executed.ipynb", "--to", "kept.ipynb")
+    kept = project.read("kept.ipynb")
+    assert "***" in kept
+    found = [path for path in project.folder.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+    assert found == []
+    assert "second-line" not in kept + project.runnable("show", "latest", "--json").out
+
+
+@pytest.mark.parametrize("how", ["timed out", "cancelled", "killed"])
+def test_nothing_is_left_running(tmp_path: Path, how: str) -> None:
+    """A kernel ends with its step: by a time limit, a signal, or when the program itself is killed and retried."""
+    limit = "timeout-minutes = 0.04\n" if how == "timed out" else ""
+    cells = ["import os, pathlib, time\npathlib.Path('pid.log').write_text(str(os.getpid()))", "time.sleep(600)"]
+    steps = f'[steps.a]\nnotebook = "n.ipynb"\n{limit}'
+    project = project_of(tmp_path, steps, {"n.ipynb": notebook(*cells)})
+    with project.start("run", "--run-id", "r") as running:
+        pid = str(wait_until(lambda: project.read("pid.log"), "the kernel"))
+        if how != "timed out":
+            running.send_signal(signal.SIGTERM if how == "cancelled" else signal.SIGKILL)
+        running.communicate()
+    if how == "killed":
+        project.write({"n.ipynb": notebook("print(1)")})
+        project.runnable("retry", "r")
+    else:
+        [entry] = project.log().steps["a"].data_catalog
+        assert (entry.name, entry.stage) == ("a.executed.ipynb", "failed")
+    wait_until(lambda: not is_alive(pid), "the kernel's end")
+
+
+@pytest.mark.parametrize(
+    ("steps", "content", "problem"),
+    [
+        ('notebook = "other.ipynb"', notebook(), "notebook: there is no other.ipynb"),
+        ('notebook = "n.ipynb"', "{", "notebook: n.ipynb is not a notebook"),
+        ('notebook = "n.ipynb"\nkernel = "pythom3"', notebook(), "there is no kernel `pythom3`"),
+        ('notebook = "n.ipynb"\nexecuted = "n.ipynb"', notebook(), "is the notebook itself"),
+        ('notebook = "n.py"', notebook(), "is not the path of a notebook"),
+        ('notebook = "n.ipynb"\nparameters = []', notebook(), "`parameters` belongs to `run` steps"),
+        ('run = "true"\nkernel = "ir"', notebook(), "`kernel` belongs to `notebook` steps"),
+        ('run = "true"\nnotebook = "n.ipynb"', notebook(), "has both `run` and `notebook`"),
+        ('notebook = "../n.ipynb"', notebook(), "notebook: "),
+    ],
+)
+def test_mistakes(tmp_path: Path, steps: str, content: str, problem: str) -> None:
+    """What can be known before is one error, before anything runs."""
+    project = project_of(tmp_path, f"[steps.a]\n{steps}\n", {"n.ipynb": content})
+    done = project.runnable("run", code=2)
+    assert problem in done.err
+    assert "Traceback" not in done.err
+
+
+def test_without_nbclient(tmp_path: Path) -> None:
+    """Where the interpreter cannot execute notebooks, one error says so with the line that installs it."""
+    project = project_of(tmp_path, '[steps.a]\nnotebook = "n.ipynb"\n', {"n.ipynb": notebook()})
+    venv.create(project.folder / ".venv", symlinks=True)
+    python = project.folder / ".venv" / "bin" / "python"
+    project.write({"runnable.toml": 'python = ".venv/bin/python"\n[steps.a]\nnotebook = "n.ipynb"\n'})
+    done = project.runnable("run", code=2)
+    assert f"{python} has no nbclient and no ipykernel" in done.err
+    assert f"hint: {python} -m pip install nbclient ipykernel" in done.err
+
+
+def test_a_parameter_that_the_notebook_sets_itself(tmp_path: Path) -> None:
+    """It is not passed, which is said, with what to do."""
+    project = project_of(
+        tmp_path, '[steps.a]\nnotebook = "n.ipynb"\n', {"n.ipynb": notebook("alpha = 1\nprint(alpha)")}
+    )
+    done = project.runnable("run")
+    assert "n.ipynb sets `alpha` itself: tag that cell `parameters`" in done.err
+    assert last(project, "a").consumed == {}
+
+
+def test_an_installed_kernel(tmp_path: Path) -> None:
+    """A kernel of another name is executed where the step asks for it, and knows parameters and returns if Python."""
+    kernel = {"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "language": "python"}
+    steps = '[steps.a]\nnotebook = "n.ipynb"\nkernel = "mine"\nreturns = ["x"]\n'
+    content = notebook("import os\nx = [alpha, os.environ['MINE']]")
+    project = project_of(tmp_path, steps, {"n.ipynb": content})
+    project.write(
+        {"jupyter/kernels/mine/kernel.json": json.dumps({**kernel, "display_name": "Mine", "env": {"MINE": "yes"}})}
+    )
+    project.runnable("run", JUPYTER_PATH=str(project.folder / "jupyter"))
+    assert last(project, "a").output_parameters["x"].value == [0.5, "yes"]

@@ -20,7 +20,7 @@ FILES: dict[str, Callable[[], dict[str, Any]]] = {
     "runnable.schema.json": pipeline_schema,
     "run-log.schema.json": run_log_schema,
 }
-PIPELINES = sorted({*ROOT.glob("examples/**/runnable.toml"), *ROOT.glob("tests/pipelines/**/runnable.toml")})
+PIPELINES = sorted({*ROOT.glob("examples/**/*.toml"), *ROOT.glob("tests/pipelines/**/runnable.toml")})
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -32,7 +32,7 @@ def test_the_written_schema_is_up_to_date(name: str) -> None:
     assert written == json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
-@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_good_pipeline_file(path: Path) -> None:
     """Each pipeline of ours is valid for an editor too."""
     Draft202012Validator(pipeline_schema()).validate(tomllib.loads(path.read_text(encoding="utf-8")))

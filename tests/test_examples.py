@@ -1,0 +1,149 @@
+"""Each example is run as its reader would run it: a kind of step or of pipeline each, by `docs/examples.md`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from cli import Workspace, workspace
+
+import runnable_ci
+from runnable_ci.runs.model import FAIL
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+TABLE = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
+SHOWN_ELSEWHERE = {"iris/runnable.toml"}
+"""Those that have tests of their own."""
+
+
+class Turn(NamedTuple):
+    """A command on an example, and what it does."""
+
+    words: str
+    """Without the file, and the run's id."""
+    ran: str = ""
+    """The steps that it ran, by their names; those that failed have a `!`."""
+    says: str = ""
+    """A line of it, or a part of one, on stdout or stderr."""
+    code: int = 0
+    metrics: Mapping[str, float] = {}
+    files: str = ""
+    """What the run's catalog has after it."""
+    environ: Mapping[str, str] = {}
+    change: tuple[str, str, str] | None = None
+    """A file, and a text in it that is replaced by another one before."""
+
+
+DOWN, UP = {"SERVICE": "down"}, {"SERVICE": "up"}
+KINDS: dict[str, tuple[Turn, ...]] = {
+    "tasks/stub.toml": (Turn("run", "fetch train report"),),
+    "tasks/python.toml": (Turn("run", "greet", "hello world"),),
+    "tasks/shell.toml": (Turn("run", "greet", "and this is stderr"),),
+    "sequential/default-fail.toml": (Turn("run", "prepare train!", "report  | skip: `train` failed", code=1),),
+    "parameters/static.toml": (
+        Turn(
+            "run --params-file parameters.yaml",
+            "typed all_of_them namespace shell",
+            environ={"RUNNABLE_PRM_envvar": "from env"},
+        ),
+    ),
+    "parameters/python.toml": (Turn("run", "fit predict", "fitted with 6 leaves", metrics={"score": 0.5}),),
+    "parameters/shell.toml": (Turn("run -p depth=5", "fit predict", "10 leaves", metrics={"score": 0.5}),),
+    "catalog/shell.toml": (Turn("run", "make remove use", "hello", files="data/data.txt df.csv"),),
+    "catalog/python.toml": (Turn("run", "make remove use", "a,b", files="data/data.txt df.csv"),),
+    "catalog/no-copy.toml": (
+        Turn("run", "make use!", code=1, files="df.csv"),
+        Turn("retry -p broken=false", "use", "1,2"),
+    ),
+    "catalog/on-fail.toml": (Turn("run", "make!", code=1, files="df.csv"),),
+    "parallel/parallel.toml": (Turn("run --jobs 2", "left right join"),),
+    "parallel/rollback.toml": (Turn("run", "one two three verify", "all three are there"),),
+    "parallel/conflict.toml": (Turn("run", says="`shared` is also returned by step `one`", code=2),),
+    "parallel/branch-fail.toml": (Turn("run", "bad! good after_good", "join       | skip: `bad` failed", code=1),),
+    "parallel/traversal.toml": (Turn("run", "left left_python right right_python join", "1 and two"),),
+    "retry/simple.toml": (
+        Turn("run", "check!", "ConnectionError", code=1, environ=DOWN),
+        Turn("retry", "check", "checked 1", environ=UP),
+    ),
+    "retry/linear.toml": (
+        Turn("run", "start increment check!", code=1, environ=DOWN),
+        Turn("retry", "check finish", "finished with 2", environ=UP),
+    ),
+    "retry/code.toml": (
+        Turn("run", "start divide!", "ZeroDivisionError", code=1),
+        Turn("retry", "divide finish", "quotient 0.5", change=("checks.py", "ZERO = 0", "ZERO = 2")),
+    ),
+    "retry/parameters.toml": (
+        Turn("run", "increment say limit!", code=1),
+        Turn("retry -p limit=50", "limit", "42 of 50"),
+        Turn("retry -p word=bye", "say limit", "bye"),
+    ),
+    "retry/parallel.toml": (
+        Turn("run", "bad! good", code=1, environ=DOWN),
+        Turn("retry", "bad join", "joined", environ=UP),
+    ),
+    "jobs/python.toml": (Turn("run", "work", "hello world"),),
+    "jobs/shell.toml": (Turn("run", "work", "hello world"),),
+    "jobs/parameters.toml": (Turn("run -p size=6", "work", "hello you", metrics={"ratio": 1.5}),),
+    "jobs/catalog.toml": (Turn("run", "work", files="squares.csv"),),
+    "jobs/catalog-no-copy.toml": (Turn("run", "work", files="squares.csv"),),
+    "async/single.toml": (Turn("run", "fetch show", "hello you"),),
+    "async/sequential.toml": (Turn("run", "fetch show", '["hello a", "hello b"]'),),
+    "training/single.toml": (
+        Turn("run -p fail_at=3", "train!", "out of memory in epoch 3", code=1),
+        Turn("retry -p fail_at=0", "train", metrics={"loss": 0.0625}),
+    ),
+    "training/distributed.toml": (Turn("run", "train", "rank 1 of 2", files="checkpoints/epoch-001.json"),),
+}
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """All examples in one repository."""
+    made = workspace(tmp_path_factory.mktemp("examples"), {".gitignore": "__pycache__\n.runnable\n"})
+    ignored = shutil.ignore_patterns("__pycache__", ".runnable", ".*cache")
+    shutil.copytree(EXAMPLES, made.folder, dirs_exist_ok=True, ignore=ignored)
+    made.commit()
+    return made
+
+
+@pytest.mark.parametrize("path", KINDS)
+def test_an_example(examples: Workspace, path: str) -> None:
+    """It does what its first line says: the steps that run, their results and files, and what a retry repeats."""
+    folder, _, file = path.partition("/")
+    run_id = file.removesuffix(".toml")
+    before: Counter[str] = Counter()
+    for turn in KINDS[path]:
+        if turn.change:
+            changed, old, new = turn.change
+            text = examples.read(f"{folder}/{changed}")
+            assert old in text
+            examples.write({f"{folder}/{changed}": text.replace(old, new)})
+        verb, *options = turn.words.split()
+        words = [verb, file, "--run-id", run_id] if verb == "run" else [verb, run_id]
+        done = examples.runnable(*words, *options, code=turn.code, at=folder, **turn.environ)
+        assert turn.says in done.out + done.err
+        if turn.code == 2:
+            continue
+        run = runnable_ci.open_run(run_id, examples.folder / folder)
+        steps = {name: step for name, step in run.log.steps.items() if len(step.attempts) > before[name]}
+        assert {name + "!" * (step.attempts[-1].status == FAIL) for name, step in steps.items()} == {*turn.ran.split()}
+        before = Counter({name: len(step.attempts) for name, step in run.log.steps.items()})
+        kept = {entry.name for step in run.log.steps.values() for entry in step.data_catalog}
+        assert kept >= {*turn.files.split()}
+        assert run.metrics.items() >= dict(turn.metrics).items()
+
+
+def test_each_example_is_run_and_in_the_table() -> None:
+    """There is no pipeline file that is not run here, and the documentation has each under its name, and no other."""
+    there = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.toml")}
+    assert there == KINDS.keys() | SHOWN_ELSEWHERE
+    linked = set(re.findall(r"\]\(\.\./examples/([^)#]+)\)", TABLE))
+    assert {path for path in linked if path.endswith(".toml")} == there
+    assert [path for path in linked if not (EXAMPLES / path).exists()] == []

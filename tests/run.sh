@@ -16,7 +16,8 @@ fi
 missing=()
 [ -z "${SECOND_REGISTRY:-}" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
 for pair in skopeo:skopeo docker-registry:docker-registry git:git openssl:openssl curl:curl htpasswd:apache2-utils \
-    shellcheck:shellcheck strace:strace make:make unshare:util-linux dash:dash; do
+    shellcheck:shellcheck strace:strace make:make unshare:util-linux dash:dash podman:podman runc:runc \
+    busybox:busybox-static; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 # GitHub's description of its API comes from npm, once.

@@ -58,6 +58,9 @@ class Settings(BaseModel):
     container_image_digest: str = Field(
         "", pattern=IMAGE, description="Image of the container in which this runs, `NAME@sha256:…` or a digest."
     )
+    container_engine: Literal["docker", "podman", "apptainer", "singularity"] | None = Field(
+        None, description="What runs steps with `container`. Default: the first of these that is there and answers."
+    )
     safe_stores: str = Field(
         "",
         description="Folders with a store of another user that may be used, separated as in "

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runnable_ci import steps
 from runnable_ci.engine.planner import Scope
@@ -23,7 +24,7 @@ from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.files.links import is_behind_link, selected_behind_links, with_what_links_lead_to
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, ExceptionInfo, Pack, Parameter, RunOutcome, StepAttempt
-from runnable_ci.runs.orphans import new_mark, record_pid
+from runnable_ci.runs.orphans import end_container, new_mark, record_container, record_pid
 from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 from runnable_ci.steps.python import find_source
@@ -32,6 +33,9 @@ from runnable_ci.util.clock import now
 from runnable_ci.util.leftovers import VARIABLE as MARKS
 from runnable_ci.util.process import Exit, Supervisor, oom_kills
 from runnable_ci.util.text import printable
+
+if TYPE_CHECKING:
+    from runnable_ci.steps.containers.step_containers import StepContainers
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -60,6 +64,8 @@ class ExecutionContext:
     """Parameters that are secret whatever their value, in capital letters."""
     restore: Callable[[], list[str] | None]
     """Makes a store again that was removed; None where it was not, else what steps stored and is lost."""
+    containers: StepContainers | None = None
+    """Runs the steps that have a container."""
 
     @property
     def redactor(self) -> Redactor:
@@ -145,6 +151,7 @@ def _step_context(scope: Scope, scratch: Path, output: StepOutput, context: Exec
         interpreter=context.interpreter,
         parameters={name: parameter for name, parameter in scope.values().items() if not parameter.redacted},
         blob=lambda p: context.catalog.layout.path(Descriptor.of_hash(p.data_hash, p.size or 0)),
+        containers=context.containers,
     )
 
 
@@ -231,9 +238,13 @@ def _run_process(
         record_pid(context.processes, pid)
 
     step, observer = products.step, context.reads.observer
-    mark = "" if step.background else new_mark(context.processes)
+    # What runs in a container ends with it; what its engine leaves to tidy up after it must not be ended.
+    mark = "" if step.background or process.container else new_mark(context.processes)
     marks = [*filter(None, [process.env.get(MARKS), mark])]
+    if process.container:
+        record_container(context.processes, *process.container)
     observer.begin(step.name)
+    ended = None
     try:
         ended = context.supervisor.run(
             process.argv,
@@ -248,6 +259,8 @@ def _run_process(
         _restore_store(products, context)
         output.flush()
     finally:
+        if process.container and (ended is None or ended.code < 0 or ended.cancelled or ended.timed_out):
+            end_container(*process.container, environ=process.env)
         sight = products.sight = observer.end(step.name)
     if names := [f"`{context.redactor.text(printable(process.name))}`" for process in ended.ended]:
         context.printer.say(f"ended {', '.join(dict.fromkeys(names))}, which step `{step.name}` left running")

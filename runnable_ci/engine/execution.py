@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runnable_ci.engine.attempt import ExecutionContext
 from runnable_ci.engine.code import untracked
@@ -35,6 +35,9 @@ from runnable_ci.util.text import format_pairs, truncate
 from runnable_ci.util.threads import start
 from runnable_ci.vcs.git_files import repository_root
 
+if TYPE_CHECKING:
+    from runnable_ci.steps.containers.step_containers import StepContainers
+
 
 def execute(
     session: RunSession,
@@ -45,6 +48,7 @@ def execute(
     inputs: PlanInputs,
     products: RunProducts | None = None,
     retry_options: Sequence[str] = (),
+    containers: StepContainers | None = None,
 ) -> int:
     """Run the pipeline on an open run, seal it and say how it ended; the exit code.
 
@@ -64,7 +68,7 @@ def execute(
         products or RunProducts(is_tracked=catalog.is_tracked),
     )
     state = PlanState(project.pipeline, inputs, Scope.initial(parameters))
-    run = _loop(session, recorder, _context(session, recorder, catalog, supervisor, reads), state, probe)
+    run = _loop(session, recorder, _context(session, recorder, catalog, supervisor, reads, containers), state, probe)
     if note := chosen_interpreter_note(project.pipeline, workspace, session.interpreter):
         printer.say(note)
     with redacting_errors(recorder.redactor), closing(observer), closing(supervisor), cancelling(supervisor.cancel):
@@ -104,7 +108,12 @@ def _seal(recorder: Recorder, catalog: Catalog) -> RunnableError | None:
 
 
 def _context(
-    session: RunSession, recorder: Recorder, catalog: Catalog, supervisor: Supervisor, reads: ReadRecorder
+    session: RunSession,
+    recorder: Recorder,
+    catalog: Catalog,
+    supervisor: Supervisor,
+    reads: ReadRecorder,
+    containers: StepContainers | None,
 ) -> ExecutionContext:
     return ExecutionContext(
         catalog=catalog,
@@ -121,6 +130,7 @@ def _context(
         reads=reads,
         secret_names={name.upper() for name in secret_names(session.project.pipeline, session.options)},
         restore=recorder.restore,
+        containers=containers,
     )
 
 

@@ -32,6 +32,7 @@ from runnable_ci.util.text import pluralize
 if TYPE_CHECKING:
     from runnable_ci.engine.parts.partial_run import PartialRun
     from runnable_ci.engine.parts.step_selection import PartialOptions
+    from runnable_ci.steps.containers.step_containers import StepContainers
 
 
 class RunOptions(NamedTuple):
@@ -90,6 +91,7 @@ class NewRun:
         )
         with redacting_errors(redactor):
             taken = self._taken(session, redactor, is_dry=False)
+            containers = self._containers(session, taken)
             with _hint_at_retry(project, run_id), create(project.layout, started, redactor) as recorder:
                 if taken:
                     recorder.record(*taken.events(run_id))
@@ -101,10 +103,30 @@ class NewRun:
                 catalog = session.catalog(recorder.log)
                 if taken is None:
                     inputs = PlanInputs(mask=redactor.value)
-                    return execute(session, recorder, catalog, parameters=self.parameters, inputs=inputs)
+                    return execute(
+                        session, recorder, catalog, parameters=self.parameters, inputs=inputs, containers=containers
+                    )
                 taken.restore(session, catalog)
                 inputs, products = taken.planned.inputs, taken.planned.products
-                return execute(session, recorder, catalog, parameters=self.parameters, inputs=inputs, products=products)
+                return execute(
+                    session,
+                    recorder,
+                    catalog,
+                    parameters=self.parameters,
+                    inputs=inputs,
+                    products=products,
+                    containers=containers,
+                )
+
+    def _containers(self, session: RunSession, taken: PartialRun | None) -> StepContainers | None:
+        """Return what runs the steps that have a container, their images being there; None where none has one."""
+        containers = session.containers(RunLog(run_id=""))
+        if containers:
+            from runnable_ci.engine.code.container_images import require_images  # few pipelines need it
+
+            running = taken.planned.plan.running if taken else session.project.pipeline.steps
+            require_images(containers, session.project, running)
+        return containers
 
     def _running(self) -> Collection[str]:
         steps = self.session.project.pipeline.steps

@@ -58,6 +58,7 @@ def redactor_of(pipeline: Pipeline, parameters: Mapping[str, Any], options: Opti
     names = secret_names(pipeline, options)
     plain = {name: value for name, value in parameters.items() if isinstance(value, str)}
     places = [options.environ, plain, *(step.env for step in pipeline.steps.values())]
+    places += [step.container.env for step in pipeline.steps.values() if step.container]
     capitals = {name.upper() for name in names}
     structured = [value for name, value in parameters.items() if name not in plain and name.upper() in capitals]
     secrets = (secret for place in places for secret in secrets_of(place, names))
@@ -76,7 +77,8 @@ def require_secret_names(pipeline: Pipeline, parameters: Mapping[str, Any], opti
 
 def secret_names(pipeline: Pipeline, options: Options) -> list[str]:
     """Return the names that were declared secret."""
-    return [*options.settings.secret_names, *pipeline.secrets]
+    logins = [step.container.password for step in pipeline.steps.values() if step.container]
+    return [*options.settings.secret_names, *pipeline.secrets, *filter(None, logins)]
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from runnable_ci.version import VERSION
 
 if TYPE_CHECKING:
     from runnable_ci.runs.remote.writers import AcceptedWriters
+    from runnable_ci.steps.containers.step_containers import StepContainers
 
 
 class RetryOptions(NamedTuple):
@@ -86,6 +87,7 @@ class RetryPlan(NamedTuple):
     """What the steps made: it grows while the plan is carried out."""
     parameters: Mapping[str, Any]
     """As they really are."""
+    containers: StepContainers | None = None
 
     def environment_note(self) -> str:
         """Return in what the environment differs from that of the reused steps, in one line; empty if in nothing."""
@@ -148,6 +150,10 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
                 printer.say(f"{decision.action}: {decision.reason}", step=name)
             catalog.remember_hashes()
             return 0
+        if planned.containers:
+            from runnable_ci.engine.code.container_images import require_images  # few pipelines need it
+
+            require_images(planned.containers, project, running)
         identity = _pipeline_identity(project, log, retry)
         recorder.record(session.started(log, "retry", planned.parameters, pipeline_identity=identity))
         printer.begin(list(project.pipeline.steps), len(running))
@@ -163,6 +169,7 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
             inputs=planned.inputs,
             products=planned.products,
             retry_options=_options_of_next_retry(session, run_id, retry),
+            containers=planned.containers,
         )
 
 
@@ -181,14 +188,15 @@ def plan_on(
     Those that gave it run again, and may take more: `find` returns which of a plan these are. `check` sees each plan
     before what it takes is looked for.
     """
-    environment = _environment(session, log, catalog)
+    containers = session.containers(log, look_again="packages" in retry.rerun)
+    environment = _environment(session, log, catalog, containers)
     lost: dict[str, str] = {}
     while True:
         planned = _plan_retry(session, log, catalog, parameters, retry, environment, lost)
         check(planned)
         more = {step: reason for step, reason in find(planned.plan).items() if step not in lost}
         if not more:
-            return planned
+            return planned._replace(containers=containers)
         lost |= more
 
 
@@ -298,7 +306,9 @@ def _plan_retry(
     return RetryPlan(planned, inputs, repeated, environment.of(reused), products, parameters.values)
 
 
-def _environment(session: RunSession, log: RunLog, catalog: Catalog) -> EnvironmentChanges:
+def _environment(
+    session: RunSession, log: RunLog, catalog: Catalog, containers: StepContainers | None
+) -> EnvironmentChanges:
     """Return in what the environment differs from that of finished steps."""
     steps = session.project.pipeline.steps
     finished = [
@@ -308,9 +318,13 @@ def _environment(session: RunSession, log: RunLog, catalog: Catalog) -> Environm
     ]
     environ, settings = session.options.environ, session.options.settings
     here = describe(session.interpreter, session.project.workspace, environ, tool_version=VERSION)
-    return environment_changes(
-        finished, log, EnvironmentNow(here, settings.container_image_digest), partial(reads_of, catalog)
-    )
+    images: Mapping[str, str] = {}
+    if containers and containers.is_looking_again:
+        from runnable_ci.engine.code.container_images import images_now  # few pipelines need it
+
+        images = images_now(containers, session.project.pipeline, finished)
+    now = EnvironmentNow(here, settings.container_image_digest, images)
+    return environment_changes(finished, log, now, partial(reads_of, catalog))
 
 
 def require_consent(session: RunSession, planned: RetryPlan, retry: RetryOptions) -> None:

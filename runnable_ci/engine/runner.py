@@ -27,6 +27,7 @@ from runnable_ci.runs.events import (
 )
 from runnable_ci.runs.model import (
     SUCCESS,
+    CodeIdentity,
     RunOutcome,
     StepAttempt,
     StepLog,
@@ -186,13 +187,17 @@ class Run:
         return StepAttempt(
             attempt_number=past.attempts[-1].attempt_number + 1 if past and past.attempts else 1,
             start_time=now(),
-            code_identities=self.code.identities(),
+            code_identities=[*self.code.identities(), *self._image(step)],
             code_state=self.code.key,
             code_seen=self.code.code.seen_at,
             invocation=self.recorder.log.invocation,
             reason=decision.reason,
             definition=step.definition(),
         )
+
+    def _image(self, step: Step) -> list[CodeIdentity]:
+        """Return the image that a step's container is from."""
+        return self.context.containers.identities(step) if self.context.containers else []
 
     def _launch(self, step: Step, attempt: StepAttempt, *, alone: bool) -> None:
         """Start an attempt; one that is `alone` is also finished here, which saves a thread."""

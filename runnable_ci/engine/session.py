@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from runnable_ci.config import LOG_LEVEL, LogLevel
 from runnable_ci.engine.code.generated import code_of
@@ -27,6 +27,9 @@ from runnable_ci.steps.interpreter import check_interpreter
 from runnable_ci.util.clock import now
 from runnable_ci.vcs.actor import find_actor
 from runnable_ci.vcs.identity import Code
+
+if TYPE_CHECKING:
+    from runnable_ci.steps.containers.step_containers import StepContainers
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -100,6 +103,14 @@ class RunSession:
             is_committed=self.code.tracked.is_committed,
             products=self.products,
         )
+
+    def containers(self, log: RunLog, *, look_again: bool = False) -> StepContainers | None:
+        """Return what runs the steps that have a container, None where none has; nothing is looked for yet."""
+        if not any(step.container for step in self.project.pipeline.steps.values()):
+            return None
+        from runnable_ci.engine.code.container_images import open_containers  # few pipelines need it
+
+        return open_containers(self.project, self.options, log, look_again=look_again)
 
     def recover(self) -> bool:
         """Undo in the workspace what processes did that were killed; whether there was something to undo."""

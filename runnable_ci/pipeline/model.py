@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runnable_ci.config import LogLevel, Untracked
 from runnable_ci.pipeline.inputs import Input
@@ -18,6 +18,9 @@ from runnable_ci.pipeline.schema import (
 )
 from runnable_ci.pipeline.values.value_reader import Declared
 from runnable_ci.redaction.environment import names_a_secret
+
+if TYPE_CHECKING:
+    from runnable_ci.pipeline.container import Container
 
 
 class Step(NamedTuple):
@@ -54,6 +57,7 @@ class Step(NamedTuple):
     """The installed kernel of a notebook; empty for one of the pipeline's interpreter."""
     executed: str = ""
     """Where the executed notebook of a notebook step is stored; `put` has it too."""
+    container: Container | None = None
 
     def unstored_among(self, names: Iterable[str]) -> set[str]:
         """Return which of these files are not copied into the store."""
@@ -86,6 +90,7 @@ class Step(NamedTuple):
             "shell": self.shell if self.kind == "run" and self.shell != "bash" else "",
             "kernel": self.kernel,
             "working-directory": "" if self.working_directory == "." else self.working_directory,
+            "container": self.container and self.container.definition(),
         }
         return definition | {key: v for key, v in optional.items() if v or (key in ("get", "parameters") and v == [])}
 

@@ -112,6 +112,13 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         command = str(PurePosixPath(command))
     env = pipeline.env | step.env
     _check_env(place, f"{table}.env", step.env, pipeline.parameters)
+    container = None
+    if step.container:
+        from runnable_ci.pipeline.container import resolve_container  # few pipelines need it
+
+        container = resolve_container(
+            place, table, step, lambda env: _check_env(place, f"{table}.container.env", env, pipeline.parameters)
+        )
     return Step(
         name=name,
         kind=kind,
@@ -134,6 +141,7 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         metrics=tuple(step.metrics),
         kernel=step.kernel or "",
         executed=executed,
+        container=container,
     )
 
 

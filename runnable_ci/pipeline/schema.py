@@ -99,6 +99,31 @@ class InputConfig(Table):
     required: bool = Field(False, description="Whether a run needs a value.")
 
 
+class CredentialsConfig(Table):
+    """`credentials = { username = "USER", password = "TOKEN" }`: names of environment variables, never values."""
+
+    username: str = Field(description="The environment variable with the user of the image's registry.")
+    password: str = Field(description="The environment variable with the password or token.")
+
+
+class ContainerConfig(Table):
+    """`container = { image = … }`: what a step runs in, in the words of GitHub's workflows."""
+
+    image: str = Field(description="The image, by tag or digest; a tag is resolved once in a run.")
+    env: dict[str, str] = Field(default_factory=dict, description="Environment variables in the container.")
+    volumes: list[str] = Field(
+        default_factory=list,
+        description="What is mounted beside the workspace: `HOST:/PATH`, or `HOST:/PATH:ro`; HOST is a path, also "
+        "relative to the pipeline file's folder (`./data`), or the name of a volume.",
+    )
+    options: str = Field("", description="More options of the engine's `run`, such as `--memory 4g`.")
+    credentials: CredentialsConfig | None = Field(
+        None, description="What the image is pulled with. Default: what the engine knows."
+    )
+    gpus: str = Field("", description="Which GPUs the step sees: `all`, or a number.")
+    network: str = Field("", description="`none`, `host`, or a network of the engine. Default: the engine's own.")
+
+
 class StepConfig(Table):
     """`[steps.NAME]`: exactly one of `run`, `python` and `notebook`, and what surrounds it."""
 
@@ -146,6 +171,9 @@ class StepConfig(Table):
         None, description="Parameters that a `run` step receives, and thereby depends on. Default: all in scope."
     )
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables of this step.")
+    container: str | ContainerConfig | None = Field(
+        None, description="The image that the step runs in, or a table with more about it. An empty text is none."
+    )
     shell: str | None = Field(
         None,
         description=(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.util.process import end_outliving, start_time
+from runnable_ci.util.process import check_output, end_outliving, start_time
 
 _MARK: Final = re.compile(r"mark ([0-9a-f]{32})")
+_CONTAINER: Final = re.compile(r"container (docker|podman) (runnable-[0-9a-f]{16})")
+_ENDED_S: Final = 30
 
 
 def new_mark(processes: Path) -> str:
@@ -26,7 +30,19 @@ def record_pid(processes: Path, pid: int) -> None:
     _note(processes, f"{pid} {start_time(pid)}\n")
 
 
-def end_orphans(processes: Path) -> None:
+def record_container(processes: Path, engine: str, name: str) -> None:
+    """Record a container in which a step runs."""
+    _note(processes, f"container {engine} {name}\n")
+
+
+def end_container(engine: str, name: str, *, environ: Mapping[str, str]) -> None:
+    """End a container and remove it, unless it is gone; what its client was sent need not have reached it."""
+    program = shutil.which(engine, path=environ.get("PATH"))
+    for words in (["kill", name], ["rm", "--force", name]) if program else ():
+        check_output([str(program), *words], cwd=Path("/"), env=environ, timeout_s=_ENDED_S)
+
+
+def end_orphans(processes: Path, environ: Mapping[str, str] = os.environ) -> None:
     """End what the steps of a killed run left running: it would write into the workspace while the retry runs.
 
     A number may be another program's by now: only a process that started at the noted time is ended, with its session
@@ -34,13 +50,25 @@ def end_orphans(processes: Path) -> None:
     """
     started: dict[int, str] = {}
     marks: set[str] = set()
+    containers: list[tuple[str, str]] = []
     for note in processes.read_text("utf-8", errors="replace").splitlines() if processes.exists() else []:
         pid, _, time_text = note.partition(" ")
         if mark := _MARK.fullmatch(note):
             marks.add(mark[1])
+        elif container := _CONTAINER.fullmatch(note):
+            containers.append((container[1], container[2]))
         elif pid.isdigit():
             started[int(pid)] = time_text
     end_outliving(started, marks)
+    for engine, name in containers:
+        if name in _containers_of(engine, environ):
+            end_container(engine, name, environ=environ)
+
+
+def _containers_of(engine: str, environ: Mapping[str, str]) -> list[str]:
+    """Return the names of the containers that an engine has, as far as they may be steps'."""
+    argv = [engine, "ps", "--all", "--filter", "name=runnable-", "--format", "{{.Names}}"]
+    return (check_output(argv, cwd=Path("/"), env=environ, timeout_s=_ENDED_S) or b"").decode(errors="replace").split()
 
 
 def _note(processes: Path, line: str) -> None:

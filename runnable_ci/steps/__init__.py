@@ -13,7 +13,16 @@ from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
 
 
 def prepare(step: Step, context: StepContext) -> ProcessSpec:
-    """Return the process that runs a step."""
+    """Return the process that runs a step, in its container where it has one."""
+    if step.container is not None:
+        containers = context.containers
+        assert containers is not None  # noqa: S101 - for the type checker
+        inner = containers.context(step, context)
+        return containers.wrap(step, _prepare(step, inner), inner)
+    return _prepare(step, context)
+
+
+def _prepare(step: Step, context: StepContext) -> ProcessSpec:
     match step.kind:
         case "run":
             return shell.prepare(step, context)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from runnable_ci.runs.model import ExceptionInfo, Parameter
 
 if TYPE_CHECKING:
     from runnable_ci.observe.assemble import WorkerReport
+    from runnable_ci.pipeline.model import Step
 
 
 class StepContext(NamedTuple):
@@ -27,6 +28,18 @@ class StepContext(NamedTuple):
     """All that is in scope."""
     blob: Callable[[Parameter], Path]
     """The verified pickle of an object parameter, as a file."""
+    containers: Containing | None = None
+    """What runs steps in containers, where there are such steps."""
+
+
+class Containing(Protocol):
+    """Runs steps in containers."""
+
+    def context(self, step: Step, context: StepContext) -> StepContext:
+        """Return what a step in a container runs in."""
+
+    def wrap(self, step: Step, spec: ProcessSpec, context: StepContext) -> ProcessSpec:
+        """Return the process that runs a step's process in its container."""
 
 
 class ProcessSpec(NamedTuple):
@@ -39,6 +52,8 @@ class ProcessSpec(NamedTuple):
     """The parameters that it gets."""
     notes: tuple[str, ...] = ()
     """What a person should know of that."""
+    container: tuple[str, str] | None = None
+    """The engine and the name of the container that the process is only a client of."""
 
 
 class StepResult(NamedTuple):

@@ -63,7 +63,8 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
     (`VIRTUAL_ENV`) comes before that of the project. Raises `PipelineError` where the pipeline names one that is not
     there, or has python steps and there is none.
     """
-    if pipeline.python is not None:
+    is_needed = any(map(_is_here, pipeline.steps.values())) or not any(it.container for it in pipeline.steps.values())
+    if pipeline.python is not None and is_needed:  # else it is that of an image
         named = pipeline.python
         path = workspace / named if "/" in named else None
         is_program = path is not None and os.access(path, os.X_OK)
@@ -79,7 +80,7 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
         return str(own)
     search = environ.get("PATH", os.defpath)
     found = shutil.which("python", path=search) or shutil.which("python3", path=search)
-    if found is None and any(step.kind != "run" for step in pipeline.steps.values()):
+    if found is None and any(map(_is_here, pipeline.steps.values())):
         raise pipeline.place.error(
             "",
             "there is no `python` on PATH for the python and notebook steps",
@@ -88,10 +89,15 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
     return found or ""
 
 
+def _is_here(step: Step) -> bool:
+    """Whether a step runs in an interpreter of this machine."""
+    return step.kind != "run" and step.container is None
+
+
 def chosen_interpreter_note(pipeline: Pipeline, workspace: Path, interpreter: str) -> str:
     """Return a line on an interpreter that nobody named; empty where it was, or nothing runs in it."""
     is_own = pipeline.python is None and interpreter == str(workspace / PROJECT_INTERPRETER)
-    is_used = any(step.kind != "run" for step in pipeline.steps.values())
+    is_used = any(map(_is_here, pipeline.steps.values()))
     return f"note: python steps run in {PROJECT_INTERPRETER}" if is_own and is_used else ""
 
 
@@ -100,7 +106,7 @@ def _can_be_made(pipeline: Pipeline, workspace: Path, named: str, problem: str, 
     from runnable_ci.steps.earlier import chance_of, misspelt  # nearly always all is there
 
     folder = named.partition("/bin/")[0]
-    steps = [step for step in pipeline.steps.values() if step.kind != "run"]
+    steps = list(filter(_is_here, pipeline.steps.values()))
     chances = {chance_of(pipeline, workspace, step, [folder]) for step in steps}
     if not steps or "none" in chances or (workspace / named).exists():
         return False
@@ -134,7 +140,7 @@ def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str,
     """
     interpreter = find_interpreter(pipeline, workspace, environ, say)
     sources: dict[str, Source | None] = {}
-    for step in (step for step in pipeline.steps.values() if step.kind == "python"):
+    for step in filter(_is_here, pipeline.steps.values()):
         with suppress(StepError):  # a function that an earlier step is to write; any other was refused before
             sources[step.name] = find_source(step, workspace)
     if not os.access(interpreter, os.X_OK):  # a step makes it

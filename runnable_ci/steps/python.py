@@ -34,7 +34,7 @@ _ENUMS = frozenset({"Enum", "IntEnum", "StrEnum", "Flag", "IntFlag"})
 
 def prepare(step: Step, context: StepContext) -> ProcessSpec:
     """Return the process that calls a python step's function, with its request written to the scratch folder."""
-    if not os.access(context.interpreter, os.X_OK):
+    if step.container is None and not os.access(context.interpreter, os.X_OK):
         hint = "if a step that was reused makes it: `retry --from` that step makes it again"
         raise StepError(f"the interpreter {context.interpreter} is not there, or not executable", hint=hint)
     parameters: dict[str, Mapping[str, object]] = {}

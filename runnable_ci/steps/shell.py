@@ -44,6 +44,11 @@ _TEMPLATES = {
     "python": "python {0}",
     "pwsh": "pwsh -command . '{0}'",
 }
+_OF_THE_IMAGE = """command -v bash >/dev/null && exec bash --noprofile --norc -eo pipefail "$@"
+(set -o pipefail) 2>/dev/null && exec sh -eo pipefail "$@"
+exec sh -e "$@"
+"""
+"""Which shell an image has is not known before something runs in it."""
 _WITHOUT_BASH = {
     "": "bash is not on PATH: `sh -eo pipefail` runs this step; `shell` names another",
     "sh": "bash is not on PATH: `sh -e` runs this step; it does not see a failure within a pipe; `shell` names another",
@@ -72,8 +77,11 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
     output, file = context.scratch / OUTPUT_FILE, context.scratch / "parameters.json"
     output.touch()
     file.write_text(json.dumps(values), encoding="utf-8")
-    shell = step.shell or _default_shell({**context.environ, **step.env}, context.workspace)
+    is_images = step.container is not None and not step.shell
+    shell = step.shell or ("sh" if is_images else _default_shell({**context.environ, **step.env}, context.workspace))
     argv = _argv(shell, step.command, context.scratch)
+    if is_images:
+        argv = ("sh", "-c", _OF_THE_IMAGE, "sh", *argv[2:])
     ours = {"RUNNABLE_OUTPUT": str(output), "RUNNABLE_STEP": step.name, VALUES_FILE: str(file)}
     variables = {name: environment_text(value) for name, value in values.items()}
     fitting = fitting_variables(variables, argv, {**context.environ, **step.env, **ours})
@@ -85,7 +93,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
         given=tuple(values),
         notes=(
             *([f"too large for the environment, only in ${VALUES_FILE}: {', '.join(left_out)}"] if left_out else []),
-            *([] if step.shell or shell == "bash" else [_WITHOUT_BASH[shell]]),
+            *([] if step.shell or is_images or shell == "bash" else [_WITHOUT_BASH[shell]]),
         ),
     )
 

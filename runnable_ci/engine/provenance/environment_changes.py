@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from runnable_ci.observe.reads import ReadSet
@@ -21,6 +22,8 @@ class EnvironmentNow(NamedTuple):
     environment: Environment
     image: str
     """The container image, `NAME@DIGEST` or a digest; empty where there is none."""
+    images: Mapping[str, str] = MappingProxyType({})
+    """Step → the digest of its own container's image, where that was looked for again."""
 
 
 @dataclass(slots=True)
@@ -59,11 +62,11 @@ def environment_changes(
         (name, last, log.environments[last.environment]) for name, last in pairs if last.environment in log.environments
     ]
     for name, last, then in ran:  # first, since few lines are shown
-        for line in _whole(then, last, now):
+        for line in _own_image(last, now.images.get(name, "")) if _has_container(last) else _whole(then, last, now):
             found.lines.setdefault(line, []).append(name)
     for name, last, then in ran:
         changed = _changed_packages(then.packages, now.environment.packages)
-        if not changed:
+        if not changed or _has_container(last):  # the packages there are those of its image
             continue
         reads = reads_of(f"{name}.{last.attempt_number}", last)
         imported = {_normalized(package) for package in reads.distributions} if reads and reads.imports_seen else None
@@ -71,6 +74,18 @@ def environment_changes(
             if imported is None or package in imported:
                 found.lines.setdefault(line, []).append(name)
     return found
+
+
+def _has_container(last: StepAttempt) -> bool:
+    return "container" in last.definition
+
+
+def _own_image(last: StepAttempt, now: str) -> Iterator[str]:
+    from runnable_ci.steps.containers.image_names import step_image  # few pipelines need it
+
+    then = step_image(last.code_identities)
+    if now and then and then.code_identifier != now:
+        yield f"image {then.code_identifier_url} {then.code_identifier} → {now}"
 
 
 def _whole(then: Environment, last: StepAttempt, now: EnvironmentNow) -> Iterator[str]:

@@ -33,7 +33,7 @@ def notebook_of(step: Step, workspace: Path) -> Notebook:
 
 def prepare(step: Step, context: StepContext) -> ProcessSpec:
     """Return the process that executes a notebook, with its request written to the scratch folder."""
-    if not os.access(context.interpreter, os.X_OK):
+    if step.container is None and not os.access(context.interpreter, os.X_OK):
         hint = "if a step that was reused makes it: `retry --from` that step makes it again"
         raise StepError(f"the interpreter {context.interpreter} is not there, or not executable", hint=hint)
     notebook = notebook_of(step, context.workspace)

@@ -33,7 +33,7 @@ def check_notebooks(
     What an earlier step may install is only warned of, by `say`.
     """
     groups: dict[tuple[tuple[str, str], ...], list[Step]] = {}
-    for step in (step for step in pipeline.steps.values() if step.kind == "notebook"):
+    for step in (step for step in pipeline.steps.values() if step.kind == "notebook" and not step.container):
         groups.setdefault(tuple(sorted(step.env.items())), []).append(step)
     for env, steps in groups.items():
         kernels = [step.kernel for step in steps if step.kernel]

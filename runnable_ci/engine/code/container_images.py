@@ -1,0 +1,71 @@
+"""The containers of a pipeline's steps: their images are there before anything runs, or the run does not begin."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+
+from runnable_ci.engine.options import Options
+from runnable_ci.errors import StepError
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.project import Project
+from runnable_ci.runs.model import RunLog
+from runnable_ci.steps.containers.image_names import resolved_images
+from runnable_ci.steps.containers.step_containers import StepContainers
+from runnable_ci.steps.earlier import chance_of
+from runnable_ci.vcs.git_files import repository_root
+
+
+def open_containers(project: Project, options: Options, log: RunLog, *, look_again: bool) -> StepContainers:
+    """Return what runs steps in containers; nothing is looked for yet.
+
+    An image that earlier attempts ran in by a registry's digest is that one, whatever its tag is now, unless it is to
+    `look_again`.
+    """
+    workspace, layout = project.workspace, project.layout
+    return StepContainers(
+        workspace=workspace,
+        shared=(repository_root(workspace, options.environ) or workspace, layout.folder),
+        temporaries=layout.temporaries,
+        environ=options.environ,
+        secrets=frozenset(project.pipeline.secrets),
+        python=project.pipeline.python,
+        say=options.printer.say,
+        chosen=options.settings.container_engine,
+        resolved={} if look_again else resolved_images(log),
+        is_looking_again=look_again,
+    )
+
+
+def require_images(containers: StepContainers | None, project: Project, running: Collection[str]) -> None:
+    """Have the images of the steps that run, as far as no step before them may build one.
+
+    Raises `PipelineError` where an image can neither be found nor pulled, or nothing runs containers.
+    """
+    pipeline = project.pipeline
+    for name in running if containers else ():
+        step = pipeline.steps[name]
+        if containers is None or step.container is None:
+            continue
+        with _at(pipeline, name):
+            _ = containers.engine
+            if chance_of(pipeline, project.workspace, step, [step.container.image]) != "named":
+                containers.image(step.container)
+
+
+def images_now(containers: StepContainers, pipeline: Pipeline, finished: Collection[str]) -> Mapping[str, str]:
+    """Return the digests of the images that finished steps would run in now. Raises as `require_images`."""
+    found: dict[str, str] = {}
+    for name in finished:
+        if container := pipeline.steps[name].container:
+            with _at(pipeline, name):
+                found[name] = containers.image(container).digest
+    return found
+
+
+@contextmanager
+def _at(pipeline: Pipeline, step: str) -> Iterator[None]:
+    try:
+        yield
+    except StepError as e:
+        raise pipeline.place.error(f"steps.{step}", e.message, e.hint, key="container") from e

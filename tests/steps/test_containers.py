@@ -1,0 +1,319 @@
+"""Tests of steps in containers: real podman, real images, a real registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli import Workspace, elsewhere, workspace
+from podman import IMAGE, Podman, docker_shim, podman_in, python_volumes
+from registry_server import PASSWORD, USERNAME, Served, password_registry, registry
+from support import wait_until
+
+from runnable_ci.runs.model import CodeIdentity, RunLog
+
+
+@pytest.fixture(scope="session")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    """Podman with the image, once for all tests."""
+    with podman_in(tmp_path_factory.mktemp("podman") / "engine") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A registry of this machine."""
+    with registry(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+def project_of(tmp_path: Path, podman: Podman, pipeline: str, **files: str) -> Workspace:
+    """A project with this pipeline whose containers podman runs."""
+    made = workspace(tmp_path, {"runnable.toml": pipeline, ".gitignore": ".runnable\n", **files})
+    made.environ.update(podman.environ, RUNNABLE_CI_CONTAINER_ENGINE="podman")
+    return made
+
+
+def image_in(log: RunLog, step: str = "a") -> CodeIdentity:
+    """The image of a step's last attempt, beside git's identity."""
+    git, image = log.steps[step].attempts[-1].code_identities
+    assert (git.code_identifier_type, image.code_identifier_type) == ("git", "docker")
+    return image
+
+
+def pushed(podman: Podman, served: Served, content: str = "") -> str:
+    """Push the image with one more variable in it to a registry; its name there."""
+    podman.allow(served.host)
+    name = f"{served.repository()}:v1"
+    push_as(podman, name, content)
+    return name
+
+
+def push_as(podman: Podman, name: str, content: str, *options: str) -> None:
+    """Let a tag of a registry be the image with this content in it; nothing of that stays here."""
+    file = podman.folder / "next"
+    file.write_text(f"FROM {IMAGE}\nENV CONTENT={content}\n")
+    podman("build", "--quiet", "--file", str(file), "--tag", name, str(podman.folder / "context"))
+    podman("push", "--quiet", *options, name)
+    podman("rmi", name)
+
+
+def test_a_step_in_a_container(tmp_path: Path, podman: Podman) -> None:
+    """It has the image's programs and the workspace, gets parameters, returns values, and its reads are seen."""
+    project = project_of(
+        tmp_path,
+        podman,
+        f"""
+[parameters]
+depth = 3
+[steps.a]
+container = "{IMAGE}"
+run = '''
+test "$FROM_IMAGE$PATH" = yes/bin
+test "$(id -u):$(id -g)" = {os.getuid()}:{os.getgid()}
+cat data.txt > made.txt
+mkdir -p "$HOME" "$XDG_CACHE_HOME" "$MPLCONFIGDIR"
+echo "twice=$((depth * 2))" >> "$RUNNABLE_OUTPUT"
+echo out; echo err >&2
+'''
+returns = ["twice"]
+catalog = {{ put = ["made.txt"] }}
+[steps.b]
+run = 'test "$twice $(cat made.txt)" = "6 data"'
+""",
+        **{"data.txt": "data"},
+    )
+    project.runnable("run")
+    log = project.log()
+    attempt = log.steps["a"].attempts[0]
+    image = image_in(log)
+    assert image.code_identifier == f"sha256:{podman('image', 'inspect', '--format', '{{.Id}}', IMAGE)}"
+    assert (image.code_identifier_url, image.code_identifier_dependable) == (IMAGE, False)
+    assert attempt.consumed == {"depth": "seen"}
+    assert attempt.log is not None and (attempt.log.stdout_bytes, attempt.log.stderr_bytes) == (4, 4)
+    reads = json.loads(project.runnable("show", "latest", "--reads", "a").out)
+    assert set(reads["files"]) == {"data.txt"}
+    assert podman.containers() == []
+    project.write({"data.txt": "changed"})
+    assert "data.txt changed, which it read" in project.runnable("retry", "latest", "-n").out
+
+
+def test_python_in_a_container(tmp_path: Path, podman: Podman) -> None:
+    """A function runs in the image's Python, from nothing but the standard library there, objects in and out."""
+    volumes = json.dumps(python_volumes())
+    interpreter = os.path.realpath(sys.executable)
+    project = project_of(
+        tmp_path,
+        podman,
+        f"""
+python = "{interpreter}"
+[steps.a]
+python = "work:make"
+returns = {{ thing = "object", size = "json" }}
+container = {{ image = "{IMAGE}", volumes = {volumes}, env = {{ LD_LIBRARY_PATH = "{sys.base_prefix}/lib" }} }}
+[steps.b]
+python = "work:use"
+returns = ["total"]
+container = {{ image = "{IMAGE}", volumes = {volumes}, env = {{ LD_LIBRARY_PATH = "{sys.base_prefix}/lib" }} }}
+""",
+        **{
+            "work.py": "import os\n"
+            "def make():\n    assert os.environ['FROM_IMAGE'] == 'yes'\n    return {1, 2, 3}, 3\n"
+            "def use(thing, size):\n    print(open('data.txt').read())\n    return sum(thing) + size\n",
+            "data.txt": "data",
+        },
+    )
+    project.runnable("run")
+    log = project.log()
+    last = log.steps["b"].attempts[0]
+    assert last.output_parameters["total"].value == 9
+    assert set(last.modules) == {"work.py"}
+    reads = json.loads(project.runnable("show", "latest", "--reads", "b").out)
+    assert set(reads["files"]) >= {"data.txt", "work.py"}
+    assert not any(path.startswith("/") for path in reads.get("outside", {}))
+
+
+def test_a_failure_in_python_is_that_of_the_function(tmp_path: Path, podman: Podman) -> None:
+    """The exception, its file and its line are recorded as without a container."""
+    project = project_of(
+        tmp_path,
+        podman,
+        f"""
+python = "{os.path.realpath(sys.executable)}"
+[steps.a]
+python = "work:fail"
+container = {{ image = "{IMAGE}", volumes = {json.dumps(python_volumes())} }}
+""",
+        **{"work.py": "def fail():\n    raise KeyError('x')\n"},
+    )
+    project.runnable("run", code=1)
+    attempt = project.log().steps["a"].attempts[0]
+    assert attempt.exception is not None
+    assert (attempt.exception.type, attempt.exception.file, attempt.exception.line) == ("KeyError", "work.py", 2)
+
+
+def test_a_tag_is_resolved_once_a_run(tmp_path: Path, podman: Podman, served: Served) -> None:
+    """What the tag was when the run began is what a retry runs in, here and elsewhere; `--rerun packages` looks."""
+    name = pushed(podman, served, "first")
+    runs = f"{served.repository()}"
+    project = project_of(
+        tmp_path,
+        podman,
+        f"""
+[steps.a]
+container = "{name}"
+run = "echo $CONTENT; test -e go"
+""",
+    )
+    assert f"pulling {name}" in project.runnable("run", "--run-id", "first", code=1).err
+    first = image_in(project.log())
+    assert first.code_identifier_dependable
+    assert (first.code_identifier_url, first.ref) == (name.rpartition(":")[0], "v1")
+    push_as(podman, name, "second")
+    project.runnable("publish", "first", "--to", runs)
+    project.runnable("retry", "first", code=1)
+    assert image_in(project.log("first")).code_identifier == first.code_identifier
+
+    other = elsewhere(project, tmp_path)
+    machine = podman.another(tmp_path / "machine")
+    machine.allow(served.host)
+    other.environ.update(machine.environ, RUNNABLE_CI_CONTAINER_ENGINE="podman")
+    other.runnable("pull", f"{runs}:first")
+    other.write({"go": ""})
+    done = other.runnable("retry", "first")
+    assert f"pulling {first.code_identifier_url}@{first.code_identifier}" in done.err
+    assert image_in(other.log("first")).code_identifier == first.code_identifier
+    assert other.runnable("logs", "first", "a").out == "first\n"
+    machine("rmi", "--all", "--force")
+
+    podman("rmi", "--force", name, check=False)
+    project.runnable("retry", "first", "--rerun", "packages", code=1)
+    assert image_in(project.log("first")).code_identifier != first.code_identifier
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [("localhost/none", "it is on no registry"), ("127.0.0.1:1/none", "cannot be pulled")],
+)
+def test_an_image_that_cannot_be_pulled(tmp_path: Path, podman: Podman, image: str, says: str) -> None:
+    """One error with the place in the file, before anything runs, and no run of it."""
+    project = project_of(
+        tmp_path, podman, f'[steps.a]\nrun = "touch ran"\n[steps.b]\ncontainer = "{image}"\nrun = "true"\n'
+    )
+    done = project.runnable("run", code=2)
+    assert "runnable.toml:4" in done.err and says in done.err
+    assert not (project.folder / "ran").exists()
+    assert project.runnable("runs", "--json").out.strip() == "[]"
+
+
+def test_no_engine(tmp_path: Path, podman: Podman) -> None:
+    """Where nothing runs containers the run does not begin."""
+    project = project_of(tmp_path, podman, f'[steps.a]\ncontainer = "{IMAGE}"\nrun = "true"\n')
+    done = project.runnable("run", code=2, RUNNABLE_CI_CONTAINER_ENGINE="apptainer")
+    assert "`apptainer` is not on PATH" in done.err and "install a container engine" in done.err
+
+
+def test_an_image_that_an_earlier_step_builds(tmp_path: Path, podman: Podman) -> None:
+    """It is looked for when its step begins."""
+    project = project_of(
+        tmp_path,
+        podman,
+        f"""
+[steps.build]
+run = "podman tag {IMAGE} localhost/built"
+[steps.a]
+container = "localhost/built"
+run = "true"
+""",
+    )
+    try:
+        project.runnable("run")
+        assert image_in(project.log()).code_identifier_url in ("localhost/built", IMAGE)
+    finally:
+        podman("rmi", "localhost/built")
+
+
+def test_credentials(tmp_path: Path, podman: Podman) -> None:
+    """An image is pulled with them, and neither log nor output has the password, nor a command line."""
+    with password_registry(tmp_path / "registry") as served:
+        podman.allow(served.host)
+        name = f"{served.repository()}:v1"
+        push_as(podman, name, "x", "--creds", f"{USERNAME}:{PASSWORD}")
+        table = f'container = {{ image = "{name}", credentials = {{ username = "WHO", password = "WORD" }} }}'
+        project = project_of(tmp_path, podman, f'[steps.a]\n{table}\nrun = "test -z \\"$WORD\\"; echo $CONTENT"\n')
+        unset = project.runnable("run", code=2)
+        assert "the environment variable that `username` names is not set" in unset.err
+        wrong = project.runnable("run", code=2, WHO=USERNAME, WORD="not the password")
+        assert "cannot be pulled" in wrong.err and "not the password" not in wrong.err
+        done = project.runnable("run", WHO=USERNAME, WORD=PASSWORD)
+        assert PASSWORD not in done.err + project.runnable("show", "--json", "latest").out
+        assert image_in(project.log()).code_identifier_dependable
+
+
+def test_secrets_are_on_no_command_line(tmp_path: Path, podman: Podman) -> None:
+    """A declared secret reaches the container, and neither the log nor any command line has it."""
+    project = project_of(
+        tmp_path,
+        podman,
+        f"""
+secrets = ["API_KEY"]
+[steps.a]
+container = {{ image = "{IMAGE}", env = {{ PATH = "/bin:/other" }} }}
+run = '''
+test "$API_KEY" = a-secret-value-1
+test "$PATH" = /bin:/other
+test -z "$NOT_PASSED"
+'''
+""",
+    )
+    done = project.runnable("run", API_KEY="a-secret-value-1", NOT_PASSED="x")
+    assert "a-secret-value-1" not in done.err + project.runnable("show", "--json", "latest").out
+
+
+@pytest.mark.parametrize("ending", ["timeout", "cancel"])
+def test_the_container_ends_with_the_step(tmp_path: Path, podman: Podman, ending: str) -> None:
+    """On a time limit and on a cancellation, though the first process of a container ignores signals."""
+    limit = "timeout-minutes = 0.02\n" if ending == "timeout" else ""
+    project = project_of(
+        tmp_path, podman, f'[steps.a]\n{limit}container = "{IMAGE}"\nrun = "touch began; sleep 1000"\n'
+    )
+    if ending == "timeout":
+        project.runnable("run", code=1)
+    else:
+        with project.start("run") as running:
+            wait_until((project.folder / "began").exists, "the step")
+            running.send_signal(signal.SIGTERM)
+            assert running.wait() == 128 + signal.SIGTERM
+    outcome = {"timeout": "timed_out", "cancel": "cancelled"}
+    assert project.log().steps["a"].attempts[0].outcome == outcome[ending]
+    assert podman.containers() == []
+
+
+def test_a_killed_run_leaves_no_container_to_its_retry(tmp_path: Path, podman: Podman) -> None:
+    """What a run that was killed left running is ended when the run is resumed."""
+    project = project_of(
+        tmp_path, podman, f'[steps.a]\ncontainer = "{IMAGE}"\nrun = "test -e began || {{ touch began; sleep 1000; }}"\n'
+    )
+    with project.start("run", "--run-id", "first") as running:
+        wait_until((project.folder / "began").exists, "the step")
+        running.kill()
+    assert len(podman.containers()) == 1
+    project.runnable("retry", "first")
+    assert podman.containers() == []
+
+
+def test_docker(tmp_path: Path, podman: Podman) -> None:
+    """docker's own command line runs the step: the image by its id, with a name, as the caller."""
+    shim = docker_shim(tmp_path / "shim")
+    project = project_of(tmp_path, podman, f'[steps.a]\ncontainer = "{IMAGE}"\nrun = "id"\n')
+    project.environ.update({"PATH": f"{shim}:{project.environ['PATH']}", "DOCKER_CALLS": str(tmp_path / "calls")})
+    project.runnable("run", RUNNABLE_CI_CONTAINER_ENGINE="docker")
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[0].startswith("version") and calls[1].strip() == f"image inspect {IMAGE}"
+    assert f"--user {os.getuid()}:{os.getgid()}" in calls[-1]
+    assert project.log().status == "SUCCESS"

@@ -140,7 +140,7 @@ def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str,
     """
     interpreter = find_interpreter(pipeline, workspace, environ, say)
     sources: dict[str, Source | None] = {}
-    for step in filter(_is_here, pipeline.steps.values()):
+    for step in (step for step in pipeline.steps.values() if step.kind == "python" and not step.container):
         with suppress(StepError):  # a function that an earlier step is to write; any other was refused before
             sources[step.name] = find_source(step, workspace)
     if not os.access(interpreter, os.X_OK):  # a step makes it

@@ -99,6 +99,23 @@ KINDS: dict[str, tuple[Turn, ...]] = {
         Turn("run -p fail_at=3", "train!", "out of memory in epoch 3", code=1),
         Turn("retry -p fail_at=0", "train", metrics={"loss": 0.0625}),
     ),
+    "ports/dvc/runnable.toml": (
+        Turn(
+            "run",
+            "prepare featurize train!",
+            "NameError",
+            code=1,
+            change=("src/train.py", "for label, *_", "for labe, *_"),
+        ),
+        Turn(
+            "retry",
+            "train evaluate",
+            "prepare   | reuse: unchanged since attempt 1",
+            metrics={"metrics.accuracy": 1.0},
+            files="eval/metrics.json eval/plots/confusion.csv model.json",
+            change=("src/train.py", "for labe, *_", "for label, *_"),
+        ),
+    ),
     "training/distributed.toml": (Turn("run", "train", "rank 1 of 2", files="checkpoints/epoch-001.json"),),
 }
 
@@ -116,8 +133,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.mark.parametrize("path", KINDS)
 def test_an_example(examples: Workspace, path: str) -> None:
     """It does what its first line says: the steps that run, their results and files, and what a retry repeats."""
-    folder, _, file = path.partition("/")
-    run_id = file.removesuffix(".toml")
+    folder, _, file = path.rpartition("/")
+    run_id = path.replace("/", ".")
     before: Counter[str] = Counter()
     for turn in KINDS[path]:
         if turn.change:
@@ -138,6 +155,17 @@ def test_an_example(examples: Workspace, path: str) -> None:
         kept = {entry.name for step in run.log.steps.values() for entry in step.data_catalog}
         assert kept >= {*turn.files.split()}
         assert run.metrics.items() >= dict(turn.metrics).items()
+
+
+@pytest.mark.parametrize("source", ["dvc/dvc.yaml"])
+def test_an_imported_pipeline_is_what_the_import_writes(examples: Workspace, source: str) -> None:
+    """The pipeline file of a port is made by `init --from`, byte for byte."""
+    folder, _, file = f"ports/{source}".rpartition("/")
+    written = examples.folder / folder / "runnable.toml"
+    before = written.read_bytes()
+    written.unlink()
+    examples.runnable("init", "--from", file, at=folder)
+    assert written.read_bytes() == before
 
 
 def test_each_example_is_run_and_in_the_table() -> None:

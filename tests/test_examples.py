@@ -45,6 +45,10 @@ KINDS: dict[str, tuple[Turn, ...]] = {
     "tasks/stub.toml": (Turn("run", "fetch train report"),),
     "tasks/python.toml": (Turn("run", "greet", "hello world"),),
     "tasks/shell.toml": (Turn("run", "greet", "and this is stderr"),),
+    "tasks/notebook.toml": (
+        Turn("run", "greet", "hello you from a notebook", metrics={"length": 3}, files="greet.executed.ipynb"),
+    ),
+    "sequential/traversal.toml": (Turn("run", "python shell notebook later", files="notebook.executed.ipynb"),),
     "sequential/default-fail.toml": (Turn("run", "prepare train!", "report  | skip: `train` failed", code=1),),
     "parameters/static.toml": (
         Turn(
@@ -54,6 +58,8 @@ KINDS: dict[str, tuple[Turn, ...]] = {
         ),
     ),
     "parameters/python.toml": (Turn("run", "fit predict", "fitted with 6 leaves", metrics={"score": 0.5}),),
+    "parameters/notebook.toml": (Turn("run", "fit predict", "fitted with 6 leaves", metrics={"score": 0.5}),),
+    "parameters/static-notebook.toml": (Turn("run --params-file parameters.yaml", "notebook shell", "hello: 11"),),
     "parameters/shell.toml": (Turn("run -p depth=5", "fit predict", "10 leaves", metrics={"score": 0.5}),),
     "catalog/shell.toml": (Turn("run", "make remove use", "hello", files="data/data.txt df.csv"),),
     "catalog/python.toml": (Turn("run", "make remove use", "a,b", files="data/data.txt df.csv"),),
@@ -93,6 +99,7 @@ KINDS: dict[str, tuple[Turn, ...]] = {
     "jobs/parameters.toml": (Turn("run -p size=6", "work", "hello you", metrics={"ratio": 1.5}),),
     "jobs/catalog.toml": (Turn("run", "work", files="squares.csv"),),
     "jobs/catalog-no-copy.toml": (Turn("run", "work", files="squares.csv"),),
+    "jobs/notebook.toml": (Turn("run", "greet", "hello world from a notebook", files="greet.executed.ipynb"),),
     "async/single.toml": (Turn("run", "fetch show", "hello you"),),
     "async/sequential.toml": (Turn("run", "fetch show", '["hello a", "hello b"]'),),
     "training/single.toml": (

@@ -212,6 +212,30 @@ rule fourth:
         assert (done.returncode, done.stderr[:14]) == (1, "not imported: ")
 
 
+def test_containers(tmp_path: Path) -> None:
+    """The image of a rule, else that of all rules; what is no image of a registry is a comment."""
+    (tmp_path / "Snakefile").write_text("""
+container: "docker://alpine:3.20"
+rule all:
+    input: "a", "b", "c"
+rule a:
+    output: "a"
+    shell: "touch {output}"
+rule b:
+    output: "b"
+    container: "docker://ghcr.io/o/tools@sha256:12"
+    shell: "touch {output}"
+rule c:
+    output: "c"
+    singularity: "tools.sif"
+    shell: "touch {output}"
+""")
+    imported = import_snakefile(tmp_path / "Snakefile")
+    steps = imported.table["steps"]
+    assert [step.get("container") for step in steps.values()] == ["alpine:3.20", "ghcr.io/o/tools@sha256:12", None]
+    assert "# container: tools.sif is no image of a registry\n[steps.c]" in imported.text("init")
+
+
 def test_files_of_a_workflow_folder(tmp_path: Path) -> None:
     """Paths begin above `workflow/`, scripts and included rules beside their file."""
     project = workspace(

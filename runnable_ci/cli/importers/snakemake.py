@@ -33,11 +33,12 @@ from runnable_ci.pipeline.validation import RESERVED, RESERVED_PREFIXES
 from runnable_ci.pipeline.values.params_file import read_file
 from runnable_ci.util.text import decode_text
 
-_SAME: Final = frozenset({"input", "output", "params", "log", "shell", "script", "threads", "wildcard_constraints"})
+_CONTAINERS: Final = ("container", "singularity")
+_SAME: Final = frozenset(
+    {"input", "output", "params", "log", "shell", "script", "threads", "wildcard_constraints", *_CONTAINERS}
+)
 _HINTS: Final = {
     "conda": "conda: activate the environment before the run, or in the script",
-    "container": "container",
-    "singularity": "container",
     "resources": "resources are not counted: `--jobs` limits how many steps run at once",
     "benchmark": "benchmark: a run has the duration of each attempt",
     "localrules": "",
@@ -47,6 +48,8 @@ _MARKS: Final = {
     "temporary": "temp: files stay until `runnable-ci gc` removes the run",
     "protected": "protected: files keep the permissions that they have",
 }
+_EVERY_CONTAINER: Final = "container of every rule"
+"""No name that a Snakefile could have."""
 _FILES_MAX: Final = 100_000
 
 
@@ -132,6 +135,8 @@ def _take(imported: ImportedPipeline, directive: Directive, evaluator: Evaluator
             _take_config(imported, evaluator, imported.folder / name)
         case "wildcard_constraints", _:
             constraints |= constraints_of(call, evaluator)
+        case key, [ast.Constant(value=str(image))] if key in _CONTAINERS:
+            evaluator.variables[_EVERY_CONTAINER] = image
         case _ if text := _HINTS.get(key, f"{key}: has no counterpart"):
             imported.note(text)
 
@@ -159,12 +164,13 @@ def _step(imported: ImportedPipeline, rule: ReadRule, evaluator: Evaluator) -> d
     for mark, _ in rule.marked:
         if mark in _MARKS:
             imported.note(_MARKS[mark], step=rule.name)
+    step: dict[str, Any] = {"strategy": strategy(instances)} if instances[0] else {}
+    step |= _container(imported, rule, evaluator)
     numbers = {**evaluator.variables, "threads": _number(rule, "threads", evaluator), "resources": {}}
     touched = [path for mark, value in rule.marked if mark == "touch" for path in _listed(value)]
     logs = [*map(str, items["log"].values)]
     made = [*map(str, items["output"].values), *logs]
     values = RuleValues(items, {**axes, **_extra(instances, axes)}, numbers, rule.name, made, touched)
-    step: dict[str, Any] = {"strategy": strategy(instances)} if instances[0] else {}
     step |= _script(imported, rule, values, evaluator)
     keys = ("output", "log") if "{log" in _text(rule) else ("output",)  # a log that is not named is not written
     catalog = {
@@ -219,6 +225,21 @@ def _as_axis(name: str, column: Sequence[str], instances: list[dict[str, Any]]) 
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _container(imported: ImportedPipeline, rule: ReadRule, evaluator: Evaluator) -> dict[str, str]:
+    """Return the key for the image that a rule runs in, where it is one of a registry."""
+    own = next((call.args for key, call in rule.rule.directives.items() if key in _CONTAINERS), [])
+    try:
+        image = evaluator.value(own[0]) if own else evaluator.variables.get(_EVERY_CONTAINER)
+    except NotDeclarativeError as e:
+        image = str(e)
+    if not image:
+        return {}
+    if str(image).startswith("docker://"):
+        return {"container": str(image).removeprefix("docker://")}
+    imported.note(f"container: {image} is no image of a registry", step=rule.name)
+    return {}
 
 
 def _number(rule: ReadRule, key: str, evaluator: Evaluator) -> Any:

@@ -87,6 +87,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "typer": ("cli",),
     "yaml": ("pipeline.values.yaml_document",),
     **dict.fromkeys(("nbclient", "nbformat", "jupyter_client"), ("steps.notebook.execute",)),
+    "ipykernel": ("steps.notebook.kernel_main",),
     "dotenv": ("pipeline.values.env_file",),
 }
 # Stops a module of the core from being more than values in, values out.

@@ -23,11 +23,10 @@ from runnable_ci.pipeline.patterns import may_name, select
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.files.links import is_behind_link, selected_behind_links, with_what_links_lead_to
-from runnable_ci.runs.model import SUCCESS, CatalogEntry, ExceptionInfo, Pack, Parameter, RunOutcome, StepAttempt
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
 from runnable_ci.runs.orphans import end_container, new_mark, record_container, record_pid
 from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
-from runnable_ci.steps.python import find_source
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.clock import now
 from runnable_ci.util.leftovers import VARIABLE as MARKS
@@ -181,7 +180,7 @@ def _execute(
         )
     products.prepare()
     done.entries = _take_files(step, scope, context)
-    done.attempt.function_hash = _code_hash(step, context.catalog.workspace)
+    done.attempt.function_hash = steps.code_hash(step, context.catalog.workspace)
     process = steps.prepare(step, step_context)
     done.attempt.input_parameters = {name: step_context.parameters[name] for name in process.given}
     for note in process.notes:
@@ -216,16 +215,6 @@ def _execute(
                 context.redactor,
             ):
                 context.printer.say(note, step=step.name)
-
-
-def _code_hash(step: Step, workspace: Path) -> str:
-    """Return the digest of the function or notebook that a step names; empty where that is not known."""
-    if step.kind == "notebook":
-        from runnable_ci.steps.notebook.notebook_step import digest_of
-
-        return digest_of(step, workspace)
-    source = find_source(step, workspace) if step.kind == "python" else None
-    return source.hash() if source else ""
 
 
 def _run_process(
@@ -375,27 +364,18 @@ def _fail(
     done: AttemptResult, returned: StepResult, ended: Exit, step_context: StepContext, context: ExecutionContext
 ) -> None:
     """Say why an attempt failed that came to its own end."""
-    from runnable_ci.steps.failure import Explanation, explain_exit
+    from runnable_ci.steps.failure import Explanation, explain_exit, place_of
 
     explained = Explanation(returned.problem)
     if not returned.problem:
         explained = explain_exit(done.step, step_context, ended.code, is_out_of_memory=oom_kills() > done.oom_kills)
     problem = context.redactor.text(explained.message)
     exception = returned.exception
-    done.attempt.end("failed", f"{problem}{_place(exception)}")
+    done.attempt.end("failed", f"{problem}{place_of(done.step, exception)}")
     if returned.problem and not exception:
         context.printer.output(done.step.name, "e", f"{printable(problem)}\n".encode())
     if explained.hint:
         context.printer.say(f"hint: {context.redactor.text(explained.hint)}", step=done.step.name)
-
-
-def _place(exception: ExceptionInfo | None) -> str:
-    """Return where an exception was raised, in brackets: the line of a file, or the cell of a notebook."""
-    if not exception or not exception.file:
-        return ""
-    if exception.line:
-        return f" ({exception.file}:{exception.line})"
-    return f" ({exception.file}, cell {exception.cell})" if exception.cell else f" ({exception.file})"
 
 
 def _outcome(ended: Exit) -> RunOutcome:

@@ -93,7 +93,8 @@ def _message(attempt: StepAttempt) -> str:
     found = attempt.exception
     if found is None or attempt.outcome != "failed":
         return attempt.message  # it timed out, or was cancelled: the exception is what that led to
-    return f"{found.type}: {found.message}" if found.message else found.type
+    text = f"{found.type}: {found.message}" if found.message else found.type
+    return f"{text}\ncell {found.cell}:\n{found.cell_source}" if found.cell else text
 
 
 def _location(name: str, attempt: StepAttempt, sources: SourceMap) -> tuple[str, int]:

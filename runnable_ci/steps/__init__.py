@@ -57,6 +57,16 @@ def takes(step: Step, workspace: Path) -> Collection[str] | None:
     return python.takes(step, workspace)
 
 
+def code_hash(step: Step, workspace: Path) -> str:
+    """Return the digest of the function or notebook that a step names; empty where that is not known."""
+    if step.kind == "notebook":
+        from runnable_ci.steps.notebook import notebook_step  # few pipelines have one
+
+        return notebook_step.digest_of(step, workspace)
+    source = python.find_source(step, workspace) if step.kind == "python" else None
+    return source.hash() if source else ""
+
+
 def objects_taken(
     step: Step, workspace: Path, parameters: Mapping[str, Parameter], *, coming: Collection[str] = ()
 ) -> Collection[str]:

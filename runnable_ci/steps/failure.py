@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from runnable_ci.errors import did_you_mean
 from runnable_ci.pipeline.diagnostics.expressions import expressions
 from runnable_ci.pipeline.model import Step
+from runnable_ci.runs.model import ExceptionInfo
 from runnable_ci.steps.base import StepContext
 
 _SIGNALS: Final = 128
@@ -77,6 +78,15 @@ def explain_exit(step: Step, context: StepContext, code: int, *, is_out_of_memor
             return Explanation(f"{what}: a command was not found", _not_found(step, context))
     expression = next(expressions(step), None)
     return Explanation(what, str(expression) if expression else "")
+
+
+def place_of(step: Step, exception: ExceptionInfo | None) -> str:
+    """Return where an exception was raised, in brackets: the line of a file, or the cell of the step's notebook."""
+    if not exception or not exception.file:
+        return ""
+    if exception.file == step.command:
+        return f" ({exception.file}, cell {exception.cell})" if exception.cell else f" ({exception.file})"
+    return f" ({exception.file}:{exception.line})"
 
 
 def _of_signal(name: str, is_out_of_memory: bool) -> str:

@@ -50,6 +50,8 @@ class _Failure(_Closed):
     line: int | None = None
     cell: int = 0
     cell_source: str = ""
+    cell_line: int = 0
+    """The run log has it as a line of the notebook's file."""
 
     def recorded(self) -> ExceptionInfo:
         """Return the exception as the run log stores it."""
@@ -141,7 +143,17 @@ def collect(step: Step, context: StepContext) -> StepResult:
         },
         modules=answer.modules,
         report=answer.report.recorded(answer.modules) if answer.report else None,
-        exception=error.recorded() if error else None,
+        exception=_recorded(step, context, error) if error else None,
         problem=": ".join(filter(None, (error.type, error.message))) if error else next(iter(wrong), ""),
         exit_code=answer.exit_code,
     )
+
+
+def _recorded(step: Step, context: StepContext, error: _Failure) -> ExceptionInfo:
+    """Return an exception as the run log stores it; that of a notebook's cell with its line in the notebook's file."""
+    found = error.recorded()
+    if not found.cell or found.file != step.command:
+        return found
+    from runnable_ci.steps.notebook.positions import line_of  # only what fails needs it
+
+    return found.model_copy(update={"line": line_of(context.workspace / step.command, found.cell, error.cell_line)})

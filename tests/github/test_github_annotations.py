@@ -58,6 +58,15 @@ def test_an_exception_is_at_its_line(file: str, shown: str, line: int) -> None:
     assert found == [Annotation("error", "ValueError: bad\nunits", "step fit failed", shown, line)]
 
 
+def test_an_exception_in_a_notebook_has_its_cell() -> None:
+    """The cell's number and source are told, at its line in the notebook's file."""
+    failed = raised("n.ipynb", 12)
+    assert failed.exception is not None
+    failed.exception = failed.exception.model_copy(update={"cell": 3, "cell_source": "f(0)"})
+    [found] = annotations_for(log_of("fit", failed), AT)
+    assert (found.message, found.file, found.line) == ("ValueError: bad\nunits\ncell 3:\nf(0)", "sub/n.ipynb", 12)
+
+
 def test_an_exception_without_words_is_its_type() -> None:
     """No colon that nothing follows."""
     assert annotations_for(log_of("fit", raised("a.py", message="")), AT)[0].message == "ValueError"

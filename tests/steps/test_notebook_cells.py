@@ -13,6 +13,7 @@ from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.resolve import resolve
 from runnable_ci.steps.notebook.cells import as_python, parse
 from runnable_ci.steps.notebook.notebook_step import digest_of, notebook_of
+from runnable_ci.steps.notebook.positions import line_of
 
 
 def step(**more: object) -> Step:
@@ -133,3 +134,23 @@ def test_another_language(tmp_path: Path) -> None:
     """A notebook of another language is executed by the kernel that the step names."""
     (tmp_path / "n.ipynb").write_text(notebook("x <- 1", kernelspec={"language": "R", "name": "ir"}))
     assert notebook_of(step(kernel="ir"), tmp_path).language == "r"
+
+
+def test_a_line_of_a_cell(tmp_path: Path) -> None:
+    """The line of a cell is found in the file, however that is laid out; 0 where it has no such cell."""
+    file = tmp_path / "n.ipynb"
+    content = notebook(text("y = 1"), code('x = "\\n"\ny = 1\nz'), "y = 1")
+    file.write_text(content)
+    lines = content.splitlines()
+    assert [lines[line_of(file, 2, line) - 1].strip(' ",') for line in (1, 2, 3)] == [
+        'x = \\"\\\\n\\"\\n',
+        "y = 1\\n",
+        "z",
+    ]
+    assert line_of(file, 2, 0) == line_of(file, 2, 1)
+    assert line_of(file, 3, 1) > line_of(file, 2, 3)
+    file.write_text(json.dumps(json.loads(content)))
+    assert line_of(file, 3, 1) == 1
+    assert line_of(file, 4, 1) == 0
+    file.write_text("{")
+    assert line_of(file, 1, 1) == 0

@@ -130,6 +130,10 @@ EDITS: dict[str, tuple[dict[str, str], str]] = {
         {"nb/eval.ipynb": notebook(*CELLS[:-1], f"{CELLS[-1]}\nscore = 2")},
         "run nb/eval.ipynb changed",
     ),
+    "files that it did not read": (
+        {"nb/other.txt": "x", "other.txt": "x", "nb/.ipynb_checkpoints/eval-checkpoint.ipynb": "{}"},
+        "reuse unchanged since attempt 1",
+    ),
     "a file that it read": ({"data.txt": "other"}, "run data.txt changed, which it read"),
     "a function that it calls": (
         {"lib.py": LIBRARY.replace("2 * i", "3 * i")},
@@ -194,6 +198,7 @@ def test_a_failing_cell(tmp_path: Path) -> None:
     assert attempt.exception is not None
     assert (attempt.exception.cell, attempt.exception.cell_source) == (3, "f(0)")
     assert "----> 1 f(0)" in attempt.exception.traceback
+    assert (project.folder / "n.ipynb").read_text().splitlines()[attempt.exception.line - 1].strip() == '"f(0)"'
     [entry] = project.log().steps["a"].data_catalog
     assert (entry.name, entry.stage) == ("a.executed.ipynb", "failed")
     project.runnable("catalog", "latest", "--get", "a.executed.ipynb", "--to", "kept.ipynb")

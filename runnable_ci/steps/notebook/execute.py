@@ -57,7 +57,9 @@ class _OwnKernel(KernelSpecManager):  # type: ignore[misc]
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         """Return it, whatever the name."""
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kernel_main.py")
+        # The working directory is put on the path by `begin`.
+        argv = [sys.executable, main, "--IPKernelApp.ignore_cwd=True", "-f", "{connection_file}"]
         return KernelSpec(argv=argv, display_name=kernel_name, language="python")
 
 
@@ -111,7 +113,8 @@ class _Execution:
                 raise  # the kernel did not start
             error = self._error(type(failure).__name__, str(failure), "")
         if error is not None:
-            error["file"], error["line"] = answer.get("file") or self.request["name"], answer.get("line")
+            place = (answer["file"], answer["line"]) if answer.get("file") else (self.request["name"], None)
+            error.update(zip(("file", "line"), place), cell_line=answer.get("cell_line", 0))
         elif answer.get("error"):
             error = self._return_error(answer["error"])
         return {
@@ -131,7 +134,7 @@ class _Execution:
             return False
         path = os.path.join(self.request["scratch"], "kernel_request.json")
         with open(path, "w", encoding="utf-8") as file:
-            names = ("name", "scratch", "workspace", "path", "parameters", "returns")
+            names = ("name", "scratch", "workspace", "path", "parameters", "returns", "pythonpath")
             json.dump({name: self.request[name] for name in names}, file)
         self._run_silently("exec(%r, {'folder': %r, 'request': %r})" % (_START, self.request["worker"], path))
         return True

@@ -38,6 +38,8 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
         raise StepError(f"the interpreter {context.interpreter} is not there, or not executable", hint=hint)
     notebook = notebook_of(step, context.workspace)
     taken = [name for name in notebook.names() if name in context.parameters]
+    # The kernel sets it: while it starts, and what executes it, nothing is looked for in the user's folders.
+    env = {name: value for name, value in step.env.items() if name != "PYTHONPATH" or step.kernel}
     folder = (context.workspace / step.command).parent
     request = {
         "notebook": notebook.text,
@@ -49,6 +51,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
         "response": str(context.scratch / "response.json"),
         "workspace": str(context.workspace),
         "path": [str(it) for it in dict.fromkeys([context.workspace, folder])],
+        "pythonpath": "" if step.kernel else step.env.get("PYTHONPATH", ""),
         "parameters": {name: _source(context.parameters[name], context) for name in taken},
         "defaulted": [name for name in notebook.parameters or () if name not in context.parameters],
         "returns": [[name, "json" if kind == "auto" else kind] for name, kind in step.returns.items()],
@@ -58,7 +61,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
     return ProcessSpec(
         argv=(context.interpreter, str(EXECUTE), str(file)),
         cwd=context.workspace / step.working_directory,
-        env={**context.environ, **step.env, "RUNNABLE_STEP": step.name},
+        env={**context.environ, **env, "RUNNABLE_STEP": step.name},
         given=tuple(context.parameters),
         notes=_not_passed(step, notebook, context.parameters),
     )

@@ -34,7 +34,8 @@ def check_notebooks(
     """
     groups: dict[tuple[tuple[str, str], ...], list[Step]] = {}
     for step in (step for step in pipeline.steps.values() if step.kind == "notebook" and not step.container):
-        groups.setdefault(tuple(sorted(step.env.items())), []).append(step)
+        own = {name: value for name, value in step.env.items() if name != "PYTHONPATH"}  # the user's code alone has it
+        groups.setdefault(tuple(sorted(own.items())), []).append(step)
     for env, steps in groups.items():
         kernels = [step.kernel for step in steps if step.kernel]
         answer = check_output(

@@ -44,7 +44,9 @@ def begin(request_path: str) -> None:
         request = json.load(file)
     os.unlink(request_path)  # parameters may be secrets
     kernel = _Kernel(request)
-    sys.path[:] = [*sys.path[:1], *request["path"], *sys.path[1:]]  # the first is the working directory
+    if request["pythonpath"]:
+        os.environ["PYTHONPATH"] = request["pythonpath"]
+    sys.path[:] = _search_path([*request["path"], *filter(None, request["pythonpath"].split(os.pathsep))])
     parameters = Parameters(request["parameters"], kernel.consumed, [])
     module = ModuleType(PARAMETERS_MODULE, "The parameters of this step.")
 
@@ -60,6 +62,17 @@ def begin(request_path: str) -> None:
     kernel.audit.begin()
 
 
+def _search_path(folders: list[str]) -> list[str]:
+    """Return where modules are looked for: first in the working directory and these folders.
+
+    Each is there once: a second look at one would count as a look at its files.
+    """
+    found: dict[str, str] = {}
+    for folder in [os.getcwd(), *map(os.path.abspath, folders), *filter(None, sys.path)]:
+        found.setdefault(os.path.realpath(folder), folder)
+    return list(found.values())
+
+
 def finish(path: str, is_failed: bool) -> None:
     """Write what became of the notebook, as far as its kernel knows: returns, and what it read."""
     [kernel] = _kernels
@@ -67,7 +80,9 @@ def finish(path: str, is_failed: bool) -> None:
     answer: dict[str, Any] = {"returns": {}, "error": None, "file": None, "line": None}
     try:
         if is_failed:
-            answer["file"], answer["line"] = _place(getattr(sys, "last_value", None), kernel.workspace)
+            error = getattr(sys, "last_value", None)
+            answer["file"], answer["line"] = _place(error, kernel.workspace)
+            answer["cell_line"] = _line_in_cell(error)
         else:
             answer["returns"] = _returns(request)
     except Exception as error:
@@ -75,7 +90,9 @@ def finish(path: str, is_failed: bool) -> None:
         message = error.message if isinstance(error, WorkerError) else str(error)
         answer["error"] = {"type": type_name(error), "message": message, "hint": hint}
     kernel.workspace.note(kernel.modules)
-    answer.update(modules=kernel.modules, report=kernel.audit.report(kernel.workspace))
+    report = kernel.audit.report(kernel.workspace)
+    report["libraries"] = {name: file for name, file in report["libraries"].items() if _is_installed(name, file)}
+    answer.update(modules=kernel.modules, report=report)
     with open(path + ".part", "w", encoding="utf-8") as file:
         json.dump(answer, file)
     os.replace(path + ".part", path)
@@ -99,6 +116,11 @@ def _returns(request: dict[str, Any]) -> dict[str, Any]:
         sys.modules["__main__"] = main
 
 
+def _is_installed(name: str, file: str) -> bool:
+    """Return whether a module is an installed package itself, not one that another brings along, as debugpy does."""
+    return file.rpartition("-packages/")[2].startswith(name)
+
+
 def _place(error: Any, workspace: WorkspaceFolder) -> tuple[str | None, int | None]:
     """Return file and line in the workspace where an error was raised, None where that was in a cell."""
     found: tuple[str | None, int | None] = None, None
@@ -109,6 +131,16 @@ def _place(error: Any, workspace: WorkspaceFolder) -> tuple[str | None, int | No
             found = inner, trace.tb_lineno
         trace = trace.tb_next
     return found
+
+
+def _line_in_cell(error: Any) -> int:
+    """Return the line of the cell that raised an error, 0 where that is not known."""
+    trace = getattr(error, "__traceback__", None)
+    while trace is not None:
+        if trace.tb_frame.f_globals is vars(sys.modules["__main__"]):
+            return int(trace.tb_lineno)
+        trace = trace.tb_next
+    return int(getattr(error, "lineno", 0) or 0) if isinstance(error, SyntaxError) else 0
 
 
 def _set_log_level(level: str) -> None:

@@ -230,8 +230,7 @@ def _run_process(
     # What runs in a container ends with it; what its engine leaves to tidy up after it must not be ended.
     mark = "" if step.background or process.container else new_mark(context.processes)
     marks = [*filter(None, [process.env.get(MARKS), mark])]
-    if process.container:
-        record_container(context.processes, *process.container)
+    record_container(context.processes, process.container)
     observer.begin(step.name)
     ended = None
     try:
@@ -248,9 +247,11 @@ def _run_process(
         _restore_store(products, context)
         output.flush()
     finally:
-        if process.container and (ended is None or ended.code < 0 or ended.cancelled or ended.timed_out):
-            end_container(*process.container, environ=process.env)
-        sight = products.sight = observer.end(step.name)
+        end_container(process.container, ended, environ=process.env)
+        sight = observer.end(step.name)
+        if reason := process.not_seen():
+            sight = sight._replace(trace=None, reason=reason)
+        products.sight = sight
     if names := [f"`{context.redactor.text(printable(process.name))}`" for process in ended.ended]:
         context.printer.say(f"ended {', '.join(dict.fromkeys(names))}, which step `{step.name}` left running")
     return ended, sight

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.util.process import check_output, end_outliving, start_time
+from runnable_ci.util.process import Exit, check_output, end_outliving, start_time
 
 _MARK: Final = re.compile(r"mark ([0-9a-f]{32})")
 _CONTAINER: Final = re.compile(r"container (docker|podman) (runnable-[0-9a-f]{16})")
@@ -30,13 +30,18 @@ def record_pid(processes: Path, pid: int) -> None:
     _note(processes, f"{pid} {start_time(pid)}\n")
 
 
-def record_container(processes: Path, engine: str, name: str) -> None:
-    """Record a container in which a step runs."""
-    _note(processes, f"container {engine} {name}\n")
+def record_container(processes: Path, container: tuple[str, str] | None) -> None:
+    """Record the container in which a step runs, if it is in one: an engine and a name."""
+    if container:
+        _note(processes, "container {} {}\n".format(*container))
 
 
-def end_container(engine: str, name: str, *, environ: Mapping[str, str]) -> None:
-    """End a container and remove it, unless it is gone; what its client was sent need not have reached it."""
+def end_container(container: tuple[str, str] | None, client: Exit | None, *, environ: Mapping[str, str]) -> None:
+    """End and remove a container whose client did not come to its own end: what that was sent need not have arrived."""
+    is_over = client is not None and client.code >= 0 and not client.cancelled and not client.timed_out
+    if container is None or is_over:
+        return
+    engine, name = container
     program = shutil.which(engine, path=environ.get("PATH"))
     for words in (["kill", name], ["rm", "--force", name]) if program else ():
         check_output([str(program), *words], cwd=Path("/"), env=environ, timeout_s=_ENDED_S)
@@ -62,7 +67,7 @@ def end_orphans(processes: Path, environ: Mapping[str, str] = os.environ) -> Non
     end_outliving(started, marks)
     for engine, name in containers:
         if name in _containers_of(engine, environ):
-            end_container(engine, name, environ=environ)
+            end_container((engine, name), None, environ=environ)
 
 
 def _containers_of(engine: str, environ: Mapping[str, str]) -> list[str]:

@@ -119,6 +119,10 @@ def collect(step: Step, context: StepContext) -> StepResult:
         case "python" | "notebook":
             from runnable_ci.steps import python_result  # its models are needed by no other step
 
-            return python_result.collect(step, context)
+            result = python_result.collect(step, context)
+            if step.container is not None and result.report is not None:  # the rest is the image's, which is recorded
+                own = result.report._replace(libraries={}, outside={}, read_outside=())
+                result = result._replace(report=own)
+            return result
         case kind:
             assert_never(kind)

@@ -54,6 +54,8 @@ class ProcessSpec(NamedTuple):
     """What a person should know of that."""
     container: tuple[str, str] | None = None
     """The engine and the name of the container that the process is only a client of."""
+    not_seen: Callable[[], str] = str
+    """Says, once it has ended, why its files were not seen; empty where they may be."""
 
 
 class StepResult(NamedTuple):

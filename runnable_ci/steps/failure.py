@@ -20,6 +20,12 @@ from runnable_ci.steps.base import StepContext
 _SIGNALS: Final = 128
 """A shell adds the signal that ended a command to this. Source: POSIX.1-2017, Shell Command Language, 2.8.2."""
 _OUT_OF_MEMORY: Final = "the system ended a process because memory ran out: use less of it, or a larger machine"
+_OF_ENGINES: Final = {
+    125: "usually the container could not be started",
+    126: "a command could not be executed in the container",
+    127: "a command was not found in the container",
+}
+"""Source: docker-run(1), podman-run(1), exit status."""
 _HINTS: Final = {
     "SIGKILL": "often the memory ran out, or a job's or container's limit was reached; else another process ended it",
     "SIGPIPE": "it wrote to a command that had ended, as `yes | head -1` does, and the shell's `pipefail` counts that: "
@@ -59,7 +65,8 @@ class Explanation(NamedTuple):
 
 def explain_exit(step: Step, context: StepContext, code: int, *, is_out_of_memory: bool = False) -> Explanation:
     """Explain an exit code that is not 0; a negative one is the signal that ended the step's own process."""
-    signalled = _signal_name(-code if code < 0 else code - _SIGNALS if step.kind == "run" else 0)
+    adds_signals = step.kind == "run" or step.container is not None  # as a container's engine does
+    signalled = _signal_name(-code if code < 0 else code - _SIGNALS if adds_signals else 0)
     if code < 0:
         return Explanation(f"ended by {signalled or f'signal {-code}'}", _of_signal(signalled, is_out_of_memory))
     what = f"exit code {code}"
@@ -67,6 +74,8 @@ def explain_exit(step: Step, context: StepContext, code: int, *, is_out_of_memor
         return Explanation(
             f"{what}: usually a command that was ended by {signalled}", _of_signal(signalled, is_out_of_memory)
         )
+    if step.container is not None and code in _OF_ENGINES:
+        return Explanation(f"{what}: {_OF_ENGINES[code]}", f"the image is {step.container.image}; its output says more")
     if step.kind != "run":
         return Explanation(what)
     match code:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from registry_server import PASSWORD, USERNAME, Served, password_registry, regis
 from support import wait_until
 
 from runnable_ci.runs.model import CodeIdentity, RunLog
+from runnable_ci.steps.containers.canary import ContainerCanary
 
 
 @pytest.fixture(scope="session")
@@ -317,3 +319,72 @@ def test_docker(tmp_path: Path, podman: Podman) -> None:
     assert calls[0].startswith("version") and calls[1].strip() == f"image inspect {IMAGE}"
     assert f"--user {os.getuid()}:{os.getgid()}" in calls[-1]
     assert project.log().status == "SUCCESS"
+
+
+def test_what_is_opened_elsewhere_is_not_seen(tmp_path: Path) -> None:
+    """Without an event of the canary nothing is known of a container's reads; any process here that opens it is one."""
+    canary = ContainerCanary(tmp_path / "canary")
+    assert canary.not_seen() == "what its container opened is not seen from here"
+    canary = ContainerCanary(tmp_path / "canary")
+    subprocess.run(["cat", str(tmp_path / "canary")], check=True)
+    assert canary.not_seen() == ""
+    assert ContainerCanary(tmp_path / "none" / "canary").not_seen()
+
+
+def test_a_container_whose_files_are_not_seen(tmp_path: Path, podman: Podman) -> None:
+    """Its reads are unknown, which is recorded, and its products are kept."""
+    project = project_of(
+        tmp_path,
+        podman,
+        f"""
+[steps.a]
+container = "{IMAGE}"
+shell = "/bin/busybox sh {{0}}"
+run = "cat data.txt > made.txt"
+catalog = {{ put = ["made.txt"] }}
+""",
+        **{"data.txt": "data"},
+    )
+    project.runnable("run")
+    attempt = project.log().steps["a"].attempts[0]
+    assert (attempt.reads, attempt.not_seen) == ("", "what its container opened is not seen from here")
+    assert [entry.name for entry in project.log().steps["a"].put_entries()] == ["made.txt"]
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        ("no-such-command", "exit code 127: a command was not found in the container"),
+        ("sleep 9 & kill -9 $!; wait $!", "usually a command that was ended by SIGKILL"),
+        ("exit 3", "exit code 3"),
+    ],
+)
+def test_exit_codes(tmp_path: Path, podman: Podman, run: str, says: str) -> None:
+    """They are those of the command; what they say is about the image, not about this machine."""
+    project = project_of(tmp_path, podman, f"[steps.a]\ncontainer = \"{IMAGE}\"\nrun = '{run}'\n")
+    done = project.runnable("run", code=1)
+    assert says in project.log().steps["a"].attempts[0].message
+    assert "is not on PATH" not in done.err
+
+
+def test_a_shell_as_strict_as_it_can_be(tmp_path: Path, podman: Podman) -> None:
+    """Without bash the image's sh runs the step, and sees a failure, also within a pipe where it knows that."""
+    table = f'container = "{IMAGE}"\n'
+    project = project_of(
+        tmp_path,
+        podman,
+        f'[steps.a]\n{table}run = "false; echo after"\ncontinue-on-error = true\n'
+        f'[steps.b]\n{table}run = "false | true; echo after"\ncontinue-on-error = true\n',
+    )
+    project.runnable("run")
+    log = project.log()
+    assert [log.steps[name].attempts[0].exit_code for name in "ab"] == [1, 1]
+
+
+def test_a_long_script(tmp_path: Path, podman: Podman) -> None:
+    """One that is too long for a command line is read from a file."""
+    project = project_of(
+        tmp_path, podman, f"[steps.a]\ncontainer = \"{IMAGE}\"\nrun = '''\necho {'x' * 70_000} | wc -c\n'''\n"
+    )
+    project.runnable("run")
+    assert project.runnable("logs", "latest", "a").out == "70001\n"

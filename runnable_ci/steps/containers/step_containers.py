@@ -17,6 +17,8 @@ from runnable_ci.runs.model import CodeIdentity
 from runnable_ci.steps.base import ProcessSpec, StepContext
 from runnable_ci.steps.containers import host_paths
 from runnable_ci.steps.containers.apptainer import exec_command, exec_environment
+from runnable_ci.steps.containers.canary import VARIABLE as CANARY
+from runnable_ci.steps.containers.canary import ContainerCanary
 from runnable_ci.steps.containers.command_line import ContainerCall, Mount, is_of_client, run_command, split_volume
 from runnable_ci.steps.containers.engines import ContainerEngine, find_engine
 from runnable_ci.steps.containers.image_names import ContainerImage
@@ -28,7 +30,8 @@ PACKAGE: Final = Path(__file__).parents[2]
 _PASSED: Final = ("GITHUB_", "RUNNER_", "RUNNABLE_")
 _OF_THE_MACHINE: Final = frozenset({"RUNNER_TEMP", "RUNNER_TOOL_CACHE", "RUNNER_WORKSPACE"})
 """Folders that the container does not have."""
-_FIND_PYTHON: Final = 'command -v python >/dev/null && exec python "$@"; exec python3 "$@"'
+_OPEN: Final = f'(: <"${CANARY}") 2>/dev/null'
+_FIND_PYTHON: Final = f'{_OPEN}; command -v python >/dev/null && exec python "$@"; exec python3 "$@"'
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -108,12 +111,13 @@ class StepContainers:
         container = step.container
         assert container is not None  # noqa: S101 - for the type checker
         image = self.image(container)
-        file = context.scratch / "container.env"
+        file, canary_file = context.scratch / "container.env", context.scratch / "canary"
+        spec = spec._replace(env={**spec.env, CANARY: str(canary_file)})
         call = ContainerCall(
             container=container,
             image=image.reference,
             name=f"runnable-{secrets.token_hex(8)}",
-            argv=_with_interpreter(spec.argv),
+            argv=_opening(spec.argv),
             folder=str(spec.cwd),
             variables=spec.env,
             mounts=tuple(self._all_mounts(context.scratch, image)),
@@ -126,7 +130,10 @@ class StepContainers:
         _write_variables(file, spec.env)
         own = {name: value for name, value in spec.env.items() if not is_of_client(name)}
         return spec._replace(
-            argv=run_command(self.engine, call), env={**self.environ, **own}, container=(self.engine.kind, call.name)
+            argv=run_command(self.engine, call),
+            env={**self.environ, **own},
+            container=(self.engine.kind, call.name),
+            not_seen=ContainerCanary(canary_file).not_seen,
         )
 
     def _interpreter(self) -> str:
@@ -157,9 +164,17 @@ class StepContainers:
         return host_paths.on_host(path, self._mounts)
 
 
-def _with_interpreter(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a command; one whose first word is empty gets the image's Python, by whichever name it has that."""
-    return argv if argv[0] else ("sh", "-c", _FIND_PYTHON, "sh", *argv[1:])
+def _opening(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a command that opens the canary first, if it can.
+
+    One whose first word is empty gets the image's Python, by whichever name it has that.
+    """
+    match argv[0]:
+        case "":
+            return ("sh", "-c", _FIND_PYTHON, "sh", *argv[1:])
+        case "sh" | "bash":
+            return ("sh", "-c", f'{_OPEN}; exec "$@"', "sh", *argv)
+    return argv  # there may be no shell in the image: this program opens the canary in Python itself
 
 
 def _write_variables(file: Path, variables: Mapping[str, str]) -> None:

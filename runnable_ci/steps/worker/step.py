@@ -49,6 +49,7 @@ def main(request_path: str, response_path: str) -> int:
         "modules": {},
         "error": None,
     }
+    _open_canary(os.environ.get("RUNNABLE_CANARY", ""))
     _set_log_level(os.environ.get("RUNNABLE_LOG_LEVEL", ""))
     audit = Audit(request["workspace"])
     audit.begin()
@@ -100,6 +101,15 @@ def _run(request: dict[str, Any], response: dict[str, Any], workspace: Workspace
     if returns:
         _have_folder(request["objects"])
         response["returns"] = keep(result, returns, request["objects"], function, name)
+
+
+def _open_canary(path: str) -> None:
+    """Show that what this process opens is seen where the step was started."""
+    if path:
+        try:
+            open(path).close()
+        except OSError:
+            return
 
 
 def _set_log_level(level: str) -> None:

@@ -31,6 +31,8 @@ def run_command(
     file: option.PipelineFile = None,
     until: option.Until = [],  # noqa: B006 - typer copies it
     from_run: option.FromRun = None,
+    mock: option.Mock = [],  # noqa: B006 - typer copies it
+    patch: option.Patch = [],  # noqa: B006 - typer copies it
     accept: option.Accept = [],  # noqa: B006 - typer copies it
     reason: option.Reason = "",
     run_id: Annotated[str | None, typer.Option(help="Set the run id.  [default: a generated name]")] = None,
@@ -51,16 +53,15 @@ def run_command(
 ) -> None:
     """Run a pipeline from its first step, or only some of its steps."""
     from runnable_ci.cli import run as commands
-    from runnable_ci.engine.new_run import RunOptions
+    from runnable_ci.engine.options import RunOptions
 
     pipeline, steps = commands.split_words(words or [], file)
     if help_inputs:
         raise typer.Exit(commands.print_inputs(pipeline))
     options = make_options(jobs, env_file, log_level, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
     run_options = RunOptions(run_id, tag, params_file, param, allow_unused=allow_unused)
-    if steps or until or from_run or accept or reason:
-        part = commands.partial_options(steps, until, from_run, accept, reason, options, typed=sys.argv[1:])
-        run_options = run_options._replace(part=part)
+    part = commands.PartWords(steps, until, from_run, mock, patch, accept, reason)
+    run_options = part.added_to(run_options, options, typed=sys.argv[1:])
     raise typer.Exit(commands.run(pipeline, options, run_options, dry_run=dry_run, publish=publish, to=to))
 
 
@@ -84,6 +85,8 @@ def retry_command(
     from_registry: option.FromRegistry = None,
     writers: option.Writers = None,
     restore: option.Restore = "needed",
+    mock: option.Mock = [],  # noqa: B006 - typer copies it
+    patch: option.Patch = [],  # noqa: B006 - typer copies it
     env_file: option.EnvFiles = [],  # noqa: B006 - typer copies it
     log_level: option.LogLevel = None,
     publish: option.Publish = False,
@@ -92,7 +95,7 @@ def retry_command(
 ) -> None:
     """Resume a run from its failed step."""
     from runnable_ci.cli.retry import retry as command
-    from runnable_ci.engine.resume import RetryOptions
+    from runnable_ci.engine.options import RetryOptions
     from runnable_ci.util.console import is_actions
 
     options = make_options(
@@ -112,6 +115,10 @@ def retry_command(
         reason=reason,
         typed=[] if is_actions(os.environ) else sys.argv[1:],
     )
+    if mock or patch:
+        from runnable_ci.engine.parts.mock_options import MockOptions
+
+        retry_options = retry_options._replace(mocks=MockOptions(mock, patch))
     raise typer.Exit(command(file, run_id, options, retry_options, dry_run=dry_run, publish=publish, to=to))
 
 

@@ -35,12 +35,28 @@ PipelineFile = Annotated[
 Until = Annotated[
     list[str], typer.Option("--until", metavar="STEP", help="Run this step and all that it needs; repeatable.")
 ]
+Mock = Annotated[
+    list[str],
+    typer.Option(
+        "--mock",
+        metavar="STEP|all",
+        help="Do not run this step, or any: it gives what it gave in the newest run that has it; repeatable.",
+    ),
+]
+Patch = Annotated[
+    list[str],
+    typer.Option(
+        "--patch",
+        metavar="STEP=CODE",
+        help="Run another function (module:function) or command in place of this step; repeatable.",
+    ),
+]
 FromRun = Annotated[
     str | None,
     typer.Option(
         "--from-run",
         metavar="RUN_ID",
-        help="Take the inputs of the selected steps from this run.  [default: the newest that has them]",
+        help="Take the results of steps that do not run from this run.  [default: the newest that has them]",
     ),
 ]
 FilePath = Annotated[

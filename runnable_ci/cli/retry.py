@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runnable_ci.engine.options import Options, redacting_errors
+from runnable_ci.engine.options import Options, RetryOptions, redacting_errors
 from runnable_ci.engine.planner import plan_lines
-from runnable_ci.engine.resume import RetryOptions, look_ahead, resume
+from runnable_ci.engine.resume import look_ahead, resume
 from runnable_ci.engine.run_project import open_run
 from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.command_line import is_default

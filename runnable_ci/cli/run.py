@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from runnable_ci.engine.new_run import RunOptions, prepare_run
-from runnable_ci.engine.options import Options
+from runnable_ci.engine.new_run import prepare_run
+from runnable_ci.engine.options import Options, RunOptions
 from runnable_ci.engine.planner import plan_lines
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.session import RunSession
@@ -19,7 +19,7 @@ from runnable_ci.pipeline.schema import STEP_NAME
 from runnable_ci.util.console import console, is_actions
 
 if TYPE_CHECKING:
-    from runnable_ci.engine.parts.step_selection import PartialOptions
+    from runnable_ci.runs.remote.writers import AcceptedWriters
 
 
 def split_words(words: Sequence[str], file: Path | None) -> tuple[Path | None, Sequence[str]]:
@@ -45,35 +45,48 @@ def _has_pipeline(folder: Path | None) -> bool:
     return True
 
 
-def partial_options(
-    steps: Sequence[str],
-    until: Sequence[str],
-    from_run: str | None,
-    accept: Sequence[str],
-    reason: str,
-    options: Options,
-    *,
-    typed: Sequence[str],
-) -> PartialOptions:
-    """Return which steps are to run, and what the others' results may be taken from.
+class PartWords(NamedTuple):
+    """What the options of `run` say of its steps: which run, which are mocked, and whose results the others have."""
 
-    Raises `UsageError` where options are for steps that are named, and none is.
-    """
-    from runnable_ci.engine.parts.step_selection import PartialOptions, StepSelection
+    steps: Sequence[str]
+    until: Sequence[str]
+    from_run: str | None
+    mock: Sequence[str]
+    patch: Sequence[str]
+    accept: Sequence[str]
+    reason: str
 
-    selection = StepSelection(steps, until)
-    for option in ("--from-run" if from_run else "", "--accept" if accept or reason else ""):
-        if option and not steps:
-            raise UsageError(
-                f"{option} is for a run of some steps, which takes results of an earlier one",
-                hint=f"name the steps to run: {with_options(typed, 'STEP')}",
-            )
-    accepted = None
-    if options.settings.writers is not None or is_actions(options.environ):
-        from runnable_ci.github.accepted_writers import accepted_writers
+    def added_to(self, run_options: RunOptions, options: Options, *, typed: Sequence[str]) -> RunOptions:
+        """Return the options of a run with these. Raises `UsageError` for one that would have no effect."""
+        self._require_effect(typed)
+        if self.steps or self.until:
+            from runnable_ci.engine.parts.step_selection import PartialOptions, StepSelection
 
-        accepted = accepted_writers(options.settings, options.environ)
-    return PartialOptions(selection, from_run, accept, reason, typed, accepted)
+            selection, accepted = StepSelection(self.steps, self.until), _accepted(options)
+            part = PartialOptions(selection, self.from_run, self.accept, self.reason, typed, accepted)
+            run_options = run_options._replace(part=part)
+        if self.mock or self.patch:
+            from runnable_ci.engine.parts.mock_options import MockOptions
+
+            run_options = run_options._replace(mocks=MockOptions(self.mock, self.patch, self.from_run))
+        return run_options
+
+    def _require_effect(self, typed: Sequence[str]) -> None:
+        accepting = "--accept" if self.accept else "--reason" if self.reason else ""
+        for option in ("" if self.mock else self.from_run and "--from-run", accepting):
+            if option and not self.steps:
+                raise UsageError(
+                    f"{option} is for a run of some steps, which takes results of an earlier one",
+                    hint=f"name the steps to run: {with_options(typed, 'STEP')}",
+                )
+
+
+def _accepted(options: Options) -> AcceptedWriters | None:
+    if options.settings.writers is None and not is_actions(options.environ):
+        return None
+    from runnable_ci.github.accepted_writers import accepted_writers
+
+    return accepted_writers(options.settings, options.environ)
 
 
 def print_inputs(file: Path | None) -> int:

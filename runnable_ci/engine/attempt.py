@@ -19,10 +19,9 @@ from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput, failing
 from runnable_ci.errors import StepError
 from runnable_ci.observe.observer import BYTECODE_ELSEWHERE, Sight
 from runnable_ci.pipeline.model import Step
-from runnable_ci.pipeline.patterns import may_name, select
+from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.files.links import is_behind_link, selected_behind_links, with_what_links_lead_to
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
 from runnable_ci.runs.orphans import end_container, new_mark, record_container, record_pid
 from runnable_ci.runs.products.step_products import Products, StepProducts
@@ -63,6 +62,8 @@ class ExecutionContext:
     """Parameters that are secret whatever their value, in capital letters."""
     restore: Callable[[], list[str] | None]
     """Makes a store again that was removed; None where it was not, else what steps stored and is lost."""
+    stand_in: Callable[[StepProducts, StepAttempt], tuple[list[CatalogEntry], dict[str, Pack]]]
+    """Gives what a mocked step gives, without running anything."""
     containers: StepContainers | None = None
     """Runs the steps that have a container."""
 
@@ -106,7 +107,10 @@ def run_attempt(
     attempt, scratch = done.attempt, context.scratch / products.title
     show = partial(context.printer.output, done.step.name)
     with failing(attempt, context.redactor, show):
-        _run_with_output(done, scope, scratch, context, refusal)
+        if products.step.mock == "nothing":
+            done.entries, done.packs = context.stand_in(products, attempt)
+        else:
+            _run_with_output(done, scope, scratch, context, refusal)
     if attempt.status != SUCCESS:
         with failing(attempt, context.redactor, show):
             failed, packs = products.fail()
@@ -179,7 +183,10 @@ def _execute(
             hint="--from re-runs the step that returns it",
         )
     products.prepare()
-    done.entries = _take_files(step, scope, context)
+    if step.get:
+        from runnable_ci.engine.provenance.received_files import receive_files  # many steps get none
+
+        done.entries = receive_files(step, scope, context.catalog, context.printer.say)
     done.attempt.function_hash = steps.code_hash(step, context.catalog.workspace)
     process = steps.prepare(step, step_context)
     done.attempt.input_parameters = {name: step_context.parameters[name] for name in process.given}
@@ -281,29 +288,6 @@ def _collect(step: Step, ended: Exit, step_context: StepContext) -> StepResult:
         if _outcome(ended) == "succeeded":
             raise
         return StepResult()
-
-
-def _take_files(step: Step, scope: Scope, context: ExecutionContext) -> list[CatalogEntry]:
-    """Restore the files that the step gets into the workspace; return their entries."""
-    wanted: dict[str, CatalogEntry] = {}
-    inputs: set[str] = set()
-    visible = scope.entries()
-    for pattern in step.get or ():
-        found = context.catalog.files.expand([pattern])[pattern]
-        present = [name for name in found if name not in visible and not is_behind_link(name, visible)]
-        chosen = select(pattern, [*visible, *present])
-        behind = {name for names in selected_behind_links(pattern, visible) for name in names}
-        if not chosen and not behind:
-            raise StepError(
-                f"catalog get `{pattern}` matches no file that an earlier step stored, and none in the workspace",
-                hint="add the step that stores it to `needs`, or add the file to the workspace",
-            )
-        wanted |= with_what_links_lead_to(visible.keys() & chosen, visible) | {name: visible[name] for name in behind}
-        inputs.update(name for name in chosen if name not in visible)
-    taken, replaced = context.catalog.get(wanted[name] for name in sorted(wanted))
-    for name in replaced:
-        context.printer.say(context.catalog.describe_replaced(name))
-    return [*taken, *context.catalog.inputs(sorted(inputs))]
 
 
 def _take_results(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from runnable_ci.engine.attempt import ExecutionContext
@@ -24,18 +26,19 @@ from runnable_ci.pipeline import command_line
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.code_states import unknown_code, unpublished
-from runnable_ci.runs.model import SUCCESS, RunLog
-from runnable_ci.runs.products.step_products import Products
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, RunLog, StepAttempt
+from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.steps.interpreter import chosen_interpreter_note
 from runnable_ci.util.console import is_actions
 from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling
-from runnable_ci.util.text import format_pairs, truncate
+from runnable_ci.util.text import format_pairs, listed, truncate
 from runnable_ci.util.threads import start
 from runnable_ci.vcs.git_files import repository_root
 
 if TYPE_CHECKING:
+    from runnable_ci.engine.parts.mocks import MockedResult
     from runnable_ci.steps.containers.step_containers import StepContainers
 
 
@@ -49,11 +52,12 @@ def execute(
     products: RunProducts | None = None,
     retry_options: Sequence[str] = (),
     containers: StepContainers | None = None,
+    mocked: Mapping[str, MockedResult] = MappingProxyType({}),
 ) -> int:
     """Run the pipeline on an open run, seal it and say how it ended; the exit code.
 
     `parameters` are those of the run as they really are: the log may have masks in their place. The command that
-    resumes the run needs `retry_options`.
+    resumes the run needs `retry_options`. `mocked` is what mocks of steps give.
     """
     project, workspace, printer = session.project, session.project.workspace, session.options.printer
     probe = EnvironmentProbe(session.interpreter, workspace, session.options.environ)
@@ -68,7 +72,8 @@ def execute(
         products or RunProducts(is_tracked=catalog.is_tracked),
     )
     state = PlanState(project.pipeline, inputs, Scope.initial(parameters))
-    run = _loop(session, recorder, _context(session, recorder, catalog, supervisor, reads, containers), state, probe)
+    context = _context(session, recorder, catalog, supervisor, reads, containers, mocked)
+    run = _loop(session, recorder, context, state, probe)
     if note := chosen_interpreter_note(project.pipeline, workspace, session.interpreter):
         printer.say(note)
     with redacting_errors(recorder.redactor), closing(observer), closing(supervisor), cancelling(supervisor.cancel):
@@ -86,7 +91,10 @@ def execute(
     if around and not is_actions(session.options.environ) and (why := unknown_code(recorder.log)):  # a job annotates it
         printer.say(f"warning: the code of this run is not known: {why}")
     printer.annotate(recorder.log, workspace, project.file)
-    again = [*retry_options, *command_line.env_file_options(session.options.env_files)]
+    again = [
+        *retry_options,
+        *command_line.env_file_options(session.options.env_files),
+    ]
     printer.say(*closing_lines(recorder.log, project, again))
     if unsealed:
         raise unsealed
@@ -107,6 +115,14 @@ def _seal(recorder: Recorder, catalog: Catalog) -> RunnableError | None:
     return None
 
 
+def _stand_in(
+    mocked: Mapping[str, MockedResult], catalog: Catalog, products: StepProducts, attempt: StepAttempt
+) -> tuple[list[CatalogEntry], dict[str, Pack]]:
+    from runnable_ci.engine.parts.mocks import stand_in  # most runs mock nothing
+
+    return stand_in(products, attempt, mocked.get(products.step.name), catalog)
+
+
 def _context(
     session: RunSession,
     recorder: Recorder,
@@ -114,6 +130,7 @@ def _context(
     supervisor: Supervisor,
     reads: ReadRecorder,
     containers: StepContainers | None,
+    mocked: Mapping[str, MockedResult],
 ) -> ExecutionContext:
     return ExecutionContext(
         catalog=catalog,
@@ -131,6 +148,7 @@ def _context(
         secret_names={name.upper() for name in secret_names(session.project.pipeline, session.options)},
         restore=recorder.restore,
         containers=containers,
+        stand_in=partial(_stand_in, mocked, catalog),
     )
 
 
@@ -161,6 +179,8 @@ def closing_lines(log: RunLog, project: Project, retry_options: Sequence[str] = 
     """Return how a run ended, and what to do next; a retry needs these options too."""
     pairs = format_pairs(log.metrics(), shown=lambda value: truncate(str(value)))
     metrics = f", {pairs}" if pairs else ""
+    if mocked := [f"`{name}`" for name, step in log.steps.items() if step.mock]:
+        metrics += f"; mocked: {listed(mocked)}"
     if log.status != SUCCESS:
         hint = command_line.retry(log.run_id, project.file, project.layout, *retry_options)
         return [f"run {log.run_id}: {log.status}, {log.message}{metrics}", f"hint: {hint}"]

@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from runnable_ci.engine.execution import execute
-from runnable_ci.engine.options import redacting_errors, require_secret_names
+from runnable_ci.engine.options import RunOptions, redacting_errors, require_secret_names
 from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan
 from runnable_ci.engine.preflight import expression_warnings, parameter_warnings, require, require_inputs
 from runnable_ci.engine.session import RunSession
@@ -30,25 +29,9 @@ from runnable_ci.runs.run_identity import run_id as new_run_id
 from runnable_ci.util.text import pluralize
 
 if TYPE_CHECKING:
+    from runnable_ci.engine.parts.mocks import MockedResult
     from runnable_ci.engine.parts.partial_run import PartialRun
-    from runnable_ci.engine.parts.step_selection import PartialOptions
     from runnable_ci.steps.containers.step_containers import StepContainers
-
-
-class RunOptions(NamedTuple):
-    """What a new run is asked for."""
-
-    run_id: str | None = None
-    """A new name where there is none."""
-    tag: str = ""
-    params_files: Sequence[Path] = ()
-    """TOML, JSON or YAML; where two give the same parameter, the later counts."""
-    params: Sequence[str] = ()
-    """`NAME=VALUE`."""
-    allow_unused: bool = False
-    """Accept a parameter of `params` that no step takes though it is close to a known one."""
-    part: PartialOptions | None = None
-    """Which steps to run, where that is not all of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -63,6 +46,7 @@ class NewRun:
     def plan(self) -> Plan:
         """Return what would be done with each step."""
         redactor = self.session.redactor(self.parameters)
+        self._mocked(self.session, is_dry=True)
         if taken := self._taken(self.session, redactor, is_dry=True):
             self.session.options.printer.say(f"note: {taken}")
             return taken.planned.plan
@@ -92,6 +76,7 @@ class NewRun:
         with redacting_errors(redactor):
             taken = self._taken(session, redactor, is_dry=False)
             containers = self._containers(session, taken)
+            mocked, again = self._mocked(session)
             with _hint_at_retry(project, run_id), create(project.layout, started, redactor) as recorder:
                 if taken:
                     recorder.record(*taken.events(run_id))
@@ -101,13 +86,10 @@ class NewRun:
                 more = f"; {taken}" if taken else ""
                 printer.say(f"run {run_id}: {project.pipeline.name}, {pluralize(len(running), 'step')}{more}")
                 catalog = session.catalog(recorder.log)
-                if taken is None:
-                    inputs = PlanInputs(mask=redactor.value)
-                    return execute(
-                        session, recorder, catalog, parameters=self.parameters, inputs=inputs, containers=containers
-                    )
-                taken.restore(session, catalog)
-                inputs, products = taken.planned.inputs, taken.planned.products
+                inputs, products = PlanInputs(mask=redactor.value), None
+                if taken:
+                    taken.restore(session, catalog)
+                    inputs, products = taken.planned.inputs, taken.planned.products
                 return execute(
                     session,
                     recorder,
@@ -115,6 +97,8 @@ class NewRun:
                     parameters=self.parameters,
                     inputs=inputs,
                     products=products,
+                    retry_options=again,
+                    mocked=mocked,
                     containers=containers,
                 )
 
@@ -131,6 +115,14 @@ class NewRun:
     def _running(self) -> Collection[str]:
         steps = self.session.project.pipeline.steps
         return self.options.part.selection.running(self.session.project.pipeline) if self.options.part else steps
+
+    def _mocked(self, session: RunSession, *, is_dry: bool = False) -> tuple[Mapping[str, MockedResult], Sequence[str]]:
+        """Return what mocks give, and the options of a retry that mocks the same."""
+        if self.options.mocks is None:
+            return {}, []
+        from runnable_ci.engine.parts.mocks import results_of_mocks  # most runs mock nothing
+
+        return results_of_mocks(session, self.options.mocks, is_dry=is_dry), self.options.mocks.words()
 
     def _taken(self, session: RunSession, redactor: Redactor, *, is_dry: bool) -> PartialRun | None:
         """Return what is taken from an earlier run; None where all steps run."""
@@ -155,10 +147,12 @@ def prepare_run(session: RunSession, options: RunOptions) -> NewRun:
     parameters = assemble_parameters(pipeline, pipeline.parameters, overrides)
     require_secret_names(pipeline, parameters, session.options)
     part: Pipeline = pipeline
-    running: Collection[str] = pipeline.steps
     if options.part is not None:
         options.part.selection.require_known(pipeline)
-        part, running = options.part.selection.part_of(pipeline), options.part.selection.running(pipeline)
+        part = options.part.selection.part_of(pipeline)
+    if options.mocks is not None:
+        part = options.mocks.applied(part, project.workspace)
+    running = options.part.selection.running(part) if options.part else part.steps.keys()
     require(part, project.workspace, parameters, running)
     typed = [] if options.allow_unused else typed_names(options.params)
     warnings = parameter_warnings(pipeline, project.workspace, overrides, known=pipeline.declared(), typed=typed)

@@ -1,12 +1,12 @@
-"""The options that `run` and `retry` share, from the command line and the environment, and their secrets."""
+"""The options of `run` and `retry`, from the command line and the environment, and their secrets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runnable_ci.config import LOG_LEVEL, SECRETS_SETTING, LogLevel, Settings
 from runnable_ci.engine.reporter import CommandFiles, NoCommandFiles, Reporter
@@ -17,10 +17,11 @@ from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.model import RunLog
 
 if TYPE_CHECKING:
+    from runnable_ci.engine.parts.mock_options import MockOptions
+    from runnable_ci.engine.parts.step_selection import PartialOptions
+    from runnable_ci.runs.remote.writers import AcceptedWriters
     from runnable_ci.store.copy import Progress
 
-SELECTED_STEPS, UNTIL_STEPS = "selected_steps", "until_steps"
-"""What `run_config` has of a run of some steps."""
 TransferProgress = Callable[[str], AbstractContextManager["Callable[[Progress], None] | None"]]
 
 
@@ -51,6 +52,57 @@ class Options:
     """Asks a person at a terminal; None where there is none."""
     transfer_progress: TransferProgress = _unseen
     """Returns for a verb, such as `fetched`, the observer of a transfer's progress; None where nothing is shown."""
+
+
+class RunOptions(NamedTuple):
+    """What a new run is asked for."""
+
+    run_id: str | None = None
+    """A new name where there is none."""
+    tag: str = ""
+    params_files: Sequence[Path] = ()
+    """TOML, JSON or YAML; where two give the same parameter, the later counts."""
+    params: Sequence[str] = ()
+    """`NAME=VALUE`."""
+    allow_unused: bool = False
+    """Accept a parameter of `params` that no step takes though it is close to a known one."""
+    part: PartialOptions | None = None
+    """Which steps to run, where that is not all of them."""
+    mocks: MockOptions | None = None
+    """Which of them are mocked."""
+
+
+class RetryOptions(NamedTuple):
+    """What a retry is asked for, beyond resuming."""
+
+    from_steps: Sequence[str] = ()
+    params: Sequence[str] = ()
+    """`NAME=VALUE`."""
+    rerun_changed: bool = False
+    """Run again what is out of date, however long that takes."""
+    rerun: Collection[str] = ()
+    """Which kinds of changes (`code`, `data`) may repeat finished work, however long that takes; `packages` makes those
+    of the environment do so at all: interpreter, packages, image."""
+    registry: str | None = None
+    """Where to pull the run from first."""
+    other_pipeline: bool = False
+    """Resume the run with the specified pipeline file though it is not its own."""
+    restore_all: bool = False
+    """Restore all files of reused steps, not only those that the steps which run may read."""
+    params_files: Sequence[Path] = ()
+    """TOML, JSON or YAML; `params` count before them."""
+    allow_unused: bool = False
+    """Accept a parameter of `params` that no step takes though it is close to a known one."""
+    accept: Sequence[str] = ()
+    """`STEP`, `STEP:code` or `STEP:data`: reuse it though that differs."""
+    reason: str = ""
+    """Why."""
+    typed: Sequence[str] = ()
+    """The command as it was typed, for messages."""
+    accepted: AcceptedWriters | None = None
+    """Whose results are used; None: everybody's."""
+    mocks: MockOptions | None = None
+    """Which steps are mocked."""
 
 
 def redactor_of(pipeline: Pipeline, parameters: Mapping[str, Any], options: Options) -> Redactor:

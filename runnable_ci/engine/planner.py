@@ -173,9 +173,9 @@ class PlanState:
 
     def decide(self, step: Step, log: RunLog) -> Decision:
         """Return what to do with a step, all that it needs being settled."""
-        return decide(
-            step, pipeline=self.pipeline, log=log, settled=self.settled, scope=self.scope(step), inputs=self.inputs
-        )
+        scope, settled = self.scope(step), self.settled
+        found = decide(step, pipeline=self.pipeline, log=log, settled=settled, scope=scope, inputs=self.inputs)
+        return found._replace(reason=f"mock: {found.reason}") if step.mock and found.action != "skip" else found
 
     def record_outcome(self, step: Step, outcome: Outcome, result: StepLog | None) -> None:
         """Record the outcome of a step; `result` has what it hands to the steps after it, None if nothing."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runnable_ci.engine.consent import RepeatedWork, acceptances, repeated_work, without_effect
 from runnable_ci.engine.log_grants import others_results, require_declared_results, require_result_names
-from runnable_ci.engine.options import SELECTED_STEPS, UNTIL_STEPS
+from runnable_ci.engine.options import RetryOptions
 from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan, plan_lines
 from runnable_ci.engine.preflight import require, require_inputs
 from runnable_ci.engine.provenance.environment_changes import (
@@ -26,7 +25,7 @@ from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.command_line import http_option, with_options
 from runnable_ci.pipeline.parameters import typed_names
-from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
+from runnable_ci.pipeline.pipeline_identity import SELECTED_STEPS, UNTIL_STEPS, PipelineIdentity
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import SUCCESS, RunLog
@@ -40,39 +39,8 @@ from runnable_ci.vcs.actor import find_actor
 from runnable_ci.version import VERSION
 
 if TYPE_CHECKING:
-    from runnable_ci.runs.remote.writers import AcceptedWriters
+    from runnable_ci.engine.parts.mocks import MockedResult
     from runnable_ci.steps.containers.step_containers import StepContainers
-
-
-class RetryOptions(NamedTuple):
-    """What a retry is asked for, beyond resuming."""
-
-    from_steps: Sequence[str] = ()
-    params: Sequence[str] = ()
-    """`NAME=VALUE`."""
-    rerun_changed: bool = False
-    """Run again what is out of date, however long that takes."""
-    rerun: Collection[str] = ()
-    """Which kinds of changes (`code`, `data`) may repeat finished work, however long that takes; `packages` makes those
-    of the environment do so at all: interpreter, packages, image."""
-    registry: str | None = None
-    """Where to pull the run from first."""
-    other_pipeline: bool = False
-    """Resume the run with the specified pipeline file though it is not its own."""
-    restore_all: bool = False
-    """Restore all files of reused steps, not only those that the steps which run may read."""
-    params_files: Sequence[Path] = ()
-    """TOML, JSON or YAML; `params` count before them."""
-    allow_unused: bool = False
-    """Accept a parameter of `params` that no step takes though it is close to a known one."""
-    accept: Sequence[str] = ()
-    """`STEP`, `STEP:code` or `STEP:data`: reuse it though that differs."""
-    reason: str = ""
-    """Why."""
-    typed: Sequence[str] = ()
-    """The command as it was typed, for messages."""
-    accepted: AcceptedWriters | None = None
-    """Whose results are used; None: everybody's."""
 
 
 class RetryPlan(NamedTuple):
@@ -99,10 +67,11 @@ def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPl
     """Return what a retry would do, which changes nothing; notes on it are said. Raises as `resume` does."""
     log = load_log(session.project.layout, run_id)
     parameters = _parameters(session, log, retry)
-    session = _of_its_steps(session, log)
+    session = _of_its_steps(session, log, retry)
     catalog = session.catalog(log)
     find = partial(lost_here, session, log=log, catalog=catalog, everything=retry.restore_all)
     planned = plan_on(session, log, catalog, parameters, retry, find)
+    _mocked(session, retry, is_dry=True)
     _require_selected(session, log, planned, retry)
     _say_notes(session, log, parameters, planned, retry)
     _require_inputs(session, planned.plan)
@@ -123,7 +92,7 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
     session.recover()
     log = load_log(project.layout, run_id)
     parameters = _parameters(session, log, retry)
-    session = _of_its_steps(session, log)
+    session = _of_its_steps(session, log, retry)
     project = session.project
     with reopen(project.layout, log, parameters.redactor) as recorder:
         log = recorder.log
@@ -154,6 +123,7 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
             from runnable_ci.engine.code.container_images import require_images  # few pipelines need it
 
             require_images(planned.containers, project, running)
+        mocked = _mocked(session, retry)
         identity = _pipeline_identity(project, log, retry)
         recorder.record(session.started(log, "retry", planned.parameters, pipeline_identity=identity))
         printer.begin(list(project.pipeline.steps), len(running))
@@ -170,6 +140,7 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
             products=planned.products,
             retry_options=_options_of_next_retry(session, run_id, retry),
             containers=planned.containers,
+            mocked=mocked,
         )
 
 
@@ -204,30 +175,30 @@ def _is_partial(log: RunLog) -> bool:
     return SELECTED_STEPS in log.run_config or UNTIL_STEPS in log.run_config
 
 
-def _of_its_steps(session: RunSession, log: RunLog) -> RunSession:
-    """Return the session with the part of the pipeline that the run is of."""
-    if not _is_partial(log):
-        return session
-    from runnable_ci.engine.parts.step_selection import StepSelection
+def _of_its_steps(session: RunSession, log: RunLog, retry: RetryOptions) -> RunSession:
+    """Return the session with the part of the pipeline that the run is of, and steps mocked as requested."""
+    if _is_partial(log):
+        from runnable_ci.engine.parts.resumed_part import with_its_steps  # most runs have all steps
 
-    selection = StepSelection.recorded(log.run_config, session.project.pipeline)
-    return session.with_pipeline(selection.part_of(session.project.pipeline))
+        session = with_its_steps(session, log)
+    if retry.mocks is None:
+        return session
+    return session.with_pipeline(retry.mocks.applied(session.project.pipeline, session.project.workspace))
+
+
+def _mocked(session: RunSession, retry: RetryOptions, *, is_dry: bool = False) -> Mapping[str, MockedResult]:
+    if retry.mocks is None:
+        return {}
+    from runnable_ci.engine.parts.mocks import results_of_mocks  # most retries mock nothing
+
+    return results_of_mocks(session, retry.mocks, is_dry=is_dry)
 
 
 def _require_selected(session: RunSession, log: RunLog, planned: RetryPlan, retry: RetryOptions) -> None:
-    """Raise `UsageError` where a step would run that a run of other steps took from an earlier one, as it was."""
-    if not _is_partial(log):
-        return
-    from runnable_ci.engine.parts.step_selection import StepSelection, require_taken
+    if _is_partial(log):
+        from runnable_ci.engine.parts.resumed_part import require_its_steps
 
-    pipeline = session.project.pipeline
-    require_taken(
-        planned.plan,
-        StepSelection.recorded(log.run_config, pipeline).running(pipeline),
-        planned.inputs.forced,
-        f"run `{log.run_id}` has no result of it that is up to date",
-        f"to run it too: {with_options(retry.typed or ['retry', log.run_id], '--from', 'STEP')}",
-    )
+        require_its_steps(session, log, planned.plan, planned.inputs.forced, retry.typed)
 
 
 def _is_foreign(session: RunSession, log: RunLog) -> bool:
@@ -377,8 +348,9 @@ def _options_of_next_retry(session: RunSession, run_id: str, retry: RetryOptions
     The password of the settings goes to no registry that only the store names.
     """
     settings = session.options.settings
+    mocks = retry.mocks.words() if retry.mocks else []
     if not is_pulled(session.project.layout, run_id):
-        return []
+        return mocks
     needs_registry = retry.registry is not None and settings.registry_password is not None
     named = ["--from-registry", retry.registry] if needs_registry and retry.registry else []
-    return [*named, *http_option(settings.plain_http)]
+    return [*named, *http_option(settings.plain_http), *mocks]

@@ -193,6 +193,7 @@ class Run:
             invocation=self.recorder.log.invocation,
             reason=decision.reason,
             definition=step.definition(),
+            mock=bool(step.mock),
         )
 
     def _image(self, step: Step) -> list[CodeIdentity]:

@@ -142,6 +142,7 @@ def _head(log: RunLog, detail: _Detail) -> str:
         if invocation and invocation.number > 1
         else "",
         f"tag {code(log.tag, 100)}" if log.tag else "",
+        f"**{mocked} mocked**" if (mocked := sum(step.mock for step in log.steps.values())) else "",
     ]
     known = log.outcome == "succeeded" or (log.outcome == "failed" and failed)  # said by the title, and by each step
     message = "" if known else escaped(log.message, min(detail.characters, 500))
@@ -248,7 +249,7 @@ def _steps(log: RunLog, detail: _Detail) -> str:
         rows.append(
             (
                 f"{_MARKS[state]} {code_cell(name, 100)}",
-                state if state != "removed" else "no longer in the pipeline",
+                (state if state != "removed" else "no longer in the pipeline") + (" (mock)" if step.mock else ""),
                 duration(last.start_time, last.end_time) if last else "",
                 str(last.attempt_number) if last else "",
                 escaped_cell(decision.reason, min(detail.characters, 200)) if decision else "",

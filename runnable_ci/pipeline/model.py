@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from runnable_ci.config import LogLevel, Untracked
 from runnable_ci.pipeline.inputs import Input
@@ -58,6 +58,8 @@ class Step(NamedTuple):
     executed: str = ""
     """Where the executed notebook of a notebook step is stored; `put` has it too."""
     container: Container | None = None
+    mock: Literal["", "nothing", "patch"] = ""
+    """What is run in its place: nothing, or another command or function; empty where it is the step itself."""
 
     def unstored_among(self, names: Iterable[str]) -> set[str]:
         """Return which of these files are not copied into the store."""
@@ -89,6 +91,7 @@ class Step(NamedTuple):
             "env": dict(sorted(self.env.items())),
             "shell": self.shell if self.kind == "run" and self.shell != "bash" else "",
             "kernel": self.kernel,
+            "mock": self.mock,
             "working-directory": "" if self.working_directory == "." else self.working_directory,
             "container": self.container and self.container.definition(),
         }

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from runnable_ci.util.text import unicode_of
 
+SELECTED_STEPS, UNTIL_STEPS = "selected_steps", "until_steps"
+"""What a log's `run_config` has beside it, of a run of some steps."""
 Base = Literal["repository", "folder", ""]
 
 

@@ -80,6 +80,7 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
         "vnd.runnable.dirty": "" if code is None else str(not code.code_identifier_dependable).lower(),
         "vnd.runnable.failed": ",".join(log.failed_steps())[:1000],
         "vnd.runnable.metrics": _metrics(log),
+        "vnd.runnable.mocked": ",".join(name for name, step in log.steps.items() if step.mock)[:1000],
         "vnd.runnable.tag": log.tag,
         "vnd.runnable.parameters": _parameters(log),
     }

@@ -80,6 +80,11 @@ class Catalog:
         self.products = self.index or ProductsIndex(self.layout)
         self._index = PackIndex(self.packs)
 
+    def know(self, packs: Mapping[str, Pack]) -> None:
+        """Find the contents of packs that another run made, too."""
+        for digest, pack in packs.items():
+            self._index.add(digest, pack)
+
     # -- workspace → store
 
     @step_errors("put")

@@ -236,6 +236,7 @@ def _save_attempt(log: RunLog, event: AttemptSaved) -> None:
 def _show_attempt(step: StepLog, attempt: StepAttempt) -> None:
     """Set the step's fields from its last attempt."""
     step.status, step.message, step.outcome = attempt.status, attempt.message, attempt.outcome
+    step.mock = attempt.mock
 
 
 def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:

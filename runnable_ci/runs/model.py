@@ -1,7 +1,6 @@
 """The run log: what a run was made from, and what each attempt did.
 
-The structure is the reference system's (run, step, attempt, code identity, catalog entry, parameter); the fields
-below the line "ours" are added. Readers are tolerant: unknown fields of a newer version are kept, never refused.
+The structure is the reference system's, with fields added. Readers keep unknown fields of a newer version.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -50,9 +49,8 @@ class Parameter(Record):
     @classmethod
     def of_object(cls, name: str, *, data_hash: str, size: int, object_type: str) -> Self:
         """Return an object parameter: `name` is its name, the pickle is found by its sha256."""
-        text = f"Pickled object stored in catalog as: {name}"
         made = {"data_hash": data_hash, "size": size, "object_type": object_type}
-        return cls(kind="object", value=name, description=text, **made)
+        return cls(kind="object", value=name, description=f"Pickled object stored in catalog as: {name}", **made)
 
 
 class CodeIdentity(Record):
@@ -233,8 +231,10 @@ class StepAttempt(Record):
     """What an attempt that did not succeed had written to `$RUNNABLE_OUTPUT`: no step receives it."""
     data_catalog: list[CatalogEntry] = Field(default_factory=list)
     """The attempt's files, once a later attempt has taken their place in the step."""
+    mock: bool = False
+    """Nothing was run in place of the step, or something else."""
     taken_from: str = ""
-    """`RUN_ID/STEP.ATTEMPT` where another run made the attempt, and this one took it as it is."""
+    """`RUN_ID/STEP.ATTEMPT` where another run made what it gives: it was taken as it is, or a mock gave it again."""
 
     @property
     def was_observed(self) -> bool:

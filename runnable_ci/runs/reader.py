@@ -73,6 +73,8 @@ class Summary:
     metrics: dict[str, Any]
     identity: str
     """What tells the run from another one of its id."""
+    mocked: str = ""
+    """The steps that were mocked."""
 
     @classmethod
     def of(cls, run_id: str, annotations: dict[str, str]) -> Summary:
@@ -97,6 +99,7 @@ class Summary:
             parameters=_values(annotations.get("vnd.runnable.parameters", "")),
             metrics=flattened(_values(annotations.get("vnd.runnable.metrics", ""))),
             identity=annotations.get(IDENTITY, ""),
+            mocked=annotations.get("vnd.runnable.mocked", ""),
         )
 
 

@@ -137,7 +137,7 @@ def test_without_a_result_nothing_runs(project: Workspace) -> None:
     project.runnable("run", "--run-id", "failed", code=1)
     assert project.runnable("run", "other").out == "other | other\n"
     refused = project.runnable("run", "report", "--from-run", "failed", code=2).err
-    assert refused.startswith("error: run `failed` has no result of `train`\n")
+    assert refused.startswith("error: run `failed` has no result of `train`, which the steps to run need\n")
     assert len(project.runnable("runs").out.splitlines()) == 3
 
 

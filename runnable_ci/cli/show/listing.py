@@ -17,7 +17,7 @@ from runnable_ci.util.console import GREEN, RED, YELLOW, console
 from runnable_ci.util.text import format_age, format_duration, format_pairs, seconds_between
 
 _HEAD: Final = (
-    *("RUN", "STATUS", "AGE", "DURATION", "FAILED", "PARAMETERS", "METRICS"),
+    *("RUN", "STATUS", "AGE", "DURATION", "FAILED", "MOCKED", "PARAMETERS", "METRICS"),
     *("PIPELINE", "TAG", "COMMIT"),
 )
 _COLOURS: Final = {"SUCCESS": GREEN, "FAIL": RED, "DAMAGED": RED, "RUNNING": YELLOW}
@@ -77,6 +77,7 @@ def _row(run: Summary, parameters: dict[str, object]) -> tuple[str, ...]:
         format_age(seconds_between(run.start_time, now())),
         format_duration(run.seconds),
         run.failed,
+        run.mocked,
         format_pairs(parameters),
         format_pairs(run.metrics),
         run.name,

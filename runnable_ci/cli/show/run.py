@@ -132,7 +132,7 @@ def _steps(log: RunLog) -> list[str]:
         rows.append(
             (
                 step.internal_name,
-                shown_status(step.status),
+                shown_status(step.status) + (" (mock)" if step.mock else ""),
                 str(len(step.attempts)),
                 duration(last.start_time, last.end_time) if last else "",
                 f"{decision.action}: {decision.reason}" if decision else _undecided(log),

@@ -7,17 +7,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from runnable_ci.engine.log_grants import others_results
-from runnable_ci.engine.parts.source import find_source
+from runnable_ci.engine.options import RetryOptions
+from runnable_ci.engine.parts.source import find_source_run, require_content
 from runnable_ci.engine.parts.step_selection import PartialOptions, require_taken
 from runnable_ci.engine.parts.taken import results_of, taking
-from runnable_ci.engine.restore import fetch_required, find_lost, lost_here, restore
-from runnable_ci.engine.resume import RetryOptions, RetryPlan, plan_on
+from runnable_ci.engine.restore import find_lost, lost_here, restore
+from runnable_ci.engine.resume import RetryPlan, plan_on
 from runnable_ci.engine.resumed_parameters import ResumedParameters
 from runnable_ci.engine.session import RunSession
-from runnable_ci.errors import BlobMissingError
 from runnable_ci.pipeline.command_line import file_option, with_options
 from runnable_ci.redaction.redactor import Redactor
-from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.events import Event
 from runnable_ci.runs.model import RunLog
@@ -60,13 +59,13 @@ def plan_partial(
     environ = session.options.environ
     until = [word for step in options.selection.steps for word in ("--until", step)]
     whole = f"to run what they need too: {command('run', *file_option(project.file), *until)}"
-    source = find_source(project, names, environ=environ, from_run=options.from_run, otherwise=whole)
+    source = find_source_run(project, names, environ=environ, from_run=options.from_run, otherwise=whole)
     if not is_dry:
         ensure_sealed(layout, source.run_id)
         source = load(layout, source.run_id)
     results = results_of(source, names)
     if not is_dry:
-        _fetch(session, results)
+        require_content(session, results)
     catalog = session.catalog(results)
     find = partial(lost_here if is_dry else partial(find_lost, registry=None), session)
     planned = plan_on(
@@ -85,15 +84,3 @@ def plan_partial(
     also = f"to run it too: {with_options(options.typed or ['run'], 'STEP')}"
     require_taken(planned.plan, running, {}, stale, also)
     return PartialRun(results, planned)
-
-
-def _fetch(session: RunSession, results: RunLog) -> None:
-    """Have all that the results refer to in the store, since the new run is to be whole without the earlier one."""
-    blobs = layers(results)
-    where = fetch_required(session, blobs.values(), results, None)
-    if lost := [title for title, blob in blobs.items() if not session.project.layout.exists(blob)]:
-        place = f"the store nor in {where}" if where else "the store"
-        raise BlobMissingError(
-            f"{listed(lost)} of run `{results.run_id}` is not in {place}",
-            hint="run the steps that made it too, or name another run with --from-run",
-        )

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 
+from runnable_ci.engine.restore import fetch_required
 from runnable_ci.engine.run_project import is_of
-from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError
+from runnable_ci.engine.session import RunSession
+from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, UsageError
 from runnable_ci.pipeline.command_line import of_store
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.project import Project
+from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.model import PROCESSING, SKIPPED, SUCCESS, RunLog
 from runnable_ci.runs.paths import is_foreign
 from runnable_ci.runs.reader import load, resolve_id, run_ids
 from runnable_ci.util.text import listed
 
 
-def find_source(
+def find_source_run(
     project: Project, names: Collection[str], *, environ: Mapping[str, str], from_run: str | None, otherwise: str
 ) -> RunLog:
-    """Return the run that has results of these steps: `from_run`, else the newest one that this store made.
+    """Return the newest of the `usable_runs` that has results of all these steps; `otherwise` is the hint to none.
 
-    What came from a registry is used only where it is named. `otherwise` is the hint where there is no such run. Raises
-    `UsageError`, `RunNotFoundError`.
+    Raises `UsageError`, `RunNotFoundError`.
+    """
+    lacking: list[str] = []
+    for log in usable_runs(project, environ=environ, from_run=from_run):
+        missing = [name for name in names if not has_result(log, name, project.pipeline)]
+        if not missing:
+            return log
+        lacking = lacking or missing
+    what = listed(f"`{name}`" for name in lacking or names)
+    which = "no run here has a" if from_run is None else f"run `{from_run}` has no"
+    raise RunNotFoundError(f"{which} result of {what}, which the steps to run need", hint=otherwise)
+
+
+def usable_runs(project: Project, *, environ: Mapping[str, str], from_run: str | None) -> Iterator[RunLog]:
+    """Yield the runs of the pipeline whose results may be taken: `from_run`, else those that this store made.
+
+    The newest one comes first; what came from a registry is used only where it is named. Raises `UsageError` for a run
+    of another pipeline, `RunNotFoundError`.
     """
     layout = project.layout
     if from_run is not None:
@@ -30,40 +51,42 @@ def find_source(
                 f"run `{log.run_id}` is not of the pipeline {project.identity()}",
                 hint=f"name a run of this pipeline: `{of_store(layout, 'runs')}` lists them",
             )
-        if missing := _missing(log, names):
-            raise UsageError(
-                f"run `{log.run_id}` has no result of {listed(f'`{name}`' for name in missing)}",
-                hint=otherwise,
-            )
-        return log
-    lacking: list[str] = []
+        yield log
+        return
     for run_id in reversed(run_ids(layout)):
-        try:
+        with suppress(RunLogError):  # damaged: nobody knows of which pipeline
             log = load(layout, run_id)
-        except RunLogError:  # damaged: nobody knows of which pipeline
-            continue
-        if is_foreign(layout, run_id) or not is_of(project, log, environ=environ, layout=layout):
-            continue
-        if not (missing := _missing(log, names)):
-            return log
-        lacking = lacking or missing
-    what = listed(f"`{name}`" for name in lacking or names)
-    raise RunNotFoundError(
-        f"no run here has a result of {what}, which the steps to run need",
-        hint=otherwise,
-    )
+            if not is_foreign(layout, run_id) and is_of(project, log, environ=environ, layout=layout):
+                yield log
 
 
-def _missing(log: RunLog, names: Collection[str]) -> list[str]:
-    """Return the steps that the run can give no result of; one that it skipped on purpose has none to give."""
-    return [name for name in names if log.status == PROCESSING or not _has_result(log, name)]
+def has_result(log: RunLog, name: str, pipeline: Pipeline) -> bool:
+    """Return whether a run that is over has a result of a step; where it skipped one on purpose there is none to have.
 
-
-def _has_result(log: RunLog, name: str) -> bool:
+    What a mock gave is no result, nor what was made from that.
+    """
+    above = {name, *pipeline.ancestors(name)}
+    if any(step.mock for key, step in log.steps.items() if key.partition(".")[0] in above):
+        return False
     own = [step for key, step in log.steps.items() if is_step_or_branch(key, name)]
-    done = [step for step in own if step.attempts and step.status == SUCCESS and not step.mock]
+    done = [step for step in own if step.attempts and step.status == SUCCESS]
     skipped = [step for step in own if step.status == SKIPPED and log.status == SUCCESS]
-    return bool(own) and len(done) + len(skipped) == len(own)
+    return log.status != PROCESSING and bool(own) and len(done) + len(skipped) == len(own)
+
+
+def require_content(session: RunSession, results: RunLog) -> None:
+    """Have all that results refer to in the store, since the new run is to be whole without the earlier one.
+
+    Raises `BlobMissingError` where something is lost, `StoreError`.
+    """
+    blobs = layers(results)
+    where = fetch_required(session, blobs.values(), results, None)
+    if lost := [title for title, blob in blobs.items() if not session.project.layout.exists(blob)]:
+        place = f"neither in the store nor in {where}" if where else "not in the store"
+        raise BlobMissingError(
+            f"{listed(lost)} of run `{results.run_id}`: {place}",
+            hint="run the steps that made it too, or name another run with --from-run",
+        )
 
 
 def is_step_or_branch(key: str, name: str) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runnable_ci.engine.options import SELECTED_STEPS, UNTIL_STEPS
 from runnable_ci.engine.planner import Plan
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.pipeline_identity import SELECTED_STEPS, UNTIL_STEPS
 
 if TYPE_CHECKING:
     from runnable_ci.runs.remote.writers import AcceptedWriters
@@ -49,11 +49,12 @@ class StepSelection(NamedTuple):
                     raise UsageError(f"{option}{pipeline.file} has no step `{name}`", hint=known)
 
     def running(self, pipeline: Pipeline) -> frozenset[str]:
-        """Return the names of the steps that may run."""
+        """Return the names of the steps that may run; those that are mocked do."""
         if not self:
             return frozenset(pipeline.steps)
         above = (pipeline.ancestors(name) for name in self.until)
-        return frozenset(self.steps).union(self.until, *above)
+        mocked = (name for name, step in pipeline.steps.items() if step.mock)
+        return frozenset(self.steps).union(self.until, mocked, *above)
 
     def part_of(self, pipeline: Pipeline) -> Pipeline:
         """Return the pipeline with the steps that may run and all that they need, not what comes after them."""

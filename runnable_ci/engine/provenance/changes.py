@@ -38,8 +38,11 @@ def changed_definition(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
     The order of `returns` is that of a function's tuple.
 
-    What a step needs is no part of it: earlier versions recorded it there for the order alone.
+    A mock's is no definition of the step. What a step needs is no part of it: earlier versions recorded it there for
+    the order alone.
     """
+    if then.get("mock") != now.get("mock"):
+        return "it was mocked" if then.get("mock") else "it is mocked now"
     keys = [
         f"`{key}`"
         for key in {**then, **now}

@@ -55,6 +55,8 @@ class Comparison:
 
     def evidence(self, step: Step, past: StepLog, scope: Scope) -> Evidence:
         """Return what is different for a finished step that would see `scope`."""
+        if step.mock == "nothing":  # it reads nothing
+            return Evidence()
         last = past.attempts[-1]
         visible = scope.entries()
         # One that was kept and that no `get` names was there when the step wrote it: it may not even have read it.

@@ -181,6 +181,7 @@ def _merge_step(
         update={
             **state,
             "attempts": attempts,
+            "mock": bool(attempts) and attempts[-1].mock,
             "data_catalog": files,
             "branches": _merge_maps([step.branches for step in versions]),
         }

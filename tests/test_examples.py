@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from cli import Workspace, workspace
+from podman import IMAGE, podman_in
+from support import WAIT_S
 
 import runnable_ci
 from runnable_ci.runs.model import FAIL
@@ -18,7 +23,7 @@ from runnable_ci.runs.model import FAIL
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 TABLE = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
-SHOWN_ELSEWHERE = {"iris/runnable.toml"}
+SHOWN_ELSEWHERE = {"iris/runnable.toml", "containers/step.toml"}
 """Those that have tests of their own."""
 
 
@@ -106,6 +111,7 @@ KINDS: dict[str, tuple[Turn, ...]] = {
         Turn("run -p fail_at=3", "train!", "out of memory in epoch 3", code=1),
         Turn("retry -p fail_at=0", "train", metrics={"loss": 0.0625}),
     ),
+    "program/runnable.toml": (Turn("run", "load fit_0 fit_1 best", metrics={"error": 0.0}),),
     "ports/dvc/runnable.toml": (
         Turn(
             "run",
@@ -164,6 +170,19 @@ def test_an_example(examples: Workspace, path: str) -> None:
         assert run.metrics.items() >= dict(turn.metrics).items()
 
 
+def test_an_example_in_a_container(examples: Workspace, tmp_path: Path) -> None:
+    """A step runs in the image that it names; here, that is a small one with this name."""
+    there = replace(examples, folder=examples.folder / "containers")
+    with podman_in(tmp_path / "engine") as podman:
+        podman("tag", IMAGE, "docker.io/library/busybox:1.36")
+        words = ("run", "step.toml", "--run-id", "containers")
+        with there.start(*words, **podman.environ, RUNNABLE_CI_CONTAINER_ENGINE="podman") as running:
+            out, err = running.communicate(timeout=4 * WAIT_S)  # an engine's first container is slow
+    assert (running.returncode, b"key is value" in out) == (0, True), err
+    log = runnable_ci.open_run("containers", there.folder).log
+    assert log.steps["tool"].attempts[0].code_identities[1].code_identifier_url == "docker.io/library/busybox"
+
+
 @pytest.mark.parametrize("source", ["dvc/dvc.yaml"])
 def test_an_imported_pipeline_is_what_the_import_writes(examples: Workspace, source: str) -> None:
     """The pipeline file of a port is made by `init --from`, byte for byte."""
@@ -172,6 +191,16 @@ def test_an_imported_pipeline_is_what_the_import_writes(examples: Workspace, sou
     before = written.read_bytes()
     written.unlink()
     examples.runnable("init", "--from", file, at=folder)
+    assert written.read_bytes() == before
+
+
+def test_a_program_writes_the_file_that_is_there(examples: Workspace) -> None:
+    """The pipeline file of the program is what it writes, byte for byte."""
+    written = examples.folder / "program" / "runnable.toml"
+    before = written.read_bytes()
+    written.unlink()
+    command = [sys.executable, "-c", "import pipeline; pipeline.pipeline.write()"]
+    subprocess.run(command, cwd=written.parent, env=examples.environ, check=True)
     assert written.read_bytes() == before
 
 

@@ -259,6 +259,27 @@ def test_secrets_are_masked(tmp_path: Path) -> None:
     assert "second-line" not in kept + project.runnable("show", "latest", "--json").out
 
 
+def test_hints(tmp_path: Path) -> None:
+    """A file that is there from the notebook's own folder, and a missing module, are said how to be reached."""
+    files = {"nb/n.ipynb": notebook("open('x.csv').close()\nimport no_such_module"), "nb/x.csv": "1"}
+    project = project_of(tmp_path, '[steps.a]\nnotebook = "nb/n.ipynb"\n', files)
+    assert 'in which Jupyter runs it: working-directory = "nb"\n' in project.runnable("run", code=1).err
+    project.write({"runnable.toml": f'{TOP}[steps.a]\nnotebook = "nb/n.ipynb"\nworking-directory = "nb"\n'})
+    assert "-m pip install no-such-module\n" in project.runnable("run", code=1).err
+
+
+def test_format_3(tmp_path: Path) -> None:
+    """A notebook of format 3 is executed too, and its result has no ids drawn by lot."""
+    cells = [{"cell_type": "code", "input": ["print(alpha)"], "language": "python", "metadata": {}, "outputs": []}]
+    document = {"metadata": {}, "nbformat": 3, "nbformat_minor": 0, "worksheets": [{"cells": cells, "metadata": {}}]}
+    project = project_of(tmp_path, '[steps.a]\nnotebook = "n.ipynb"\n', {"n.ipynb": json.dumps(document)})
+    project.runnable("run")
+    executed = json.loads(project.read("a.executed.ipynb"))
+    assert (executed["nbformat"], executed["nbformat_minor"]) == (4, 4)
+    assert [cell.get("id") for cell in executed["cells"]] == [None, None]
+    assert outputs(project.folder / "a.executed.ipynb") == ["0.5\n"]
+
+
 @pytest.mark.parametrize("how", ["timed out", "cancelled", "killed"])
 def test_nothing_is_left_running(tmp_path: Path, how: str) -> None:
     """A kernel ends with its step: by a time limit, a signal, or when the program itself is killed and retried."""
@@ -334,3 +355,41 @@ def test_an_installed_kernel(tmp_path: Path) -> None:
     )
     project.runnable("run", JUPYTER_PATH=str(project.folder / "jupyter"))
     assert last(project, "a").output_parameters["x"].value == [0.5, "yes"]
+
+
+ECHO = """
+from ipykernel.kernelapp import IPKernelApp
+from ipykernel.kernelbase import Kernel
+
+class Echo(Kernel):
+    implementation = banner = language = "echo"
+    implementation_version = language_version = "1"
+    language_info = {"name": "echo", "mimetype": "text/plain", "file_extension": ".txt"}
+
+    def do_execute(self, code, silent, store_history=True, user_expressions=None, allow_stdin=False, **more):
+        if code == "fail":
+            return {"status": "error", "ename": "", "evalue": "7", "traceback": [], "execution_count": 1}
+        self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": code + "\\n"})
+        return {"status": "ok", "execution_count": 1, "payload": [], "user_expressions": {}}
+
+IPKernelApp.launch_instance(kernel_class=Echo)
+"""
+
+
+def test_a_kernel_of_another_language(tmp_path: Path) -> None:
+    """It is given no parameters, fails by its own errors, and cannot return: that is said before anything runs."""
+    steps = '[steps.a]\nnotebook = "n.ipynb"\nkernel = "echo"\n'
+    cells = notebook("alpha is used", "fail", language_info={"name": "echo"})
+    project = project_of(tmp_path, steps, {"n.ipynb": cells, "echo.py": ECHO})
+    argv = [sys.executable, str(project.folder / "echo.py"), "-f", "{connection_file}"]
+    kernel = {"argv": argv, "display_name": "Echo", "language": "echo"}
+    project.write({"jupyter/kernels/echo/kernel.json": json.dumps(kernel)})
+    variables = {"JUPYTER_PATH": str(project.folder / "jupyter")}
+    done = project.runnable("run", code=1, **variables)
+    assert "a | alpha is used\n" in done.out
+    assert (last(project, "a").message, last(project, "a").consumed) == ("Error: 7 (n.ipynb, cell 2)", {})
+    project.write({"runnable.toml": f'{TOP}{steps}returns = ["x"]\n'})
+    assert "a notebook of echo cannot return variables" in project.runnable("run", code=2, **variables).err
+    tagged = notebook(code("alpha", "parameters"), language_info={"name": "echo"})
+    project.write({"runnable.toml": f"{TOP}{steps}", "n.ipynb": tagged})
+    assert "parameters cannot be set in a notebook of echo" in project.runnable("run", code=2, **variables).err

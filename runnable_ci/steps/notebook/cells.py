@@ -51,8 +51,15 @@ class Notebook(NamedTuple):
     bound: frozenset[str]
     """Names that the code binds."""
 
+    @property
+    def is_python(self) -> bool:
+        """Whether it is written in Python, as far as it says."""
+        return not self.language or "python" in self.language
+
     def names(self) -> tuple[str, ...]:
-        """Return the parameters that the notebook takes."""
+        """Return the parameters that the notebook takes: none where it is not written in Python."""
+        if not self.is_python:
+            return ()
         return tuple(dict.fromkeys([*(self.parameters or ()), *self.free]))
 
     def code(self) -> str:

@@ -20,11 +20,15 @@ import tempfile
 if not getattr(sys.flags, "safe_path", False):
     del sys.path[0]  # this folder, which Python puts there for its main script
 
-import nbformat
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
+try:
+    import nbformat
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+except ModuleNotFoundError as missing:
+    _install = "%s -m pip install nbclient ipykernel" % sys.executable
+    raise SystemExit("no module `%s`: notebooks are executed by it\nhint: %s" % (missing.name, _install)) from None
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +86,6 @@ class _Execution:
     def __init__(self, request: dict[str, Any], sockets: str) -> None:
         self.request = request
         self.notebook = nbformat.reads(request["notebook"], as_version=4)
-        self.numbers = _prepare(self.notebook, request)
         self.place = 0
         """Of the cell that is executed."""
         self.is_dead = False
@@ -94,6 +97,9 @@ class _Execution:
             transport="tcp" if len(sockets) > _SOCKET_PATH_MAX else "ipc",
             **({} if kernel else {"kernel_spec_manager": _OwnKernel()}),
         )
+        self.is_python = self.manager.kernel_spec.language.lower() == "python"
+        self.parameters: dict[str, Any] = request["parameters"] if self.is_python else {}
+        self.numbers = _prepare(self.notebook, request["notebook"], self.parameters)
         self.client = _Client(
             self.notebook, km=self.manager, timeout=None, record_timing=False, shutdown_kernel="immediate"
         )
@@ -104,24 +110,22 @@ class _Execution:
         error: dict[str, Any] | None = None
         try:
             with self.client.setup_kernel(cleanup_kc=True):
-                is_python = self._begin()
+                if self.is_python:
+                    self._begin()
                 error = self._execute()
-                answer = self._finish(is_failed=error is not None) if is_python else {}
+                answer = self._finish(is_failed=error is not None) if self.is_python else {}
         except _StoppedError:
             error = self._error("Stopped", "it was stopped before it was done", "")
         except Exception as failure:
-            if not self.client.code_cells_executed:
-                raise  # the kernel did not start
-            error = self._error(type(failure).__name__, str(failure), "")
+            error = _shown({"type": type(failure).__name__, "message": "its kernel did not answer: %s" % failure})
         if error is not None:
-            place = (answer["file"], answer["line"]) if answer.get("file") else (self.request["name"], None)
-            error.update(zip(("file", "line"), place), cell_line=answer.get("cell_line", 0))
+            self._complete(error, answer)
         elif answer.get("error"):
-            error = self._return_error(answer["error"])
+            error = {**_shown(answer["error"]), "file": self.request["name"]}
         return {
             "status": "failed" if error else "ok",
             "exit_code": _exit_code(error),
-            "consumed": list(self.request["parameters"]),
+            "consumed": list(self.parameters),
             "defaulted": self.request["defaulted"],
             "returns": answer.get("returns", {}),
             "modules": answer.get("modules", {}),
@@ -129,16 +133,13 @@ class _Execution:
             "report": answer.get("report"),
         }
 
-    def _begin(self) -> bool:
-        """Prepare a kernel of Python; return whether it is one."""
-        if self.manager.kernel_spec.language.lower() != "python":
-            return False
+    def _begin(self) -> None:
+        """Prepare a kernel of Python."""
         path = os.path.join(self.request["scratch"], "kernel_request.json")
         with open(path, "w", encoding="utf-8") as file:
             names = ("name", "scratch", "workspace", "path", "parameters", "returns", "pythonpath")
             json.dump({name: self.request[name] for name in names}, file)
         self._run_silently("exec(%r, {'folder': %r, 'request': %r})" % (_START, self.request["worker"], path))
-        return True
 
     def _execute(self) -> dict[str, Any] | None:
         """Execute the cells; return the error of the one that failed."""
@@ -151,7 +152,7 @@ class _Execution:
                     return None
                 outputs = [output for output in cell.outputs if output.output_type == "error"]
                 trace = "\n".join(outputs[-1].traceback) if outputs else failed.traceback
-                return self._error(failed.ename, _CELL_FILE.sub("(", failed.evalue), _ANSI.sub("", trace))
+                return self._error(failed.ename or "Error", _CELL_FILE.sub("(", failed.evalue), _ANSI.sub("", trace))
             except DeadKernelError:
                 self.is_dead = True
                 return self._error("DeadKernelError", "its kernel died%s" % self._how_it_died(), "")
@@ -191,12 +192,14 @@ class _Execution:
         place = {"cell": number, "cell_source": cell.source}
         return {"type": kind, "message": message, "hint": "", "traceback": shown, **place}
 
-    def _return_error(self, found: dict[str, Any]) -> dict[str, Any]:
-        """Return the error of a variable that is not what the step returns, after it was shown."""
-        hint = "\nhint: %s" % found["hint"] if found["hint"] else ""
-        shown = "%s: %s%s\n" % (found["type"], found["message"], hint)
-        sys.stderr.write(shown)
-        return {**found, "traceback": shown, "file": self.request["name"], "line": None}
+    def _complete(self, error: dict[str, Any], answer: dict[str, Any]) -> None:
+        """Add to an error what the kernel knows of it."""
+        error["file"], error["line"] = answer.get("file") or self.request["name"], answer.get("line")
+        error["cell_line"] = answer.get("cell_line", 0)
+        if answer.get("hint"):
+            error["hint"] = answer["hint"]
+            error["traceback"] += "hint: %s\n" % answer["hint"]
+            sys.stderr.write("hint: %s\n" % answer["hint"])
 
 
 def main(request_path: str) -> int:
@@ -211,8 +214,9 @@ def main(request_path: str) -> int:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
-    sockets = tempfile.mkdtemp(prefix="kernel-")
+    sockets = tempfile.mkdtemp(prefix="kernel-", dir=_folder_of_sockets())
     os.environ["IPYTHONDIR"] = os.path.join(sockets, "ipython")  # a person's start-up files stay out of it
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else older kernels warn of how Python is built
     try:
         execution = _Execution(request, sockets)
         response = execution.response()
@@ -227,11 +231,25 @@ def main(request_path: str) -> int:
     return exit_code
 
 
+def _shown(found: dict[str, Any]) -> dict[str, Any]:
+    """Return an error that is none of a cell, after it was shown."""
+    hint = "\nhint: %s" % found["hint"] if found.get("hint") else ""
+    shown = "%s: %s%s\n" % (found["type"], found["message"], hint)
+    sys.stderr.write(shown)
+    return {**found, "traceback": shown}
+
+
 def _exit_code(error: dict[str, Any] | None) -> int:
     if error is None:
         return 0
     left = re.fullmatch(r"[0-9]+", error["message"]) if error["type"] == "SystemExit" else None
     return (int(left[0]) & 0xFF or 1) if left else 1
+
+
+def _folder_of_sockets() -> str:
+    """Return the folder of temporary files, or a shorter one where it is too long for sockets."""
+    usual, short = tempfile.gettempdir(), "/tmp"  # noqa: S108 - a folder of its own is made in it
+    return short if len(usual) > _SOCKET_PATH_MAX - len("/kernel-12345678") and os.access(short, os.W_OK) else usual
 
 
 def _stop(_number: int, _frame: Any) -> None:
@@ -240,12 +258,12 @@ def _stop(_number: int, _frame: Any) -> None:
     raise _StoppedError
 
 
-def _prepare(notebook: Any, request: dict[str, Any]) -> list[int]:
+def _prepare(notebook: Any, text: str, parameters: dict[str, Any]) -> list[int]:
     """Remove what an execution left, and add the cell of parameters where papermill has it.
 
     Returns the place of each cell in the source, 0 for the one that was added.
     """
-    if json.loads(request["notebook"])["nbformat"] < 4:  # it was given ids by chance: equal ones have equal results
+    if json.loads(text)["nbformat"] < 4:  # it was given ids by chance: equal ones have equal results
         notebook.nbformat_minor = 4
         for cell in notebook.cells:
             cell.pop("id", None)
@@ -253,7 +271,7 @@ def _prepare(notebook: Any, request: dict[str, Any]) -> list[int]:
     for _, cell in cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    lines = list(_assignments(request["parameters"]))
+    lines = list(_assignments(parameters))
     if lines:
         added = nbformat.v4.new_code_cell("\n".join(["# Parameters", *lines]), metadata={"tags": [_INJECTED]})
         added.pop("id", None)

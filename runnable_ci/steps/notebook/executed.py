@@ -15,6 +15,9 @@ from runnable_ci.util.files import write_whole
 _ANSI: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _CELL_FILE: Final = re.compile(r"/(?:[^\s/:\"']+/)*ipykernel_[0-9]+/(?=[0-9]+\.py)")
 """The folder, named by its process, of the files that IPython pretends cells to be."""
+_ADDRESS: Final = re.compile(r"(?<= at )0x[0-9a-fA-F]{6,16}(?=>)")
+_WIDGET: Final = "application/vnd.jupyter.widget-view+json"
+"""A view of what was in the kernel's memory; its ids are drawn by lot."""
 _STREAM_MAX: Final = 8 * 1024 * 1024
 _STREAMS: Final = ("stdout", "stderr")
 
@@ -34,7 +37,7 @@ def keep_executed(step: Step, context: StepContext, redact: Callable[[str], str]
 def comparable(document: Mapping[str, Any], redact: Callable[[str], str]) -> dict[str, Any]:
     """Return a notebook of format 4 with all texts redacted, and without what differs each time it is executed.
 
-    That is how output was cut into pieces, when cells ran, colours, and names of temporary files.
+    That is how output was cut into pieces, when cells ran, colours, names of temporary files, addresses in memory.
     """
     cells = []
     for cell in document.get("cells", ()):
@@ -50,12 +53,26 @@ def comparable(document: Mapping[str, Any], redact: Callable[[str], str]) -> dic
 def _plain_output(output: Mapping[str, Any]) -> Mapping[str, Any]:
     match output.get("output_type"):
         case "error":
-            trace = [_CELL_FILE.sub("", _ANSI.sub("", line)) for line in output.get("traceback", ())]
-            return {**output, "traceback": trace}
+            return {**output, "traceback": [_lasting(_ANSI.sub("", line)) for line in output.get("traceback", ())]}
         case "stream":
-            return {**output, "text": _CELL_FILE.sub("", _joined(output.get("text", "")))}
-        case _:
-            return output
+            return {**output, "text": _lasting(_joined(output.get("text", "")))}
+    data = output.get("data")
+    if not isinstance(data, dict):
+        return output
+    kept = {kind: content for kind, content in data.items() if kind != _WIDGET}
+    lasting = {kind: _lasting(_joined(it)) if kind.startswith("text/") else it for kind, it in kept.items()}
+    return {**output, "data": lasting}
+
+
+def _lasting(text: str) -> str:
+    """Return a text without names of temporary files, and addresses in memory."""
+    plain = _CELL_FILE.sub("", text) if "/ipykernel_" in text else text  # a long word without would take for ever
+    return _ADDRESS.sub("0x…", plain)
+
+
+def _is_text(key: str) -> bool:
+    """Return whether what an output has by this key is a text, which files have in lines."""
+    return key in ("text", "source") or ("/" in key and not key.endswith("json"))
 
 
 def _whole_streams(outputs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -83,7 +100,7 @@ def _whole_streams(outputs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, An
 
 def _redacted(value: Any, redact: Callable[[str], str], key: str = "") -> Any:
     """Return a value with its texts redacted; one that is cut into lines as a whole: a secret may have several."""
-    is_text = key in ("text", "source") or ("/" in key and not key.endswith("json"))
+    is_text = _is_text(key)
     match value:
         case str() | list() if is_text:
             return redact(_joined(value)).splitlines(keepends=True)

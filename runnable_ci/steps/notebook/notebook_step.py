@@ -23,7 +23,7 @@ EXECUTED_FILE: Final = "executed.ipynb"
 def notebook_of(step: Step, workspace: Path) -> Notebook:
     """Return a step's notebook. Raises `StepError` where it is not there, or is none that can be executed."""
     notebook = read_notebook(workspace / step.command)
-    if not step.kernel and notebook.language not in ("", "python", "ipython"):
+    if not step.kernel and not notebook.is_python:
         raise StepError(
             f"{PurePosixPath(step.command).name} is written in {notebook.language}, not in Python",
             hint='name the kernel that executes it, such as kernel = "ir"',
@@ -75,7 +75,7 @@ def _source(parameter: Parameter, context: StepContext) -> Mapping[str, object]:
 
 def _not_passed(step: Step, notebook: Notebook, parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
     """Say which parameters a notebook sets itself, without a cell tagged `parameters` in which they are replaced."""
-    if notebook.parameters is not None:
+    if notebook.parameters is not None or not notebook.is_python:
         return ()
     own = [f"`{name}`" for name in parameters if name in notebook.bound and name not in notebook.free]
     text = f"{step.command} sets {', '.join(own)} itself: tag that cell `parameters`, and the parameter replaces it"

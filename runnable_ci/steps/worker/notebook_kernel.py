@@ -12,7 +12,7 @@ from types import ModuleType
 
 from .arguments import Parameters
 from .audit import Audit
-from .errors import WorkerError, WrongReturnsError, did_you_mean, type_name
+from .errors import WorkerError, WrongReturnsError, did_you_mean, missing_module_hint, type_name
 from .returns import keep_values
 from .workspace import WorkspaceFolder
 
@@ -77,12 +77,12 @@ def finish(path: str, is_failed: bool) -> None:
     """Write what became of the notebook, as far as its kernel knows: returns, and what it read."""
     [kernel] = _kernels
     request = kernel.request
-    answer: dict[str, Any] = {"returns": {}, "error": None, "file": None, "line": None}
+    answer: dict[str, Any] = {"returns": {}, "error": None}
     try:
         if is_failed:
             error = getattr(sys, "last_value", None)
             answer["file"], answer["line"] = _place(error, kernel.workspace)
-            answer["cell_line"] = _line_in_cell(error)
+            answer.update(cell_line=_line_in_cell(error), hint=_hint(error, request))
         else:
             answer["returns"] = _returns(request)
     except Exception as error:
@@ -131,6 +131,20 @@ def _place(error: Any, workspace: WorkspaceFolder) -> tuple[str | None, int | No
             found = inner, trace.tb_lineno
         trace = trace.tb_next
     return found
+
+
+def _hint(error: Any, request: dict[str, Any]) -> str:
+    """Return what may help against an error; empty where nothing is known."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return missing_module_hint(error.name, request["workspace"])
+    named = getattr(error, "filename", None) if isinstance(error, FileNotFoundError) else None
+    if not isinstance(named, str) or os.path.isabs(named):
+        return ""
+    folder = os.path.join(request["workspace"], os.path.dirname(request["name"]))
+    if not os.path.exists(os.path.join(folder, named)):
+        return ""
+    form = 'working-directory = "%s"' % os.path.dirname(request["name"])
+    return "it is there from the folder of the notebook, in which Jupyter runs it: %s" % form
 
 
 def _line_in_cell(error: Any) -> int:

@@ -168,7 +168,7 @@ def _loop(
             untracked=untracked.rule(session.project, options.settings, is_public=options.is_public),
             changed=context.reads.observer.changed,
         ),
-        environment=lambda: probe.record(recorder),
+        environment=lambda step: probe.record(recorder, step, context.containers),
         printer=options.printer,
         jobs=options.jobs or os.cpu_count() or 1,
         state=state,

@@ -50,8 +50,8 @@ class Run:
     recorder: Recorder
     context: ExecutionContext
     code: CodeRecorder
-    environment: Callable[[], str]
-    """The key of the environment in the run log; waits until it is known."""
+    environment: Callable[[Step], str]
+    """The key of a step's environment in the run log; waits until it is known."""
     printer: Reporter
     jobs: int
     state: PlanState
@@ -243,7 +243,7 @@ class Run:
         if isinstance(result, BaseException):
             raise result
         self._redact_past()
-        result.attempt.environment = self.environment()
+        result.attempt.environment = self.environment(result.step)
         self._learned_at[f"{result.step.name}.{result.attempt.attempt_number}"] = result.learned
         events: list[Event] = [PackStored(digest=digest, pack=pack) for digest, pack in result.packs.items()]
         events.append(AttemptSaved(step=result.step.name, attempt=result.attempt, data_catalog=result.entries))

@@ -30,7 +30,7 @@ SETTLED_NS: Final = 2_000_000_000
 _LIBRARY_PATHS: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FRAMEWORK_PATH")
 
 # The workspace, which `-c` puts first, has no say: a `json.py` in it is not Python's.
-_SCRIPT: Final = """
+SCRIPT: Final = """
 import sys
 sys.path[:] = [place for place in sys.path if place]
 import json, os, re, site
@@ -89,16 +89,20 @@ def ask(interpreter: str, workspace: Path, environ: Mapping[str, str], *, settle
     if file is not None and (kept := _read(file, key)):
         return kept
     began_ns = time.time_ns()
-    output = check_output([interpreter, "-c", _SCRIPT], cwd=workspace, env=environ, timeout_s=TIMEOUT_S)
-    try:
-        answer = Answer.model_validate_json(output or b"{}")
-    except ValidationError:  # a program of that name which is no Python
-        return Answer(executable=interpreter)
+    answer = answer_of(check_output([interpreter, "-c", SCRIPT], cwd=workspace, env=environ, timeout_s=TIMEOUT_S))
     # A launcher, such as pyenv's, decides by other things which interpreter it starts.
     is_direct = os.path.realpath(answer.executable) == os.path.realpath(interpreter)
     if file is not None and is_direct:
         _keep(file, key, answer, before_ns=began_ns - settled_ns)
     return answer if answer.executable else Answer(executable=interpreter)
+
+
+def answer_of(output: bytes | None) -> Answer:
+    """Return what `SCRIPT` printed; nothing where it did not run, or in a program of that name which is no Python."""
+    try:
+        return Answer.model_validate_json(output or b"{}")
+    except ValidationError:
+        return Answer()
 
 
 def _file(interpreter: str, environ: Mapping[str, str]) -> Path | None:
@@ -121,7 +125,7 @@ def _key(interpreter: str, workspace: Path, environ: Mapping[str, str]) -> str:
     variables = {
         name: value for name, value in environ.items() if name.startswith("PYTHON") or name in ("HOME", *_LIBRARY_PATHS)
     }
-    known = [_SCRIPT, path, real, *map(_state, [real, *settings]), variables]
+    known = [SCRIPT, path, real, *map(_state, [real, *settings]), variables]
     if "PYTHONPATH" in environ:  # it may be relative
         known.append(str(workspace))
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()

@@ -8,16 +8,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from cli import Workspace, elsewhere, workspace
 from podman import IMAGE, Podman, docker_shim, podman_in, python_volumes
 from registry_server import PASSWORD, USERNAME, Served, password_registry, registry
-from support import wait_until
+from support import sha256, wait_until
 
+from runnable_ci.errors import StepError
+from runnable_ci.pipeline.container import Container
 from runnable_ci.runs.model import CodeIdentity, RunLog
 from runnable_ci.steps.containers.canary import ContainerCanary
+from runnable_ci.steps.containers.engines import ContainerEngine, find_engine
+from runnable_ci.steps.containers.host_paths import mounts_of, on_host, own_container
+from runnable_ci.steps.containers.images import resolve_image
+from runnable_ci.steps.containers.users import passwd_files
 
 
 @pytest.fixture(scope="session")
@@ -135,6 +142,9 @@ container = {{ image = "{IMAGE}", volumes = {volumes}, env = {{ LD_LIBRARY_PATH 
     last = log.steps["b"].attempts[0]
     assert last.output_parameters["total"].value == 9
     assert set(last.modules) == {"work.py"}
+    environment = log.environments[last.environment]
+    assert environment.interpreter_version.endswith(".".join(map(str, sys.version_info[:3])))
+    assert "runnable-ci" not in environment.packages  # which the interpreter of the tests has
     reads = json.loads(project.runnable("show", "latest", "--reads", "b").out)
     assert set(reads["files"]) >= {"data.txt", "work.py"}
     assert not any(path.startswith("/") for path in reads.get("outside", {}))
@@ -200,7 +210,7 @@ run = "echo $CONTENT; test -e go"
 
 @pytest.mark.parametrize(
     ("image", "says"),
-    [("localhost/none", "it is on no registry"), ("127.0.0.1:1/none", "cannot be pulled")],
+    [("localhost/none", "is not here"), ("127.0.0.1:1/none", "cannot be pulled")],
 )
 def test_an_image_that_cannot_be_pulled(tmp_path: Path, podman: Podman, image: str, says: str) -> None:
     """One error with the place in the file, before anything runs, and no run of it."""
@@ -388,3 +398,65 @@ def test_a_long_script(tmp_path: Path, podman: Podman) -> None:
     )
     project.runnable("run")
     assert project.runnable("logs", "latest", "a").out == "70001\n"
+
+
+def test_the_caller_has_a_name_in_dockers_containers(tmp_path: Path, podman: Podman) -> None:
+    """Beside the users that the image has; podman and root need none."""
+    shim = docker_shim(tmp_path / "shim")
+    environ = {**os.environ, **podman.environ}
+    docker = ContainerEngine("docker", str(shim / "docker"))
+    files = passwd_files(docker, IMAGE, environ, 1234, 70)
+    assert files["passwd"].splitlines()[-2:] == [
+        b"service:x:70:70::/:/bin/sh",
+        b"runner:x:1234:70::/:/bin/sh",
+    ]
+    assert files["group"].splitlines()[-1] == b"runner:x:70:"
+    assert passwd_files(docker, IMAGE, environ, 0, 0) == {}
+    assert passwd_files(docker._replace(kind="podman"), IMAGE, environ, 1234, 70) == {}
+    assert podman.containers() == []
+
+
+def test_an_engine_that_does_not_answer_is_passed_over(tmp_path: Path, podman: Podman) -> None:
+    """Such as docker's client without its daemon; the error of none says what is wrong with each."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "docker").write_text("#!/bin/sh\necho 'Cannot connect to the daemon' >&2\nexit 1\n")
+    (folder / "docker").chmod(0o755)
+    found = find_engine({"PATH": f"{folder}:{os.environ['PATH']}"})
+    assert found.kind == "podman"
+    with pytest.raises(StepError, match="docker does not answer: Cannot connect to the daemon"):
+        find_engine({"PATH": str(folder)})
+    with pytest.raises(StepError, match="neither docker nor podman nor apptainer is on PATH"):
+        find_engine({"PATH": str(tmp_path)})
+
+
+def test_apptainer_asks_the_registry_for_the_digest(tmp_path: Path, podman: Podman, served: Served) -> None:
+    """It has no images of its own that could be asked; then it is that digest that runs."""
+    name = pushed(podman, served)
+    apptainer = ContainerEngine("apptainer", "apptainer")
+    resolved = partial(
+        resolve_image, apptainer, workspace=tmp_path, environ={}, temporaries=tmp_path, say=lambda _: None
+    )
+    image = resolved(Container(name), None)
+    assert image.reference == f"docker://{name.rpartition(':')[0]}@{image.digest}" and image.is_published
+    assert resolved(Container(name), image).reference == image.reference
+    with pytest.raises(StepError, match="cannot be found"):
+        resolved(Container(f"{name}-not"), None)
+    (tmp_path / "x.sif").write_bytes(b"image")
+    of_file = resolved(Container("x.sif"), None)
+    assert of_file.digest == f"sha256:{sha256(b'image')}" and not of_file.is_published
+
+
+def test_paths_of_a_host_whose_docker_runs_the_step(tmp_path: Path, podman: Podman) -> None:
+    """In a container with docker's socket the mounts are those of the host; this container is known by its name."""
+    (tmp_path / ".dockerenv").touch()
+    docker = ContainerEngine("docker", str(docker_shim(tmp_path / "shim") / "docker"))
+    environ = {**os.environ, **podman.environ, "HOSTNAME": "job-of-github"}
+    podman("run", "--detach", "--name", "job-of-github", "--volume", f"{tmp_path}:/__w", IMAGE, "sleep", "1000")
+    try:
+        described = own_container(docker, environ, tmp_path / ".dockerenv")
+        assert on_host("/__w/project", mounts_of(described)) == f"{tmp_path}/project"
+        assert own_container(docker, {**environ, "HOSTNAME": "another"}, tmp_path / ".dockerenv") is None
+        assert own_container(docker, environ, tmp_path / "none") is None
+    finally:
+        podman("rm", "--force", "--time", "0", "job-of-github")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from runnable_ci.engine.options import Options
 from runnable_ci.errors import StepError
@@ -25,7 +26,7 @@ def open_containers(project: Project, options: Options, log: RunLog, *, look_aga
     workspace, layout = project.workspace, project.layout
     return StepContainers(
         workspace=workspace,
-        shared=(repository_root(workspace, options.environ) or workspace, layout.folder),
+        shared=(_shared(workspace, options.environ), layout.folder),
         temporaries=layout.temporaries,
         environ=options.environ,
         secrets=frozenset(project.pipeline.secrets),
@@ -35,6 +36,12 @@ def open_containers(project: Project, options: Options, log: RunLog, *, look_aga
         resolved={} if look_again else resolved_images(log),
         is_looking_again=look_again,
     )
+
+
+def _shared(workspace: Path, environ: Mapping[str, str]) -> Path:
+    """Return the folder that containers get: the repository, but never all that a person has."""
+    root = repository_root(workspace, environ)
+    return workspace if root in (None, Path("/"), Path(environ.get("HOME", "/"))) else root or workspace
 
 
 def require_images(containers: StepContainers | None, project: Project, running: Collection[str]) -> None:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from runnable_ci.pipeline.model import Step
 from runnable_ci.runs.events import EnvironmentRecorded
 from runnable_ci.runs.model import Environment
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.steps.interpreter import describe, key_of
 from runnable_ci.util.threads import start
 from runnable_ci.version import VERSION
+
+if TYPE_CHECKING:
+    from runnable_ci.steps.containers.step_containers import StepContainers
+    from runnable_ci.steps.probe import Answer
 
 
 class EnvironmentProbe:
@@ -33,8 +39,8 @@ class EnvironmentProbe:
         if self._thread is None:
             look()
 
-    def record(self, recorder: Recorder) -> str:
-        """Return the key of the environment, which the run log has from now on; empty where it could not be seen."""
+    def record(self, recorder: Recorder, step: Step, containers: StepContainers | None) -> str:
+        """Return the key of a step's environment, which the run log has from now on; empty where it was not seen."""
         if self._thread is not None:
             self._thread.join()
         if self._is_awaited and self._interpreter.exists():
@@ -42,7 +48,25 @@ class EnvironmentProbe:
             self._look()
         if self._environment is None:
             return ""
-        self._key = self._key or key_of(self._environment)
-        if self._key not in recorder.log.environments:
-            recorder.record(EnvironmentRecorded(key=self._key, environment=self._environment))
+        if containers is not None and step.container is not None:
+            return _recorded(recorder, _in_container(self._environment, containers.environment(step.container)))
+        self._key = self._key or _recorded(recorder, self._environment)
         return self._key
+
+
+def _in_container(environment: Environment, answer: Answer) -> Environment:
+    """Return the environment of a container on a machine: the packages are those of its image."""
+    return environment.model_copy(
+        update={
+            "interpreter": answer.executable,
+            "interpreter_version": answer.version,
+            "packages": dict(sorted(answer.packages.items())),
+        }
+    )
+
+
+def _recorded(recorder: Recorder, environment: Environment) -> str:
+    key = key_of(environment)
+    if key not in recorder.log.environments:
+        recorder.record(EnvironmentRecorded(key=key, environment=environment))
+    return key

@@ -46,6 +46,9 @@ def resolve_image(
     wanted = pinned.reference if pinned else container.image
     described, name = _inspect(engine, wanted, environ), parse_image(wanted)
     may_be_newer = is_looking_again and not name.digest and name.repository.partition("/")[0] != _NOWHERE
+    if described is None and name.repository.partition("/")[0] == _NOWHERE:
+        hint = "build it here, or push it to a registry and use its name there"
+        raise StepError(f"the image {wanted} is not here, and on no registry", hint=hint)
     if described is None or may_be_newer:
         with _login(engine, container, environ, temporaries) as options:
             say(f"pulling {name.reference}")
@@ -91,8 +94,6 @@ def _pull(engine: ContainerEngine, reference: str, options: tuple[str, ...], env
     answer = engine.ask(*before, "pull", *after, "--quiet", reference, environ=environ)
     if answer.code:
         hint = "check the name, or give credentials = { username = …, password = … }"
-        if reference.partition("/")[0] == _NOWHERE:
-            hint = "it is on no registry: build it here, or push it to one and use that name"
         raise StepError(f"the image {reference} cannot be pulled: {last_line(answer.stderr)}", hint=hint)
 
 

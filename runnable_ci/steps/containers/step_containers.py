@@ -6,6 +6,7 @@ import os
 import secrets
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from runnable_ci.errors import StepError
 from runnable_ci.pipeline.container import Container
 from runnable_ci.pipeline.model import Step
 from runnable_ci.runs.model import CodeIdentity
+from runnable_ci.runs.orphans import end_container
 from runnable_ci.steps.base import ProcessSpec, StepContext
 from runnable_ci.steps.containers import host_paths
 from runnable_ci.steps.containers.apptainer import exec_command, exec_environment
@@ -24,6 +26,10 @@ from runnable_ci.steps.containers.engines import ContainerEngine, find_engine
 from runnable_ci.steps.containers.image_names import ContainerImage
 from runnable_ci.steps.containers.images import Say, require_credentials, resolve_image
 from runnable_ci.steps.containers.users import passwd_files
+from runnable_ci.steps.probe import SCRIPT, TIMEOUT_S, Answer, answer_of
+from runnable_ci.util.files import temporary_folder
+from runnable_ci.util.process import check_output
+from runnable_ci.util.threads import start
 
 PACKAGE: Final = Path(__file__).parents[2]
 """This program, which python steps need: nothing is installed in their image."""
@@ -55,9 +61,13 @@ class StepContainers:
     """Image, as the pipeline file names it → what earlier attempts of the run ran in."""
     is_looking_again: bool = False
     """Whether the registry is asked what a tag is now, though the image of that name is here."""
+    user: tuple[int, int] = field(default_factory=lambda: (os.geteuid(), os.getegid()))
+    """The numbers of the caller and its group."""
     _images: dict[str, ContainerImage] = field(default_factory=dict)
     _engine: ContainerEngine | None = None
     _mounts: Sequence[Mount] | None = None
+    _looking: dict[str, tuple[threading.Thread | None, list[Answer]]] = field(default_factory=dict)
+    """Container → who asks its interpreter, and what that says."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -110,19 +120,59 @@ class StepContainers:
         """Return the process that runs a step's process in its container. Raises `StepError`."""
         container = step.container
         assert container is not None  # noqa: S101 - for the type checker
-        image = self.image(container)
-        file, canary_file = context.scratch / "container.env", context.scratch / "canary"
-        spec = spec._replace(env={**spec.env, CANARY: str(canary_file)})
+        canary_file = context.scratch / "canary"
+        spec = spec._replace(argv=_opening(spec.argv), env={**spec.env, CANARY: str(canary_file)})
+        if step.kind != "run":
+            self._look_into(container, spec.env)
+        made = self._process(container, spec, context.scratch)
+        return made._replace(not_seen=ContainerCanary(canary_file).not_seen) if made.container else made
+
+    def environment(self, container: Container) -> Answer:
+        """Return what the interpreter in a container says of itself, once something ran in it; waits for that."""
+        with self._lock:
+            looking = self._looking.get(repr(container))
+        if looking is None:
+            return Answer()
+        thread, answers = looking
+        if thread is not None:
+            thread.join(TIMEOUT_S)
+        return answers[0] if answers else Answer()
+
+    def _look_into(self, container: Container, variables: Mapping[str, str]) -> None:
+        """Ask the interpreter in a container what it is, beside the first step that runs in it."""
+        key, answers = repr(container), list[Answer]()
+        argv = _opening((self._interpreter(), "-c", SCRIPT))
+
+        def ask() -> None:
+            with temporary_folder(self.temporaries) as scratch, suppress(StepError, OSError):
+                env = {**variables, "HOME": str(scratch), CANARY: "/dev/null"}
+                process = self._process(container, ProcessSpec(argv, self.workspace, env), scratch)
+                output = check_output(process.argv, cwd=self.workspace, env=process.env, timeout_s=TIMEOUT_S)
+                answers.append(answer_of(output))
+                if output is None:
+                    end_container(process.container, None, environ=process.env)
+
+        with self._lock:
+            if key in self._looking:
+                return
+            self._looking[key] = None, answers
+            if thread := start(ask, name="image"):
+                self._looking[key] = thread, answers
+                return
+        ask()
+
+    def _process(self, container: Container, spec: ProcessSpec, scratch: Path) -> ProcessSpec:
+        image, file = self.image(container), scratch / "container.env"
         call = ContainerCall(
             container=container,
             image=image.reference,
             name=f"runnable-{secrets.token_hex(8)}",
-            argv=_opening(spec.argv),
+            argv=spec.argv,
             folder=str(spec.cwd),
             variables=spec.env,
-            mounts=tuple(self._all_mounts(context.scratch, image)),
+            mounts=tuple(self._all_mounts(scratch, image)),
             volumes=tuple(self._volume(volume) for volume in container.volumes),
-            user=(os.geteuid(), os.getegid()),
+            user=self.user,
             file=str(file),
         )
         if self.engine.kind == "apptainer":
@@ -130,10 +180,7 @@ class StepContainers:
         _write_variables(file, spec.env)
         own = {name: value for name, value in spec.env.items() if not is_of_client(name)}
         return spec._replace(
-            argv=run_command(self.engine, call),
-            env={**self.environ, **own},
-            container=(self.engine.kind, call.name),
-            not_seen=ContainerCanary(canary_file).not_seen,
+            argv=run_command(self.engine, call), env={**self.environ, **own}, container=(self.engine.kind, call.name)
         )
 
     def _interpreter(self) -> str:
@@ -150,7 +197,7 @@ class StepContainers:
             if not any(folder.startswith(f"{other}/") for other in map(str, self.shared)):
                 yield Mount(self._on_host(folder), folder)
         yield Mount(self._on_host(str(PACKAGE)), str(PACKAGE), is_read_only=True)
-        for name, content in passwd_files(self.engine, image.reference, self.environ).items():
+        for name, content in passwd_files(self.engine, image.reference, self.environ, *self.user).items():
             made = scratch / name
             made.write_bytes(content)
             yield Mount(self._on_host(str(made)), f"/etc/{name}", is_read_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 from collections.abc import Mapping
 from functools import lru_cache
@@ -18,14 +17,16 @@ _LEAST: Final = {
 """For images that have none."""
 
 
-def passwd_files(engine: ContainerEngine, image: str, environ: Mapping[str, str]) -> Mapping[str, bytes]:
+def passwd_files(
+    engine: ContainerEngine, image: str, environ: Mapping[str, str], user: int, group: int
+) -> Mapping[str, bytes]:
     """Return `passwd` and `group` of an image with the caller in them; none where the image knows its user.
 
     podman and apptainer add the caller themselves.
     """
-    if engine.kind != "docker" or os.geteuid() == 0:
+    if engine.kind != "docker" or user == 0:
         return {}
-    return _with_caller(engine, image, tuple(environ.items()))
+    return _with_caller(engine, image, tuple(environ.items()), user, group)
 
 
 def entries(content: bytes, name: str, number: int, line: bytes) -> bytes:
@@ -39,9 +40,10 @@ def entries(content: bytes, name: str, number: int, line: bytes) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _with_caller(engine: ContainerEngine, image: str, pairs: tuple[tuple[str, str], ...]) -> Mapping[str, bytes]:
-    user, group, environ = os.geteuid(), os.getegid(), dict(pairs)
-    found = dict(_LEAST)
+def _with_caller(
+    engine: ContainerEngine, image: str, pairs: tuple[tuple[str, str], ...], user: int, group: int
+) -> Mapping[str, bytes]:
+    environ, found = dict(pairs), dict(_LEAST)
     made = engine.ask("create", "--entrypoint", "none", image, environ=environ)
     if not made.code:
         container = made.stdout.decode(errors="replace").strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from podman import IMAGE, podman_in
 from support import WAIT_S
 
 import runnable_ci
-from runnable_ci.runs.model import FAIL
+from runnable_ci.runs.model import FAIL, StepLog
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -33,7 +34,7 @@ class Turn(NamedTuple):
     words: str
     """Without the file, and the run's id."""
     ran: str = ""
-    """The steps that it ran, by their names; those that failed have a `!`."""
+    """The steps that it ran, by their names; those that failed have a `!`, those that were mocked a `~`."""
     says: str = ""
     """A line of it, or a part of one, on stdout or stderr."""
     code: int = 0
@@ -99,6 +100,13 @@ KINDS: dict[str, tuple[Turn, ...]] = {
         Turn("run", "bad! good", code=1, environ=DOWN),
         Turn("retry", "bad join", "joined", environ=UP),
     ),
+    "mocking/mocks.toml": (
+        Turn("run --mock all", "load~ train~ report~"),
+        Turn("run", "load train report", "score 0.5", metrics={"score": 0.5}),
+        Turn("run --mock train", "load train~ report", "score 0.5"),
+        Turn("run --patch train=training:stub", "load train~ report", "score 0.005"),
+        Turn("""run --patch 'load=echo rows=7 >> "$RUNNABLE_OUTPUT"'""", "load~ train report", "score 0.7"),
+    ),
     "jobs/python.toml": (Turn("run", "work", "hello world"),),
     "jobs/shell.toml": (Turn("run", "work", "hello world"),),
     "jobs/parameters.toml": (Turn("run -p size=6", "work", "hello you", metrics={"ratio": 1.5}),),
@@ -147,15 +155,16 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def test_an_example(examples: Workspace, path: str) -> None:
     """It does what its first line says: the steps that run, their results and files, and what a retry repeats."""
     folder, _, file = path.rpartition("/")
-    run_id = path.replace("/", ".")
-    before: Counter[str] = Counter()
-    for turn in KINDS[path]:
+    run_id, before = "", Counter[str]()
+    for number, turn in enumerate(KINDS[path]):
         if turn.change:
             changed, old, new = turn.change
             text = examples.read(f"{folder}/{changed}")
             assert old in text
             examples.write({f"{folder}/{changed}": text.replace(old, new)})
-        verb, *options = turn.words.split()
+        verb, *options = shlex.split(turn.words)
+        if verb == "run":
+            run_id, before = f"{path.replace('/', '.')}.{number}", Counter()
         words = [verb, file, "--run-id", run_id] if verb == "run" else [verb, run_id]
         done = examples.runnable(*words, *options, code=turn.code, at=folder, **turn.environ)
         assert turn.says in done.out + done.err
@@ -163,11 +172,16 @@ def test_an_example(examples: Workspace, path: str) -> None:
             continue
         run = runnable_ci.open_run(run_id, examples.folder / folder)
         steps = {name: step for name, step in run.log.steps.items() if len(step.attempts) > before[name]}
-        assert {name + "!" * (step.attempts[-1].status == FAIL) for name, step in steps.items()} == {*turn.ran.split()}
+        assert {_shown(name, step) for name, step in steps.items()} == {*turn.ran.split()}
         before = Counter({name: len(step.attempts) for name, step in run.log.steps.items()})
         kept = {entry.name for step in run.log.steps.values() for entry in step.data_catalog}
         assert kept >= {*turn.files.split()}
         assert run.metrics.items() >= dict(turn.metrics).items()
+
+
+def _shown(name: str, step: StepLog) -> str:
+    """A step's name with how its last attempt ended."""
+    return name + "!" * (step.attempts[-1].status == FAIL) + "~" * step.mock
 
 
 def test_an_example_in_a_container(examples: Workspace, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.events import (
     AttemptSaved,
     Decided,
@@ -20,7 +21,6 @@ from runnable_ci.runs.model import (
     FAIL,
     SUCCESS,
     CatalogEntry,
-    CodeIdentity,
     DecisionRecord,
     Environment,
     ExceptionInfo,

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runnable_ci.errors import CodeIdentityError, UsageError, did_you_mean
+from runnable_ci.runs.code_model import CodeState
 from runnable_ci.runs.code_states import code_state_of
-from runnable_ci.runs.model import CodeState, RunLog, StepAttempt
+from runnable_ci.runs.model import RunLog, StepAttempt
 from runnable_ci.runs.reader import load, resolve_id, suggest_pull
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor

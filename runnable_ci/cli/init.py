@@ -238,7 +238,7 @@ def check(file: Path | None, environ: Mapping[str, str]) -> None:
     for step in steps:
         after = f" after {', '.join(step.needs)}" if step.needs else ""
         console.out(f"  {step.name}: {step.kind}{after}")
-    if any(step.kind != "run" for step in steps):
+    if any(step.is_interpreted for step in steps):
         console.out(f"python steps run in {interpreter}")
     for name, absent in missing_parameters(project.pipeline, project.workspace, project.pipeline.parameters).items():
         console.err(f"note: step {name}: {needs(project.pipeline, name, absent)}: specify it when you start a run")

@@ -44,7 +44,7 @@ def _findings(
     steps = pluralize(len(project.pipeline.steps), "step")
     yield Finding("pipeline", f"{project.pipeline.file}: {project.pipeline.name}, {steps}")
     yield from _inputs(project)
-    if any(step.kind != "run" for step in project.pipeline.steps.values()):
+    if any(step.is_interpreted for step in project.pipeline.outlined().steps.values()):
         yield _interpreter(project, environ)
     yield _code(project, environ)
     yield _registry(project, to, registries, environ)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runnable_ci.engine.options import Options, RetryOptions, redacting_errors
-from runnable_ci.engine.planner import plan_lines
 from runnable_ci.engine.resume import look_ahead, resume
 from runnable_ci.engine.run_project import open_run
 from runnable_ci.engine.session import RunSession
@@ -66,7 +65,7 @@ def retry(
             planned = look_ahead(session, run_id, retry_options)
             if note := planned.environment_note():
                 options.printer.say(note)
-            console.out(*plan_lines(planned.plan.decisions))
+            console.out(*planned.plan.lines())
             return 0
         exit_code = resume(session, run_id, retry_options)
     return publication.publish(project.layout, run_id, exit_code) if publication else exit_code

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from runnable_ci.engine.new_run import prepare_run
 from runnable_ci.engine.options import Options, RunOptions
-from runnable_ci.engine.planner import plan_lines
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import PipelineError, UsageError
@@ -109,7 +108,7 @@ def run(
     project = load_project(file).opened(options.environ)
     new_run = prepare_run(RunSession.of(project, options), run_options)
     if dry_run:
-        console.out(*plan_lines(new_run.plan().decisions))
+        console.out(*new_run.plan().lines())
         return 0
     if not publish and to is None:
         return new_run.execute()[1]

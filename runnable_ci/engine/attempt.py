@@ -18,8 +18,8 @@ from runnable_ci.engine.reporter import CommandFiles, Reporter
 from runnable_ci.engine.step_output import VARIABLE, Masks, StepOutput, failing
 from runnable_ci.errors import StepError
 from runnable_ci.observe.observer import BYTECODE_ELSEWHERE, Sight
-from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.patterns import may_name
+from runnable_ci.pipeline.step import Step
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
@@ -105,7 +105,7 @@ def run_attempt(
     start_s = time.monotonic()
     done = AttemptResult(products.step, begun.model_copy(), products)
     attempt, scratch = done.attempt, context.scratch / products.title
-    show = partial(context.printer.output, done.step.name)
+    show = partial(context.printer.output, done.step.shown)
     with failing(attempt, context.redactor, show):
         if products.step.mock == "nothing":
             done.entries, done.packs = context.stand_in(products, attempt)
@@ -117,7 +117,7 @@ def run_attempt(
             done.entries, done.packs = [*done.entries, *failed], done.packs | packs
     clean = context.redactor.text
     for note in context.command_files.forward(scratch, succeeded=attempt.status == SUCCESS, clean=clean):
-        context.printer.say(f"note: {note}", step=done.step.name)
+        context.printer.say(f"note: {note}", step=done.step.shown)
     shutil.rmtree(scratch, ignore_errors=True)
     attempt.end_time = now()
     done.seconds = time.monotonic() - start_s
@@ -131,7 +131,7 @@ def _run_with_output(
     step, title = done.step, done.products.title
     scratch.mkdir(mode=0o700)
     output = StepOutput(
-        step.name, title, folder=context.outputs, scratch=scratch, masks=context.masks, printer=context.printer
+        step.shown, title, folder=context.outputs, scratch=scratch, masks=context.masks, printer=context.printer
     )
     step_context = _step_context(scope, scratch, output, context)
     try:
@@ -191,11 +191,11 @@ def _execute(
     process = steps.prepare(step, step_context)
     done.attempt.input_parameters = {name: step_context.parameters[name] for name in process.given}
     for note in process.notes:
-        context.printer.say(f"note: {note}", step=step.name)
+        context.printer.say(f"note: {note}", step=step.shown)
     declared = context.reads.declared(step, scope)
     for pattern in step.reads or ():
         if not any(may_name(pattern, name) for name in declared):
-            context.printer.say(f"note: `reads` has {pattern}, which matches no file", step=step.name)
+            context.printer.say(f"note: `reads` has {pattern}, which matches no file", step=step.shown)
     products.look(done.entries)
     done.oom_kills = oom_kills()
     ended, sight = _run_process(process, products, output, context)
@@ -221,7 +221,7 @@ def _execute(
                 context.reads.foreign,
                 context.redactor,
             ):
-                context.printer.say(note, step=step.name)
+                context.printer.say(note, step=step.shown)
 
 
 def _run_process(
@@ -260,7 +260,7 @@ def _run_process(
             sight = sight._replace(trace=None, reason=reason)
         products.sight = sight
     if names := [f"`{context.redactor.text(printable(process.name))}`" for process in ended.ended]:
-        context.printer.say(f"ended {', '.join(dict.fromkeys(names))}, which step `{step.name}` left running")
+        context.printer.say(f"ended {', '.join(dict.fromkeys(names))}, which step `{step.shown}` left running")
     return ended, sight
 
 
@@ -275,7 +275,7 @@ def _restore_store(products: StepProducts, context: ExecutionContext) -> None:
         from runnable_ci.runs.products.lost import require_no_loss, restored_note
 
         require_no_loss(lost, context.catalog.layout)
-        context.printer.say(restored_note(context.catalog.layout), step=products.step.name)
+        context.printer.say(restored_note(context.catalog.layout), step=products.step.shown)
 
 
 def _collect(step: Step, ended: Exit, step_context: StepContext) -> StepResult:
@@ -324,7 +324,7 @@ def _take_results(
             return
     if returned.undeclared:
         names = context.redactor.text(", ".join(f"`{name}`" for name in returned.undeclared))
-        context.printer.say(f"note: ignored, `returns` does not declare it: {names}", step=step.name)
+        context.printer.say(f"note: ignored, `returns` does not declare it: {names}", step=step.shown)
     for name, kind in step.returns.items():
         if kind == "object":
             path, object_type = returned.objects[name]
@@ -340,7 +340,7 @@ def _take_results(
         from runnable_ci.pipeline.values.metrics_file import take_metrics
 
         for note in take_metrics(step.metrics, context.catalog.workspace, attempt.file_metrics):
-            context.printer.say(context.redactor.text(note), step=step.name)
+            context.printer.say(context.redactor.text(note), step=step.shown)
     done.entries, done.packs = done.products.succeed(done.entries)
     attempt.end("succeeded")
 
@@ -358,9 +358,9 @@ def _fail(
     exception = returned.exception
     done.attempt.end("failed", f"{problem}{place_of(done.step, exception)}")
     if returned.problem and not exception:
-        context.printer.output(done.step.name, "e", f"{printable(problem)}\n".encode())
+        context.printer.output(done.step.shown, "e", f"{printable(problem)}\n".encode())
     if explained.hint:
-        context.printer.say(f"hint: {context.redactor.text(explained.hint)}", step=done.step.name)
+        context.printer.say(f"hint: {context.redactor.text(explained.hint)}", step=done.step.shown)
 
 
 def _outcome(ended: Exit) -> RunOutcome:

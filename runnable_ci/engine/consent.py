@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
-from runnable_ci.engine.planner import Plan
+from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.engine.provenance.changes import Acceptance, Change, Kind
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
@@ -118,7 +118,7 @@ def finished_seconds(log: RunLog) -> float:
     return sum(seconds_between(one.start_time, one.end_time) or 0.0 for one in last if one.status == SUCCESS)
 
 
-def repeated_work(plan: Plan, pipeline: Pipeline, log: RunLog, *, agreed: Container[str | None] = ()) -> RepeatedWork:
+def repeated_work(plan: Plan, log: RunLog, *, agreed: Container[str | None] = ()) -> RepeatedWork:
     """Return what a plan repeats of what had succeeded.
 
     What the person asked for does not count, nor what runs for a kind of change that was `agreed` to, nor do steps that
@@ -129,7 +129,7 @@ def repeated_work(plan: Plan, pipeline: Pipeline, log: RunLog, *, agreed: Contai
     to_accept: list[str] = []
     for name in plan.running:
         decision = plan.decisions[name]
-        causes = {need for need in pipeline.steps[name].needs if need in plan.running}
+        causes = {need for need in plan.pipeline.steps[name].needs if need in plan.running}
         is_requested = decision.is_requested or decision.kind in agreed
         if is_requested or (decision.is_tentative and causes <= requested):
             requested.add(name)

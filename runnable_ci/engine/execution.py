@@ -13,7 +13,8 @@ from runnable_ci.engine.attempt import ExecutionContext
 from runnable_ci.engine.code import untracked
 from runnable_ci.engine.code.code_recorder import CodeRecorder
 from runnable_ci.engine.options import log_variables, redacting_errors, secret_names
-from runnable_ci.engine.planner import PlanInputs, PlanState, Scope
+from runnable_ci.engine.planner import PlanInputs, Scope
+from runnable_ci.engine.planning.plan import PlanState
 from runnable_ci.engine.provenance.environment_probe import EnvironmentProbe
 from runnable_ci.engine.provenance.reads import ReadRecorder
 from runnable_ci.engine.provenance.workspace_view import RunProducts

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from runnable_ci.engine.planner import Plan
+from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.engine.provenance.changes import same_json
 from runnable_ci.errors import RunLogError
-from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.pipeline.schema import recorded_kind
+from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.validation import check_parameter_name
 from runnable_ci.runs.model import RunLog, StepLog
 from runnable_ci.runs.paths import WRITERS, run_folder
@@ -29,7 +30,7 @@ def undeclared_parameters(
     They are not declared in the pipeline file, by `[parameters]`, a step's `parameters` or `returns`, nor were they
     `given_here`, with that value, in an invocation that this store recorded.
     """
-    steps = pipeline.steps.values()
+    steps = pipeline.outlined().steps.values()
     declared = {
         *pipeline.parameters,
         *pipeline.inputs,
@@ -89,7 +90,7 @@ def require_declared_results(pipeline: Pipeline, log: RunLog, reused: Iterable[s
         for what in (_foreign_value(step, recorded), _foreign_file(step, recorded)):
             if what:
                 raise RunLogError(
-                    f"the run log of {log.run_id} does not match {pipeline.file}: step `{name}` {what}; "
+                    f"the run log of {log.run_id} does not match {pipeline.file}: step `{step.shown}` {what}; "
                     "nothing was used",
                     hint=f"the log was modified; --from {name} re-runs the step",
                 )

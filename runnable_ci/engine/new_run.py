@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runnable_ci.engine.execution import execute
 from runnable_ci.engine.options import RunOptions, redacting_errors, require_secret_names
-from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan
+from runnable_ci.engine.planner import PlanInputs, Scope
+from runnable_ci.engine.planning.plan import Plan, plan
 from runnable_ci.engine.preflight import expression_warnings, parameter_warnings, require, require_inputs
+from runnable_ci.engine.provenance.workspace_view import files_found
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunExistsError, RunnableError
 from runnable_ci.pipeline import command_line
@@ -20,6 +23,7 @@ from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.parameters import assemble_parameters, parameter_overrides, typed_names
 from runnable_ci.pipeline.project import Project
 from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.files.workspace import Workspace
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.reader import check_run_id
@@ -51,7 +55,8 @@ class NewRun:
             self.session.options.printer.say(f"note: {taken}")
             return taken.planned.plan
         initial = Scope.initial(self.parameters)
-        return plan(self.session.project.pipeline, RunLog(run_id=""), initial=initial, inputs=PlanInputs())
+        inputs = PlanInputs(files=files_here(self.session.project.workspace))
+        return plan(self.session.project.pipeline, RunLog(run_id=""), initial=initial, inputs=inputs)
 
     def execute(self) -> tuple[str, int]:
         """Run the pipeline; the run's id and the exit code. Raises `RunExistsError`, and `UsageError` where another
@@ -86,7 +91,7 @@ class NewRun:
                 more = f"; {taken}" if taken else ""
                 printer.say(f"run {run_id}: {project.pipeline.name}, {pluralize(len(running), 'step')}{more}")
                 catalog = session.catalog(recorder.log)
-                inputs, products = PlanInputs(mask=redactor.value), None
+                inputs, products = PlanInputs(mask=redactor.value, files=files_here(project.workspace)), None
                 if taken:
                     taken.restore(session, catalog)
                     inputs, products = taken.planned.inputs, taken.planned.products
@@ -187,3 +192,9 @@ def _hint_at_retry(project: Project, run_id: str) -> Iterator[None]:
             file = own_file(load_log(project.layout, run_id), project.workspace)
         e.hint = f"`{command_line.retry(run_id, file or project.file, project.layout)}` resumes it"
         raise
+
+
+def files_here(folder: Path) -> Callable[[str, Scope], list[str]]:
+    """Return what finds the files of a pattern for a step of a new run."""
+    workspace = Workspace(folder)
+    return lambda pattern, scope: files_found(workspace, pattern, hidden=(), visible=scope.files)

@@ -109,8 +109,9 @@ def redactor_of(pipeline: Pipeline, parameters: Mapping[str, Any], options: Opti
     """Return what knows all secrets of an invocation: also those that the pipeline names, or sets itself."""
     names = secret_names(pipeline, options)
     plain = {name: value for name, value in parameters.items() if isinstance(value, str)}
-    places = [options.environ, plain, *(step.env for step in pipeline.steps.values())]
-    places += [step.container.env for step in pipeline.steps.values() if step.container]
+    steps = pipeline.outlined().steps.values()
+    places = [options.environ, plain, *(step.env for step in steps)]
+    places += [step.container.env for step in steps if step.container]
     capitals = {name.upper() for name in names}
     structured = [value for name, value in parameters.items() if name not in plain and name.upper() in capitals]
     secrets = (secret for place in places for secret in secrets_of(place, names))
@@ -121,7 +122,7 @@ def require_secret_names(pipeline: Pipeline, parameters: Mapping[str, Any], opti
     """Raise `UsageError` for a name among the secrets that no variable has, no parameter and no return of a step."""
     plain = {name: value if isinstance(value, str) else "" for name, value in parameters.items()}
     variables = {**options.environ, **plain}
-    for step in pipeline.steps.values():
+    for step in pipeline.outlined().steps.values():
         variables |= {**step.env, **dict.fromkeys(step.returns, "")}
     require_variables(pipeline.secrets, variables, where=f"{pipeline.file}: secrets")
     require_variables(options.settings.secret_names, variables, where=SECRETS_SETTING)

@@ -6,7 +6,6 @@ A first run is the loop on an empty log, a retry is the same loop on a reopened 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -20,9 +19,8 @@ from runnable_ci.engine.provenance.changes import (
     same_json,
     short_value,
 )
-from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.step import Step, groups_of
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, DecisionRecord, Parameter, RunLog, StepAttempt, StepLog, Warn
-from runnable_ci.runs.products.history import products_of
 from runnable_ci.runs.run_identity import has_run_since, maker
 
 T = TypeVar("T")
@@ -90,6 +88,8 @@ class PlanInputs(NamedTuple):
     """Finished steps of which something required is in no store → what."""
     accept: Callable[[str, Change], Acceptance | None] = lambda _step, _change: None
     """Who accepted a change of a step, if anybody did."""
+    files: Callable[[str, Scope], list[str]] = lambda _pattern, _scope: []
+    """The files that a pattern matches, as a step with that scope would find them."""
     mask: Callable[[Any], Any] = lambda value: value
     """A value as the log may show it: without what is known to be a secret at that moment.
 
@@ -100,9 +100,11 @@ class PlanInputs(NamedTuple):
 class Visible(NamedTuple, Generic[T]):
     """What a step can see, with the position of the step that it comes from; of two, the later one counts."""
 
-    position: int
-    """-1: the run began with it."""
+    position: tuple[int, ...]
+    """Of a step in the pipeline, in its branch, and so on; empty: the run began with it."""
     item: T
+    giver: str = ""
+    """The step; empty: the run began with it, or it is of the branch."""
 
 
 class Scope(NamedTuple):
@@ -114,7 +116,7 @@ class Scope(NamedTuple):
     @classmethod
     def initial(cls, parameters: Mapping[str, Any]) -> Scope:
         """Return the scope of a step that needs no other."""
-        return cls({name: Visible(-1, Parameter.of_json(value)) for name, value in parameters.items()}, {})
+        return cls({name: Visible((), Parameter.of_json(value)) for name, value in parameters.items()}, {})
 
     @classmethod
     def merged(cls, scopes: Iterable[Scope]) -> Scope:
@@ -140,81 +142,68 @@ class Scope(NamedTuple):
         """Return the files alone."""
         return {name: file.item for name, file in self.files.items()}
 
-    def after(self, step: StepLog | None, position: int) -> Scope:
-        """Return what is visible once the step, at that position in the pipeline, has added its own."""
-        if step is None or not step.attempts:
+    def adding(
+        self,
+        giver: str,
+        position: tuple[int, ...],
+        returned: Mapping[str, Parameter],
+        put: Iterable[CatalogEntry] = (),
+    ) -> Scope:
+        """Return what is visible once a step has added these."""
+        parameters = {name: Visible(position, parameter, giver) for name, parameter in returned.items()}
+        files = {entry.name: Visible(position, entry, giver) for entry in put}
+        if not parameters and not files:
             return self
-        last = step.attempts[-1]
-        returned = {n: Visible(position, p) for n, p in (last.output_parameters | last.user_defined_metrics).items()}
-        put = {entry.name: Visible(position, entry) for entry in products_of(step)}
-        if not returned and not put:
+        return Scope({**self.parameters, **parameters}, {**self.files, **files})
+
+    def within(self, step: Step, position: tuple[int, ...]) -> Scope:
+        """Return what a step of a branch sees: also the values of the branch, and defaults where there is no value."""
+        if not step.bound and not step.defaults:
             return self
-        return Scope({**self.parameters, **returned}, {**self.files, **put})
+        unset = {n: Visible[Parameter]((), as_parameter(v)) for n, v in step.defaults.items()}
+        bound = {n: Visible(position, as_parameter(v)) for n, v in step.bound.items()}
+        return Scope({**unset, **self.parameters, **bound}, self.files)
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class PlanState:
-    """How far an invocation has come: how each step was settled, and what the steps after it can see."""
+def outputs_of(attempt: StepAttempt) -> dict[str, Parameter]:
+    """Return what an attempt returned."""
+    return attempt.output_parameters | attempt.user_defined_metrics
 
-    pipeline: Pipeline
-    inputs: PlanInputs
-    initial: Scope
-    settled: dict[str, Outcome] = field(default_factory=dict)
-    _after: dict[str, Scope] = field(default_factory=dict)
-    _positions: dict[str, int] = field(init=False)
 
-    def __post_init__(self) -> None:
-        # The order of the pipeline, not that in which parallel steps happened to end: a retry must see the same.
-        self._positions = {name: i for i, name in enumerate(self.pipeline.steps)}
-
-    def scope(self, step: Step) -> Scope:
-        """Return what a step can see, once all that it needs is settled."""
-        return Scope.merged([self._after[need] for need in step.needs]) if step.needs else self.initial
-
-    def decide(self, step: Step, log: RunLog) -> Decision:
-        """Return what to do with a step, all that it needs being settled."""
-        scope, settled = self.scope(step), self.settled
-        found = decide(step, pipeline=self.pipeline, log=log, settled=settled, scope=scope, inputs=self.inputs)
-        return found._replace(reason=f"mock: {found.reason}") if step.mock and found.action != "skip" else found
-
-    def record_outcome(self, step: Step, outcome: Outcome, result: StepLog | None) -> None:
-        """Record the outcome of a step; `result` has what it hands to the steps after it, None if nothing."""
-        scope = self.scope(step)
-        self.settled[step.name] = outcome
-        self._after[step.name] = scope.after(result, self._positions[step.name])
+def as_parameter(value: Any) -> Parameter:
+    """Return a value of a branch as steps receive it."""
+    return value if isinstance(value, Parameter) else Parameter.of_json(value)
 
 
 def decide(
     step: Step,
     *,
-    pipeline: Pipeline,
+    steps: Mapping[str, Step],
     log: RunLog,
     settled: Mapping[str, Outcome],
     scope: Scope,
     inputs: PlanInputs,
 ) -> Decision:
     """Return what to do with a step, all that it needs being settled."""
-    for need in step.needs:
-        outcome = settled[need]
-        if outcome is Outcome.SKIPPED or (outcome is Outcome.FAILED and not pipeline.steps[need].continue_on_error):
-            return Decision("skip", f"`{need}` {'failed' if outcome is Outcome.FAILED else 'was skipped'}")
+    if skipped := skipped_for_needs(step, steps, settled):
+        return skipped
     past = log.steps.get(step.name)
     if past is None or not past.attempts:
         return Decision("run", "first attempt")
     last = past.attempts[-1]
-    if reason := inputs.forced.get(step.name):
+    if reason := next(filter(None, map(inputs.forced.get, (step.name, *groups_of(step.name)))), None):
         return Decision("run", one_line(reason), is_requested=True)
     if reason := _unfinished(last):
         return Decision("run", one_line(reason))
     if reason := inputs.lost.get(step.name):
         return Decision("run", one_line(reason), is_lost=True)
     accepted: list[tuple[Change, Acceptance]] = []
-    for change in _own_changes(step, last, log, settled, scope, inputs.mask):
+    for change in _own_changes(step, last, steps, log, settled, scope, inputs.mask):
         if (acceptance := inputs.accept(step.name, change)) is None:
             return _run_for(change)
         accepted.append((change, acceptance))
     evidence = inputs.compare(step, past, scope)
-    passing = _needs_that_pass_nothing(step, last, pipeline, log, settled, scope, evidence.files)
+    passing = _needs_that_pass_nothing(step, last, steps, log, settled, scope, evidence.files)
     for change in (*evidence.changes, *passing):
         if (acceptance := inputs.accept(step.name, change)) is None:
             return _run_for(change)
@@ -233,6 +222,15 @@ def decide(
     return Decision("reuse", f"unchanged {since}")
 
 
+def skipped_for_needs(step: Step, steps: Mapping[str, Step], settled: Mapping[str, Outcome]) -> Decision | None:
+    """Return why a step is skipped because of a step that it needs; None where it is not."""
+    for need in step.needs:
+        outcome = settled[need]
+        if outcome is Outcome.SKIPPED or (outcome is Outcome.FAILED and not steps[need].continue_on_error):
+            return Decision("skip", f"`{steps[need].shown}` {'failed' if outcome is Outcome.FAILED else 'was skipped'}")
+    return None
+
+
 def _run_for(change: Change) -> Decision:
     return Decision(
         "run",
@@ -246,6 +244,7 @@ def _run_for(change: Change) -> Decision:
 def _own_changes(
     step: Step,
     last: StepAttempt,
+    steps: Mapping[str, Step],
     log: RunLog,
     settled: Mapping[str, Outcome],
     scope: Scope,
@@ -255,68 +254,13 @@ def _own_changes(
     definition = mask(step.definition())
     if reason := changed_definition(last.definition, definition):
         yield Change(reason, "code", definition)
-    if planned := [f"`{need}`" for need in step.needs if settled[need] is Outcome.PLANNED]:
+    if planned := [f"`{steps[need].shown}`" for need in step.needs if settled[need] is Outcome.PLANNED]:
         first = f"{', '.join(planned)} {'runs' if len(planned) == 1 else 'run'} first"
         yield Change(f"{first}, reused if that changes nothing", "data", is_tentative=True)
     for name, reason in _changed_parameters(step, last, scope, log, mask):
         visible = scope.parameters.get(name)
         state = [name, visible and [mask(visible.item.value), visible.item.data_hash]]
-        yield Change(reason, "data", state, is_requested=visible is not None and visible.position < 0)
-
-
-class Plan(NamedTuple):
-    """What the loop would do with each step if every step that runs succeeded, and which files it would find first."""
-
-    decisions: Mapping[str, Decision]
-    wanted: Mapping[str, CatalogEntry]
-    """Files of reused steps that a step without a `get` of its own may read."""
-    put: Mapping[str, CatalogEntry]
-    """All files of reused steps; where two put one name, the later step's."""
-    scopes: Mapping[str, Scope]
-    """Step that would run → what it would see of reused steps."""
-
-    @property
-    def running(self) -> list[str]:
-        """The steps that would run."""
-        return [name for name, decision in self.decisions.items() if decision.action == "run"]
-
-    @property
-    def reused(self) -> list[str]:
-        """The steps whose results would be taken from the run log."""
-        return [name for name, decision in self.decisions.items() if decision.action == "reuse"]
-
-
-def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, inputs: PlanInputs) -> Plan:
-    """Return the plan of an invocation."""
-    state = PlanState(pipeline, inputs, initial)
-    decisions: dict[str, Decision] = {}
-    wanted: dict[str, CatalogEntry] = {}
-    put: dict[str, CatalogEntry] = {}
-    scopes: dict[str, Scope] = {}
-    for step in pipeline.steps.values():
-        decisions[step.name] = decision = state.decide(step, log)
-        if decision.action == "reuse":
-            put |= {entry.name: entry for entry in products_of(log.steps[step.name])}
-            state.record_outcome(step, Outcome.REUSED, log.steps[step.name])
-        else:
-            if decision.action == "run":
-                scopes[step.name] = state.scope(step)
-                if step.get is None:
-                    wanted |= scopes[step.name].entries()
-            state.record_outcome(step, Outcome.PLANNED if decision.action == "run" else Outcome.SKIPPED, None)
-    return Plan(decisions, wanted, put, scopes)
-
-
-def plan_lines(decisions: Mapping[str, Decision]) -> list[str]:
-    """Return a line a step: what would be done with it, and why."""
-    width = max(map(len, decisions))
-    return [f"{name:{width}}  {decision.action:5}  {decision.reason}" for name, decision in decisions.items()]
-
-
-def unread_parameters(changed: Iterable[str], pipeline: Pipeline, log: RunLog) -> list[str]:
-    """Return the changed parameters that no completed step reads."""
-    read = {n for s in log.steps.values() if s.attempts and s.name in pipeline.steps for n in _consumed(s.attempts[-1])}
-    return [name for name in changed if name not in read]
+        yield Change(reason, "data", state, is_requested=visible is not None and not visible.position)
 
 
 def _unfinished(last: StepAttempt) -> str:
@@ -328,7 +272,7 @@ def _unfinished(last: StepAttempt) -> str:
 def _needs_that_pass_nothing(
     step: Step,
     last: StepAttempt,
-    pipeline: Pipeline,
+    steps: Mapping[str, Step],
     log: RunLog,
     settled: Mapping[str, Outcome],
     scope: Scope,
@@ -342,21 +286,31 @@ def _needs_that_pass_nothing(
         need
         for need in step.needs
         if settled[need] is not Outcome.PLANNED  # that is said already
-        and (settled[need] is not Outcome.REUSED or has_run_since(log, need, last))
+        and (settled[need] is not Outcome.REUSED or _has_run_since(log, steps[need], last))
     ]
     got = [scope.files[name].item for name in files or () if name in scope.files]
-    sources = {entry.source for entry in got if entry.size}
-    used = [scope.parameters[name] for name in _consumed(last) if name in scope.parameters]
-    positions = {visible.position for visible in used if visible.item.value not in (None, "", [], {})}
-    order = list(pipeline.steps)
-    silent = [need for need in ran if need not in sources and order.index(need) not in positions]
+    used = [scope.parameters[name] for name in consumed(last) if name in scope.parameters]
+    givers = {visible.giver for visible in used if visible.item.value not in (None, "", [], {})}
+    givers |= {giver for entry in got if entry.size for giver in (entry.source, *groups_of(entry.source))}
+    silent = [need for need in ran if need not in givers]
     if silent:
-        attempts = [log.steps[need].attempts[-1].start_time if need in log.steps else "" for need in silent]
-        names = ", ".join(f"`{need}`" for need in silent)
+        attempts = [log.steps[need].attempts[-1].start_time if has_attempts(log, need) else "" for need in silent]
+        names = ", ".join(f"`{steps[need].shown}`" for need in silent)
         yield Change(f"{names} ran again", "data", [silent, attempts])
 
 
-def _consumed(attempt: StepAttempt) -> list[str]:
+def _has_run_since(log: RunLog, need: Step, last: StepAttempt) -> bool:
+    """Return whether a step, or one of its branches, has run since an attempt at another."""
+    own = [need.name] if need.branching is None else [n for n in need.needs if need.name in groups_of(n)]
+    return any(has_run_since(log, name, last) for name in own if has_attempts(log, name))
+
+
+def has_attempts(log: RunLog, step: str) -> bool:
+    """Return whether the log has an attempt at a step."""
+    return step in log.steps and bool(log.steps[step].attempts)
+
+
+def consumed(attempt: StepAttempt) -> list[str]:
     """The parameters on which an attempt's result hangs, as far as it is known."""
     return [*(attempt.consumed if attempt.was_observed else attempt.input_parameters), *attempt.defaulted]
 
@@ -394,6 +348,6 @@ def _unseen_parameters(step: Step, last: StepAttempt, scope: Scope, log: RunLog)
     if then is None:
         return
     comparable = then.parameters.keys() - set(then.redacted)
-    for name, (position, now) in scope.parameters.items():
-        if position < 0 and name in comparable and not same_json(then.parameters[name], now.value):
+    for name, (position, now, _) in scope.parameters.items():
+        if not position and name in comparable and not same_json(then.parameters[name], now.value):
             yield name, f"parameter {name} changed, and whether it was used was not seen"

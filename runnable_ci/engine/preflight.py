@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from runnable_ci.errors import RunnableError, StepError, UsageError, did_you_mean
-from runnable_ci.pipeline.model import Pipeline, Step
-from runnable_ci.pipeline.patterns import can_overlap
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.patterns import as_glob, can_overlap
 from runnable_ci.pipeline.project import Project, load
+from runnable_ci.pipeline.step import Step, groups_of
 from runnable_ci.pipeline.toml_file import names_in
 from runnable_ci.runs.files.workspace import Workspace
 from runnable_ci.runs.products.unfinished import unfinished
@@ -23,15 +24,15 @@ def load_project(path: Path | None) -> Project:
     Raises `PipelineError` too where a module is there and can have no such function.
     """
     project = load(path)
-    for step in project.pipeline.steps.values():
-        if step.kind != "run":
+    pipeline = project.pipeline.outlined()
+    for step in pipeline.steps.values():
+        if step.is_interpreted:
             try:
                 takes(step, project.workspace)
             except StepError as e:
-                if _is_made_before(project.pipeline, step, project.workspace):
+                if _is_made_before(pipeline, step, project.workspace):
                     continue
-                place = project.pipeline.place
-                raise place.error(f"steps.{step.name}", f"{step.kind}: {e.message}", e.hint, key=step.kind) from e
+                raise pipeline.error(step, f"{step.kind}: {e.message}", e.hint, key=step.kind) from e
     return project
 
 
@@ -49,10 +50,12 @@ def _is_made_before(pipeline: Pipeline, step: Step, workspace: Path) -> bool:
 def missing_parameters(pipeline: Pipeline, workspace: Path, given: Collection[str]) -> Mapping[str, list[str]]:
     """Return step → the parameters that it needs and that neither an earlier step nor `given` provides."""
     found: dict[str, list[str]] = {}
+    pipeline = pipeline.outlined()
     for step in pipeline.steps.values():
         if _is_made_before(pipeline, step, workspace):
             continue
-        absent = [name for name in required_parameters(step, workspace) if name not in given]
+        known = {*given, *step.bound, *step.defaults}
+        absent = [name for name in required_parameters(step, workspace) if name not in known]
         if absent:  # looked for only then: the steps above each step of a long chain add up
             returned = {name for above in pipeline.ancestors(step.name) for name in pipeline.steps[above].returns}
             absent = [name for name in absent if name not in returned]
@@ -63,14 +66,26 @@ def missing_parameters(pipeline: Pipeline, workspace: Path, given: Collection[st
 
 def require(pipeline: Pipeline, workspace: Path, given: Collection[str], running: Collection[str]) -> None:
     """Raise `PipelineError` for the first of the `running` steps that lacks a parameter."""
-    for name, absent in missing_parameters(pipeline, workspace, given).items():
+    missing = missing_parameters(pipeline, workspace, given)
+    pipeline, running = pipeline.outlined(), outlined_names(pipeline, running)
+    for name, absent in missing.items():
         if name in running:
-            raise pipeline.place.error(
-                f"steps.{name}",
+            raise pipeline.error(
+                pipeline.steps[name],
                 needs(pipeline, name, absent),
                 _how_to_give(pipeline, workspace, pipeline.steps[name], absent[0], given),
                 key="python" if pipeline.steps[name].kind == "python" else "parameters",
             )
+
+
+def outlined_names(pipeline: Pipeline, names: Collection[str]) -> Collection[str]:
+    """Return the names of steps in the outline of their pipeline; of those with branches, also of all in them."""
+    if all(step.branching is None for step in pipeline.steps.values()):
+        return names
+    from runnable_ci.pipeline.branches.expansion import outlined_name  # few pipelines need it
+
+    outlined = {outlined_name(name) for name in names}
+    return {name for name in pipeline.outlined().steps if outlined.intersection([name, *groups_of(name)])}
 
 
 def require_inputs(project: Project, running: Collection[str], say: Callable[[str], None]) -> None:
@@ -82,10 +97,11 @@ def require_inputs(project: Project, running: Collection[str], say: Callable[[st
     if unfinished(project.layout):
         return
     files = Workspace(project.workspace)
-    for step in (step for step in project.pipeline.steps.values() if step.name in running):
-        for pattern in step.get or ():
+    pipeline, running = project.pipeline.outlined(), outlined_names(project.pipeline, running)
+    for step in (step for step in pipeline.steps.values() if step.name in running):
+        for pattern in map(as_glob, step.get or ()):
             if not _is_there(files, pattern):
-                _judge_input(project.pipeline, project.workspace, step, pattern, say)
+                _judge_input(pipeline, project.workspace, step, pattern, say)
 
 
 def _is_there(files: Workspace, pattern: str) -> bool:
@@ -112,22 +128,23 @@ def _judge_input(pipeline: Pipeline, workspace: Path, step: Step, pattern: str, 
     if not is_own and (chance == "none" or maker or close):
         otherwise = "add the file, or list it in `put` of the step that makes it, and that step in `needs`"
         hint = f"`{maker}` stores it: list `{maker}` in `needs`" if maker else did_you_mean(pattern, known, otherwise)
-        raise pipeline.place.error(f"steps.{step.name}.catalog", problem, hint, key="get")
+        raise pipeline.error(step, problem, hint, table="catalog", key="get")
     suggestion = did_you_mean(pattern, known, "if one makes it, list it in its `put`")
-    say(f"warning: {pipeline.file}: step {step.name}: {problem}; {suggestion}")
+    say(f"warning: {pipeline.file}: step {step.shown}: {problem}; {suggestion}")
 
 
 def _puts(step: Step, pattern: str) -> bool:
-    return any(can_overlap(put, pattern) for put in step.put)
+    return any(can_overlap(as_glob(put), pattern) for put in step.put)
 
 
 def expression_warnings(pipeline: Pipeline) -> list[str]:
     """Return a warning for each step with an expression of GitHub's workflows, which nothing replaces here."""
+    pipeline = pipeline.outlined()
     if not any("${{" in text for step in pipeline.steps.values() for text in (step.command, *step.env.values())):
         return []
     from runnable_ci.pipeline.diagnostics.expressions import expressions
 
-    found = {step.name: expression for step in pipeline.steps.values() for expression in expressions(step)}
+    found = {step.shown: expression for step in pipeline.steps.values() for expression in expressions(step)}
     return [f"warning: {pipeline.file}: step {name}: {expression}" for name, expression in found.items()]
 
 
@@ -153,6 +170,7 @@ def parameter_warnings(
     that is close to a known one.
     """
     found: dict[str, str] = {}
+    pipeline = pipeline.outlined()
     taken = {name for step in pipeline.steps.values() for name in _names_taken(step, workspace)}
     for name in given:
         answers = {_accepts(step, workspace, name) for step in pipeline.steps.values()}
@@ -178,7 +196,7 @@ def _accepts(step: Step, workspace: Path, name: str) -> bool | None:
 
 def _names_taken(step: Step, workspace: Path) -> Collection[str]:
     """Return the parameters that a step names itself."""
-    if step.kind == "run":
+    if step.kind != "python":
         return step.parameters or ()
     try:
         return takes(step, workspace) or ()

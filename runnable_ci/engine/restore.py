@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from runnable_ci.engine.planner import Plan
+from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import BlobMissingError, ManifestNotFoundError
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.files.links import selected
+from runnable_ci.runs.files.packs import PackIndex
 from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog
-from runnable_ci.runs.packs import PackIndex
 from runnable_ci.runs.paths import is_pulled
 from runnable_ci.runs.products.history import files_found_again, products_of
 from runnable_ci.steps import objects_taken
@@ -41,19 +41,19 @@ def required_contents(
     was stored is not taken from anywhere.
     """
     packs = PackIndex(log.packs)
-    for entry in _required_files(plan, project, log, everything=everything):
+    for entry in _required_files(plan, log, everything=everything):
         if not entry.kind and not catalog.is_there(entry):
             blob = packs.blob_of(entry.data_hash, entry.size) if entry.stored else None
             yield Required(entry.source, f"{entry.name}, which it made,", blob)
-    order = list(project.pipeline.steps)
+    steps = plan.pipeline.steps
     for name, scope in plan.scopes.items():
-        step = project.pipeline.steps[name]
-        if step.kind != "run":
-            above = project.pipeline.ancestors(name).intersection(plan.running)
-            coming = [returned for other in above for returned in project.pipeline.steps[other].returns]
+        step = steps[name]
+        if step.is_interpreted:
+            above = plan.pipeline.ancestors(name).intersection(plan.running)
+            coming = [returned for other in above for returned in steps[other].returns]
             for taken in objects_taken(step, project.workspace, scope.values(), coming=coming):
-                position, parameter = scope.parameters[taken]
-                yield _object(order[position], taken, parameter)
+                _, parameter, giver = scope.parameters[taken]
+                yield _object(giver, taken, parameter)
     for name in _tentative(plan):
         yield from _objects_of(name, log)
 
@@ -98,10 +98,10 @@ def _object(step: str, name: str, parameter: Parameter) -> Required:
     return Required(step, f"`{name}`, which it returned,", Descriptor.of_hash(parameter.data_hash, parameter.size or 0))
 
 
-def _required_files(plan: Plan, project: Project, log: RunLog, *, everything: bool) -> Iterator[CatalogEntry]:
+def _required_files(plan: Plan, log: RunLog, *, everything: bool) -> Iterator[CatalogEntry]:
     yield from ({**plan.put, **plan.wanted} if everything else plan.wanted).values()
     for name, scope in plan.scopes.items():
-        step = project.pipeline.steps[name]
+        step = plan.pipeline.steps[name]
         if name in log.steps:
             yield from files_found_again(log.steps[name], persist=step.persist)
         visible = scope.entries()

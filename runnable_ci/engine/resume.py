@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from runnable_ci.engine.consent import RepeatedWork, acceptances, repeated_work, without_effect
 from runnable_ci.engine.log_grants import others_results, require_declared_results, require_result_names
 from runnable_ci.engine.options import RetryOptions
-from runnable_ci.engine.planner import Plan, PlanInputs, Scope, plan, plan_lines
+from runnable_ci.engine.planner import PlanInputs, Scope
+from runnable_ci.engine.planning.plan import Plan, plan
 from runnable_ci.engine.preflight import require, require_inputs
 from runnable_ci.engine.provenance.environment_changes import (
     EnvironmentChanges,
@@ -116,7 +117,7 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
             printer.say(f"run {run_id}: nothing to do, {pluralize(len(decisions), 'step')} done")
             printer.begin(list(decisions), 0)
             for name, decision in decisions.items():
-                printer.say(f"{decision.action}: {decision.reason}", step=name)
+                printer.say(f"{decision.action}: {decision.reason}", step=planned.plan.pipeline.steps[name].shown)
             catalog.remember_hashes()
             return 0
         if planned.containers:
@@ -264,13 +265,14 @@ def _plan_retry(
         lost=lost,
         accept=accepted.find,
         compare=comparison.evidence,
+        files=comparison.files,
         mask=parameters.redactor.value,
     )
     planned = plan(pipeline, log, initial=Scope.initial(parameters.values), inputs=inputs)
-    require_declared_results(pipeline, log, planned.reused)
+    require_declared_results(planned.pipeline, log, planned.reused)
     _require_kept(session.project, planned)
     require(pipeline, workspace, parameters.values, planned.running)
-    repeated = repeated_work(planned, pipeline, log, agreed=retry.rerun)
+    repeated = repeated_work(planned, log, agreed=retry.rerun)
     reused = [
         name for name, decision in planned.decisions.items() if decision.action == "reuse" or decision.is_tentative
     ]
@@ -285,7 +287,7 @@ def _environment(
     finished = [
         name
         for name, step in log.steps.items()
-        if name in steps and step.attempts and step.attempts[-1].status == SUCCESS
+        if name.partition(".")[0] in steps and step.attempts and step.attempts[-1].status == SUCCESS
     ]
     environ, settings = session.options.environ, session.options.settings
     here = describe(session.interpreter, session.project.workspace, environ, tool_version=VERSION)
@@ -304,7 +306,7 @@ def require_consent(session: RunSession, planned: RetryPlan, retry: RetryOptions
     if retry.rerun_changed or repeated.total_s <= options.settings.ask_minutes * 60:
         return
     if options.confirm is not None:
-        options.printer.say(*plan_lines(planned.plan.decisions))
+        options.printer.say(*planned.plan.lines())
         if options.confirm(f"Repeat {repeated}? [y/N] "):
             return
     accept = [word for step in repeated.to_accept for word in ("--accept", step)]
@@ -326,11 +328,11 @@ def _require_steps(project: Project, from_steps: Sequence[str]) -> None:
 
 def _require_kept(project: Project, planned: Plan) -> None:
     """Raise `UsageError` where a step is to run that takes what a reused step returned and was a secret."""
-    steps = project.pipeline.steps
+    steps = planned.pipeline.steps
     for name, scope in planned.scopes.items():
         lost = missing_secret(steps[name], project.workspace, scope.values())
         if lost:
-            giver = list(steps)[scope.parameters[lost].position]
+            giver = scope.parameters[lost].giver
             raise UsageError(
                 f"step `{name}` takes `{lost}`, which `{giver}` returned: it is a secret, and not in the run log",
                 hint=f"--from {giver} re-runs that step",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from runnable_ci.engine.log_grants import refused_log, undeclared_parameters
 from runnable_ci.engine.options import require_secret_names
-from runnable_ci.engine.planner import unread_parameters
+from runnable_ci.engine.planning.plan import unread_parameters
 from runnable_ci.engine.preflight import parameter_warnings
 from runnable_ci.engine.provenance.changes import same_json
 from runnable_ci.engine.session import RunSession

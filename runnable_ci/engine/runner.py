@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import heapq
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from graphlib import TopologicalSorter
 from queue import Empty, SimpleQueue
 
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
 from runnable_ci.engine.code.code_recorder import CodeRecorder
-from runnable_ci.engine.planner import Decision, Outcome, PlanState, plan
+from runnable_ci.engine.planner import Decision, Outcome
+from runnable_ci.engine.planning.plan import PlanState, plan
+from runnable_ci.engine.planning.schedule import Schedule, first_needs
 from runnable_ci.engine.provenance.pending_reads import Hashing, KeptReads
 from runnable_ci.engine.reporter import Reporter
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
-from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.step import Step
+from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.events import (
     AttemptSaved,
     Decided,
@@ -25,14 +27,7 @@ from runnable_ci.runs.events import (
     InvocationFinished,
     PackStored,
 )
-from runnable_ci.runs.model import (
-    SUCCESS,
-    CodeIdentity,
-    RunOutcome,
-    StepAttempt,
-    StepLog,
-    status_of,
-)
+from runnable_ci.runs.model import SUCCESS, RunOutcome, StepAttempt, StepLog, status_of
 from runnable_ci.runs.products.history import products_of
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.clock import now
@@ -61,6 +56,9 @@ class Run:
     """What is done, and said, then: a terminal that is gone must not lose a finished attempt."""
     _results: SimpleQueue[tuple[str, AttemptResult | KeptReads | BaseException]] = field(default_factory=SimpleQueue)
     _hashing: Hashing = field(init=False)
+    _planned: Mapping[str, Step] = field(default_factory=dict)
+    """The steps as they were known before the first one ran."""
+    _schedule: Schedule = field(default_factory=Schedule)
     _maybe: frozenset[str] = frozenset()
     """The steps of which it was not known before the first one ran whether they are reused."""
     _learned: int = 0
@@ -75,6 +73,7 @@ class Run:
     def execute(self) -> str:
         """Run the pipeline to its end; the status of the run. Nothing of it still runs when this returns or raises."""
         try:
+            self._planned = self.pipeline.steps
             maybe = self._will_run()
             self._maybe = frozenset(step.name for step in maybe)
             if self.context.products.set_aside(maybe, self._made_here()):
@@ -91,41 +90,38 @@ class Run:
     def _will_run(self) -> list[Step]:
         """Return the steps that may run."""
         steps = self.pipeline.steps
-        if not self.recorder.log.steps or not any(step.put for step in steps.values()):
+        if all(step.branching is None for step in steps.values()) and (
+            not self.recorder.log.steps or not any(step.put for step in steps.values())
+        ):
             return list(steps.values())
         planned = plan(self.pipeline, self.recorder.log, initial=self.state.initial, inputs=self.state.inputs)
-        return [steps[name] for name in planned.running]
+        self._planned = planned.pipeline.steps
+        return [self._planned[name] for name in planned.running]
 
     def _made_here(self) -> dict[str, list[str]]:
         """Return the paths of what the steps that are reused made in this run."""
         logs = self.recorder.log.steps
-        reused = [step for name, step in self.pipeline.steps.items() if name not in self._maybe and name in logs]
+        reused = [step for name, step in self._planned.items() if name not in self._maybe and name in logs]
         return {
             step.name: [entry.name for entry in logs[step.name].put_entries()] for step in reused if not step.persist
         }
 
     def _loop(self) -> str:
-        order = list(self.pipeline.steps)
-        positions = {name: i for i, name in enumerate(order)}
-        sorter = TopologicalSorter({step.name: step.needs for step in self.pipeline.steps.values()})
-        sorter.prepare()
-        ready = [positions[name] for name in sorter.get_ready()]
+        state, schedule = self.state, self._schedule
+        for step in self.pipeline.steps.values():
+            schedule.add(step.name, first_needs(step), state.position(step.name))
         events: list[Event] = []
-
-        def settled(name: str) -> None:
-            sorter.done(name)
-            for freed in sorter.get_ready():
-                heapq.heappush(ready, positions[freed])
-
-        heapq.heapify(ready)
         while True:
             launches: list[tuple[Step, StepAttempt]] = []
-            while ready and len(self._running) + len(launches) < self.jobs:
-                step = self.pipeline.steps[order[heapq.heappop(ready)]]
+            while schedule and len(self._running) + len(launches) < self.jobs:
+                step = state.steps[schedule.next()]
+                if step.branching is not None and (over := self._branches(step)) is not None:
+                    events += over
+                    continue
                 decision = self._decide(step)
                 if decision.action != "run":
                     events.append(self._pass(step, decision))
-                    settled(step.name)
+                    schedule.settle(step.name)
                 else:
                     with self.context.reads.observer.other_work():
                         events += self.code.look()
@@ -156,7 +152,18 @@ class Run:
             else:
                 events = self._finish(result)
                 del self._running[name]
-                settled(name)
+                schedule.settle(name)
+
+    def _branches(self, step: Step) -> list[Event] | None:
+        """Begin the branches of a step, or another round, or end it; None where it is itself to be decided on then."""
+        from runnable_ci.engine.planning.advance import advance  # few pipelines have branches
+
+        return advance(self.state, self._schedule, step, self.recorder.log, self._skip, self.printer.say)
+
+    def _skip(self, step: Step, decision: Decision) -> Event:
+        event = self._pass(step, decision)
+        self._schedule.settle(step.name)
+        return event
 
     def _decide(self, step: Step) -> Decision:
         decision = self.state.decide(step, self.recorder.log)
@@ -174,7 +181,7 @@ class Run:
                 self._restore(self.recorder.log.steps[step.name])
         else:
             self.state.record_outcome(step, Outcome.SKIPPED, None)
-        self._once_recorded.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.name))
+        self._once_recorded.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.shown))
         return Decided(step=step.name, decision=decision.record(self.recorder.log, step.name))
 
     def _restore(self, step: StepLog) -> None:
@@ -205,8 +212,8 @@ class Run:
         scope = self.state.scope(step)
         past = self.recorder.log.steps.get(step.name)
         products = self.context.products.attempt(step, attempt.attempt_number, past)
-        self.printer.started(step.name)
-        console.debug(f"{step.name}: run: {attempt.reason}")
+        self.printer.started(step.shown)
+        console.debug(f"{step.shown}: run: {attempt.reason}")
 
         def work(refusal: StepError | None = None) -> None:
             result: AttemptResult | BaseException
@@ -262,7 +269,7 @@ class Run:
         text = f"failed after {result.seconds:.1f} s: {message}" if failed else f"{result.seconds:.1f} s"
         self._once_recorded += [
             result.products.forget,
-            lambda: self.printer.finished(result.step.name, text, failed=failed),
+            lambda: self.printer.finished(result.step.shown, text, failed=failed),
         ]
         return events
 
@@ -271,9 +278,9 @@ class Run:
         skipped = (name for name, outcome in self.state.settled.items() if outcome is Outcome.SKIPPED)
         self.context.products.finish(skipped)
         failed = [
-            name
+            step.shown
             for name, outcome in self.state.settled.items()
-            if outcome is Outcome.FAILED and not self.pipeline.steps[name].continue_on_error
+            if outcome is Outcome.FAILED and not (step := self.state.steps[name]).continue_on_error
         ]
         outcome: RunOutcome = "failed" if failed else "succeeded"
         message = f"failed: {', '.join(failed)}" if failed else ""

@@ -106,7 +106,7 @@ class RunSession:
 
     def containers(self, log: RunLog, *, look_again: bool = False) -> StepContainers | None:
         """Return what runs the steps that have a container, None where none has; nothing is looked for yet."""
-        if not any(step.container for step in self.project.pipeline.steps.values()):
+        if not any(step.container for step in self.project.pipeline.outlined().steps.values()):
             return None
         from runnable_ci.engine.code.container_images import open_containers  # few pipelines need it
 

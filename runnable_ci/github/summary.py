@@ -16,8 +16,9 @@ from runnable_ci.github.graph import GRAPH_MAX_STEPS, flowchart
 from runnable_ci.github.markdown import code, code_cell, cut, details, escaped, escaped_cell, fence, table
 from runnable_ci.github.states import State, state_of, step_edges
 from runnable_ci.runs.causality.ancestry import decisions_of
+from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.code_states import code_state_of, why_unknown
-from runnable_ci.runs.model import SUCCESS, CatalogEntry, CodeIdentity, CodeState, RunLog, StepAttempt
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, RunLog, StepAttempt
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import duration, format_size
 

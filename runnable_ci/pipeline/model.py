@@ -4,102 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from runnable_ci.config import LogLevel, Untracked
+from runnable_ci.errors import PipelineError
 from runnable_ci.pipeline.inputs import Input
-from runnable_ci.pipeline.patterns import may_name
-from runnable_ci.pipeline.schema import (
-    Kind,
-    Place,
-    StepKind,
-)
+from runnable_ci.pipeline.schema import Place
+from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.values.value_reader import Declared
 from runnable_ci.redaction.environment import names_a_secret
-
-if TYPE_CHECKING:
-    from runnable_ci.pipeline.container import Container
-
-
-class Step(NamedTuple):
-    """A step, resolved: defaults filled in, checked against the others."""
-
-    name: str
-    kind: StepKind
-    command: str
-    """The shell script, `module:function`, or the path of a notebook."""
-    needs: tuple[str, ...]
-    returns: Mapping[str, Kind]
-    get: tuple[str, ...] | None
-    """None: not declared, the step may read any file that came before it."""
-    put: tuple[str, ...]
-    persist: bool
-    """Whether the step finds what it made before."""
-    parameters: tuple[str, ...] | None
-    env: Mapping[str, str]
-    shell: str
-    """Empty for the default: bash, and where there is none the system's own."""
-    working_directory: str
-    timeout_s: float | None
-    continue_on_error: bool
-    background: bool = False
-    """Whether what the step leaves running may stay."""
-    reads: tuple[str, ...] | None = None
-    """Globs of all that counts as read, beside `get`; None: what the step was seen to read."""
-    ignore_reads: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ()
-    """Files with numbers that are metrics; `put` has them too."""
-    unstored: tuple[str, ...] = ()
-    """Those of `put` whose files are not copied into the store: their hash is recorded."""
-    kernel: str = ""
-    """The installed kernel of a notebook; empty for one of the pipeline's interpreter."""
-    executed: str = ""
-    """Where the executed notebook of a notebook step is stored; `put` has it too."""
-    container: Container | None = None
-    mock: Literal["", "nothing", "patch"] = ""
-    """What is run in its place: nothing, or another command or function; empty where it is the step itself."""
-
-    def unstored_among(self, names: Iterable[str]) -> set[str]:
-        """Return which of these files are not copied into the store."""
-        return {name for name in names if any(may_name(pattern, name) for pattern in self.unstored)}
-
-    def counts(self, path: str) -> bool:
-        """Return whether a path that the step read is an input: by its `reads` and `ignore-reads`.
-
-        Its own notebook is none: the code in it is compared, and not how Jupyter saved it.
-        """
-        if self.kind == "notebook" and path == self.command:
-            return False
-        is_named = self.reads is None or any(may_name(pattern, path) for pattern in self.reads)
-        return is_named and not any(may_name(pattern, path) for pattern in self.ignore_reads)
-
-    def definition(self) -> dict[str, Any]:
-        """Return what makes this step's result, as plain JSON in the words of the file.
-
-        Time-outs and the like do not, nor does what counts as read: it says how results are compared.
-        """
-        definition: dict[str, Any] = {self.kind: self.command, "needs": sorted(self.needs)}
-        optional = {
-            "returns": {name: self._defined_kind(kind) for name, kind in self.returns.items()},
-            "get": None if self.get is None else list(self.get),
-            "put": list(self.put),
-            "persist": self.persist,
-            "metrics": list(self.metrics),
-            "parameters": None if self.parameters is None else list(self.parameters),
-            "env": dict(sorted(self.env.items())),
-            "shell": self.shell if self.kind == "run" and self.shell != "bash" else "",
-            "kernel": self.kernel,
-            "mock": self.mock,
-            "working-directory": "" if self.working_directory == "." else self.working_directory,
-            "container": self.container and self.container.definition(),
-        }
-        return definition | {key: v for key, v in optional.items() if v or (key in ("get", "parameters") and v == [])}
-
-    def _defined_kind(self, kind: Kind) -> str:
-        """Return a kind as definitions have it: those of versions that had one kind of JSON are still the same."""
-        return "strict json" if kind == "json" and self.kind == "run" else "json" if kind == "auto" else kind
 
 
 class Pipeline(NamedTuple):
@@ -122,6 +37,21 @@ class Pipeline(NamedTuple):
     """The pipeline file, for errors that are found later."""
     inputs: Mapping[str, Input] = MappingProxyType({})
     """Parameters of which the file says more than a value; `parameters` has those with a default too."""
+
+    def outlined(self) -> Pipeline:
+        """Return the pipeline with one branch for all those of a step, which can be checked before any is known."""
+        if all(step.branching is None for step in self.steps.values()):
+            return self
+        from runnable_ci.pipeline.branches.expansion import outlined_steps  # few pipelines need it
+
+        return self._replace(steps=outlined_steps(self.steps))
+
+    def error(
+        self, step: Step, message: str, hint: str = "", *, key: str | Sequence[str] = (), table: str = ""
+    ) -> PipelineError:
+        """Return the error of a step, or of a key of it, or of a `table` in it, which names and shows where that is."""
+        parts = ["steps", step.name.rpartition(".")[2], table]
+        return (step.place or self.place).error(".".join(filter(None, parts)), message, hint, key=key)
 
     def declared(self) -> dict[str, Declared]:
         """Return what the file says of the types of parameters."""

@@ -66,10 +66,10 @@ def assemble_parameters(pipeline: Pipeline, *places: Mapping[str, Any]) -> dict[
     has no value.
     """
     parameters = {name: value for place in places for name, value in place.items()}
-    for step in pipeline.steps.values():
+    for step in pipeline.outlined().steps.values():
         if both := parameters.keys() & step.env.keys():
             raise UsageError(
-                f"the parameter `{min(both)}` is also set by `env` in {pipeline.file}, step `{step.name}`",
+                f"the parameter `{min(both)}` is also set by `env` in {pipeline.file}, step `{step.shown}`",
                 hint="rename one: both would set the same variable",
             )
     require_inputs(pipeline.inputs, parameters, pipeline.file)

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 ANY_FOLDERS = "**"
 _PARTS = re.compile(r"\[!?+\]?+[^\]]*+\]|.", re.DOTALL)
 """A class or one character, as `fnmatch` reads them: a bracket that is never closed is a character."""
+_EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
 _FIRST_WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -117,3 +118,8 @@ def _closed(places: set[int], pattern: Sequence[str], wildcard: str) -> set[int]
         if place in found and pattern[place] == wildcard:
             found.add(place + 1)
     return found
+
+
+def as_glob(text: str) -> str:
+    """Return a pattern with a `*` in place of each expression whose value is not known yet."""
+    return _EXPRESSION.sub("*", text) if "${{" in text else text

@@ -6,13 +6,15 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from runnable_ci.errors import PipelineError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
-from runnable_ci.pipeline.resolve import resolve
+from runnable_ci.pipeline.resolve import UsedFile, resolve
+from runnable_ci.pipeline.schema import Place
 from runnable_ci.pipeline.toml_file import ENCODING, names_in, parse_toml, read_problem
 from runnable_ci.store.local import Layout
 from runnable_ci.store.opening import STORE_NAME, open_store
@@ -55,16 +57,37 @@ def load(path: Path | None) -> Project:
     """
     file = find_file(path)
     read = _read(file)
-    pipeline = resolve(read.table, file=read.shown, default_name=file.parent.name, prefix=read.prefix, text=read.text)
-    for step in pipeline.steps.values():
-        if not (file.parent / step.working_directory).is_dir():
-            raise pipeline.place.error(
-                f"steps.{step.name}",
+    pipeline = resolve(
+        read.table,
+        file=read.shown,
+        default_name=file.parent.name,
+        prefix=read.prefix,
+        text=read.text,
+        read_part=partial(_read_part, file.parent),
+    )
+    for step in pipeline.outlined().steps.values():
+        if "${{" not in step.working_directory and not (file.parent / step.working_directory).is_dir():
+            raise pipeline.error(
+                step,
                 f"working-directory: there is no folder `{step.working_directory}`",
                 did_you_mean(step.working_directory, names_in(file.parent), "create it, or use an existing one"),
                 key="working-directory",
             )
     return Project(pipeline, file, Layout(file.parent / STORE_NAME))
+
+
+def _read_part(folder: Path, path: str, place: Place, table: str) -> UsedFile:
+    """Return a file whose steps a step uses."""
+    file = folder / path
+    if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()):
+        hint = did_you_mean(path, _toml_files(folder), "its path is relative to the folder of the file that is run")
+        raise place.error(table, f"uses: there is no file `{path}`", hint, key="uses")
+    read = _read(file)
+    return UsedFile(read.table, Place(read.shown, read.prefix, read.text))
+
+
+def _toml_files(folder: Path) -> list[str]:
+    return [name for name in names_in(folder) if name.endswith(".toml")]
 
 
 def find_file(path: Path | None, environ: Mapping[str, str] = os.environ) -> Path:

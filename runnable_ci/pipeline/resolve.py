@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from runnable_ci.errors import did_you_mean
-from runnable_ci.pipeline.inputs import resolve_inputs
-from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.inputs import Input, resolve_inputs
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.schema import (
     RELATIVE,
     STEP_NAME,
     PipelineConfig,
     Place,
     StepConfig,
+    StepKind,
     check_command,
     check_paths,
 )
+from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, shown
 from runnable_ci.redaction.environment import spelled
 
@@ -34,13 +36,69 @@ REPOSITORY = re.compile(
 """As `store.reference` reads them, which takes too long to load."""
 
 
-def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: str = "", text: str = "") -> Pipeline:
+def has_branches(config: StepConfig) -> bool:
+    """Return whether a step becomes branches."""
+    return config.strategy is not None or config.loop is not None or config.uses is not None
+
+
+def _no_part(path: str, place: Place, table: str) -> UsedFile:
+    raise place.error(table, f"uses: {shown(path)} cannot be read here", key="uses")
+
+
+class UsedFile(NamedTuple):
+    """A pipeline file that a step `uses`, as it was read."""
+
+    table: Mapping[str, Any]
+    place: Place
+
+
+ReadPart = Callable[[str, Place, str], UsedFile]
+"""Returns the file at a path that a step, of a file and its table, uses; raises `PipelineError`."""
+
+
+def resolve(
+    table: Mapping[str, Any],
+    *,
+    file: str,
+    default_name: str,
+    prefix: str = "",
+    text: str = "",
+    read_part: ReadPart = _no_part,
+) -> Pipeline:
     """Return the pipeline that a parsed TOML table describes.
 
     `file` names the file in messages, `prefix` is the table's own place in it (`tool.runnable-ci`), `text` is all of
     it: errors show its lines. Raises `PipelineError` for the first mistake found.
     """
     place = Place(file, prefix, text)
+    parsed, inputs = _parse(place, table)
+    if parsed.registry is not None and not REPOSITORY.fullmatch(parsed.registry):
+        hint = 'write it as "ghcr.io/owner/repo/runs": a host and a name, without a tag'
+        raise place.error("", f"registry: {shown(parsed.registry)} is not a repository", hint, key="registry")
+    secrets = list(parsed.secrets)
+    steps = _steps(place, parsed, read_part, secrets, within=())
+    pipeline = Pipeline(
+        name=parsed.name or default_name,
+        file=file,
+        python=parsed.python,
+        parameters=parsed.parameters,
+        steps=steps,
+        registry=parsed.registry,
+        secrets=tuple(dict.fromkeys(secrets)),
+        untracked=parsed.untracked,
+        log_level=parsed.log_level,
+        is_named=bool(parsed.name),
+        inputs=inputs,
+        place=place,
+    )
+    outlined = pipeline.outlined()
+    _check_returns(outlined)
+    _check_puts(outlined)
+    return pipeline
+
+
+def _parse(place: Place, table: Mapping[str, Any]) -> tuple[PipelineConfig, dict[str, Input]]:
+    """Return what a file says, with the defaults of its inputs among its parameters."""
     try:
         parsed = PipelineConfig.model_validate(table)
     except ValidationError as e:
@@ -53,56 +111,48 @@ def resolve(table: Mapping[str, Any], *, file: str, default_name: str, prefix: s
     defaults = {name: one.default for name, one in inputs.items() if one.default is not None}
     parsed = parsed.model_copy(update={"parameters": parsed.parameters | defaults})
     _check_env(place, "env", parsed.env, parsed.parameters)
-    if parsed.registry is not None and not REPOSITORY.fullmatch(parsed.registry):
-        hint = 'write it as "ghcr.io/owner/repo/runs": a host and a name, without a tag'
-        raise place.error("", f"registry: {shown(parsed.registry)} is not a repository", hint, key="registry")
     if wrong := [name for name in parsed.secrets if not _VARIABLE.fullmatch(name)]:  # it may be the secret: not shown
         names = ", ".join(f'"{name}"' for name in spelled(wrong[0]) or ["API_KEY", "DB_PASSWORD"])
         hint = f"write only names, each as a separate string, without `$`, braces or `secrets.`: secrets = [{names}]"
         raise place.error("", "secrets: an entry is not the name of an environment variable", hint, key="secrets")
+    return parsed, inputs
+
+
+def _steps(
+    place: Place, parsed: PipelineConfig, read_part: ReadPart, secrets: list[str], *, within: tuple[str, ...]
+) -> dict[str, Step]:
+    """Return the steps of a file, each after those that it needs; `within` are the files whose steps use it."""
     steps: dict[str, Step] = {}
     above: tuple[str, ...] = ()
-    for name, step in parsed.steps.items():
-        steps[name] = _resolve_step(place, parsed, name, step, above)
+    for name, config in parsed.steps.items():
+        step = _resolve_step(place, parsed, name, config, above)
+        if has_branches(config):
+            from runnable_ci.pipeline.branches import resolve_branches  # few pipelines need it
+
+            table = f"steps.{name}"
+            body: dict[str, Step] = {}
+            if config.uses is not None:
+                used = resolve_branches.path_of(place, table, config.uses, within)
+                part = read_part(used, place, table)
+                inner, inputs = _parse(part.place, part.table)
+                secrets += inner.secrets
+                body = _steps(part.place, inner, read_part, secrets, within=(*within, used))
+                resolve_branches.require_inputs(place, table, config, inner, inputs)
+                body = {n: resolve_branches.used(one, part.place, inner, step.env) for n, one in body.items()}
+            step = resolve_branches.with_branches(place, table, config, step, body)
+        steps[name] = step
         above = (name,)
     _check_needs(place, steps)
-    pipeline = Pipeline(
-        name=parsed.name or default_name,
-        file=file,
-        python=parsed.python,
-        parameters=parsed.parameters,
-        steps={name: steps[name] for name in _topological(place, steps)},
-        registry=parsed.registry,
-        secrets=tuple(parsed.secrets),
-        untracked=parsed.untracked,
-        log_level=parsed.log_level,
-        is_named=bool(parsed.name),
-        inputs=inputs,
-        place=place,
-    )
-    _check_returns(place, pipeline)
-    _check_puts(place, pipeline)
-    return pipeline
+    ordered = {name: steps[name] for name in _topological(place, steps)}
+    if any(step.branching for step in steps.values()):
+        return resolve_branches.link_chains(ordered)
+    return ordered
 
 
 def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepConfig, above: tuple[str, ...]) -> Step:
     table = f"steps.{name}"
-    if not STEP_NAME.fullmatch(name):
-        raise place.error(
-            "steps",
-            f"{shown(name)} is not a valid step name",
-            "letters, digits, `_` and `-`, at most 100; not a digit first",
-            key=name,
-        )
-    kind, command = check_command(place, table, step)
-    check_paths(place, table, step)
-    check_relative(
-        step.working_directory,
-        lambda m: place.error(table, f"working-directory: {m}", RELATIVE, key="working-directory"),
-    )
+    kind, command = _checked(place, table, name, step)
     put = [entry.path for entry in step.catalog.put]
-    for key in step.returns:
-        check_parameter_name(key, lambda m, hint, key=key: place.error(f"{table}.returns", m, hint, key=key))
     executed = ""
     if kind == "notebook":
         from runnable_ci.pipeline.notebook_keys import check_notebook, executed_path  # few pipelines have one
@@ -143,6 +193,30 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         executed=executed,
         container=container,
     )
+
+
+def _checked(place: Place, table: str, name: str, step: StepConfig) -> tuple[StepKind, str]:
+    """Return a step's kind and its command, after all that can be wrong with its own table was checked."""
+    if not STEP_NAME.fullmatch(name):
+        raise place.error(
+            "steps",
+            f"{shown(name)} is not a valid step name",
+            "letters, digits, `_` and `-`, at most 100; not a digit first",
+            key=name,
+        )
+    kind, command = check_command(place, table, step)
+    if has_branches(step) or step.name or step.reduce:
+        from runnable_ci.pipeline.branches.resolve_branches import check_keys
+
+        check_keys(place, table, step)
+    check_paths(place, table, step)
+    check_relative(
+        step.working_directory,
+        lambda m: place.error(table, f"working-directory: {m}", RELATIVE, key="working-directory"),
+    )
+    for key in step.returns:
+        check_parameter_name(key, lambda m, hint, key=key: place.error(f"{table}.returns", m, hint, key=key))
+    return kind, command
 
 
 def _check_env(place: Place, table: str, env: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
@@ -197,47 +271,53 @@ def _topological(place: Place, steps: Mapping[str, Step]) -> Iterable[str]:
     return order
 
 
-def _check_returns(place: Place, pipeline: Pipeline) -> None:
+def _check_returns(pipeline: Pipeline) -> None:
     """Raise where two steps return the same name and neither comes after the other; else the later wins."""
     givers: dict[str, list[str]] = {}
     for step in pipeline.steps.values():
         # Looked for only where it is asked: the steps above each step of a long chain add up.
         shared = any(name in givers for name in (*step.returns, *step.env))
         before = pipeline.ancestors(step.name) if shared else frozenset[str]()
-        table = f"steps.{step.name}"
         for name in step.returns:
             for other in givers.get(name, []):
                 if other not in before:
-                    raise place.error(
-                        f"{table}.returns",
-                        f"`{name}` is also returned by step `{other}`, which may run at the same time",
+                    raise pipeline.error(
+                        step,
+                        f"`{name}` is also returned by step `{pipeline.steps[other].shown}`, which may run at the same "
+                        "time",
                         "rename one, or let one step need the other",
+                        table="returns",
                         key=name,
                     )
             givers.setdefault(name, []).append(step.name)
         for name in step.env:
             if givers_here := before.union([step.name]).intersection(givers.get(name, [])):
-                raise place.error(
-                    f"{table}.env",
-                    f"`{name}` is also returned by step `{min(givers_here)}`",
+                raise pipeline.error(
+                    step,
+                    f"`{name}` is also returned by step `{pipeline.steps[min(givers_here)].shown}`",
                     "rename one: both would set the same variable",
+                    table="env",
                     key=name,
                 )
 
 
-def _check_puts(place: Place, pipeline: Pipeline) -> None:
+def _check_puts(pipeline: Pipeline) -> None:
     """Raise where two steps put the same file and neither comes after the other: the result would be random."""
     steps = pipeline.steps
     if sum(1 for step in steps.values() if step.put) < 2:
         return
     from runnable_ci.pipeline.overlaps import find_overlap  # few pipelines need it
+    from runnable_ci.pipeline.patterns import as_glob
 
-    found = find_overlap({name: steps[name].needs for name in steps}, {name: steps[name].put for name in steps})
+    puts = {name: [as_glob(pattern) for pattern in steps[name].put] for name in steps}
+    found = find_overlap({name: steps[name].needs for name in steps}, puts)
     if found:
-        raise place.error(
-            f"steps.{found.other_step}.catalog",
-            f"put: `{found.other_pattern}` can match the same file as `{found.pattern}` of step `{found.step}`, which "
+        one, other = steps[found.step], steps[found.other_step]
+        raise pipeline.error(
+            other,
+            f"put: `{found.other_pattern}` can match the same file as `{found.pattern}` of step `{one.shown}`, which "
             "may run at the same time",
-            f"write to folders of their own, or let `{found.other_step}` need `{found.step}`",
+            f"write to folders of their own, or let `{other.shown}` need `{one.shown}`",
+            table="catalog",
             key="put",
         )

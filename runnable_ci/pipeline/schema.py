@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -15,8 +15,11 @@ from runnable_ci.pipeline.validation import check_input, check_relative, is_excl
 
 Kind = Literal["auto", "text", "json", "metric", "object"]
 """What a step returns: `auto` is text, or a value where writing that gives the same text."""
-StepKind = Literal["run", "python", "notebook"]
 RecordedKind = Literal["json", "metric", "object"]
+StepKind = Literal["run", "python", "notebook", "branches"]
+"""What a step is; `branches` has no process of its own."""
+_PROCESSES: tuple[StepKind, ...] = ("run", "python", "notebook")
+"""The keys of which a step has exactly one, if it does not have `uses`."""
 STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 YEAR_MINUTES = 366 * 24 * 60
@@ -124,10 +127,31 @@ class ContainerConfig(Table):
     network: str = Field("", description="`none`, `host`, or a network of the engine. Default: the engine's own.")
 
 
-class StepConfig(Table):
-    """`[steps.NAME]`: exactly one of `run`, `python` and `notebook`, and what surrounds it."""
+class StrategyConfig(Table):
+    """`strategy = { matrix = { sample = ["a", "b"] } }`: one instance of the step for each value."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [kind]} for kind in get_args(StepKind)]})
+    matrix: dict[str, Any] | str = Field(
+        description='Axis → list of values, or an expression that gives it: `"${{ parameters.chunks }}"`, which an '
+        "earlier step returned, `\"${{ files('data/*.fq') }}\"`. Instances find the values as parameters. `include` "
+        "adds values or instances, `exclude` removes instances, as GitHub's do.",
+    )
+    max_parallel: int | None = Field(None, gt=0, description="Instances at a time. Default: as many as steps may run.")
+    fail_fast: bool = Field(
+        True, description="Begin no further instance once one has failed; those that run come to their end."
+    )
+
+
+class LoopConfig(Table):
+    """`loop = { until = "parameters.error < 0.1", max = 10 }`: the step again and again."""
+
+    until: str = Field(description="An expression, looked at after each round: the loop ends when it is true.")
+    max: int = Field(gt=0, le=10_000, description="Rounds at most: if the condition is not true then, the step fails.")
+
+
+class StepConfig(Table):
+    """`[steps.NAME]`: exactly one of `run`, `python`, `notebook` and `uses`, and what surrounds it."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [kind]} for kind in (*_PROCESSES, "uses")]})
 
     run: str | None = Field(None, description="A shell command or script.")
     python: str | None = Field(None, description="`module:function`, called in the pipeline's interpreter.")
@@ -143,6 +167,21 @@ class StepConfig(Table):
     executed: str | None = Field(
         None,
         description="Where the executed notebook is stored. Default: beside the notebook, as `STEP.executed.ipynb`.",
+    )
+    uses: str | None = Field(
+        None,
+        description="A pipeline file whose steps take the place of this one: `./branch.toml`. Its paths are relative "
+        "to the folder of the file that is run.",
+    )
+    strategy: StrategyConfig | None = Field(None, description="One instance of the step for each value of a matrix.")
+    loop: LoopConfig | None = Field(None, description="Repeat the step until a condition is true.")
+    name: str | None = Field(
+        None, description='How an instance is shown: `"${{ matrix.sample }}"`. Default: its axis values.'
+    )
+    reduce: str | None = Field(
+        None,
+        description="`module:function` that makes the step's `returns` of those of its instances: it takes by name the "
+        "lists of them. Default: the lists, in the order of the matrix.",
     )
     needs: list[str] | None = Field(
         None, description="Steps that must finish first. Default: the step above in the file."
@@ -253,9 +292,11 @@ class Place(NamedTuple):
 
 def check_command(place: Place, table: str, step: StepConfig) -> tuple[StepKind, str]:
     """Return a step's kind and its command, after what belongs to one kind of step was checked."""
-    kinds: list[StepKind] = [kind for kind in get_args(StepKind) if getattr(step, kind) is not None]
+    if step.uses is not None and not (step.run or step.python or step.notebook):
+        return "branches", ""
+    kinds: list[StepKind] = [kind for kind in _PROCESSES if getattr(step, kind) is not None]
     if len(kinds) != 1:
-        has = f"has both `{kinds[0]}` and `{kinds[1]}`" if kinds else "has neither `run`, `python` nor `notebook`"
+        has = f"has both `{kinds[0]}` and `{kinds[1]}`" if kinds else "has no `run`, `python`, `notebook` or `uses`"
         hint = "a step has exactly one of them; split it into two steps" if kinds else 'add one, such as run = "make"'
         raise place.error(table, has, hint)
     [kind] = kinds

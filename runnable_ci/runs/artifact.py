@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from runnable_ci.runs.files.links import stored_files
+from runnable_ci.runs.files.packs import PackIndex
 from runnable_ci.runs.model import RunLog, StepAttempt
-from runnable_ci.runs.packs import PackIndex
 from runnable_ci.runs.run_identity import (
     BEGUN_BY,
     CREATED,

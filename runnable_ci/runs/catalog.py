@@ -20,9 +20,16 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunnableError, StepError, UnsafePathError
 from runnable_ci.observe.hash_cache import FILE, HashCache
 from runnable_ci.runs.files.links import NOTHING, Found, check_entries
+from runnable_ci.runs.files.packs import (
+    PACK_MIN_FILES,
+    PACKED_FILE_MAX_BYTES,
+    PackIndex,
+    PackWriter,
+    Section,
+    open_stored,
+)
 from runnable_ci.runs.files.workspace import Workspace
 from runnable_ci.runs.model import LINK, CatalogEntry, Pack
-from runnable_ci.runs.packs import PACK_MIN_FILES, PACKED_FILE_MAX_BYTES, PackIndex, PackWriter, Section, open_stored
 from runnable_ci.runs.products.index import Product, ProductsIndex, StoredContent
 from runnable_ci.store.local import Layout
 from runnable_ci.store.plain import make_folders

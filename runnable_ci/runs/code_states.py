@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from runnable_ci.runs.model import CodeIdentity, CodeState, RunLog, StepAttempt
+from runnable_ci.runs.code_model import CodeIdentity, CodeState
+from runnable_ci.runs.model import RunLog, StepAttempt
 
 GONE: Final = ("", "")
 """The change of a path that is as in the commit again, where the state that this one builds on has a change."""

@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError
 from runnable_ci.errors import RunLogError
 from runnable_ci.redaction.redactor import MASK
 from runnable_ci.runs.model import (
+    BRANCHES_SCHEMA_VERSION,
     BYTES_PER_FIELD,
     FAIL,
     LINKS_SCHEMA_VERSION,
@@ -35,6 +36,10 @@ _REPEATED_MAX: Final = 1000
 def encode(log: RunLog) -> bytes:
     """Return the run log as its JSON document, in which a large value is not repeated for each step that had it."""
     log = without_repeats(log)
+    if any("." in name for name in log.steps):
+        from runnable_ci.runs.branches.nesting import nested  # few runs have branches
+
+        log = nested(log)
     try:
         return log.model_dump_json(indent=1).encode() + b"\n"
     except PydanticSerializationError:
@@ -50,7 +55,12 @@ def decode(document: bytes, *, where: str) -> RunLog:
             require_readable(version, where=where)
         allowance = Allowance()
         allowance.grow(len(document), bytes_per_field=BYTES_PER_FIELD)
-        return with_values(with_outcomes(RunLog.model_validate(found, context=allowance)))
+        log = RunLog.model_validate(found, context=allowance)
+        if any(step.branches for step in log.steps.values()):
+            from runnable_ci.runs.branches.nesting import flat  # few runs have branches
+
+            log = flat(log, allowance)
+        return with_values(with_outcomes(log))
     except (ValueError, RecordError) as e:
         raise RunLogError(f"{where} is not a run log: {e}") from e
 
@@ -135,8 +145,9 @@ def _values(log: RunLog) -> Iterator[Any]:
 
 def require_readable(version: str, *, where: str) -> None:
     """Raise `RunLogError` for a schema of a later version."""
-    if version.split(".")[0] not in (SCHEMA_VERSION, LINKS_SCHEMA_VERSION):
-        ours = f"{SCHEMA_VERSION} and {LINKS_SCHEMA_VERSION}"
+    known = (SCHEMA_VERSION, LINKS_SCHEMA_VERSION, BRANCHES_SCHEMA_VERSION)
+    if version.split(".")[0] not in known:
+        ours = f"{', '.join(known[:-1])} and {known[-1]}"
         raise RunLogError(
             f"{where} has run log schema {version[:100]}, this version reads {ours}",
             hint="upgrade runnable-ci",

@@ -9,14 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.runs.code_model import CodeState
 from runnable_ci.runs.document import require_readable, schema_needed, with_outcomes, with_values
 from runnable_ci.runs.model import (
+    BRANCHES_SCHEMA_VERSION,
     FAIL,
     PROCESSING,
     SCHEMA_VERSION,
     SKIPPED,
+    SUCCESS,
+    BranchKind,
+    BranchRecord,
     CatalogEntry,
-    CodeState,
     DecisionRecord,
     Environment,
     Invocation,
@@ -63,7 +67,7 @@ class Decided(BaseEvent):
 
     event: Literal["decided"] = "decided"
     step: str
-    decision: DecisionRecord
+    decision: DecisionRecord = DecisionRecord(action="run", reason="its branches")
 
 
 class AttemptSaved(BaseEvent):
@@ -73,6 +77,28 @@ class AttemptSaved(BaseEvent):
     step: str
     attempt: StepAttempt
     data_catalog: list[CatalogEntry] = Field(default_factory=list)
+
+
+class BranchesBegun(BaseEvent):
+    """The branches of a step are known: what follows has their steps."""
+
+    event: Literal["branches"] = "branches"
+    step: str
+    kind: BranchKind
+    branches: list[BranchRecord]
+    steps: list[str]
+    """The names of the steps in each."""
+
+
+class BranchesEnded(BaseEvent):
+    """All branches of a step are over."""
+
+    event: Literal["joined"] = "joined"
+    step: str
+    outcome: str
+    """`succeeded` or `failed`; empty for skipped."""
+    message: str = ""
+    decision: DecisionRecord = DecisionRecord(action="run", reason="its branches")
 
 
 class EnvironmentRecorded(BaseEvent):
@@ -133,6 +159,8 @@ Event = (
     Started
     | Decided
     | AttemptSaved
+    | BranchesBegun
+    | BranchesEnded
     | EnvironmentRecorded
     | CodeStateRecorded
     | PackStored
@@ -151,6 +179,8 @@ def _reader() -> TypeAdapter[Event]:
             Started
             | Decided
             | AttemptSaved
+            | BranchesBegun
+            | BranchesEnded
             | EnvironmentRecorded
             | CodeStateRecorded
             | PackStored
@@ -185,6 +215,13 @@ def apply(log: RunLog, event: Event) -> RunLog:
                 _show_attempt(step, step.attempts[-1])
         case AttemptSaved():
             _save_attempt(log, event)
+        case BranchesBegun():
+            step = log.steps.setdefault(event.step, StepLog(name=event.step, internal_name=event.step))
+            step.step_type, step.instances, step.branch_steps = event.kind, event.branches, event.steps
+            step.status, step.message, step.outcome = PROCESSING, "", ""
+            log.invocations[-1].decisions[event.step] = DecisionRecord(action="run", reason="its branches are known")
+        case BranchesEnded():
+            _end_branches(log, event)
         case EnvironmentRecorded():
             log.environments[event.key] = event.environment
         case CodeStateRecorded():
@@ -211,6 +248,8 @@ def with_schema(event: Event, log: RunLog | None) -> list[Event]:
     match event:
         case AttemptSaved() if log and (needed := schema_needed(event.data_catalog)) > log.schema_version:
             return [SchemaRaised(version=needed), event]
+        case BranchesBegun() if log and log.schema_version < BRANCHES_SCHEMA_VERSION:
+            return [SchemaRaised(version=BRANCHES_SCHEMA_VERSION), event]
         case LogImported() if event.run_log.schema_version.split(".")[0] > SCHEMA_VERSION:
             return [event, SchemaRaised(version=event.run_log.schema_version)]
         case _:
@@ -229,8 +268,20 @@ def _save_attempt(log: RunLog, event: AttemptSaved) -> None:
         log.invocations[-1].decisions[event.step] = DecisionRecord(action="run", reason=attempt.reason)
     _show_attempt(step, attempt)
     step.data_catalog = event.data_catalog
-    log.parameters.update(attempt.output_parameters)
-    log.parameters.update(attempt.user_defined_metrics)
+    if "." not in event.step:  # what branches give is known once all of them are over
+        log.parameters.update(attempt.output_parameters)
+        log.parameters.update(attempt.user_defined_metrics)
+
+
+def _end_branches(log: RunLog, event: BranchesEnded) -> None:
+    step = log.steps.setdefault(event.step, StepLog(name=event.step, internal_name=event.step))
+    log.invocations[-1].decisions[event.step] = event.decision
+    step.status = {"succeeded": SUCCESS, "failed": FAIL}.get(event.outcome, SKIPPED)
+    step.outcome, step.message = event.outcome, event.message
+    if event.outcome == "succeeded" and "." not in event.step:
+        from runnable_ci.runs.branches.values import outputs_of_step  # few runs have branches
+
+        log.parameters.update(outputs_of_step(log.steps, step))
 
 
 def _show_attempt(step: StepLog, attempt: StepAttempt) -> None:
@@ -251,6 +302,11 @@ def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:
         AttemptSaved(step=name, attempt=step.attempts[-1].model_copy(update=gone), data_catalog=step.data_catalog)
         for name, step in log.steps.items()
         if step.attempts and step.attempts[-1].status == PROCESSING
+    ]
+    events += [
+        BranchesEnded(step=name, outcome="failed", message="interrupted: the run was killed")
+        for name, step in log.steps.items()
+        if not step.attempts and step.instances and step.status == PROCESSING
     ]
     return [*events, InvocationFinished(time=time, message="interrupted: the run was killed", **seen_later)]
 
@@ -301,13 +357,3 @@ def decode_events(lines: Iterable[bytes], *, where: str) -> RunLog | None:
             case _:
                 raise RunLogError(f"{where}, line {number}: an event before the run was started", hint=_DAMAGED)
     return with_values(with_outcomes(log)) if log else None
-
-
-def own_invocations(lines: Iterable[bytes], *, store: str, where: str) -> list[Invocation]:
-    """Return the invocations of a journal that this store recorded, not those that came with a log from elsewhere.
-
-    Raises `RunLogError` for a line that cannot be read.
-    """
-    begun = (line for line in lines if line.endswith(STARTED_LINE_END))
-    events = [decode_event(line, where=where) for line in begun]
-    return [event.invocation for event in events if isinstance(event, Started) and event.store == store]

@@ -17,8 +17,8 @@ from typing import Final, Self, get_args
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunLogError
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE
-from runnable_ci.runs.events import Event, decode_events
-from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.events import STARTED_LINE_END, Event, Started, decode_event, decode_events
+from runnable_ci.runs.model import Invocation, RunLog
 from runnable_ci.runs.paths import JOURNAL, run_folder
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
@@ -264,3 +264,13 @@ class Journal:
         write_whole(self.path, content, through=self._layout.temporaries)
         os.close(self._file)
         self._file = os.open(self.path, _APPENDING)
+
+
+def own_invocations(lines: Iterable[bytes], *, store: str, where: str) -> list[Invocation]:
+    """Return the invocations of a journal that this store recorded, not those that came with a log from elsewhere.
+
+    Raises `RunLogError` for a line that cannot be read.
+    """
+    begun = (line for line in lines if line.endswith(STARTED_LINE_END))
+    events = [decode_event(line, where=where) for line in begun]
+    return [event.invocation for event in events if isinstance(event, Started) and event.store == store]

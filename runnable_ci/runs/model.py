@@ -7,19 +7,34 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
 from runnable_ci.util.text import flattened, seconds_between, shortened
 
 SCHEMA_VERSION = "1"
 LINKS_SCHEMA_VERSION = "2"
 """Of a log with links, empty folders or files without a copy: versions before would take these for lost files."""
+BRANCHES_SCHEMA_VERSION = "3"
+"""Of a log with branches: versions before would take a step of many instances for one that has nothing."""
 BYTES_PER_FIELD = 10
 """At least: each field of a record is written, with its name. With less a log would grow where it is written again."""
 SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
 LINK, FOLDER = "link", "folder"
 RunOutcome = Literal["succeeded", "failed", "cancelled", "timed_out", "interrupted"]
 """How a run, an invocation or an attempt ended; `interrupted`: nobody saw the end, its process is gone."""
+BranchKind = Literal["map", "loop", "dag"]
+"""Of a step with branches: instances of a matrix, rounds, or the one of another file's steps."""
 Warn = Literal["code_changed", "parameters_changed", "products_changed"]
+
+
+class StoredObject(Record):
+    """The pickle of an object."""
+
+    data_hash: str = ""
+    """sha256 of the pickle."""
+    size: int = 0
+    """Its size in bytes."""
+    object_type: str = ""
 
 
 class Parameter(Record):
@@ -40,6 +55,8 @@ class Parameter(Record):
     """The value was a secret, or had one in it, for which `***` stands now."""
     value_hash: str = ""
     """Of a large input that is not repeated: sha256 of its JSON, as a step returned it or the run was given it."""
+    items: list[StoredObject] = Field(default_factory=list)
+    """Of objects that the instances of a matrix returned: each of them, empty where one returned none."""
 
     @classmethod
     def of_json(cls, value: Any, kind: Literal["json", "metric"] = "json", *, redacted: bool = False) -> Self:
@@ -51,57 +68,6 @@ class Parameter(Record):
         """Return an object parameter: `name` is its name, the pickle is found by its sha256."""
         made = {"data_hash": data_hash, "size": size, "object_type": object_type}
         return cls(kind="object", value=name, description=f"Pickled object stored in catalog as: {name}", **made)
-
-
-class CodeIdentity(Record):
-    """Which code an attempt ran."""
-
-    code_identifier: str = ""
-    """Commit sha (git) or image digest (docker)."""
-    code_identifier_type: str = "git"
-    code_identifier_dependable: bool = False
-    """True only if nothing in the work tree differs from that commit."""
-    code_identifier_url: str = ""
-    """The remote, without credentials."""
-    code_identifier_message: str = ""
-    """The files that differ, or why the identity is not known."""
-    ref: str = ""
-    changes: Annotated[dict[str, tuple[str, str]], LARGE_TABLE] = Field(default_factory=dict)
-    """As in `CodeState`; this and the following fields are in logs of earlier versions."""
-    snapshot: str = ""
-    """sha256 of the archive of the difference, for a tree that is not dependable."""
-    snapshot_size: int = 0
-    snapshot_omitted: list[str] = Field(default_factory=list, fail_fast=True)
-    """Files that were left out of the archive, each with its reason."""
-    snapshot_untracked: list[str] | None = None
-    """Untracked files that are in the archive; unknown in logs of earlier versions."""
-
-
-class CodeState(Record):
-    """A work tree as it was when attempts began: recorded once for all attempts that share it."""
-
-    commit: str = ""
-    tree: str = ""
-    """git's id of a tree of just these bytes, with no filter; empty where it is not known."""
-    base: str = ""
-    """Key of the state that this one builds on: it says only what is different from that."""
-    changes: Annotated[dict[str, tuple[str, str]], LARGE_TABLE] = Field(default_factory=dict)
-    """Path → (modified, untracked …, sha256 of its content or empty); of a submodule its commit."""
-    unknown: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
-    """Path → what is not known of it, or why it was not compared with the commit."""
-    unpublished: bool = False
-    """No branch of a remote was known to have the commit."""
-    kept: str = ""
-    """A commit on `commit` with the tree as far as it is kept; empty where nothing is."""
-    bundles: Annotated[dict[str, tuple[str, int]], LARGE_TABLE] = Field(default_factory=dict)
-    """Commit → (sha256, size) of the git bundle that brings it: `kept`, those of submodules."""
-    omitted: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
-    """Path → why it is not kept."""
-    snapshot: str = ""
-    """sha256 of an archive of the difference, in the format of earlier versions."""
-    snapshot_size: int = 0
-    untracked: list[str] | None = None
-    """Untracked files that are in that archive, where it says so."""
 
 
 class CatalogEntry(Record):
@@ -246,6 +212,16 @@ class StepAttempt(Record):
         self.status, self.outcome, self.message = status_of(outcome), outcome, message
 
 
+class BranchRecord(Record):
+    """One branch of a step, as the newest invocation had it."""
+
+    name: str
+    """Its key: the names of its steps begin with `STEP.NAME.`."""
+    label: str = ""
+    values: dict[str, Any] = Field(default_factory=dict)
+    """Axis → value."""
+
+
 class StepLog(Record):
     """A step and its attempts; `data_catalog` holds the files of the last one."""
 
@@ -260,6 +236,10 @@ class StepLog(Record):
     branches: dict[str, Any] = Field(default_factory=dict)
     outcome: str = ""
     """How its last attempt ended; empty where that runs, or where the newest invocation skipped the step."""
+    instances: list[BranchRecord] = Field(default_factory=list)
+    """Its branches, in order; `step_type` tells what they are, and their steps are in the run log like any other."""
+    branch_steps: list[str] = Field(default_factory=list)
+    """The names of the steps in each of them."""
 
     def put_entries(self) -> list[CatalogEntry]:
         """Return the files that the last attempt gave to the catalog."""

@@ -23,11 +23,11 @@ from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.artifact import ORIGINAL_TYPE, RUN_LOG_MEDIA_TYPE, manifest_annotations
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.document import decode
-from runnable_ci.runs.events import apply, mark_interrupted, own_invocations
-from runnable_ci.runs.journal import Seal, is_current, proven_lines, read_journal
+from runnable_ci.runs.events import apply, mark_interrupted
+from runnable_ci.runs.files.packs import PackIndex
+from runnable_ci.runs.journal import Seal, is_current, own_invocations, proven_lines, read_journal
 from runnable_ci.runs.model import PROCESSING, RunLog, StepAttempt
 from runnable_ci.runs.output import split
-from runnable_ci.runs.packs import PackIndex
 from runnable_ci.runs.paths import (
     JOURNAL,
     OUTPUTS,

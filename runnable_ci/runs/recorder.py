@@ -18,6 +18,7 @@ from runnable_ci.errors import RunExistsError, RunInUseError
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE, build_manifest, manifest_annotations
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.code_model import CodeState
 from runnable_ci.runs.document import (
     attempt_without_repeats,
     encode,
@@ -41,11 +42,11 @@ from runnable_ci.runs.events import (
     mark_interrupted,
     with_schema,
 )
+from runnable_ci.runs.files.packs import PACKED_FILE_MAX_BYTES
 from runnable_ci.runs.journal import Journal, Seal, is_current
-from runnable_ci.runs.model import SUCCESS, CodeState, LogFile, RunLog
+from runnable_ci.runs.model import SUCCESS, LogFile, RunLog
 from runnable_ci.runs.orphans import end_orphans
 from runnable_ci.runs.output import recover, redact_kept
-from runnable_ci.runs.packs import PACKED_FILE_MAX_BYTES
 from runnable_ci.runs.paths import (
     JOURNAL,
     OUTPUTS,

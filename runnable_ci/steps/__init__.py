@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import assert_never
 
-from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.model import Parameter
 from runnable_ci.steps import python, shell
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
@@ -32,6 +32,8 @@ def _prepare(step: Step, context: StepContext) -> ProcessSpec:
             from runnable_ci.steps.notebook import notebook_step  # few pipelines have one
 
             return notebook_step.prepare(step, context)
+        case "branches":
+            raise AssertionError(step.name)  # its branches are processes, not itself
         case kind:
             assert_never(kind)
 
@@ -43,6 +45,8 @@ def missing_secret(step: Step, workspace: Path, parameters: Mapping[str, Paramet
     """
     lost = {name: parameter.value for name, parameter in parameters.items() if parameter.redacted}
     if not lost:
+        return ""
+    if step.kind == "branches":
         return ""
     taken = shell.takes(step, workspace, lost) if step.kind == "run" else takes(step, workspace)
     return next((name for name in lost if taken is None or name in taken), "")
@@ -79,6 +83,8 @@ def objects_taken(
 
 def required_parameters(step: Step, workspace: Path) -> Collection[str]:
     """Return the parameters without which a step cannot run, as far as is known."""
+    if step.kind == "branches":
+        return ()
     if step.kind == "run":
         return step.parameters or ()
     if step.kind == "notebook":  # without one it has its own value, or an error of its own
@@ -89,6 +95,8 @@ def required_parameters(step: Step, workspace: Path) -> Collection[str]:
 
 def accepts(step: Step, workspace: Path, name: str) -> bool | None:
     """Return whether a step is known to take the parameter of that name; None where that is unknown."""
+    if step.kind == "branches":
+        return False
     if step.kind == "run":
         return name in shell.takes(step, workspace, {name: ""})
     if step.kind == "notebook":
@@ -103,6 +111,8 @@ def files_named(step: Step, workspace: Path) -> Collection[str]:
     """Return the files that a step names, by their paths from the workspace: in its command, or its function's
     module.
     """
+    if step.kind == "branches":
+        return ()
     if step.kind == "run":
         return shell.files_named(step)
     if step.kind == "notebook":
@@ -124,5 +134,7 @@ def collect(step: Step, context: StepContext) -> StepResult:
                 own = result.report._replace(libraries={}, outside={}, read_outside=())
                 result = result._replace(report=own)
             return result
+        case "branches":
+            raise AssertionError(step.name)  # its branches are processes, not itself
         case kind:
             assert_never(kind)

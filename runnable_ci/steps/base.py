@@ -11,7 +11,7 @@ from runnable_ci.runs.model import ExceptionInfo, Parameter
 
 if TYPE_CHECKING:
     from runnable_ci.observe.assemble import WorkerReport
-    from runnable_ci.pipeline.model import Step
+    from runnable_ci.pipeline.step import Step
 
 
 class StepContext(NamedTuple):

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final, Literal
 
-from runnable_ci.pipeline.model import Pipeline, Step
-from runnable_ci.pipeline.patterns import can_overlap
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.patterns import as_glob, can_overlap
+from runnable_ci.pipeline.step import Step
 from runnable_ci.steps import shell
 
 Chance = Literal["declared", "named", "unknown", "none"]
@@ -22,7 +23,7 @@ def chance_of(pipeline: Pipeline, workspace: Path, step: Step, paths: Iterable[s
     """Return whether a step that runs before `step` makes one of these files, which may be globs."""
     before = [pipeline.steps[name] for name in pipeline.ancestors(step.name)]
     paths = list(paths)
-    if any(can_overlap(put, path) for other in before for put in other.put for path in paths):
+    if any(can_overlap(as_glob(put), path) for other in before for put in other.put for path in paths):
         return "declared"
     words = {word for path in paths for word in _words(path)}
     if any(other.kind == "run" and shell.mentions(other, workspace, words) for other in before):

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from runnable_ci.errors import did_you_mean
 from runnable_ci.pipeline.diagnostics.expressions import expressions
-from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.model import ExceptionInfo
 from runnable_ci.steps.base import StepContext
 

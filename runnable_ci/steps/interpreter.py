@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from runnable_ci.errors import StepError, did_you_mean
-from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.toml_file import names_in
 from runnable_ci.runs.model import Environment
 from runnable_ci.steps.probe import Answer, ask
@@ -80,7 +81,7 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
         return str(own)
     search = environ.get("PATH", os.defpath)
     found = shutil.which("python", path=search) or shutil.which("python3", path=search)
-    if found is None and any(map(_is_here, pipeline.steps.values())):
+    if found is None and any(map(_is_here, pipeline.outlined().steps.values())):
         raise pipeline.place.error(
             "",
             "there is no `python` on PATH for the python and notebook steps",
@@ -91,13 +92,13 @@ def find_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str, 
 
 def _is_here(step: Step) -> bool:
     """Whether a step runs in an interpreter of this machine."""
-    return step.kind != "run" and step.container is None
+    return step.is_interpreted and step.container is None
 
 
 def chosen_interpreter_note(pipeline: Pipeline, workspace: Path, interpreter: str) -> str:
     """Return a line on an interpreter that nobody named; empty where it was, or nothing runs in it."""
     is_own = pipeline.python is None and interpreter == str(workspace / PROJECT_INTERPRETER)
-    is_used = any(map(_is_here, pipeline.steps.values()))
+    is_used = any(map(_is_here, pipeline.outlined().steps.values()))
     return f"note: python steps run in {PROJECT_INTERPRETER}" if is_own and is_used else ""
 
 
@@ -106,6 +107,7 @@ def _can_be_made(pipeline: Pipeline, workspace: Path, named: str, problem: str, 
     from runnable_ci.steps.earlier import chance_of, misspelt  # nearly always all is there
 
     folder = named.partition("/bin/")[0]
+    pipeline = pipeline.outlined()
     steps = list(filter(_is_here, pipeline.steps.values()))
     chances = {chance_of(pipeline, workspace, step, [folder]) for step in steps}
     if not steps or "none" in chances or (workspace / named).exists():
@@ -140,6 +142,7 @@ def check_interpreter(pipeline: Pipeline, workspace: Path, environ: Mapping[str,
     """
     interpreter = find_interpreter(pipeline, workspace, environ, say)
     sources: dict[str, Source | None] = {}
+    pipeline = pipeline.outlined()
     for step in (step for step in pipeline.steps.values() if step.kind == "python" and not step.container):
         with suppress(StepError):  # a function that an earlier step is to write; any other was refused before
             sources[step.name] = find_source(step, workspace)
@@ -186,8 +189,8 @@ def _check_syntax(
     place, _, problem = (answer or b"").decode(errors="replace").partition(" ")
     if problem:
         file, name = list(strange.items())[int(place)]
-        raise pipeline.place.error(
-            f"steps.{name}",
+        raise pipeline.error(
+            pipeline.steps[name],
             f"python: {Path(file).name} cannot be loaded: {problem}",
             f"as {interpreter} reads it",
             key="python",
@@ -202,8 +205,8 @@ def _check_submodule(pipeline: Pipeline, workspace: Path, step: Step) -> None:
     if file is None or file.name == "__init__.py" or is_put_before(pipeline, step, f"{above.replace('.', '/')}.py"):
         return
     if not re.search(rb"__path__|\bmodules\b", file.read_bytes()):  # by these it may have modules nevertheless
-        raise pipeline.place.error(
-            f"steps.{step.name}",
+        raise pipeline.error(
+            step,
             f"python: {file.name} is a module, and has no module `{module.rpartition('.')[2]}` in it",
             f'write python = "{above}:{function}"',
             key="python",
@@ -230,7 +233,7 @@ def _refuse_module(pipeline: Pipeline, workspace: Path, step: Step, module: str,
         return
     if chance == "none" or misspelt(module, known):
         hint = did_you_mean(module, known) or _where_it_is(module, workspace)
-        raise pipeline.place.error(f"steps.{step.name}", f"python: {problem}", hint, key="python")
+        raise pipeline.error(step, f"python: {problem}", hint, key="python")
     suggestion = did_you_mean(module, known)
     say(
         f"warning: {pipeline.file}: step {step.name}: {problem}; no step is known to make it"

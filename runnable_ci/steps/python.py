@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runnable_ci.errors import StepError, did_you_mean
-from runnable_ci.pipeline.model import Pipeline, Step
-from runnable_ci.pipeline.patterns import can_overlap
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.patterns import as_glob, can_overlap
+from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.model import Parameter
 from runnable_ci.steps.base import ProcessSpec, StepContext
 
@@ -128,7 +129,8 @@ def find_module(step: Step, workspace: Path) -> Path | None:
 
 def is_put_before(pipeline: Pipeline, step: Step, path: str) -> bool:
     """Return whether a step that runs before `step` declares that it makes this file: what is there now may be old."""
-    return any(can_overlap(put, path) for name in pipeline.ancestors(step.name) for put in pipeline.steps[name].put)
+    before = (pipeline.steps[name] for name in pipeline.ancestors(step.name))
+    return any(can_overlap(as_glob(put), path) for one in before for put in one.put)
 
 
 def _required(arguments: ast.arguments, defined: Mapping[str, ast.AST]) -> tuple[str, ...]:

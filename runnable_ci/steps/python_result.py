@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from runnable_ci.errors import StepError
 from runnable_ci.observe.assemble import WorkerReport
 from runnable_ci.observe.outside import is_environment
-from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.validation import not_json
 from runnable_ci.runs.model import ExceptionInfo
 from runnable_ci.steps.base import StepContext, StepResult

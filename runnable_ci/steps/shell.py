@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import StepError
-from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.schema import Kind
+from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.validation import not_json
 from runnable_ci.pipeline.values.value_reader import environment_text, read_json, read_metric, read_untyped
 from runnable_ci.runs.model import Parameter

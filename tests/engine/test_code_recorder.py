@@ -14,9 +14,10 @@ from runnable_ci.engine.code.code_recorder import CodeRecorder
 from runnable_ci.engine.code.generated import code_of
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.code_model import CodeState
 from runnable_ci.runs.code_states import code_state_of, whole
 from runnable_ci.runs.events import Started
-from runnable_ci.runs.model import CodeState, Invocation
+from runnable_ci.runs.model import Invocation
 from runnable_ci.runs.products.index import Product, ProductsIndex, StoredContent
 from runnable_ci.runs.recorder import create
 from runnable_ci.store.local import Layout

@@ -11,8 +11,9 @@ from cli import Workspace, workspace
 from registry_server import registry
 
 from runnable_ci.engine.code.untracked import notes
+from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.code_states import kept_untracked, states
-from runnable_ci.runs.model import CodeIdentity, CodeState, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
 
 PASSWORD = "hunter2-" + "hunter2"
 PIPELINE = """

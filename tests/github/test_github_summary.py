@@ -16,13 +16,12 @@ from markdown_it.token import Token
 from runnable_ci.github.annotations import SourceMap, annotations_for
 from runnable_ci.github.graph import flowchart
 from runnable_ci.github.summary import LIMIT_BYTES, NextSteps, Notice, render
+from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.events import InvocationFinished, apply
 from runnable_ci.runs.model import (
     FAIL,
     SUCCESS,
     CatalogEntry,
-    CodeIdentity,
-    CodeState,
     DecisionRecord,
     ExceptionInfo,
     Invocation,

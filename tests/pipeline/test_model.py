@@ -176,7 +176,11 @@ MISTAKES = {
         "[steps.a] has both `run` and `python`",
         "split it into two",
     ),
-    "no kind of step": ("steps.a.needs = []", "[steps.a] has neither `run`, `python` nor `notebook`", "add one"),
+    "no kind of step": (
+        "steps.a.needs = []",
+        "[steps.a] has no `run`, `python`, `notebook` or `uses`",
+        "add one",
+    ),
     "empty run": ('steps.a.run = " "', "[steps.a] `run` is empty", "write a command"),
     "NUL in run": ('steps.a.run = "a\\u0000b"', "[steps.a] `run` has a NUL character", "remove it"),
     "not a function": (

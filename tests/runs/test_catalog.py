@@ -14,8 +14,8 @@ from support import blobs, leftovers, python, sha256, wait_until
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, StepError, UnsafePathError
 from runnable_ci.pipeline.patterns import matches
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.files.packs import PACK_MAX_BYTES, PACK_MIN_FILES, PACKED_FILE_MAX_BYTES
 from runnable_ci.runs.model import CatalogEntry, Pack
-from runnable_ci.runs.packs import PACK_MAX_BYTES, PACK_MIN_FILES, PACKED_FILE_MAX_BYTES
 from runnable_ci.store.local import Layout
 
 MANY = PACK_MIN_FILES + 4

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runnable_ci.engine.planner import Outcome, PlanInputs, PlanState, Scope, plan
+from runnable_ci.engine.planner import Outcome, PlanInputs, Scope
+from runnable_ci.engine.planning.plan import PlanState, plan
 from runnable_ci.errors import RunLogError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.resolve import resolve

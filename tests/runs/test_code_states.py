@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 
+from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.code_states import code_state_of, difference, kept_untracked, states, unpublished, whole
 from runnable_ci.runs.events import CodeStateRecorded, apply, decode_event, encode_event
-from runnable_ci.runs.model import CodeIdentity, CodeState, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
 from runnable_ci.runs.remote.merge import merge
 
 

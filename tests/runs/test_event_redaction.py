@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.event_redaction import NAMES, cleaned
 from runnable_ci.runs.events import (
     AttemptSaved,
@@ -22,8 +23,6 @@ from runnable_ci.runs.events import (
 )
 from runnable_ci.runs.model import (
     CatalogEntry,
-    CodeIdentity,
-    CodeState,
     DecisionRecord,
     Environment,
     ExceptionInfo,

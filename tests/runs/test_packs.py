@@ -9,8 +9,8 @@ import pytest
 from support import sha256
 
 from runnable_ci.errors import BlobCorruptError
+from runnable_ci.runs.files.packs import PACK_MAX_BYTES, PackIndex, PackWriter, Section
 from runnable_ci.runs.model import Pack
-from runnable_ci.runs.packs import PACK_MAX_BYTES, PackIndex, PackWriter, Section
 
 CONTENTS = {
     "a.txt": b"first",

@@ -482,8 +482,8 @@ def test_a_log_with_links_says_that_older_versions_cannot_read_it(layout: Layout
     with reopen(other, log) as recorder:
         assert recorder.log.schema_version == "2"
     assert [json.loads(line)["event"] for line in journal(other).read_text().splitlines()] == ["document", "schema"]
-    lines = journal(other).read_text().replace('"version":"2"', '"version":"3"')
+    lines = journal(other).read_text().replace('"version":"2"', '"version":"4"')
     write_old_journal(other.folder, RUN_ID, lines.splitlines())
-    with pytest.raises(RunLogError, match="has run log schema 3, this version reads 1 and 2") as caught:
+    with pytest.raises(RunLogError, match="has run log schema 4, this version reads 1, 2 and 3") as caught:
         load(other, RUN_ID)
     assert caught.value.hint == "upgrade runnable-ci"

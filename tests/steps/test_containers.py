@@ -19,7 +19,8 @@ from support import sha256, wait_until
 
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline.container import Container
-from runnable_ci.runs.model import CodeIdentity, RunLog
+from runnable_ci.runs.code_model import CodeIdentity
+from runnable_ci.runs.model import RunLog
 from runnable_ci.steps.containers.canary import ContainerCanary
 from runnable_ci.steps.containers.engines import ContainerEngine, find_engine
 from runnable_ci.steps.containers.host_paths import mounts_of, on_host, own_container

@@ -9,8 +9,8 @@ import pytest
 from notebooks import code, notebook, text
 
 from runnable_ci.errors import StepError
-from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.resolve import resolve
+from runnable_ci.pipeline.step import Step
 from runnable_ci.steps.notebook.cells import as_python, parse
 from runnable_ci.steps.notebook.notebook_step import digest_of, notebook_of
 from runnable_ci.steps.notebook.positions import line_of

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from runnable_ci.errors import StepError
-from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.resolve import resolve
+from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.model import ExceptionInfo, Parameter
 from runnable_ci.steps import collect, prepare
 from runnable_ci.steps.base import StepContext

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runnable_ci.errors import StepError
-from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.resolve import resolve
+from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.values.output_file import parse_output
 from runnable_ci.runs.model import Parameter
 from runnable_ci.steps import collect, prepare, shell

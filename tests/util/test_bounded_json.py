@@ -24,12 +24,12 @@ from support import write_old_journal
 
 from runnable_ci.errors import BlobCorruptError, CodeIdentityError, RunLogError, StepError
 from runnable_ci.pipeline.resolve import resolve
+from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.document import decode, encode
 from runnable_ci.runs.events import LogImported, decode_events, encode_event
 from runnable_ci.runs.model import (
     BYTES_PER_FIELD,
     CatalogEntry,
-    CodeIdentity,
     DecisionRecord,
     Invocation,
     LogFile,

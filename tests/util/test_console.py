@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from runnable_ci.errors import RunnableError
 from runnable_ci.github.commands import Annotation, annotate
+from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.events import AttemptSaved, Decided, InvocationFinished, Started
 from runnable_ci.runs.model import (
     CatalogEntry,
-    CodeIdentity,
     DecisionRecord,
     ExceptionInfo,
     Invocation,

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.runs.causality.ancestry import decisions_of
+from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.code_states import unpublished
 from runnable_ci.runs.document import encode
-from runnable_ci.runs.model import PROCESSING, CodeIdentity, Environment, Invocation, RunLog, StepLog
+from runnable_ci.runs.model import PROCESSING, Environment, Invocation, RunLog, StepLog
 from runnable_ci.runs.paths import WRITERS, run_folder
 from runnable_ci.runs.reader import load, resolve_id
 from runnable_ci.store.local import Layout

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.code_states import difference
 from runnable_ci.runs.events import CodeStateRecorded, Event
-from runnable_ci.runs.model import CodeIdentity, CodeState
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.store.target import Descriptor
 from runnable_ci.vcs.actor import pull_request_head

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runnable_ci.engine.options import Options
+from runnable_ci.engine.preflight import outlined_names
 from runnable_ci.errors import StepError
+from runnable_ci.pipeline.branches.expansion import outlined_name
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.model import RunLog
@@ -49,8 +51,8 @@ def require_images(containers: StepContainers | None, project: Project, running:
 
     Raises `PipelineError` where an image can neither be found nor pulled, or nothing runs containers.
     """
-    pipeline = project.pipeline
-    for name in running if containers else ():
+    pipeline = project.pipeline.outlined()
+    for name in outlined_names(project.pipeline, running) if containers else ():
         step = pipeline.steps[name]
         if containers is None or step.container is None:
             continue
@@ -63,8 +65,9 @@ def require_images(containers: StepContainers | None, project: Project, running:
 def images_now(containers: StepContainers, pipeline: Pipeline, finished: Collection[str]) -> Mapping[str, str]:
     """Return the digests of the images that finished steps would run in now. Raises as `require_images`."""
     found: dict[str, str] = {}
+    pipeline = pipeline.outlined()
     for name in finished:
-        if container := pipeline.steps[name].container:
+        if container := pipeline.steps[outlined_name(name)].container:
             with _at(pipeline, name):
                 found[name] = containers.image(container).digest
     return found

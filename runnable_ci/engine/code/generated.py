@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runnable_ci.errors import RunnableError
 from runnable_ci.pipeline.project import Project
-from runnable_ci.runs.packs import open_stored
+from runnable_ci.runs.files.packs import open_stored
 from runnable_ci.runs.products.index import ProductsIndex, StoredContent
 from runnable_ci.store.local import Layout
 from runnable_ci.vcs.hashing import content_sha256, git_mode

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from runnable_ci.config import Settings
-from runnable_ci.pipeline.patterns import may_name
+from runnable_ci.pipeline.patterns import as_glob, may_name
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.code_states import kept_untracked, states
 from runnable_ci.runs.model import RunLog
@@ -43,9 +43,9 @@ def _listed(project: Project) -> Callable[[str], bool]:
     """Return whether the pipeline names a file: itself, in a step's `get`, in its command, or as a python step's
     module.
     """
-    steps = project.pipeline.steps.values()
+    steps = project.pipeline.outlined().steps.values()
     named = {project.file.name}.union(*(files_named(step, project.workspace) for step in steps))
-    patterns = [pattern for step in steps for pattern in step.get or ()]
+    patterns = [pattern for step in steps for pattern in map(as_glob, step.get or ())]
     return lambda path: path in named or any(may_name(pattern, path) for pattern in patterns)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runnable_ci.errors import StepError, UsageError, did_you_mean
-from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.step import Step
 from runnable_ci.steps.python import find_source
 
 ALL = "all"

@@ -9,8 +9,8 @@ from runnable_ci.engine.parts.mock_options import MockOptions
 from runnable_ci.engine.parts.source import has_result, require_content, usable_runs
 from runnable_ci.engine.parts.taken import results_of
 from runnable_ci.engine.session import RunSession
-from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.patterns import may_name
+from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import CatalogEntry, Pack, Parameter, RunLog, StepAttempt
 from runnable_ci.runs.products.history import products_of

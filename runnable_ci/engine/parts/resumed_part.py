@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from runnable_ci.engine.parts.step_selection import StepSelection, require_taken
-from runnable_ci.engine.planner import Plan
+from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.command_line import with_options
 from runnable_ci.runs.model import RunLog

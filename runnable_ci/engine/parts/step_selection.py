@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runnable_ci.engine.planner import Plan
+from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.pipeline_identity import SELECTED_STEPS, UNTIL_STEPS
@@ -87,7 +87,7 @@ def require_taken(plan: Plan, running: Collection[str], forced: Collection[str],
     `why` says why its result cannot be taken, before what the plan says; in the hint the step's name is for STEP.
     """
     for name in plan.running:
-        if name not in running and name not in forced:
+        if name.partition(".")[0] not in running and name not in forced:
             raise UsageError(
                 f"step `{name}` was not selected, and {why}: {plan.decisions[name].reason}",
                 hint=hint.replace("STEP", name),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runnable_ci.observe.source_files import read_source
-from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.step import Step
 from runnable_ci.steps.reach import reach_digest
 
 

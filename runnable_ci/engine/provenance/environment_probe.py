@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.events import EnvironmentRecorded
 from runnable_ci.runs.model import Environment
 from runnable_ci.runs.recorder import Recorder

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from runnable_ci.observe.assemble import WorkerReport
-from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.step import Step
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import StepAttempt

@@ -21,8 +21,9 @@ from runnable_ci.observe.outside import named_in, with_missing
 from runnable_ci.observe.reads import READS_MAX_BYTES, READS_MAX_ENTRIES, FileRead, ReadSet
 from runnable_ci.observe.source_files import read_source
 from runnable_ci.observe.trace import Trace
-from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.patterns import may_name
+from runnable_ci.pipeline.step import Step
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.files.links import readable

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from runnable_ci.engine.planner import Scope
 from runnable_ci.errors import StepError
-from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.patterns import select
+from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.files.links import is_behind_link, selected_behind_links, with_what_links_lead_to
 from runnable_ci.runs.model import CatalogEntry

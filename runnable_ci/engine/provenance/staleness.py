@@ -14,17 +14,25 @@ from typing import Any
 
 from runnable_ci.engine.planner import Evidence, Scope
 from runnable_ci.engine.provenance.changes import Change, Kind
-from runnable_ci.engine.provenance.workspace_view import RunProducts, files_matching, may_hold_modules, names_in
+from runnable_ci.engine.provenance.workspace_view import (
+    RunProducts,
+    files_found,
+    files_matching,
+    may_hold_modules,
+    names_in,
+)
 from runnable_ci.observe.environment_use import variables_used
 from runnable_ci.observe.outside import is_environment, outside_digest
 from runnable_ci.observe.reads import GIT, Present, ReadDifference, ReadSet, differences
 from runnable_ci.observe.source_files import read_source
-from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.patterns import may_name, select
+from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.code_model import CodeState
 from runnable_ci.runs.code_states import code_state_of
 from runnable_ci.runs.files.links import followed, is_behind_link, links_of, place_of, points_to, readable
-from runnable_ci.runs.model import CatalogEntry, CodeState, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.model import CatalogEntry, RunLog, StepAttempt, StepLog
 from runnable_ci.runs.products.history import own_contents
 from runnable_ci.util.text import listed
 from runnable_ci.vcs.identity import Code
@@ -106,6 +114,11 @@ class Comparison:
         now = digest_of(step, self.catalog.workspace)
         if now != last.function_hash:
             yield Change(f"{step.command} changed", "code", now)
+
+    def files(self, pattern: str, scope: Scope) -> list[str]:
+        """Return the files that a pattern matches for a step that sees `scope`."""
+        hidden = self.products.hidden_from(scope.files)
+        return files_found(self.catalog.files, pattern, hidden=hidden, visible=scope.files)
 
     def _hash_of(self, step: Step, name: str, entry: CatalogEntry) -> str | None:
         """Return the sha256 of a file that a log names, above the workspace only where the step's `get` does too."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runnable_ci.observe.reads import MODULE_SUFFIXES, is_tool_file
-from runnable_ci.pipeline.patterns import may_name
+from runnable_ci.pipeline.patterns import may_name, select
 from runnable_ci.runs.files.workspace import Workspace
 from runnable_ci.runs.model import RunLog, StepLog
 
@@ -122,3 +122,9 @@ def _files_below(root: str, folder: str) -> Iterator[str]:
         except OSError:
             continue
         waiting += [f"{folder}/{name}" for name in names if not is_tool_file(name)]
+
+
+def files_found(workspace: Workspace, pattern: str, *, hidden: Collection[str], visible: Collection[str]) -> list[str]:
+    """Return the files that a pattern matches for a step: of the workspace, and of those that it sees of others."""
+    found = [name for name in workspace.expand([pattern])[pattern] if name not in hidden]
+    return sorted(select(pattern, [*visible, *(name for name in found if name not in visible)]))

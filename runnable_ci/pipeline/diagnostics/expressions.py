@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.step import Step
 
 _EXPRESSION: Final = re.compile(r"\$\{\{\s*(?P<inner>[^{}\n]*?)\s*\}\}")
 _NAME: Final = re.compile(

@@ -8,8 +8,8 @@ from pathlib import Path
 from runnable_ci.errors import StepError
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.events import AttemptSaved
+from runnable_ci.runs.files.packs import PackIndex
 from runnable_ci.runs.model import PROCESSING, RunLog
-from runnable_ci.runs.packs import PackIndex
 from runnable_ci.store.local import Layout
 from runnable_ci.util.text import listed
 

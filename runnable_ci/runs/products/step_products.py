@@ -15,8 +15,8 @@ from types import MappingProxyType
 
 from runnable_ci.errors import RunnableError, StepError, UnsafePathError, did_you_mean
 from runnable_ci.observe.observer import Sight
-from runnable_ci.pipeline.model import Step
 from runnable_ci.pipeline.patterns import may_name
+from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.catalog import Catalog, step_errors
 from runnable_ci.runs.files.links import Found
 from runnable_ci.runs.model import FOLDER, LINK, CatalogEntry, Pack, StepLog

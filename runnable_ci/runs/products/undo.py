@@ -11,7 +11,7 @@ from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
 from runnable_ci.errors import RunnableError
-from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.files.tree import Tree, link_text
 from runnable_ci.runs.model import FOLDER, LINK, CatalogEntry, Pack

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from runnable_ci.runs.model import CodeIdentity, RunLog
+from runnable_ci.runs.code_model import CodeIdentity
+from runnable_ci.runs.model import RunLog
 
 DOCKER_HUB = "docker.io"
 CONTAINER = "container of the step"

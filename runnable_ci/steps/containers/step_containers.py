@@ -13,8 +13,8 @@ from typing import Final
 
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline.container import Container
-from runnable_ci.pipeline.model import Step
-from runnable_ci.runs.model import CodeIdentity
+from runnable_ci.pipeline.step import Step
+from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.orphans import end_container
 from runnable_ci.steps.base import ProcessSpec, StepContext
 from runnable_ci.steps.containers import host_paths

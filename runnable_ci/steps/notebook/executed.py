@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.step import Step
 from runnable_ci.steps.base import StepContext
 from runnable_ci.steps.notebook.notebook_step import EXECUTED_FILE
 from runnable_ci.util.files import write_whole

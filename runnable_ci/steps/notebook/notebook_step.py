@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from runnable_ci.errors import StepError
-from runnable_ci.pipeline.model import Step
+from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.model import Parameter
 from runnable_ci.steps.base import ProcessSpec, StepContext
 from runnable_ci.steps.notebook.cells import Notebook, read_notebook

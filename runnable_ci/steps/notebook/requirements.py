@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.errors import StepError, did_you_mean
-from runnable_ci.pipeline.model import Pipeline, Step
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.step import Step
 from runnable_ci.steps.earlier import chance_of
 from runnable_ci.steps.notebook.notebook_step import notebook_of
 from runnable_ci.util.process import check_output

@@ -1,0 +1,246 @@
+"""How far an invocation has come, and its plan: what the loop would do if every step that runs succeeded. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from runnable_ci.engine.planner import (
+    Decision,
+    Outcome,
+    PlanInputs,
+    Scope,
+    consumed,
+    decide,
+    outputs_of,
+    skipped_for_needs,
+)
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.step import Step, groups_of
+from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog, StepLog
+from runnable_ci.runs.products.history import products_of
+
+if TYPE_CHECKING:
+    from runnable_ci.engine.planning.branches import OpenStep
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class PlanState:
+    """How far an invocation has come: how each step was settled, and what the steps after it can see."""
+
+    pipeline: Pipeline
+    inputs: PlanInputs
+    initial: Scope
+    settled: dict[str, Outcome] = field(default_factory=dict)
+    steps: dict[str, Step] = field(init=False)
+    """All that are known by now: those of branches come as these are."""
+    open: dict[str, OpenStep] = field(default_factory=dict)
+    """Steps of which the branches are known."""
+    _after: dict[str, Scope] = field(default_factory=dict)
+    _positions: dict[str, tuple[int, ...]] = field(init=False)
+    _failed_fast: dict[str, str] = field(default_factory=dict)
+    """Steps that begin no further instance → the one that failed."""
+
+    def __post_init__(self) -> None:
+        self.steps = dict(self.pipeline.steps)
+        # The order of the pipeline, not that in which parallel steps happened to end: a retry must see the same.
+        self._positions = {name: (i,) for i, name in enumerate(self.pipeline.steps)}
+
+    def position(self, step: str) -> tuple[int, ...]:
+        """Return where a step is in the pipeline: of two positions, the smaller comes first."""
+        return self._positions[step]
+
+    def scope(self, step: Step) -> Scope:
+        """Return what a step can see, once all that it needs is settled."""
+        if step.name in self.open:
+            return self.open[step.name].scope
+        return self._received(step)
+
+    def _received(self, step: Step) -> Scope:
+        # Of one that it follows branch by branch, the branches may not be over.
+        after = [self._after[need] if need in self._after else self.open[need].scope for need in step.needs]
+        scope = Scope.merged(after) if after else self.initial
+        return scope.within(step, self._positions[step.name])
+
+    def decide(self, step: Step, log: RunLog) -> Decision:
+        """Return what to do with a step, all that it needs being settled."""
+        decision = decide(
+            step, steps=self.steps, log=log, settled=self.settled, scope=self.scope(step), inputs=self.inputs
+        )
+        if step.mock and decision.action != "skip":
+            decision = decision._replace(reason=f"mock: {decision.reason}")
+        if decision.action == "run" and self._failed_fast:
+            failed = next(
+                (self._failed_fast[group] for group in groups_of(step.name) if group in self._failed_fast), ""
+            )
+            if failed:
+                return Decision(
+                    "skip", f"`{self.steps[failed].shown}` failed, and `fail-fast` begins no other instance"
+                )
+        return decision
+
+    def begin(self, step: Step, log: RunLog) -> Decision | OpenStep:
+        """Return the branches of a step that becomes some, all that it needs being settled; else why it does not.
+
+        Raises `PipelineError` for values that make no branches.
+        """
+        from runnable_ci.engine.planning.branches import OpenStep, first_branches
+
+        known = step._replace(needs=tuple(need for need in step.needs if need in self.settled))
+        if skipped := skipped_for_needs(known, self.steps, self.settled):
+            return skipped
+        scope = self.scope(step)
+        branches = first_branches(step, self, scope, log)
+        if branches is None:
+            return Decision("run", "its instances are known once the steps before it have run")
+        self.open[step.name] = opened = OpenStep(step, scope, branches)
+        self._add(opened, 0)
+        return opened
+
+    def next_round(self, step: Step) -> bool:
+        """Add another round to a step that loops, if there is to be one. Raises `PipelineError`."""
+        opened = self.open[step.name]
+        if not opened.add_round(self):
+            return False
+        self._add(opened, len(opened.branches) - 1)
+        return True
+
+    def _add(self, opened: OpenStep, first: int) -> None:
+        for number, branch in enumerate(opened.steps(first), start=first):
+            for place, inner in enumerate(branch):
+                self.steps[inner.name] = inner
+                self._positions[inner.name] = (*self._positions[opened.step.name], number, place)
+        self.steps[opened.step.name] = opened.end
+
+    def end(self, step: Step) -> Outcome:
+        """Settle a step by how its branches were settled, and give what they made to the steps after it."""
+        opened = self.open[step.name]
+        outcome = opened.outcome(self.settled, self.steps)
+        self.settled[step.name] = outcome
+        together = opened.together()
+        outputs = together.outputs if outcome in (Outcome.RAN, Outcome.REUSED) else {}
+        position = self._positions[step.name]
+        opened.scope = self._received(opened.step).adding(step.name, position, outputs, together.files)
+        self._settled(step, outcome, together.outputs, together.files, opened.scope)
+        return outcome
+
+    def fail(self, step: Step) -> None:
+        """Settle a step whose branches cannot be known as failed."""
+        self._settled(step, Outcome.FAILED, {}, (), self._received(step))
+
+    def record_outcome(self, step: Step, outcome: Outcome, result: StepLog | None) -> None:
+        """Record the outcome of a step; `result` has what it hands to the steps after it, None if nothing."""
+        outputs = outputs_of(result.attempts[-1]) if result and result.attempts else {}
+        files = products_of(result) if result and result.attempts else []
+        scope = self.scope(step).adding(step.name, self._positions[step.name], outputs, files)
+        self._settled(step, outcome, outputs, files, scope)
+
+    def _settled(
+        self,
+        step: Step,
+        outcome: Outcome,
+        outputs: Mapping[str, Parameter],
+        files: Sequence[CatalogEntry],
+        after: Scope,
+    ) -> None:
+        self.settled[step.name], self._after[step.name] = outcome, after
+        if (group := next(groups_of(step.name), None)) is None:
+            return
+        opened = self.open[group]
+        opened.note(step.name, outputs, files)
+        if outcome is Outcome.FAILED and not step.continue_on_error and opened.is_failing_fast:
+            self._failed_fast.setdefault(group, step.name)
+
+
+class Plan(NamedTuple):
+    """What the loop would do with each step if every step that runs succeeded, and which files it would find first."""
+
+    decisions: Mapping[str, Decision]
+    wanted: Mapping[str, CatalogEntry]
+    """Files of reused steps that a step without a `get` of its own may read."""
+    put: Mapping[str, CatalogEntry]
+    """All files of reused steps; where two put one name, the later step's."""
+    scopes: Mapping[str, Scope]
+    """Step that would run → what it would see of reused steps."""
+    pipeline: Pipeline
+    """With the steps of branches, as far as these are known."""
+
+    @property
+    def running(self) -> list[str]:
+        """The steps that would run."""
+        return [name for name, decision in self.decisions.items() if decision.action == "run"]
+
+    @property
+    def reused(self) -> list[str]:
+        """The steps whose results would be taken from the run log."""
+        return [name for name, decision in self.decisions.items() if decision.action == "reuse"]
+
+    def lines(self) -> list[str]:
+        """Return a line a step: what would be done with it, and why."""
+        shown = {name: self.pipeline.steps[name].shown for name in self.decisions}
+        width = max(map(len, shown.values()))
+        return [f"{shown[name]:{width}}  {it.action:5}  {it.reason}" for name, it in self.decisions.items()]
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class _Planner:
+    state: PlanState
+    log: RunLog
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    wanted: dict[str, CatalogEntry] = field(default_factory=dict)
+    put: dict[str, CatalogEntry] = field(default_factory=dict)
+    scopes: dict[str, Scope] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
+
+    def plan(self, step: Step) -> None:
+        if step.branching is not None and not self._plan_branches(step):
+            return
+        self._settle(self.state.steps[step.name], self.state.decide(step, self.log))
+
+    def _plan_branches(self, step: Step) -> bool:
+        """Plan the branches of a step; whether it remains to be decided on itself, as what reduces them."""
+        begun = self.state.begin(step, self.log)
+        if isinstance(begun, Decision):
+            self._settle(step, begun)
+            return False
+        first = 0
+        while True:
+            for inner in (one for branch in begun.steps(first) for one in branch):
+                self.plan(inner)
+            first = len(begun.branches)
+            if not self.state.next_round(step):
+                break
+        outcome = self.state.end(step)
+        self.steps[step.name] = end = self.state.steps[step.name]
+        return end.kind != "branches" and outcome not in (Outcome.FAILED, Outcome.SKIPPED)
+
+    def _settle(self, step: Step, decision: Decision) -> None:
+        state, log = self.state, self.log
+        self.steps[step.name] = step
+        self.decisions[step.name] = decision
+        if decision.action == "reuse":
+            self.put |= {entry.name: entry for entry in products_of(log.steps[step.name])}
+            state.record_outcome(step, Outcome.REUSED, log.steps[step.name])
+        else:
+            if decision.action == "run":
+                self.scopes[step.name] = state.scope(step)
+                if step.get is None:
+                    self.wanted |= self.scopes[step.name].entries()
+            state.record_outcome(step, Outcome.PLANNED if decision.action == "run" else Outcome.SKIPPED, None)
+
+
+def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, inputs: PlanInputs) -> Plan:
+    """Return the plan of an invocation."""
+    planner = _Planner(PlanState(pipeline, inputs, initial), log)
+    for step in pipeline.steps.values():
+        planner.plan(step)
+    expanded = pipeline._replace(steps=planner.steps)
+    return Plan(planner.decisions, planner.wanted, planner.put, planner.scopes, expanded)
+
+
+def unread_parameters(changed: Iterable[str], pipeline: Pipeline, log: RunLog) -> list[str]:
+    """Return the changed parameters that no completed step reads."""
+    known = (s for s in log.steps.values() if s.attempts and s.name.partition(".")[0] in pipeline.steps)
+    read = {name for step in known for name in consumed(step.attempts[-1])}
+    return [name for name in changed if name not in read]

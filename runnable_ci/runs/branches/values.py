@@ -1,0 +1,82 @@
+"""What the branches of a step give together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from runnable_ci.runs.model import BranchKind, Parameter, StepLog, StoredObject
+
+
+def joined(kind: BranchKind, outputs: Sequence[Mapping[str, Parameter]]) -> dict[str, Parameter]:
+    """Return the values of a step by those of its branches, in their order.
+
+    Of a matrix it is a list, with null for an instance that gave none; of a loop, what its last round gave.
+    """
+    if kind != "map":
+        return dict(outputs[-1]) if outputs else {}
+    names = dict.fromkeys(name for one in outputs for name in one)
+    return {name: _list_of([one.get(name) for one in outputs]) for name in names}
+
+
+def _list_of(values: Sequence[Parameter | None]) -> Parameter:
+    given = [one for one in values if one is not None]
+    redacted = any(one.redacted for one in given)
+    if any(one.kind == "object" for one in given):
+        items = [_stored(one) for one in values]
+        text = f"{len(items)} pickled objects stored in catalog"
+        return Parameter(kind="object", value=given[0].value, description=text, items=items, redacted=redacted)
+    kind: Literal["json", "metric"] = "metric" if given and all(one.kind == "metric" for one in given) else "json"
+    return Parameter.of_json([one.value if one else None for one in values], kind, redacted=redacted)
+
+
+def _stored(value: Parameter | None) -> StoredObject:
+    if value is None:
+        return StoredObject()
+    return StoredObject(data_hash=value.data_hash, size=value.size or 0, object_type=value.object_type)
+
+
+def outputs_of_step(log: Mapping[str, StepLog], step: StepLog) -> dict[str, Parameter]:
+    """Return what a step gave, by its last attempt or by its branches."""
+    if step.attempts:
+        last = step.attempts[-1]
+        return last.output_parameters | last.user_defined_metrics
+    if step.step_type not in ("map", "loop", "dag"):
+        return {}
+    branches = [
+        {
+            name: parameter
+            for inner in step.branch_steps
+            if (found := log.get(f"{step.name}.{one.name}.{inner}")) is not None
+            for name, parameter in outputs_of_step(log, found).items()
+        }
+        for one in step.instances
+    ]
+    return joined(_kind(step), branches)
+
+
+def _kind(step: StepLog) -> BranchKind:
+    match step.step_type:
+        case "map" | "loop" as kind:
+            return kind
+        case _:
+            return "dag"
+
+
+def label_of(steps: Mapping[str, StepLog], name: str) -> str:
+    """Return how people know a step: `quant (gut)`, `train (round 2)`, `prepare / clean`, or by its name alone."""
+    parts = name.split(".")
+    label, last = parts[0], parts[0]
+    for end in range(1, len(parts) - 1, 2):
+        group = steps.get(".".join(parts[:end]))
+        key, inner = parts[end], parts[end + 1]
+        found = next((one.label for one in group.instances if one.name == key), key) if group else key
+        label += f" ({found})" if found else ""
+        label += "" if inner == last else f" / {inner}"
+        last = inner
+    return label
+
+
+def top_level(steps: Mapping[str, StepLog]) -> Iterator[StepLog]:
+    """Yield the steps that are in no branch."""
+    return (step for name, step in steps.items() if "." not in name)

@@ -173,7 +173,7 @@ class StepAttempt(Record):
     modules: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
     """Workspace modules that a python step loaded → sha256; empty where the file changed while it was running."""
     function_hash: str = ""
-    """sha256 of the source of a python step's function."""
+    """Digest of the source of a step's function, or of the code of its notebook."""
     defaulted: list[str] = Field(default_factory=list, fail_fast=True)
     """Arguments of a python step's function that no parameter filled."""
     outcome: str = ""

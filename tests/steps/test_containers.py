@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from cli import Workspace, elsewhere, workspace
+from notebooks import notebook
 from podman import IMAGE, Podman, docker_shim, podman_in, python_volumes
 from registry_server import PASSWORD, USERNAME, Served, password_registry, registry
 from support import sha256, wait_until
@@ -149,6 +150,33 @@ container = {{ image = "{IMAGE}", volumes = {volumes}, env = {{ LD_LIBRARY_PATH 
     reads = json.loads(project.runnable("show", "latest", "--reads", "b").out)
     assert set(reads["files"]) >= {"data.txt", "work.py"}
     assert not any(path.startswith("/") for path in reads.get("outside", {}))
+
+
+def test_a_notebook_in_a_container(tmp_path: Path, podman: Podman) -> None:
+    """A kernel of the image's Python executes it; what it reads is seen, and the executed notebook is kept."""
+    volumes = json.dumps([*python_volumes(), f"{sys.prefix}:{sys.prefix}:ro"])
+    container = f'{{ image = "{IMAGE}", volumes = {volumes}, env = {{ LD_LIBRARY_PATH = "{sys.base_prefix}/lib" }} }}'
+    cells = ["import os, work\nassert os.environ['FROM_IMAGE'] == 'yes'", "total = work.twice(depth)", "print(total)"]
+    project = project_of(
+        tmp_path,
+        podman,
+        f"""
+python = "{sys.executable}"
+[parameters]
+depth = 3
+[steps.a]
+notebook = "n.ipynb"
+returns = ["total"]
+container = {container}
+""",
+        **{"n.ipynb": notebook(*cells), "work.py": "def twice(x):\n    return 2 * x\n"},
+    )
+    assert "a | 6\n" in project.runnable("run").out
+    log = project.log()
+    attempt = log.steps["a"].attempts[0]
+    assert (attempt.output_parameters["total"].value, set(attempt.modules)) == (6, {"work.py"})
+    assert [entry.name for entry in log.steps["a"].put_entries()] == ["a.executed.ipynb"]
+    assert image_in(log)
 
 
 def test_a_failure_in_python_is_that_of_the_function(tmp_path: Path, podman: Podman) -> None:

@@ -56,7 +56,11 @@ def test_parameters_by_use(cells: list[str], taken: set[str]) -> None:
 
 def test_parameters_of_the_tagged_cell() -> None:
     """A cell tagged `parameters` says which are replaced; what nothing sets is taken too."""
-    found = parse(notebook(text("# Alpha"), code("alpha = 0.1\nname = 'x'", "parameters"), "print(alpha, model)"))
+    found = parse(
+        notebook(
+            text("# Alpha"), code("import os\nalpha: float = 0.1\nname = os.sep", "parameters"), "print(alpha, model)"
+        )
+    )
     assert found.parameters == ("alpha", "name")
     assert found.names() == ("alpha", "name", "model")
     assert [cell.number for cell in found.cells] == [2, 3]

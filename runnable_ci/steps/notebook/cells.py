@@ -107,7 +107,8 @@ def parse(text: str) -> Notebook:
     language = _language(metadata if isinstance(metadata, dict) else {})
     free, bound = _names([as_python(cell.source) for cell in cells])
     tagged = [as_python(cell.source) for cell in cells if PARAMETERS in cell.tags]
-    return Notebook(text, cells, language, tuple(sorted(_names(tagged)[1])) if tagged else None, free, bound)
+    assigned = {name for source in tagged for name in _assigned(source)}
+    return Notebook(text, cells, language, tuple(sorted(assigned)) if tagged else None, free, bound)
 
 
 def _objects(found: object) -> list[Mapping[str, Any]]:
@@ -163,6 +164,17 @@ def _tree(source: str) -> ast.Module | None:
             return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def _assigned(source: str) -> Iterator[str]:
+    """Yield the names to which code assigns values: not what it imports, nor its functions and classes."""
+    try:
+        symbols = symtable.symtable(source, "cell", "exec").get_symbols()
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    for symbol in symbols:
+        if symbol.is_assigned() and not symbol.is_namespace() and not symbol.is_imported():
+            yield symbol.get_name()
 
 
 def _names(sources: Iterable[str]) -> tuple[tuple[str, ...], frozenset[str]]:

@@ -184,6 +184,8 @@ class _Execution:
 
     def _error(self, kind: str, message: str, trace: str) -> dict[str, Any]:
         """Return the error of the cell that is executed, after it was shown."""
+        if not self.numbers:
+            return _shown({"type": kind, "message": message})
         cell, number, name = self.notebook.cells[self.place], self.numbers[self.place], self.request["name"]
         where = "cell %d of %s" % (number, name) if number else "the cell of parameters, added to %s," % name
         source = "\n".join("    " + line for line in cell.source.splitlines())

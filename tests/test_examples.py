@@ -76,6 +76,42 @@ KINDS: dict[str, tuple[Turn, ...]] = {
     "catalog/on-fail.toml": (Turn("run", "make!", code=1, files="df.csv"),),
     "parallel/parallel.toml": (Turn("run --jobs 2", "left right join"),),
     "parallel/rollback.toml": (Turn("run", "one two three verify", "all three are there"),),
+    "parallel/nesting.toml": (
+        Turn(
+            "run",
+            " ".join(
+                f"{side}.uses.{one}.uses.{step}"
+                for side in ("left", "right")
+                for one in ("one", "two")
+                for step in ("stub", "shell")
+            ),
+            "left / one / shell | hello",
+        ),
+    ),
+    "parallel/inner.toml": (Turn("run", "one.uses.stub one.uses.shell two.uses.stub two.uses.shell"),),
+    "parallel/leaf.toml": (Turn("run", "stub shell"),),
+    "map/custom-reducer.toml": (
+        Turn("run", "process.1.process process.3.process process.2.process process show", "largest: 30"),
+    ),
+    "map/dynamic.toml": (
+        Turn(
+            "run",
+            "generate process.1.process process.2.process process.3.process process.4.process collect",
+            "all: [10, 20, 30, 40], sum 100",
+        ),
+    ),
+    "map/map-fail.toml": (
+        Turn(
+            "run",
+            "process.1.process process.2.process! process.3.process",
+            "ConnectionError: the service is down",
+            code=1,
+            environ=DOWN,
+        ),
+        Turn("retry", "process.2.process collect", "all: [10, 20, 30], sum 60", environ=UP),
+    ),
+    "loop/simple.toml": (Turn("run", "count.1.count count.2.count count.3.count show", "counted to 3"),),
+    "loop/max-iterations.toml": (Turn("run", "count.1.count count.2.count count.3.count", code=1),),
     "parallel/conflict.toml": (Turn("run", says="`shared` is also returned by step `one`", code=2),),
     "parallel/branch-fail.toml": (Turn("run", "bad! good after_good", "join       | skip: `bad` failed", code=1),),
     "parallel/traversal.toml": (Turn("run", "left left_python right right_python join", "1 and two"),),
@@ -95,6 +131,10 @@ KINDS: dict[str, tuple[Turn, ...]] = {
         Turn("run", "increment say limit!", code=1),
         Turn("retry -p limit=50", "limit", "42 of 50"),
         Turn("retry -p word=bye", "say limit", "bye"),
+    ),
+    "retry/map.toml": (
+        Turn("run", "check.1.check check.2.check!", code=1, environ=DOWN),
+        Turn("retry", "check.2.check finish", "check (1) | reuse", environ=UP),
     ),
     "retry/parallel.toml": (
         Turn("run", "bad! good", code=1, environ=DOWN),
@@ -135,6 +175,22 @@ KINDS: dict[str, tuple[Turn, ...]] = {
             metrics={"metrics.accuracy": 1.0},
             files="eval/metrics.json eval/plots/confusion.csv model.json",
             change=("src/train.py", "for labe, *_", "for label, *_"),
+        ),
+    ),
+    "ports/metaflow/runnable.toml": (
+        Turn(
+            "run",
+            "start compute.Action.compute compute.Comedy.compute compute.Drama.compute compute.Sci-Fi.compute!",
+            "ValueError",
+            code=1,
+            change=("movies.csv", "Sci-Fi,500", "Sci-Fi,n.a."),
+        ),
+        Turn(
+            "retry",
+            "start compute.Sci-Fi.compute join",
+            "compute (Drama) | reuse: unchanged since attempt 1",
+            metrics={"films": 8},
+            change=("movies.csv", "Sci-Fi,n.a.", "Sci-Fi,500"),
         ),
     ),
     "training/distributed.toml": (Turn("run", "train", "rank 1 of 2", files="checkpoints/epoch-001.json"),),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from runnable_ci.pipeline.schema import RELATIVE, Place, StepConfig
+from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.validation import check_relative, is_excluded, shown
 
 ENDING = ".ipynb"
@@ -36,3 +37,16 @@ def executed_path(name: str, notebook: str, executed: str | None) -> str:
     """
     path = executed or PurePosixPath(notebook).with_name(f"{name}.executed{ENDING}")
     return PurePosixPath(path).as_posix()
+
+
+def is_default(step: Step) -> bool:
+    """Return whether the pipeline file leaves open where the executed notebook of a step is stored."""
+    return step.kind == "notebook" and step.executed == executed_path(step.name, step.command, None)
+
+
+def executed_in_branch(step: Step, name: str) -> Step:
+    """Return a step whose executed notebook has the name of its branch, where the file does not name one."""
+    if not is_default(step):
+        return step
+    own = executed_path(name, step.command, None)
+    return step._replace(executed=own, put=tuple(own if path == step.executed else path for path in step.put))

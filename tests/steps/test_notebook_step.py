@@ -280,6 +280,28 @@ def test_format_3(tmp_path: Path) -> None:
     assert outputs(project.folder / "a.executed.ipynb") == ["0.5\n"]
 
 
+def test_a_matrix(tmp_path: Path) -> None:
+    """Each instance takes its own values and keeps its own executed notebook; returns come together in a list."""
+    steps = """
+[steps.a]
+notebook = "nb/n.ipynb"
+returns = ["size"]
+strategy = { matrix = { sample = ["gut", "a/b"] } }
+[steps.b]
+notebook = "sum.ipynb"
+returns = { total = "metric" }
+"""
+    files = {"nb/n.ipynb": notebook("print(sample)\nsize = len(sample)"), "sum.ipynb": notebook("total = sum(size)")}
+    project = project_of(tmp_path, steps, files)
+    project.runnable("run")
+    executed = [path for path in (project.folder / "nb").iterdir() if path.name != "n.ipynb"]
+    assert project.folder / "nb" / "a.gut.executed.ipynb" in executed
+    assert sorted(outputs(path) for path in executed) == [["a/b\n"], ["gut\n"]]
+    assert last(project, "b").user_defined_metrics["total"].value == 6
+    project.write({"runnable.toml": TOP + steps.replace("returns", 'executed = "out.ipynb"\nreturns', 1)})
+    assert "`out.ipynb` is the same for each `sample`" in project.runnable("run", code=2).err
+
+
 @pytest.mark.parametrize("how", ["timed out", "cancelled", "killed"])
 def test_nothing_is_left_running(tmp_path: Path, how: str) -> None:
     """A kernel ends with its step: by a time limit, a signal, or when the program itself is killed and retried."""

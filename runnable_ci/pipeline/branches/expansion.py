@@ -52,6 +52,10 @@ def _in_branch(step: Step, inner: Step, branch: Branch, prefix: str, before: tup
     branching = inner.branching and inner.branching._replace(
         follows={f"{prefix}{name}": last for name, last in inner.branching.follows.items()}
     )
+    if inner.kind == "notebook":
+        from runnable_ci.pipeline.notebook_keys import executed_in_branch  # few pipelines have one
+
+        inner = executed_in_branch(inner, prefix.rstrip(".") if is_itself else f"{prefix}{inner.name}")
     return inner._replace(
         branching=branching,
         name=f"{prefix}{inner.name}",

@@ -153,7 +153,7 @@ def _check_excluded(matrix: Matrix, exclude: Any) -> None:
 def _check_puts(place: Place, table: str, step: Step, matrix: Matrix) -> None:
     """Raise where instances would put the same file: each pattern must name each axis that has several values."""
     several = [name for name, values in matrix.axes.items() if not isinstance(values, list) or len(values) > 1]
-    for pattern in step.put:
+    for pattern in _given_puts(step):
         missing = [name for name in several if f"matrix.{name}" not in pattern and "toJSON(matrix)" not in pattern]
         if missing:
             name = missing[0]
@@ -163,6 +163,15 @@ def _check_puts(place: Place, table: str, step: Step, matrix: Matrix) -> None:
                 f'write it into the path: "{_with_axis(pattern, name)}"',
                 key="put",
             )
+
+
+def _given_puts(step: Step) -> list[str]:
+    """Return the patterns that the file gives; an executed notebook has the name of its instance."""
+    if step.kind != "notebook":
+        return list(step.put)
+    from runnable_ci.pipeline.notebook_keys import is_default  # few pipelines have one
+
+    return [pattern for pattern in step.put if pattern != step.executed or not is_default(step)]
 
 
 def _with_axis(pattern: str, axis: str) -> str:

@@ -56,6 +56,7 @@ PURE: tuple[str, ...] = (
         "engine.provenance.changes",
         "engine.consent",
         "engine.parts.step_selection",
+        "engine.parts.sweep",
     ),
     *("pipeline.patterns", "pipeline.overlaps", "runs.products.history"),
     *("pipeline.inputs", "pipeline.values.value_reader", "pipeline.values.output_file"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,6 +40,7 @@ def run_command(
     tag: Annotated[str, typer.Option(help="Label stored with the run.")] = "",
     params_file: option.ParamsFiles = [],  # noqa: B006 - typer copies it
     param: option.Params = [],  # noqa: B006 - typer copies it
+    sweep: option.Sweep = [],  # noqa: B006 - typer copies it
     help_inputs: option.HelpInputs = False,
     env_file: option.EnvFiles = [],  # noqa: B006 - typer copies it
     log_level: option.LogLevel = None,
@@ -58,11 +60,13 @@ def run_command(
     pipeline, steps = commands.split_words(words or [], file)
     if help_inputs:
         raise typer.Exit(commands.print_inputs(pipeline))
-    options = make_options(jobs, env_file, log_level, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
+    make = partial(make_options, jobs, env_file, log_level, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
+    options = make()
     run_options = RunOptions(run_id, tag, params_file, param, allow_unused=allow_unused)
     part = commands.PartWords(steps, until, from_run, mock, patch, accept, reason)
     run_options = part.added_to(run_options, options, typed=sys.argv[1:])
-    raise typer.Exit(commands.run(pipeline, options, run_options, dry_run=dry_run, publish=publish, to=to))
+    command = partial(commands.sweep, make=make, sweeps=sweep) if sweep else commands.run
+    raise typer.Exit(command(pipeline, options, run_options, dry_run=dry_run, publish=publish, to=to))
 
 
 @app.command("retry", cls=option.WaitingCommand)

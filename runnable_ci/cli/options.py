@@ -51,6 +51,14 @@ Patch = Annotated[
         help="Run another function (module:function) or command in place of this step; repeatable.",
     ),
 ]
+Sweep = Annotated[
+    list[str],
+    typer.Option(
+        "--sweep",
+        metavar="NAME=A,B,…",
+        help="Make a run for each of these values of a parameter; of several, for each combination.",
+    ),
+]
 FromRun = Annotated[
     str | None,
     typer.Option(

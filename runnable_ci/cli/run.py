@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from runnable_ci.engine.new_run import prepare_run
+from runnable_ci.engine.new_run import prepare_run, unused_id
 from runnable_ci.engine.options import Options, RunOptions
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.session import RunSession
-from runnable_ci.errors import PipelineError, UsageError
-from runnable_ci.pipeline.command_line import with_options
+from runnable_ci.errors import PipelineError, RunnableError, UsageError
+from runnable_ci.pipeline.command_line import of_store, with_options
 from runnable_ci.pipeline.inputs import input_lines
 from runnable_ci.pipeline.project import find_file
 from runnable_ci.pipeline.schema import STEP_NAME
@@ -19,6 +20,9 @@ from runnable_ci.util.console import console, is_actions
 
 if TYPE_CHECKING:
     from runnable_ci.runs.remote.writers import AcceptedWriters
+
+_SIGNALLED: Final = 128
+"""Above this an exit code is that of a signal."""
 
 
 def split_words(words: Sequence[str], file: Path | None) -> tuple[Path | None, Sequence[str]]:
@@ -119,3 +123,51 @@ def run(
         publication.require_free(run_options.run_id)
     run_id, exit_code = new_run.execute()
     return publication.publish(project.layout, run_id, exit_code)
+
+
+def sweep(
+    file: Path | None,
+    options: Options,
+    run_options: RunOptions,
+    *,
+    make: Callable[[], Options],
+    sweeps: Sequence[str],
+    dry_run: bool = False,
+    publish: bool = False,
+    to: str | None = None,
+) -> int:
+    """Make a run for each combination of the values of `sweeps`, one after the other; return the exit code.
+
+    A run that fails keeps the others from nothing; one that is cancelled is the last. All of them are checked before
+    the first one begins. `make` returns the options of each.
+    """
+    from runnable_ci.cli.terminal import SilentPrinter
+    from runnable_ci.engine.parts.sweep import swept_runs
+
+    project = load_project(file).opened(options.environ)
+    base = run_options.run_id or unused_id(project)
+    common = run_options._replace(tag=run_options.tag or base)
+    planned = [
+        (it, common._replace(run_id=it.run_id, params=[*common.params, *it.params]))
+        for it in swept_runs(sweeps, common.params, base)
+    ]
+    silent = replace(options, printer=SilentPrinter.of_process(quiet=True))
+    for _, one in planned:
+        prepare_run(RunSession.of(project, silent), one)
+    failed = 0
+    for number, (swept, one) in enumerate(planned, start=1):
+        show = console.out if dry_run else console.err
+        show(*([""] if number > 1 else []), f"run {number} of {len(planned)}: {swept}")
+        options = make() if number > 1 else options
+        try:
+            code = run(file, options, one, dry_run=dry_run, publish=publish, to=to)
+        except RunnableError as e:
+            options.printer.say(*map(options.redactor.text, e.lines()))
+            code = e.exit_code
+        if code > _SIGNALLED:
+            return code
+        failed += bool(code)
+    if not dry_run:
+        ended = f"{failed} of {len(planned)} runs failed" if failed else f"{len(planned)} runs succeeded"
+        console.err("", f"sweep {base}: {ended}; `{of_store(project.layout, 'runs')}` lists them")
+    return int(failed > 0)

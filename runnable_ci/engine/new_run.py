@@ -62,7 +62,7 @@ class NewRun:
         """Run the pipeline; the run's id and the exit code. Raises `RunExistsError`, and `UsageError` where another
         run works in the workspace.
         """
-        run_id = self.options.run_id or _unused_id(self.session.project)
+        run_id = self.options.run_id or unused_id(self.session.project)
         with self.session.in_workspace(run_id, "run") as session:
             return run_id, self._execute(session, run_id)
 
@@ -172,7 +172,8 @@ def prepare_run(session: RunSession, options: RunOptions) -> NewRun:
     return NewRun(session.with_pipeline(part), options, parameters)
 
 
-def _unused_id(project: Project) -> str:
+def unused_id(project: Project) -> str:
+    """Return a run id that no run in the project's store has."""
     while True:
         run_id = new_run_id(datetime.now(UTC), random.SystemRandom().choice)
         if not run_folder(project.layout, run_id).exists():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import string
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 from cli import Workspace, workspace
 from hypothesis import given
 from hypothesis import strategies as st
-from support import WAIT_S
+from support import WAIT_S, wait_until
 
 import runnable_ci
 from runnable_ci.errors import PipelineError
@@ -158,6 +160,34 @@ def test_a_step_does_not_start_its_own_pipeline(project: Workspace) -> None:
     project.write({"pipeline.py": PROGRAM.replace('if __name__ == "__main__":', "if True:")})
     refused = program(project, "pipeline.py", code=1)
     assert 'call `run` below `if __name__ == "__main__":`' in refused
+
+
+def test_a_run_from_another_thread(project: Workspace) -> None:
+    """As a notebook or a server may start one: Ctrl-C belongs to the main thread then."""
+    code = (
+        "import threading, pipeline\nit = threading.Thread(target=pipeline.p.run, args=('--run-id', 'r'))\nit.start()"
+    )
+    program(project, "-c", code)
+    assert project.log("r").status == "SUCCESS"
+
+
+def test_ctrl_c_ends_the_run_first(project: Workspace) -> None:
+    """The program waits until the run has ended by it, and ends with that exit code."""
+    project.write({"shapes.py": "import time\ndef measure(sides):\n    open('begun', 'w')\n    time.sleep(60)\n"})
+    with subprocess.Popen(
+        [sys.executable, "pipeline.py", "--run-id", "r"],
+        cwd=project.folder,
+        env=project.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as running:
+        wait_until((project.folder / "begun").exists, "the step to begin")
+        os.killpg(running.pid, signal.SIGINT)
+        _, err = running.communicate(timeout=WAIT_S)
+    assert running.returncode == 130
+    assert not any(line.startswith(b"Traceback") for line in err.splitlines())
+    assert project.log("r").outcome == "cancelled"
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text(alphabet="'\"\\\n\r\t #[{}x\0\x7f")

@@ -10,7 +10,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -119,11 +120,21 @@ def _call(*words: str) -> None:
         raise StepError("runnable-ci is not installed", hint="install it, in an environment of its own: pipx install")
     command = [program, "-m", "runnable_ci"] if program == sys.executable else [program]
     console.flush()
-    # Ctrl-C reaches both: the program ends its steps, and this one waits for that. A handler is not inherited.
-    before = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
+    with _interrupts_left_to_it():
         code = os.spawnv(os.P_WAIT, program, [*command, *words])  # noqa: S606 - a list of arguments, as all are
-    finally:
-        signal.signal(signal.SIGINT, before)
     if code:
         raise SystemExit(128 - code if code < 0 else code)
+
+
+@contextmanager
+def _interrupts_left_to_it() -> Iterator[None]:
+    """Let Ctrl-C end the program that is waited for: it ends its steps first. No program inherits a handler."""
+    try:
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+    except ValueError:  # not the main thread: no signal ends this one
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -90,6 +90,15 @@ KINDS: dict[str, tuple[Turn, ...]] = {
     ),
     "parallel/inner.toml": (Turn("run", "one.uses.stub one.uses.shell two.uses.stub two.uses.shell"),),
     "parallel/leaf.toml": (Turn("run", "stub shell"),),
+    "map/branch.toml": (Turn("run", "python notebook shell read"),),
+    "map/map.toml": (
+        Turn(
+            "run",
+            "each.1.python each.1.notebook each.1.shell each.1.read "
+            "each.2.python each.2.notebook each.2.shell each.2.read collect",
+            "all: [10, 20]",
+        ),
+    ),
     "map/custom-reducer.toml": (
         Turn("run", "process.1.process process.3.process process.2.process process show", "largest: 30"),
     ),

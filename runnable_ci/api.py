@@ -10,6 +10,7 @@ from typing import Any
 
 from runnable_ci.errors import RunNotFoundError, did_you_mean
 from runnable_ci.pipeline.project import find_store
+from runnable_ci.runs.branches.labels import step_named
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.files.links import followed
 from runnable_ci.runs.model import CatalogEntry, RunLog
@@ -69,11 +70,12 @@ class OpenRun:
 
     def logs(self, step: str) -> str:
         """Return what a step's last attempt wrote, stdout and stderr in the order they came."""
-        if step not in self.log.steps:
-            raise RunNotFoundError(f"run {self.run_id} has no step `{step}`", hint=did_you_mean(step, self.log.steps))
-        last = self.log.steps[step].attempts[-1]
-        chunks = output_of(self._catalog.layout, self.log, f"{step}.{last.attempt_number}", last)
-        return b"".join(chunk for _, chunk in chunks).decode(errors="replace")
+        found = step_named(self.log, step, RunNotFoundError)
+        names = [name for name in self.log.steps if name == found or name.startswith(f"{found}.")]
+        last = [(name, attempt) for name in names for attempt in self.log.steps[name].attempts[-1:]]
+        layout = self._catalog.layout
+        outputs = (output_of(layout, self.log, f"{name}.{one.attempt_number}", one) for name, one in last)
+        return b"".join(chunk for output in outputs for _, chunk in output).decode(errors="replace")
 
     def load_object(self, name: str) -> Any:
         """Unpickle an object that a step returned; this executes code of the run's author, whom you must trust.

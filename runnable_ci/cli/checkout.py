@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from runnable_ci.errors import CodeIdentityError, UsageError, did_you_mean
+from runnable_ci.errors import CodeIdentityError
+from runnable_ci.runs.branches.labels import step_named
 from runnable_ci.runs.code_model import CodeState
 from runnable_ci.runs.code_states import code_state_of
 from runnable_ci.runs.model import RunLog, StepAttempt
@@ -58,8 +59,7 @@ def _snapshot(layout: Layout, state: CodeState) -> Path | Bundles | None:
 
 
 def _attempt(log: RunLog, step: str | None) -> StepAttempt:
-    if step is not None and step not in log.steps:
-        raise UsageError(f"run {log.run_id} has no step `{step}`", hint=did_you_mean(step, log.steps))
+    step = None if step is None else step_named(log, step)
     attempts = [attempt for attempt in log.steps[step].attempts if attempt.code_identities] if step else []
     found = attempts[-1] if attempts else log.newest_attempt()
     if found is None:

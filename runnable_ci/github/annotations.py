@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from runnable_ci.github.commands import Annotation, Level
 from runnable_ci.github.states import state_of
 from runnable_ci.pipeline.diagnostics.positions import key_spans
+from runnable_ci.runs.branches.labels import failed_steps, label_of, last_attempt
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.code_states import unknown_code
 from runnable_ci.runs.model import SUCCESS, RunLog, StepAttempt
@@ -73,15 +74,17 @@ def annotations_for(log: RunLog, sources: SourceMap) -> list[Annotation]:
 
 
 def _failures(log: RunLog, sources: SourceMap) -> Iterator[Annotation]:
-    for name, step in log.steps.items():
+    for name in failed_steps(log):
         state = state_of(log, name)
         if state not in ("failed", "cancelled"):
             continue
-        attempt = step.attempts[-1]
+        attempt = last_attempt(log.steps[name])
         file, line = _location(name, attempt, sources)
         # A run that succeeded nevertheless has `continue-on-error`.
         level: Level = "warning" if state == "cancelled" or log.status == SUCCESS else "error"
-        yield Annotation(level, _message(attempt), f"step {name} {_how(attempt, state)}", file, line)
+        yield Annotation(
+            level, _message(attempt), f"step {label_of(log.steps, name)} {_how(attempt, state)}", file, line
+        )
 
 
 def _how(attempt: StepAttempt, state: str) -> str:
@@ -115,4 +118,4 @@ def _changed(log: RunLog, sources: SourceMap) -> Iterator[Annotation]:
     for name, decision in decisions_of(log).items():
         if decision.action == "reuse" and decision.warning in _RUN_AGAIN:
             text = f"{decision.reason}\n{_RUN_AGAIN[decision.warning].format(step=name)}"
-            yield Annotation("notice", text, f"step {name} was reused", *sources.of_step(name))
+            yield Annotation("notice", text, f"step {label_of(log.steps, name)} was reused", *sources.of_step(name))

@@ -15,6 +15,7 @@ from typing import Any
 from runnable_ci.github.graph import GRAPH_MAX_STEPS, flowchart
 from runnable_ci.github.markdown import code, code_cell, cut, details, escaped, escaped_cell, fence, table
 from runnable_ci.github.states import State, state_of, step_edges
+from runnable_ci.runs.branches.labels import failed_steps, is_only_branches, label_of, last_attempt, shortened
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.code_states import code_state_of, why_unknown
@@ -122,8 +123,8 @@ def render(
 
 
 def _head(log: RunLog, detail: _Detail) -> str:
-    states = {name: state_of(log, name) for name in log.steps}
-    failed = [name for name, state in states.items() if state in ("failed", "cancelled")]
+    states = {name: state_of(log, name) for name, step in log.steps.items() if not is_only_branches(step)}
+    failed = [label_of(log.steps, name) for name in _failed(log)]
     name = code(log.name or "run", 100)
     if log.status == SUCCESS:
         title = f"## ✅ {name} succeeded"
@@ -165,12 +166,19 @@ def _notice(notice: Notice, detail: _Detail) -> str:
 
 
 def _failures(log: RunLog, tails: Mapping[str, str], detail: _Detail) -> str:
-    failed = [name for name in log.steps if state_of(log, name) in ("failed", "cancelled")]
+    failed = _failed(log)
     shown = failed[: min(detail.rows, 20)]
-    blocks = [_failure(name, log.steps[name].attempts[-1], tails.get(name, ""), detail) for name in shown]
+    blocks = [
+        _failure(label_of(log.steps, name), last_attempt(log.steps[name]), tails.get(name, ""), detail)
+        for name in shown
+    ]
     if more := len(failed) - len(shown):
         blocks.append(f"… and {more} more failed")
     return "\n\n".join(blocks)
+
+
+def _failed(log: RunLog) -> list[str]:
+    return [name for name in failed_steps(log) if state_of(log, name) in ("failed", "cancelled")]
 
 
 def _failure(name: str, attempt: StepAttempt, tail: str, detail: _Detail) -> str:
@@ -225,6 +233,8 @@ def _graph(log: RunLog, needs: Mapping[str, Sequence[str]]) -> str:
     if len(needs) < 2:
         return ""
     chosen = _chosen(log, list(needs), GRAPH_MAX_STEPS)
+    needs = {name: found for name, found in needs.items() if "." not in name}
+    chosen = [name for name in chosen if name in needs]
     shown = flowchart({name: needs[name] for name in chosen}, {name: state_of(log, name) for name in chosen})
     note = f"\n\nThe graph shows {len(chosen)} of {len(needs)} steps." if len(chosen) < len(needs) else ""
     return fence(shown, "mermaid") + note
@@ -241,7 +251,8 @@ def _chosen(log: RunLog, names: Sequence[str], most: int) -> list[str]:
 
 def _steps(log: RunLog, detail: _Detail) -> str:
     rows: list[tuple[str, ...]] = []
-    chosen = _chosen(log, list(log.steps), detail.rows)
+    listed = [name for name, _ in shortened([*log.steps], log.steps)]
+    chosen = _chosen(log, listed, detail.rows)
     decisions = decisions_of(log)
     for name in chosen:
         step, state = log.steps[name], state_of(log, name)
@@ -249,7 +260,7 @@ def _steps(log: RunLog, detail: _Detail) -> str:
         decision = decisions.get(name)
         rows.append(
             (
-                f"{_MARKS[state]} {code_cell(name, 100)}",
+                f"{_MARKS[state]} {code_cell(label_of(log.steps, name), 100)}",
                 (state if state != "removed" else "no longer in the pipeline") + (" (mock)" if step.mock else ""),
                 duration(last.start_time, last.end_time) if last else "",
                 str(last.attempt_number) if last else "",
@@ -302,7 +313,7 @@ def _change(before: Any, now: Any) -> str:
 
 
 def _files(log: RunLog, detail: _Detail) -> str:
-    entries = [(name, entry) for name, step in log.steps.items() for entry in step.put_entries()]
+    entries = [(label_of(log.steps, n), entry) for n, step in log.steps.items() for entry in step.put_entries()]
     if not entries:
         return ""
     rows = [_file(step, entry, detail) for step, entry in entries[: detail.rows]]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from runnable_ci.cli.show.run import no_step
 from runnable_ci.cli.terminal import Printer
 from runnable_ci.errors import BlobMissingError, UsageError
 from runnable_ci.pipeline.command_line import of_store
+from runnable_ci.runs.branches.labels import label_of, labels, step_named
 from runnable_ci.runs.model import RunLog, StepAttempt
 from runnable_ci.runs.paths import is_pulled
 from runnable_ci.runs.reader import load, output_of, resolve_id
@@ -27,8 +27,7 @@ def logs(
     """
     stream: Stream | None = None if stdout == stderr else "o" if stdout else "e"
     log = load(layout, resolve_id(layout, run))
-    if step is not None and step not in log.steps:
-        raise no_step(log, step)
+    step = None if step is None else step_named(log, step)
     chosen = list(_attempts(log, step, attempt))
     if not chosen:
         of = f"of {step or 'any step'} in run {log.run_id}"
@@ -36,8 +35,9 @@ def logs(
         hint = f"there {'is' if made == 1 else 'are'} {pluralize(made, 'attempt')}" if made else "it has not run yet"
         raise UsageError(f"there is no attempt {attempt or 'yet'} {of}", hint=hint)
     printer = Printer(console.stdout, console.stdout, terminal=False, colour=False, quiet=False)
-    printer.begin(list(log.steps), len(chosen))
+    printer.begin(labels(log), len(chosen))
     for name, one in chosen:
+        label = label_of(log.steps, name)
         written = output_of(layout, log, f"{name}.{one.attempt_number}", one)
         chunks = console.quoted(chunk for written_to, chunk in written if stream in (None, written_to))
         with _naming_lost(layout, log, name, one):
@@ -45,9 +45,9 @@ def logs(
                 console.copy(chunks)
                 continue
             for chunk in chunks:
-                printer.output(name, "o", chunk)
+                printer.output(label, "o", chunk)
                 console.stdout.require()
-        printer.finish_lines(name)
+        printer.finish_lines(label)
     console.stdout.require()
 
 
@@ -65,9 +65,10 @@ def _naming_lost(layout: Layout, log: RunLog, step: str, attempt: StepAttempt) -
 
 def _attempts(log: RunLog, step: str | None, attempt: int | None) -> Iterator[tuple[str, StepAttempt]]:
     """Yield the selected attempts: by default the last of each step, in the order in which they began."""
+    chosen = [step, *(name for name in log.steps if name.startswith(f"{step}."))] if step else [*log.steps]
     found = [
         (name, one)
-        for name in ([step] if step else log.steps)
+        for name in chosen
         for one in log.steps[name].attempts
         if one.attempt_number == (attempt or log.steps[name].attempts[-1].attempt_number)
     ]

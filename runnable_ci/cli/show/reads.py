@@ -9,6 +9,7 @@ from runnable_ci.engine.provenance.stored_reads import reads_document, reads_of
 from runnable_ci.errors import BlobMissingError, UsageError
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.pipeline.command_line import of_store
+from runnable_ci.runs.branches.labels import label_of, shortened
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
 from runnable_ci.runs.reader import catalog_of
@@ -21,8 +22,8 @@ def reads_of_steps(layout: Layout, log: RunLog) -> list[str]:
     """Return a table of what the last attempts read, in short; empty for a log of a version that did not look."""
     catalog = catalog_of(layout, log)
     rows = [
-        (step.internal_name, _short(catalog, f"{step.name}.{last.attempt_number}", last))
-        for step in log.steps.values()
+        (label_of(log.steps, step.name), _short(catalog, f"{step.name}.{last.attempt_number}", last))
+        for step in (log.steps[name] for name, _ in shortened([*log.steps], log.steps))
         for last in step.attempts[-1:]
         if last.was_observed
     ]

@@ -6,7 +6,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.errors import UsageError
+from runnable_ci.runs.branches.labels import is_only_branches, label_of, shortened, step_named
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.code_states import unpublished
@@ -35,9 +36,7 @@ def show(layout: Layout, run: str, step: str | None = None, *, reads: bool = Fal
 
     log = load(layout, resolve_id(layout, run))
     if step is not None:
-        if step not in log.steps:
-            raise no_step(log, step)
-        show_step(layout, log, log.steps[step], whole=reads, as_json=as_json)
+        show_step(layout, log, log.steps[step_named(log, step)], whole=reads, as_json=as_json)
         return
     if reads:
         raise UsageError("--reads needs a step", hint=command("show", run, "STEP", "--reads"))
@@ -48,12 +47,6 @@ def show(layout: Layout, run: str, step: str | None = None, *, reads: bool = Fal
     blocks = [_steps(log), _failures(log), _parameters(log), seen, _files(log), _writers(layout, log)]
     first, *blocks = filter(None, (_head(log), *blocks))
     console.out(*first, *(line for block in blocks for line in ("", *block)))
-
-
-def no_step(log: RunLog, step: str) -> UsageError:
-    """Return the error for a step that a run does not have."""
-    known = did_you_mean(step, log.steps, f"the steps are: {', '.join(log.steps)}")
-    return UsageError(f"run {log.run_id} has no step `{step}`", hint=known)
 
 
 def _head(log: RunLog) -> list[str]:
@@ -127,18 +120,20 @@ def _python(environment: Environment) -> str:
 def _steps(log: RunLog) -> list[str]:
     rows = []
     decisions = decisions_of(log)
-    for name, step in log.steps.items():
-        decision = decisions.get(name)
+    for name, left_out in shortened([*log.steps], log.steps):
+        step, decision = log.steps[name], decisions.get(name)
         last = step.attempts[-1] if step.attempts else None
         rows.append(
             (
-                step.internal_name,
+                label_of(log.steps, name),
                 shown_status(step.status) + (" (mock)" if step.mock else ""),
-                str(len(step.attempts)),
+                "" if is_only_branches(step) else str(len(step.attempts)),
                 duration(last.start_time, last.end_time) if last else "",
                 f"{decision.action}: {decision.reason}" if decision else _undecided(log),
             )
         )
+        if left_out:
+            rows.append((f"… and {left_out} more", "", "", "", ""))
     return table(("STEP", "STATUS", "ATTEMPTS", "DURATION", "REASON"), rows)
 
 
@@ -161,7 +156,7 @@ def _failures(log: RunLog) -> list[str]:
     lines = []
     for name in log.failed_steps():
         last = log.steps[name].attempts[-1]
-        lines.append(f"{name}, attempt {last.attempt_number}: {last.message}")
+        lines.append(f"{label_of(log.steps, name)}, attempt {last.attempt_number}: {last.message}")
         if last.partial_output:
             values = {name: parameter.value for name, parameter in last.partial_output.items()}
             lines.append(f"    returned before: {format_pairs(values)}")
@@ -176,13 +171,14 @@ def _parameters(log: RunLog) -> list[str]:
 
 
 def _files(log: RunLog) -> list[str]:
-    rows = [row for step in log.steps.values() for row in _step_files(step)]
+    shown = [name for name, _ in shortened([*log.steps], log.steps)]
+    rows = [row for name in shown for row in _step_files(log.steps[name], label_of(log.steps, name))]
     return table(("FILE", "STAGE", "STEP", "SIZE", "SHA256"), rows) if rows else []
 
 
-def _step_files(step: StepLog) -> Iterator[tuple[str, ...]]:
+def _step_files(step: StepLog, label: str) -> Iterator[tuple[str, ...]]:
     entries = step.data_catalog
     for entry in entries[:20]:
-        yield entry.name, entry.stage, step.internal_name, format_size(entry.size), entry.data_hash[:12]
+        yield entry.name, entry.stage, label, format_size(entry.size), entry.data_hash[:12]
     if len(entries) > 20:
-        yield f"… and {len(entries) - 20} more", "", step.internal_name, "", ""
+        yield f"… and {len(entries) - 20} more", "", label, "", ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from runnable_ci.runs.model import BranchKind, Parameter, StepLog, StoredObject
@@ -61,22 +61,3 @@ def _kind(step: StepLog) -> BranchKind:
             return kind
         case _:
             return "dag"
-
-
-def label_of(steps: Mapping[str, StepLog], name: str) -> str:
-    """Return how people know a step: `quant (gut)`, `train (round 2)`, `prepare / clean`, or by its name alone."""
-    parts = name.split(".")
-    label, last = parts[0], parts[0]
-    for end in range(1, len(parts) - 1, 2):
-        group = steps.get(".".join(parts[:end]))
-        key, inner = parts[end], parts[end + 1]
-        found = next((one.label for one in group.instances if one.name == key), key) if group else key
-        label += f" ({found})" if found else ""
-        label += "" if inner == last else f" / {inner}"
-        last = inner
-    return label
-
-
-def top_level(steps: Mapping[str, StepLog]) -> Iterator[StepLog]:
-    """Yield the steps that are in no branch."""
-    return (step for name, step in steps.items() if "." not in name)

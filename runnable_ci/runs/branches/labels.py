@@ -1,0 +1,91 @@
+"""How people know the steps of branches. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from runnable_ci.errors import RunnableError, UsageError, did_you_mean
+from runnable_ci.runs.model import FAIL, SUCCESS, RunLog, StepAttempt, StepLog
+from runnable_ci.util.text import listed
+
+SHOWN_MAX: Final = 20
+"""Branches of a step that a list shows, those that did not succeed first."""
+
+
+def label_of(steps: Mapping[str, StepLog], name: str) -> str:
+    """Return how people know a step: `quant (gut)`, `train (round 2)`, `prepare / clean`, or by its name alone."""
+    if "." not in name:
+        return name
+    parts = name.split(".")
+    label, last = parts[0], parts[0]
+    for end in range(1, len(parts) - 1, 2):
+        group = steps.get(".".join(parts[:end]))
+        key, inner = parts[end], parts[end + 1]
+        found = next((one.label for one in group.instances if one.name == key), key) if group else key
+        label += f" ({found})" if found else ""
+        label += "" if inner == last else f" / {inner}"
+        last = inner
+    return label
+
+
+def find_step(log: RunLog, word: str) -> str | None:
+    """Return the name of a step that a person calls so: by its name, its label, or the branch that it alone is."""
+    if word in log.steps:
+        return word
+    alone = f"{word}.{word.split('.')[-3] if word.count('.') >= 2 else word.partition('.')[0]}"
+    if alone in log.steps:
+        return alone
+    return next((name for name in log.steps if label_of(log.steps, name) == word), None)
+
+
+def step_named(log: RunLog, word: str, error: type[RunnableError] = UsageError) -> str:
+    """Return the step that a person calls so. Raises `error` where the run has none."""
+    if (found := find_step(log, word)) is not None:
+        return found
+    known = labels(log)
+    hint = did_you_mean(word, known, f"the steps are: {listed(known, at_most=50)}")
+    raise error(f"run {log.run_id} has no step `{word}`", hint=hint)
+
+
+def labels(log: RunLog) -> list[str]:
+    """Return how people know all steps."""
+    return [label_of(log.steps, name) for name in log.steps]
+
+
+def is_only_branches(step: StepLog) -> bool:
+    """Return whether a step never ran as a process: its branches did."""
+    return step.step_type in ("map", "loop", "dag") and not step.attempts
+
+
+def failed_steps(log: RunLog) -> list[str]:
+    """Return the steps that failed; of one with branches, these where one of them failed."""
+    failed = [name for name, step in log.steps.items() if step.status == FAIL]
+    above = {name.rpartition(".")[0].rpartition(".")[0] for name in failed}
+    return [name for name in failed if name not in above or log.steps[name].attempts]
+
+
+def last_attempt(step: StepLog) -> StepAttempt:
+    """Return the last attempt at a step; of one that never ran as a process, what is known of its end."""
+    if step.attempts:
+        return step.attempts[-1]
+    return StepAttempt(status=step.status, outcome=step.outcome, message=step.message)
+
+
+def shortened(names: Sequence[str], steps: Mapping[str, StepLog]) -> list[tuple[str, int]]:
+    """Return the steps to be listed, after each how many of its branches' steps are left out behind it."""
+    left: dict[str, int] = {}
+    inner: dict[str, list[str]] = {}
+    for name in names:
+        if "." in name:
+            inner.setdefault(name.partition(".")[0], []).append(name)
+    kept = set()
+    for group, found in inner.items():
+        first = sorted(found, key=lambda name: steps[name].status == SUCCESS)[:SHOWN_MAX]
+        kept |= {*first}
+        left[group] = len(found) - len(first)
+    shown = [name for name in names if "." not in name or name in kept]
+    last = {name.partition(".")[0]: name for name in shown}
+    return [
+        (name, left.get(name.partition(".")[0], 0) if last[name.partition(".")[0]] == name else 0) for name in shown
+    ]

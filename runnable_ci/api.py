@@ -85,8 +85,12 @@ class OpenRun:
         parameter = self.log.parameters.get(name)
         if parameter is None or parameter.kind != "object":
             raise RunNotFoundError(f"run {self.run_id} has no object `{name}`", hint=did_you_mean(name, self.objects))
-        descriptor = Descriptor.of_hash(parameter.data_hash, parameter.size or 0)
-        with self._hint(), self._catalog.layout.path(descriptor).open("rb") as file:
+        if parameter.items:  # of the instances of a matrix
+            return [self._unpickled(it.data_hash, it.size) if it.data_hash else None for it in parameter.items]
+        return self._unpickled(parameter.data_hash, parameter.size or 0)
+
+    def _unpickled(self, sha256: str, size: int) -> Any:
+        with self._hint(), self._catalog.layout.path(Descriptor.of_hash(sha256, size)).open("rb") as file:
             return pickle.load(file)  # noqa: S301 - asked for by name, and documented as what it is
 
     def _hint(self) -> AbstractContextManager[None]:

@@ -65,14 +65,14 @@ def execute(
     supervisor = Supervisor()
     around = repository_root(workspace, session.options.environ)
     observer = Observer(workspace, recorder.scratch / "watched", around)
+    state = PlanState(project.pipeline, inputs, Scope.initial(parameters))
     reads = ReadRecorder(
-        project.pipeline,
+        project.pipeline._replace(steps=state.steps),  # those of branches come as they are known
         observer,
         catalog,
         recorder.outputs,
         products or RunProducts(is_tracked=catalog.is_tracked),
     )
-    state = PlanState(project.pipeline, inputs, Scope.initial(parameters))
     context = _context(session, recorder, catalog, supervisor, reads, containers, mocked)
     run = _loop(session, recorder, context, state, probe)
     if note := chosen_interpreter_note(project.pipeline, workspace, session.interpreter):

@@ -9,6 +9,7 @@ from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import BlobMissingError, ManifestNotFoundError
 from runnable_ci.pipeline.project import Project
+from runnable_ci.pipeline.step import groups_of
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.files.links import selected
@@ -53,7 +54,7 @@ def required_contents(
             coming = [returned for other in above for returned in steps[other].returns]
             for taken in objects_taken(step, project.workspace, scope.values(), coming=coming):
                 _, parameter, giver = scope.parameters[taken]
-                yield _object(giver, taken, parameter)
+                yield from _of_branches(giver, taken, log) if parameter.items else [_object(giver, taken, parameter)]
     for name in _tentative(plan):
         yield from _objects_of(name, log)
 
@@ -82,6 +83,15 @@ def store_again(plan: Plan, log: RunLog, catalog: Catalog) -> list[str]:
     for name in lost:
         layout.put_file(catalog.workspace / name)
     return lost
+
+
+def _of_branches(step: str, name: str, log: RunLog) -> Iterator[Required]:
+    """Yield the objects of a name that the branches of a step returned."""
+    for branch, found in log.steps.items():
+        if step in groups_of(branch) and found.attempts:
+            parameter = found.attempts[-1].output_parameters.get(name)
+            if parameter is not None and parameter.kind == "object":
+                yield _object(branch, name, parameter)
 
 
 def _objects_of(step: str, log: RunLog) -> Iterator[Required]:

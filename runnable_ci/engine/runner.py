@@ -118,7 +118,8 @@ class Run:
                 if step.branching is not None and (over := self._branches(step)) is not None:
                     events += over
                     continue
-                decision = self._decide(step)
+                with self.context.reads.observer.other_work():
+                    decision = self._decide(step)
                 if decision.action != "run":
                     events.append(self._pass(step, decision))
                     schedule.settle(step.name)

@@ -156,7 +156,8 @@ def contents(log: RunLog) -> Iterator[tuple[str, Descriptor]]:
             yield from _attempt_contents(attempt, title)
             for name, parameter in attempt.output_parameters.items():
                 if parameter.kind == "object":
-                    place = "objects" if newest.get(name) is attempt.output_parameters else f"objects/{title}"
+                    is_only_one = newest.get(name) is attempt.output_parameters and "." not in step.name
+                    place = "objects" if is_only_one else f"objects/{title}"
                     pickled = Descriptor.of_hash(parameter.data_hash, parameter.size or 0, OBJECT_MEDIA_TYPE)
                     yield f"{place}/{name}.pickle", pickled
     for state in log.code_states.values():

@@ -46,7 +46,7 @@ class Parameter(Record):
     description: Any = ""
     reduced: bool = True
     data_hash: str = ""
-    """sha256 of the pickle, for objects."""
+    """sha256 of the pickle, for objects; of several `items`, of their hashes."""
     size: int | None = None
     """Size of the pickle in bytes, for objects."""
     object_type: str = ""

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from runnable_ci.runs.model import ExceptionInfo, Parameter
+from runnable_ci.runs.model import ExceptionInfo, Parameter, StoredObject
 
 if TYPE_CHECKING:
     from runnable_ci.observe.assemble import WorkerReport
@@ -26,8 +26,18 @@ class StepContext(NamedTuple):
     """What runs python steps."""
     parameters: Mapping[str, Parameter]
     """All that is in scope."""
-    blob: Callable[[Parameter], Path]
+    blob: Callable[[Parameter | StoredObject], Path]
     """The verified pickle of an object parameter, as a file."""
+
+    def source(self, parameter: Parameter) -> Mapping[str, object]:
+        """Return a parameter as it is handed to the step's own interpreter; objects as the files of their pickles."""
+        if parameter.kind != "object":
+            return {"kind": parameter.kind, "value": parameter.value}
+        if not parameter.items:
+            return {"kind": "object", "path": str(self.blob(parameter))}
+        paths = [str(self.blob(one)) if one.data_hash else "" for one in parameter.items]
+        return {"kind": "object", "paths": paths}
+
     containers: Containing | None = None
     """What runs steps in containers, where there are such steps."""
 

@@ -41,10 +41,8 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
     parameters: dict[str, Mapping[str, object]] = {}
     objects = objects_taken(step, context.workspace, context.parameters)
     for name, parameter in context.parameters.items():
-        if name in objects:
-            parameters[name] = {"kind": "object", "path": str(context.blob(parameter))}
-        elif parameter.kind != "object":
-            parameters[name] = {"kind": parameter.kind, "value": parameter.value}
+        if name in objects or parameter.kind != "object":
+            parameters[name] = context.source(parameter)
     request = {
         "function": step.command,
         "path": [str(folder) for folder in _folders(step, context.workspace)],

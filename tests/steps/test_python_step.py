@@ -14,7 +14,7 @@ import pytest
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline.resolve import resolve
 from runnable_ci.pipeline.step import Step
-from runnable_ci.runs.model import ExceptionInfo, Parameter
+from runnable_ci.runs.model import ExceptionInfo, Parameter, StoredObject
 from runnable_ci.steps import collect, prepare
 from runnable_ci.steps.base import StepContext
 from runnable_ci.steps.python import Source, find_source
@@ -174,7 +174,7 @@ def around(tmp_path: Path, environ: Mapping[str, str]) -> StepContext:
     """A workspace with functions in it."""
     (tmp_path / "scratch").mkdir()
 
-    def blob(parameter: Parameter) -> Path:
+    def blob(parameter: Parameter | StoredObject) -> Path:
         return tmp_path / parameter.data_hash[:3]
 
     return StepContext(

@@ -156,10 +156,11 @@ class ReadRecorder:
     ) -> AttemptView:
         assert sight.trace is not None  # noqa: S101 - for the type checker
         files, altered = self.catalog.files, sight.trace.changed | sight.trace.removed
+        above = self.pipeline.ancestors(step.name) if sight.overlapping else ()
         foreign = [
             pattern
             for name in sight.overlapping
-            if name in self.pipeline.steps and name not in self.pipeline.ancestors(step.name)
+            if name in self.pipeline.steps and name not in above
             for pattern in self.pipeline.steps[name].put
         ]
         visible = scope.files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -24,8 +25,17 @@ def _list_of(values: Sequence[Parameter | None]) -> Parameter:
     redacted = any(one.redacted for one in given)
     if any(one.kind == "object" for one in given):
         items = [_stored(one) for one in values]
+        digest = hashlib.sha256("".join(one.data_hash or "-" for one in items).encode()).hexdigest()
         text = f"{len(items)} pickled objects stored in catalog"
-        return Parameter(kind="object", value=given[0].value, description=text, items=items, redacted=redacted)
+        return Parameter(
+            kind="object",
+            value=given[0].value,
+            description=text,
+            items=items,
+            data_hash=digest,
+            size=sum(one.size for one in items),
+            redacted=redacted,
+        )
     kind: Literal["json", "metric"] = "metric" if given and all(one.kind == "metric" for one in given) else "json"
     return Parameter.of_json([one.value if one else None for one in values], kind, redacted=redacted)
 

@@ -52,7 +52,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
         "workspace": str(context.workspace),
         "path": [str(it) for it in dict.fromkeys([context.workspace, folder])],
         "pythonpath": "" if step.kernel else step.env.get("PYTHONPATH", ""),
-        "parameters": {name: _source(context.parameters[name], context) for name in taken},
+        "parameters": {name: context.source(context.parameters[name]) for name in taken},
         "defaulted": [name for name in notebook.parameters or () if name not in context.parameters],
         "returns": [[name, "json" if kind == "auto" else kind] for name, kind in step.returns.items()],
     }
@@ -65,12 +65,6 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
         given=tuple(context.parameters),
         notes=_not_passed(step, notebook, context.parameters),
     )
-
-
-def _source(parameter: Parameter, context: StepContext) -> Mapping[str, object]:
-    if parameter.kind == "object":
-        return {"kind": "object", "path": str(context.blob(parameter))}
-    return {"kind": parameter.kind, "value": parameter.value}
 
 
 def _not_passed(step: Step, notebook: Notebook, parameters: Mapping[str, Parameter]) -> tuple[str, ...]:

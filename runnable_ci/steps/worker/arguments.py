@@ -54,6 +54,8 @@ class Parameters:
         if source["kind"] == "object":
             from .objects import load  # takes pickle along, which most steps do not need
 
+            if "paths" in source:  # of the instances of a matrix
+                return [load(path, name) if path else None for path in source["paths"]]
             return load(source["path"], name)
         return _metric(source["value"]) if source["kind"] == "metric" else source["value"]
 

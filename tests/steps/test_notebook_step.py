@@ -209,26 +209,36 @@ def test_a_failing_cell(tmp_path: Path) -> None:
 
 
 FAILURES = {
-    "in a module": ("import lib\nlib.fail()", "KeyError: 'deep' (lib.py:2)"),
-    "no Python": ("def f(:", "SyntaxError: invalid syntax (line 1) (n.ipynb, cell 1)"),
-    "a return that is not set": ("xx = 1", "WrongReturnsError: notebook `n.ipynb` did not set `x` (n.ipynb)"),
-    "a return that is no JSON": ("x = {1: 2}", "what JSON cannot hold: `x` has a key that is not a string but 1"),
-    "an exit code": ("import sys\nsys.exit(3)", "SystemExit: 3 (n.ipynb, cell 1)"),
-    "a question": ("x = input('name? ')", "frontend does not support input requests. (n.ipynb, cell 1)"),
-    "a crash": ("import os\nos.kill(os.getpid(), 9)", "its kernel died by SIGKILL: often the memory ran out (n.ipynb,"),
+    "in_a_module": ("import lib\nlib.fail()", "KeyError: 'deep' (lib.py:2)"),
+    "no_python": ("def f(:", "SyntaxError: invalid syntax (line 1) (no_python.ipynb, cell 1)"),
+    "not_set": ("xx = 1", "WrongReturnsError: notebook `not_set.ipynb` did not set `not_set_x` (not_set.ipynb)"),
+    "no_json": ("no_json_x = {1: 2}", "what JSON cannot hold: `no_json_x` has a key that is not a string but 1"),
+    "exit_code": ("import sys\nsys.exit(3)", "SystemExit: 3 (exit_code.ipynb, cell 1)"),
+    "question": ("x = input('name? ')", "frontend does not support input requests. (question.ipynb, cell 1)"),
+    "crash": (
+        "import os\nos.kill(os.getpid(), 9)",
+        "its kernel died by SIGKILL: often the memory ran out (crash.ipynb,",
+    ),
 }
 
 
-@pytest.mark.parametrize("kind", FAILURES)
-def test_failures(tmp_path: Path, kind: str) -> None:
-    """What goes wrong is said with its cell, or with the line of the module that raised it."""
-    source, message = FAILURES[kind]
-    steps = '[steps.a]\nnotebook = "n.ipynb"\nreturns = { x = "json" }\n'
-    library = "def fail():\n    raise KeyError('deep')\n"
-    project = project_of(tmp_path, steps, {"n.ipynb": notebook(source), "lib.py": library})
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A project after a run in which each notebook failed in a way of its own."""
+    form = '[steps.{0}]\nneeds = []\nnotebook = "{0}.ipynb"\nreturns = {{ {0}_x = "json" }}\n'
+    files = {f"{name}.ipynb": notebook(source) for name, (source, _) in FAILURES.items()}
+    library = {"lib.py": "def fail():\n    raise KeyError('deep')\n"}
+    project = project_of(tmp_path_factory.mktemp("failed"), "".join(map(form.format, FAILURES)), files | library)
     project.runnable("run", code=1)
-    assert message in last(project, "a").message
-    assert last(project, "a").exit_code == (3 if kind == "an exit code" else 1)
+    return project
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_failures(failed: Workspace, kind: str) -> None:
+    """What goes wrong is said with its cell, or with the line of the module that raised it."""
+    attempt = last(failed, kind)
+    assert FAILURES[kind][1] in attempt.message
+    assert attempt.exit_code == (3 if kind == "exit_code" else 1)
 
 
 def test_ipython(tmp_path: Path) -> None:

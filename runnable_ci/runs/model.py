@@ -356,17 +356,11 @@ class RunLog(Record):
 
     def metrics(self) -> dict[str, Any]:
         """Return the metrics of the steps' last attempts, the later step winning; of tables each number, `m.r2`."""
-        given: list[dict[str, Any]] = []
-        for step in self.steps.values():
-            if step.instances and "." not in step.name:
-                from runnable_ci.runs.branches.values import outputs_of_step  # few runs have branches
-
-                outputs = outputs_of_step(self.steps, step)
-                given.append({name: one.value for name, one in outputs.items() if one.kind == "metric"})
-            elif step.attempts and "." not in step.name:
-                last = step.attempts[-1]
-                given.append({n: p.value for n, p in last.user_defined_metrics.items()} | last.file_metrics)
-        return flattened({name: value for one in given for name, value in one.items()})
+        last = [step.attempts[-1] for name, step in self.steps.items() if step.attempts and "." not in name]
+        given = [{name: p.value for name, p in one.user_defined_metrics.items()} | one.file_metrics for one in last]
+        of_steps = {name: value for one in given for name, value in one.items()}
+        of_branches = {n: p.value for n, p in self.parameters.items() if p.kind == "metric" and n not in of_steps}
+        return flattened(of_steps | of_branches)
 
     def failed_steps(self) -> list[str]:
         """Return the steps whose last attempt failed; not those that are in the pipeline no more."""

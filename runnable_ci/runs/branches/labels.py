@@ -73,7 +73,7 @@ def last_attempt(step: StepLog) -> StepAttempt:
 
 
 def shortened(names: Sequence[str], steps: Mapping[str, StepLog]) -> list[tuple[str, int]]:
-    """Return the steps to be listed, after each how many of its branches' steps are left out behind it."""
+    """Return the steps to be listed, and how many of its branches are left out after it."""
     left: dict[str, int] = {}
     inner: dict[str, list[str]] = {}
     for name in names:

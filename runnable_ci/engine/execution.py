@@ -180,7 +180,7 @@ def closing_lines(log: RunLog, project: Project, retry_options: Sequence[str] = 
     """Return how a run ended, and what to do next; a retry needs these options too."""
     pairs = format_pairs(log.metrics(), shown=lambda value: truncate(str(value)))
     metrics = f", {pairs}" if pairs else ""
-    if mocked := [f"`{name}`" for name, step in log.steps.items() if step.mock]:
+    if mocked := dict.fromkeys(f"`{name.partition('.')[0]}`" for name, step in log.steps.items() if step.mock):
         metrics += f"; mocked: {listed(mocked)}"
     if log.status != SUCCESS:
         hint = command_line.retry(log.run_id, project.file, project.layout, *retry_options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from runnable_ci.runs.files.links import stored_files
@@ -80,11 +80,15 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
         "vnd.runnable.dirty": "" if code is None else str(not code.code_identifier_dependable).lower(),
         "vnd.runnable.failed": ",".join(log.failed_steps())[:1000],
         "vnd.runnable.metrics": _metrics(log),
-        "vnd.runnable.mocked": ",".join(name for name, step in log.steps.items() if step.mock)[:1000],
+        "vnd.runnable.mocked": ",".join(_mocked(log))[:1000],
         "vnd.runnable.tag": log.tag,
         "vnd.runnable.parameters": _parameters(log),
     }
     return {key: value for key, value in found.items() if value}
+
+
+def _mocked(log: RunLog) -> Iterable[str]:
+    return dict.fromkeys(name.partition(".")[0] for name, step in log.steps.items() if step.mock)
 
 
 def layers(log: RunLog) -> dict[str, Descriptor]:

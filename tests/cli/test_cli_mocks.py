@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cli import Workspace, workspace
+from test_cli_parts import BRANCHES
 
 from runnable_ci.runs.model import FAIL, SUCCESS
 
@@ -126,6 +127,26 @@ def test_a_mocked_step_is_one_of_those_that_run(project: Workspace) -> None:
     assert [step.mock for step in project.log("part").steps.values()] == [False, True, False]
     refused = project.runnable("run", "--until", "fit", "--mock", "report", code=2).err
     assert refused == "error: --mock report: there is no such step\nhint: the steps of this run are: load, fit\n"
+
+
+def test_branches_are_mocked(tmp_path: Path) -> None:
+    """Each instance by what it gave itself, a loop by its last round; a patch is run for each of them."""
+    project = workspace(tmp_path, {"runnable.toml": BRANCHES, "conf/x": ""})
+    project.runnable("run", "--run-id", "whole")
+    project.write({"runnable.toml": BRANCHES.replace("[1, 2]", "[2, 3]")})
+    done = project.runnable("run", "--mock", "quant", "--mock", "tune", "--run-id", "mocked")
+    assert "quant (3) | note: mocked, and no run here has a result of this branch\n" in done.err
+    assert done.err.endswith("run mocked: SUCCESS; mocked: `quant`, `tune`\n")
+    log = project.log("mocked")
+    assert log.parameters["k"].value == 3
+    given = {key: step.attempts[0].taken_from for key, step in log.steps.items() if step.attempts and step.mock}
+    assert given == {
+        "quant.2.quant": "whole/quant.2.quant.1",
+        "quant.3.quant": "",
+        next(key for key in log.steps if key.startswith("tune.")): "whole/tune.3.tune.1",
+    }
+    patch = 'quant=echo "n=7" >> "$RUNNABLE_OUTPUT"'
+    assert project.runnable("run", "--patch", patch).out == "sum   | n [7, 7] k 3\n"
 
 
 @pytest.mark.parametrize(

@@ -172,3 +172,41 @@ def test_what_cannot_be_asked_for(project: Workspace, words: list[str], problem:
     done = project.runnable("run", *words, code=2)
     assert done.err.startswith(f"error: {problem}")
     assert not (project.store / "runs").exists() or not list((project.store / "runs").iterdir())
+
+
+BRANCHES = """
+[steps.list]
+run = 'echo "chunks=[1, 2]" >> "$RUNNABLE_OUTPUT"'
+returns = ["chunks"]
+[steps.quant]
+strategy = { matrix = { chunk = "${{ parameters.chunks }}" } }
+run = 'echo "n=$((chunk * 10))" >> "$RUNNABLE_OUTPUT"'
+returns = ["n"]
+[steps.tune]
+loop = { until = "parameters.k == 3", max = 5 }
+run = 'echo "k=$((${k:-0} + 1))" >> "$RUNNABLE_OUTPUT"'
+returns = ["k"]
+[steps.sum]
+run = 'echo "n $n k $k"; [ ! -e conf/broken ]'
+"""
+
+
+def test_the_branches_of_steps_are_taken(tmp_path: Path) -> None:
+    """Instances of a matrix and rounds of a loop, by a run of some steps, its retry, and a run of some of its steps."""
+    project = workspace(tmp_path, {"runnable.toml": BRANCHES, "conf/x": ""})
+    project.runnable("run", "--run-id", "whole")
+    project.write({"conf/broken": ""})
+    assert project.runnable("run", "sum", "--run-id", "part", code=1).out == "sum   | n [10, 20] k 3\n"
+    (project.folder / "conf/broken").unlink()
+    assert "run part: 1 step to run, 6 reused" in project.runnable("retry", "part").err
+    whole, part = project.log("whole"), project.log("part")
+    assert list(part.steps) == list(whole.steps)
+    assert part.steps["quant.2.quant"].attempts[0].taken_from == "whole/quant.2.quant.1"
+    assert part.steps["quant"].instances == whole.steps["quant"].instances
+    done = project.runnable("run", "tune", "--from-run", "part", "--run-id", "again")
+    assert "`list`, `quant` taken from run part" in done.err
+    assert project.log("again").steps["quant.1.quant"].attempts[0].taken_from == "whole/quant.1.quant.1"
+    project.write({"runnable.toml": BRANCHES.replace("* 10", "* 100")})
+    refused = project.runnable("run", "sum", code=2).err
+    assert refused.startswith("error: step `quant (1)` was not selected, and its result cannot be taken from run ")
+    assert refused.endswith("hint: to run it too: runnable-ci run sum quant\n")

@@ -65,7 +65,10 @@ def _require_step(option: str, name: str, pipeline: Pipeline) -> None:
 
 
 def _stubbed(step: Step) -> Step:
-    """Return a step that needs nothing and runs nothing."""
+    """Return a step that needs nothing and runs nothing; of one with branches these do, and no round is repeated."""
+    if step.branching is not None:
+        body = {name: _stubbed(inner) for name, inner in step.branching.body.items()}
+        return step._replace(branching=step.branching._replace(body=body, loop=None), mock="nothing")
     plain = _without_notebook(step)
     return plain._replace(
         kind="run",
@@ -88,6 +91,14 @@ def _without_notebook(step: Step) -> Step:
 
 
 def _patched(step: Step, code: str, workspace: Path) -> Step:
+    if step.branching is not None:
+        if [*step.branching.body] != [step.name]:
+            raise UsageError(
+                f"--patch {step.name}: it uses another file, whose steps would have to be patched",
+                hint=f"mock it: --mock {step.name}",
+            )
+        inner = _patched(step.branching.body[step.name], code, workspace)
+        return step._replace(branching=step.branching._replace(body={step.name: inner}), mock="patch")
     is_function = _FUNCTION.fullmatch(code) is not None
     if not is_function and (objects := [name for name, kind in step.returns.items() if kind == "object"]):
         raise UsageError(

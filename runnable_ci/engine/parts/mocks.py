@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from runnable_ci.engine.parts.mock_options import MockOptions
 from runnable_ci.engine.parts.source import has_result, require_content, usable_runs
 from runnable_ci.engine.parts.taken import results_of
 from runnable_ci.engine.session import RunSession
+from runnable_ci.pipeline.branches.matrix import ONLY_KEY
 from runnable_ci.pipeline.patterns import may_name
-from runnable_ci.pipeline.step import Step
+from runnable_ci.pipeline.step import Step, groups_of
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import CatalogEntry, Pack, Parameter, RunLog, StepAttempt
 from runnable_ci.runs.products.history import products_of
@@ -43,22 +44,30 @@ def results_of_mocks(session: RunSession, options: MockOptions, *, is_dry: bool 
             say(f"note: mocked by what run {log.run_id} has: {listed(f'`{name}`' for name in sorted(names))}")
             if not is_dry:
                 require_content(session, results)
-            for key, step in results.steps.items():
-                found[key] = MockedResult(step.attempts[-1], products_of(step), results.packs)
+            found |= dict(_given(results))
     if waiting:
         what = listed(f"`{name}`" for name in sorted(waiting))
         say(f"note: mocked, and no run here has a result, so that nothing is returned or put: {what}")
     return found
 
 
+def _given(results: RunLog) -> Iterator[tuple[str, MockedResult]]:
+    """Yield what each step gave, also those of branches; a loop is mocked by its last round."""
+    for key, step in results.steps.items():
+        if step.attempts:
+            result = MockedResult(step.attempts[-1], products_of(step), results.packs)
+            yield key, result
+            for group in groups_of(key):
+                if results.steps[group].step_type == "loop":
+                    within = key.removeprefix(f"{group}.").partition(".")[2]
+                    yield f"{group}.{ONLY_KEY}.{within}", result
+
+
 def _without_records(results: RunLog) -> RunLog:
     """Return results without what was recorded of how they came about: a mock gives values and files."""
+    no_records: dict[str, Any] = {"log": None, "reads": "", "code_identities": []}
     steps = {
-        key: step.model_copy(
-            update={
-                "attempts": [step.attempts[-1].model_copy(update={"log": None, "reads": "", "code_identities": []})]
-            }
-        )
+        key: step.model_copy(update={"attempts": [it.model_copy(update=no_records) for it in step.attempts]})
         for key, step in results.steps.items()
     }
     return results.model_copy(update={"steps": steps, "code_states": {}})
@@ -86,6 +95,8 @@ def stand_in(
         catalog.get(files)
     else:
         products.of.put_back(step.name)
+        if next(groups_of(step.name), ""):
+            products.of.say("note: mocked, and no run here has a result of this branch", step=step.shown)
     attempt.end("succeeded")
     place = catalog.run_folder.name
     return [it.model_copy(update={"source": "", "catalog_relative_path": f"{place}/{it.name}"}) for it in files], packs

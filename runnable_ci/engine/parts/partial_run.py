@@ -42,7 +42,8 @@ class PartialRun(NamedTuple):
         restore(session, self.planned.plan, catalog, everything=False)
 
     def __str__(self) -> str:
-        return f"{listed(f'`{name}`' for name in self.planned.plan.reused)} taken from run {self.results.run_id}"
+        names = dict.fromkeys(name.partition(".")[0] for name in self.planned.plan.reused)
+        return f"{listed(f'`{name}`' for name in names)} taken from run {self.results.run_id}"
 
 
 def plan_partial(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from typing import get_args
 
 from runnable_ci.engine.restore import fetch_required
 from runnable_ci.engine.run_project import is_of
@@ -13,7 +14,7 @@ from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.artifact import layers
-from runnable_ci.runs.model import PROCESSING, SKIPPED, SUCCESS, RunLog
+from runnable_ci.runs.model import PROCESSING, SKIPPED, SUCCESS, BranchKind, RunLog, StepLog
 from runnable_ci.runs.paths import is_foreign
 from runnable_ci.runs.reader import load, resolve_id, run_ids
 from runnable_ci.util.text import listed
@@ -69,7 +70,7 @@ def has_result(log: RunLog, name: str, pipeline: Pipeline) -> bool:
     if any(step.mock for key, step in log.steps.items() if key.partition(".")[0] in above):
         return False
     own = [step for key, step in log.steps.items() if is_step_or_branch(key, name)]
-    done = [step for step in own if step.attempts and step.status == SUCCESS]
+    done = [step for step in own if (step.attempts or has_branches(step)) and step.status == SUCCESS]
     skipped = [step for step in own if step.status == SKIPPED and log.status == SUCCESS]
     return log.status != PROCESSING and bool(own) and len(done) + len(skipped) == len(own)
 
@@ -87,6 +88,11 @@ def require_content(session: RunSession, results: RunLog) -> None:
             f"{listed(lost)} of run `{results.run_id}`: {place}",
             hint="run the steps that made it too, or name another run with --from-run",
         )
+
+
+def has_branches(step: StepLog) -> bool:
+    """Return whether what a step did is in its branches, of which there may be none."""
+    return step.step_type in get_args(BranchKind)
 
 
 def is_step_or_branch(key: str, name: str) -> bool:

@@ -87,8 +87,9 @@ def require_taken(plan: Plan, running: Collection[str], forced: Collection[str],
     `why` says why its result cannot be taken, before what the plan says; in the hint the step's name is for STEP.
     """
     for name in plan.running:
-        if name.partition(".")[0] not in running and name not in forced:
+        step = name.partition(".")[0]
+        if step not in running and step not in forced:
             raise UsageError(
-                f"step `{name}` was not selected, and {why}: {plan.decisions[name].reason}",
-                hint=hint.replace("STEP", name),
+                f"step `{plan.pipeline.steps[name].shown}` was not selected, and {why}: {plan.decisions[name].reason}",
+                hint=hint.replace("STEP", step),
             )

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import cast
 
-from runnable_ci.engine.parts.source import is_step_or_branch
+from runnable_ci.engine.parts.source import has_branches, is_step_or_branch
 from runnable_ci.runs.artifact import contents
-from runnable_ci.runs.events import AttemptSaved, CodeStateRecorded, EnvironmentRecorded, Event, PackStored
-from runnable_ci.runs.model import CatalogEntry, RunLog, StepLog
+from runnable_ci.runs.events import (
+    AttemptSaved,
+    BranchesBegun,
+    CodeStateRecorded,
+    EnvironmentRecorded,
+    Event,
+    PackStored,
+)
+from runnable_ci.runs.model import BranchKind, CatalogEntry, RunLog, StepLog
 
 
 def results_of(log: RunLog, names: Collection[str]) -> RunLog:
@@ -18,9 +26,9 @@ def results_of(log: RunLog, names: Collection[str]) -> RunLog:
     steps = {
         key: _last_result(log.run_id, step)
         for key, step in log.steps.items()
-        if step.attempts and any(is_step_or_branch(key, name) for name in names)
+        if (step.attempts or has_branches(step)) and any(is_step_or_branch(key, name) for name in names)
     }
-    attempts = [step.attempts[-1] for step in steps.values()]
+    attempts = [step.attempts[-1] for step in steps.values() if step.attempts]
     states = _code_states(log, [attempt.code_state for attempt in attempts])
     environments = {attempt.environment for attempt in attempts}
     taken = log.model_copy(
@@ -36,6 +44,8 @@ def results_of(log: RunLog, names: Collection[str]) -> RunLog:
 
 
 def _last_result(run_id: str, step: StepLog) -> StepLog:
+    if not step.attempts:
+        return step
     last = step.attempts[-1]
     origin = last.taken_from or f"{run_id}/{step.name}.{last.attempt_number}"
     files = [_with_maker(entry, origin) for entry in step.data_catalog]
@@ -56,6 +66,11 @@ def taking(results: RunLog, run_id: str) -> Iterator[Event]:
     for digest, pack in results.packs.items():
         yield PackStored(digest=digest, pack=pack)
     for key, step in results.steps.items():
+        if has_branches(step):
+            kind = cast("BranchKind", step.step_type)
+            yield BranchesBegun(step=key, kind=kind, branches=step.instances, steps=step.branch_steps)
+        if not step.attempts:
+            continue
         files = [
             entry.model_copy(update={"catalog_relative_path": f"{run_id}/{entry.name}"}) for entry in step.data_catalog
         ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tarfile
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
@@ -62,6 +61,8 @@ def _file_in(engine: ContainerEngine, container: str, path: str, environ: Mappin
     answer = engine.ask("cp", f"{container}:{path}", "-", environ=environ)
     if answer.code:
         return b""
+    import tarfile  # takes a while to load, and few need it
+
     try:
         with tarfile.open(fileobj=io.BytesIO(answer.stdout)) as archive:
             member = next((one for one in archive if one.isfile()), None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from runnable_ci.engine.attempt import ExecutionContext
 from runnable_ci.engine.code import untracked
 from runnable_ci.engine.code.code_recorder import CodeRecorder
-from runnable_ci.engine.options import log_variables, redacting_errors, secret_names
+from runnable_ci.engine.options import job_container, log_variables, redacting_errors, secret_names
 from runnable_ci.engine.planner import PlanInputs, Scope
 from runnable_ci.engine.planning.plan import PlanState
 from runnable_ci.engine.provenance.environment_probe import EnvironmentProbe
@@ -165,7 +165,7 @@ def _loop(
             code=session.code,
             recorder=recorder,
             environ=options.environ,
-            image=options.settings.container_image_digest,
+            container=job_container(options),
             untracked=untracked.rule(session.project, options.settings, is_public=options.is_public),
             changed=context.reads.observer.changed,
         ),

@@ -14,7 +14,9 @@ from runnable_ci.errors import RunnableError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.redaction.environment import require_variables, secrets_of
 from runnable_ci.redaction.redactor import Redactor, texts
+from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.model import RunLog
+from runnable_ci.util.console import is_actions
 
 if TYPE_CHECKING:
     from runnable_ci.engine.parts.mock_options import MockOptions
@@ -148,3 +150,20 @@ def log_variables(log: RunLog) -> dict[str, str]:
     """Return the variable that tells steps what to log, in capital letters as Python's `logging` takes it."""
     level = log.invocations[-1].log_level
     return {LOG_LEVEL: level.upper()} if level else {}
+
+
+def job_container(options: Options) -> CodeIdentity | None:
+    """Return the image that all of this runs in: the named one, in a job what is found; None where there is none."""
+    if named := options.settings.container_image_digest:
+        name, _, digest = named.rpartition("@")
+        return CodeIdentity(
+            code_identifier=digest,
+            code_identifier_type="docker",
+            code_identifier_dependable=True,
+            code_identifier_url=name,
+        )
+    if not is_actions(options.environ):
+        return None
+    from runnable_ci.engine.code.job_container import find_job_container  # most runs are in no job
+
+    return find_job_container(options.environ)

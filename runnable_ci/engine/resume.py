@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runnable_ci.engine.consent import RepeatedWork, acceptances, repeated_work, without_effect
 from runnable_ci.engine.log_grants import others_results, require_declared_results, require_result_names
-from runnable_ci.engine.options import RetryOptions
+from runnable_ci.engine.options import RetryOptions, job_container
 from runnable_ci.engine.planner import PlanInputs, Scope
 from runnable_ci.engine.planning.plan import Plan, plan
 from runnable_ci.engine.preflight import require, require_inputs
@@ -289,14 +289,14 @@ def _environment(
         for name, step in log.steps.items()
         if name.partition(".")[0] in steps and step.attempts and step.attempts[-1].status == SUCCESS
     ]
-    environ, settings = session.options.environ, session.options.settings
-    here = describe(session.interpreter, session.project.workspace, environ, tool_version=VERSION)
+    here = describe(session.interpreter, session.project.workspace, session.options.environ, tool_version=VERSION)
     images: Mapping[str, str] = {}
     if containers and containers.is_looking_again:
         from runnable_ci.engine.code.container_images import images_now  # few pipelines need it
 
         images = images_now(containers, session.project.pipeline, finished)
-    now = EnvironmentNow(here, settings.container_image_digest, images)
+    container = job_container(session.options)
+    now = EnvironmentNow(here, container.code_identifier if container else "", images)
     return environment_changes(finished, log, now, partial(reads_of, catalog))
 
 

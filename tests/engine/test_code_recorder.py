@@ -231,7 +231,7 @@ def test_a_value_masked_later_leaves_all_that_builds_on_it(tmp_path: Path) -> No
     invocation = Invocation(number=1, command="run", start_time=now())
     begun = Started(run_id="r", name="p", dag_hash="d", run_config={}, invocation=invocation)
     with create(layout, begun, redactor) as recorder:
-        recording = CodeRecorder(code, recorder, project.environ, image="", untracked=lambda _: "")
+        recording = CodeRecorder(code, recorder, project.environ, container=None, untracked=lambda _: "")
         keys = []
         for name, content in (("first", "1"), ("word", word), ("more", "2"), ("most", "3")):
             project.write({f"{name}.txt": content})
@@ -265,7 +265,7 @@ def test_a_state_again_is_not_recorded_again(tmp_path: Path) -> None:
     invocation = Invocation(number=1, command="run", start_time=now())
     begun = Started(run_id="r", name="p", dag_hash="d", run_config={}, invocation=invocation)
     with create(layout, begun) as recorder:
-        recording = CodeRecorder(code, recorder, project.environ, image="", untracked=lambda _: "")
+        recording = CodeRecorder(code, recorder, project.environ, container=None, untracked=lambda _: "")
         seen = []
         for content in ("2\n", "1\n", "2\n", "1\n", "3\n"):
             project.write({"a.py": content})

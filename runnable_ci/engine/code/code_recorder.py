@@ -32,8 +32,8 @@ class CodeRecorder:
     code: Code
     recorder: Recorder
     environ: Mapping[str, str]
-    image: str
-    """The container image that all of this runs in, `NAME@DIGEST` or a digest; empty where there is none."""
+    container: CodeIdentity | None
+    """The image that all of this runs in; None where it runs in no container."""
     untracked: Callable[[str], str]
     """Why an untracked file, by its path from the workspace, is not kept; empty where it is."""
     changed: Callable[[], Collection[str] | None] = lambda: None
@@ -84,16 +84,8 @@ class CodeRecorder:
                     code_identifier=head, code_identifier_url=state.url, code_identifier_message=message, ref="head"
                 )
             )
-        if self.image:
-            name, _, digest = self.image.rpartition("@")
-            found.append(
-                CodeIdentity(
-                    code_identifier=digest,
-                    code_identifier_type="docker",
-                    code_identifier_dependable=True,
-                    code_identifier_url=name,
-                )
-            )
+        if self.container is not None:
+            found.append(self.container)
         return found
 
     def redact(self) -> dict[str, CodeState]:

@@ -43,9 +43,9 @@ class ContainerImage(NamedTuple):
     is_from_log: bool = False
     """Whether an earlier attempt of the run decided which it is."""
 
-    def identity(self) -> CodeIdentity:
+    def identity(self, whose: str = CONTAINER) -> CodeIdentity:
         """Return the image as an attempt records it."""
-        message = CONTAINER if self.is_published else f"{CONTAINER}: no registry is known to have this image"
+        message = whose if self.is_published else f"{whose}: no registry is known to have this image"
         return CodeIdentity(
             code_identifier=self.digest,
             code_identifier_type="docker",

@@ -81,7 +81,7 @@ def test_rules_become_steps_that_run(tmp_path: Path) -> None:
     assert table["steps"]["split"]["catalog"]["put"][-1] == "logs/split.log"
     text = project.read("runnable.toml")
     assert "# Cut the text\n# into parts.\n[steps.split]\n" in text
-    assert "# rule never makes nothing that rule all wants\n" in text
+    assert "# rules that make nothing that rule all wants: never\n" in text
     project.runnable("run")
     assert project.read("out/report.txt") == "a b\nax\ncx\nit's 1 x report 1"
     assert "done" in project.runnable("catalog", "latest").out
@@ -237,13 +237,13 @@ rule c:
 
 
 def test_files_of_a_workflow_folder(tmp_path: Path) -> None:
-    """Paths begin above `workflow/`, scripts and included rules beside their file."""
+    """Paths begin above `workflow/`, scripts beside their file; an included rule is not what is wanted."""
     project = workspace(
         tmp_path,
         {
             "workflow/Snakefile": 'include: "rules/a.smk"\nrule last:\n    input: "b.txt"\n    output: "c.txt"\n'
             '    shell: "cp {input} {output}"\n',
-            "workflow/rules/a.smk": 'rule all:\n    input: "c.txt"\nrule b:\n    output: "b.txt"\n'
+            "workflow/rules/a.smk": 'rule not_wanted:\n    output: "d.txt"\nrule b:\n    output: "b.txt"\n'
             '    script: "../scripts/b.py"\n',
             "workflow/scripts/b.py": "open(snakemake.output[0], 'w').write('b')\n",
         },
@@ -261,6 +261,9 @@ def test_files_of_a_workflow_folder(tmp_path: Path) -> None:
         ("rule a:\n    open('x')\n", "Snakefile:2 is no directive of rule a"),
         ("X = 1\n", "has no rules that would run"),
         ("configfile: 'no.yaml'\nrule a:\n    output: 'x'\n", "no.yaml cannot be read"),
+        ("rule a:\n    input: wanted('x')\n", "rules that would run; input: wanted('x') is not a declaration"),
+        ("rule a:\n    input: 'x'\nrule b:\n    output: '{x,[}'\n", "whose regular expression is none"),
+        ("rule a:\n    input: " + "-" * 9_000 + "1\n", "Snakefile:2 cannot be read: input: ---"),
         ("rule a:\n    input: lambda wildcards: f(wildcards)\n    output: 'x'\n", "which files are wanted"),
     ],
 )
@@ -270,6 +273,25 @@ def test_what_cannot_be_imported(tmp_path: Path, text: str, error: str) -> None:
     with pytest.raises(UsageError) as refused:
         import_snakefile(tmp_path / "Snakefile")
     assert error in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *('"a" + 1', "sorted([1, 'a'])", '"".join([1])', "int('x')", "range('a')", "NO['x']", "X.y", "X[9]", "[*1]"),
+        *("{**X}", "expand('{a}', zip, zip)", "expand()", "glob_wildcards()", "f'{X:>3}'", "[i for i in X if i]"),
+    ],
+)
+def test_an_expression_that_has_no_value(tmp_path: Path, expression: str) -> None:
+    """What Python would refuse, or only Python would know, is a comment wherever it stands."""
+    (tmp_path / "Snakefile").write_text(
+        f"X = ['a']\nY = {expression}\nwildcard_constraints: a={expression}\nrule all:\n    input: 'b', {expression}\n"
+        f"rule b:\n    output: 'b'\n    params: x={expression}\n    threads: {expression}\n"
+        f"    container: {expression}\n    shell: 'true'\n"
+    )
+    imported = import_snakefile(tmp_path / "Snakefile")
+    assert imported.table["steps"]["b"]["run"] == "true"
+    assert sum(map(len, imported.notes.values())) >= 4
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:

@@ -89,6 +89,12 @@ class Evaluator:
 
     def value(self, node: ast.expr) -> Any:
         """Return the value of an expression. Raises `NotDeclarativeError`."""
+        try:
+            return self._value(node)
+        except (TypeError, ValueError, LookupError, RecursionError) as e:  # as Python would, for `"a" + 1`
+            raise NotDeclarativeError(ast.unparse(node)) from e
+
+    def _value(self, node: ast.expr) -> Any:
         match node:
             case ast.Constant(value=value):
                 return value
@@ -99,9 +105,9 @@ class Evaluator:
             case ast.Dict(keys=keys, values=values) if None not in keys:
                 return {self.value(key): self.value(it) for key, it in zip(keys, values, strict=True) if key}
             case ast.Subscript(value=inner, slice=index):
-                return self._subscript(self.value(inner), self.value(index))
+                return self.value(inner)[self.value(index)]
             case ast.Attribute(value=inner, attr=name) if isinstance(table := self.value(inner), dict):
-                return self._subscript(table, name)
+                return table[name]
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 return self._sum(self.value(left), self.value(right))
             case ast.JoinedStr(values=parts):
@@ -116,12 +122,6 @@ class Evaluator:
 
     def _item(self, item: ast.expr) -> list[Any]:
         return list(self.value(item.value)) if isinstance(item, ast.Starred) else [self.value(item)]
-
-    def _subscript(self, value: Any, index: Any) -> Any:
-        try:
-            return value[index]
-        except (LookupError, TypeError) as e:
-            raise NotDeclarativeError(f"[{index!r}]") from e
 
     def _sum(self, left: Any, right: Any) -> Any:
         if isinstance(left, str) and isinstance(right, str):

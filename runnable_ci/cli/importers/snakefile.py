@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import cleandoc
 from itertools import takewhile
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from runnable_ci.errors import UsageError
@@ -21,6 +22,9 @@ from runnable_ci.errors import UsageError
 _RULE: Final = re.compile(r"(?:rule|checkpoint)(?:[ \t]+(?P<name>\w+))?[ \t]*:")
 _DIRECTIVE: Final = re.compile(r"(?P<key>[A-Za-z_]\w*)[ \t]*:(?P<rest>.*)", re.DOTALL)
 _PYTHON: Final = frozenset({"else", "try", "finally"})
+_NOT_PARSED: Final = (SyntaxError, ValueError, MemoryError, RecursionError)
+"""What Python's parser raises for what it cannot read: wrong, with a NUL, or nested too deep."""
+_SHOWN_MAX: Final = 80
 _CODE: Final = frozenset({"run", "onsuccess", "onerror", "onstart"})
 """Directives that hold statements."""
 
@@ -43,8 +47,8 @@ class Rule:
     code: str = ""
     """The statements of `run`."""
     description: str = ""
-    folder: str = "."
-    """That of its file, from where the pipeline file is."""
+    file: Path = field(default_factory=Path)
+    """Where it stands."""
 
 
 class Directive(NamedTuple):
@@ -82,8 +86,8 @@ def parse_snakefile(content: str, source: str) -> Iterator[Entry]:
         text = "\n".join([first.text, *(" " * line.column + line.text for line in block)])
         try:
             statements = ast.parse(text).body
-        except SyntaxError:
-            yield Unread(first.number, first.text.splitlines()[0])
+        except _NOT_PARSED:
+            yield Unread(first.number, first.text.splitlines()[0][:_SHOWN_MAX])
         else:
             yield from (ast.increment_lineno(statement, first.number - 1) for statement in statements)
 
@@ -148,8 +152,10 @@ def _arguments(rest: str, block: Sequence[Line], line: Line, source: str) -> ast
     text = "\n".join([rest, *(inner.text for inner in block)])
     try:
         call = ast.parse(f"_({text}\n)", mode="eval").body
-    except SyntaxError as e:
-        raise UsageError(f"{source}:{line.number} cannot be read: {line.text.splitlines()[0].strip()}") from e
+    except _NOT_PARSED as e:
+        raise UsageError(
+            f"{source}:{line.number} cannot be read: {line.text.splitlines()[0].strip()[:_SHOWN_MAX]}"
+        ) from e
     if not isinstance(call, ast.Call) or ast.unparse(call.func) != "_":
-        raise UsageError(f"{source}:{line.number} cannot be read: {line.text.splitlines()[0].strip()}")
+        raise UsageError(f"{source}:{line.number} cannot be read: {line.text.splitlines()[0].strip()[:_SHOWN_MAX]}")
     return call

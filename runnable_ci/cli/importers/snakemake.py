@@ -11,6 +11,7 @@ import ast
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -34,8 +35,10 @@ from runnable_ci.pipeline.values.params_file import read_file
 from runnable_ci.util.text import decode_text
 
 _CONTAINERS: Final = ("container", "singularity")
+_OTHERS: Final = frozenset({"notebook", "wrapper", "cwl", "template_engine"})
+"""What else a rule may run."""
 _SAME: Final = frozenset(
-    {"input", "output", "params", "log", "shell", "script", "threads", "wildcard_constraints", *_CONTAINERS}
+    {"input", "output", "params", "log", "shell", "script", "threads", "wildcard_constraints", *_CONTAINERS, *_OTHERS}
 )
 _HINTS: Final = {
     "conda": "conda: activate the environment before the run, or in the script",
@@ -50,6 +53,7 @@ _MARKS: Final = {
 }
 _EVERY_CONTAINER: Final = "container of every rule"
 """No name that a Snakefile could have."""
+_WANTED: Final = "the first rule says which files are wanted: write them as a list"
 _FILES_MAX: Final = 100_000
 
 
@@ -60,20 +64,21 @@ def import_snakefile(file: Path) -> ImportedPipeline:
     evaluator = Evaluator({"config": {}}, cache(lambda: [*_files(folder)]))
     constraints: dict[str, str] = {}
     rules = [*_read(imported, file, evaluator, constraints)]
+    rules.sort(key=lambda rule: rule.file != file)  # what is wanted is said by the first rule of the file itself
     read = [read_rule(imported, rule, evaluator, constraints) for rule in rules]
     try:
         find_jobs(imported, read, evaluator)
-    except NotDeclarativeError as e:
-        raise UsageError(f"{file}: which files are wanted is not declared: {e}", hint="write the list as it is") from e
+    except (NotDeclarativeError, ValueError) as e:
+        raise UsageError(f"{file}: which files are wanted is not declared: {e}", hint=_WANTED) from e
     steps: dict[str, dict[str, Any]] = {}
     done = [rule for rule in read if rule.jobs and not _is_target(rule)]
-    for rule in read:
-        if not rule.jobs:
-            imported.note(f"rule {rule.name} makes nothing that rule {read[0].name} wants")
+    if unused := [rule.name for rule in read if not rule.jobs]:
+        imported.note(f"rules that make nothing that rule {read[0].name} wants: {', '.join(unused)}")
     for rule in done:
         steps[rule.name] = _step(imported, rule, evaluator)
     if not steps:
-        raise UsageError(f"{file} has no rules that would run", hint="the first rule says which files are wanted")
+        unknown = imported.notes.get(("steps", read[0].name), []) if read else []
+        raise UsageError("; ".join([f"{file} has no rules that would run", *unknown]), hint=_WANTED)
     reads = {rule.name: {*_paths(rule, rule.items["input"], evaluator)} for rule in done}
     writes = {rule.name: {*_paths(rule, rule.items["output"], evaluator)} for rule in done}
     needs = needed(reads, writes)
@@ -86,9 +91,7 @@ def import_snakefile(file: Path) -> ImportedPipeline:
 
 def _is_target(rule: ReadRule) -> bool:
     """Return whether a rule only says what is wanted."""
-    return (
-        not rule.items["output"].values and not {"shell", "script", "notebook", "wrapper"} & rule.rule.directives.keys()
-    )
+    return not rule.items["output"].values and not {"shell", "script", *_OTHERS} & rule.rule.directives.keys()
 
 
 def _paths(rule: ReadRule, items: DirectiveValues, evaluator: Evaluator) -> Iterator[str]:
@@ -115,8 +118,7 @@ def _read(imported: ImportedPipeline, file: Path, evaluator: Evaluator, constrai
     for entry in parse_snakefile(content, str(file)):
         match entry:
             case Rule():
-                entry.folder = os.path.relpath(file.parent, imported.folder)
-                yield entry
+                yield replace(entry, file=file)
             case Directive(key="include", arguments=ast.Call(args=[ast.Constant(value=str(name))])):
                 yield from _read(imported, file.parent / name, evaluator, constraints)
             case Directive():
@@ -134,7 +136,7 @@ def _take(imported: ImportedPipeline, directive: Directive, evaluator: Evaluator
         case "configfile", [ast.Constant(value=str(name))]:
             _take_config(imported, evaluator, imported.folder / name)
         case "wildcard_constraints", _:
-            constraints |= constraints_of(call, evaluator)
+            constraints |= constraints_of(imported, call, evaluator)
         case key, [ast.Constant(value=str(image))] if key in _CONTAINERS:
             evaluator.variables[_EVERY_CONTAINER] = image
         case _ if text := _HINTS.get(key, f"{key}: has no counterpart"):
@@ -259,7 +261,7 @@ def _text(rule: ReadRule) -> str:
 def _script(imported: ImportedPipeline, rule: ReadRule, values: RuleValues, evaluator: Evaluator) -> dict[str, Any]:
     """Return the keys that say what runs. What cannot be said fails, with its reason: it is not left out silently."""
     try:
-        return _script_of(rule, values, evaluator)
+        return _script_of(imported, rule, values, evaluator)
     except (NotDeclarativeError, IndexError) as e:
         text = re.sub(r"[^\w .,:/{}()\[\]-]", " ", str(e))
         imported.note(f"{e}: write what the step does in place of `exit 1`", step=rule.name)
@@ -268,18 +270,21 @@ def _script(imported: ImportedPipeline, rule: ReadRule, values: RuleValues, eval
         return {"run": f"echo 'not imported: {text}' >&2\nexit 1\n"}
 
 
-def _script_of(rule: ReadRule, values: RuleValues, evaluator: Evaluator) -> dict[str, Any]:
+def _script_of(imported: ImportedPipeline, rule: ReadRule, values: RuleValues, evaluator: Evaluator) -> dict[str, Any]:
     directives = rule.rule.directives
     if "shell" in directives:
         return {"run": of_shell(str(evaluator.value(directives["shell"].args[0])), values)}
     if "script" in directives:
         path = str(evaluator.value(directives["script"].args[0]))
         if path.endswith(".py"):
-            return {"shell": "python", "run": of_python_script(os.path.normpath(f"{rule.rule.folder}/{path}"), values)}
+            return {
+                "shell": "python",
+                "run": of_python_script(os.path.relpath(rule.rule.file.parent / path, imported.folder), values),
+            }
         raise NotDeclarativeError(f"the script {path}: only Python's are run with the object that they expect")
     if rule.rule.code:
         raise NotDeclarativeError(f"run: {rule.rule.code.splitlines()[0]}")
-    if other := {"notebook", "wrapper", "cwl", "template_engine"} & directives.keys():
+    if other := _OTHERS & directives.keys():
         raise NotDeclarativeError(f"{min(other)}")
     return {"run": "\n".join(f"touch {path}" for path in values.touched) or "true"}
 

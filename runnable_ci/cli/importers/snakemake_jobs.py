@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,14 +79,23 @@ def read_rule(imported: ImportedPipeline, rule: Rule, evaluator: Evaluator, cons
     return ReadRule(
         rule,
         items,
-        constraints={**constraints, **(constraints_of(own, evaluator) if own else {})},
+        constraints={**constraints, **(constraints_of(imported, own, evaluator) if own else {})},
         marked=[*evaluator.marked],
     )
 
 
-def constraints_of(call: ast.Call, evaluator: Evaluator) -> dict[str, str]:
-    """Return the regular expressions of `wildcard_constraints`."""
-    return {str(keyword.arg): str(evaluator.value(keyword.value)) for keyword in call.keywords}
+def constraints_of(imported: ImportedPipeline, call: ast.Call, evaluator: Evaluator) -> dict[str, str]:
+    """Return the regular expressions of `wildcard_constraints`; one that is not known, or is none, is noted."""
+    found = {}
+    for keyword in call.keywords:
+        try:
+            text = str(evaluator.value(keyword.value))
+            re.compile(text)
+        except (NotDeclarativeError, re.error):
+            imported.note(f"wildcard_constraints: {keyword.arg} is not a declaration")
+        else:
+            found[str(keyword.arg)] = text
+    return found
 
 
 def _items(imported: ImportedPipeline, rule: Rule, key: str, evaluator: Evaluator) -> DirectiveValues:

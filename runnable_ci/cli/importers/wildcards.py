@@ -17,7 +17,10 @@ def names_in(pattern: str) -> list[str]:
 
 
 def values_in(pattern: str, path: str, constraints: Mapping[str, str]) -> dict[str, str] | None:
-    """Return the values with which a pattern is this path, None if there are none."""
+    """Return the values with which a pattern is this path, None if there are none.
+
+    Raises `ValueError` for a pattern of which a constraint is no regular expression.
+    """
     match = _expression(pattern, constraints).fullmatch(path)
     return None if match is None else match.groupdict()
 
@@ -63,4 +66,7 @@ def _expression(pattern: str, constraints: Mapping[str, str]) -> re.Pattern[str]
         text += f"(?P={name})" if name in known else f"(?P<{name}>{constraint})"
         known.add(name)
         at = match.end()
-    return re.compile(text + re.escape(pattern[at:]))
+    try:
+        return re.compile(text + re.escape(pattern[at:]))
+    except re.error as e:
+        raise ValueError(f"{pattern} has a wildcard whose regular expression is none: {e}") from e

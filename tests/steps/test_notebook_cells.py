@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from notebooks import code, notebook, text
 
 from runnable_ci.errors import StepError
@@ -14,6 +16,7 @@ from runnable_ci.pipeline.step import Step
 from runnable_ci.steps.notebook.cells import as_python, parse
 from runnable_ci.steps.notebook.notebook_step import digest_of, notebook_of
 from runnable_ci.steps.notebook.positions import line_of
+from runnable_ci.steps.reach import reach_digest
 
 
 def step(**more: object) -> Step:
@@ -74,7 +77,7 @@ def test_injected_parameters_are_no_code() -> None:
 
 def test_format_3() -> None:
     """A notebook of format 3 has its cells in worksheets, and their sources as `input`."""
-    cells = [{"cell_type": "code", "input": ["x = y\n", "z"], "language": "python", "outputs": []}]
+    cells = [{"cell_type": "code", "input": ["x = y\n", "z"], "language": "python", "outputs": [], "metadata": {}}]
     document = {"metadata": {"name": ""}, "nbformat": 3, "nbformat_minor": 0, "worksheets": [{"cells": cells}]}
     assert parse(json.dumps(document)).names() == ("y", "z")
 
@@ -92,6 +95,51 @@ def test_format_3() -> None:
 def test_ipython_as_python(source: str, plain: str) -> None:
     """What only IPython understands is read as text; what nobody does stays as it is."""
     assert as_python(source) == plain
+
+
+PIECES = [
+    "%",
+    "!",
+    "x",
+    "= ",
+    "\n",
+    "    ",
+    "def f(",
+    "):",
+    "'",
+    '"',
+    "?",
+    "%%bash\n",
+    "{y}",
+    "$z",
+    "\\",
+    "\0",
+    "\x0c",
+    "\ud800",
+]
+PIECES += [
+    "(",
+    ")",
+    "await ",
+    "return ",
+    "from a import *",
+    "class A:",
+    "nonlocal x",
+    "f'{a}'",
+    ":=",
+    "#",
+    "\r\n",
+    "match x:",
+]
+
+
+@settings(max_examples=300)
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), max_size=3))
+def test_any_cells_can_be_read(cells: list[str]) -> None:
+    """Whatever a cell holds, a digest and names come out of it."""
+    found = parse(notebook(*(code(cell, "parameters") for cell in cells)))
+    assert set(found.parameters or ()) <= set(found.names())
+    assert reach_digest("", {"n": found.code().encode(errors="surrogatepass")})
 
 
 def test_saving_is_no_change(tmp_path: Path) -> None:
@@ -119,7 +167,10 @@ def test_a_cell_is_a_change(tmp_path: Path, cells: list[str]) -> None:
         (b"[]", "it has no `nbformat`"),
         (b'{"nbformat": 2}', "its `nbformat` is 2, not 3 or 4"),
         (b'{"nbformat": 4, "cells": [1]}', "its cells are not a list of objects"),
+        (b'{"nbformat": 4, "cells": []}', "it has no `metadata`"),
         (b'{"nbformat": 4, "cells": 5}', "is not a notebook"),
+        (b'{"nbformat": 4, "cells": [{"cell_type": "raw", "metadata": {}}, {}]}', "cell 2 has no `cell_type`"),
+        (b'{"nbformat": 4, "cells": [{"cell_type": "code"}]}', "cell 1 has no `metadata`"),
         (b'{"nbformat": 4, "cells": ["\xff"]}', "it is not UTF-8"),
         (notebook("x", kernelspec={"language": "R", "name": "ir"}).encode(), "is written in r, not in Python"),
         (None, "there is no n.ipynb"),

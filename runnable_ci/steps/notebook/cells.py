@@ -102,9 +102,13 @@ def parse(text: str) -> Notebook:
         raise ValueError("it has no `nbformat`" if version is None else f"its `nbformat` is {version}, not 3 or 4")
     parts = [document] if version == 4 else _objects(document.get("worksheets", []))
     found = [cell for part in parts for cell in _objects(part.get("cells", []))]
+    for number, cell in enumerate(found, 1):
+        if lacks := next((key for key in ("cell_type", "metadata") if key not in cell), None):
+            raise ValueError(f"cell {number} has no `{lacks}`")
+    if "metadata" not in document:
+        raise ValueError("it has no `metadata`")
     cells = tuple(_cells(found, "source" if version == 4 else "input"))
-    metadata = document.get("metadata", {})
-    language = _language(metadata if isinstance(metadata, dict) else {})
+    language = _language(document["metadata"])
     free, bound = _names([as_python(cell.source) for cell in cells])
     tagged = [as_python(cell.source) for cell in cells if PARAMETERS in cell.tags]
     assigned = {name for source in tagged for name in _assigned(source)}
@@ -129,9 +133,9 @@ def _cells(found: Iterable[Mapping[str, Any]], key: str) -> Iterator[Cell]:
             yield Cell(number, source, tags)
 
 
-def _language(metadata: Mapping[str, Any]) -> str:
+def _language(metadata: Any) -> str:
     for table, key in (("language_info", "name"), ("kernelspec", "language")):
-        given = metadata.get(table)
+        given = metadata.get(table) if isinstance(metadata, dict) else None
         if isinstance(given, dict) and isinstance(name := given.get(key), str) and name:
             return name.lower()
     return ""

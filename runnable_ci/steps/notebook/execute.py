@@ -85,7 +85,10 @@ class _Execution:
 
     def __init__(self, request: dict[str, Any], sockets: str) -> None:
         self.request = request
-        self.notebook = nbformat.reads(request["notebook"], as_version=4)
+        try:
+            self.notebook = _read(request["notebook"])
+        except Exception as error:
+            raise SystemExit("%s is not a notebook: %s" % (request["name"], error)) from None
         self.place = 0
         """Of the cell that is executed."""
         self.is_dead = False
@@ -99,7 +102,7 @@ class _Execution:
         )
         self.is_python = self.manager.kernel_spec.language.lower() == "python"
         self.parameters: dict[str, Any] = request["parameters"] if self.is_python else {}
-        self.numbers = _prepare(self.notebook, request["notebook"], self.parameters)
+        self.numbers = _prepare(self.notebook, self.parameters)
         self.client = _Client(
             self.notebook, km=self.manager, timeout=None, record_timing=False, shutdown_kernel="immediate"
         )
@@ -260,15 +263,26 @@ def _stop(_number: int, _frame: Any) -> None:
     raise _StoppedError
 
 
-def _prepare(notebook: Any, text: str, parameters: dict[str, Any]) -> list[int]:
+def _read(text: str) -> Any:
+    """Return a notebook in format 4, whose cells have no ids drawn by lot: equal ones are to have equal results."""
+    document = json.loads(text)
+    if document["nbformat"] == 4 and document.get("nbformat_minor", 0) >= 5:
+        for number, cell in enumerate(document["cells"], 1):
+            cell.setdefault("id", "cell-%d" % number)
+        return nbformat.reads(json.dumps(document), as_version=4)
+    notebook = nbformat.reads(text, as_version=4)
+    if document["nbformat"] < 4:
+        notebook.nbformat_minor = 4
+        for cell in notebook.cells:
+            cell.pop("id", None)
+    return notebook
+
+
+def _prepare(notebook: Any, parameters: dict[str, Any]) -> list[int]:
     """Remove what an execution left, and add the cell of parameters where papermill has it.
 
     Returns the place of each cell in the source, 0 for the one that was added.
     """
-    if json.loads(text)["nbformat"] < 4:  # it was given ids by chance: equal ones have equal results
-        notebook.nbformat_minor = 4
-        for cell in notebook.cells:
-            cell.pop("id", None)
     cells = [(number, cell) for number, cell in enumerate(notebook.cells, 1) if not _has_tag(cell, _INJECTED)]
     for _, cell in cells:
         if cell.cell_type == "code":

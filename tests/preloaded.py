@@ -22,9 +22,12 @@ HANGS_S = 60
 
 @functools.cache
 def load_all() -> None:
-    """Load every module of the program once, for all children: a command loads its own when it is given."""
+    """Load every module of the program once, for all children: a command loads its own when it is given.
+
+    Not what only the user's interpreter runs, as the program that executes notebooks: it changes its process.
+    """
     for module in pkgutil.walk_packages(runnable_ci.__path__, "runnable_ci."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith(("__main__", "notebook.execute")):
             importlib.import_module(module.name)
     gc.freeze()  # children need not look at what they share
 

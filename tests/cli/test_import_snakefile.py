@@ -264,6 +264,8 @@ def test_files_of_a_workflow_folder(tmp_path: Path) -> None:
         ("rule a:\n    input: wanted('x')\n", "rules that would run; input: wanted('x') is not a declaration"),
         ("rule a:\n    input: 'x'\nrule b:\n    output: '{x,[}'\n", "whose regular expression is none"),
         ("rule a:\n    input: " + "-" * 9_000 + "1\n", "Snakefile:2 cannot be read: input: ---"),
+        ("include: 'Snakefile'\n", "Snakefile includes itself"),
+        ("rule a:\n    output: 'x'\nrule a:\n    output: 'y'\n", "two rules have the name a"),
         ("rule a:\n    input: lambda wildcards: f(wildcards)\n    output: 'x'\n", "which files are wanted"),
     ],
 )

@@ -61,13 +61,28 @@ def overlaps(one: str, other: str) -> bool:
 
 
 def needed(reads: Mapping[str, Iterable[str]], writes: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Return, for each step, the steps that write a path that it reads."""
-    made = {step: list(paths) for step, paths in writes.items()}
-    return {
-        step: [
-            other
-            for other, outs in made.items()
-            if other != step and any(overlaps(path, out) for path in paths for out in outs)
-        ]
-        for step, paths in reads.items()
-    }
+    """Return, for each step, the steps that write a path that it reads, one in it, or a folder that has it.
+
+    Paths are looked up by themselves and their folders: steps may have thousands of them.
+    """
+    whole: dict[str, set[str]] = {}
+    within: dict[str, set[str]] = {}
+    for step, paths in writes.items():
+        for path in paths:
+            itself, *folders = _with_folders(path)
+            whole.setdefault(itself, set()).add(step)
+            for folder in folders:
+                within.setdefault(folder, set()).add(step)
+    found: dict[str, list[str]] = {}
+    for step, paths in reads.items():
+        above = {folder for path in paths for folder in _with_folders(path)}
+        makers = {maker for path in above for maker in whole.get(path, ())}
+        makers.update(maker for path in paths for maker in within.get(path.rstrip("/"), ()))
+        found[step] = [other for other in writes if other in makers and other != step]
+    return found
+
+
+def _with_folders(path: str) -> list[str]:
+    """Return a path and the folders that it is in."""
+    parts = path.rstrip("/").split("/")
+    return ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]

@@ -64,6 +64,8 @@ def import_snakefile(file: Path) -> ImportedPipeline:
     evaluator = Evaluator({"config": {}}, cache(lambda: [*_files(folder)]))
     constraints: dict[str, str] = {}
     rules = [*_read(imported, file, evaluator, constraints)]
+    if twice := [rule.name for i, rule in enumerate(rules) if any(rule.name == it.name for it in rules[:i])]:
+        raise UsageError(f"{file}: two rules have the name {twice[0]}")
     rules.sort(key=lambda rule: rule.file != file)  # what is wanted is said by the first rule of the file itself
     read = [read_rule(imported, rule, evaluator, constraints) for rule in rules]
     try:
@@ -109,8 +111,16 @@ def _files(folder: Path) -> Iterator[str]:
             yield relative.as_posix()
 
 
-def _read(imported: ImportedPipeline, file: Path, evaluator: Evaluator, constraints: dict[str, str]) -> Iterator[Rule]:
+def _read(
+    imported: ImportedPipeline,
+    file: Path,
+    evaluator: Evaluator,
+    constraints: dict[str, str],
+    above: tuple[Path, ...] = (),
+) -> Iterator[Rule]:
     """Yield the rules of a file and of those that it includes; take its variables, configuration and constraints."""
+    if file.resolve() in above:
+        raise UsageError(f"{file} includes itself")
     try:
         content = decode_text(file.read_bytes())
     except (OSError, ValueError) as e:
@@ -120,7 +130,7 @@ def _read(imported: ImportedPipeline, file: Path, evaluator: Evaluator, constrai
             case Rule():
                 yield replace(entry, file=file)
             case Directive(key="include", arguments=ast.Call(args=[ast.Constant(value=str(name))])):
-                yield from _read(imported, file.parent / name, evaluator, constraints)
+                yield from _read(imported, file.parent / name, evaluator, constraints, (*above, file.resolve()))
             case Directive():
                 _take(imported, entry, evaluator, constraints)
             case Unread(number=number, text=text):

@@ -101,6 +101,8 @@ class RetryOptions(NamedTuple):
     """Why."""
     typed: Sequence[str] = ()
     """The command as it was typed, for messages."""
+    again: str = "--from STEP re-runs that step"
+    """How a step that would be reused is run, for messages."""
     accepted: AcceptedWriters | None = None
     """Whose results are used; None: everybody's."""
     mocks: MockOptions | None = None

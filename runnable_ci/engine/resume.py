@@ -237,7 +237,7 @@ def _plan_retry(
     lost: Mapping[str, str],
 ) -> RetryPlan:
     pipeline, workspace = session.project.pipeline, session.project.workspace
-    _require_steps(session.project, retry.from_steps)
+    _require_steps(session.project, log, retry.from_steps)
     require_result_names(log)
     products = RunProducts.of(log, catalog.is_tracked)
     comparison = Comparison(
@@ -270,7 +270,7 @@ def _plan_retry(
     )
     planned = plan(pipeline, log, initial=Scope.initial(parameters.values), inputs=inputs)
     require_declared_results(planned.pipeline, log, planned.reused)
-    _require_kept(session.project, planned)
+    _require_kept(session.project, planned, retry)
     require(pipeline, workspace, parameters.values, planned.running)
     repeated = repeated_work(planned, log, agreed=retry.rerun)
     reused = [
@@ -316,17 +316,17 @@ def require_consent(session: RunSession, planned: RetryPlan, retry: RetryOptions
     raise UsageError(f"this would repeat {repeated}, which was not asked for", hint=hint)
 
 
-def _require_steps(project: Project, from_steps: Sequence[str]) -> None:
-    steps = project.pipeline.steps
+def _require_steps(project: Project, log: RunLog, from_steps: Sequence[str]) -> None:
+    steps, where = project.pipeline.steps, "this run" if _is_partial(log) else project.pipeline.file
     for step in from_steps:
         if step not in steps:
             raise UsageError(
-                f"--from {step}: {project.pipeline.file} has no such step",
+                f"--from {step}: {where} has no such step",
                 hint=did_you_mean(step, steps, f"the steps are: {', '.join(steps)}"),
             )
 
 
-def _require_kept(project: Project, planned: Plan) -> None:
+def _require_kept(project: Project, planned: Plan, retry: RetryOptions) -> None:
     """Raise `UsageError` where a step is to run that takes what a reused step returned and was a secret."""
     steps = planned.pipeline.steps
     for name, scope in planned.scopes.items():
@@ -335,7 +335,7 @@ def _require_kept(project: Project, planned: Plan) -> None:
             giver = scope.parameters[lost].giver
             raise UsageError(
                 f"step `{name}` takes `{lost}`, which `{giver}` returned: it is a secret, and not in the run log",
-                hint=f"--from {giver} re-runs that step",
+                hint=retry.again.replace("STEP", giver),
             )
 
 

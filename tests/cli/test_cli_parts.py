@@ -79,6 +79,57 @@ def test_the_new_run_is_whole_without_the_earlier_one(tmp_path: Path, project: W
     assert other.read("copy.csv") == "a\n"
 
 
+def test_a_run_of_others_is_taken_where_it_is_named(tmp_path: Path, project: Workspace) -> None:
+    """Of what was pulled only in part the rest is fetched, before anything runs; whose results these are is said."""
+    project.runnable("run", "--run-id", "whole")
+    with registry(tmp_path / "registry") as served:
+        repository = served.repository()
+        project.runnable("publish", "whole", "--to", repository)
+        other = elsewhere(project, tmp_path)
+        other.runnable("pull", f"{repository}:whole", "--only", "log")
+        assert "no run here has a result of `load`, `train`" in other.runnable("run", "report", code=2).err
+        reference = f"{repository}:whole"
+        refused = other.runnable("run", "report", "--from-run", reference, code=2).err
+        assert refused.endswith(f"hint: first: runnable-ci pull {reference}\n")
+        done = other.runnable("run", "report", "--from-run", "whole", "--run-id", "part")
+    assert "note: written by A on main" in done.err
+    assert done.out == "report | model of 5 rows, depth 3\n"
+    other.runnable("gc", "--keep", "1")
+    assert other.runnable("logs", "part", "report").out == "model of 5 rows, depth 3\n"
+    other.runnable("catalog", "part", "--get", "out/clean.csv", "--to", "copy.csv")
+    assert other.read("copy.csv") == "a\n"
+    assert "nothing to do" in other.runnable("retry", "part").err
+
+
+def test_what_is_lost_cannot_be_taken(project: Workspace) -> None:
+    """A content that the store has lost is named before a run begins, and the earlier run is left as it is."""
+    project.runnable("run", "--run-id", "whole")
+    [blob] = [it for it in (project.store / "blobs/sha256").iterdir() if it.read_bytes() == b"a\n"]
+    blob.unlink()
+    lost = project.runnable("run", "train", code=1).err
+    assert lost.startswith("error: catalog/out/clean.csv of run `whole`: not in the store\n")
+    assert project.runnable("runs").out.count("\n") == 2
+
+
+def test_a_secret_that_a_step_returned_is_not_taken(project: Workspace) -> None:
+    """The log does not have it: the step that returns it must run too."""
+    pipeline = """
+        secrets = ["token"]
+        [steps.login]
+        run = 'echo "token=$(tr a-z A-Z < key.txt)" >> "$RUNNABLE_OUTPUT"'
+        returns = ["token"]
+        [steps.use]
+        run = 'echo "${#token}"'
+    """
+    project.write({"runnable.toml": pipeline, "key.txt": "correcthorsebattery"})
+    project.runnable("run", "--run-id", "whole")
+    refused = project.runnable("run", "use", code=2).err
+    assert refused == (
+        "error: step `use` takes `token`, which `login` returned: it is a secret, and not in the run log\n"
+        "hint: to run it too: runnable-ci run use login\n"
+    )
+
+
 def test_until_runs_a_step_and_all_above_it(project: Workspace) -> None:
     """Nothing is taken from anywhere, and what comes after is no part of the run."""
     done = project.runnable("run", "--until", "train", "--run-id", "part")

@@ -69,12 +69,13 @@ def plan_partial(
         require_content(session, results)
     catalog = session.catalog(results)
     find = partial(lost_here if is_dry else partial(find_lost, registry=None), session)
+    also = f"to run it too: {with_options(options.typed or ['run'], 'STEP')}"
     planned = plan_on(
         session,
         results,
         catalog,
         ResumedParameters(parameters, redactor, ()),
-        RetryOptions(accept=options.accept, reason=options.reason, accepted=options.accepted),
+        RetryOptions(accept=options.accept, reason=options.reason, accepted=options.accepted, again=also),
         partial(find, log=results, catalog=catalog, everything=False),
     )
     for line in others_results(layout, results, planned.plan, options.accepted):
@@ -82,6 +83,5 @@ def plan_partial(
     if note := planned.environment_note():
         session.options.printer.say(note)
     stale = f"its result cannot be taken from run `{source.run_id}`"
-    also = f"to run it too: {with_options(options.typed or ['run'], 'STEP')}"
     require_taken(planned.plan, running, {}, stale, also)
     return PartialRun(results, planned)

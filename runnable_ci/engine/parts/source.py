@@ -17,6 +17,7 @@ from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.model import PROCESSING, SKIPPED, SUCCESS, BranchKind, RunLog, StepLog
 from runnable_ci.runs.paths import is_foreign
 from runnable_ci.runs.reader import load, resolve_id, run_ids
+from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import listed
 
 
@@ -46,6 +47,10 @@ def usable_runs(project: Project, *, environ: Mapping[str, str], from_run: str |
     """
     layout = project.layout
     if from_run is not None:
+        if "/" in from_run:
+            raise UsageError(
+                f"--from-run {from_run}: not a run of this store", hint=f"first: {command('pull', from_run)}"
+            )
         log = load(layout, resolve_id(layout, from_run))
         if not is_of(project, log, environ=environ, layout=layout):
             raise UsageError(

@@ -23,7 +23,7 @@ def preflight(
     file: Path | None, *, to: str | None, settings: Settings, environ: Mapping[str, str], as_json: bool
 ) -> int:
     """Print what was found; the exit code is that of the first error, 0 where there is none."""
-    findings = list(_findings(file, to, Registries(settings, environ), environ))
+    findings = list(_findings(file, to, settings, environ))
     if as_json:
         console.json(json.dumps([_as_values(finding) for finding in findings], indent=1))
     else:
@@ -33,9 +33,8 @@ def preflight(
     return next((it.problem.exit_code for it in findings if it.problem and it.is_fatal), 0)
 
 
-def _findings(
-    file: Path | None, to: str | None, registries: Registries, environ: Mapping[str, str]
-) -> Iterator[Finding]:
+def _findings(file: Path | None, to: str | None, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    registries = Registries(settings, environ)
     try:
         project = load_project(file).opened(environ)
     except RunnableError as e:
@@ -44,8 +43,9 @@ def _findings(
     steps = pluralize(len(project.pipeline.steps), "step")
     yield Finding("pipeline", f"{project.pipeline.file}: {project.pipeline.name}, {steps}")
     yield from _inputs(project)
-    if any(step.is_interpreted for step in project.pipeline.outlined().steps.values()):
+    if any(step.is_interpreted and not step.container for step in project.pipeline.outlined().steps.values()):
         yield _interpreter(project, environ)
+    yield from _engine(project, settings, environ)
     yield _code(project, environ)
     yield _registry(project, to, registries, environ)
     yield check_space(project.workspace, _size_of_last(project), environ, is_fresh=False)
@@ -73,6 +73,25 @@ def _interpreter(project: Project, environ: Mapping[str, str]) -> Finding:
         text = listed(warning.removeprefix("warning: ") for warning in warnings)
         return Finding("python", text, UsageError(text))
     return Finding("python", f"python steps run in {interpreter}")
+
+
+def _engine(project: Project, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield what runs the steps that have a container, if there are any, and with which credentials."""
+    containers = [step.container for step in project.pipeline.outlined().steps.values() if step.container]
+    if not containers:
+        return
+    from runnable_ci.steps.containers.engines import find_engine  # few pipelines need it
+    from runnable_ci.steps.containers.images import require_credentials
+
+    try:
+        engine = find_engine(environ, settings.container_engine)
+        for container in containers:
+            require_credentials(container, environ)
+    except RunnableError as e:
+        yield Finding("engine", e.message, e, is_fatal=True)
+        return
+    images = listed(dict.fromkeys(container.image for container in containers), at_most=3)
+    yield Finding("engine", f"{engine.program} runs {images}")
 
 
 def _code(project: Project, environ: Mapping[str, str]) -> Finding:

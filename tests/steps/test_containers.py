@@ -110,6 +110,7 @@ run = 'test "$twice $(cat made.txt)" = "6 data"'
     reads = json.loads(project.runnable("show", "latest", "--reads", "a").out)
     assert set(reads["files"]) == {"data.txt"}
     assert podman.containers() == []
+    assert f"\nimage        {IMAGE}@{image.code_identifier[:19]} (a)\n" in project.runnable("show", "latest").out
     project.write({"data.txt": "changed"})
     assert "data.txt changed, which it read" in project.runnable("retry", "latest", "-n").out
 
@@ -257,6 +258,9 @@ def test_no_engine(tmp_path: Path, podman: Podman) -> None:
     project = project_of(tmp_path, podman, f'[steps.a]\ncontainer = "{IMAGE}"\nrun = "true"\n')
     done = project.runnable("run", code=2, RUNNABLE_CI_CONTAINER_ENGINE="apptainer")
     assert "`apptainer` is not on PATH" in done.err and "install a container engine" in done.err
+    looked = project.runnable("preflight", code=1, RUNNABLE_CI_CONTAINER_ENGINE="apptainer").out
+    assert "error    engine    `apptainer` is not on PATH" in looked
+    assert f"podman runs {IMAGE}" in project.runnable("preflight").out
 
 
 def test_an_image_that_an_earlier_step_builds(tmp_path: Path, podman: Podman) -> None:

@@ -61,6 +61,7 @@ def _head(log: RunLog) -> list[str]:
         "branch": _branch(log, code) if code else "",
         "code": _code(code) if code else "",
         "changes": code.code_identifier_message if code else "",
+        "image": listed(_images(log)),
         "warning": unpublished(log),
         "python": _python(environment) if environment else "",
         "metrics": format_pairs(log.metrics()),
@@ -109,6 +110,22 @@ def _code(code: CodeIdentity) -> str:
     state = "clean" if code.code_identifier_dependable else "dirty"
     parts = [code.code_identifier[:12] or "none", code.code_identifier_url]
     return f"{' '.join(filter(None, parts))}" + (f" ({state})" if code.code_identifier else "")
+
+
+def _images(log: RunLog) -> list[str]:
+    """Return the images that the last attempts ran in, each with the steps that it is of, unless it is of all."""
+    found: dict[str, list[str]] = {}
+    ran = [name for name, step in log.steps.items() if step.attempts]
+    for step in ran:
+        for code in log.steps[step].attempts[-1].code_identities:
+            if code.code_identifier_type == "docker" and code.code_identifier:
+                name = f"{code.code_identifier_url}{code.ref and f':{code.ref}'}"
+                found.setdefault(f"{name}@{code.code_identifier[:19]}".lstrip("@"), []).append(
+                    label_of(log.steps, step)
+                )
+    return [
+        image if len(steps) == len(ran) else f"{image} ({listed(steps, at_most=3)})" for image, steps in found.items()
+    ]
 
 
 def _python(environment: Environment) -> str:

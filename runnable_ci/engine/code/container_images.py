@@ -68,7 +68,7 @@ def images_now(containers: StepContainers, pipeline: Pipeline, finished: Collect
     pipeline = pipeline.outlined()
     for name in finished:
         if container := pipeline.steps[outlined_name(name)].container:
-            with _at(pipeline, name):
+            with _at(pipeline, outlined_name(name)):
                 found[name] = containers.image(container).digest
     return found
 
@@ -78,4 +78,4 @@ def _at(pipeline: Pipeline, step: str) -> Iterator[None]:
     try:
         yield
     except StepError as e:
-        raise pipeline.place.error(f"steps.{step}", e.message, e.hint, key="container") from e
+        raise pipeline.error(pipeline.steps[step], e.message, e.hint, key="container") from e

@@ -21,11 +21,15 @@ from runnable_ci.steps.python import find_module, find_source, is_put_before
 def load_project(path: Path | None) -> Project:
     """Return the project of a pipeline file, with the functions that its steps name, as `pipeline.project.load` does.
 
-    Raises `PipelineError` too where a module is there and can have no such function.
+    Raises `PipelineError` too where a module is there and can have no such function, or a notebook is not there.
     """
     project = load(path)
     pipeline = project.pipeline.outlined()
     for step in pipeline.steps.values():
+        if step.kind == "notebook":
+            from runnable_ci.steps.notebook.requirements import require_notebook  # few pipelines have one
+
+            require_notebook(pipeline, project.workspace, step)
         if step.is_interpreted:
             try:
                 takes(step, project.workspace)

@@ -77,8 +77,9 @@ def objects_taken(
     """Return the object parameters that a step may take; `coming` are those that steps before it will give."""
     if step.kind == "python":
         return python.objects_taken(step, workspace, parameters, coming=coming)
-    taken = () if step.kind == "run" else takes(step, workspace) or ()
-    return [name for name in taken if name in parameters and parameters[name].kind == "object"]
+    objects = [name for name, parameter in parameters.items() if parameter.kind == "object"]
+    taken = takes(step, workspace) if step.kind == "notebook" else ()
+    return [name for name in objects if taken is None or name in taken]
 
 
 def required_parameters(step: Step, workspace: Path) -> Collection[str]:
@@ -100,7 +101,8 @@ def accepts(step: Step, workspace: Path, name: str) -> bool | None:
     if step.kind == "run":
         return name in shell.takes(step, workspace, {name: ""})
     if step.kind == "notebook":
-        return name in (takes(step, workspace) or ())
+        taken = takes(step, workspace)
+        return None if taken is None else name in taken
     source = python.find_source(step, workspace)
     if source is None or source.arguments is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
 import venv
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import Workspace, is_alive, workspace
+from cli import Workspace, elsewhere, is_alive, workspace
 from notebooks import code, notebook, outputs, text
 from support import wait_until
 
@@ -64,9 +65,9 @@ def last(project: Workspace, step: str) -> StepAttempt:
     return project.log().steps[step].attempts[-1]
 
 
-def plan(project: Workspace, step: str) -> str:
+def plan(project: Workspace, step: str, run: str = "latest") -> str:
     """What a retry would do with a step, and why."""
-    lines = [line.split() for line in project.runnable("retry", "latest", "--dry-run").out.splitlines()]
+    lines = [line.split() for line in project.runnable("retry", run, "--dry-run").out.splitlines()]
     return next(" ".join(words[1:]) for words in lines if words[:1] == [step])
 
 
@@ -310,6 +311,28 @@ returns = { total = "metric" }
     assert last(project, "b").user_defined_metrics["total"].value == 6
     project.write({"runnable.toml": TOP + steps.replace("returns", 'executed = "out.ipynb"\nreturns', 1)})
     assert "`out.ipynb` is the same for each `sample`" in project.runnable("run", code=2).err
+
+
+def test_a_notebook_that_a_step_makes(tmp_path: Path) -> None:
+    """It need not be there before, nor on another machine where the step that made it is reused."""
+    steps = """
+[steps.make]
+run = "cp template.txt n.ipynb"
+catalog = { put = ["n.ipynb"] }
+[steps.a]
+notebook = "n.ipynb"
+returns = ["x"]
+[steps.stop]
+run = "test -e fixed"
+"""
+    project = project_of(tmp_path, steps, {"template.txt": notebook("x = alpha")})
+    project.runnable("run", "--run-id", "r", code=1)
+    other = elsewhere(project, tmp_path)
+    shutil.copytree(project.store, other.store)
+    assert plan(other, "a", "r") == "reuse unchanged since attempt 1"
+    other.write({"fixed": "", "template.txt": notebook("x = alpha + 1")})
+    other.runnable("retry", "r")
+    assert [attempt.output_parameters["x"].value for attempt in other.log("r").steps["a"].attempts] == [0.5, 1.5]
 
 
 @pytest.mark.parametrize("how", ["timed out", "cancelled", "killed"])

@@ -28,7 +28,7 @@ def reach_of(step: Step, modules: Mapping[str, str], root: str) -> str:
 def _names(step: Step, root: str) -> str:
     """Return a text with all names by which a step reaches into modules."""
     if step.kind == "notebook":
-        from runnable_ci.steps.notebook.notebook_step import notebook_of  # few pipelines have one
+        from runnable_ci.steps.notebook.notebook_step import is_there, notebook_of  # few pipelines have one
 
-        return notebook_of(step, Path(root)).code()
+        return notebook_of(step, Path(root)).code() if is_there(step, Path(root)) else ""
     return step.command.partition(":")[2]

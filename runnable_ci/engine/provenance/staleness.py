@@ -81,7 +81,7 @@ class Comparison:
             ]
             reason = f"input {_described(differing, say_how=False)}"
             changes.append(Change(reason, "data", [list(map(str, differing)), now]))
-        changes.extend(self._notebook_changed(step, last))
+        changes.extend(self._notebook_changed(step, last, visible))
         reads = self.reads_of(f"{step.name}.{last.attempt_number}", last)
         if reads is None or (last.not_seen and step.reads is None):
             return Evidence((*changes, *self._cautious(step, past)), None, self._edited(past))
@@ -105,12 +105,17 @@ class Comparison:
         files = frozenset((*got, *filter(step.counts, reads.files)))
         return Evidence(tuple(changes), files, self._edited(past))
 
-    def _notebook_changed(self, step: Step, last: StepAttempt) -> Iterator[Change]:
-        """Yield the change of a notebook's code, if there is any: how it was saved, and its outputs, are none."""
+    def _notebook_changed(self, step: Step, last: StepAttempt, visible: Mapping[str, CatalogEntry]) -> Iterator[Change]:
+        """Yield the change of a notebook's code, if there is any: how it was saved, and its outputs, are none.
+
+        One that an earlier step made, and that is not there yet, is what that step left.
+        """
         if step.kind != "notebook" or not last.function_hash:
             return
-        from runnable_ci.steps.notebook.notebook_step import digest_of  # few pipelines have one
+        from runnable_ci.steps.notebook.notebook_step import digest_of, is_there  # few pipelines have one
 
+        if step.command in visible and not is_there(step, self.catalog.workspace):
+            return
         now = digest_of(step, self.catalog.workspace)
         if now != last.function_hash:
             yield Change(f"{step.command} changed", "code", now)

@@ -85,6 +85,14 @@ def digest_of(step: Step, workspace: Path) -> str:
     return reach_digest("", {step.command: notebook.code().encode(errors="surrogatepass")})
 
 
-def takes(step: Step, workspace: Path) -> Collection[str]:
-    """Return the names of the parameters that a notebook takes. Raises `StepError` as `notebook_of` does."""
-    return notebook_of(step, workspace).names()
+def is_there(step: Step, workspace: Path) -> bool:
+    """Return whether a step's notebook is in the workspace: an earlier step may make it."""
+    return (workspace / step.command).exists()
+
+
+def takes(step: Step, workspace: Path) -> Collection[str] | None:
+    """Return the names of the parameters that a notebook takes; None where it is not there yet.
+
+    Raises `StepError` for one that cannot be executed.
+    """
+    return notebook_of(step, workspace).names() if is_there(step, workspace) else None

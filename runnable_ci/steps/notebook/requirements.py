@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from runnable_ci.errors import StepError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.step import Step
-from runnable_ci.steps.earlier import chance_of
-from runnable_ci.steps.notebook.notebook_step import notebook_of
+from runnable_ci.steps.earlier import chance_of, misspelt
+from runnable_ci.steps.notebook.notebook_step import is_there, notebook_of
 from runnable_ci.util.process import check_output
 
 _ASK: Final = """
@@ -33,6 +33,9 @@ def check_notebooks(
 
     What an earlier step may install is only warned of, by `say`.
     """
+    for step in (step for step in pipeline.steps.values() if step.kind == "notebook"):
+        if (problem := _absent(step, workspace)) and chance_of(pipeline, workspace, step, [step.command]) == "unknown":
+            say(f"warning: {pipeline.file}: step {step.shown}: {problem}; no step is known to make it")
     groups: dict[tuple[tuple[str, str], ...], list[Step]] = {}
     for step in (step for step in pipeline.steps.values() if step.kind == "notebook" and not step.container):
         own = {name: value for name, value in step.env.items() if name != "PYTHONPATH"}  # the user's code alone has it
@@ -54,6 +57,20 @@ def check_notebooks(
                 _check_kernel(pipeline, workspace, step, languages)
 
 
+def require_notebook(pipeline: Pipeline, workspace: Path, step: Step) -> None:
+    """Raise `PipelineError` for a notebook that is not there, and that no earlier step can make."""
+    if not (problem := _absent(step, workspace)):
+        return
+    there = [PurePosixPath(step.command).with_name(it.name) for it in (workspace / step.command).parent.glob("*.ipynb")]
+    known = list(map(str, there))
+    if chance_of(pipeline, workspace, step, [step.command]) == "none" or misspelt(step.command, known):
+        raise pipeline.error(step, f"notebook: {problem}", did_you_mean(step.command, known), key="notebook")
+
+
+def _absent(step: Step, workspace: Path) -> str:
+    return "" if is_there(step, workspace) else f"there is no {step.command}"
+
+
 def _refuse_packages(
     pipeline: Pipeline,
     workspace: Path,
@@ -68,23 +85,22 @@ def _refuse_packages(
         case "declared" | "named":
             return
         case "unknown":
-            say(f"warning: {pipeline.file}: step {step.name}: {problem}; no step is known to install it: {install}")
+            say(f"warning: {pipeline.file}: step {step.shown}: {problem}; no step is known to install it: {install}")
         case _:
-            raise pipeline.place.error(f"steps.{step.name}", f"notebook: {problem}", install, key="notebook")
+            raise pipeline.error(step, f"notebook: {problem}", install, key="notebook")
 
 
 def _check_kernel(pipeline: Pipeline, workspace: Path, step: Step, languages: Mapping[str, str]) -> None:
     """Raise for a kernel that is not installed, or that can neither be given parameters nor return anything."""
-    table = f"steps.{step.name}"
     if step.kernel not in languages:
         hint = did_you_mean(step.kernel, languages, f"installed are: {', '.join(sorted(languages)) or 'none'}")
-        raise pipeline.place.error(table, f"there is no kernel `{step.kernel}`", hint, key="kernel")
+        raise pipeline.error(step, f"there is no kernel `{step.kernel}`", hint, key="kernel")
     language = languages[step.kernel]
     if language.lower() == "python":
         return
     if step.returns:
         hint = "let the notebook write a file, and put it with catalog.put"
-        raise pipeline.place.error(table, f"a notebook of {language} cannot return variables", hint, key="returns")
+        raise pipeline.error(step, f"a notebook of {language} cannot return variables", hint, key="returns")
     try:
         has_parameters = notebook_of(step, workspace).parameters is not None
     except StepError:  # one that an earlier step is to write
@@ -92,4 +108,4 @@ def _check_kernel(pipeline: Pipeline, workspace: Path, step: Step, languages: Ma
     if has_parameters:
         problem = f"notebook: parameters cannot be set in a notebook of {language}"
         hint = "remove the tag `parameters`, and read a file or the variables of `env` there"
-        raise pipeline.place.error(table, problem, hint, key="notebook")
+        raise pipeline.error(step, problem, hint, key="notebook")

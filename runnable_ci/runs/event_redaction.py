@@ -23,7 +23,17 @@ NAMES = frozenset(
         *("code_identifier", "code_identifier_type", "media_type", "catalog_relative_path", "catalog_handler_location"),
         *("changes", "modules", "lock_files", "identity", "parents", "store", "run_config"),
         *("code_state", "code_seen", "commit", "tree", "base", "kept", "bundles"),
-        *("log_level", "consumed", "reads", "reach", "made", "accepted_changes", "reused_from", "value_hash"),
+        *(
+            "log_level",
+            "consumed",
+            "reads",
+            "reach",
+            "made",
+            "accepted_changes",
+            "reused_from",
+            "taken_from",
+            "value_hash",
+        ),
     }
 )
 """Fields that are not redacted: what other parts of the log refer to, fixed words, digests, times; files' digests."""

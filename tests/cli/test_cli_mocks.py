@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cli import Workspace, workspace
+from registry_server import registry
 from test_cli_parts import BRANCHES
 
 from runnable_ci.runs.model import FAIL, SUCCESS
@@ -47,7 +48,7 @@ def project(tmp_path: Path) -> Workspace:
     return workspace(tmp_path, files)
 
 
-def test_a_mock_gives_what_the_newest_run_has(project: Workspace) -> None:
+def test_a_mock_gives_what_the_newest_run_has(tmp_path: Path, project: Workspace) -> None:
     """Values, objects and files of a real run are there, nothing is run, and log and listings say that it is a mock."""
     project.runnable("run", "--run-id", "real")
     project.write({"data.csv": "b\n", "out/a": "edited\n"})
@@ -65,6 +66,11 @@ def test_a_mock_gives_what_the_newest_run_has(project: Workspace) -> None:
     assert "SUCCESS (mock)" in project.runnable("show", "mocked").out
     head, _, row = project.runnable("runs").out.splitlines()
     assert row[head.index("MOCKED") :].startswith("load,fit ")
+    with registry(tmp_path / "registry") as served:
+        repository = served.repository()
+        project.runnable("publish", "mocked", "--to", repository)
+        head, row = project.runnable("runs", "--from", repository).out.splitlines()
+        assert row[head.index("MOCKED") :].startswith("load,fit ")
     project.runnable("catalog", "mocked", "--get", "out/a", "--to", "copy")
     assert project.read("copy") == "a\n"
 

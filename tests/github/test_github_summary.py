@@ -390,3 +390,14 @@ def test_what_is_known_of_the_code(identity: CodeIdentity, states: dict[str, str
     assert shown in line
     titles = [one.title for one in annotations_for(log, SourceMap(PurePath("/"), PurePath("/"), PurePath("/")))]
     assert titles == (["the code of this run is not known"] if "not known" in line else [])
+
+
+def test_mocked_steps_are_marked() -> None:
+    """In the first line, and in the row of each."""
+    log = run_log()
+    name = next(name for name, step in log.steps.items() if step.attempts)
+    log.steps[name].mock = True
+    text = render(log)
+    assert "1 mocked" in text.partition("### ")[0]
+    marked = [row for row in rows_of(text, "Steps") if row[1].endswith(" (mock)")]
+    assert [name in row[0] for row in marked] == [True]

@@ -69,6 +69,8 @@ def attempt(step: str, begun: float, number: int, invocation: int, status: str =
             outcome={SUCCESS: "succeeded", FAIL: "failed"}.get(status, ""),
             message="exit code 1" if status == FAIL else "",
             invocation=invocation,
+            mock=begun % 2 > 0,
+            taken_from="" if invocation else f"earlier/{step}.{number}",
             output_parameters={step: Parameter.of_json(begun)} if status == SUCCESS else {},
         ),
         data_catalog=[entry] if status == SUCCESS else [],
@@ -91,6 +93,8 @@ class Invoked:
     outcomes: tuple[tuple[str, str], ...]
     """(step, how it came out)."""
     identity: str = ""
+    takes: tuple[str, ...] = ()
+    """Steps whose attempts it took from another run."""
 
     def events(self, log: RunLog) -> list[Event]:
         """Its events on top of a log."""
@@ -99,9 +103,12 @@ class Invoked:
             started(self.second, number, identity=self.identity, seed=self.second),
             EnvironmentRecorded(key=f"e{self.second % 2}", environment=Environment(os="linux")),
         ]
+        for step in self.takes:
+            happened.append(attempt(step, self.second, 1, 0))
+            happened.append(Decided(step=step, decision=DecisionRecord(action="reuse", reason="taken")))
         for i, (step, outcome) in enumerate(self.outcomes):
             begun = self.second + 1 + i
-            tries = len(log.steps[step].attempts) if step in log.steps else 0
+            tries = len(log.steps[step].attempts) if step in log.steps else int(step in self.takes)
             if outcome in (SUCCESS, FAIL):
                 happened.append(attempt(step, begun, tries + 1, number, PROCESSING))
                 happened.append(attempt(step, begun, tries + 1, number, outcome))
@@ -118,8 +125,14 @@ def versions(draw: st.DrawFn) -> list[RunLog]:
     """Versions of one run: each knows its beginning and some of its retries, the last perhaps only up to a kill."""
     outcome = st.sampled_from([SUCCESS, FAIL, "skip", "reuse"])
     identity = draw(st.sampled_from(["", "ab12"]))
+    taken = tuple(draw(st.sets(st.sampled_from(STEPS))))
     history = [
-        Invoked(10 * i, tuple((step, draw(outcome)) for step in draw(st.permutations(STEPS))), "" if i else identity)
+        Invoked(
+            10 * i,
+            tuple((step, draw(outcome)) for step in draw(st.permutations(STEPS))),
+            "" if i else identity,
+            () if i else taken,
+        )
         for i in range(draw(st.integers(1, 4)))
     ]
     logs = []
@@ -179,12 +192,16 @@ def test_nothing_is_lost(logs: list[RunLog]) -> None:
             for one in step.attempts:
                 (found,) = [a for a in merged.steps[name].attempts if a.start_time == one.start_time]
                 own = {i.number: i.start_time for i in log.invocations}
-                assert {i.number: i.start_time for i in merged.invocations}[found.invocation] == own[one.invocation]
+                assert {i.number: i.start_time for i in merged.invocations}.get(found.invocation) == own.get(
+                    one.invocation
+                )
+                assert (found.mock, found.taken_from) == (one.mock, one.taken_from)
                 if one.status == SUCCESS:
                     assert found.output_parameters == one.output_parameters
                     is_last = found is merged.steps[name].attempts[-1]
                     files = merged.steps[name].data_catalog if is_last else found.data_catalog
                     assert [entry.data_hash for entry in files] == [f"{one.output_parameters[name].value:064}"]
+    assert all(step.mock == step.attempts[-1].mock for step in merged.steps.values() if step.attempts)
     numbers = [[a.attempt_number for a in step.attempts] for step in merged.steps.values()]
     assert all(found == list(range(1, len(found) + 1)) for found in numbers)
 

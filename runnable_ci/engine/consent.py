@@ -8,8 +8,9 @@ from typing import NamedTuple, get_args
 
 from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.engine.provenance.changes import Acceptance, Change, Kind
-from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.errors import UsageError
 from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.step import groups_of
 from runnable_ci.runs.model import SUCCESS, RunLog
 from runnable_ci.runs.run_identity import is_after
 from runnable_ci.util.text import format_duration, seconds_between
@@ -29,7 +30,7 @@ class Acceptances:
 
     def find(self, step: str, change: Change) -> Acceptance | None:
         """Return who accepted a change of a step, if anybody did."""
-        if change.kind in self.steps.get(step, ()):
+        if any(change.kind in self.steps.get(name, ()) for name in (step, *groups_of(step))):
             return self.word
         return self.remembered.get((step, change.digest()))
 
@@ -43,9 +44,9 @@ def acceptances(
     """
     steps: dict[str, frozenset[Kind]] = {}
     for word in accept:
-        step, kinds = _parse(word, pipeline)
+        step, kinds = _parse(word, pipeline, log)
         past = log.steps.get(step)
-        if past is None or not past.attempts or past.attempts[-1].status != SUCCESS:
+        if past is None or past.status != SUCCESS or (past.attempts and past.attempts[-1].status != SUCCESS):
             raise UsageError(f"--accept {word}: the last attempt at the step has not succeeded: there is no result")
         if step in forced:
             raise UsageError(f"--accept {word}: {forced[step]} runs the step again", hint="give one of the two")
@@ -60,22 +61,27 @@ def acceptances(
     return Acceptances(steps, Acceptance(by, reason), _remembered(log))
 
 
-def without_effect(accept: Iterable[str], plan: Plan, pipeline: Pipeline) -> list[str]:
+def without_effect(accept: Iterable[str], plan: Plan, pipeline: Pipeline, log: RunLog) -> list[str]:
     """Return a note for each word of `accept` that changes nothing: its step runs nevertheless, or is reused anyway."""
     notes = []
     for word in accept:
-        decision = plan.decisions[_parse(word, pipeline)[0]]
-        if decision.acceptance is None and not decision.is_tentative:
+        step, _ = _parse(word, pipeline, log)
+        decisions = [it for name, it in plan.decisions.items() if step in (name, *groups_of(name))]
+        if decisions and all(it.acceptance is None and not it.is_tentative for it in decisions):
             happens = {"run": "the step runs", "reuse": "the step is reused anyway", "skip": "the step is skipped"}
-            notes.append(f"note: --accept {word} has no effect: {happens[decision.action]} ({decision.reason})")
+            first = decisions[0]
+            notes.append(f"note: --accept {word} has no effect: {happens[first.action]} ({first.reason})")
     return notes
 
 
-def _parse(word: str, pipeline: Pipeline) -> tuple[str, frozenset[Kind]]:
-    step, colon, kind = word.partition(":")
-    if step not in pipeline.steps:
-        known = did_you_mean(step, pipeline.steps, f"the steps are: {', '.join(pipeline.steps)}")
-        raise UsageError(f"--accept {word}: {pipeline.file} has no step `{step}`", hint=known)
+def _parse(word: str, pipeline: Pipeline, log: RunLog) -> tuple[str, frozenset[Kind]]:
+    from runnable_ci.engine.planning.named_steps import step_of  # only who accepts something needs it
+    from runnable_ci.runs.branches.labels import labels
+
+    named, colon, kind = word.rpartition(":")
+    if not colon or word in labels(log):  # of an instance it may have one
+        named, colon, kind = word, "", ""
+    step = step_of(named, pipeline, log, f"--accept {word}: {pipeline.file} has no step `{named}`")
     kinds = frozenset(known for known in _KINDS if not colon or known == kind)
     if not kinds:
         raise UsageError(f"--accept {word}: `{kind}` is no kind of change", hint="one of code, data; or the step alone")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +23,7 @@ from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.restore import find_lost, lost_here, restore, store_again
 from runnable_ci.engine.resumed_parameters import ResumedParameters, resume_parameters
 from runnable_ci.engine.session import RunSession
-from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.errors import UsageError
 from runnable_ci.pipeline.command_line import http_option, with_options
 from runnable_ci.pipeline.parameters import typed_names
 from runnable_ci.pipeline.pipeline_identity import SELECTED_STEPS, UNTIL_STEPS, PipelineIdentity
@@ -222,7 +222,7 @@ def _say_notes(
 ) -> None:
     others = others_results(session.project.layout, log, planned.plan, retry.accepted)
     notes = [*parameters.notes, *others]
-    of_accepted = without_effect(retry.accept, planned.plan, session.project.pipeline)
+    of_accepted = without_effect(retry.accept, planned.plan, session.project.pipeline, log)
     for line in (*(f"note: {note}" for note in notes), *of_accepted):
         session.options.printer.say(line)
 
@@ -237,7 +237,6 @@ def _plan_retry(
     lost: Mapping[str, str],
 ) -> RetryPlan:
     pipeline, workspace = session.project.pipeline, session.project.workspace
-    _require_steps(session.project, log, retry.from_steps)
     require_result_names(log)
     products = RunProducts.of(log, catalog.is_tracked)
     comparison = Comparison(
@@ -251,7 +250,11 @@ def _plan_retry(
     )
     differing = environment.reasons() if "packages" in retry.rerun else {}
     forced = {name: f"--rerun packages: {reason}" for name, reason in differing.items()}
-    forced |= {name: f"--from {step}" for step in reversed(retry.from_steps) for name in pipeline.below(step)}
+    if retry.from_steps:
+        from runnable_ci.engine.planning.named_steps import from_steps  # most retries run what failed
+
+        where = "this run" if _is_partial(log) else pipeline.file
+        forced |= from_steps(retry.from_steps, pipeline, log, where)
     accepted = acceptances(
         retry.accept,
         retry.reason,
@@ -314,16 +317,6 @@ def require_consent(session: RunSession, planned: RetryPlan, retry: RetryOptions
     if accept:
         hint += f"\nto reuse it: {with_options(retry.typed, *accept, '--reason', '…')}"
     raise UsageError(f"this would repeat {repeated}, which was not asked for", hint=hint)
-
-
-def _require_steps(project: Project, log: RunLog, from_steps: Sequence[str]) -> None:
-    steps, where = project.pipeline.steps, "this run" if _is_partial(log) else project.pipeline.file
-    for step in from_steps:
-        if step not in steps:
-            raise UsageError(
-                f"--from {step}: {where} has no such step",
-                hint=did_you_mean(step, steps, f"the steps are: {', '.join(steps)}"),
-            )
 
 
 def _require_kept(project: Project, planned: Plan, retry: RetryOptions) -> None:

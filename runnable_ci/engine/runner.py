@@ -281,7 +281,9 @@ class Run:
         failed = [
             step.shown
             for name, outcome in self.state.settled.items()
-            if outcome is Outcome.FAILED and not (step := self.state.steps[name]).continue_on_error
+            if outcome is Outcome.FAILED
+            and not (step := self.state.steps[name]).continue_on_error
+            and not (name in self.state.open and self.state.open[name].failed(self.state))
         ]
         outcome: RunOutcome = "failed" if failed else "succeeded"
         message = f"failed: {', '.join(failed)}" if failed else ""

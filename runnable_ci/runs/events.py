@@ -88,6 +88,7 @@ class BranchesBegun(BaseEvent):
     branches: list[BranchRecord]
     steps: list[str]
     """The names of the steps in each."""
+    returns: list[str]
 
 
 class BranchesEnded(BaseEvent):
@@ -217,7 +218,8 @@ def apply(log: RunLog, event: Event) -> RunLog:
             _save_attempt(log, event)
         case BranchesBegun():
             step = log.steps.setdefault(event.step, StepLog(name=event.step, internal_name=event.step))
-            step.step_type, step.instances, step.branch_steps = event.kind, event.branches, event.steps
+            step.step_type, step.instances = event.kind, event.branches
+            step.branch_steps, step.branch_returns = event.steps, event.returns
             step.status, step.message, step.outcome = PROCESSING, "", ""
             log.invocations[-1].decisions[event.step] = DecisionRecord(action="run", reason="its branches are known")
         case BranchesEnded():

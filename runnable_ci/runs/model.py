@@ -240,6 +240,8 @@ class StepLog(Record):
     """Its branches, in order; `step_type` tells what they are, and their steps are in the run log like any other."""
     branch_steps: list[str] = Field(default_factory=list)
     """The names of the steps in each of them."""
+    branch_returns: list[str] = Field(default_factory=list)
+    """The names of what they give together."""
 
     def put_entries(self) -> list[CatalogEntry]:
         """Return the files that the last attempt gave to the catalog."""

@@ -41,7 +41,7 @@ def show_step(layout: Layout, log: RunLog, step: StepLog, *, whole: bool, as_jso
     elif as_json:
         console.json(json.dumps(step.model_dump(), indent=1))
     else:
-        console.out(*_lines(catalog, step))
+        console.out(*_lines(catalog, log, step))
 
 
 def _record(layout: Layout, catalog: Catalog, log: RunLog, step: StepLog) -> str:
@@ -59,11 +59,12 @@ def _record(layout: Layout, catalog: Catalog, log: RunLog, step: StepLog) -> str
     return json.dumps(json.loads(document), indent=1)
 
 
-def _lines(catalog: Catalog, step: StepLog) -> Iterator[str]:
+def _lines(catalog: Catalog, log: RunLog, step: StepLog) -> Iterator[str]:
     for attempt in step.attempts:
         title = f"{step.name}.{attempt.attempt_number}"
         took = duration(attempt.start_time, attempt.end_time)
-        yield printable(", ".join(filter(None, (f"{title}  {attempt.status}", took, attempt.reason, attempt.message))))
+        shown = f"{label_of(log.steps, step.name)}.{attempt.attempt_number}"
+        yield printable(", ".join(filter(None, (f"{shown}  {attempt.status}", took, attempt.reason, attempt.message))))
         if not attempt.reads:
             yield f"  not seen: {printable(attempt.not_seen or 'a version that did not look')}"
             continue

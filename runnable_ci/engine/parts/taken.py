@@ -68,7 +68,8 @@ def taking(results: RunLog, run_id: str) -> Iterator[Event]:
     for key, step in results.steps.items():
         if has_branches(step):
             kind = cast("BranchKind", step.step_type)
-            yield BranchesBegun(step=key, kind=kind, branches=step.instances, steps=step.branch_steps)
+            steps, returns = step.branch_steps, step.branch_returns
+            yield BranchesBegun(step=key, kind=kind, branches=step.instances, steps=steps, returns=returns)
         if not step.attempts:
             continue
         files = [

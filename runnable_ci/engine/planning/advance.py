@@ -40,10 +40,19 @@ def advance(
     if isinstance(found, Decision):
         return [skip(step, found)]
     _add(state, schedule, found, 0)
-    names = [*found.branching.body]
     if found.kind == "map":
         say(pluralize(len(found.branches), "instance"), step=step.shown)
-    return [BranchesBegun(step=step.name, kind=found.kind, branches=found.records(), steps=names)]
+    return [_begun(found)]
+
+
+def _begun(found: OpenStep) -> BranchesBegun:
+    return BranchesBegun(
+        step=found.step.name,
+        kind=found.kind,
+        branches=found.records(),
+        steps=[*found.branching.body],
+        returns=[*found.step.returns],
+    )
 
 
 def _add(state: PlanState, schedule: Schedule, found: OpenStep, first: int) -> None:
@@ -60,8 +69,7 @@ def _end(state: PlanState, schedule: Schedule, step: Step) -> list[Event] | None
     found = state.open[step.name]
     if state.next_round(step):
         _add(state, schedule, found, len(found.branches) - 1)
-        names = [*found.branching.body]
-        return [BranchesBegun(step=step.name, kind=found.kind, branches=found.records(), steps=names)]
+        return [_begun(found)]
     outcome = state.end(step)
     if step.kind != "branches" and outcome in (Outcome.RAN, Outcome.REUSED):
         return None

@@ -141,10 +141,10 @@ class OpenStep:
             {key: it for name in inner if name in self.given for key, it in self.given[name].outputs.items()}
             for inner in names
         ]
-        found = joined(self.kind, outputs)
+        found = joined(self.kind, self.step.returns, outputs)
         distinct = dict.fromkeys(name for inner in names for name in inner)
         files = [entry for name in distinct if name in self.given for entry in self.given[name].files]
-        return Given({name: found[name] for name in self.step.returns if name in found}, files)
+        return Given(found, files)
 
 
 def first_branches(step: Step, state: KnownSteps, scope: Scope, log: RunLog) -> list[Branch] | None:

@@ -87,7 +87,8 @@ class PlanState:
         """
         from runnable_ci.engine.planning.branches import OpenStep, first_branches
 
-        known = step._replace(needs=tuple(need for need in step.needs if need in self.settled))
+        followed = step.branching.follows if step.branching else ()
+        known = step._replace(needs=tuple(need for need in step.needs if need not in followed))
         if skipped := skipped_for_needs(known, self.steps, self.settled):
             return skipped
         scope = self.scope(step)
@@ -196,7 +197,8 @@ class _Planner:
     def plan(self, step: Step) -> None:
         if step.branching is not None and not self._plan_branches(step):
             return
-        self._settle(self.state.steps[step.name], self.state.decide(step, self.log))
+        step = self.state.steps[step.name]
+        self._settle(step, self.state.decide(step, self.log))
 
     def _plan_branches(self, step: Step) -> bool:
         """Plan the branches of a step; whether it remains to be decided on itself, as what reduces them."""

@@ -106,7 +106,7 @@ def canonical(value: Any) -> str:
 
 
 def _key_of(values: Mapping[str, Any], identity: str) -> str:
-    texts = [_text(value) for value in values.values()]
+    texts = [_text(value) for _, value in sorted(values.items())]
     if len(values) == 1:
         (value,) = values.values()
         is_plain = _PLAIN.fullmatch(texts[0]) and (not isinstance(value, str) or not _reads_as_json(value))

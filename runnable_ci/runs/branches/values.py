@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from runnable_ci.runs.model import BranchKind, Parameter, StepLog, StoredObject
 
 
-def joined(kind: BranchKind, outputs: Sequence[Mapping[str, Parameter]]) -> dict[str, Parameter]:
-    """Return the values of a step by those of its branches, in their order.
+def joined(
+    kind: BranchKind, names: Collection[str], outputs: Sequence[Mapping[str, Parameter]]
+) -> dict[str, Parameter]:
+    """Return the values of these names that a step gives, by those of its branches, in their order.
 
     Of a matrix it is a list, with null for an instance that gave none; of a loop, what its last round gave.
     """
-    if kind != "map":
-        return dict(outputs[-1]) if outputs else {}
-    names = dict.fromkeys(name for one in outputs for name in one)
-    return {name: _list_of([one.get(name) for one in outputs]) for name in names}
+    if kind == "map":
+        return {name: _list_of([one.get(name) for one in outputs]) for name in names}
+    return {name: value for one in outputs[-1:] for name, value in one.items() if name in names}
 
 
 def _list_of(values: Sequence[Parameter | None]) -> Parameter:
@@ -62,7 +63,7 @@ def outputs_of_step(log: Mapping[str, StepLog], step: StepLog) -> dict[str, Para
         }
         for one in step.instances
     ]
-    return joined(_kind(step), branches)
+    return joined(_kind(step), step.branch_returns, branches)
 
 
 def _kind(step: StepLog) -> BranchKind:

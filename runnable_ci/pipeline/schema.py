@@ -245,8 +245,8 @@ class PipelineConfig(Table):
     name: str | None = Field(None, description="Default: the name of the file's folder.")
     python: str | None = Field(
         None,
-        description="Interpreter of python steps, relative to the file. Default: that of an activated environment, "
-        "else `.venv/bin/python` where it is there, else `python` on PATH.",
+        description="Interpreter of python and notebook steps, relative to the file. Default: that of an activated "
+        "environment, else `.venv/bin/python` where it is there, else `python` on PATH.",
     )
     registry: str | None = Field(
         None, description="Where runs are published and pulled from: an OCI repository, `ghcr.io/owner/repo/runs`."

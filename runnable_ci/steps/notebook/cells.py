@@ -78,7 +78,7 @@ def read_notebook(file: Path) -> Notebook:
         raise StepError(f"{file.name} cannot be read: {e.strerror}") from e
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _read(file: Path, version: tuple[int, int]) -> Notebook:
     if version[1] > _MAX_BYTES:
         raise StepError(f"{file.name} is larger than 256 MiB", hint="clear its outputs, and save it")

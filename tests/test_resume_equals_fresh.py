@@ -107,3 +107,35 @@ def test_some_steps_are_as_good_as_a_whole_run(seed: int, tmp_path: Path, enviro
         expected, found = outcome(clean, "r")["steps"], outcome(lived, f"r{number}")["steps"]
         assert found.keys() >= set(chosen), "\n".join(story)
         assert found == {name: expected[name] for name in found}, "\n".join(story)
+
+
+@pytest.mark.promise
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + max(1, EDITS // EDITS_A_WORLD // 4)))
+def test_nothing_of_a_mock_is_left_once_it_is_retried(seed: int, tmp_path: Path, environ: dict[str, str]) -> None:
+    """A run in which random steps are mocked, by what they gave before some edits, and then retried without mocks."""
+    choose = random.Random(seed)  # noqa: S311 - nothing secret: the same seed gives the same world
+    made = world(choose, tmp_path / "environment")
+    lived = tmp_path / "lived"
+    fresh_copy(made, lived, environ)
+    runnable(lived, "run", "--run-id", "whole", "-j", "1", environ=environ)
+    story = [made.code()["runnable.toml"]]
+    for number in range(EDITS_A_WORLD):
+        story.append(f"edit {number}: {made.edit(choose, lived)}")
+        names = [step.name for step in made.steps]
+        mocked = [
+            word for name in choose.sample(names, choose.randrange(1, len(names) + 1)) for word in ("--mock", name)
+        ]
+        given = [word for name, value in made.given.items() for word in ("--param", f"{name}={value}")]
+        run = f"r{number}"
+        code, said = runnable(lived, "run", *mocked, "--run-id", run, *given, "-j", "1", environ=environ)
+        story.append(f"run {mocked}: {code}\n{said}")
+        code, said = runnable(lived, "retry", run, "-j", "1", environ=environ)
+        story.append(f"retry: {code}\n{said}")
+        assert code in (0, 1), "\n".join(story)
+        clean = tmp_path / "clean"
+        fresh_copy(made, clean, environ)
+        again, said = runnable(clean, "run", "--run-id", run, "-j", "1", environ=environ)
+        expected, found = outcome(clean, run), outcome(lived, run)
+        assert (found, code) == (expected, again), "\n".join([*story, f"fresh: {again}", said])
+        skipped = {name for name, (status, _) in expected["steps"].items() if status == "SKIPPED"}
+        same_files(contents(lived), contents(clean), made.products_of(skipped), story)

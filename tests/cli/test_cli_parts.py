@@ -179,11 +179,13 @@ def test_what_changed_is_not_taken_by_a_retry_either(project: Workspace) -> None
 
 def test_without_a_result_nothing_runs(project: Workspace) -> None:
     """No run has one, or not the run that is named; the hint is a command that runs all that is needed."""
-    refused = project.runnable("run", "train", "other", code=2).err
+    refused = project.runnable("run", "train", "-p", "depth=2", code=2).err
     assert refused == (
         "error: no run here has a result of `load`, which the steps to run need\n"
-        "hint: to run what they need too: runnable-ci run --until train --until other\n"
+        "hint: to run what they need too: runnable-ci run train -p depth=2 --until train\n"
     )
+    planned = project.runnable("run", "train", "-p", "depth=2", "--until", "train", "-n").out
+    assert [line.split()[:2] for line in planned.splitlines()] == [["load", "run"], ["train", "run"]]
     project.write({"broken": ""})
     project.runnable("run", "--run-id", "failed", code=1)
     assert project.runnable("run", "other").out == "other | other\n"

@@ -22,7 +22,6 @@ from runnable_ci.runs.events import Event
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import load
 from runnable_ci.runs.recorder import ensure_sealed
-from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import listed
 
 
@@ -58,8 +57,9 @@ def plan_partial(
     running = options.selection.running(project.pipeline)
     names = [name for name in project.pipeline.steps if name not in running]
     environ = session.options.environ
+    typed = options.typed or ["run", *file_option(project.file), *options.selection.steps]
     until = [word for step in options.selection.steps for word in ("--until", step)]
-    whole = f"to run what they need too: {command('run', *file_option(project.file), *until)}"
+    whole = f"to run what they need too: {with_options(typed, *until)}"
     source = find_source_run(project, names, environ=environ, from_run=options.from_run, otherwise=whole)
     if not is_dry:
         ensure_sealed(layout, source.run_id)
@@ -69,7 +69,7 @@ def plan_partial(
         require_content(session, results)
     catalog = session.catalog(results)
     find = partial(lost_here if is_dry else partial(find_lost, registry=None), session)
-    also = f"to run it too: {with_options(options.typed or ['run'], 'STEP')}"
+    also = f"to run it too: {with_options(typed, 'STEP')}"
     planned = plan_on(
         session,
         results,

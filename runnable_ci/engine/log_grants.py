@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.engine.provenance.changes import same_json
 from runnable_ci.errors import RunLogError
-from runnable_ci.pipeline.model import Pipeline
-from runnable_ci.pipeline.patterns import may_name
+from runnable_ci.pipeline.model import Pipeline, parameters_looked_up
+from runnable_ci.pipeline.patterns import as_glob, may_name
 from runnable_ci.pipeline.schema import recorded_kind
 from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.validation import check_parameter_name
@@ -35,6 +35,7 @@ def undeclared_parameters(
         *pipeline.parameters,
         *pipeline.inputs,
         *(name for step in steps for name in (*step.returns, *(step.parameters or ()))),
+        *(name for step in steps for name in parameters_looked_up(step)),
     }
     return [
         name
@@ -109,5 +110,5 @@ def _foreign_value(step: Step, recorded: StepLog) -> str:
 
 def _foreign_file(step: Step, recorded: StepLog) -> str:
     names = [entry.name for entry in recorded.put_entries()]
-    foreign = next((name for name in names if not any(may_name(pattern, name) for pattern in step.put)), None)
+    foreign = next((name for name in names if not any(may_name(as_glob(pattern), name) for pattern in step.put)), None)
     return "" if foreign is None else f"put the file `{foreign}`, which its `put` does not name"

@@ -14,7 +14,13 @@ from runnable_ci.engine.execution import execute
 from runnable_ci.engine.options import RunOptions, redacting_errors, require_secret_names
 from runnable_ci.engine.planner import PlanInputs, Scope
 from runnable_ci.engine.planning.plan import Plan, plan
-from runnable_ci.engine.preflight import expression_warnings, parameter_warnings, require, require_inputs
+from runnable_ci.engine.preflight import (
+    expression_warnings,
+    parameter_warnings,
+    require,
+    require_inputs,
+    required_by,
+)
 from runnable_ci.engine.provenance.workspace_view import files_found
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunExistsError, RunnableError
@@ -55,7 +61,8 @@ class NewRun:
             self.session.options.printer.say(f"note: {taken}")
             return taken.planned.plan
         initial = Scope.initial(self.parameters)
-        inputs = PlanInputs(files=files_here(self.session.project.workspace))
+        workspace = self.session.project.workspace
+        inputs = PlanInputs(files=files_here(workspace), required=required_by(workspace))
         return plan(self.session.project.pipeline, RunLog(run_id=""), initial=initial, inputs=inputs)
 
     def execute(self) -> tuple[str, int]:
@@ -91,7 +98,10 @@ class NewRun:
                 more = f"; {taken}" if taken else ""
                 printer.say(f"run {run_id}: {project.pipeline.name}, {pluralize(len(running), 'step')}{more}")
                 catalog = session.catalog(recorder.log)
-                inputs, products = PlanInputs(mask=redactor.value, files=files_here(project.workspace)), None
+                inputs = PlanInputs(
+                    mask=redactor.value, files=files_here(project.workspace), required=required_by(project.workspace)
+                )
+                products = None
                 if taken:
                     taken.restore(session, catalog)
                     inputs, products = taken.planned.inputs, taken.planned.products

@@ -5,66 +5,26 @@ A first run is the loop on an empty log, a retry is the same loop on a reopened 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from enum import Enum
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from runnable_ci.engine.provenance.changes import (
     Acceptance,
     Change,
-    Kind,
+    Decision,
+    Outcome,
     changed_definition,
+    changed_parameters,
+    consumed,
     one_line,
-    same_json,
-    short_value,
 )
 from runnable_ci.pipeline.step import Step, groups_of
-from runnable_ci.runs.model import SUCCESS, CatalogEntry, DecisionRecord, Parameter, RunLog, StepAttempt, StepLog, Warn
-from runnable_ci.runs.run_identity import has_run_since, maker
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, Parameter, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.run_identity import has_run_since
 
 T = TypeVar("T")
-
-
-class Outcome(Enum):
-    """How a step was settled in this invocation."""
-
-    RAN = "ran"
-    REUSED = "reused"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    PLANNED = "planned"
-    """It would run, and what it would return and put is not known yet: only in plans."""
-
-
-class Decision(NamedTuple):
-    """What to do with a step (`run`, `reuse` or `skip`), with its reason in one line."""
-
-    action: str
-    reason: str
-    warning: Warn | None = None
-    """What speaks against a reuse."""
-    kind: Kind | None = None
-    """What changed, where that is why the step runs."""
-    is_tentative: bool = False
-    """A step before it runs first: if all that it receives is the same then, it is reused. Only in plans."""
-    is_requested: bool = False
-    """The person who resumes asked for it: by `--from`, or by a parameter."""
-    is_lost: bool = False
-    """What it made is in no store: it cannot be reused."""
-    acceptance: Acceptance | None = None
-    """Who accepted what differs, where it is reused nevertheless."""
-    accepted: tuple[str, ...] = ()
-    """The digests of the changes that were accepted."""
-
-    def record(self, log: RunLog, step: str) -> DecisionRecord:
-        """Return the decision as the run log stores it."""
-        record = DecisionRecord(action=self.action, reason=self.reason, warning=self.warning or "")
-        record.reused_from = maker(log, step) if self.action == "reuse" else ""
-        if self.acceptance is not None:
-            record.accepted_by, record.accepted_reason = self.acceptance.by, self.acceptance.reason
-            record.accepted_changes = list(self.accepted)
-        return record
+__all__ = ["Decision", "Evidence", "Outcome", "PlanInputs", "Scope", "Visible", "as_parameter", "decide", "outputs_of"]
 
 
 class Evidence(NamedTuple):
@@ -90,6 +50,8 @@ class PlanInputs(NamedTuple):
     """Who accepted a change of a step, if anybody did."""
     files: Callable[[str, Scope], list[str]] = lambda _pattern, _scope: []
     """The files that a pattern matches, as a step with that scope would find them."""
+    required: Callable[[Step], Collection[str]] = lambda _step: ()
+    """The parameters without which a step cannot run, as far as is known."""
     mask: Callable[[Any], Any] = lambda value: value
     """A value as the log may show it: without what is known to be a secret at that moment.
 
@@ -183,10 +145,12 @@ def decide(
     settled: Mapping[str, Outcome],
     scope: Scope,
     inputs: PlanInputs,
+    looked_at: Collection[str] = (),
 ) -> Decision:
-    """Return what to do with a step, all that it needs being settled."""
-    if skipped := skipped_for_needs(step, steps, settled):
-        return skipped
+    """Return what to do with a step, all that it needs being settled and none of them keeping it from running.
+
+    The results of the steps `looked_at` are in its texts.
+    """
     past = log.steps.get(step.name)
     if past is None or not past.attempts:
         return Decision("run", "first attempt")
@@ -198,12 +162,13 @@ def decide(
     if reason := inputs.lost.get(step.name):
         return Decision("run", one_line(reason), is_lost=True)
     accepted: list[tuple[Change, Acceptance]] = []
-    for change in _own_changes(step, last, steps, log, settled, scope, inputs.mask):
+    follows = _effective_needs(step, steps, settled)
+    for change in _own_changes(step, last, follows, steps, log, settled, scope, inputs.mask):
         if (acceptance := inputs.accept(step.name, change)) is None:
             return _run_for(change)
         accepted.append((change, acceptance))
     evidence = inputs.compare(step, past, scope)
-    passing = _needs_that_pass_nothing(step, last, steps, log, settled, scope, evidence.files)
+    passing = _needs_that_pass_nothing(last, follows, steps, log, settled, scope, evidence.files, looked_at)
     for change in (*evidence.changes, *passing):
         if (acceptance := inputs.accept(step.name, change)) is None:
             return _run_for(change)
@@ -222,15 +187,6 @@ def decide(
     return Decision("reuse", f"unchanged {since}")
 
 
-def skipped_for_needs(step: Step, steps: Mapping[str, Step], settled: Mapping[str, Outcome]) -> Decision | None:
-    """Return why a step is skipped because of a step that it needs; None where it is not."""
-    for need in step.needs:
-        outcome = settled[need]
-        if outcome is Outcome.SKIPPED or (outcome is Outcome.FAILED and not steps[need].continue_on_error):
-            return Decision("skip", f"`{steps[need].shown}` {'failed' if outcome is Outcome.FAILED else 'was skipped'}")
-    return None
-
-
 def _run_for(change: Change) -> Decision:
     return Decision(
         "run",
@@ -244,6 +200,7 @@ def _run_for(change: Change) -> Decision:
 def _own_changes(
     step: Step,
     last: StepAttempt,
+    follows: Iterable[str],
     steps: Mapping[str, Step],
     log: RunLog,
     settled: Mapping[str, Outcome],
@@ -252,15 +209,19 @@ def _own_changes(
 ) -> Iterator[Change]:
     """Yield what differs in a step's definition, in what it waits for, and in its parameters."""
     definition = mask(step.definition())
-    if reason := changed_definition(last.definition, definition):
+    # Texts that are still to come are not compared: that a step before it runs first is said below.
+    planned = [f"`{steps[need].shown}`" for need in follows if settled[need] is Outcome.PLANNED]
+    is_open = planned and step.has_expressions()
+    if not is_open and (reason := changed_definition(last.definition, definition)):
         yield Change(reason, "code", definition)
-    if planned := [f"`{steps[need].shown}`" for need in step.needs if settled[need] is Outcome.PLANNED]:
+    if planned:
         first = f"{', '.join(planned)} {'runs' if len(planned) == 1 else 'run'} first"
         yield Change(f"{first}, reused if that changes nothing", "data", is_tentative=True)
-    for name, reason in _changed_parameters(step, last, scope, log, mask):
+    begun = {name: visible.item for name, visible in scope.parameters.items() if not visible.position}
+    for name, reason in changed_parameters(step, last, scope.values(), begun, log, mask):
         visible = scope.parameters.get(name)
         state = [name, visible and [mask(visible.item.value), visible.item.data_hash]]
-        yield Change(reason, "data", state, is_requested=visible is not None and not visible.position)
+        yield Change(reason, "data", state, is_requested=name in begun)
 
 
 def _unfinished(last: StepAttempt) -> str:
@@ -269,14 +230,28 @@ def _unfinished(last: StepAttempt) -> str:
     return f"attempt {last.attempt_number} failed: {last.message}" if last.message else "its last attempt failed"
 
 
+def _effective_needs(step: Step, steps: Mapping[str, Step], settled: Mapping[str, Outcome]) -> list[str]:
+    """Return the steps that a step follows: in place of one that was not run, those that this one follows."""
+    found: dict[str, None] = {}
+    waiting = list(reversed(step.needs))
+    while waiting:
+        need = waiting.pop()
+        if settled[need] in (Outcome.OMITTED, Outcome.SKIPPED):
+            waiting.extend(reversed(steps[need].needs))
+        else:
+            found[need] = None
+    return list(found)
+
+
 def _needs_that_pass_nothing(
-    step: Step,
     last: StepAttempt,
+    follows: Iterable[str],
     steps: Mapping[str, Step],
     log: RunLog,
     settled: Mapping[str, Outcome],
     scope: Scope,
     files: frozenset[str] | None,
+    looked_at: Collection[str],
 ) -> Iterator[Change]:
     """Yield that needs ran since the step did, and passed it nothing that could be compared.
 
@@ -284,7 +259,7 @@ def _needs_that_pass_nothing(
     """
     ran = [
         need
-        for need in step.needs
+        for need in follows
         if settled[need] is not Outcome.PLANNED  # that is said already
         and (settled[need] is not Outcome.REUSED or _has_run_since(log, steps[need], last))
     ]
@@ -292,7 +267,7 @@ def _needs_that_pass_nothing(
     used = [scope.parameters[name] for name in consumed(last) if name in scope.parameters]
     givers = {visible.giver for visible in used if visible.item.value not in (None, "", [], {})}
     givers |= {giver for entry in got if entry.size for giver in (entry.source, *groups_of(entry.source))}
-    silent = [need for need in ran if need not in givers]
+    silent = [need for need in ran if need not in givers and need not in looked_at]
     if silent:
         attempts = [log.steps[need].attempts[-1].start_time if has_attempts(log, need) else "" for need in silent]
         names = ", ".join(f"`{steps[need].shown}`" for need in silent)
@@ -308,46 +283,3 @@ def _has_run_since(log: RunLog, need: Step, last: StepAttempt) -> bool:
 def has_attempts(log: RunLog, step: str) -> bool:
     """Return whether the log has an attempt at a step."""
     return step in log.steps and bool(log.steps[step].attempts)
-
-
-def consumed(attempt: StepAttempt) -> list[str]:
-    """The parameters on which an attempt's result hangs, as far as it is known."""
-    return [*(attempt.consumed if attempt.was_observed else attempt.input_parameters), *attempt.defaulted]
-
-
-def _changed_parameters(
-    step: Step, last: StepAttempt, scope: Scope, log: RunLog, mask: Callable[[Any], Any]
-) -> Iterator[tuple[str, str]]:
-    """Yield which parameters of the attempt have changed, or are now set where a default was used, and how.
-
-    Of one that was redacted nobody knows the earlier value: it counts as the same if it is redacted again.
-    """
-    for name in last.consumed if last.was_observed else last.input_parameters:
-        then = last.input_parameters[name]
-        if name not in scope.parameters:
-            yield name, f"parameter {name} was removed"
-            continue
-        now = scope.parameters[name].item
-        clean = mask(now.value)
-        if then.redacted and (now.redacted or clean != now.value):
-            continue
-        if then.kind != now.kind or not same_json(then.value, now.value) or then.data_hash != now.data_hash:
-            yield name, f"parameter {name} changed: {short_value(mask(then.value))} → {short_value(clean)}"
-    for name in last.defaulted:
-        if name in scope.parameters:
-            yield name, f"parameter {name} is now set: {short_value(mask(scope.parameters[name].item.value))}"
-    if not last.was_observed:
-        yield from _unseen_parameters(step, last, scope, log)
-
-
-def _unseen_parameters(step: Step, last: StepAttempt, scope: Scope, log: RunLog) -> Iterator[tuple[str, str]]:
-    """Yield which parameters changed that a shell step had, in a log that does not tell whether it used them."""
-    if step.kind != "run" or step.parameters is not None:
-        return
-    then = next((invocation for invocation in log.invocations if invocation.number == last.invocation), None)
-    if then is None:
-        return
-    comparable = then.parameters.keys() - set(then.redacted)
-    for name, (position, now, _) in scope.parameters.items():
-        if not position and name in comparable and not same_json(then.parameters[name], now.value):
-            yield name, f"parameter {name} changed, and whether it was used was not seen"

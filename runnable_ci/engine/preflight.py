@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from runnable_ci.errors import RunnableError, StepError, UsageError, did_you_mean
-from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.model import Pipeline, parameters_looked_up
 from runnable_ci.pipeline.patterns import as_glob, can_overlap
 from runnable_ci.pipeline.project import Project, load
 from runnable_ci.pipeline.step import Step, groups_of
@@ -25,6 +25,7 @@ def load_project(path: Path | None) -> Project:
     """
     project = load(path)
     pipeline = project.pipeline.outlined()
+    require_scripts(pipeline)
     for step in pipeline.steps.values():
         if step.kind == "notebook":
             from runnable_ci.steps.notebook.requirements import require_notebook  # few pipelines have one
@@ -59,7 +60,8 @@ def missing_parameters(pipeline: Pipeline, workspace: Path, given: Collection[st
         if _is_made_before(pipeline, step, workspace):
             continue
         known = {*given, *step.bound, *step.defaults}
-        absent = [name for name in required_parameters(step, workspace) if name not in known]
+        required = [*required_parameters(step, workspace), *parameters_looked_up(step)]
+        absent = [name for name in dict.fromkeys(required) if name not in known]
         if absent:  # looked for only then: the steps above each step of a long chain add up
             returned = {name for above in pipeline.ancestors(step.name) for name in pipeline.steps[above].returns}
             absent = [name for name in absent if name not in returned]
@@ -144,12 +146,35 @@ def _puts(step: Step, pattern: str) -> bool:
 def expression_warnings(pipeline: Pipeline) -> list[str]:
     """Return a warning for each step with an expression of GitHub's workflows, which nothing replaces here."""
     pipeline = pipeline.outlined()
-    if not any("${{" in text for step in pipeline.steps.values() for text in (step.command, *step.env.values())):
+    if not any("${{" in step.command for step in pipeline.steps.values()):
         return []
     from runnable_ci.pipeline.diagnostics.expressions import expressions
 
     found = {step.shown: expression for step in pipeline.steps.values() for expression in expressions(step)}
     return [f"warning: {pipeline.file}: step {name}: {expression}" for name, expression in found.items()]
+
+
+def required_by(workspace: Path) -> Callable[[Step], Collection[str]]:
+    """Return what tells the parameters without which a step cannot run, as far as is known."""
+
+    def required(step: Step) -> Collection[str]:
+        try:
+            return required_parameters(step, workspace)
+        except StepError:  # of a function that an earlier step is to write
+            return ()
+
+    return required
+
+
+def require_scripts(pipeline: Pipeline) -> None:
+    """Raise `PipelineError` for a script with an expression that its shell can only fail on."""
+    for step in pipeline.steps.values():
+        if "${{" in step.command:
+            from runnable_ci.pipeline.diagnostics.expressions import expressions
+
+            if wrong := next((expression for expression in expressions(step) if expression.is_fatal), None):
+                message = f"run: `{wrong.text}` is not replaced in a script"
+                raise pipeline.error(step, message, wrong.right_form(), key="run")
 
 
 def needs(pipeline: Pipeline, step: str, absent: Collection[str]) -> str:

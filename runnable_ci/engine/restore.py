@@ -8,6 +8,7 @@ from typing import NamedTuple
 from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import BlobMissingError, ManifestNotFoundError
+from runnable_ci.pipeline.patterns import as_glob
 from runnable_ci.pipeline.project import Project
 from runnable_ci.pipeline.step import groups_of
 from runnable_ci.runs.artifact import layers
@@ -115,7 +116,7 @@ def _required_files(plan: Plan, log: RunLog, *, everything: bool) -> Iterator[Ca
         if name in log.steps:
             yield from files_found_again(log.steps[name], persist=step.persist)
         visible = scope.entries()
-        yield from (visible if step.get is None else selected(step.get, visible)).values()
+        yield from (visible if step.get is None else selected(tuple(map(as_glob, step.get)), visible)).values()
     for name in _tentative(plan):
         yield from products_of(log.steps[name])
 

@@ -11,7 +11,7 @@ from runnable_ci.engine.log_grants import others_results, require_declared_resul
 from runnable_ci.engine.options import RetryOptions, job_container
 from runnable_ci.engine.planner import PlanInputs, Scope
 from runnable_ci.engine.planning.plan import Plan, plan
-from runnable_ci.engine.preflight import require, require_inputs
+from runnable_ci.engine.preflight import require, require_inputs, required_by
 from runnable_ci.engine.provenance.environment_changes import (
     EnvironmentChanges,
     EnvironmentNow,
@@ -128,8 +128,7 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
         identity = _pipeline_identity(project, log, retry)
         recorder.record(session.started(log, "retry", planned.parameters, pipeline_identity=identity))
         printer.begin(list(project.pipeline.steps), len(running))
-        reused = len(decisions) - len(running)
-        printer.say(f"run {run_id}: {pluralize(len(running), 'step')} to run, {reused} reused")
+        printer.say(f"run {run_id}: {pluralize(len(running), 'step')} to run, {len(planned.plan.reused)} reused")
         from runnable_ci.engine.execution import execute  # most retries with nothing to do end above
 
         return execute(
@@ -269,6 +268,7 @@ def _plan_retry(
         accept=accepted.find,
         compare=comparison.evidence,
         files=comparison.files,
+        required=required_by(workspace),
         mask=parameters.redactor.value,
     )
     planned = plan(pipeline, log, initial=Scope.initial(parameters.values), inputs=inputs)

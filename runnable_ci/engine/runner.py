@@ -112,7 +112,7 @@ class Run:
             schedule.add(step.name, first_needs(step), state.position(step.name))
         events: list[Event] = []
         while True:
-            launches: list[tuple[Step, StepAttempt]] = []
+            launches: list[tuple[Step, StepAttempt, Decision]] = []
             while schedule and len(self._running) + len(launches) < self.jobs:
                 step = state.steps[schedule.next()]
                 if step.branching is not None and (over := self._branches(step)) is not None:
@@ -120,6 +120,7 @@ class Run:
                     continue
                 with self.context.reads.observer.other_work():
                     decision = self._decide(step)
+                step = state.prepared[step.name].step
                 if decision.action != "run":
                     events.append(self._pass(step, decision))
                     schedule.settle(step.name)
@@ -128,15 +129,15 @@ class Run:
                         events += self.code.look()
                     attempt = self._begin(step, decision)
                     events.append(AttemptSaved(step=step.name, attempt=attempt))
-                    launches.append((step, attempt))
+                    launches.append((step, attempt, decision))
             if events:
                 self.recorder.record(*events)
             for do in self._once_recorded:
                 do()
             self._once_recorded.clear()
             alone = not self._running and len(launches) == 1
-            for step, attempt in launches:
-                self._launch(step, attempt, alone=alone)
+            for step, attempt, decision in launches:
+                self._launch(step, attempt, decision.refusal, alone=alone)
             if not self._running and self._hashing.is_over():
                 return self._end()
             events = []
@@ -167,9 +168,10 @@ class Run:
         return event
 
     def _decide(self, step: Step) -> Decision:
-        decision = self.state.decide(step, self.recorder.log)
         cancelled = self.context.supervisor.cancelled_by
-        if cancelled and decision.action == "run":
+        self.state.is_cancelled = cancelled is not None
+        decision = self.state.decide(step, self.recorder.log)
+        if cancelled and decision.action == "run" and not decision.runs_though_cancelled:
             return Decision("skip", f"the run was cancelled by {cancelled.name}")
         return decision
 
@@ -181,7 +183,7 @@ class Run:
             if step.name in self._maybe:
                 self._restore(self.recorder.log.steps[step.name])
         else:
-            self.state.record_outcome(step, Outcome.SKIPPED, None)
+            self.state.record_outcome(step, decision.outcome(), None)
         self._once_recorded.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.shown))
         return Decided(step=step.name, decision=decision.record(self.recorder.log, step.name))
 
@@ -208,9 +210,12 @@ class Run:
         """Return the image that a step's container is from."""
         return self.context.containers.identities(step) if self.context.containers else []
 
-    def _launch(self, step: Step, attempt: StepAttempt, *, alone: bool) -> None:
-        """Start an attempt; one that is `alone` is also finished here, which saves a thread."""
-        scope = self.state.scope(step)
+    def _launch(self, step: Step, attempt: StepAttempt, refused: str, *, alone: bool) -> None:
+        """Start an attempt; one that is `alone` is also finished here, which saves a thread.
+
+        One that is `refused` fails by that before it begins.
+        """
+        scope = self.state.prepared[step.name].scope
         past = self.recorder.log.steps.get(step.name)
         products = self.context.products.attempt(step, attempt.attempt_number, past)
         self.printer.started(step.shown)
@@ -220,6 +225,8 @@ class Run:
             result: AttemptResult | BaseException
             try:
                 wait()
+                if refused and refusal is None:
+                    refusal = StepError(refused)
                 result = run_attempt(products, attempt, scope, self.context, refusal=refusal)
             except BaseException as e:  # noqa: BLE001 - handed over to the main thread, which raises it
                 result = e
@@ -276,7 +283,8 @@ class Run:
 
     def _end(self) -> str:
         self._redact_outputs()
-        skipped = (name for name, outcome in self.state.settled.items() if outcome is Outcome.SKIPPED)
+        not_run = (Outcome.SKIPPED, Outcome.OMITTED)
+        skipped = (name for name, outcome in self.state.settled.items() if outcome in not_run)
         self.context.products.finish(skipped)
         failed = [
             step.shown

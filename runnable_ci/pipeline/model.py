@@ -17,6 +17,24 @@ from runnable_ci.pipeline.values.value_reader import Declared
 from runnable_ci.redaction.environment import names_a_secret
 
 
+def parameters_looked_up(step: Step, *, with_condition: bool = True) -> set[str]:
+    """Return the parameters that a step's expressions look up, and its condition."""
+    if not step.arguments and not (with_condition and step.condition) and not step.has_expressions():
+        return set()
+    from runnable_ci.pipeline.expressions.lookups import parameters_in  # few steps need it
+
+    return parameters_in(step, step.condition if with_condition else "")
+
+
+def parameters_required(step: Step) -> set[str]:
+    """Return those without which a text of a step has no value."""
+    if not step.arguments and not step.has_expressions():
+        return set()
+    from runnable_ci.pipeline.expressions import lookups  # few steps need it
+
+    return lookups.parameters_required(step)
+
+
 class Pipeline(NamedTuple):
     """A checked pipeline; `steps` are in an order in which each comes after what it needs."""
 

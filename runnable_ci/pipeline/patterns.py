@@ -12,6 +12,7 @@ ANY_FOLDERS = "**"
 _PARTS = re.compile(r"\[!?+\]?+[^\]]*+\]|.", re.DOTALL)
 """A class or one character, as `fnmatch` reads them: a bracket that is never closed is a character."""
 _EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
+_WHOLE_NAME = re.compile(r"(?<![^/])\$\{\{[^{}]*\}\}(?![^/])")
 _FIRST_WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -121,5 +122,8 @@ def _closed(places: set[int], pattern: Sequence[str], wildcard: str) -> set[int]
 
 
 def as_glob(text: str) -> str:
-    """Return a pattern with a `*` in place of each expression whose value is not known yet."""
-    return _EXPRESSION.sub("*", text) if "${{" in text else text
+    """Return a pattern of all that a path may become whose expressions have no value yet.
+
+    One that is a whole name of the path may become several.
+    """
+    return _EXPRESSION.sub("*", _WHOLE_NAME.sub(ANY_FOLDERS, text)) if "${{" in text else text

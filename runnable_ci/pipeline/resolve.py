@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from runnable_ci.errors import did_you_mean
 from runnable_ci.pipeline.inputs import Input, resolve_inputs
 from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.patterns import as_glob
 from runnable_ci.pipeline.schema import (
     RELATIVE,
     STEP_NAME,
@@ -22,10 +23,16 @@ from runnable_ci.pipeline.schema import (
     StepConfig,
     StepKind,
     check_command,
-    check_paths,
 )
 from runnable_ci.pipeline.step import Step
-from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, shown
+from runnable_ci.pipeline.validation import (
+    check_input,
+    check_parameter_name,
+    check_parameters,
+    check_relative,
+    is_excluded,
+    shown,
+)
 from runnable_ci.redaction.environment import spelled
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -94,6 +101,10 @@ def resolve(
     outlined = pipeline.outlined()
     _check_returns(outlined)
     _check_puts(outlined)
+    if any(step.condition or step.arguments or step.has_expressions() for step in outlined.steps.values()):
+        from runnable_ci.pipeline.expressions.checks import check_expressions
+
+        check_expressions(outlined)
     return pipeline
 
 
@@ -126,6 +137,10 @@ def _steps(
     above: tuple[str, ...] = ()
     for name, config in parsed.steps.items():
         step = _resolve_step(place, parsed, name, config, above)
+        if config.if_ is not None or config.with_ or config.attempts is not None or step.has_expressions():
+            from runnable_ci.pipeline.expressions.checks import with_control  # few steps need it
+
+            step = with_control(place, f"steps.{name}", step, config)
         if has_branches(config):
             from runnable_ci.pipeline.branches import resolve_branches  # few pipelines need it
 
@@ -209,7 +224,7 @@ def _checked(place: Place, table: str, name: str, step: StepConfig) -> tuple[Ste
         from runnable_ci.pipeline.branches.resolve_branches import check_keys
 
         check_keys(place, table, step)
-    check_paths(place, table, step)
+    _check_paths(place, table, step)
     check_relative(
         step.working_directory,
         lambda m: place.error(table, f"working-directory: {m}", RELATIVE, key="working-directory"),
@@ -217,6 +232,45 @@ def _checked(place: Place, table: str, name: str, step: StepConfig) -> tuple[Ste
     for key in step.returns:
         check_parameter_name(key, lambda m, hint, key=key: place.error(f"{table}.returns", m, hint, key=key))
     return kind, command
+
+
+def _check_paths(place: Place, table: str, step: StepConfig) -> None:
+    """Raise `PipelineError` for a path of `catalog`, `reads` or `ignore-reads` that cannot be right."""
+    put = [entry.path for entry in step.catalog.put]
+    for key, paths, check in (("get", step.catalog.get or [], check_input), ("put", put, check_relative)):
+        for path in paths:
+            check(path, lambda m, key=key: place.error(f"{table}.catalog", f"{key}: {m}", RELATIVE, key=key))
+            if is_excluded(path):
+                hint = "`.git` and `.runnable` are left out of the catalog: copy the file to another folder first"
+                raise place.error(f"{table}.catalog", f"{key}: {shown(path)} is never stored", hint, key=key)
+    _check_metrics(place, table, step)
+    _check_reads(place, table, step)
+
+
+def _check_reads(place: Place, table: str, step: StepConfig) -> None:
+    for key, paths in (("reads", step.reads or []), ("ignore-reads", step.ignore_reads)):
+        for path in paths:
+            check_relative(path, lambda m, key=key: place.error(table, f"{key}: {m}", RELATIVE, key=key))
+    if excluded := next((path for path in step.reads or () if is_excluded(path)), None):
+        hint = 'what git says of the code is compared where the step asks it; ignore-reads = [".git"] leaves it out'
+        raise place.error(table, f"reads: {shown(excluded)} has no files of yours", hint, key="reads")
+
+
+def _check_metrics(place: Place, table: str, step: StepConfig) -> None:
+    names = dict.fromkeys(step.returns, "a return")
+    for path in step.metrics:
+        check_relative(path, lambda m: place.error(table, f"metrics: {m}", RELATIVE, key="metrics"))
+        name = PurePosixPath(path).stem
+        written = as_glob(path).replace("*", "") if "${{" in path else path
+        if is_excluded(path) or set("*?[") & set(written):
+            raise place.error(
+                table, f"metrics: {shown(path)} is not the path of a file", "name each file", key="metrics"
+            )
+        if name in names:
+            raise place.error(
+                table, f"metrics: {shown(path)} has the same name as {names[name]}", "rename one of them", key="metrics"
+            )
+        names[name] = shown(path)
 
 
 def _check_env(place: Place, table: str, env: Mapping[str, str], parameters: Mapping[str, Any]) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runnable_ci.config import LogLevel, Untracked
 from runnable_ci.errors import PipelineError
-from runnable_ci.pipeline.validation import check_input, check_relative, is_excluded, shown
+from runnable_ci.pipeline.validation import shown
 
 Kind = Literal["auto", "text", "json", "metric", "object"]
 """What a step returns: `auto` is text, or a value where writing that gives the same text."""
@@ -53,6 +52,11 @@ class PutConfig(Table):
         description="Copy the files into the store. With `false` their hashes are recorded alone: where a later step "
         "needs one that is not in the workspace any more, the step runs again.",
     )
+
+
+def _or_a_number(schema: dict[str, Any]) -> None:
+    table = {key: schema.pop(key) for key in ("$ref", "allOf") if key in schema}
+    schema["anyOf"] = [{"type": "integer", "minimum": 1}, table]
 
 
 def _or_a_path(schema: dict[str, Any]) -> None:
@@ -148,6 +152,20 @@ class LoopConfig(Table):
     max: int = Field(gt=0, le=10_000, description="Rounds at most: if the condition is not true then, the step fails.")
 
 
+class AttemptsConfig(Table):
+    """`attempts = { max = 3, wait-seconds = 30, on = ["timeout", 137] }`: how often a step is tried."""
+
+    max: int = Field(3, ge=1, le=1000, description="How many tries there are in all.")
+    wait_seconds: float = Field(
+        0, ge=0, le=YEAR_MINUTES * 60, allow_inf_nan=False, description="How long to wait between two tries."
+    )
+    on: list[str | int] | None = Field(
+        None,
+        description="After which ends there is another try: `timeout`, an exit code, or `lost`: a signal ended it that "
+        "nobody here sent. Default: after any failure.",
+    )
+
+
 class StepConfig(Table):
     """`[steps.NAME]`: exactly one of `run`, `python`, `notebook` and `uses`, and what surrounds it."""
 
@@ -228,6 +246,27 @@ class StepConfig(Table):
         False, description="Let processes that the step leaves running stay. Default: they are ended with it."
     )
     continue_on_error: bool = Field(False, description="Let the run continue and succeed when this step fails.")
+    if_: str | bool | None = Field(
+        None,
+        alias="if",
+        description="When the step runs: an expression, such as `parameters.toss == 'heads'` or `failure()`. Default: "
+        "`success()`, when all before it succeeded.",
+    )
+    with_: dict[str, Any] = Field(
+        default_factory=dict,
+        alias="with",
+        description="Parameters that the step has by these names: values, or `${{ … }}` expressions of others.",
+    )
+    attempts: AttemptsConfig | None = Field(
+        None,
+        description="How often the step is tried until it succeeds: a number, or a table. Default: once.",
+        json_schema_extra=_or_a_number,
+    )
+
+    @field_validator("attempts", mode="before")
+    @classmethod
+    def _number_alone(cls, value: Any) -> Any:
+        return {"max": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("returns", mode="before")
     @classmethod
@@ -339,41 +378,3 @@ def function_form(command: str) -> str:
         path, _, function = path.rpartition(".")
     form = f"{path or 'module'}:{function or 'function'}"
     return f'python = "{form if FUNCTION.fullmatch(form) else "module:function"}"'
-
-
-def check_paths(place: Place, table: str, step: StepConfig) -> None:
-    """Raise `PipelineError` for a path of `catalog`, `reads` or `ignore-reads` that cannot be right."""
-    put = [entry.path for entry in step.catalog.put]
-    for key, paths, check in (("get", step.catalog.get or [], check_input), ("put", put, check_relative)):
-        for path in paths:
-            check(path, lambda m, key=key: place.error(f"{table}.catalog", f"{key}: {m}", RELATIVE, key=key))
-            if is_excluded(path):
-                hint = "`.git` and `.runnable` are left out of the catalog: copy the file to another folder first"
-                raise place.error(f"{table}.catalog", f"{key}: {shown(path)} is never stored", hint, key=key)
-    _check_metrics(place, table, step)
-    _check_reads(place, table, step)
-
-
-def _check_reads(place: Place, table: str, step: StepConfig) -> None:
-    for key, paths in (("reads", step.reads or []), ("ignore-reads", step.ignore_reads)):
-        for path in paths:
-            check_relative(path, lambda m, key=key: place.error(table, f"{key}: {m}", RELATIVE, key=key))
-    if excluded := next((path for path in step.reads or () if is_excluded(path)), None):
-        hint = 'what git says of the code is compared where the step asks it; ignore-reads = [".git"] leaves it out'
-        raise place.error(table, f"reads: {shown(excluded)} has no files of yours", hint, key="reads")
-
-
-def _check_metrics(place: Place, table: str, step: StepConfig) -> None:
-    names = dict.fromkeys(step.returns, "a return")
-    for path in step.metrics:
-        check_relative(path, lambda m: place.error(table, f"metrics: {m}", RELATIVE, key="metrics"))
-        name = PurePosixPath(path).stem
-        if is_excluded(path) or set("*?[") & set(path):
-            raise place.error(
-                table, f"metrics: {shown(path)} is not the path of a file", "name each file", key="metrics"
-            )
-        if name in names:
-            raise place.error(
-                table, f"metrics: {shown(path)} has the same name as {names[name]}", "rename one of them", key="metrics"
-            )
-        names[name] = shown(path)

@@ -66,6 +66,16 @@ class Branching(NamedTuple):
         return tuple(name for name in self.body if name not in needed)
 
 
+class Attempts(NamedTuple):
+    """How often a step is tried until it succeeds."""
+
+    most: int = 1
+    wait_s: float = 0.0
+    """Between two tries."""
+    on: tuple[str | int, ...] | None = None
+    """After which ends it is tried again: `timeout`, `lost`, or an exit code. None: after any failure."""
+
+
 class Step(NamedTuple):
     """A step, resolved: defaults filled in, checked against the others."""
 
@@ -113,6 +123,16 @@ class Step(NamedTuple):
     """What it becomes; the step itself is then the end of all its branches."""
     place: Place | None = None
     """The file that it was taken from, where that is not the pipeline's own."""
+    condition: str = ""
+    """When the step runs, as an expression; empty for: when all before it succeeded."""
+    arguments: Mapping[str, Any] = MappingProxyType({})
+    """Parameters that the step has by names of its own, with expressions in their texts."""
+    attempts: Attempts = Attempts()
+
+    def has_expressions(self) -> bool:
+        """Return whether there is one in a text in which a value is to take its place."""
+        paths = (*(self.get or ()), *self.put, *(self.reads or ()), *self.ignore_reads)
+        return any("${{" in text for text in (*paths, *self.env.values(), self.working_directory))
 
     @property
     def shown(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import assert_never
 
+from runnable_ci.pipeline.model import parameters_looked_up, parameters_required
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.model import Parameter
 from runnable_ci.steps import python, shell
@@ -84,6 +85,11 @@ def objects_taken(
 
 def required_parameters(step: Step, workspace: Path) -> Collection[str]:
     """Return the parameters without which a step cannot run, as far as is known."""
+    own = _required_by_name(step, workspace)
+    return [*(name for name in own if name not in step.arguments), *sorted(parameters_required(step))]
+
+
+def _required_by_name(step: Step, workspace: Path) -> Collection[str]:
     if step.kind == "branches":
         return ()
     if step.kind == "run":
@@ -96,6 +102,10 @@ def required_parameters(step: Step, workspace: Path) -> Collection[str]:
 
 def accepts(step: Step, workspace: Path, name: str) -> bool | None:
     """Return whether a step is known to take the parameter of that name; None where that is unknown."""
+    if name in parameters_looked_up(step):
+        return True
+    if name in step.arguments:
+        return False
     if step.kind == "branches":
         return False
     if step.kind == "run":

@@ -68,7 +68,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
             raise StepError(
                 f"step `{step.name}` lists the parameter `{missing[0]}`, which no parameter or earlier step provides"
             )
-        values = {name: values[name] for name in step.parameters}
+        values = {name: values[name] for name in (*step.parameters, *step.arguments) if name in values}
     if broken := [name for name, value in values.items() if isinstance(value, str) and "\0" in value]:
         hint = "list the others: parameters = […]" if step.parameters is None else ""
         raise StepError(
@@ -101,7 +101,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
 def takes(step: Step, workspace: Path, values: Mapping[str, Any]) -> Collection[str]:
     """Return which of these parameters a step is known to read: those that it lists, or mentions."""
     if step.parameters is not None:
-        return step.parameters
+        return [*step.parameters, *step.arguments]
     return list(values) if VALUES_FILE in step.command else _mentioned(step, workspace, values)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from cli import Workspace, workspace
 
 
@@ -158,17 +159,38 @@ def test_inputs_of_a_retry(tmp_path: Path) -> None:
 
 
 def test_expressions_of_github(tmp_path: Path) -> None:
-    """An expression that nothing replaces is warned of, with what to write in its place; other braces are not."""
-    steps = "[parameters]\ndepth = 3\n[steps.a]\nrun = 'echo ${{ parameters.depth }}'\n"
-    steps += "[steps.b]\nrun = 'echo ${depth} {{ depth }}'\nenv = { KEY = '${{ secrets.KEY }}' }\n"
+    """An expression in a script is warned of, with what to write in its place; other braces are not."""
+    steps = "[parameters]\ndepth = 3\n[steps.a]\nrun = 'echo ${{ github.sha }}'\n"
+    steps += "[steps.b]\nrun = 'echo ${depth} {{ depth }}'\n"
     steps += "[steps.c]\nshell = 'python'\nrun = 'print(1) # ${{ inputs.depth }}'\n"
+    steps += "[steps.d]\nrun = \"echo '${{ parameters.depth }}'\"\n"
     assert project_of(tmp_path, steps).runnable("check").err.splitlines() == [
-        "warning: runnable.toml: step a: run: `${{ parameters.depth }}` is not replaced in a pipeline: write $depth",
-        "warning: runnable.toml: step b: env: `${{ secrets.KEY }}` is not replaced in a pipeline: set the variable "
-        "itself, outside or as a parameter",
-        "warning: runnable.toml: step c: run: `${{ inputs.depth }}` is not replaced in a pipeline: write "
+        "warning: runnable.toml: step a: run: `${{ github.sha }}` is not replaced in a script: write $GITHUB_SHA",
+        "warning: runnable.toml: step c: run: `${{ inputs.depth }}` is not replaced in a script: write "
         'os.environ["depth"]',
+        "warning: runnable.toml: step d: run: `${{ parameters.depth }}` is not replaced in a script: write $depth",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("parameters.depth", "write $depth"),
+        ("steps.load.outputs.n", "write $n"),
+        ("matrix.sample", "write $sample"),
+        ("needs.load.outputs['n']", "`with` makes one"),
+    ],
+)
+def test_a_script_with_an_expression_that_a_shell_cannot_read(tmp_path: Path, text: str, right: str) -> None:
+    """Values reach a script as variables: an expression that the shell would stumble over stops before it runs."""
+    steps = "[steps.load]\nrun = 'echo n=1 >> $RUNNABLE_OUTPUT; touch ran'\nreturns = ['n']\n"
+    steps += f'[steps.a]\nrun = "echo ${{{{ {text} }}}}"\n'
+    project = project_of(tmp_path, steps)
+    for command in ("check", "run"):
+        err = project.runnable(command, code=2).err
+        assert f"[steps.a] run: `${{{{ {text} }}}}` is not replaced in a script" in err
+        assert right in err
+    assert not (project.folder / "ran").exists()
 
 
 def test_the_path_of_a_pipeline_that_does_not_exist(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ STEPS = {
     "own": ("kill -9 $$", "ended by SIGKILL", "often the memory ran out"),
     "crash": ("kill -SEGV $$", "ended by SIGSEGV", "PYTHONFAULTHANDLER"),
     "limit": ("timeout 0.1 sleep 9", "exit code 124: `timeout` ended a command", ""),
-    "expression": ("echo ${{ parameters.depth }}", "exit code 1", "write $depth"),
-    "output": ("x=${{ steps.a.outputs.n_rows }}", "exit code 1", "write $n_rows"),
+    "expression": ("cat <<X\n${{ parameters.depth }}\nX", "exit code 1", "write $depth"),
+    "output": ("cat <<X\n${{ steps.a.outputs.n_rows }}\nX", "exit code 1", "write $n_rows"),
     "sha": ("echo ${{github.sha}}", "exit code 1", "write $GITHUB_SHA"),
 }
 

@@ -45,7 +45,8 @@ def _listed(project: Project) -> Callable[[str], bool]:
     """
     steps = project.pipeline.outlined().steps.values()
     named = {project.file.name}.union(*(files_named(step, project.workspace) for step in steps))
-    patterns = [pattern for step in steps for pattern in map(as_glob, step.get or ())]
+    named_in_part = (pattern for step in steps for pattern in step.get or () if not pattern.startswith("${{"))
+    patterns = list(map(as_glob, named_in_part))
     return lambda path: path in named or any(may_name(pattern, path) for pattern in patterns)
 
 

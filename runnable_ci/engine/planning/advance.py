@@ -80,6 +80,8 @@ def _end(state: PlanState, schedule: Schedule, step: Step) -> list[Event] | None
             return [_over(schedule, step, "failed", found.problem or f"failed: {failed}", count)]
         case Outcome.SKIPPED:
             return [_over(schedule, step, "", "its branches were skipped", count)]
+        case Outcome.OMITTED:
+            return [_over(schedule, step, "", "all of its branches were skipped", count)]
         case Outcome.REUSED:
             return [_over(schedule, step, "succeeded", "", f"unchanged: {count}", action="reuse")]
         case _:

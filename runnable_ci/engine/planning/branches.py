@@ -24,7 +24,7 @@ from runnable_ci.pipeline.validation import check_parameter_name, shown
 from runnable_ci.runs.branches.values import joined
 from runnable_ci.runs.model import BranchKind, BranchRecord, CatalogEntry, Parameter, RunLog, StepLog
 
-_WORST_LAST = (Outcome.REUSED, Outcome.RAN, Outcome.PLANNED, Outcome.SKIPPED, Outcome.FAILED)
+_WORST_LAST = (Outcome.OMITTED, Outcome.REUSED, Outcome.RAN, Outcome.PLANNED, Outcome.SKIPPED, Outcome.FAILED)
 
 
 class KnownSteps(Protocol):
@@ -113,7 +113,7 @@ class OpenStep:
         """Return how the step is settled once all of its branches are."""
         if self.problem:
             return Outcome.FAILED
-        worst = 0
+        worst = 0 if self.branches else _WORST_LAST.index(Outcome.REUSED)
         for branch in self.distinct():
             for name in self.branching.body:
                 one = f"{self.step.name}.{branch.key}.{name}"

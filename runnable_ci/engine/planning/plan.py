@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,12 +11,11 @@ from runnable_ci.engine.planner import (
     Outcome,
     PlanInputs,
     Scope,
-    consumed,
     decide,
     outputs_of,
-    skipped_for_needs,
 )
-from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.engine.provenance.changes import consumed
+from runnable_ci.pipeline.model import Pipeline, parameters_looked_up
 from runnable_ci.pipeline.step import Step, groups_of
 from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog, StepLog
 from runnable_ci.runs.products.history import products_of
@@ -41,6 +40,13 @@ class PlanState:
     _positions: dict[str, tuple[int, ...]] = field(init=False)
     _failed_fast: dict[str, str] = field(default_factory=dict)
     """Steps that begin no further instance → the one that failed."""
+    failed_above: dict[str, str] = field(default_factory=dict)
+    """Step → one before it that failed; empty where none did."""
+    outputs: dict[str, Mapping[str, Parameter]] = field(default_factory=dict)
+    """What each step returned."""
+    prepared: dict[str, Prepared] = field(default_factory=dict)
+    """The steps that were decided on, with values in their texts."""
+    is_cancelled: bool = False
 
     def __post_init__(self) -> None:
         self.steps = dict(self.pipeline.steps)
@@ -64,10 +70,24 @@ class PlanState:
         return scope.within(step, self._positions[step.name])
 
     def decide(self, step: Step, log: RunLog) -> Decision:
-        """Return what to do with a step, all that it needs being settled."""
+        """Return what to do with a step, all that it needs being settled; `prepared` has it as it would run."""
+        step, scope, refusal, looked_at = self.prepared[step.name] = self._prepare(step, log)
+        gate = self.gate(step, log)
+        if gate is not None and (gate.action == "skip" or gate.is_tentative or gate.refusal):
+            return gate
+        if refusal:
+            return Decision("run", refusal, refusal=refusal)
         decision = decide(
-            step, steps=self.steps, log=log, settled=self.settled, scope=self.scope(step), inputs=self.inputs
+            step,
+            steps=self.steps,
+            log=log,
+            settled=self.settled,
+            scope=scope,
+            inputs=self.inputs,
+            looked_at=looked_at,
         )
+        if gate is not None:
+            decision = decision._replace(runs_though_cancelled=gate.runs_though_cancelled)
         if step.mock and decision.action != "skip":
             decision = decision._replace(reason=f"mock: {decision.reason}")
         if decision.action == "run" and self._failed_fast:
@@ -80,6 +100,39 @@ class PlanState:
                 )
         return decision
 
+    def _prepare(self, step: Step, log: RunLog) -> Prepared:
+        if not step.arguments and not step.has_expressions():
+            return Prepared(step, self.scope(step))
+        from runnable_ci.engine.planning.preparing import prepare  # few steps need it
+
+        return Prepared(*prepare(step, self, log))
+
+    def gate(self, step: Step, log: RunLog) -> Decision | None:
+        """Return why a step does not run: what failed before it, its condition, or what was skipped; else None.
+
+        A decision to run is one that its condition made.
+        """
+        if step.condition or Outcome.OMITTED in self.settled.values():
+            from runnable_ci.engine.planning.preparing import gate_of  # few pipelines need it
+
+            return gate_of(step, self, log)
+        reason = self.blocked(step)
+        return Decision("skip", reason) if reason else None
+
+    def blocked(self, step: Step) -> str:
+        """Return why a step does not run that waits for the success of all before it; empty if nothing failed."""
+        for need in step.needs:
+            if self.settled[need] is Outcome.SKIPPED:
+                return f"`{self.steps[need].shown}` was skipped"
+            if self.has_failed(need):
+                return f"`{self.steps[need].shown}` failed"
+        failed = next((self.failed_above[need] for need in step.needs if self.failed_above[need]), "")
+        return f"`{self.steps[failed].shown}` failed" if failed else ""
+
+    def has_failed(self, name: str) -> bool:
+        """Return whether a step failed that had to succeed."""
+        return self.settled[name] is Outcome.FAILED and not self.steps[name].continue_on_error
+
     def begin(self, step: Step, log: RunLog) -> Decision | OpenStep:
         """Return the branches of a step that becomes some, all that it needs being settled; else why it does not.
 
@@ -89,8 +142,15 @@ class PlanState:
 
         followed = step.branching.follows if step.branching else ()
         known = step._replace(needs=tuple(need for need in step.needs if need not in followed))
-        if skipped := skipped_for_needs(known, self.steps, self.settled):
-            return skipped
+        gate = self.gate(known, log)
+        if gate is not None and (gate.action == "skip" or gate.is_tentative):
+            return gate
+        if gate is not None and gate.refusal:
+            raise self.pipeline.error(step, gate.refusal, key="if")
+        if step.arguments:
+            from runnable_ci.engine.planning.preparing import bound_to_branches  # few steps need it
+
+            step = bound_to_branches(known, self, log)._replace(needs=step.needs)
         scope = self.scope(step)
         branches = first_branches(step, self, scope, log)
         if branches is None:
@@ -146,12 +206,27 @@ class PlanState:
         after: Scope,
     ) -> None:
         self.settled[step.name], self._after[step.name] = outcome, after
+        self.outputs[step.name] = outputs
+        failed = (n if self.has_failed(n) else self.failed_above[n] for n in step.needs if n in self.settled)
+        self.failed_above[step.name] = next(filter(None, failed), "")
         if (group := next(groups_of(step.name), None)) is None:
             return
         opened = self.open[group]
         opened.note(step.name, outputs, files)
         if outcome is Outcome.FAILED and not step.continue_on_error and opened.is_failing_fast:
             self._failed_fast.setdefault(group, step.name)
+
+
+class Prepared(NamedTuple):
+    """A step as it would run now."""
+
+    step: Step
+    scope: Scope
+    """What it sees, by names of its own too."""
+    refusal: str = ""
+    """Why it cannot: an expression of it has no value."""
+    looked_at: Collection[str] = ()
+    """The steps whose results are in its texts."""
 
 
 class Plan(NamedTuple):
@@ -215,7 +290,7 @@ class _Planner:
                 break
         outcome = self.state.end(step)
         self.steps[step.name] = end = self.state.steps[step.name]
-        return end.kind != "branches" and outcome not in (Outcome.FAILED, Outcome.SKIPPED)
+        return end.kind != "branches" and outcome not in (Outcome.FAILED, Outcome.SKIPPED, Outcome.OMITTED)
 
     def _settle(self, step: Step, decision: Decision) -> None:
         state, log = self.state, self.log
@@ -226,10 +301,11 @@ class _Planner:
             state.record_outcome(step, Outcome.REUSED, log.steps[step.name])
         else:
             if decision.action == "run":
-                self.scopes[step.name] = state.scope(step)
+                known = state.prepared.get(step.name)
+                self.scopes[step.name] = known.scope if known else state.scope(step)
                 if step.get is None:
                     self.wanted |= self.scopes[step.name].entries()
-            state.record_outcome(step, Outcome.PLANNED if decision.action == "run" else Outcome.SKIPPED, None)
+            state.record_outcome(step, decision.outcome(), None)
 
 
 def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, inputs: PlanInputs) -> Plan:
@@ -245,4 +321,6 @@ def unread_parameters(changed: Iterable[str], pipeline: Pipeline, log: RunLog) -
     """Return the changed parameters that no completed step reads."""
     known = (s for s in log.steps.values() if s.attempts and s.name.partition(".")[0] in pipeline.steps)
     read = {name for step in known for name in consumed(step.attempts[-1])}
+    steps = pipeline.outlined().steps.values()
+    read = read.union(*(parameters_looked_up(step) for step in steps))
     return [name for name in changed if name not in read]

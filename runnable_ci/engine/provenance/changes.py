@@ -1,11 +1,16 @@
-"""What speaks against reusing a finished step, one by one. Pure."""
+"""What is decided on a step, and what speaks against reusing a finished one. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
 from typing import Any, Literal, NamedTuple
+
+from runnable_ci.pipeline.step import Step
+from runnable_ci.runs.model import DecisionRecord, Parameter, RunLog, StepAttempt, Warn
+from runnable_ci.runs.run_identity import maker
 
 Kind = Literal["code", "data"]
 
@@ -31,6 +36,66 @@ class Acceptance(NamedTuple):
 
     by: str
     reason: str
+
+
+class Outcome(Enum):
+    """How a step was settled in this invocation."""
+
+    RAN = "ran"
+    REUSED = "reused"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """A step before it failed, or the run was cancelled."""
+    OMITTED = "omitted"
+    """Its condition did not hold, or only such a step makes what it takes: what merely follows it runs."""
+    PLANNED = "planned"
+    """It would run, and what it would return and put is not known yet: only in plans."""
+
+
+class Decision(NamedTuple):
+    """What to do with a step (`run`, `reuse` or `skip`), with its reason in one line."""
+
+    action: str
+    reason: str
+    warning: Warn | None = None
+    """What speaks against a reuse."""
+    kind: Kind | None = None
+    """What changed, where that is why the step runs."""
+    is_tentative: bool = False
+    """A step before it runs first: if all that it receives is the same then, it is reused. Only in plans."""
+    is_requested: bool = False
+    """The person who resumes asked for it: by `--from`, or by a parameter."""
+    is_lost: bool = False
+    """What it made is in no store: it cannot be reused."""
+    acceptance: Acceptance | None = None
+    """Who accepted what differs, where it is reused nevertheless."""
+    accepted: tuple[str, ...] = ()
+    """The digests of the changes that were accepted."""
+    is_omission: bool = False
+    """Of a skip: what merely follows the step runs."""
+    refusal: str = ""
+    """Why the step that runs fails before it begins: an expression of it has no value."""
+    runs_though_cancelled: bool = False
+    """Its condition holds in a run that was cancelled."""
+
+    def outcome(self) -> Outcome:
+        """Return how a step is settled that is not run now."""
+        match self.action:
+            case "reuse":
+                return Outcome.REUSED
+            case "run":
+                return Outcome.PLANNED
+            case _:
+                return Outcome.OMITTED if self.is_omission else Outcome.SKIPPED
+
+    def record(self, log: RunLog, step: str) -> DecisionRecord:
+        """Return the decision as the run log stores it."""
+        record = DecisionRecord(action=self.action, reason=self.reason, warning=self.warning or "")
+        record.reused_from = maker(log, step) if self.action == "reuse" else ""
+        if self.acceptance is not None:
+            record.accepted_by, record.accepted_reason = self.acceptance.by, self.acceptance.reason
+            record.accepted_changes = list(self.accepted)
+        return record
 
 
 def changed_definition(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -65,3 +130,54 @@ def short_value(value: Any) -> str:
 def one_line(reason: str) -> str:
     """Return a text without line breaks."""
     return " ".join(reason.split())
+
+
+def consumed(attempt: StepAttempt) -> list[str]:
+    """Return the parameters on which an attempt's result hangs, as far as it is known."""
+    return [*(attempt.consumed if attempt.was_observed else attempt.input_parameters), *attempt.defaulted]
+
+
+def changed_parameters(
+    step: Step,
+    last: StepAttempt,
+    parameters: Mapping[str, Parameter],
+    initial: Mapping[str, Parameter],
+    log: RunLog,
+    mask: Callable[[Any], Any],
+) -> Iterator[tuple[str, str]]:
+    """Yield which parameters of the attempt have changed, or are now set where a default was used, and how.
+
+    `initial` are those of `parameters` that the run began with. Of one that was redacted nobody knows the earlier
+    value: it counts as the same if it is redacted again.
+    """
+    for name in last.consumed if last.was_observed else last.input_parameters:
+        then = last.input_parameters[name]
+        if name not in parameters:
+            yield name, f"parameter {name} was removed"
+            continue
+        now = parameters[name]
+        clean = mask(now.value)
+        if then.redacted and (now.redacted or clean != now.value):
+            continue
+        if then.kind != now.kind or not same_json(then.value, now.value) or then.data_hash != now.data_hash:
+            yield name, f"parameter {name} changed: {short_value(mask(then.value))} → {short_value(clean)}"
+    for name in last.defaulted:
+        if name in parameters:
+            yield name, f"parameter {name} is now set: {short_value(mask(parameters[name].value))}"
+    if not last.was_observed:
+        yield from _unseen_parameters(step, last, initial, log)
+
+
+def _unseen_parameters(
+    step: Step, last: StepAttempt, initial: Mapping[str, Parameter], log: RunLog
+) -> Iterator[tuple[str, str]]:
+    """Yield which parameters changed that a shell step had, in a log that does not tell whether it used them."""
+    if step.kind != "run" or step.parameters is not None:
+        return
+    then = next((invocation for invocation in log.invocations if invocation.number == last.invocation), None)
+    if then is None:
+        return
+    comparable = then.parameters.keys() - set(then.redacted)
+    for name, now in initial.items():
+        if name in comparable and not same_json(then.parameters[name], now.value):
+            yield name, f"parameter {name} changed, and whether it was used was not seen"

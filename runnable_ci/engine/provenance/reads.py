@@ -235,10 +235,11 @@ def _parameters_used(step: Step, attempt: StepAttempt, reads: ReadSet | None, ro
     """Return which of the parameters that a shell step had in its environment it used, or may have used."""
     if step.parameters is not None:
         return dict.fromkeys(attempt.input_parameters, "seen")
+    bound = {name: "seen" for name in step.arguments if name in attempt.input_parameters}
     if reads is None:
-        return dict.fromkeys(attempt.input_parameters, "possible")
-    names = list(attempt.input_parameters)
+        return dict.fromkeys(attempt.input_parameters, "possible") | bound
+    names = [name for name in attempt.input_parameters if name not in bound]
     if not names:
-        return {}
+        return bound
     paths = [f"{root}/{path}" for path in reads.files]
-    return dict(variables_used(names, step.command, map(read_source, paths)))
+    return {**variables_used(names, step.command, map(read_source, paths)), **bound}

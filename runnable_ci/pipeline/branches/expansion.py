@@ -6,6 +6,7 @@ A step of a branch is called `STEP.BRANCH.STEP`, as in the reference system's ru
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from runnable_ci.pipeline.branches.matrix import Branch, only_branch
@@ -56,12 +57,19 @@ def _in_branch(step: Step, inner: Step, branch: Branch, prefix: str, before: tup
         from runnable_ci.pipeline.notebook_keys import executed_in_branch  # few pipelines have one
 
         inner = executed_in_branch(inner, prefix.rstrip(".") if is_itself else f"{prefix}{inner.name}")
+    values = {**step.bound, **inner.bound, **branch.values}
+    if branch.key != _ANY and inner.has_expressions():
+        from runnable_ci.pipeline.expressions import ExpressionError
+        from runnable_ci.pipeline.expressions.rendering import rendered  # few steps need it
+
+        with suppress(ExpressionError):  # it fails by that when it is to run
+            inner = rendered(inner, {"matrix": values})
     return inner._replace(
         branching=branching,
         name=f"{prefix}{inner.name}",
         needs=needs,
         label=label if is_itself else f"{label} / {inner.name}",
-        bound={**step.bound, **inner.bound, **branch.values},
+        bound=values,
         defaults={**inner.defaults, **step.defaults},
     )
 
@@ -83,7 +91,7 @@ def _outlined(step: Step) -> Iterator[Step]:
         yield step
         return
     matrix = branching.matrix
-    axes = dict.fromkeys(matrix.names() if matrix else ())
+    axes = dict.fromkeys([*(matrix.names() if matrix else ()), *step.arguments])
     branch = only_branch()._replace(key=_ANY, values=axes)
     made = opened(step._replace(branching=branching._replace(follows={})), [branch])
     for inner in made.branches[0]:

@@ -10,7 +10,7 @@ from runnable_ci.errors import did_you_mean
 from runnable_ci.pipeline.branches.matrix import AxisError, combinations, instances, kind_of
 from runnable_ci.pipeline.inputs import Input
 from runnable_ci.pipeline.schema import FUNCTION, RELATIVE, PipelineConfig, Place, StepConfig, StrategyConfig
-from runnable_ci.pipeline.step import Branching, Loop, Matrix, Step
+from runnable_ci.pipeline.step import Attempts, Branching, Loop, Matrix, Step
 from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, shown
 
 PARTS_MAX: Final = 10
@@ -80,7 +80,12 @@ def used(step: Step, place: Place, part: PipelineConfig, env: Mapping[str, str])
 
 def with_branches(place: Place, table: str, config: StepConfig, step: Step, body: Mapping[str, Step]) -> Step:
     """Return a step that becomes branches, each of the steps of `body`; without any it is itself the only one."""
-    alone = body or {step.name: step._replace(needs=())}
+    is_for_each = "matrix." in step.condition  # else it is evaluated once, before there are values
+    own = step._replace(needs=(), condition=step.condition if is_for_each else "")
+    alone = body or {step.name: own}
+    step = step._replace(condition="" if is_for_each else step.condition, attempts=Attempts())
+    if not body:
+        step = step._replace(arguments={})
     if body:
         given = {name: kind for inner in body.values() for name, kind in inner.returns.items()}
         for name in step.returns:

@@ -1,0 +1,194 @@
+"""What a step's table says in expressions, checked before anything runs: `if`, `with`, `attempts`, `${{ … }}`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from runnable_ci.errors import did_you_mean
+from runnable_ci.pipeline.expressions.expression import Expression, parse
+from runnable_ci.pipeline.expressions.lookups import by_own_name
+from runnable_ci.pipeline.expressions.rendering import located, texts_of
+from runnable_ci.pipeline.expressions.syntax import ExpressionError
+from runnable_ci.pipeline.expressions.template import OPEN, template
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.schema import AttemptsConfig, Place, StepConfig
+from runnable_ci.pipeline.step import Attempts, Step
+from runnable_ci.pipeline.validation import check_parameter_name, not_json, shown
+
+STATUS_FUNCTIONS: Final = ("success", "failure", "always", "cancelled")
+_CONTEXTS: Final = ("parameters", "steps", "needs", "env")
+_OF_GITHUB: Final = {
+    "secrets": "a step gets the variable from outside: set it there, and list its name in `secrets`",
+    "github": "a job's variables, such as GITHUB_SHA, reach each step by themselves",
+    "inputs": "they are parameters here",
+    "params": "they are parameters here",
+    "vars": "write it under [parameters]",
+    "runner": "a job's variables, such as RUNNER_OS, reach each step by themselves",
+    "job": "what a job knows is in its variables",
+}
+"""Contexts of workflows that pipelines do not have → what there is instead."""
+_OF_STEPS: Final = ("outcome", "conclusion", "outputs")
+_OF_NEEDS: Final = ("result", "outputs")
+
+
+def with_control(place: Place, table: str, step: Step, config: StepConfig) -> Step:
+    """Return a step with its condition, arguments and tries. Raises `PipelineError` for what they cannot be."""
+    for name, value in config.with_.items():
+        check_parameter_name(name, lambda m, hint, name=name: place.error(f"{table}.with", m, hint, key=name))
+        if problem := not_json(value):
+            raise place.error(f"{table}.with", f"{name}: {problem}", "write it as a string", key=name)
+        if name in step.env:
+            hint = "rename one: both would set the same variable"
+            raise place.error(f"{table}.with", f"`{name}` is also set by `env`", hint, key=name)
+    step = step._replace(
+        condition="" if config.if_ is None else _condition(place, table, config.if_),
+        arguments=config.with_,
+        attempts=Attempts() if config.attempts is None else _attempts(place, table, config.attempts),
+    )
+    _require_readable(place, table, step)
+    return step
+
+
+def _condition(place: Place, table: str, written: str | bool) -> str:
+    """Return the condition without `${{ }}` around it."""
+    if isinstance(written, bool):
+        return str(written).lower()
+    try:
+        parts = template(written.strip()).parts
+        if len(parts) == 1:
+            return parse(written).text if isinstance(parts[0], str) else parts[0].text
+    except ExpressionError as e:
+        raise located(place, table, "if", "", written, e) from e
+    hint = "write all of it in one `${{ }}`, or none of it"
+    raise place.error(table, "if: beside an expression there is text, which is always true", hint, key="if")
+
+
+def _attempts(place: Place, table: str, written: AttemptsConfig) -> Attempts:
+    for end in written.on or ():
+        if isinstance(end, str) and end not in ("timeout", "lost"):
+            hint = did_you_mean(end, ("timeout", "lost"), '"timeout", "lost", or an exit code such as 137')
+            raise place.error(f"{table}.attempts", f"on: a try does not end by {shown(end)}", hint, key="on")
+    on = None if written.on is None else tuple(written.on)
+    return Attempts(written.max, written.wait_seconds, on)
+
+
+def check_expressions(pipeline: Pipeline) -> None:
+    """Raise `PipelineError` for the first expression that refers to what there is not, in a pipeline's outline."""
+    for step in pipeline.steps.values():
+        place, table = step.place or pipeline.place, f"steps.{step.name.rpartition('.')[2]}"
+        for key, name, text, expression in expressions_of(step):
+            try:
+                is_whole = key == "with" and step.arguments[name] == text and template(text).is_value
+                _check(expression, key, is_whole=is_whole, step=step, pipeline=pipeline)
+            except ExpressionError as e:
+                raise located(place, table, key, name, text, e) from e
+
+
+def expressions_of(step: Step) -> Iterator[tuple[str, str, str, Expression]]:
+    """Yield the expressions of a step: the key, the name in its table, the text around it, and the expression."""
+    if step.condition:
+        yield "if", "", step.condition, parse(step.condition)
+    for key, name, text in texts_of(step):
+        if OPEN in text:
+            yield from ((key, name, text, expression) for expression in template(text).expressions)
+
+
+def _require_readable(place: Place, table: str, step: Step) -> None:
+    """Raise `PipelineError` for a text with an expression that does not parse."""
+    for key, name, text in texts_of(step):
+        if OPEN in text:
+            try:
+                template(text)
+            except ExpressionError as e:
+                raise located(place, table, key, name, text, e) from e
+
+
+def _check(expression: Expression, key: str, *, is_whole: bool, step: Step, pipeline: Pipeline) -> None:
+    """Raise `ExpressionError`; one that `is_whole` is all that there is of a value."""
+    for path, position in expression.places():
+        if path[0] in _OF_GITHUB:
+            raise ExpressionError(f"there is no context `{path[0]}`", position, _OF_GITHUB[path[0]])
+    contexts = [*_CONTEXTS, "matrix"] if "." in step.name else _CONTEXTS
+    expression.require(contexts, STATUS_FUNCTIONS if key == "if" else ())
+    above = by_own_name(step.name, pipeline.ancestors(step.name))
+    needs = by_own_name(step.name, step.needs)
+    for path, position in expression.places():
+        match path:
+            case ("parameters", parameter, *more):
+                _check_parameter(parameter, position, step, pipeline, may_be_object=is_whole and not more)
+            case ("steps", other, *more):
+                if other not in above:
+                    raise ExpressionError(*_not_before(other, position, step, pipeline))
+                _check_result(above[other], more, _OF_STEPS, position, pipeline)
+            case ("needs", other, *more):
+                if other not in needs:
+                    hint = did_you_mean(other, needs, f"it needs: {', '.join(needs) or 'no step'}")
+                    raise ExpressionError(f"the step does not need `{other}`", position, hint)
+                _check_result(needs[other], more, _OF_NEEDS, position, pipeline)
+            case ("matrix", axis, *_) if step.bound and axis not in step.bound:
+                hint = did_you_mean(axis, step.bound, f"the axes are: {', '.join(step.bound)}")
+                raise ExpressionError(f"there is no axis `{axis}`", position, hint)
+            case ("env", variable, *_):
+                _check_variable(variable, position, step)
+
+
+def _check_parameter(name: str, position: int, step: Step, pipeline: Pipeline, *, may_be_object: bool) -> None:
+    """Refuse a parameter that only a step gives which does not come before, and an object as a text or a number."""
+    above = pipeline.ancestors(step.name)
+    givers = [other for other in pipeline.steps.values() if name in other.returns and other.name != step.name]
+    before = [giver for giver in givers if giver.name in above]
+    own = {*step.bound, *step.defaults}
+    if not before and name not in pipeline.parameters and name not in pipeline.inputs and name not in own:
+        if givers:
+            hint = f"list `{givers[0].name}` in `needs`"
+            raise ExpressionError(
+                f"`{name}` is returned by step `{givers[0].name}`, which is not before it", position, hint
+            )
+        known = [
+            *own,
+            *pipeline.parameters,
+            *pipeline.inputs,
+            *(n for one in above for n in pipeline.steps[one].returns),
+        ]
+        if hint := did_you_mean(name, known):
+            raise ExpressionError(f"there is no parameter `{name}`", position, hint)
+    if not may_be_object and any(giver.returns[name] == "object" for giver in before):
+        hint = 'pass it whole to a function: with = { model = "${{ parameters.model }}" }'
+        raise ExpressionError(f"`{name}` is an object, which has no text", position, hint)
+
+
+def _not_before(name: str, position: int, step: Step, pipeline: Pipeline) -> tuple[str, int, str]:
+    if name in pipeline.steps:
+        message = "the step itself" if name == step.name else f"step `{name}`, which is not before it"
+        return f"it looks at {message}", position, f"list `{name}` in `needs`" if name != step.name else ""
+    above = pipeline.ancestors(step.name)
+    hint = did_you_mean(name, above, f"the steps before it are: {', '.join(sorted(above)) or 'none'}")
+    return f"there is no step `{name}`", position, hint
+
+
+def _check_result(name: str, path: list[str], known: tuple[str, ...], position: int, pipeline: Pipeline) -> None:
+    """Refuse what a step's result does not have."""
+    if not path:
+        return
+    if path[0] not in known:
+        hint = did_you_mean(path[0], known, f"a step has: {', '.join(known)}")
+        raise ExpressionError(f"a step has no `{path[0]}`", position, hint)
+    returns: Mapping[str, Any] = pipeline.steps[name].returns
+    name = pipeline.steps[name].name.rpartition(".")[2]
+    if path[0] == "outputs" and path[1:] and path[1] not in returns:
+        hint = did_you_mean(path[1], returns, f"it returns: {', '.join(returns) or 'nothing'}")
+        raise ExpressionError(f"step `{name}` does not return `{path[1]}`", position, hint)
+    if path[0] == "outputs" and path[1:] and returns[path[1]] == "object":
+        raise ExpressionError(
+            f"`{path[1]}` is an object, which has no text", position, "use it as parameters, in `with`"
+        )
+
+
+def _check_variable(name: str, position: int, step: Step) -> None:
+    plain = [one for one, text in step.env.items() if OPEN not in text]
+    if name in step.env and name not in plain:
+        raise ExpressionError(f"`{name}` has an expression itself", position, "write that expression here too")
+    if name not in plain:
+        hint = did_you_mean(name, plain, f"`env` has: {', '.join(plain) or 'nothing'}")
+        raise ExpressionError(f"`env` has no `{name}`: only what the file sets is known here", position, hint)

@@ -186,6 +186,54 @@ KINDS: dict[str, tuple[Turn, ...]] = {
             change=("src/train.py", "for labe, *_", "for label, *_"),
         ),
     ),
+    "sequential/on-failure-fail.toml": (Turn("run", "train! notify", "report | skip: `train` failed", code=1),),
+    "sequential/on-failure-succeed.toml": (Turn("run", "attempt! other_way", "another way"),),
+    "sequential/conditional.toml": (
+        Turn("run", "toss heads continue", "tails    | skip: the condition"),
+        Turn("run -p coin=tails", "toss tails continue", "it is tails"),
+    ),
+    "sequential/conditional-returns.toml": (
+        Turn("run", "heads verify", "found by heads"),
+        Turn("run -p choice=tails", "tails verify", "found by tails"),
+    ),
+    "retry/conditional.toml": (
+        Turn("run", "toss heads!", code=1, environ=DOWN),
+        Turn("retry", "heads continue", "tails    | skip: the condition", environ=UP),
+    ),
+    "ports/kedro/runnable.toml": (
+        Turn(
+            "run --params-file parameters.yaml",
+            "companies shuttles reviews preprocess_companies preprocess_shuttles create_model_input_table split_data "
+            "train_model!",
+            code=1,
+            change=("nodes.py", "sum(xs) / len(xs)", "sum(xs) / len(ys)"),
+        ),
+        Turn(
+            "retry",
+            "train_model evaluate_model",
+            "split_data               | reuse: unchanged since attempt 1",
+            metrics={"metrics.r2_score": 0.9997},
+            change=("nodes.py", "sum(xs) / len(ys)", "sum(xs) / len(xs)"),
+        ),
+    ),
+    "parameters/static-fail.toml": (
+        Turn("run --params-file parameters.yaml", "read! look", "look | hello: 11", code=1),
+    ),
+    "ports/snakemake/runnable.toml": (
+        Turn(
+            "run",
+            "map.A.map map.B.map! map.C.map sort.A.sort sort.C.sort stats.A.stats stats.C.stats",
+            code=1,
+            change=("data/samples/B.txt", "TTGAC", "XXXXX"),
+        ),
+        Turn(
+            "retry",
+            "map.B.map sort.B.sort stats.B.stats call plot",
+            "map (A) | reuse: unchanged since attempt 1",
+            files="plots/quals.txt stats/B.txt logs/map/B.log",
+            change=("data/samples/B.txt", "XXXXX", "TTGAC"),
+        ),
+    ),
     "ports/metaflow/runnable.toml": (
         Turn(
             "run",
@@ -262,7 +310,7 @@ def test_an_example_in_a_container(examples: Workspace, tmp_path: Path) -> None:
     assert log.steps["tool"].attempts[0].code_identities[1].code_identifier_url == "docker.io/library/busybox"
 
 
-@pytest.mark.parametrize("source", ["dvc/dvc.yaml"])
+@pytest.mark.parametrize("source", ["dvc/dvc.yaml", "snakemake/Snakefile"])
 def test_an_imported_pipeline_is_what_the_import_writes(examples: Workspace, source: str) -> None:
     """The pipeline file of a port is made by `init --from`, byte for byte."""
     folder, _, file = f"ports/{source}".rpartition("/")
@@ -271,6 +319,22 @@ def test_an_imported_pipeline_is_what_the_import_writes(examples: Workspace, sou
     written.unlink()
     examples.runnable("init", "--from", file, at=folder)
     assert written.read_bytes() == before
+
+
+def test_a_sample_that_is_added(examples: Workspace, tmp_path: Path) -> None:
+    """Imported again, a workflow with one more sample runs that sample, and what collects all of them."""
+    there = workspace(tmp_path, {".gitignore": ".runnable\n"}, name="snakemake")
+    shutil.copytree(EXAMPLES / "ports" / "snakemake", there.folder, dirs_exist_ok=True)
+    there.runnable("run", "--run-id", "r")
+    before = {name: len(step.attempts) for name, step in there.log("r").steps.items()}
+    there.write({"data/samples/D.txt": "CATTT\nACGTT\n"})
+    (there.folder / "runnable.toml").unlink()
+    there.runnable("init", "--from", "Snakefile")
+    there.runnable("retry", "r")
+    steps = there.log("r").steps
+    ran = {name for name, step in steps.items() if len(step.attempts) > before.get(name, 0)}
+    assert ran == {"map.D.map", "sort.D.sort", "stats.D.stats", "call", "plot"}
+    assert there.read("stats/D.txt") == "D 2\n"
 
 
 def test_a_program_writes_the_file_that_is_there(examples: Workspace) -> None:
@@ -287,6 +351,8 @@ def test_each_example_is_run_and_in_the_table() -> None:
     """There is no pipeline file that is not run here, and the documentation has each under its name, and no other."""
     there = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.toml")}
     assert there == KINDS.keys() | SHOWN_ELSEWHERE
+    rows = [line.split("|")[1] for line in TABLE.splitlines() if line.startswith("| ") and "ports/" not in line]
+    assert sum(len(re.findall(r"`[^`]+`", names)) for names in rows) == 65
     linked = set(re.findall(r"\]\(\.\./examples/([^)#]+)\)", TABLE))
     assert {path for path in linked if path.endswith(".toml")} == there
     assert [path for path in linked if not (EXAMPLES / path).exists()] == []

@@ -169,6 +169,34 @@ stages:
     assert steps["each"]["catalog"] == {"put": ["m/${{ matrix.item }}.txt", "m/${{ matrix.item }}.json"]}
 
 
+def test_foreach_runs_and_grows(tmp_path: Path) -> None:
+    """Each item is an instance with its own files; one that is added later runs alone, and what collects."""
+    text = """
+stages:
+  each:
+    foreach: ${regions}
+    do: {cmd: "mkdir -p out; cat in/${key}.txt > out/${key}.txt; echo 'n: ${item.n}' >> out/${key}.txt",
+         deps: ["in/${key}.txt"], outs: ["out/${key}.txt"]}
+  all: {cmd: "cat out/*.txt > all.txt", deps: [out], outs: [all.txt]}
+"""
+    project = workspace(
+        tmp_path,
+        {"dvc.yaml": text, "params.yaml": "regions: {uk: {n: 1}, us: {n: 2}}\n", "in/uk.txt": "", "in/us.txt": ""},
+    )
+    imported(project)
+    project.runnable("run", "--run-id", "r")
+    assert project.read("all.txt") == "n: 1\nn: 2\n"
+    before = set(project.log("r").steps)
+    project.write({"params.yaml": "regions: {uk: {n: 1}, us: {n: 2}, zz: {n: 3}}\n", "in/zz.txt": "z\n"})
+    (project.folder / "runnable.toml").unlink()
+    imported(project)
+    project.runnable("retry", "r")
+    steps = project.log("r").steps
+    assert len(set(steps) - before) == 1
+    assert {name: len(step.attempts) for name, step in steps.items() if len(step.attempts) > 1} == {"all": 2}
+    assert project.read("all.txt") == "n: 1\nn: 2\nz\nn: 3\n"
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [

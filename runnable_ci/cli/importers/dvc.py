@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from runnable_ci.cli.importers.dvc_values import DvcValues, flat_axes
-from runnable_ci.cli.importers.imported import ImportedPipeline, Values, needed, overlaps, strategy
+from runnable_ci.cli.importers.imported import READS, ImportedPipeline, Values, needed, overlaps, strategy
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.pipeline.schema import STEP_NAME
 from runnable_ci.pipeline.values.params_file import read_file
@@ -207,6 +207,9 @@ def _step(imported: ImportedPipeline, stage: _Stage) -> dict[str, Any]:
         catalog["persist"] = True
     if catalog:
         step["catalog"] = catalog
+    if stage.axes:
+        imported.note(READS)
+        step["reads"] = []
     if counted:
         step["metrics"] = [values.path(path, stage.axes) for path in counted]
     return step

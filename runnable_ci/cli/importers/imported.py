@@ -6,12 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Final
 
 from runnable_ci.pipeline.definition.toml_writer import toml_text
 
 Values = Mapping[str, Any]
 """The axes of one instance of a step, by name."""
+READS: Final = (
+    "reads: of instances that run at the same time, only the declared inputs count, as there; without the key it is "
+    "what they were seen to read, which may be each other's"
+)
+"""Why steps with a matrix have `reads`."""
+_WIDTH: Final = 110
 _MATRIX: Final = "matrix"
 
 
@@ -34,8 +41,17 @@ class ImportedPipeline:
 
     def text(self, command: str) -> str:
         """Return the pipeline file; `command` wrote it."""
-        top = [f"Written by `{command}`.", *(["Not imported:"] if self.notes.get(()) else []), *self.notes.get((), [])]
-        return toml_text(self.table, comments={**self.notes, (): top})
+        notes = {path: [line for text in texts for line in _wrapped(text)] for path, texts in self.notes.items()}
+        differs = ["What differs:", *notes[()]] if notes.get(()) else []
+        return toml_text(self.table, comments={**notes, (): [f"Written by `{command}`.", *differs]})
+
+
+def _wrapped(text: str) -> list[str]:
+    """Return a note as lines of a readable width; code stays as it is."""
+    if text.startswith(" "):
+        return [text]
+    lines = (wrap(line, _WIDTH, subsequent_indent="  ", break_long_words=False) for line in text.splitlines())
+    return [line for wrapped in lines for line in wrapped]
 
 
 def strategy(instances: Sequence[Values]) -> dict[str, Any]:

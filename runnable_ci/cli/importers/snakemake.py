@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import os
+import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runnable_ci.cli.importers.evaluator import Deferred, Evaluator, NotDeclarativeError
-from runnable_ci.cli.importers.imported import ImportedPipeline, needed, strategy
+from runnable_ci.cli.importers.imported import READS, ImportedPipeline, needed, strategy
 from runnable_ci.cli.importers.snakefile import Directive, Rule, Unread, parse_snakefile
 from runnable_ci.cli.importers.snakemake_jobs import (
     DirectiveValues,
@@ -191,7 +192,24 @@ def _step(imported: ImportedPipeline, rule: ReadRule, evaluator: Evaluator) -> d
     }
     if found := {key: list(dict.fromkeys(paths)) for key, paths in catalog.items() if paths}:
         step["catalog"] = found
+    if instances[0]:
+        imported.note(READS)
+        step["reads"] = _code(imported, rule, evaluator)
     return step
+
+
+def _code(imported: ImportedPipeline, rule: ReadRule, evaluator: Evaluator) -> list[str]:
+    """Return what counts as read beside the inputs: a script, and what is beside it."""
+    call = rule.rule.directives.get("script")
+    try:
+        path = _script_path(imported, rule, str(evaluator.value(call.args[0]))) if call and call.args else ""
+    except NotDeclarativeError:
+        return []
+    return [f"{posixpath.dirname(path) or '.'}/**"] if path else []
+
+
+def _script_path(imported: ImportedPipeline, rule: ReadRule, path: str) -> str:
+    return os.path.relpath(rule.rule.file.parent / path, imported.folder)
 
 
 def _axis(name: str) -> str:
@@ -287,10 +305,7 @@ def _script_of(imported: ImportedPipeline, rule: ReadRule, values: RuleValues, e
     if "script" in directives:
         path = str(evaluator.value(directives["script"].args[0]))
         if path.endswith(".py"):
-            return {
-                "shell": "python",
-                "run": of_python_script(os.path.relpath(rule.rule.file.parent / path, imported.folder), values),
-            }
+            return {"shell": "python", "run": of_python_script(_script_path(imported, rule, path), values)}
         raise NotDeclarativeError(f"the script {path}: only Python's are run with the object that they expect")
     if rule.rule.code:
         raise NotDeclarativeError(f"run: {rule.rule.code.splitlines()[0]}")

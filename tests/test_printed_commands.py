@@ -141,6 +141,18 @@ def test_after_a_failure(tmp_path: Path, setup: str) -> None:
     here.resumes(taken)
 
 
+@pytest.mark.parametrize("setup", RUNS)
+def test_a_run_of_one_step(tmp_path: Path, setup: str) -> None:
+    """What is offered where the step has no input, or an old one, runs the step and what it needs."""
+    files, at, pipeline = RUNS[setup]
+    here = place(tmp_path, files, at, git="without git" not in setup)
+    here.resumes(one(here.run("run", "--run-id", "n1", "--", pipeline, "train", code=2), "run --run-id n1"))
+    [name] = [name for name in files if name != "ml/runnable.toml" or len(files) == 1]
+    here.project.write({name: files[name].replace("echo fetched", "echo fetched again")})
+    here.resumes(one(here.run("run", "--run-id", "n2", "--", pipeline, "train", code=2), "run --run-id n2"))
+    assert (here.project.folder / name).parent.joinpath("data.txt").read_text() == "fetched again\n"
+
+
 def test_from_outside_of_the_repository(tmp_path: Path) -> None:
     """A pipeline that is named by a path from anywhere is named so again."""
     here = place(tmp_path, {"ml/n.toml": TRAIN})

@@ -12,11 +12,12 @@ from runnable_ci.engine.options import Options, RunOptions
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import PipelineError, RunnableError, UsageError
-from runnable_ci.pipeline.command_line import of_store, with_options
+from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.pipeline.inputs import input_lines
 from runnable_ci.pipeline.project import find_file
 from runnable_ci.pipeline.schema import STEP_NAME
 from runnable_ci.util.console import console, is_actions
+from runnable_ci.util.shell_command import command
 
 if TYPE_CHECKING:
     from runnable_ci.runs.remote.writers import AcceptedWriters
@@ -80,7 +81,7 @@ class PartWords(NamedTuple):
             if option and not self.steps:
                 raise UsageError(
                     f"{option} is for a run of some steps, which takes results of an earlier one",
-                    hint=f"name the steps to run: {with_options(typed, 'STEP')}",
+                    hint=f"name the steps to run: {command(*typed, 'STEP')}",
                 )
 
 

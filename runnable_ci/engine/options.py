@@ -101,7 +101,7 @@ class RetryOptions(NamedTuple):
     """Why."""
     typed: Sequence[str] = ()
     """The command as it was typed, for messages."""
-    again: str = "--from STEP re-runs that step"
+    again: Callable[[str], str] = lambda step: f"--from {step} re-runs that step"
     """How a step that would be reused is run, for messages."""
     accepted: AcceptedWriters | None = None
     """Whose results are used; None: everybody's."""

@@ -328,7 +328,7 @@ def _require_kept(project: Project, planned: Plan, retry: RetryOptions) -> None:
             giver = scope.parameters[lost].giver
             raise UsageError(
                 f"step `{name}` takes `{lost}`, which `{giver}` returned: it is a secret, and not in the run log",
-                hint=retry.again.replace("STEP", giver),
+                hint=retry.again(giver),
             )
 
 

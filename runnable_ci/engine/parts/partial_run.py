@@ -22,6 +22,7 @@ from runnable_ci.runs.events import Event
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import load
 from runnable_ci.runs.recorder import ensure_sealed
+from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import listed
 
 
@@ -69,7 +70,10 @@ def plan_partial(
         require_content(session, results)
     catalog = session.catalog(results)
     find = partial(lost_here if is_dry else partial(find_lost, registry=None), session)
-    also = f"to run it too: {with_options(typed, 'STEP')}"
+
+    def also(step: str) -> str:
+        return f"to run it too: {command(*typed, step)}"
+
     planned = plan_on(
         session,
         results,
@@ -80,8 +84,8 @@ def plan_partial(
     )
     for line in others_results(layout, results, planned.plan, options.accepted):
         session.options.printer.say(f"note: {line}")
-    if note := planned.environment_note():
-        session.options.printer.say(note)
+    if differs := str(planned.environment):
+        session.options.printer.say(f"note: other than for the steps that are taken: {differs}")
     stale = f"its result cannot be taken from run `{source.run_id}`"
     require_taken(planned.plan, running, {}, stale, also)
     return PartialRun(results, planned)

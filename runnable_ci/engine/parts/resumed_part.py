@@ -27,5 +27,5 @@ def require_its_steps(
         StepSelection.recorded(log.run_config, pipeline).running(pipeline),
         forced,
         f"run `{log.run_id}` has no result of it that is up to date",
-        f"to run it too: {with_options(typed or ['retry', log.run_id], '--from', 'STEP')}",
+        lambda step: f"to run it too: {with_options(typed or ['retry', log.run_id], '--from', step)}",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runnable_ci.engine.planning.plan import Plan
@@ -81,15 +81,17 @@ class PartialOptions(NamedTuple):
     """Whose results are used; None: everybody's."""
 
 
-def require_taken(plan: Plan, running: Collection[str], forced: Collection[str], why: str, hint: str) -> None:
+def require_taken(
+    plan: Plan, running: Collection[str], forced: Collection[str], why: str, hint: Callable[[str], str]
+) -> None:
     """Raise `UsageError` for a step that would run though it was not selected, and not `forced` to run since.
 
-    `why` says why its result cannot be taken, before what the plan says; in the hint the step's name is for STEP.
+    `why` says why its result cannot be taken, before what the plan says; `hint` returns how the step is run too.
     """
     for name in plan.running:
         step = name.partition(".")[0]
         if step not in running and step not in forced:
             raise UsageError(
                 f"step `{plan.pipeline.steps[name].shown}` was not selected, and {why}: {plan.decisions[name].reason}",
-                hint=hint.replace("STEP", step),
+                hint=hint(step),
             )

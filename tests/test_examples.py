@@ -52,9 +52,9 @@ KINDS: dict[str, tuple[Turn, ...]] = {
     "tasks/python.toml": (Turn("run", "greet", "hello world"),),
     "tasks/shell.toml": (Turn("run", "greet", "and this is stderr"),),
     "tasks/notebook.toml": (
-        Turn("run", "greet", "hello you from a notebook", metrics={"length": 3}, files="greet.executed.ipynb"),
+        Turn("run", "greet", "hello you from a notebook", metrics={"length": 3}, files="executed/greet.ipynb"),
     ),
-    "sequential/traversal.toml": (Turn("run", "python shell notebook later", files="notebook.executed.ipynb"),),
+    "sequential/traversal.toml": (Turn("run", "python shell notebook later", files="executed/notebook.ipynb"),),
     "sequential/default-fail.toml": (Turn("run", "prepare train!", "report  | skip: `train` failed", code=1),),
     "parameters/static.toml": (
         Turn(
@@ -161,7 +161,7 @@ KINDS: dict[str, tuple[Turn, ...]] = {
     "jobs/parameters.toml": (Turn("run -p size=6", "work", "hello you", metrics={"ratio": 1.5}),),
     "jobs/catalog.toml": (Turn("run", "work", files="squares.csv"),),
     "jobs/catalog-no-copy.toml": (Turn("run", "work", files="squares.csv"),),
-    "jobs/notebook.toml": (Turn("run", "greet", "hello world from a notebook", files="greet.executed.ipynb"),),
+    "jobs/notebook.toml": (Turn("run", "greet", "hello world from a notebook", files="executed/greet.ipynb"),),
     "async/single.toml": (Turn("run", "fetch show", "hello you"),),
     "async/sequential.toml": (Turn("run", "fetch show", '["hello a", "hello b"]'),),
     "training/single.toml": (

@@ -17,7 +17,7 @@ def check_notebook(place: Place, table: str, step: StepConfig) -> None:
         if path is None:
             continue
         check_relative(path, lambda m, key=key: place.error(table, f"{key}: {m}", RELATIVE, key=key))
-        if PurePosixPath(path).suffix != ENDING or set("*?[") & set(path):
+        if (PurePosixPath(path).suffix != ENDING and "${{" not in path) or set("*?[") & set(path):
             hint = f'write the path of a notebook: {key} = "eval.ipynb"'
             raise place.error(table, f"{key}: {shown(path)} is not the path of a notebook", hint, key=key)
         if is_excluded(path):
@@ -30,23 +30,22 @@ def check_notebook(place: Place, table: str, step: StepConfig) -> None:
         raise place.error(table, "`kernel` is empty", 'name an installed one, such as kernel = "ir"', key="kernel")
 
 
-def executed_path(name: str, notebook: str, executed: str | None) -> str:
-    """Return where a step's executed notebook is stored: beside the notebook where nothing else is said.
+def executed_path(name: str) -> str:
+    """Return where a step's executed notebook is stored, where the file does not say.
 
-    It has the step's name, as several steps may run one notebook.
+    It has the step's name, as several steps may run one notebook, and a folder that no glob of notebooks has in it.
     """
-    path = executed or PurePosixPath(notebook).with_name(f"{name}.executed{ENDING}")
-    return PurePosixPath(path).as_posix()
-
-
-def is_default(step: Step) -> bool:
-    """Return whether the pipeline file leaves open where the executed notebook of a step is stored."""
-    return step.kind == "notebook" and step.executed == executed_path(step.name, step.command, None)
+    return f"executed/{name}{ENDING}"
 
 
 def executed_in_branch(step: Step, name: str) -> Step:
     """Return a step whose executed notebook has the name of its branch, where the file does not name one."""
     if not is_default(step):
         return step
-    own = executed_path(name, step.command, None)
+    own = executed_path(name)
     return step._replace(executed=own, put=tuple(own if path == step.executed else path for path in step.put))
+
+
+def is_default(step: Step) -> bool:
+    """Return whether the pipeline file leaves open where the executed notebook of a step is stored."""
+    return step.kind == "notebook" and step.executed == executed_path(step.name)

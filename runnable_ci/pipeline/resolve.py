@@ -173,7 +173,7 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         from runnable_ci.pipeline.notebook_keys import check_notebook, executed_path  # few pipelines have one
 
         check_notebook(place, table, step)
-        executed = executed_path(name, command, step.executed)
+        executed = str(PurePosixPath(step.executed or executed_path(name)))
         command = str(PurePosixPath(command))
     env = pipeline.env | step.env
     _check_env(place, f"{table}.env", step.env, pipeline.parameters)

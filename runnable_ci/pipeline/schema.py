@@ -175,7 +175,8 @@ class StepConfig(Table):
     python: str | None = Field(None, description="`module:function`, called in the pipeline's interpreter.")
     notebook: str | None = Field(
         None,
-        description="A Jupyter notebook, executed in the pipeline's interpreter, which needs nbclient and ipykernel.",
+        description="A Jupyter notebook, executed in the pipeline's interpreter, which needs nbclient and ipykernel; a "
+        "path, in which expressions may stand.",
     )
     kernel: str | None = Field(
         None,
@@ -184,7 +185,7 @@ class StepConfig(Table):
     )
     executed: str | None = Field(
         None,
-        description="Where the executed notebook is stored. Default: beside the notebook, as `STEP.executed.ipynb`.",
+        description="Where the executed notebook is stored. Default: `executed/STEP.ipynb`.",
     )
     uses: str | None = Field(
         None,

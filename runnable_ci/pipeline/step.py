@@ -132,7 +132,8 @@ class Step(NamedTuple):
     def has_expressions(self) -> bool:
         """Return whether there is one in a text in which a value is to take its place."""
         paths = (*(self.get or ()), *self.put, *(self.reads or ()), *self.ignore_reads)
-        return any("${{" in text for text in (*paths, *self.env.values(), self.working_directory))
+        notebook = self.command if self.kind == "notebook" else ""
+        return any("${{" in text for text in (*paths, *self.env.values(), self.working_directory, notebook))
 
     @property
     def shown(self) -> str:

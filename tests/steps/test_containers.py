@@ -176,7 +176,7 @@ container = {container}
     log = project.log()
     attempt = log.steps["a"].attempts[0]
     assert (attempt.output_parameters["total"].value, set(attempt.modules)) == (6, {"work.py"})
-    assert [entry.name for entry in log.steps["a"].put_entries()] == ["a.executed.ipynb"]
+    assert [entry.name for entry in log.steps["a"].put_entries()] == ["executed/a.ipynb"]
     assert image_in(log)
 
 

@@ -93,9 +93,9 @@ def test_values_of_each_kind(evaluated: Workspace) -> None:
 
 
 def test_the_executed_notebook(evaluated: Workspace) -> None:
-    """It lies beside the notebook, with the parameters in a cell of their own; the notebook itself is as it was."""
+    """It lies in a folder of its own, with the parameters in a cell of their own; the notebook itself is as it was."""
     [entry] = evaluated.log().steps["evaluate"].put_entries()
-    assert entry.name == "nb/evaluate.executed.ipynb"
+    assert entry.name == "executed/evaluate.ipynb"
     executed = json.loads(evaluated.read(entry.name))
     assert [cell["metadata"].get("tags") for cell in executed["cells"][1:3]] == [
         ["parameters"],
@@ -201,8 +201,8 @@ def test_a_failing_cell(tmp_path: Path) -> None:
     assert "----> 1 f(0)" in attempt.exception.traceback
     assert (project.folder / "n.ipynb").read_text().splitlines()[attempt.exception.line - 1].strip() == '"f(0)"'
     [entry] = project.log().steps["a"].data_catalog
-    assert (entry.name, entry.stage) == ("a.executed.ipynb", "failed")
-    project.runnable("catalog", "latest", "--get", "a.executed.ipynb", "--to", "kept.ipynb")
+    assert (entry.name, entry.stage) == ("executed/a.ipynb", "failed")
+    project.runnable("catalog", "latest", "--get", "executed/a.ipynb", "--to", "kept.ipynb")
     assert outputs(project.folder / "kept.ipynb") == ["before\n"]
     project.write({"n.ipynb": notebook(*cells[:2], "f(1)")})
     project.runnable("retry", "latest")
@@ -262,7 +262,7 @@ def test_secrets_are_masked(tmp_path: Path) -> None:
     cells = ["import os\nkey = os.environ['MY_API_KEY']\nprint(key)", "key", "raise ValueError(key.splitlines()[1])"]
     project = project_of(tmp_path, '[steps.a]\nnotebook = "n.ipynb"\n', {"n.ipynb": notebook(*cells)})
     project.runnable("run", code=1, MY_API_KEY=secret)
-    project.runnable("catalog", "latest", "--get", "a.executed.ipynb", "--to", "kept.ipynb")
+    project.runnable("catalog", "latest", "--get", "executed/a.ipynb", "--to", "kept.ipynb")
     kept = project.read("kept.ipynb")
     assert "***" in kept
     found = [path for path in project.folder.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
@@ -285,10 +285,10 @@ def test_format_3(tmp_path: Path) -> None:
     document = {"metadata": {}, "nbformat": 3, "nbformat_minor": 0, "worksheets": [{"cells": cells, "metadata": {}}]}
     project = project_of(tmp_path, '[steps.a]\nnotebook = "n.ipynb"\n', {"n.ipynb": json.dumps(document)})
     project.runnable("run")
-    executed = json.loads(project.read("a.executed.ipynb"))
+    executed = json.loads(project.read("executed/a.ipynb"))
     assert (executed["nbformat"], executed["nbformat_minor"]) == (4, 4)
     assert [cell.get("id") for cell in executed["cells"]] == [None, None]
-    assert outputs(project.folder / "a.executed.ipynb") == ["0.5\n"]
+    assert outputs(project.folder / "executed/a.ipynb") == ["0.5\n"]
 
 
 def test_a_matrix(tmp_path: Path) -> None:
@@ -305,12 +305,45 @@ returns = { total = "metric" }
     files = {"nb/n.ipynb": notebook("print(sample)\nsize = len(sample)"), "sum.ipynb": notebook("total = sum(size)")}
     project = project_of(tmp_path, steps, files)
     project.runnable("run")
-    executed = [path for path in (project.folder / "nb").iterdir() if path.name != "n.ipynb"]
-    assert project.folder / "nb" / "a.gut.executed.ipynb" in executed
+    executed = list((project.folder / "executed").glob("a.*"))
+    assert project.folder / "executed" / "a.gut.ipynb" in executed
     assert sorted(outputs(path) for path in executed) == [["a/b\n"], ["gut\n"]]
     assert last(project, "b").user_defined_metrics["total"].value == 6
     project.write({"runnable.toml": TOP + steps.replace("returns", 'executed = "out.ipynb"\nreturns', 1)})
     assert "`out.ipynb` is the same for each `sample`" in project.runnable("run", code=2).err
+
+
+def test_values_in_its_keys(tmp_path: Path) -> None:
+    """`with` gives values and objects by names of the notebook's own, and expressions stand in both of its paths."""
+    steps = """
+[steps.make]
+python = "lib:make"
+returns = { table = "object", top = "json" }
+[steps.a]
+notebook = "nb/${{ matrix.file }}.ipynb"
+executed = "out/${{ matrix.file }}-${{ parameters.top }}.ipynb"
+strategy = { matrix = { file = ["one", "two"] } }
+with = { depth = "${{ parameters.top }}", frame = "${{ parameters.table }}" }
+returns = ["found"]
+[steps.stop]
+run = "exit 1"
+"""
+    cells: list[dict[str, Any] | str] = [code("depth = 1", "parameters"), "found = [depth, frame['a']]"]
+    files = {f"nb/{name}.ipynb": notebook(*cells, f"print('{name}')") for name in ("one", "two")}
+    library = "def make():\n    return {'a': 1}, 7\n"
+    project = project_of(tmp_path, steps, files | {"lib.py": library})
+    project.runnable("run", code=1)
+    assert project.log().parameters["found"].value == [[7, 1], [7, 1]]
+    assert [outputs(project.folder / "out" / f"{name}-7.ipynb") for name in ("one", "two")] == [
+        ["one\n"],
+        ["two\n"],
+    ]
+    project.write({"nb/two.ipynb": notebook(*cells, "print('2')")})
+    lines = project.runnable("retry", "latest", "--dry-run").out.splitlines()
+    assert [line.split(")")[-1].split() for line in lines[1:3]] == [
+        ["reuse", "unchanged", "since", "attempt", "1"],
+        ["run", "nb/two.ipynb", "changed"],
+    ]
 
 
 def test_a_notebook_that_a_step_makes(tmp_path: Path) -> None:
@@ -352,7 +385,7 @@ def test_nothing_is_left_running(tmp_path: Path, how: str) -> None:
         project.runnable("retry", "r")
     else:
         [entry] = project.log().steps["a"].data_catalog
-        assert (entry.name, entry.stage) == ("a.executed.ipynb", "failed")
+        assert (entry.name, entry.stage) == ("executed/a.ipynb", "failed")
     wait_until(lambda: not is_alive(pid), "the kernel's end")
 
 

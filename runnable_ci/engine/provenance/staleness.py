@@ -114,7 +114,9 @@ class Comparison:
             return
         from runnable_ci.steps.notebook.notebook_step import digest_of, is_there  # few pipelines have one
 
-        if step.command in visible and not is_there(step, self.catalog.workspace):
+        if not is_there(step, self.catalog.workspace):
+            if step.command not in visible:
+                yield Change(f"{step.command} is gone", "code", "")
             return
         now = digest_of(step, self.catalog.workspace)
         if now != last.function_hash:

@@ -32,6 +32,8 @@ def texts_of(step: Step) -> Iterator[tuple[str, str, str]]:
     for key, paths in patterns:
         yield from ((key, "", path) for path in paths or ())
     yield "working-directory", "", step.working_directory
+    if step.kind == "notebook":
+        yield "notebook", "", step.command
 
 
 def located(place: Place, table: str, key: str, name: str, text: str, e: ExpressionError) -> PipelineError:
@@ -59,7 +61,8 @@ def rendered(step: Step, contexts: Mapping[str, Any]) -> Step:
         reads=None if step.reads is None else _globs("reads", step.reads, contexts),
         ignore_reads=_globs("ignore-reads", step.ignore_reads, contexts),
         metrics=tuple(_metrics_file(path, contexts) for path in step.metrics),
-        executed=_file("notebook", step.executed, contexts),
+        executed=_file("executed", step.executed, contexts),
+        command=_file("notebook", step.command, contexts) if step.kind == "notebook" else step.command,
         working_directory=folder if OPEN in folder else str(PurePosixPath(folder)),
     )
 

@@ -68,7 +68,8 @@ def require_notebook(pipeline: Pipeline, workspace: Path, step: Step) -> None:
 
 
 def _absent(step: Step, workspace: Path) -> str:
-    return "" if is_there(step, workspace) else f"there is no {step.command}"
+    is_known = "${{" not in step.command
+    return f"there is no {step.command}" if is_known and not is_there(step, workspace) else ""
 
 
 def _refuse_packages(

@@ -17,7 +17,7 @@ from statistics import median
 import measure
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from podman import IMAGE, podman_in
+from podman import IMAGE, podman_with_image
 
 PROGRAM = (sys.executable, "-m", "runnable_ci", "run")
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="once, and few steps")
     is_quick = parser.parse_args().quick
     few, many, rounds = (1, 3, 1) if is_quick else (1, 11, 3)
-    with tempfile.TemporaryDirectory() as place, podman_in(Path(place) / "podman") as podman:
+    with tempfile.TemporaryDirectory() as place, podman_with_image() as podman:
         folder = Path(place) / "project"
         folder.mkdir()
         (folder / ".gitignore").write_text(".runnable\n")

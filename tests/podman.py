@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from registry_server import program
 
@@ -65,16 +66,16 @@ class Podman:
         text = f'[[registry]]\nlocation = "{host}"\ninsecure = true\n'
         Path(self.environ["CONTAINERS_REGISTRIES_CONF"]).write_text(text)
 
-    def another(self, folder: Path) -> Podman:
+    def another(self) -> Podman:
         """Return one as on another machine: it has no image."""
-        return _configured(folder)
+        return _configured(self.folder.with_name("b"))
 
 
 def _configured(folder: Path) -> Podman:
     folder.mkdir()
     storage = f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
     (folder / "storage.conf").write_text(storage)
-    (folder / "containers.conf").write_text(_SETTINGS)
+    (folder / "containers.conf").write_text(f'{_SETTINGS}tmp_dir = "{folder / "own"}"\n')
     (folder / "registries.conf").write_text("")
     names = {"CONTAINERS_CONF": "containers", "CONTAINERS_STORAGE_CONF": "storage"}
     names["CONTAINERS_REGISTRIES_CONF"] = "registries"
@@ -82,22 +83,28 @@ def _configured(folder: Path) -> Podman:
 
 
 @contextmanager
-def podman_in(folder: Path) -> Iterator[Podman]:
-    """Yield a podman with `IMAGE`, which is built: busybox, and a folder for Python that the tests mount."""
+def podman_with_image() -> Iterator[Podman]:
+    """Yield a podman that has built `IMAGE`: busybox, without Python, which tests mount."""
     program("podman", "podman")
     program("runc", "runc")
-    podman = _configured(folder)
-    context = folder / "context"
+    # As short a path as can be: with the sockets of a longer one it waits 20 s for the end of each container.
+    with TemporaryDirectory(prefix="p", dir="/tmp") as place:
+        podman = _configured(Path(place) / "a")
+        _build_image(podman)
+        try:
+            yield podman
+        finally:
+            podman("rm", "--all", "--force", check=False)
+
+
+def _build_image(podman: Podman) -> None:
+    folder, context = podman.folder, podman.folder / "context"
     for name in ("bin", "etc", "tmp"):
         (context / name).mkdir(parents=True)
     shutil.copy(program("busybox", "busybox-static"), context / "bin" / "busybox")
     (context / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\nservice:x:70:70::/:/bin/sh\n")
     (folder / "Containerfile").write_text(_BUILD)
     podman("build", "--quiet", "--file", str(folder / "Containerfile"), "--tag", IMAGE, str(context))
-    try:
-        yield podman
-    finally:
-        podman("rm", "--all", "--force", check=False)
 
 
 def docker_shim(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 from cli import Workspace, workspace
-from podman import IMAGE, podman_in
+from podman import IMAGE, podman_with_image
 from support import WAIT_S
 
 import runnable_ci
@@ -300,7 +300,7 @@ def _shown(name: str, step: StepLog) -> str:
 def test_an_example_in_a_container(examples: Workspace, tmp_path: Path) -> None:
     """A step runs in the image that it names; here, that is a small one with this name."""
     there = replace(examples, folder=examples.folder / "containers")
-    with podman_in(tmp_path / "engine") as podman:
+    with podman_with_image() as podman:
         podman("tag", IMAGE, "docker.io/library/busybox:1.36")
         words = ("run", "step.toml", "--run-id", "containers")
         with there.start(*words, **podman.environ, RUNNABLE_CI_CONTAINER_ENGINE="podman") as running:

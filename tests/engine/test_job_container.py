@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from podman import IMAGE, Podman, podman_in
+from podman import IMAGE, Podman, podman_with_image
 from support import wait_until
 
 from runnable_ci.cli.terminal import SilentPrinter
@@ -18,9 +18,9 @@ from runnable_ci.engine.options import Options, job_container
 
 
 @pytest.fixture
-def podman(tmp_path: Path) -> Iterator[Podman]:
+def podman() -> Iterator[Podman]:
     """Podman with the image and a container of it that runs."""
-    with podman_in(tmp_path / "podman") as found:
+    with podman_with_image() as found:
         found("run", "--detach", "--name", "job", IMAGE, "sleep", "1000")
         yield found
         found("rm", "--force", "--time", "0", "job")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from cli import Workspace, elsewhere, workspace
 from notebooks import notebook
-from podman import IMAGE, Podman, docker_shim, podman_in, python_volumes
+from podman import IMAGE, Podman, docker_shim, podman_with_image, python_volumes
 from registry_server import PASSWORD, USERNAME, Served, password_registry, registry
 from support import sha256, wait_until
 
@@ -30,9 +30,9 @@ from runnable_ci.steps.containers.users import passwd_files
 
 
 @pytest.fixture(scope="session")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+def podman() -> Iterator[Podman]:
     """Podman with the image, once for all tests."""
-    with podman_in(tmp_path_factory.mktemp("podman") / "engine") as found:
+    with podman_with_image() as found:
         yield found
 
 
@@ -222,7 +222,7 @@ run = "echo $CONTENT; test -e go"
     assert image_in(project.log("first")).code_identifier == first.code_identifier
 
     other = elsewhere(project, tmp_path)
-    machine = podman.another(tmp_path / "machine")
+    machine = podman.another()
     machine.allow(served.host)
     other.environ.update(machine.environ, RUNNABLE_CI_CONTAINER_ENGINE="podman")
     other.runnable("pull", f"{runs}:first")
@@ -236,6 +236,27 @@ run = "echo $CONTENT; test -e go"
     podman("rmi", "--force", name, check=False)
     project.runnable("retry", "first", "--rerun", "packages", code=1)
     assert image_in(project.log("first")).code_identifier != first.code_identifier
+
+
+def test_an_image_that_was_only_built_here_has_no_digest(tmp_path: Path, podman: Podman, served: Served) -> None:
+    """Though podman gives it one in the registry of its name; what was pulled from there has it, by anyone."""
+    podman.allow(served.host)
+    name = f"{served.repository()}:v1"
+    podman("tag", IMAGE, name)
+    try:
+        project = project_of(tmp_path, podman, f'[steps.a]\ncontainer = "{name}"\nrun = "true"\n')
+        project.runnable("run")
+        built = image_in(project.log())
+        assert not built.code_identifier_dependable
+        assert built.code_identifier == f"sha256:{podman('image', 'inspect', '--format', '{{.Id}}', name)}"
+        podman("push", "--quiet", name)
+        podman("rmi", name)
+        podman("pull", "--quiet", name)
+        project.runnable("run")
+        assert image_in(project.log()).code_identifier_dependable
+        assert len(list(Path(project.environ["HOME"], ".cache/runnable-ci/images").iterdir())) == 1
+    finally:
+        podman("rmi", name)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,14 @@ def parse_image(text: str) -> ImageName:
 
 def image_of(text: str, described: Mapping[str, Any]) -> ContainerImage:
     """Return which image a name is, by what `image inspect` of docker or podman says of it."""
+    return images_of(text, described)[0]
+
+
+def images_of(text: str, described: Mapping[str, Any]) -> list[ContainerImage]:
+    """Return all that a name may be: by each digest that an engine has for the image, and by its id, which is the last.
+
+    One that was built here and pulled from where it was pushed has several: its layers are compressed there.
+    """
     asked = parse_image(text)
     known = [parse_image(one) for one in described.get("RepoDigests") or () if isinstance(one, str)]
     # podman gives an image that was only built here a digest too, in a registry of that name.
@@ -85,12 +93,14 @@ def image_of(text: str, described: Mapping[str, Any]) -> ContainerImage:
     same = [one for one in known if one.repository == asked.repository]
     image_id = str(described.get("Id") or "")
     image_id = image_id if ":" in image_id or not image_id else f"sha256:{image_id}"
-    digest = next((one.digest for one in same if one.digest == asked.digest), "")
-    if found := (asked._replace(digest=digest) if digest else next(iter([*same, *known]), None)):
-        return ContainerImage(image_id or found.reference, found.repository, asked.tag, found.digest, is_published=True)
+    first = [one for one in same if one.digest == asked.digest]
+    found = [
+        ContainerImage(image_id or one.reference, one.repository, asked.tag, one.digest, is_published=True)
+        for one in dict.fromkeys([*first, *same, *known])
+    ]
     tags = [parse_image(one) for one in described.get("RepoTags") or () if isinstance(one, str)]
     repository = next((one.repository for one in tags), asked.repository)
-    return ContainerImage(image_id, repository, asked.tag, image_id, is_published=False)
+    return [*found, ContainerImage(image_id, repository, asked.tag, image_id, is_published=False)]
 
 
 def resolved_images(log: RunLog) -> dict[str, ContainerImage]:

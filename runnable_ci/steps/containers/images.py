@@ -13,11 +13,10 @@ from typing import Any
 from runnable_ci.errors import RunnableError, StepError
 from runnable_ci.pipeline.container import IMAGE_FILE, Container
 from runnable_ci.steps.containers.engines import ContainerEngine, last_line
-from runnable_ci.steps.containers.image_names import DOCKER_HUB, ContainerImage, ImageName, image_of, parse_image
+from runnable_ci.steps.containers.image_names import DOCKER_HUB, ContainerImage, images_of, parse_image
 from runnable_ci.util.files import temporary_folder
 
 _HUB_SERVER = "https://index.docker.io/v1/"
-_HUB_HOST = "registry-1.docker.io"
 _NOWHERE = "localhost"
 """Where podman puts images that it built."""
 
@@ -49,11 +48,13 @@ def resolve_image(
     if described is None and name.repository.partition("/")[0] == _NOWHERE:
         hint = "build it here, or push it to a registry and use its name there"
         raise StepError(f"the image {wanted} is not here, and on no registry", hint=hint)
+    was_pulled = False
     if described is None or may_be_newer:
         with _login(engine, container, environ, temporaries) as options:
             say(f"pulling {name.reference}")
             try:
                 _pull(engine, name.reference, options, environ)
+                was_pulled = True
             except StepError as e:
                 if described is None:
                     raise
@@ -61,10 +62,15 @@ def resolve_image(
         described = _inspect(engine, name.reference, environ)
     if described is None:
         raise StepError(f"{engine.program} does not have the image {wanted} that it pulled")
-    found = image_of(wanted, described)
-    if pinned is None:
-        return found
-    return pinned._replace(reference=found.reference)
+    found = images_of(wanted, described)
+    if pinned is not None:
+        return pinned._replace(reference=found[0].reference)
+    *published, _local = found
+    if not published or (was_pulled and len(published) == 1) or published[0].digest == name.digest:
+        return found[0]
+    from runnable_ci.steps.containers.registry_digest import is_in_registry  # images are seldom built here
+
+    return next((one for one in published if is_in_registry(one, container, environ)), found[-1])
 
 
 def require_credentials(container: Container, environ: Mapping[str, str]) -> None:
@@ -152,19 +158,12 @@ def _by_reference(container: Container, pinned: ContainerImage | None, environ: 
     name = parse_image(container.image)
     if pinned is not None:
         return pinned._replace(reference=f"docker://{pinned.repository}@{pinned.digest}")
-    digest = name.digest or _digest_in_registry(container, name, environ)
+    digest = name.digest
+    if not digest:
+        from runnable_ci.steps.containers.registry_digest import digest_in_registry
+
+        try:
+            digest = digest_in_registry(name.repository, name.tag or "latest", container, environ)
+        except RunnableError as e:
+            raise StepError(f"the image {name.reference} cannot be found: {e.message}", hint=e.hint) from e
     return ContainerImage(f"docker://{name.repository}@{digest}", name.repository, name.tag, digest, is_published=True)
-
-
-def _digest_in_registry(container: Container, name: ImageName, environ: Mapping[str, str]) -> str:
-    from runnable_ci.store.reference import Credentials  # docker and podman ask the registry themselves
-    from runnable_ci.store.registry import Registry
-
-    host, _, path = name.repository.partition("/")
-    host = _HUB_HOST if host == DOCKER_HUB else host
-    login = Credentials(environ[container.username], environ[container.password]) if container.username else None
-    try:
-        registry = Registry(f"{host}/{path}", environ=environ, credentials=login)
-        return registry.resolve(name.tag or "latest").digest
-    except RunnableError as e:
-        raise StepError(f"the image {name.reference} cannot be found: {e.message}", hint=e.hint) from e

@@ -194,6 +194,27 @@ def test_without_a_result_nothing_runs(project: Workspace) -> None:
     assert len(project.runnable("runs").out.splitlines()) == 3
 
 
+def test_a_step_that_its_condition_skips(tmp_path: Path) -> None:
+    """It has no result to take, and needs none; where the condition holds now, it must run."""
+    pipeline = """
+        [parameters]
+        toss = "tails"
+        [steps.a]
+        run = 'echo "x=1" >> "$RUNNABLE_OUTPUT"'
+        returns = ["x"]
+        [steps.heads]
+        if = "parameters.toss == 'heads'"
+        run = "true"
+        [steps.end]
+        run = 'echo "x $x"'
+    """
+    project = workspace(tmp_path, {"runnable.toml": pipeline})
+    project.runnable("run", "--run-id", "whole")
+    assert project.runnable("run", "end").out == "end   | x 1\n"
+    refused = project.runnable("run", "a", "end", "--from-run", "whole", "-p", "toss=heads", code=2).err
+    assert refused.startswith("error: step `heads` was not selected, and run `whole` has no result of it\n")
+
+
 def test_words_are_a_pipeline_or_steps(project: Workspace) -> None:
     """A path is a pipeline, a word that is none is a step; a folder without a pipeline may have a step's name."""
     project.write({"load/note": "", "sub/runnable.toml": '[steps.load]\nrun = "echo sub"', "x.toml": PIPELINE})

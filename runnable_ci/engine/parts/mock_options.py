@@ -78,6 +78,7 @@ def _stubbed(step: Step) -> Step:
         reads=None,
         ignore_reads=(),
         env={},
+        arguments={},
         shell="",
         container=None,
         mock="nothing",

@@ -86,6 +86,5 @@ def plan_partial(
         session.options.printer.say(f"note: {line}")
     if differs := str(planned.environment):
         session.options.printer.say(f"note: other than for the steps that are taken: {differs}")
-    stale = f"its result cannot be taken from run `{source.run_id}`"
-    require_taken(planned.plan, running, {}, stale, also)
+    require_taken(planned.plan, results, running, {}, also)
     return PartialRun(results, planned)

@@ -24,8 +24,8 @@ def require_its_steps(
     pipeline = session.project.pipeline
     require_taken(
         plan,
+        log,
         StepSelection.recorded(log.run_config, pipeline).running(pipeline),
         forced,
-        f"run `{log.run_id}` has no result of it that is up to date",
         lambda step: f"to run it too: {with_options(typed or ['retry', log.run_id], '--from', step)}",
     )

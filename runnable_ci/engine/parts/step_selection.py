@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from runnable_ci.engine.planner import has_attempts
 from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.pipeline_identity import SELECTED_STEPS, UNTIL_STEPS
+from runnable_ci.runs.model import RunLog
 
 if TYPE_CHECKING:
     from runnable_ci.runs.remote.writers import AcceptedWriters
@@ -82,16 +84,15 @@ class PartialOptions(NamedTuple):
 
 
 def require_taken(
-    plan: Plan, running: Collection[str], forced: Collection[str], why: str, hint: Callable[[str], str]
+    plan: Plan, log: RunLog, running: Collection[str], forced: Collection[str], hint: Callable[[str], str]
 ) -> None:
     """Raise `UsageError` for a step that would run though it was not selected, and not `forced` to run since.
 
-    `why` says why its result cannot be taken, before what the plan says; `hint` returns how the step is run too.
+    The plan is on the log that has the results of the others; `hint` returns how a step is run too.
     """
     for name in plan.running:
         step = name.partition(".")[0]
         if step not in running and step not in forced:
-            raise UsageError(
-                f"step `{plan.pipeline.steps[name].shown}` was not selected, and {why}: {plan.decisions[name].reason}",
-                hint=hint(step),
-            )
+            known = f"its result cannot be taken from run `{log.run_id}`: {plan.decisions[name].reason}"
+            why = known if has_attempts(log, name) else f"run `{log.run_id}` has no result of it"
+            raise UsageError(f"step `{plan.pipeline.steps[name].shown}` was not selected, and {why}", hint=hint(step))

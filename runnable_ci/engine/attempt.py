@@ -66,6 +66,8 @@ class ExecutionContext:
     """Gives what a mocked step gives, without running anything."""
     containers: StepContainers | None = None
     """Runs the steps that have a container."""
+    is_cancelled: bool = False
+    """Whether the run was cancelled before: what begins nevertheless runs until a second signal."""
 
     @property
     def redactor(self) -> Redactor:
@@ -88,6 +90,8 @@ class AttemptResult:
     pending: PendingReads | None = None
     """What it read that is still to be hashed."""
     oom_kills: int = 0  # of the system, when it began
+    is_refused: bool = False
+    """It failed before it began, and would again."""
 
 
 def run_attempt(
@@ -103,7 +107,7 @@ def run_attempt(
     With a `refusal` the attempt fails by that, and nothing is done.
     """
     start_s = time.monotonic()
-    done = AttemptResult(products.step, begun.model_copy(), products)
+    done = AttemptResult(products.step, begun.model_copy(), products, is_refused=refusal is not None)
     attempt, scratch = done.attempt, context.scratch / products.title
     show = partial(context.printer.output, done.step.shown)
     with failing(attempt, context.redactor, show):
@@ -250,6 +254,7 @@ def _run_process(
             started=started,
             timeout_s=step.timeout_s,
             mark=mark,
+            though_cancelled=context.is_cancelled,
         )
         _restore_store(products, context)
         output.flush()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
 from runnable_ci.engine.code.code_recorder import CodeRecorder
 from runnable_ci.engine.planner import Decision, Outcome
 from runnable_ci.engine.planning.plan import PlanState, plan
-from runnable_ci.engine.planning.schedule import Schedule, first_needs
+from runnable_ci.engine.planning.schedule import Schedule, Tries, first_needs
 from runnable_ci.engine.provenance.pending_reads import Hashing, KeptReads
 from runnable_ci.engine.reporter import Reporter
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
@@ -35,6 +36,8 @@ from runnable_ci.util.console import console
 from runnable_ci.util.threads import CLEAN_UP_S, join_all, start
 
 _TICK_S = 1.0
+_LAST_STEPS_S = 300.0
+"""How long a step may run that runs though the run was cancelled; GitHub gives these as long."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -59,6 +62,7 @@ class Run:
     _planned: Mapping[str, Step] = field(default_factory=dict)
     """The steps as they were known before the first one ran."""
     _schedule: Schedule = field(default_factory=Schedule)
+    _tries: Tries = field(default_factory=Tries)
     _maybe: frozenset[str] = frozenset()
     """The steps of which it was not known before the first one ran whether they are reused."""
     _learned: int = 0
@@ -112,6 +116,8 @@ class Run:
             schedule.add(step.name, first_needs(step), state.position(step.name))
         events: list[Event] = []
         while True:
+            if not events:  # what is recorded of a try decides on the next
+                self._try_again()
             launches: list[tuple[Step, StepAttempt, Decision]] = []
             while schedule and len(self._running) + len(launches) < self.jobs:
                 step = state.steps[schedule.next()]
@@ -135,10 +141,10 @@ class Run:
             for do in self._once_recorded:
                 do()
             self._once_recorded.clear()
-            alone = not self._running and len(launches) == 1
+            alone = not self._running and len(launches) == 1 and not self._tries
             for step, attempt, decision in launches:
                 self._launch(step, attempt, decision.refusal, alone=alone)
-            if not self._running and self._hashing.is_over():
+            if not self._running and self._hashing.is_over() and not self._tries:
                 return self._end()
             events = []
             if (came := self._next()) is None:
@@ -154,7 +160,18 @@ class Run:
             else:
                 events = self._finish(result)
                 del self._running[name]
-                schedule.settle(name)
+                if name not in self._tries:
+                    schedule.settle(name)
+
+    def _try_again(self) -> None:
+        """Let the steps begin of which another try is due; where the run was cancelled there is none."""
+        if self.context.supervisor.cancelled_by:
+            for name in self._tries.dropped():
+                self.state.record_outcome(self.state.steps[name], Outcome.FAILED, None)
+                self._schedule.settle(name)
+        elif self._tries and self._hashing.is_over():  # what a try read is recorded with it
+            for name in self._tries.due(time.monotonic()):
+                self._schedule.begin(name, self.state.position(name))
 
     def _branches(self, step: Step) -> list[Event] | None:
         """Begin the branches of a step, or another round, or end it; None where it is itself to be decided on then."""
@@ -215,7 +232,10 @@ class Run:
 
         One that is `refused` fails by that before it begins.
         """
-        scope = self.state.prepared[step.name].scope
+        scope, context = self.state.prepared[step.name].scope, self.context
+        if context.supervisor.cancelled_by:
+            context = replace(context, is_cancelled=True)
+            step = step._replace(timeout_s=min(step.timeout_s or _LAST_STEPS_S, _LAST_STEPS_S))
         past = self.recorder.log.steps.get(step.name)
         products = self.context.products.attempt(step, attempt.attempt_number, past)
         self.printer.started(step.shown)
@@ -227,7 +247,7 @@ class Run:
                 wait()
                 if refused and refusal is None:
                     refusal = StepError(refused)
-                result = run_attempt(products, attempt, scope, self.context, refusal=refusal)
+                result = run_attempt(products, attempt, scope, context, refusal=refusal)
             except BaseException as e:  # noqa: BLE001 - handed over to the main thread, which raises it
                 result = e
             self._results.put((step.name, result))
@@ -242,7 +262,7 @@ class Run:
     def _next(self) -> tuple[str, AttemptResult | KeptReads | BaseException] | None:
         """Return the next attempt that is over, or what one read; None where there is none for a while."""
         with suppress(Empty):
-            return self._results.get(timeout=_TICK_S)
+            return self._results.get(timeout=self._tries.wait_s(time.monotonic(), at_most=_TICK_S))
         lost = [name for name, thread in self._running.items() if thread and not thread.is_alive()]
         if lost and self._results.empty():
             raise StepError(f"the thread of step `{lost[0]}` ended without a result", hint=TOO_LITTLE)
@@ -272,9 +292,16 @@ class Run:
             data_catalog=result.entries,
         )
         self.context.reads.products.note(recorded)
-        self.state.record_outcome(result.step, Outcome.FAILED if failed else Outcome.RAN, None if failed else recorded)
         message = self.recorder.redactor.text(result.attempt.message)
         text = f"failed after {result.seconds:.1f} s: {message}" if failed else f"{result.seconds:.1f} s"
+        is_last = not failed or bool(self.context.supervisor.cancelled_by) or result.is_refused
+        if not is_last and (again := self._tries.again(result.step, result.attempt, time.monotonic())):
+            text = f"attempt {result.attempt.attempt_number} {text}; {again}"
+        else:
+            outcome = Outcome.FAILED if failed else Outcome.RAN
+            self.state.record_outcome(result.step, outcome, None if failed else recorded)
+            if result.attempt.outcome == "cancelled":
+                self.state.cancelled.add(result.step.name)
         self._once_recorded += [
             result.products.forget,
             lambda: self.printer.finished(result.step.shown, text, failed=failed),

@@ -32,6 +32,7 @@ _ARGUMENTS_MAX_BYTES: Final = 6 * 1024 * 1024
 _ARGUMENTS_LEAST_BYTES: Final = 128 * 1024
 _ARGUMENTS_SPARE_BYTES: Final = 16 * 1024
 """For what is added when it starts, and for programs that it starts with more of their own."""
+Ended = Callable[[], signal.Signals | None]
 _NOT_STARTED: Final = (OSError, ValueError, MemoryError, subprocess.SubprocessError)
 
 
@@ -63,6 +64,7 @@ class Supervisor:
         self._grace_s = grace_s
         self._send = send
         self.cancelled_by: signal.Signals | None = None
+        self._killed_by: signal.Signals | None = None  # by the second signal
         self._wake_read, self._wake_write = os.pipe()
         self._groups: set[int] = set()
         self._lock = threading.Lock()
@@ -73,14 +75,13 @@ class Supervisor:
 
     def close(self) -> None:
         """Close the pipe; no process may be running."""
-        os.close(self._wake_read)
-        if self._wake_write >= 0:
-            os.close(self._wake_write)
+        for end in filter(lambda it: it >= 0, (self._wake_read, self._wake_write)):
+            os.close(end)
 
     def cancel(self, by: signal.Signals) -> None:
         """End all processes: `by` first, harder signals later; a second call kills. Safe in a signal handler."""
         again = self.cancelled_by is not None
-        self.cancelled_by = by
+        self.cancelled_by, self._killed_by = by, signal.SIGKILL if again else None
         for group in tuple(self._groups):
             self._send(group, signal.SIGKILL if again else by)
         if self._wake_write >= 0:
@@ -98,22 +99,23 @@ class Supervisor:
         started: Callable[[int], None] = lambda _: None,
         timeout_s: float | None = None,
         mark: str = "",
+        though_cancelled: bool = False,
     ) -> Exit:
         """Run a program to its end, handing over each chunk of its output; `started` gets its pid.
 
-        What it leaves running is ended with it if there is a `mark`, which must stand in `env`.
-
-        After each chunk the other pipe is looked at once more, and `settle` called then: what was written to it before
-        the chunk is handed over by now.
-
-        Raises `StepError` where it cannot be started.
+        What it leaves running is ended with it if there is a `mark`, which must stand in `env`. With `though_cancelled`
+        only a second `cancel` ends it. After each chunk the other pipe is looked at once more and `settle` called:
+        what was written before the chunk is handed over by now. Raises `StepError` where it cannot be started.
         """
         token = object()
+        ended_by: Ended = (lambda: self._killed_by) if though_cancelled else (lambda: self.cancelled_by)
         with self._lock:
-            if self.cancelled_by:
-                return Exit(-self.cancelled_by, cancelled=True)
+            if by := ended_by():
+                return Exit(-by, cancelled=True)
             self._running.add(token)  # before it runs: nobody else's end may take what it starts for its own
             process = self._start(argv, cwd, env, token)
+            if by := ended_by():  # while it was started: that signal went to the others only
+                self._send(process.pid, by)
         try:
             try:
                 reader = ProcessReader(process, self._wake_read)
@@ -121,7 +123,7 @@ class Supervisor:
                 raise _start_error(argv, cwd, e) from e
             with closing(reader):
                 started(process.pid)
-                ended = self._supervise(process, reader, output, settle, timeout_s)
+                ended = self._supervise(process, reader, output, settle, timeout_s, ended_by)
                 if not mark:
                     token = None  # what it left may be adopted at any time
                     return ended
@@ -154,8 +156,6 @@ class Supervisor:
             self._running.discard(token)
             raise _start_error(argv, cwd, e) from e
         self._groups.add(process.pid)
-        if self.cancelled_by:  # while it was started: that signal went to the others only
-            self._send(process.pid, self.cancelled_by)
         return process
 
     def _supervise(
@@ -165,6 +165,7 @@ class Supervisor:
         output: Callable[[Stream, bytes], None],
         settle: Callable[[], None],
         timeout_s: float | None,
+        ended_by: Ended,
     ) -> Exit:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         escalation: list[tuple[float, signal.Signals | None]] = []
@@ -189,8 +190,8 @@ class Supervisor:
             if now >= reap_at:
                 reap_at = now + _SETTLE_S
                 self._reap()
-            if self.cancelled_by and not escalated:
-                escalated, escalation, deadline = True, self._escalation(self.cancelled_by), None
+            if (by := ended_by()) and not escalated:
+                escalated, escalation, deadline = True, self._escalation(by), None
             if reader.exited and not drain_until:
                 drain_until, deadline, escalation = now + DRAIN_S, None, []
             if reader.exited and now >= drain_until:
@@ -204,10 +205,10 @@ class Supervisor:
                     output("e", f"process {process.pid} survives SIGKILL: it is left running\n".encode())
                     _abandon(process)
                     self._table.spare(process.pid)
-                    return Exit(-signal.SIGKILL, timed_out=timed_out, cancelled=self.cancelled_by is not None)
+                    return Exit(-signal.SIGKILL, timed_out=timed_out, cancelled=ended_by() is not None)
                 self._send(process.pid, number)
         code = process.wait()
-        cancelled = self.cancelled_by is not None
+        cancelled = ended_by() is not None
         if timed_out or cancelled:
             self._send(process.pid, signal.SIGKILL)
         return Exit(code, timed_out=timed_out, cancelled=cancelled)

@@ -47,6 +47,8 @@ class PlanState:
     prepared: dict[str, Prepared] = field(default_factory=dict)
     """The steps that were decided on, with values in their texts."""
     is_cancelled: bool = False
+    cancelled: set[str] = field(default_factory=set)
+    """The steps that were ended with the run."""
 
     def __post_init__(self) -> None:
         self.steps = dict(self.pipeline.steps)
@@ -71,8 +73,8 @@ class PlanState:
 
     def decide(self, step: Step, log: RunLog) -> Decision:
         """Return what to do with a step, all that it needs being settled; `prepared` has it as it would run."""
-        step, scope, refusal, looked_at = self.prepared[step.name] = self._prepare(step, log)
-        gate = self.gate(step, log)
+        step, scope, refusal, looked_at = self.prepared[step.name] = self._prepare(step)
+        gate = self.gate(step)
         if gate is not None and (gate.action == "skip" or gate.is_tentative or gate.refusal):
             return gate
         if refusal:
@@ -100,14 +102,14 @@ class PlanState:
                 )
         return decision
 
-    def _prepare(self, step: Step, log: RunLog) -> Prepared:
+    def _prepare(self, step: Step) -> Prepared:
         if not step.arguments and not step.has_expressions():
             return Prepared(step, self.scope(step))
         from runnable_ci.engine.planning.preparing import prepare  # few steps need it
 
-        return Prepared(*prepare(step, self, log))
+        return Prepared(*prepare(step, self))
 
-    def gate(self, step: Step, log: RunLog) -> Decision | None:
+    def gate(self, step: Step) -> Decision | None:
         """Return why a step does not run: what failed before it, its condition, or what was skipped; else None.
 
         A decision to run is one that its condition made.
@@ -115,7 +117,7 @@ class PlanState:
         if step.condition or Outcome.OMITTED in self.settled.values():
             from runnable_ci.engine.planning.preparing import gate_of  # few pipelines need it
 
-            return gate_of(step, self, log)
+            return gate_of(step, self)
         reason = self.blocked(step)
         return Decision("skip", reason) if reason else None
 
@@ -142,7 +144,7 @@ class PlanState:
 
         followed = step.branching.follows if step.branching else ()
         known = step._replace(needs=tuple(need for need in step.needs if need not in followed))
-        gate = self.gate(known, log)
+        gate = self.gate(known)
         if gate is not None and (gate.action == "skip" or gate.is_tentative):
             return gate
         if gate is not None and gate.refusal:
@@ -150,7 +152,7 @@ class PlanState:
         if step.arguments:
             from runnable_ci.engine.planning.preparing import bound_to_branches  # few steps need it
 
-            step = bound_to_branches(known, self, log)._replace(needs=step.needs)
+            step = bound_to_branches(known, self)._replace(needs=step.needs)
         scope = self.scope(step)
         branches = first_branches(step, self, scope, log)
         if branches is None:

@@ -13,7 +13,7 @@ from runnable_ci.pipeline.expressions import ExpressionError
 from runnable_ci.pipeline.expressions.lookups import by_own_name, expressions_in, texts_with_values
 from runnable_ci.pipeline.expressions.rendering import rendered
 from runnable_ci.pipeline.step import Step
-from runnable_ci.runs.model import Parameter, RunLog
+from runnable_ci.runs.model import Parameter
 
 _WORDS = {Outcome.RAN: "success", Outcome.REUSED: "success", Outcome.FAILED: "failure", Outcome.PLANNED: ""}
 
@@ -42,6 +42,10 @@ class State(Protocol):
         """Step → one before it that failed."""
 
     @property
+    def cancelled(self) -> Collection[str]:
+        """The steps that were ended with the run."""
+
+    @property
     def is_cancelled(self) -> bool:
         """Whether the run was cancelled."""
 
@@ -58,12 +62,12 @@ class State(Protocol):
         """Return whether a step failed that had to succeed."""
 
 
-def prepare(step: Step, state: State, log: RunLog) -> tuple[Step, Scope, str, Collection[str]]:
+def prepare(step: Step, state: State) -> tuple[Step, Scope, str, Collection[str]]:
     """Return a step with values in its texts, what it sees by its own names, why it cannot run, and the steps whose
     results are in its texts.
     """
     scope = state.scope(step)
-    known = _contexts(step, state, scope, log)
+    known = _contexts(step, state, scope)
     paths = [path for expression in expressions_in(texts_with_values(step)) for path in expression.references()]
     looked_at = set(_givers(paths, step, state, scope))
     try:
@@ -74,24 +78,24 @@ def prepare(step: Step, state: State, log: RunLog) -> tuple[Step, Scope, str, Co
         return step, scope, e.message, looked_at
 
 
-def bound_to_branches(step: Step, state: State, log: RunLog) -> Step:
+def bound_to_branches(step: Step, state: State) -> Step:
     """Return a step with what its `with` binds as values of its branches; what is not known yet is not there."""
     scope = state.scope(step)
     try:
-        found = bound(step, _contexts(step, state, scope, log), scope.values())
+        found = bound(step, _contexts(step, state, scope), scope.values())
     except ExpressionError:
         return step
     given = {name: parameter for name, (parameter, _) in found.items() if parameter is not None}
     return step._replace(bound={**step.bound, **given})
 
 
-def gate_of(step: Step, state: State, log: RunLog) -> Decision | None:
+def gate_of(step: Step, state: State) -> Decision | None:
     """Return what a step's condition decides, and what was skipped before it; None for neither."""
     decision = None
     scope = state.scope(step)
     if step.condition:
         failed = next((need if state.has_failed(need) else state.failed_above[need] for need in step.needs), "")
-        known = _contexts(step, state, scope, log)
+        known = _contexts(step, state, scope)
         verdict = judge(step, known, failed=failed, cancelled=state.is_cancelled)
         if verdict.error:
             return Decision("run", verdict.error, refusal=verdict.error)
@@ -132,13 +136,13 @@ def _above(step: Step, state: State) -> set[str]:
     return found
 
 
-def _contexts(step: Step, state: State, scope: Scope, log: RunLog) -> dict[str, Any]:
-    return contexts(step, scope.values(), {name: _settled(name, state, log) for name in _above(step, state)})
+def _contexts(step: Step, state: State, scope: Scope) -> dict[str, Any]:
+    return contexts(step, scope.values(), {name: _settled(name, state) for name in _above(step, state)})
 
 
-def _settled(name: str, state: State, log: RunLog) -> Settled:
+def _settled(name: str, state: State) -> Settled:
     word, step = _WORDS.get(state.settled[name], "skipped"), state.steps[name]
-    if word == "failure" and name in log.steps and log.steps[name].outcome == "cancelled":
+    if name in state.cancelled:
         word = "cancelled"
     is_allowed = word == "failure" and not state.has_failed(name)
     returns = step.returns if state.settled[name] is Outcome.PLANNED else ()

@@ -1,4 +1,6 @@
-"""Which steps may begin: those of which all needs are settled, in the order of the pipeline. Pure."""
+"""Which steps may begin: those of which all needs are settled, in the order of the pipeline, and those that are tried
+again. Pure.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,12 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from runnable_ci.pipeline.step import Step
+from runnable_ci.pipeline.step import Attempts, Step
+from runnable_ci.runs.model import StepAttempt
+from runnable_ci.util.text import format_duration
+
+_SIGNALS = 128
+"""A shell adds the signal that ended a command to this."""
 
 
 def begun(step: str) -> str:
@@ -85,6 +92,10 @@ class Schedule:
                 del self._left[branch]
                 self._begin_branch(self._held[branch.rpartition(".")[0]], counted=True)
 
+    def begin(self, step: str, position: tuple[int, ...]) -> None:
+        """Let a step begin that waited for nothing but the time."""
+        heapq.heappush(self._ready, (position, step))
+
     def next(self) -> str:
         """Return the step that begins next, and take it out."""
         return heapq.heappop(self._ready)[1]
@@ -92,3 +103,58 @@ class Schedule:
     def __bool__(self) -> bool:
         """Whether a step may begin."""
         return bool(self._ready)
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Tries:
+    """The tries of steps in one invocation; times are those of one clock, in seconds."""
+
+    _made: dict[str, int] = field(default_factory=dict)
+    _waiting: dict[str, float] = field(default_factory=dict)
+    """Step → when it is tried again."""
+
+    def again(self, step: Step, failed: StepAttempt, now_s: float) -> str:
+        """Let a step whose attempt failed wait for another; return what to say of that, empty where there is none."""
+        made = self._made[step.name] = self._made.get(step.name, 0) + 1
+        if made >= step.attempts.most or not is_retried(failed, step.attempts):
+            return ""
+        self._waiting[step.name] = now_s + step.attempts.wait_s
+        wait_s = step.attempts.wait_s
+        when = f" in {wait_s:g} s" if wait_s < 60 else f" in {format_duration(wait_s)}"
+        when = when if wait_s else ""
+        return f"trying again{when} ({made + 1} of {step.attempts.most})"
+
+    def due(self, now_s: float) -> Iterator[str]:
+        """Yield the steps that are to begin another try; they wait no more."""
+        for step in [step for step, at in self._waiting.items() if at <= now_s]:
+            del self._waiting[step]
+            yield step
+
+    def dropped(self) -> Iterator[str]:
+        """Yield the steps that wait, which do so no more."""
+        while self._waiting:
+            yield self._waiting.popitem()[0]
+
+    def wait_s(self, now_s: float, *, at_most: float) -> float:
+        """Return how long it is until the first of them is due."""
+        return max(0.0, min([at_most, *(at - now_s for at in self._waiting.values())]))
+
+    def __contains__(self, step: str) -> bool:
+        return step in self._waiting
+
+    def __bool__(self) -> bool:
+        """Whether any step waits."""
+        return bool(self._waiting)
+
+
+def is_retried(failed: StepAttempt, attempts: Attempts) -> bool:
+    """Return whether an attempt ended in a way after which there is another."""
+    if failed.outcome == "cancelled":
+        return False
+    if attempts.on is None:
+        return True
+    ends: list[str | int] = ["timeout"] if failed.outcome == "timed_out" else []
+    if failed.outcome == "failed" and failed.exit_code is not None:
+        is_lost = failed.exit_code < 0
+        ends += ["lost", _SIGNALS - failed.exit_code] if is_lost else [failed.exit_code]
+    return any(end in attempts.on for end in ends)

@@ -256,6 +256,7 @@ def test_ipython(tmp_path: Path) -> None:
     assert last(project, "a").consumed == {"alpha": "seen"}
 
 
+@pytest.mark.promise
 def test_secrets_are_masked(tmp_path: Path) -> None:
     """Neither the executed notebook, also of a failed step, nor the log has a secret that the notebook showed."""
     secret = "hunter2-and\nsecond-line"

@@ -154,7 +154,9 @@ def sweep(
     ]
     silent = replace(options, printer=SilentPrinter.of_process(quiet=True))
     for _, one in planned:
-        prepare_run(RunSession.of(project, silent), one)
+        new_run = prepare_run(RunSession.of(project, silent), one)
+        if one.part is not None:
+            new_run.plan()
     failed = 0
     for number, (swept, one) in enumerate(planned, start=1):
         show = console.out if dry_run else console.err

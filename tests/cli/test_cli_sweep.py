@@ -67,6 +67,15 @@ def test_steps_that_do_not_vary_are_taken(project: Workspace) -> None:
     assert project.log("s-2").steps["load"].attempts[0].taken_from == "whole/load.1"
 
 
+def test_a_step_that_varies_is_not_taken(project: Workspace) -> None:
+    """That is said before the first run, though this one would still be possible."""
+    project.write({"runnable.toml": PIPELINE.replace("echo loading", "echo $depth")})
+    project.runnable("run", "--run-id", "whole")
+    refused = project.runnable("run", "fit", "--sweep", "depth=3,4", code=2).err
+    assert refused.startswith("error: step `load` was not selected, and its result cannot be taken from run `whole`: ")
+    assert project.runnable("runs").out.count("\n") == 2
+
+
 def test_a_cancelled_sweep_ends(project: Workspace) -> None:
     """Its running run is cancelled, and no other begins."""
     project.write({"runnable.toml": PIPELINE.replace('echo "$depth $rates"', "touch begun.log; sleep 60")})

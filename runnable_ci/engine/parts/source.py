@@ -74,7 +74,7 @@ def has_result(log: RunLog, name: str, pipeline: Pipeline) -> bool:
     above = {name, *pipeline.ancestors(name)}
     if any(step.mock for key, step in log.steps.items() if key.partition(".")[0] in above):
         return False
-    own = [step for key, step in log.steps.items() if is_step_or_branch(key, name)]
+    own = [step for key, step in log.steps.items() if key.partition(".")[0] == name]
     done = [step for step in own if (step.attempts or has_branches(step)) and step.status == SUCCESS]
     skipped = [step for step in own if step.status == SKIPPED and log.status == SUCCESS]
     return log.status != PROCESSING and bool(own) and len(done) + len(skipped) == len(own)
@@ -98,8 +98,3 @@ def require_content(session: RunSession, results: RunLog) -> None:
 def has_branches(step: StepLog) -> bool:
     """Return whether what a step did is in its branches, of which there may be none."""
     return step.step_type in get_args(BranchKind)
-
-
-def is_step_or_branch(key: str, name: str) -> bool:
-    """Return whether a key of a log's steps is a step, or one of its branches."""
-    return key == name or key.startswith(f"{name}.")

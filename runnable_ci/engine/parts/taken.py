@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import cast
 
-from runnable_ci.engine.parts.source import has_branches, is_step_or_branch
+from runnable_ci.engine.parts.source import has_branches
 from runnable_ci.runs.artifact import contents
 from runnable_ci.runs.events import (
     AttemptSaved,
@@ -26,7 +26,7 @@ def results_of(log: RunLog, names: Collection[str]) -> RunLog:
     steps = {
         key: _last_result(log.run_id, step)
         for key, step in log.steps.items()
-        if (step.attempts or has_branches(step)) and any(is_step_or_branch(key, name) for name in names)
+        if (step.attempts or has_branches(step)) and key.partition(".")[0] in names
     }
     attempts = [step.attempts[-1] for step in steps.values() if step.attempts]
     states = _code_states(log, [attempt.code_state for attempt in attempts])

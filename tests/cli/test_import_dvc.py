@@ -197,6 +197,22 @@ stages:
     assert project.read("all.txt") == "n: 1\nn: 2\nz\nn: 3\n"
 
 
+def test_a_folder_for_each_item(tmp_path: Path) -> None:
+    """`wdir` may name the item: each instance runs there, and its paths begin there."""
+    text = """
+stages:
+  each:
+    foreach: [a, b]
+    do: {wdir: "in/${item}", cmd: "cp x.txt y.txt; cat ../z.txt >> y.txt", deps: [x.txt, ../z.txt], outs: [y.txt]}
+"""
+    files = {"in/a/x.txt": "a", "in/b/x.txt": "b", "in/z.txt": "z"}
+    project = workspace(tmp_path, {"dvc.yaml": text, **files}, git=False)
+    catalog = imported(project)["steps"]["each"]["catalog"]
+    assert catalog == {"get": ["in/${{ matrix.item }}/x.txt", "in/z.txt"], "put": ["in/${{ matrix.item }}/y.txt"]}
+    project.runnable("run")
+    assert [project.read(f"in/{item}/y.txt") for item in "ab"] == ["az", "bz"]
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [

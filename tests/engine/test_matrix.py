@@ -323,3 +323,28 @@ def test_instances_are_named_as_they_are_shown(tmp_path: Path) -> None:
     assert ran(project.runnable("retry", "r", "--from", "work (3)")) == ["collect", "work (3)"]
     done = project.runnable("retry", "r", "--from", "work (9)", code=2)
     assert "has no such step" in done.err
+
+
+def test_values_of_an_instance_in_each_text(tmp_path: Path) -> None:
+    """In `env`, `working-directory`, `reads` and `with`; what comes after all instances has none of them."""
+    project = project_of(
+        tmp_path,
+        """
+[steps.show]
+strategy = { matrix = { n = [1, 2] } }
+working-directory = "w${{ matrix.n }}"
+env = { NAME = "n${{ matrix.n }}", PYTHONPATH = ".." }
+reads = ["w${{ matrix.n }}/**"]
+with = { twice = "${{ matrix.n }}${{ matrix.n }}" }
+python = "m:show"
+returns = ["shown"]
+reduce = "m:joined"
+[steps.last]
+run = 'test "$shown" = "w1 n1 11, w2 n2 22"'
+""",
+        m__py="import os\ndef show(twice):\n"
+        "    return ' '.join([os.path.basename(os.getcwd()), os.environ['NAME'], twice])\n"
+        "def joined(shown):\n    return ', '.join(shown)\n",
+        **{"w1/a": "", "w2/a": ""},
+    )
+    project.runnable("run")

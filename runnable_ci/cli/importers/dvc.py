@@ -47,8 +47,8 @@ class _Stage:
     instances: Sequence[Values]
     """One without axes where the stage is no matrix."""
     folder: PurePosixPath = field(default_factory=PurePosixPath)
+    """Where it runs, still with its `${…}`, as are the paths."""
     reads: list[str] = field(default_factory=list)
-    """Paths, still with their `${…}`."""
     writes: list[str] = field(default_factory=list)
 
     @property
@@ -163,7 +163,7 @@ def _matrix(values: DvcValues, axes: Any) -> list[Values]:
 def _connect(imported: ImportedPipeline, stage: _Stage) -> None:
     """Find what a stage reads and writes."""
     table = stage.table
-    stage.folder = PurePosixPath(stage.values.text(str(table.get("wdir", ".")), stage.axes))
+    stage.folder = PurePosixPath(str(table.get("wdir", ".")))
     for path, _ in _entries(table.get("deps")):
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) or path.startswith(("/", "#")):
             imported.note(f"deps: {path} is outside of the repository, and not compared", step=stage.name)
@@ -193,7 +193,7 @@ def _step(imported: ImportedPipeline, stage: _Stage) -> dict[str, Any]:
         step["strategy"] = strategy(stage.instances)
     step["run"] = script if "\n" not in script else f"{script}\n"
     if stage.folder != PurePosixPath():
-        step["working-directory"] = str(stage.folder)
+        step["working-directory"] = values.path(str(stage.folder), stage.axes)
     metrics = [_joined(stage.folder, path) for path, _ in _entries(table.get("metrics"))]
     counted = [] if stage.axes else _countable(metrics)
     for path in (path for path in metrics if path not in counted):

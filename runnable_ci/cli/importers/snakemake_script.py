@@ -48,7 +48,7 @@ def of_shell(text: str, values: RuleValues) -> str:
         if conversion or spec not in ("", "q"):
             raise NotDeclarativeError(f"{{{name}!{conversion}:{spec}}}" if conversion else f"{{{name}:{spec}}}")
         parts += _quoted(_named(name, values)) if spec == "q" else _named(name, values)
-    script = shell_script(parts).strip("\n")
+    script = shell_script(parts).strip("\n").rstrip()
     folders = _folders(values)
     before = [f"mkdir -p {' '.join(_word(folder, values) for folder in folders)}"] if folders else []
     after = [f"touch {' '.join(_word(path, values) for path in values.touched)}"] if values.touched else []

@@ -93,7 +93,7 @@ def with_branches(place: Place, table: str, config: StepConfig, step: Step, body
                 hint = did_you_mean(name, given, f"they return: {', '.join(given) or 'nothing'}")
                 raise place.error(f"{table}.returns", f"no step of `{config.uses}` returns `{name}`", hint, key=name)
         step = step._replace(returns={name: given[name] for name in step.returns or given})
-    end = step._replace(kind="branches", command="", get=None, put=(), metrics=(), unstored=(), parameters=None)
+    end = _after_all(step)
     if config.loop is not None:
         loop = Loop(config.loop.until, config.loop.max)
         end = end._replace(branching=Branching(alone, loop=loop))
@@ -110,6 +110,19 @@ def with_branches(place: Place, table: str, config: StepConfig, step: Step, body
         )
         return end._replace(branching=branching)
     return end if config.loop is not None else end._replace(branching=Branching(alone))
+
+
+def _after_all(step: Step) -> Step:
+    """Return the step that comes after its branches: it has nothing of what only one of them has."""
+    own = {name: text for name, text in step.env.items() if not _is_of_one(text)}
+    folder = "." if _is_of_one(step.working_directory) else step.working_directory
+    end = step._replace(kind="branches", command="", get=None, put=(), metrics=(), unstored=(), parameters=None)
+    return end._replace(env=own, working_directory=folder, reads=None, ignore_reads=())
+
+
+def _is_of_one(text: str) -> bool:
+    """Return whether a text has an expression with values of an instance."""
+    return "${{" in text and "matrix" in text
 
 
 def _matrix(place: Place, table: str, strategy: StrategyConfig, step: Step | None) -> Matrix:

@@ -141,6 +141,7 @@ KINDS: dict[str, tuple[Turn, ...]] = {
         Turn("retry -p limit=50", "limit", "42 of 50"),
         Turn("retry -p word=bye", "say limit", "bye"),
     ),
+    "retry/attempts.toml": (Turn("run", "download use", "downloaded"),),
     "retry/map.toml": (
         Turn("run", "check.1.check check.2.check!", code=1, environ=DOWN),
         Turn("retry", "check.2.check finish", "check (1) | reuse", environ=UP),

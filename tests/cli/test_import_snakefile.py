@@ -236,6 +236,16 @@ rule c:
     assert "# container: tools.sif is no image of a registry\n[steps.c]" in imported.text("init")
 
 
+def test_retries(tmp_path: Path) -> None:
+    """A rule that may be tried twice more is a step with three attempts."""
+    text = "rule a:\n    output: 'a'\n    retries: 2\n"
+    text += "    shell: 'echo x >> tries; [ $(wc -l < tries) = 3 ]; touch {output}'\n"
+    project = workspace(tmp_path, {"Snakefile": text}, git=False)
+    project.runnable("init", "--from", "Snakefile")
+    project.runnable("run")
+    assert len(project.log().steps["a"].attempts) == 3
+
+
 def test_files_of_a_workflow_folder(tmp_path: Path) -> None:
     """Paths begin above `workflow/`, scripts beside their file; an included rule is not what is wanted."""
     project = workspace(

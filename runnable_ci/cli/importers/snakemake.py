@@ -39,7 +39,8 @@ _CONTAINERS: Final = ("container", "singularity")
 _OTHERS: Final = frozenset({"notebook", "wrapper", "cwl", "template_engine"})
 """What else a rule may run."""
 _SAME: Final = frozenset(
-    {"input", "output", "params", "log", "shell", "script", "threads", "wildcard_constraints", *_CONTAINERS, *_OTHERS}
+    {"input", "output", "params", "log", "shell", "script", "threads", "retries", "wildcard_constraints"}
+    | {*_CONTAINERS, *_OTHERS}
 )
 _HINTS: Final = {
     "conda": "conda: activate the environment before the run, or in the script",
@@ -179,7 +180,7 @@ def _step(imported: ImportedPipeline, rule: ReadRule, evaluator: Evaluator) -> d
             imported.note(_MARKS[mark], step=rule.name)
     step: dict[str, Any] = {"strategy": strategy(instances)} if instances[0] else {}
     step |= _container(imported, rule, evaluator)
-    numbers = {**evaluator.variables, "threads": _number(rule, "threads", evaluator), "resources": {}}
+    numbers = {**evaluator.variables, "threads": _number(rule, "threads", evaluator, 1), "resources": {}}
     touched = [path for mark, value in rule.marked if mark == "touch" for path in _listed(value)]
     logs = [*map(str, items["log"].values)]
     made = [*map(str, items["output"].values), *logs]
@@ -192,6 +193,8 @@ def _step(imported: ImportedPipeline, rule: ReadRule, evaluator: Evaluator) -> d
     }
     if found := {key: list(dict.fromkeys(paths)) for key, paths in catalog.items() if paths}:
         step["catalog"] = found
+    if isinstance(retries := _number(rule, "retries", evaluator, 0), int) and retries:
+        step["attempts"] = retries + 1
     if instances[0]:
         imported.note(READS)
         step["reads"] = _code(imported, rule, evaluator)
@@ -272,12 +275,12 @@ def _container(imported: ImportedPipeline, rule: ReadRule, evaluator: Evaluator)
     return {}
 
 
-def _number(rule: ReadRule, key: str, evaluator: Evaluator) -> Any:
+def _number(rule: ReadRule, key: str, evaluator: Evaluator, default: int) -> Any:
     call = rule.rule.directives.get(key)
     try:
-        return evaluator.value(call.args[0]) if call and call.args else 1
+        return evaluator.value(call.args[0]) if call and call.args else default
     except NotDeclarativeError:
-        return 1
+        return default
 
 
 def _text(rule: ReadRule) -> str:

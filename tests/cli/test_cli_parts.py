@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cli import Workspace, elsewhere, workspace
 from registry_server import registry
+from support import wait_until
 
 from runnable_ci.runs.model import FAIL, SUCCESS
 
@@ -99,6 +100,22 @@ def test_a_run_of_others_is_taken_where_it_is_named(tmp_path: Path, project: Wor
     other.runnable("catalog", "part", "--get", "out/clean.csv", "--to", "copy.csv")
     assert other.read("copy.csv") == "a\n"
     assert "nothing to do" in other.runnable("retry", "part").err
+
+
+def test_a_killed_run_of_some_steps_is_resumed(project: Workspace) -> None:
+    """What it took is in its journal, and its retry runs what was selected only."""
+    project.runnable("run", "--run-id", "whole")
+    project.write({"runnable.toml": PIPELINE.replace("[ ! -e broken ]", "touch begun.txt; [ -e go ] || sleep 60")})
+    with project.start("run", "train", "--run-id", "part") as running:
+        wait_until((project.folder / "begun.txt").exists, "the step runs")
+        running.kill()
+    project.write({"go": ""})
+    planned = project.runnable("retry", "part", "-n").out
+    assert [line.split()[:2] for line in planned.splitlines()] == [["load", "reuse"], ["train", "run"]]
+    project.runnable("retry", "part")
+    log = project.log("part")
+    assert [attempt.outcome for attempt in log.steps["train"].attempts] == ["interrupted", "succeeded"]
+    assert [attempt.taken_from for attempt in log.steps["load"].attempts] == ["whole/load.1"]
 
 
 def test_what_is_lost_cannot_be_taken(project: Workspace) -> None:

@@ -40,6 +40,7 @@ def digest(folder: Path, content: str) -> str:
         (["def f(x):\n    return x + late\nlate = 1", "f(depth)"], {"depth"}),
         (["def f(x):\n    return x + never"], {"never"}),
         (["[a * k for a in items]"], {"k", "items"}),
+        (["{a: [b for b in a] for a in items if (c := a)}", "a, b, c"], {"items", "a", "b"}),
         (["class A:\n    size = width\n    def area(self):\n        return self.size * height"], {"width", "height"}),
         (["with open(path) as file:\n    rows = file.read()"], {"path"}),
         (["import os, sys as s\nfrom m import a\nos, s, a, url"], {"url"}),
@@ -61,7 +62,9 @@ def test_parameters_of_the_tagged_cell() -> None:
     """A cell tagged `parameters` says which are replaced; what nothing sets is taken too."""
     found = parse(
         notebook(
-            text("# Alpha"), code("import os\nalpha: float = 0.1\nname = os.sep", "parameters"), "print(alpha, model)"
+            text("# Alpha"),
+            code("import os\nalpha: float = [i for i in (0.1,)][0]\nname = os.sep", "parameters"),
+            "print(alpha, model)",
         )
     )
     assert found.parameters == ("alpha", "name")

@@ -15,6 +15,7 @@ from cli import Workspace, elsewhere, is_alive, workspace
 from notebooks import code, notebook, outputs, text
 from support import wait_until
 
+from runnable_ci.github.summary import render
 from runnable_ci.runs.model import FAIL, SUCCESS, StepAttempt
 
 TOP = f'python = "{sys.executable}"\n[parameters]\nalpha = 0.5\nunused = 1\n'
@@ -200,6 +201,8 @@ def test_a_failing_cell(tmp_path: Path) -> None:
     assert (attempt.exception.cell, attempt.exception.cell_source) == (3, "f(0)")
     assert "----> 1 f(0)" in attempt.exception.traceback
     assert (project.folder / "n.ipynb").read_text().splitlines()[attempt.exception.line - 1].strip() == '"f(0)"'
+    summary = render(project.log())
+    assert all(text in summary for text in ("cell 3 of n.ipynb failed:", "    f(0)", "----> 1 f(0)"))
     [entry] = project.log().steps["a"].data_catalog
     assert (entry.name, entry.stage) == ("executed/a.ipynb", "failed")
     project.runnable("catalog", "latest", "--get", "executed/a.ipynb", "--to", "kept.ipynb")

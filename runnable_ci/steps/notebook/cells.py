@@ -48,8 +48,8 @@ class Notebook(NamedTuple):
     """What the cell tagged `parameters` assigns; None where there is none."""
     free: tuple[str, ...]
     """Names that the code uses before it has bound them itself."""
-    bound: frozenset[str]
-    """Names that the code binds."""
+    settings: frozenset[str]
+    """Names to which it gives a value that is written there, such as a number."""
 
     @property
     def is_python(self) -> bool:
@@ -109,10 +109,11 @@ def parse(text: str) -> Notebook:
         raise ValueError("it has no `metadata`")
     cells = tuple(_cells(found, "source" if version == 4 else "input"))
     language = _language(document["metadata"])
-    free, bound = _names([as_python(cell.source) for cell in cells])
+    sources = [as_python(cell.source) for cell in cells]
+    settings = frozenset(name for source in sources for name in _settings(source))
     tagged = [as_python(cell.source) for cell in cells if PARAMETERS in cell.tags]
     assigned = {name for source in tagged for name in _assigned(source)}
-    return Notebook(text, cells, language, tuple(sorted(assigned)) if tagged else None, free, bound)
+    return Notebook(text, cells, language, tuple(sorted(assigned)) if tagged else None, _free(sources), settings)
 
 
 def _objects(found: object) -> list[Mapping[str, Any]]:
@@ -172,17 +173,26 @@ def _tree(source: str) -> ast.Module | None:
 
 def _assigned(source: str) -> Iterator[str]:
     """Yield the names to which code assigns values: not what it imports, nor its functions and classes."""
-    try:
-        symbols = symtable.symtable(source, "cell", "exec").get_symbols()
-    except (SyntaxError, ValueError, RecursionError):
-        return
-    for symbol in symbols:
+    tree = _tree(source)
+    table = _table(tree) if tree else None
+    for symbol in table.get_symbols() if table else ():
         if symbol.is_assigned() and not symbol.is_namespace() and not symbol.is_imported():
             yield symbol.get_name()
 
 
-def _names(sources: Iterable[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return the names that code uses before it has bound them, and those that it binds; the code is run in order.
+def _settings(source: str) -> Iterator[str]:
+    """Yield the names to which code gives a number, a text or the like."""
+    tree = _tree(source)
+    for statement in tree.body if tree else ():
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant() | ast.UnaryOp(operand=ast.Constant())):
+                yield name
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.Constant() | ast.UnaryOp(operand=ast.Constant())):
+                yield name
+
+
+def _free(sources: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that code uses before it has bound them; it is run in order.
 
     What a function uses counts at its end, as it is called later. Of code that cannot be read every word may be used.
     """
@@ -202,14 +212,35 @@ def _names(sources: Iterable[str]) -> tuple[tuple[str, ...], frozenset[str]]:
             later.update(dict.fromkeys(sorted(used_later)))
             bound |= binds
     free.update((name, None) for name in later if name not in bound)
-    return tuple(name for name in free if not hasattr(builtins, name)), frozenset(bound)
+    return tuple(name for name in free if not hasattr(builtins, name))
+
+
+class _Generators(ast.NodeTransformer):
+    """Makes generators of comprehensions, whose variables Python 3.12 takes for those of the code around."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """Return what stands in the place of a node."""
+        match self.generic_visit(node):
+            case ast.ListComp(elt=element, generators=generators) | ast.SetComp(elt=element, generators=generators):
+                return ast.GeneratorExp(element, generators)
+            case ast.DictComp(key=key, value=value, generators=generators):
+                return ast.GeneratorExp(ast.Tuple([key, value], ast.Load()), generators)
+            case other:
+                return other
+
+
+def _table(tree: ast.Module | ast.stmt) -> symtable.SymbolTable | None:
+    """Return what code has for names; None where only the parser can read it."""
+    try:
+        return symtable.symtable(ast.unparse(_Generators().visit(tree)), "cell", "exec")
+    except (SyntaxError, ValueError, RecursionError):
+        return None
 
 
 def _statement(statement: ast.stmt) -> tuple[set[str], set[str], set[str]]:
     """Return the names that a statement uses at once, those that functions in it use, and those that it binds."""
-    try:
-        top = symtable.symtable(ast.unparse(statement), "cell", "exec")
-    except (SyntaxError, ValueError, RecursionError):
+    top = _table(statement)
+    if top is None:
         return set(), set(), set()
     used = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced()}
     if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
@@ -221,11 +252,8 @@ def _statement(statement: ast.stmt) -> tuple[set[str], set[str], set[str]]:
         table = waiting.pop()
         symbols = [symbol for symbol in table.get_symbols() if symbol.is_global()]
         names = {symbol.get_name() for symbol in symbols if symbol.is_referenced()}
-        is_at_once = table.get_type() == "class" or table.get_name() in _COMPREHENSIONS
+        is_at_once = table.get_type() == "class" or table.get_name() == "genexpr"
         (used if is_at_once else later).update(names)
         binds |= {symbol.get_name() for symbol in symbols if symbol.is_assigned()}
         waiting.extend(table.get_children())
     return used, later, binds
-
-
-_COMPREHENSIONS: Final = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})

@@ -71,7 +71,8 @@ def _not_passed(step: Step, notebook: Notebook, parameters: Mapping[str, Paramet
     """Say which parameters a notebook sets itself, without a cell tagged `parameters` in which they are replaced."""
     if notebook.parameters is not None or not notebook.is_python:
         return ()
-    own = [f"`{name}`" for name in parameters if name in notebook.bound and name not in notebook.free]
+    settings = notebook.settings.difference(notebook.free, step.returns)
+    own = [f"`{name}`" for name in parameters if name in settings]
     text = f"{step.command} sets {', '.join(own)} itself: tag that cell `parameters`, and the parameter replaces it"
     return (text,) if own else ()
 

@@ -12,6 +12,8 @@ from runnable_ci.errors import RunLogError
 from runnable_ci.runs.document import decode, encode
 from runnable_ci.runs.events import (
     AttemptSaved,
+    BranchesBegun,
+    BranchesEnded,
     Decided,
     EnvironmentRecorded,
     Event,
@@ -26,6 +28,7 @@ from runnable_ci.runs.model import (
     PROCESSING,
     SKIPPED,
     SUCCESS,
+    BranchRecord,
     CatalogEntry,
     DecisionRecord,
     Environment,
@@ -323,3 +326,37 @@ def test_a_run_keeps_its_identity(logs: list[RunLog]) -> None:
     earlier = logs[0].model_copy(deep=True)  # a retry on a machine whose clock is behind sorts before the beginning
     earlier.invocations.append(Invocation(number=9, command="retry", start_time="2020-01-01T00:00:00+00:00"))
     assert run_identity(merge([*logs, earlier])) == identity
+
+
+def matrix_log(second: float, ended: dict[str, int]) -> RunLog:
+    """A run of a matrix of a and b in which one invocation finished some instances, and then was ended or killed."""
+    branches = [BranchRecord(name=key, label=key, values={"x": key}) for key in "ab"]
+    begun = BranchesBegun(step="q", kind="map", branches=branches, steps=["q"], returns=["count"])
+    events: list[Event] = [started(0, identity="i"), begun]
+    if second:
+        events = [*events, InvocationFinished(time=time(1), status=FAIL), started(second, 2), begun]
+    for place, (key, value) in enumerate(ended.items()):
+        saved = attempt(f"q.{key}.q", second + 2 + place, 1, 2 if second else 1, ended=second + 3 + place)
+        assert isinstance(saved, AttemptSaved)
+        saved.attempt.output_parameters = {"count": Parameter.of_json(value)}
+        events.append(saved)
+    if len(ended) == 2:
+        events += [BranchesEnded(step="q", outcome="succeeded"), InvocationFinished(time=time(99), status=SUCCESS)]
+    log = played(*events)
+    for event in mark_interrupted(log, time=time(second + 50)):
+        apply(log, event)
+    return log
+
+
+def test_a_matrix_is_merged_by_its_instances() -> None:
+    """What each writer finished is there together, lists have the values of all, and one log alone stays as it is."""
+    whole, first, second = matrix_log(0, {"a": 1, "b": 2}), matrix_log(10, {"a": 3}), matrix_log(20, {"b": 4})
+    assert merge([whole]) == whole
+    assert merge([first]) == first
+    merged = merge([first, second])
+    assert merge([second, first]) == merged
+    assert merge([merged, first]) == merged
+    assert merged.steps["q"].status == SUCCESS
+    assert [merged.steps[f"q.{key}.q"].status for key in "ab"] == [SUCCESS, SUCCESS]
+    assert merged.parameters["count"].value == [3, 4]
+    assert decode(encode(merged), where="log") == merged

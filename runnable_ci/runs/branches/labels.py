@@ -65,6 +65,13 @@ def failed_steps(log: RunLog) -> list[str]:
     return [name for name in failed if name not in above or log.steps[name].attempts]
 
 
+def failed_below(group: str, steps: Mapping[str, StepLog]) -> list[str]:
+    """Return which steps in the branches of a step failed."""
+    return [
+        name for name, step in steps.items() if name.startswith(f"{group}.") and step.status == FAIL and step.attempts
+    ]
+
+
 def last_attempt(step: StepLog) -> StepAttempt:
     """Return the last attempt at a step; of one that never ran as a process, what is known of its end."""
     if step.attempts:

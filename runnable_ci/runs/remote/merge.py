@@ -156,14 +156,31 @@ def _merge_steps(
     for log in logs:
         for name, step in log.steps.items():
             versions.setdefault(name, []).append(step)
-    merged = {}
+    merged: dict[str, StepLog] = {}
     for name, found in versions.items():
         attempts = in_order[name]
         if attempts:
             attempts.append(attempts.pop(counting[name]))
         state = _state(name, attempts, invocations, ancestry)
         merged[name] = _merge_step(found, attempts, places, state)
+    newest = _newest_branches(logs, places)
+    if newest:
+        from runnable_ci.runs.branches.merging import with_branches  # few runs have branches
+
+        return with_branches(merged, newest)
     return merged
+
+
+def _newest_branches(logs: Sequence[RunLog], places: Mapping[str, int]) -> dict[str, StepLog]:
+    """Return the steps with branches as the newest invocation that decided on them has them."""
+    found: dict[str, tuple[int, str, StepLog]] = {}
+    for log in logs:
+        for name, step in log.steps.items():
+            if step.branch_steps:
+                deciding = (places[invocation_digest(it)] for it in log.invocations if name in it.decisions)
+                version = (max(deciding, default=0), _text(step), step)
+                found[name] = max(found.get(name, version), version, key=lambda one: one[:2])
+    return {name: step for name, (_, _, step) in found.items()}
 
 
 def _merge_step(
@@ -243,13 +260,10 @@ def _parameters(log: RunLog) -> dict[str, Parameter]:
     """Return what the newest invocation began with, and what the attempts gave, that of those which count last."""
     last = log.invocations[-1].parameters if log.invocations else {}
     found = {name: Parameter.of_json(value) for name, value in last.items()}
-    attempts = [
-        ((attempt is step.attempts[-1], attempt.invocation, attempt.start_time, step.name), attempt)
-        for step in log.steps.values()
-        for attempt in step.attempts
-    ]
-    for _, attempt in sorted(attempts, key=lambda item: item[0]):
-        found |= attempt.output_parameters | attempt.user_defined_metrics
+    from runnable_ci.runs.branches.merging import given  # where nothing is merged it is not needed
+
+    for _, outputs in given(log):
+        found |= outputs
     return found
 
 

@@ -133,7 +133,10 @@ class Step(NamedTuple):
         """Return whether there is one in a text in which a value is to take its place."""
         paths = (*(self.get or ()), *self.put, *(self.reads or ()), *self.ignore_reads)
         notebook = self.command if self.kind == "notebook" else ""
-        return any("${{" in text for text in (*paths, *self.env.values(), self.working_directory, notebook))
+        matrix = self.branching.matrix if self.branching else None
+        axes = str(matrix.definition()) if matrix else ""
+        texts = (*paths, *self.env.values(), self.working_directory, notebook, axes)
+        return any("${{" in text for text in texts)
 
     @property
     def shown(self) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import Done, Workspace, workspace
+from cli import Done, Workspace, elsewhere, workspace
+from registry_server import registry
+from support import wait_until
 
 from runnable_ci.runs.model import FAIL, SUCCESS, RunLog
 
@@ -348,3 +352,30 @@ run = 'test "$shown" = "w1 n1 11, w2 n2 22"'
         **{"w1/a": "", "w2/a": ""},
     )
     project.runnable("run")
+
+
+def test_killed_and_continued_elsewhere(tmp_path: Path) -> None:
+    """A killed run is resumed from a registry, in another clone: the instances that had ended are not run again."""
+    pipeline = """
+[steps.work]
+strategy = { matrix = { n = [1, 2, 3] }, max-parallel = 1 }
+run = 'mkdir -p out; echo "$n" > out/$n; if [ "$n" = 3 ] && [ ! -e quick ]; then touch waiting; sleep 60; fi'
+catalog = { put = ["out/${{ matrix.n }}"] }
+[steps.sum]
+run = "cat out/*"
+catalog = { get = ["out/*"] }
+"""
+    project = project_of(tmp_path, pipeline)
+    process = project.start("run", "--run-id", "r")
+    wait_until((project.folder / "waiting").exists, "the third instance runs")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert project.runnable("show", "r").out.count("interrupted: the process that ran it was killed") >= 1
+    with registry(tmp_path / "registry") as served:
+        repository = served.repository()
+        project.runnable("publish", "r", "--to", repository)
+        other = elsewhere(project, tmp_path)
+        other.write({"quick": ""})
+        done = other.runnable("retry", f"{repository}:r")
+    assert (ran(done), done.out) == (["sum", "work (3)"], "sum  | 1\nsum  | 2\nsum  | 3\n")
+    assert [step.status for step in other.log("r").steps.values()] == [SUCCESS] * 5

@@ -20,6 +20,7 @@ from runnable_ci.runs.model import RunLog
 
 RUNS = int(os.environ.get("RANDOM_RUNS", "4"))
 SEED = int(os.environ.get("RANDOM_SEED", "0"))
+TRIES = float(os.environ.get("RANDOM_TRIES", "0.25"))
 SCRIPT = """
 here="NAME-${axis:-}-${RUNNABLE_STEP:-}"
 [ ! -e "$BROKEN/NAME" ] && [ ! -e "$BROKEN/NAME-${axis:-}" ] || exit 5
@@ -65,7 +66,7 @@ class Generator:
         if matrix:
             self.matrices[name] = matrix
             lines.append(f"strategy = {{ matrix = {{ axis = {matrix} }}, fail-fast = {json.dumps(chance() < 0.5)} }}")
-        flaky = chance() < 0.25
+        flaky = chance() < TRIES
         script = self._script(name, taken, flaky=flaky)
         self.breakable += [name, *(f"{name}-{axis}" for axis in ("p", "q", "r") if matrix)]
         self.values[name] = f"v_{name}"
@@ -131,6 +132,7 @@ def outline(log: RunLog) -> dict[str, Any]:
 
 def unbroken(tmp_path: Path, name: str, files: dict[str, str]) -> tuple[Workspace, dict[str, str]]:
     """Return a project and the folders outside of it that say what is broken, and what was tried."""
+    (tmp_path / name).mkdir()
     project = workspace(tmp_path / name, {**files, ".gitignore": "out/\n"})
     folders = {"BROKEN": tmp_path / name / "broken", "TRIED": tmp_path / name / "tried"}
     for folder in folders.values():
@@ -144,7 +146,9 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, seed: int) -> None
     generator = Generator(random.Random(seed))  # noqa: S311 - to repeat it
     files = {"runnable.toml": generator.pipeline(), **generator.files}
     project, places = unbroken(tmp_path, "whole", files)
-    assert project.start("run", "--run-id", "r", "--jobs", "2", **places).wait() == 0, files["runnable.toml"]
+    whole = project.start("run", "--run-id", "r", "--jobs", "2", **places)
+    whole.communicate()
+    assert whole.returncode == 0, files["runnable.toml"]
     expected = outline(project.log("r"))
     other, places = unbroken(tmp_path, "broken", files)
     for broken in generator.random.sample(generator.breakable, min(2, len(generator.breakable))):

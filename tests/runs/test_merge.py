@@ -334,14 +334,14 @@ def matrix_log(second: float, ended: dict[str, int]) -> RunLog:
     begun = BranchesBegun(step="q", kind="map", branches=branches, steps=["q"], returns=["count"])
     events: list[Event] = [started(0, identity="i"), begun]
     if second:
-        events = [*events, InvocationFinished(time=time(1), status=FAIL), started(second, 2), begun]
+        events = [*events, InvocationFinished.of("failed", time=time(1)), started(second, 2), begun]
     for place, (key, value) in enumerate(ended.items()):
         saved = attempt(f"q.{key}.q", second + 2 + place, 1, 2 if second else 1, ended=second + 3 + place)
         assert isinstance(saved, AttemptSaved)
         saved.attempt.output_parameters = {"count": Parameter.of_json(value)}
         events.append(saved)
     if len(ended) == 2:
-        events += [BranchesEnded(step="q", outcome="succeeded"), InvocationFinished(time=time(99), status=SUCCESS)]
+        events += [BranchesEnded(step="q", outcome="succeeded"), InvocationFinished.of("succeeded", time=time(99))]
     log = played(*events)
     for event in mark_interrupted(log, time=time(second + 50)):
         apply(log, event)

@@ -105,6 +105,31 @@ def test_nothing_but_the_standard_library_is_needed(project: Workspace) -> None:
     assert table["steps"]["b"]["strategy"] == {"matrix": {"n": [0, 1, 2]}, "max-parallel": 2}
 
 
+def test_each_kind_of_step_can_be_defined(project: Workspace) -> None:
+    """A matrix with a function that reduces, arguments, a condition, tries: as the file has them."""
+    project.write(
+        {
+            "pipeline.py": """
+import shapes
+from runnable_ci import Pipeline
+p = Pipeline("kinds", inputs={"limit": {"type": "number", "default": 10}})
+squares = p.step(
+    "squares", python=shapes.square, strategy={"matrix": {"n": range(1, 4)}}, returns=["squares"], reduce=shapes.total
+)
+half = p.step("half", python=shapes.half, needs=[squares], with_={"n": "${{ parameters.squares }}"}, returns=["half"])
+p.step("say", run='echo "half $half"', if_="parameters.squares > parameters.limit", attempts=2, needs=half)
+if __name__ == "__main__":
+    p.run("--jobs", "2")
+""",
+            "shapes.py": "def square(n):\n    return n * n\ndef total(squares):\n    return sum(squares)\n"
+            "def half(n):\n    return n / 2\n",
+        }
+    )
+    program(project, "pipeline.py")
+    assert project.log().parameters["half"].value == 7
+    assert project.runnable("logs", "latest", "say").out.endswith("half 7.0\n")
+
+
 def test_the_program_of_a_package_names_its_functions(project: Workspace) -> None:
     """`python -m package.module` has functions of that module, a program in a folder those of its path."""
     code = (

@@ -141,6 +141,32 @@ def test_wildcards_are_a_matrix(tmp_path: Path) -> None:
     assert (tmp_path / "mapped" / "a.bam").read_text() == "@ID:a {} a\nread\n"
 
 
+def test_files_of_other_rules(tmp_path: Path) -> None:
+    """`rules.NAME.output`, by name and by place, also of a rule that is included; named functions name their axes."""
+    (tmp_path / "more.smk").write_text("rule b:\n    output: one='b1', two=['b2', 'b3']\n    shell: 'touch {output}'\n")
+    steps = table_of(
+        tmp_path,
+        """
+include: "more.smk"
+rule all:
+    input: rules.b.output.one, "c/x", "c/y"
+rule c:
+    input: rules.b.output.two[1], rules.b.output[1]
+    output: "c/{n}"
+    params: word=lambda wildcards: wildcards.n + "!"
+    shell:
+        '''
+        echo {params.word} > {output}
+          cat {rules.b.output} >> {output}
+        '''
+""",
+    )
+    assert steps["c"]["catalog"]["get"] == ["b3", "b2"]
+    assert steps["c"]["run"] == "mkdir -p c\necho $params_word > c/$n\n  cat b1 b2 b3 >> c/$n\n"
+    assert steps["c"]["strategy"]["matrix"]["include"][0] == {"n": "x", "params_word": "x!"}
+    assert steps["c"]["needs"] == ["b"]
+
+
 def test_jobs_that_are_no_product_of_axes(tmp_path: Path) -> None:
     """Where only some combinations are wanted, just those are included; a rule of a rule's own folder is found."""
     steps = table_of(
@@ -201,7 +227,7 @@ rule fourth:
         "# input: branch('x') is not a declaration: add what it is",
         "# conda: activate the environment",
         "# {nothing}: write what the step does in place of `exit 1`\n",
-        "#     for line in input:\n",
+        "#     for line in input:\n#         open(output[0]",
         "# wrapper: write what the step does",
         "# priority: has no counterpart",
         "# the script plot.R: only Python's are run",

@@ -42,6 +42,19 @@ class Deferred:
     body: ast.expr
 
 
+class NamedValues(list[Any]):
+    """What a directive of another rule lists: `rules.NAME.output`, of which parts have names."""
+
+    def __init__(self, values: Iterable[Any], names: Mapping[str, tuple[int, int | None]]) -> None:
+        super().__init__(values)
+        self.names = names
+
+    def named(self, name: str) -> Any:
+        """Return the value of a name, or its values. Raises `KeyError`."""
+        start, end = self.names[name]
+        return self[start] if end is None else self[start:end]
+
+
 @dataclass
 class Evaluator:
     """Variables of a Snakefile and the files beside it, of which expressions are made."""
@@ -108,6 +121,8 @@ class Evaluator:
                 return self.value(inner)[self.value(index)]
             case ast.Attribute(value=inner, attr=name) if isinstance(table := self.value(inner), dict):
                 return table[name]
+            case ast.Attribute(value=inner, attr=name) if isinstance(values := self.value(inner), NamedValues):
+                return values.named(name)
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 return self._sum(self.value(left), self.value(right))
             case ast.JoinedStr(values=parts):

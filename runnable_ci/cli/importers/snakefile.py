@@ -141,7 +141,9 @@ def _rule(name: str, first: Line, block: list[Line], source: str) -> Rule:
                 continue
             raise UsageError(f"{source}:{line.number} is no directive of rule {name}")
         if directive["key"] in _CODE:
-            rule.code = "\n".join([directive["rest"].strip(), *(it.text for it in inner)]).strip() or "pass"
+            column = inner[0].column if inner else 0
+            lines = [" " * (it.column - column) + it.text for it in inner]
+            rule.code = "\n".join([directive["rest"].strip(), *lines]).strip() or "pass"
         else:
             rule.directives[directive["key"]] = _arguments(directive["rest"], inner, line, source)
     return rule

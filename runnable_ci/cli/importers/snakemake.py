@@ -63,13 +63,13 @@ def import_snakefile(file: Path) -> ImportedPipeline:
     """Return the pipeline of a Snakefile. Raises `UsageError` for one that cannot be understood."""
     folder = file.parent.parent if file.resolve().parent.name == "workflow" else file.parent
     imported = ImportedPipeline(file.name, folder)
-    evaluator = Evaluator({"config": {}}, cache(lambda: [*_files(folder)]))
+    evaluator = Evaluator({"config": {}, "rules": {}}, cache(lambda: [*_files(folder)]))
     constraints: dict[str, str] = {}
     rules = [*_read(imported, file, evaluator, constraints)]
     if twice := [rule.name for i, rule in enumerate(rules) if any(rule.name == it.name for it in rules[:i])]:
         raise UsageError(f"{file}: two rules have the name {twice[0]}")
-    rules.sort(key=lambda rule: rule.file != file)  # what is wanted is said by the first rule of the file itself
     read = [read_rule(imported, rule, evaluator, constraints) for rule in rules]
+    read.sort(key=lambda rule: rule.rule.file != file)  # what is wanted is said by the first rule of the file itself
     try:
         find_jobs(imported, read, evaluator)
     except (NotDeclarativeError, ValueError) as e:
@@ -241,7 +241,8 @@ def _known(
             if len({len(row) for row in rows}) > 1:
                 rows = [[" ".join(row)] for row in rows]
             columns = zip(*rows, strict=True) if rows else []
-            made += [_as_axis(f"{key}_{len(known.values) + i}", column, instances) for i, column in enumerate(columns)]
+            axis = f"{key}_{name}" if name and len(values) == 1 else f"{key}_{len(known.values)}"
+            made += [_as_axis(f"{axis}_{i}" if i else axis, column, instances) for i, column in enumerate(columns)]
             made += [] if rows else [value]
         known.add(name, made, is_list=is_list or len(made) > 1)
     return known

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from runnable_ci.cli.importers.evaluator import Deferred, Evaluator, NotDeclarativeError
+from runnable_ci.cli.importers.evaluator import Deferred, Evaluator, NamedValues, NotDeclarativeError
 from runnable_ci.cli.importers.imported import ImportedPipeline, Values
 from runnable_ci.cli.importers.snakefile import Rule
 from runnable_ci.cli.importers.wildcards import filled, names_in, values_in
@@ -75,6 +75,7 @@ def read_rule(imported: ImportedPipeline, rule: Rule, evaluator: Evaluator, cons
     """Return a rule with the values of its directives; what has none is noted."""
     evaluator.marked.clear()
     items = {key: _items(imported, rule, key, evaluator) for key in ("input", "output", "log", "params")}
+    evaluator.variables["rules"][rule.name] = {key: NamedValues(it.values, it.names) for key, it in items.items()}
     own = rule.directives.get("wildcard_constraints")
     return ReadRule(
         rule,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
+from textwrap import dedent
 from typing import Any, Final
 
 from runnable_ci.cli.importers.evaluator import NotDeclarativeError
@@ -38,7 +39,7 @@ def of_shell(text: str, values: RuleValues) -> str:
     """Return the step's script. Raises `NotDeclarativeError` for what is named in it and not known."""
     parts: list[Part] = []
     try:
-        pieces = [*Formatter().parse(text)]
+        pieces = [*Formatter().parse(dedent(text))]
     except ValueError as e:
         raise NotDeclarativeError(str(e)) from e
     for literal, name, spec, conversion in pieces:

@@ -55,6 +55,7 @@ PURE: tuple[str, ...] = (
         "engine.planning.gate",
         "engine.planning.arguments",
         "pipeline.branches",
+        "pipeline.keys",
         "runs.branches",
         "runs.code_model",
         "engine.provenance.changes",

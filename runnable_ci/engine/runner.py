@@ -177,12 +177,7 @@ class Run:
         """Begin the branches of a step, or another round, or end it; None where it is itself to be decided on then."""
         from runnable_ci.engine.planning.advance import advance  # few pipelines have branches
 
-        return advance(self.state, self._schedule, step, self.recorder.log, self._skip, self.printer.say)
-
-    def _skip(self, step: Step, decision: Decision) -> Event:
-        event = self._pass(step, decision)
-        self._schedule.settle(step.name)
-        return event
+        return advance(self.state, self._schedule, step, self.recorder.log, self._pass, self.printer.say)
 
     def _decide(self, step: Step) -> Decision:
         cancelled = self.context.supervisor.cancelled_by

@@ -110,6 +110,10 @@ def resolve(
 
 def _parse(place: Place, table: Mapping[str, Any]) -> tuple[PipelineConfig, dict[str, Input]]:
     """Return what a file says, with the defaults of its inputs among its parameters."""
+    if "defaults" in table:
+        from runnable_ci.pipeline.keys.defaults import with_defaults  # few files have any
+
+        table = with_defaults(place, table)
     try:
         parsed = PipelineConfig.model_validate(table)
     except ValidationError as e:

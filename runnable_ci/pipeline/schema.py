@@ -303,6 +303,11 @@ class PipelineConfig(Table):
     log_level: LogLevel | None = Field(
         None, description="What steps are asked to log, by `RUNNABLE_LOG_LEVEL` and the root logger of python steps."
     )
+    defaults: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Keys of all steps that do not have them: `shell`, `working-directory`, `timeout-minutes`, "
+        "`attempts`, `container`.",
+    )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Values that steps take by name.")
     inputs: dict[str, InputConfig] = Field(
         default_factory=dict, description="Parameters with a type, options or a description; each name in one table."

@@ -38,7 +38,9 @@ def advance(
         return [_over(schedule, step, "failed", e.message)]
     schedule.settle(begun(step.name))
     if isinstance(found, Decision):
-        return [skip(step, found)]
+        event = skip(step, found)
+        schedule.settle(step.name)
+        return [event]
     _add(state, schedule, found, 0)
     if found.kind == "map":
         say(pluralize(len(found.branches), "instance"), step=step.shown)

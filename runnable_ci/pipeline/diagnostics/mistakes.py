@@ -69,14 +69,19 @@ _OTHER_WORDS: Final[Mapping[str, Mapping[str, str]]] = {
 """What other tools call it → the form here."""
 
 
-def validation_error(place: Place, validation: ValidationError) -> PipelineError:
-    """Convert pydantic's first finding into an error; that there is no step is the last thing to say."""
+def validation_error(place: Place, validation: ValidationError, *, of_step: str = "") -> PipelineError:
+    """Convert pydantic's first finding into an error; that there is no step is the last thing to say.
+
+    It was found in the whole file, or in a table `of_step` keys.
+    """
     found = validation.errors()
     first = next((error for error in found if error["type"] not in ("missing", "too_short")), found[0])
     path = [str(part) for part in first["loc"]]
     model: type[BaseModel] = PipelineConfig
     table: list[str] = []
-    if path[:1] in (["steps"], ["inputs"]) and len(path) > 1:
+    if of_step:
+        model, table = StepConfig, [of_step]
+    elif path[:1] in (["steps"], ["inputs"]) and len(path) > 1:
         model = StepConfig if path[0] == "steps" else InputConfig
         table, path = path[:2], path[2:]
     if path[:1] == ["catalog"] and len(path) > 1:

@@ -1,0 +1,1 @@
+"""Keys of the pipeline file that few files have."""

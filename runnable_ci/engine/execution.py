@@ -166,6 +166,7 @@ def _loop(
             recorder=recorder,
             environ=options.environ,
             container=job_container(options),
+            containers=context.containers,
             untracked=untracked.rule(session.project, options.settings, is_public=options.is_public),
             changed=context.reads.observer.changed,
         ),

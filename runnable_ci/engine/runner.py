@@ -20,7 +20,6 @@ from runnable_ci.engine.reporter import Reporter
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.step import Step
-from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.events import (
     AttemptSaved,
     Decided,
@@ -209,7 +208,7 @@ class Run:
         return StepAttempt(
             attempt_number=past.attempts[-1].attempt_number + 1 if past and past.attempts else 1,
             start_time=now(),
-            code_identities=[*self.code.identities(), *self._image(step)],
+            code_identities=self.code.identities(step),
             code_state=self.code.key,
             code_seen=self.code.code.seen_at,
             invocation=self.recorder.log.invocation,
@@ -217,10 +216,6 @@ class Run:
             definition=step.definition(),
             mock=bool(step.mock),
         )
-
-    def _image(self, step: Step) -> list[CodeIdentity]:
-        """Return the image that a step's container is from."""
-        return self.context.containers.identities(step) if self.context.containers else []
 
     def _launch(self, step: Step, attempt: StepAttempt, refused: str, *, alone: bool) -> None:
         """Start an attempt; one that is `alone` is also finished here, which saves a thread.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -27,6 +27,8 @@ _OURS: Final = {
     "--network": "write network = …",
     "--gpus": "write gpus = …",
 }
+OPEN: Final = "${{"
+"""Begins an expression."""
 _PLACES: Final = (2, 3)
 
 
@@ -53,6 +55,27 @@ class Container(NamedTuple):
             "network": self.network,
         }
         return {"image": self.image} | {key: value for key, value in optional.items() if value}
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Yield the texts in which expressions have values, each with its key."""
+        yield "image", self.image
+        yield from (("env", text) for text in self.env.values())
+        yield from (("volumes", text) for text in self.volumes)
+
+    def with_values(self, value_in: Callable[[str], str]) -> Container:
+        """Return the container with values in place of the expressions in its texts."""
+        return self._replace(
+            image=value_in(self.image),
+            env={name: value_in(text) for name, text in self.env.items()},
+            volumes=tuple(value_in(text) for text in self.volumes),
+        )
+
+    def problem(self) -> str:
+        """Return why the image, or a volume, cannot be what its text is by now; empty where it may be."""
+        if OPEN not in self.image and not (IMAGE.fullmatch(self.image) or IMAGE_FILE.fullmatch(self.image)):
+            return f"{shown(self.image)} is not the name of an image"
+        wrong = [volume for volume in self.volumes if OPEN not in volume and not _is_volume(volume)]
+        return f"{shown(wrong[0])} is not a volume" if wrong else ""
 
 
 def resolve_container(
@@ -83,7 +106,7 @@ def resolve_container(
         _check_volumes(place, table, found.volumes)
         _check_words(place, table, found)
     key = "container" if isinstance(container, str) else "image"
-    if not (IMAGE.fullmatch(found.image) or IMAGE_FILE.fullmatch(found.image)):
+    if OPEN not in found.image and not (IMAGE.fullmatch(found.image) or IMAGE_FILE.fullmatch(found.image)):
         hint = 'such as container = "python:3.12-slim" or "ghcr.io/owner/image:tag": a name in small letters'
         raise place.error(table, f"{key}: {shown(found.image)} is not the name of an image", hint, key=key)
     return found
@@ -105,10 +128,14 @@ def _options(place: Place, table: str, text: str) -> tuple[str, ...]:
 
 def _check_volumes(place: Place, table: str, volumes: tuple[str, ...]) -> None:
     for volume in volumes:
-        parts = volume.split(":")
-        if len(parts) not in _PLACES or not parts[0] or not parts[1].startswith("/"):
+        if OPEN not in volume and not _is_volume(volume):
             hint = 'write it as "HOST:/IN/THE/CONTAINER", with `:ro` behind it where it is only read'
             raise place.error(table, f"volumes: {shown(volume)} is not a volume", hint, key="volumes")
+
+
+def _is_volume(volume: str) -> bool:
+    parts = volume.split(":")
+    return len(parts) in _PLACES and bool(parts[0]) and parts[1].startswith("/")
 
 
 def _check_words(place: Place, table: str, container: Container) -> None:

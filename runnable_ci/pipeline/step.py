@@ -135,7 +135,8 @@ class Step(NamedTuple):
         notebook = self.command if self.kind == "notebook" else ""
         matrix = self.branching.matrix if self.branching else None
         axes = str(matrix.definition()) if matrix else ""
-        texts = (*paths, *self.env.values(), self.working_directory, notebook, axes)
+        inside = (text for _, text in self.container.texts()) if self.container else ()
+        texts = (*paths, *self.env.values(), self.working_directory, notebook, axes, *inside)
         return any("${{" in text for text in texts)
 
     @property

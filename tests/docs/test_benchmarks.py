@@ -85,3 +85,19 @@ def test_redaction(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"\d+\.\d\d", cell) for row in rows for cell in row[1:]), done.stdout
     assert rows[0][2] == rows[0][4] == "1.00"
     assert list(tmp_path.glob("redaction-*")) == []
+
+
+def test_containers(tmp_path: Path) -> None:
+    """`--quick` compares steps in containers with podman by hand, in a storage that is gone afterwards."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "containers.py", "--quick"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["1 of `sleep 0`", "3 of `sleep 0`", "1 of `sleep 2`", "each further step"]
+    assert all(re.fullmatch(r"\d+\.\d{2,3}", cell) for row in rows for cell in row[1:]), done.stdout
+    assert list(tmp_path.iterdir()) == []

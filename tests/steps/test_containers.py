@@ -514,3 +514,45 @@ def test_paths_of_a_host_whose_docker_runs_the_step(tmp_path: Path, podman: Podm
         assert own_container(docker, environ, tmp_path / "none") is None
     finally:
         podman("rm", "--force", "--time", "0", "job-of-github")
+
+
+def test_a_matrix_of_images(tmp_path: Path, podman: Podman) -> None:
+    """Each instance runs in its own; a name that turns out to be none fails that instance, before anything is asked."""
+    image = 'image = "${{ parameters.base }}/${{ matrix.image }}"'
+    more = 'env = { N = "n ${{ matrix.n }}" }, volumes = ["./d${{ matrix.n }}:/d"]'
+    project = project_of(
+        tmp_path,
+        podman,
+        f"""
+[parameters]
+base = "localhost"
+[steps.a]
+strategy = {{ matrix = {{ image = ["busybox", "busybox:latest", "Not one"], n = [1] }} }}
+container = {{ {image}, {more} }}
+run = 'test "$N $(cat /d/file)" = "n 1 text"'
+""",
+        **{"d1/file": "text"},
+    )
+    done = project.runnable("run", code=1)
+    log = project.log()
+    ran = {step.attempts[0].message: step for name, step in log.steps.items() if step.attempts and name != "a"}
+    assert [message for message in ran if message] == ['container: "localhost/Not one" is not the name of an image']
+    assert "pulling" not in done.err
+    outcomes = [step.attempts[0].outcome for name, step in log.steps.items() if name.startswith("a.")]
+    assert sorted(outcomes) == ["failed", "succeeded", "succeeded"]
+
+
+def test_a_part_in_a_container(tmp_path: Path, podman: Podman) -> None:
+    """A step of another file has its own, whose absence is known before anything runs, at its place in that file."""
+    project = project_of(
+        tmp_path,
+        podman,
+        '[steps.first]\nrun = "touch ran"\n[steps.a]\nuses = "./part.toml"\n',
+        **{"part.toml": '[steps.b]\ncontainer = "localhost/none"\nrun = "echo $FROM_IMAGE"\n'},
+    )
+    done = project.runnable("run", code=2)
+    assert "part.toml:2: [steps.b] the image localhost/none is not here" in done.err
+    assert not (project.folder / "ran").exists()
+    project.write({"part.toml": f'[steps.b]\ncontainer = "{IMAGE}"\nrun = "echo $FROM_IMAGE"\n'})
+    project.runnable("run")
+    assert "image        localhost/busybox@sha256:" in project.runnable("show", "latest").out

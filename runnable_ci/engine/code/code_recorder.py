@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.code_states import difference
 from runnable_ci.runs.events import CodeStateRecorded, Event
@@ -18,6 +19,7 @@ from runnable_ci.vcs.identity import Code
 from runnable_ci.vcs.work_tree import WorkTree
 
 if TYPE_CHECKING:
+    from runnable_ci.steps.containers.step_containers import StepContainers
     from runnable_ci.vcs.snapshot import Made, Memory
 
 SNAPSHOT_MAX_BYTES: Final = 64 * 1024 * 1024
@@ -36,6 +38,8 @@ class CodeRecorder:
     """The image that all of this runs in; None where it runs in no container."""
     untracked: Callable[[str], str]
     """Why an untracked file, by its path from the workspace, is not kept; empty where it is."""
+    containers: StepContainers | None = None
+    """What runs the steps that have a container."""
     changed: Callable[[], Collection[str] | None] = lambda: None
     """The paths from the workspace that were changed since it was asked last; None where they are not known."""
     key: str = ""
@@ -65,8 +69,8 @@ class CodeRecorder:
         self.key = key
         return events
 
-    def identities(self) -> list[CodeIdentity]:
-        """Return what the last look found; on a pull request also its head, in a container also the image."""
+    def identities(self, step: Step) -> list[CodeIdentity]:
+        """Return what the last look found; on a pull request also its head, and the images of job and step."""
         state = self.code.last
         found = [
             CodeIdentity(
@@ -86,6 +90,8 @@ class CodeRecorder:
             )
         if self.container is not None:
             found.append(self.container)
+        if self.containers is not None:
+            found += self.containers.identities(step)
         return found
 
     def redact(self) -> dict[str, CodeState]:

@@ -10,6 +10,7 @@ from runnable_ci.engine.options import Options
 from runnable_ci.engine.preflight import outlined_names
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline.branches.expansion import outlined_name
+from runnable_ci.pipeline.container import OPEN
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.model import RunLog
@@ -54,7 +55,7 @@ def require_images(containers: StepContainers | None, project: Project, running:
     pipeline = project.pipeline.outlined()
     for name in outlined_names(project.pipeline, running) if containers else ():
         step = pipeline.steps[name]
-        if containers is None or step.container is None:
+        if containers is None or step.container is None or OPEN in step.container.image:
             continue
         with _at(pipeline, name):
             _ = containers.engine
@@ -67,7 +68,8 @@ def images_now(containers: StepContainers, pipeline: Pipeline, finished: Collect
     found: dict[str, str] = {}
     pipeline = pipeline.outlined()
     for name in finished:
-        if container := pipeline.steps[outlined_name(name)].container:
+        container = pipeline.steps[outlined_name(name)].container
+        if container and OPEN not in container.image:
             with _at(pipeline, outlined_name(name)):
                 found[name] = containers.image(container).digest
     return found

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from runnable_ci.errors import PipelineError
+from runnable_ci.pipeline.container import Container
 from runnable_ci.pipeline.expressions import ExpressionError, Template, template
 from runnable_ci.pipeline.expressions.lookups import texts_in
 from runnable_ci.pipeline.expressions.template import OPEN
@@ -32,6 +33,8 @@ def texts_of(step: Step) -> Iterator[tuple[str, str, str]]:
     for key, paths in patterns:
         yield from ((key, "", path) for path in paths or ())
     yield "working-directory", "", step.working_directory
+    if step.container is not None:
+        yield from (("container", "", text) for _, text in step.container.texts())
     if step.kind == "notebook":
         yield "notebook", "", step.command
 
@@ -64,6 +67,7 @@ def rendered(step: Step, contexts: Mapping[str, Any]) -> Step:
         executed=_file("executed", step.executed, contexts),
         command=_file("notebook", step.command, contexts) if step.kind == "notebook" else step.command,
         working_directory=folder if OPEN in folder else str(PurePosixPath(folder)),
+        container=step.container and _container(step.container, contexts),
     )
 
 
@@ -78,6 +82,13 @@ def value_of(written: Any, contexts: Mapping[str, Any]) -> Any:
             return [value_of(item, contexts) for item in written]
         case _:
             return written
+
+
+def _container(container: Container, contexts: Mapping[str, Any]) -> Container:
+    found = container.with_values(lambda text: _variable("container", text, contexts))
+    if problem := found.problem():
+        raise ExpressionError(f"container: {problem}")
+    return found
 
 
 def _is_known(text: str, contexts: Mapping[str, Any]) -> bool:

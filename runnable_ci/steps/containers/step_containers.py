@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.errors import StepError
-from runnable_ci.pipeline.container import Container
+from runnable_ci.pipeline.container import OPEN, Container
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.orphans import end_container
@@ -99,7 +99,7 @@ class StepContainers:
 
     def identities(self, step: Step) -> list[CodeIdentity]:
         """Return the image of a step as its attempt records it; nothing for one that fails for want of it."""
-        if step.container is None:
+        if step.container is None or OPEN in step.container.image:
             return []
         try:
             return [self.image(step.container).identity()]

@@ -426,6 +426,21 @@ def test_without_nbclient(tmp_path: Path) -> None:
     assert f"hint: {python} -m pip install nbclient ipykernel" in done.err
 
 
+def test_an_environment_that_a_step_makes(tmp_path: Path) -> None:
+    """One that turns out to lack nbclient is said to, with the line that installs it, by the step itself."""
+    steps = f"""
+[steps.make]
+run = "{sys.executable} -m venv --without-pip --symlinks env"
+[steps.a]
+notebook = "n.ipynb"
+"""
+    project = project_of(tmp_path, steps, {"n.ipynb": notebook("print(1)")})
+    project.write({"runnable.toml": f'python = "env/bin/python"\n{steps}'})
+    done = project.runnable("run", code=1)
+    assert "a    | no module `nbformat`: notebooks are executed by it\na    | hint: " in done.err
+    assert "env/bin/python -m pip install nbclient ipykernel\n" in done.err
+
+
 def test_a_parameter_that_the_notebook_sets_itself(tmp_path: Path) -> None:
     """It is not passed, which is said, with what to do."""
     project = project_of(

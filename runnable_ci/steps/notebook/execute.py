@@ -22,7 +22,7 @@ if not getattr(sys.flags, "safe_path", False):
 
 try:
     import nbformat
-    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -100,7 +100,10 @@ class _Execution:
             transport="tcp" if len(sockets) > _SOCKET_PATH_MAX else "ipc",
             **({} if kernel else {"kernel_spec_manager": _OwnKernel()}),
         )
-        self.is_python = self.manager.kernel_spec.language.lower() == "python"
+        try:
+            self.is_python = self.manager.kernel_spec.language.lower() == "python"
+        except NoSuchKernel:
+            raise SystemExit("%s has no kernel `%s`" % (sys.executable, kernel)) from None
         self.parameters: dict[str, Any] = request["parameters"] if self.is_python else {}
         self.numbers = _prepare(self.notebook, self.parameters)
         self.client = _Client(
@@ -120,7 +123,8 @@ class _Execution:
         except _StoppedError:
             error = self._error("Stopped", "it was stopped before it was done", "")
         except Exception as failure:
-            error = _shown({"type": type(failure).__name__, "message": "its kernel did not answer: %s" % failure})
+            message = "its kernel did not answer: %s" % failure
+            error = error or _shown({"type": type(failure).__name__, "message": message})
         if error is not None:
             self._complete(error, answer)
         elif answer.get("error"):

@@ -100,7 +100,7 @@ def resolve(
     )
     outlined = pipeline.outlined()
     _check_returns(outlined)
-    _check_puts(outlined)
+    _check_puts(pipeline, outlined)
     if any(step.condition or step.arguments or step.has_expressions() for step in outlined.steps.values()):
         from runnable_ci.pipeline.expressions.checks import check_expressions
 
@@ -359,16 +359,15 @@ def _check_returns(pipeline: Pipeline) -> None:
                 )
 
 
-def _check_puts(pipeline: Pipeline) -> None:
+def _check_puts(pipeline: Pipeline, outlined: Pipeline) -> None:
     """Raise where two steps put the same file and neither comes after the other: the result would be random."""
-    steps = pipeline.steps
+    steps = outlined.steps
     if sum(1 for step in steps.values() if step.put) < 2:
         return
-    from runnable_ci.pipeline.overlaps import find_overlap  # few pipelines need it
-    from runnable_ci.pipeline.patterns import as_glob
+    from runnable_ci.pipeline.branches.put_patterns import put_patterns  # few pipelines need them
+    from runnable_ci.pipeline.overlaps import find_overlap
 
-    puts = {name: [as_glob(pattern) for pattern in steps[name].put] for name in steps}
-    found = find_overlap({name: steps[name].needs for name in steps}, puts)
+    found = find_overlap({name: steps[name].needs for name in steps}, put_patterns(pipeline.steps, steps))
     if found:
         one, other = steps[found.step], steps[found.other_step]
         raise pipeline.error(

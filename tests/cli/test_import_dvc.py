@@ -197,6 +197,38 @@ stages:
     assert project.read("all.txt") == "n: 1\nn: 2\nz\nn: 3\n"
 
 
+def test_a_table_in_a_command(tmp_path: Path) -> None:
+    """It becomes options: those that are false are left out, texts are one word, lists are several."""
+    project = workspace(
+        tmp_path,
+        {
+            "dvc.yaml": "stages:\n  s: {cmd: 'printf \"%s.\" ${t} end > out.txt', outs: [out.txt]}\n",
+            "params.yaml": "t: {lr: 0.1, name: my model, on: true, off: false, none: null, many: [1, 2], in: {x: 3}}\n",
+        },
+        git=False,
+    )
+    imported(project)
+    project.runnable("run")
+    assert project.read("out.txt") == "--lr.0.1.--name.my model.--on.--many.1.2.--in.--x.3.end."
+
+
+def test_paths_that_are_whole_values(tmp_path: Path) -> None:
+    """A stage for each file lets another one write beside them, and not the same file."""
+    text = """
+stages:
+  each:
+    foreach: [{file: a.txt}, {file: b.txt}]
+    do: {cmd: "echo x > ${item.file}", outs: ["${item.file}"]}
+  beside: {cmd: "echo y > OTHER", outs: [OTHER]}
+"""
+    project = workspace(tmp_path, {"dvc.yaml": text.replace("OTHER", "b.txt")}, git=False)
+    assert "can match the same file" in project.runnable("init", "--from", "dvc.yaml", code=2).err
+    project.write({"dvc.yaml": text.replace("OTHER", "c.txt")})
+    imported(project)
+    project.runnable("run")
+    assert [project.read(f"{name}.txt") for name in "abc"] == ["x\n", "x\n", "y\n"]
+
+
 def test_a_folder_for_each_item(tmp_path: Path) -> None:
     """`wdir` may name the item: each instance runs there, and its paths begin there."""
     text = """

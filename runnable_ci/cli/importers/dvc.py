@@ -33,7 +33,9 @@ _KEYS: Final = {
     "frozen": "frozen: a step that is not to run again has no key here; `retry --accept STEP` reuses it",
     "always_changed": "always_changed: `retry --from` runs it again",
 }
-_SAME: Final = frozenset({"cmd", "deps", "outs", "params", "metrics", "plots", "wdir", "desc", "meta", "vars"})
+_SAME: Final = frozenset(
+    {"cmd", "deps", "outs", "params", "metrics", "plots", "wdir", "desc", "meta", "vars", "matrix"}
+)
 
 
 @dataclass

@@ -59,11 +59,16 @@ class DvcValues:
             yield part
             return
         value = self._value(part.name, axes)
-        if isinstance(value, Mapping):  # a table becomes options of a command line
+        if isinstance(value, Mapping):  # a table becomes options of a command line, texts of it in quotes
             for key, inner in value.items():
+                if inner is False or inner is None:
+                    continue
                 yield f"--{key} " if inner is not True else f"--{key}"
                 if inner is not True:
+                    quote = '"' if isinstance(inner, str) else ""
+                    yield quote
                     yield from self._in_command(Variable(f"{part.name}.{key}"), axes, own)
+                    yield quote
                 yield " "
         elif isinstance(value, list):
             yield " ".join(map(_plain, value))

@@ -17,14 +17,28 @@ from runnable_ci.engine.provenance.changes import (
     changed_definition,
     changed_parameters,
     consumed,
+    effective_needs,
+    has_attempts,
+    has_run_since_attempt,
     one_line,
+    unfinished_attempt,
 )
 from runnable_ci.pipeline.step import Step, groups_of
-from runnable_ci.runs.model import SUCCESS, CatalogEntry, Parameter, RunLog, StepAttempt, StepLog
-from runnable_ci.runs.run_identity import has_run_since
+from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog, StepAttempt, StepLog
 
 T = TypeVar("T")
-__all__ = ["Decision", "Evidence", "Outcome", "PlanInputs", "Scope", "Visible", "as_parameter", "decide", "outputs_of"]
+__all__ = [
+    "Decision",
+    "Evidence",
+    "Outcome",
+    "PlanInputs",
+    "Scope",
+    "Visible",
+    "as_parameter",
+    "decide",
+    "has_attempts",
+    "outputs_of",
+]
 
 
 class Evidence(NamedTuple):
@@ -157,12 +171,12 @@ def decide(
     last = past.attempts[-1]
     if reason := next(filter(None, map(inputs.forced.get, (step.name, *groups_of(step.name)))), None):
         return Decision("run", one_line(reason), is_requested=True)
-    if reason := _unfinished(last):
+    if reason := unfinished_attempt(last):
         return Decision("run", one_line(reason))
     if reason := inputs.lost.get(step.name):
         return Decision("run", one_line(reason), is_lost=True)
     accepted: list[tuple[Change, Acceptance]] = []
-    follows = _effective_needs(step, steps, settled)
+    follows = effective_needs(step, steps, settled)
     for change in _own_changes(step, last, follows, steps, log, settled, scope, inputs.mask):
         if (acceptance := inputs.accept(step.name, change)) is None:
             return _run_for(change)
@@ -224,25 +238,6 @@ def _own_changes(
         yield Change(reason, "data", state, is_requested=name in begun)
 
 
-def _unfinished(last: StepAttempt) -> str:
-    if last.status == SUCCESS:
-        return ""
-    return f"attempt {last.attempt_number} failed: {last.message}" if last.message else "its last attempt failed"
-
-
-def _effective_needs(step: Step, steps: Mapping[str, Step], settled: Mapping[str, Outcome]) -> list[str]:
-    """Return the steps that a step follows: in place of one that was not run, those that this one follows."""
-    found: dict[str, None] = {}
-    waiting = list(reversed(step.needs))
-    while waiting:
-        need = waiting.pop()
-        if settled[need] in (Outcome.OMITTED, Outcome.SKIPPED):
-            waiting.extend(reversed(steps[need].needs))
-        else:
-            found[need] = None
-    return list(found)
-
-
 def _needs_that_pass_nothing(
     last: StepAttempt,
     follows: Iterable[str],
@@ -261,7 +256,7 @@ def _needs_that_pass_nothing(
         need
         for need in follows
         if settled[need] is not Outcome.PLANNED  # that is said already
-        and (settled[need] is not Outcome.REUSED or _has_run_since(log, steps[need], last))
+        and (settled[need] is not Outcome.REUSED or has_run_since_attempt(log, steps[need], last))
     ]
     got = [scope.files[name].item for name in files or () if name in scope.files]
     used = [scope.parameters[name] for name in consumed(last) if name in scope.parameters]
@@ -272,14 +267,3 @@ def _needs_that_pass_nothing(
         attempts = [log.steps[need].attempts[-1].start_time if has_attempts(log, need) else "" for need in silent]
         names = ", ".join(f"`{steps[need].shown}`" for need in silent)
         yield Change(f"{names} ran again", "data", [silent, attempts])
-
-
-def _has_run_since(log: RunLog, need: Step, last: StepAttempt) -> bool:
-    """Return whether a step, or one of its branches, has run since an attempt at another."""
-    own = [need.name] if need.branching is None else [n for n in need.needs if need.name in groups_of(n)]
-    return any(has_run_since(log, name, last) for name in own if has_attempts(log, name))
-
-
-def has_attempts(log: RunLog, step: str) -> bool:
-    """Return whether the log has an attempt at a step."""
-    return step in log.steps and bool(log.steps[step].attempts)

@@ -91,7 +91,7 @@ class Run:
             raise
 
     def _will_run(self) -> list[Step]:
-        """Return the steps that may run."""
+        """Return the steps that may run, and those that are not to this time: others must not find what they made."""
         steps = self.pipeline.steps
         if all(step.branching is None for step in steps.values()) and (
             not self.recorder.log.steps or not any(step.put for step in steps.values())
@@ -99,7 +99,8 @@ class Run:
             return list(steps.values())
         planned = plan(self.pipeline, self.recorder.log, initial=self.state.initial, inputs=self.state.inputs)
         self._planned = planned.pipeline.steps
-        return [self._planned[name] for name in planned.running]
+        omitted = [name for name, decision in planned.decisions.items() if decision.is_omission]
+        return [self._planned[name] for name in (*planned.running, *omitted)]
 
     def _made_here(self) -> dict[str, list[str]]:
         """Return the paths of what the steps that are reused made in this run."""

@@ -363,6 +363,101 @@ def test_values_in_texts(tmp_path: Path) -> None:
     assert "nothing to do" in project.runnable("retry", "r").err
 
 
+MATRIX = """
+[parameters]
+samples = ["a", "b", "c"]
+without = "b"
+
+[steps.prep]
+run = "echo n=5 >> $RUNNABLE_OUTPUT"
+returns = ["n"]
+
+[steps.quant]
+strategy = { matrix = { sample = "${{ parameters.samples }}" } }
+if = "matrix.sample != parameters.without"
+with = { s = "${{ matrix.sample }}-${{ steps.prep.outputs.n }}" }
+env = { SAMPLE = "${{ matrix.sample }}" }
+run = "mkdir -p out; echo $s $SAMPLE > out/$sample.txt; echo text=$s >> $RUNNABLE_OUTPUT"
+returns = ["text"]
+catalog.put = ["out/${{ matrix.sample }}.txt"]
+
+[steps.collect]
+run = "cat out/*.txt; echo $how"
+with.how = "${{ steps.quant.outcome }} ${{ join(steps.quant.outputs.text, '+') }}"
+catalog.get = ["out/*.txt"]
+
+[steps.never]
+if = "parameters.without == 'all'"
+strategy = { matrix = { x = [1, 2] } }
+run = "exit 1"
+
+[steps.part]
+uses = "./branch.toml"
+with = { depth = "${{ parameters.n }}", name = "x${{ parameters.without }}" }
+
+[steps.after]
+needs = ["never", "part"]
+run = "echo after $r"
+"""
+BRANCH = """
+[parameters]
+depth = 1
+name = "none"
+[steps.one]
+run = "echo one $depth $name; echo r=$depth >> $RUNNABLE_OUTPUT"
+returns = ["r"]
+[steps.two]
+if = "steps.one.outputs.r > 3"
+with = { q = "${{ needs.one.outputs.r }}" }
+run = "echo two $q"
+"""
+
+
+def test_conditions_of_branches(tmp_path: Path) -> None:
+    """An instance has its own condition and values; the steps of another file have what `with` gives them. A retry with
+    other values finds what a fresh run would, and nothing that an instance made which is skipped now.
+    """
+    project = project_of(tmp_path, MATRIX, **{"branch.toml": BRANCH})
+    done = project.runnable("run", "--run-id", "r")
+    assert "a-5 a\ncollect   | c-5 c\ncollect   | success a-5++c-5" in done.out.replace("collect |", "collect   |")
+    for text in ("one 5 xb", "two 5", "after 5"):
+        assert text in done.out
+    assert actions(project) | {"part": ""} == {
+        "prep": "run",
+        "quant": "run",
+        "quant.a.quant": "run",
+        "quant.b.quant": "skip",
+        "quant.c.quant": "run",
+        "collect": "run",
+        "never": "skip",
+        "part": "",
+        "part.uses.one": "run",
+        "part.uses.two": "run",
+        "after": "run",
+    }
+    project.runnable("retry", "r", "--param", "without=c")
+    changed = actions(project)
+    assert (changed["quant.a.quant"], changed["quant.b.quant"], changed["quant.c.quant"]) == ("reuse", "run", "skip")
+    assert changed["part.uses.two"] == "reuse"
+    output = project.runnable("show", "r", "collect").out
+    assert "success a-5+b-5+" in output
+    assert "c-5 c" not in output.rpartition("a-5 a")[2]
+
+
+def test_a_plan_of_what_is_not_known_yet(tmp_path: Path) -> None:
+    """A condition on what a step returns that is to run first is said as it is, also in a run that failed before."""
+    steps = "[steps.a]\nrun = 'test -e ok; echo n=1 >> $RUNNABLE_OUTPUT'\nreturns = ['n']\n"
+    steps += "[steps.b]\nif = \"parameters.n == 1\"\nrun = 'echo b > b.txt'\ncatalog.put = ['b.txt']\n"
+    project = project_of(tmp_path, steps)
+    assert "b  run    if parameters.n == 1: `a` returns `n`" in project.runnable("run", "-n").out
+    project.runnable("run", "--run-id", "r", code=1)
+    project.write({"ok": ""})
+    assert "b  run    if parameters.n == 1: `a` returns `n`" in project.runnable("retry", "r", "-n").out
+    project.runnable("retry", "r")
+    assert actions(project) == {"a": "run", "b": "run"}
+    assert "nothing to do" in project.runnable("retry", "r").err
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -12,6 +12,7 @@ from runnable_ci.engine.planner import (
     PlanInputs,
     Scope,
     decide,
+    has_attempts,
     outputs_of,
 )
 from runnable_ci.engine.provenance.changes import consumed
@@ -76,7 +77,8 @@ class PlanState:
         step, scope, refusal, looked_at = self.prepared[step.name] = self._prepare(step)
         gate = self.gate(step)
         if gate is not None and (gate.action == "skip" or gate.is_tentative or gate.refusal):
-            return gate
+            # Only what has a result can be reused after all.
+            return gate._replace(is_tentative=gate.is_tentative and has_attempts(log, step.name))
         if refusal:
             return Decision("run", refusal, refusal=refusal)
         decision = decide(
@@ -146,7 +148,7 @@ class PlanState:
         known = step._replace(needs=tuple(need for need in step.needs if need not in followed))
         gate = self.gate(known)
         if gate is not None and (gate.action == "skip" or gate.is_tentative):
-            return gate
+            return gate._replace(is_tentative=False)
         if gate is not None and gate.refusal:
             raise self.pipeline.error(step, gate.refusal, key="if")
         if step.arguments:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any, Literal, NamedTuple
 
-from runnable_ci.pipeline.step import Step
-from runnable_ci.runs.model import DecisionRecord, Parameter, RunLog, StepAttempt, Warn
-from runnable_ci.runs.run_identity import maker
+from runnable_ci.pipeline.step import Step, groups_of
+from runnable_ci.runs.model import SUCCESS, DecisionRecord, Parameter, RunLog, StepAttempt, Warn
+from runnable_ci.runs.run_identity import has_run_since, maker
 
 Kind = Literal["code", "data"]
 
@@ -181,3 +181,34 @@ def _unseen_parameters(
     for name, now in initial.items():
         if name in comparable and not same_json(then.parameters[name], now.value):
             yield name, f"parameter {name} changed, and whether it was used was not seen"
+
+
+def has_run_since_attempt(log: RunLog, need: Step, last: StepAttempt) -> bool:
+    """Return whether a step, or one of its branches, has run since an attempt at another."""
+    own = [need.name] if need.branching is None else [n for n in need.needs if need.name in groups_of(n)]
+    return any(has_run_since(log, name, last) for name in own if has_attempts(log, name))
+
+
+def has_attempts(log: RunLog, step: str) -> bool:
+    """Return whether the log has an attempt at a step."""
+    return step in log.steps and bool(log.steps[step].attempts)
+
+
+def effective_needs(step: Step, steps: Mapping[str, Step], settled: Mapping[str, Outcome]) -> list[str]:
+    """Return the steps that a step follows: in place of one that was not run, those that this one follows."""
+    found: dict[str, None] = {}
+    waiting = list(reversed(step.needs))
+    while waiting:
+        need = waiting.pop()
+        if settled[need] in (Outcome.OMITTED, Outcome.SKIPPED):
+            waiting.extend(reversed(steps[need].needs))
+        else:
+            found[need] = None
+    return list(found)
+
+
+def unfinished_attempt(last: StepAttempt) -> str:
+    """Return why a step runs again whose last attempt did not succeed; empty if it did."""
+    if last.status == SUCCESS:
+        return ""
+    return f"attempt {last.attempt_number} failed: {last.message}" if last.message else "its last attempt failed"

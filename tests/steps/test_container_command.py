@@ -57,6 +57,7 @@ def pairs(argv: tuple[str, ...]) -> set[tuple[str, str]]:
     return set(pairwise(argv))
 
 
+@pytest.mark.promise
 def test_dockers_command() -> None:
     """The caller's user, the workspace where it is, names of variables and no value, and the image at the end."""
     argv = run_command(DOCKER, call())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from runnable_ci.errors import StepError
-from runnable_ci.util.process import run_with_input
+from runnable_ci.util.process import run_bounded
 from runnable_ci.util.process_output import Finished
 from runnable_ci.util.text import printable, truncate
 
@@ -20,6 +20,8 @@ ENGINES: Final[Mapping[str, Kind]] = {
     "apptainer": "apptainer",
     "singularity": "apptainer",
 }
+_ANSWER_S: Final = 60.0
+_ANSWER_MAX_BYTES: Final = 16 * 1024 * 1024
 _SELINUX: Final = Path("/sys/fs/selinux/enforce")
 
 
@@ -33,11 +35,14 @@ class ContainerEngine(NamedTuple):
     has_labels: bool = False
     """Whether SELinux keeps containers from files that are not labelled for them."""
 
-    def ask(self, *words: str, environ: Mapping[str, str]) -> Finished:
-        """Return what a short command of the engine says. Raises `StepError` where it cannot be started."""
+    def ask(self, *words: str, environ: Mapping[str, str], timeout_s: float = _ANSWER_S) -> Finished:
+        """Return what a command of the engine says. Raises `StepError` where it cannot be started, or does not end."""
+        argv = [self.program, *words]
         try:
-            return run_with_input([self.program, *words], stdin=b"", env=environ)
-        except (OSError, MemoryError) as e:
+            return run_bounded(argv, stdin=b"", env=environ, timeout_s=timeout_s, most=_ANSWER_MAX_BYTES)
+        except TimeoutError as e:
+            raise StepError(f"`{self.program} {words[0]}` took more than {timeout_s:g} s") from e
+        except (OSError, MemoryError, OverflowError) as e:
             raise StepError(f"`{self.program}` cannot be started: {e}") from e
 
 

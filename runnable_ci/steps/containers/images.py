@@ -17,6 +17,8 @@ from runnable_ci.steps.containers.image_names import DOCKER_HUB, ContainerImage,
 from runnable_ci.util.files import temporary_folder
 
 _HUB_SERVER = "https://index.docker.io/v1/"
+_PULL_S = 6 * 3600.0
+"""The longest that GitHub lets a job take."""
 _NOWHERE = "localhost"
 """Where podman puts images that it built."""
 
@@ -97,7 +99,7 @@ def _inspect(engine: ContainerEngine, reference: str, environ: Mapping[str, str]
 
 def _pull(engine: ContainerEngine, reference: str, options: tuple[str, ...], environ: Mapping[str, str]) -> None:
     before, after = (options, ()) if engine.kind == "docker" else ((), options)
-    answer = engine.ask(*before, "pull", *after, "--quiet", reference, environ=environ)
+    answer = engine.ask(*before, "pull", *after, "--quiet", reference, environ=environ, timeout_s=_PULL_S)
     if answer.code:
         hint = "check the name, or give credentials = { username = …, password = … }"
         raise StepError(f"the image {reference} cannot be pulled: {last_line(answer.stderr)}", hint=hint)

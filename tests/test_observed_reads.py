@@ -241,3 +241,21 @@ def test_the_program_s_own_looks_are_no_reads(tmp_path: Path) -> None:
     assert (set(read["files"]), read.get("listings", {})) == ({"data.txt"}, {})
     project.write({"in/new.csv": "", "new.txt": "", "in/deep/b.csv": "2\n"})
     assert plan(project)["long"] == UNCHANGED
+
+
+def test_a_file_that_no_import_finds_is_no_new_module(tmp_path: Path) -> None:
+    """Beside the modules of a python step: a file without a suffix is none, a folder with a module is one."""
+    project = failed(tmp_path, '[steps.a]\npython = "work:f"\n', {"work.py": "def f():\n    pass\n"})
+    project.write({"LICENSE": "free\n"})
+    assert plan(project)["a"] == UNCHANGED
+    project.write({"json/tool.py": ""})
+    assert plan(project)["a"].startswith("run json is new")
+
+
+def test_a_retry_s_own_git_is_not_that_of_steps_beside(tmp_path: Path) -> None:
+    """What steps read is compared while others run: these have not asked git, and are not looked at again for it."""
+    steps = "".join(f'[steps.s{i}]\nneeds = []\npython = "work:f"\n' for i in range(4))
+    project = failed(tmp_path, steps, {"work.py": "import time\ndef f():\n    time.sleep(0.3)\n"})
+    project.write({"new.py": ""})
+    project.runnable("retry", "r", "-j", "2", code=1)
+    assert "git" not in project.runnable("show", "r").out.partition("READ")[2]

@@ -92,12 +92,12 @@ def files_matching(
 
 
 def may_hold_modules(path: Path) -> bool:
-    """Return whether a name beside modules may be one: a file, or a folder with a module somewhere below.
+    """Return whether a name beside modules may be one: such a file, or a folder with a module somewhere below.
 
     In a folder of many files that is assumed; an environment is none, as it is known by its distributions.
     """
     if not path.is_dir():
-        return True
+        return path.name.endswith(MODULE_SUFFIXES) or not path.is_file()
     if (path / "pyvenv.cfg").exists():
         return False
     real = path.resolve()

@@ -15,6 +15,7 @@ from runnable_ci.github.api.repository import of_folder
 from runnable_ci.github.templates import ACTION, DEFAULT_REF, FOLDER, Name, repository_of, workflow
 from runnable_ci.pipeline.project import FILE_NAME, find_file
 from runnable_ci.pipeline.resolve import resolve
+from runnable_ci.pipeline.step import Step
 from runnable_ci.steps.interpreter import check_interpreter
 from runnable_ci.store.opening import STORE_NAME
 from runnable_ci.util.console import console
@@ -233,12 +234,25 @@ def check(file: Path | None, environ: Mapping[str, str]) -> None:
     require_inputs(project, project.pipeline.steps, console.err)
     for warning in expression_warnings(project.pipeline):
         console.err(warning)
-    steps = project.pipeline.steps.values()
+    steps, outlined = project.pipeline.steps.values(), project.pipeline.outlined()
     console.out(f"{project.pipeline.file}: {project.pipeline.name}, {pluralize(len(steps), 'step')}")
     for step in steps:
         after = f" after {', '.join(step.needs)}" if step.needs else ""
-        console.out(f"  {step.name}: {step.kind}{after}")
-    if any(step.is_interpreted for step in steps):
+        console.out(f"  {step.name}: {_described(step)}{after}")
+    if any(step.is_interpreted for step in outlined.steps.values()):
         console.out(f"python steps run in {interpreter}")
-    for name, absent in missing_parameters(project.pipeline, project.workspace, project.pipeline.parameters).items():
-        console.err(f"note: step {name}: {needs(project.pipeline, name, absent)}: specify it when you start a run")
+    for name, absent in missing_parameters(outlined, project.workspace, project.pipeline.parameters).items():
+        shown = outlined.steps[name].shown
+        console.err(f"note: step {shown}: {needs(outlined, name, absent)}: specify it when you start a run")
+
+
+def _described(step: Step) -> str:
+    """Return what a step is: its kind, or that of its branches, and how these come about."""
+    branching = step.branching
+    if branching is None:
+        return step.kind
+    inner = [_described(one) for one in branching.body.values()]
+    what = inner[0] if [*branching.body] == [step.name] else ", ".join(branching.body)
+    if branching.matrix is not None:
+        return f"{what}, for each {', '.join(branching.matrix.names()) or 'instance'}"
+    return f"{what}, until {branching.loop.until}" if branching.loop else what

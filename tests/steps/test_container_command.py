@@ -80,6 +80,7 @@ def test_dockers_command() -> None:
 def test_rootless_podman_maps_the_user() -> None:
     """The user keeps its number, by podman's own means; an option of the pipeline file goes first."""
     assert ("--userns", "keep-id") in pairs(run_command(PODMAN, call()))
+    assert ("--user", "0:0") in pairs(run_command(DOCKER._replace(is_rootless=True), call()))
     own = call(container=container_of({"image": "i", "options": "--user 0 --memory 4g"}))
     argv = run_command(PODMAN, own)
     assert "--userns" not in argv and pairs(argv) >= {("--user", "0"), ("--memory", "4g")}

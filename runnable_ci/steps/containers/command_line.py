@@ -85,8 +85,8 @@ def _normal(path: str) -> str:
 def _user(engine: ContainerEngine, call: ContainerCall) -> tuple[str, ...]:
     if option_of(call.container.options, "--user", "-u", "--userns"):
         return ()
-    if engine.is_rootless:
-        return ("--userns", "keep-id")
+    if engine.is_rootless:  # root in a container of docker is the user then
+        return ("--user", "0:0") if engine.kind == "docker" else ("--userns", "keep-id")
     return ("--user", "{}:{}".format(*call.user))
 
 

@@ -31,7 +31,7 @@ class ContainerEngine(NamedTuple):
     kind: Kind
     program: str
     is_rootless: bool = False
-    """Whether podman maps users by itself."""
+    """Whether its containers are within a user's own rights, and their users are mapped."""
     has_labels: bool = False
     """Whether SELinux keeps containers from files that are not labelled for them."""
 
@@ -55,14 +55,17 @@ def find_engine(environ: Mapping[str, str], chosen: str | None = None) -> Contai
         if program is None:
             continue
         kind = ENGINES[name]
+        is_rootless = os.geteuid() != 0
         if kind == "docker":
-            answer = ContainerEngine(kind, program).ask("version", "--format", "{{.Server.Version}}", environ=environ)
+            answer = ContainerEngine(kind, program).ask("version", "--format", "{{json .Server}}", environ=environ)
             if answer.code:
                 silent.append(f"{name} does not answer: {last_line(answer.stderr)}")
                 continue
             if b"podman" in answer.stderr.lower():  # podman-docker, which says so there
                 kind = "podman"
-        return ContainerEngine(kind, program, kind == "podman" and os.geteuid() != 0, _SELINUX.exists())
+            else:
+                is_rootless = b'"rootlesskit"' in answer.stdout  # one of the components, only where it is so
+        return ContainerEngine(kind, program, is_rootless, _SELINUX.exists())
     if silent:
         raise StepError("; ".join(silent), hint="start it, or install another engine: podman needs no daemon")
     looked = f"`{chosen}` is not" if chosen else "neither docker nor podman nor apptainer is"

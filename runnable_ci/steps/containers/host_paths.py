@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +14,9 @@ from runnable_ci.steps.containers.command_line import Mount
 from runnable_ci.steps.containers.engines import ContainerEngine
 
 DOCKERENV: Final = Path("/.dockerenv")
+MOUNTS: Final = Path("/proc/self/mountinfo")
+_OWN: Final = re.compile(r"/containers/(?:[^/ ]*/)?([0-9a-f]{64})/")
+"""Where docker keeps the files of a container that it mounts into it, such as its /etc/hostname."""
 
 
 def own_container(
@@ -21,17 +26,25 @@ def own_container(
 
     That is so where docker's socket is one of the host, as in a job of GitHub with `container`.
     """
-    name = environ.get("HOSTNAME", "")
-    if engine.kind != "docker" or not name or not dockerenv.exists():
+    if engine.kind != "docker" or not dockerenv.exists():
         return None
-    answer = engine.ask("container", "inspect", name, environ=environ)
-    if answer.code:
-        return None
+    for name in own_names(environ):
+        answer = engine.ask("container", "inspect", name, environ=environ)
+        with suppress(ValueError):
+            described = json.loads(answer.stdout) if answer.code == 0 else None
+            if isinstance(described, list) and described and isinstance(described[0], dict):
+                return described[0]
+    return None
+
+
+def own_names(environ: Mapping[str, str], mounts: Path = MOUNTS) -> list[str]:
+    """Return what the container that this program is in may be called: the id in its mounts, then its host name."""
     try:
-        described = json.loads(answer.stdout)
-    except ValueError:
-        return None
-    return described[0] if isinstance(described, list) and described and isinstance(described[0], dict) else None
+        found = _OWN.findall(mounts.read_text(errors="replace"))
+    except OSError:
+        found = []
+    name = environ.get("HOSTNAME", "")
+    return [*dict.fromkeys(found), *([name] if re.fullmatch(r"[\w.-]+", name) else [])]
 
 
 def mounts_of(described: Mapping[str, Any] | None) -> tuple[Mount, ...]:

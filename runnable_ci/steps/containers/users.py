@@ -23,7 +23,7 @@ def passwd_files(
 
     podman and apptainer add the caller themselves.
     """
-    if engine.kind != "docker" or user == 0:
+    if engine.kind != "docker" or engine.is_rootless or user == 0:
         return {}
     return _with_caller(engine, image, tuple(environ.items()), user, group)
 

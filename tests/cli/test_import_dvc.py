@@ -113,7 +113,7 @@ def test_metrics_at_the_top_belong_to_the_stage_that_writes_them(tmp_path: Path)
     """Those of a folder of a stage too; two files of one name, and what nobody writes, are comments."""
     text = """
 stages:
-  a: {cmd: "true", outs: [eval], metrics: [one/m.json, two/m.json, m.txt]}
+  a: {cmd: "true", outs: [eval: much], metrics: [one/m.json, two/m.json, m.txt]}
 metrics: [eval/all.json, other.json]
 """
     project = workspace(tmp_path, {"dvc.yaml": text})
@@ -253,6 +253,7 @@ stages:
         ("stages: [", "dvc.yaml: line 1"),
         ("stages: {a: {deps: [x]}}", "stage a has no cmd"),
         ("stages: {a: {foreach: [], do: {cmd: x}}}", "stage a has no values to run for"),
+        ("stages: {a: {matrix: {x: }, cmd: x}}", "stage a has no values to run for"),
         ("stages: {a: {cmd: 'echo ${no.such}'}}", "${no.such} is not known"),
         ("vars: [no.yaml]\nstages: {a: {cmd: x}}", "no.yaml cannot be read"),
         ("stages: {a: {cmd: x, outs: [/tmp/x]}}", "cannot be imported as it is: "),

@@ -118,8 +118,8 @@ def _take_vars(values: DvcValues, entries: Any, folder: Path) -> None:
             continue
         name, _, keys = str(entry).partition(":")
         read = _read(folder / name)
-        wanted = keys.split(",") if keys else list(read)
-        values.merge({key: read[key] for key in wanted if isinstance(read, Mapping) and key in read})
+        if isinstance(read, Mapping):
+            values.merge({key: read[key] for key in (keys.split(",") if keys else read) if key in read})
 
 
 def _stage(imported: ImportedPipeline, values: DvcValues, name: str, table: Any, folder: Path) -> _Stage:
@@ -155,7 +155,10 @@ def _matrix(values: DvcValues, axes: Any) -> list[Values]:
     found = values.whole(axes, {})
     if not isinstance(found, Mapping):
         return []
-    lists = [[(name, values.whole(it, {})) for it in values.whole(items, {})] for name, items in found.items()]
+    axes = {name: values.whole(items, {}) for name, items in found.items()}
+    if not all(isinstance(items, list) for items in axes.values()):
+        return []
+    lists = [[(name, values.whole(it, {})) for it in items] for name, items in axes.items()]
     return [
         {key: value for name, item in combination for key, value in flat_axes(f"item.{name}", item).items()}
         for combination in product(*lists)
@@ -239,7 +242,8 @@ def _entries(section: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the paths of a list of them, each with its options."""
     for entry in [] if section is None else section if isinstance(section, list) else [section]:
         if isinstance(entry, Mapping):
-            yield from ((str(path), options or {}) for path, options in entry.items())
+            for path, options in entry.items():
+                yield str(path), options if isinstance(options, Mapping) else {}
         else:
             yield str(entry), {}
 

@@ -136,8 +136,8 @@ def _rule(name: str, first: Line, block: list[Line], source: str) -> Rule:
         line, inner = _taken(block)
         directive = _DIRECTIVE.fullmatch(line.text)
         if directive is None:
-            if line.text[:1] in "\"'rR":
-                rule.description = cleandoc(str(ast.literal_eval(line.text)))
+            if description := _description(line.text):
+                rule.description = description
                 continue
             raise UsageError(f"{source}:{line.number} is no directive of rule {name}")
         if directive["key"] in _CODE:
@@ -147,6 +147,15 @@ def _rule(name: str, first: Line, block: list[Line], source: str) -> Rule:
         else:
             rule.directives[directive["key"]] = _arguments(directive["rest"], inner, line, source)
     return rule
+
+
+def _description(text: str) -> str:
+    """Return the text that a line is, empty where it is none."""
+    try:
+        value = ast.literal_eval(text)
+    except _NOT_PARSED:
+        return ""
+    return cleandoc(value) if isinstance(value, str) else ""
 
 
 def _arguments(rest: str, block: Sequence[Line], line: Line, source: str) -> ast.Call:

@@ -120,9 +120,12 @@ def find_jobs(imported: ImportedPipeline, rules: Sequence[ReadRule], evaluator: 
     """Give each rule the jobs by which the files of the first rule are made.
 
     A queue instead of recursion: chains of rules may be long. It keeps the jobs in the order in which files are wanted.
+    Raises `NotDeclarativeError` where it is not known which files these are.
     """
     if not rules:
         return
+    if rules[0].wildcards:
+        raise NotDeclarativeError(f"rule {rules[0].name} has wildcards, and is the first")
     known: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
     waiting = deque([(rules[0], dict[str, str]())])
     while waiting:
@@ -160,6 +163,6 @@ def _is_function(value: Any) -> bool:
 def _made(rule: ReadRule, path: str) -> dict[str, str] | None:
     for pattern in rule.items["output"].values:
         found = values_in(str(pattern), path, rule.constraints)
-        if found is not None:
+        if found is not None and found.keys() >= {*rule.wildcards}:
             return found
     return None

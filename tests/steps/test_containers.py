@@ -207,6 +207,9 @@ def test_a_tag_is_resolved_once_a_run(tmp_path: Path, podman: Podman, served: Se
         tmp_path,
         podman,
         f"""
+[steps.done]
+container = "{name}"
+run = "true"
 [steps.a]
 container = "{name}"
 run = "echo $CONTENT; test -e go"
@@ -233,9 +236,18 @@ run = "echo $CONTENT; test -e go"
     assert other.runnable("logs", "first", "a").out == "first\n"
     machine("rmi", "--all", "--force")
 
-    podman("rmi", "--force", name, check=False)
+    # The one that the tag was is still here.
     project.runnable("retry", "first", "--rerun", "packages", code=1)
-    assert image_in(project.log("first")).code_identifier != first.code_identifier
+    log = project.log("first")
+    second = image_in(log).code_identifier
+    assert second != first.code_identifier
+    assert [len(log.steps[step].attempts) for step in ("done", "a")] == [2, 3]
+    assert (
+        f"image {first.code_identifier_url} {first.code_identifier} → {second}" in log.steps["done"].attempts[1].reason
+    )
+    project.runnable("retry", "first", code=1)
+    log = project.log("first")
+    assert image_in(log).code_identifier == second and len(log.steps["done"].attempts) == 2
 
 
 def test_an_image_that_was_only_built_here_has_no_digest(tmp_path: Path, podman: Podman, served: Served) -> None:

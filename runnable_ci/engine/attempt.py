@@ -341,6 +341,9 @@ def _take_results(
             attempt.user_defined_metrics[name] = Parameter.of_json(returned.values[name], "metric")
         else:
             attempt.output_parameters[name] = Parameter.of_json(returned.values[name])
+    if step.in_matrix:
+        for parameter in (attempt.output_parameters | attempt.user_defined_metrics).values():
+            parameter.reduced = False  # what the reference system says of an item of a list
     if step.metrics:
         from runnable_ci.pipeline.values.metrics_file import take_metrics
 

@@ -119,6 +119,8 @@ class Step(NamedTuple):
     """Values that it finds as parameters, whatever the steps before it return: those of its branch."""
     defaults: Mapping[str, Any] = MappingProxyType({})
     """Values of parameters that nothing else gives: those of the file that the step was taken from."""
+    in_matrix: bool = False
+    """Whether what it returns becomes an item of a list."""
     branching: Branching | None = None
     """What it becomes; the step itself is then the end of all its branches."""
     place: Place | None = None

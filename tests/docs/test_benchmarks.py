@@ -101,3 +101,14 @@ def test_containers(tmp_path: Path) -> None:
     assert [row[0] for row in rows] == ["1 of `sleep 0`", "3 of `sleep 0`", "1 of `sleep 2`", "each further step"]
     assert all(re.fullmatch(r"\d+\.\d{2,3}", cell) for row in rows for cell in row[1:]), done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_matrix() -> None:
+    """`--quick` compares a matrix with `xargs`, by the time and the CPU of whole processes."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "matrix.py", "--quick"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("|").split("|") for line in done.stdout.splitlines()[2:]]
+    assert [row[0].strip() for row in rows] == ["seconds", "CPU"]
+    assert all(float(cell) > 0 for row in rows for cell in row[1:])

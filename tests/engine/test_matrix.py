@@ -97,7 +97,8 @@ returns = ["count"]
     step = gut["steps"]["quant.gut.quant"]
     assert (step["name"], step["internal_name"]) == ("quant", "quant.gut.quant")
     assert step["attempts"][0]["input_parameters"]["sample"]["value"] == "gut"
-    assert document["parameters"]["count"]["value"] == [3, 5]
+    assert step["attempts"][0]["output_parameters"]["count"]["reduced"] is False
+    assert [document["parameters"]["count"][key] for key in ("value", "reduced")] == [[3, 5], True]
     assert list(project.log("r").steps) == ["quant", "quant.gut.quant", "quant.liver.quant"]
 
 

@@ -70,6 +70,7 @@ def _in_branch(step: Step, inner: Step, branch: Branch, prefix: str, before: tup
         needs=needs,
         label=label if is_itself else f"{label} / {inner.name}",
         bound=values,
+        in_matrix=step.in_matrix or (step.branching is not None and step.branching.matrix is not None),
         defaults={**inner.defaults, **step.defaults},
     )
 

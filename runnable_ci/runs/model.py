@@ -361,8 +361,8 @@ class RunLog(Record):
         last = [step.attempts[-1] for name, step in self.steps.items() if step.attempts and "." not in name]
         given = [{name: p.value for name, p in one.user_defined_metrics.items()} | one.file_metrics for one in last]
         of_steps = {name: value for one in given for name, value in one.items()}
-        of_branches = {n: p.value for n, p in self.parameters.items() if p.kind == "metric" and n not in of_steps}
-        return flattened(of_steps | of_branches)
+        joined = {name: self.parameters.get(name) for step in self.steps.values() for name in step.branch_returns}
+        return flattened(of_steps | {name: p.value for name, p in joined.items() if p and p.kind == "metric"})
 
     def failed_steps(self) -> list[str]:
         """Return the steps whose last attempt failed; not those that are in the pipeline no more."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from cli import Workspace, workspace
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support import WAIT_S, wait_until
 
@@ -223,6 +223,8 @@ values = st.recursive(
 )
 
 
+@example({"inputs": {}}, {})
+@example({"inputs": {"a": 1}}, {"inputs": {}})
 @given(st.dictionaries(texts | st.text(string.ascii_letters), values, max_size=6), st.dictionaries(texts, values))
 def test_what_is_written_is_read_back(table: dict[str, Any], step: dict[str, Any]) -> None:
     """Any table: text with quotes, line ends and control characters, numbers, nested lists and tables; and comments."""

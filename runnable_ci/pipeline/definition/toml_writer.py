@@ -35,7 +35,8 @@ def toml_text(table: Mapping[str, Any], *, comments: Mapping[tuple[str, ...], Se
 
 def _headed(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
     for key, value in table.items():
-        if isinstance(value, Mapping) and key in _TABLES_OF_TABLES:
+        is_of_tables = key in _TABLES_OF_TABLES and isinstance(value, Mapping) and value
+        if is_of_tables and all(isinstance(inner, Mapping) for inner in value.values()):
             yield from (((key, name), inner) for name, inner in value.items())
         elif isinstance(value, Mapping):
             yield (key,), value

@@ -225,6 +225,7 @@ values = st.recursive(
 
 @example({"inputs": {}}, {})
 @example({"inputs": {"a": 1}}, {"inputs": {}})
+@example({}, {"x" * 100: {}})
 @given(st.dictionaries(texts | st.text(string.ascii_letters), values, max_size=6), st.dictionaries(texts, values))
 def test_what_is_written_is_read_back(table: dict[str, Any], step: dict[str, Any]) -> None:
     """Any table: text with quotes, line ends and control characters, numbers, nested lists and tables; and comments."""

@@ -55,7 +55,7 @@ def _assignments(table: Mapping[str, Any], above: str = "") -> str:
     for key, value in table.items():
         name = f"{above}{_key(key)}"
         line = f"{name} = {_value(value, name, is_outer=True)}\n"
-        is_wide = isinstance(value, Mapping) and len(line) > _WIDE
+        is_wide = len(line) > _WIDE and isinstance(value, Mapping) and value
         lines.append(_assignments(value, f"{name}.") if is_wide else line)
     return "".join(lines)
 

@@ -79,7 +79,7 @@ class Run:
             self._planned = self.pipeline.steps
             maybe = self._will_run()
             self._maybe = frozenset(step.name for step in maybe)
-            if self.context.products.set_aside(maybe, self._made_here()):
+            if self.context.products.set_aside(maybe, self._made_here() | self._made_by_gone_branches()):
                 self.code.code.forget()
             return self._loop()
         except BaseException:
@@ -109,6 +109,12 @@ class Run:
         return {
             step.name: [entry.name for entry in logs[step.name].put_entries()] for step in reused if not step.persist
         }
+
+    def _made_by_gone_branches(self) -> dict[str, list[str]]:
+        """Return the branches that steps do not have any more: nobody is to find what these made."""
+        tops = {step.name for step in self.pipeline.steps.values() if step.branching is not None}
+        made = self.context.catalog.products.steps() if tops else ()
+        return {name: [] for name in made if name.partition(".")[0] in tops - {name} and name not in self._planned}
 
     def _loop(self) -> str:
         state, schedule = self.state, self._schedule

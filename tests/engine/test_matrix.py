@@ -380,3 +380,23 @@ catalog = { get = ["out/*"] }
         done = other.runnable("retry", f"{repository}:r")
     assert (ran(done), done.out) == (["sum", "work (3)"], "sum  | 1\nsum  | 2\nsum  | 3\n")
     assert [step.status for step in other.log("r").steps.values()] == [SUCCESS] * 5
+
+
+def test_what_a_value_made_that_is_gone_is_not_found(tmp_path: Path) -> None:
+    """By what collects the files; and it is there again with the value."""
+    pipeline = """
+[steps.make]
+strategy = { matrix = { n = VALUES } }
+run = 'mkdir -p out; echo "$n" > out/$n.txt'
+catalog = { put = ["out/${{ matrix.n }}.txt"] }
+[steps.sum]
+run = "cat out/*.txt"
+"""
+    project = project_of(tmp_path, pipeline.replace("VALUES", "[1, 2]"))
+    assert project.runnable("run", "--run-id", "r").out == "sum  | 1\nsum  | 2\n"
+    project.write({"runnable.toml": pipeline.replace("VALUES", "[2, 3]")})
+    assert project.runnable("retry", "r").out == "sum  | 2\nsum  | 3\n"
+    assert project.runnable("run", "--run-id", "other").out == "sum  | 2\nsum  | 3\n"
+    project.write({"runnable.toml": pipeline.replace("VALUES", "[1, 2]")})
+    done = project.runnable("retry", "r")
+    assert (ran(done), done.out) == (["sum"], "sum  | 1\nsum  | 2\n")

@@ -118,6 +118,10 @@ class ProductsIndex:
         """Return the paths under which these steps made something, in any run."""
         return [path for path, made in list(self._known().items()) if any(product.step in steps for product in made)]
 
+    def steps(self) -> set[str]:
+        """Return the steps that made something, in any run."""
+        return {product.step for made in self._known().values() for product in made}
+
     def contents(self) -> Iterator[StoredContent]:
         """Yield what steps were seen to make, in any run."""
         return (product.content for made in self._known().values() for product in made if product.observed)

@@ -27,7 +27,7 @@ def load_all() -> None:
     Not what only the user's interpreter runs, as the program that executes notebooks: it changes its process.
     """
     for module in pkgutil.walk_packages(runnable_ci.__path__, "runnable_ci."):
-        if not module.name.endswith(("__main__", "notebook.execute")):
+        if not module.name.endswith(("__main__", "notebook.execute", "notebook.kernel_main")):
             importlib.import_module(module.name)
     gc.freeze()  # children need not look at what they share
 

@@ -50,7 +50,7 @@ def test_help(tmp_path: Path) -> None:
         (("run", "--jobs", "many"), "invalid value for `--jobs` / `-j`: must be a valid integer", "`runn", "run"),
         (("gc", "--keep", "-1"), "invalid value for `--keep`: must be greater than", "`runnable-ci gc --help`", "gc"),
         (("pull", "r", "--only", "x"), "invalid value for `--only`: `x` is not one of `log`", "`runn", "pull"),
-        (("run", "a", "b"), "got unexpected extra argument(s) (b)", "`runnable-ci run --help`", "run"),
+        (("show", "a", "s", "b"), "got unexpected extra argument(s) (b)", "`runnable-ci show --help`", "show"),
         (("publish", "r", "--to"), "option `--to` requires an argument", "`runnable-ci publish --help`", "publish"),
         (("check", "--help=1"), "option `--help` does not take a value", "`runnable-ci check --help`", "check"),
     ],

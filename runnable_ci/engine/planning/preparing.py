@@ -9,7 +9,7 @@ from runnable_ci.engine.planner import Decision, Outcome, PlanInputs, Scope, Vis
 from runnable_ci.engine.planning.arguments import bound
 from runnable_ci.engine.planning.gate import judge, missing_from
 from runnable_ci.engine.planning.seen import NotKnownYetError, Settled, contexts
-from runnable_ci.pipeline.expressions import ExpressionError
+from runnable_ci.pipeline.expressions import Expression, ExpressionError, parse
 from runnable_ci.pipeline.expressions.lookups import by_own_name, expressions_in, texts_with_values
 from runnable_ci.pipeline.expressions.rendering import rendered
 from runnable_ci.pipeline.step import Step
@@ -137,7 +137,25 @@ def _above(step: Step, state: State) -> set[str]:
 
 
 def _contexts(step: Step, state: State, scope: Scope) -> dict[str, Any]:
-    return contexts(step, scope.values(), {name: _settled(name, state) for name in _above(step, state)})
+    """Return what the expressions of a step see; of the steps before it those that they look up: of a long chain all
+    would add up.
+    """
+    paths = [path for expression in _expressions(step) for path in expression.references()]
+    named = {path[1] for path in paths if path[0] == "steps" and len(path) > 1}
+    is_of_all = ("steps",) in paths
+
+    def is_seen(name: str) -> bool:
+        is_open = state.settled[name] is Outcome.PLANNED and bool(state.steps[name].returns)
+        return is_of_all or is_open or name in step.needs or name.rpartition(".")[2] in named
+
+    settled = {name: _settled(name, state) for name in filter(is_seen, _above(step, state))}
+    return contexts(step, scope.values(), settled)
+
+
+def _expressions(step: Step) -> Iterator[Expression]:
+    yield from expressions_in(texts_with_values(step))
+    if step.condition:
+        yield parse(step.condition)
 
 
 def _settled(name: str, state: State) -> Settled:

@@ -15,7 +15,14 @@ from typing import Any
 from runnable_ci.github.graph import GRAPH_MAX_STEPS, flowchart
 from runnable_ci.github.markdown import code, code_cell, cut, details, escaped, escaped_cell, fence, table
 from runnable_ci.github.states import State, state_of, step_edges
-from runnable_ci.runs.branches.labels import failed_steps, is_only_branches, label_of, last_attempt, shortened
+from runnable_ci.runs.branches.labels import (
+    failed_steps,
+    is_only_branches,
+    label_of,
+    labels_of,
+    last_attempt,
+    shortened,
+)
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.code_states import code_state_of, why_unknown
@@ -313,7 +320,8 @@ def _change(before: Any, now: Any) -> str:
 
 
 def _files(log: RunLog, detail: _Detail) -> str:
-    entries = [(label_of(log.steps, n), entry) for n, step in log.steps.items() for entry in step.put_entries()]
+    shown = labels_of(log.steps)
+    entries = [(shown[name], entry) for name, step in log.steps.items() for entry in step.put_entries()]
     if not entries:
         return ""
     rows = [_file(step, entry, detail) for step, entry in entries[: detail.rows]]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from runnable_ci.cli.terminal import Printer
 from runnable_ci.errors import BlobMissingError, UsageError
 from runnable_ci.pipeline.command_line import of_store
-from runnable_ci.runs.branches.labels import label_of, labels, step_named
+from runnable_ci.runs.branches.labels import labels_of, step_named
 from runnable_ci.runs.model import RunLog, StepAttempt
 from runnable_ci.runs.paths import is_pulled
 from runnable_ci.runs.reader import load, output_of, resolve_id
@@ -35,9 +35,10 @@ def logs(
         hint = f"there {'is' if made == 1 else 'are'} {pluralize(made, 'attempt')}" if made else "it has not run yet"
         raise UsageError(f"there is no attempt {attempt or 'yet'} {of}", hint=hint)
     printer = Printer(console.stdout, console.stdout, terminal=False, colour=False, quiet=False)
-    printer.begin(labels(log), len(chosen))
+    shown = labels_of(log.steps)
+    printer.begin([*shown.values()], len(chosen))
     for name, one in chosen:
-        label = label_of(log.steps, name)
+        label = shown[name]
         written = output_of(layout, log, f"{name}.{one.attempt_number}", one)
         chunks = console.quoted(chunk for written_to, chunk in written if stream in (None, written_to))
         with _naming_lost(layout, log, name, one):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
-from runnable_ci.runs.branches.labels import find_step, label_of
+from runnable_ci.runs.branches.labels import find_step, labels_of
 from runnable_ci.runs.model import RunLog
 
 
@@ -36,6 +36,6 @@ def step_of(word: str, pipeline: Pipeline, log: RunLog, problem: str) -> str:
     name = find_step(log, word)
     if name is not None and name.partition(".")[0] in pipeline.steps:
         return name
-    branches = [label_of(log.steps, one) for one in log.steps if "." in one]
+    branches = [label for name, label in labels_of(log.steps).items() if "." in name]
     known = did_you_mean(word, [*pipeline.steps, *branches], f"the steps are: {', '.join(pipeline.steps)}")
     raise UsageError(problem, hint=known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from runnable_ci.errors import RunnableError, UsageError, did_you_mean
@@ -15,18 +15,27 @@ SHOWN_MAX: Final = 20
 
 def label_of(steps: Mapping[str, StepLog], name: str) -> str:
     """Return how people know a step: `quant (gut)`, `train (round 2)`, `prepare / clean`, or by its name alone."""
-    if "." not in name:
-        return name
-    parts = name.split(".")
-    label, last = parts[0], parts[0]
-    for end in range(1, len(parts) - 1, 2):
-        group = steps.get(".".join(parts[:end]))
-        key, inner = parts[end], parts[end + 1]
-        found = next((one.label for one in group.instances if one.name == key), key) if group else key
-        label += f" ({found})" if found else ""
-        label += "" if inner == last else f" / {inner}"
-        last = inner
-    return label
+    return labels_of(steps, [name])[name]
+
+
+def labels_of(steps: Mapping[str, StepLog], names: Iterable[str] | None = None) -> dict[str, str]:
+    """Return how people know each of some steps, by default of all."""
+    of_branches: dict[str, dict[str, str]] = {}
+
+    def label(name: str) -> str:
+        parts = name.split(".")
+        text, last = parts[0], parts[0]
+        for end in range(1, len(parts) - 1, 2):
+            group, key, inner = ".".join(parts[:end]), parts[end], parts[end + 1]
+            if group not in of_branches:
+                of_branches[group] = {one.name: one.label for one in steps[group].instances} if group in steps else {}
+            found = of_branches[group].get(key, key)
+            text += f" ({found})" if found else ""
+            text += "" if inner == last else f" / {inner}"
+            last = inner
+        return text
+
+    return {name: label(name) for name in (steps if names is None else names)}
 
 
 def find_step(log: RunLog, word: str) -> str | None:
@@ -36,7 +45,7 @@ def find_step(log: RunLog, word: str) -> str | None:
     alone = f"{word}.{word.split('.')[-3] if word.count('.') >= 2 else word.partition('.')[0]}"
     if alone in log.steps:
         return alone
-    return next((name for name in log.steps if label_of(log.steps, name) == word), None)
+    return next((name for name, label in labels_of(log.steps).items() if label == word), None)
 
 
 def step_named(log: RunLog, word: str, error: type[RunnableError] = UsageError) -> str:
@@ -50,7 +59,7 @@ def step_named(log: RunLog, word: str, error: type[RunnableError] = UsageError) 
 
 def labels(log: RunLog) -> list[str]:
     """Return how people know all steps."""
-    return [label_of(log.steps, name) for name in log.steps]
+    return [*labels_of(log.steps).values()]
 
 
 def is_only_branches(step: StepLog) -> bool:

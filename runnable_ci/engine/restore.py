@@ -56,8 +56,14 @@ def required_contents(
             for taken in objects_taken(step, project.workspace, scope.values(), coming=coming):
                 _, parameter, giver = scope.parameters[taken]
                 yield from _of_branches(giver, taken, log) if parameter.items else [_object(giver, taken, parameter)]
-    for name in _tentative(plan):
+    for name in (*_tentative(plan), *_of_lists_to_come(plan)):
         yield from _objects_of(name, log)
+
+
+def _of_lists_to_come(plan: Plan) -> list[str]:
+    """Return the reused branches of steps of which others run: what they gave is in a list that is not known yet."""
+    open_ended = {group for name in plan.running for group in groups_of(name)}
+    return [name for name in plan.reused if open_ended.intersection(groups_of(name))]
 
 
 def results(plan: Plan, log: RunLog, catalog: Catalog) -> Iterator[Required]:

@@ -111,7 +111,7 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
         restore(session, planned.plan, catalog, everything=retry.restore_all)
         decisions, running = planned.plan.decisions, planned.plan.running
         is_accepting = bool(retry.accept) and any(decision.acceptance for decision in decisions.values())
-        if not running and log.status == SUCCESS and not is_accepting:
+        if not running and log.status == SUCCESS and not is_accepting and not planned.plan.differs:
             if again := store_again(planned.plan, log, catalog):
                 printer.say(f"stored {listed(again)} again, which the store had lost")
             printer.say(f"run {run_id}: nothing to do, {pluralize(len(decisions), 'step')} done")

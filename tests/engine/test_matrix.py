@@ -400,3 +400,89 @@ run = "cat out/*.txt"
     project.write({"runnable.toml": pipeline.replace("VALUES", "[1, 2]")})
     done = project.runnable("retry", "r")
     assert (ran(done), done.out) == (["sum"], "sum  | 1\nsum  | 2\n")
+
+
+def test_a_collector_of_files_runs_again_for_a_value_that_is_gone(tmp_path: Path) -> None:
+    """Also where it says what it gets, and none of its instances runs; a new run finds none of them either."""
+    pipeline = """
+[steps.make]
+strategy = { matrix = { n = VALUES } }
+run = 'mkdir -p out; echo "$n" > out/$n.txt'
+catalog = { put = ["out/${{ matrix.n }}.txt"] }
+[steps.all]
+run = "cat out/*.txt | tee all.txt"
+catalog = { get = ["out/*.txt"], put = ["all.txt"] }
+"""
+    project = project_of(tmp_path, pipeline.replace("VALUES", '["a", "b"]'))
+    project.runnable("run", "--run-id", "r")
+    project.write({"runnable.toml": pipeline.replace("VALUES", '["a"]')})
+    done = project.runnable("retry", "r")
+    assert (ran(done), done.out) == (["all"], "all  | a\n")
+    assert [one.label for one in project.log("r").steps["make"].instances] == ["a"]
+    assert project.runnable("run").out == "all  | a\n"
+
+
+def test_one_more_value_in_the_list_of_a_step(tmp_path: Path) -> None:
+    """The step runs again, and the instances of the values that are the same are not: the list is what it passes."""
+    pipeline = """
+[steps.list]
+run = 'cat names >> "$RUNNABLE_OUTPUT"'
+returns = { names = "json" }
+[steps.count]
+strategy = { matrix = { n = "${{ parameters.names }}" } }
+run = 'echo "c=${#n}" >> "$RUNNABLE_OUTPUT"'
+returns = ["c"]
+"""
+    project = project_of(tmp_path, pipeline, names='names=["a", "bb"]\n')
+    project.runnable("run", "--run-id", "r")
+    project.write({"names": 'names=["bb", "ccc", "a"]\n'})
+    assert ran(project.runnable("retry", "r")) == ["count (ccc)", "list"]
+    assert values(project.log("r"))["c"] == [2, 3, 1]
+    assert ran(project.runnable("retry", "r", "--from", "list")) == ["count (a)", "count (bb)", "count (ccc)", "list"]
+
+
+def test_a_loop_that_does_not_come_to_its_end(tmp_path: Path) -> None:
+    """It says so, here and in `show`, and a retry does not take it for done; each run begins without its files."""
+    pipeline = """
+[parameters]
+n = 0
+[steps.grow]
+loop = { until = "parameters.n >= 3", max = MAX }
+run = 'echo "$(cat rows 2>/dev/null | wc -l)"; echo row >> rows; echo "n=$((n + 1))" >> "$RUNNABLE_OUTPUT"'
+returns = ["n"]
+catalog = { put = ["rows"] }
+"""
+    project = project_of(tmp_path, pipeline.replace("MAX", "5"))
+    for number in range(2):
+        lines = project.runnable("run", "--run-id", f"r{number}").out.splitlines()
+        assert [line.split()[-1] for line in lines] == [*"012"]
+    problem = "`parameters.n >= 3` was not true after 2 rounds"
+    project.write({"runnable.toml": pipeline.replace("MAX", "2")})
+    assert f"grow | ✗ {problem}\n" in project.runnable("retry", "r1", code=1).err
+    assert f"\ngrow: {problem}\n" in project.runnable("show", "r1").out
+    project.write({"runnable.toml": pipeline.replace("MAX", "5")})
+    project.runnable("retry", "r1")
+    assert project.log("r1").status == SUCCESS
+
+
+def test_objects_of_reused_instances_come_along(tmp_path: Path) -> None:
+    """In another clone with one more value: what collects gets the objects of all instances."""
+    pipeline = """
+[steps.fit]
+strategy = { matrix = { d = VALUES } }
+python = "lib:fit"
+returns = { model = "object" }
+[steps.join]
+python = "lib:join"
+returns = ["depths"]
+"""
+    code = "def fit(d): return {'d': d}\ndef join(model): return [m['d'] for m in model]\n"
+    project = project_of(tmp_path, pipeline.replace("VALUES", "[1, 2]"), lib__py=code)
+    project.runnable("run", "--run-id", "r")
+    with registry(tmp_path / "registry") as served:
+        repository = served.repository()
+        project.runnable("publish", "r", "--to", repository)
+        other = elsewhere(project, tmp_path)
+        other.write({"runnable.toml": pipeline.replace("VALUES", "[1, 2, 3]")})
+        assert ran(other.runnable("retry", f"{repository}:r")) == ["fit (3)", "join"]
+    assert values(other.log("r"))["depths"] == [1, 2, 3]

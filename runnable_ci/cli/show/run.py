@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from runnable_ci.errors import UsageError
-from runnable_ci.runs.branches.labels import is_only_branches, label_of, shortened, step_named
+from runnable_ci.runs.branches.labels import failed_steps, is_only_branches, label_of, shortened, step_named
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.code_states import unpublished
@@ -170,7 +170,8 @@ def _undecided(log: RunLog) -> str:
 
 
 def _failures(log: RunLog) -> list[str]:
-    lines = []
+    own = [log.steps[name] for name in failed_steps(log) if is_only_branches(log.steps[name])]
+    lines = [f"{label_of(log.steps, step.name)}: {step.message}" for step in own]
     for name in log.failed_steps():
         last = log.steps[name].attempts[-1]
         lines.append(f"{label_of(log.steps, name)}, attempt {last.attempt_number}: {last.message}")

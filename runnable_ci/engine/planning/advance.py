@@ -28,11 +28,11 @@ def advance(
     `skip` records a step that is not to run.
     """
     if step.name in state.open:
-        return _end(state, schedule, step)
+        return _end(state, schedule, step, say)
     try:
         found = state.begin(step, log)
     except PipelineError as e:  # values that earlier steps gave make no branches
-        say(f"error: {e}", step=step.shown)
+        say(f"✗ {e.message}", step=step.shown)
         state.fail(step)
         schedule.settle(begun(step.name))
         return [_over(schedule, step, "failed", e.message)]
@@ -67,9 +67,13 @@ def _add(state: PlanState, schedule: Schedule, found: OpenStep, first: int) -> N
     schedule.add(found.step.name, found.end.needs, state.position(found.step.name))
 
 
-def _end(state: PlanState, schedule: Schedule, step: Step) -> list[Event] | None:
+def _end(state: PlanState, schedule: Schedule, step: Step, say: Callable[..., None]) -> list[Event] | None:
     found = state.open[step.name]
-    if state.next_round(step):
+    try:
+        goes_round = state.next_round(step)
+    except PipelineError as e:  # a value of the last round with which the condition says nothing
+        found.problem, goes_round = e.message, False
+    if goes_round:
         _add(state, schedule, found, len(found.branches) - 1)
         return [_begun(found)]
     outcome = state.end(step)
@@ -78,6 +82,8 @@ def _end(state: PlanState, schedule: Schedule, step: Step) -> list[Event] | None
     count = pluralize(len(found.distinct()), {"map": "instance", "loop": "round", "dag": "branch"}[found.kind])
     match outcome:
         case Outcome.FAILED:
+            if found.problem:
+                say(f"✗ {found.problem}", step=step.shown)
             failed = listed([state.steps[name].shown for name in found.failed(state)])
             return [_over(schedule, step, "failed", found.problem or f"failed: {failed}", count)]
         case Outcome.SKIPPED:

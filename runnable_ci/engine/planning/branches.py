@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -52,6 +52,8 @@ class OpenStep:
     scope: Scope
     """What it sees, and once all of its branches are settled, also what they gave."""
     branches: list[Branch]
+    looked_at: Collection[str] = ()
+    """The steps whose results are in the values of its branches."""
     end: Step = field(init=False)
     """The step itself, after all of its branches."""
     given: dict[str, Given] = field(default_factory=dict)

@@ -88,7 +88,7 @@ class PlanState:
             settled=self.settled,
             scope=scope,
             inputs=self.inputs,
-            looked_at=looked_at,
+            looked_at={*looked_at, *(one for group in groups_of(step.name) for one in self.open[group].looked_at)},
         )
         if gate is not None:
             decision = decision._replace(runs_though_cancelled=gate.runs_though_cancelled)
@@ -159,7 +159,8 @@ class PlanState:
         branches = first_branches(step, self, scope, log)
         if branches is None:
             return Decision("run", "its instances are known once the steps before it have run")
-        self.open[step.name] = opened = OpenStep(step, scope, branches)
+        looked_at = self._prepare(known).looked_at  # the values of an axis come from there
+        self.open[step.name] = opened = OpenStep(step, scope, branches, looked_at)
         self._add(opened, 0)
         return opened
 
@@ -245,6 +246,8 @@ class Plan(NamedTuple):
     """Step that would run → what it would see of reused steps."""
     pipeline: Pipeline
     """With the steps of branches, as far as these are known."""
+    differs: bool = False
+    """Whether the run log would say something else of branches, even if no step runs."""
 
     @property
     def running(self) -> list[str]:
@@ -272,6 +275,7 @@ class _Planner:
     put: dict[str, CatalogEntry] = field(default_factory=dict)
     scopes: dict[str, Scope] = field(default_factory=dict)
     steps: dict[str, Step] = field(default_factory=dict)
+    differs: bool = False
 
     def plan(self, step: Step) -> None:
         if step.branching is not None and not self._plan_branches(step):
@@ -293,6 +297,9 @@ class _Planner:
             if not self.state.next_round(step):
                 break
         outcome = self.state.end(step)
+        past = self.log.steps.get(step.name)
+        then = [branch.name for branch in past.instances] if past else []
+        self.differs |= outcome is Outcome.FAILED or then != [branch.key for branch in begun.branches]
         self.steps[step.name] = end = self.state.steps[step.name]
         return end.kind != "branches" and outcome not in (Outcome.FAILED, Outcome.SKIPPED, Outcome.OMITTED)
 
@@ -318,13 +325,13 @@ def plan(pipeline: Pipeline, log: RunLog, *, initial: Scope, inputs: PlanInputs)
     for step in pipeline.steps.values():
         planner.plan(step)
     expanded = pipeline._replace(steps=planner.steps)
-    return Plan(planner.decisions, planner.wanted, planner.put, planner.scopes, expanded)
+    return Plan(planner.decisions, planner.wanted, planner.put, planner.scopes, expanded, planner.differs)
 
 
 def unread_parameters(changed: Iterable[str], pipeline: Pipeline, log: RunLog) -> list[str]:
     """Return the changed parameters that no completed step reads."""
     known = (s for s in log.steps.values() if s.attempts and s.name.partition(".")[0] in pipeline.steps)
     read = {name for step in known for name in consumed(step.attempts[-1])}
-    steps = pipeline.outlined().steps.values()
+    steps = [*pipeline.steps.values(), *pipeline.outlined().steps.values()]
     read = read.union(*(parameters_looked_up(step) for step in steps))
     return [name for name in changed if name not in read]

@@ -139,8 +139,11 @@ class Comparison:
         """Yield the files that a step gets which are different, gone or new."""
         own = own_contents(past)
         missing = self._missing_elsewhere(past.attempts[-1], got, ReadSet(), visible)
+        hidden = self.products.hidden_from(visible)
         for name, entry in got.items():
-            now = visible[name].data_hash if name in visible else self._hash_of(step, name, entry)
+            # What a step made that the pipeline has no more is not there in a fresh clone, but for what git tracks.
+            is_gone = bool(entry.source) and name in hidden and not self.catalog.is_tracked(name)
+            now = visible[name].data_hash if name in visible else None if is_gone else self._hash_of(step, name, entry)
             now = now and (self.products.unchanged(name, now, visible) or now)
             if now is None:
                 if name not in missing:
@@ -149,7 +152,6 @@ class Comparison:
             is_other_kind = name in visible and visible[name].kind != entry.kind
             if is_other_kind or (now != entry.data_hash and now not in own.get(name, ())):
                 yield ReadDifference(name, "changed")
-        hidden = self.products.hidden_from(visible)
         for pattern in step.get or ():
             found = self.catalog.files.expand([pattern])[pattern]
             present = [name for name in found if name not in hidden and not is_behind_link(name, visible)]

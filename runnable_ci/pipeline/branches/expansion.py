@@ -97,4 +97,5 @@ def _outlined(step: Step) -> Iterator[Step]:
     made = opened(step._replace(branching=branching._replace(follows={})), [branch])
     for inner in made.branches[0]:
         yield from _outlined(inner)
-    yield made.end._replace(branching=None)
+    end = made.end._replace(branching=None)
+    yield end._replace(kind="python", command=branching.reduce) if branching.reduce else end

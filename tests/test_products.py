@@ -537,3 +537,26 @@ def test_the_index_may_be_lost_torn_or_hostile(tmp_path: Path) -> None:
     assert "set aside 1 file " in project.runnable("run", "--run-id", "c").err
     assert "set aside 1 file " in project.runnable("run", "--run-id", "d").err
     assert project.read("../outside.txt") == "outside\n"
+
+
+def test_what_another_step_is_making_is_no_change_of_the_code(tmp_path: Path) -> None:
+    """A step that begins meanwhile sees it in the work tree; what a person writes there is a change nevertheless."""
+    pipeline = """
+[steps.slow]
+needs = []
+run = "echo 1 > slow.txt; sleep 0.6"
+catalog = { put = ["slow.txt"] }
+[steps.quick]
+needs = []
+run = "sleep 0.2"
+[steps.after]
+run = "true"
+needs = ["quick"]
+"""
+    project = workspace(tmp_path, {"runnable.toml": pipeline})
+    project.runnable("run", "--run-id", "r", "-j", "2")
+    identity = project.log("r").steps["after"].attempts[0].code_identities[0]
+    assert (identity.code_identifier_dependable, identity.code_identifier_message) == (True, "")
+    (project.folder / "slow.txt").write_text("mine")
+    project.runnable("run", "--run-id", "mine", "-j", "2")
+    assert "slow.txt" in project.log("mine").steps["quick"].attempts[0].code_identities[0].code_identifier_message

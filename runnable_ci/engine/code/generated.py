@@ -29,6 +29,8 @@ def code_of(project: Project, products: ProductsIndex, environ: Mapping[str, str
     item_of = cache(lambda content, form: _stored_item(project.layout, content, form))
 
     def is_generated(path: str, sha256: str) -> bool:
+        if products.is_being_made(path):
+            return True
         product = products.lookup(path, sha256)
         return product is not None and (product.observed or code.tracked.tracks(path) is False)
 

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.pipeline.validation import check_relative, is_excluded
 from runnable_ci.runs.model import FOLDER, LINK
 from runnable_ci.store.local import Layout
@@ -87,6 +88,8 @@ class ProductsIndex:
         self._file = layout.folder / FILE
         self._products: dict[str, tuple[Product, ...]] | None = None
         """Path → what was made there, the newest last, one for each content."""
+        self._being_made: dict[str, tuple[Collection[str], Collection[str]]] = {}
+        """Attempt in flight → its `put`, and the paths that were there before it."""
 
     def lookup(self, path: str, sha256: str | None = None, *, kind: str | None = None) -> Product | None:
         """Return what was made under a path with this content, or last, whether or not it is still there."""
@@ -113,6 +116,19 @@ class ProductsIndex:
         """Return whether this content under this path is what a step was seen to make."""
         product = self.lookup(path, sha256)
         return product is not None and product.observed
+
+    def begin(self, title: str, patterns: Collection[str], before: Collection[str]) -> None:
+        """Know that an attempt makes what these patterns match, but for what was there before it."""
+        self._being_made[title] = (patterns, before)
+
+    def end(self, title: str) -> None:
+        """Know that an attempt is over: what it made is recorded, or undone."""
+        self._being_made.pop(title, None)
+
+    def is_being_made(self, path: str) -> bool:
+        """Return whether an attempt in flight made a path, by its `put`: it was not there before."""
+        attempts = list(self._being_made.values())
+        return any(path not in before and any(may_name(pattern, path) for pattern in put) for put, before in attempts)
 
     def paths_of(self, steps: Collection[str]) -> list[str]:
         """Return the paths under which these steps made something, in any run."""

@@ -203,6 +203,7 @@ class StepProducts:
             for name in sorted(found.all_names()):
                 before.files[name] = self._see(before, name, found)
             before.save()
+            catalog.products.begin(self.title, self.step.put, before.files)
 
     def _see(self, before: Baseline, name: str, found: Found) -> FileBefore:
         catalog, kind = self.of.catalog, found.kind_of(name)
@@ -314,6 +315,7 @@ class StepProducts:
     def forget(self) -> None:
         """Drop what was noted before the step: what became of the attempt is recorded."""
         if self._before:
+            self.of.catalog.products.end(self.title)
             self._before.remove()
 
 

@@ -98,8 +98,9 @@ def images_of(text: str, described: Mapping[str, Any]) -> list[ContainerImage]:
         ContainerImage(image_id or one.reference, one.repository, asked.tag, one.digest, is_published=True)
         for one in dict.fromkeys([*first, *same, *known])
     ]
-    tags = [parse_image(one) for one in described.get("RepoTags") or () if isinstance(one, str)]
-    repository = next((one.repository for one in tags), asked.repository)
+    tagged = [parse_image(one).repository for one in described.get("RepoTags") or () if isinstance(one, str)]
+    # The engine may have found a short name in another place than docker looks for it.
+    repository = asked.repository if asked.repository in tagged or not tagged else tagged[0]
     return [*found, ContainerImage(image_id, repository, asked.tag, image_id, is_published=False)]
 
 

@@ -22,6 +22,7 @@ _PROCESSES: tuple[StepKind, ...] = ("run", "python", "notebook")
 STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 YEAR_MINUTES = 366 * 24 * 60
+ATTEMPTS_MAX = 1000
 RELATIVE = "paths are relative to the pipeline file's folder, and stay in it"
 
 
@@ -155,7 +156,7 @@ class LoopConfig(Table):
 class AttemptsConfig(Table):
     """`attempts = { max = 3, wait-seconds = 30, on = ["timeout", 137] }`: how often a step is tried."""
 
-    max: int = Field(3, ge=1, le=1000, description="How many tries there are in all.")
+    max: int = Field(3, ge=1, le=ATTEMPTS_MAX, description="How many tries there are in all.")
     wait_seconds: float = Field(
         0, ge=0, le=YEAR_MINUTES * 60, allow_inf_nan=False, description="How long to wait between two tries."
     )
@@ -164,6 +165,14 @@ class AttemptsConfig(Table):
         description="After which ends there is another try: `timeout`, an exit code, or `lost`: a signal ended it that "
         "nobody here sent. Default: after any failure.",
     )
+
+    @field_validator("on")
+    @classmethod
+    def _possible(cls, value: list[str | int] | None) -> list[str | int] | None:
+        for end in value or ():
+            if isinstance(end, int) and not 0 < end < 256:
+                raise ValueError(f"no step fails by the exit code {end}: they are 1 to 255")
+        return value
 
 
 class StepConfig(Table):
@@ -267,7 +276,11 @@ class StepConfig(Table):
     @field_validator("attempts", mode="before")
     @classmethod
     def _number_alone(cls, value: Any) -> Any:
-        return {"max": value} if isinstance(value, int) and not isinstance(value, bool) else value
+        if not isinstance(value, int) or isinstance(value, bool):
+            return value
+        if not 1 <= value <= ATTEMPTS_MAX:
+            raise ValueError(f"must be from 1 to {ATTEMPTS_MAX}, not {shown(value)}")
+        return {"max": value}
 
     @field_validator("returns", mode="before")
     @classmethod

@@ -222,7 +222,7 @@ def test_what_a_condition_sees(tmp_path: Path, condition: str, runs: bool) -> No
         ('with = { PATH = "x" }', "the parameter name `PATH` is reserved", ""),
         ('with = { A = "x" }\nenv = { A = "y" }', "`A` is also set by `env`", "rename one"),
         ('with = { a = ["${{ parameters.model }}"] }', "`model` is an object", ""),
-        ("attempts = { max = 0 }", "attempts.max: input should be greater", ""),
+        ("attempts = { max = 0 }", "[steps.b.attempts] max: must be at least 1, not 0", "write max = 3"),
         ('attempts = { on = ["timeot"] }', "on: a try does not end by", "did you mean `timeout`?"),
         ("attempts = true", "attempts", ""),
     ],

@@ -232,3 +232,15 @@ def test_what_is_written_is_read_back(table: dict[str, Any], step: dict[str, Any
     whole = {**table, "steps": {"a": step, "b.c": step}}
     notes = {(): ["one\ntwo \0"], ("steps", "a"): ["\x85x = 1\r\ny"]}
     assert tomllib.loads(toml_text(whole, comments=notes)) == whole
+
+
+def test_keys_of_tables_are_written_as_those_of_a_step() -> None:
+    """What is a word of the file may have `_` for `-` at any depth; names, such as axes, stay as they are."""
+    pipeline = runnable_ci.Pipeline("p", defaults={"timeout_minutes": 2})
+    strategy = {"matrix": {"max_depth": [1]}, "max_parallel": 2}
+    pipeline.step("a", run="true", strategy=strategy, attempts={"wait_seconds": 1}, env={"A_B": "1"})
+    written = tomllib.loads(pipeline.text())
+    assert written["defaults"] == {"timeout-minutes": 2}
+    assert written["steps"]["a"]["strategy"] == {"matrix": {"max_depth": [1]}, "max-parallel": 2}
+    assert written["steps"]["a"]["attempts"] == {"wait-seconds": 1}
+    assert written["steps"]["a"]["env"] == {"A_B": "1"}

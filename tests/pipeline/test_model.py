@@ -281,6 +281,111 @@ MISTAKES = {
         "[steps.b.catalog] put: `out/*.txt` can match the same file as `out` of step `a`, which may run at the same",
         "write to folders of their own, or let `b` need `a`",
     ),
+    "key of a table or text": (
+        'steps.a = { run = "x", container = { image = "x", gpu = "all" } }',
+        "[steps.a.container] unknown key `gpu`",
+        "did you mean `gpus`?",
+    ),
+    "missing in a table or text": (
+        'steps.a = { run = "x", container = { env = { A = "1" } } }',
+        "[steps.a] `container` has no `image`",
+        'write container = { image = "…" }',
+    ),
+    "neither table nor text": (
+        'steps.a = { run = "x", container = 3 }',
+        "[steps.a] container: must be a string or a table, not 3",
+        'write container = { image = "…" }',
+    ),
+    "missing two tables deep": (
+        'steps.a = { run = "x", container = { image = "x", credentials = { username = "U" } } }',
+        "[steps.a.container] `credentials` has no `password`",
+        'write credentials = { username = "USER", password = "TOKEN" }',
+    ),
+    "unknown two tables deep": (
+        'steps.a = { run = "x", container = { image = "x", credentials = { user = "U", password = "T" } } }',
+        "[steps.a.container.credentials] unknown key `user`",
+        "did you mean `username`?",
+    ),
+    "credentials themselves": (
+        'steps.a = { run = "x", container = { image = "x", credentials = "me:hunter2" } }',
+        "[steps.a.container] credentials: must be a table, not a text",
+        "write credentials = {",
+    ),
+    "key of a table around": (
+        'steps.a = { run = "x", loop = { until = "true", max = 2, needs = ["b"] } }',
+        "[steps.a.loop] unknown key `needs`",
+        "`needs` is a key of the step: write it outside `loop`",
+    ),
+    "key of a table inside": (
+        'steps.a = { run = "x", max-parallel = 2 }',
+        "[steps.a] unknown key `max-parallel`",
+        "write strategy = { max-parallel = 2 }",
+    ),
+    "exclude beside the matrix": (
+        'steps.a = { run = "x", strategy = { matrix = { s = [1] }, exclude = [{ s = 1 }] } }',
+        "[steps.a.strategy] unknown key `exclude`",
+        "`exclude` belongs inside `matrix`",
+    ),
+    "axis beside the matrix": (
+        'steps.a = { run = "x", strategy = { python = ["3.10", "3.12"] } }',
+        "[steps.a.strategy] unknown key `python`",
+        "`python` belongs inside `matrix`",
+    ),
+    "key of strategy with _": (
+        'steps.a = { run = "x", strategy = { matrix = { s = [1] }, max_parallel = 2 } }',
+        "[steps.a.strategy] unknown key `max_parallel`",
+        "did you mean `max-parallel`?",
+    ),
+    "beginning of a key": (
+        'steps.a = { run = "x", attempts = { max = 2, wait = 3 } }',
+        "[steps.a.attempts] unknown key `wait`",
+        "did you mean `wait-seconds`?",
+    ),
+    "key of loop": (
+        'steps.a = { run = "x", loop = { unti = "true", max = 2 } }',
+        "[steps.a.loop] unknown key `unti`",
+        "did you mean `until`?",
+    ),
+    "loop without end": (
+        'steps.train = { run = "x", loop = { until = "true" } }',
+        "[steps.train] `loop` has no `max`",
+        'write loop = { until = "…", max = 10 }',
+    ),
+    "attempts in quotes": (
+        'steps.a = { run = "x", attempts = "4" }',
+        '[steps.a] attempts: must be a number or a table, not "4"',
+        "write attempts = 4",
+    ),
+    "no attempt": (
+        'steps.a = { run = "x", attempts = 0 }',
+        "[steps.a] attempts: must be from 1 to 1000, not 0",
+        "",
+    ),
+    "too many rounds": (
+        'steps.a = { run = "x", loop = { until = "true", max = 20000 } }',
+        "[steps.a.loop] max: must be at most 10000, not 20000",
+        "write max = 30",
+    ),
+    "exit code that no program has": (
+        'steps.a = { run = "x", attempts = { on = [137, 256] } }',
+        "[steps.a.attempts] on: no step fails by the exit code 256: they are 1 to 255",
+        "",
+    ),
+    "end of no kind": (
+        'steps.a = { run = "x", attempts = { on = [true] } }',
+        "[steps.a.attempts] on.0: must be a string or a whole number, not true",
+        "",
+    ),
+    "matrix that is a list": (
+        'steps.a = { run = "x", strategy = { matrix = [1, 2] } }',
+        "[steps.a.strategy] matrix: must be a table or a string, not a list",
+        'write matrix = { sample = ["a", "b"] }',
+    ),
+    "nested table of the defaults": (
+        'steps.a.run = "x"\ndefaults.container = { image = "x", gpu = "1" }',
+        "[defaults.container] unknown key `gpu`",
+        "did you mean `gpus`?",
+    ),
     "parallel returns": (
         '[steps.a]\nrun = "x"\nreturns = ["x"]\n[steps.b]\nrun = "x"\nneeds = []\nreturns = ["x"]',
         "[steps.b.returns] `x` is also returned by step `a`, which may run at the same time",

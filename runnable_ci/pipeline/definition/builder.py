@@ -24,11 +24,15 @@ from runnable_ci.util.console import console
 MARK = "# Written by runnable_ci.Pipeline: change the program that defines the pipeline, not this file.\n"
 """The first line of what is written: a file without it was written by hand, and stays."""
 
+_TABLES = ("attempts", "catalog", "container", "defaults", "loop", "strategy")
+"""Tables whose keys are words of the file: those of any other are names, as they are."""
+
 
 class PipelineBuilder:
     """A pipeline file in the making: `Pipeline("iris", parameters={"seed": 7})`, then `step` for each step.
 
-    Keywords are the keys of the file, written as Python can: `working_directory` is `working-directory`, `if_` is `if`.
+    Keywords are the keys of the file, written as Python can: `working_directory` is `working-directory`, `if_` is `if`;
+    so are the keys of its tables, such as `strategy={"max_parallel": 2}`.
     """
 
     def __init__(self, name: str, **keys: Any) -> None:
@@ -103,7 +107,11 @@ class PipelineBuilder:
 
 
 def _as_in_the_file(keys: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.rstrip("_").replace("_", "-"): value for key, value in keys.items() if value is not None}
+    written = {key.rstrip("_").replace("_", "-"): value for key, value in keys.items() if value is not None}
+    return {
+        key: _as_in_the_file(value) if key in _TABLES and isinstance(value, Mapping) else value
+        for key, value in written.items()
+    }
 
 
 def _listed(names: Iterable[str] | Mapping[str, str] | None) -> list[str] | Mapping[str, str] | None:

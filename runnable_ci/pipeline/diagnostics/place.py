@@ -12,7 +12,7 @@ from runnable_ci.util.shell_command import command
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_HIDDEN = frozenset({"env", "parameters", "secrets", "registry"})
+_HIDDEN = frozenset({"env", "parameters", "secrets", "registry", "credentials"})
 """Keys whose values may be secrets: an excerpt has only the key."""
 _SHOWN_MAX = 120
 _BEFORE_MAX = 60

@@ -330,6 +330,25 @@ def test_instances_are_named_as_they_are_shown(tmp_path: Path) -> None:
     assert "has no such step" in done.err
 
 
+def test_instances_of_one_label_are_told_apart(tmp_path: Path) -> None:
+    """Each can be named, and files that they would both put are found, though `name` is the same for all."""
+    steps = """
+[steps.m]
+strategy = { matrix = { s = [1, "1"] } }
+name = "same"
+run = "mkdir -p out"
+"""
+    project = project_of(tmp_path, steps)
+    project.runnable("run", "--run-id", "r")
+    shown = project.runnable("show", "r").out
+    assert "m (same, s=1)    SUCCESS" in shown
+    assert 'm (same, s="1")  SUCCESS' in shown
+    assert ran(project.runnable("retry", "r", "--from", 'm (same, s="1")')) == ['m (same, s="1")']
+    project.write({"runnable.toml": f'{steps}catalog.put = ["out/${{{{ matrix.s }}}}"]\n'})
+    done = project.runnable("run", code=2)
+    assert 'the instances same, s=1 and same, s="1" both put `out/1`' in done.err
+
+
 def test_values_of_an_instance_in_each_text(tmp_path: Path) -> None:
     """In `env`, `working-directory`, `reads` and `with`; what comes after all instances has none of them."""
     project = project_of(

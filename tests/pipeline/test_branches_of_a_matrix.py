@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runnable_ci.pipeline.branches.matrix import BRANCHES_MAX, AxisError, canonical, combinations, instances
+from runnable_ci.pipeline.branches.matrix import BRANCHES_MAX, AxisError, canonical, combinations, instances, told_apart
 
 JSON = st.recursive(
     st.none()
@@ -65,7 +65,38 @@ def test_an_instance_is_its_value(values: list[Any]) -> None:
     keys = {canonical(branch.values): branch.key for branch in made}
     assert len(set(keys.values())) == len(keys)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", branch.key) for branch in made)
-    assert [branch.label for branch in made] == [v if isinstance(v, str) else canonical(v) for v in values]
+    shown = [v if isinstance(v, str) else canonical(v) for v in values]
+    exact = [f"x={canonical(v)}" for v in values]
+    assert all(branch.label in (text, named) for branch, text, named in zip(made, shown, exact, strict=True))
+    labels = {branch.key: branch.label for branch in made}
+    assert len({*labels.values(), ""}) == len(labels) + 1
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([1, "1", "2"], ["x=1", 'x="1"', "2"]),
+        (["", "a"], ['x=""', "a"]),
+        ([1, "1", "x=1"], ["x=1", 'x="1"', 'x="x=1"']),
+        (["a", "a", "b"], ["a", "a", "b"]),
+    ],
+)
+def test_two_instances_never_look_alike(values: list[Any], labels: list[str]) -> None:
+    """Where their values read the same, the axes and the values' types tell; a value that is twice there is one."""
+    assert [branch.label for branch in instances(combinations({"x": values}), ["x"])] == labels
+
+
+def test_instances_of_other_axes_never_look_alike() -> None:
+    """Two additions with one value, each of another axis, are told apart by the axis."""
+    made = instances(combinations({}, [{"a": 1.5}, {"b": 1.5}, {"b": 2}]), [])
+    assert [branch.label for branch in made] == ["a=1.5", "b=1.5", "2"]
+
+
+def test_a_label_of_the_file_that_is_the_same_for_several() -> None:
+    """It stays, and what tells its instances apart follows."""
+    made = instances(combinations({"x": [1, 2, 3]}), ["x"])
+    named = [branch._replace(label=label) for branch, label in zip(made, ["same", "same", "other"], strict=True)]
+    assert [branch.label for branch in told_apart(named, is_written=True)] == ["same, x=1", "same, x=2", "other"]
 
 
 def test_plain_values_are_their_own_keys() -> None:

@@ -16,6 +16,7 @@ from runnable_ci.pipeline.branches.matrix import (
     kind_of,
     only_branch,
     round_branch,
+    told_apart,
 )
 from runnable_ci.pipeline.expressions import ExpressionError, template, values
 from runnable_ci.pipeline.model import Pipeline
@@ -221,7 +222,9 @@ def _branches(step: Step, combined: Iterable[Mapping[str, Any]]) -> list[Branch]
     branches = instances(combined, step.branching.matrix.axes)
     if not (label := step.branching.label):
         return branches
-    return [one._replace(label=template(label).render({"matrix": one.values, "parameters": {}})) for one in branches]
+    rendered = template(label)
+    named = [one._replace(label=rendered.render({"matrix": one.values, "parameters": {}})) for one in branches]
+    return told_apart(named, is_written=True)
 
 
 def _instances(step: Step, matrix: Matrix, state: KnownSteps, scope: Scope) -> list[Branch]:

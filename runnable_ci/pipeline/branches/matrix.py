@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Final, NamedTuple
@@ -87,7 +88,29 @@ def instances(combined: Iterable[Mapping[str, Any]], axes: Iterable[str]) -> lis
             raise AxisError(("matrix",), f"two instances have the key `{key}`", "change one of the values")
         names = [*(name for name in order if name in values), *(name for name in values if name not in order)]
         branches.append(Branch(key, ", ".join(_text(values[name]) for name in names), dict(values)))
-    return branches
+    return told_apart(branches)
+
+
+def told_apart(branches: Sequence[Branch], *, is_written: bool = False) -> list[Branch]:
+    """Return branches of which no two have one label, and none an empty one: where they would, their axes are named.
+
+    A label becomes `sample="1"`, or, where `is_written` in the file, `control, sample="1"`.
+    """
+    labels = {branch.key: branch.label for branch in branches}
+    if not _alike(labels):
+        return [*branches]
+    exact: dict[str, str] = {}
+    for branch in branches:
+        named = ", ".join(f"{name}={canonical(value)}" for name, value in sorted(branch.values.items()))
+        exact[branch.key] = f"{branch.label}, {named}" if is_written and branch.label else named
+    while alike := _alike(labels) & exact.keys():
+        labels |= {key: exact.pop(key) for key in alike}  # which may be what another is called
+    return [branch._replace(label=labels[branch.key]) for branch in branches]
+
+
+def _alike(labels: Mapping[str, str]) -> set[str]:
+    count = Counter(labels.values())
+    return {key for key, label in labels.items() if count[label] > 1 or not label}
 
 
 def round_branch(number: int) -> Branch:

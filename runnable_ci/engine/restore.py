@@ -55,7 +55,9 @@ def required_contents(
             coming = [returned for other in above for returned in steps[other].returns]
             for taken in objects_taken(step, project.workspace, scope.values(), coming=coming):
                 _, parameter, giver = scope.parameters[taken]
-                yield from _of_branches(giver, taken, log) if parameter.items else [_object(giver, taken, parameter)]
+                yield from (
+                    _of_branches(giver, parameter, log) if parameter.items else [_object(giver, taken, parameter)]
+                )
     for name in (*_tentative(plan), *_of_lists_to_come(plan)):
         yield from _objects_of(name, log)
 
@@ -92,13 +94,14 @@ def store_again(plan: Plan, log: RunLog, catalog: Catalog) -> list[str]:
     return lost
 
 
-def _of_branches(step: str, name: str, log: RunLog) -> Iterator[Required]:
-    """Yield the objects of a name that the branches of a step returned."""
+def _of_branches(step: str, parameter: Parameter, log: RunLog) -> Iterator[Required]:
+    """Yield the objects of a list that the branches of a step returned, whatever it is called now."""
+    listed = {item.data_hash for item in parameter.items}
     for branch, found in log.steps.items():
         if step in groups_of(branch) and found.attempts:
-            parameter = found.attempts[-1].output_parameters.get(name)
-            if parameter is not None and parameter.kind == "object":
-                yield _object(branch, name, parameter)
+            for name, returned in found.attempts[-1].output_parameters.items():
+                if returned.kind == "object" and returned.data_hash in listed:
+                    yield _object(branch, name, returned)
 
 
 def _objects_of(step: str, log: RunLog) -> Iterator[Required]:

@@ -101,10 +101,12 @@ def resolve(
     outlined = pipeline.outlined()
     _check_returns(outlined)
     _check_puts(pipeline, outlined)
-    if any(step.condition or step.arguments or step.has_expressions() for step in outlined.steps.values()):
+    if outlined is not pipeline or any(
+        step.condition or step.arguments or step.has_expressions() for step in outlined.steps.values()
+    ):
         from runnable_ci.pipeline.expressions.checks import check_expressions
 
-        check_expressions(outlined)
+        check_expressions(outlined, steps)
     return pipeline
 
 

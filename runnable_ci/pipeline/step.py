@@ -22,6 +22,12 @@ class Matrix(NamedTuple):
     whole: str = ""
     """An expression that gives the three, in place of them."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether an expression may give it axes."""
+        included = self.include if isinstance(self.include, list | tuple) else [self.include]
+        return bool(self.whole) or not all(isinstance(one, Mapping) for one in included)
+
     def names(self) -> list[str]:
         """Return the names of its values, as far as they are known without evaluating anything."""
         included = [name for one in self.include if isinstance(one, Mapping) for name in one]

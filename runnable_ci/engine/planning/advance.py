@@ -69,11 +69,7 @@ def _add(state: PlanState, schedule: Schedule, found: OpenStep, first: int) -> N
 
 def _end(state: PlanState, schedule: Schedule, step: Step, say: Callable[..., None]) -> list[Event] | None:
     found = state.open[step.name]
-    try:
-        goes_round = state.next_round(step)
-    except PipelineError as e:  # a value of the last round with which the condition says nothing
-        found.problem, goes_round = e.message, False
-    if goes_round:
+    if state.next_round(step):
         _add(state, schedule, found, len(found.branches) - 1)
         return [_begun(found)]
     outcome = state.end(step)

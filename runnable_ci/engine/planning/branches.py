@@ -6,7 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from runnable_ci.engine.planner import Outcome, PlanInputs, Scope
+from runnable_ci.engine.planner import Outcome, Scope
+from runnable_ci.engine.planning.preparing import State, above, bound_to_each, contexts_of
+from runnable_ci.engine.planning.seen import NotKnownYetError, Settled
+from runnable_ci.errors import PipelineError
 from runnable_ci.pipeline.branches.expansion import opened
 from runnable_ci.pipeline.branches.matrix import (
     AxisError,
@@ -19,8 +22,9 @@ from runnable_ci.pipeline.branches.matrix import (
     told_apart,
 )
 from runnable_ci.pipeline.expressions import ExpressionError, template, values
-from runnable_ci.pipeline.model import Pipeline
-from runnable_ci.pipeline.step import Branching, Matrix, Step
+from runnable_ci.pipeline.expressions.lookups import condition_of
+from runnable_ci.pipeline.expressions.rendering import rendered
+from runnable_ci.pipeline.step import Branching, Loop, Matrix, Step
 from runnable_ci.pipeline.validation import check_parameter_name, shown
 from runnable_ci.runs.branches.values import joined
 from runnable_ci.runs.model import BranchKind, BranchRecord, CatalogEntry, Parameter, RunLog, StepLog
@@ -28,13 +32,9 @@ from runnable_ci.runs.model import BranchKind, BranchRecord, CatalogEntry, Param
 _WORST_LAST = (Outcome.OMITTED, Outcome.REUSED, Outcome.RAN, Outcome.PLANNED, Outcome.SKIPPED, Outcome.FAILED)
 
 
-class KnownSteps(Protocol):
+class KnownSteps(State, Protocol):
     """How far an invocation has come."""
 
-    pipeline: Pipeline
-    inputs: PlanInputs
-    settled: dict[str, Outcome]
-    steps: dict[str, Step]
     open: dict[str, OpenStep]
 
 
@@ -103,7 +103,13 @@ class OpenStep:
         last = [f"{self.step.name}.{self.branches[-1].key}.{name}" for name in self.branching.body]
         if any(state.settled[name] not in (Outcome.RAN, Outcome.REUSED) for name in last):
             return False
-        if is_true(loop.until, self.scope.adding(self.step.name, (), self.together().outputs), self.step, state):
+        try:
+            if self._is_over(loop, state):
+                return False
+        except NotKnownYetError:
+            return False
+        except ExpressionError as e:
+            self.problem = f"until: {e.message}"
             return False
         if len(self.branches) >= loop.most:
             self.problem = f"`{loop.until}` was not true after {loop.most} rounds"
@@ -112,8 +118,19 @@ class OpenStep:
         self.end = opened(self.step, self.branches).end
         return True
 
+    def _is_over(self, loop: Loop, state: KnownSteps) -> bool:
+        """Return whether the condition of a loop is true after its last round. Raises `ExpressionError`."""
+        outputs = self.together().outputs
+        seen = contexts_of(
+            self.step,
+            state,
+            self.scope.adding(self.step.name, (), outputs),
+            {self.step.name: Settled("success", "success", outputs, ())},
+        )
+        return values.is_true(condition_of(loop.until).evaluate(seen))
+
     def outcome(self, settled: Mapping[str, Outcome], steps: Mapping[str, Step]) -> Outcome:
-        """Return how the step is settled once all of its branches are."""
+        """Return how the step is settled once all of its branches are, and note the problem if it is none of theirs."""
         if self.problem:
             return Outcome.FAILED
         worst = 0 if self.branches else _WORST_LAST.index(Outcome.REUSED)
@@ -124,7 +141,21 @@ class OpenStep:
                 if outcome is Outcome.FAILED and steps[one].continue_on_error:
                     outcome = Outcome.RAN
                 worst = max(worst, _WORST_LAST.index(outcome))
+        if _WORST_LAST[worst] in (Outcome.RAN, Outcome.REUSED) and (problem := self._clash()):
+            self.problem = problem
+            return Outcome.FAILED
         return _WORST_LAST[worst]
+
+    def _clash(self) -> str:
+        """Return which file two instances made; empty if there is none."""
+        makers: dict[str, Branch] = {}
+        for branch in self.distinct() if self.kind == "map" else ():
+            for name in (f"{self.step.name}.{branch.key}.{inner}" for inner in self.branching.body):
+                for entry in self.given[name].files if name in self.given else ():
+                    other = makers.setdefault(entry.name, branch) if _is_made_by(name, entry) else branch
+                    if other is not branch:
+                        return f"the instances {other.label} and {branch.label} both put {entry.name}"
+        return ""
 
     def failed(self, state: KnownSteps) -> list[str]:
         """Return which steps of its branches failed."""
@@ -150,11 +181,29 @@ class OpenStep:
         return Given(found, files)
 
 
+def _is_made_by(step: str, entry: CatalogEntry) -> bool:
+    """Return whether a step made a file that it put, and did not only find it."""
+    maker = entry.made_by.partition("/")[2].rpartition(".")[0]
+    return entry.kind != "folder" and (not maker or maker == step or maker.startswith(f"{step}."))
+
+
 def first_branches(step: Step, state: KnownSteps, scope: Scope, log: RunLog) -> list[Branch] | None:
     """Return the branches that a step begins with; None where their values are not known yet.
 
     Raises `PipelineError` for values that make no branches.
     """
+    found = _first_branches(step, state, scope, log)
+    if found is None or step.branching is None or step.branching.matrix is None:
+        return found
+    found = bound_to_each(step, found, state) if step.arguments or step.branching.follows else found
+    try:
+        _require_apart(step, found)
+    except AxisError as e:
+        raise _axis_error(step, e, state) from e
+    return found
+
+
+def _first_branches(step: Step, state: KnownSteps, scope: Scope, log: RunLog) -> list[Branch] | None:
     branching = step.branching
     assert branching is not None  # noqa: S101 - for the type checker
     if branching.loop is not None:
@@ -163,50 +212,17 @@ def first_branches(step: Step, state: KnownSteps, scope: Scope, log: RunLog) -> 
         return [only_branch()]
     for followed in branching.follows:
         return state.open[followed].branches if followed in state.open else None
-    before = log.steps.get(step.name)
-    if _is_open(step, branching.matrix, state):
+    try:
+        return _instances(step, branching.matrix, state, scope)
+    except NotKnownYetError:
         # If what comes before changes nothing, they are those of the last time.
-        return _as_before(step, before) if before is not None else None
-    return _instances(step, branching.matrix, state, scope)
+        return _as_before(step, log.steps[step.name]) if step.name in log.steps else None
+    except AxisError as e:
+        raise _axis_error(step, e, state) from e
 
 
-def _is_open(step: Step, matrix: Matrix, state: KnownSteps) -> bool:
-    """Return whether the values of a matrix are made by steps that are only planned."""
-    planned = [name for name in _above(step, state.steps) if state.settled[name] is Outcome.PLANNED]
-    if not planned:
-        return False
-    made = {name for one in planned for name in state.steps[one].returns}
-    texts = [template(text) for text in _texts(matrix)]
-    used = {path[-1] for text in texts for path in text.references()} | {
-        path[1] for text in texts for path in text.references() if len(path) > 1
-    }
-    calls = {call.name for text in texts for one in text.expressions for call in one.calls()}
-    return bool(used & (made | {*planned})) or "files" in calls
-
-
-def _above(step: Step, steps: Mapping[str, Step]) -> Iterator[str]:
-    seen: set[str] = set()
-    waiting = [*step.needs]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting.extend(steps[name].needs)
-            yield name
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts of a matrix that have expressions."""
-    match value:
-        case str():
-            if "${{" in value:
-                yield value
-        case Mapping():
-            for one in value.values():
-                yield from _texts(one)
-        case list() | tuple():
-            for one in value:
-                yield from _texts(one)
+def _axis_error(step: Step, e: AxisError, state: KnownSteps) -> PipelineError:
+    return state.pipeline.error(step, e.message, e.hint, table="strategy", key=e.key)
 
 
 def _as_before(step: Step, past: StepLog) -> list[Branch] | None:
@@ -228,14 +244,20 @@ def _branches(step: Step, combined: Iterable[Mapping[str, Any]]) -> list[Branch]
 
 
 def _instances(step: Step, matrix: Matrix, state: KnownSteps, scope: Scope) -> list[Branch]:
-    contexts = contexts_of(scope, step)
-    functions = {"files": lambda pattern: state.inputs.files(str(pattern), scope)}
+    contexts = contexts_of(step, state, scope)
+
+    def files(pattern: Any) -> list[str]:
+        if any(state.settled[name] is Outcome.PLANNED for name in above(step, state)):
+            raise NotKnownYetError("steps before it may put more files")
+        return state.inputs.files(str(pattern), scope)
 
     def value(given: Any) -> Any:
         match given:
             case str():
                 try:
-                    return template(given).value(contexts, functions)
+                    return template(given).value(contexts, {"files": files})
+                except NotKnownYetError:
+                    raise
                 except ExpressionError as e:
                     raise AxisError(("matrix",), f"{shown(given)}: {e.message}", e.hint) from e
             case Mapping():
@@ -245,12 +267,7 @@ def _instances(step: Step, matrix: Matrix, state: KnownSteps, scope: Scope) -> l
             case _:
                 return given
 
-    try:
-        branches = _branches(step, _combined(matrix, value))
-        _require_apart(step, branches)
-    except AxisError as e:
-        raise state.pipeline.error(step, e.message, e.hint, table="strategy", key=e.key) from e
-    return branches
+    return _branches(step, _combined(matrix, value))
 
 
 def _combined(matrix: Matrix, value: Callable[[Any], Any]) -> list[dict[str, Any]]:
@@ -265,36 +282,27 @@ def _combined(matrix: Matrix, value: Callable[[Any], Any]) -> list[dict[str, Any
 
 
 def _require_apart(step: Step, branches: Sequence[Branch]) -> None:
-    """Raise `AxisError` where two instances put the same files."""
+    """Raise `AxisError` where two instances put the same files, as far as that is known before they run."""
     seen: dict[str, str] = {}
     distinct = {branch.key: branch for branch in branches}
     for branch_steps, branch in zip(opened(step, [*distinct.values()]).branches, distinct.values(), strict=True):
-        for one in branch_steps:
-            for pattern in one.put:
-                other = seen.setdefault(pattern, branch.label)
-                if other != branch.label:
-                    raise AxisError(
-                        ("matrix",),
-                        f"the instances {other} and {branch.label} both put `{pattern}`",
-                        "write the value of an axis into the path",
-                    )
+        for pattern in (pattern for one in branch_steps for pattern in _known_puts(one, branch)):
+            other = seen.setdefault(pattern, branch.label)
+            if other != branch.label:
+                raise AxisError(
+                    ("matrix",),
+                    f"the instances {other} and {branch.label} both put `{pattern}`",
+                    "write the value of an axis into the path",
+                )
 
 
-def contexts_of(scope: Scope, step: Step) -> dict[str, Any]:
-    """Return what an expression of a step can look up: values, and the outputs of steps by who returned them."""
-    values = {name: visible.item.value for name, visible in scope.parameters.items()}
-    outputs: dict[str, dict[str, Any]] = {}
-    for name, visible in scope.parameters.items():
-        if visible.giver:
-            outputs.setdefault(visible.giver.rpartition(".")[2], {})[name] = visible.item.value
-    steps = {name: {"outputs": given} for name, given in outputs.items()}
-    return {"parameters": values, "steps": steps, "needs": steps, "env": dict(step.env), "matrix": dict(step.bound)}
-
-
-def is_true(condition: str, scope: Scope, step: Step, state: KnownSteps) -> bool:
-    """Return whether a condition of a step is true. Raises `PipelineError`."""
-    text = condition if "${{" in condition else f"${{{{ {condition} }}}}"
-    try:
-        return values.is_true(template(text).value(contexts_of(scope, step)))
-    except ExpressionError as e:
-        raise state.pipeline.error(step, f"until: {e.message}", e.hint, table="loop", key="until") from e
+def _known_puts(step: Step, branch: Branch) -> Iterator[str]:
+    """Yield what a step of a branch puts, without what has values that are not of the branch."""
+    values = {name: getattr(value, "value", value) for name, value in step.bound.items()}
+    for pattern in step.put:
+        paths = template(pattern).references()
+        if all(path[0] == "matrix" or (path[0] == "parameters" and set(path[1:2]) & values.keys()) for path in paths):
+            try:
+                yield from rendered(step._replace(put=(pattern,)), {"matrix": values, "parameters": values}).put
+            except ExpressionError as e:
+                raise AxisError(("matrix",), f"the instance {branch.label}: {e.message}", e.hint) from e

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from runnable_ci.engine.planner import Decision, Outcome, PlanInputs, Scope, Visible
 from runnable_ci.engine.planning.arguments import bound
 from runnable_ci.engine.planning.gate import judge, missing_from
 from runnable_ci.engine.planning.seen import NotKnownYetError, Settled, contexts
+from runnable_ci.pipeline.branches.matrix import Branch
 from runnable_ci.pipeline.expressions import Expression, ExpressionError, parse
-from runnable_ci.pipeline.expressions.lookups import by_own_name, expressions_in, texts_with_values
+from runnable_ci.pipeline.expressions.lookups import by_own_name, condition_of, expressions_in, texts_with_values
 from runnable_ci.pipeline.expressions.rendering import rendered
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.model import Parameter
 
@@ -20,6 +22,10 @@ _WORDS = {Outcome.RAN: "success", Outcome.REUSED: "success", Outcome.FAILED: "fa
 
 class State(Protocol):
     """How far an invocation has come."""
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What is run."""
 
     @property
     def inputs(self) -> PlanInputs:
@@ -67,7 +73,7 @@ def prepare(step: Step, state: State) -> tuple[Step, Scope, str, Collection[str]
     results are in its texts.
     """
     scope = state.scope(step)
-    known = _contexts(step, state, scope)
+    known = contexts_of(step, state, scope)
     paths = [path for expression in expressions_in(texts_with_values(step)) for path in expression.references()]
     looked_at = set(_givers(paths, step, state, scope))
     try:
@@ -79,14 +85,54 @@ def prepare(step: Step, state: State) -> tuple[Step, Scope, str, Collection[str]
 
 
 def bound_to_branches(step: Step, state: State) -> Step:
-    """Return a step with what its `with` binds as values of its branches; what is not known yet is not there."""
+    """Return a step with what its `with` binds for all of its branches; what is not known yet is not there.
+
+    Raises `PipelineError` for an expression that has no value.
+    """
     scope = state.scope(step)
-    try:
-        found = bound(step, _contexts(step, state, scope), scope.values())
-    except ExpressionError:
-        return step
-    given = {name: parameter for name, (parameter, _) in found.items() if parameter is not None}
+    of_each = _of_each(step)
+    of_all = {name: written for name, written in step.arguments.items() if name not in of_each}
+    given = _given(step._replace(arguments=of_all), state, contexts_of(step, state, scope), scope)
     return step._replace(bound={**step.bound, **given})
+
+
+def bound_to_each(step: Step, branches: Sequence[Branch], state: State) -> list[Branch]:
+    """Return branches with what the step's `with` binds for each of them alone. Raises `PipelineError`."""
+    of_each = _of_each(step)
+    if not of_each:
+        return [one._replace(given={}) if one.given else one for one in branches]
+    scope = state.scope(step)
+    known = contexts_of(step, state, scope)
+    step = step._replace(arguments=of_each)
+    seen = ({**known, "matrix": {**known["matrix"], **one.values}} for one in branches)
+    return [one._replace(given=_given(step, state, sees, scope)) for one, sees in zip(branches, seen, strict=True)]
+
+
+def _of_each(step: Step) -> dict[str, Any]:
+    """Return what `with` binds for each instance of a step alone: what looks at `matrix`."""
+    if step.branching is None or step.branching.matrix is None:
+        return {}
+    return {
+        name: written
+        for name, written in step.arguments.items()
+        if any(path[0] == "matrix" for expression in expressions_in(written) for path in expression.references())
+    }
+
+
+def _given(step: Step, state: State, known: Mapping[str, Any], scope: Scope) -> dict[str, Parameter]:
+    given = {}
+    for name, written in step.arguments.items():
+        try:
+            parameter, paths = bound(step._replace(arguments={name: written}), known, scope.values())[name]
+            if parameter is None:
+                _require_value(paths[0][1], known)
+        except NotKnownYetError:
+            continue
+        except ExpressionError as e:
+            raise state.pipeline.error(step, f"{name}: {e.message}", e.hint, table="with", key=name) from e
+        if parameter is not None:
+            given[name] = parameter
+    return given
 
 
 def gate_of(step: Step, state: State) -> Decision | None:
@@ -95,7 +141,7 @@ def gate_of(step: Step, state: State) -> Decision | None:
     scope = state.scope(step)
     if step.condition:
         failed = next((need if state.has_failed(need) else state.failed_above[need] for need in step.needs), "")
-        known = _contexts(step, state, scope)
+        known = contexts_of(step, state, scope)
         verdict = judge(step, known, failed=failed, cancelled=state.is_cancelled)
         if verdict.error:
             return Decision("run", verdict.error, refusal=verdict.error)
@@ -106,11 +152,11 @@ def gate_of(step: Step, state: State) -> Decision | None:
         decision = decision._replace(runs_though_cancelled=verdict.is_of_status)
     elif reason := state.blocked(step):
         return Decision("skip", reason)
-    above = sorted(_above(step, state), key=state.position)
-    omitted = [state.steps[name] for name in above if state.settled[name] is Outcome.OMITTED]
+    before = sorted(above(step, state), key=state.position)
+    omitted = [state.steps[name] for name in before if state.settled[name] is Outcome.OMITTED]
     if not omitted:
         return decision
-    others = [state.steps[name] for name in above if state.settled[name] is not Outcome.OMITTED]
+    others = [state.steps[name] for name in before if state.settled[name] is not Outcome.OMITTED]
     if reason := missing_from(
         step,
         omitted,
@@ -124,7 +170,7 @@ def gate_of(step: Step, state: State) -> Decision | None:
     return decision
 
 
-def _above(step: Step, state: State) -> set[str]:
+def above(step: Step, state: State) -> set[str]:
     """Return the steps before a step that are settled."""
     found: set[str] = set()
     waiting = [*step.needs]
@@ -136,9 +182,15 @@ def _above(step: Step, state: State) -> set[str]:
     return found
 
 
-def _contexts(step: Step, state: State, scope: Scope) -> dict[str, Any]:
+def _require_value(name: str, known: Mapping[str, Any]) -> None:
+    """Raise `ExpressionError` for a parameter that has none: `NotKnownYetError` where it will have one."""
+    if name not in known["parameters"]:
+        raise ExpressionError(f"`{name}` has no value", hint="no parameter or earlier step gives it")
+
+
+def contexts_of(step: Step, state: State, scope: Scope, ended: Mapping[str, Settled] = {}) -> dict[str, Any]:
     """Return what the expressions of a step see; of the steps before it those that they look up: of a long chain all
-    would add up.
+    would add up. `ended` has more of them.
     """
     paths = [path for expression in _expressions(step) for path in expression.references()]
     named = {path[1] for path in paths if path[0] == "steps" and len(path) > 1}
@@ -148,14 +200,16 @@ def _contexts(step: Step, state: State, scope: Scope) -> dict[str, Any]:
         is_open = state.settled[name] is Outcome.PLANNED and bool(state.steps[name].returns)
         return is_of_all or is_open or name in step.needs or name.rpartition(".")[2] in named
 
-    settled = {name: _settled(name, state) for name in filter(is_seen, _above(step, state))}
-    return contexts(step, scope.values(), settled)
+    settled = {name: _settled(name, state) for name in filter(is_seen, above(step, state))}
+    return contexts(step, scope.values(), {**settled, **ended})
 
 
 def _expressions(step: Step) -> Iterator[Expression]:
     yield from expressions_in(texts_with_values(step))
     if step.condition:
         yield parse(step.condition)
+    if step.branching and step.branching.loop:
+        yield condition_of(step.branching.loop.until)
 
 
 def _settled(name: str, state: State) -> Settled:
@@ -190,10 +244,10 @@ def _known(paths: Collection[tuple[str, ...]], scope: Scope) -> list[tuple[str, 
 
 def _givers(paths: Collection[tuple[str, ...]], step: Step, state: State, scope: Scope) -> Iterator[str]:
     """Yield the steps that give what these paths look up."""
-    above = by_own_name(step.name, _above(step, state))
+    known = by_own_name(step.name, above(step, state))
     for path in paths:
         match path:
             case ("parameters", name, *_) if name in scope.parameters and scope.parameters[name].giver:
                 yield scope.parameters[name].giver
-            case ("steps" | "needs", name, *_) if name in above:
-                yield above[name]
+            case ("steps" | "needs", name, *_) if name in known:
+                yield known[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from runnable_ci.engine.planner import as_parameter
 from runnable_ci.pipeline.expressions import ExpressionError
 from runnable_ci.pipeline.expressions.lookups import by_own_name
 from runnable_ci.pipeline.expressions.template import OPEN
@@ -66,7 +67,7 @@ def contexts(step: Step, parameters: Mapping[str, Parameter], settled: Mapping[s
             {own: waiting[name] for own, name in needs.items() if name in waiting},
         ),
         "env": {name: text for name, text in step.env.items() if OPEN not in text},
-        "matrix": {name: getattr(value, "value", value) for name, value in step.bound.items()},
+        "matrix": _table({name: as_parameter(value) for name, value in step.bound.items()}, {}),
     }
 
 
@@ -79,10 +80,12 @@ def _need_of(one: Settled) -> dict[str, Any]:
 
 
 def _table(parameters: Mapping[str, Parameter], withheld: Mapping[str, ExpressionError]) -> Mapping[str, Any]:
-    """Return values as expressions see them: of a secret that the run log does not have there is none."""
+    """Return values as expressions see them: an object has none, nor has a secret that the run log does not have."""
     lost = {
         name: ExpressionError(f"`{name}` is a secret: its value is not in the run log")
-        for name, parameter in parameters.items()
         if parameter.redacted
+        else ExpressionError(f"`{name}` is an object, which has no text", hint="pass it whole to a function, in `with`")
+        for name, parameter in parameters.items()
+        if parameter.redacted or parameter.kind == "object"
     }
     return Known({name: parameter.value for name, parameter in parameters.items()}, {**lost, **withheld})

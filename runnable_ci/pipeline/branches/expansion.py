@@ -12,7 +12,7 @@ from typing import NamedTuple
 from runnable_ci.pipeline.branches.matrix import Branch, only_branch
 from runnable_ci.pipeline.step import Branching, Step
 
-_ANY = "0"
+ANY = "0"
 """The key of the branch that represents all of them."""
 
 
@@ -57,13 +57,13 @@ def _in_branch(step: Step, inner: Step, branch: Branch, prefix: str, before: tup
         from runnable_ci.pipeline.notebook_keys import executed_in_branch  # few pipelines have one
 
         inner = executed_in_branch(inner, prefix.rstrip(".") if is_itself else f"{prefix}{inner.name}")
-    values = {**step.bound, **inner.bound, **branch.values}
-    if branch.key != _ANY and inner.has_expressions():
+    values = {**step.bound, **inner.bound, **branch.values, **branch.given}
+    if branch.key != ANY and inner.has_expressions():
         from runnable_ci.pipeline.expressions import ExpressionError
         from runnable_ci.pipeline.expressions.rendering import rendered  # few steps need it
 
         with suppress(ExpressionError):  # it fails by that when it is to run
-            inner = rendered(inner, {"matrix": values})
+            inner = rendered(inner, {"matrix": {n: getattr(value, "value", value) for n, value in values.items()}})
     return inner._replace(
         branching=branching,
         name=f"{prefix}{inner.name}",
@@ -78,7 +78,7 @@ def _in_branch(step: Step, inner: Step, branch: Branch, prefix: str, before: tup
 def outlined_name(name: str) -> str:
     """Return the name that a step has in the outline of its pipeline."""
     parts = name.split(".")
-    return ".".join(_ANY if i % 2 else part for i, part in enumerate(parts))
+    return ".".join(ANY if i % 2 else part for i, part in enumerate(parts))
 
 
 def outlined_steps(steps: Mapping[str, Step]) -> dict[str, Step]:
@@ -92,8 +92,8 @@ def _outlined(step: Step) -> Iterator[Step]:
         yield step
         return
     matrix = branching.matrix
-    axes = dict.fromkeys([*(matrix.names() if matrix else ()), *step.arguments])
-    branch = only_branch()._replace(key=_ANY, values=axes)
+    axes = dict.fromkeys(matrix.names() if matrix else ())
+    branch = only_branch()._replace(key=ANY, values=axes, given=dict.fromkeys(step.arguments))
     made = opened(step._replace(branching=branching._replace(follows={})), [branch])
     for inner in made.branches[0]:
         yield from _outlined(inner)

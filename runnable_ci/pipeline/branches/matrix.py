@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 BRANCHES_MAX: Final = 10_000
@@ -31,6 +32,8 @@ class Branch(NamedTuple):
     """How people know it: `gut, 7`, or `round 2`."""
     values: Mapping[str, Any]
     """Axis → value, JSON: its steps find them as parameters."""
+    given: Mapping[str, Any] = MappingProxyType({})
+    """What else they find as parameters, which is no part of what the branch is."""
 
 
 class AxisError(Exception):

@@ -110,7 +110,8 @@ def with_branches(place: Place, table: str, config: StepConfig, step: Step, body
             label=config.name or "",
             reduce=config.reduce or "",
         )
-        return end._replace(branching=branching)
+        # A loop within it binds the arguments.
+        return end._replace(branching=branching, arguments={} if config.loop is not None else end.arguments)
     return end if config.loop is not None else end._replace(branching=Branching(alone))
 
 

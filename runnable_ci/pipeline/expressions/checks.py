@@ -1,19 +1,21 @@
-"""What a step's table says in expressions, checked before anything runs: `if`, `with`, `attempts`, `${{ … }}`. Pure."""
+"""What a step's table says in expressions, checked before anything runs: `if`, `with`, `until`, `${{ … }}`. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
 
 from runnable_ci.errors import did_you_mean
+from runnable_ci.pipeline.branches.expansion import ANY
 from runnable_ci.pipeline.expressions.expression import Expression, parse
-from runnable_ci.pipeline.expressions.lookups import by_own_name
+from runnable_ci.pipeline.expressions.lookups import by_own_name, parameter_of, texts_in
 from runnable_ci.pipeline.expressions.rendering import located, texts_of
 from runnable_ci.pipeline.expressions.syntax import ExpressionError
 from runnable_ci.pipeline.expressions.template import OPEN, template
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.schema import AttemptsConfig, Place, StepConfig
-from runnable_ci.pipeline.step import Attempts, Step
+from runnable_ci.pipeline.step import Attempts, Branching, Step, groups_of
 from runnable_ci.pipeline.validation import check_parameter_name, not_json, shown
 
 STATUS_FUNCTIONS: Final = ("success", "failure", "always", "cancelled")
@@ -50,7 +52,7 @@ def with_control(place: Place, table: str, step: Step, config: StepConfig) -> St
     return step
 
 
-def _condition(place: Place, table: str, written: str | bool) -> str:
+def _condition(place: Place, table: str, written: str | bool, key: str = "if") -> str:
     """Return the condition without `${{ }}` around it."""
     if isinstance(written, bool):
         return str(written).lower()
@@ -59,9 +61,9 @@ def _condition(place: Place, table: str, written: str | bool) -> str:
         if len(parts) == 1:
             return parse(written).text if isinstance(parts[0], str) else parts[0].text
     except ExpressionError as e:
-        raise located(place, table, "if", "", written, e) from e
+        raise located(place, table, key, "", written, e) from e
     hint = "write all of it in one `${{ }}`, or none of it"
-    raise place.error(table, "if: beside an expression there is text, which is always true", hint, key="if")
+    raise place.error(table, f"{key}: beside an expression there is text, which is always true", hint, key=key)
 
 
 def _attempts(place: Place, table: str, written: AttemptsConfig) -> Attempts:
@@ -73,16 +75,90 @@ def _attempts(place: Place, table: str, written: AttemptsConfig) -> Attempts:
     return Attempts(written.max, written.wait_seconds, on)
 
 
-def check_expressions(pipeline: Pipeline) -> None:
-    """Raise `PipelineError` for the first expression that refers to what there is not, in a pipeline's outline."""
-    for step in pipeline.steps.values():
-        place, table = step.place or pipeline.place, f"steps.{step.name.rpartition('.')[2]}"
+class _Sight(NamedTuple):
+    """What the expressions of a text may look up."""
+
+    step: Step
+    pipeline: Pipeline
+    above: Collection[str]
+    """The steps that are over before it has a value."""
+    needs: Collection[str]
+    axes: Collection[str] | None
+    """Of `matrix`: None where there is none, empty where any may be there."""
+    functions: Collection[str] = ()
+    is_declared: bool = False
+    """Whether each parameter must be known from the file: one that is not would be null, and decide nevertheless."""
+
+
+def check_expressions(outlined: Pipeline, steps: Mapping[str, Step]) -> None:
+    """Raise `PipelineError` for the first expression that refers to what there is not: in a pipeline's outline, and in
+    what makes branches of its `steps`.
+    """
+    ends = dict(_with_branches(steps))
+    free = {name for name, branching in ends.items() if branching.matrix is not None and branching.matrix.is_open}
+    for step in outlined.steps.values():
+        place, table = step.place or outlined.place, f"steps.{step.name.rpartition('.')[2]}"
         for key, name, text, expression in expressions_of(step):
-            try:
-                is_whole = key == "with" and step.arguments[name] == text and template(text).is_value
-                _check(expression, key, is_whole=is_whole, step=step, pipeline=pipeline)
-            except ExpressionError as e:
-                raise located(place, table, key, name, text, e) from e
+            sight = _sight(step, key, outlined, ends.get(step.name), free)
+            is_whole = key == "with" and step.arguments[name] == text and template(text).is_value
+            with _located(place, table, key, name, text):
+                _check(expression, sight, may_be_object=is_whole)
+        for where, key, name, text in _texts_of_branching(ends.get(step.name)):
+            with _located(place, f"{table}{where}", key, name, text):
+                is_condition = key == "until"
+                condition = _condition(place, f"{table}{where}", text, key) if is_condition else ""
+                for expression in [parse(condition)] if is_condition else template(text).expressions:
+                    _check(expression, _sight(step, key, outlined, ends[step.name], free), may_be_object=False)
+
+
+def _with_branches(steps: Mapping[str, Step], prefix: str = "") -> Iterator[tuple[str, Branching]]:
+    """Yield the steps that become branches, by the names that they have in the outline."""
+    for name, step in steps.items():
+        if step.branching is not None:
+            yield f"{prefix}{name}", step.branching
+            yield from _with_branches(step.branching.body, f"{prefix}{name}.{ANY}.")
+
+
+def _texts_of_branching(branching: Branching | None) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the texts with expressions that make branches: the table in that of the step, the key, the name in the
+    table of that key, and the text.
+    """
+    if branching is None:
+        return
+    if branching.loop is not None:
+        yield ".loop", "until", "", branching.loop.until
+    if OPEN in branching.label:
+        yield "", "name", "", branching.label
+    if (matrix := branching.matrix) is not None:
+        tables = {**matrix.axes, "include": matrix.include, "exclude": matrix.exclude}
+        for name, value in {"": matrix.whole, **tables}.items():
+            yield from ((".strategy", "matrix", name, text) for text in texts_in(value) if OPEN in text)
+
+
+@contextmanager
+def _located(place: Place, table: str, key: str, name: str, text: str) -> Iterator[None]:
+    try:
+        yield
+    except ExpressionError as e:
+        raise located(place, table, key, name, text, e) from e
+
+
+def _sight(step: Step, key: str, pipeline: Pipeline, branching: Branching | None, free: Collection[str]) -> _Sight:
+    """Return what a text sees; `free` are the steps of which no axis is known."""
+    needs, above = step.needs, pipeline.ancestors(step.name)
+    if branching is not None and key in ("if", "with", "matrix", "until"):  # they have a value before the branches
+        own = f"{step.name}."
+        needs = tuple(need for need in needs if not need.startswith(own))
+        above = frozenset(name for name in above if not name.startswith(own))
+    if key == "until":
+        above |= {step.name}
+    axes: Collection[str] | None = [*step.bound] if step.in_matrix else None
+    if branching is not None and branching.matrix is not None and key in ("with", "name"):
+        axes = () if step.name in free else [*(axes or ()), *branching.matrix.names()]
+    if axes and any(group in free for group in groups_of(step.name)):
+        axes = ()
+    functions = STATUS_FUNCTIONS if key == "if" else ("files",) if key == "matrix" else ()
+    return _Sight(step, pipeline, above, needs, axes, functions, key in ("matrix", "until"))
 
 
 def expressions_of(step: Step) -> Iterator[tuple[str, str, str, Expression]]:
@@ -104,65 +180,67 @@ def _require_readable(place: Place, table: str, step: Step) -> None:
                 raise located(place, table, key, name, text, e) from e
 
 
-def _check(expression: Expression, key: str, *, is_whole: bool, step: Step, pipeline: Pipeline) -> None:
-    """Raise `ExpressionError`; one that `is_whole` is all that there is of a value."""
+def _check(expression: Expression, sight: _Sight, *, may_be_object: bool) -> None:
+    """Raise `ExpressionError` for what it looks up that there is not."""
     for path, position in expression.places():
         if path[0] in _OF_GITHUB:
             raise ExpressionError(f"there is no context `{path[0]}`", position, _OF_GITHUB[path[0]])
-    contexts = [*_CONTEXTS, "matrix"] if "." in step.name else _CONTEXTS
-    expression.require(contexts, STATUS_FUNCTIONS if key == "if" else ())
-    above = by_own_name(step.name, pipeline.ancestors(step.name))
-    needs = by_own_name(step.name, step.needs)
+    step, pipeline = sight.step, sight.pipeline
+    expression.require([*_CONTEXTS, *(["matrix"] if sight.axes is not None else [])], sight.functions)
+    above = by_own_name(step.name, sight.above)
+    needs = by_own_name(step.name, sight.needs)
+    whole = parameter_of(expression)[0] if may_be_object else ""
     for path, position in expression.places():
         match path:
             case ("parameters", parameter, *more):
-                _check_parameter(parameter, position, step, pipeline, may_be_object=is_whole and not more)
+                _check_parameter(parameter, position, sight, may_be_object=parameter == whole and not more)
             case ("steps", other, *more):
                 if other not in above:
-                    raise ExpressionError(*_not_before(other, position, step, pipeline))
+                    raise ExpressionError(*_not_before(other, position, sight))
                 _check_result(above[other], more, _OF_STEPS, position, pipeline)
             case ("needs", other, *more):
                 if other not in needs:
                     hint = did_you_mean(other, needs, f"it needs: {', '.join(needs) or 'no step'}")
                     raise ExpressionError(f"the step does not need `{other}`", position, hint)
                 _check_result(needs[other], more, _OF_NEEDS, position, pipeline)
-            case ("matrix", axis, *_) if step.bound and axis not in step.bound:
-                hint = did_you_mean(axis, step.bound, f"the axes are: {', '.join(step.bound)}")
+            case ("matrix", axis, *_) if sight.axes and axis not in sight.axes:
+                hint = did_you_mean(axis, sight.axes, f"the axes are: {', '.join(sight.axes)}")
                 raise ExpressionError(f"there is no axis `{axis}`", position, hint)
             case ("env", variable, *_):
                 _check_variable(variable, position, step)
 
 
-def _check_parameter(name: str, position: int, step: Step, pipeline: Pipeline, *, may_be_object: bool) -> None:
+def _check_parameter(name: str, position: int, sight: _Sight, *, may_be_object: bool) -> None:
     """Refuse a parameter that only a step gives which does not come before, and an object as a text or a number."""
-    above = pipeline.ancestors(step.name)
-    givers = [other for other in pipeline.steps.values() if name in other.returns and other.name != step.name]
+    step, pipeline, above = sight.step, sight.pipeline, sight.above
+    own = f"{step.name}."
+    givers = [
+        other
+        for other in pipeline.steps.values()
+        if name in other.returns and (other.name in above or not f"{other.name}.".startswith(own))
+    ]
     before = [giver for giver in givers if giver.name in above]
-    own = {*step.bound, *step.defaults}
-    if not before and name not in pipeline.parameters and name not in pipeline.inputs and name not in own:
+    known = [*step.bound, *step.defaults, *pipeline.parameters, *pipeline.inputs]
+    if not before and name not in known:
         if givers:
             hint = f"list `{givers[0].name}` in `needs`"
             raise ExpressionError(
                 f"`{name}` is returned by step `{givers[0].name}`, which is not before it", position, hint
             )
-        known = [
-            *own,
-            *pipeline.parameters,
-            *pipeline.inputs,
-            *(n for one in above for n in pipeline.steps[one].returns),
-        ]
-        if hint := did_you_mean(name, known):
-            raise ExpressionError(f"there is no parameter `{name}`", position, hint)
+        known += [n for one in above for n in pipeline.steps[one].returns]
+        otherwise = f"declare it: [parameters] {name} = …, or let a step before it return it"
+        if (hint := did_you_mean(name, known)) or sight.is_declared:
+            raise ExpressionError(f"there is no parameter `{name}`", position, hint or otherwise)
     if not may_be_object and any(giver.returns[name] == "object" for giver in before):
         hint = 'pass it whole to a function: with = { model = "${{ parameters.model }}" }'
         raise ExpressionError(f"`{name}` is an object, which has no text", position, hint)
 
 
-def _not_before(name: str, position: int, step: Step, pipeline: Pipeline) -> tuple[str, int, str]:
+def _not_before(name: str, position: int, sight: _Sight) -> tuple[str, int, str]:
+    step, pipeline, above = sight.step, sight.pipeline, sight.above
     if name in pipeline.steps:
         message = "the step itself" if name == step.name else f"step `{name}`, which is not before it"
         return f"it looks at {message}", position, f"list `{name}` in `needs`" if name != step.name else ""
-    above = pipeline.ancestors(step.name)
     hint = did_you_mean(name, above, f"the steps before it are: {', '.join(sorted(above)) or 'none'}")
     return f"there is no step `{name}`", position, hint
 

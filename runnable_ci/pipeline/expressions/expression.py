@@ -179,6 +179,6 @@ def _called(call: Call, contexts: Mapping[str, Any], functions: Functions) -> An
     try:
         return function(*given)
     except ExpressionError as e:
-        raise ExpressionError(e.message, call.position, e.hint) from e
+        raise type(e)(e.message, call.position, e.hint) from e
     except TypeError as e:
         raise ExpressionError(f"{call.name} takes other arguments: {e}", call.position) from e

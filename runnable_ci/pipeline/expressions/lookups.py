@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from runnable_ci.pipeline.expressions.expression import Expression, parse
-from runnable_ci.pipeline.expressions.syntax import Choose, ContextName, Literal, Lookup, children
+from runnable_ci.pipeline.expressions.syntax import Choose, ContextName, Literal, Lookup, Node, children
 from runnable_ci.pipeline.expressions.template import template
 from runnable_ci.pipeline.step import Step
 
@@ -35,6 +35,26 @@ def texts_with_values(step: Step) -> list[Any]:
     paths = (*(step.get or ()), *step.put, *(step.reads or ()), *step.ignore_reads, step.working_directory)
     matrix = step.branching.matrix if step.branching else None
     return [step.arguments, step.env, paths, matrix.definition() if matrix else ()]
+
+
+def condition_of(text: str) -> Expression:
+    """Return the expression that a condition is, with `${{ }}` around it or not. Raises `ExpressionError`."""
+    part = template(text.strip()).parts[0]
+    return parse(text) if isinstance(part, str) else part
+
+
+def parameter_of(expression: Expression) -> tuple[str, Node | None]:
+    """Return the parameter that an expression is, and which item of it; an empty name for any other expression.
+
+    Only so can it be an object, which has no other value.
+    """
+    match expression.tree:
+        case Lookup(ContextName("parameters"), Literal(str() as name)):
+            return name, None
+        case Lookup(Lookup(ContextName("parameters"), Literal(str() as name)), key):
+            return name, key
+        case _:
+            return "", None
 
 
 def parameters_in(step: Step, condition: str = "") -> set[str]:

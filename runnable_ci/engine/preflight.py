@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from runnable_ci.errors import RunnableError, StepError, UsageError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline, parameters_looked_up
-from runnable_ci.pipeline.patterns import as_glob, can_overlap
+from runnable_ci.pipeline.patterns import as_glob, can_overlap, globs_of
 from runnable_ci.pipeline.project import Project, load
 from runnable_ci.pipeline.step import Step, groups_of
 from runnable_ci.pipeline.toml_file import names_in
@@ -106,7 +106,7 @@ def require_inputs(project: Project, running: Collection[str], say: Callable[[st
     pipeline, running = project.pipeline.outlined(), outlined_names(project.pipeline, running)
     for step in (step for step in pipeline.steps.values() if step.name in running):
         for pattern in map(as_glob, step.get or ()):
-            if not _is_there(files, pattern):
+            if not any(_is_there(files, glob) for glob in globs_of(pattern)):
                 _judge_input(pipeline, project.workspace, step, pattern, say)
 
 
@@ -128,7 +128,7 @@ def _judge_input(pipeline: Pipeline, workspace: Path, step: Step, pattern: str, 
     known = [*present, *(put for name in pipeline.ancestors(step.name) for put in pipeline.steps[name].put)]
     others = (other for other in pipeline.steps.values() if other.name != step.name)
     maker = next((other.name for other in others if _puts(other, pattern)), "")
-    problem = f"get: no file matches `{pattern}`, and no earlier step stores one"
+    problem = f"get: no file matches `{globs_of(pattern)[0]}`, and no earlier step stores one"
     close = misspelt(pattern, known)
     is_own = _puts(step, pattern)  # what it changed or removed may be put back before it runs
     if not is_own and (chance == "none" or maker or close):

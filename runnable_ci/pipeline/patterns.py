@@ -9,6 +9,9 @@ from itertools import product
 from pathlib import PurePosixPath
 
 ANY_FOLDERS = "**"
+ANY_TEXT = "***"
+"""Within a name, in patterns of `as_glob`: any text, which may have a `/` and so become several names."""
+_TEXTS_MAX = 4
 _PARTS = re.compile(r"\[!?+\]?+[^\]]*+\]|.", re.DOTALL)
 """A class or one character, as `fnmatch` reads them: a bracket that is never closed is a character."""
 _EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
@@ -18,7 +21,19 @@ _FIRST_WILDCARD = re.compile(r"[*?\[]")
 
 def matches(pattern: str, name: str) -> bool:
     """Return whether a glob of `catalog` means this file: it matches the file, or a folder above it."""
-    return _match(PurePosixPath(pattern).parts, PurePosixPath(name).parts)
+    parts = PurePosixPath(name).parts
+    return any(_match(PurePosixPath(one).parts, parts) for one in globs_of(pattern))
+
+
+def globs_of(pattern: str) -> list[str]:
+    """Return the globs that match together what a pattern of `as_glob` does, the first as if no value had a `/`."""
+    if ANY_TEXT not in pattern:
+        return [pattern]
+    first, *others = pattern.split(ANY_TEXT)
+    if len(others) > _TEXTS_MAX:  # more than these, but not twice as many for each of them
+        others = others[-1:]
+    fillings = product(("*", f"*/{ANY_FOLDERS}/*"), repeat=len(others))
+    return [first + "".join(map("".join, zip(filling, others, strict=True))) for filling in fillings]
 
 
 def literal_of(pattern: str) -> str:
@@ -67,8 +82,12 @@ def can_overlap(one: str, other: str) -> bool:
             wildcard=ANY_FOLDERS,
             share=_components_overlap,
         )
-        for first, second in product(filter(None, (one, literal_of(one))), filter(None, (other, literal_of(other))))
+        for first, second in product(_meanings(one), _meanings(other))
     )
+
+
+def _meanings(pattern: str) -> list[str]:
+    return [meaning for glob in globs_of(pattern) for meaning in (glob, literal_of(glob)) if meaning]
 
 
 def literal_prefix(pattern: str) -> str:
@@ -124,6 +143,6 @@ def _closed(places: set[int], pattern: Sequence[str], wildcard: str) -> set[int]
 def as_glob(text: str) -> str:
     """Return a pattern of all that a path may become whose expressions have no value yet.
 
-    One that is a whole name of the path may become several.
+    A value may have a `/` and so become several names.
     """
-    return _EXPRESSION.sub("*", _WHOLE_NAME.sub(ANY_FOLDERS, text)) if "${{" in text else text
+    return _EXPRESSION.sub(ANY_TEXT, _WHOLE_NAME.sub(ANY_FOLDERS, text)) if "${{" in text else text

@@ -239,3 +239,40 @@ def test_paths_by_values_of_the_file_are_apart(tmp_path: Path) -> None:
     done = project.runnable("run", "--run-id", "r", code=1)
     assert "each | ✗ the instances a and b both put o/x.x" in done.err
     assert "both put o/x.x" in project.log("r").steps["each"].message
+
+
+def test_a_path_of_a_file_of_an_axis(tmp_path: Path) -> None:
+    """A value with a slash is a part of a path like any other, for those who take the file too."""
+    steps = """
+[steps.up]
+strategy.matrix.p = "${{ files('data/*.txt') }}"
+run = 'tr a-z A-Z < "$p" > "$p.up"'
+catalog = { get = ["${{ matrix.p }}"], put = ["${{ matrix.p }}.up"] }
+[steps.all]
+run = "cat data/*.up"
+catalog.get = ["data/a.txt.up", "data/b.txt.up"]
+"""
+    project = project_of(tmp_path, steps, **{"data/a.txt": "one\n", "data/b.txt": "two\n"})
+    project.runnable("check")
+    done = project.runnable("run", "--run-id", "r")
+    assert [line.partition("| ")[2] for line in done.out.splitlines()] == ["ONE", "TWO"]
+    assert "nothing to do" in project.runnable("retry", "r").err
+
+
+@pytest.mark.parametrize(
+    ("put", "value", "message"),
+    [
+        ("o/${{ matrix.p }}/x", "../../b", "the instance ../../b: put: a path outside the workspace"),
+        ("${{ matrix.p }}.x", "/etc/b", "the instance /etc/b: put: a path outside the workspace"),
+        ("o/${{ matrix.p }}", "", 'the instance p="": put: ` matrix.p ` is empty in'),
+        ("${{ matrix.p }}/x", ".git", 'the instance .git: put: ".git/x" is never stored'),
+    ],
+)
+def test_an_axis_value_that_no_path_can_have(tmp_path: Path, put: str, value: str, message: str) -> None:
+    """It is one error that names the instance, before any of them runs."""
+    steps = f'[steps.a]\nstrategy.matrix.p = ["ok", "{value}"]\nrun = "touch ran"\ncatalog.put = ["{put}"]\n'
+    project = project_of(tmp_path, steps)
+    done = project.runnable("run", code=2)
+    assert message.replace("` matrix.p `", "`matrix.p`") in done.err
+    assert done.err.count("error:") == 1
+    assert not (project.folder / "ran").exists()

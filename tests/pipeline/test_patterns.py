@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runnable_ci.pipeline.overlaps import Overlap, find_overlap
-from runnable_ci.pipeline.patterns import can_overlap, literal_prefix, matches, may_name, select
+from runnable_ci.pipeline.patterns import as_glob, can_overlap, globs_of, literal_prefix, matches, may_name, select
 
 COMPONENTS = st.lists(st.sampled_from(["a", "b", "*", "?", "[ab]", "[!a]", "[", "b]"]), min_size=1, max_size=3).map(
     "".join
@@ -139,3 +139,42 @@ def test_what_both_may_name_is_an_overlap(one: str, other: str) -> None:
 
 
 SOME_NAMES = [*WORDS, *("/".join(parts) for parts in product(SHORT[:6], repeat=2))]
+
+
+PIECES = st.lists(st.sampled_from(["a", "b.", "/", "${{ x }}", "${{ matrix.y }}"]), min_size=1, max_size=7)
+VALUES = st.lists(st.sampled_from(["a", "b", "a/b", "b/a/a"]), min_size=7, max_size=7)
+
+
+def pattern_and_name(pieces: list[str], values: list[str]) -> tuple[str, str]:
+    """Return a path with expressions, and as it is with values in their places."""
+    given = zip(pieces, values, strict=False)
+    return "".join(pieces), "".join(value if piece.startswith("$") else piece for piece, value in given)
+
+
+@given(PIECES, VALUES, VALUES)
+def test_a_path_is_matched_whatever_its_values_are(pieces: list[str], values: list[str], others: list[str]) -> None:
+    """Also where they have a `/`; and two with one name overlap."""
+    pattern, name = pattern_and_name(pieces, values)
+    assert matches(as_glob(pattern), name)
+    assert can_overlap(as_glob(pattern), name.replace("a", "?"))
+    rest, _ = pattern_and_name(pieces[::-1], others)
+    if matches(as_glob(rest), name):
+        assert can_overlap(as_glob(pattern), as_glob(rest))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("${{ matrix.p }}.up", "data/a.txt.up", True),
+        ("${{ matrix.p }}.up", "data/a.txt", False),
+        ("o/x-${{ p }}.csv", "o/x-1/2.csv", True),
+        ("o/x-${{ p }}.csv", "o/y/x-1.csv", False),
+        ("o/x-${{ p }}.csv", "o/x-1/2.csv.gz", False),
+        ("o/${{ p }}-${{ q }}", "o/a/b-c/d", True),
+        ("o/${{ p }}-${{ q }}", "o/a/b", False),
+    ],
+)
+def test_a_value_may_become_several_names(pattern: str, name: str, expected: bool) -> None:
+    """What stands around an expression is still there."""
+    assert matches(as_glob(pattern), name) is expected
+    assert globs_of(as_glob(pattern))[0].count("*") == pattern.count("${{")

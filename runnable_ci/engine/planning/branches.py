@@ -24,6 +24,7 @@ from runnable_ci.pipeline.branches.matrix import (
 from runnable_ci.pipeline.expressions import ExpressionError, template, values
 from runnable_ci.pipeline.expressions.lookups import condition_of
 from runnable_ci.pipeline.expressions.rendering import rendered
+from runnable_ci.pipeline.expressions.template import OPEN
 from runnable_ci.pipeline.step import Branching, Loop, Matrix, Step
 from runnable_ci.pipeline.validation import check_parameter_name, shown
 from runnable_ci.runs.branches.values import joined
@@ -300,6 +301,9 @@ def _known_puts(step: Step, branch: Branch) -> Iterator[str]:
     """Yield what a step of a branch puts, without what has values that are not of the branch."""
     values = {name: getattr(value, "value", value) for name, value in step.bound.items()}
     for pattern in step.put:
+        if OPEN not in pattern:
+            yield pattern
+            continue
         paths = template(pattern).references()
         if all(path[0] == "matrix" or (path[0] == "parameters" and set(path[1:2]) & values.keys()) for path in paths):
             try:

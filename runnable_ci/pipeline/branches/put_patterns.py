@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from runnable_ci.pipeline.branches.matrix import AxisError, combinations
 from runnable_ci.pipeline.expressions.values import text as text_of
-from runnable_ci.pipeline.patterns import as_glob
+from runnable_ci.pipeline.patterns import as_glob, globs_of
 from runnable_ci.pipeline.step import Matrix, Step
 
 _AXIS: Final = re.compile(r"\$\{\{\s*matrix\.(\w+)\s*\}\}")
@@ -46,8 +46,15 @@ def _known(matrix: Matrix | None) -> Sequence[Mapping[str, Any]]:
 
 def _globs(pattern: str, instances: Sequence[Mapping[str, Any]] | None) -> list[str]:
     if not instances or not _AXIS.search(pattern):
-        return [as_glob(pattern)]
-    return [as_glob(_filled(pattern, instance)) for instance in instances]
+        return [_glob(pattern)]
+    return [_glob(_filled(pattern, instance)) for instance in instances]
+
+
+def _glob(pattern: str) -> str:
+    """Return the glob of a pattern, as if no value that is not known had a `/` in a name: few have, and else steps with
+    files in one folder could not be distinguished.
+    """
+    return globs_of(as_glob(pattern))[0]
 
 
 def _filled(pattern: str, instance: Mapping[str, Any]) -> str:

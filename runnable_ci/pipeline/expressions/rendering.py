@@ -144,16 +144,11 @@ def _check(path: str, key: str, check: Callable[[str, Callable[[str], Exception]
 
 
 def _path(key: str, path: Template, contexts: Mapping[str, Any], escape: Callable[[str], str]) -> str:
-    """Return a path with values in it; one that is empty, or would begin another folder, is refused."""
+    """Return a path with values in it, which may have a `/`; one that is empty is refused."""
     texts = [part if isinstance(part, str) else text_of(part.evaluate(contexts)) for part in path.parts]
-    for at, (part, text) in enumerate(zip(path.parts, texts, strict=True)):
-        if isinstance(part, str):
-            continue
-        if not text:
+    for part, text in zip(path.parts, texts, strict=True):
+        if not isinstance(part, str) and not text:
             raise ExpressionError(f"{key}: `{part}` is empty in {shown(path.text)}")
-        is_whole = (at == 0 or texts[at - 1].endswith("/")) and (texts[at + 1 :] or ["/"])[0].startswith("/")
-        if "/" in text and not is_whole:
-            raise ExpressionError(f"{key}: `{part}` is {shown(text)}, and a name cannot have a `/` in it")
     pairs = zip(path.parts, texts, strict=True)
     return "".join(text if isinstance(part, str) else escape(text) for part, text in pairs)
 

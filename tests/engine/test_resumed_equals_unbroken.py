@@ -67,16 +67,20 @@ class Generator:
             self.matrices[name] = matrix
             lines.append(f"strategy = {{ matrix = {{ axis = {matrix} }}, fail-fast = {json.dumps(chance() < 0.5)} }}")
         flaky = chance() < TRIES
+        loops = not matrix and chance() < 0.2
         script = self._script(name, taken, flaky=flaky)
+        if loops:
+            script += f'echo "c_{name}=$((${{c_{name}:-0}} + 1))" >> "$RUNNABLE_OUTPUT"\n'
+            lines.append(f'loop = {{ until = "parameters.c_{name} >= 2", max = 4 }}')
         self.breakable += [name, *(f"{name}-{axis}" for axis in ("p", "q", "r") if matrix)]
         self.values[name] = f"v_{name}"
-        if chance() < 0.15:
+        if not loops and chance() < 0.15:
             part = f"part-{name}.toml"
             self.files[part] = f"[steps.inner]\nrun = '''{script}'''\nreturns = [\"v_{name}\"]\n" + (
                 "attempts = 2\n" if flaky else ""
             )
             return "\n".join([*lines, f'uses = "{part}"', ""])
-        returns = [f"v_{name}"]
+        returns = [f"v_{name}", *([f"c_{name}"] if loops else [])]
         if not matrix and "l_" in script:
             self.lists[name] = f"l_{name}"
             returns.append(f"l_{name}")

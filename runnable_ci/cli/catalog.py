@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.command_line import of_store
+from runnable_ci.runs.branches.labels import labels_of, step_named
 from runnable_ci.runs.files.links import followed
 from runnable_ci.runs.model import FOLDER, LINK, CatalogEntry, RunLog
 from runnable_ci.runs.reader import catalog_of, load, resolve_id, suggest_pull
@@ -24,8 +25,9 @@ def catalog(layout: Layout, run: str, *, as_json: bool) -> None:
         listed = [{"step": step, "attempt": number, **entry.model_dump()} for step, number, entry in found]
         console.json(json.dumps(listed, indent=1))
     elif found:
+        labels = labels_of(log.steps)
         rows = [
-            (_shown_name(entry), entry.stage, step, str(number), format_size(entry.size), entry.data_hash[:12])
+            (_shown_name(entry), entry.stage, labels[step], str(number), format_size(entry.size), entry.data_hash[:12])
             for step, number, entry in found
         ]
         console.out(*table(("FILE", "STAGE", "STEP", "ATTEMPT", "SIZE", "SHA256"), rows))
@@ -38,6 +40,7 @@ def get_file(
 ) -> None:
     """Write a file of a run to a path; by default its last version, under its base name in the current folder."""
     log = load(layout, resolve_id(layout, run))
+    step = None if step is None else step_named(log, step)
     found = [
         (number, entry)
         for of_step, number, entry in versions(log)

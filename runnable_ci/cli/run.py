@@ -35,10 +35,16 @@ def split_words(words: Sequence[str], file: Path | None) -> tuple[Path | None, S
     if not words or file is not None:
         return file, words
     path = Path(words[0])
-    is_path = path.is_file() or not STEP_NAME.fullmatch(words[0])
+    is_path = path.is_file() or not (STEP_NAME.fullmatch(words[0]) or _is_label(path))
     if is_path or _has_pipeline(path) or not _has_pipeline(None):
         return path, words[1:]
     return None, words
+
+
+def _is_label(path: Path) -> bool:
+    from runnable_ci.runs.branches.labels import group_of  # few words need it
+
+    return bool(group_of(str(path))) and not path.exists()
 
 
 def _has_pipeline(folder: Path | None) -> bool:

@@ -147,4 +147,5 @@ def repeated_work(plan: Plan, log: RunLog, *, agreed: Container[str | None] = ()
         seconds[name] = seconds_between(last.start_time, last.end_time) or 0.0
         if not decision.is_lost and (not decision.is_tentative or causes - seconds.keys()):
             to_accept.append(name)
-    return RepeatedWork(seconds, to_accept)
+    shown = {name: plan.pipeline.steps[name].shown for name in seconds}
+    return RepeatedWork({shown[name]: took for name, took in seconds.items()}, [shown[name] for name in to_accept])

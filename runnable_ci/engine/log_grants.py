@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,7 @@ def others_results(layout: Layout, log: RunLog, plan: Plan, accepted: AcceptedWr
     """
     if not (run_folder(layout, log.run_id) / WRITERS).exists():
         return []
+    from runnable_ci.runs.branches.labels import labels_of
     from runnable_ci.runs.remote.contributions import (  # most runs were never in a registry
         read_contributions,
         require_accepted,
@@ -72,8 +74,12 @@ def others_results(layout: Layout, log: RunLog, plan: Plan, accepted: AcceptedWr
     if not plan.running:
         return []
     reused = [name for name, decision in plan.decisions.items() if decision.action == "reuse" or decision.is_tentative]
+    labels = labels_of(log.steps)
     used = read_contributions(layout, log.run_id).used(log, [name for name in reused if name in log.steps])
-    return [f"written by {writer}, used of it: {listed(results) or 'nothing'}" for writer, results in used.items()]
+    return [
+        f"written by {writer}, used of it: {listed([labels.get(name, name) for name in results]) or 'nothing'}"
+        for writer, results in used.items()
+    ]
 
 
 def refused_log(log: RunLog) -> str:
@@ -93,7 +99,7 @@ def require_declared_results(pipeline: Pipeline, log: RunLog, reused: Iterable[s
                 raise RunLogError(
                     f"the run log of {log.run_id} does not match {pipeline.file}: step `{step.shown}` {what}; "
                     "nothing was used",
-                    hint=f"the log was modified; --from {name} re-runs the step",
+                    hint=f"the log was modified; {shlex.join(('--from', step.shown))} re-runs the step",
                 )
 
 

@@ -205,7 +205,7 @@ def parameter_warnings(
         answers = {_accepts(step, workspace, name) for step in pipeline.steps.values()}
         suggestion = did_you_mean(name, [*known, *taken.difference(known)])
         problem = f"unknown parameter {name}: no step takes it"
-        if giver := next((step.name for step in pipeline.steps.values() if name in step.returns), None):
+        if giver := next((step.shown for step in pipeline.steps.values() if name in step.returns), None):
             found[name] = f"parameter {name} is overwritten by the return value of step `{giver}`"
         elif name in known or True in answers:
             continue
@@ -236,15 +236,21 @@ def _names_taken(step: Step, workspace: Path) -> Collection[str]:
 def _how_to_give(pipeline: Pipeline, workspace: Path, step: Step, name: str, given: Collection[str]) -> str:
     for other in pipeline.steps.values():
         if name in other.returns:
-            return f"`{other.name}` returns it: a step that needs it lists `{other.name}` in `needs`"
+            prefix = step.name.rpartition(".")[0]
+            beside = other.name.removeprefix(f"{prefix}.").partition(".")[0]  # as it is called where this one stands
+            return f"`{beside}` returns it: a step that needs it lists `{beside}` in `needs`"
     if close := did_you_mean(name, given):
         return close
     before = [pipeline.steps[above] for above in pipeline.steps if above in pipeline.ancestors(step.name)]
     form = f'returns = ["{name}"]'
     maker = next((other for other in reversed(before) if _names(other, workspace, name)), None)
     if maker:
-        how = f"add `{name}` to its `returns`" if maker.returns else f"write {form} in [steps.{maker.name}]"
-        return f"if `{maker.name}` returns it: {how}"
+        how = (
+            f"add `{name}` to its `returns`"
+            if maker.returns
+            else f"write {form} in [steps.{maker.name.rpartition('.')[2]}]"
+        )
+        return f"if `{maker.shown}` returns it: {how}"
     way = f"set it under [parameters], or with --param {name}=…"
     return f"{way}; if an earlier step returns it, write {form} there" if before else way
 

@@ -326,8 +326,10 @@ def _require_kept(project: Project, planned: Plan, retry: RetryOptions) -> None:
         lost = missing_secret(steps[name], project.workspace, scope.values())
         if lost:
             giver = scope.parameters[lost].giver
+            giver = steps[giver].shown if giver in steps else giver
             raise UsageError(
-                f"step `{name}` takes `{lost}`, which `{giver}` returned: it is a secret, and not in the run log",
+                f"step `{steps[name].shown}` takes `{lost}`, which `{giver}` returned: it is a secret, and not in the "
+                "run log",
                 hint=retry.again(giver),
             )
 

@@ -236,7 +236,7 @@ def _refuse_module(pipeline: Pipeline, workspace: Path, step: Step, module: str,
         raise pipeline.error(step, f"python: {problem}", hint, key="python")
     suggestion = did_you_mean(module, known)
     say(
-        f"warning: {pipeline.file}: step {step.name}: {problem}; no step is known to make it"
+        f"warning: {pipeline.file}: step {step.shown}: {problem}; no step is known to make it"
         f"{suggestion and f'; {suggestion}'}"
     )
 

@@ -66,7 +66,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
     if step.parameters is not None:
         if missing := [name for name in step.parameters if name not in values]:
             raise StepError(
-                f"step `{step.name}` lists the parameter `{missing[0]}`, which no parameter or earlier step provides"
+                f"step `{step.shown}` lists the parameter `{missing[0]}`, which no parameter or earlier step provides"
             )
         values = {name: values[name] for name in (*step.parameters, *step.arguments) if name in values}
     if broken := [name for name, value in values.items() if isinstance(value, str) and "\0" in value]:

@@ -17,6 +17,8 @@ from runnable_ci.util.threads import start
 
 _COLOURS = (36, 33, 35, 34, 32)
 _DIM = 2
+_NAME_MAX = 24
+"""Characters of a step's name before its lines."""
 _WRITTEN_OVER = re.compile(rb"(?m)^[^\n]*\r(?!\n)")
 _TICK_S = 1.0
 
@@ -54,6 +56,7 @@ class LinePrinter:
         self._lock = threading.Lock()
         self._partial: dict[tuple[str, Stream], bytes] = {}
         self._prefixes: dict[str, bytes] = {}
+        self._names: set[str] = set()
         self._width = 0
         self._running: dict[str, float] = {}
         self._done, self._total = 0, 0
@@ -75,7 +78,7 @@ class LinePrinter:
 
     def begin(self, steps: list[str], total: int) -> None:
         """Prepare for these steps, of which `total` will run."""
-        self._width = min(24, max(map(len, steps), default=0))
+        self._width = min(_NAME_MAX, max(map(len, steps), default=0))
         self._total = total
         if self._terminal and not self._quiet:
             start(self._tick, name="status")
@@ -154,11 +157,21 @@ class LinePrinter:
 
     def _prefix(self, step: str) -> bytes:
         if step not in self._prefixes:
-            name = f"{line(step)[:24]:{self._width}}"
+            name = f"{self._shortened(line(step)):{self._width}}"
             colour = _COLOURS[len(self._prefixes) % len(_COLOURS)]
             bar = "│" if self._colour else "|"
             self._prefixes[step] = f"{self._styled(f'{name} {bar}', colour)} ".encode()
         return self._prefixes[step]
+
+    def _shortened(self, name: str) -> str:
+        """Return a name without its middle if it is long: instances of one step differ at the end.
+
+        It stays whole where another step's is shortened to the same.
+        """
+        short = name if len(name) <= _NAME_MAX else f"{name[: _NAME_MAX // 2 - 1]}…{name[-_NAME_MAX // 2 :]}"
+        found = name if short in self._names else short
+        self._names.add(found)
+        return found
 
     def _styled(self, text: str, style: int) -> str:
         return f"\x1b[{style}m{text}\x1b[0m" if self._colour else text

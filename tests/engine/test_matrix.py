@@ -505,3 +505,52 @@ returns = ["depths"]
         other.write({"runnable.toml": pipeline.replace("VALUES", "[1, 2, 3]")})
         assert ran(other.runnable("retry", f"{repository}:r")) == ["fit (3)", "join"]
     assert values(other.log("r"))["depths"] == [1, 2, 3]
+
+
+LONG = "fit_each_of_the_models_that_there_are"
+
+
+def test_people_see_labels_never_internal_names(tmp_path: Path) -> None:
+    """In the list of files, in notes, and before the lines of a step, where a long name keeps what distinguishes it."""
+    steps = f"""
+[steps.{LONG}]
+strategy = {{ matrix = {{ s = [1, 2] }} }}
+run = 'mkdir -p out; echo $s > out/$s.txt; echo "n=$s" >> $RUNNABLE_OUTPUT'
+catalog.put = ["out/${{{{ matrix.s }}}}.txt"]
+returns = ["n"]
+"""
+    project = project_of(tmp_path, steps)
+    first = project.runnable("run", "--run-id", "r")
+    assert ran(first) == ["fit_each_of…here_are (1)", "fit_each_of…here_are (2)"]
+    files = project.runnable("catalog", "r").out
+    again = project.runnable("run", "--run-id", "s", "--param", "n=3").err
+    assert f"parameter n is overwritten by the return value of step `{LONG}`\n" in again
+    assert f"set aside 2 files that `{LONG} (1)`, `{LONG} (2)` made earlier" in again
+    for number in (1, 2):
+        assert f"  {LONG} ({number})  " in files
+    assert f"{LONG}." not in files + again + first.err
+    got = project.runnable("catalog", "r", "--get", "out/2.txt", "--step", f"{LONG} (2)", "--to", "two").out
+    assert got == "two\n"
+    none = project.runnable("catalog", "r", "--get", "out/2.txt", "--step", f"{LONG} (3)", code=2).err
+    assert f"did you mean `{LONG} (" in none
+
+
+@pytest.mark.parametrize("names", [["x" * 30 + "a" + "y" * 30, "x" * 30 + "b" + "y" * 30], ["b" * 24, "b" * 25]])
+def test_lines_of_two_steps_are_never_marked_alike(tmp_path: Path, names: list[str]) -> None:
+    """However long their names are, and wherever they differ."""
+    project = project_of(tmp_path, "".join(f"[steps.{name}]\nrun = 'true'\n" for name in names))
+    assert len(set(ran(project.runnable("run")))) == 2
+
+
+def test_an_instance_is_not_run_alone(tmp_path: Path) -> None:
+    """It is said what runs the whole step, and what re-runs the one; a file of such a name is still a pipeline."""
+    matrix = "[steps.fit]\nstrategy = { matrix = { s = [1, 2] } }\nrun = 'true'\n"
+    project = project_of(tmp_path, matrix + "[steps.plain]\nrun = 'true'\n")
+    for words in (["fit (2)"], ["--until", "fit (2)"]):
+        said = project.runnable("run", *words, code=2).err
+        assert "`fit (2)` is a part of the step `fit`, which runs as a whole" in said
+        assert "`runnable-ci retry RUN --from 'fit (2)'`" in said
+    assert "has no step `fti (2)`" in project.runnable("run", "fti (2)", code=2).err
+    assert "has no step `plain (2)`" in project.runnable("run", "plain (2)", code=2).err
+    project.write({"fit (2)": project.read("runnable.toml")})
+    assert ran(project.runnable("run", "fit (2)")) == ["fit (1)", "fit (2)", "plain"]

@@ -10,7 +10,9 @@ from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.pipeline_identity import SELECTED_STEPS, UNTIL_STEPS
+from runnable_ci.runs.branches.labels import group_of
 from runnable_ci.runs.model import RunLog
+from runnable_ci.util.shell_command import command
 
 if TYPE_CHECKING:
     from runnable_ci.runs.remote.writers import AcceptedWriters
@@ -46,6 +48,12 @@ class StepSelection(NamedTuple):
         """Raise `UsageError` for a step that the pipeline does not have."""
         for names, option in ((self.steps, ""), (self.until, "--until: ")):
             for name in names:
+                if (group := group_of(name)) in pipeline.steps and pipeline.steps[group].branching:
+                    raise UsageError(
+                        f"{option}`{name}` is a part of the step `{group}`, which runs as a whole",
+                        hint=f"`{command('run', *(['--until'] if option else []), group)}` runs all of it; in a run "
+                        f"that has it, `{command('retry', 'RUN', '--from', name)}` re-runs it and what depends on it",
+                    )
                 if name not in pipeline.steps:
                     known = did_you_mean(name, pipeline.steps, f"the steps are: {', '.join(pipeline.steps)}")
                     raise UsageError(f"{option}{pipeline.file} has no step `{name}`", hint=known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -9,6 +10,7 @@ from runnable_ci.errors import RunnableError, UsageError, did_you_mean
 from runnable_ci.runs.model import FAIL, SUCCESS, RunLog, StepAttempt, StepLog
 from runnable_ci.util.text import listed
 
+_OF_BRANCH: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*) (?:\(.*\)|/ ).*", re.DOTALL)
 SHOWN_MAX: Final = 20
 """Branches of a step that a list shows, those that did not succeed first."""
 
@@ -36,6 +38,12 @@ def labels_of(steps: Mapping[str, StepLog], names: Iterable[str] | None = None) 
         return text
 
     return {name: label(name) for name in (steps if names is None else names)}
+
+
+def group_of(label: str) -> str:
+    """Return the step of whose branches one has this label, by how it is written; empty for what is none."""
+    found = _OF_BRANCH.fullmatch(label)
+    return found[1] if found else ""
 
 
 def find_step(log: RunLog, word: str) -> str | None:

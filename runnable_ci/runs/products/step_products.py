@@ -49,19 +49,24 @@ class Products:
         """Where this invocation moves files to."""
         return self.catalog.run_folder / "replaced" / str(self.invocation)
 
-    def set_aside(self, steps: Iterable[Step], others: Mapping[str, Collection[str]] = MappingProxyType({})) -> bool:
+    def set_aside(self, steps: Collection[Step], others: Mapping[str, Collection[str]] = MappingProxyType({})) -> bool:
         """Move what these steps made earlier out of the workspace, so that they and others do not find it there.
 
         What the commit has stays, and what anybody else wrote since, which is named. Where a step changed a file of the
         user, that is back. Of the `others`, which are reused, that goes which they made in other runs: all but these
         paths. Return whether files of the user are back.
         """
+        shown = {step.name: step.shown for step in steps}
         names = {step.name for step in steps if step.put and not step.persist} - self._set_aside.keys()
         paths = self.catalog.products.paths_of({*names, *others}) if names or others else []
         self._name_edited(names)
         found = [product for product in map(self.product_at, paths) if product]
         moved = [it for it in found if it.step in names or it.path not in others.get(it.step, (it.path,))]
         self._set_aside |= {name: {} for name in names}
+        if unknown := {product.step for product in moved} - shown.keys():
+            from runnable_ci.runs.branches.labels import labels_of  # those that run know how they are shown
+
+            shown |= labels_of({}, unknown)
         if moved:
             title = set_aside_title(self.catalog.run_folder.name)
             self._marker = Baseline.begin(self.catalog.layout, self.catalog.workspace, title)
@@ -77,10 +82,10 @@ class Products:
                     self.catalog.restore(product.path, product.was)
                     restored.append(product.path)
             except (OSError, RunnableError) as e:
-                self.say(f"{product.path}, which `{product.step}` made earlier, cannot be set aside: {e}")
+                self.say(f"{product.path}, which `{shown[product.step]}` made earlier, cannot be set aside: {e}")
         remove_empty_folders(self.catalog.workspace, {product.path: product.folder for product in moved})
         if moved:
-            steps_named = listed(f"`{step}`" for step in sorted({product.step for product in moved}))
+            steps_named = listed(f"`{step}`" for step in sorted({shown[product.step] for product in moved}))
             back = f"; restored {listed(restored)} as it was before" if restored else ""
             self.say(f"set aside {pluralize(len(moved), 'file')} that {steps_named} made earlier: {self.folder}{back}")
         return bool(restored)

@@ -136,7 +136,7 @@ def undo(catalog: Catalog, before: Baseline, step: Step, place: Path, say: Say) 
                 aside.move(name, found.kind_of(name))
                 moved[name] = changed_ns
             except (OSError, RunnableError) as e:
-                say(f"{name}, which `{step.name}` wrote and did not finish, cannot be moved away: {e}")
+                say(f"{name}, which `{step.shown}` wrote and did not finish, cannot be moved away: {e}")
     remove_empty_folders(catalog.workspace, {name: before.folder_of(name) for name in written})
     restored = [name for name in written if name in before.files and _restore(catalog, before, name, say)]
     if restored:
@@ -146,7 +146,7 @@ def undo(catalog: Catalog, before: Baseline, step: Step, place: Path, say: Say) 
     try:
         return Undone(newest_first, *_store_failed(catalog, place, step))
     except (OSError, RunnableError) as e:
-        say(f"what `{step.name}` made is in {place}, and could not be stored: {e}")
+        say(f"what `{step.shown}` made is in {place}, and could not be stored: {e}")
         return Undone(newest_first)
 
 

@@ -276,3 +276,14 @@ def test_an_axis_value_that_no_path_can_have(tmp_path: Path, put: str, value: st
     assert message.replace("` matrix.p `", "`matrix.p`") in done.err
     assert done.err.count("error:") == 1
     assert not (project.folder / "ran").exists()
+
+
+@pytest.mark.parametrize("value", ["parameters.m", "steps.up.outputs.m", "needs.up.outputs.m"])
+def test_an_argument_that_an_instance_returns_which_is_followed(tmp_path: Path, value: str) -> None:
+    """It has no value when the instances begin: an error, in place of nothing, that says how the file has it."""
+    key = 'uses = "./part.toml"\nstrategy.matrix.t = [1, 2]\n'
+    steps = f'[steps.up]\n{key}[steps.on]\n{key}with = {{ s = "${{{{ {value} }}}}" }}\n'
+    part = "[parameters]\ns = ''\n[steps.one]\nrun = 'echo m=$t >> $RUNNABLE_OUTPUT'\nreturns = ['m']\n"
+    done = project_of(tmp_path, steps, part__toml=part).runnable("check", code=2)
+    assert "s: it follows `up` instance by instance, which is not over by then" in done.err
+    assert "the steps of the file see what it returns by that name" in done.err

@@ -86,6 +86,8 @@ class _Sight(NamedTuple):
     axes: Collection[str] | None
     """Of `matrix`: None where there is none, empty where any may be there."""
     functions: Collection[str] = ()
+    followed: Collection[str] = ()
+    """Steps that are followed instance by instance: they are not over when `with` of a file's steps has a value."""
     is_declared: bool = False
     """Whether each parameter must be known from the file: one that is not would be null, and decide nevertheless."""
 
@@ -158,7 +160,9 @@ def _sight(step: Step, key: str, pipeline: Pipeline, branching: Branching | None
     if axes and any(group in free for group in groups_of(step.name)):
         axes = ()
     functions = STATUS_FUNCTIONS if key == "if" else ("files",) if key == "matrix" else ()
-    return _Sight(step, pipeline, above, needs, axes, functions, key in ("matrix", "until"))
+    prefix = step.name[: -len(step.name.rpartition(".")[2])]
+    followed = [f"{prefix}{name}" for name in branching.follows] if branching is not None and key == "with" else []
+    return _Sight(step, pipeline, above, needs, axes, functions, followed, key in ("matrix", "until"))
 
 
 def expressions_of(step: Step) -> Iterator[tuple[str, str, str, Expression]]:
@@ -191,6 +195,9 @@ def _check(expression: Expression, sight: _Sight, *, may_be_object: bool) -> Non
     needs = by_own_name(step.name, sight.needs)
     whole = parameter_of(expression)[0] if may_be_object else ""
     for path, position in expression.places():
+        if one := next((name for name in sight.followed if _is_of(path, pipeline.steps[name])), ""):
+            hint = "the steps of the file see what it returns by that name: remove this from `with`"
+            raise ExpressionError(f"it follows `{one}` instance by instance, which is not over by then", position, hint)
         match path:
             case ("parameters", parameter, *more):
                 _check_parameter(parameter, position, sight, may_be_object=parameter == whole and not more)
@@ -208,6 +215,17 @@ def _check(expression: Expression, sight: _Sight, *, may_be_object: bool) -> Non
                 raise ExpressionError(f"there is no axis `{axis}`", position, hint)
             case ("env", variable, *_):
                 _check_variable(variable, position, step)
+
+
+def _is_of(path: tuple[str, ...], step: Step) -> bool:
+    """Return whether a look-up finds what a step gives."""
+    match path:
+        case ("parameters", name, *_):
+            return name in step.returns
+        case ("steps" | "needs", name, *_):
+            return name == step.name.rpartition(".")[2]
+        case _:
+            return False
 
 
 def _check_parameter(name: str, position: int, sight: _Sight, *, may_be_object: bool) -> None:

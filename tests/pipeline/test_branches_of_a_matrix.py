@@ -129,6 +129,13 @@ def test_what_makes_no_matrix(axes: dict[str, Any], include: Any, exclude: Any, 
         combinations(axes, include, exclude)
 
 
+def test_one_value_of_different_axes() -> None:
+    """They are two instances: only where there is one axis is its value enough."""
+    combined = combinations({}, [{"a": 1}, {"b": 1}])
+    assert len({branch.key for branch in instances(combined, [])}) == 2
+    assert [branch.key for branch in instances(combinations({"a": [1]}, [{"a": 2}]), ["a"])] == ["1", "2"]
+
+
 def test_two_that_could_not_be_distinguished() -> None:
     """A value that looks like another one with its digest is refused, and equal ones are one."""
     other = instances(combinations({"x": ["a.b"]}), ["x"])[0].key

@@ -86,7 +86,7 @@ def instances(combined: Iterable[Mapping[str, Any]], axes: Iterable[str]) -> lis
     branches = []
     for values in combined:
         identity = canonical(values)
-        key = _key_of(values, identity)
+        key = _key_of(values, identity, is_only_axis=order == [*values])
         if found.setdefault(key, identity) != identity:
             raise AxisError(("matrix",), f"two instances have the key `{key}`", "change one of the values")
         names = [*(name for name in order if name in values), *(name for name in values if name not in order)]
@@ -131,9 +131,10 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _key_of(values: Mapping[str, Any], identity: str) -> str:
+def _key_of(values: Mapping[str, Any], identity: str, *, is_only_axis: bool) -> str:
+    """Return the key of an instance; the plain value of the only axis is one, as it needs no name."""
     texts = [_text(value) for _, value in sorted(values.items())]
-    if len(values) == 1:
+    if len(values) == 1 and is_only_axis:
         (value,) = values.values()
         is_plain = _PLAIN.fullmatch(texts[0]) and (not isinstance(value, str) or not _reads_as_json(value))
         if is_plain and not isinstance(value, float):

@@ -62,7 +62,7 @@ class NewRun:
             return taken.planned.plan
         initial = Scope.initial(self.parameters)
         workspace = self.session.project.workspace
-        inputs = PlanInputs(files=files_here(workspace), required=required_by(workspace))
+        inputs = PlanInputs(files=files_here(workspace), required=required_by(workspace), mask=redactor.value)
         return plan(self.session.project.pipeline, RunLog(run_id=""), initial=initial, inputs=inputs)
 
     def execute(self) -> tuple[str, int]:

@@ -554,3 +554,27 @@ def test_an_instance_is_not_run_alone(tmp_path: Path) -> None:
     assert "has no step `plain (2)`" in project.runnable("run", "plain (2)", code=2).err
     project.write({"fit (2)": project.read("runnable.toml")})
     assert ran(project.runnable("run", "fit (2)")) == ["fit (1)", "fit (2)", "plain"]
+
+
+@pytest.mark.promise
+def test_no_instance_is_named_by_a_secret(tmp_path: Path) -> None:
+    """A value that is known to be one is refused by the name of its axis, also where only the log has it, masked."""
+    pipeline = """
+secrets = ["ACCESS"]
+[steps.list]
+run = 'echo "logins=[\\"$ACCESS\\", \\"plain\\"]" >> "$RUNNABLE_OUTPUT"'
+returns = { logins = "json" }
+[steps.use]
+strategy = { matrix = { login = "${{ parameters.logins }}" } }
+run = "true"
+"""
+    project = project_of(tmp_path, pipeline)
+    done = project.runnable("run", "--run-id", "r", code=1, ACCESS="hunter2hunter2")
+    message = "a value of the axis `login` is a secret, and instances are named by their values"
+    assert message in done.err
+    assert "`logins` is, or has, a secret" in project.runnable("retry", "r", code=2, ACCESS="hunter2hunter2").err
+    project.write({"runnable.toml": '[steps.use]\nstrategy = { matrix = { api_token = ["x"] } }\nrun = "true"\n'})
+    assert "the axis `api_token` is a secret" in project.runnable("run", "-n", code=2).err
+    files = [path for path in project.store.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if b"hunter2" in path.read_bytes() or "hunter2" in path.name]

@@ -22,11 +22,12 @@ from runnable_ci.pipeline.branches.matrix import (
     told_apart,
 )
 from runnable_ci.pipeline.expressions import ExpressionError, template, values
-from runnable_ci.pipeline.expressions.lookups import condition_of
+from runnable_ci.pipeline.expressions.lookups import condition_of, expressions_in
 from runnable_ci.pipeline.expressions.rendering import rendered
 from runnable_ci.pipeline.expressions.template import OPEN
 from runnable_ci.pipeline.step import Branching, Loop, Matrix, Step
 from runnable_ci.pipeline.validation import check_parameter_name, shown
+from runnable_ci.redaction.environment import names_a_secret
 from runnable_ci.runs.branches.values import joined
 from runnable_ci.runs.model import BranchKind, BranchRecord, CatalogEntry, Parameter, RunLog, StepLog
 
@@ -198,6 +199,7 @@ def first_branches(step: Step, state: KnownSteps, scope: Scope, log: RunLog) -> 
         return found
     found = bound_to_each(step, found, state) if step.arguments or step.branching.follows else found
     try:
+        _require_no_secret(found, state)
         _require_apart(step, found)
     except AxisError as e:
         raise _axis_error(step, e, state) from e
@@ -246,6 +248,10 @@ def _branches(step: Step, combined: Iterable[Mapping[str, Any]]) -> list[Branch]
 
 def _instances(step: Step, matrix: Matrix, state: KnownSteps, scope: Scope) -> list[Branch]:
     contexts = contexts_of(step, state, scope)
+    looked_up = {path[-1] for one in expressions_in(matrix.definition()) for path in one.references()}
+    if lost := sorted(name for name, one in scope.values().items() if one.redacted and name in looked_up):
+        hint = "a secret is not in the run log, and instances are named by their values: let these be names"
+        raise AxisError(("matrix",), f"`{lost[0]}` is, or has, a secret", hint)
 
     def files(pattern: Any) -> list[str]:
         if any(state.settled[name] is Outcome.PLANNED for name in above(step, state)):
@@ -280,6 +286,17 @@ def _combined(matrix: Matrix, value: Callable[[Any], Any]) -> list[dict[str, Any
     for name in axes:
         check_parameter_name(name, lambda message, hint: AxisError(("matrix",), message, hint))
     return combinations(axes, table.get("include") or (), table.get("exclude") or ())
+
+
+def _require_no_secret(branches: Sequence[Branch], state: KnownSteps) -> None:
+    """Raise `AxisError` for a value that is known to be a secret: the log and people know instances by it."""
+    secret_names = {name.upper() for name in state.pipeline.secrets}
+    for branch in branches:
+        for name, value in branch.values.items():
+            if name.upper() in secret_names or names_a_secret(name) or state.inputs.mask(value) != value:
+                hint = "let the values be names, and have the step look the secret up in its environment"
+                message = f"a value of the axis `{name}` is a secret, and instances are named by their values"
+                raise AxisError(("matrix",), message, hint)
 
 
 def _require_apart(step: Step, branches: Sequence[Branch]) -> None:

@@ -250,7 +250,7 @@ def _instances(step: Step, matrix: Matrix, state: KnownSteps, scope: Scope) -> l
     contexts = contexts_of(step, state, scope)
     looked_up = {path[-1] for one in expressions_in(matrix.definition()) for path in one.references()}
     if lost := sorted(name for name, one in scope.values().items() if one.redacted and name in looked_up):
-        hint = "a secret is not in the run log, and instances are named by their values: let these be names"
+        hint = "a secret is not in the run log, and instances are named by their values: use names as the values"
         raise AxisError(("matrix",), f"`{lost[0]}` is, or has, a secret", hint)
 
     def files(pattern: Any) -> list[str]:

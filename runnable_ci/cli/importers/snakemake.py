@@ -33,6 +33,7 @@ from runnable_ci.cli.importers.wildcards import as_expression, filled
 from runnable_ci.errors import PipelineError, UsageError
 from runnable_ci.pipeline.validation import RESERVED, RESERVED_PREFIXES
 from runnable_ci.pipeline.values.params_file import read_file
+from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import decode_text
 
 _CONTAINERS: Final = ("container", "singularity")
@@ -48,9 +49,10 @@ _HINTS: Final = {
     "benchmark": "benchmark: a run has the duration of each attempt",
     "localrules": "",
 }
+_TEMPORARY: Final = f"temp: files stay until `{command('gc')}` removes the run"
 _MARKS: Final = {
-    "temp": "temp: files stay until `runnable-ci gc` removes the run",
-    "temporary": "temp: files stay until `runnable-ci gc` removes the run",
+    "temp": _TEMPORARY,
+    "temporary": _TEMPORARY,
     "protected": "protected: files keep the permissions that they have",
 }
 _EVERY_CONTAINER: Final = "container of every rule"

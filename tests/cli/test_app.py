@@ -162,8 +162,8 @@ def test_terminal(tmp_path: Path) -> None:
         shown = [re.sub(r"\d+\.\d s$", "1.3 s", line) for line in shown]
         assert [line.replace("│", "|") for line in shown] == [
             f"run {run}: project, 1 step",
-            f"{name[:24]} | done",
-            f"{name[:24]} | ✓ 1.3 s",
+            "a-step-with…er-long-name | done",
+            "a-step-with…er-long-name | ✓ 1.3 s",
             f"run {run}: SUCCESS",
             "",
         ]

@@ -6,24 +6,34 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_pipelines(tmp_path: Path) -> None:
-    """`--quick` does every kind of work with both tools and prints the targets and a figure for each."""
-    script, cache = ROOT / "benchmarks" / "pipelines.py", tmp_path / "cache"
+def quick(name: str, folder: Path, *options: str | Path, timeout_s: int) -> str:
+    """What a benchmark prints with `--quick`, with `folder` as its home and for its temporary files."""
     done = subprocess.run(
-        [sys.executable, script, "--quick", "--cache", cache, "--folder", tmp_path],
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        [sys.executable, ROOT / "benchmarks" / name, "--quick", *options],
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout_s,
     )
     assert done.returncode == 0, done.stderr
-    rows = [line.strip("|").split("|") for line in done.stdout.splitlines() if line.startswith("|")]
-    measured = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    return done.stdout
+
+
+def cells(lines: Iterable[str]) -> list[list[str]]:
+    """The cells of a table's lines."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_pipelines(tmp_path: Path) -> None:
+    """`--quick` does every kind of work with both tools and prints the targets and a figure for each."""
+    printed = quick("pipelines.py", tmp_path, "--cache", tmp_path / "cache", "--folder", tmp_path, timeout_s=120)
+    measured = {row[0]: row[1:] for row in cells(line for line in printed.splitlines() if line.startswith("|"))}
     figures = r"\d+\.\d\d \(\d+\.\d\d, \d+\)"
     for work in (
         "chain of 1 shell steps",
@@ -34,10 +44,10 @@ def test_pipelines(tmp_path: Path) -> None:
         "4 MiB file put",
         "40 files of 10 KiB put and got",
     ):
-        assert len(measured[work]) == 2, done.stdout
-        assert all(re.fullmatch(figures, cell) for cell in measured[work]), done.stdout
+        assert len(measured[work]) == 2, printed
+        assert all(re.fullmatch(figures, cell) for cell in measured[work]), printed
     for work in ("`run` of a shell step", "`runs`", "`retry` with nothing to do"):
-        assert all(re.fullmatch(figures, cell) for cell in measured[work]), done.stdout
+        assert all(re.fullmatch(figures, cell) for cell in measured[work]), printed
         assert float(measured[f"{work}, of a bare typer command that runs"][1]) > 0
     assert measured["peak memory, MB"][2] in ("reached", "missed")
     assert not list(tmp_path.glob("pipelines-*"))
@@ -45,16 +55,8 @@ def test_pipelines(tmp_path: Path) -> None:
 
 def test_transfer(tmp_path: Path) -> None:
     """`--quick` does every kind of transfer with each tool, and counts the requests of an unchanged publish."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "transfer.py", "--quick", "--folder", tmp_path],
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stderr
-    rows = [line.strip("|").split("|") for line in done.stdout.splitlines() if line.startswith("|")]
-    measured = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    printed = quick("transfer.py", tmp_path, "--folder", tmp_path, timeout_s=180)
+    measured = {row[0]: row[1:] for row in cells(line for line in printed.splitlines() if line.startswith("|"))}
     assert measured["requests of an unchanged publish"] == ["3", "1", "reached"]
     assert measured["peak memory, MB"][2] == "reached"
     figures = r"\d+\.\d\d \(\d+, \d+\)"
@@ -64,51 +66,34 @@ def test_transfer(tmp_path: Path) -> None:
         ("publish one file changed of a run of 10 x 10 KiB", 2),
         ("pull 3 x 10 KiB at 40 ms", 4),
     ):
-        cells = [cell for cell in measured[work] if cell]
-        assert len(cells) == tools, done.stdout
-        assert all(re.fullmatch(figures, cell) for cell in cells), done.stdout
+        given = [cell for cell in measured[work] if cell]
+        assert len(given) == tools, printed
+        assert all(re.fullmatch(figures, cell) for cell in given), printed
     assert not list(tmp_path.glob("transfer-*"))
 
 
 def test_redaction(tmp_path: Path) -> None:
     """`--quick` measures copying and a whole run, without redaction and with secrets of either kind."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "redaction.py", "--quick"],
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stderr
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[4:]]
+    printed = quick("redaction.py", tmp_path, timeout_s=180)
+    rows = cells(printed.splitlines()[4:])
     assert [row[0] for row in rows] == ["none", "token formats", "and 1 secret", "and 5 secrets"]
-    assert all(re.fullmatch(r"\d+\.\d\d", cell) for row in rows for cell in row[1:]), done.stdout
+    assert all(re.fullmatch(r"\d+\.\d\d", cell) for row in rows for cell in row[1:]), printed
     assert rows[0][2] == rows[0][4] == "1.00"
     assert list(tmp_path.glob("redaction-*")) == []
 
 
 def test_containers(tmp_path: Path) -> None:
     """`--quick` compares steps in containers with podman by hand, in a storage that is gone afterwards."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "containers.py", "--quick"],
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stderr
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
+    printed = quick("containers.py", tmp_path, timeout_s=180)
+    rows = cells(printed.splitlines()[2:])
     assert [row[0] for row in rows] == ["1 of `sleep 0`", "3 of `sleep 0`", "1 of `sleep 2`", "each further step"]
-    assert all(re.fullmatch(r"\d+\.\d{2,3}", cell) for row in rows for cell in row[1:]), done.stdout
+    assert all(re.fullmatch(r"\d+\.\d{2,3}", cell) for row in rows for cell in row[1:]), printed
     assert list(tmp_path.iterdir()) == []
 
 
-def test_matrix() -> None:
+def test_matrix(tmp_path: Path) -> None:
     """`--quick` compares a matrix with `xargs`, by the time and the CPU of whole processes."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "matrix.py", "--quick"], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    rows = [line.strip("|").split("|") for line in done.stdout.splitlines()[2:]]
-    assert [row[0].strip() for row in rows] == ["seconds", "CPU"]
+    printed = quick("matrix.py", tmp_path, timeout_s=60)
+    rows = cells(printed.splitlines()[2:])
+    assert [row[0] for row in rows] == ["seconds", "CPU"]
     assert all(float(cell) > 0 for row in rows for cell in row[1:])

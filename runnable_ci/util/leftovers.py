@@ -21,6 +21,9 @@ VARIABLE = "RUNNABLE_PROCESS_MARKS"
 SETTLE_S = 0.2
 """How long what is left may take to end by itself: helpers often end a moment after what they served."""
 _LOOK_S = 0.01
+_EXEC_LOOKS: Final = 100
+_EXEC_LOOK_S = 0.001
+"""A process that replaces its program has no environment for a moment; it is waited for."""
 _PR_SET_CHILD_SUBREAPER: Final = 36
 """Source: prctl(2), linux/prctl.h."""
 _ENDED: Final = ("Z", "X")
@@ -176,22 +179,34 @@ def _rows(listed: Callable[[], bytes]) -> list[Row]:
 
 def _row(pid: int) -> Row | None:
     """Return a process of Linux; None where it has ended."""
-    try:
-        session = os.getsid(pid)
-        before, _, after = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
-    except OSError:
-        return None
-    state, parent = after.split()[:2]
-    marks = _marks(pid)
-    return None if state in _ENDED else Row(pid, int(parent), session, before.partition("(")[2], marks)
+    for _ in range(_EXEC_LOOKS):
+        try:
+            session = os.getsid(pid)
+            before, _, after = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
+        except OSError:
+            return None
+        state, parent = after.split()[:2]
+        if state in _ENDED:
+            return None
+        marks = _marks(pid)
+        if marks is not None or not session:  # threads of the system have neither session nor environment
+            break
+        time.sleep(_EXEC_LOOK_S)
+    return Row(pid, int(parent), session, before.partition("(")[2], marks or frozenset())
 
 
-def _marks(pid: int) -> frozenset[str]:
+def _marks(pid: int) -> frozenset[str] | None:
+    """Return the marks of a process of Linux; None where it has no environment and no arguments, not even empty ones.
+
+    So it is between one program and the next: it has left the old memory, and the new one is not filled in.
+    """
     try:
-        environ = b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+        if not environ and not Path(f"/proc/{pid}/cmdline").read_bytes():
+            return None
     except OSError:  # it is another user's, or hides it, as an agent does that keeps keys
         return frozenset()
-    value = environ.partition(f"\0{VARIABLE}=".encode())[2].partition(b"\0")[0]
+    value = (b"\0" + environ).partition(f"\0{VARIABLE}=".encode())[2].partition(b"\0")[0]
     return frozenset(value.decode(errors="replace").split(","))
 
 

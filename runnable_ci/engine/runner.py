@@ -132,13 +132,13 @@ class Run:
                     continue
                 with self.context.reads.observer.other_work():
                     decision = self._decide(step)
+                    looked = self.code.look() if decision.action == "run" else []
                 step = state.prepared[step.name].step
                 if decision.action != "run":
                     events.append(self._pass(step, decision))
                     schedule.settle(step.name)
                 else:
-                    with self.context.reads.observer.other_work():
-                        events += self.code.look()
+                    events += looked
                     attempt = self._begin(step, decision)
                     events.append(AttemptSaved(step=step.name, attempt=attempt))
                     launches.append((step, attempt, decision))

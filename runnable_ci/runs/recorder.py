@@ -63,7 +63,7 @@ from runnable_ci.store.local import Layout
 from runnable_ci.store.store_identity import make_identity, store_identity
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 from runnable_ci.util.clock import now
-from runnable_ci.util.files import renew_folder, share_lock, temporary_folder
+from runnable_ci.util.files import claim_of, renew_folder, share_lock, temporary_folder
 
 
 class Recorder:
@@ -143,6 +143,11 @@ class Recorder:
         """A folder for the attempts' own folders; it is gone when the recorder is closed."""
         return self._scratch.enter_context(temporary_folder(self.layout.temporaries))
 
+    @cached_property
+    def _lasting(self) -> tuple[str, ...]:
+        """What is there as long as no step removes it; as texts, since it is looked for twice a step."""
+        return tuple(map(str, (self.scratch, claim_of(self.scratch), self.folder / JOURNAL, self.outputs)))
+
     @property
     def processes(self) -> Path:
         """Where the steps' processes are noted."""
@@ -153,6 +158,8 @@ class Recorder:
 
         Return the names of the files and objects that steps of this run stored and that are lost. Safe in threads.
         """
+        if all(map(os.path.exists, self._lasting)):
+            return None
         with self._writing:
             renew_folder(self.scratch)
             if (self.folder / JOURNAL).exists():

@@ -97,9 +97,14 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(made, ignore_errors=True)
 
 
+def claim_of(folder: Path) -> Path:
+    """Return the file that tells that a temporary folder is in use."""
+    return folder.with_suffix(".tmp")
+
+
 def renew_folder(folder: Path) -> None:
     """Make a temporary folder again that is still needed, where a step removed it or what tells that it is in use."""
-    claim = folder.with_suffix(".tmp")
+    claim = claim_of(folder)
     if folder.exists() and claim.exists():
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -91,7 +91,7 @@ class Masks:
     def open_file(self, folder: Path, step: str) -> Path:
         """Return the file of an attempt, in its own folder."""
         file = folder / FILE
-        file.touch()
+        file.touch(exist_ok=False)
         self._files[file] = (step, (0, 0, 0))
         return file
 

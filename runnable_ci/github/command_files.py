@@ -40,7 +40,7 @@ class JobCommandFiles:
     def create(self, folder: Path) -> dict[str, str]:
         """Return the variables of an attempt, whose own files are in this folder."""
         for name in self._files:
-            (folder / name).touch()
+            (folder / name).touch(exist_ok=False)
         return {name: str(folder / name) for name in self._files}
 
     def forward(self, folder: Path, *, succeeded: bool, clean: Callable[[str], str]) -> list[str]:

@@ -29,7 +29,7 @@ class AttemptOutput:
     def __init__(self, folder: Path, title: str) -> None:
         self._path = folder / f"{title}.log"
         self._index_path = folder / f"{title}.idx"
-        self._file = self._path.open("w+b", buffering=0)
+        self._file: BinaryIO | None = None
         self._index: BinaryIO | None = None
         self._digest = hashlib.sha256()
         self._index_digest = hashlib.sha256()
@@ -44,11 +44,12 @@ class AttemptOutput:
             return
         try:
             with system_errors(str(self._path)), needing_space(self._path.parent):
+                file = self._file = self._file or self._open(self._path)
                 if stream != self._last:
                     self._begin_run(stream)
                 left = memoryview(chunk)
                 while left:
-                    left = left[self._take(stream, left) :]
+                    left = left[self._take(file, stream, left) :]
         except RunnableError:
             self._full = True
             raise
@@ -70,9 +71,10 @@ class AttemptOutput:
             if not index_size or not self._bytes["o"]:
                 self._index_path.unlink()
                 index_size = 0
-        _close(self._file, self._path)
-        if not self.size:
-            self._path.unlink()
+        if self._file is not None:
+            _close(self._file, self._path)
+            if not self.size:
+                self._path.unlink()
         return LogFile(
             data_hash=self._digest.hexdigest(),
             size=self.size,
@@ -82,13 +84,17 @@ class AttemptOutput:
             index_size=index_size,
         )
 
-    def _take(self, stream: Stream, chunk: memoryview) -> int:
+    def _take(self, file: BinaryIO, stream: Stream, chunk: memoryview) -> int:
         """Store as much of a chunk as the disk accepts."""
-        written = self._file.write(chunk)
+        written = file.write(chunk)
         self._digest.update(chunk[:written])
         self._bytes[stream] += written
         self._last_bytes += written
         return written
+
+    def _open(self, path: Path) -> BinaryIO:
+        path.parent.mkdir(parents=True, exist_ok=True)  # the step may have removed it
+        return path.open("w+b", buffering=0)
 
     def _begin_run(self, stream: Stream) -> None:
         line = f"{stream} "
@@ -102,8 +108,7 @@ class AttemptOutput:
 
     def _note(self, text: str) -> None:
         if self._index is None:
-            self._index_path.parent.mkdir(parents=True, exist_ok=True)  # the step may have removed it
-            self._index = self._index_path.open("w+b", buffering=0)
+            self._index = self._open(self._index_path)
         written = self._index.write(text.encode())
         self._index_digest.update(text[:written].encode())
         if written < len(text):  # as after a kill: the last line is open

@@ -76,7 +76,7 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
         )
     output, file = context.scratch / OUTPUT_FILE, context.scratch / "parameters.json"
     output.touch()
-    file.write_text(json.dumps(values), encoding="utf-8")
+    file.write_bytes(json.dumps(values).encode())
     is_images = step.container is not None and not step.shell
     shell = step.shell or ("sh" if is_images else _default_shell({**context.environ, **step.env}, context.workspace))
     argv = _argv(shell, step.command, context.scratch)

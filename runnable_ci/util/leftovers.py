@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, NamedTuple
 
 VARIABLE = "RUNNABLE_PROCESS_MARKS"
@@ -21,6 +20,7 @@ VARIABLE = "RUNNABLE_PROCESS_MARKS"
 SETTLE_S = 0.2
 """How long what is left may take to end by itself: helpers often end a moment after what they served."""
 _LOOK_S = 0.01
+_READ_BYTES: Final = 1 << 14
 _EXEC_LOOKS: Final = 100
 _EXEC_LOOK_S = 0.001
 """A process that replaces its program has no environment for a moment; it is waited for."""
@@ -52,6 +52,18 @@ class Row(NamedTuple):
     """Those in its environment, as far as that can be read."""
 
 
+def read_proc(name: str) -> bytes:
+    """Return a file of Linux's `/proc`; without a `Path` and its file, which take longer, since each step reads some.
+
+    Raises `OSError`.
+    """
+    file = os.open(f"/proc/{name}", os.O_RDONLY)
+    try:
+        return b"".join(iter(lambda: os.read(file, _READ_BYTES), b""))
+    finally:
+        os.close(file)
+
+
 def adopt_orphans() -> None:
     """Have what loses its parent, among all that descends from this process, become its child: on Linux."""
     if sys.platform == "linux":
@@ -72,9 +84,12 @@ class ProcessTable:
         """Find a process no longer: nothing ends it."""
         self._older.add(str(pid))
 
-    def left(self, group: int, mark: str, *, is_alone: Callable[[], bool] = lambda: False) -> list[Leftover]:
+    def left(
+        self, group: int, mark: str, *, leaders: Collection[int] = (), is_alone: Callable[[], bool] = lambda: False
+    ) -> list[Leftover]:
         """Return what runs in the session and group `group`, has `mark` in its environment, or was adopted.
 
+        The `leaders` are other programs that run: they need no look.
         Of what was adopted nothing says which program started it: it counts while no other one runs, as `is_alone`
         says.
         """
@@ -84,7 +99,7 @@ class ProcessTable:
         # Most of the machine's processes are older and need no look, which is what makes this cheap.
         pids = _pids()
         self._older &= pids
-        new = pids - self._older
+        new = pids.difference(self._older, map(str, tuple(leaders)))
         parent = os.getpid() if new and is_alone() else 0  # asked after the list was made: none is of a later program
         return [process for pid in new if (process := _leftover(int(pid), group, mark, parent))]
 
@@ -95,6 +110,7 @@ class ProcessTable:
         *,
         grace_s: float,
         is_urgent: Callable[[], bool],
+        leaders: Collection[int] = (),
         is_alone: Callable[[], bool] = lambda: False,
     ) -> Iterator[Leftover]:
         """End what is left: with time to end by itself, then by SIGTERM, then by SIGKILL; yield what was ended so.
@@ -105,7 +121,7 @@ class ProcessTable:
         for number, patience_s in ((None, SETTLE_S), (signal.SIGTERM, grace_s), (signal.SIGKILL, grace_s)):
             until = time.monotonic() + patience_s
             sent: set[Leftover] = set()
-            while left := self.left(group, mark, is_alone=is_alone):
+            while left := self.left(group, mark, leaders=leaders, is_alone=is_alone):
                 if number is not signal.SIGKILL and is_urgent():
                     break
                 if number is not None:
@@ -125,7 +141,7 @@ class ProcessTable:
 def reap(running: Collection[int]) -> None:
     """Let adopted processes that have ended go; the `running` children are waited for elsewhere."""
     try:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
+        children = read_proc(f"self/task/{os.getpid()}/children").split()
     except OSError:  # another system, or one without this list
         return
     for pid in map(int, children):
@@ -182,7 +198,7 @@ def _row(pid: int) -> Row | None:
     for _ in range(_EXEC_LOOKS):
         try:
             session = os.getsid(pid)
-            before, _, after = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
+            before, _, after = read_proc(f"{pid}/stat").decode(errors="replace").rpartition(")")
         except OSError:
             return None
         state, parent = after.split()[:2]
@@ -201,8 +217,8 @@ def _marks(pid: int) -> frozenset[str] | None:
     So it is between one program and the next: it has left the old memory, and the new one is not filled in.
     """
     try:
-        environ = Path(f"/proc/{pid}/environ").read_bytes()
-        if not environ and not Path(f"/proc/{pid}/cmdline").read_bytes():
+        environ = read_proc(f"{pid}/environ")
+        if not environ and not read_proc(f"{pid}/cmdline"):
             return None
     except OSError:  # it is another user's, or hides it, as an agent does that keeps keys
         return frozenset()

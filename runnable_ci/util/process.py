@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError, SystemCallError
 from runnable_ci.util.console import console
-from runnable_ci.util.leftovers import PS, Leftover, ProcessTable, adopt_orphans, kill_all, reap
+from runnable_ci.util.leftovers import PS, Leftover, ProcessTable, adopt_orphans, kill_all, read_proc, reap
 from runnable_ci.util.process_output import Finished, ProcessReader, Stream, exchange
 
 GRACE_S = 2.0
@@ -224,6 +224,7 @@ class Supervisor:
                 mark,
                 grace_s=self._grace_s,
                 is_urgent=lambda: is_urgent or self.cancelled_by is not None,
+                leaders=self._groups,
                 is_alone=lambda: not self._running,
             )
         )
@@ -319,9 +320,7 @@ def start_time(pid: int) -> str:
 
 def _start_in_proc(pid: int) -> str:
     try:
-        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
-        stat = os.read(file, 4096)
-        os.close(file)
+        stat = read_proc(f"{pid}/stat")
     except OSError:
         return ""
     fields = stat.rpartition(b")")[2].split()
@@ -339,11 +338,10 @@ def start_by_ps(pid: int) -> str:
 def oom_kills() -> int:
     """Return how many processes the system has ended for lack of memory since it started; 0 where it does not say."""
     try:
-        text = Path("/proc/vmstat").read_text(encoding="ascii", errors="replace")
+        _, _, after = read_proc("vmstat").partition(b"\noom_kill ")
     except OSError:
         return 0
-    counts = dict(line.partition(" ")[::2] for line in text.splitlines())
-    return int(counts.get("oom_kill", "0"))
+    return int(after.partition(b"\n")[0] or b"0")
 
 
 def _listed() -> bytes:

@@ -75,9 +75,17 @@ def test_output_of_one_stream_needs_no_index(tmp_path: Path, stream: Stream) -> 
 
 def test_a_step_that_says_nothing_leaves_no_file(tmp_path: Path) -> None:
     """Silence takes no room."""
-    log = AttemptOutput(tmp_path, "step.1").close()
-    assert log.size == 0
+    output = AttemptOutput(tmp_path, "step.1")
     assert list(tmp_path.iterdir()) == []
+    assert output.close().size == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_is_made_again_for_the_first_output(tmp_path: Path) -> None:
+    """A step may remove the store before it says anything."""
+    output = AttemptOutput(tmp_path / "logs", "step.1")
+    output.write("e", b"one")
+    assert read_back(tmp_path / "logs", output.close()) == [("e", b"one")]
 
 
 @given(

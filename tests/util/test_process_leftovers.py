@@ -126,6 +126,7 @@ def test_others_stay(tmp_path: Path) -> None:
         assert table.left(2**22, MARK) == []
         assert [process.pid for process in table.left(2**22, MARK[:-1])] == [other]
         assert other in [process.pid for process in table.left(2**22, "", is_alone=lambda: True)]
+        assert table.left(2**22, MARK[:-1], leaders={other}) == []
         table.spare(other)
         assert table.left(2**22, MARK[:-1]) == []
     finally:

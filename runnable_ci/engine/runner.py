@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,19 +19,13 @@ from runnable_ci.engine.reporter import Reporter
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.step import Step
-from runnable_ci.runs.events import (
-    AttemptSaved,
-    Decided,
-    Event,
-    InvocationFinished,
-    PackStored,
-)
+from runnable_ci.runs.events import AttemptSaved, Decided, Event, InvocationFinished, PackStored
 from runnable_ci.runs.model import SUCCESS, RunOutcome, StepAttempt, StepLog, status_of
 from runnable_ci.runs.products.history import products_of
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.clock import now
 from runnable_ci.util.console import console
-from runnable_ci.util.threads import CLEAN_UP_S, join_all, start
+from runnable_ci.util.threads import CLEAN_UP_S, Workers
 
 _TICK_S = 1.0
 _LAST_STEPS_S = 300.0
@@ -52,8 +45,9 @@ class Run:
     printer: Reporter
     jobs: int
     state: PlanState
-    _running: dict[str, threading.Thread | None] = field(default_factory=dict)
-    """Step → the thread of its attempt, None where its result is here already; what has no result yet is in here."""
+    _running: dict[str, bool] = field(default_factory=dict)
+    """The steps whose attempt's result was not taken yet → whether a thread has it; else it is here already."""
+    _workers: Workers = field(default_factory=lambda: Workers(name="step"))
     _once_recorded: list[Callable[[], None]] = field(default_factory=list)
     """What is done, and said, then: a terminal that is gone must not lose a finished attempt."""
     _results: SimpleQueue[tuple[str, AttemptResult | KeptReads | BaseException]] = field(default_factory=SimpleQueue)
@@ -84,7 +78,7 @@ class Run:
             return self._loop()
         except BaseException:
             self.context.supervisor.cancel(signal.SIGKILL)
-            join_all(filter(None, self._running.values()), timeout_s=CLEAN_UP_S)
+            self._workers.end(timeout_s=CLEAN_UP_S)
             with suppress(RunnableError, OSError):
                 self._redact_past()
                 self._redact_outputs()
@@ -251,18 +245,18 @@ class Run:
 
         wait = self._hashing.before([*(step.get or ()), *step.put])
         # While something is hashed this thread waits for that, to record it.
-        thread = None if alone and self._hashing.is_over() else start(work, name=step.name)
-        if thread is None:
+        is_here = alone and self._hashing.is_over()
+        has_thread = not is_here and self._workers.do(work, busy=sum(self._running.values()))
+        if not has_thread:
             work(None if alone else StepError("cannot start a thread", hint=TOO_LITTLE))
-        self._running[step.name] = thread
+        self._running[step.name] = has_thread
 
     def _next(self) -> tuple[str, AttemptResult | KeptReads | BaseException] | None:
         """Return the next attempt that is over, or what one read; None where there is none for a while."""
         with suppress(Empty):
             return self._results.get(timeout=self._tries.wait_s(time.monotonic(), at_most=_TICK_S))
-        lost = [name for name, thread in self._running.items() if thread and not thread.is_alive()]
-        if lost and self._results.empty():
-            raise StepError(f"the thread of step `{lost[0]}` ended without a result", hint=TOO_LITTLE)
+        if self._workers.is_one_lost() and self._results.empty():
+            raise StepError("a thread of a step ended without a result", hint=TOO_LITTLE)
         return None
 
     def _complete(self, step: str, kept: KeptReads) -> Event:
@@ -306,6 +300,7 @@ class Run:
         return events
 
     def _end(self) -> str:
+        self._workers.end(timeout_s=CLEAN_UP_S)
         self._redact_outputs()
         not_run = (Outcome.SKIPPED, Outcome.OMITTED)
         skipped = (name for name, outcome in self.state.settled.items() if outcome in not_run)

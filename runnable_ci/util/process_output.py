@@ -66,7 +66,7 @@ class ProcessReader:
         with ExitStack() as held:  # given back at once where this fails
             for pipe, _ in _pipes(process):
                 held.callback(pipe.close)
-            self._selector = held.enter_context(selectors.DefaultSelector())
+            self._selector = held.enter_context(selectors.PollSelector())
             for pipe, stream in _pipes(process):
                 self._selector.register(pipe.fileno(), selectors.EVENT_READ, stream)
                 self.open_pipes += 1

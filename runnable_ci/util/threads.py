@@ -39,6 +39,39 @@ def join_all(threads: Iterable[threading.Thread], *, timeout_s: float) -> None:
         thread.join(max(0.0, deadline - time.monotonic()))
 
 
+class Workers:
+    """Threads that do one piece of work after another: to start one takes as long as a small piece."""
+
+    def __init__(self, *, name: str) -> None:
+        self._name = name
+        self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def do(self, work: Callable[[], None], *, busy: int) -> bool:
+        """Have one do this, where `busy` of them have work; False where the system has no room for another one."""
+        if busy == len(self._threads):
+            thread = start(self._work, name=self._name)
+            if thread is None:
+                return False
+            self._threads.append(thread)
+        self._waiting.put(work)
+        return True
+
+    def is_one_lost(self) -> bool:
+        """Return whether one ended that was to continue."""
+        return not all(thread.is_alive() for thread in self._threads)
+
+    def end(self, *, timeout_s: float) -> None:
+        """Let all end, `timeout_s` seconds at most after the work that they have."""
+        for _ in self._threads:
+            self._waiting.put(None)
+        join_all(self._threads, timeout_s=timeout_s)
+
+    def _work(self) -> None:
+        while (work := self._waiting.get()) is not None:
+            work()
+
+
 def map_all(
     function: Callable[[_Item], _Result],
     items: Iterable[_Item],

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from queue import SimpleQueue
 
 import pytest
 
 from runnable_ci.util import threads
-from runnable_ci.util.threads import Background, LateError, map_all, start, within
+from runnable_ci.util.threads import Background, LateError, Workers, map_all, start, within
 
 SLACK_S = 20.0
 ALLOWED = [0, 1, 2, 15, 100]
@@ -217,3 +218,29 @@ def test_work_that_takes_longer_is_left_behind() -> None:
     with pytest.raises(LateError):
         within(lambda: over.wait(SLACK_S), limit_s=0.01, name="slow")
     over.set()
+
+
+def test_workers_take_one_piece_of_work_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are as many as had work at the same time."""
+    done: SimpleQueue[int] = SimpleQueue()
+    workers = Workers(name="worker")
+    with allowed(monkeypatch, 2) as begun:
+        for number in range(10):
+            assert workers.do(partial(done.put, number), busy=number % 2)
+            assert done.get(timeout=SLACK_S) == number
+    assert begun == ["worker", "worker"]
+    assert not workers.is_one_lost()
+    workers.end(timeout_s=SLACK_S)
+    assert workers.is_one_lost()
+
+
+def test_a_worker_that_cannot_start_is_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work is not begun, and those that there are continue."""
+    done: SimpleQueue[int] = SimpleQueue()
+    workers = Workers(name="worker")
+    with allowed(monkeypatch, 1):
+        assert workers.do(partial(done.put, 1), busy=0)
+        assert not workers.do(partial(done.put, 2), busy=1)
+        assert workers.do(partial(done.put, 3), busy=0)
+    assert [done.get(timeout=SLACK_S) for _ in range(2)] == [1, 3]
+    workers.end(timeout_s=SLACK_S)

@@ -38,8 +38,8 @@ class RunProducts:
         """Take what a step made from its log."""
         written = step.attempts[-1].made if step.attempts else {}
         made = {path: digest for path, digest in written.items() if not self.is_tracked(path)}
-        self.by_step[step.name] = {**made, **{entry.name: entry.data_hash for entry in step.put_entries()}}
-        self.before[step.name] = {entry.name: entry.data_hash for entry in step.data_catalog if entry.kept}
+        _set(self.by_step, step.name, made | {entry.name: entry.data_hash for entry in step.put_entries()})
+        _set(self.before, step.name, {entry.name: entry.data_hash for entry in step.data_catalog if entry.kept})
 
     def hidden_from(self, visible: Collection[str]) -> set[str]:
         """Return the paths of all of them but those that a step sees of the steps that it needs.
@@ -53,11 +53,19 @@ class RunProducts:
         if path in visible:
             return None
         changed = (step for step, made in self.by_step.items() if made.get(path) == digest)
-        return next((self.before[step][path] for step in changed if path in self.before[step]), None)
+        return next((self.before[step][path] for step in changed if path in self.before.get(step, ())), None)
 
     def digest_of(self, path: str) -> str | None:
         """Return the sha256 of what a step made at a path, None where none did."""
         return next((made[path] for made in self.by_step.values() if path in made), None)
+
+
+def _set(table: dict[str, dict[str, str]], step: str, made: dict[str, str]) -> None:
+    """Keep what a step made, if that is something: most of many make nothing, and each look goes through all."""
+    if made:
+        table[step] = made
+    else:
+        table.pop(step, None)
 
 
 def names_in(root: str, folder: str, *, hidden: Collection[str], visible: Iterable[str]) -> set[str]:

@@ -25,10 +25,16 @@ class CommandError(SystemExit):
 
 
 def run(command: Sequence[str], *, cwd: Path, output: Path, env: Mapping[str, str] | None = None) -> Cost:
-    """Run a command to its end, its output into a file. Raises `CommandError` where it fails."""
+    """Run a command to its end, its output into a file. Raises `CommandError` where it fails.
+
+    Its Python may keep what it compiles, as that of an installed program is kept: else each start would compile all.
+    """
+    environ = {k: v for k, v in (os.environ if env is None else env).items() if k != "PYTHONDONTWRITEBYTECODE"}
     with output.open("wb") as written:
         begin = perf_counter()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, cwd=cwd, env=env)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=written, stderr=written, cwd=cwd, env=environ
+        )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = perf_counter() - begin
     process.returncode = os.waitstatus_to_exitcode(status)

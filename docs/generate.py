@@ -20,7 +20,8 @@ import schemas
 import yaml
 from pydantic import BaseModel
 
-from runnable_ci.pipeline.schema import CatalogConfig, InputConfig, PipelineConfig, PutConfig, StepConfig
+from runnable_ci.pipeline.keys.tables import CatalogConfig, InputConfig, PutConfig
+from runnable_ci.pipeline.schema import PipelineConfig, StepConfig
 from runnable_ci.pipeline.validation import RESERVED, RESERVED_PREFIXES
 from runnable_ci.runs import model as runlog
 

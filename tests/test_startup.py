@@ -58,9 +58,9 @@ def project(tmp_path: Path) -> Workspace:
 @pytest.mark.parametrize(
     ("words", "more", "most"),
     [
-        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 140),
-        (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 124),
-        (["runs"], {"engine", "steps", "vcs.identity", "vcs.status"}, 80),
+        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 142),
+        (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 126),
+        (["runs"], {"engine", "steps", "vcs.identity", "vcs.status"}, 82),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

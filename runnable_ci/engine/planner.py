@@ -27,18 +27,6 @@ from runnable_ci.pipeline.step import Step, groups_of
 from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog, StepAttempt, StepLog
 
 T = TypeVar("T")
-__all__ = [
-    "Decision",
-    "Evidence",
-    "Outcome",
-    "PlanInputs",
-    "Scope",
-    "Visible",
-    "as_parameter",
-    "decide",
-    "has_attempts",
-    "outputs_of",
-]
 
 
 class Evidence(NamedTuple):

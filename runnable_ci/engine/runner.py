@@ -11,9 +11,9 @@ from queue import Empty, SimpleQueue
 
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
 from runnable_ci.engine.code.code_recorder import CodeRecorder
-from runnable_ci.engine.planner import Decision, Outcome
 from runnable_ci.engine.planning.plan import PlanState, plan
 from runnable_ci.engine.planning.schedule import Schedule, Tries, first_needs
+from runnable_ci.engine.provenance.changes import Decision, Outcome
 from runnable_ci.engine.provenance.pending_reads import Hashing, KeptReads
 from runnable_ci.engine.reporter import Reporter
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError

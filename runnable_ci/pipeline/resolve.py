@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from runnable_ci.errors import did_you_mean
 from runnable_ci.pipeline.inputs import Input, resolve_inputs
+from runnable_ci.pipeline.keys.tables import age_s
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.patterns import as_glob
 from runnable_ci.pipeline.schema import (
@@ -213,6 +214,8 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         kernel=step.kernel or "",
         executed=executed,
         container=container,
+        reuse=step.reuse or pipeline.reuse,
+        max_age_s=age_s(step.max_age) if step.max_age else None,
     )
 
 

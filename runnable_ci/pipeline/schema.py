@@ -6,10 +6,23 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from runnable_ci.config import LogLevel, Untracked
 from runnable_ci.errors import PipelineError
+from runnable_ci.pipeline.keys.tables import (
+    ATTEMPTS_MAX,
+    YEAR_MINUTES,
+    AttemptsConfig,
+    CatalogConfig,
+    ContainerConfig,
+    InputConfig,
+    LoopConfig,
+    Reuse,
+    StrategyConfig,
+    Table,
+    age_s,
+)
 from runnable_ci.pipeline.validation import shown
 
 Kind = Literal["auto", "text", "json", "metric", "object"]
@@ -21,8 +34,6 @@ _PROCESSES: tuple[StepKind, ...] = ("run", "python", "notebook")
 """The keys of which a step has exactly one, if it does not have `uses`."""
 STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-YEAR_MINUTES = 366 * 24 * 60
-ATTEMPTS_MAX = 1000
 RELATIVE = "paths are relative to the pipeline file's folder, and stay in it"
 
 
@@ -36,143 +47,9 @@ def _or_list_of_names(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [table, {"type": "array", "items": {"type": "string"}, "uniqueItems": True}]
 
 
-class Table(BaseModel):
-    """A table of the pipeline file: unknown keys are errors, and nothing is cast."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, defer_build=True, alias_generator=lambda name: name.replace("_", "-")
-    )
-
-
-class PutConfig(Table):
-    """`{ path = "big.bin", store = false }`: an entry of `put` with more to it than its path."""
-
-    path: str = Field(description="A path or glob, as in `put`.")
-    store: bool = Field(
-        True,
-        description="Copy the files into the store. With `false` their hashes are recorded alone: where a later step "
-        "needs one that is not in the workspace any more, the step runs again.",
-    )
-
-
 def _or_a_number(schema: dict[str, Any]) -> None:
     table = {key: schema.pop(key) for key in ("$ref", "allOf") if key in schema}
     schema["anyOf"] = [{"type": "integer", "minimum": 1}, table]
-
-
-def _or_a_path(schema: dict[str, Any]) -> None:
-    schema["items"] = {"anyOf": [{"type": "string"}, schema["items"]]}
-
-
-class CatalogConfig(Table):
-    """`catalog = { get = […], put = […] }`: paths and globs (`*`, `**`) relative to the pipeline file's folder."""
-
-    get: list[str] | None = Field(
-        None,
-        description="Files restored into the workspace before the step. Files that no step puts are recorded by their "
-        "hash, also above the folder: `../data/x.csv`.",
-    )
-    put: list[PutConfig] = Field(
-        default_factory=list,
-        description='Files that the step makes: stored after it. A path, or `{ path = "big.bin", store = false }`.',
-        json_schema_extra=_or_a_path,
-    )
-    persist: bool = Field(
-        False,
-        description="Let the step find the files that it made before, and keep those that it does not write again. "
-        "Default: they are set aside before it runs.",
-    )
-
-    @field_validator("put", mode="before")
-    @classmethod
-    def _paths_alone(cls, value: Any) -> Any:
-        if isinstance(value, list):
-            if wrong := [shown(it) for it in value if not isinstance(it, str | dict)]:
-                raise ValueError(f"an entry must be a path or a table, not {wrong[0]}")
-            return [{"path": it} if isinstance(it, str) else it for it in value]
-        return value
-
-
-class InputConfig(Table):
-    """`[inputs.NAME]`: a parameter with its type, in the words that GitHub has for the inputs of a workflow."""
-
-    type: Literal["string", "number", "boolean", "choice", "environment"] = Field(
-        "string", description="What a value must be: a `choice` is one of the `options`, an `environment` is a string."
-    )
-    default: Any = Field(None, description="The value where none is given. Default: the parameter is not set.")
-    options: list[Any] = Field(
-        default_factory=list, description="The values that it may have; any where there is none."
-    )
-    description: str = Field("", description="What it is for; `run --help-inputs` shows it.")
-    required: bool = Field(False, description="Whether a run needs a value.")
-
-
-class CredentialsConfig(Table):
-    """`credentials = { username = "USER", password = "TOKEN" }`: names of environment variables, never values."""
-
-    username: str = Field(description="The environment variable with the user of the image's registry.")
-    password: str = Field(description="The environment variable with the password or token.")
-
-
-class ContainerConfig(Table):
-    """`container = { image = … }`: what a step runs in, in the words of GitHub's workflows."""
-
-    image: str = Field(description="The image, by tag or digest; a tag is resolved once in a run.")
-    env: dict[str, str] = Field(default_factory=dict, description="Environment variables in the container.")
-    volumes: list[str] = Field(
-        default_factory=list,
-        description="What is mounted beside the workspace: `HOST:/PATH`, or `HOST:/PATH:ro`; HOST is a path, also "
-        "relative to the pipeline file's folder (`./data`), or the name of a volume.",
-    )
-    options: str = Field("", description="More options of the engine's `run`, such as `--memory 4g`.")
-    credentials: CredentialsConfig | None = Field(
-        None, description="What the image is pulled with. Default: what the engine knows."
-    )
-    gpus: str = Field("", description="Which GPUs the step sees: `all`, or a number.")
-    network: str = Field("", description="`none`, `host`, or a network of the engine. Default: the engine's own.")
-
-
-class StrategyConfig(Table):
-    """`strategy = { matrix = { sample = ["a", "b"] } }`: one instance of the step for each value."""
-
-    matrix: dict[str, Any] | str = Field(
-        description='Axis → list of values, or an expression that gives it: `"${{ parameters.chunks }}"`, which an '
-        "earlier step returned, `\"${{ files('data/*.fq') }}\"`. Instances find the values as parameters. `include` "
-        "adds values or instances, `exclude` removes instances, as GitHub's do.",
-    )
-    max_parallel: int | None = Field(None, gt=0, description="Instances at a time. Default: as many as steps may run.")
-    fail_fast: bool = Field(
-        True, description="Begin no further instance once one has failed; those that run come to their end."
-    )
-
-
-class LoopConfig(Table):
-    """`loop = { until = "parameters.error < 0.1", max = 10 }`: the step again and again."""
-
-    until: str = Field(description="An expression, looked at after each round: the loop ends when it is true.")
-    max: int = Field(gt=0, le=10_000, description="Rounds at most: if the condition is not true then, the step fails.")
-
-
-class AttemptsConfig(Table):
-    """`attempts = { max = 3, wait-seconds = 30, on = ["timeout", 137] }`: how often a step is tried."""
-
-    max: int = Field(3, ge=1, le=ATTEMPTS_MAX, description="How many tries there are in all.")
-    wait_seconds: float = Field(
-        0, ge=0, le=YEAR_MINUTES * 60, allow_inf_nan=False, description="How long to wait between two tries."
-    )
-    on: list[str | int] | None = Field(
-        None,
-        description="After which ends there is another try: `timeout`, an exit code, or `lost`: a signal ended it that "
-        "nobody here sent. Default: after any failure.",
-    )
-
-    @field_validator("on")
-    @classmethod
-    def _possible(cls, value: list[str | int] | None) -> list[str | int] | None:
-        for end in value or ():
-            if isinstance(end, int) and not 0 < end < 256:
-                raise ValueError(f"no step fails by the exit code {end}: they are 1 to 255")
-        return value
 
 
 class StepConfig(Table):
@@ -273,6 +150,21 @@ class StepConfig(Table):
         json_schema_extra=_or_a_number,
     )
 
+    reuse: Reuse | None = Field(None, description="As for the pipeline, for this step.")
+    max_age: str | None = Field(
+        None,
+        description="How old a result of another run may be: `30m`, `24h`, `7d` or `forever`. A step that reads no "
+        "data of the workspace and takes no value, has neither `put` nor `returns`, or connects to other machines, is "
+        "reused across runs only with it.",
+    )
+
+    @field_validator("max_age")
+    @classmethod
+    def _an_age(cls, value: str | None) -> str | None:
+        if value is not None:
+            age_s(value)
+        return value
+
     @field_validator("attempts", mode="before")
     @classmethod
     def _number_alone(cls, value: Any) -> Any:
@@ -315,6 +207,11 @@ class PipelineConfig(Table):
     )
     log_level: LogLevel | None = Field(
         None, description="What steps are asked to log, by `RUNNABLE_LOG_LEVEL` and the root logger of python steps."
+    )
+    reuse: Reuse | None = Field(
+        None,
+        description="Which results may take the place of running a step: `any-run` those of every run that made them "
+        "from the same, `this-run` those of the run that is resumed, `never` none. Default: `this-run`.",
     )
     defaults: dict[str, Any] = Field(
         default_factory=dict,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from runnable_ci.pipeline.keys.tables import Reuse
 from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.pipeline.schema import Kind, Place, StepKind
 
@@ -136,6 +137,10 @@ class Step(NamedTuple):
     arguments: Mapping[str, Any] = MappingProxyType({})
     """Parameters that the step has by names of its own, with expressions in their texts."""
     attempts: Attempts = Attempts()
+    reuse: Reuse | None = None
+    """Whose results may take its place, where its file or it says so."""
+    max_age_s: float | None = None
+    """How old those of other runs may be; None: as old as they like, for a step whose inputs are all known."""
 
     def has_expressions(self) -> bool:
         """Return whether there is one in a text in which a value is to take its place."""

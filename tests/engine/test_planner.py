@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runnable_ci.engine.planner import Decision, Evidence, Outcome, PlanInputs, Scope
+from runnable_ci.engine.planner import Evidence, PlanInputs, Scope
 from runnable_ci.engine.planning.plan import Plan, PlanState, plan, unread_parameters
-from runnable_ci.engine.provenance.changes import Change, same_json
+from runnable_ci.engine.provenance.changes import Change, Decision, Outcome, same_json
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.resolve import resolve
 from runnable_ci.runs.model import FAIL, SUCCESS, CatalogEntry, Invocation, Parameter, RunLog, StepAttempt, StepLog

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runnable_ci.engine.planner import Outcome, PlanInputs, Scope
+from runnable_ci.engine.planner import PlanInputs, Scope
 from runnable_ci.engine.planning.plan import PlanState, plan
+from runnable_ci.engine.provenance.changes import Outcome
 from runnable_ci.errors import RunLogError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.resolve import resolve

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runnable_ci.engine.planner import has_attempts
 from runnable_ci.engine.planning.plan import Plan
+from runnable_ci.engine.provenance.changes import has_attempts
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.pipeline_identity import SELECTED_STEPS, UNTIL_STEPS

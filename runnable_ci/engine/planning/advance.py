@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runnable_ci.engine.planner import Decision, Outcome
 from runnable_ci.engine.planning.branches import OpenStep
 from runnable_ci.engine.planning.plan import PlanState
 from runnable_ci.engine.planning.schedule import Schedule, begun, first_needs
+from runnable_ci.engine.provenance.changes import Decision, Outcome
 from runnable_ci.errors import PipelineError
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.events import BranchesBegun, BranchesEnded, Event

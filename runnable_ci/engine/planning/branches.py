@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from runnable_ci.engine.planner import Outcome, Scope
+from runnable_ci.engine.planner import Scope
 from runnable_ci.engine.planning.preparing import State, above, bound_to_each, contexts_of
 from runnable_ci.engine.planning.seen import NotKnownYetError, Settled
+from runnable_ci.engine.provenance.changes import Outcome
 from runnable_ci.errors import PipelineError
 from runnable_ci.pipeline.branches.expansion import opened
 from runnable_ci.pipeline.branches.matrix import (

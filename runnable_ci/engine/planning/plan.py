@@ -6,16 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from runnable_ci.engine.planner import (
-    Decision,
-    Outcome,
-    PlanInputs,
-    Scope,
-    decide,
-    has_attempts,
-    outputs_of,
-)
-from runnable_ci.engine.provenance.changes import consumed
+from runnable_ci.engine.planner import PlanInputs, Scope, decide, outputs_of
+from runnable_ci.engine.provenance.changes import Decision, Outcome, consumed, has_attempts
 from runnable_ci.pipeline.model import Pipeline, parameters_looked_up
 from runnable_ci.pipeline.step import Step, groups_of
 from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog, StepLog

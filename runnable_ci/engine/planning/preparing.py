@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from runnable_ci.engine.planner import Decision, Outcome, PlanInputs, Scope, Visible
+from runnable_ci.engine.planner import PlanInputs, Scope, Visible
 from runnable_ci.engine.planning.arguments import bound
 from runnable_ci.engine.planning.gate import judge, missing_from
 from runnable_ci.engine.planning.seen import NotKnownYetError, Settled, contexts
+from runnable_ci.engine.provenance.changes import Decision, Outcome
 from runnable_ci.pipeline.branches.matrix import Branch
 from runnable_ci.pipeline.expressions import Expression, ExpressionError, parse
 from runnable_ci.pipeline.expressions.lookups import by_own_name, condition_of, expressions_in, texts_with_values

@@ -9,7 +9,8 @@ from typing import Any, Final
 from runnable_ci.errors import did_you_mean
 from runnable_ci.pipeline.branches.matrix import AxisError, combinations, instances, kind_of
 from runnable_ci.pipeline.inputs import Input
-from runnable_ci.pipeline.schema import FUNCTION, RELATIVE, PipelineConfig, Place, StepConfig, StrategyConfig
+from runnable_ci.pipeline.keys.tables import StrategyConfig
+from runnable_ci.pipeline.schema import FUNCTION, RELATIVE, PipelineConfig, Place, StepConfig
 from runnable_ci.pipeline.step import Attempts, Branching, Loop, Matrix, Step
 from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, shown
 

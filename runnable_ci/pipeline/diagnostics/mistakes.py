@@ -12,16 +12,8 @@ from typing import Any, Final, NamedTuple, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from runnable_ci.errors import PipelineError, did_you_mean
-from runnable_ci.pipeline.schema import (
-    STEP_NAME,
-    YEAR_MINUTES,
-    InputConfig,
-    PipelineConfig,
-    Place,
-    PutConfig,
-    StepConfig,
-    StrategyConfig,
-)
+from runnable_ci.pipeline.keys.tables import YEAR_MINUTES, InputConfig, PutConfig, StrategyConfig
+from runnable_ci.pipeline.schema import STEP_NAME, PipelineConfig, Place, StepConfig
 from runnable_ci.pipeline.validation import shown
 
 _EXPECTED: Final = {

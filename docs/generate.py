@@ -24,6 +24,7 @@ from runnable_ci.pipeline.keys.tables import CatalogConfig, InputConfig, PutConf
 from runnable_ci.pipeline.schema import PipelineConfig, StepConfig
 from runnable_ci.pipeline.validation import RESERVED, RESERVED_PREFIXES
 from runnable_ci.runs import model as runlog
+from runnable_ci.runs.files import checkpoint_model as checkpoints
 
 FOLDER = Path(__file__).parent
 WORKFLOWS = FOLDER.parent / "runnable_ci" / "github" / "workflows"
@@ -116,8 +117,7 @@ def _run_log() -> str:
         "The structure is that of AstraZeneca's runnable, whose models read it unchanged; fields are added to it, none "
         "is renamed or left out. Readers keep fields that they do not know.",
     ]
-    tree = ast.parse(inspect.getsource(runlog))
-    for node in tree.body:
+    for node in (node for module in (runlog, checkpoints) for node in ast.parse(inspect.getsource(module)).body):
         if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["Record"]:
             parts += [f"## {node.name}", ast.get_docstring(node) or "", _fields(node)]
     return "\n\n".join(parts) + "\n"

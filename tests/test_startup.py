@@ -58,8 +58,8 @@ def project(tmp_path: Path) -> Workspace:
 @pytest.mark.parametrize(
     ("words", "more", "most"),
     [
-        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 142),
-        (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 126),
+        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 143),
+        (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 127),
         (["runs"], {"engine", "steps", "vcs.identity", "vcs.status"}, 82),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -147,7 +147,9 @@ def _run_with_output(
         done.attempt.log = output.close()
         done.learned = output.learned
     if done.attempt.status != SUCCESS and done.products.is_started:
-        _keep_partial_output(step, done.attempt, step_context, context)
+        from runnable_ci.engine.attempts.failed import keep_partial_output
+
+        keep_partial_output(step, done.attempt, step_context, context.masks, context.secret_names)
 
 
 def _step_context(scope: Scope, scratch: Path, output: StepOutput, context: ExecutionContext) -> StepContext:
@@ -160,20 +162,6 @@ def _step_context(scope: Scope, scratch: Path, output: StepOutput, context: Exec
         blob=lambda p: context.catalog.layout.path(Descriptor.of_hash(p.data_hash, p.size or 0)),
         containers=context.containers,
     )
-
-
-def _keep_partial_output(
-    step: Step, attempt: StepAttempt, step_context: StepContext, context: ExecutionContext
-) -> None:
-    """Record what an attempt had returned before it failed, as its own; what is secret by its name stays so."""
-    given = attempt.output_parameters | attempt.user_defined_metrics
-    values = {name: parameter for name, parameter in given.items() if parameter.kind != "object"}
-    if step.kind == "run":
-        values = steps.shell.partial_output(step, step_context) | values
-    context.masks.learn(texts([it.value for name, it in values.items() if name.upper() in context.secret_names]))
-    attempt.partial_output = values
-    attempt.output_parameters = {name: it for name, it in attempt.output_parameters.items() if name not in values}
-    attempt.user_defined_metrics = {}
 
 
 def _execute(
@@ -325,7 +313,10 @@ def _take_results(
             attempt.end(outcome, f"timed out after {(step.timeout_s or 0) / 60:g} min")
             return
         case _ if returned.problem or ended.code:
-            _fail(done, returned, ended, step_context, context)
+            from runnable_ci.engine.attempts.failed import fail
+
+            lacked = oom_kills() > done.oom_kills
+            fail(step, attempt, returned, ended, step_context, context.masks, is_out_of_memory=lacked)
             return
     if returned.undeclared:
         names = context.redactor.text(", ".join(f"`{name}`" for name in returned.undeclared))
@@ -351,24 +342,6 @@ def _take_results(
             context.printer.say(context.redactor.text(note), step=step.shown)
     done.entries, done.packs = done.products.succeed(done.entries)
     attempt.end("succeeded")
-
-
-def _fail(
-    done: AttemptResult, returned: StepResult, ended: Exit, step_context: StepContext, context: ExecutionContext
-) -> None:
-    """Say why an attempt failed that came to its own end."""
-    from runnable_ci.steps.failure import Explanation, explain_exit, place_of
-
-    explained = Explanation(returned.problem)
-    if not returned.problem:
-        explained = explain_exit(done.step, step_context, ended.code, is_out_of_memory=oom_kills() > done.oom_kills)
-    problem = context.redactor.text(explained.message)
-    exception = returned.exception
-    done.attempt.end("failed", f"{problem}{place_of(done.step, exception)}")
-    if returned.problem and not exception:
-        context.printer.output(done.step.shown, "e", f"{printable(problem)}\n".encode())
-    if explained.hint:
-        context.printer.say(f"hint: {context.redactor.text(explained.hint)}", step=done.step.shown)
 
 
 def _outcome(ended: Exit) -> RunOutcome:

@@ -54,7 +54,7 @@ class Masks:
 
     def __init__(self, redactor: Redactor, printer: Reporter) -> None:
         self.redactor = redactor
-        self._printer = printer
+        self.printer = printer
         self._lock = threading.Lock()
         self._values: set[str] = set()
         self._noted: set[str] = set()
@@ -75,14 +75,14 @@ class Masks:
         masked = [value for value in given if secret_lines(value)]
         if masked:
             self.redactor.learn(masked)
-            self._printer.mask(masked)
+            self.printer.mask(masked)
         return [value for value in given if value not in masked]
 
     def add(self, values: Iterable[str], step: str) -> None:
         """Learn what a step masks; values that are too short are reported, once for each step."""
         if self.learn(values) and step not in self._noted:
             self._noted.add(step)
-            self._printer.say(
+            self.printer.say(
                 "note: a mask is ignored: it is too short to be distinguished from other text. "
                 f"Separate the lines of a multi-line value by %0A, or write it as a block into ${VARIABLE}",
                 step=step,
@@ -122,7 +122,7 @@ class StepOutput:
         self.mask_file = masks.open_file(scratch, step)
         self._step, self._title = step, title
         self._folder, self._scratch = folder, scratch
-        self._masks, self._printer = masks, printer
+        self._masks, self.printer = masks, printer
         self._commands: dict[Stream, MaskCommands] = {}
         self._redactions: dict[Stream, Redaction] = {}
         streams: tuple[Stream, ...] = ("o", "e")
@@ -178,7 +178,7 @@ class StepOutput:
             return kept
         clean = redact_kept(self._folder, self._title, kept, self._masks.redactor, through=self._scratch)
         if clean is None:
-            self._printer.say(
+            self.printer.say(
                 "note: its output is lost: no space left on the disk to remove a secret from it", step=self._step
             )
         return clean
@@ -187,7 +187,7 @@ class StepOutput:
         self._look_back()
         if clean:
             self._output.write(stream, clean)
-            self._printer.output(self._step, stream, clean)
+            self.printer.output(self._step, stream, clean)
 
     def _look_back(self) -> None:
         learned = self._masks.redactor.learned

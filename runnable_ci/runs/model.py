@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
+from runnable_ci.runs.files.checkpoint_model import Checkpoint, CheckpointUse
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
 from runnable_ci.util.text import flattened, seconds_between, shortened
 
@@ -201,6 +202,10 @@ class StepAttempt(Record):
     """Nothing was run in place of the step, or something else."""
     taken_from: str = ""
     """`RUN_ID/STEP.ATTEMPT` where another run made what it gives: it was taken as it is, or a mock gave it again."""
+    checkpoint: Checkpoint | None = None
+    """What it kept of its own work, as its step's `checkpoint` says; nothing once it has succeeded."""
+    checkpoint_used: CheckpointUse | None = None
+    """What an earlier attempt had kept and this one resumed from."""
 
     @property
     def was_observed(self) -> bool:

@@ -1,0 +1,1 @@
+"""What belongs to an attempt at a step, beside its loop."""

@@ -1,0 +1,1 @@
+"""Checkpoints of steps while attempts run: kept, restored, and what speaks against one."""

@@ -1,0 +1,1 @@
+"""What a step keeps of its own work while it runs, so that its next attempt resumes it."""

@@ -24,7 +24,6 @@ from runnable_ci.pipeline.keys.tables import CatalogConfig, InputConfig, PutConf
 from runnable_ci.pipeline.schema import PipelineConfig, StepConfig
 from runnable_ci.pipeline.validation import RESERVED, RESERVED_PREFIXES
 from runnable_ci.runs import model as runlog
-from runnable_ci.runs.files import checkpoint_model as checkpoints
 
 FOLDER = Path(__file__).parent
 WORKFLOWS = FOLDER.parent / "runnable_ci" / "github" / "workflows"
@@ -117,9 +116,8 @@ def _run_log() -> str:
         "The structure is that of AstraZeneca's runnable, whose models read it unchanged; fields are added to it, none "
         "is renamed or left out. Readers keep fields that they do not know.",
     ]
-    for node in (node for module in (runlog, checkpoints) for node in ast.parse(inspect.getsource(module)).body):
-        if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["Record"]:
-            parts += [f"## {node.name}", ast.get_docstring(node) or "", _fields(node)]
+    for node in schemas.records():
+        parts += [f"## {node.name}", ast.get_docstring(node) or "", _fields(node)]
     return "\n\n".join(parts) + "\n"
 
 

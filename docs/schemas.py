@@ -10,7 +10,10 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 from runnable_ci.pipeline.schema import PipelineConfig
+from runnable_ci.runs import code_model
 from runnable_ci.runs import model as runlog
+from runnable_ci.runs.files import checkpoint_model
+from runnable_ci.runs.machines import environment_model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -24,11 +27,20 @@ def run_log_schema() -> dict[str, Any]:
     """The schema of a run log document, with the docstring of each field as its description."""
     schema = runlog.RunLog.model_json_schema(schema_generator=_Untitled)
     tables = {**schema["$defs"], "RunLog": schema}
-    for node in ast.parse(inspect.getsource(runlog)).body:
-        if isinstance(node, ast.ClassDef) and node.name in tables:
+    for node in records():
+        if node.name in tables:
             for name, meaning in _docstrings(node):
                 tables[node.name]["properties"][name]["description"] = meaning
     return {"$schema": DIALECT, **schema}
+
+
+def records() -> list[ast.ClassDef]:
+    """The classes of which a run log is made, as they are written."""
+    trees = [
+        ast.parse(inspect.getsource(module)) for module in (runlog, checkpoint_model, environment_model, code_model)
+    ]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+    return [node for node in classes if [ast.unparse(base) for base in node.bases] == ["Record"]]
 
 
 class _Untitled(GenerateJsonSchema):

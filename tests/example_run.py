@@ -17,12 +17,12 @@ from runnable_ci.runs.events import (
     encode_event,
 )
 from runnable_ci.runs.events import decode_events as decode
+from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import (
     FAIL,
     SUCCESS,
     CatalogEntry,
     DecisionRecord,
-    Environment,
     ExceptionInfo,
     Invocation,
     LogFile,

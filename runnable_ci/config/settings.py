@@ -11,7 +11,8 @@ INPUT_PREFIX = f"{PREFIX}ACTION_"
 IMAGE = r"^([A-Za-z0-9][A-Za-z0-9._:/-]{0,250}@)?sha256:[0-9a-f]{64}$|^$"
 GITHUB_TOKEN = f"{PREFIX}GITHUB_TOKEN"
 SAFE_STORES = f"{PREFIX}SAFE_STORES"
-SECRETS = frozenset({f"{PREFIX}REGISTRY_PASSWORD", GITHUB_TOKEN})
+REUSE_KEY = f"{PREFIX}REUSE_KEY"
+SECRETS = frozenset({f"{PREFIX}REGISTRY_PASSWORD", GITHUB_TOKEN, REUSE_KEY})
 """Variables that are never passed to steps."""
 WRITERS = f"{PREFIX}WRITERS"
 SECRETS_SETTING = f"{PREFIX}SECRETS (the action's input secrets)"
@@ -60,6 +61,11 @@ class Settings(BaseModel):
     )
     container_engine: Literal["docker", "podman", "apptainer", "singularity"] | None = Field(
         None, description="What runs steps with `container`. Default: the first of these that is there and answers."
+    )
+    reuse_key: SecretStr | None = Field(
+        None,
+        description="A secret of your own by which secrets that a step reads are compared with those of another run. "
+        "Default: a step that reads a secret is not reused across runs.",
     )
     safe_stores: str = Field(
         "",

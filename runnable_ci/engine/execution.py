@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from runnable_ci.engine.attempt import ExecutionContext
 from runnable_ci.engine.code import untracked
 from runnable_ci.engine.code.code_recorder import CodeRecorder
-from runnable_ci.engine.options import job_container, log_variables, redacting_errors, secret_names
+from runnable_ci.engine.options import job_container, redacting_errors, secret_names, variable_recorder
 from runnable_ci.engine.planner import PlanInputs, Scope
 from runnable_ci.engine.planning.plan import PlanState
 from runnable_ci.engine.provenance.environment_probe import EnvironmentProbe
 from runnable_ci.engine.provenance.reads import ReadRecorder
+from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.runner import Run
 from runnable_ci.engine.session import RunSession
@@ -61,7 +62,7 @@ def execute(
     resumes the run needs `retry_options`. `mocked` is what mocks of steps give.
     """
     project, workspace, printer = session.project, session.project.workspace, session.options.printer
-    probe = EnvironmentProbe(session.interpreter, workspace, session.options.environ)
+    probe = _probe(session)
     supervisor = Supervisor()
     around = repository_root(workspace, session.options.environ)
     observer = Observer(workspace, recorder.scratch / "watched", around)
@@ -71,6 +72,7 @@ def execute(
         observer,
         catalog,
         recorder.outputs,
+        variable_recorder(project, session.options, recorder.log, recorder.redactor, containers),
         products or RunProducts(is_tracked=catalog.is_tracked),
     )
     context = _context(session, recorder, catalog, supervisor, reads, containers, mocked)
@@ -102,6 +104,12 @@ def execute(
     if supervisor.cancelled_by:
         return 128 + supervisor.cancelled_by
     return 0 if status == SUCCESS else 1
+
+
+def _probe(session: RunSession) -> EnvironmentProbe:
+    project = session.project
+    environments = StepEnvironments(session.interpreter, project.workspace, session.options.environ)
+    return EnvironmentProbe(environments, project.pipeline)
 
 
 def _seal(recorder: Recorder, catalog: Catalog) -> RunnableError | None:
@@ -137,7 +145,7 @@ def _context(
         catalog=catalog,
         supervisor=supervisor,
         printer=session.options.printer,
-        environ={**session.options.environ, "RUNNABLE_RUN_ID": recorder.log.run_id, **log_variables(recorder.log)},
+        environ=reads.variables.environ,
         interpreter=session.interpreter,
         outputs=recorder.outputs,
         scratch=recorder.scratch,

@@ -12,6 +12,7 @@ from runnable_ci.config import LOG_LEVEL, SECRETS_SETTING, LogLevel, Settings
 from runnable_ci.engine.reporter import CommandFiles, NoCommandFiles, Reporter
 from runnable_ci.errors import RunnableError
 from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.project import Project
 from runnable_ci.redaction.environment import require_variables, secrets_of
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.code_model import CodeIdentity
@@ -21,7 +22,9 @@ from runnable_ci.util.console import is_actions
 if TYPE_CHECKING:
     from runnable_ci.engine.parts.mock_options import MockOptions
     from runnable_ci.engine.parts.step_selection import PartialOptions
+    from runnable_ci.engine.provenance.step_variables import VariableRecorder
     from runnable_ci.runs.remote.writers import AcceptedWriters
+    from runnable_ci.steps.containers.step_containers import StepContainers
     from runnable_ci.store.copy import Progress
 
 TransferProgress = Callable[[str], AbstractContextManager["Callable[[Progress], None] | None"]]
@@ -152,6 +155,22 @@ def log_variables(log: RunLog) -> dict[str, str]:
     """Return the variable that tells steps what to log, in capital letters as Python's `logging` takes it."""
     level = log.invocations[-1].log_level
     return {LOG_LEVEL: level.upper()} if level else {}
+
+
+def variable_recorder(
+    project: Project, options: Options, log: RunLog, redactor: Redactor, containers: StepContainers | None
+) -> VariableRecorder:
+    """Return what tells which variables count for the steps of an invocation, with the environment that these get."""
+    from runnable_ci.engine.provenance.step_variables import ValueDigests, VariableRecorder  # where steps run
+
+    key = options.settings.reuse_key
+    names = {name.upper() for name in secret_names(project.pipeline, options)}
+    return VariableRecorder(
+        environ={**options.environ, "RUNNABLE_RUN_ID": log.run_id, **log_variables(log)},
+        workspace=project.workspace,
+        digests=ValueDigests(redactor, names, key.get_secret_value() if key else ""),
+        passed=containers.passed if containers else None,
+    )
 
 
 def job_container(options: Options) -> CodeIdentity | None:

@@ -12,12 +12,9 @@ from runnable_ci.engine.options import RetryOptions, job_container
 from runnable_ci.engine.planner import PlanInputs, Scope
 from runnable_ci.engine.planning.plan import Plan, plan
 from runnable_ci.engine.preflight import require, require_inputs, required_by
-from runnable_ci.engine.provenance.environment_changes import (
-    EnvironmentChanges,
-    EnvironmentNow,
-    environment_changes,
-)
+from runnable_ci.engine.provenance.environment_changes import EnvironmentChanges, EnvironmentNow, environment_changes
 from runnable_ci.engine.provenance.staleness import Comparison
+from runnable_ci.engine.provenance.step_environments import StepEnvironments, step_named
 from runnable_ci.engine.provenance.stored_reads import reads_of
 from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.restore import find_lost, lost_here, restore, store_again
@@ -34,10 +31,8 @@ from runnable_ci.runs.paths import is_foreign, is_pulled
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.runs.recorder import reopen
 from runnable_ci.steps import missing_secret
-from runnable_ci.steps.interpreter import describe
 from runnable_ci.util.text import listed, pluralize
 from runnable_ci.vcs.actor import find_actor
-from runnable_ci.version import VERSION
 
 if TYPE_CHECKING:
     from runnable_ci.engine.parts.mocks import MockedResult
@@ -292,14 +287,15 @@ def _environment(
         for name, step in log.steps.items()
         if name.partition(".")[0] in steps and step.attempts and step.attempts[-1].status == SUCCESS
     ]
-    here = describe(session.interpreter, session.project.workspace, session.options.environ, tool_version=VERSION)
+    here = StepEnvironments(session.interpreter, session.project.workspace, session.options.environ)
     images: Mapping[str, str] = {}
     if containers and containers.is_looking_again:
         from runnable_ci.engine.code.container_images import images_now  # few pipelines need it
 
         images = images_now(containers, session.project.pipeline, finished)
     container = job_container(session.options)
-    now = EnvironmentNow(here, container.code_identifier if container else "", images)
+    digest = container.code_identifier if container else ""
+    now = EnvironmentNow(lambda name, then: here.to_compare(step_named(name, steps), then), digest, images)
     return environment_changes(finished, log, now, partial(reads_of, catalog))
 
 

@@ -32,6 +32,12 @@ _TAKES_ALL: Final = (
 )
 
 
+_MAY_TAKE_ALL: Final = re.compile(
+    rb"(?i:env)|eval|indirect|gomplate|confd|export|declare|typeset|\bset\b|compgen|\$\{!|BaseSettings"
+)
+"""Is in whatever `_TAKES_ALL` finds, and prepared in no time."""
+
+
 def variables_used(names: Collection[str], command: str, sources: Iterable[bytes]) -> dict[str, Grade]:
     """Return which of these variables a command uses (`seen`: it names them) or may use.
 
@@ -55,6 +61,12 @@ def variables_used(names: Collection[str], command: str, sources: Iterable[bytes
     if takes_all:
         used |= dict.fromkeys(left, "possible")
     return {name: used[name] for name in names if name in used}
+
+
+def takes_all(command: str) -> bool:
+    """Return whether a command may read variables that it does not name."""
+    text = command.replace("RUNNABLE_PARAMETERS", "").encode(errors="surrogateescape")
+    return bool(_MAY_TAKE_ALL.search(text) and _takes_all().search(text))
 
 
 @cache

@@ -184,6 +184,7 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         command = str(PurePosixPath(command))
     env = pipeline.env | step.env
     _check_env(place, f"{table}.env", step.env, pipeline.parameters)
+    _check_env_read(place, table, step.env_read or ())
     container = None
     if step.container:
         from runnable_ci.pipeline.container import resolve_container  # few pipelines need it
@@ -216,6 +217,7 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         container=container,
         reuse=step.reuse or pipeline.reuse,
         max_age_s=age_s(step.max_age) if step.max_age else None,
+        env_read=None if step.env_read is None else tuple(dict.fromkeys(step.env_read)),
     )
 
 
@@ -296,6 +298,16 @@ def _check_env(place: Place, table: str, env: Mapping[str, str], parameters: Map
             raise place.error(
                 table, f"`{name}` is reserved", "names that begin with RUNNABLE_ are used by runnable-ci", key=name
             )
+
+
+def _check_env_read(place: Place, table: str, names: Iterable[str]) -> None:
+    for name in names:
+        if not _VARIABLE.fullmatch(name):
+            hint = "write names alone, without `$` or a value"
+            raise place.error(table, f"env-read: {shown(name)} is not the name of a variable", hint, key="env-read")
+        if name.startswith("RUNNABLE_"):
+            hint = "remove it: what runnable-ci sets is not compared"
+            raise place.error(table, f"env-read: `{name}` is set by runnable-ci", hint, key="env-read")
 
 
 def _check_needs(place: Place, steps: Mapping[str, Step]) -> None:

@@ -115,6 +115,11 @@ class StepConfig(Table):
         None, description="Parameters that a `run` step receives, and thereby depends on. Default: all in scope."
     )
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables of this step.")
+    env_read: list[str] | None = Field(
+        None,
+        description="Names of environment variables that the step reads, beside those that its command names: the "
+        "result of another run is reused only where they are the same.",
+    )
     container: str | ContainerConfig | None = Field(
         None, description="The image that the step runs in, or a table with more about it. An empty text is none."
     )

@@ -142,6 +142,9 @@ class Step(NamedTuple):
     max_age_s: float | None = None
     """How old those of other runs may be; None: as old as they like, for a step whose inputs are all known."""
 
+    env_read: tuple[str, ...] | None = None
+    """Environment variables that it says it reads; None: it does not say."""
+
     def has_expressions(self) -> bool:
         """Return whether there is one in a text in which a value is to take its place."""
         paths = (*(self.get or ()), *self.put, *(self.reads or ()), *self.ignore_reads)

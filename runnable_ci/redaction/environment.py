@@ -14,7 +14,7 @@ from runnable_ci.errors import UsageError
 
 OF_THE_JOB: Final = frozenset(
     {"GITHUB_TOKEN", "GH_TOKEN", "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "GH_ENTERPRISE_TOKEN"}
-    | {"RUNNABLE_CI_GITHUB_TOKEN", "RUNNABLE_CI_REGISTRY_PASSWORD"}
+    | {"RUNNABLE_CI_GITHUB_TOKEN", "RUNNABLE_CI_REGISTRY_PASSWORD", "RUNNABLE_CI_REUSE_KEY"}
 )
 _LOGINS: Final = "DOCKER_AUTH_CONFIG"
 """Holds a configuration of docker, with logins."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.events import Event, LogImported, PackStored
-from runnable_ci.runs.model import ExceptionInfo, Invocation, Parameter
+from runnable_ci.runs.model import ExceptionInfo, Invocation, Parameter, StepAttempt
 
 M = TypeVar("M", bound=BaseModel)
 NAMES = frozenset(
@@ -33,12 +33,15 @@ NAMES = frozenset(
             "reused_from",
             "taken_from",
             "value_hash",
+            "secret_values",
         ),
     }
 )
 """Fields that are not redacted: what other parts of the log refer to, fixed words, digests, times; files' digests."""
 _OF_AN_OBJECT = frozenset({"value", "description"})
 """What of an object is its name."""
+_OF_AN_ATTEMPT = frozenset({"variables"})
+"""Digests; an environment has values under this name."""
 
 
 def cleaned(event: Event, redactor: Redactor) -> Event:
@@ -58,6 +61,7 @@ def redact_exception(exception: ExceptionInfo, redactor: Redactor) -> ExceptionI
 def _record(record: M, redactor: Redactor) -> M:
     """Return the record with each field that is no name without secrets, also those of a newer version."""
     names = NAMES | _OF_AN_OBJECT if isinstance(record, Parameter) and record.kind == "object" else NAMES
+    names |= _OF_AN_ATTEMPT if isinstance(record, StepAttempt) else frozenset()
     found = {name: value for name, value in record if _may_hold(name, value, names)}
     clean = {name: _value(value, redactor) for name, value in found.items()}
     changed = {name: value for name, value in clean.items() if value != found[name]}

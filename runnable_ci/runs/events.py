@@ -11,6 +11,7 @@ from pydantic_core import PydanticSerializationError
 from runnable_ci.errors import RunLogError
 from runnable_ci.runs.code_model import CodeState
 from runnable_ci.runs.document import require_readable, schema_needed, with_outcomes, with_values
+from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import (
     BRANCHES_SCHEMA_VERSION,
     FAIL,
@@ -22,7 +23,6 @@ from runnable_ci.runs.model import (
     BranchRecord,
     CatalogEntry,
     DecisionRecord,
-    Environment,
     Invocation,
     Pack,
     Parameter,

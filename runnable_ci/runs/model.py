@@ -9,6 +9,7 @@ from pydantic import Field
 
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.files.checkpoint_model import Checkpoint, CheckpointUse
+from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
 from runnable_ci.util.text import flattened, seconds_between, shortened
 
@@ -165,6 +166,12 @@ class StepAttempt(Record):
     """The step as it was defined, resolved."""
     environment: str = ""
     """Key into the run's `environments`."""
+    variables: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
+    """Environment variables that count for the step → sha256 of the value, empty where it was not set. Of a secret
+    `hmac:` and an HMAC by the person's key, or `secret`. `*`: it may have read any."""
+    secret_values: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
+    """Of what is in `consumed` the values that are secret → `hmac:` and an HMAC of the JSON; only where there is a key.
+    """
     code_state: str = ""
     """Key into the run's `code_states`; empty in logs of earlier versions."""
     code_seen: str = ""
@@ -268,24 +275,6 @@ class DecisionRecord(Record):
     accepted_reason: str = ""
     accepted_changes: list[str] = Field(default_factory=list, fail_fast=True)
     """Digests of what differed."""
-
-
-class Environment(Record):
-    """Where steps ran: recorded once for all attempts that share it."""
-
-    tool_version: str = ""
-    os: str = ""
-    architecture: str = ""
-    cpu_count: int = 0
-    interpreter: str = ""
-    """Path of the interpreter that runs python steps."""
-    interpreter_version: str = ""
-    packages: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
-    """Installed in that interpreter: name → version."""
-    lock_files: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
-    """Lock and requirement files of the workspace → sha256."""
-    variables: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
-    """Environment variables, by an allow-list only."""
 
 
 class Invocation(Record):

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +17,7 @@ from runnable_ci.errors import StepError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.toml_file import names_in
-from runnable_ci.runs.model import Environment
-from runnable_ci.steps.probe import Answer, ask
+from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.steps.python import Source, find_module, find_source, is_put_before, search_path
 from runnable_ci.util.process import check_output
 
@@ -254,20 +254,36 @@ def _where_it_is(module: str, workspace: Path) -> str:
     return f'it is in the folder {folder}: let Python look there, env = {{ PYTHONPATH = "{folder}" }}'
 
 
-def describe(interpreter: str, workspace: Path, environ: Mapping[str, str], *, tool_version: str) -> Environment:
-    """Describe the environment as it is now, as the interpreter and the system tell it."""
-    answer = ask(interpreter, workspace, environ) if interpreter else Answer()
+def describe_system(workspace: Path, environ: Mapping[str, str], *, tool_version: str) -> Environment:
+    """Describe what is the same for all steps, as the system tells it; nothing of an interpreter."""
     return Environment(
         tool_version=tool_version,
         os=f"{platform.system()} {platform.release()}",
+        libc=_libc(),
+        distribution=_distribution(),
         architecture=platform.machine(),
         cpu_count=os.cpu_count() or 0,
-        interpreter=answer.executable,
-        interpreter_version=answer.version,
-        packages=dict(sorted(answer.packages.items())),
         lock_files=_lock_files(workspace),
         variables={name: environ[name] for name in VARIABLES if name in environ},
     )
+
+
+def _libc() -> str:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (AttributeError, ValueError, OSError):  # another one, which does not say
+        return ""
+
+
+def _distribution() -> str:
+    """Return such as `ubuntu 24.04`; of macOS its version."""
+    if sys.platform == "darwin":
+        return f"macos {platform.mac_ver()[0]}"
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        return ""
+    return f"{release['ID']} {release.get('VERSION_ID', '')}".strip()
 
 
 def key_of(environment: Environment) -> str:

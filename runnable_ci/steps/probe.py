@@ -27,6 +27,8 @@ TIMEOUT_S: Final = 30
 _KEPT_MAX_BYTES: Final = 4 * 1024 * 1024
 SETTLED_NS: Final = 2_000_000_000
 """How old the last change must be for any later one to show: file systems may count whole seconds."""
+_TICK_NS: Final = 20_000_000
+"""Clocks of file systems may be as late as this."""
 _LIBRARY_PATHS: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FRAMEWORK_PATH")
 
 # The workspace, which `-c` puts first, has no say: a `json.py` in it is not Python's.
@@ -97,6 +99,42 @@ def ask(interpreter: str, workspace: Path, environ: Mapping[str, str], *, settle
     return answer if answer.executable else Answer(executable=interpreter)
 
 
+class LastAnswers:
+    """What interpreters said last: the same as long as nothing changes, which is looked up each time."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
+        self._last: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[Answer, dict[str, _State | None]]] = {}
+        self._silent = Answer()
+        self._environ: Mapping[str, str] = {}
+        self._decisive: tuple[tuple[str, str], ...] = ()
+
+    def of(self, interpreter: str, environ: Mapping[str, str]) -> Answer:
+        """Return what an interpreter says now, the same object while that is the same; empty where there is none."""
+        if not interpreter or not os.access(interpreter, os.X_OK):
+            return self._silent
+        if environ is not self._environ:  # most steps have the same one
+            self._environ, self._decisive = environ, tuple(sorted(_decisive(environ).items()))
+        key = interpreter, self._decisive
+        last = self._last.get(key)
+        if last is not None and _states(last[1]) == last[1]:
+            return last[0]
+        before_ns = time.time_ns() - _TICK_NS
+        answer = ask(interpreter, self._workspace, environ)
+        states = _states([interpreter, *answer.places])
+        self._last.pop(key, None)
+        if last is not None and last[0] == answer:
+            answer = last[0]
+        if not any(state and max(state[:2]) >= before_ns for state in states.values()):
+            self._last[key] = answer, states
+        return answer
+
+
+def _decisive(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which an interpreter finds its packages."""
+    return {n: value for n, value in environ.items() if n.startswith("PYTHON") or n in ("HOME", *_LIBRARY_PATHS)}
+
+
 def answer_of(output: bytes | None) -> Answer:
     """Return what `SCRIPT` printed; nothing where it did not run, or in a program of that name which is no Python."""
     try:
@@ -122,10 +160,7 @@ def _key(interpreter: str, workspace: Path, environ: Mapping[str, str]) -> str:
     real = os.path.realpath(path)
     folder = os.path.dirname(path)  # noqa: PTH120
     settings = [os.path.join(folder, *above, "pyvenv.cfg") for above in ([], [os.pardir])]  # noqa: PTH118
-    variables = {
-        name: value for name, value in environ.items() if name.startswith("PYTHON") or name in ("HOME", *_LIBRARY_PATHS)
-    }
-    known = [SCRIPT, path, real, *map(_state, [real, *settings]), variables]
+    known = [SCRIPT, path, real, *map(_state, [real, *settings]), _decisive(environ)]
     if "PYTHONPATH" in environ:  # it may be relative
         known.append(str(workspace))
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
@@ -133,7 +168,7 @@ def _key(interpreter: str, workspace: Path, environ: Mapping[str, str]) -> str:
 
 def _state(path: str) -> _State | None:
     try:
-        found = Path(path).stat()
+        found = os.stat(path)  # noqa: PTH116 - for each step, and a path takes as long as the look
     except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size

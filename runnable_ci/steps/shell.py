@@ -62,13 +62,11 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
     lists) under its own name: text as it is, everything else as JSON; all of them as JSON in a file too, which has what
     is too large for the environment. Raises `StepError` for a listed one that is not there.
     """
-    values = {name: p.value for name, p in context.parameters.items() if p.kind != "object"}
-    if step.parameters is not None:
-        if missing := [name for name in step.parameters if name not in values]:
-            raise StepError(
-                f"step `{step.shown}` lists the parameter `{missing[0]}`, which no parameter or earlier step provides"
-            )
-        values = {name: values[name] for name in (*step.parameters, *step.arguments) if name in values}
+    values = {name: context.parameters[name].value for name in received(step, context.parameters)}
+    if missing := [name for name in step.parameters or () if name not in values]:
+        raise StepError(
+            f"step `{step.shown}` lists the parameter `{missing[0]}`, which no parameter or earlier step provides"
+        )
     if broken := [name for name, value in values.items() if isinstance(value, str) and "\0" in value]:
         hint = "list the others: parameters = […]" if step.parameters is None else ""
         raise StepError(
@@ -96,6 +94,12 @@ def prepare(step: Step, context: StepContext) -> ProcessSpec:
             *([] if step.shell or is_images or shell == "bash" else [_WITHOUT_BASH[shell]]),
         ),
     )
+
+
+def received(step: Step, parameters: Mapping[str, Parameter]) -> list[str]:
+    """Return which of the parameters in scope a shell step receives."""
+    plain = [name for name, parameter in parameters.items() if parameter.kind != "object"]
+    return plain if step.parameters is None else [n for n in (*step.parameters, *step.arguments) if n in plain]
 
 
 def takes(step: Step, workspace: Path, values: Mapping[str, Any]) -> Collection[str]:

@@ -21,10 +21,10 @@ from runnable_ci.runs.events import (
     LogImported,
     Started,
 )
+from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import (
     CatalogEntry,
     DecisionRecord,
-    Environment,
     ExceptionInfo,
     Invocation,
     LogFile,
@@ -96,6 +96,7 @@ def test_every_text_of_an_event_is_redacted(name: str) -> None:
     """Of all fields, also of those of a newer version, only names and digests are left as they were."""
     before, after = set(holding(EVENTS[name])), set(holding(cleaned(EVENTS[name], REDACTOR)))
     assert len(before) > len(after)
+    after -= {"StepAttempt.variables"}  # digests; an environment has values under that name
     assert {field.rpartition(".")[2] for field in after} <= NAMES | {"value", "description"}
     assert {field for field in after if field.startswith("Parameter.")} <= {
         *("Parameter.value", "Parameter.description", "Parameter.data_hash"),  # of the object: its name

@@ -23,6 +23,7 @@ from runnable_ci.runs.events import (
     apply,
     mark_interrupted,
 )
+from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import (
     FAIL,
     PROCESSING,
@@ -31,7 +32,6 @@ from runnable_ci.runs.model import (
     BranchRecord,
     CatalogEntry,
     DecisionRecord,
-    Environment,
     Invocation,
     Pack,
     Parameter,

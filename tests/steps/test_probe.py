@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runnable_ci.runs.model import Environment
+from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.steps.probe import SETTLED_NS, Answer, ask
 
 LONG_AGO = time.time() - 100_000

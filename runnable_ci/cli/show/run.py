@@ -12,7 +12,8 @@ from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.code_states import unpublished
 from runnable_ci.runs.document import encode
-from runnable_ci.runs.model import PROCESSING, Environment, Invocation, RunLog, StepLog
+from runnable_ci.runs.machines.environment_model import Environment
+from runnable_ci.runs.model import PROCESSING, Invocation, RunLog, StepLog
 from runnable_ci.runs.paths import WRITERS, run_folder
 from runnable_ci.runs.reader import load, resolve_id
 from runnable_ci.store.local import Layout

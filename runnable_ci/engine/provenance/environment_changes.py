@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from runnable_ci.observe.reads import ReadSet
-from runnable_ci.runs.model import Environment, RunLog, StepAttempt
+from runnable_ci.runs.machines.environment_model import Environment
+from runnable_ci.runs.model import RunLog, StepAttempt
 from runnable_ci.util.text import listed
 
 _NAMED_MAX = 5
@@ -19,7 +20,8 @@ _RELEASE = re.compile(r"\S+ \d+\.\d+")
 class EnvironmentNow(NamedTuple):
     """Where the steps that run in this invocation run."""
 
-    environment: Environment
+    of: Callable[[str, Environment], Environment]
+    """Returns that of a step, to compare it with one that was recorded."""
     image: str
     """The container image, `NAME@DIGEST` or a digest; empty where there is none."""
     images: Mapping[str, str] = MappingProxyType({})
@@ -62,11 +64,14 @@ def environment_changes(
         (name, last, log.environments[last.environment]) for name, last in pairs if last.environment in log.environments
     ]
     for name, last, then in ran:  # first, since few lines are shown
-        for line in _own_image(last, now.images.get(name, "")) if _has_container(last) else _whole(then, last, now):
+        is_own = _has_container(last)
+        for line in _own_image(last, now.images.get(name, "")) if is_own else _whole(then, last, now, name):
             found.lines.setdefault(line, []).append(name)
     for name, last, then in ran:
-        changed = _changed_packages(then.packages, now.environment.packages)
-        if not changed or _has_container(last):  # the packages there are those of its image
+        if _has_container(last):  # the packages there are those of its image
+            continue
+        changed = _changed_packages(then.packages, now.of(name, then).packages)
+        if not changed:
             continue
         reads = reads_of(f"{name}.{last.attempt_number}", last)
         imported = {_normalized(package) for package in reads.distributions} if reads and reads.imports_seen else None
@@ -88,9 +93,9 @@ def _own_image(last: StepAttempt, now: str) -> Iterator[str]:
         yield f"image {then.code_identifier_url} {then.code_identifier} → {now}"
 
 
-def _whole(then: Environment, last: StepAttempt, now: EnvironmentNow) -> Iterator[str]:
+def _whole(then: Environment, last: StepAttempt, now: EnvironmentNow, name: str) -> Iterator[str]:
     before = _RELEASE.match(then.interpreter_version)
-    after = _RELEASE.match(now.environment.interpreter_version)
+    after = _RELEASE.match(now.of(name, then).interpreter_version)
     if before and after and before[0] != after[0]:
         yield f"{before[0]} → {after[0]}"
     images = (code.code_identifier for code in last.code_identities if code.code_identifier_type == "docker")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from runnable_ci.engine.planner import Scope
 from runnable_ci.engine.provenance.pending_reads import NOT_HASHED, OPEN_MAX, KeptReads, PendingReads
+from runnable_ci.engine.provenance.step_variables import VariableRecorder
 from runnable_ci.engine.provenance.workspace_view import RunProducts, files_matching, names_in
 from runnable_ci.observe.assemble import AttemptView, WorkerReport, read_set
 from runnable_ci.observe.distributions import Distributions
@@ -47,6 +48,7 @@ class ReadRecorder:
     catalog: Catalog
     folder: Path
     """Where the documents lie until the run is sealed, as `STEP.ATTEMPT.reads`."""
+    variables: VariableRecorder
     products: RunProducts = field(default_factory=RunProducts)
     installed: Distributions = field(default_factory=Distributions)
     foreign: set[ForeignModule] = field(default_factory=set)
@@ -84,6 +86,8 @@ class ReadRecorder:
         except OSError as e:
             attempt.reads, attempt.not_seen = "", e.strerror or str(e)
             return None
+        finally:
+            self.variables.record(step, attempt)
 
     def _record(
         self,

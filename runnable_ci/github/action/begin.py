@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runnable_ci.config import INPUT_PREFIX, SECRETS, SECRETS_SETTING, WRITERS
+from runnable_ci.config import INPUT_PREFIX, REUSE_KEY, SECRETS, SECRETS_SETTING, WRITERS
 from runnable_ci.engine.run_project import OpenedRun, open_run
 from runnable_ci.errors import UsageError
 from runnable_ci.github import commands as workflow
@@ -122,7 +122,7 @@ def environment(environ: Mapping[str, str], words: Sequence[str]) -> dict[str, s
     A step can read the environment of the process that started it. A variable of a parameter that the input gives as
     JSON goes too: it would count before the file that has these.
     """
-    needless = set(SECRETS) if words[0] == "run" else set[str]()
+    needless = set(SECRETS) - {REUSE_KEY} if words[0] == "run" else set[str]()
     needless |= {WRITERS} if words[0] == "retry" else set[str]()  # `_retry` has made an option of it
     values, _ = parameters(environ.get(f"{INPUT_PREFIX}PARAMETERS", ""))
     needless |= {f"{PARAMETER_PREFIX}{name}" for name in values}

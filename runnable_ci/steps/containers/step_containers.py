@@ -112,9 +112,16 @@ class StepContainers:
         home = context.scratch / "home"
         home.mkdir(mode=0o700, exist_ok=True)
         own = {"HOME": home, "XDG_CACHE_HOME": home / ".cache", "MPLCONFIGDIR": home / ".config" / "matplotlib"}
-        passed = {name: value for name, value in context.environ.items() if self._is_passed(name)}
-        environ = {**passed, **{name: str(path) for name, path in own.items()}, **step.container.env}
+        environ = {
+            **self.passed(context.environ),
+            **{name: str(path) for name, path in own.items()},
+            **step.container.env,
+        }
         return context._replace(environ=environ, interpreter=self._interpreter())
+
+    def passed(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables of the machine that a container gets."""
+        return {name: value for name, value in environ.items() if self._is_passed(name)}
 
     def wrap(self, step: Step, spec: ProcessSpec, context: StepContext) -> ProcessSpec:
         """Return the process that runs a step's process in its container. Raises `StepError`."""

@@ -1,0 +1,88 @@
+"""The environment of each step: that of the interpreter which it finds, asked again where its packages have changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runnable_ci.pipeline.step import Step
+from runnable_ci.runs.machines.environment_model import Environment
+from runnable_ci.steps.interpreter import describe_system
+from runnable_ci.steps.probe import Answer, LastAnswers
+from runnable_ci.version import VERSION
+
+if TYPE_CHECKING:
+    from runnable_ci.steps.containers.step_containers import StepContainers
+
+
+class StepEnvironments:
+    """Describes in what steps run. Interpreters are asked when they are needed, each once while nothing changes."""
+
+    def __init__(self, interpreter: str, workspace: Path, environ: Mapping[str, str]) -> None:
+        self._interpreter, self._workspace, self._environ = interpreter, workspace, environ
+        self._answers = LastAnswers(workspace)
+        self._system: Environment | None = None
+        self._described: dict[tuple[int, bool], tuple[Answer, Environment]] = {}
+        """By what an interpreter answered, and whether in a container."""
+
+    def of(self, step: Step, containers: StepContainers | None = None) -> Environment:
+        """Return the environment in which a step runs now, the same object while nothing changes."""
+        if step.container is not None:
+            answer = containers.environment(step.container) if containers is not None else Answer()
+            return self._with(answer, in_container=True)
+        if step.kind != "run":
+            return self._with(self._answers.of(self._interpreter, self._environ))
+        environ = {**self._environ, **step.env} if step.env else self._environ
+        found = python_on_path(environ, self._workspace / step.working_directory)
+        return self._with(self._answers.of(found, environ))
+
+    def to_compare(self, step: Step, then: Environment) -> Environment:
+        """Return the environment in which a step runs now, for a comparison with one that was recorded.
+
+        Earlier versions recorded the pipeline's interpreter also for commands.
+        """
+        pipelines = self._with(self._answers.of(self._interpreter, self._environ))
+        is_pipelines = step.kind != "run" or pipelines.interpreter == then.interpreter
+        return pipelines if is_pipelines else self.of(step)
+
+    def _with(self, answer: Answer, *, in_container: bool = False) -> Environment:
+        known = self._described.get((id(answer), in_container))
+        if known is not None:
+            return known[1]
+        if self._system is None:
+            self._system = describe_system(self._workspace, self._environ, tool_version=VERSION)
+        update = {
+            "interpreter": answer.executable,
+            "interpreter_version": answer.version,
+            "packages": dict(sorted(answer.packages.items())),
+        }
+        # A container has those of its image, which is recorded beside.
+        update |= {"libc": "", "distribution": ""} if in_container else {}
+        environment = self._system.model_copy(update=update)
+        self._described[id(answer), in_container] = answer, environment
+        return environment
+
+
+def step_named(name: str, steps: Mapping[str, Step]) -> Step:
+    """Return the step of a name in the run log, of a branch as the file defines it: `STEP.BRANCH.STEP`."""
+    top, *rest = name.split(".")
+    step = steps[top]
+    for own in rest[1::2]:
+        step = step.branching.body.get(own, step) if step.branching else step
+    return step
+
+
+def python_on_path(environ: Mapping[str, str], folder: Path) -> str:
+    """Return the `python`, else the `python3`, that a command finds which runs in a folder; empty where there is none.
+
+    It need not be the pipeline's, which may be that of the project's environment.
+    """
+    places = environ.get("PATH", os.defpath).split(os.pathsep)
+    for program in ("python", "python3"):
+        for place in places:  # as `shutil.which`, which takes ten times as long, and knows no other folder than ours
+            file = f"{place}/{program}" if place.startswith("/") else f"{folder}/{place}/{program}"
+            if os.access(file, os.X_OK) and not os.path.isdir(file):  # noqa: PTH112 - asked for each step
+                return os.path.normpath(file)
+    return ""

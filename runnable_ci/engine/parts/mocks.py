@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from runnable_ci.engine.parts.mock_options import MockOptions
 from runnable_ci.engine.parts.source import has_result, require_content, usable_runs
-from runnable_ci.engine.parts.taken import results_of
 from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.branches.matrix import ONLY_KEY
 from runnable_ci.pipeline.patterns import may_name
@@ -16,6 +15,7 @@ from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import CatalogEntry, Pack, Parameter, RunLog, StepAttempt
 from runnable_ci.runs.products.history import products_of
 from runnable_ci.runs.products.step_products import StepProducts
+from runnable_ci.runs.reuse.results import of_steps, results_of
 from runnable_ci.util.text import listed
 
 
@@ -40,7 +40,7 @@ def results_of_mocks(session: RunSession, options: MockOptions, *, is_dry: bool 
             break
         if names := {name for name in waiting if has_result(log, name, session.project.pipeline)}:
             waiting -= names
-            results = _without_records(results_of(log, names))
+            results = _without_records(results_of(log, of_steps(log, names)))
             say(f"note: mocked by what run {log.run_id} has: {listed(f'`{name}`' for name in sorted(names))}")
             if not is_dry:
                 require_content(session, results)

@@ -10,7 +10,6 @@ from runnable_ci.engine.log_grants import others_results
 from runnable_ci.engine.options import RetryOptions
 from runnable_ci.engine.parts.source import find_source_run, require_content
 from runnable_ci.engine.parts.step_selection import PartialOptions, require_taken
-from runnable_ci.engine.parts.taken import results_of, taking
 from runnable_ci.engine.restore import find_lost, lost_here, restore
 from runnable_ci.engine.resume import RetryPlan, plan_on
 from runnable_ci.engine.resumed_parameters import ResumedParameters
@@ -22,6 +21,7 @@ from runnable_ci.runs.events import Event
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import load
 from runnable_ci.runs.recorder import ensure_sealed
+from runnable_ci.runs.reuse.results import of_steps, results_of, taking
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import listed
 
@@ -65,7 +65,7 @@ def plan_partial(
     if not is_dry:
         ensure_sealed(layout, source.run_id)
         source = load(layout, source.run_id)
-    results = results_of(source, names)
+    results = results_of(source, of_steps(source, names))
     if not is_dry:
         require_content(session, results)
     catalog = session.catalog(results)

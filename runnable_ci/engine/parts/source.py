@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from typing import get_args
 
 from runnable_ci.engine.restore import fetch_required
 from runnable_ci.engine.run_project import is_of
@@ -14,9 +13,10 @@ from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.artifact import layers
-from runnable_ci.runs.model import PROCESSING, SKIPPED, SUCCESS, BranchKind, RunLog, StepLog
+from runnable_ci.runs.model import PROCESSING, SKIPPED, SUCCESS, RunLog
 from runnable_ci.runs.paths import is_foreign
 from runnable_ci.runs.reader import load, resolve_id, run_ids
+from runnable_ci.runs.reuse.results import has_branches
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import listed
 
@@ -93,8 +93,3 @@ def require_content(session: RunSession, results: RunLog) -> None:
             f"{listed(lost)} of run `{results.run_id}`: {place}",
             hint="run the steps that made it too, or name another run with --from-run",
         )
-
-
-def has_branches(step: StepLog) -> bool:
-    """Return whether what a step did is in its branches, of which there may be none."""
-    return step.step_type in get_args(BranchKind)

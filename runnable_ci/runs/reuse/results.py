@@ -1,11 +1,10 @@
-"""What a run of some steps takes from an earlier run: attempts with all that they refer to, as they are. Pure."""
+"""What a run takes from another run: attempts with all that they refer to, as they are. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import cast
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from typing import TypeVar, cast, get_args
 
-from runnable_ci.engine.parts.source import has_branches
 from runnable_ci.runs.artifact import contents
 from runnable_ci.runs.events import (
     AttemptSaved,
@@ -15,19 +14,21 @@ from runnable_ci.runs.events import (
     Event,
     PackStored,
 )
+from runnable_ci.runs.files.packs import PackIndex
 from runnable_ci.runs.model import BranchKind, CatalogEntry, RunLog, StepLog
 
+_T = TypeVar("_T")
 
-def results_of(log: RunLog, names: Collection[str]) -> RunLog:
+
+def results_of(log: RunLog, keys: Iterable[str], packs: PackIndex | None = None) -> RunLog:
     """Return the log of a run with the last attempts at these steps alone, and what they refer to.
 
-    Each says where it is from.
+    Each says where it is from. A step of a branch has a key of its own: `of_steps` gives all of some steps. Who asks
+    often gives the index of the log's packs, so that it is made once.
     """
-    steps = {
-        key: _last_result(log.run_id, step)
-        for key, step in log.steps.items()
-        if (step.attempts or has_branches(step)) and key.partition(".")[0] in names
-    }
+    packs = PackIndex(log.packs) if packs is None else packs
+    chosen = ((key, log.steps[key]) for key in keys if key in log.steps)
+    steps = {key: _last_result(log.run_id, step) for key, step in chosen if step.attempts or has_branches(step)}
     attempts = [step.attempts[-1] for step in steps.values() if step.attempts]
     states = _code_states(log, [attempt.code_state for attempt in attempts])
     environments = {attempt.environment for attempt in attempts}
@@ -35,12 +36,21 @@ def results_of(log: RunLog, names: Collection[str]) -> RunLog:
         update={
             "steps": steps,
             "code_states": {key: log.code_states[key] for key in states},
-            "environments": {key: it for key, it in log.environments.items() if key in environments},
+            "environments": {key: log.environments[key] for key in sorted(environments & log.environments.keys())},
         }
     )
-    needed = {content.hex for _, content in contents(taken)}
-    packs = {digest: pack for digest, pack in log.packs.items() if not needed.isdisjoint(pack.members)}
-    return taken.model_copy(update={"packs": packs})
+    needed = dict.fromkeys(packs[content.hex][0] for _, content in contents(taken) if content.hex in packs)
+    return taken.model_copy(update={"packs": {digest: log.packs[digest] for digest in needed}})
+
+
+def of_steps(log: RunLog, names: Collection[str]) -> list[str]:
+    """Return the keys of these steps of a run, and of all that is in their branches, in its order."""
+    return [key for key in log.steps if key.partition(".")[0] in names]
+
+
+def has_branches(step: StepLog) -> bool:
+    """Return whether what a step did is in its branches, of which there may be none."""
+    return step.step_type in get_args(BranchKind)
 
 
 def _last_result(run_id: str, step: StepLog) -> StepLog:
@@ -57,13 +67,16 @@ def _with_maker(entry: CatalogEntry, origin: str) -> CatalogEntry:
     return entry.model_copy(update={"made_by": entry.made_by or origin}) if entry.stage == "put" else entry
 
 
-def taking(results: RunLog, run_id: str) -> Iterator[Event]:
-    """Yield the events by which a new run has these results, beside its own."""
-    for key, environment in results.environments.items():
+def taking(results: RunLog, run_id: str, known: RunLog | None = None) -> Iterator[Event]:
+    """Yield the events by which a run has these results, beside its own.
+
+    What a log knows already is left as it is: the results may come from anybody.
+    """
+    for key, environment in _new(results.environments, known.environments if known else {}):
         yield EnvironmentRecorded(key=key, environment=environment)
-    for key, state in results.code_states.items():
+    for key, state in _new(results.code_states, known.code_states if known else {}):
         yield CodeStateRecorded(key=key, state=state)
-    for digest, pack in results.packs.items():
+    for digest, pack in _new(results.packs, known.packs if known else {}):
         yield PackStored(digest=digest, pack=pack)
     for key, step in results.steps.items():
         if has_branches(step):
@@ -77,6 +90,10 @@ def taking(results: RunLog, run_id: str) -> Iterator[Event]:
         ]
         attempt = step.attempts[-1].model_copy(update={"invocation": 0})  # none of the new run's has made it
         yield AttemptSaved(step=key, attempt=attempt, data_catalog=files)
+
+
+def _new(found: Mapping[str, _T], known: Container[str]) -> Iterator[tuple[str, _T]]:
+    return ((key, value) for key, value in found.items() if key not in known)
 
 
 def _code_states(log: RunLog, keys: Collection[str]) -> list[str]:

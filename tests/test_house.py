@@ -75,6 +75,9 @@ PURE: tuple[str, ...] = (
         "runs.files.links",
         "runs.retention",
         "runs.event_redaction",
+        "runs.reuse.results",
+        "runs.reuse.entries",
+        "runs.reuse.index",
     ),
     *(
         "github.action.use",

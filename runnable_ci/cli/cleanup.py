@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -174,13 +175,26 @@ def prune(
     outdated = Retention(keep, older_than).outdated(ended, moment=datetime.now(UTC))
     going = [run for place, run in enumerate(found) if place in outdated and _may_go(run)]
     delete = _deleter(registry, settings, environ) if going and not dry_run else None
-    removed = 0
-    for run in going:
-        if delete is None or _removed(registry, run, delete):
-            removed += 1
-            console.out(run.summary.run_id)
+    removed, gone = 0, set[str]()
+    try:
+        for run in going:
+            if delete is None or _removed(registry, run, delete):
+                removed += 1
+                gone |= {manifest.digest for manifest in run.manifests.values()}
+                console.out(run.summary.run_id)
+    finally:
+        if delete is not None and gone:
+            _forget(registry, gone)
     verb = "would remove" if dry_run else "removed"
     console.err(f"{verb} {pluralize(removed, 'run')} from {registry.label}; {len(found) - removed} left")
+
+
+def _forget(registry: Registry, manifests: Collection[str]) -> None:
+    """Take what only these held out of the indexes of results; where that fails nobody takes a result that is gone."""
+    from runnable_ci.runs.reuse.index_tag import forget_manifests
+
+    with suppress(StoreError):
+        console.err(*forget_manifests(registry, manifests))
 
 
 def _may_go(run: PublishedRun) -> bool:

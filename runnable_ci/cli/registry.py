@@ -22,6 +22,7 @@ from runnable_ci.runs.remote.pull import Pulled, forget, keep_as, read_origin
 from runnable_ci.runs.remote.pull import pull as pull_run
 from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.runs.remote.remote_index import SeveralRunsError, find_occupant
+from runnable_ci.runs.reuse.candidates import publish_entries
 from runnable_ci.runs.run_identity import describe_beginning, run_identity
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
@@ -68,7 +69,8 @@ def _publish(layout: Layout, run_id: str, to: str | None, settings: Settings, en
         console.err(note)
     with watching("sent") as watch:
         published = publish_run(layout, run_id, registry, environ=environ, watch=watch)
-    console.err(*published.notes, _sent(published))
+    indexed = publish_entries(layout, run_id, registry, published.manifest.digest, environ=environ)
+    console.err(*published.notes, *indexed, _sent(published))
     console.out(published.reference)
 
 
@@ -127,16 +129,20 @@ class PublishOnExit:
             log = load(layout, run_id)
             for note in notes(log) if log.invocation > 1 else ():  # a first invocation has just said it
                 self.say(note)
+            limit_s = self._limit_s()
             with watching("sent") as watch:
                 published = publish_run(
-                    layout, run_id, self.registry, environ=self.environ, watch=watch, limit_s=self._limit_s()
+                    layout, run_id, self.registry, environ=self.environ, watch=watch, limit_s=limit_s
                 )
+            # There is no time for that where a runner is about to kill us, and the next publish makes up for it.
+            digest = published.manifest.digest if limit_s is None else ""
+            indexed = publish_entries(layout, run_id, self.registry, digest, environ=self.environ) if digest else []
         except RunnableError as e:
             to = [] if self.is_default else ["--to", self.registry.label]
             again = of_store(layout, "publish", run_id, *to, *http_option(self.registry.plain_http))
             self.say(*e.lines(), f"run {run_id} is in the local store; to try again: {again}")
             return code or 1
-        self.say(*published.notes, f"published {published.reference}: {_sent(published)}")
+        self.say(*published.notes, *indexed, f"published {published.reference}: {_sent(published)}")
         return code
 
     def _limit_s(self) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -62,6 +64,16 @@ class PipelineIdentity:
             may_differ = is_known_here and not self.is_named and not run.is_named
             return unicode_of(self.file) == run.file and (has_its_name or may_differ)
         return has_its_name and (not run.file or run.file in tails(self.file) or self.file in tails(run.file))
+
+    def key(self) -> str:
+        """Return what runs of one pipeline share wherever they were made; empty where too little is known for that.
+
+        In a repository the file's path, and its name if it has one: the folder may be called anything in a clone.
+        """
+        if not self.base or not self.file:
+            return ""
+        name = self.name if self.is_named or self.base != "repository" else ""
+        return hashlib.sha256(json.dumps([name, unicode_of(self.file), self.base]).encode()).hexdigest()[:32]
 
     def __str__(self) -> str:
         return f"`{self.name}`" + (f" ({self.file})" if self.file else "")

@@ -19,6 +19,8 @@ ORIGIN = "origin"
 """Beside the journal of a run that was pulled: where from."""
 MADE_HERE = "made-here"
 """Beside the journal of a run that this store made, and whose content has left it for where it was published."""
+HELD = "held.json"
+"""Beside the journal: which published runs hold contents that this one took from them, and that need not be here."""
 WRITERS = "writers.json"
 """Beside the journal: whose parts of the run were pulled, and what this store published itself."""
 PROCESSES = "processes"
@@ -43,12 +45,14 @@ def run_folder(layout: Layout, run_id: str) -> Path:
 
 def is_pulled(layout: Layout, run_id: str) -> bool:
     """Return whether what is not in the store of a run may be in a registry."""
-    return (run_folder(layout, run_id) / ORIGIN).exists()
+    folder = run_folder(layout, run_id)
+    return (folder / ORIGIN).exists() or (folder / HELD).exists()
 
 
 def is_foreign(layout: Layout, run_id: str) -> bool:
     """Return whether a run came from a registry."""
-    return is_pulled(layout, run_id) and not (run_folder(layout, run_id) / MADE_HERE).exists()
+    folder = run_folder(layout, run_id)
+    return (folder / ORIGIN).exists() and not (folder / MADE_HERE).exists()
 
 
 def run_folders(layout: Layout) -> dict[str, Path]:

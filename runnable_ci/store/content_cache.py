@@ -43,9 +43,9 @@ class ContentCache:
             path.unlink(missing_ok=True)
             return None
 
-    def keep(self, descriptor: Descriptor, content: bytes) -> None:
+    def keep(self, descriptor: Descriptor, content: bytes, *, at_most: int = CONTENT_MAX_BYTES) -> None:
         """Keep verified content, if it is small; where the disk does not take it, it is fetched again."""
-        if descriptor.size > CONTENT_MAX_BYTES:
+        if descriptor.size > at_most:
             return
         with suppress(OSError):
             self._folder.mkdir(exist_ok=True)

@@ -24,6 +24,7 @@ from runnable_ci.runs.remote.listing import keep_as_newest, newest_of_branch
 from runnable_ci.runs.remote.publish import IdTakenError, Published, publish
 from runnable_ci.runs.remote.pull import keep_as
 from runnable_ci.runs.remote.writers import ref_label
+from runnable_ci.runs.reuse.candidates import publish_entries
 from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.util.clock import now
 from runnable_ci.util.shell_command import command
@@ -118,7 +119,9 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
     except IdTakenError as e:
         log = _under_own_id(job, report, log, e)
         report.published = publish(job.layout, report.run_id, registry, environ=job.environ, limit_s=limit_s)
-    for note in report.published.notes:
+    digest = report.published.manifest.digest
+    indexed = publish_entries(job.layout, report.run_id, registry, digest, environ=job.environ) if not limit_s else []
+    for note in (*report.published.notes, *indexed):
         job.say(note)
     try:
         report.base = newest_of_branch(job.branches_registry(), log.name, job.context.base_branch)

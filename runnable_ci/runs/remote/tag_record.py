@@ -26,6 +26,8 @@ from runnable_ci.store.target import MANIFEST_ELEMENTS_MAX, MANIFEST_MEDIA_TYPE,
 from runnable_ci.util.bounded_json import parse_json
 
 BRANCH_PREFIX = f"_branch{SEPARATOR}"
+REUSE_PREFIX = f"_reuse{SEPARATOR}"
+"""Of the tags of indexes of results, which are no runs' either."""
 RECORD_TAG = f"_tags{SEPARATOR}record"
 RECORD_TYPE = "application/vnd.runnable.tags.v1+json"
 RECORD_KEY = "vnd.runnable.tags"
@@ -77,7 +79,7 @@ class ListedTags:
 
 
 def list_tags(registry: Registry, *, with_record: bool) -> ListedTags:
-    """Return all tags but that of the record, with what is recorded of them. Raises `StoreError`.
+    """Return the tags of runs, and what points to one, with what is recorded of them. Raises `StoreError`.
 
     Where the list is refused, or has nothing, those that are recorded are taken.
     """
@@ -89,7 +91,8 @@ def list_tags(registry: Registry, *, with_record: bool) -> ListedTags:
     if refusal is not None and not record:
         raise refusal
     tags = tags or frozenset(record)
-    return ListedTags(tags - {RECORD_TAG}, {tag: entry for tag, entry in record.items() if tag in tags})
+    of_runs = frozenset(tag for tag in tags if tag != RECORD_TAG and not tag.startswith(REUSE_PREFIX))
+    return ListedTags(of_runs, {tag: entry for tag, entry in record.items() if tag in of_runs})
 
 
 def newest_first(content: PublishedContent, listed: ListedTags) -> Iterator[str]:
@@ -195,7 +198,7 @@ def _learned(registry: Registry, unknown: Collection[str]) -> TagRecord:
 def _of_runs(tags: Collection[str]) -> Iterator[str]:
     """Yield what may be tags of runs: those of writers, and those that writers' tags begin with."""
     for tag in tags:
-        if tag != RECORD_TAG and not tag.startswith(BRANCH_PREFIX) and SEPARATOR in tag:
+        if tag != RECORD_TAG and not tag.startswith((BRANCH_PREFIX, REUSE_PREFIX)) and SEPARATOR in tag:
             yield tag
             for match in re.finditer(f"(?={SEPARATOR})", tag):
                 if tag[: match.start()] in tags:

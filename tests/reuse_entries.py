@@ -6,7 +6,8 @@ from typing import Any
 
 from runnable_ci.observe.reads import FileRead, ReadSet
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
-from runnable_ci.runs.model import SUCCESS, CatalogEntry, Environment, Invocation, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.machines.environment_model import Environment
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, Invocation, RunLog, StepAttempt, StepLog
 from runnable_ci.runs.reuse.entries import ResultHolder, ReuseEntry, entries_of
 
 CONFIG = {"pipeline_file": "runnable.toml", "pipeline_base": "repository", "pipeline_is_named": True}

@@ -11,25 +11,28 @@ from runnable_ci.cli.terminal import watching
 from runnable_ci.config import Settings
 from runnable_ci.engine.code.untracked import notes
 from runnable_ci.engine.run_project import own_file
-from runnable_ci.errors import RunnableError, StoreError, UsageError
+from runnable_ci.errors import BlobMissingError, RunnableError, StoreError, UsageError
 from runnable_ci.github.accepted_writers import accepted_writers
 from runnable_ci.pipeline.command_line import http_option, of_store
 from runnable_ci.pipeline.project import Project, registry_of
+from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.reader import load, resolve_id
+from runnable_ci.runs.remote.contributions import read_contributions
 from runnable_ci.runs.remote.publish import IdTakenError, Published, require_room
 from runnable_ci.runs.remote.publish import publish as publish_run
-from runnable_ci.runs.remote.pull import Pulled, forget, keep_as, read_origin
+from runnable_ci.runs.remote.pull import Pulled, forget, keep_as, missing_blobs, read_origin
 from runnable_ci.runs.remote.pull import pull as pull_run
 from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.runs.remote.remote_index import SeveralRunsError, find_occupant
 from runnable_ci.runs.reuse.candidates import publish_entries
+from runnable_ci.runs.reuse.held_contents import fetch_held, read_held
 from runnable_ci.runs.run_identity import describe_beginning, run_identity
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.util.console import console, is_actions
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.signals import since_cancelled_s
-from runnable_ci.util.text import format_size
+from runnable_ci.util.text import format_size, listed
 
 if TYPE_CHECKING:
     from runnable_ci.engine.options import Options
@@ -64,11 +67,13 @@ def publish(
 def _publish(layout: Layout, run_id: str, to: str | None, settings: Settings, environ: Mapping[str, str]) -> None:
     log = load(layout, run_id)
     file = own_file(log, layout.folder.parent) or layout.folder.parent
-    registry = Registries(settings, environ).named(to, in_pipeline=lambda: registry_of(file))
+    registries = Registries(settings, environ)
+    registry = registries.named(to, in_pipeline=lambda: registry_of(file))
     for note in notes(log):
         console.err(note)
     with watching("sent") as watch:
-        published = publish_run(layout, run_id, registry, environ=environ, watch=watch)
+        elsewhere = registries.recorded
+        published = publish_run(layout, run_id, registry, environ=environ, watch=watch, open_registry=elsewhere)
     indexed = publish_entries(layout, run_id, registry, published.manifest.digest, environ=environ)
     console.err(*published.notes, *indexed, _sent(published))
     console.out(published.reference)
@@ -83,6 +88,8 @@ class PublishOnExit:
     say: Callable[..., None]
     is_default: bool
     """Whether the registry need not be named."""
+    elsewhere: Callable[[str], Registry]
+    """Opens registries that hold what the run took from others."""
 
     @classmethod
     def of(cls, project: Project, to: str | None, options: Options) -> PublishOnExit:
@@ -92,7 +99,7 @@ class PublishOnExit:
         if registry.advice:
             options.printer.say(f"note: {registry.advice.hint}")
         is_default = registry.label == registries.default(in_pipeline=lambda: project.pipeline.registry)
-        return cls(registry, options.environ, options.printer.say, is_default)
+        return cls(registry, options.environ, options.printer.say, is_default, registries.recorded)
 
     def require_room(self, run_id: str) -> None:
         """Raise `UsageError` for a run id that is too long to be published."""
@@ -132,7 +139,13 @@ class PublishOnExit:
             limit_s = self._limit_s()
             with watching("sent") as watch:
                 published = publish_run(
-                    layout, run_id, self.registry, environ=self.environ, watch=watch, limit_s=limit_s
+                    layout,
+                    run_id,
+                    self.registry,
+                    environ=self.environ,
+                    watch=watch,
+                    limit_s=limit_s,
+                    open_registry=self.elsewhere,
                 )
             # There is no time for that where a runner is about to kill us, and the next publish makes up for it.
             digest = published.manifest.digest if limit_s is None else ""
@@ -162,8 +175,11 @@ def pull(
     layout: Layout, run: str, *, source: str | None, only_log: bool, settings: Settings, environ: Mapping[str, str]
 ) -> None:
     """Pull a run by its id, `latest` or a reference; its id is printed."""
-    workspace = layout.folder.parent
-    registry, reference = locate(layout, run, source, Registries(settings, environ), workspace)
+    workspace, registries = layout.folder.parent, Registries(settings, environ)
+    if source is None and _is_only_here(layout, run):
+        _fetch_taken(layout, run, registries)
+        return
+    registry, reference = locate(layout, run, source, registries, workspace)
     try:
         with watching("fetched") as watch:
             accepted = accepted_writers(settings, environ)
@@ -175,6 +191,27 @@ def pull(
     written_by = [f"written by {writer}" for writer in pulled.others]
     console.err(*pulled.refusals(), *written_by, summary(pulled, registry.label))
     console.out(pulled.run_id)
+
+
+def _is_only_here(layout: Layout, run: str) -> bool:
+    """Return whether a run was made here and never published, while contents that it took from others are elsewhere."""
+    held = read_held(layout, run)
+    return bool(held) and read_origin(layout, run) is None and not read_contributions(layout, run).published
+
+
+def _fetch_taken(layout: Layout, run_id: str, registries: Registries) -> None:
+    """Have all that a run took from others. Raises `BlobMissingError` where it is gone, `StoreError`."""
+    held, contents = read_held(layout, run_id), layers(load(layout, run_id)).values()
+    with watching("fetched") as watch:
+        fetched = fetch_held(layout, held, contents, registries.recorded, watch)
+    where = listed(origin.registry for origin in held)
+    if missing := missing_blobs(layout, contents):
+        raise BlobMissingError(
+            f"{missing[0].digest}, which run `{run_id}` took from another, is not in {where} any more",
+            hint=f"`{of_store(layout, 'retry', run_id)}` runs the steps again that made what is needed",
+        )
+    console.err(f"run {run_id}, contents of other runs from {where}: fetched {format_size(fetched.size_bytes)}")
+    console.out(run_id)
 
 
 def locate(

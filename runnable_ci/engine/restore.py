@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.engine.session import RunSession
-from runnable_ci.errors import BlobMissingError, ManifestNotFoundError
 from runnable_ci.pipeline.patterns import as_glob
 from runnable_ci.pipeline.project import Project
 from runnable_ci.pipeline.step import groups_of
@@ -20,7 +19,7 @@ from runnable_ci.runs.paths import is_pulled
 from runnable_ci.runs.products.history import files_found_again, products_of
 from runnable_ci.steps import objects_taken
 from runnable_ci.store.target import Descriptor
-from runnable_ci.util.text import format_size
+from runnable_ci.util.text import format_size, listed
 
 
 class Required(NamedTuple):
@@ -170,25 +169,30 @@ def restore(session: RunSession, plan: Plan, catalog: Catalog, *, everything: bo
 
 
 def fetch_required(session: RunSession, required: Collection[Descriptor], log: RunLog, registry: str | None) -> str:
-    """Have what is required of a run that was pulled in part, not the rest; return where that was looked for."""
+    """Have what is required of a run whose contents are in part elsewhere; return where that was looked for.
+
+    That is where it was pulled from, and where the runs are from which it took results.
+    """
     layout, options = session.project.layout, session.options
     if not is_pulled(session.project.layout, log.run_id):
         return ""
-    from runnable_ci.runs.remote.pull import fetch, missing_blobs, read_origin
+    from runnable_ci.runs.remote.pull import missing_blobs
     from runnable_ci.runs.remote.registry_config import Registries
+    from runnable_ci.runs.reuse.held_contents import fetch_held, origins_of
 
-    origin = read_origin(layout, log.run_id)
-    if origin is None or not missing_blobs(layout, required):
+    origins = origins_of(layout, log.run_id)
+    if not origins or not missing_blobs(layout, required):
         return ""
-    source = Registries(options.settings, options.environ).recorded(origin.registry, named=registry)
-    try:
-        with options.transfer_progress("fetched") as progress:
-            fetched = fetch(layout, source, origin, required, progress)
-    except (BlobMissingError, ManifestNotFoundError):  # the registry has lost it
-        return source.label
-    left = missing_blobs(layout, layers(log).values())
-    options.printer.say(
-        f"fetched {format_size(fetched.size_bytes)} from {source.label}, "
-        f"{format_size(sum(descriptor.size for descriptor in left))} not downloaded"
-    )
-    return source.label
+    registries = Registries(options.settings, options.environ)
+    with options.transfer_progress("fetched") as progress:
+        fetched = fetch_held(
+            layout, origins, required, lambda where: registries.recorded(where, named=registry), progress
+        )
+    where = listed(dict.fromkeys(origin.registry for origin in origins))
+    if fetched.blobs or not missing_blobs(layout, required):
+        left = missing_blobs(layout, layers(log).values())
+        options.printer.say(
+            f"fetched {format_size(fetched.size_bytes)} from {where}, "
+            f"{format_size(sum(descriptor.size for descriptor in left))} not downloaded"
+        )
+    return where

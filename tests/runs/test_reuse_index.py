@@ -17,9 +17,9 @@ from runnable_ci.errors import RunLogError
 from runnable_ci.observe.reads import FileRead, ReadSet
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.runs.files.checkpoint_model import CheckpointUse
+from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import (
     FAIL,
-    Environment,
     Pack,
     Parameter,
     RunLog,

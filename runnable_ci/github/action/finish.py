@@ -23,9 +23,11 @@ from runnable_ci.runs.reader import Summary, load, output_of, resolve_id
 from runnable_ci.runs.remote.listing import keep_as_newest, newest_of_branch
 from runnable_ci.runs.remote.publish import IdTakenError, Published, publish
 from runnable_ci.runs.remote.pull import keep_as
+from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.runs.remote.writers import ref_label
 from runnable_ci.runs.reuse.candidates import publish_entries
 from runnable_ci.runs.run_identity import run_identity
+from runnable_ci.store.registry import Registry
 from runnable_ci.util.clock import now
 from runnable_ci.util.shell_command import command
 
@@ -115,10 +117,10 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
         job.say(note)
     limit_s = CANCELLED_LIMIT_S if job.inputs.outcome == "cancelled" else None
     try:
-        report.published = publish(job.layout, report.run_id, registry, environ=job.environ, limit_s=limit_s)
+        report.published = _send(job, report.run_id, registry, limit_s)
     except IdTakenError as e:
         log = _under_own_id(job, report, log, e)
-        report.published = publish(job.layout, report.run_id, registry, environ=job.environ, limit_s=limit_s)
+        report.published = _send(job, report.run_id, registry, limit_s)
     digest = report.published.manifest.digest
     indexed = publish_entries(job.layout, report.run_id, registry, digest, environ=job.environ) if not limit_s else []
     for note in (*report.published.notes, *indexed):
@@ -129,6 +131,11 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
             keep_as_newest(registry, report.published.manifest, log.name, job.context.branch)
     except StoreError as e:  # the run itself is published nevertheless
         report.notices.append(Notice("Published, but not compared with the base branch", e.message))
+
+
+def _send(job: Job, run_id: str, registry: Registry, limit_s: float | None) -> Published:
+    elsewhere = Registries(job.settings, job.environ).recorded
+    return publish(job.layout, run_id, registry, environ=job.environ, limit_s=limit_s, open_registry=elsewhere)
 
 
 def _leave_note(job: Job, report: Report, log: RunLog) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runnable_ci.runs.artifact import layers, reads_blobs
 from runnable_ci.runs.model import RunLog
-from runnable_ci.runs.paths import MADE_HERE, is_pulled, run_folder
+from runnable_ci.runs.paths import MADE_HERE, ORIGIN, run_folder
 from runnable_ci.runs.remote.contributions import read_contributions
 from runnable_ci.runs.remote.manifest_forms import wholes
 from runnable_ci.runs.remote.pull import Origin, read_origin, write_origin
@@ -55,7 +55,7 @@ def find_evictable(layout: Layout, log: RunLog, open_registry: Callable[[str], R
 def note_evicted(layout: Layout, run_id: str, evictable: Evictable) -> None:
     """Note where the content of a run is, before any of it is removed here."""
     folder = run_folder(layout, run_id)
-    if not is_pulled(layout, run_id):
+    if not (folder / ORIGIN).exists():
         write_whole(folder / MADE_HERE, b"", through=layout.temporaries)
     write_origin(layout, run_id, evictable.origin)
 

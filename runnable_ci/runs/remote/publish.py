@@ -8,7 +8,7 @@ moment, at least the later writer of a tag sees the other's.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,8 @@ from runnable_ci.errors import (
     UsageError,
 )
 from runnable_ci.pipeline.command_line import http_option, of_store
-from runnable_ci.runs.artifact import TITLE, manifest_annotations
+from runnable_ci.runs.artifact import TITLE, layers, manifest_annotations
+from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import run_folder, shared
 from runnable_ci.runs.reader import load, suggest_pull
 from runnable_ci.runs.recorder import ensure_sealed
@@ -30,9 +31,10 @@ from runnable_ci.runs.remote.contributions import note_published
 from runnable_ci.runs.remote.derived import derive
 from runnable_ci.runs.remote.manifest_forms import ImageForm
 from runnable_ci.runs.remote.published_content import SEPARATOR
-from runnable_ci.runs.remote.pull import OnProgress, read_origin
+from runnable_ci.runs.remote.pull import OnProgress
 from runnable_ci.runs.remote.remote_index import Occupant, find_occupant, find_occupants, find_published
 from runnable_ci.runs.remote.tag_record import RecordedTag, note_tags
+from runnable_ci.runs.reuse.held_contents import fetch_held, note_own, origins_of
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning
 from runnable_ci.store.copy import CopyResult, TransferSize, copy
 from runnable_ci.store.local import Layout
@@ -72,14 +74,16 @@ def publish(
     environ: Mapping[str, str],
     watch: OnProgress | None = None,
     limit_s: float | None = None,
+    open_registry: Callable[[str], Registry] | None = None,
 ) -> Published:
     """Copy the run to the registry, sealing it first if needed. An unchanged one costs a request.
 
+    What it took from runs of the same registry need not be here; from others it is fetched first, by `open_registry`.
     The plain tag goes first, as the writer's own proves that all is there. Raises `RunInUseError`, `UsageError` for a
     run id that leaves no room for the writer, `IdTakenError` for one that another run has there, `StoreError`, also
     after `limit_s` seconds: who is going to be killed can say before that what became of the run.
     """
-    send = partial(_publish, layout, run_id, registry, environ=environ, watch=watch)
+    send = partial(_publish, layout, run_id, registry, environ=environ, watch=watch, open_registry=open_registry)
     if limit_s is None:
         return send()
     try:
@@ -92,7 +96,13 @@ def publish(
 
 
 def _publish(
-    layout: Layout, run_id: str, registry: Registry, *, environ: Mapping[str, str], watch: OnProgress | None
+    layout: Layout,
+    run_id: str,
+    registry: Registry,
+    *,
+    environ: Mapping[str, str],
+    watch: OnProgress | None,
+    open_registry: Callable[[str], Registry] | None,
 ) -> Published:
     tag = _writers_tag(layout, run_id, environ)
     with shared(layout), _one_publisher(layout, run_id):
@@ -102,10 +112,10 @@ def _publish(
         sent, notes = None, list[str]()
         manifest = find_published(registry, tag, own)
         if manifest is None:
-            mine = manifest_annotations(load(layout, run_id))
+            log = load(layout, run_id)
+            mine = manifest_annotations(log)
             is_known = _require_own_id(layout, registry, mine)
-            origin = read_origin(layout, run_id)
-            earlier = origin.manifests if origin and origin.registry == registry.label else ()
+            earlier = _held_there(layout, log, registry, open_registry)
             with suggest_pull(layout, run_id):
                 copied = _send(layout, own, registry, [run_id, tag, *earlier], watch)
             sent, manifest = copied.sent, copied.manifest
@@ -114,6 +124,7 @@ def _publish(
             if not is_known:  # to send it took time enough for another one to come first
                 _require_own_id(layout, registry, mine)
             note_published(layout, run_id, manifest.digest, registry.label)
+            note_own(layout, run_id, registry.label, manifest.digest)
             where = RecordedTag.of(manifest, mine)
             if is_known:  # before the tags are moved, so that none is ever believed to be where it was
                 note_tags(registry, dict.fromkeys((run_id, tag), where), learn=False)
@@ -124,6 +135,18 @@ def _publish(
                 _withdraw_later(layout, registry, mine, tag)
             note_tags(registry, {one: where if moved[one] else None for one in moved}, learn=not is_known)
     return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent, notes)
+
+
+def _held_there(
+    layout: Layout, log: RunLog, registry: Registry, open_registry: Callable[[str], Registry] | None
+) -> list[str]:
+    """Return which manifests of a registry hold contents of a run, and fetch what only other registries have."""
+    origins = origins_of(layout, log.run_id)
+    there = [manifest for it in origins if it.registry == registry.label for manifest in it.manifests]
+    others = [it for it in origins if it.registry != registry.label]
+    if others and open_registry is not None:
+        fetch_held(layout, others, layers(log).values(), open_registry)
+    return there
 
 
 def _send(

@@ -23,7 +23,7 @@ from runnable_ci.runs.artifact import layers, manifest_annotations, reads_blobs
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.events import LogImported
 from runnable_ci.runs.model import RunLog
-from runnable_ci.runs.paths import MADE_HERE, ORIGIN, WRITERS, is_running, run_folder, shared
+from runnable_ci.runs.paths import HELD, MADE_HERE, ORIGIN, WRITERS, is_running, run_folder, shared
 from runnable_ci.runs.reader import LATEST, catalog_of, check_run_id, load, run_ids
 from runnable_ci.runs.recorder import ensure_sealed, reopen
 from runnable_ci.runs.remote.contributions import read_contributions, write_contributions
@@ -115,7 +115,7 @@ def keep_as(layout: Layout, run_id: str, other_id: str) -> bool:
     with shared(layout):
         ensure_sealed(layout, run_id)
         _record(layout, _renamed(load(layout, run_id), other_id))
-        for note in (MADE_HERE, ORIGIN, WRITERS):
+        for note in (MADE_HERE, ORIGIN, HELD, WRITERS):
             noted = run_folder(layout, run_id) / note
             if noted.exists():
                 write_whole(run_folder(layout, other_id) / note, noted.read_bytes(), through=layout.temporaries)

@@ -18,7 +18,7 @@ from runnable_ci.errors import (
 )
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.paths import HELD, run_folder
-from runnable_ci.runs.remote.pull import OnProgress, Origin, fetch, missing_blobs
+from runnable_ci.runs.remote.pull import OnProgress, Origin, fetch, missing_blobs, read_origin
 from runnable_ci.runs.reuse.candidates import Candidate
 from runnable_ci.store.copy import TransferSize
 from runnable_ci.store.local import Layout
@@ -93,6 +93,14 @@ def read_held(layout: Layout, run_id: str) -> list[Origin]:
         raise RunLogError(f"{path} is damaged", hint=hint) from e
 
 
+def origins_of(layout: Layout, run_id: str) -> list[Origin]:
+    """Return where contents of a run are that need not be here: where it was pulled from, and where it took results.
+
+    Raises `RunLogError` for a note that cannot be read.
+    """
+    return [*filter(None, [read_origin(layout, run_id)]), *read_held(layout, run_id)]
+
+
 def fetch_held(
     layout: Layout,
     origins: Sequence[Origin],
@@ -100,7 +108,7 @@ def fetch_held(
     open_registry: Callable[[str], Registry],
     watch: OnProgress | None = None,
 ) -> TransferSize:
-    """Download what is not here of contents that a run took, from wherever they are. Raises `StoreError`."""
+    """Download what is not here of some contents from where they may be; return how much. Raises `StoreError`."""
     fetched = TransferSize()
     for origin in origins:
         if missing_blobs(layout, wanted):

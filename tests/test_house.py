@@ -98,7 +98,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "urllib3": ("util.http",),
     "subprocess": ("util.process",),
     "fcntl": ("util.files",),
-    "ctypes": ("observe.inotify", "util.leftovers"),
+    "ctypes": ("observe.inotify", "util.leftovers", "steps.worker.numeric"),
     "pydantic_settings": ("config",),
     "typer": ("cli",),
     "yaml": ("pipeline.values.yaml_document",),

@@ -58,9 +58,9 @@ def project(tmp_path: Path) -> Workspace:
 @pytest.mark.parametrize(
     ("words", "more", "most"),
     [
-        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 147),
+        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 148),
         (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 130),
-        (["runs"], {"engine", "steps", "vcs.identity", "vcs.status"}, 84),
+        (["runs"], {"engine", "steps", "vcs.identity", "vcs.status"}, 85),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

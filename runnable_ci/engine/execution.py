@@ -108,7 +108,8 @@ def execute(
 
 def _probe(session: RunSession) -> EnvironmentProbe:
     project = session.project
-    environments = StepEnvironments(session.interpreter, project.workspace, session.options.environ)
+    environ = session.options.environ
+    environments = StepEnvironments(session.interpreter, project.workspace, environ, with_machine=True)
     return EnvironmentProbe(environments, project.pipeline)
 
 

@@ -24,6 +24,15 @@ from runnable_ci.observe.source_files import read_source
 from runnable_ci.observe.trace import Trace
 
 
+class LoadedLibrary(NamedTuple):
+    """A library for linear algebra or threads, as the run log has it."""
+
+    name: str
+    kind: str
+    version: str
+    threads: int
+
+
 class WorkerReport(NamedTuple):
     """What a python step's own process knows of itself: exact, but blind for its children and for C libraries."""
 
@@ -42,6 +51,8 @@ class WorkerReport(NamedTuple):
     """Module that is neither the workspace's nor installed → its file."""
     read_outside: tuple[str, ...] = ()
     """Files outside of the workspace that it opened for reading, without those of the environment."""
+    numeric: tuple[LoadedLibrary, ...] = ()
+    """What it had loaded for linear algebra and threads."""
     has_children: bool = False
     """Whether it started processes."""
     is_complete: bool = False

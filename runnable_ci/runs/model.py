@@ -9,7 +9,7 @@ from pydantic import Field
 
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.files.checkpoint_model import Checkpoint, CheckpointUse
-from runnable_ci.runs.machines.environment_model import Environment
+from runnable_ci.runs.machines.environment_model import Environment, NumericLibrary
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
 from runnable_ci.util.text import flattened, seconds_between, shortened
 
@@ -166,6 +166,8 @@ class StepAttempt(Record):
     """The step as it was defined, resolved."""
     environment: str = ""
     """Key into the run's `environments`."""
+    numeric_libraries: list[NumericLibrary] = Field(default_factory=list, fail_fast=True)
+    """Of a python or notebook step; those of the processes that it started are not known."""
     variables: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
     """Environment variables that count for the step → sha256 of the value, empty where it was not set. Of a secret
     `hmac:` and an HMAC by the person's key, or `secret`. `*`: it may have read any."""

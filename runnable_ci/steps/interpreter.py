@@ -287,8 +287,9 @@ def _distribution() -> str:
 
 
 def key_of(environment: Environment) -> str:
-    """Return a short name for an environment: equal environments have equal keys."""
-    return hashlib.sha256(json.dumps(environment.model_dump(), sort_keys=True).encode()).hexdigest()[:12]
+    """Return a short name for an environment: equal environments have equal keys, however full the disk is."""
+    known = environment.model_dump(exclude={"machine": {"disk_free"}})
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _lock_files(workspace: Path) -> dict[str, str]:

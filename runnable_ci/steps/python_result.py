@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runnable_ci.errors import StepError
-from runnable_ci.observe.assemble import WorkerReport
+from runnable_ci.observe.assemble import LoadedLibrary, WorkerReport
 from runnable_ci.observe.outside import is_environment
 from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.validation import not_json
@@ -66,6 +66,13 @@ class _Failure(_Closed):
         )
 
 
+class _Numeric(_Closed):
+    name: str
+    kind: str
+    version: str
+    threads: int
+
+
 class _Report(_Closed):
     """What the worker tells of what its process did."""
 
@@ -78,6 +85,7 @@ class _Report(_Closed):
     libraries: dict[str, str]
     outside: dict[str, str]
     read_outside: list[str]
+    numeric: list[_Numeric] = Field(default_factory=list)
 
     def recorded(self, modules: Iterable[str]) -> WorkerReport:
         """Return the report with the modules of the workspace that were loaded."""
@@ -90,6 +98,7 @@ class _Report(_Closed):
             libraries=self.libraries,
             outside=self.outside,
             read_outside=tuple(path for path in self.read_outside if not is_environment(path)),
+            numeric=tuple(LoadedLibrary(**one.model_dump()) for one in self.numeric),
             has_children=self.children,
             is_complete=not self.children and not self.native,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+from runnable_ci.cli.show.machine import libraries_line, machine_line
 from runnable_ci.engine.provenance.stored_reads import reads_document, reads_of
 from runnable_ci.errors import BlobMissingError, UsageError
 from runnable_ci.observe.reads import ReadSet
@@ -65,6 +66,8 @@ def _lines(catalog: Catalog, log: RunLog, step: StepLog) -> Iterator[str]:
         took = duration(attempt.start_time, attempt.end_time)
         shown = f"{label_of(log.steps, step.name)}.{attempt.attempt_number}"
         yield printable(", ".join(filter(None, (f"{shown}  {attempt.status}", took, attempt.reason, attempt.message))))
+        for kind, line in _where(log, attempt).items():
+            yield f"  {kind:9} {line}"
         if not attempt.reads:
             yield f"  not seen: {printable(attempt.not_seen or 'a version that did not look')}"
             continue
@@ -77,6 +80,16 @@ def _lines(catalog: Catalog, log: RunLog, step: StepLog) -> Iterator[str]:
             yield f"  {kind:9} {len(names)}: {listed(map(printable, names))}"
         if attempt.made:
             yield f"  {'made':9} {len(attempt.made) + attempt.made_more}: {listed(map(printable, attempt.made))}"
+
+
+def _where(log: RunLog, attempt: StepAttempt) -> dict[str, str]:
+    """Return on what machine an attempt ran, and which libraries for numbers it had loaded, as far as is known."""
+    environment = log.environments.get(attempt.environment)
+    lines = {
+        "machine": machine_line(environment.machine) if environment else "",
+        "numeric": libraries_line(attempt.numeric_libraries),
+    }
+    return {kind: line for kind, line in lines.items() if line}
 
 
 def _short(catalog: Catalog, title: str, attempt: StepAttempt) -> str:

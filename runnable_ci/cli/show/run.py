@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
+from runnable_ci.cli.show.machine import machine_line
 from runnable_ci.errors import UsageError
 from runnable_ci.runs.branches.labels import failed_steps, is_only_branches, label_of, shortened, step_named
 from runnable_ci.runs.causality.ancestry import decisions_of
@@ -65,6 +66,7 @@ def _head(log: RunLog) -> list[str]:
         "image": listed(_images(log)),
         "warning": unpublished(log),
         "python": _python(environment) if environment else "",
+        "machine": machine_line(environment.machine) if environment else "",
         "metrics": format_pairs(log.metrics()),
     }
     return [f"{name:12} {value}" for name, value in lines.items() if value]

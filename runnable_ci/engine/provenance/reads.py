@@ -29,6 +29,7 @@ from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.files.links import readable
 from runnable_ci.runs.files.workspace import UnhashedFile
+from runnable_ci.runs.machines.environment_model import NumericLibrary
 from runnable_ci.runs.model import CatalogEntry, StepAttempt
 from runnable_ci.runs.paths import READS_SUFFIX
 from runnable_ci.runs.products.index import Product, StoredContent
@@ -88,6 +89,8 @@ class ReadRecorder:
             return None
         finally:
             self.variables.record(step, attempt)
+            if worker is not None:
+                attempt.numeric_libraries = [NumericLibrary(**one._asdict()) for one in worker.numeric]
 
     def _record(
         self,

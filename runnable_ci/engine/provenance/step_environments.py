@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 class StepEnvironments:
     """Describes in what steps run. Interpreters are asked when they are needed, each once while nothing changes."""
 
-    def __init__(self, interpreter: str, workspace: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, interpreter: str, workspace: Path, environ: Mapping[str, str], *, with_machine: bool = False
+    ) -> None:
         self._interpreter, self._workspace, self._environ = interpreter, workspace, environ
         self._answers = LastAnswers(workspace)
+        self._with_machine = with_machine
         self._system: Environment | None = None
         self._described: dict[tuple[int, bool], tuple[Answer, Environment]] = {}
         """By what an interpreter answered, and whether in a container."""
@@ -53,6 +56,10 @@ class StepEnvironments:
             return known[1]
         if self._system is None:
             self._system = describe_system(self._workspace, self._environ, tool_version=VERSION)
+            if self._with_machine:
+                from runnable_ci.steps.machine import describe_machine  # to compare environments nobody needs it
+
+                self._system.machine = describe_machine(self._workspace, self._environ)
         update = {
             "interpreter": answer.executable,
             "interpreter_version": answer.version,

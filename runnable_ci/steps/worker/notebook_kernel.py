@@ -13,6 +13,7 @@ from types import ModuleType
 from .arguments import Parameters
 from .audit import Audit
 from .errors import WorkerError, WrongReturnsError, did_you_mean, missing_module_hint, type_name
+from .numeric import numeric_libraries
 from .returns import keep_values
 from .workspace import WorkspaceFolder
 
@@ -92,6 +93,7 @@ def finish(path: str, is_failed: bool) -> None:
     kernel.workspace.note(kernel.modules)
     report = kernel.audit.report(kernel.workspace)
     report["libraries"] = {name: file for name, file in report["libraries"].items() if _is_installed(name, file)}
+    report["numeric"] = numeric_libraries()
     answer.update(modules=kernel.modules, report=report)
     with open(path + ".part", "w", encoding="utf-8") as file:
         json.dump(answer, file)

@@ -19,6 +19,7 @@ from .errors import (
     type_name,
 )
 from .failures import record, user_frames
+from .numeric import numeric_libraries
 from .returns import keep
 from .workspace import WorkspaceFolder
 
@@ -61,6 +62,7 @@ def main(request_path: str, response_path: str) -> int:
         interrupt = error if isinstance(error, KeyboardInterrupt) else None
     workspace.note(response["modules"])
     response["report"] = audit.report(workspace)
+    response["report"]["numeric"] = numeric_libraries()
     if os.getpid() == process:  # not a child that the function forked and that came back from it
         _flush(sys.stdout)  # should the interpreter crash while it ends
         _flush(sys.stderr)

@@ -71,6 +71,7 @@ class World:
     given: dict[str, int] = field(default_factory=dict)
     rerun: list[str] = field(default_factory=list)
     """What the next retry is told to do again beyond what it sees."""
+    reuse: str = ""
     clock_s: int = 1_000_000_000
 
     def lay(self, folder: Path, before: Mapping[str, str] | None = None) -> None:
@@ -110,7 +111,8 @@ class World:
         return files
 
     def _pipeline(self) -> str:
-        lines = ['name = "random"', f'python = "{self.python}"', "[parameters]"]
+        reuse = [f'reuse = "{self.reuse}"'] if self.reuse else []
+        lines = ['name = "random"', f'python = "{self.python}"', *reuse, "[parameters]"]
         lines += [f"{name} = {value}" for name, value in self.parameters.items()]
         for step in self.steps:
             lines.append(f"[steps.{step.name}]")

@@ -41,6 +41,7 @@ def run_command(
     params_file: option.ParamsFiles = [],  # noqa: B006 - typer copies it
     param: option.Params = [],  # noqa: B006 - typer copies it
     sweep: option.Sweep = [],  # noqa: B006 - typer copies it
+    reuse: option.Reuse = None,
     help_inputs: option.HelpInputs = False,
     env_file: option.EnvFiles = [],  # noqa: B006 - typer copies it
     log_level: option.LogLevel = None,
@@ -62,7 +63,7 @@ def run_command(
         raise typer.Exit(commands.print_inputs(pipeline))
     make = partial(make_options, jobs, env_file, log_level, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
     options = make()
-    run_options = RunOptions(run_id, tag, params_file, param, allow_unused=allow_unused)
+    run_options = RunOptions(run_id, tag, params_file, param, allow_unused=allow_unused, reuse=reuse)
     part = commands.PartWords(steps, until, from_run, mock, patch, accept, reason)
     run_options = part.added_to(run_options, options, typed=sys.argv[1:])
     command = partial(commands.sweep, make=make, sweeps=sweep) if sweep else commands.run

@@ -59,6 +59,15 @@ Sweep = Annotated[
         help="Make a run for each of these values of a parameter; of several, for each combination.",
     ),
 ]
+Reuse = Annotated[
+    str | None,
+    typer.Option(
+        "--reuse",
+        metavar="never|RUN|BRANCH",
+        help="Let results of this run, or of the runs of this branch, take the place of steps that would make the "
+        "same; never: those of no other run.  [default: what the pipeline file says]",
+    ),
+]
 FromRun = Annotated[
     str | None,
     typer.Option(

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from runnable_ci.engine.parts.mocks import MockedResult
     from runnable_ci.steps.containers.step_containers import StepContainers
 
+_WORTH_S = 10.0
+"""After a shorter run nothing is said of what it could have reused."""
+
 
 def execute(
     session: RunSession,
@@ -55,11 +58,12 @@ def execute(
     retry_options: Sequence[str] = (),
     containers: StepContainers | None = None,
     mocked: Mapping[str, MockedResult] = MappingProxyType({}),
+    reuse: str | None = None,
 ) -> int:
     """Run the pipeline on an open run, seal it and say how it ended; the exit code.
 
     `parameters` are those of the run as they really are: the log may have masks in their place. The command that
-    resumes the run needs `retry_options`. `mocked` is what mocks of steps give.
+    resumes the run needs `retry_options`. `mocked` is what mocks give, `reuse` what was said of other runs.
     """
     project, workspace, printer = session.project, session.project.workspace, session.options.printer
     probe = _probe(session)
@@ -75,6 +79,20 @@ def execute(
         variable_recorder(project, session.options, recorder.log, recorder.redactor, containers),
         products or RunProducts(is_tracked=catalog.is_tracked),
     )
+    if reuse or any(step.reuse == "any-run" for step in project.pipeline.outlined().steps.values()):
+        from runnable_ci.engine.reuse.opening import looking_elsewhere  # most runs look at no other
+
+        state.inputs = looking_elsewhere(
+            inputs,
+            session,
+            recorder.log.run_id,
+            catalog,
+            reads.products,
+            containers,
+            recorder.redactor.value,
+            reuse=reuse,
+            say=printer.say,
+        )
     context = _context(session, recorder, catalog, supervisor, reads, containers, mocked)
     run = _loop(session, recorder, context, state, probe)
     if note := chosen_interpreter_note(project.pipeline, workspace, session.interpreter):
@@ -99,6 +117,11 @@ def execute(
         *command_line.env_file_options(session.options.env_files),
     ]
     printer.say(*closing_lines(recorder.log, project, again))
+    if reuse is None and recorder.log.invocation == 1 and (recorder.log.seconds() or 0.0) >= _WORTH_S:
+        from runnable_ci.engine.reuse.suggestion import suggestion
+
+        if line := suggestion(session, recorder.log, state.steps):
+            printer.say(line)
     if unsealed:
         raise unsealed
     if supervisor.cancelled_by:
@@ -192,6 +215,10 @@ def closing_lines(log: RunLog, project: Project, retry_options: Sequence[str] = 
     metrics = f", {pairs}" if pairs else ""
     if mocked := dict.fromkeys(f"`{name.partition('.')[0]}`" for name, step in log.steps.items() if step.mock):
         metrics += f"; mocked: {listed(mocked)}"
+    if any(decision.taken_from for decision in log.invocations[-1].decisions.values()):
+        from runnable_ci.runs.reuse.saved import saved  # most runs take nothing of others
+
+        metrics += f"; {saved(log)}"
     if log.status != SUCCESS:
         hint = command_line.retry(log.run_id, project.file, project.layout, *retry_options)
         return [f"run {log.run_id}: {log.status}, {log.message}{metrics}", f"hint: {hint}"]

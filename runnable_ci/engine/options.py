@@ -75,6 +75,8 @@ class RunOptions(NamedTuple):
     """Which steps to run, where that is not all of them."""
     mocks: MockOptions | None = None
     """Which of them are mocked."""
+    reuse: str | None = None
+    """`never`, or the run whose results may take the place of steps; None: what the pipeline file says."""
 
 
 class RetryOptions(NamedTuple):

@@ -5,7 +5,7 @@ A first run is the loop on an empty log, a retry is the same loop on a reopened 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -54,6 +54,8 @@ class PlanInputs(NamedTuple):
     """The files that a pattern matches, as a step with that scope would find them."""
     required: Callable[[Step], Collection[str]] = lambda _step: ()
     """The parameters without which a step cannot run, as far as is known."""
+    elsewhere: Callable[[Step, Scope, Sequence[Step], Decision], Decision] = lambda _step, _scope, _ran, it: it
+    """What to do with a step that would run by a decision, after these steps did: another run may have its result."""
     mask: Callable[[Any], Any] = lambda value: value
     """A value as the log may show it: without what is known to be a secret at that moment.
 

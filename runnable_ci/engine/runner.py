@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
 from runnable_ci.engine.code.code_recorder import CodeRecorder
+from runnable_ci.engine.planner import PlanInputs
 from runnable_ci.engine.planning.plan import PlanState, plan
 from runnable_ci.engine.planning.schedule import Schedule, Tries, first_needs
 from runnable_ci.engine.provenance.changes import Decision, Outcome
@@ -26,6 +28,9 @@ from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.clock import now
 from runnable_ci.util.console import console
 from runnable_ci.util.threads import CLEAN_UP_S, Workers
+
+if TYPE_CHECKING:
+    from runnable_ci.engine.reuse.candidate import Candidate
 
 _TICK_S = 1.0
 _LAST_STEPS_S = 300.0
@@ -91,7 +96,8 @@ class Run:
             not self.recorder.log.steps or not any(step.put for step in steps.values())
         ):
             return list(steps.values())
-        planned = plan(self.pipeline, self.recorder.log, initial=self.state.initial, inputs=self.state.inputs)
+        inputs = self.state.inputs._replace(elsewhere=PlanInputs().elsewhere)
+        planned = plan(self.pipeline, self.recorder.log, initial=self.state.initial, inputs=inputs)
         self._planned = planned.pipeline.steps
         omitted = [name for name, decision in planned.decisions.items() if decision.is_omission]
         return [self._planned[name] for name in (*planned.running, *omitted)]
@@ -190,6 +196,8 @@ class Run:
     def _pass(self, step: Step, decision: Decision) -> Event:
         """Record a step that does not run."""
         if decision.action == "reuse":
+            if decision.found is not None:
+                self._take(decision.found)
             self.state.record_outcome(step, Outcome.REUSED, self.recorder.log.steps[step.name])
             self.context.products.put_back(step.name)
             if step.name in self._maybe:
@@ -198,6 +206,13 @@ class Run:
             self.state.record_outcome(step, decision.outcome(), None)
         self._once_recorded.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.shown))
         return Decided(step=step.name, decision=decision.record(self.recorder.log, step.name))
+
+    def _take(self, found: Candidate) -> None:
+        """Record a result of another run."""
+        log = self.recorder.log
+        self.recorder.record(*found.events(log.run_id, log.steps.get(found.name)))
+        self.context.catalog.know(found.log.packs)
+        self.context.reads.products.note(self.recorder.log.steps[found.name])
 
     def _restore(self, step: StepLog) -> None:
         """Bring back what a step made that is reused after all: in another clone it never was in the workspace."""

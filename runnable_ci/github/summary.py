@@ -27,6 +27,7 @@ from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.code_states import code_state_of, why_unknown
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, RunLog, StepAttempt
+from runnable_ci.runs.reuse.saved import saved
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import duration, format_size
 
@@ -151,6 +152,7 @@ def _head(log: RunLog, detail: _Detail) -> str:
         if invocation and invocation.number > 1
         else "",
         f"tag {code(log.tag, 100)}" if log.tag else "",
+        *([escaped(str(saving), 200)] if (saving := saved(log)).steps else []),
         f"**{mocked} mocked**" if (mocked := sum(step.mock for step in log.steps.values())) else "",
     ]
     known = log.outcome == "succeeded" or (log.outcome == "failed" and failed)  # said by the title, and by each step

@@ -215,6 +215,8 @@ class StepAttempt(Record):
     """What it kept of its own work, as its step's `checkpoint` says; nothing once it has succeeded."""
     checkpoint_used: CheckpointUse | None = None
     """What an earlier attempt had kept and this one resumed from."""
+    taken_by: str = ""
+    """Who started that run, as far as it is known."""
 
     @property
     def was_observed(self) -> bool:
@@ -272,6 +274,10 @@ class DecisionRecord(Record):
     """What speaks against a reuse: `code_changed`, `parameters_changed`, `products_changed`; empty for nothing."""
     reused_from: str = ""
     """Of a reuse: the digest of the invocation that made the attempt; unknown in earlier versions."""
+    taken_from: str = ""
+    """`RUN_ID/STEP.ATTEMPT` of another run, whose result took the place of running the step."""
+    taken_branch: str = ""
+    """The branch among whose runs it was found; empty for a run of the same store."""
     accepted_by: str = ""
     """Who accepted that something differs, for `accepted_reason`: GitHub's actor in a job, else git's user."""
     accepted_reason: str = ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from runnable_ci.engine.planner import PlanInputs, Scope, decide, outputs_of
-from runnable_ci.engine.provenance.changes import Decision, Outcome, consumed, has_attempts
+from runnable_ci.engine.provenance.changes import Decision, Outcome, consumed, effective_needs, has_attempts
 from runnable_ci.pipeline.model import Pipeline, parameters_looked_up
 from runnable_ci.pipeline.step import Step, groups_of
 from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog, StepLog
@@ -82,6 +82,8 @@ class PlanState:
             inputs=self.inputs,
             looked_at={*looked_at, *(one for group in groups_of(step.name) for one in self.open[group].looked_at)},
         )
+        if decision.action == "run":
+            decision = self._elsewhere(step, scope, decision)
         if gate is not None:
             decision = decision._replace(runs_though_cancelled=gate.runs_though_cancelled)
         if step.mock and decision.action != "skip":
@@ -95,6 +97,15 @@ class PlanState:
                     "skip", f"`{self.steps[failed].shown}` failed, and `fail-fast` begins no other instance"
                 )
         return decision
+
+    def _elsewhere(self, step: Step, scope: Scope, decision: Decision) -> Decision:
+        """Return what is decided on a step that would run, once other runs were looked at, unless it is to run."""
+        needs = effective_needs(step, self.steps, self.settled)
+        is_early = any(self.settled[need] is Outcome.PLANNED for need in needs)
+        if is_early or any(name in self.inputs.forced for name in (step.name, *groups_of(step.name))):
+            return decision
+        ran = [self.steps[need] for need in needs if self.settled[need] is Outcome.RAN]
+        return self.inputs.elsewhere(step, scope, ran, decision)
 
     def _prepare(self, step: Step) -> Prepared:
         if not step.arguments and not step.has_expressions():
@@ -300,8 +311,9 @@ class _Planner:
         self.steps[step.name] = step
         self.decisions[step.name] = decision
         if decision.action == "reuse":
-            self.put |= {entry.name: entry for entry in products_of(log.steps[step.name])}
-            state.record_outcome(step, Outcome.REUSED, log.steps[step.name])
+            result = decision.found.step if decision.found else log.steps[step.name]
+            self.put |= {entry.name: entry for entry in products_of(result)}
+            state.record_outcome(step, Outcome.REUSED, result)
         else:
             if decision.action == "run":
                 known = state.prepared.get(step.name)

@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from runnable_ci.pipeline.step import Step, groups_of
 from runnable_ci.runs.model import SUCCESS, DecisionRecord, Parameter, RunLog, StepAttempt, Warn
 from runnable_ci.runs.run_identity import has_run_since, maker
+
+if TYPE_CHECKING:
+    from runnable_ci.engine.reuse.candidate import Candidate
 
 Kind = Literal["code", "data"]
 
@@ -77,6 +80,8 @@ class Decision(NamedTuple):
     """Why the step that runs fails before it begins: an expression of it has no value."""
     runs_though_cancelled: bool = False
     """Its condition holds in a run that was cancelled."""
+    found: Candidate | None = None
+    """The result of another run that takes the place of running it."""
 
     def outcome(self) -> Outcome:
         """Return how a step is settled that is not run now."""
@@ -92,6 +97,8 @@ class Decision(NamedTuple):
         """Return the decision as the run log stores it."""
         record = DecisionRecord(action=self.action, reason=self.reason, warning=self.warning or "")
         record.reused_from = maker(log, step) if self.action == "reuse" else ""
+        if self.found is not None:
+            record.taken_from, record.taken_branch = self.found.origin, self.found.place
         if self.acceptance is not None:
             record.accepted_by, record.accepted_reason = self.acceptance.by, self.acceptance.reason
             record.accepted_changes = list(self.accepted)

@@ -40,7 +40,7 @@ from runnable_ci.vcs.identity import Code
 _ENDINGS = (
     "py pyx pyi ipynb sh bash zsh r R Rmd jl js ts mjs pl rb java scala go rs c h cpp hpp sql lua mk cmake m awk sed"
 )
-_PROGRAMS = frozenset(f".{ending}" for ending in _ENDINGS.split())
+PROGRAMS = frozenset(f".{ending}" for ending in _ENDINGS.split())
 """By their endings what is called code in a reason: it changes nothing but how one speaks of it."""
 _PLURALS = {"is new": "are new", "is gone": "are gone", "points elsewhere": "point elsewhere"}
 
@@ -357,7 +357,7 @@ def _changes_of(found: Sequence[ReadDifference], last: StepAttempt, view: _View)
     kinds: dict[Kind, list[ReadDifference]] = {}
     for difference in found:
         path = difference.path
-        is_code = path in last.modules or PurePath(path).suffix in _PROGRAMS
+        is_code = path in last.modules or PurePath(path).suffix in PROGRAMS
         kinds.setdefault("code" if is_code else "data", []).append(difference)
     for kind, differing in kinds.items():
         now = [[it.path, it.what, view.digest_of(it.path), view.link_of(it.path)] for it in differing]

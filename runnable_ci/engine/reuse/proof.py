@@ -1,0 +1,76 @@
+"""Whether a step would give now what it gave in another run: all that it was made from is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from runnable_ci.engine.planner import Scope
+from runnable_ci.engine.provenance.changes import changed_definition, changed_parameters
+from runnable_ci.engine.provenance.staleness import Comparison
+from runnable_ci.engine.provenance.workspace_view import RunProducts
+from runnable_ci.engine.reuse.candidate import Candidate
+from runnable_ci.engine.reuse.rules import differing_secret, reason_against
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.step import Step, groups_of
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.util.clock import now
+from runnable_ci.util.text import listed, seconds_between
+from runnable_ci.vcs.identity import Code
+
+
+class Surroundings(Protocol):
+    """What a step would run in now."""
+
+    def difference(self, step: Step, found: Candidate) -> str:
+        """Return in what that differs from what the attempt ran in; empty where in nothing that counts."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Proof:
+    """Compares results of other runs with what steps of this one would see."""
+
+    pipeline: Pipeline
+    catalog: Catalog
+    code: Code
+    products: RunProducts
+    """What the steps of this run made: it grows."""
+    surroundings: Surroundings
+    mask: Callable[[Any], Any]
+
+    def first_difference(self, step: Step, found: Candidate, scope: Scope, ran: Sequence[Step]) -> str:
+        """Return the first thing that speaks against reusing a result; empty where all is proved to be equal.
+
+        `ran` are the steps before it that ran in this run.
+        """
+        return next(filter(None, self._differences(step, found, scope, ran)), "")
+
+    def _differences(self, step: Step, found: Candidate, scope: Scope, ran: Sequence[Step]) -> Iterator[str]:
+        last, log = found.attempt, found.log
+        yield changed_definition(last.definition, self.mask(step.definition()))
+        if secret := differing_secret(last):
+            yield f"parameter {secret} is a secret, of which the log does not have the value"
+        begun = {name: visible.item for name, visible in scope.parameters.items() if not visible.position}
+        for _, reason in changed_parameters(step, last, scope.values(), begun, log, self.mask):
+            yield reason
+        age_s = seconds_between(last.end_time, now())
+        yield reason_against(step, found.step, found.reads, float("inf") if age_s is None else age_s)
+        asserted = found.asserted()
+        comparison = Comparison(
+            self.pipeline, log, self.catalog, self.code, self.products, lambda _title, _attempt: found.reads
+        )
+        evidence = comparison.evidence(step, asserted, scope)
+        for change in evidence.changes:
+            yield change.reason
+        yield _silent(ran, last.consumed, evidence.files or (), scope)
+        yield self.surroundings.difference(step, found)
+
+
+def _silent(ran: Sequence[Step], consumed: Sequence[str] | Any, files: Any, scope: Scope) -> str:
+    """Return which steps before it ran and pass it nothing that could be compared; empty where there is none."""
+    givers = {scope.parameters[name].giver for name in consumed if name in scope.parameters}
+    got = [scope.files[name].item for name in files if name in scope.files]
+    givers |= {giver for entry in got for giver in (entry.source, *groups_of(entry.source))}
+    silent = [f"`{step.shown}`" for step in ran if step.name not in givers]
+    return f"{listed(silent)} ran, and passes nothing to it that could be compared" if silent else ""

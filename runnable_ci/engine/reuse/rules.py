@@ -1,0 +1,76 @@
+"""What a result must be, and must not have done, to take the place of running a step in another run. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import PurePath
+
+from runnable_ci.engine.provenance.staleness import PROGRAMS
+from runnable_ci.observe.reads import GIT, ReadSet
+from runnable_ci.pipeline.step import Step
+from runnable_ci.runs.model import StepAttempt, StepLog
+from runnable_ci.util.text import format_duration, listed
+
+
+def reason_against(step: Step, found: StepLog, reads: ReadSet | None, age_s: float) -> str:
+    """Return why a result is not reused across runs, whatever is equal; empty where it may be."""
+    last = found.attempts[-1]
+    if reads is None or (last.not_seen and step.reads is None):
+        return f"what it read was not seen ({last.not_seen or 'it is not in this store'})"
+    if step.persist:
+        return "it builds on what it made before (`persist`)"
+    if last.made:
+        more = f" and {last.made_more} more" if last.made_more else ""
+        return f"it also wrote {listed([*last.made])}{more}, which its `put` does not name"
+    if unknown := [path for path, read in reads.files.items() if read.left is not None and step.counts(path)]:
+        return f"what it found in {listed(unknown)} is not known"
+    if reads.removed:
+        return f"it removed {listed(reads.removed)}"
+    given = (last.output_parameters | last.user_defined_metrics).items()
+    if secret := next((name for name, value in given if value.redacted), ""):
+        return f"`{secret}`, which it returned, was a secret, and is not in the run log"
+    if step.max_age_s is None:
+        unproved = _unproved(step, found, reads)
+        return unproved and f"{unproved}: `max-age` says for how long its result is good"
+    if age_s > step.max_age_s:
+        return f"it is {format_duration(age_s)} old, `max-age` is {format_duration(step.max_age_s)}"
+    return ""
+
+
+def _unproved(step: Step, found: StepLog, reads: ReadSet) -> str:
+    """Return what makes that equal inputs do not prove an equal result; empty where nothing is known."""
+    last = found.attempts[-1]
+    if not (step.put or step.returns):
+        return "it has neither `put` nor `returns`"
+    if elsewhere := [address for address in reads.connected if not is_loopback(address)]:
+        return f"it connected to {listed(elsewhere)}"
+    if reads.asked_git and step.counts(GIT):
+        return "it asked git, which may answer differently"
+    if not last.consumed and not _has_data(step, found, reads, last.modules):
+        return "it reads no data of the workspace, and takes no value"
+    return ""
+
+
+def _has_data(step: Step, found: StepLog, reads: ReadSet, modules: Mapping[str, str]) -> bool:
+    """Return whether an attempt got or read a file that is not code."""
+    read = (path for path in reads.files if path not in modules and PurePath(path).suffix not in PROGRAMS)
+    return any(entry.stage == "get" for entry in found.data_catalog) or any(map(step.counts, read))
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address, as `HOST:PORT` or `unix:PATH`, is of this machine."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def differing_secret(last: StepAttempt) -> str:
+    """Return a value that an attempt used and that was a secret; empty where there is none."""
+    return next((n for n in last.consumed if n in last.input_parameters and last.input_parameters[n].redacted), "")

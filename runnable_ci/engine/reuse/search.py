@@ -1,0 +1,98 @@
+"""Where results of other runs are looked for, and what is decided by what is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final, Protocol
+
+from runnable_ci.engine.parts.source import usable_runs
+from runnable_ci.engine.planner import Scope
+from runnable_ci.engine.provenance.changes import Decision, one_line
+from runnable_ci.engine.provenance.stored_reads import reads_of
+from runnable_ci.engine.reuse.candidate import Candidate, may_be_reused
+from runnable_ci.engine.reuse.proof import Proof
+from runnable_ci.engine.session import RunSession
+from runnable_ci.errors import RunnableError
+from runnable_ci.observe.reads import ReadSet
+from runnable_ci.pipeline.step import Step
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.model import RunLog, StepAttempt
+
+RUNS_MAX: Final = 20
+"""Of this store so many runs of the pipeline are looked at, the newest ones."""
+CANDIDATES_MAX: Final = 5
+"""So many results are compared with what a step would see."""
+
+
+class Source(Protocol):
+    """Where there are results of other runs."""
+
+    def of(self, step: str) -> Iterator[Candidate]:
+        """Yield the results of a step, the newest first."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Search:
+    """Decides whether a result of another run takes the place of running a step."""
+
+    proof: Proof
+    sources: Sequence[Source]
+    is_for_all: bool
+    """Whether it is for all steps of which the pipeline file says nothing; else for those with `any-run`."""
+    say: Callable[..., None] = lambda _line, **_of: None
+    """Says of a `step` why it runs though there are results of it."""
+
+    def decide(self, step: Step, scope: Scope, ran: Sequence[Step], decision: Decision) -> Decision:
+        """Return what to do with a step that would run by a `decision`; `ran` are the steps before it that ran."""
+        if step.mock or not (step.reuse == "any-run" or (step.reuse is None and self.is_for_all)):
+            return decision
+        nearest = ""
+        found = (candidate for source in self.sources for candidate in source.of(step.name))
+        for candidate in islice(found, CANDIDATES_MAX):
+            difference = self.proof.first_difference(step, candidate, scope, ran)
+            if not difference:
+                return Decision("reuse", one_line(str(candidate)), found=candidate)
+            nearest = nearest or f"unlike in run {candidate.log.run_id}: {difference}"
+        if not nearest:
+            return decision
+        self.say(nearest, step=step.shown)
+        return decision._replace(reason=one_line(f"{decision.reason}; {nearest}"))
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class RunsHere:
+    """The results of the runs in this store that it made itself."""
+
+    session: RunSession
+    run_id: str
+    """The run that looks for them."""
+    only: str | None = None
+    """The one run that is looked at."""
+    _seen: list[tuple[RunLog, Catalog]] = field(default_factory=list)
+    _rest: Iterator[RunLog] | None = None
+
+    def of(self, step: str) -> Iterator[Candidate]:
+        """Yield the results of a step, the newest first."""
+        for log, catalog in self._runs():
+            if step in log.steps and may_be_reused(log.steps[step]):
+                attempt = log.steps[step].attempts[-1]
+                yield Candidate(step, log, _reads(catalog, step, attempt))
+
+    def _runs(self) -> Iterator[tuple[RunLog, Catalog]]:
+        yield from self._seen
+        if self._rest is None:
+            session = self.session
+            found = usable_runs(session.project, environ=session.options.environ, from_run=self.only)
+            self._rest = islice((log for log in found if log.run_id != self.run_id), RUNS_MAX)
+        for log in self._rest:
+            self._seen.append((log, self.session.catalog(log)))
+            yield self._seen[-1]
+
+
+def _reads(catalog: Catalog, step: str, attempt: StepAttempt) -> ReadSet | None:
+    with suppress(RunnableError, OSError):  # damaged: nothing is proved by it
+        return reads_of(catalog, f"{step}.{attempt.attempt_number}", attempt)
+    return None

@@ -1,0 +1,81 @@
+"""What a run could have reused of other runs, had the pipeline file allowed it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import islice
+from typing import Final
+
+from runnable_ci.engine.provenance.changes import changed_definition
+from runnable_ci.engine.reuse.candidate import Candidate, may_be_reused
+from runnable_ci.engine.reuse.rules import differing_secret, reason_against
+from runnable_ci.engine.reuse.search import RunsHere
+from runnable_ci.engine.session import RunSession
+from runnable_ci.pipeline.step import Step
+from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
+from runnable_ci.runs.reuse.saved import places_named
+from runnable_ci.util.text import format_duration, seconds_between
+
+WORTH_S: Final = 10.0
+"""Of less nothing is said."""
+_RUNS_MAX: Final = 3
+
+
+def suggestion(session: RunSession, log: RunLog, steps: Mapping[str, Step]) -> str:
+    """Return a line on what a run could have reused, empty where that is little; `steps` are those that were known.
+
+    An attempt could have been spared where an earlier one has the same record of all that it was made from.
+    """
+    decisions = log.invocations[-1].decisions
+    made_now = [name for name, it in log.steps.items() if it.attempts and it.attempts[-1].invocation == log.invocation]
+    ran = {name: log.steps[name] for name in made_now if name in steps and steps[name].reuse is None}
+    if sum(map(_seconds, ran.values())) < WORTH_S:
+        return ""
+    runs = RunsHere(session, log.run_id)
+    count, seconds, places = 0, 0.0, dict[str, None]()
+    for name, step in ran.items():
+        for earlier in islice(runs.of(name), _RUNS_MAX) if may_be_reused(step) else ():
+            if is_same(log, step, earlier) and not reason_against(steps[name], step, earlier.reads, 0.0):
+                count, seconds = count + 1, seconds + _seconds(step)
+                places[f"run {earlier.log.run_id}"] = None
+                break
+    if seconds < WORTH_S:
+        return ""
+    whole = len([name for name in decisions if name in steps]) + len(made_now)
+    return (
+        f"{count} of {whole} steps could be reused from {places_named(tuple(places))}: {format_duration(seconds)}; "
+        'set `reuse = "any-run"`'
+    )
+
+
+def _seconds(step: StepLog) -> float:
+    return seconds_between(step.attempts[-1].start_time, step.attempts[-1].end_time) or 0.0
+
+
+def is_same(log: RunLog, step: StepLog, earlier: Candidate) -> bool:
+    """Return whether the records of two attempts name the same for all that they were made from."""
+    one, other = step.attempts[-1], earlier.attempt
+    if differing_secret(one) or not one.reads or one.reads != other.reads:
+        return False
+    facts = ("consumed", "defaulted", "reach", "function_hash", "made")
+    here, there = log.environments.get(one.environment), earlier.log.environments.get(other.environment)
+    parts = ("architecture", "interpreter_version", "packages", "lock_files")
+    return (
+        not changed_definition(other.definition, one.definition)
+        and all(getattr(one, fact) == getattr(other, fact) for fact in facts)
+        and _values(one) == _values(other)
+        and _got(step) == _got(earlier.step)
+        and here is not None
+        and there is not None
+        and all(getattr(here, part) == getattr(there, part) for part in parts)
+    )
+
+
+def _values(attempt: StepAttempt) -> list[tuple[str, str, str]]:
+    used = {name: attempt.input_parameters[name] for name in attempt.consumed if name in attempt.input_parameters}
+    return sorted((name, json.dumps(it.value, sort_keys=True), it.data_hash) for name, it in used.items())
+
+
+def _got(step: StepLog) -> list[tuple[str, str]]:
+    return sorted((entry.name, entry.data_hash) for entry in step.data_catalog if entry.stage == "get")

@@ -59,7 +59,7 @@ PURE: tuple[str, ...] = (
         "runs.branches",
         "runs.code_model",
         "engine.provenance.changes",
-        "engine.consent",
+        "engine.planning.consent",
         "engine.parts.step_selection",
         "engine.parts.sweep",
     ),

@@ -14,8 +14,8 @@ from runnable_ci.cli.terminal import SilentPrinter
 from runnable_ci.cli.watch import show_link, watch
 from runnable_ci.config import Settings
 from runnable_ci.engine.code.generated import code_of
-from runnable_ci.engine.consent import acceptances, finished_seconds
 from runnable_ci.engine.options import RetryOptions, redacting_errors
+from runnable_ci.engine.planning.consent import acceptances, finished_seconds
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.resume import look_ahead, require_consent
 from runnable_ci.engine.run_project import newest_run, project_of, require_same

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from runnable_ci.engine.attempt import ExecutionContext
+from runnable_ci.engine.closing import say_end
 from runnable_ci.engine.code import untracked
 from runnable_ci.engine.code.code_recorder import CodeRecorder
 from runnable_ci.engine.options import job_container, redacting_errors, secret_names, variable_recorder
@@ -24,27 +25,19 @@ from runnable_ci.engine.session import RunSession
 from runnable_ci.engine.step_output import Masks
 from runnable_ci.errors import RunnableError, system_errors
 from runnable_ci.observe.observer import Observer
-from runnable_ci.pipeline import command_line
-from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.code_states import unknown_code, unpublished
-from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, RunLog, StepAttempt
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, StepAttempt
 from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.steps.interpreter import chosen_interpreter_note
-from runnable_ci.util.console import is_actions
 from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling
-from runnable_ci.util.text import format_pairs, listed, truncate
 from runnable_ci.util.threads import start
 from runnable_ci.vcs.git_files import repository_root
 
 if TYPE_CHECKING:
     from runnable_ci.engine.parts.mocks import MockedResult
     from runnable_ci.steps.containers.step_containers import StepContainers
-
-_WORTH_S = 10.0
-"""After a shorter run nothing is said of what it could have reused."""
 
 
 def execute(
@@ -79,20 +72,10 @@ def execute(
         variable_recorder(project, session.options, recorder.log, recorder.redactor, containers),
         products or RunProducts(is_tracked=catalog.is_tracked),
     )
-    if reuse or any(step.reuse == "any-run" for step in project.pipeline.outlined().steps.values()):
+    if project.pipeline.reuses_others(reuse):
         from runnable_ci.engine.reuse.opening import looking_elsewhere  # most runs look at no other
 
-        state.inputs = looking_elsewhere(
-            inputs,
-            session,
-            recorder.log.run_id,
-            catalog,
-            reads.products,
-            containers,
-            recorder.redactor.value,
-            reuse=reuse,
-            say=printer.say,
-        )
+        state.inputs = looking_elsewhere(inputs, session, catalog, reads.products, containers, reuse, printer.say)
     context = _context(session, recorder, catalog, supervisor, reads, containers, mocked)
     run = _loop(session, recorder, context, state, probe)
     if note := chosen_interpreter_note(project.pipeline, workspace, session.interpreter):
@@ -104,24 +87,7 @@ def execute(
             printer.end()
         start(observer.close, name="unwatch")  # beside the sealing, which takes as long
         unsealed = _seal(recorder, catalog)
-    for note in untracked.notes(recorder.log, invocation=recorder.log.invocation):
-        printer.say(note)
-    code = recorder.log.code()
-    if code and code.code_identifier_url and (warning := unpublished(recorder.log)):
-        printer.say(f"warning: {warning}")
-    if around and not is_actions(session.options.environ) and (why := unknown_code(recorder.log)):  # a job annotates it
-        printer.say(f"warning: the code of this run is not known: {why}")
-    printer.annotate(recorder.log, workspace, project.file)
-    again = [
-        *retry_options,
-        *command_line.env_file_options(session.options.env_files),
-    ]
-    printer.say(*closing_lines(recorder.log, project, again))
-    if reuse is None and recorder.log.invocation == 1 and (recorder.log.seconds() or 0.0) >= _WORTH_S:
-        from runnable_ci.engine.reuse.suggestion import suggestion
-
-        if line := suggestion(session, recorder.log, state.steps):
-            printer.say(line)
+    say_end(session, recorder.log, state.steps, is_in_repository=bool(around), retry_options=retry_options, reuse=reuse)
     if unsealed:
         raise unsealed
     if supervisor.cancelled_by:
@@ -207,19 +173,3 @@ def _loop(
         jobs=options.jobs or os.cpu_count() or 1,
         state=state,
     )
-
-
-def closing_lines(log: RunLog, project: Project, retry_options: Sequence[str] = ()) -> list[str]:
-    """Return how a run ended, and what to do next; a retry needs these options too."""
-    pairs = format_pairs(log.metrics(), shown=lambda value: truncate(str(value)))
-    metrics = f", {pairs}" if pairs else ""
-    if mocked := dict.fromkeys(f"`{name.partition('.')[0]}`" for name, step in log.steps.items() if step.mock):
-        metrics += f"; mocked: {listed(mocked)}"
-    if any(decision.taken_from for decision in log.invocations[-1].decisions.values()):
-        from runnable_ci.runs.reuse.saved import saved  # most runs take nothing of others
-
-        metrics += f"; {saved(log)}"
-    if log.status != SUCCESS:
-        hint = command_line.retry(log.run_id, project.file, project.layout, *retry_options)
-        return [f"run {log.run_id}: {log.status}, {log.message}{metrics}", f"hint: {hint}"]
-    return [f"run {log.run_id}: {log.status}{metrics}"]

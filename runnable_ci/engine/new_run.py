@@ -63,21 +63,11 @@ class NewRun:
         initial = Scope.initial(self.parameters)
         workspace = self.session.project.workspace
         inputs = PlanInputs(files=files_here(workspace), required=required_by(workspace), mask=redactor.value)
-        inputs = self._looking_elsewhere(inputs, redactor)
+        if self.session.project.pipeline.reuses_others(self.options.reuse):
+            from runnable_ci.engine.reuse.opening import looking_ahead  # most runs look at no other
+
+            inputs = looking_ahead(inputs, self.session, unused_id(self.session.project), self.options.reuse)
         return plan(self.session.project.pipeline, RunLog(run_id=""), initial=initial, inputs=inputs)
-
-    def _looking_elsewhere(self, inputs: PlanInputs, redactor: Redactor) -> PlanInputs:
-        steps = self.session.project.pipeline.outlined().steps.values()
-        if not self.options.reuse and all(step.reuse != "any-run" for step in steps):
-            return inputs
-        from runnable_ci.engine.reuse.opening import looking_elsewhere, without_products  # most runs look at no other
-
-        catalog = self.session.catalog(RunLog(run_id=unused_id(self.session.project)))
-        products = without_products(self.session.project.pipeline, catalog)
-        containers = self.session.containers(RunLog(run_id=""))
-        return looking_elsewhere(
-            inputs, self.session, "", catalog, products, containers, redactor.value, reuse=self.options.reuse
-        )
 
     def execute(self) -> tuple[str, int]:
         """Run the pipeline; the run's id and the exit code. Raises `RunExistsError`, and `UsageError` where another

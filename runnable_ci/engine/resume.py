@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runnable_ci.engine.consent import RepeatedWork, acceptances, repeated_work, without_effect
 from runnable_ci.engine.log_grants import others_results, require_declared_results, require_result_names
 from runnable_ci.engine.options import RetryOptions, job_container
 from runnable_ci.engine.planner import PlanInputs, Scope
+from runnable_ci.engine.planning.consent import RepeatedWork, acceptances, repeated_work, without_effect
 from runnable_ci.engine.planning.plan import Plan, plan
 from runnable_ci.engine.preflight import require, require_inputs, required_by
 from runnable_ci.engine.provenance.environment_changes import EnvironmentChanges, EnvironmentNow, environment_changes
@@ -244,6 +244,7 @@ def _plan_retry(
     )
     differing = environment.reasons() if "packages" in retry.rerun else {}
     forced = {name: f"--rerun packages: {reason}" for name, reason in differing.items()}
+    forced |= {name: '`reuse` is "never"' for name, step in pipeline.steps.items() if step.reuse == "never"}
     if retry.from_steps:
         from runnable_ci.engine.planning.named_steps import from_steps  # most retries run what failed
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
 
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
 from runnable_ci.engine.code.code_recorder import CodeRecorder
@@ -28,9 +27,6 @@ from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.clock import now
 from runnable_ci.util.console import console
 from runnable_ci.util.threads import CLEAN_UP_S, Workers
-
-if TYPE_CHECKING:
-    from runnable_ci.engine.reuse.candidate import Candidate
 
 _TICK_S = 1.0
 _LAST_STEPS_S = 300.0
@@ -196,8 +192,11 @@ class Run:
     def _pass(self, step: Step, decision: Decision) -> Event:
         """Record a step that does not run."""
         if decision.action == "reuse":
-            if decision.found is not None:
-                self._take(decision.found)
+            if (found := decision.found) is not None:
+                log = self.recorder.log
+                self.recorder.record(*found.events(log.run_id, log.steps.get(step.name)))
+                self.context.catalog.know(found.packs)
+                self.context.reads.products.note(self.recorder.log.steps[step.name])
             self.state.record_outcome(step, Outcome.REUSED, self.recorder.log.steps[step.name])
             self.context.products.put_back(step.name)
             if step.name in self._maybe:
@@ -206,13 +205,6 @@ class Run:
             self.state.record_outcome(step, decision.outcome(), None)
         self._once_recorded.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.shown))
         return Decided(step=step.name, decision=decision.record(self.recorder.log, step.name))
-
-    def _take(self, found: Candidate) -> None:
-        """Record a result of another run."""
-        log = self.recorder.log
-        self.recorder.record(*found.events(log.run_id, log.steps.get(found.name)))
-        self.context.catalog.know(found.log.packs)
-        self.context.reads.products.note(self.recorder.log.steps[found.name])
 
     def _restore(self, step: StepLog) -> None:
         """Bring back what a step made that is reused after all: in another clone it never was in the workspace."""

@@ -64,6 +64,15 @@ class Pipeline(NamedTuple):
 
         return self._replace(steps=outlined_steps(self.steps))
 
+    def reuses_others(self, said: str | None) -> bool:
+        """Return whether results of other runs may take the place of steps, by the file and by what a person `said`.
+
+        That is a run or a branch, or `never`.
+        """
+        if said is not None:
+            return said != "never"
+        return any(step.reuse == "any-run" for step in self.outlined().steps.values())
+
     def error(
         self, step: Step, message: str, hint: str = "", *, key: str | Sequence[str] = (), table: str = ""
     ) -> PipelineError:

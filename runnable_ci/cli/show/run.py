@@ -17,7 +17,6 @@ from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import PROCESSING, Invocation, RunLog, StepLog
 from runnable_ci.runs.paths import WRITERS, run_folder
 from runnable_ci.runs.reader import load, resolve_id
-from runnable_ci.runs.reuse.saved import saved
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
 from runnable_ci.util.shell_command import command
@@ -69,9 +68,18 @@ def _head(log: RunLog) -> list[str]:
         "python": _python(environment) if environment else "",
         "machine": machine_line(environment.machine) if environment else "",
         "metrics": format_pairs(log.metrics()),
-        "reused": str(saving) if (saving := saved(log)).steps else "",
+        "reused": _reused(log),
     }
     return [f"{name:12} {value}" for name, value in lines.items() if value]
+
+
+def _reused(log: RunLog) -> str:
+    """Return what results of other runs saved; empty where there is none."""
+    if not any(decision.taken_from for decision in decisions_of(log).values()):
+        return ""
+    from runnable_ci.runs.reuse.saved import saved  # most runs take nothing of others
+
+    return str(saved(log))
 
 
 def shown_status(status: str) -> str:

@@ -6,14 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from runnable_ci.pipeline.step import Step, groups_of
-from runnable_ci.runs.model import SUCCESS, DecisionRecord, Parameter, RunLog, StepAttempt, Warn
+from runnable_ci.runs.events import Event
+from runnable_ci.runs.model import SUCCESS, DecisionRecord, Pack, Parameter, RunLog, StepAttempt, StepLog, Warn
 from runnable_ci.runs.run_identity import has_run_since, maker
-
-if TYPE_CHECKING:
-    from runnable_ci.engine.reuse.candidate import Candidate
 
 Kind = Literal["code", "data"]
 
@@ -39,6 +37,29 @@ class Acceptance(NamedTuple):
 
     by: str
     reason: str
+
+
+class FoundResult(Protocol):
+    """A step's result in another run."""
+
+    @property
+    def step(self) -> StepLog:
+        """The step there."""
+
+    @property
+    def packs(self) -> Mapping[str, Pack]:
+        """The packs that its files may be in."""
+
+    @property
+    def origin(self) -> str:
+        """`RUN_ID/STEP.ATTEMPT` of what made it first."""
+
+    @property
+    def place(self) -> str:
+        """The branch among whose runs it was found; empty for this store."""
+
+    def events(self, run_id: str, past: StepLog | None) -> Iterator[Event]:
+        """Yield the events by which a run has the result; `past` is what it has of the step already."""
 
 
 class Outcome(Enum):
@@ -80,7 +101,7 @@ class Decision(NamedTuple):
     """Why the step that runs fails before it begins: an expression of it has no value."""
     runs_though_cancelled: bool = False
     """Its condition holds in a run that was cancelled."""
-    found: Candidate | None = None
+    found: FoundResult | None = None
     """The result of another run that takes the place of running it."""
 
     def outcome(self) -> Outcome:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from runnable_ci.engine.parts.taken import results_of, taking
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.events import AttemptSaved, Event
-from runnable_ci.runs.model import SUCCESS, CatalogEntry, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.model import SUCCESS, Pack, RunLog, StepAttempt, StepLog
 from runnable_ci.util.text import seconds_between
 
 
@@ -22,7 +22,7 @@ class Candidate(NamedTuple):
     reads: ReadSet | None
     """What the attempt read; None where that is not known here."""
     place: str = ""
-    """Where the run was found, such as `main`; empty for this store."""
+    """The branch among whose runs it was found; empty for this store."""
 
     @property
     def step(self) -> StepLog:
@@ -33,6 +33,11 @@ class Candidate(NamedTuple):
     def attempt(self) -> StepAttempt:
         """The attempt that made the result."""
         return self.step.attempts[-1]
+
+    @property
+    def packs(self) -> Mapping[str, Pack]:
+        """The packs that its files may be in."""
+        return self.log.packs
 
     @property
     def origin(self) -> str:
@@ -65,10 +70,6 @@ class Candidate(NamedTuple):
             if isinstance(event, AttemptSaved):
                 event.attempt.attempt_number, event.attempt.taken_by = number, self.actor
             yield event
-
-    def files(self) -> list[CatalogEntry]:
-        """Return the files that it put."""
-        return self.step.put_entries()
 
     def __str__(self) -> str:
         run_id, _, made = self.origin.partition("/")

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runnable_ci.engine.planner import PlanInputs
 from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.reuse.proof import Proof
-from runnable_ci.engine.reuse.search import RunsHere, Search, Source
+from runnable_ci.engine.reuse.search import Elsewhere, ResultSource, RunsHere
 from runnable_ci.engine.reuse.surroundings import Here
 from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.products.step_products import Products
 
 if TYPE_CHECKING:
     from runnable_ci.steps.containers.step_containers import StepContainers
-
-NEVER = "never"
 
 
 def _silent(_line: str, **_of: str) -> None:
@@ -28,29 +27,31 @@ def _silent(_line: str, **_of: str) -> None:
 def looking_elsewhere(
     inputs: PlanInputs,
     session: RunSession,
-    run_id: str,
     catalog: Catalog,
     products: RunProducts,
     containers: StepContainers | None,
-    mask: Callable[[Any], Any],
-    *,
     reuse: str | None,
     say: Callable[..., None] = _silent,
 ) -> PlanInputs:
-    """Return inputs by which steps that would run are looked for in other runs, where the pipeline or `reuse` says so.
+    """Return inputs by which steps that would run are looked for in other runs.
 
-    `reuse` is what a person said: `never`, or the run whose results are to be reused; `say` says why a step runs
-    though there are results of it.
+    `reuse` is the run whose results are to be reused, if a person said that; `say` says why a step runs though there
+    are results of it.
     """
-    steps = session.project.pipeline.outlined().steps.values()
-    if reuse == NEVER or not (reuse or any(step.reuse == "any-run" for step in steps)):
-        return inputs
-    proof = Proof(session.project.pipeline, catalog, session.code, products, Here(session, containers), mask)
-    sources: Sequence[Source] = [RunsHere(session, run_id, reuse)]
-    return inputs._replace(elsewhere=Search(proof, sources, is_for_all=reuse is not None, say=say).decide)
+    proof = Proof(session.project.pipeline, catalog, session.code, products, Here(session, containers), inputs.mask)
+    sources: Sequence[ResultSource] = [RunsHere(session, catalog.run_folder.name, reuse)]
+    return inputs._replace(elsewhere=Elsewhere(proof, sources, is_for_all=reuse is not None, say=say).decide)
 
 
-def without_products(pipeline: Pipeline, catalog: Catalog) -> RunProducts:
+def looking_ahead(inputs: PlanInputs, session: RunSession, run_id: str, reuse: str | None) -> PlanInputs:
+    """Return the same for a plan of a new run of that id, which changes nothing."""
+    log = RunLog(run_id=run_id)
+    catalog = session.catalog(log)
+    products = _without_products(session.project.pipeline, catalog)
+    return looking_elsewhere(inputs, session, catalog, products, session.containers(log), reuse)
+
+
+def _without_products(pipeline: Pipeline, catalog: Catalog) -> RunProducts:
     """Return what steps made earlier that a run would set aside before it begins: a plan looks before that."""
     found = RunProducts(is_tracked=catalog.is_tracked)
     products = Products(catalog, 0, _silent)

@@ -53,8 +53,9 @@ def _unproved(step: Step, found: StepLog, reads: ReadSet) -> str:
 
 
 def _has_data(step: Step, found: StepLog, reads: ReadSet, modules: Mapping[str, str]) -> bool:
-    """Return whether an attempt got or read a file that is not code."""
-    read = (path for path in reads.files if path not in modules and PurePath(path).suffix not in PROGRAMS)
+    """Return whether an attempt got or was seen to read a file that is not code."""
+    seen = (path for path, read in reads.files.items() if read.grade == "seen")
+    read = (path for path in seen if path not in modules and PurePath(path).suffix not in PROGRAMS)
     return any(entry.stage == "get" for entry in found.data_catalog) or any(map(step.counts, read))
 
 

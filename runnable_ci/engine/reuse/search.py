@@ -27,7 +27,7 @@ CANDIDATES_MAX: Final = 5
 """So many results are compared with what a step would see."""
 
 
-class Source(Protocol):
+class ResultSource(Protocol):
     """Where there are results of other runs."""
 
     def of(self, step: str) -> Iterator[Candidate]:
@@ -35,11 +35,11 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Search:
+class Elsewhere:
     """Decides whether a result of another run takes the place of running a step."""
 
     proof: Proof
-    sources: Sequence[Source]
+    sources: Sequence[ResultSource]
     is_for_all: bool
     """Whether it is for all steps of which the pipeline file says nothing; else for those with `any-run`."""
     say: Callable[..., None] = lambda _line, **_of: None

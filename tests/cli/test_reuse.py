@@ -1,0 +1,263 @@
+"""Results of other runs take the place of steps where all that they were made from is equal, else it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from cli import Workspace, workspace
+
+FILES = {
+    "runnable.toml": """
+reuse = "any-run"
+[parameters]
+depth = 3
+[steps.clean]
+run = "sort data/raw.csv > clean.csv"
+catalog = { put = ["clean.csv"] }
+[steps.train]
+python = "train:fit"
+returns = { score = "metric", model = "object" }
+[steps.report]
+run = "python report.py > report.txt"
+catalog = { put = ["report.txt"] }
+""",
+    "data/raw.csv": "c\nb\na\n",
+    "train.py": "from scale import scale\ndef fit(depth):\n    rows = open('clean.csv').read().split()\n"
+    "    return scale(depth * len(rows)), {'rows': rows}\n",
+    "scale.py": "def scale(value):\n    return value * 2\ndef other():\n    return 1\n",
+    "report.py": "import os\nprint('score', os.environ['score'], open('data/raw.csv').read())\n",
+    "requirements.txt": "# none\n",
+    ".gitignore": ".runnable\nclean.csv\nreport.txt\n__pycache__\n",
+}
+ALL = ["clean", "train", "report"]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Workspace:
+    """A pipeline that was run once."""
+    made = workspace(tmp_path, FILES)
+    made.runnable("run", "--run-id", "first")
+    return made
+
+
+def reused(project: Workspace, run: str = "latest") -> list[str]:
+    """The steps whose results a run took of another one."""
+    log = project.log(run)
+    return [name for name, step in log.steps.items() if step.attempts[-1].taken_from]
+
+
+def replaced(project: Workspace, name: str, old: str, new: str) -> None:
+    """Write a file again with another text in it."""
+    assert old in project.read(name)
+    project.write({name: project.read(name).replace(old, new)})
+
+
+@pytest.mark.promise
+def test_nothing_is_computed_twice(project: Workspace) -> None:
+    """All is taken, with its files, values, output and origin, and said before anything runs."""
+    planned = project.runnable("run", "--dry-run").out
+    assert planned.count("  reuse  run first, attempt 1, first made by A at ") == len(ALL)
+    done = project.runnable("run", "--run-id", "second")
+    assert "3 reused from run first, saved " in done.err
+    assert (project.read("clean.csv"), project.read("report.txt")[:8]) == ("a\nb\nc\n", "score 18")
+    log = project.log("second")
+    last = log.steps["train"].attempts[-1]
+    assert (last.taken_from, last.taken_by, log.metrics()) == ("first/train.1", "A", {"score": 18})
+    assert log.invocations[-1].decisions["train"].taken_from == "first/train.1"
+    assert "reused       3 reused from run first" in project.runnable("show", "second").out
+    # The third is of the second, and still says who was first; a retry has nothing to do.
+    project.runnable("run", "--run-id", "third")
+    assert project.log("third").steps["clean"].attempts[-1].taken_from == "first/clean.1"
+    assert "nothing to do, 3 steps done" in project.runnable("retry", "third").err
+
+
+@pytest.mark.promise
+def test_what_is_reused_is_whole_without_the_run_it_is_from(project: Workspace, tmp_path: Path) -> None:
+    """The run that took it keeps all of it, also when the other one is removed."""
+    project.runnable("run", "--run-id", "second")
+    project.runnable("gc", "--keep", "1")
+    project.runnable("catalog", "second", "--get", "clean.csv", "--to", "copy.csv")
+    assert project.read("copy.csv") == "a\nb\nc\n"
+    assert "nothing to do" in project.runnable("retry", "second").err
+
+
+def _data(project: Workspace) -> None:
+    project.write({"data/raw.csv": "d\nc\nb\na\n"})
+
+
+def _definition(project: Workspace) -> None:
+    replaced(project, "runnable.toml", "sort data", "sort -u data")
+
+
+def _code(project: Workspace) -> None:
+    replaced(project, "scale.py", "value * 2", "value * 3")
+
+
+def _unused_code(project: Workspace) -> None:
+    replaced(project, "scale.py", "return 1", "return 2")
+
+
+def _parameter(project: Workspace) -> None:
+    replaced(project, "runnable.toml", "depth = 3", "depth = 4")
+
+
+def _lock_file(project: Workspace) -> None:
+    project.write({"requirements.txt": "# one\n"})
+
+
+def _other_file(project: Workspace) -> None:
+    project.write({"README.md": "hello\n", "data/other.csv": "1\n"})
+
+
+@pytest.mark.parametrize(
+    ("edit", "left", "said"),
+    [
+        (_data, ALL, {"clean": "data/raw.csv changed, which it read", "train": "clean.csv changed, which it read"}),
+        (_definition, ["clean"], {"clean": "its `run` changed"}),
+        (
+            _code,
+            ["train", "report"],
+            {"train": "scale.py changed, which it read", "report": "parameter score changed"},
+        ),
+        (_unused_code, [], {}),
+        (_parameter, ["train", "report"], {"train": "parameter depth changed: 3 → 4"}),
+        (_lock_file, ["clean", "report"], {"clean": "requirements.txt changed"}),
+        (_other_file, [], {}),
+    ],
+)
+@pytest.mark.promise
+def test_the_first_difference_is_said(
+    project: Workspace, edit: Callable[[Workspace], None], left: list[str], said: Mapping[str, str]
+) -> None:
+    """A step runs if anything that it was made from differs; what follows is reused if it receives the same."""
+    edit(project)
+    err = project.runnable("run", "--run-id", "second").err
+    ran = [name for name in ALL if name not in reused(project, "second")]
+    assert ran == left
+    for step, reason in said.items():
+        assert f"{step:6} | unlike in run first: {reason}" in err
+
+
+def test_what_cannot_be_proved_runs(tmp_path: Path) -> None:
+    """Each step has one thing that speaks against it, and says it."""
+    files = {
+        "runnable.toml": """
+reuse = "any-run"
+[steps.effect]
+run = "cat data.txt > /dev/null"
+[steps.source]
+run = "date +%N > time.txt"
+catalog = { put = ["time.txt"] }
+[steps.stray]
+run = "cat data.txt > a.txt; cp data.txt b.txt"
+catalog = { put = ["a.txt"] }
+[steps.git]
+run = "git rev-parse HEAD > head.txt; cat data.txt >> head.txt"
+catalog = { put = ["head.txt"] }
+[steps.network]
+needs = []
+python = "network:ask"
+returns = ["answer"]
+[steps.builds]
+run = "cat data.txt >> all.txt"
+catalog = { put = ["all.txt"], persist = true }
+[steps.own]
+run = "cat data.txt > own.txt"
+reuse = "this-run"
+catalog = { put = ["own.txt"] }
+""",
+        "data.txt": "1\n",
+        "network.py": "import socket\ndef ask():\n    open('data.txt').read()\n"
+        "    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:\n        s.connect(('192.0.2.1', 9))\n"
+        "    return 1\n",
+        ".gitignore": ".runnable\n*.txt\n!data.txt\n__pycache__\n",
+    }
+    project = workspace(tmp_path, files)
+    project.runnable("run", "--run-id", "first")
+    err = project.runnable("run", "--run-id", "second").err
+    assert reused(project, "second") == []
+    for step, reason in {
+        "effect": "it has neither `put` nor `returns`",
+        "source": "it reads no data of the workspace, and takes no value",
+        "stray": "it also wrote b.txt, which its `put` does not name",
+        "git": "it asked git, which may answer differently",
+        "network": "it connected to 192.0.2.1:9",
+        "builds": "it builds on what it made before (`persist`)",
+    }.items():
+        assert f"{step:7} | unlike in run first: {reason}" in err
+    assert "own     | unlike" not in err
+    # With an age it is the person who says so.
+    text = project.read("runnable.toml")
+    for step in ("effect", "source", "network"):
+        text = text.replace(f"[steps.{step}]\n", f'[steps.{step}]\nmax-age = "1h"\n')
+    project.write({"runnable.toml": text})
+    project.runnable("run", "--run-id", "third")
+    assert reused(project, "third") == ["effect", "source", "network"]
+
+
+def test_an_age(project: Workspace) -> None:
+    """An older result is not reused; a wrong age is an error."""
+    replaced(project, "runnable.toml", "[steps.clean]\n", '[steps.clean]\nmax-age = "1m"\n')
+    assert "clean" in project.runnable("run", "--dry-run").out
+    for text in ("1", "1w", "24 h", "0h", "-1h"):
+        bad = project.read("runnable.toml").replace('"1m"', f'"{text}"')
+        project.write({"bad.toml": bad})
+        assert "must be such as `30m`, `24h` or `7d`, or `forever`" in project.runnable("run", "bad.toml", code=2).err
+
+
+@pytest.mark.promise
+def test_a_deploy_is_done_once_a_run(tmp_path: Path) -> None:
+    """By default only a retry of the run itself reuses; `never` is done at each retry."""
+    files = {
+        "runnable.toml": '[steps.deploy]\nrun = "cat data.txt >> deployed; echo > put.txt"\n'
+        'catalog = { put = ["put.txt"] }\n'
+        '[steps.always]\nreuse = "never"\nrun = "echo x >> always"\n[steps.last]\nrun = "test -e go"\n',
+        "data.txt": "1\n",
+        ".gitignore": ".runnable\ndeployed\nput.txt\nalways\ngo\n",
+    }
+    project = workspace(tmp_path, files)
+    project.runnable("run", "--run-id", "first", code=1)
+    project.write({"go": ""})
+    project.runnable("retry", "first")
+    assert (project.read("deployed"), project.read("always")) == ("1\n", "x\nx\n")
+    project.runnable("run")
+    assert project.read("deployed") == "1\n1\n"
+
+
+@pytest.mark.promise
+def test_a_person_says_which_run(project: Workspace) -> None:
+    """`--reuse RUN` is for all steps of which the file says nothing, `never` for none."""
+    replaced(project, "runnable.toml", 'reuse = "any-run"\n', "")
+    replaced(project, "runnable.toml", "[steps.report]\n", '[steps.report]\nreuse = "this-run"\n')
+    project.runnable("run", "--run-id", "second")
+    assert reused(project, "second") == []
+    project.runnable("run", "--run-id", "third", "--reuse", "first")
+    assert reused(project, "third") == ["clean", "train"]
+    replaced(project, "runnable.toml", "[parameters]", 'reuse = "any-run"\n[parameters]')
+    project.runnable("run", "--run-id", "fourth", "--reuse", "never")
+    assert reused(project, "fourth") == []
+
+
+def test_a_matrix_is_reused_instance_by_instance(tmp_path: Path) -> None:
+    """One more value runs one instance, and what collects."""
+    files = {
+        "runnable.toml": """
+reuse = "any-run"
+[steps.each]
+strategy = { matrix = { n = [1, 2, 3] } }
+run = "cat data.txt; echo size=$((n * 2)) >> $RUNNABLE_OUTPUT"
+returns = ["size"]
+[steps.sum]
+run = "echo total=$size >> $RUNNABLE_OUTPUT"
+returns = ["total"]
+""",
+        "data.txt": "1\n",
+    }
+    project = workspace(tmp_path, files)
+    project.runnable("run", "--run-id", "first")
+    assert "4 reused from run first" in project.runnable("run", "--run-id", "second").err
+    replaced(project, "runnable.toml", "[1, 2, 3]", "[0, 1, 2, 3]")
+    assert "3 reused from " in project.runnable("run", "--run-id", "third").err
+    assert project.log("third").steps["sum"].attempts[-1].output_parameters["total"].value == [0, 2, 4, 6]

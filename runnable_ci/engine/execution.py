@@ -75,7 +75,8 @@ def execute(
     if project.pipeline.reuses_others(reuse):
         from runnable_ci.engine.reuse.opening import looking_elsewhere  # most runs look at no other
 
-        state.inputs = looking_elsewhere(inputs, session, catalog, reads.products, containers, reuse, printer.say)
+        here = (catalog, reads.products, containers, reads.variables)
+        state.inputs = looking_elsewhere(inputs, session, *here, reuse, printer.say)
     context = _context(session, recorder, catalog, supervisor, reads, containers, mocked)
     run = _loop(session, recorder, context, state, probe)
     if note := chosen_interpreter_note(project.pipeline, workspace, session.interpreter):

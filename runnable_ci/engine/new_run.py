@@ -66,7 +66,7 @@ class NewRun:
         if self.session.project.pipeline.reuses_others(self.options.reuse):
             from runnable_ci.engine.reuse.opening import looking_ahead  # most runs look at no other
 
-            inputs = looking_ahead(inputs, self.session, unused_id(self.session.project), self.options.reuse)
+            inputs = looking_ahead(inputs, self.session, unused_id(self.session.project), redactor, self.options.reuse)
         return plan(self.session.project.pipeline, RunLog(run_id=""), initial=initial, inputs=inputs)
 
     def execute(self) -> tuple[str, int]:

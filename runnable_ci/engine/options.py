@@ -155,7 +155,7 @@ def redacting_errors(redactor: Redactor) -> Iterator[None]:
 
 def log_variables(log: RunLog) -> dict[str, str]:
     """Return the variable that tells steps what to log, in capital letters as Python's `logging` takes it."""
-    level = log.invocations[-1].log_level
+    level = log.invocations[-1].log_level if log.invocations else ""
     return {LOG_LEVEL: level.upper()} if level else {}
 
 

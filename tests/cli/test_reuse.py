@@ -123,7 +123,7 @@ def _other_file(project: Workspace) -> None:
         ),
         (_unused_code, [], {}),
         (_parameter, ["train", "report"], {"train": "parameter depth changed: 3 → 4"}),
-        (_lock_file, ["clean", "report"], {"clean": "requirements.txt changed"}),
+        (_lock_file, ["clean", "report"], {"clean": "requirements.txt was changed"}),
         (_other_file, [], {}),
     ],
 )
@@ -261,3 +261,43 @@ returns = ["total"]
     replaced(project, "runnable.toml", "[1, 2, 3]", "[0, 1, 2, 3]")
     assert "3 reused from " in project.runnable("run", "--run-id", "third").err
     assert project.log("third").steps["sum"].attempts[-1].output_parameters["total"].value == [0, 2, 4, 6]
+
+
+@pytest.mark.promise
+def test_a_variable_that_counts(project: Workspace) -> None:
+    """One that a step's command names, or `env-read`, or that is known to change results; its value is never shown."""
+    replaced(project, "runnable.toml", "[steps.report]\n", '[steps.report]\nenv-read = ["STYLE"]\n')
+    project.runnable("run", "--run-id", "second", STYLE="plain-value")
+    project.runnable("run", "--run-id", "third", STYLE="plain-value")
+    assert reused(project, "third") == ALL
+    err = project.runnable("run", "--run-id", "fourth", STYLE="other-value").err
+    assert "report | unlike in run third: STYLE differs" in err
+    err = project.runnable("run", "--run-id", "fifth", STYLE="other-value", PYTHONHASHSEED="1").err
+    assert "PYTHONHASHSEED differs" in err
+    assert "-value" not in err
+
+
+@pytest.mark.promise
+def test_a_secret_is_compared_by_a_key_alone(tmp_path: Path) -> None:
+    """Without the person's key a step that uses a secret runs; with it equal secrets are known as equal."""
+    files = {
+        "runnable.toml": 'reuse = "any-run"\n[steps.load]\nrun = "cat data.txt > out.txt; test $API_TOKEN"\n'
+        'catalog = { put = ["out.txt"] }\n',
+        "data.txt": "1\n",
+        ".gitignore": ".runnable\nout.txt\n",
+    }
+    project = workspace(tmp_path, files)
+    project.environ["API_TOKEN"] = "s3cr3t-t0ken-value"
+    project.runnable("run", "--run-id", "a")
+    err = project.runnable("run", "--run-id", "b").err
+    assert "unlike in run a: API_TOKEN is secret, and there is no reuse key" in err
+    project.environ["RUNNABLE_CI_REUSE_KEY"] = "k3y-of-mine-12345"
+    project.runnable("run", "--run-id", "c")
+    project.runnable("run", "--run-id", "d")
+    assert reused(project, "d") == ["load"]
+    err = project.runnable("run", "--run-id", "e", API_TOKEN="another-t0ken-value").err
+    assert "API_TOKEN differs" in err
+    for file in (project.store / "runs").rglob("*"):
+        if file.is_file():
+            assert b"t0ken-value" not in file.read_bytes()
+            assert b"k3y-of-mine" not in file.read_bytes()

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from runnable_ci.engine.options import variable_recorder
 from runnable_ci.engine.planner import PlanInputs
+from runnable_ci.engine.provenance.step_environments import StepEnvironments
+from runnable_ci.engine.provenance.step_variables import VariableRecorder
 from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.reuse.proof import Proof
 from runnable_ci.engine.reuse.search import Elsewhere, ResultSource, RunsHere
-from runnable_ci.engine.reuse.surroundings import Here
+from runnable_ci.engine.reuse.surroundings import Surroundings
 from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.products.step_products import Products
@@ -30,6 +34,7 @@ def looking_elsewhere(
     catalog: Catalog,
     products: RunProducts,
     containers: StepContainers | None,
+    variables: VariableRecorder,
     reuse: str | None,
     say: Callable[..., None] = _silent,
 ) -> PlanInputs:
@@ -38,17 +43,23 @@ def looking_elsewhere(
     `reuse` is the run whose results are to be reused, if a person said that; `say` says why a step runs though there
     are results of it.
     """
-    proof = Proof(session.project.pipeline, catalog, session.code, products, Here(session, containers), inputs.mask)
+    environments = StepEnvironments(session.interpreter, session.project.workspace, session.options.environ)
+    surroundings = Surroundings(session.options, environments, variables, containers)
+    proof = Proof(session.project.pipeline, catalog, session.code, products, surroundings, inputs.mask)
     sources: Sequence[ResultSource] = [RunsHere(session, catalog.run_folder.name, reuse)]
     return inputs._replace(elsewhere=Elsewhere(proof, sources, is_for_all=reuse is not None, say=say).decide)
 
 
-def looking_ahead(inputs: PlanInputs, session: RunSession, run_id: str, reuse: str | None) -> PlanInputs:
+def looking_ahead(
+    inputs: PlanInputs, session: RunSession, run_id: str, redactor: Redactor, reuse: str | None
+) -> PlanInputs:
     """Return the same for a plan of a new run of that id, which changes nothing."""
     log = RunLog(run_id=run_id)
     catalog = session.catalog(log)
     products = _without_products(session.project.pipeline, catalog)
-    return looking_elsewhere(inputs, session, catalog, products, session.containers(log), reuse)
+    containers = session.containers(log)
+    variables = variable_recorder(session.project, session.options, log, redactor, containers)
+    return looking_elsewhere(inputs, session, catalog, products, containers, variables, reuse)
 
 
 def _without_products(pipeline: Pipeline, catalog: Catalog) -> RunProducts:

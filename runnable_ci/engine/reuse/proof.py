@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from runnable_ci.engine.planner import Scope
 from runnable_ci.engine.provenance.changes import changed_definition, changed_parameters
 from runnable_ci.engine.provenance.staleness import Comparison
 from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.reuse.candidate import Candidate
-from runnable_ci.engine.reuse.rules import differing_secret, reason_against
+from runnable_ci.engine.reuse.rules import reason_against
+from runnable_ci.engine.reuse.surroundings import Surroundings
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.step import Step, groups_of
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.util.clock import now
 from runnable_ci.util.text import listed, seconds_between
 from runnable_ci.vcs.identity import Code
-
-
-class Surroundings(Protocol):
-    """What a step would run in now."""
-
-    def difference(self, step: Step, found: Candidate) -> str:
-        """Return in what that differs from what the attempt ran in; empty where in nothing that counts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -49,8 +43,6 @@ class Proof:
     def _differences(self, step: Step, found: Candidate, scope: Scope, ran: Sequence[Step]) -> Iterator[str]:
         last, log = found.attempt, found.log
         yield changed_definition(last.definition, self.mask(step.definition()))
-        if secret := differing_secret(last):
-            yield f"parameter {secret} is a secret, of which the log does not have the value"
         begun = {name: visible.item for name, visible in scope.parameters.items() if not visible.position}
         for _, reason in changed_parameters(step, last, scope.values(), begun, log, self.mask):
             yield reason
@@ -64,7 +56,7 @@ class Proof:
         for change in evidence.changes:
             yield change.reason
         yield _silent(ran, last.consumed, evidence.files or (), scope)
-        yield self.surroundings.difference(step, found)
+        yield self.surroundings.difference(step, found, scope)
 
 
 def _silent(ran: Sequence[Step], consumed: Sequence[str] | Any, files: Any, scope: Scope) -> str:

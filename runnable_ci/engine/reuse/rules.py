@@ -9,7 +9,7 @@ from pathlib import PurePath
 from runnable_ci.engine.provenance.staleness import PROGRAMS
 from runnable_ci.observe.reads import GIT, ReadSet
 from runnable_ci.pipeline.step import Step
-from runnable_ci.runs.model import StepAttempt, StepLog
+from runnable_ci.runs.model import StepLog
 from runnable_ci.util.text import format_duration, listed
 
 
@@ -70,8 +70,3 @@ def is_loopback(address: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def differing_secret(last: StepAttempt) -> str:
-    """Return a value that an attempt used and that was a secret; empty where there is none."""
-    return next((n for n in last.consumed if n in last.input_parameters and last.input_parameters[n].redacted), "")

@@ -8,8 +8,13 @@ from itertools import islice
 from typing import Final
 
 from runnable_ci.engine.provenance.changes import changed_definition
+from runnable_ci.engine.provenance.environment_proof import (
+    first_environment_difference,
+    first_secret_difference,
+    first_variable_difference,
+)
 from runnable_ci.engine.reuse.candidate import Candidate, may_be_reused
-from runnable_ci.engine.reuse.rules import differing_secret, reason_against
+from runnable_ci.engine.reuse.rules import reason_against
 from runnable_ci.engine.reuse.search import RunsHere
 from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.step import Step
@@ -56,19 +61,21 @@ def _seconds(step: StepLog) -> float:
 def is_same(log: RunLog, step: StepLog, earlier: Candidate) -> bool:
     """Return whether the records of two attempts name the same for all that they were made from."""
     one, other = step.attempts[-1], earlier.attempt
-    if differing_secret(one) or not one.reads or one.reads != other.reads:
-        return False
-    facts = ("consumed", "defaulted", "reach", "function_hash", "made")
     here, there = log.environments.get(one.environment), earlier.log.environments.get(other.environment)
-    parts = ("architecture", "interpreter_version", "packages", "lock_files")
+    if not one.reads or one.reads != other.reads or here is None or there is None:
+        return False
+    used = [name for name in one.consumed if name in one.input_parameters and one.input_parameters[name].redacted]
+    imported = earlier.reads.distributions if earlier.reads and earlier.reads.imports_seen else None
+    is_command = "run" in one.definition
+    facts = ("consumed", "defaulted", "reach", "function_hash", "made")
     return (
         not changed_definition(other.definition, one.definition)
         and all(getattr(one, fact) == getattr(other, fact) for fact in facts)
         and _values(one) == _values(other)
         and _got(step) == _got(earlier.step)
-        and here is not None
-        and there is not None
-        and all(getattr(here, part) == getattr(there, part) for part in parts)
+        and not first_secret_difference(used, other.secret_values, one.secret_values)
+        and not first_variable_difference(other.variables, one.variables)
+        and not first_environment_difference(there, here, imported=imported, is_command=is_command)
     )
 
 

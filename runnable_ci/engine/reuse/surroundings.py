@@ -2,53 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runnable_ci.engine.options import job_container
-from runnable_ci.engine.provenance.environment_changes import changed_packages, normalized
+from runnable_ci.engine.options import Options, job_container
+from runnable_ci.engine.planner import Scope
+from runnable_ci.engine.provenance.environment_proof import (
+    first_environment_difference,
+    first_secret_difference,
+    first_variable_difference,
+)
+from runnable_ci.engine.provenance.step_environments import StepEnvironments
+from runnable_ci.engine.provenance.step_variables import VariableRecorder, secret_values_of
 from runnable_ci.engine.reuse.candidate import Candidate
-from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.step import Step
-from runnable_ci.runs.model import Environment, StepAttempt
+from runnable_ci.runs.model import StepAttempt
 from runnable_ci.steps.containers.image_names import step_image
-from runnable_ci.steps.interpreter import describe
-from runnable_ci.util.text import listed
-from runnable_ci.version import VERSION
 
 if TYPE_CHECKING:
     from runnable_ci.steps.containers.step_containers import StepContainers
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Here:
-    """This machine, and the images that steps run in."""
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Surroundings:
+    """This machine with its interpreters and variables, and the images that steps run in."""
 
-    session: RunSession
+    options: Options
+    environments: StepEnvironments
+    variables: VariableRecorder
     containers: StepContainers | None
-    _environments: dict[str, Environment] = field(default_factory=dict)
 
-    def difference(self, step: Step, found: Candidate) -> str:
-        """Return in what it differs from what an attempt ran in; empty where in nothing that counts."""
-        last = found.attempt
-        then = found.log.environments.get(last.environment)
-        if then is None:
-            return "what it ran in was not recorded"
-        here = self._environment()
-        if (then.os.partition(" ")[0], then.architecture) != (here.os.partition(" ")[0], here.architecture):
-            return f"{then.os.partition(' ')[0]} {then.architecture} → {here.os.partition(' ')[0]} {here.architecture}"
-        if step.container is not None:
-            return self._own_image(step, last)
-        return self._whole_image(last) or _of_packages(step, found, then, here)
+    def difference(self, step: Step, found: Candidate, scope: Scope) -> str:
+        """Return in what they differ from those of an attempt; empty where in nothing that counts."""
+        last, values = found.attempt, scope.values()
+        secret = [name for name in last.consumed if name in values and self._is_secret(name, last)]
+        now = secret_values_of(secret, values, self.variables.digests)
+        return (
+            first_secret_difference(secret, last.secret_values, now)
+            or first_variable_difference(last.variables, self.variables.now(step, values))
+            or (self._own_image(step, last) if step.container else self._whole_image(last))
+            or self._of_environment(step, found)
+        )
 
-    def _environment(self) -> Environment:
-        session = self.session
-        if "" not in self._environments:
-            self._environments[""] = describe(
-                session.interpreter, session.project.workspace, session.options.environ, tool_version=VERSION
-            )
-        return self._environments[""]
+    def _is_secret(self, name: str, last: StepAttempt) -> bool:
+        return name in last.secret_values or (name in last.input_parameters and last.input_parameters[name].redacted)
 
     def _own_image(self, step: Step, last: StepAttempt) -> str:
         then = step_image(last.code_identities)
@@ -60,26 +57,16 @@ class Here:
     def _whole_image(self, last: StepAttempt) -> str:
         """Return in what the image differs that all steps run in."""
         images = (one.code_identifier for one in last.code_identities if one.code_identifier_type == "docker")
-        container = job_container(self.session.options)
+        container = job_container(self.options)
         then, now = next(images, ""), container.code_identifier if container else ""
         return "" if then == now else f"image {then or 'none'} → {now or 'none'}"
 
-
-def _of_packages(step: Step, found: Candidate, then: Environment, here: Environment) -> str:
-    """Return in what the interpreter and the packages differ that a step uses."""
-    if then.interpreter_version != here.interpreter_version:
-        return f"{then.interpreter_version or 'no python'} → {here.interpreter_version or 'no python'}"
-    if not step.is_interpreted:
-        if not then.interpreter_version and not then.lock_files:
-            return "neither a python nor a lock file says which programs it uses"
-        if changed := sorted(n for n in {*then.lock_files, *here.lock_files} if _differ(n, then, here)):
-            return f"{listed(changed)} changed"
-    changes: Mapping[str, str] = changed_packages(then.packages, here.packages)
-    if step.is_interpreted and found.reads is not None and found.reads.imports_seen:
-        used = {normalized(name) for name in found.reads.distributions}
-        changes = {name: line for name, line in changes.items() if name in used}
-    return listed([*changes.values()]) if changes else ""
-
-
-def _differ(lock_file: str, then: Environment, here: Environment) -> bool:
-    return then.lock_files.get(lock_file) != here.lock_files.get(lock_file)
+    def _of_environment(self, step: Step, found: Candidate) -> str:
+        then = found.log.environments.get(found.attempt.environment)
+        if then is None:
+            return "what it ran in was not recorded"
+        now = self.environments.of(step, self.containers)
+        if step.container is not None:  # the rest is that of its image
+            return "" if then.architecture == now.architecture else f"{then.architecture} → {now.architecture}"
+        imported = found.reads.distributions if found.reads is not None and found.reads.imports_seen else None
+        return first_environment_difference(then, now, imported=imported, is_command=step.kind == "run")

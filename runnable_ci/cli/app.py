@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from runnable_ci.cli import options as option
-from runnable_ci.cli.context import known_store, make_options, make_settings, open_store
+from runnable_ci.cli.context import known_store, make_options, make_settings, open_store, reuse_options
 
 app = typer.Typer(**option.PROGRAM)
 
@@ -63,7 +63,8 @@ def run_command(
         raise typer.Exit(commands.print_inputs(pipeline))
     make = partial(make_options, jobs, env_file, log_level, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
     options = make()
-    run_options = RunOptions(run_id, tag, params_file, param, allow_unused=allow_unused, reuse=reuse)
+    run_options = RunOptions(run_id, tag, params_file, param, allow_unused=allow_unused)
+    run_options = run_options._replace(reuse=reuse_options(reuse, options, is_new=True))
     part = commands.PartWords(steps, until, from_run, mock, patch, accept, reason)
     run_options = part.added_to(run_options, options, typed=sys.argv[1:])
     command = partial(commands.sweep, make=make, sweeps=sweep) if sweep else commands.run
@@ -119,6 +120,7 @@ def retry_command(
         accept=accept,
         reason=reason,
         typed=[] if is_actions(os.environ) else sys.argv[1:],
+        reuse=reuse_options(None, options, is_new=False),
     )
     if mock or patch:
         from runnable_ci.engine.parts.mock_options import MockOptions

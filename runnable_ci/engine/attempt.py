@@ -33,6 +33,7 @@ from runnable_ci.util.process import Exit, Supervisor, oom_kills
 from runnable_ci.util.text import printable
 
 if TYPE_CHECKING:
+    from runnable_ci.engine.reuse.taken_results import TakenResults
     from runnable_ci.steps.containers.step_containers import StepContainers
 
 
@@ -66,6 +67,8 @@ class ExecutionContext:
     """Gives what a mocked step gives, without running anything."""
     containers: StepContainers | None = None
     """Runs the steps that have a container."""
+    taken: TakenResults | None = None
+    """Has what steps gave in other runs."""
     is_cancelled: bool = False
     """Whether the run was cancelled before: what begins nevertheless runs until a second signal."""
 
@@ -174,6 +177,8 @@ def _execute(
             f"parameter `{lost}` is a secret: its value is not in the run log",
             hint="--from re-runs the step that returns it",
         )
+    if context.taken is not None:
+        context.taken.bring(step, scope)
     products.prepare()
     if step.get:
         from runnable_ci.engine.provenance.received_files import receive_files  # many steps get none

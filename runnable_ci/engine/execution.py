@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from runnable_ci.engine.provenance.environment_probe import EnvironmentProbe
 from runnable_ci.engine.provenance.reads import ReadRecorder
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.provenance.workspace_view import RunProducts
+from runnable_ci.engine.reuse.reuse_options import ReuseOptions
 from runnable_ci.engine.runner import Run
 from runnable_ci.engine.session import RunSession
 from runnable_ci.engine.step_output import Masks
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from runnable_ci.engine.parts.mocks import MockedResult
     from runnable_ci.steps.containers.step_containers import StepContainers
 
+_AS_THE_FILE_SAYS = ReuseOptions()
+
 
 def execute(
     session: RunSession,
@@ -51,7 +55,7 @@ def execute(
     retry_options: Sequence[str] = (),
     containers: StepContainers | None = None,
     mocked: Mapping[str, MockedResult] = MappingProxyType({}),
-    reuse: str | None = None,
+    reuse: ReuseOptions = _AS_THE_FILE_SAYS,
 ) -> int:
     """Run the pipeline on an open run, seal it and say how it ended; the exit code.
 
@@ -72,12 +76,14 @@ def execute(
         variable_recorder(project, session.options, recorder.log, recorder.redactor, containers),
         products or RunProducts(is_tracked=catalog.is_tracked),
     )
-    if project.pipeline.reuses_others(reuse):
+    context = _context(session, recorder, catalog, supervisor, reads, containers, mocked)
+    if project.pipeline.reuses_others(reuse.said):
         from runnable_ci.engine.reuse.opening import looking_elsewhere  # most runs look at no other
+        from runnable_ci.engine.reuse.taken_results import TakenResults
 
         here = (catalog, reads.products, containers, reads.variables)
         state.inputs = looking_elsewhere(inputs, session, *here, reuse, printer.say)
-    context = _context(session, recorder, catalog, supervisor, reads, containers, mocked)
+        context = replace(context, taken=TakenResults(recorder, catalog, reads.products, printer.say))
     run = _loop(session, recorder, context, state, probe)
     if note := chosen_interpreter_note(project.pipeline, workspace, session.interpreter):
         printer.say(note)
@@ -88,7 +94,9 @@ def execute(
             printer.end()
         start(observer.close, name="unwatch")  # beside the sealing, which takes as long
         unsealed = _seal(recorder, catalog)
-    say_end(session, recorder.log, state.steps, is_in_repository=bool(around), retry_options=retry_options, reuse=reuse)
+    say_end(
+        session, recorder.log, state.steps, is_in_repository=bool(around), retry_options=retry_options, reuse=reuse.said
+    )
     if unsealed:
         raise unsealed
     if supervisor.cancelled_by:

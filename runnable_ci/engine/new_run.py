@@ -63,7 +63,7 @@ class NewRun:
         initial = Scope.initial(self.parameters)
         workspace = self.session.project.workspace
         inputs = PlanInputs(files=files_here(workspace), required=required_by(workspace), mask=redactor.value)
-        if self.session.project.pipeline.reuses_others(self.options.reuse):
+        if self.session.project.pipeline.reuses_others(self.options.reuse.said):
             from runnable_ci.engine.reuse.opening import looking_ahead  # most runs look at no other
 
             inputs = looking_ahead(inputs, self.session, unused_id(self.session.project), redactor, self.options.reuse)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runnable_ci.config import LOG_LEVEL, SECRETS_SETTING, LogLevel, Settings
 from runnable_ci.engine.reporter import CommandFiles, NoCommandFiles, Reporter
+from runnable_ci.engine.reuse.reuse_options import ReuseOptions
 from runnable_ci.errors import RunnableError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.project import Project
@@ -75,8 +76,8 @@ class RunOptions(NamedTuple):
     """Which steps to run, where that is not all of them."""
     mocks: MockOptions | None = None
     """Which of them are mocked."""
-    reuse: str | None = None
-    """`never`, or the run whose results may take the place of steps; None: what the pipeline file says."""
+    reuse: ReuseOptions = ReuseOptions()
+    """Whose results may take the place of steps."""
 
 
 class RetryOptions(NamedTuple):
@@ -112,6 +113,8 @@ class RetryOptions(NamedTuple):
     """Whose results are used; None: everybody's."""
     mocks: MockOptions | None = None
     """Which steps are mocked."""
+    reuse: ReuseOptions = ReuseOptions()
+    """Which other runs' results may take the place of steps that would run."""
 
 
 def redactor_of(pipeline: Pipeline, parameters: Mapping[str, Any], options: Options) -> Redactor:

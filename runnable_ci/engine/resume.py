@@ -136,6 +136,7 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
             retry_options=_options_of_next_retry(session, run_id, retry),
             containers=planned.containers,
             mocked=mocked,
+            reuse=retry.reuse,
         )
 
 

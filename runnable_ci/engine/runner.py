@@ -192,14 +192,12 @@ class Run:
     def _pass(self, step: Step, decision: Decision) -> Event:
         """Record a step that does not run."""
         if decision.action == "reuse":
-            if (found := decision.found) is not None:
-                log = self.recorder.log
-                self.recorder.record(*found.events(log.run_id, log.steps.get(step.name)))
-                self.context.catalog.know(found.packs)
-                self.context.reads.products.note(self.recorder.log.steps[step.name])
+            found, taken = decision.found, self.context.taken
+            is_here = found is None or taken is None or taken.take(found)
             self.state.record_outcome(step, Outcome.REUSED, self.recorder.log.steps[step.name])
-            self.context.products.put_back(step.name)
-            if step.name in self._maybe:
+            if is_here:
+                self.context.products.put_back(step.name)
+            if is_here and step.name in self._maybe:
                 self._restore(self.recorder.log.steps[step.name])
         else:
             self.state.record_outcome(step, decision.outcome(), None)

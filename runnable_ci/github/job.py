@@ -159,3 +159,22 @@ def _text(event: Mapping[str, Any], *keys: str) -> str:
     for key in keys:
         found = found.get(key) if isinstance(found, dict) else None
     return found if isinstance(found, str) else ""
+
+
+def reused_branches(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the branches whose results a job may reuse: its own, or its pull request's, and the default branch."""
+    context = Context.of(environ)
+    own = ref_label(environ)
+    found = (own if not own.startswith("tag:") else "", context.default_branch if context else "")
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
+def unasked_reuse(environ: Mapping[str, str], *, is_new: bool) -> str:
+    """Return why a job reuses nothing of other runs unless it is told to; empty where it does.
+
+    Who starts a workflow by hand, by the clock, or again as a whole, wants it to be done.
+    """
+    event = environ.get("GITHUB_EVENT_NAME", "")
+    if event in ("schedule", "workflow_dispatch"):
+        return f"the workflow was started by `{event}`"
+    return "all jobs were started again" if is_new and environ.get("GITHUB_RUN_ATTEMPT", "1") != "1" else ""

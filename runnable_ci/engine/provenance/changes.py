@@ -9,8 +9,7 @@ from enum import Enum
 from typing import Any, Literal, NamedTuple, Protocol
 
 from runnable_ci.pipeline.step import Step, groups_of
-from runnable_ci.runs.events import Event
-from runnable_ci.runs.model import SUCCESS, DecisionRecord, Pack, Parameter, RunLog, StepAttempt, StepLog, Warn
+from runnable_ci.runs.model import SUCCESS, DecisionRecord, Parameter, RunLog, StepAttempt, StepLog, Warn
 from runnable_ci.runs.run_identity import has_run_since, maker
 
 Kind = Literal["code", "data"]
@@ -47,19 +46,12 @@ class FoundResult(Protocol):
         """The step there."""
 
     @property
-    def packs(self) -> Mapping[str, Pack]:
-        """The packs that its files may be in."""
-
-    @property
     def origin(self) -> str:
         """`RUN_ID/STEP.ATTEMPT` of what made it first."""
 
     @property
     def place(self) -> str:
         """The branch among whose runs it was found; empty for this store."""
-
-    def events(self, run_id: str, past: StepLog | None) -> Iterator[Event]:
-        """Yield the events by which a run has the result; `past` is what it has of the step already."""
 
 
 class Outcome(Enum):

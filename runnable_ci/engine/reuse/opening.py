@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runnable_ci.engine.options import variable_recorder
@@ -10,15 +10,21 @@ from runnable_ci.engine.planner import PlanInputs
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.provenance.step_variables import VariableRecorder
 from runnable_ci.engine.provenance.workspace_view import RunProducts
+from runnable_ci.engine.reuse.indexed_results import IndexedResults, branches_here
 from runnable_ci.engine.reuse.proof import Proof
+from runnable_ci.engine.reuse.reuse_options import ReuseOptions
 from runnable_ci.engine.reuse.search import Elsewhere, ResultSource, RunsHere
 from runnable_ci.engine.reuse.surroundings import Surroundings
 from runnable_ci.engine.session import RunSession
+from runnable_ci.errors import RunLogError, UsageError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.products.step_products import Products
+from runnable_ci.runs.reader import LATEST, resolve_id
+from runnable_ci.runs.remote.writers import EVERYBODY
 
 if TYPE_CHECKING:
     from runnable_ci.steps.containers.step_containers import StepContainers
@@ -35,23 +41,47 @@ def looking_elsewhere(
     products: RunProducts,
     containers: StepContainers | None,
     variables: VariableRecorder,
-    reuse: str | None,
+    options: ReuseOptions,
     say: Callable[..., None] = _silent,
 ) -> PlanInputs:
     """Return inputs by which steps that would run are looked for in other runs.
 
-    `reuse` is the run whose results are to be reused, if a person said that; `say` says why a step runs though there
-    are results of it.
+    `say` says why a step runs though there are results of it. Raises `UsageError` for a run or branch that is unknown.
     """
+    if options.unasked and options.said is None:
+        say(f"note: nothing of other runs is reused: {options.unasked}; --reuse BRANCH reuses them nevertheless")
+        return inputs
     environments = StepEnvironments(session.interpreter, session.project.workspace, session.options.environ)
     surroundings = Surroundings(session.options, environments, variables, containers)
     proof = Proof(session.project.pipeline, catalog, session.code, products, surroundings, inputs.mask)
-    sources: Sequence[ResultSource] = [RunsHere(session, catalog.run_folder.name, reuse)]
-    return inputs._replace(elsewhere=Elsewhere(proof, sources, is_for_all=reuse is not None, say=say).decide)
+    sources = _sources(session, catalog.run_folder.name, options, say)
+    search = Elsewhere(proof, sources, is_for_all=options.said is not None, say=say)
+    return inputs._replace(elsewhere=search.decide)
+
+
+def _sources(session: RunSession, run_id: str, options: ReuseOptions, say: Callable[..., None]) -> list[ResultSource]:
+    said, accepted = options.said, options.accepted or EVERYBODY
+    if said is not None and is_run(session, said):
+        return [RunsHere(session, run_id, said)]
+    if said is not None:
+        return [IndexedResults(session, run_id, [said], accepted, say)]
+    branches = branches_here(session) if options.branches is None else options.branches
+    return [RunsHere(session, run_id), IndexedResults(session, run_id, branches, accepted, say)]
+
+
+def is_run(session: RunSession, said: str) -> bool:
+    """Return whether a word names a run of the store."""
+    layout = session.project.layout
+    if said == LATEST:
+        return True
+    try:
+        return run_folder(layout, resolve_id(layout, said)).exists()
+    except (UsageError, RunLogError):
+        return False
 
 
 def looking_ahead(
-    inputs: PlanInputs, session: RunSession, run_id: str, redactor: Redactor, reuse: str | None
+    inputs: PlanInputs, session: RunSession, run_id: str, redactor: Redactor, options: ReuseOptions
 ) -> PlanInputs:
     """Return the same for a plan of a new run of that id, which changes nothing."""
     log = RunLog(run_id=run_id)
@@ -59,7 +89,7 @@ def looking_ahead(
     products = _without_products(session.project.pipeline, catalog)
     containers = session.containers(log)
     variables = variable_recorder(session.project, session.options, log, redactor, containers)
-    return looking_elsewhere(inputs, session, catalog, products, containers, variables, reuse)
+    return looking_elsewhere(inputs, session, catalog, products, containers, variables, options)
 
 
 def _without_products(pipeline: Pipeline, catalog: Catalog) -> RunProducts:

@@ -10,7 +10,7 @@ from runnable_ci.engine.planner import Scope
 from runnable_ci.engine.provenance.changes import changed_definition, changed_parameters
 from runnable_ci.engine.provenance.staleness import Comparison
 from runnable_ci.engine.provenance.workspace_view import RunProducts
-from runnable_ci.engine.reuse.candidate import Candidate
+from runnable_ci.engine.reuse.earlier_result import EarlierResult
 from runnable_ci.engine.reuse.rules import reason_against
 from runnable_ci.engine.reuse.surroundings import Surroundings
 from runnable_ci.pipeline.model import Pipeline
@@ -33,14 +33,14 @@ class Proof:
     surroundings: Surroundings
     mask: Callable[[Any], Any]
 
-    def first_difference(self, step: Step, found: Candidate, scope: Scope, ran: Sequence[Step]) -> str:
+    def first_difference(self, step: Step, found: EarlierResult, scope: Scope, ran: Sequence[Step]) -> str:
         """Return the first thing that speaks against reusing a result; empty where all is proved to be equal.
 
         `ran` are the steps before it that ran in this run.
         """
         return next(filter(None, self._differences(step, found, scope, ran)), "")
 
-    def _differences(self, step: Step, found: Candidate, scope: Scope, ran: Sequence[Step]) -> Iterator[str]:
+    def _differences(self, step: Step, found: EarlierResult, scope: Scope, ran: Sequence[Step]) -> Iterator[str]:
         last, log = found.attempt, found.log
         yield changed_definition(last.definition, self.mask(step.definition()))
         begun = {name: visible.item for name, visible in scope.parameters.items() if not visible.position}

@@ -12,12 +12,13 @@ from runnable_ci.engine.parts.source import usable_runs
 from runnable_ci.engine.planner import Scope
 from runnable_ci.engine.provenance.changes import Decision, one_line
 from runnable_ci.engine.provenance.stored_reads import reads_of
-from runnable_ci.engine.reuse.candidate import Candidate, may_be_reused
+from runnable_ci.engine.reuse.earlier_result import EarlierResult, may_be_reused
 from runnable_ci.engine.reuse.proof import Proof
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunnableError
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.pipeline.step import Step
+from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import RunLog, StepAttempt
 
@@ -30,7 +31,7 @@ CANDIDATES_MAX: Final = 5
 class ResultSource(Protocol):
     """Where there are results of other runs."""
 
-    def of(self, step: str) -> Iterator[Candidate]:
+    def of(self, step: str) -> Iterator[EarlierResult]:
         """Yield the results of a step, the newest first."""
 
 
@@ -52,7 +53,7 @@ class Elsewhere:
         nearest = ""
         found = (candidate for source in self.sources for candidate in source.of(step.name))
         for candidate in islice(found, CANDIDATES_MAX):
-            difference = self.proof.first_difference(step, candidate, scope, ran)
+            difference = self.proof.first_difference(step, candidate, scope, ran) or self._lost(candidate)
             if not difference:
                 return Decision("reuse", one_line(str(candidate)), found=candidate)
             nearest = nearest or f"unlike in run {candidate.log.run_id}: {difference}"
@@ -60,6 +61,14 @@ class Elsewhere:
             return decision
         self.say(nearest, step=step.shown)
         return decision._replace(reason=one_line(f"{decision.reason}; {nearest}"))
+
+    def _lost(self, found: EarlierResult) -> str:
+        """Return that a result of this store is not whole any more; empty where it is."""
+        if found.indexed is not None:  # its contents are fetched when they are read
+            return ""
+        layout = self.proof.catalog.layout
+        whole = all(layout.exists(blob) for blob in layers(found.results()).values())
+        return "" if whole else "its files are not in the store any more"
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -74,12 +83,12 @@ class RunsHere:
     _seen: list[tuple[RunLog, Catalog]] = field(default_factory=list)
     _rest: Iterator[RunLog] | None = None
 
-    def of(self, step: str) -> Iterator[Candidate]:
+    def of(self, step: str) -> Iterator[EarlierResult]:
         """Yield the results of a step, the newest first."""
         for log, catalog in self._runs():
             if step in log.steps and may_be_reused(log.steps[step]):
                 attempt = log.steps[step].attempts[-1]
-                yield Candidate(step, log, _reads(catalog, step, attempt))
+                yield EarlierResult(step, log, _reads(catalog, step, attempt))
 
     def _runs(self) -> Iterator[tuple[RunLog, Catalog]]:
         yield from self._seen

@@ -13,7 +13,7 @@ from runnable_ci.engine.provenance.environment_proof import (
     first_secret_difference,
     first_variable_difference,
 )
-from runnable_ci.engine.reuse.candidate import Candidate, may_be_reused
+from runnable_ci.engine.reuse.earlier_result import EarlierResult, may_be_reused
 from runnable_ci.engine.reuse.rules import reason_against
 from runnable_ci.engine.reuse.search import RunsHere
 from runnable_ci.engine.session import RunSession
@@ -58,7 +58,7 @@ def _seconds(step: StepLog) -> float:
     return seconds_between(step.attempts[-1].start_time, step.attempts[-1].end_time) or 0.0
 
 
-def is_same(log: RunLog, step: StepLog, earlier: Candidate) -> bool:
+def is_same(log: RunLog, step: StepLog, earlier: EarlierResult) -> bool:
     """Return whether the records of two attempts name the same for all that they were made from."""
     one, other = step.attempts[-1], earlier.attempt
     here, there = log.environments.get(one.environment), earlier.log.environments.get(other.environment)

@@ -14,7 +14,7 @@ from runnable_ci.engine.provenance.environment_proof import (
 )
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.provenance.step_variables import VariableRecorder, secret_values_of
-from runnable_ci.engine.reuse.candidate import Candidate
+from runnable_ci.engine.reuse.earlier_result import EarlierResult
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.model import StepAttempt
 from runnable_ci.steps.containers.image_names import step_image
@@ -32,7 +32,7 @@ class Surroundings:
     variables: VariableRecorder
     containers: StepContainers | None
 
-    def difference(self, step: Step, found: Candidate, scope: Scope) -> str:
+    def difference(self, step: Step, found: EarlierResult, scope: Scope) -> str:
         """Return in what they differ from those of an attempt; empty where in nothing that counts."""
         last, values = found.attempt, scope.values()
         secret = [name for name in last.consumed if name in values and self._is_secret(name, last)]
@@ -61,7 +61,7 @@ class Surroundings:
         then, now = next(images, ""), container.code_identifier if container else ""
         return "" if then == now else f"image {then or 'none'} → {now or 'none'}"
 
-    def _of_environment(self, step: Step, found: Candidate) -> str:
+    def _of_environment(self, step: Step, found: EarlierResult) -> str:
         then = found.log.environments.get(found.attempt.environment)
         if then is None:
             return "what it ran in was not recorded"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
-from runnable_ci.engine.parts.taken import results_of, taking
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.events import AttemptSaved, Event
-from runnable_ci.runs.model import SUCCESS, Pack, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.model import SUCCESS, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.reuse.results import results_of, taking
 from runnable_ci.util.text import seconds_between
 
+if TYPE_CHECKING:
+    from runnable_ci.runs.reuse.candidates import Candidate
 
-class Candidate(NamedTuple):
+
+class EarlierResult(NamedTuple):
     """A step's last attempt in another run, which succeeded."""
 
     name: str
@@ -21,8 +24,8 @@ class Candidate(NamedTuple):
     """The run, or what of it the step's result refers to."""
     reads: ReadSet | None
     """What the attempt read; None where that is not known here."""
-    place: str = ""
-    """The branch among whose runs it was found; empty for this store."""
+    indexed: Candidate | None = None
+    """Where it was found in a registry; None for a run of this store."""
 
     @property
     def step(self) -> StepLog:
@@ -35,9 +38,9 @@ class Candidate(NamedTuple):
         return self.step.attempts[-1]
 
     @property
-    def packs(self) -> Mapping[str, Pack]:
-        """The packs that its files may be in."""
-        return self.log.packs
+    def place(self) -> str:
+        """The branch among whose runs it was found; empty for this store."""
+        return self.indexed.branch if self.indexed else ""
 
     @property
     def origin(self) -> str:
@@ -48,7 +51,7 @@ class Candidate(NamedTuple):
     def actor(self) -> str:
         """Who made it first, as far as that was recorded."""
         made = (one.actor for one in self.log.invocations if one.number == self.attempt.invocation)
-        return self.attempt.taken_by or next(made, "")
+        return self.attempt.taken_by or (self.indexed.entry.actor if self.indexed else next(made, ""))
 
     @property
     def seconds(self) -> float:
@@ -62,11 +65,15 @@ class Candidate(NamedTuple):
         attempt = self.attempt.model_copy(update={"made": {}, "data_catalog": []})
         return self.step.model_copy(update={"attempts": [attempt], "data_catalog": found})
 
-    def events(self, run_id: str, past: StepLog | None) -> Iterator[Event]:
-        """Yield the events by which a run has the result; `past` is what it has of the step already."""
+    def results(self) -> RunLog:
+        """Return the log of the run with this result alone, and what it refers to."""
+        return results_of(self.log, [self.name])
+
+    def events(self, known: RunLog) -> Iterator[Event]:
+        """Yield the events by which a run has the result; `known` is its log."""
+        past = known.steps.get(self.name)
         number = past.attempts[-1].attempt_number + 1 if past and past.attempts else 1
-        alone = self.log.model_copy(update={"steps": {self.name: self.step}})
-        for event in taking(results_of(alone, [self.name.partition(".")[0]]), run_id):
+        for event in taking(self.results(), known.run_id, known):
             if isinstance(event, AttemptSaved):
                 event.attempt.attempt_number, event.attempt.taken_by = number, self.actor
             yield event

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from runnable_ci.cli.terminal import Printer
     from runnable_ci.config import LogLevel, Settings
-    from runnable_ci.engine.options import Options
-    from runnable_ci.engine.reuse.reuse_options import ReuseOptions
+    from runnable_ci.engine.options import Options, ReuseOptions
     from runnable_ci.github.log import ActionsPrinter
     from runnable_ci.redaction.redactor import Redactor
     from runnable_ci.runs.remote.writers import AcceptedWriters
@@ -107,15 +106,15 @@ def make_printer(quiet: bool) -> Printer | ActionsPrinter:
 
 def reuse_options(said: str | None, options: Options, *, is_new: bool) -> ReuseOptions:
     """Return which results of other runs are reused by what was `said`, and by the job that this is, if any."""
-    from runnable_ci.engine.reuse.reuse_options import ReuseOptions
+    from runnable_ci.engine.options import ReuseOptions
     from runnable_ci.util.console import is_actions
 
     if not is_actions(options.environ):
         return ReuseOptions(said)
-    from runnable_ci.github.job import reused_branches, unasked_reuse
+    from runnable_ci.github.job import reused_branches, why_no_reuse
 
     environ = options.environ
-    return ReuseOptions(said, reused_branches(environ), accepted_by(options), unasked_reuse(environ, is_new=is_new))
+    return ReuseOptions(said, reused_branches(environ), accepted_by(options), why_no_reuse(environ, is_new=is_new))
 
 
 def accepted_by(options: Options) -> AcceptedWriters | None:

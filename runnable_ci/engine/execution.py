@@ -14,14 +14,13 @@ from runnable_ci.engine.attempt import ExecutionContext
 from runnable_ci.engine.closing import say_end
 from runnable_ci.engine.code import untracked
 from runnable_ci.engine.code.code_recorder import CodeRecorder
-from runnable_ci.engine.options import job_container, redacting_errors, secret_names, variable_recorder
+from runnable_ci.engine.options import ReuseOptions, job_container, redacting_errors, secret_names, variable_recorder
 from runnable_ci.engine.planner import PlanInputs, Scope
 from runnable_ci.engine.planning.plan import PlanState
 from runnable_ci.engine.provenance.environment_probe import EnvironmentProbe
 from runnable_ci.engine.provenance.reads import ReadRecorder
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.provenance.workspace_view import RunProducts
-from runnable_ci.engine.reuse.reuse_options import ReuseOptions
 from runnable_ci.engine.runner import Run
 from runnable_ci.engine.session import RunSession
 from runnable_ci.engine.step_output import Masks

@@ -172,6 +172,10 @@ def prepare_run(session: RunSession, options: RunOptions) -> NewRun:
         part = options.part.selection.part_of(pipeline)
     if options.mocks is not None:
         part = options.mocks.applied(part, project.workspace)
+    if options.reuse.said not in (None, "never"):
+        from runnable_ci.engine.reuse.opening import require_known  # most runs look at no other
+
+        require_known(session, str(options.reuse.said))
     running = options.part.selection.running(part) if options.part else part.steps.keys()
     require(part, project.workspace, parameters, running)
     typed = [] if options.allow_unused else typed_names(options.params)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runnable_ci.config import LOG_LEVEL, SECRETS_SETTING, LogLevel, Settings
 from runnable_ci.engine.reporter import CommandFiles, NoCommandFiles, Reporter
-from runnable_ci.engine.reuse.reuse_options import ReuseOptions
 from runnable_ci.errors import RunnableError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.project import Project
@@ -58,6 +57,19 @@ class Options:
     """Asks a person at a terminal; None where there is none."""
     transfer_progress: TransferProgress = _unseen
     """Returns for a verb, such as `fetched`, the observer of a transfer's progress; None where nothing is shown."""
+
+
+class ReuseOptions(NamedTuple):
+    """Whose results may take the place of steps; by default what the pipeline file says."""
+
+    said: str | None = None
+    """`never`, or the run or the branch whose results are reused."""
+    branches: tuple[str, ...] | None = None
+    """Whose runs are looked at in the registry, of a job; None: the branch that is checked out, and the default one."""
+    accepted: AcceptedWriters | None = None
+    """Whose results are used of what a registry holds; None: everybody's."""
+    why_not: str = ""
+    """Why nothing is reused unless it is specified; empty where it is."""
 
 
 class RunOptions(NamedTuple):

@@ -169,8 +169,8 @@ def reused_branches(environ: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, found)))
 
 
-def unasked_reuse(environ: Mapping[str, str], *, is_new: bool) -> str:
-    """Return why a job reuses nothing of other runs unless it is told to; empty where it does.
+def why_no_reuse(environ: Mapping[str, str], *, is_new: bool) -> str:
+    """Return why a job reuses nothing of other runs unless that is specified; empty where it does.
 
     Who starts a workflow by hand, by the clock, or again as a whole, wants it to be done.
     """

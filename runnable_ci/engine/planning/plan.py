@@ -102,7 +102,8 @@ class PlanState:
         """Return what is decided on a step that would run, once other runs were looked at, unless it is to run."""
         needs = effective_needs(step, self.steps, self.settled)
         is_early = any(self.settled[need] is Outcome.PLANNED for need in needs)
-        if is_early or any(name in self.inputs.forced for name in (step.name, *groups_of(step.name))):
+        is_forced = any(name in self.inputs.forced for name in (step.name, *groups_of(step.name)))
+        if is_early or is_forced or decision.is_lost:  # what is lost was looked for before
             return decision
         ran = [self.steps[need] for need in needs if self.settled[need] is Outcome.RAN]
         return self.inputs.elsewhere(step, scope, ran, decision)

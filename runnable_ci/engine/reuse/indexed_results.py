@@ -17,6 +17,7 @@ from runnable_ci.runs.reuse.candidates import Candidate, Candidates, IndexPlace,
 from runnable_ci.runs.reuse.entries import PULL, reads_blob
 from runnable_ci.runs.reuse.held_contents import fetch_contents
 from runnable_ci.store.reference import parse_reference
+from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import verified
 from runnable_ci.vcs.git import Git
 
@@ -55,12 +56,11 @@ class IndexedResults:
         return self._found
 
     def _places(self) -> list[IndexPlace]:
-        options, project = self.session.options, self.session.project
-        registries = Registries(options.settings, options.environ)
         try:
-            own = registries.named(None, in_pipeline=lambda: project.pipeline.registry)
+            own = registry_of(self.session)
         except UsageError:
             return []
+        registries = Registries(self.session.options.settings, self.session.options.environ)
         # Those of pull requests are below those of the branches, which they may read.
         whole = own.label.removesuffix(f"/{PULL_REQUESTS}")
         of_branches = own if whole == own.label else registries.open(parse_reference(whole))
@@ -76,6 +76,12 @@ class IndexedResults:
         fetch_contents(layout, candidate, [blob])
         with layout.fetch(blob) as source:
             return decode_reads(b"".join(verified(source, blob, label=layout.label)), where="the reads of a result")
+
+
+def registry_of(session: RunSession) -> Registry:
+    """Return where runs of the project are published. Raises `UsageError` where that is not known."""
+    registries = Registries(session.options.settings, session.options.environ)
+    return registries.named(None, in_pipeline=lambda: session.project.pipeline.registry)
 
 
 def branches_here(session: RunSession) -> list[str]:

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from runnable_ci.engine.options import variable_recorder
+from runnable_ci.engine.options import ReuseOptions, variable_recorder
 from runnable_ci.engine.planner import PlanInputs
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.provenance.step_variables import VariableRecorder
 from runnable_ci.engine.provenance.workspace_view import RunProducts
-from runnable_ci.engine.reuse.indexed_results import IndexedResults, branches_here
+from runnable_ci.engine.reuse.indexed_results import IndexedResults, branches_here, registry_of
 from runnable_ci.engine.reuse.proof import Proof
-from runnable_ci.engine.reuse.reuse_options import ReuseOptions
 from runnable_ci.engine.reuse.search import Elsewhere, ResultSource, RunsHere
 from runnable_ci.engine.reuse.surroundings import Surroundings
 from runnable_ci.engine.session import RunSession
-from runnable_ci.errors import RunLogError, UsageError
+from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.products.step_products import Products
-from runnable_ci.runs.reader import LATEST, resolve_id
+from runnable_ci.runs.reader import resolve_id
 from runnable_ci.runs.remote.writers import EVERYBODY
 
 if TYPE_CHECKING:
@@ -48,8 +47,8 @@ def looking_elsewhere(
 
     `say` says why a step runs though there are results of it. Raises `UsageError` for a run or branch that is unknown.
     """
-    if options.unasked and options.said is None:
-        say(f"note: nothing of other runs is reused: {options.unasked}; --reuse BRANCH reuses them nevertheless")
+    if options.why_not and options.said is None:
+        say(f"note: nothing of other runs is reused: {options.why_not}; --reuse BRANCH reuses them nevertheless")
         return inputs
     environments = StepEnvironments(session.interpreter, session.project.workspace, session.options.environ)
     surroundings = Surroundings(session.options, environments, variables, containers)
@@ -69,14 +68,24 @@ def _sources(session: RunSession, run_id: str, options: ReuseOptions, say: Calla
     return [RunsHere(session, run_id), IndexedResults(session, run_id, branches, accepted, say)]
 
 
+def require_known(session: RunSession, said: str) -> None:
+    """Raise `UsageError` for a word that names no run of the store, while there is no registry with branches."""
+    if is_run(session, said):
+        return
+    try:
+        registry_of(session)
+    except UsageError as e:
+        raise UsageError(
+            f"--reuse {said}: there is no such run here, and no registry with runs of a branch", hint=e.hint
+        ) from e
+
+
 def is_run(session: RunSession, said: str) -> bool:
     """Return whether a word names a run of the store."""
     layout = session.project.layout
-    if said == LATEST:
-        return True
     try:
         return run_folder(layout, resolve_id(layout, said)).exists()
-    except (UsageError, RunLogError):
+    except RunnableError:
         return False
 
 

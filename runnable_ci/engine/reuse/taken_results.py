@@ -103,4 +103,6 @@ class TakenResults:
                 f"what `{giver}` made in run {candidate.entry.run_id} is gone: {e.message}", hint=hint
             ) from e
         except StoreError as e:
-            raise StepError(f"what `{giver}` made in run {candidate.entry.run_id} cannot be had: {e.message}") from e
+            raise StepError(
+                f"what `{giver}` made in run {candidate.entry.run_id} cannot be fetched: {e.message}"
+            ) from e

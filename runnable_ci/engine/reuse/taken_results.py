@@ -97,12 +97,6 @@ class TakenResults:
 
         try:
             fetch_contents(self.recorder.layout, candidate, blobs)
-        except BlobMissingError as e:
-            hint = "a retry runs that step again"
-            raise StepError(
-                f"what `{giver}` made in run {candidate.entry.run_id} is gone: {e.message}", hint=hint
-            ) from e
         except StoreError as e:
-            raise StepError(
-                f"what `{giver}` made in run {candidate.entry.run_id} cannot be fetched: {e.message}"
-            ) from e
+            hint = "a retry runs that step again" if isinstance(e, BlobMissingError) else e.hint
+            raise StepError(f"what `{giver}` made in run {candidate.entry.run_id}: {e.message}", hint=hint) from e

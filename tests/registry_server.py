@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         seen = Seen(self.command, self.path, dict(self.headers.items()), body)
         self.server.seen.append(seen)
         reply = self.server.hook(seen, lambda: self.server.forward(seen))
-        self.send_response(reply.status)
+        self.send_response_only(reply.status)
         headers = {name: value for name, value in reply.headers.items() if name.lower() not in HOP_BY_HOP}
         if "Content-Length" not in headers and not reply.chunked:
             headers["Content-Length"] = str(len(reply.body))

@@ -50,7 +50,7 @@ def run_command(
     quiet: option.Quiet = False,
     dry_run: option.DryRun = False,
     wait: option.Wait = 0.0,
-    publish: option.Publish = False,
+    publish: option.Publish = None,
     to: option.To = None,
     plain_http: option.PlainHttp = False,
 ) -> None:
@@ -84,6 +84,7 @@ def retry_command(
     accept: option.Accept = [],  # noqa: B006 - typer copies it
     reason: option.Reason = "",
     other_pipeline: option.OtherPipeline = False,
+    take_over: option.TakeOver = False,
     jobs: option.Jobs = None,
     quiet: option.Quiet = False,
     dry_run: option.DryRun = False,
@@ -95,7 +96,7 @@ def retry_command(
     patch: option.Patch = [],  # noqa: B006 - typer copies it
     env_file: option.EnvFiles = [],  # noqa: B006 - typer copies it
     log_level: option.LogLevel = None,
-    publish: option.Publish = False,
+    publish: option.Publish = None,
     to: option.To = None,
     plain_http: option.PlainHttp = False,
 ) -> None:
@@ -114,6 +115,7 @@ def retry_command(
         rerun=[kind.value for kind in rerun],
         registry=from_registry,
         other_pipeline=other_pipeline,
+        take_over=take_over,
         restore_all=restore == "all",
         params_files=params_file,
         allow_unused=allow_unused,

@@ -200,7 +200,9 @@ def _forget(registry: Registry, manifests: Collection[str]) -> None:
 def _may_go(run: PublishedRun) -> bool:
     if run.pinned_by:
         _stays(run, f"referenced by tag {run.pinned_by[0]}")
-    return not run.pinned_by
+    elif run.sign:
+        _stays(run, f"in progress, {run.sign}")
+    return not run.pinned_by and not run.sign
 
 
 def _deleter(registry: Registry, settings: Settings, environ: Mapping[str, str]) -> Callable[[Descriptor], None]:

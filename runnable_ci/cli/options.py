@@ -80,6 +80,9 @@ FilePath = Annotated[
     Path | None,
     typer.Option("--file", "-f", help="The pipeline file or its folder.  [default: the one the run was made from]"),
 ]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="Resume a run though the machine that runs it gives signs of life.")
+]
 OtherPipeline = Annotated[
     bool,
     typer.Option(
@@ -163,7 +166,16 @@ Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for --accept; ke
 RunOrReference = Annotated[
     str, typer.Argument(metavar="RUN_ID|REFERENCE", help="A run id, `latest`, or HOST/REPOSITORY:RUN_ID.")
 ]
-Publish = Annotated[bool, typer.Option("--publish", help="Publish the run when it ends, whether it succeeded or not.")]
+PublishWhen = Literal["at-end", "as-you-go", "until-end"]
+Publish = Annotated[
+    PublishWhen | None,
+    typer.Option(
+        "--publish",
+        metavar="[=as-you-go]",
+        show_default=False,
+        help="Publish the run when it ends, whether it succeeded or not; with `as-you-go` after each step too.",
+    ),
+]
 To = Annotated[
     str | None,
     typer.Option(
@@ -252,14 +264,17 @@ AsId = Annotated[
 WAIT_MINUTES = 60
 
 
+_BARE = {"--wait": f"--wait={WAIT_MINUTES}", "--publish": "--publish=at-end"}
+
+
 class WaitingCommand(TyperCommand):
-    """A command whose `--wait` may come without a value.
+    """A command whose `--wait` and `--publish` may come without a value.
 
     click's own optional values would take the word after it, such as a run id.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give a bare `--wait` its value."""
+        """Give a bare option its value."""
         options = args[: args.index("--")] if "--" in args else args
-        given = [f"--wait={WAIT_MINUTES}" if word == "--wait" else word for word in options]
+        given = [_BARE.get(word, word) for word in options]
         return super().parse_args(ctx, given + args[len(options) :])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,9 @@ from runnable_ci.util.signals import since_cancelled_s
 from runnable_ci.util.text import format_size, listed
 
 if TYPE_CHECKING:
+    from runnable_ci.cli.options import PublishWhen
     from runnable_ci.engine.options import Options
+    from runnable_ci.engine.session import RunSession
     from runnable_ci.runs.model import RunLog
 
 GRACE_S = 6.0
@@ -90,16 +93,35 @@ class PublishOnExit:
     """Whether the registry need not be named."""
     elsewhere: Callable[[str], Registry]
     """Opens registries that hold what the run took from others."""
+    open: Callable[[], Registry]
+    """Opens the registry once more."""
+    when: PublishWhen = "at-end"
 
     @classmethod
-    def of(cls, project: Project, to: str | None, options: Options) -> PublishOnExit:
+    def of(cls, project: Project, to: str | None, options: Options, when: PublishWhen) -> PublishOnExit:
         """Make a publication at exit. Raises `UsageError`, before anything runs, where no registry is set."""
         registries = Registries(options.settings, options.environ)
-        registry = registries.named(to, in_pipeline=lambda: project.pipeline.registry)
+        open_registry = partial(registries.named, to, in_pipeline=lambda: project.pipeline.registry)
+        registry = open_registry()
         if registry.advice:
             options.printer.say(f"note: {registry.advice.hint}")
         is_default = registry.label == registries.default(in_pipeline=lambda: project.pipeline.registry)
-        return cls(registry, options.environ, options.printer.say, is_default, registries.recorded)
+        say = options.printer.say
+        return cls(registry, options.environ, say, is_default, registries.recorded, open_registry, when)
+
+    def joined(self, session: RunSession) -> RunSession:
+        """Return the session of a run that is published while it runs, where that is asked for."""
+        if self.when == "at-end":
+            return session
+        from runnable_ci.engine.outliving.live import published_live
+        from runnable_ci.runs.live.publisher import LivePublisher
+
+        def make(layout: Layout, run_id: str, say: Callable[[str], None]) -> LivePublisher:
+            registry = self.open()
+            return LivePublisher(layout, run_id, registry, environ=self.environ, say=say, elsewhere=self.elsewhere)
+
+        beside = partial(published_live, make=make, say=self.say)
+        return replace(session, options=replace(session.options, beside=beside))
 
     def require_room(self, run_id: str) -> None:
         """Raise `UsageError` for a run id that is too long to be published."""
@@ -108,9 +130,12 @@ class PublishOnExit:
     def require_free(self, run_id: str, mine: RunLog | None = None) -> None:
         """Raise `UsageError` where another run than `mine` has that id in the registry: better said before the work.
 
-        That is a request or two. Where the registry does not answer the run is not kept from its work.
+        That is a request or two. Where the registry does not answer the run is not kept from its work. Nor is it where
+        another process publishes it at its end, which decides then.
         """
         self.require_room(run_id)
+        if self.when == "until-end":
+            return
         try:
             found = find_occupant(self.registry, run_id, tries=1)
         except StoreError as e:
@@ -132,6 +157,8 @@ class PublishOnExit:
 
     def publish(self, layout: Layout, run_id: str, code: int) -> int:
         """Return the exit code: that of the run, or 1 where the run succeeded and publishing it failed."""
+        if self.when == "until-end":
+            return code
         try:
             log = load(layout, run_id)
             for note in notes(log) if log.invocation > 1 else ():  # a first invocation has just said it

@@ -9,12 +9,15 @@ from runnable_ci.engine.options import Options, RetryOptions, redacting_errors
 from runnable_ci.engine.resume import look_ahead, resume
 from runnable_ci.engine.run_project import open_run
 from runnable_ci.engine.session import RunSession
+from runnable_ci.errors import RunNotFoundError
 from runnable_ci.pipeline.command_line import is_default
-from runnable_ci.runs.reader import LATEST
+from runnable_ci.runs.paths import IN_PROGRESS, run_folder
+from runnable_ci.runs.reader import LATEST, resolve_id
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.util.console import console, is_actions
 
 if TYPE_CHECKING:
+    from runnable_ci.cli.options import PublishWhen
     from runnable_ci.store.registry import Registry
 
 
@@ -25,13 +28,15 @@ def retry(
     retry_options: RetryOptions,
     *,
     dry_run: bool = False,
-    publish: bool = False,
+    publish: PublishWhen | None = None,
     to: str | None = None,
 ) -> int:
     """Resume a run with its own pipeline file, or with `file`; publish it if requested, or if `to` is set."""
     source = accepted = None
     if "/" in run or "@" in run or retry_options.registry is not None:
         source = _locate(run, file, options, retry_options.registry)
+    elif noted := _noted(run, file, options, is_gone=retry_options.take_over and not dry_run):
+        source = noted
     if source is not None or options.settings.writers is not None or is_actions(options.environ):
         from runnable_ci.github.accepted_writers import accepted_writers
 
@@ -43,6 +48,8 @@ def retry(
         environ=options.environ,
         source=source,
         accepted=accepted,
+        take_over=retry_options.take_over,
+        only_look=dry_run,
     )
     project, run_id = opened.project, opened.run_id
     for note in opened.notes:
@@ -51,13 +58,14 @@ def retry(
         options.printer.say(f"note: run {run_id} belongs to the pipeline {project.identity()}")
     session = RunSession.of(project, options)
     publication = None
-    if publish or to is not None:
+    if when := publish or options.settings.publish or (None if to is None else "at-end"):
         from runnable_ci.cli.registry import PublishOnExit
 
-        publication = PublishOnExit.of(project, to or opened.registry, options)
+        publication = PublishOnExit.of(project, to or opened.registry, options, when)
         publication.require_room(run_id)
         if not dry_run:
             publication.require_free(run_id, load_log(project.layout, run_id))
+        session = publication.joined(session)
     typed = [run_id if word == LATEST else word for word in retry_options.typed] or ["retry", run_id]
     retry_options = retry_options._replace(registry=opened.registry, typed=typed, accepted=opened.accepted)
     with redacting_errors(session.redactor(project.pipeline.parameters)):
@@ -69,6 +77,35 @@ def retry(
             return 0
         exit_code = resume(session, run_id, retry_options)
     return publication.publish(project.layout, run_id, exit_code) if publication else exit_code
+
+
+def _noted(run: str, file: Path | None, options: Options, *, is_gone: bool) -> tuple[Registry, str] | None:
+    """Return where a run was in progress when it was pulled: what has become of it is to be found there.
+
+    Where who wrote it `is_gone` what is here counts.
+    """
+    from runnable_ci.pipeline.project import find_store
+
+    layout = find_store(file.parent if file and file.is_file() else file, options.environ)
+    if not layout.folder.exists():
+        return None
+    try:
+        run_id = resolve_id(layout, run)
+    except RunNotFoundError:
+        return None
+    if not (run_folder(layout, run_id) / IN_PROGRESS).exists():
+        return None
+    from runnable_ci.runs.live.life_sign import note_writer, noted_writer
+
+    noted = noted_writer(layout, run_id)
+    if noted is None:
+        return None
+    if is_gone:
+        note_writer(layout, run_id, None)
+        return None
+    from runnable_ci.runs.remote.registry_config import Registries
+
+    return Registries(options.settings, options.environ).recorded(noted.registry), run_id
 
 
 def _locate(run: str, file: Path | None, options: Options, registry: str | None) -> tuple[Registry, str]:

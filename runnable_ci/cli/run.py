@@ -20,7 +20,7 @@ from runnable_ci.util.console import console
 from runnable_ci.util.shell_command import command
 
 if TYPE_CHECKING:
-    pass
+    from runnable_ci.cli.options import PublishWhen
 
 _SIGNALLED: Final = 128
 """Above this an exit code is that of a signal."""
@@ -105,7 +105,7 @@ def run(
     run_options: RunOptions,
     *,
     dry_run: bool = False,
-    publish: bool = False,
+    publish: PublishWhen | None = None,
     to: str | None = None,
 ) -> int:
     """Run the pipeline of `file`, and publish the run if requested or if `to` is set; return the exit code."""
@@ -114,14 +114,15 @@ def run(
     if dry_run:
         console.out(*new_run.plan().lines())
         return 0
-    if not publish and to is None:
+    when = publish or options.settings.publish or (None if to is None else "at-end")
+    if when is None:
         return new_run.execute()[1]
     from runnable_ci.cli.registry import PublishOnExit
 
-    publication = PublishOnExit.of(project, to, options)
+    publication = PublishOnExit.of(project, to, options, when)
     if run_options.run_id is not None:
         publication.require_free(run_options.run_id)
-    run_id, exit_code = new_run.execute()
+    run_id, exit_code = replace(new_run, session=publication.joined(new_run.session)).execute()
     return publication.publish(project.layout, run_id, exit_code)
 
 
@@ -133,7 +134,7 @@ def sweep(
     make: Callable[[], Options],
     sweeps: Sequence[str],
     dry_run: bool = False,
-    publish: bool = False,
+    publish: PublishWhen | None = None,
     to: str | None = None,
 ) -> int:
     """Make a run for each combination of the values of `sweeps`, one after the other; return the exit code.

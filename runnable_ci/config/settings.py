@@ -49,6 +49,9 @@ class Settings(BaseModel):
         description="Whose parts of a published run are used, as in `--writers`. Default: in a job those of its own "
         "branch and of the default branch, elsewhere everybody's.",
     )
+    publish: Literal["at-end", "as-you-go"] | None = Field(
+        None, description="When `run` and `retry` publish, without `--publish`. Default: they do not."
+    )
     plain_http: bool = Field(False, description="Allow plain HTTP for registries on other machines too.")
     blob_max_mib: int = Field(
         4096, ge=1, description="Content larger than so many MiB is published in pieces of that size."

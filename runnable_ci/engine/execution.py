@@ -88,7 +88,8 @@ def execute(
         printer.say(note)
     with redacting_errors(recorder.redactor), closing(observer), closing(supervisor), cancelling(supervisor.cancel):
         try:
-            status = run.execute()
+            with session.options.beside(recorder, supervisor):
+                status = run.execute()
         finally:
             printer.end()
         start(observer.close, name="unwatch")  # beside the sealing, which takes as long

@@ -23,14 +23,21 @@ if TYPE_CHECKING:
     from runnable_ci.engine.parts.mock_options import MockOptions
     from runnable_ci.engine.parts.step_selection import PartialOptions
     from runnable_ci.engine.provenance.step_variables import VariableRecorder
+    from runnable_ci.runs.recorder import Recorder
     from runnable_ci.runs.remote.writers import AcceptedWriters
     from runnable_ci.steps.containers.step_containers import StepContainers
     from runnable_ci.store.copy import Progress
+    from runnable_ci.util.process import Supervisor
 
+Beside = Callable[["Recorder", "Supervisor"], AbstractContextManager[None]]
 TransferProgress = Callable[[str], AbstractContextManager["Callable[[Progress], None] | None"]]
 
 
 def _unseen(verb: str) -> AbstractContextManager[None]:  # noqa: ARG001 - nothing is shown
+    return nullcontext()
+
+
+def _nothing(recorder: Recorder, supervisor: Supervisor) -> AbstractContextManager[None]:  # noqa: ARG001
     return nullcontext()
 
 
@@ -57,6 +64,8 @@ class Options:
     """Asks a person at a terminal; None where there is none."""
     transfer_progress: TransferProgress = _unseen
     """Returns for a verb, such as `fetched`, the observer of a transfer's progress; None where nothing is shown."""
+    beside: Beside = _nothing
+    """What is done while the steps run: to publish the run as it is by then."""
 
 
 class ReuseOptions(NamedTuple):
@@ -107,6 +116,8 @@ class RetryOptions(NamedTuple):
     """Where to pull the run from first."""
     other_pipeline: bool = False
     """Resume the run with the specified pipeline file though it is not its own."""
+    take_over: bool = False
+    """Resume it though another machine is at it, by its signs of life."""
     restore_all: bool = False
     """Restore all files of reused steps, not only those that the steps which run may read."""
     params_files: Sequence[Path] = ()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from runnable_ci.engine.preflight import load_project
-from runnable_ci.errors import RunLogError, RunNotFoundError, UsageError
+from runnable_ci.errors import RunInUseError, RunLogError, RunNotFoundError, UsageError
 from runnable_ci.pipeline.command_line import file_option, http_option, is_default, of_registry, of_store
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity, tails
 from runnable_ci.pipeline.project import Project, find_store
@@ -53,20 +53,28 @@ def open_run(
     source: tuple[Registry, str] | None = None,
     accepted: AcceptedWriters | None = None,
     layout: Layout | None = None,
+    take_over: bool = False,
+    only_look: bool = False,
 ) -> OpenedRun:
     """Return the run of an id or `latest`, and its project, or that of `file`.
 
     `source` is the registry to fetch its log from, as `accepted` writers wrote it, and what it is called there. The
     store is the one beside `file`, else `layout`, else that of the current folder; for a run from a registry it is
     beside its own file. `latest` with a `file` is the newest run of that pipeline. Raises `UsageError` for a run of
-    another pipeline than `file`, unless `other_pipeline` allows it, and where its own file is not here.
+    another pipeline than `file`, unless `other_pipeline` allows it, and where its own file is not here; `RunInUseError`
+    for a published run that is in progress, unless that is to be taken over, or nothing is done but to look.
     """
     if other_pipeline and file is None:
         raise UsageError("--other-pipeline needs the pipeline file", hint="name it with -f FILE")
     project = load_project(file).opened(environ) if file is not None else None
     layout = project.layout if project else layout or find_store(environ=environ)
     if source is not None:
-        return _open_published(*source, project, layout, accepted, other_pipeline=other_pipeline, environ=environ)
+        found, opened = _find_published(
+            *source, project, layout, accepted, other_pipeline=other_pipeline, environ=environ
+        )
+        if not take_over and not only_look:
+            _require_nobody_at_it(found, source)
+        return _taken(found, opened, take_over=take_over)
     if project and run == LATEST and not other_pipeline:
         return OpenedRun(newest_run(project, environ=environ), project, None, accepted=accepted)
     run_id = resolve_id(layout, run)
@@ -79,7 +87,26 @@ def open_run(
     return OpenedRun(run_id, project, None, accepted=accepted)
 
 
-def _open_published(
+def _require_nobody_at_it(found: FoundRun, source: tuple[Registry, str]) -> None:
+    """Raise `RunInUseError` for a run in progress: it would be done twice."""
+    if now := found.writer_now():
+        registry, reference = source
+        words = ("retry", f"{registry.label}{'@' if ':' in reference else ':'}{reference}", "--take-over")
+        raise RunInUseError(
+            f"run `{found.log.run_id}` is in progress: {now.writer}, {now.sign}",
+            hint=f"wait for it; should its machine be gone: {command(*words, *http_option(registry.plain_http))}",
+        )
+
+
+def _taken(found: FoundRun, opened: OpenedRun, *, take_over: bool) -> OpenedRun:
+    """Return an opened run, whose log is here from now on."""
+    from runnable_ci.runs.remote.pull import take
+
+    pulled = take(opened.project.layout, found, only_log=True, is_taken_over=take_over)
+    return opened._replace(run_id=pulled.run_id, notes=pulled.refusals())
+
+
+def _find_published(
     registry: Registry,
     reference: str,
     project: Project | None,
@@ -88,8 +115,9 @@ def _open_published(
     *,
     other_pipeline: bool,
     environ: Mapping[str, str],
-) -> OpenedRun:
-    from runnable_ci.runs.remote.pull import find, take
+) -> tuple[FoundRun, OpenedRun]:
+    """Return a published run, and what it is resumed with."""
+    from runnable_ci.runs.remote.pull import find
     from runnable_ci.runs.remote.remote_index import SeveralRunsError
     from runnable_ci.runs.remote.writers import EVERYBODY, AcceptedWriters
 
@@ -110,8 +138,7 @@ def _open_published(
         project = own.opened(environ)
     elif not other_pipeline:
         require_same(project, found.log, typed=typed, environ=environ, layout=None)
-    pulled = take(project.layout, found, only_log=True)
-    return OpenedRun(pulled.run_id, project, registry.label, pulled.refusals(), accepted)
+    return found, OpenedRun(found.log.run_id, project, registry.label, accepted=accepted)
 
 
 def _newest_published(

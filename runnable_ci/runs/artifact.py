@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from runnable_ci.runs.files.links import stored_files
@@ -23,6 +23,8 @@ from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
 
 ARTIFACT_TYPE = "application/vnd.runnable.run.v1+json"
 RUN_LOG_MEDIA_TYPE = "application/vnd.runnable.runlog.v1+json"
+JOURNAL_MEDIA_TYPE = "application/vnd.runnable.journal.v1+jsonl"
+"""Of a run in progress: a part of its journal, in place of the run log."""
 LOG_MEDIA_TYPE = "text/plain"
 LOG_INDEX_MEDIA_TYPE = "application/vnd.runnable.log-index.v1"
 READS_MEDIA_TYPE = "application/vnd.runnable.reads.v1+json"
@@ -49,15 +51,25 @@ def build_manifest(log: RunLog, run_log: Descriptor) -> tuple[bytes, bytes]:
 
     Source: OCI image-spec v1.1.1, manifest.md, "Guidelines for Artifact Usage" (empty config).
     """
+    return _EMPTY, _manifest(log, {RUN_LOG_TITLE: run_log}, {})
+
+
+def build_live_manifest(log: RunLog, journal: Iterable[Descriptor], sign: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """Return the same of a run in progress: parts of its `journal` add up to `log`; `sign` says that it is written."""
+    titled = {f"journal/{number:04}.jsonl": part for number, part in enumerate(journal, start=1)}
+    return _EMPTY, _manifest(log, titled, sign)
+
+
+def _manifest(log: RunLog, first: Mapping[str, Descriptor], more: Mapping[str, str]) -> bytes:
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_MEDIA_TYPE,
         "artifactType": ARTIFACT_TYPE,
         "config": _json(EMPTY_CONFIG),
-        "layers": [_json(run_log, RUN_LOG_TITLE), *(_json(layer, title) for title, layer in layers(log).items())],
-        "annotations": manifest_annotations(log),
+        "layers": [_json(layer, title) for title, layer in {**first, **layers(log)}.items()],
+        "annotations": {**manifest_annotations(log), **more},
     }
-    return _EMPTY, json.dumps(manifest, separators=(",", ":")).encode()
+    return json.dumps(manifest, separators=(",", ":")).encode()
 
 
 def manifest_annotations(log: RunLog) -> dict[str, str]:

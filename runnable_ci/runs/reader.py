@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -164,10 +165,17 @@ def load(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None = 
         log = _read_sealed(layout, run_id, known)
     else:
         log = read_journal(layout, run_id, known) or _read_artifact(layout, run_id, known)
-    if log.status == PROCESSING and not is_running(layout, run_id):
+    if log.status == PROCESSING and not is_running(layout, run_id) and not _is_elsewhere(layout, run_id):
         for event in mark_interrupted(log, time=last_write_time(run_folder(layout, run_id)) or log.start_time):
             log = apply(log, event)
     return log
+
+
+def _is_elsewhere(layout: Layout, run_id: str) -> bool:
+    """Return whether another machine is at a run that was pulled."""
+    from runnable_ci.runs.live.life_sign import writer_elsewhere  # few runs are in progress
+
+    return writer_elsewhere(layout, run_id, now_s=time.time()) is not None
 
 
 def given_here(layout: Layout, run_id: str) -> list[Mapping[str, Any]]:
@@ -185,7 +193,8 @@ def summaries(layout: Layout) -> Iterator[Summary]:
     sealed, folders = layout.manifests(), run_folders(layout)
     for run_id in run_ids(layout, sealed):
         annotations = dict(sealed[run_id].annotations) if run_id in sealed else {}
-        if not _is_current(annotations, folders[run_id] / JOURNAL if run_id in folders else None):
+        is_current_here = _is_current(annotations, folders[run_id] / JOURNAL if run_id in folders else None)
+        if not is_current_here or annotations["vnd.runnable.status"] == PROCESSING:
             try:
                 annotations = manifest_annotations(load(layout, run_id, sealed))
             except RunLogError:

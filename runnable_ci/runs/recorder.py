@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -74,6 +74,8 @@ class Recorder:
         self.log = log
         self.redactor = redactor
         """What it knows does not get into the log."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called once something was recorded."""
         self.folder = run_folder(layout, log.run_id)
         self.outputs = self.folder / OUTPUTS
         self.outputs.mkdir(exist_ok=True)
@@ -93,6 +95,7 @@ class Recorder:
                 self.log = apply(self.log, clean)
                 lines.append(self._without_repeats(clean, line))
             self._journal.append(lines)
+        self.changed()
 
     def _without_repeats(self, event: Event, line: bytes) -> bytes:
         """Return the line of an event that repeats no large value which the log has already."""
@@ -273,8 +276,10 @@ def create(layout: Layout, started: Started, redactor: Redactor | None = None) -
 
 
 @contextmanager
-def reopen(layout: Layout, log: RunLog, redactor: Redactor | None = None) -> Iterator[Recorder]:
-    """Yield the recorder of an existing run, after what a killed process left is put in order.
+def reopen(
+    layout: Layout, log: RunLog, redactor: Redactor | None = None, *, conclude: bool = True
+) -> Iterator[Recorder]:
+    """Yield the recorder of an existing run, after what a killed process left is put in order (`conclude`d).
 
     `log` is what was read of it (a run that came as an artifact has no journal yet); it gets nothing that `redactor`
     knows. Raises `RunInUseError`, also where another process began an invocation since the log was read.
@@ -295,7 +300,7 @@ def reopen(layout: Layout, log: RunLog, redactor: Redactor | None = None) -> Ite
                 raise RunInUseError(f"run `{log.run_id}` was written by another process just now", hint="try again")
             end_orphans(recorder.processes)
             layout.sweep()
-            if events := mark_interrupted(recorder.log, time=seen or now()):
+            if events := mark_interrupted(recorder.log, time=seen or now()) if conclude else []:
                 recorder.record(*(_with_output(event, recorder) for event in events))
             elif recorder.log.status == SUCCESS and not recorder.is_sealed():
                 recorder.seal(catalog_of(layout, recorder.log))

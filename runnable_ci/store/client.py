@@ -54,6 +54,7 @@ class Client:
         self.label = where.repository
         self.sleep = sleep
         self._clock = clock
+        self._server_ahead_s = 0.0
         self._session = Session(
             environ=environ,
             unavailable=_unavailable,
@@ -93,9 +94,16 @@ class Client:
 
         def once() -> Response:
             stream = self.open(method, path, actions, headers=headers, body=body, follow=follow)
-            return self.raise_if_transient(stream.response(at_most=at_most))
+            response = stream.response(at_most=at_most)
+            here_s = self._clock()
+            self._server_ahead_s = response.server_time_s(here_s) - here_s
+            return self.raise_if_transient(response)
 
         return self.retry(once, tries=tries)
+
+    def server_now_s(self) -> float:
+        """Return the server's clock, as far as its last answer tells; in seconds since 1970."""
+        return self._clock() + self._server_ahead_s
 
     def open(
         self,
@@ -154,6 +162,10 @@ class Client:
                 url = urljoin(self.base, path)
             else:
                 return stream
+
+    def be_silent(self) -> None:
+        """Say nothing from now on of servers that are waited for."""
+        self._session.waiting = Waiting(lambda _text: None)
 
     def give_up_after(self, silent_s: float) -> None:
         """From now on give a server up that is silent for so long."""

@@ -236,6 +236,14 @@ class Registry:
                 self._manifest = (descriptor.digest, read_manifest(source, descriptor, label=self.label))
         self._put_manifest(descriptor, self._manifest[1], reference)
 
+    def now_s(self) -> float:
+        """Return the registry's clock, as far as its last answer tells; in seconds since 1970."""
+        return self._client.server_now_s()
+
+    def be_silent(self) -> None:
+        """Say nothing from now on of waiting for the registry."""
+        self._client.be_silent()
+
     def give_up_after(self, silent_s: float) -> None:
         """From now on give a server up that is silent for so long."""
         self._client.give_up_after(silent_s)

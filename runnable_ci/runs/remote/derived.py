@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, cast
 
-from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE
+from runnable_ci.runs.artifact import JOURNAL_MEDIA_TYPE, RUN_LOG_MEDIA_TYPE
 from runnable_ci.runs.files.packs import Section
 from runnable_ci.runs.remote.manifest_forms import ImageForm, Whole, as_image, in_pieces, piece_sizes, wholes
 from runnable_ci.store.copy import TransferSize
@@ -34,6 +34,7 @@ class DerivedRun(Layout):
         sections: Mapping[str, tuple[Descriptor, int]],
     ) -> None:
         super().__init__(layout.folder)
+        self._base = layout
         self.derived = derived
         """The manifest; the run's own where nothing had to change."""
         self._contents = contents
@@ -41,7 +42,7 @@ class DerivedRun(Layout):
 
     def resolve(self, reference: str) -> Descriptor:
         """Return the manifest that a tag or digest points to; `ManifestNotFoundError` where there is none."""
-        return self.derived if reference == self.derived.digest else super().resolve(reference)
+        return self.derived if reference == self.derived.digest else self._base.resolve(reference)
 
     def fetch(self, descriptor: Descriptor) -> BinaryIO:
         """Return the bytes, unchecked: read them through `verified`."""
@@ -49,22 +50,34 @@ class DerivedRun(Layout):
             return io.BytesIO(content)
         if (section := self._sections.get(descriptor.digest)) is not None:
             blob, offset = section
-            return cast("BinaryIO", Section(super().fetch(blob), offset, descriptor.size))
-        return super().fetch(descriptor)
+            return cast("BinaryIO", Section(self._base.fetch(blob), offset, descriptor.size))
+        return self._base.fetch(descriptor)
 
 
-def derive(layout: Layout, own: Descriptor, *, blob_max_bytes: int, form: ImageForm | None = None) -> DerivedRun:
+def derive(
+    layout: Layout,
+    own: Descriptor,
+    *,
+    blob_max_bytes: int,
+    form: ImageForm | None = None,
+    pieces: dict[str, list[Descriptor]] | None = None,
+) -> DerivedRun:
     """Return a run whose own manifest is `own` with its blobs in pieces of at most so many bytes, perhaps as an image.
 
-    Raises `StoreError`.
+    Who derives a run again and again hands over the `pieces` that are known, by the digest of their blob, and gets
+    those of more. Raises `StoreError`.
     """
     manifest: dict[str, Any] = layout.manifest(own)
     large = [
         Descriptor(BLOB_MEDIA_TYPE, layer["digest"], layer["size"])
         for layer in manifest["layers"]
-        if layer["size"] > blob_max_bytes and layer["mediaType"] != RUN_LOG_MEDIA_TYPE
+        if layer["size"] > blob_max_bytes and layer["mediaType"] not in (RUN_LOG_MEDIA_TYPE, JOURNAL_MEDIA_TYPE)
     ]
-    pieces = {blob.digest: _pieces(layout, blob, blob_max_bytes) for blob in large}
+    known = {} if pieces is None else pieces
+    for blob in large:
+        if blob.digest not in known:
+            known[blob.digest] = _pieces(layout, blob, blob_max_bytes)
+    pieces = {blob.digest: known[blob.digest] for blob in large}
     contents: dict[str, bytes] = {}
     if pieces:
         manifest = in_pieces(manifest, own.digest, pieces)

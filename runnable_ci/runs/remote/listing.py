@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from runnable_ci.errors import ManifestNotFoundError
 from runnable_ci.runs.artifact import TITLE
 from runnable_ci.runs.causality.versions import newest_versions
+from runnable_ci.runs.live.life_sign import LifeSign
+from runnable_ci.runs.model import FAIL
 from runnable_ci.runs.reader import Summary
 from runnable_ci.runs.remote.published_content import PublishedContent, may_be_of
 from runnable_ci.runs.remote.remote_index import occupant_of
@@ -33,6 +35,8 @@ class PublishedRun:
     """Other tags that point to one of the manifests: it is to be kept."""
     beginning: str
     """Who began the run and when, in words."""
+    sign: LifeSign | None = None
+    """Of who is writing it at this moment."""
 
     @property
     def newest(self) -> Descriptor:
@@ -102,7 +106,7 @@ def _runs_of(content: PublishedContent, listed: ListedTags) -> list[PublishedRun
         else:
             pins.setdefault(manifest.digest, []).append(tag)
     runs = [
-        _published_run(of_one, found, pins)
+        _published_run(of_one, found, pins, content.registry.now_s())
         for mine in tags_of.values()
         for of_one in _by_identity(content, {tag: manifests[tag] for tag in mine}, found)
     ]
@@ -130,6 +134,7 @@ def _published_run(
     manifests: Mapping[str, Descriptor],
     annotations: Mapping[str, dict[str, str]],
     pins: Mapping[str, Sequence[str]],
+    now_s: float,
 ) -> PublishedRun:
     parts = [(Summary.of(annotations[m.digest][TITLE], annotations[m.digest]), tag) for tag, m in manifests.items()]
     versions = newest_versions({m.digest: annotations[m.digest] for m in manifests.values()})
@@ -138,4 +143,7 @@ def _published_run(
     mine = {tag: manifests[tag] for _, tag in in_order}
     pinned_by = [tag for digest in {m.digest for m in mine.values()} for tag in pins.get(digest, ())]
     summary, newest = replace(in_order[-1][0], attempts=attempts), annotations[mine[in_order[-1][1]].digest]
-    return PublishedRun(summary, mine, versions, sorted(pinned_by), describe_beginning(newest))
+    sign = LifeSign.of(newest)
+    if sign is not None and not sign.is_alive(now_s):  # as a run is that was killed here
+        summary, sign = replace(summary, status=FAIL), None
+    return PublishedRun(summary, mine, versions, sorted(pinned_by), describe_beginning(newest), sign)

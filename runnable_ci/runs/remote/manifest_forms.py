@@ -27,6 +27,8 @@ _WHOLE_SIZE = "vnd.runnable.whole-size"
 _OFFSET = "vnd.runnable.piece-offset"
 ImageForm = Literal["config", "layers"]
 """What is as in an image: the config alone, or the media types of the layers too."""
+FORMS: Sequence[ImageForm | None] = (None, "config", "layers")
+"""In the order in which they are tried: as it is, with the config of an image, as an image."""
 
 
 @dataclass(frozen=True, slots=True)

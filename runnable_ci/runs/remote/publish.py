@@ -29,7 +29,7 @@ from runnable_ci.runs.reader import load, suggest_pull
 from runnable_ci.runs.recorder import ensure_sealed
 from runnable_ci.runs.remote.contributions import note_published
 from runnable_ci.runs.remote.derived import derive
-from runnable_ci.runs.remote.manifest_forms import ImageForm
+from runnable_ci.runs.remote.manifest_forms import FORMS
 from runnable_ci.runs.remote.published_content import SEPARATOR
 from runnable_ci.runs.remote.pull import OnProgress
 from runnable_ci.runs.remote.remote_index import Occupant, find_occupant, find_occupants, find_published
@@ -104,8 +104,8 @@ def _publish(
     watch: OnProgress | None,
     open_registry: Callable[[str], Registry] | None,
 ) -> Published:
-    tag = _writers_tag(layout, run_id, environ)
-    with shared(layout), _one_publisher(layout, run_id):
+    tag = writers_tag(layout, run_id, environ)
+    with shared(layout), one_publisher(layout, run_id):
         layout.sweep()  # a publish that was killed may have left the beginning of a file
         ensure_sealed(layout, run_id)
         own = layout.resolve(run_id)
@@ -114,30 +114,30 @@ def _publish(
         if manifest is None:
             log = load(layout, run_id)
             mine = manifest_annotations(log)
-            is_known = _require_own_id(layout, registry, mine)
-            earlier = _held_there(layout, log, registry, open_registry)
+            is_known = require_own_id(layout, registry, mine)
+            earlier = held_there(layout, log, registry, open_registry)
             with suggest_pull(layout, run_id):
                 copied = _send(layout, own, registry, [run_id, tag, *earlier], watch)
             sent, manifest = copied.sent, copied.manifest
             if manifest.digest != own.digest:
                 notes.append(f"{registry.label} takes no such artifact or blob: the run's digest is another one there")
             if not is_known:  # to send it took time enough for another one to come first
-                _require_own_id(layout, registry, mine)
+                require_own_id(layout, registry, mine)
             note_published(layout, run_id, manifest.digest, registry.label)
             note_own(layout, run_id, registry.label, manifest.digest)
             where = RecordedTag.of(manifest, mine)
             if is_known:  # before the tags are moved, so that none is ever believed to be where it was
                 note_tags(registry, dict.fromkeys((run_id, tag), where), learn=False)
-            moved = _tag(registry, manifest, run_id, tag)
-            if not moved[run_id]:
+            points = _tag(registry, manifest, run_id, tag)
+            if not points[run_id]:
                 notes.append(f"{registry.label} lets no tag be moved: `{run_id}` is what was published first of it")
             if not is_known:
-                _withdraw_later(layout, registry, mine, tag)
-            note_tags(registry, {one: where if moved[one] else None for one in moved}, learn=not is_known)
+                withdraw_later(layout, registry, mine, tag)
+            note_tags(registry, {one: where if points[one] else None for one in points}, learn=not is_known)
     return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent, notes)
 
 
-def _held_there(
+def held_there(
     layout: Layout, log: RunLog, registry: Registry, open_registry: Callable[[str], Registry] | None
 ) -> list[str]:
     """Return which manifests of a registry hold contents of a run, and fetch what only other registries have."""
@@ -153,18 +153,17 @@ def _send(
     layout: Layout, own: Descriptor, registry: Registry, base_tags: Sequence[str], watch: OnProgress | None
 ) -> CopyResult:
     """Copy a run in the first form that the registry takes: as it is, with the config of an image, as an image."""
-    forms: list[ImageForm | None] = [None, "config", "layers"]
-    for place, form in enumerate(forms):
+    for place, form in enumerate(FORMS):
         source = derive(layout, own, blob_max_bytes=registry.blob_max_bytes, form=form)
         try:
             return copy(source, source.derived.digest, registry, base_tags=base_tags, progress=watch)
         except ManifestRefusedError:
-            if place == len(forms) - 1:
+            if place == len(FORMS) - 1:
                 raise
     raise AssertionError("the last form returns or raises")
 
 
-def _require_own_id(layout: Layout, registry: Registry, mine: Mapping[str, str]) -> bool:
+def require_own_id(layout: Layout, registry: Registry, mine: Mapping[str, str]) -> bool:
     """Return whether the registry holds the run already, whose manifest has the annotations `mine`.
 
     Raises `IdTakenError` where its id belongs to another run, `StoreError`.
@@ -178,7 +177,7 @@ def _require_own_id(layout: Layout, registry: Registry, mine: Mapping[str, str])
     return found is not None
 
 
-def _withdraw_later(layout: Layout, registry: Registry, mine: Mapping[str, str], tag: str) -> None:
+def withdraw_later(layout: Layout, registry: Registry, mine: Mapping[str, str], tag: str) -> None:
     """Withdraw a run that was published as the first of its id, where another one was at the same moment.
 
     The plain tag decides, as both see the same there: both have written it before either sees the other's `tag`.
@@ -189,27 +188,29 @@ def _withdraw_later(layout: Layout, registry: Registry, mine: Mapping[str, str],
         return
     winner = find_occupant(registry, run_id)
     if winner is not None and winner.identity != mine[IDENTITY]:
-        _moved(registry, winner.manifest, tag)
+        moved(registry, winner.manifest, tag)
         raise _taken(layout, registry, mine, winner)
 
 
 def _tag(registry: Registry, manifest: Descriptor, run_id: str, tag: str) -> dict[str, bool]:
     """Point the plain tag and the writer's, or another of the same writer, to a manifest; return which point there."""
-    moved = {one: _moved(registry, manifest, one) for one in (run_id, tag)}
-    if not moved[tag]:
+    points = {one: moved(registry, manifest, one) for one in (run_id, tag)}
+    if not points[tag]:
         another = f"{tag[: TAG_MAX - 9]}-{manifest.hex[:8]}"
         registry.tag(manifest, another)
-        moved[another] = True
-    return moved
+        points[another] = True
+    return points
 
 
-def _moved(registry: Registry, manifest: Descriptor, tag: str) -> bool:
+def moved(registry: Registry, manifest: Descriptor, tag: str, raw: bytes | None = None) -> bool:
     """Point a tag to a manifest; False where it stays with another one: some registries have immutable tags.
+
+    With its `raw` bytes it need not be there.
 
     They refuse by 400, 403, 405, 409 or 412, so what counts is where the tag points afterwards. Raises `StoreError`.
     """
     try:
-        registry.tag(manifest, tag)
+        registry.tag(manifest, tag, raw)
     except (RegistryAuthError, RegistryProtocolError):
         points_to = _remote_digest(registry, tag)
         if not points_to:
@@ -228,7 +229,7 @@ def _taken(layout: Layout, registry: Registry, mine: Mapping[str, str], other: O
 
 
 @contextmanager
-def _one_publisher(layout: Layout, run_id: str) -> Iterator[None]:
+def one_publisher(layout: Layout, run_id: str) -> Iterator[None]:
     """Prevent other processes from publishing the run from this store in the block."""
     folder = run_folder(layout, run_id)
     folder.mkdir(parents=True, exist_ok=True)  # a run that came by another client has none
@@ -243,7 +244,8 @@ def _remote_digest(registry: Registry, tag: str) -> str:
         return ""
 
 
-def _writers_tag(layout: Layout, run_id: str, environ: Mapping[str, str]) -> str:
+def writers_tag(layout: Layout, run_id: str, environ: Mapping[str, str]) -> str:
+    """Return the tag that only this store, or this job, moves. Raises `UsageError` for a run id that is too long."""
     require_room(run_id, environ)
     # A copy of the store is another writer: the number of the file and the name of the machine tell them apart.
     return f"{run_id}{SEPARATOR}{_job_prefix(environ)}{writer_name(layout)}"

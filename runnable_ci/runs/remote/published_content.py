@@ -12,8 +12,10 @@ from typing import TypeVar
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, ManifestNotFoundError, RunLogError
 from runnable_ci.pipeline.command_line import of_registry
-from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE
-from runnable_ci.runs.document import decode
+from runnable_ci.runs.artifact import JOURNAL_MEDIA_TYPE, RUN_LOG_MEDIA_TYPE
+from runnable_ci.runs.document import decode, encode
+from runnable_ci.runs.live.life_sign import LifeSign
+from runnable_ci.runs.live.segments import log_of_segments
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.remote.manifest_forms import is_run, original_type
 from runnable_ci.runs.remote.sound_log import require_sound
@@ -51,6 +53,8 @@ class WriterManifest:
     """Of the log, as it came."""
     names: Sequence[str] = ()
     """What follows the run id in the tags that point to it."""
+    sign: LifeSign | None = None
+    """Of who writes it, where it is a part of a run in progress."""
 
     @property
     def writer(self) -> Writer:
@@ -117,16 +121,22 @@ class PublishedContent:
         manifest = replace(manifest, size=len(raw))  # a registry may have announced another one
         parts = manifest_parts(raw, manifest, label=registry.label)
         logs = [part for part in parts if original_type(part) == RUN_LOG_MEDIA_TYPE]
-        if len(logs) != 1:
+        journal = [part for part in parts if original_type(part) == JOURNAL_MEDIA_TYPE]
+        if len(logs) != (0 if journal else 1):
             raise RunLogError(f"{where} is not a run", hint=of_registry(registry, "runs", "--from", registry.label))
-        if logs[0].size > log_max_bytes:
+        if (size := sum(part.size for part in logs or journal)) > log_max_bytes:
             raise BlobCorruptError(f"the run log of {where} is larger than {log_max_bytes >> 20} MiB; it was not used")
-        document = self._bytes(logs[0])
-        log = decode(document, where=where)
+        if journal:
+            log = log_of_segments(map(self._bytes, journal), where=where)
+            document = encode(log)
+        else:
+            document = self._bytes(logs[0])
+            log = decode(document, where=where)
         if indentation(parse_json(document)) > len(document) + LOG_SLACK_BYTES:
             raise RunLogError(f"the run log of {where} is nested too deeply for its size; it was not used")
         require_sound(log, {part.digest: part.size for part in parts}, where)
-        return WriterManifest(manifest, log, len(document))
+        sign = LifeSign.of(self.annotations(manifest)) if journal else None
+        return WriterManifest(manifest, log, max(size, len(document) if journal else 0), sign=sign)
 
     def each(self, work: Callable[[T], R], items: Collection[T]) -> list[R]:
         """Return the results for all items, in their order; many at a time."""

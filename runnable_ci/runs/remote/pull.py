@@ -22,6 +22,8 @@ from runnable_ci.pipeline.command_line import http_option, of_store
 from runnable_ci.runs.artifact import layers, manifest_annotations, reads_blobs
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.events import LogImported
+from runnable_ci.runs.live.in_progress import writer_now
+from runnable_ci.runs.live.life_sign import WriterElsewhere, note_writer
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import HELD, MADE_HERE, ORIGIN, WRITERS, is_running, run_folder, shared
 from runnable_ci.runs.reader import LATEST, catalog_of, check_run_id, load, run_ids
@@ -30,12 +32,7 @@ from runnable_ci.runs.remote.contributions import read_contributions, write_cont
 from runnable_ci.runs.remote.derived import join_pieces
 from runnable_ci.runs.remote.merge import merge
 from runnable_ci.runs.remote.published_content import LOG_SLACK_BYTES, WriterManifest
-from runnable_ci.runs.remote.remote_index import (
-    find_manifests,
-    find_unlisted,
-    newest_runs,
-    require_one_run,
-)
+from runnable_ci.runs.remote.remote_index import find_manifests, find_unlisted, newest_runs, require_one_run
 from runnable_ci.runs.remote.writers import EVERYBODY, AcceptedWriters, Writer
 from runnable_ci.runs.run_identity import describe_beginning, run_identity
 from runnable_ci.store.copy import Progress, TransferSize, copy
@@ -67,6 +64,10 @@ class FoundRun:
     unlisted: str = ""
     """Why other writers' parts could not be looked for."""
 
+    def writer_now(self) -> WriterElsewhere | None:
+        """Return who is writing the run at this moment; None where nobody is."""
+        return writer_now(self.parts, self.log, registry=self.registry.label, now_s=self.registry.now_s())
+
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
@@ -84,12 +85,16 @@ class Pulled:
     """Whose parts were not used."""
     unlisted: str = ""
     """Why other writers' parts could not be looked for."""
+    writer_now: WriterElsewhere | None = None
+    """Who is writing the run at this moment."""
 
     def refusals(self) -> list[str]:
         """Return what was not used, a line for each."""
         lines = [f"not used, since its writer is not accepted: {writer.with_makers()}" for writer in self.refused]
         if self.unlisted:
             lines.append(f"other writers' parts of `{self.run_id}` were not looked for: {self.unlisted}")
+        if now := self.writer_now:
+            lines.append(f"run {self.run_id} is in progress, and was taken as it is by now: {now.writer}, {now.sign}")
         return lines
 
 
@@ -216,10 +221,18 @@ def find_newest(
     return None
 
 
-def take(layout: Layout, found: FoundRun, *, only_log: bool = False, watch: OnProgress | None = None) -> Pulled:
+def take(
+    layout: Layout,
+    found: FoundRun,
+    *,
+    only_log: bool = False,
+    watch: OnProgress | None = None,
+    is_taken_over: bool = False,
+) -> Pulled:
     """Copy a run that was found into the store, merged with what it already has; all content is verified.
 
-    With `only_log` the content stays where it is, but for what the steps read, which a retry compares. Raises
+    With `only_log` the content stays where it is, but for what the steps read, which a retry compares. One that is in
+    progress stays so here, unless it `is_taken_over`. Raises
     `RunInUseError`, `UsageError` where another run here has the id, `RunLogError`, `StoreError`.
     """
     registry, parts, log = found.registry, found.parts, found.log
@@ -245,10 +258,12 @@ def take(layout: Layout, found: FoundRun, *, only_log: bool = False, watch: OnPr
                     f"{registry.label} holds run `{log.run_id}` without its {missing[0].digest}",
                     hint=f"publish the run again from its original store, or without files: {of_store(layout, *words)}",
                 )
-        others = _import_log(layout, log, parts)
+        elsewhere = None if is_taken_over else found.writer_now()
+        note_writer(layout, log.run_id, elsewhere)
+        others = _import_log(layout, log, parts, conclude=elsewhere is None)
         write_origin(layout, log.run_id, origin)
     left = TransferSize.of(missing_blobs(layout, blobs.values()))
-    return Pulled(log.run_id, len(parts), fetched, left, others, found.refused, found.unlisted)
+    return Pulled(log.run_id, len(parts), fetched, left, others, found.refused, found.unlisted, elsewhere)
 
 
 def write_origin(layout: Layout, run_id: str, origin: Origin) -> None:
@@ -355,20 +370,23 @@ def _renamed(log: RunLog, run_id: str) -> RunLog:
     return renamed
 
 
-def _import_log(layout: Layout, log: RunLog, parts: Sequence[WriterManifest]) -> list[Writer]:
+def _import_log(layout: Layout, log: RunLog, parts: Sequence[WriterManifest], *, conclude: bool) -> list[Writer]:
     """Record a pulled run log, merged with what there is of the run here, and what came from which other writer."""
     noted = read_contributions(layout, log.run_id)
-    here = _record(layout, log)
+    here = _record(layout, log, conclude=conclude)
     now = noted.after_pull(here, [(part.writer, part.log) for part in parts], load(layout, log.run_id))
     if now != noted:
         write_contributions(layout, log.run_id, now)
     return [part.writer for part in parts if part.manifest.digest not in noted.published]
 
 
-def _record(layout: Layout, log: RunLog) -> RunLog | None:
-    """Record a run log, merged with what there is of the run here; return the latter."""
+def _record(layout: Layout, log: RunLog, *, conclude: bool = True) -> RunLog | None:
+    """Record a run log, merged with what there is of the run here; return the latter.
+
+    What is in flight in it is over, since its process is gone, if that is to be concluded.
+    """
     here = load(layout, log.run_id) if log.run_id in run_ids(layout) else None
-    with reopen(layout, here or log) as recorder:
+    with reopen(layout, here or log, conclude=conclude) as recorder:
         if here is not None:
             # Before numbers may change: until then a file of output has its name by its attempt's number.
             recorder.seal(catalog_of(layout, recorder.log))

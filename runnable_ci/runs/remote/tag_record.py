@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from runnable_ci.errors import RegistryAuthError, RegistryProtocolError, StoreError
 from runnable_ci.runs.artifact import EMPTY_CONFIG, TITLE
+from runnable_ci.runs.live.life_sign import ALIVE
 from runnable_ci.runs.reader import Summary
 from runnable_ci.runs.remote.published_content import SEPARATOR, PublishedContent, may_be_of
 from runnable_ci.store.registry import Registry
@@ -192,6 +193,7 @@ def _learned(registry: Registry, unknown: Collection[str]) -> TagRecord:
         tag: RecordedTag.of(manifest, annotations[manifest.digest])
         for tag, manifest in manifests.items()
         if may_be_of(tag, annotations[manifest.digest].get(TITLE) or tag + SEPARATOR)
+        and ALIVE not in annotations[manifest.digest]  # it moves without a word here
     }
 
 

@@ -58,7 +58,7 @@ def project(tmp_path: Path) -> Workspace:
 @pytest.mark.parametrize(
     ("words", "more", "most"),
     [
-        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 150),
+        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 151),
         (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 130),
         (["runs"], {"engine", "steps", "vcs.identity", "vcs.status"}, 85),
     ],

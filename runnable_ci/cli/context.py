@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from runnable_ci.config import LogLevel, Settings
     from runnable_ci.engine.options import Options, ReuseOptions
     from runnable_ci.github.log import ActionsPrinter
+    from runnable_ci.pipeline.project import Project
     from runnable_ci.redaction.redactor import Redactor
     from runnable_ci.runs.remote.writers import AcceptedWriters
+    from runnable_ci.runs.reuse.candidates import IndexPlace
     from runnable_ci.store.local import Layout
 
 
@@ -109,12 +111,20 @@ def reuse_options(said: str | None, options: Options, *, is_new: bool) -> ReuseO
     from runnable_ci.engine.options import ReuseOptions
     from runnable_ci.util.console import is_actions
 
-    if not is_actions(options.environ):
-        return ReuseOptions(said)
-    from runnable_ci.github.job import reused_branches, why_no_reuse
+    def places(project: Project, named: str) -> tuple[Sequence[IndexPlace], AcceptedWriters | None]:
+        from runnable_ci.github.reuse_places import reuse_places  # most runs look at no other
 
-    environ = options.environ
-    return ReuseOptions(said, reused_branches(environ), accepted_by(options), why_no_reuse(environ, is_new=is_new))
+        file, workspace = project.pipeline, project.workspace
+        settings, environ = options.settings, options.environ
+        found = reuse_places(settings, environ, in_pipeline=lambda: file.registry, workspace=workspace, named=named)
+        return found.indexes, found.accepted
+
+    why_not = ""
+    if is_actions(options.environ):
+        from runnable_ci.github.job import why_no_reuse
+
+        why_not = why_no_reuse(options.environ, is_new=is_new)
+    return ReuseOptions(said, places, why_not)
 
 
 def accepted_by(options: Options) -> AcceptedWriters | None:

@@ -175,7 +175,7 @@ def prepare_run(session: RunSession, options: RunOptions) -> NewRun:
     if options.reuse.said not in (None, "never"):
         from runnable_ci.engine.reuse.opening import require_known  # most runs look at no other
 
-        require_known(session, str(options.reuse.said))
+        require_known(session, options.reuse)
     running = options.part.selection.running(part) if options.part else part.steps.keys()
     require(part, project.workspace, parameters, running)
     typed = [] if options.allow_unused else typed_names(options.params)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runnable_ci.engine.provenance.step_variables import VariableRecorder
     from runnable_ci.runs.recorder import Recorder
     from runnable_ci.runs.remote.writers import AcceptedWriters
+    from runnable_ci.runs.reuse.candidates import IndexPlace
     from runnable_ci.steps.containers.step_containers import StepContainers
     from runnable_ci.store.copy import Progress
     from runnable_ci.util.process import Supervisor
@@ -68,15 +69,20 @@ class Options:
     """What is done while the steps run: to publish the run as it is by then."""
 
 
+def _nowhere(_project: Project, _branch: str) -> tuple[Sequence[IndexPlace], AcceptedWriters | None]:
+    return (), None
+
+
 class ReuseOptions(NamedTuple):
     """Whose results may take the place of steps; by default what the pipeline file says."""
 
     said: str | None = None
     """`never`, or the run or the branch whose results are reused."""
-    branches: tuple[str, ...] | None = None
-    """Whose runs are looked at in the registry, of a job; None: the branch that is checked out, and the default one."""
-    accepted: AcceptedWriters | None = None
-    """Whose results are used of what a registry holds; None: everybody's."""
+    places: Callable[[Project, str], tuple[Sequence[IndexPlace], AcceptedWriters | None]] = _nowhere
+    """Of a project, and of a branch that is named, else empty: the indexes in registries, and whose results are used.
+
+    Raises `UsageError` for what is no branch.
+    """
     why_not: str = ""
     """Why nothing is reused unless it is specified; empty where it is."""
 

@@ -161,14 +161,6 @@ def _text(event: Mapping[str, Any], *keys: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-def reused_branches(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the branches whose results a job may reuse: its own, or its pull request's, and the default branch."""
-    context = Context.of(environ)
-    own = ref_label(environ)
-    found = (own if not own.startswith("tag:") else "", context.default_branch if context else "")
-    return tuple(dict.fromkeys(filter(None, found)))
-
-
 def why_no_reuse(environ: Mapping[str, str], *, is_new: bool) -> str:
     """Return why a job reuses nothing of other runs unless that is specified; empty where it does.
 

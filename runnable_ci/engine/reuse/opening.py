@@ -10,12 +10,13 @@ from runnable_ci.engine.planner import PlanInputs
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.provenance.step_variables import VariableRecorder
 from runnable_ci.engine.provenance.workspace_view import RunProducts
-from runnable_ci.engine.reuse.indexed_results import IndexedResults, branches_here, registry_of
+from runnable_ci.engine.reuse.indexed_results import IndexedResults
 from runnable_ci.engine.reuse.proof import Proof
 from runnable_ci.engine.reuse.search import Elsewhere, ResultSource, RunsHere
 from runnable_ci.engine.reuse.surroundings import Surroundings
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunnableError, UsageError
+from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
@@ -23,7 +24,6 @@ from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.products.step_products import Products
 from runnable_ci.runs.reader import resolve_id
-from runnable_ci.runs.remote.writers import EVERYBODY
 
 if TYPE_CHECKING:
     from runnable_ci.steps.containers.step_containers import StepContainers
@@ -59,25 +59,22 @@ def looking_elsewhere(
 
 
 def _sources(session: RunSession, run_id: str, options: ReuseOptions, say: Callable[..., None]) -> list[ResultSource]:
-    said, accepted = options.said, options.accepted or EVERYBODY
+    said, here = options.said, RunsHere(session, run_id)
     if said is not None and is_run(session, said):
         return [RunsHere(session, run_id, said)]
-    if said is not None:
-        return [IndexedResults(session, run_id, [said], accepted, say)]
-    branches = branches_here(session) if options.branches is None else options.branches
-    return [RunsHere(session, run_id), IndexedResults(session, run_id, branches, accepted, say)]
+    indexes, accepted = options.places(session.project, said or "")
+    indexed = IndexedResults(session, run_id, indexes, accepted, say)
+    return [indexed] if said is not None else [here, indexed]
 
 
-def require_known(session: RunSession, said: str) -> None:
+def require_known(session: RunSession, options: ReuseOptions) -> None:
     """Raise `UsageError` for a word that names no run of the store, while there is no registry with branches."""
-    if is_run(session, said):
-        return
-    try:
-        registry_of(session)
-    except UsageError as e:
+    said = options.said or ""
+    if not is_run(session, said) and not options.places(session.project, said)[0]:
         raise UsageError(
-            f"--reuse {said}: there is no such run here, and no registry with runs of a branch", hint=e.hint
-        ) from e
+            f"--reuse {said}: there is no such run here, and no registry is set that has runs of a branch",
+            hint=f"`{of_store(session.project.layout, 'runs')}` lists the runs",
+        )
 
 
 def is_run(session: RunSession, said: str) -> bool:

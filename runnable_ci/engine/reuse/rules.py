@@ -20,6 +20,8 @@ def reason_against(step: Step, found: StepLog, reads: ReadSet | None, age_s: flo
         return f"what it read was not seen ({last.not_seen or 'it is not in this store'})"
     if step.persist:
         return "it builds on what it made before (`persist`)"
+    if (used := last.checkpoint_used) and (used.is_foreign or used.not_seen):
+        return "it resumed from a checkpoint that other code or values made"
     if last.made:
         more = f" and {last.made_more} more" if last.made_more else ""
         return f"it also wrote {listed([*last.made])}{more}, which its `put` does not name"

@@ -93,10 +93,18 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
         "vnd.runnable.failed": ",".join(log.failed_steps())[:1000],
         "vnd.runnable.metrics": _metrics(log),
         "vnd.runnable.mocked": ",".join(_mocked(log))[:1000],
+        "vnd.runnable.reused": str(
+            len([1 for it in log.steps.values() if it.attempts and it.attempts[-1].taken_from]) or ""
+        ),
         "vnd.runnable.tag": log.tag,
         "vnd.runnable.parameters": _parameters(log),
     }
     return {key: value for key, value in found.items() if value}
+
+
+def _number_taken(log: RunLog) -> str:
+    taken = [step for step in log.steps.values() if step.attempts and step.attempts[-1].taken_from]
+    return str(len(taken) or "")
 
 
 def _mocked(log: RunLog) -> Iterable[str]:

@@ -76,6 +76,8 @@ class Summary:
     """What tells the run from another one of its id."""
     mocked: str = ""
     """The steps that were mocked."""
+    reused: str = ""
+    """How many results it took of other runs."""
 
     @classmethod
     def of(cls, run_id: str, annotations: dict[str, str]) -> Summary:
@@ -101,6 +103,7 @@ class Summary:
             metrics=flattened(_values(annotations.get("vnd.runnable.metrics", ""))),
             identity=annotations.get(IDENTITY, ""),
             mocked=annotations.get("vnd.runnable.mocked", ""),
+            reused=annotations.get("vnd.runnable.reused", ""),
         )
 
 

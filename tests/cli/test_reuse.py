@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cli import Workspace, workspace
+from preloaded import runnable
 
 FILES = {
     "runnable.toml": """
@@ -67,6 +68,7 @@ def test_nothing_is_computed_twice(project: Workspace) -> None:
     assert (last.taken_from, last.taken_by, log.metrics()) == ("first/train.1", "A", {"score": 18})
     assert log.invocations[-1].decisions["train"].taken_from == "first/train.1"
     assert "reused       3 reused from run first" in project.runnable("show", "second").out
+    assert project.runnable("runs").out.splitlines()[0].split()[4] == "REUSED"
     # The third is of the second, and still says who was first; a retry has nothing to do.
     project.runnable("run", "--run-id", "third")
     assert project.log("third").steps["clean"].attempts[-1].taken_from == "first/clean.1"
@@ -301,3 +303,22 @@ def test_a_secret_is_compared_by_a_key_alone(tmp_path: Path) -> None:
         if file.is_file():
             assert b"t0ken-value" not in file.read_bytes()
             assert b"k3y-of-mine" not in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"), [(_other_file, "3 of 3 steps could be reused from run first: "), (_data, "")]
+)
+def test_what_could_have_been_reused_is_said(
+    tmp_path: Path, edit: Callable[[Workspace], None], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the key, and with more than some seconds to spare; nothing is said of what would have run anyway."""
+    pipeline = FILES["runnable.toml"].replace('reuse = "any-run"\n', "")
+    project = workspace(tmp_path, {**FILES, "runnable.toml": pipeline})
+    project.runnable("run", "--run-id", "first")
+    edit(project)
+    monkeypatch.setattr("runnable_ci.engine.closing._WORTH_S", 0.0)
+    monkeypatch.setattr("runnable_ci.engine.reuse.suggestion.WORTH_S", 0.001)
+    code, output = runnable(project.folder, "run", "--run-id", "second", environ=project.environ)
+    assert code == 0
+    assert ("could be reused" in output) == bool(said)
+    assert said in output

@@ -17,7 +17,7 @@ from runnable_ci.util.console import GREEN, RED, YELLOW, console
 from runnable_ci.util.text import format_age, format_duration, format_pairs, seconds_between
 
 _HEAD: Final = (
-    *("RUN", "STATUS", "AGE", "DURATION", "FAILED", "MOCKED", "PARAMETERS", "METRICS"),
+    *("RUN", "STATUS", "AGE", "DURATION", "FAILED", "MOCKED", "REUSED", "PARAMETERS", "METRICS"),
     *("PIPELINE", "TAG", "COMMIT"),
 )
 _COLOURS: Final = {"SUCCESS": GREEN, "FAIL": RED, "DAMAGED": RED, "RUNNING": YELLOW}
@@ -78,6 +78,7 @@ def _row(run: Summary, parameters: dict[str, object]) -> tuple[str, ...]:
         format_duration(run.seconds),
         run.failed,
         run.mocked,
+        run.reused,
         format_pairs(parameters),
         format_pairs(run.metrics),
         run.name,

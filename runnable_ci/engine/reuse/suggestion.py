@@ -47,7 +47,7 @@ def suggestion(session: RunSession, log: RunLog, steps: Mapping[str, Step]) -> s
                 break
     if seconds < WORTH_S:
         return ""
-    whole = len([name for name in decisions if name in steps]) + len(made_now)
+    whole = len({*made_now, *(name for name in decisions if name in log.steps and log.steps[name].attempts)})
     return (
         f"{count} of {whole} steps could be reused from {places_named(tuple(places))}: {format_duration(seconds)}; "
         'set `reuse = "any-run"`'

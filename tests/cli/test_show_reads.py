@@ -55,7 +55,8 @@ def test_a_step_attempt_by_attempt(tmp_path: Path) -> None:
         "shell.1  SUCCESS",
         "shell.2  SUCCESS",
     ]
-    assert shown[1:5] == [
+    assert shown[1].startswith("  machine   ")
+    assert shown[2:6] == [
         f"  reads     sha256:{attempts[0].reads}",
         "  files     4: a.txt, b.txt, c.txt and 1 more",
         "  listed    1: data",
@@ -75,7 +76,7 @@ def test_the_whole_record(tmp_path: Path) -> None:
     assert record["listings"]["data"]["names"] == ["x"]
     last = project.log().steps["shell"].attempts[-1]
     blobs(project.store)[last.reads].unlink()
-    assert project.runnable("show", "r", "shell").out.splitlines()[2] == "  not in this store"
+    assert project.runnable("show", "r", "shell").out.splitlines()[3] == "  not in this store"
     gone = project.runnable("show", "r", "shell", "--reads", code=1)
     assert "hint: `runnable-ci pull r --only log` downloads it" in gone.err
 

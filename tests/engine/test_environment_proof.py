@@ -15,7 +15,8 @@ from runnable_ci.engine.provenance.environment_proof import (
     first_secret_difference,
     first_variable_difference,
 )
-from runnable_ci.engine.provenance.step_environments import python_on_path
+from runnable_ci.engine.provenance.step_environments import StepEnvironments, python_on_path, pythons_of
+from runnable_ci.pipeline.resolve import resolve
 from runnable_ci.runs.machines.environment_model import Environment
 
 HERE = Environment(
@@ -154,3 +155,44 @@ def test_where_a_command_looks_for_its_python(tmp_path: Path) -> None:
     (tmp_path / "bin" / "python3").symlink_to(sys.executable)
     assert python_on_path({"PATH": "nowhere:bin"}, tmp_path) == str(tmp_path / "bin" / "python3")
     assert python_on_path({"PATH": "bin"}, tmp_path / "bin") == ""
+
+
+def test_which_interpreters_a_command_names(tmp_path: Path) -> None:
+    """By path, also through variables and quotes, or by activating an environment; else that on its PATH."""
+    for name in ("env/bin/python", "env/bin/python3.11", "other/python3", "bin/python", "bin/python3.12"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).symlink_to(sys.executable)
+    environ = {"PATH": "bin", "HOME": str(tmp_path), "AT": f"{tmp_path}/env"}
+
+    def named(command: str) -> list[str]:
+        return [str(Path(found).relative_to(tmp_path)) for found in pythons_of(command, environ, tmp_path)]
+
+    assert named("python x.py; ls env/bin; cat lib/python3.11/x") == ["bin/python"]
+    for command in (
+        "env/bin/python x",
+        '"$AT/bin/python" x',
+        "${AT}/bin/python x",
+        "~/env/bin/python",
+        "X=1 ./env/bin/python",
+    ):
+        assert named(command) == ["env/bin/python"]
+    assert named(". env/bin/activate && python x.py") == ["env/bin/python"]
+    assert named("python3.12 x.py") == ["bin/python3.12"]
+    assert named("env/bin/python3.11 x && other/python3 y") == ["env/bin/python3.11", "other/python3"]
+    assert named("gone/bin/python x") == ["bin/python"]
+    assert pythons_of("true", {"PATH": "gone"}, tmp_path) == [""]
+
+
+def test_several_interpreters_are_compared_together(tmp_path: Path) -> None:
+    """A change in any of them shows."""
+    for name, version in (("a", "1.0"), ("b", "2.0")):
+        venv.create(tmp_path / name, with_pip=False)
+        site = tmp_path / name / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+        (site / "thing.dist-info").mkdir()
+        (site / "thing.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: thing\nVersion: {version}\n")
+    step = resolve({"steps": {"s": {"run": "a/bin/python x; b/bin/python y"}}}, file="f", default_name="p").steps["s"]
+    environments = StepEnvironments("", tmp_path, os.environ)
+    found = environments.of(step)
+    assert found.packages == {"thing": "1.0, 2.0"}
+    assert found.interpreter == f"{tmp_path}/a/bin/python, {tmp_path}/b/bin/python"
+    assert environments.of(step) == found

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.machines.environment_model import Environment
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from runnable_ci.steps.containers.step_containers import StepContainers
 
 
+_INTERPRETER: Final = re.compile(
+    r"(?<![^\s'\"();|&<>=`])([^\s'\"();|&<>=`]*/(?:python[0-9.]*|activate)|python3\.[0-9]+)(?![^\s'\"();|&<>`])"
+)
+_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+
 class StepEnvironments:
     """Describes in what steps run. Interpreters are asked when they are needed, each once while nothing changes."""
 
@@ -26,6 +33,7 @@ class StepEnvironments:
         self._interpreter, self._workspace, self._environ = interpreter, workspace, environ
         self._answers = LastAnswers(workspace)
         self._with_machine = with_machine
+        self._joined: dict[tuple[int, ...], tuple[Sequence[Answer], Answer]] = {}
         self._system: Environment | None = None
         self._described: dict[tuple[int, bool], tuple[Answer, Environment]] = {}
         """By what an interpreter answered, and whether in a container."""
@@ -38,8 +46,23 @@ class StepEnvironments:
         if step.kind != "run":
             return self._with(self._answers.of(self._interpreter, self._environ))
         environ = {**self._environ, **step.env} if step.env else self._environ
-        found = python_on_path(environ, self._workspace / step.working_directory)
-        return self._with(self._answers.of(found, environ))
+        found = pythons_of(step.command, environ, self._workspace / step.working_directory)
+        return self._with(self._together([self._answers.of(python, environ) for python in found]))
+
+    def _together(self, answers: Sequence[Answer]) -> Answer:
+        """Return what several interpreters say as one answer, the same object while each says the same."""
+        if len(answers) == 1:
+            return answers[0]
+        key = tuple(map(id, answers))
+        if key not in self._joined:
+            packages: dict[str, str] = {}
+            for name, version in (item for answer in answers for item in answer.packages.items()):
+                known = packages.get(name, version)
+                packages[name] = version if known == version else f"{known}, {version}"
+            versions, programs = ([getattr(it, key) for it in answers] for key in ("version", "executable"))
+            joined = Answer(version=", ".join(versions), executable=", ".join(programs), packages=packages)
+            self._joined[key] = answers, joined
+        return self._joined[key][1]
 
     def to_compare(self, step: Step, then: Environment) -> Environment:
         """Return the environment in which a step runs now, for a comparison with one that was recorded.
@@ -81,15 +104,35 @@ def step_named(name: str, steps: Mapping[str, Step]) -> Step:
     return step
 
 
+def pythons_of(command: str, environ: Mapping[str, str], folder: Path) -> list[str]:
+    """Return the interpreters that a command names, which runs in a folder: by path, or that of an `activate` script.
+
+    Else that on its PATH; it is an empty text where there is none.
+    """
+    named: dict[str, None] = {}
+    if "/python" in command or "/activate" in command or "python3." in command:
+        for word in _INTERPRETER.findall(command):
+            path = _VARIABLE.sub(lambda found: environ.get(found[1] or found[2], ""), re.sub(r"^~(?=/)", "$HOME", word))
+            if path.endswith("/activate"):
+                path = f"{path.rpartition('/')[0]}/python"
+            file = os.path.normpath(folder / path) if "/" in path else _on_path(path, environ, folder)
+            if file and os.access(file, os.X_OK) and not os.path.isdir(file):  # noqa: PTH112 - as below
+                named[file] = None
+    return list(named) or [python_on_path(environ, folder)]
+
+
 def python_on_path(environ: Mapping[str, str], folder: Path) -> str:
     """Return the `python`, else the `python3`, that a command finds which runs in a folder; empty where there is none.
 
     It need not be the pipeline's, which may be that of the project's environment.
     """
-    places = environ.get("PATH", os.defpath).split(os.pathsep)
-    for program in ("python", "python3"):
-        for place in places:  # as `shutil.which`, which takes ten times as long, and knows no other folder than ours
-            file = f"{place}/{program}" if place.startswith("/") else f"{folder}/{place}/{program}"
-            if os.access(file, os.X_OK) and not os.path.isdir(file):  # noqa: PTH112 - asked for each step
-                return os.path.normpath(file)
+    return _on_path("python", environ, folder) or _on_path("python3", environ, folder)
+
+
+def _on_path(program: str, environ: Mapping[str, str], folder: Path) -> str:
+    """Return as `shutil.which` does, which takes ten times as long, and knows no other folder than ours."""
+    for place in environ.get("PATH", os.defpath).split(os.pathsep):
+        file = f"{place}/{program}" if place.startswith("/") else f"{folder}/{place}/{program}"
+        if os.access(file, os.X_OK) and not os.path.isdir(file):  # noqa: PTH112 - asked for each step
+            return os.path.normpath(file)
     return ""

@@ -17,6 +17,8 @@ from runnable_ci.runs.run_identity import (
     REVISION,
     beginnings,
     known_invocations,
+    mocked_steps,
+    number_taken,
     run_identity,
 )
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
@@ -92,23 +94,12 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
         "vnd.runnable.dirty": "" if code is None else str(not code.code_identifier_dependable).lower(),
         "vnd.runnable.failed": ",".join(log.failed_steps())[:1000],
         "vnd.runnable.metrics": _metrics(log),
-        "vnd.runnable.mocked": ",".join(_mocked(log))[:1000],
-        "vnd.runnable.reused": str(
-            len([1 for it in log.steps.values() if it.attempts and it.attempts[-1].taken_from]) or ""
-        ),
+        "vnd.runnable.mocked": ",".join(mocked_steps(log))[:1000],
+        "vnd.runnable.reused": str(number_taken(log) or ""),
         "vnd.runnable.tag": log.tag,
         "vnd.runnable.parameters": _parameters(log),
     }
     return {key: value for key, value in found.items() if value}
-
-
-def _number_taken(log: RunLog) -> str:
-    taken = [step for step in log.steps.values() if step.attempts and step.attempts[-1].taken_from]
-    return str(len(taken) or "")
-
-
-def _mocked(log: RunLog) -> Iterable[str]:
-    return dict.fromkeys(name.partition(".")[0] for name, step in log.steps.items() if step.mock)
 
 
 def layers(log: RunLog) -> dict[str, Descriptor]:

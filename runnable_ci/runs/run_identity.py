@@ -133,6 +133,16 @@ def maker(log: RunLog, step: str) -> str:
     return next((invocation_digest(one) for a in last for one in log.invocations if one.number == a.invocation), "")
 
 
+def number_taken(log: RunLog) -> int:
+    """Return how many steps have a result of another run."""
+    return sum(bool(step.attempts and step.attempts[-1].taken_from) for step in log.steps.values())
+
+
+def mocked_steps(log: RunLog) -> list[str]:
+    """Return the steps that were mocked, each with its branches once."""
+    return list(dict.fromkeys(name.partition(".")[0] for name, step in log.steps.items() if step.mock))
+
+
 def describe_beginning(annotations: Mapping[str, str]) -> str:
     """Return who began a run, when and with which code, as far as the annotations of its manifest say."""
     time = annotations.get(CREATED, "")[:19].replace("T", " ")

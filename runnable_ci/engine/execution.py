@@ -19,7 +19,6 @@ from runnable_ci.engine.planner import PlanInputs, Scope
 from runnable_ci.engine.planning.plan import PlanState
 from runnable_ci.engine.provenance.environment_probe import EnvironmentProbe
 from runnable_ci.engine.provenance.reads import ReadRecorder
-from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.runner import Run
 from runnable_ci.engine.session import RunSession
@@ -62,7 +61,7 @@ def execute(
     resumes the run needs `retry_options`. `mocked` is what mocks give, `reuse` what was said of other runs.
     """
     project, workspace, printer = session.project, session.project.workspace, session.options.printer
-    probe = _probe(session)
+    probe = EnvironmentProbe(session.interpreter, project, session.options.environ)
     supervisor = Supervisor()
     around = repository_root(workspace, session.options.environ)
     observer = Observer(workspace, recorder.scratch / "watched", around)
@@ -102,13 +101,6 @@ def execute(
     if supervisor.cancelled_by:
         return 128 + supervisor.cancelled_by
     return 0 if status == SUCCESS else 1
-
-
-def _probe(session: RunSession) -> EnvironmentProbe:
-    project = session.project
-    environ = session.options.environ
-    environments = StepEnvironments(session.interpreter, project.workspace, environ, with_machine=True)
-    return EnvironmentProbe(environments, project.pipeline)
 
 
 def _seal(recorder: Recorder, catalog: Catalog) -> RunnableError | None:

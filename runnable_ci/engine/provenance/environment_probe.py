@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
-from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.project import Project
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.events import EnvironmentRecorded
 from runnable_ci.runs.machines.environment_model import Environment
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 class EnvironmentProbe:
     """Describes environments in a thread, where there is one: the first step need not wait for it."""
 
-    def __init__(self, environments: StepEnvironments, pipeline: Pipeline) -> None:
-        self._environments = environments
+    def __init__(self, interpreter: str, project: Project, environ: Mapping[str, str]) -> None:
+        self._environments = StepEnvironments(interpreter, project.workspace, environ, with_machine=True)
         self._keys: dict[int, tuple[Environment, str]] = {}
 
         def look() -> None:
-            for step in pipeline.outlined().steps.values():
+            for step in project.pipeline.outlined().steps.values():
                 if step.container is None:
                     self._look(step, None)
 

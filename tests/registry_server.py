@@ -239,11 +239,14 @@ class TokenIssuer:
 
     def hook(self, seen: Seen, _forward: Callable[[], Reply]) -> Reply:
         query = parse_qs(urlsplit(seen.path).query)
-        _, name, actions = query["scope"][0].split(":")
+        asked = [scope.split(":") for scope in query["scope"]]
         known = seen.authorization == AUTHORIZATION
         if not known and (seen.authorization or not self.anonymous):
             return Reply(401, {}, b'{"errors": [{"code": "UNAUTHORIZED", "message": "who are you"}]}')
-        granted = actions.split(",") if known else ["pull"]
+        access = [
+            {"type": "repository", "name": name, "actions": actions.split(",") if known else ["pull"]}
+            for _, name, actions in asked
+        ]
         now = int(time.time())
         if self.expired:
             self.expired -= 1
@@ -256,7 +259,7 @@ class TokenIssuer:
             "nbf": now - 10,
             "iat": now,
             "jti": uuid.uuid4().hex,
-            "access": [{"type": "repository", "name": name, "actions": granted}],
+            "access": access,
         }
         token = jwt.encode(claims, self._key, algorithm="ES256", headers={"x5c": self._x5c})  # type: ignore[arg-type]
         return Reply(

@@ -9,7 +9,7 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlencode, urljoin
@@ -108,6 +108,7 @@ class Authorizer:
         require_allowed: Callable[[str], None],
         clock: Callable[[], float],
         advice: Advice | None = None,
+        mounts_from: str = "",
     ) -> None:
         self._host = host
         self._path = path
@@ -116,6 +117,7 @@ class Authorizer:
         self._require_allowed = require_allowed
         self._clock = clock
         self._advice = advice
+        self._also = [f"repository:{mounts_from}:pull"] if mounts_from else []
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
         self._credentials: Credentials | None = None
@@ -252,9 +254,9 @@ class Authorizer:
 
     def _new_token(self, challenge: Challenge, actions: Actions, credentials: Credentials | None) -> Token:
         asked_at = self._clock()
-        scope = f"{challenge.resource or f'repository:{self._path}'}:{actions}"
-        asked = (scope, credentials is not None)
-        response = self._refused.get(asked) or self._ask(challenge, scope, credentials)
+        scopes = [f"{challenge.resource or f'repository:{self._path}'}:{actions}", *self._also]
+        asked = (scopes[0], credentials is not None)
+        response = self._refused.get(asked) or self._ask(challenge, scopes, credentials)
         if response.status in (400, 401, 403, 404):
             self._refused[asked] = response
             raise self.refusal(response)
@@ -271,8 +273,8 @@ class Authorizer:
             )
         return Token(value, asked_at + life_s - RENEW_BEFORE_S)
 
-    def _ask(self, challenge: Challenge, scope: str, credentials: Credentials | None) -> Response:
-        fields = {"service": challenge.service, "scope": scope}
+    def _ask(self, challenge: Challenge, scopes: Sequence[str], credentials: Credentials | None) -> Response:
+        fields = {"service": challenge.service, "scope": " ".join(scopes)}
         if credentials is not None and credentials.identity_token:
             fields |= {
                 "grant_type": "refresh_token",
@@ -282,7 +284,8 @@ class Authorizer:
             form = {"Content-Type": "application/x-www-form-urlencoded"}
             return self._ask_server("POST", challenge.realm, form, urlencode(fields).encode())
         headers = {} if credentials is None else {"Authorization": f"Basic {_basic(credentials)}"}
-        query = urlencode({name: value for name, value in fields.items() if value})
+        one_by_one = [("service", challenge.service), *(("scope", scope) for scope in scopes)]
+        query = urlencode([(name, value) for name, value in one_by_one if value])
         joint = "&" if "?" in challenge.realm else "?"
         return self._ask_server("GET", f"{challenge.realm}{joint}{query}", headers, None)
 

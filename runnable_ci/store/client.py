@@ -49,6 +49,7 @@ class Client:
         sleep: Callable[[float], None],
         advice: Advice | None,
         waiting: Waiting | None,
+        mounts_from: str = "",
     ) -> None:
         self._host = where.host
         self.label = where.repository
@@ -76,6 +77,7 @@ class Client:
             require_allowed=lambda url: self._session.require_allowed(url, coming_from=self.base),
             clock=clock,
             advice=advice,
+            mounts_from=mounts_from,
         )
 
     def request(

@@ -72,15 +72,16 @@ def copy(
     *,
     as_reference: str | None = None,
     base_tags: Sequence[str] = (),
+    there: Collection[str] = (),
     layer_filter: Callable[[Descriptor], bool] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> CopyResult:
     """Copy the manifest that `reference` points to at this moment, and its blobs; return what was done.
 
-    The tag at the target is `as_reference`, else `reference` if that is a tag, else none. `base_tags` point to
-    earlier manifests in the target that share blobs with this one: it spares a request for each of those.
-    `layer_filter` says which layers to copy (the config always is). `progress` is called from many threads,
-    one at a time. Raises `StoreError` with what went wrong on which side, `ManifestNotFoundError`.
+    The tag at the target is `as_reference`, else `reference` if that is a tag, else none. `base_tags` point to earlier
+    manifests in the target that share blobs with this one, `there` are digests of blobs that it was just seen to hold:
+    these need no request. `layer_filter` says which layers to copy (the config always is). `progress` is called from
+    many threads, one at a time. Raises `StoreError` with what went wrong on which side, `ManifestNotFoundError`.
     """
     manifest = source.resolve(reference)
     raw = _manifest_bytes(source, manifest)
@@ -97,10 +98,9 @@ def copy(
     if isinstance(target, ValidatesManifests):
         current = _resolved(target, tag)
         if current is not None and current.digest == manifest.digest:
-            return CopyResult(
-                manifest, TransferSize(), TransferSize.of(wanted.values()), TransferSize.of(left.values())
-            )
-        known = _digests(target, [current, *(_resolved(target, earlier) for earlier in base_tags)])
+            held, rest = TransferSize.of(wanted.values()), TransferSize.of(left.values())
+            return CopyResult(manifest, TransferSize(), held, rest)
+        known = _digests(target, [current, *(_resolved(target, earlier) for earlier in base_tags)]).union(there)
     transfer.skip(known)
     transfer.run([blob for blob in wanted.values() if blob.digest not in known])
     doubts = [wanted.keys(), known]  # what the target's answers, and before those earlier manifests, promised
@@ -109,8 +109,8 @@ def copy(
         transfer.repeat([blob for blob in wanted.values() if blob.digest in doubted], ask=bool(doubts))
     if tag is not None:
         target.tag(manifest, tag)
-    there = TransferSize.of([blob for blob in wanted.values() if blob.digest not in transfer.sent])
-    return CopyResult(manifest, TransferSize.of(transfer.sent.values()), there, TransferSize.of(left.values()))
+    unsent = TransferSize.of([blob for blob in wanted.values() if blob.digest not in transfer.sent])
+    return CopyResult(manifest, TransferSize.of(transfer.sent.values()), unsent, TransferSize.of(left.values()))
 
 
 class _Transfer:

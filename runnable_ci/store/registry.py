@@ -13,8 +13,9 @@ import hashlib
 import io
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from typing import BinaryIO, Literal, cast
 
 from runnable_ci.errors import (
@@ -91,18 +92,11 @@ class Registry:
         where = repository if isinstance(repository, Reference) else parse_reference(repository)
         if isinstance(repository, str) and where.reference is not None:
             raise UsageError(f"{repository} names one manifest, not a repository", hint=f"use {where.repository}")
-        self._client = Client(
-            where,
-            environ=environ,
-            credentials=credentials,
-            plain_http=plain_http,
-            connections=connections,
-            timeout_s=timeout_s,
-            clock=clock,
-            sleep=sleep,
-            advice=advice,
-            waiting=waiting,
+        login = partial(Client, where, environ=environ, credentials=credentials, plain_http=plain_http, advice=advice)
+        self._connect = partial(
+            login, connections=connections, timeout_s=timeout_s, clock=clock, sleep=sleep, waiting=waiting
         )
+        self._client = self._connect()
         self.plain_http = plain_http
         """Whether plain HTTP is allowed on any machine."""
         self.advice = advice
@@ -243,6 +237,10 @@ class Registry:
     def be_silent(self) -> None:
         """Say nothing from now on of waiting for the registry."""
         self._client.be_silent()
+
+    def mount(self, blobs: Collection[Descriptor], source: Reference) -> list[Descriptor]:
+        """Have blobs taken over from another repository of this registry; return those for which that was possible."""
+        return Uploads(self._connect(mounts_from=source.path)).mount(blobs, source.path)
 
     def give_up_after(self, silent_s: float) -> None:
         """From now on give a server up that is silent for so long."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from typing import BinaryIO, cast
 
@@ -19,6 +20,7 @@ from runnable_ci.store.client import Client
 from runnable_ci.store.target import BLOB_MEDIA_TYPE, Descriptor
 from runnable_ci.util.http import SEND_BYTES
 from runnable_ci.util.responses import TRIES, Response, TransientError
+from runnable_ci.util.threads import map_all
 
 CHUNK_BYTES = 4 * 1024 * 1024
 LEAST_CHUNK_BYTES = 64 * 1024
@@ -45,6 +47,26 @@ class Uploads:
         nothing = Descriptor(BLOB_MEDIA_TYPE, f"sha256:{hashlib.sha256().hexdigest()}", 0)
         upload = _Upload(self._client, nothing, io.BytesIO(), in_chunks=False)
         self._client.retry(upload.open_and_cancel, tries=tries)
+
+    def mount(self, blobs: Collection[Descriptor], source: str) -> list[Descriptor]:
+        """Have the registry take blobs over from another of its repositories; return those that it took.
+
+        A login of its own may read that one, too, and may be refused. Source: OCI distribution-spec v1.1, "Mounting a
+        blob from another repository".
+        """
+        try:
+            mounted = map_all(lambda blob: self._mount(blob, source), blobs, jobs=16, name="registry")
+        except StoreError:
+            return []
+        return [blob for blob, is_there in zip(blobs, mounted, strict=True) if is_there]
+
+    def _mount(self, blob: Descriptor, source: str) -> bool:
+        path = f"blobs/uploads/?mount={blob.digest}&from={source}"
+        begun = self._client.request("POST", path, "pull,push", headers={"Content-Length": "0"}, tries=1)
+        if begun.status == 202 and (session := self._client.location(begun)):  # it has opened an upload instead
+            with suppress(StoreError):
+                self._client.request("DELETE", session, "pull,push", tries=1)
+        return begun.status == 201
 
     def send(self, descriptor: Descriptor, content: BinaryIO) -> None:
         """Send a blob from where `content` stands now.

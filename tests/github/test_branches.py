@@ -10,6 +10,9 @@ from action_steps import PIPELINE, Repository
 from published_runs import opened
 from registry_server import Served, registry
 
+from runnable_ci.runs.remote.tag_record import REUSE_PREFIX
+from runnable_ci.runs.reuse.index_tag import index_tag
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -89,3 +92,23 @@ def test_a_pull_request_s_run_goes_back_where_it_was(repository: Repository) -> 
     assert ran.code == 0, ran.text
     assert retry.outputs["finish"]["reference"].startswith(f"{apart}:train-1000@")
     assert len([tag for tag in opened(apart).tags() if tag.startswith("train-1000")]) == 3
+
+
+@pytest.mark.parametrize(
+    ("variables", "branch"),
+    [
+        ({}, "main"),
+        ({"GITHUB_REF": "refs/pull/7/merge", "GITHUB_HEAD_REF": "topic", "GITHUB_BASE_REF": "main"}, "pull:7"),
+        ({"GITHUB_REF": "refs/tags/v1"}, ""),
+        ({"GITHUB_REF": "refs/heads/other"}, "other"),
+    ],
+    ids=["branch", "pull request", "tag", "another branch's code"],
+)
+def test_a_job_leaves_an_index_of_its_own_branch(
+    repository: Repository, variables: dict[str, str], branch: str
+) -> None:
+    """What other runs may reuse of it is found there, and nowhere else, whichever branch's code it checked out."""
+    action, _ = repository.job(variables=variables)
+    assert action.all().code == 0
+    found = [tag for tag in opened(repository.registry).tags() if tag.startswith(REUSE_PREFIX)]
+    assert found == ([index_tag(branch)] if branch else [])

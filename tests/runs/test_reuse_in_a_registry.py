@@ -157,6 +157,16 @@ def test_a_pull_request_has_an_index_of_its_own(project: Workspace, served: Serv
     assert titles(found(project, repository, "main")) == {}, "nor does a person get it as main's"
 
 
+def test_what_a_job_made_with_other_code_is_for_those_who_accept_both(project: Workspace, served: Served) -> None:
+    """A retry that ran as main with a fix: its results are in main's index, and the fix's jobs alone use them."""
+    repository = served.repository()
+    project.git("switch", "-qc", "fix")
+    run(project, repository, "a", **JOB, GITHUB_REF="refs/heads/main")
+    both, main = (AcceptedWriters(refs=frozenset(refs)) for refs in (("fix", "main"), ("main",)))
+    assert titles(found(project, repository, "fix", "main", accepted=both))["data"] == ["a/data.1"]
+    assert titles(found(project, repository, "main", accepted=main)) == {}
+
+
 def test_a_hundred_steps_are_decided_on_by_two_requests(served: Served, tmp_path: Path) -> None:
     """At 40 ms for each way to the registry and back: one request for each branch, both at once, within a second."""
     remote = opened(served.repository())

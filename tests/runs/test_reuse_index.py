@@ -134,7 +134,7 @@ def test_the_pipeline_is_known_by_its_file_and_its_own_name() -> None:
     ("refs", "branch"),
     [
         (("main",), "main"),
-        (("main", "fix"), "fix"),
+        (("main", "fix"), "main"),
         (("pull:12", "HEAD detached"), "pull:12"),
         (("pull:12", "main"), "pull:12"),
         (("main", "HEAD detached"), ""),
@@ -142,7 +142,7 @@ def test_the_pipeline_is_known_by_its_file_and_its_own_name() -> None:
         ((), ""),
     ],
 )
-def test_a_result_belongs_to_the_branch_of_its_code(refs: tuple[str, ...], branch: str) -> None:
+def test_a_result_belongs_to_the_branch_where_it_was_made(refs: tuple[str, ...], branch: str) -> None:
     """What a pull request's job made is the pull request's, whatever its code is."""
     assert branch_of(refs) == branch
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cli import Workspace, elsewhere, workspace
 from published_runs import contents, got, opened
-from registry_server import Served, registry
+from registry_server import Reply, Seen, Served, registry, serving
 from test_reuse_in_a_registry import PIPELINE_FILE, found, run
 
 from runnable_ci.errors import BlobMissingError
@@ -24,6 +24,7 @@ from runnable_ci.runs.reuse.candidates import Candidate, IndexPlace, find_candid
 from runnable_ci.runs.reuse.held_contents import fetch_contents, note_held, read_held
 from runnable_ci.runs.reuse.results import taking
 from runnable_ci.store.local import Layout
+from runnable_ci.util.bounded_json import with_check, without_check
 from runnable_ci.util.clock import now
 
 
@@ -66,6 +67,12 @@ def taken(project: Workspace, served: Served, tmp_path: Path) -> tuple[Layout, l
     key = next(iter(found(project, repository, "main").of_step.values()))[0].entry.pipeline
     layout, chosen = taken_run(elsewhere(project, tmp_path), key, repository)
     return layout, chosen, repository
+
+
+def note_held_at(layout: Layout, host: str, other: str) -> None:
+    """Have the note say another host: a server before the registry."""
+    note = run_folder(layout, "b") / HELD
+    note.write_bytes(with_check(without_check(note.read_bytes()).replace(host.encode(), other.encode())))
 
 
 Taken = tuple[Layout, list[Candidate], str]
@@ -116,6 +123,45 @@ def test_it_is_published_elsewhere_with_what_it_took(taken: Taken, served: Serve
     publish(layout, "b", other, environ={}, open_registry=opened)
     there, pulled = got(tmp_path / "third", other, "b")
     assert pulled.left.blobs == 0
+    assert contents(there, "b") == {"out.txt": b"HELLO\n"}
+
+
+def test_a_pull_requests_run_takes_over_what_its_branch_has(taken: Taken, served: Served, tmp_path: Path) -> None:
+    """Another repository of the same registry gives its blobs away: none comes here, and none is sent."""
+    layout, _, repository = taken
+    with serving(upstream=served) as front:
+        other = opened(repository.replace(served.host, front.host) + "/pull-requests")
+        note_held_at(layout, served.host, front.host)
+        publish(layout, "b", other, environ={}, open_registry=opened)
+        assert front.count("GET", "/blobs/") == 0
+        assert front.count("POST", "mount=sha256") == len(layers(load(layout, "b")))
+        assert front.count("POST", "/uploads/") - front.count("POST", "mount=") <= 2, "its log, and the empty config"
+    assert missing_blobs(layout, layers(load(layout, "b")).values())
+    there, pulled = got(tmp_path / "third", opened(f"{repository}/pull-requests"), "b")
+    assert pulled.left.blobs == 0
+    assert contents(there, "b") == {"out.txt": b"HELLO\n"}
+
+
+@pytest.mark.parametrize("answer", [None, Reply(404), Reply(500)], ids=["an upload", "unknown", "broken"])
+def test_what_a_registry_does_not_take_over_is_fetched(
+    taken: Taken, served: Served, tmp_path: Path, answer: Reply | None
+) -> None:
+    """Some open an upload instead, some refuse the request."""
+    layout, _, repository = taken
+
+    def hook(seen: Seen, forward: Callable[[], Reply]) -> Reply:
+        if "mount=" not in seen.path:
+            return forward()
+        return answer or Reply(202, {"Location": f"{seen.path.partition('?')[0]}some-session"})
+
+    with serving(hook, upstream=served) as front:
+        note_held_at(layout, served.host, front.host)
+        where = f"{repository.replace(served.host, front.host)}/pull-requests"
+        publish(layout, "b", opened(where), environ={}, open_registry=opened)
+        assert front.count("POST", "mount=") > 0
+        assert front.count("GET", "/blobs/") > 0
+        assert front.count("DELETE", "some-session") == (0 if answer else front.count("POST", "mount="))
+    there, _ = got(tmp_path / "third", opened(f"{repository}/pull-requests"), "b")
     assert contents(there, "b") == {"out.txt": b"HELLO\n"}
 
 

@@ -725,3 +725,16 @@ def test_waiting_grows_and_ends() -> None:
     assert len(waits) == 4
     assert all(low <= wait <= high for wait, (low, high) in zip(waits, [(0.5, 1), (1, 2), (2, 4), (4, 8)], strict=True))
     assert retry(lambda: 7, sleep=waits.append) == 7
+
+
+def test_a_blob_is_taken_over_by_a_token_for_both_repositories(tokens: tuple[Served, Server, TokenIssuer]) -> None:
+    """The token that writes to one repository may read the other one; what that has not is not taken over."""
+    served, server, _ = tokens
+    source, target = (Registry(served.repository(), environ={}, credentials=KNOWN) for _ in range(2))
+    source.push(described(b"content"), io.BytesIO(b"content"))
+    server.seen.clear()
+    blobs = [described(b"content"), described(b"not there")]
+    assert target.mount(blobs, parse_reference(source.label)) == blobs[:1]
+    assert any(seen.path.count("scope=") == 2 for seen in server.seen)
+    assert read(target, blobs[0]) == b"content"
+    assert not target.exists(blobs[1])

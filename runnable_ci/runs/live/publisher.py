@@ -179,8 +179,8 @@ class LivePublisher:
 
     def _send(self, source: LiveSource, base_tags: Sequence[str] = ()) -> DerivedRun:
         """Copy what the registry does not have, in the first form that it takes."""
-        held = held_there(self.layout, self._live.log, self.registry, self.elsewhere)
-        base_tags = [*base_tags, *(manifest for manifest in held if manifest not in self._bases)]
+        held = held_there(self.layout, self._live.log, self.registry, self.elsewhere, self._sent)
+        base_tags = [*base_tags, *(manifest for manifest in held.manifests if manifest not in self._bases)]
         while True:
             derived = self._derived(source)
             try:
@@ -189,6 +189,7 @@ class LivePublisher:
                     derived.derived.digest,
                     self.registry,
                     base_tags=base_tags,
+                    there=held.blobs,
                     layer_filter=lambda layer: layer.digest not in self._sent,
                     progress=self._watch,
                 )
@@ -203,7 +204,7 @@ class LivePublisher:
             else:
                 raw = derived.manifest(copied.manifest)
                 self._sent.update(str(layer["digest"]) for layer in raw["layers"])
-                self._bases.update(held)
+                self._bases.update(held.manifests)
                 return derived
 
     def _derived(self, source: LiveSource) -> DerivedRun:

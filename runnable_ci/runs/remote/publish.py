@@ -8,10 +8,11 @@ moment, at least the later writer of a tag sees the other's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from runnable_ci.errors import (
     ManifestNotFoundError,
@@ -31,13 +32,14 @@ from runnable_ci.runs.remote.contributions import note_published
 from runnable_ci.runs.remote.derived import derive
 from runnable_ci.runs.remote.manifest_forms import FORMS
 from runnable_ci.runs.remote.published_content import SEPARATOR
-from runnable_ci.runs.remote.pull import OnProgress
+from runnable_ci.runs.remote.pull import OnProgress, missing_blobs
 from runnable_ci.runs.remote.remote_index import Occupant, find_occupant, find_occupants, find_published
 from runnable_ci.runs.remote.tag_record import RecordedTag, note_tags
 from runnable_ci.runs.reuse.held_contents import fetch_held, note_own, origins_of
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning
 from runnable_ci.store.copy import CopyResult, TransferSize, copy
 from runnable_ci.store.local import Layout
+from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.store_identity import WRITER_LENGTH, writer_name
 from runnable_ci.store.target import Descriptor
@@ -115,9 +117,10 @@ def _publish(
             log = load(layout, run_id)
             mine = manifest_annotations(log)
             is_known = require_own_id(layout, registry, mine)
-            earlier = held_there(layout, log, registry, open_registry)
+            held = held_there(layout, log, registry, open_registry)
             with suggest_pull(layout, run_id):
-                copied = _send(layout, own, registry, [run_id, tag, *earlier], watch)
+                base = held._replace(manifests=[run_id, tag, *held.manifests])
+                copied = _send(layout, own, registry, base, watch)
             sent, manifest = copied.sent, copied.manifest
             if manifest.digest != own.digest:
                 notes.append(f"{registry.label} takes no such artifact or blob: the run's digest is another one there")
@@ -137,26 +140,49 @@ def _publish(
     return Published(f"{registry.label}:{run_id}@{manifest.digest}", manifest, sent, notes)
 
 
+class HeldElsewhere(NamedTuple):
+    """What of a run a registry has, or was just given, without this store."""
+
+    manifests: Sequence[str] = ()
+    blobs: Sequence[str] = ()
+
+
 def held_there(
-    layout: Layout, log: RunLog, registry: Registry, open_registry: Callable[[str], Registry] | None
-) -> list[str]:
-    """Return which manifests of a registry hold contents of a run, and fetch what only other registries have."""
+    layout: Layout,
+    log: RunLog,
+    registry: Registry,
+    open_registry: Callable[[str], Registry] | None,
+    sent: Container[str] = (),
+) -> HeldElsewhere:
+    """Return what a registry holds of a run's contents; what only others have is taken over there, or fetched.
+
+    But not what was `sent`, by digest: that the registry has had since.
+    """
     origins = origins_of(layout, log.run_id)
-    there = [manifest for it in origins if it.registry == registry.label for manifest in it.manifests]
+    manifests = [manifest for it in origins if it.registry == registry.label for manifest in it.manifests]
     others = [it for it in origins if it.registry != registry.label]
+    mounted: list[Descriptor] = []
     if others and open_registry is not None:
-        fetch_held(layout, others, layers(log).values(), open_registry)
-    return there
+        missing = missing_blobs(layout, layers(log).values())
+        contents = {blob.digest: blob for blob in missing if blob.digest not in sent}
+        host = parse_reference(registry.label).host
+        for source in (parse_reference(it.registry) for it in others):
+            if source.host == host and contents:
+                mounted += registry.mount(contents.values(), source)
+                contents = {digest: blob for digest, blob in contents.items() if blob not in mounted}
+        fetch_held(layout, others, contents.values(), open_registry)
+    return HeldElsewhere(manifests, [blob.digest for blob in mounted])
 
 
 def _send(
-    layout: Layout, own: Descriptor, registry: Registry, base_tags: Sequence[str], watch: OnProgress | None
+    layout: Layout, own: Descriptor, registry: Registry, held: HeldElsewhere, watch: OnProgress | None
 ) -> CopyResult:
     """Copy a run in the first form that the registry takes: as it is, with the config of an image, as an image."""
     for place, form in enumerate(FORMS):
         source = derive(layout, own, blob_max_bytes=registry.blob_max_bytes, form=form)
         try:
-            return copy(source, source.derived.digest, registry, base_tags=base_tags, progress=watch)
+            digest, there = source.derived.digest, held.blobs
+            return copy(source, digest, registry, base_tags=held.manifests, there=there, progress=watch)
         except ManifestRefusedError:
             if place == len(FORMS) - 1:
                 raise

@@ -166,30 +166,27 @@ def taken_by(log: RunLog) -> dict[str, str]:
 
 
 def branch_of(refs: Sequence[str]) -> str:
-    """Return in which branch's index a result belongs, by its maker's refs: its code's, or its pull request.
+    """Return in which branch's index a result belongs, by its maker's refs: where it ran; its pull request, if any.
 
-    Empty for none: a job for a tag, or with code that no branch was checked out for.
+    Whose code it was is for those to weigh who find it there. Empty for none: a tag, or code of no known branch.
     """
     pulls = [ref for ref in refs if ref.startswith(PULL)]
     if pulls or not refs:
         return pulls[0] if pulls else ""
-    return "" if refs[-1] == DETACHED or refs[0].startswith("tag:") else refs[-1]
+    return "" if DETACHED in refs or refs[0].startswith("tag:") else refs[0]
 
 
 def publishing_branch(log: RunLog, own: str) -> str:
     """Return to which branch's index a run is published; empty for none.
 
-    `own` is the `ref_label` of the job that publishes it, empty outside of jobs. A job writes for its own branch, or
-    for that of the code that it checked out; that of a pull request for the pull request alone.
+    `own` is the `ref_label` of the job that publishes it, empty outside of jobs: a job writes for itself alone.
     """
-    if own.startswith("tag:"):
-        return ""
     refs = makers_by_invocation(log).get(log.invocation, Maker()).refs
-    if own.startswith(PULL) or not refs:
-        return own
-    if own and own not in refs:
-        return ""
+    if own.startswith((PULL, "tag:")) or not refs:
+        return own if not own.startswith("tag:") else ""
     found = branch_of(refs)
+    if own:
+        return own if found == own else ""
     return "" if found.startswith(PULL) else found
 
 

@@ -24,6 +24,10 @@ def main() -> None:
         from runnable_ci.util.process import exec_program
 
         exec_program([sys.executable, "-X", "utf8", *sys.orig_argv[1:]], os.environ)
+    if "RUNNABLE_HANDED_OVER" in os.environ:
+        from runnable_ci.config.handed_over import receive
+
+        receive(os.environ)
     gc.set_threshold(_OBJECTS_BEFORE_A_COLLECTION)
     try:
         from runnable_ci.cli import command_line

@@ -48,7 +48,7 @@ class Inputs(_FromEnvironment):
     from_step: str = ""
     parameters: str = ""
     resume: Literal["auto", "always", "never"] = "auto"
-    publish: Literal["always", "on-failure", "never"] = "always"
+    publish: Literal["always", "at-end", "on-failure", "never"] = "always"
     restore: Literal["all", "needed"] = "all"
     working_directory: str = "."
     summary: bool = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runnable_ci.runs.files.links import stored_files
@@ -25,8 +25,6 @@ from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
 
 ARTIFACT_TYPE = "application/vnd.runnable.run.v1+json"
 RUN_LOG_MEDIA_TYPE = "application/vnd.runnable.runlog.v1+json"
-JOURNAL_MEDIA_TYPE = "application/vnd.runnable.journal.v1+jsonl"
-"""Of a run in progress: a part of its journal, in place of the run log."""
 LOG_MEDIA_TYPE = "text/plain"
 LOG_INDEX_MEDIA_TYPE = "application/vnd.runnable.log-index.v1"
 READS_MEDIA_TYPE = "application/vnd.runnable.reads.v1+json"
@@ -42,7 +40,7 @@ TITLE = "org.opencontainers.image.title"
 ORIGINAL_TYPE = "vnd.runnable.media-type"
 """Of a layer: its media type, where a registry takes only those of images."""
 RUN_LOG_TITLE = "run-log.json"
-_EMPTY = b"{}"
+EMPTY = b"{}"
 EMPTY_CONFIG = Descriptor(
     EMPTY_MEDIA_TYPE, "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", 2
 )
@@ -53,16 +51,11 @@ def build_manifest(log: RunLog, run_log: Descriptor) -> tuple[bytes, bytes]:
 
     Source: OCI image-spec v1.1.1, manifest.md, "Guidelines for Artifact Usage" (empty config).
     """
-    return _EMPTY, _manifest(log, {RUN_LOG_TITLE: run_log}, {})
+    return EMPTY, manifest_with(log, {RUN_LOG_TITLE: run_log}, {})
 
 
-def build_live_manifest(log: RunLog, journal: Iterable[Descriptor], sign: Mapping[str, str]) -> tuple[bytes, bytes]:
-    """Return the same of a run in progress: parts of its `journal` add up to `log`; `sign` says that it is written."""
-    titled = {f"journal/{number:04}.jsonl": part for number, part in enumerate(journal, start=1)}
-    return _EMPTY, _manifest(log, titled, sign)
-
-
-def _manifest(log: RunLog, first: Mapping[str, Descriptor], more: Mapping[str, str]) -> bytes:
+def manifest_with(log: RunLog, first: Mapping[str, Descriptor], more: Mapping[str, str]) -> bytes:
+    """Return the manifest of a run with these layers first, by their titles, and `more` annotations."""
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_MEDIA_TYPE,

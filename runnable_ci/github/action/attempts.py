@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from runnable_ci.errors import RunnableError, StoreError, UsageError
+from runnable_ci.github.accepted_writers import accepted_writers
 from runnable_ci.github.action import earlier
 from runnable_ci.github.action.earlier import Choice, JobAttempt, Note, PastJob
 from runnable_ci.github.action.job import Job
@@ -19,7 +20,7 @@ from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import shared
 from runnable_ci.runs.reader import load, run_ids
 from runnable_ci.runs.recorder import ensure_sealed
-from runnable_ci.runs.remote.publish import Published
+from runnable_ci.runs.remote.publish import Published, job_prefix
 from runnable_ci.runs.remote.pull import find, take
 from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.store.copy import copy
@@ -51,6 +52,8 @@ def resume_earlier(job: Job) -> Note | None:
         return None
     try:
         choice = _choose(job)
+        if choice.note is None and not _notes(job):
+            choice = _lost(job) or choice
         if (note := choice.note) is not None:
             _bring(job, note)
             _tell(job, f"attempt {number} resumes run `{note.run_id}` ({note.digest}): {choice.reason}")
@@ -61,6 +64,31 @@ def resume_earlier(job: Job) -> Note | None:
         choice = Choice(None, f"that of an earlier attempt cannot be used: {e.message}", e.hint)
         job.warn("The run of an earlier attempt cannot be resumed", f"{e.message}. {e.hint}".strip(" ."))
     _tell(job, f"attempt {number} begins a run of its own: {choice.reason}", choice.hint)
+    return None
+
+
+def _lost(job: Job) -> Choice | None:
+    """Return the run of an earlier attempt that left nothing, as its runner was lost: what it published until then.
+
+    It is known by its id and the tag that only this job of this workflow run would move, and used as any run from a
+    registry: if those are accepted who made it.
+    """
+    if job.inputs.publish != "always" or not job.use.is_told_apart or job.context.is_fork_pull_request:
+        return None
+    context, use = job.context, job.use
+    for number in range(context.run_attempt - 1, 0, -1):
+        run_id = use.name if number == 1 else f"{use.name}-attempt{number}"
+        try:
+            found = find(job.registry(), run_id, accepted=accepted_writers(job.settings, job.environ))
+        except RunnableError:
+            continue
+        tag = job_prefix({**job.environ, "GITHUB_RUN_ATTEMPT": str(number)})
+        parts = [part for part in found.parts if part.sign and any(name.startswith(tag) for name in part.names)]
+        if len(parts) == 1:
+            part, log = parts[0], found.log
+            digest, identity = part.manifest.digest, run_identity(log)
+            note = Note(use.key, number, run_id, identity, log.status, digest, is_published=True, job="")
+            return Choice(note, f"attempt {number} was lost, and had published that much ({part.sign})")
     return None
 
 
@@ -181,7 +209,7 @@ def _bring(job: Job, note: Note) -> None:
         found = find(job.registry(), note.digest)
         if (found.log.run_id, run_identity(found.log)) != (note.run_id, note.identity):
             raise UsageError(f"{note.digest} is not run `{note.run_id}` of attempt {note.attempt}")
-        take(job.layout, found, only_log=True)
+        take(job.layout, found, only_log=True, is_taken_over=True)  # this job's own earlier attempt is over
         return
     if note.run_id in run_ids(job.layout):
         if run_identity(load(job.layout, note.run_id)) == note.identity:

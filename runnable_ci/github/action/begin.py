@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.config import INPUT_PREFIX, REUSE_KEY, SECRETS, SECRETS_SETTING, WRITERS
+from runnable_ci.config.handed_over import hand_over
 from runnable_ci.engine.run_project import OpenedRun, open_run
-from runnable_ci.errors import UsageError
+from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.github import commands as workflow
 from runnable_ci.github.accepted_writers import accepted_writers
 from runnable_ci.github.action import handoff
@@ -42,6 +43,7 @@ _OF_RETRY_ALONE = {
     "--reason": True,
     "--writers": True,
 }
+_AS_IT_GOES = "--publish=until-end"
 _INPUTS_INSTEAD = {
     "--run-id": "use the input run-id",
     "--publish": "use the input publish",
@@ -76,7 +78,7 @@ def begin(environ: Mapping[str, str]) -> list[str]:
                 words = _with_parameters(job, _without(more, _OF_RUN_ALONE))
                 return _retry(job, run_id, given.pipeline, words, AcceptedWriters((resumed.digest,)))
             words = _with_parameters(job, _without(more, _OF_RETRY_ALONE))
-            return ["run", f"--run-id={run_id}", *words, "--", given.pipeline]
+            return ["run", f"--run-id={run_id}", *_as_it_goes(job, run_id), *words, "--", given.pipeline]
         case "retry":
             opened = _opened(job, other_pipeline="--other-pipeline" in more)
             run_id, file = opened.run_id, path(opened.project.file)
@@ -98,7 +100,12 @@ def begin(environ: Mapping[str, str]) -> list[str]:
 def begin_and_run(environ: Mapping[str, str]) -> None:
     """Begin, and become the command that the inputs ask for, where they ask for one."""
     if words := begin(environ):
-        exec_program([sys.executable, "-I", "-m", "runnable_ci", *words], environment(environ, words))
+        kept = environment(environ, words)
+        # A step can read with what the process was started that started it.
+        secret = {name: value for name, value in kept.items() if name in SECRETS}
+        left = {name: value for name, value in kept.items() if name not in SECRETS}
+        handed = hand_over(secret) if secret else {}
+        exec_program([sys.executable, "-I", "-m", "runnable_ci", *words], {**left, **handed})
 
 
 def parameters(text: str) -> tuple[Mapping[str, Any], Sequence[str]]:
@@ -122,7 +129,7 @@ def environment(environ: Mapping[str, str], words: Sequence[str]) -> dict[str, s
     A step can read the environment of the process that started it. A variable of a parameter that the input gives as
     JSON goes too: it would count before the file that has these.
     """
-    needless = set(SECRETS) - {REUSE_KEY} if words[0] == "run" else set[str]()
+    needless = set(SECRETS) - {REUSE_KEY} if words[0] == "run" and _AS_IT_GOES not in words else set[str]()
     needless |= {WRITERS} if words[0] == "retry" else set[str]()  # `_retry` has made an option of it
     values, _ = parameters(environ.get(f"{INPUT_PREFIX}PARAMETERS", ""))
     needless |= {f"{PARAMETER_PREFIX}{name}" for name in values}
@@ -200,7 +207,22 @@ def _without(words: Sequence[str], options: Mapping[str, bool]) -> list[str]:
 def _retry(job: Job, run_id: str, pipeline: str, more: Sequence[str], accepted: AcceptedWriters | None) -> list[str]:
     words = _without(more, {"--writers": True})  # a digest that was named counts before it
     by = [f"--writers={accepted}"] if accepted and accepted.patterns else []
-    return ["retry", f"--file={pipeline}", f"--restore={job.inputs.restore}", *by, *words, "--", run_id]
+    options = [f"--file={pipeline}", f"--restore={job.inputs.restore}", *_as_it_goes(job, run_id)]
+    return ["retry", *options, *by, *words, "--", run_id]
+
+
+def _as_it_goes(job: Job, run_id: str) -> list[str]:
+    """Return the option that has the run published after each step; its end is published by `finish`.
+
+    Not where a command takes another registry than `finish` does: that of a pull request's run is not a branch's.
+    """
+    if job.inputs.publish != "always" or job.context.is_fork_pull_request:
+        return []
+    try:
+        is_usual = job.registry_of(run_id).label == job.registry().label
+    except RunnableError:  # the command itself will tell
+        return []
+    return [_AS_IT_GOES] if is_usual else []
 
 
 def _require_told_apart(job: Job) -> None:

@@ -105,7 +105,7 @@ def _is_to_be_published(job: Job, log: RunLog) -> bool:
             return False
         case _:
             when = job.inputs.publish
-            return when == "always" or (when == "on-failure" and log.status != SUCCESS)
+            return when in ("always", "at-end") or (when == "on-failure" and log.status != SUCCESS)
 
 
 def _publish(job: Job, report: Report, log: RunLog) -> None:

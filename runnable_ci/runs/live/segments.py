@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunLogError
-from runnable_ci.runs.artifact import JOURNAL_MEDIA_TYPE, build_live_manifest, contents
+from runnable_ci.runs.artifact import EMPTY, EMPTY_CONFIG, contents, manifest_with
 from runnable_ci.runs.events import (
     STARTED_LINE_END,
     PackStored,
@@ -33,6 +33,8 @@ from runnable_ci.store.local import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
 from runnable_ci.util.bounded_json import without_check
 
+JOURNAL_MEDIA_TYPE: Final = "application/vnd.runnable.journal.v1+jsonl"
+"""Of a part of the journal, in place of the run log."""
 SEGMENT_MAX_BYTES: Final = 8 * 1024 * 1024
 """Larger ones stay as they are: a layer more for so many bytes is nothing."""
 _PACKED: Final = ("catalog/", "history/", "failed/", "inputs/", "logs/", "reads/")
@@ -142,10 +144,10 @@ class LiveRun:
         packs = dict(self.log.packs) | dict(one.pack for one in self._segments if one.pack)
         log = self.log.model_copy(update={"packs": packs})
         journal = [segment.journal for segment in self._segments if segment.journal]
-        config, raw = build_live_manifest(log, journal, sign.annotations())
+        titled = {f"journal/{number:04}.jsonl": part for number, part in enumerate(journal, start=1)}
+        raw = manifest_with(log, titled, sign.annotations())
         own = Descriptor.of_hash(hashlib.sha256(raw).hexdigest(), len(raw), MANIFEST_MEDIA_TYPE)
-        config_digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
-        made = {**self._made, own.digest: raw, config_digest: config}
+        made = {**self._made, own.digest: raw, EMPTY_CONFIG.digest: EMPTY}
         return LiveSource(self.layout, own, raw, made, self._large_outputs())
 
     def forget_sent(self) -> None:

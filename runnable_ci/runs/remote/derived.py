@@ -8,8 +8,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, cast
 
-from runnable_ci.runs.artifact import JOURNAL_MEDIA_TYPE, RUN_LOG_MEDIA_TYPE
+from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE
 from runnable_ci.runs.files.packs import Section
+from runnable_ci.runs.live.segments import JOURNAL_MEDIA_TYPE
 from runnable_ci.runs.remote.manifest_forms import ImageForm, Whole, as_image, in_pieces, piece_sizes, wholes
 from runnable_ci.store.copy import TransferSize
 from runnable_ci.store.local import Layout

@@ -274,12 +274,12 @@ def writers_tag(layout: Layout, run_id: str, environ: Mapping[str, str]) -> str:
     """Return the tag that only this store, or this job, moves. Raises `UsageError` for a run id that is too long."""
     require_room(run_id, environ)
     # A copy of the store is another writer: the number of the file and the name of the machine tell them apart.
-    return f"{run_id}{SEPARATOR}{_job_prefix(environ)}{writer_name(layout)}"
+    return f"{run_id}{SEPARATOR}{job_prefix(environ)}{writer_name(layout)}"
 
 
 def require_room(run_id: str, environ: Mapping[str, str]) -> None:
     """Raise `UsageError` for a run id that leaves no room for its writer in a tag."""
-    most = TAG_MAX - len(SEPARATOR + _job_prefix(environ)) - WRITER_LENGTH
+    most = TAG_MAX - len(SEPARATOR + job_prefix(environ)) - WRITER_LENGTH
     if len(run_id) > most:
         raise UsageError(
             f"the run id {run_id} is too long to be published: it has {len(run_id)} characters",
@@ -287,7 +287,7 @@ def require_room(run_id: str, environ: Mapping[str, str]) -> None:
         )
 
 
-def _job_prefix(environ: Mapping[str, str]) -> str:
+def job_prefix(environ: Mapping[str, str]) -> str:
     """Return what a writer's name begins with in a job: the jobs of a matrix differ in nothing of it."""
     if not is_actions(environ):
         return ""

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, ManifestNotFoundError, RunLogError
 from runnable_ci.pipeline.command_line import of_registry
-from runnable_ci.runs.artifact import JOURNAL_MEDIA_TYPE, RUN_LOG_MEDIA_TYPE
+from runnable_ci.runs.artifact import RUN_LOG_MEDIA_TYPE
 from runnable_ci.runs.document import decode, encode
 from runnable_ci.runs.live.life_sign import LifeSign
-from runnable_ci.runs.live.segments import log_of_segments
+from runnable_ci.runs.live.segments import JOURNAL_MEDIA_TYPE, log_of_segments
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.remote.manifest_forms import is_run, original_type
 from runnable_ci.runs.remote.sound_log import require_sound

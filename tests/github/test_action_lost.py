@@ -1,0 +1,82 @@
+"""A job whose runner is lost: what it had published until then is what its next attempt resumes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from action_steps import Repository
+from published_runs import opened
+from registry_server import Served, registry
+from support import wait_until
+
+from runnable_ci.errors import RunnableError
+from runnable_ci.runs.model import SUCCESS
+from runnable_ci.runs.remote.pull import find
+
+SLOW = """
+name = "flowers"
+[steps.load]
+run = 'echo "loaded $RANDOM" > data.txt; tr "\\0" "\\n" < /proc/$PPID/environ | sed s/t0K3n/found/'
+catalog = { put = ["data.txt"] }
+[steps.train]
+run = 'cat data.txt; test -e fixed || sleep 60'
+catalog = { get = ["data.txt"] }
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with registry(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+def finished(where: str, run_id: str) -> set[str]:
+    """The steps that are published as finished."""
+    with suppress(RunnableError):
+        steps = find(opened(where), run_id).log.steps
+        return {name for name, step in steps.items() if step.status == SUCCESS}
+    return set()
+
+
+@pytest.mark.promise
+def test_a_lost_runner_costs_one_step(tmp_path: Path, served: Served) -> None:
+    """Nothing of the job's first attempt is left but what it published; "Re-run" has only the last step to do."""
+    where = served.repository()
+    repository = Repository(tmp_path, where, {"runnable.toml": SLOW})
+    action, first = repository.job()
+    process = action.start("run")
+    wait_until(lambda: finished(where, "train-1000") == {"load"}, "the first step to be published")
+    process.kill()
+    text, _ = process.communicate(timeout=30)
+    again, second = repository.job(attempt=2, files={"fixed": ""})
+    ran = again.all()
+    assert ran.code == 0, ran.text
+    assert "attempt 2 resumes run `train-1000`" in ran.text
+    assert "was lost" in ran.text
+    assert second.read("data.txt") == first.read("data.txt") != ""
+    log = second.log("train-1000")
+    assert [[it.outcome for it in step.attempts] for step in log.steps.values()] == [
+        ["succeeded"],
+        ["interrupted", "succeeded"],
+    ]
+    assert finished(where, "train-1000") == {"load", "train"}
+    assert b"found" not in text + ran.text.encode()  # the token is in the memory of the run, and in no environment
+
+
+def test_a_job_may_publish_at_its_end_alone(tmp_path: Path, served: Served) -> None:
+    """With `publish: at-end` nothing is sent while the steps run."""
+    where = served.repository()
+    repository = Repository(tmp_path, where, {"runnable.toml": SLOW})
+    action, project = repository.job(publish="at-end", files={"fixed": ""})
+    process = action.start("run")
+    wait_until(lambda: project.read("data.txt"), "the first step")
+    process.communicate(timeout=30)
+    time.sleep(0.1)
+    assert finished(where, "train-1000") == set()
+    action.outputs["run"] = {"run-id": "train-1000"}
+    assert action.step("finish").code == 0
+    assert finished(where, "train-1000") == {"load", "train"}

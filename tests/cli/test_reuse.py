@@ -85,6 +85,21 @@ def test_what_is_reused_is_whole_without_the_run_it_is_from(project: Workspace, 
     assert "nothing to do" in project.runnable("retry", "second").err
 
 
+def test_a_secret_in_a_command_is_no_proof(tmp_path: Path) -> None:
+    """A mask equals every other mask."""
+    files = {
+        "runnable.toml": 'reuse = "any-run"\n[steps.load]\n'
+        'run = "cat data.txt > out.txt; echo s3cr3t-t0ken-value > /dev/null"\n'
+        'catalog = { put = ["out.txt"] }\n',
+        "data.txt": "1\n",
+        ".gitignore": ".runnable\nout.txt\n",
+    }
+    project = workspace(tmp_path, files)
+    project.environ["API_TOKEN"] = "s3cr3t-t0ken-value"
+    project.runnable("run", "--run-id", "a")
+    assert "unlike in run a: its definition has a secret in it" in project.runnable("run", "--run-id", "b").err
+
+
 def _data(project: Workspace) -> None:
     project.write({"data/raw.csv": "d\nc\nb\na\n"})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,11 @@ class Proof:
 
     def _differences(self, step: Step, found: EarlierResult, scope: Scope, ran: Sequence[Step]) -> Iterator[str]:
         last, log = found.attempt, found.log
-        yield changed_definition(last.definition, self.mask(step.definition()))
+        definition = step.definition()
+        masked = self.mask(definition)
+        yield changed_definition(last.definition, masked)
+        if _without_variables(masked) != _without_variables(definition):
+            yield "its definition has a secret in it"
         begun = {name: visible.item for name, visible in scope.parameters.items() if not visible.position}
         for _, reason in changed_parameters(step, last, scope.values(), begun, log, self.mask):
             yield reason
@@ -57,6 +61,13 @@ class Proof:
             yield change.reason
         yield _silent(ran, last.consumed, evidence.files or (), scope)
         yield self.surroundings.difference(step, found, scope)
+
+
+def _without_variables(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a definition without its own variables, which are compared by their digests."""
+    container = definition.get("container")
+    inner = {**container, "env": {}} if isinstance(container, Mapping) else container
+    return {**definition, "env": {}, "container": inner}
 
 
 def _silent(ran: Sequence[Step], consumed: Sequence[str] | Any, files: Any, scope: Scope) -> str:

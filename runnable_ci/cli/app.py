@@ -92,6 +92,7 @@ def retry_command(
     from_registry: option.FromRegistry = None,
     writers: option.Writers = None,
     restore: option.Restore = "needed",
+    checkpoint: option.Checkpoint = "use",
     mock: option.Mock = [],  # noqa: B006 - typer copies it
     patch: option.Patch = [],  # noqa: B006 - typer copies it
     env_file: option.EnvFiles = [],  # noqa: B006 - typer copies it
@@ -123,6 +124,7 @@ def retry_command(
         reason=reason,
         typed=[] if is_actions(os.environ) else sys.argv[1:],
         reuse=reuse_options(None, options, is_new=False),
+        drops_checkpoints=checkpoint == "drop",
     )
     if mock or patch:
         from runnable_ci.engine.parts.mock_options import MockOptions

@@ -257,6 +257,10 @@ Restore = Annotated[
     Literal["all", "needed"],
     typer.Option(help="Which files of reused steps to restore: all, or those that the steps to run may read."),
 ]
+Checkpoint = Annotated[
+    Literal["use", "drop"],
+    typer.Option(help="Whether a step resumes from the checkpoint of its last attempt, or starts over."),
+]
 AsId = Annotated[
     str | None,
     typer.Option("--as", metavar="OTHER_ID", help="Publish a copy with this id, and keep it in the store."),

@@ -194,6 +194,10 @@ def _execute(
         if not any(may_name(pattern, name) for name in declared):
             context.printer.say(f"note: `reads` has {pattern}, which matches no file", step=step.shown)
     products.look(done.entries)
+    if step.checkpoint:
+        from runnable_ci.engine.checkpoints.step_checkpoint import begin_checkpoint  # few steps keep any
+
+        products.checkpoint = begin_checkpoint(products, done.attempt, context.supervisor)
     done.oom_kills = oom_kills()
     ended, sight = _run_process(process, products, output, context)
     result = StepResult()
@@ -227,7 +231,7 @@ def _run_process(
     """Run a step's process to its end, and take all that it writes; how it ended, and what was seen of it."""
 
     def started(pid: int) -> None:
-        products.is_started = True
+        products.start(pid)
         record_pid(context.processes, pid)
 
     step, observer = products.step, context.reads.observer
@@ -249,7 +253,13 @@ def _run_process(
             mark=mark,
             though_cancelled=context.is_cancelled,
         )
-        _restore_store(products, context)
+        lost = context.restore()  # what follows must be kept, also where the step removed the store
+        (context.scratch / products.title).mkdir(mode=0o700, exist_ok=True)
+        if lost is not None:
+            from runnable_ci.runs.products.lost import require_no_loss, restored_note
+
+            require_no_loss(lost, context.catalog.layout)
+            context.printer.say(restored_note(context.catalog.layout), step=step.shown)
         output.flush()
     finally:
         end_container(process.container, ended, environ=process.env)
@@ -260,20 +270,6 @@ def _run_process(
     if names := [f"`{context.redactor.text(printable(process.name))}`" for process in ended.ended]:
         context.printer.say(f"ended {', '.join(dict.fromkeys(names))}, which step `{step.shown}` left running")
     return ended, sight
-
-
-def _restore_store(products: StepProducts, context: ExecutionContext) -> None:
-    """Make the store again where it was removed while the step ran: what follows must be kept.
-
-    Raises `StepError` where results of steps are lost with it.
-    """
-    lost = context.restore()
-    (context.scratch / products.title).mkdir(mode=0o700, exist_ok=True)
-    if lost is not None:
-        from runnable_ci.runs.products.lost import require_no_loss, restored_note
-
-        require_no_loss(lost, context.catalog.layout)
-        context.printer.say(restored_note(context.catalog.layout), step=products.step.shown)
 
 
 def _collect(step: Step, ended: Exit, step_context: StepContext) -> StepResult:

@@ -144,6 +144,8 @@ class RetryOptions(NamedTuple):
     """Which steps are mocked."""
     reuse: ReuseOptions = ReuseOptions()
     """Which other runs' results may take the place of steps that would run."""
+    drops_checkpoints: bool = False
+    """Start steps over of which an earlier attempt kept a checkpoint."""
 
 
 def redactor_of(pipeline: Pipeline, parameters: Mapping[str, Any], options: Options) -> Redactor:

@@ -56,6 +56,8 @@ class PlanInputs(NamedTuple):
     """The parameters without which a step cannot run, as far as is known."""
     elsewhere: Callable[[Step, Scope, Sequence[Step], Decision], Decision] = lambda _step, _scope, _ran, it: it
     """What to do with a step that would run by a decision, after these steps did: another run may have its result."""
+    drops_checkpoints: bool = False
+    """Whether steps start over that an earlier attempt left half-done."""
     mask: Callable[[Any], Any] = lambda value: value
     """A value as the log may show it: without what is known to be a secret at that moment.
 

@@ -57,8 +57,22 @@ def required_contents(
                 yield from (
                     _of_branches(giver, parameter, log) if parameter.items else [_object(giver, taken, parameter)]
                 )
+    for name in plan.running:
+        if steps[name].checkpoint and name in log.steps:
+            yield from _checkpoint_of(name, log, catalog)
     for name in (*_tentative(plan), *_of_lists_to_come(plan)):
         yield from _objects_of(name, log)
+
+
+def _checkpoint_of(step: str, log: RunLog, catalog: Catalog) -> Iterator[Required]:
+    """Yield what a step resumes from, where it is not here: without it the step starts over, so nothing is lost."""
+    from runnable_ci.runs.checkpoints.contents import KeptFiles  # few steps keep any
+    from runnable_ci.runs.checkpoints.newest import newest_checkpoint
+
+    kept, packs = newest_checkpoint(log.steps[step]), PackIndex(log.packs)
+    files = kept.checkpoint.files if kept else {}
+    for name in KeptFiles(catalog, step).missing(files):
+        yield Required("", "its checkpoint", packs.blob_of(files[name].data_hash, files[name].size))
 
 
 def _of_lists_to_come(plan: Plan) -> list[str]:

@@ -267,6 +267,7 @@ def _plan_retry(
         files=comparison.files,
         required=required_by(workspace),
         mask=parameters.redactor.value,
+        drops_checkpoints=retry.drops_checkpoints,
     )
     planned = plan(pipeline, log, initial=Scope.initial(parameters.values), inputs=inputs)
     require_declared_results(planned.pipeline, log, planned.reused)

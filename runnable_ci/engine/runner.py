@@ -21,7 +21,7 @@ from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.events import AttemptSaved, Decided, Event, InvocationFinished, PackStored
-from runnable_ci.runs.model import SUCCESS, RunOutcome, StepAttempt, StepLog, status_of
+from runnable_ci.runs.model import SUCCESS, RunLog, RunOutcome, StepAttempt, StepLog, status_of
 from runnable_ci.runs.products.history import products_of
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.clock import now
@@ -31,6 +31,9 @@ from runnable_ci.util.threads import CLEAN_UP_S, Workers
 _TICK_S = 1.0
 _LAST_STEPS_S = 300.0
 """How long a step may run that runs though the run was cancelled; GitHub gives these as long."""
+
+Result = AttemptResult | KeptReads | BaseException | Callable[[RunLog, list[Callable[[], None]]], list[Event]]
+"""An attempt that is over, what one read, or what is to be recorded of one that runs, and done once it is."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -51,7 +54,7 @@ class Run:
     _workers: Workers = field(default_factory=lambda: Workers(name="step"))
     _once_recorded: list[Callable[[], None]] = field(default_factory=list)
     """What is done, and said, then: a terminal that is gone must not lose a finished attempt."""
-    _results: SimpleQueue[tuple[str, AttemptResult | KeptReads | BaseException]] = field(default_factory=SimpleQueue)
+    _results: SimpleQueue[tuple[str, Result]] = field(default_factory=SimpleQueue)
     _hashing: Hashing = field(init=False)
     _planned: Mapping[str, Step] = field(default_factory=dict)
     """The steps as they were known before the first one ran."""
@@ -66,6 +69,7 @@ class Run:
     def __post_init__(self) -> None:
         """Let what was hashed come as attempts do."""
         supervisor = self.context.supervisor
+        self.context.products.report = lambda step, events: self._results.put((step, events))
         self._hashing = Hashing(lambda step, kept: self._results.put((step, kept)), lambda: supervisor.cancelled_by)
 
     def execute(self) -> str:
@@ -159,6 +163,8 @@ class Run:
             if isinstance(result, KeptReads):
                 self._hashing.end(name)
                 events = [self._complete(name, result)]
+            elif callable(result):
+                events = result(self.recorder.log, self._once_recorded)
             else:
                 events = self._finish(result)
                 del self._running[name]
@@ -211,7 +217,7 @@ class Run:
 
     def _begin(self, step: Step, decision: Decision) -> StepAttempt:
         past = self.recorder.log.steps.get(step.name)
-        return StepAttempt(
+        attempt = StepAttempt(
             attempt_number=past.attempts[-1].attempt_number + 1 if past and past.attempts else 1,
             start_time=now(),
             code_identities=self.code.identities(step),
@@ -222,6 +228,11 @@ class Run:
             definition=step.definition(),
             mock=bool(step.mock),
         )
+        if step.checkpoint and past:
+            from runnable_ci.engine.checkpoints.use import resume_from_checkpoint  # few steps keep any
+
+            resume_from_checkpoint(attempt, step, past, self.state, self.recorder.log)
+        return attempt
 
     def _launch(self, step: Step, attempt: StepAttempt, refused: str, *, alone: bool) -> None:
         """Start an attempt; one that is `alone` is also finished here, which saves a thread.
@@ -250,14 +261,14 @@ class Run:
 
         wait = self._hashing.before([*(step.get or ()), *step.put])
         # While something is hashed this thread waits for that, to record it.
-        is_here = alone and self._hashing.is_over()
+        is_here = alone and not step.checkpoint and self._hashing.is_over()
         has_thread = not is_here and self._workers.do(work, busy=sum(self._running.values()))
         if not has_thread:
             work(None if alone else StepError("cannot start a thread", hint=TOO_LITTLE))
         self._running[step.name] = has_thread
 
-    def _next(self) -> tuple[str, AttemptResult | KeptReads | BaseException] | None:
-        """Return the next attempt that is over, or what one read; None where there is none for a while."""
+    def _next(self) -> tuple[str, Result] | None:
+        """Return the next attempt that is over, or what one read or kept; None where there is none for a while."""
         with suppress(Empty):
             return self._results.get(timeout=self._tries.wait_s(time.monotonic(), at_most=_TICK_S))
         if self._workers.is_one_lost() and self._results.empty():

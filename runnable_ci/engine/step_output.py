@@ -122,7 +122,7 @@ class StepOutput:
         self.mask_file = masks.open_file(scratch, step)
         self._step, self._title = step, title
         self._folder, self._scratch = folder, scratch
-        self._masks, self.printer = masks, printer
+        self._masks, self._printer = masks, printer
         self._commands: dict[Stream, MaskCommands] = {}
         self._redactions: dict[Stream, Redaction] = {}
         streams: tuple[Stream, ...] = ("o", "e")
@@ -178,7 +178,7 @@ class StepOutput:
             return kept
         clean = redact_kept(self._folder, self._title, kept, self._masks.redactor, through=self._scratch)
         if clean is None:
-            self.printer.say(
+            self._printer.say(
                 "note: its output is lost: no space left on the disk to remove a secret from it", step=self._step
             )
         return clean
@@ -187,7 +187,7 @@ class StepOutput:
         self._look_back()
         if clean:
             self._output.write(stream, clean)
-            self.printer.output(self._step, stream, clean)
+            self._printer.output(self._step, stream, clean)
 
     def _look_back(self) -> None:
         learned = self._masks.redactor.learned

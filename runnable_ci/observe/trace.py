@@ -48,6 +48,8 @@ class Trace:
     changed: set[str] = field(default_factory=set)
     """Files that were there before and were written to or replaced."""
     removed: set[str] = field(default_factory=set)
+    placed: set[str] = field(default_factory=set)
+    """Files that got their name by a rename and were not written since."""
     stirred: Counter[str] = field(default_factory=Counter)
     """Folder → how often a name came or went in it: a reader of a folder that keeps its listing lists it again then."""
     asked_git: Grade | None = None
@@ -116,6 +118,10 @@ class _State:
 
     def _note_file(self, path: str, mask: int, grade: Grade) -> None:
         found, existed = self.found, path not in self.new
+        if mask & MOVED_TO:
+            found.placed.add(path)
+        elif mask & (CREATE | WRITTEN | DELETE | MOVED_FROM):
+            found.placed.discard(path)
         if mask & (CREATE | MOVED_TO):
             if path in found.removed or path in self.opened or path in found.changed:
                 found.removed.discard(path)

@@ -15,7 +15,6 @@ from runnable_ci.errors import did_you_mean
 from runnable_ci.pipeline.inputs import Input, resolve_inputs
 from runnable_ci.pipeline.keys.tables import age_s
 from runnable_ci.pipeline.model import Pipeline
-from runnable_ci.pipeline.patterns import as_glob
 from runnable_ci.pipeline.schema import (
     RELATIVE,
     STEP_NAME,
@@ -102,6 +101,10 @@ def resolve(
     outlined = pipeline.outlined()
     _check_returns(outlined)
     _check_puts(pipeline, outlined)
+    if any(step.checkpoint for step in outlined.steps.values()):
+        from runnable_ci.pipeline.keys.checkpoint import check_checkpoints
+
+        check_checkpoints(pipeline, outlined)
     if outlined is not pipeline or any(
         step.condition or step.arguments or step.has_expressions() for step in outlined.steps.values()
     ):
@@ -218,6 +221,8 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         reuse=step.reuse or pipeline.reuse,
         max_age_s=age_s(step.max_age) if step.max_age else None,
         env_read=None if step.env_read is None else tuple(dict.fromkeys(step.env_read)),
+        checkpoint=tuple(dict.fromkeys(step.checkpoint.path)) if step.checkpoint else (),
+        checkpoint_s=step.checkpoint.every_minutes * 60 if step.checkpoint else 300.0,
     )
 
 
@@ -254,8 +259,15 @@ def _check_paths(place: Place, table: str, step: StepConfig) -> None:
             if is_excluded(path):
                 hint = "`.git` and `.runnable` are left out of the catalog: copy the file to another folder first"
                 raise place.error(f"{table}.catalog", f"{key}: {shown(path)} is never stored", hint, key=key)
-    _check_metrics(place, table, step)
+    if step.metrics:
+        from runnable_ci.pipeline.keys.metrics import check_metrics  # few steps have any
+
+        check_metrics(place, table, step)
     _check_reads(place, table, step)
+    if step.checkpoint:
+        from runnable_ci.pipeline.keys.checkpoint import check_paths  # few steps keep any
+
+        check_paths(place, table, step.checkpoint.path)
 
 
 def _check_reads(place: Place, table: str, step: StepConfig) -> None:
@@ -265,23 +277,6 @@ def _check_reads(place: Place, table: str, step: StepConfig) -> None:
     if excluded := next((path for path in step.reads or () if is_excluded(path)), None):
         hint = 'what git says of the code is compared where the step asks it; ignore-reads = [".git"] leaves it out'
         raise place.error(table, f"reads: {shown(excluded)} has no files of yours", hint, key="reads")
-
-
-def _check_metrics(place: Place, table: str, step: StepConfig) -> None:
-    names = dict.fromkeys(step.returns, "a return")
-    for path in step.metrics:
-        check_relative(path, lambda m: place.error(table, f"metrics: {m}", RELATIVE, key="metrics"))
-        name = PurePosixPath(path).stem
-        written = as_glob(path).replace("*", "") if "${{" in path else path
-        if is_excluded(path) or set("*?[") & set(written):
-            raise place.error(
-                table, f"metrics: {shown(path)} is not the path of a file", "name each file", key="metrics"
-            )
-        if name in names:
-            raise place.error(
-                table, f"metrics: {shown(path)} has the same name as {names[name]}", "rename one of them", key="metrics"
-            )
-        names[name] = shown(path)
 
 
 def _check_env(place: Place, table: str, env: Mapping[str, str], parameters: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from runnable_ci.pipeline.keys.tables import (
     YEAR_MINUTES,
     AttemptsConfig,
     CatalogConfig,
+    CheckpointConfig,
     ContainerConfig,
     InputConfig,
     LoopConfig,
@@ -22,6 +23,7 @@ from runnable_ci.pipeline.keys.tables import (
     StrategyConfig,
     Table,
     age_s,
+    or_a_list_of_paths,
 )
 from runnable_ci.pipeline.validation import shown
 
@@ -98,6 +100,12 @@ class StepConfig(Table):
         json_schema_extra=_or_list_of_names,
     )
     catalog: CatalogConfig = Field(default_factory=CatalogConfig, description="Files that the step reads and creates.")
+    checkpoint: CheckpointConfig | None = Field(
+        None,
+        description="Files in which the step keeps its own work: stored while it runs, and restored before its next "
+        'attempt. A list of globs, or a table: `{ path = ["ckpt/**"], every-minutes = 10 }`.',
+        json_schema_extra=or_a_list_of_paths,
+    )
     metrics: list[str] = Field(
         default_factory=list,
         description="Files of JSON, YAML or TOML that the step makes, whose numbers are metrics: `metrics.json` gives "
@@ -169,6 +177,14 @@ class StepConfig(Table):
         if value is not None:
             age_s(value)
         return value
+
+    @field_validator("checkpoint", mode="before")
+    @classmethod
+    def _paths_alone(cls, value: Any) -> Any:
+        paths = [value] if isinstance(value, str) else value
+        if paths == []:
+            raise ValueError("names no path")
+        return {"path": paths} if isinstance(paths, list) else value
 
     @field_validator("attempts", mode="before")
     @classmethod

@@ -137,6 +137,10 @@ class Step(NamedTuple):
     arguments: Mapping[str, Any] = MappingProxyType({})
     """Parameters that the step has by names of its own, with expressions in their texts."""
     attempts: Attempts = Attempts()
+    checkpoint: tuple[str, ...] = ()
+    """Globs of the files in which it keeps its own work; they are no products."""
+    checkpoint_s: float = 300.0
+    """How often these are kept."""
     reuse: Reuse | None = None
     """Whose results may take its place, where its file or it says so."""
     max_age_s: float | None = None
@@ -147,7 +151,7 @@ class Step(NamedTuple):
 
     def has_expressions(self) -> bool:
         """Return whether there is one in a text in which a value is to take its place."""
-        paths = (*(self.get or ()), *self.put, *(self.reads or ()), *self.ignore_reads)
+        paths = (*(self.get or ()), *self.put, *(self.reads or ()), *self.ignore_reads, *self.checkpoint)
         notebook = self.command if self.kind == "notebook" else ""
         matrix = self.branching.matrix if self.branching else None
         axes = str(matrix.definition()) if matrix else ""
@@ -170,14 +174,14 @@ class Step(NamedTuple):
         return {name for name in names if any(may_name(pattern, name) for pattern in self.unstored)}
 
     def counts(self, path: str) -> bool:
-        """Return whether a path that the step read is an input: by its `reads` and `ignore-reads`.
+        """Return whether a path that the step read is an input: by its `reads` and `ignore-reads`; no checkpoint is.
 
         Its own notebook is none: the code in it is compared, and not how Jupyter saved it.
         """
         if self.kind == "notebook" and path == self.command:
             return False
         is_named = self.reads is None or any(may_name(pattern, path) for pattern in self.reads)
-        return is_named and not any(may_name(pattern, path) for pattern in self.ignore_reads)
+        return is_named and not any(may_name(pattern, path) for pattern in (*self.ignore_reads, *self.checkpoint))
 
     def definition(self) -> dict[str, Any]:
         """Return what makes this step's result, as plain JSON in the words of the file.

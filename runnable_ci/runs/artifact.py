@@ -101,13 +101,16 @@ def layers(log: RunLog) -> dict[str, Descriptor]:
     The files of the last attempts are under `catalog/`, earlier versions under `history/STEP.ATTEMPT/`, what failed
     attempts made under `failed/STEP.ATTEMPT/`, inputs that an attempt changed, as they were, under
     `inputs/STEP.ATTEMPT/`, output under `logs/`, pickled objects under `objects/` (earlier ones in
-    `objects/STEP.ATTEMPT/`), what attempts read under `reads/`, packs of small files under `packs/`, differences from
-    the commit under `code/`.
+    `objects/STEP.ATTEMPT/`), checkpoints under `checkpoints/STEP.ATTEMPT/`, what attempts read under `reads/`, packs of
+    small files under `packs/`, differences from the commit under `code/`.
     """
-    packs = PackIndex(log.packs)
-    titled = {title: content for title, content in contents(log) if content.hex not in packs}
+    packs, named = PackIndex(log.packs), [*contents(log)]
+    titled = {title: content for title, content in named if content.hex not in packs}
+    needed = {content.hex for _, content in named}
     for digest, pack in log.packs.items():
-        titled[f"packs/{digest[:12]}.tar"] = Descriptor.of_hash(digest, pack.size, PACK_MEDIA_TYPE)
+        blob = Descriptor.of_hash(digest, pack.size, PACK_MEDIA_TYPE)
+        if not needed.isdisjoint(pack.members):  # else of a checkpoint that counts no more
+            titled[f"packs/{digest[:12]}.tar"] = blob
     return titled
 
 
@@ -168,6 +171,10 @@ def contents(log: RunLog) -> Iterator[tuple[str, Descriptor]]:
                     place = "objects" if is_only_one else f"objects/{title}"
                     pickled = Descriptor.of_hash(parameter.data_hash, parameter.size or 0, OBJECT_MEDIA_TYPE)
                     yield f"{place}/{name}.pickle", pickled
+    if any(attempt.checkpoint for step in log.steps.values() for attempt in step.attempts):
+        from runnable_ci.runs.checkpoints.newest import checkpoint_contents  # few steps keep any
+
+        yield from checkpoint_contents(log)
     for state in log.code_states.values():
         for digest, size in state.bundles.values():
             yield f"code/{digest[:12]}.bundle", Descriptor.of_hash(digest, size, BUNDLE_MEDIA_TYPE)

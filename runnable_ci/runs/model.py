@@ -217,6 +217,8 @@ class StepAttempt(Record):
     """What an earlier attempt had kept and this one resumed from."""
     taken_by: str = ""
     """Who started that run, as far as it is known."""
+    checkpoint_dropped: bool = False
+    """It started over: what attempts before it had kept counts no more."""
 
     @property
     def was_observed(self) -> bool:

@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 from runnable_ci.errors import RunnableError, system_errors
 from runnable_ci.redaction.redactor import Redaction, Redactor
-from runnable_ci.runs.model import LogFile
+from runnable_ci.runs.files.packs import PACKED_FILE_MAX_BYTES
+from runnable_ci.runs.model import LogFile, RunLog
 from runnable_ci.util.files import needing_space, write_whole
 from runnable_ci.util.process_output import Stream
 
@@ -240,3 +241,18 @@ def split(content: Iterator[bytes], index: bytes, *, only_stream: Stream) -> Ite
             yield stream, part
             rest = rest[len(part) :]
             left -= len(part) if left > 0 else 0
+
+
+def large_outputs(folder: Path, log: RunLog) -> dict[str, str]:
+    """Return files of output that are moved into the store, since they are too large for a pack → their sha256.
+
+    It is known since they were written: neither is read again.
+    """
+    logs = {
+        f"{step.name}.{attempt.attempt_number}.log": attempt.log
+        for step in log.steps.values()
+        for attempt in step.attempts
+        if attempt.log and attempt.log.size > PACKED_FILE_MAX_BYTES
+    }
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    return {name: log.data_hash for name, log in logs.items() if sizes.get(name) == log.size}

@@ -29,6 +29,10 @@ PROCESSES = "processes"
 """Beside the journal of a run that is being written: the processes of its steps."""
 OUTPUTS = "logs"
 """Beside the journal: what the attempts wrote, until the run is sealed."""
+CHECKPOINTS = "checkpoints"
+"""Beside the journal: what steps keep of their own work, until the run is sealed."""
+SENDING = ".sending"
+"""In that folder: what of it is being published while the next generation may take its place."""
 READS_SUFFIX = ".reads"
 """Of the documents beside them that say what each attempt read."""
 _RUNS = "runs"
@@ -42,6 +46,7 @@ def run_folder(layout: Layout, run_id: str) -> Path:
         raise StoreError(f"{run_id!r} in {layout.label} is not a run id")
     folder = layout.own_folder(_RUNS, run_id)
     layout.own_folder(_RUNS, run_id, OUTPUTS)
+    layout.own_folder(_RUNS, run_id, CHECKPOINTS)
     return folder
 
 

@@ -42,12 +42,12 @@ from runnable_ci.runs.events import (
     mark_interrupted,
     with_schema,
 )
-from runnable_ci.runs.files.packs import PACKED_FILE_MAX_BYTES
 from runnable_ci.runs.journal import Journal, Seal, is_current
 from runnable_ci.runs.model import SUCCESS, LogFile, RunLog
 from runnable_ci.runs.orphans import end_orphans
-from runnable_ci.runs.output import recover, redact_kept
+from runnable_ci.runs.output import large_outputs, recover, redact_kept
 from runnable_ci.runs.paths import (
+    CHECKPOINTS,
     JOURNAL,
     OUTPUTS,
     PROCESSES,
@@ -190,7 +190,7 @@ class Recorder:
     def seal(self, catalog: Catalog) -> None:
         """Make an OCI artifact of the run as it is now, tagged with its id. The newest seal takes the tag."""
         files = {path.name: path for path in self.outputs.iterdir()}
-        for name, digest in self._large_outputs().items():
+        for name, digest in large_outputs(self.outputs, self.log).items():
             self.layout.move_file_in(files.pop(name), digest=f"sha256:{digest}")
         reads = {name for name in files if name.endswith(READS_SUFFIX)}
         # Apart from the output: they are what a retry elsewhere fetches before anything else.
@@ -198,6 +198,11 @@ class Recorder:
             stored = catalog.store([(files[name], f"{kind}/{_title(name)}") for name in sorted(names)])
             if stored.packs:
                 self.record(*(PackStored(digest=digest, pack=pack) for digest, pack in stored.packs.items()))
+        has_checkpoints = (self.folder / CHECKPOINTS).exists()
+        if has_checkpoints:
+            from runnable_ci.runs.checkpoints import contents  # few steps keep any
+
+            self.record(*contents.adopt(catalog, self.log))
         log = self.layout.put_bytes(encode(self.log), RUN_LOG_MEDIA_TYPE)
         config, manifest = build_manifest(self.log, log)
         self.layout.put_bytes(config, "")
@@ -206,20 +211,8 @@ class Recorder:
         self.layout.tag(replace(descriptor, annotations=summary), self.log.run_id)
         for path in files.values():
             path.unlink()
-
-    def _large_outputs(self) -> dict[str, str]:
-        """Return files of output that are moved into the store, since they are too large for a pack → their sha256.
-
-        It is known since they were written: neither is read again.
-        """
-        logs = {
-            f"{step.name}.{attempt.attempt_number}.log": attempt.log
-            for step in self.log.steps.values()
-            for attempt in step.attempts
-            if attempt.log and attempt.log.size > PACKED_FILE_MAX_BYTES
-        }
-        sizes = {path.name: path.stat().st_size for path in self.outputs.iterdir()}
-        return {name: log.data_hash for name, log in logs.items() if sizes.get(name) == log.size}
+        if has_checkpoints:
+            contents.remove(catalog)
 
     def close(self) -> None:
         """Release the run for other processes."""

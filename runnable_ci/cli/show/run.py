@@ -34,6 +34,7 @@ from runnable_ci.util.text import (
 
 def show(layout: Layout, run: str, step: str | None = None, *, reads: bool = False, as_json: bool) -> None:
     """Print a run for a person, or its run log; of a `step` what it read, in short or with `reads` the whole record."""
+    from runnable_ci.cli.show.checkpoints import checkpoints
     from runnable_ci.cli.show.reads import reads_of_steps, show_step
 
     log = load(layout, resolve_id(layout, run))
@@ -46,7 +47,7 @@ def show(layout: Layout, run: str, step: str | None = None, *, reads: bool = Fal
         console.json(encode(log).decode())
         return
     seen = reads_of_steps(layout, log)
-    blocks = [_steps(log), _failures(log), _parameters(log), seen, _files(log), _writers(layout, log)]
+    blocks = [_steps(log), _failures(log), checkpoints(log), _parameters(log), seen, _files(log), _writers(layout, log)]
     first, *blocks = filter(None, (_head(log), *blocks))
     console.out(*first, *(line for block in blocks for line in ("", *block)))
 

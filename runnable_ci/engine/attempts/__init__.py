@@ -1,1 +1,1 @@
-"""What belongs to an attempt at a step, beside its loop."""
+"""What attempts and runs say at their end, beside the loop."""

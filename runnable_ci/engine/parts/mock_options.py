@@ -77,6 +77,7 @@ def _stubbed(step: Step) -> Step:
         parameters=(),
         reads=None,
         ignore_reads=(),
+        checkpoint=(),
         env={},
         arguments={},
         shell="",
@@ -107,7 +108,7 @@ def _patched(step: Step, code: str, workspace: Path) -> Step:
             hint=f"patch it by a function: --patch {step.name}=module:function",
         )
     patched = _without_notebook(step)._replace(
-        kind="python" if is_function else "run", command=code, shell="", mock="patch"
+        kind="python" if is_function else "run", command=code, shell="", mock="patch", checkpoint=()
     )
     if is_function:
         try:

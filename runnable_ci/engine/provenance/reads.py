@@ -122,6 +122,10 @@ class ReadRecorder:
         if step.kind == "run":
             attempt.consumed = _parameters_used(step, attempt, reads, self.observer.root)
             reads = with_missing(reads, step.command, self.observer.root, step.working_directory)
+        if step.checkpoint:
+            from runnable_ci.engine.checkpoints.own_reads import without_checkpoint  # few steps keep any
+
+            reads = without_checkpoint(reads, step)
         self._note_made(step, attempt, sight.trace, put, view)
         if worker is not None and not worker.has_children:
             from runnable_ci.engine.provenance.code_reach import reach_of  # only python steps need it
@@ -168,7 +172,7 @@ class ReadRecorder:
             pattern
             for name in sight.overlapping
             if name in self.pipeline.steps and name not in above
-            for pattern in self.pipeline.steps[name].put
+            for pattern in (*self.pipeline.steps[name].put, *self.pipeline.steps[name].checkpoint)
         ]
         visible = scope.files
         hidden = self.products.hidden_from(visible).union(put, sight.trace.made)

@@ -121,7 +121,7 @@ def _after_all(step: Step) -> Step:
     own = {name: text for name, text in step.env.items() if not _is_of_one(text)}
     folder = "." if _is_of_one(step.working_directory) else step.working_directory
     end = step._replace(kind="branches", command="", get=None, put=(), metrics=(), unstored=(), parameters=None)
-    return end._replace(env=own, working_directory=folder, reads=None, ignore_reads=())
+    return end._replace(env=own, working_directory=folder, reads=None, ignore_reads=(), checkpoint=())
 
 
 def _is_of_one(text: str) -> bool:
@@ -175,15 +175,18 @@ def _check_excluded(matrix: Matrix, exclude: Any) -> None:
 def _check_puts(place: Place, table: str, step: Step, matrix: Matrix) -> None:
     """Raise where instances would put the same file: each pattern must name each axis that has several values."""
     several = [name for name, values in matrix.axes.items() if not isinstance(values, list) or len(values) > 1]
-    for pattern in _given_puts(step):
+    for key, pattern in (
+        *(("put", glob) for glob in _given_puts(step)),
+        *(("checkpoint", glob) for glob in step.checkpoint),
+    ):
         missing = [name for name in several if f"matrix.{name}" not in pattern and "toJSON(matrix)" not in pattern]
         if missing:
             name = missing[0]
             raise place.error(
-                f"{table}.catalog",
-                f"put: `{pattern}` is the same for each `{name}`: the instances would replace each other's files",
+                f"{table}.catalog" if key == "put" else table,
+                f"{key}: `{pattern}` is the same for each `{name}`: the instances would replace each other's files",
                 f'write it into the path: "{_with_axis(pattern, name)}"',
-                key="put",
+                key=key,
             )
 
 

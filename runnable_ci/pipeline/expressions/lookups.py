@@ -32,7 +32,14 @@ def expressions_in(*values: Any) -> Iterator[Expression]:
 
 def texts_with_values(step: Step) -> list[Any]:
     """Return the texts of a step in which values take the place of expressions."""
-    paths = (*(step.get or ()), *step.put, *(step.reads or ()), *step.ignore_reads, step.working_directory)
+    paths = (
+        *(step.get or ()),
+        *step.put,
+        *(step.reads or ()),
+        *step.ignore_reads,
+        *step.checkpoint,
+        step.working_directory,
+    )
     matrix = step.branching.matrix if step.branching else None
     return [step.arguments, step.env, paths, matrix.definition() if matrix else ()]
 

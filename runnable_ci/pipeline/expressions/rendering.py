@@ -30,7 +30,7 @@ def texts_of(step: Step) -> Iterator[tuple[str, str, str]]:
     for name, text in step.env.items():
         yield "env", name, text
     patterns = (("get", step.get), ("put", step.put), ("reads", step.reads), ("ignore-reads", step.ignore_reads))
-    for key, paths in patterns:
+    for key, paths in (*patterns, ("checkpoint", step.checkpoint)):
         yield from ((key, "", path) for path in paths or ())
     yield "working-directory", "", step.working_directory
     if step.container is not None:
@@ -63,6 +63,7 @@ def rendered(step: Step, contexts: Mapping[str, Any]) -> Step:
         unstored=_globs("put", step.unstored, contexts),
         reads=None if step.reads is None else _globs("reads", step.reads, contexts),
         ignore_reads=_globs("ignore-reads", step.ignore_reads, contexts),
+        checkpoint=_globs("checkpoint", step.checkpoint, contexts),
         metrics=tuple(_metrics_file(path, contexts) for path in step.metrics),
         executed=_file("executed", step.executed, contexts),
         command=_file("notebook", step.command, contexts) if step.kind == "notebook" else step.command,

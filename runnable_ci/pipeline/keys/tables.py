@@ -75,6 +75,22 @@ class CatalogConfig(Table):
         return value
 
 
+def or_a_list_of_paths(schema: dict[str, Any]) -> None:
+    table = {key: schema.pop(key) for key in ("$ref", "allOf") if key in schema}
+    schema["anyOf"] = [{"type": "array", "items": {"type": "string"}, "minItems": 1}, table]
+
+
+class CheckpointConfig(Table):
+    """`checkpoint = { path = ["ckpt/**"], every-minutes = 10 }`: how a step's own work is kept while it runs."""
+
+    path: list[str] = Field(
+        description="Paths and globs, as in `put`; neither `put` nor `get` may have one of these files."
+    )
+    every_minutes: float = Field(
+        5, gt=0, le=YEAR_MINUTES, allow_inf_nan=False, description="How much work may be lost at most."
+    )
+
+
 class InputConfig(Table):
     """`[inputs.NAME]`: a parameter with its type, in the words that GitHub has for the inputs of a workflow."""
 

@@ -28,7 +28,7 @@ from runnable_ci.runs.events import (
 from runnable_ci.runs.files.packs import PACKED_FILE_MAX_BYTES, PackIndex, PackWriter
 from runnable_ci.runs.live.life_sign import LifeSign
 from runnable_ci.runs.model import Pack, RunLog
-from runnable_ci.runs.paths import JOURNAL, OUTPUTS, READS_SUFFIX, run_folder
+from runnable_ci.runs.paths import CHECKPOINTS, JOURNAL, OUTPUTS, READS_SUFFIX, SENDING, run_folder
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE, Descriptor
 from runnable_ci.util.bounded_json import without_check
@@ -101,6 +101,10 @@ class LiveRun:
             self.log = apply(self.log, event)
         self._last = lines[-1]
         self._last_at = begin + len(new) - len(self._last)
+        if (self._folder / CHECKPOINTS).exists():
+            from runnable_ci.runs.checkpoints.sending import hold  # few steps keep any
+
+            hold(self._folder / CHECKPOINTS, self.log)
         segment = Segment(begin, begin + len(new), self._new_contents(), len(new))
         for digest, title in segment.packed.items():
             segment.size_bytes += self._path(digest, title).stat().st_size
@@ -126,6 +130,8 @@ class LiveRun:
             beside = self._folder / OUTPUTS / (name if kind == "logs" else name.removesuffix(".json") + READS_SUFFIX)
             if beside.is_file():
                 return beside
+        if kind == "checkpoints" and (held := self._folder / CHECKPOINTS / SENDING / digest).is_file():
+            return held
         return self.layout.path(Descriptor.of_hash(digest, 0))
 
     def _add(self, segment: Segment) -> None:
@@ -192,7 +198,7 @@ class LiveRun:
         return {
             content.digest: self._path(content.hex, title)
             for title, content in contents(self.log)
-            if title.startswith(("logs/", "reads/")) and not self.layout.exists(content)
+            if title.startswith(("logs/", "reads/", "checkpoints/")) and not self.layout.exists(content)
         }
 
 

@@ -15,7 +15,7 @@ from runnable_ci.runs.model import RunLog, StepAttempt
 from runnable_ci.runs.paths import is_running
 from runnable_ci.runs.products.baseline import Baseline
 from runnable_ci.runs.products.undo import move_back, undo
-from runnable_ci.runs.products.unfinished import Unfinished, unfinished
+from runnable_ci.runs.products.unfinished import NOTE, Unfinished, unfinished
 from runnable_ci.runs.reader import load
 from runnable_ci.runs.recorder import Recorder, reopen
 from runnable_ci.store.local import Layout
@@ -54,6 +54,8 @@ class Recovery:
         for item in left:
             if item.step and item.step not in self.pipeline.steps:
                 continue  # of another pipeline in this folder, which may have it yet
+            if item.step and (item.folder / NOTE).exists():
+                recorder.record(*_own_work(recorder.log, catalog, item))
             before = Baseline.load(item.folder, catalog.workspace)
             if before and item.step:
                 recorder.record(*self._recover_attempt(recorder.log, catalog, item, before))
@@ -88,6 +90,19 @@ class Recovery:
                 continue
             files = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()]
             move_back(catalog, {path.relative_to(folder).as_posix(): path for path in files})
+
+
+def _own_work(log: RunLog, catalog: Catalog, item: Unfinished) -> list[Event]:
+    """Return what is to be recorded of the files in which a killed attempt kept its own work: they are no person's."""
+    from runnable_ci.runs.checkpoints.in_workspace import own_files  # few steps keep any
+
+    own = own_files(catalog, item.folder, f"{item.run_id}/{item.step}.{item.attempt}")
+    recorded = log.steps.get(item.step)
+    attempt = recorded.attempts[-1] if recorded and recorded.attempts else None
+    if not recorded or not attempt or attempt.attempt_number != item.attempt or not attempt.interrupted:
+        return []
+    made = attempt.model_copy(update={"made": attempt.made | own})
+    return [AttemptSaved(step=item.step, attempt=made, data_catalog=recorded.data_catalog)]
 
 
 def _ended_in(attempt: StepAttempt, invocation: int) -> bool:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, Protocol
 
 from runnable_ci.errors import RunnableError, StepError, UnsafePathError, did_you_mean
 from runnable_ci.observe.observer import Sight
@@ -19,7 +20,7 @@ from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.catalog import Catalog, step_errors
 from runnable_ci.runs.files.links import Found
-from runnable_ci.runs.model import FOLDER, LINK, CatalogEntry, Pack, StepLog
+from runnable_ci.runs.model import FOLDER, LINK, CatalogEntry, Pack, RunLog, StepLog
 from runnable_ci.runs.products.baseline import Baseline, FileBefore
 from runnable_ci.runs.products.history import kept_inputs, last_products, own_contents
 from runnable_ci.runs.products.index import Product, StoredContent
@@ -37,6 +38,8 @@ class Products:
     invocation: int
     say: Callable[..., None]
     """Shows a line, of a `step` or of all."""
+    report: Callable[[str, Callable[[RunLog, list[Callable[[], None]]], list[Any]]], None] = lambda _step, _events: None
+    """Takes what makes the events of an attempt that runs, and lists what is done once they are recorded."""
     edited: set[str] = field(default_factory=set)
     """Files that steps made and that a person, or another program, has changed since."""
     _set_aside: dict[str, dict[str, Path]] = field(default_factory=dict)
@@ -152,6 +155,19 @@ class Products:
         return StepProducts(self, step, number, past)
 
 
+class KeptWork(Protocol):
+    """What an attempt keeps of its own work."""
+
+    def start(self, pid: int) -> None:
+        """Keep it while the process runs."""
+
+    def end(self, *, succeeded: bool) -> None:
+        """Keep it once more, as the process has ended."""
+
+    def forget(self) -> None:
+        """Drop what is needed no more, once the attempt is recorded."""
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class StepProducts:
     """The products of one attempt at a step."""
@@ -164,6 +180,8 @@ class StepProducts:
     """Whether the step's process was started."""
     sight: Sight | None = None
     """What was seen of that process."""
+    checkpoint: KeptWork | None = None
+    """What the attempt keeps of its own work, if its step says so."""
     _before: Baseline | None = None
     _inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Inputs of the workspace, with their fingerprints before the step."""
@@ -172,6 +190,12 @@ class StepProducts:
     def title(self) -> str:
         """The attempt, as `STEP.ATTEMPT`."""
         return f"{self.step.name}.{self.number}"
+
+    def start(self, pid: int) -> None:
+        """Know that the step's process was started."""
+        self.is_started = True
+        if self.checkpoint:
+            self.checkpoint.start(pid)
 
     @step_errors("put")
     def prepare(self) -> None:
@@ -232,6 +256,8 @@ class StepProducts:
 
         Raises `StepError` where a pattern of `put` names nothing that the step wrote.
         """
+        if self.checkpoint:
+            self.checkpoint.end(succeeded=True)
         before = self._before
         if before is None:
             return list(taken), {}
@@ -291,6 +317,8 @@ class StepProducts:
 
         Where its process was never started, the step has its earlier files again.
         """
+        if self.checkpoint:
+            self.checkpoint.end(succeeded=False)
         if not self.is_started:
             self.of.put_back(self.step.name)
             return [], {}
@@ -319,6 +347,8 @@ class StepProducts:
 
     def forget(self) -> None:
         """Drop what was noted before the step: what became of the attempt is recorded."""
+        if self.checkpoint:
+            self.checkpoint.forget()
         if self._before:
             self.of.catalog.products.end(self.title)
             self._before.remove()

@@ -10,6 +10,8 @@ from runnable_ci.store.local import Layout
 from runnable_ci.store.plain import require_plain
 
 UNFINISHED = "unfinished"
+NOTE = "checkpoint.json"
+"""In the folder of an attempt: what was there that its step's `checkpoint` matches."""
 _SET_ASIDE = ".set-aside"
 _TITLE = re.compile(r"(.+)\.([^.]+)\.([0-9]{1,9})")
 

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from runnable_ci.engine.parts.mocks import MockedResult
     from runnable_ci.steps.containers.step_containers import StepContainers
 
-_AS_THE_FILE_SAYS = ReuseOptions()
-
 
 def execute(
     session: RunSession,
@@ -49,11 +47,11 @@ def execute(
     *,
     parameters: Mapping[str, Any],
     inputs: PlanInputs,
+    reuse: ReuseOptions,
     products: RunProducts | None = None,
     retry_options: Sequence[str] = (),
     containers: StepContainers | None = None,
     mocked: Mapping[str, MockedResult] = MappingProxyType({}),
-    reuse: ReuseOptions = _AS_THE_FILE_SAYS,
 ) -> int:
     """Run the pipeline on an open run, seal it and say how it ended; the exit code.
 

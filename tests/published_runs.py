@@ -26,7 +26,7 @@ from runnable_ci.runs.reader import catalog_of, load, run_ids
 from runnable_ci.runs.recorder import create, reopen
 from runnable_ci.runs.remote.publish import Published, publish
 from runnable_ci.runs.remote.pull import Pulled, pull
-from runnable_ci.runs.remote.tag_record import RECORD_TAG
+from runnable_ci.runs.remote.tag_record import RECORD_TAG, REUSE_PREFIX
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
@@ -74,8 +74,8 @@ def record(layout: Layout, step: str, files: Mapping[str, bytes], *, run_id: str
 
 
 def run_tags(remote: Registry) -> list[str]:
-    """The tags of a registry's runs: all but that of the record of them."""
-    return [tag for tag in remote.tags() if tag != RECORD_TAG]
+    """The tags of a registry's runs: all but those of the record of them, and of what may be reused."""
+    return [tag for tag in remote.tags() if tag != RECORD_TAG and not tag.startswith(REUSE_PREFIX)]
 
 
 def contents(layout: Layout, run_id: str = "r") -> dict[str, bytes]:

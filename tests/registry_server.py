@@ -137,6 +137,8 @@ class _Handler(BaseHTTPRequestHandler):
         reply = self.server.hook(seen, lambda: self.server.forward(seen))
         self.send_response_only(reply.status)
         headers = {name: value for name, value in reply.headers.items() if name.lower() not in HOP_BY_HOP}
+        if not any(name.lower() == "date" for name in headers):  # of what is forwarded there is one already
+            headers["Date"] = self.date_time_string()
         if "Content-Length" not in headers and not reply.chunked:
             headers["Content-Length"] = str(len(reply.body))
         if reply.chunked:

@@ -104,7 +104,7 @@ def test_a_stdout_that_does_not_wait_is_waited_for(project: Workspace) -> None:
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_terminal_that_goes_away(project: Workspace, ignored: bool) -> None:
     """The run is cancelled by SIGHUP in order and sealed; where SIGHUP is ignored, as by nohup, it continues."""
-    project.write({"gate": ""})
+    project.write({"gate": "", "runnable.toml": FILE.replace('run = "test', 'run = "touch begun; test')})
     master, slave = pty.openpty()
 
     def own_terminal() -> None:
@@ -122,7 +122,7 @@ def test_a_terminal_that_goes_away(project: Workspace, ignored: bool) -> None:
         preexec_fn=own_terminal,  # noqa: PLW1509 - no thread is running
     ) as running:
         os.close(slave)
-        wait_until(lambda: any(project.store.glob("runs/r/logs/b.1.*")), "step b")
+        wait_until((project.folder / "begun").exists, "step b")
         os.close(master)
         if ignored:
             (project.folder / "gate").unlink()

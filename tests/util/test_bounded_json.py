@@ -333,7 +333,7 @@ def test_what_is_stored_is_in_proportion_to_what_came(tmp_path: Path, served: Se
     sent(here, remote)
     project = workspace(tmp_path, {"x": ""}, git=False)
     project.runnable("pull", f"{remote.label}:r", "--only", "log")
-    thin = log_with(step(attempts=many('{"message":"%s"}' % ("a" * 400), 20_000)))
+    thin = log_with(step(attempts=many('{"message":"%s"}' % ("a" * 500), 20_000)))
     digest = forge(remote, here, thin)
     other = elsewhere_without_git(project, tmp_path)
     refused = other.runnable("pull", f"{remote.label}@{digest}", "--only", "log", code=1)

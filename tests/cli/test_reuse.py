@@ -158,7 +158,7 @@ def test_the_first_difference_is_said(
 
 
 def test_what_cannot_be_proved_runs(tmp_path: Path) -> None:
-    """Each step has one thing that speaks against it, and says it."""
+    """Each step has one thing that speaks against it, and says it; beside another one it might have read more."""
     files = {
         "runnable.toml": """
 reuse = "any-run"
@@ -192,8 +192,8 @@ catalog = { put = ["own.txt"] }
         ".gitignore": ".runnable\n*.txt\n!data.txt\n__pycache__\n",
     }
     project = workspace(tmp_path, files)
-    project.runnable("run", "--run-id", "first")
-    err = project.runnable("run", "--run-id", "second").err
+    project.runnable("run", "-j", "1", "--run-id", "first")
+    err = project.runnable("run", "-j", "1", "--run-id", "second").err
     assert reused(project, "second") == []
     for step, reason in {
         "effect": "it has neither `put` nor `returns`",
@@ -210,7 +210,7 @@ catalog = { put = ["own.txt"] }
     for step in ("effect", "source", "network"):
         text = text.replace(f"[steps.{step}]\n", f'[steps.{step}]\nmax-age = "1h"\n')
     project.write({"runnable.toml": text})
-    project.runnable("run", "--run-id", "third")
+    project.runnable("run", "-j", "1", "--run-id", "third")
     assert reused(project, "third") == ["effect", "source", "network"]
 
 

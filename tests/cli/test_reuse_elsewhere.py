@@ -46,7 +46,7 @@ def clone(tmp_path: Path, served: Served) -> Workspace:
     """A fresh clone of a project of which a run of main is published."""
     made = workspace(tmp_path, FILES)
     made.environ["RUNNABLE_CI_REGISTRY"] = served.repository()
-    made.runnable("run", "--run-id", "first", "--publish")
+    made.runnable("run", "-j", "1", "--run-id", "first", "--publish")
     return _clone(made, tmp_path, "elsewhere")
 
 
@@ -59,7 +59,7 @@ def _clone(made: Workspace, tmp_path: Path, name: str) -> Workspace:
 @pytest.mark.promise
 def test_another_clone_computes_nothing_again(clone: Workspace, tmp_path: Path) -> None:
     """All is reused, nothing of it is fetched; who pulls that run gets all of it."""
-    done = clone.runnable("run", "--run-id", "second", "--publish")
+    done = clone.runnable("run", "-j", "1", "--run-id", "second", "--publish")
     assert "4 reused from main, saved " in done.err
     assert not (clone.folder / "big.txt").exists()
     assert clone.log("second").steps["make"].attempts[-1].taken_from == "first/make.1"
@@ -73,11 +73,11 @@ def test_another_clone_computes_nothing_again(clone: Workspace, tmp_path: Path) 
 def test_what_a_step_reads_is_fetched(clone: Workspace) -> None:
     """A changed step runs with the files and objects that others made elsewhere."""
     clone.write({"model.py": clone.read("model.py").replace("return len(", "return 10 * len(")})
-    done = clone.runnable("run", "--run-id", "second")
+    done = clone.runnable("run", "-j", "1", "--run-id", "second")
     assert "3 reused from main" in done.err
     assert clone.log("second").steps["use"].attempts[-1].output_parameters["answer"].value == 20
     clone.write({"runnable.toml": clone.read("runnable.toml").replace("wc -l", "wc -c")})
-    done = clone.runnable("run", "--run-id", "third")
+    done = clone.runnable("run", "-j", "1", "--run-id", "third")
     assert clone.read("lines.txt").strip() == "14"
     # A retry in this clone finds what it took, and what it left there.
     clone.write({"runnable.toml": clone.read("runnable.toml").replace("wc -c", "wc -w")})
@@ -89,7 +89,7 @@ def test_what_a_step_reads_is_fetched(clone: Workspace) -> None:
 def test_a_registry_that_is_down_keeps_nothing_from_running(clone: Workspace) -> None:
     """It is said, and all runs."""
     clone.environ["RUNNABLE_CI_REGISTRY"] = "127.0.0.1:9/none/here"
-    done = clone.runnable("run", "--run-id", "second")
+    done = clone.runnable("run", "-j", "1", "--run-id", "second")
     assert "note: nothing of main can be reused from 127.0.0.1:9/none/here" in done.err
     assert all(not it.taken_from for it in clone.log("second").invocations[-1].decisions.values())
 
@@ -101,7 +101,7 @@ def test_what_is_gone_is_made_again(clone: Workspace, served: Served) -> None:
     for blob in (served.folder / "data" / "docker" / "registry" / "v2" / "blobs").rglob("data"):
         if b"vnd.runnable.reuse" not in blob.read_bytes():
             blob.unlink()
-    gone = clone.runnable("run", "--run-id", "second", code=1).err
+    gone = clone.runnable("run", "-j", "1", "--run-id", "second", code=1).err
     assert "what `make` made in run first" in gone
     assert "hint: a retry runs that step again" in gone
     clone.runnable("retry", "second")
@@ -110,9 +110,9 @@ def test_what_is_gone_is_made_again(clone: Workspace, served: Served) -> None:
 
 def test_a_branch_is_named(clone: Workspace) -> None:
     """`--reuse BRANCH` looks at that one alone; a word that is neither run nor branch is an error where none can be."""
-    clone.runnable("run", "--run-id", "second", "--reuse", "main")
+    clone.runnable("run", "-j", "1", "--run-id", "second", "--reuse", "main")
     assert len(clone.log("second").invocations[-1].decisions) == 4
-    done = clone.runnable("run", "--run-id", "third", "--reuse", "other")
+    done = clone.runnable("run", "-j", "1", "--run-id", "third", "--reuse", "other")
     assert "reused from" not in done.err
     del clone.environ["RUNNABLE_CI_REGISTRY"]
     assert "error: --reuse other: there is no such run here" in clone.runnable("run", "--reuse", "other", code=2).err
@@ -123,9 +123,9 @@ def test_jobs_that_were_asked_for_reuse_nothing(clone: Workspace) -> None:
     job = {"GITHUB_ACTIONS": "true", "GITHUB_REF": "refs/heads/main", "GITHUB_REPOSITORY": "o/r"}
     for name, value in job.items():
         clone.environ[name] = value
-    done = clone.runnable("run", "--run-id", "a", GITHUB_EVENT_NAME="schedule")
+    done = clone.runnable("run", "-j", "1", "--run-id", "a", GITHUB_EVENT_NAME="schedule")
     assert "nothing of other runs is reused: the workflow was started by `schedule`" in done.out + done.err
-    done = clone.runnable("run", "--run-id", "b", GITHUB_EVENT_NAME="push", GITHUB_RUN_ATTEMPT="2")
+    done = clone.runnable("run", "-j", "1", "--run-id", "b", GITHUB_EVENT_NAME="push", GITHUB_RUN_ATTEMPT="2")
     assert "all jobs were started again" in done.out + done.err
-    clone.runnable("run", "--run-id", "c", "--reuse", "main", GITHUB_EVENT_NAME="schedule")
+    clone.runnable("run", "-j", "1", "--run-id", "c", "--reuse", "main", GITHUB_EVENT_NAME="schedule")
     assert all(it.taken_from for it in clone.log("c").invocations[-1].decisions.values())

@@ -125,14 +125,3 @@ def reuse_options(said: str | None, options: Options, *, is_new: bool) -> ReuseO
 
         why_not = why_no_reuse(options.environ, is_new=is_new)
     return ReuseOptions(said, places, why_not)
-
-
-def accepted_by(options: Options) -> AcceptedWriters | None:
-    """Return whose results are used; None outside of a job where nothing is set: everybody's."""
-    from runnable_ci.util.console import is_actions
-
-    if options.settings.writers is None and not is_actions(options.environ):
-        return None
-    from runnable_ci.github.accepted_writers import accepted_writers
-
-    return accepted_writers(options.settings, options.environ)

@@ -16,11 +16,12 @@ from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.pipeline.inputs import input_lines
 from runnable_ci.pipeline.project import find_file
 from runnable_ci.pipeline.schema import STEP_NAME
-from runnable_ci.util.console import console
+from runnable_ci.util.console import console, is_actions
 from runnable_ci.util.shell_command import command
 
 if TYPE_CHECKING:
     from runnable_ci.cli.options import PublishWhen
+    from runnable_ci.runs.remote.writers import AcceptedWriters
 
 _SIGNALLED: Final = 128
 """Above this an exit code is that of a signal."""
@@ -70,10 +71,9 @@ class PartWords(NamedTuple):
         """Return the options of a run with these. Raises `UsageError` for one that would have no effect."""
         self._require_effect(typed)
         if self.steps or self.until:
-            from runnable_ci.cli.context import accepted_by
             from runnable_ci.engine.parts.step_selection import PartialOptions, StepSelection
 
-            selection, accepted = StepSelection(self.steps, self.until), accepted_by(options)
+            selection, accepted = StepSelection(self.steps, self.until), _accepted(options)
             part = PartialOptions(selection, self.from_run, self.accept, self.reason, typed, accepted)
             run_options = run_options._replace(part=part)
         if self.mock or self.patch:
@@ -90,6 +90,14 @@ class PartWords(NamedTuple):
                     f"{option} is for a run of some steps, which takes results of an earlier one",
                     hint=f"name the steps to run: {command(*typed, 'STEP')}",
                 )
+
+
+def _accepted(options: Options) -> AcceptedWriters | None:
+    if options.settings.writers is None and not is_actions(options.environ):
+        return None
+    from runnable_ci.github.accepted_writers import accepted_writers
+
+    return accepted_writers(options.settings, options.environ)
 
 
 def print_inputs(file: Path | None) -> int:

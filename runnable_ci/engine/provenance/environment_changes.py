@@ -74,7 +74,7 @@ def environment_changes(
         if not changed:
             continue
         reads = reads_of(f"{name}.{last.attempt_number}", last)
-        imported = {_normalized(package) for package in reads.distributions} if reads and reads.imports_seen else None
+        imported = {normalized(package) for package in reads.distributions} if reads and reads.imports_seen else None
         for package, line in changed.items():
             if imported is None or package in imported:
                 found.lines.setdefault(line, []).append(name)
@@ -115,6 +115,6 @@ def _changed_packages(then: Mapping[str, str], now: Mapping[str, str]) -> dict[s
     }
 
 
-def _normalized(name: str) -> str:
+def normalized(name: str) -> str:
     """Return a distribution's name as environments have it. Source: PyPA, "Names and normalization"."""
     return re.sub(r"[-_.]+", "-", name).lower()

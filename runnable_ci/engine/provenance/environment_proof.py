@@ -6,10 +6,10 @@ and equal: it decides on results of another run.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
+from runnable_ci.engine.provenance.environment_changes import normalized
 from runnable_ci.engine.provenance.step_variables import ALWAYS, ANY, SECRET
 from runnable_ci.runs.machines.environment_model import Environment
 
@@ -72,7 +72,7 @@ def _differences(
     if not is_command and not has_python:
         yield "what its interpreter is was not recorded"
     yield from _changed("python", then.interpreter_version, now.interpreter_version)
-    packages = then.packages if imported is None else {_normalized(name): it for name, it in imported.items()}
+    packages = then.packages if imported is None else {normalized(name): it for name, it in imported.items()}
     names = {*packages, *now.packages} if imported is None else packages
     for name in sorted(names):
         yield from _changed(name, packages.get(name, ""), now.packages.get(name, ""), absent="not installed")
@@ -98,8 +98,3 @@ def _kernel(text: str) -> str:
 
 def _locks(environment: Environment) -> dict[str, str]:
     return {name: digest for name, digest in environment.lock_files.items() if name not in _NO_LOCKS}
-
-
-def _normalized(name: str) -> str:
-    """Return a distribution's name as environments have it. Source: PyPA, "Names and normalization"."""
-    return re.sub(r"[-_.]+", "-", name).lower()

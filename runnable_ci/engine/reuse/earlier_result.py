@@ -9,7 +9,6 @@ from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.events import AttemptSaved, Event
 from runnable_ci.runs.model import SUCCESS, RunLog, StepAttempt, StepLog
 from runnable_ci.runs.reuse.results import results_of, taking
-from runnable_ci.util.text import seconds_between
 
 if TYPE_CHECKING:
     from runnable_ci.runs.reuse.candidates import Candidate
@@ -52,11 +51,6 @@ class EarlierResult(NamedTuple):
         """Who made it first, as far as that was recorded."""
         made = (one.actor for one in self.log.invocations if one.number == self.attempt.invocation)
         return self.attempt.taken_by or (self.indexed.entry.actor if self.indexed else next(made, ""))
-
-    @property
-    def seconds(self) -> float:
-        """How long the attempt took."""
-        return seconds_between(self.attempt.start_time, self.attempt.end_time) or 0.0
 
     def asserted(self) -> StepLog:
         """Return the step as it is compared: what it left behind itself explains no difference of what it read."""

@@ -78,7 +78,7 @@ def execute(
         from runnable_ci.engine.reuse.taken_results import TakenResults
 
         here = (catalog, reads.products, containers, reads.variables)
-        state.inputs = looking_elsewhere(inputs, session, *here, reuse, printer.say)
+        state.inputs = looking_elsewhere(inputs, session, *here, reuse, partial(probe.of, containers=containers))
         context = replace(context, taken=TakenResults(recorder, catalog, reads.products, printer.say))
     run = _loop(session, recorder, context, state, probe)
     if note := chosen_interpreter_note(project.pipeline, workspace, session.interpreter):

@@ -55,19 +55,18 @@ class NewRun:
 
     def plan(self) -> Plan:
         """Return what would be done with each step."""
-        redactor = self.session.redactor(self.parameters)
+        project, redactor = self.session.project, self.session.redactor(self.parameters)
         self._mocked(self.session, is_dry=True)
         if taken := self._taken(self.session, redactor, is_dry=True):
             self.session.options.printer.say(f"note: {taken}")
-            return taken.planned.plan
-        initial = Scope.initial(self.parameters)
-        workspace = self.session.project.workspace
+            return taken.plan_with_others(self.session, redactor, self.options.reuse, unused_id(project))
+        workspace = project.workspace
         inputs = PlanInputs(files=files_here(workspace), required=required_by(workspace), mask=redactor.value)
-        if self.session.project.pipeline.reuses_others(self.options.reuse.said):
+        if project.pipeline.reuses_others(self.options.reuse.said):
             from runnable_ci.engine.reuse.opening import looking_ahead  # most runs look at no other
 
-            inputs = looking_ahead(inputs, self.session, unused_id(self.session.project), redactor, self.options.reuse)
-        return plan(self.session.project.pipeline, RunLog(run_id=""), initial=initial, inputs=inputs)
+            inputs = looking_ahead(inputs, self.session, unused_id(project), redactor, self.options.reuse)
+        return plan(project.pipeline, RunLog(run_id=""), initial=Scope.initial(self.parameters), inputs=inputs)
 
     def execute(self) -> tuple[str, int]:
         """Run the pipeline; the run's id and the exit code. Raises `RunExistsError`, and `UsageError` where another

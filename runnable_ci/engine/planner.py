@@ -54,8 +54,8 @@ class PlanInputs(NamedTuple):
     """The files that a pattern matches, as a step with that scope would find them."""
     required: Callable[[Step], Collection[str]] = lambda _step: ()
     """The parameters without which a step cannot run, as far as is known."""
-    elsewhere: Callable[[Step, Scope, Sequence[Step], Decision], Decision] = lambda _step, _scope, _ran, it: it
-    """What to do with a step that would run by a decision, after these steps did: another run may have its result."""
+    elsewhere: Callable[[Step, Scope, Sequence[Step] | None, Decision], Decision] = lambda _step, _scope, _ran, it: it
+    """What to do with a step that would run by a decision, after these steps did (None: that is not known yet)."""
     drops_checkpoints: bool = False
     """Whether steps start over that an earlier attempt left half-done."""
     mask: Callable[[Any], Any] = lambda value: value

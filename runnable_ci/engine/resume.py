@@ -71,7 +71,9 @@ def look_ahead(session: RunSession, run_id: str, retry: RetryOptions) -> RetryPl
     _require_selected(session, log, planned, retry)
     _say_notes(session, log, parameters, planned, retry)
     _require_inputs(session, planned.plan)
-    return planned
+    from runnable_ci.engine.reuse.opening import planned_with_others  # most runs look at no other
+
+    return planned._replace(plan=planned_with_others(planned, session, log, parameters.redactor, retry.reuse))
 
 
 def resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
@@ -93,10 +95,8 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
     with reopen(project.layout, log, parameters.redactor) as recorder:
         log = recorder.log
         catalog = session.catalog(log)
-        find = partial(
-            find_lost, session, log=log, catalog=catalog, everything=retry.restore_all, registry=retry.registry
-        )
-        check = partial(require_consent, session, retry=retry)
+        find = partial(find_lost, session, log=log, catalog=catalog, everything=retry.restore_all)
+        find, check = partial(find, registry=retry.registry), partial(require_consent, session, retry=retry)
         planned = plan_on(session, log, catalog, parameters, retry, find, check=check)
         _require_selected(session, log, planned, retry)
         _say_notes(session, log, parameters, planned, retry)

@@ -337,3 +337,29 @@ def test_what_could_have_been_reused_is_said(
     assert code == 0
     assert ("could be reused" in output) == bool(said)
     assert said in output
+
+
+@pytest.mark.promise
+def test_a_plan_shows_what_is_taken_of_others(project: Workspace) -> None:
+    """Of a new run, some of its steps and a retry alike: from where, or the first difference, or that it is later."""
+    taken = "run first, attempt 1, first made by A at "
+    _code(project)
+    lines = project.runnable("run", "-n").out.splitlines()
+    assert lines[0].startswith(f"clean   reuse  {taken}")
+    assert lines[1] == "train   run    first attempt; unlike in run first: scale.py changed, which it read"
+    assert lines[2] == "report  run    first attempt; reused if another run got the same from the steps before it"
+    # One that failed is retried: what another run made since is found, and the rest is this run's own.
+    project.write({"report.py": "raise SystemExit(1)\n", "scale.py": FILES["scale.py"]})
+    project.runnable("run", "--run-id", "second", "-j", "1", code=1)
+    project.write({"report.py": FILES["report.py"]})
+    planned = project.runnable("retry", "second", "-n").out
+    assert f"report  reuse  {taken}" in planned
+    assert planned.count("  reuse  unchanged since attempt 1") == 2
+    assert project.log("second").invocation == 1
+    project.runnable("retry", "second", "-j", "1")
+    assert reused(project, "second") == ALL
+    assert f"report  reuse  {taken}" in project.runnable("run", "report", "-n").out
+    replaced(project, "report.py", "'score'", "'score:'")
+    planned = project.runnable("retry", "second", "-n", "--from", "report").out
+    assert "report  run    " in planned
+    assert "unlike in run" not in planned, "what a person asks for is not looked for"

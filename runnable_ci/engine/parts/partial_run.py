@@ -7,9 +7,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from runnable_ci.engine.log_grants import others_results
-from runnable_ci.engine.options import RetryOptions
+from runnable_ci.engine.options import RetryOptions, ReuseOptions
 from runnable_ci.engine.parts.source import find_source_run, require_content
 from runnable_ci.engine.parts.step_selection import PartialOptions, require_taken
+from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.engine.restore import find_lost, lost_here, restore
 from runnable_ci.engine.resume import RetryPlan, plan_on
 from runnable_ci.engine.resumed_parameters import ResumedParameters
@@ -40,6 +41,13 @@ class PartialRun(NamedTuple):
     def restore(self, session: RunSession, catalog: Catalog) -> None:
         """Lay the files that the steps to run may read into the workspace; the catalog is the new run's."""
         restore(session, self.planned.plan, catalog, everything=False)
+
+    def plan_with_others(self, session: RunSession, redactor: Redactor, options: ReuseOptions, run_id: str) -> Plan:
+        """Return the plan, which changes nothing, with what the new run would take of still others."""
+        from runnable_ci.engine.reuse.opening import planned_with_others  # most runs look at no other
+
+        log = self.results.model_copy(update={"run_id": run_id})
+        return planned_with_others(self.planned, session, log, redactor, options)
 
     def __str__(self) -> str:
         names = dict.fromkeys(name.partition(".")[0] for name in self.planned.plan.reused)

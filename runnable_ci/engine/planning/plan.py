@@ -103,10 +103,10 @@ class PlanState:
         needs = effective_needs(step, self.steps, self.settled)
         is_early = any(self.settled[need] is Outcome.PLANNED for need in needs)
         is_forced = any(name in self.inputs.forced for name in (step.name, *groups_of(step.name)))
-        if is_early or is_forced or decision.is_lost:  # what is lost was looked for before
+        if is_forced or decision.is_lost:  # what is lost was looked for before
             return decision
         ran = [self.steps[need] for need in needs if self.settled[need] is Outcome.RAN]
-        return self.inputs.elsewhere(step, scope, ran, decision)
+        return self.inputs.elsewhere(step, scope, None if is_early else ran, decision)
 
     def _prepare(self, step: Step) -> Prepared:
         if not step.arguments and not step.has_expressions():

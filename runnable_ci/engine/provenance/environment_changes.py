@@ -98,10 +98,15 @@ def _whole(then: Environment, last: StepAttempt, now: EnvironmentNow, name: str)
     after = _RELEASE.match(now.of(name, then).interpreter_version)
     if before and after and before[0] != after[0]:
         yield f"{before[0]} → {after[0]}"
+    if differs := whole_image_difference(last, now.image):
+        yield differs
+
+
+def whole_image_difference(last: StepAttempt, now: str) -> str:
+    """Return in what the image differs that all steps run in, `NAME@DIGEST` or a digest; empty where in nothing."""
     images = (code.code_identifier for code in last.code_identities if code.code_identifier_type == "docker")
-    image, image_now = next(images, ""), now.image.rpartition("@")[2]
-    if image != image_now:
-        yield f"image {image or 'none'} → {image_now or 'none'}"
+    then, now = next(images, ""), now.rpartition("@")[2]
+    return "" if then == now else f"image {then or 'none'} → {now or 'none'}"
 
 
 def _changed_packages(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:

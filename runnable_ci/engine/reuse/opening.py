@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runnable_ci.engine.options import ReuseOptions, variable_recorder
-from runnable_ci.engine.planner import PlanInputs
+from runnable_ci.engine.planner import PlanInputs, Scope
+from runnable_ci.engine.planning.plan import Plan, plan
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.provenance.step_variables import VariableRecorder
 from runnable_ci.engine.provenance.workspace_view import RunProducts
@@ -18,8 +20,10 @@ from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.step import Step
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.products.step_products import Products
@@ -41,20 +45,22 @@ def looking_elsewhere(
     containers: StepContainers | None,
     variables: VariableRecorder,
     options: ReuseOptions,
-    say: Callable[..., None] = _silent,
+    environment_of: Callable[[Step], Environment | None],
+    *,
+    is_plan: bool = False,
 ) -> PlanInputs:
     """Return inputs by which steps that would run are looked for in other runs.
 
-    `say` says why a step runs though there are results of it. Raises `UsageError` for a run or branch that is unknown.
+    Why a step runs though there are results of it is said; of a plan that is shown it is in there.
     """
+    say = session.options.printer.say
     if options.why_not and options.said is None:
         say(f"note: nothing of other runs is reused: {options.why_not}; --reuse BRANCH reuses them nevertheless")
         return inputs
-    environments = StepEnvironments(session.interpreter, session.project.workspace, session.options.environ)
-    surroundings = Surroundings(session.options, environments, variables, containers)
+    surroundings = Surroundings(session.options, environment_of, variables, containers)
     proof = Proof(session.project.pipeline, catalog, session.code, products, surroundings, inputs.mask)
     sources = _sources(session, catalog.run_folder.name, options, say)
-    search = Elsewhere(proof, sources, is_for_all=options.said is not None, say=say)
+    search = Elsewhere(proof, sources, is_for_all=options.said is not None, say=_silent if is_plan else say)
     return inputs._replace(elsewhere=search.decide)
 
 
@@ -93,9 +99,59 @@ def looking_ahead(
     log = RunLog(run_id=run_id)
     catalog = session.catalog(log)
     products = _without_products(session.project.pipeline, catalog)
-    containers = session.containers(log)
+    return _looking_ahead(inputs, session, catalog, products, session.containers(log), log, redactor, options)
+
+
+class Planned(Protocol):
+    """What an invocation on a log would do."""
+
+    @property
+    def plan(self) -> Plan:
+        """Without other runs."""
+
+    @property
+    def inputs(self) -> PlanInputs:
+        """What it was decided by."""
+
+    @property
+    def products(self) -> RunProducts:
+        """What the steps made."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """As they really are."""
+
+    @property
+    def containers(self) -> StepContainers | None:
+        """What runs the steps that have one."""
+
+
+def planned_with_others(
+    planned: Planned, session: RunSession, log: RunLog, redactor: Redactor, options: ReuseOptions
+) -> Plan:
+    """Return the plan of an invocation on a log, which changes nothing, with what it would take of other runs."""
+    if not session.project.pipeline.reuses_others(options.said):
+        return planned.plan
+    here = (session.catalog(log), planned.products, planned.containers, log)
+    inputs = _looking_ahead(planned.inputs, session, *here, redactor, options)
+    return plan(session.project.pipeline, log, initial=Scope.initial(planned.parameters), inputs=inputs)
+
+
+def _looking_ahead(
+    inputs: PlanInputs,
+    session: RunSession,
+    catalog: Catalog,
+    products: RunProducts,
+    containers: StepContainers | None,
+    log: RunLog,
+    redactor: Redactor,
+    options: ReuseOptions,
+) -> PlanInputs:
     variables = variable_recorder(session.project, session.options, log, redactor, containers)
-    return looking_elsewhere(inputs, session, catalog, products, containers, variables, options)
+    environments = StepEnvironments(session.interpreter, session.project.workspace, session.options.environ)
+    here = (catalog, products, containers, variables)
+    of = partial(environments.of, containers=containers)
+    return looking_elsewhere(inputs, session, *here, options, of, is_plan=True)
 
 
 def _without_products(pipeline: Pipeline, catalog: Catalog) -> RunProducts:

@@ -46,10 +46,15 @@ class Elsewhere:
     say: Callable[..., None] = lambda _line, **_of: None
     """Says of a `step` why it runs though there are results of it."""
 
-    def decide(self, step: Step, scope: Scope, ran: Sequence[Step], decision: Decision) -> Decision:
-        """Return what to do with a step that would run by a `decision`; `ran` are the steps before it that ran."""
+    def decide(self, step: Step, scope: Scope, ran: Sequence[Step] | None, decision: Decision) -> Decision:
+        """Return what to do with a step that would run by a `decision`.
+
+        `ran` are the steps before it that ran; None where that is not known yet: then it is said when it is looked for.
+        """
         if step.mock or not (step.reuse == "any-run" or (step.reuse is None and self.is_for_all)):
             return decision
+        if ran is None:
+            return self._later(step, decision)
         nearest = ""
         found = (candidate for source in self.sources for candidate in source.of(step.name))
         for candidate in islice(found, CANDIDATES_MAX):
@@ -61,6 +66,13 @@ class Elsewhere:
             return decision
         self.say(nearest, step=step.shown)
         return decision._replace(reason=one_line(f"{decision.reason}; {nearest}"))
+
+    def _later(self, step: Step, decision: Decision) -> Decision:
+        if not any(True for source in self.sources for _ in source.of(step.name)):
+            return decision
+        return decision._replace(
+            reason=f"{decision.reason}; reused if another run got the same from the steps before it"
+        )
 
     def _lost(self, found: EarlierResult) -> str:
         """Return that a result of this store is not whole any more; empty where it is."""

@@ -19,8 +19,8 @@ from runnable_ci.engine.reuse.search import RunsHere
 from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
-from runnable_ci.runs.reuse.saved import places_named
-from runnable_ci.util.text import format_duration, seconds_between
+from runnable_ci.runs.reuse.saved import Saved, attempt_seconds
+from runnable_ci.util.text import format_duration
 
 WORTH_S: Final = 10.0
 """Of less nothing is said."""
@@ -35,27 +35,23 @@ def suggestion(session: RunSession, log: RunLog, steps: Mapping[str, Step]) -> s
     decisions = log.invocations[-1].decisions
     made_now = [name for name, it in log.steps.items() if it.attempts and it.attempts[-1].invocation == log.invocation]
     ran = {name: log.steps[name] for name in made_now if name in steps and steps[name].reuse is None}
-    if sum(map(_seconds, ran.values())) < WORTH_S:
+    if sum(attempt_seconds(step.attempts[-1]) for step in ran.values()) < WORTH_S:
         return ""
     runs = RunsHere(session, log.run_id)
-    count, seconds, places = 0, 0.0, dict[str, None]()
+    found = []
     for name, step in ran.items():
         for earlier in islice(runs.of(name), _RUNS_MAX) if may_be_reused(step) else ():
             if is_same(log, step, earlier) and not reason_against(steps[name], step, earlier.reads, 0.0):
-                count, seconds = count + 1, seconds + _seconds(step)
-                places[f"run {earlier.log.run_id}"] = None
+                found.append((step.attempts[-1], f"run {earlier.log.run_id}"))
                 break
-    if seconds < WORTH_S:
+    could = Saved.of(found)
+    if could.seconds < WORTH_S:
         return ""
     whole = len({*made_now, *(name for name in decisions if name in log.steps and log.steps[name].attempts)})
     return (
-        f"{count} of {whole} steps could be reused from {places_named(tuple(places))}: {format_duration(seconds)}; "
+        f"{could.steps} of {whole} steps could be reused from {could.where}: {format_duration(could.seconds)}; "
         'set `reuse = "any-run"`'
     )
-
-
-def _seconds(step: StepLog) -> float:
-    return seconds_between(step.attempts[-1].start_time, step.attempts[-1].end_time) or 0.0
 
 
 def is_same(log: RunLog, step: StepLog, earlier: EarlierResult) -> bool:

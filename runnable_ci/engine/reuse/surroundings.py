@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runnable_ci.engine.options import Options, job_container
 from runnable_ci.engine.planner import Scope
+from runnable_ci.engine.provenance.environment_changes import whole_image_difference
 from runnable_ci.engine.provenance.environment_proof import (
     first_environment_difference,
     first_secret_difference,
     first_variable_difference,
 )
-from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.provenance.step_variables import VariableRecorder, secret_values_of
 from runnable_ci.engine.reuse.earlier_result import EarlierResult
 from runnable_ci.pipeline.step import Step
+from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import StepAttempt
 from runnable_ci.steps.containers.image_names import step_image
 
@@ -28,7 +30,8 @@ class Surroundings:
     """This machine with its interpreters and variables, and the images that steps run in."""
 
     options: Options
-    environments: StepEnvironments
+    environment_of: Callable[[Step], Environment | None]
+    """Returns in what a step runs now; None where that cannot be seen."""
     variables: VariableRecorder
     containers: StepContainers | None
 
@@ -55,17 +58,16 @@ class Surroundings:
         return "" if now.digest == then.code_identifier else f"image {then.code_identifier} → {now.digest}"
 
     def _whole_image(self, last: StepAttempt) -> str:
-        """Return in what the image differs that all steps run in."""
-        images = (one.code_identifier for one in last.code_identities if one.code_identifier_type == "docker")
         container = job_container(self.options)
-        then, now = next(images, ""), container.code_identifier if container else ""
-        return "" if then == now else f"image {then or 'none'} → {now or 'none'}"
+        return whole_image_difference(last, container.code_identifier if container else "")
 
     def _of_environment(self, step: Step, found: EarlierResult) -> str:
         then = found.log.environments.get(found.attempt.environment)
         if then is None:
             return "what it ran in was not recorded"
-        now = self.environments.of(step, self.containers)
+        now = self.environment_of(step)
+        if now is None:
+            return "in what it would run cannot be seen"
         if step.container is not None:  # the rest is that of its image
             return "" if then.architecture == now.architecture else f"{then.architecture} → {now.architecture}"
         imported = found.reads.distributions if found.reads is not None and found.reads.imports_seen else None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from runnable_ci.runs.causality.ancestry import decisions_of
-from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.model import RunLog, StepAttempt
 from runnable_ci.util.text import format_duration, pluralize, seconds_between
 
 
@@ -18,19 +19,30 @@ class Saved(NamedTuple):
     places: tuple[str, ...] = ()
     """Where these runs were found: branches, or runs of this store."""
 
+    @classmethod
+    def of(cls, found: Iterable[tuple[StepAttempt, str]]) -> Saved:
+        """Return what attempts at steps took together that were found at these places."""
+        pairs = list(found)
+        return cls(len(pairs), sum(attempt_seconds(it) for it, _ in pairs), tuple(dict.fromkeys(at for _, at in pairs)))
+
+    @property
+    def where(self) -> str:
+        """Where these runs were found, in few words."""
+        return self.places[0] if len(self.places) == 1 else pluralize(len(self.places), "run")
+
     def __str__(self) -> str:
-        return f"{self.steps} reused from {places_named(self.places)}, saved {format_duration(self.seconds)}"
+        return f"{self.steps} reused from {self.where}, saved {format_duration(self.seconds)}"
 
 
 def saved(log: RunLog) -> Saved:
     """Return what results of other runs saved the newest invocation of a run."""
     taken = {name: it for name, it in decisions_of(log).items() if it.taken_from and name in log.steps}
-    lasts = [log.steps[name].attempts[-1] for name in taken]
-    seconds = sum(seconds_between(last.start_time, last.end_time) or 0.0 for last in lasts)
-    places = dict.fromkeys(it.taken_branch or f"run {it.taken_from.partition('/')[0]}" for it in taken.values())
-    return Saved(len(taken), seconds, tuple(places))
+    return Saved.of(
+        (log.steps[name].attempts[-1], it.taken_branch or f"run {it.taken_from.partition('/')[0]}")
+        for name, it in taken.items()
+    )
 
 
-def places_named(places: tuple[str, ...]) -> str:
-    """Return where results were found, in few words."""
-    return places[0] if len(places) == 1 else pluralize(len(places), "run")
+def attempt_seconds(attempt: StepAttempt) -> float:
+    """Return how long an attempt took; 0 where that is not known."""
+    return seconds_between(attempt.start_time, attempt.end_time) or 0.0

@@ -21,8 +21,15 @@ _FIRST_WILDCARD = re.compile(r"[*?\[]")
 
 def matches(pattern: str, name: str) -> bool:
     """Return whether a glob of `catalog` means this file: it matches the file, or a folder above it."""
+    if not _FIRST_WILDCARD.search(pattern) and not _may_be_below(str(PurePosixPath(pattern)), name):
+        return False
     parts = PurePosixPath(name).parts
     return any(_match(PurePosixPath(one).parts, parts) for one in globs_of(pattern))
+
+
+def _may_be_below(plain: str, name: str) -> bool:
+    """Return whether a name can be that of a pattern without wildcards, or below it: at a glance, for most cannot."""
+    return name.startswith((plain, "./")) or plain == "." or "//" in name or "/./" in name
 
 
 def globs_of(pattern: str) -> list[str]:
@@ -55,6 +62,9 @@ def select(pattern: str, names: Iterable[str]) -> list[str]:
     among = list(names)
     literal = literal_of(pattern)
     spelled = [name for name in among if matches(literal, name)] if literal else []
+    if not spelled and not _FIRST_WILDCARD.search(pattern):
+        plain = str(PurePosixPath(pattern))
+        among = [name for name in among if _may_be_below(plain, name)]
     return spelled or [name for name in among if matches(pattern, name)]
 
 
@@ -69,7 +79,11 @@ def _match(pattern: tuple[str, ...], name: tuple[str, ...]) -> bool:
         return True
     if pattern[0] == ANY_FOLDERS:
         return any(_match(pattern[1:], name[i:]) for i in range(len(name) + 1))
-    return bool(name) and fnmatchcase(name[0], pattern[0]) and _match(pattern[1:], name[1:])
+    if not name:
+        return False
+    one = pattern[0]
+    is_alike = fnmatchcase(name[0], one) if _FIRST_WILDCARD.search(one) else name[0] == one
+    return is_alike and _match(pattern[1:], name[1:])
 
 
 def can_overlap(one: str, other: str) -> bool:

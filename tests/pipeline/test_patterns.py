@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from runnable_ci.pipeline import patterns
 from runnable_ci.pipeline.overlaps import Overlap, find_overlap
 from runnable_ci.pipeline.patterns import as_glob, can_overlap, globs_of, literal_prefix, matches, may_name, select
 
@@ -17,6 +19,7 @@ COMPONENTS = st.lists(st.sampled_from(["a", "b", "*", "?", "[ab]", "[!a]", "[", 
 PATTERNS = st.lists(COMPONENTS | st.just("**"), min_size=1, max_size=3).map("/".join)
 WORDS = ["".join(letters) for length in (1, 2, 3, 4) for letters in product("ab[]", repeat=length)]
 SHORT = [word for word in WORDS if len(word) <= 2]
+ODD = st.lists(st.sampled_from(["a", "b", ".", "..", "/", "//"]), max_size=6).map("".join)
 NAMES = [*WORDS, *("/".join(parts) for parts in product(SHORT, repeat=2))]
 
 
@@ -121,6 +124,29 @@ def test_a_name_that_exists_is_what_is_asked_for(pattern: str, names: list[str],
     """Brackets are a class only where no file has the name that they spell."""
     assert select(pattern, names) == expected
     assert all(may_name(pattern, name) for name in expected)
+
+
+@given(ODD, ODD)
+@example("a/b", "./a//b/./c")
+@example("", "a")
+def test_a_plain_pattern_means_a_name_and_all_below(pattern: str, name: str) -> None:
+    """However both are written."""
+    parts, of_name = PurePosixPath(pattern).parts, PurePosixPath(name).parts
+    assert matches(pattern, name) == (of_name[: len(parts)] == parts)
+    assert select(pattern, [name, "a"]) == [it for it in (name, "a") if matches(pattern, it)]
+
+
+def test_most_names_are_left_out_at_a_glance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that gets one file of a thousand others, as each of a chain may, does not take all of them apart."""
+    taken_apart = []
+
+    def match(_pattern: tuple[str, ...], name: tuple[str, ...]) -> bool:
+        taken_apart.append(name)
+        return True
+
+    monkeypatch.setattr(patterns, "_match", match)
+    assert select("out/0007", [f"out/{number:04}" for number in range(1000)]) == ["out/0007"]
+    assert taken_apart == [("out", "0007")]
 
 
 @given(PATTERNS, st.lists(st.sampled_from(NAMES), max_size=8, unique=True))

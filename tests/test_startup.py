@@ -74,6 +74,18 @@ def test_nothing_heavy_is_loaded(project: Workspace, words: list[str], more: set
     assert len([name for name in loaded if name.startswith("runnable_ci")]) <= most
 
 
+def test_results_of_this_store_need_no_registry(tmp_path: Path) -> None:
+    """A run that may take results of others, and has no registry to look in, loads nothing that talks to one."""
+    pipeline = 'reuse = "any-run"\n[steps.a]\nrun = "cat in > out"\ncatalog = { put = ["out"] }\n'
+    files = {"runnable.toml": pipeline, "in": "in\n", ".gitignore": ".runnable\nout\n"}
+    project = workspace(tmp_path, files)
+    project.runnable("run", "--run-id", "first")
+    done = python(LOADED, "run", "--run-id", "second", environ=project.environ, cwd=project.folder)
+    assert "1 reused from run first" in done.stderr
+    loaded = done.stderr.rpartition("\nLOADED ")[2].partition("\n")[0].split()
+    assert not {"requests", "runnable_ci.store.registry", "runnable_ci.runs.reuse.candidates"} & set(loaded)
+
+
 @pytest.mark.parametrize(
     ("words", "started"),
     [(["run"], [*["git"] * 4, "bash"]), (["retry", "first"], []), (["runs"], [])],

@@ -112,10 +112,12 @@ def reuse_options(said: str | None, options: Options, *, is_new: bool) -> ReuseO
     from runnable_ci.util.console import is_actions
 
     def places(project: Project, named: str) -> tuple[Sequence[IndexPlace], AcceptedWriters | None]:
-        from runnable_ci.github.reuse_places import reuse_places  # most runs look at no other
-
         file, workspace = project.pipeline, project.workspace
         settings, environ = options.settings, options.environ
+        if not (named or settings.registry or file.registry or is_actions(environ)):
+            return (), None
+        from runnable_ci.github.reuse_places import reuse_places  # it loads what talks to a registry
+
         found = reuse_places(settings, environ, in_pipeline=lambda: file.registry, workspace=workspace, named=named)
         return found.indexes, found.accepted
 

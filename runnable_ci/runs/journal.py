@@ -228,10 +228,13 @@ class Journal:
         """Return how far it is."""
         return self._chain.seal()
 
-    def append(self, lines: Iterable[bytes]) -> None:
-        """Have lines on disk, whole or not at all, before this returns. Raises `StoreError`."""
+    def append(self, lines: Iterable[bytes], *, synced: bool = True) -> None:
+        """Have lines on disk, whole or not at all, before this returns. Raises `StoreError`.
+
+        Those that are not `synced` come there with the next that are: a power cut may take them all.
+        """
         longer = replace(self._chain)
-        append_whole(self._file, longer.link(lines), self.path)
+        append_whole(self._file, longer.link(lines), self.path, synced=synced)
         self._chain = longer
 
     def lines(self) -> list[bytes]:

@@ -86,15 +86,15 @@ class Recorder:
         self._locks = [lock]
         self._writing = threading.RLock()
 
-    def record(self, *events: Event) -> None:
-        """Apply events to the log, and write them to disk before this returns."""
+    def record(self, *events: Event, synced: bool = True) -> None:
+        """Apply events to the log, and write them to disk before this returns, or with the next if not `synced`."""
         with self._writing:
             lines = []
             for event in (each for given in events for each in with_schema(given, self.log)):
                 clean, line = _clean(_signed(event, self.layout), self.redactor)
                 self.log = apply(self.log, clean)
                 lines.append(self._without_repeats(clean, line))
-            self._journal.append(lines)
+            self._journal.append(lines, synced=synced)
         self.changed()
 
     def _without_repeats(self, event: Event, line: bytes) -> bytes:

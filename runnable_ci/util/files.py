@@ -120,15 +120,16 @@ def remove_folder(folder: Path, *, through: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def append_whole(descriptor: int, data: bytes, file: Path) -> None:
-    """Have all of the data on disk at the end of an open file, or nothing of it. Raises `StoreError`."""
+def append_whole(descriptor: int, data: bytes, file: Path, *, synced: bool = True) -> None:
+    """Have all of the data at the end of an open file, on disk if `synced`, or nothing of it. Raises `StoreError`."""
     position = os.fstat(descriptor).st_size
     with needing_space(file.parent):
         try:
             left = memoryview(data)
             while left:
                 left = left[os.write(descriptor, left) :]
-            _to_disk(descriptor)
+            if synced:
+                _to_disk(descriptor)
         except OSError as e:
             os.ftruncate(descriptor, position)
             if e.errno not in (errno.ENOSPC, errno.EDQUOT):

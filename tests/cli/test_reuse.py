@@ -9,6 +9,8 @@ import pytest
 from cli import Workspace, workspace
 from preloaded import runnable
 
+from runnable_ci.util import files as util_files
+
 FILES = {
     "runnable.toml": """
 reuse = "any-run"
@@ -53,6 +55,39 @@ def replaced(project: Workspace, name: str, old: str, new: str) -> None:
     """Write a file again with another text in it."""
     assert old in project.read(name)
     project.write({name: project.read(name).replace(old, new)})
+
+
+def test_results_that_are_taken_reach_the_disk_together(tmp_path: Path) -> None:
+    """A run that takes twenty waits for the disk as often as one that takes two."""
+    counts = []
+    for steps in (2, 20):
+        lines = ['reuse = "any-run"']
+        for number in range(steps):
+            lines += [f"[steps.s{number}]", f'run = "cat in.txt > {number}.txt"', f'catalog.put = ["{number}.txt"]']
+        files = {"runnable.toml": "\n".join(lines) + "\n", "in.txt": "in\n", ".gitignore": ".runnable\n[0-9]*.txt\n"}
+        (folder := tmp_path / str(steps)).mkdir()
+        made, counted = workspace(folder, files), tmp_path / f"counted{steps}"
+        made.runnable("run", "-j", "1", "--run-id", "first")
+        synced: list[int] = []
+
+        def count(synced: list[int] = synced) -> None:
+            to_disk = util_files._to_disk
+
+            def counted_to_disk(descriptor: int) -> None:
+                synced.append(descriptor)
+                to_disk(descriptor)
+
+            util_files._to_disk = counted_to_disk
+
+        def tell(synced: list[int] = synced, counted: Path = counted) -> None:
+            counted.write_text(str(len(synced)))
+
+        words = ("run", "-j", "1", "--run-id", "second")
+        code, said = runnable(made.folder, *words, environ=made.environ, prepare=count, finish=tell)
+        assert code == 0, said
+        assert len(reused(made, "second")) == steps
+        counts.append(int(counted.read_text()))
+    assert counts[0] == counts[1] > 0
 
 
 @pytest.mark.promise

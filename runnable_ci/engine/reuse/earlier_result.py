@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.events import AttemptSaved, Event
+from runnable_ci.runs.files.packs import PackIndex
 from runnable_ci.runs.model import SUCCESS, RunLog, StepAttempt, StepLog
 from runnable_ci.runs.reuse.results import results_of, taking
 
@@ -25,6 +26,8 @@ class EarlierResult(NamedTuple):
     """What the attempt read; None where that is not known here."""
     indexed: Candidate | None = None
     """Where it was found in a registry; None for a run of this store."""
+    packs: PackIndex | None = None
+    """Where small contents of the log are, made once for all its steps."""
 
     @property
     def step(self) -> StepLog:
@@ -61,7 +64,7 @@ class EarlierResult(NamedTuple):
 
     def results(self) -> RunLog:
         """Return the log of the run with this result alone, and what it refers to."""
-        return results_of(self.log, [self.name])
+        return results_of(self.log, [self.name], self.packs)
 
     def events(self, known: RunLog) -> Iterator[Event]:
         """Yield the events by which a run has the result; `known` is its log."""

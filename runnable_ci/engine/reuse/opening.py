@@ -12,7 +12,6 @@ from runnable_ci.engine.planning.plan import Plan, plan
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.provenance.step_variables import VariableRecorder
 from runnable_ci.engine.provenance.workspace_view import RunProducts
-from runnable_ci.engine.reuse.indexed_results import IndexedResults
 from runnable_ci.engine.reuse.proof import Proof
 from runnable_ci.engine.reuse.search import Elsewhere, ResultSource, RunsHere
 from runnable_ci.engine.reuse.surroundings import Surroundings
@@ -69,6 +68,10 @@ def _sources(session: RunSession, run_id: str, options: ReuseOptions, say: Calla
     if said is not None and is_run(session, said):
         return [RunsHere(session, run_id, said)]
     indexes, accepted = options.places(session.project, said or "")
+    if not indexes:
+        return [here] if said is None else []
+    from runnable_ci.engine.reuse.indexed_results import IndexedResults  # it loads what talks to a registry
+
     indexed = IndexedResults(session, run_id, indexes, accepted, say)
     return [indexed] if said is not None else [here, indexed]
 

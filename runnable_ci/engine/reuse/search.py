@@ -20,6 +20,7 @@ from runnable_ci.observe.reads import ReadSet
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.files.packs import PackIndex
 from runnable_ci.runs.model import RunLog, StepAttempt
 
 RUNS_MAX: Final = 20
@@ -92,24 +93,24 @@ class RunsHere:
     """The run that looks for them."""
     only: str | None = None
     """The one run that is looked at."""
-    _seen: list[tuple[RunLog, Catalog]] = field(default_factory=list)
+    _seen: list[tuple[RunLog, Catalog, PackIndex]] = field(default_factory=list)
     _rest: Iterator[RunLog] | None = None
 
     def of(self, step: str) -> Iterator[EarlierResult]:
         """Yield the results of a step, the newest first."""
-        for log, catalog in self._runs():
+        for log, catalog, packs in self._runs():
             if step in log.steps and may_be_reused(log.steps[step]):
                 attempt = log.steps[step].attempts[-1]
-                yield EarlierResult(step, log, _reads(catalog, step, attempt))
+                yield EarlierResult(step, log, _reads(catalog, step, attempt), packs=packs)
 
-    def _runs(self) -> Iterator[tuple[RunLog, Catalog]]:
+    def _runs(self) -> Iterator[tuple[RunLog, Catalog, PackIndex]]:
         yield from self._seen
         if self._rest is None:
             session = self.session
             found = usable_runs(session.project, environ=session.options.environ, from_run=self.only)
             self._rest = islice((log for log in found if log.run_id != self.run_id), RUNS_MAX)
         for log in self._rest:
-            self._seen.append((log, self.session.catalog(log)))
+            self._seen.append((log, self.session.catalog(log), PackIndex(log.packs)))
             yield self._seen[-1]
 
 

@@ -19,7 +19,6 @@ from runnable_ci.runs.files.links import selected
 from runnable_ci.runs.files.packs import PackIndex
 from runnable_ci.runs.model import CatalogEntry, Parameter
 from runnable_ci.runs.recorder import Recorder
-from runnable_ci.runs.remote.pull import missing_blobs
 from runnable_ci.steps import objects_taken
 from runnable_ci.store.target import Descriptor
 
@@ -46,12 +45,12 @@ class TakenResults:
         results = found.results()
         for digest, pack in results.packs.items():
             self._packs.add(digest, pack)
-        if found.indexed is not None and missing_blobs(layout, [blob for _, blob in contents(results)]):
+        if found.indexed is not None and not all(layout.exists(blob) for _, blob in contents(results)):
             from runnable_ci.runs.reuse.held_contents import note_held
 
             note_held(layout, log.run_id, [found.indexed])
             self._away[found.name] = found.indexed
-        self.recorder.record(*found.events(log))
+        self.recorder.record(*found.events(log), synced=False)  # the decision follows, and is
         self.catalog.know(results.packs)
         self.products.note(self.recorder.log.steps[found.name])
         return found.name not in self._away

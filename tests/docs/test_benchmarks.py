@@ -72,6 +72,16 @@ def test_transfer(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("transfer-*"))
 
 
+def test_reuse(tmp_path: Path) -> None:
+    """`--quick` finds the same results again in each way, and checks that no step ran for it but make's."""
+    printed = quick("reuse.py", tmp_path, "--folder", tmp_path, timeout_s=180)
+    rows = cells(line for line in printed.splitlines() if line.startswith("| 3 steps"))
+    assert [row[0] for row in rows] == ["3 steps, found again", "3 steps, nothing to do", "3 steps, in a fresh clone"]
+    assert all(re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d\)", row[1]) for row in rows), printed
+    assert re.search(r"\| deciding on 3 steps \| -?\d\.\d\d \|", printed)
+    assert list(tmp_path.glob("reuse-*")) == []
+
+
 def test_redaction(tmp_path: Path) -> None:
     """`--quick` measures copying and a whole run, without redaction and with secrets of either kind."""
     printed = quick("redaction.py", tmp_path, timeout_s=180)

@@ -13,6 +13,9 @@ from difflib import get_close_matches
 TOO_LITTLE = "a limit on processes or memory is reached: raise it, or run fewer steps in parallel (--jobs)"
 """The hint where the system refuses another thread or process."""
 
+STOPPED_IN_TIME = 75
+"""The exit code of a run that its time budget ended: a retry resumes it. EX_TEMPFAIL of sysexits(3)."""
+
 FREE_SPACE = "free some space, then try again"
 _TOO_FEW_FILES = "raise the limit on open files (ulimit -n), or run fewer steps in parallel (--jobs)"
 _GONE = "it was removed meanwhile: run again"

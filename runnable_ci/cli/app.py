@@ -50,6 +50,7 @@ def run_command(
     quiet: option.Quiet = False,
     dry_run: option.DryRun = False,
     wait: option.Wait = 0.0,
+    time_budget: option.TimeBudget = None,
     publish: option.Publish = None,
     to: option.To = None,
     plain_http: option.PlainHttp = False,
@@ -61,7 +62,8 @@ def run_command(
     pipeline, steps = commands.split_words(words or [], file)
     if help_inputs:
         raise typer.Exit(commands.print_inputs(pipeline))
-    make = partial(make_options, jobs, env_file, log_level, quiet=quiet, plain_http=plain_http, wait_s=wait * 60)
+    make = partial(make_options, jobs, env_file, log_level, quiet=quiet, plain_http=plain_http)
+    make = partial(make, wait_s=wait * 60, time_budget=time_budget)
     options = make()
     run_options = RunOptions(run_id, tag, params_file, param, allow_unused=allow_unused)
     run_options = run_options._replace(reuse=reuse_options(reuse, options, is_new=True))
@@ -89,6 +91,7 @@ def retry_command(
     quiet: option.Quiet = False,
     dry_run: option.DryRun = False,
     wait: option.Wait = 0.0,
+    time_budget: option.TimeBudget = None,
     from_registry: option.FromRegistry = None,
     writers: option.Writers = None,
     restore: option.Restore = "needed",
@@ -106,9 +109,8 @@ def retry_command(
     from runnable_ci.engine.options import RetryOptions
     from runnable_ci.util.console import is_actions
 
-    options = make_options(
-        jobs, env_file, log_level, quiet=quiet, plain_http=plain_http, wait_s=wait * 60, writers=writers
-    )
+    make = partial(make_options, jobs, env_file, log_level, quiet=quiet, plain_http=plain_http)
+    options = make(wait_s=wait * 60, writers=writers, time_budget=time_budget)
     retry_options = RetryOptions(
         from_steps,
         param,

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from runnable_ci.errors import RunnableError
+from runnable_ci.errors import RunnableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runnable_ci.config import LogLevel, Settings
     from runnable_ci.engine.options import Options, ReuseOptions
     from runnable_ci.github.log import ActionsPrinter
+    from runnable_ci.pipeline.keys.durations import TimeLimit
     from runnable_ci.pipeline.project import Project
     from runnable_ci.redaction.redactor import Redactor
     from runnable_ci.runs.remote.writers import AcceptedWriters
@@ -61,6 +62,7 @@ def make_options(
     plain_http: bool,
     wait_s: float = 0.0,
     writers: str | None = None,
+    time_budget: str | None = None,
 ) -> Options:
     from runnable_ci.cli.terminal import confirm, is_interactive, watching
     from runnable_ci.config import SECRETS
@@ -85,6 +87,7 @@ def make_options(
         log_level=log_level,
         env_files=env_files,
         transfer_progress=watching,
+        time_budget=None if time_budget is None else _time_limit(time_budget),
     )
     if not is_actions(os.environ):
         return replace(options, confirm=confirm) if is_interactive() else options
@@ -92,6 +95,17 @@ def make_options(
     from runnable_ci.github.job import Context
 
     return replace(options, command_files=JobCommandFiles(os.environ), is_public=Context.is_public_job(os.environ))
+
+
+def _time_limit(text: str) -> TimeLimit:
+    from runnable_ci.pipeline.keys.durations import parse_budget_or_moment
+    from runnable_ci.pipeline.validation import shown
+
+    try:
+        return parse_budget_or_moment(text)
+    except ValueError as e:
+        hint = "write a length such as 5h30m, or a moment such as 2026-11-27T10:00:00Z"
+        raise UsageError(f"--time-budget {shown(text)} {e}", hint=hint) from e
 
 
 def make_printer(quiet: bool) -> Printer | ActionsPrinter:

@@ -257,6 +257,14 @@ Restore = Annotated[
     Literal["all", "needed"],
     typer.Option(help="Which files of reused steps to restore: all, or those that the steps to run may read."),
 ]
+TimeBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="End the run before this time is over, such as 5h30m, or before a moment, such as 2026-11-27T10:00:00Z, "
+        "so that `retry` can resume it; the exit code is 75 then.  [default: what the pipeline file says]",
+    ),
+]
 Checkpoint = Annotated[
     Literal["use", "drop"],
     typer.Option(help="Whether a step resumes from the checkpoint of its last attempt, or starts over."),

@@ -33,6 +33,7 @@ from runnable_ci.util.process import Exit, Supervisor, oom_kills
 from runnable_ci.util.text import printable
 
 if TYPE_CHECKING:
+    from runnable_ci.engine.outliving.time_budget import TimeBudget
     from runnable_ci.engine.reuse.taken_results import TakenResults
     from runnable_ci.steps.containers.step_containers import StepContainers
 
@@ -69,6 +70,8 @@ class ExecutionContext:
     """Runs the steps that have a container."""
     taken: TakenResults | None = None
     """Has what steps gave in other runs."""
+    budget: TimeBudget | None = None
+    """The time that all of it may take."""
     is_cancelled: bool = False
     """Whether the run was cancelled before: what begins nevertheless runs until a second signal."""
 
@@ -308,7 +311,8 @@ def _take_results(
         attempt.exception = redact_exception(returned.exception, context.redactor)
     match outcome:
         case "cancelled":
-            attempt.end(outcome, "cancelled")
+            is_in_time = context.budget is not None and context.budget.is_ending
+            attempt.end(outcome, f"cancelled: {context.budget} was over" if is_in_time else "cancelled")
             return
         case "timed_out":
             attempt.end(outcome, f"timed out after {(step.timeout_s or 0) / 60:g} min")

@@ -23,7 +23,7 @@ from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.runner import Run
 from runnable_ci.engine.session import RunSession
 from runnable_ci.engine.step_output import Masks
-from runnable_ci.errors import RunnableError, system_errors
+from runnable_ci.errors import STOPPED_IN_TIME, RunnableError, system_errors
 from runnable_ci.observe.observer import Observer
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, StepAttempt
@@ -36,6 +36,7 @@ from runnable_ci.util.threads import start
 from runnable_ci.vcs.git_files import repository_root
 
 if TYPE_CHECKING:
+    from runnable_ci.engine.outliving.time_budget import TimeBudget
     from runnable_ci.engine.parts.mocks import MockedResult
     from runnable_ci.steps.containers.step_containers import StepContainers
 
@@ -74,18 +75,18 @@ def execute(
     )
     context = _context(session, recorder, catalog, supervisor, reads, containers, mocked)
     if project.pipeline.reuses_others(reuse.said):
-        from runnable_ci.engine.reuse.opening import looking_elsewhere  # most runs look at no other
-        from runnable_ci.engine.reuse.taken_results import TakenResults
+        from runnable_ci.engine.reuse.opening import open_elsewhere  # most runs look at no other
 
-        here = (catalog, reads.products, containers, reads.variables)
-        state.inputs = looking_elsewhere(inputs, session, *here, reuse, partial(probe.of, containers=containers))
-        context = replace(context, taken=TakenResults(recorder, catalog, reads.products, printer.say))
+        context = open_elsewhere(state, context, session, recorder, reuse, partial(probe.of, containers=containers))
+    beside, cancel = session.options.beside, supervisor.cancel
+    if budget := _time_budget(session, recorder):
+        beside, cancel, context = budget.beside(beside), budget.cancel, replace(context, budget=budget)
     run = _loop(session, recorder, context, state, probe)
     if note := chosen_interpreter_note(project.pipeline, workspace, session.interpreter):
         printer.say(note)
-    with redacting_errors(recorder.redactor), closing(observer), closing(supervisor), cancelling(supervisor.cancel):
+    with redacting_errors(recorder.redactor), closing(observer), closing(supervisor), cancelling(cancel):
         try:
-            with session.options.beside(recorder, supervisor):
+            with beside(recorder, supervisor):
                 status = run.execute()
         finally:
             printer.end()
@@ -96,9 +97,17 @@ def execute(
     )
     if unsealed:
         raise unsealed
-    if supervisor.cancelled_by:
+    if supervisor.cancelled_by and not (budget and budget.is_ending):
         return 128 + supervisor.cancelled_by
-    return 0 if status == SUCCESS else 1
+    return STOPPED_IN_TIME if recorder.log.ended_by else int(status != SUCCESS)
+
+
+def _time_budget(session: RunSession, recorder: Recorder) -> TimeBudget | None:
+    if not (session.options.time_budget or session.project.pipeline.time_budget):
+        return None
+    from runnable_ci.engine.outliving.time_budget import budget_of  # most runs have none
+
+    return budget_of(session, recorder.log)
 
 
 def _seal(recorder: Recorder, catalog: Catalog) -> RunnableError | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from runnable_ci.engine.parts.mock_options import MockOptions
     from runnable_ci.engine.parts.step_selection import PartialOptions
     from runnable_ci.engine.provenance.step_variables import VariableRecorder
+    from runnable_ci.pipeline.keys.durations import TimeLimit
     from runnable_ci.runs.recorder import Recorder
     from runnable_ci.runs.remote.writers import AcceptedWriters
     from runnable_ci.runs.reuse.candidates import IndexPlace
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from runnable_ci.store.copy import Progress
     from runnable_ci.util.process import Supervisor
 
-Beside = Callable[["Recorder", "Supervisor"], AbstractContextManager[None]]
+Beside = Callable[["Recorder", "Supervisor"], AbstractContextManager[Callable[[], float]]]
+"""Yields what returns how long it takes to publish the run."""
 TransferProgress = Callable[[str], AbstractContextManager["Callable[[Progress], None] | None"]]
 
 
@@ -38,8 +40,8 @@ def _unseen(verb: str) -> AbstractContextManager[None]:  # noqa: ARG001 - nothin
     return nullcontext()
 
 
-def _nothing(recorder: Recorder, supervisor: Supervisor) -> AbstractContextManager[None]:  # noqa: ARG001
-    return nullcontext()
+def _nothing(recorder: Recorder, supervisor: Supervisor) -> AbstractContextManager[Callable[[], float]]:  # noqa: ARG001
+    return nullcontext(lambda: 0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -65,6 +67,8 @@ class Options:
     """Asks a person at a terminal; None where there is none."""
     transfer_progress: TransferProgress = _unseen
     """Returns for a verb, such as `fetched`, the observer of a transfer's progress; None where nothing is shown."""
+    time_budget: TimeLimit | None = None
+    """When the run is to be over, from the command line."""
     beside: Beside = _nothing
     """What is done while the steps run: to publish the run as it is by then."""
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
 from runnable_ci.engine.code.code_recorder import CodeRecorder
-from runnable_ci.engine.planner import PlanInputs
-from runnable_ci.engine.planning.plan import PlanState, plan
+from runnable_ci.engine.planning.first_look import first_look
+from runnable_ci.engine.planning.plan import PlanState
 from runnable_ci.engine.planning.schedule import Schedule, Tries, first_needs
 from runnable_ci.engine.provenance.changes import Decision, Outcome
 from runnable_ci.engine.provenance.pending_reads import Hashing, KeptReads
@@ -56,8 +56,6 @@ class Run:
     """What is done, and said, then: a terminal that is gone must not lose a finished attempt."""
     _results: SimpleQueue[tuple[str, Result]] = field(default_factory=SimpleQueue)
     _hashing: Hashing = field(init=False)
-    _planned: Mapping[str, Step] = field(default_factory=dict)
-    """The steps as they were known before the first one ran."""
     _schedule: Schedule = field(default_factory=Schedule)
     _tries: Tries = field(default_factory=Tries)
     _maybe: frozenset[str] = frozenset()
@@ -75,10 +73,10 @@ class Run:
     def execute(self) -> str:
         """Run the pipeline to its end; the status of the run. Nothing of it still runs when this returns or raises."""
         try:
-            self._planned = self.pipeline.steps
-            maybe = self._will_run()
-            self._maybe = frozenset(step.name for step in maybe)
-            if self.context.products.set_aside(maybe, self._made_here() | self._made_by_gone_branches()):
+            makers = self.context.catalog.products.steps
+            look = first_look(self.pipeline, self.recorder.log, self.state, makers)
+            self._maybe = frozenset(step.name for step in look.maybe)
+            if self.context.products.set_aside(look.maybe, look.kept):
                 self.code.code.forget()
             return self._loop()
         except BaseException:
@@ -88,33 +86,6 @@ class Run:
                 self._redact_past()
                 self._redact_outputs()
             raise
-
-    def _will_run(self) -> list[Step]:
-        """Return the steps that may run, and those that are not to this time: others must not find what they made."""
-        steps = self.pipeline.steps
-        if all(step.branching is None for step in steps.values()) and (
-            not self.recorder.log.steps or not any(step.put for step in steps.values())
-        ):
-            return list(steps.values())
-        inputs = self.state.inputs._replace(elsewhere=PlanInputs().elsewhere)
-        planned = plan(self.pipeline, self.recorder.log, initial=self.state.initial, inputs=inputs)
-        self._planned = planned.pipeline.steps
-        omitted = [name for name, decision in planned.decisions.items() if decision.is_omission]
-        return [self._planned[name] for name in (*planned.running, *omitted)]
-
-    def _made_here(self) -> dict[str, list[str]]:
-        """Return the paths of what the steps that are reused made in this run."""
-        logs = self.recorder.log.steps
-        reused = [step for name, step in self._planned.items() if name not in self._maybe and name in logs]
-        return {
-            step.name: [entry.name for entry in logs[step.name].put_entries()] for step in reused if not step.persist
-        }
-
-    def _made_by_gone_branches(self) -> dict[str, list[str]]:
-        """Return the branches that steps do not have any more: nobody is to find what these made."""
-        tops = {step.name for step in self.pipeline.steps.values() if step.branching is not None}
-        made = self.context.catalog.products.steps() if tops else ()
-        return {name: [] for name in made if name.partition(".")[0] in tops - {name} and name not in self._planned}
 
     def _loop(self) -> str:
         state, schedule = self.state, self._schedule
@@ -175,6 +146,8 @@ class Run:
         """Let the steps begin of which another try is due; where the run was cancelled there is none."""
         if self.context.supervisor.cancelled_by:
             for name in self._tries.dropped():
+                if self.context.budget:
+                    self.context.budget.hold(name)
                 self.state.record_outcome(self.state.steps[name], Outcome.FAILED, None)
                 self._schedule.settle(name)
         elif self._tries and self._hashing.is_over():  # what a try read is recorded with it
@@ -188,9 +161,11 @@ class Run:
         return advance(self.state, self._schedule, step, self.recorder.log, self._pass, self.printer.say)
 
     def _decide(self, step: Step) -> Decision:
-        cancelled = self.context.supervisor.cancelled_by
-        self.state.is_cancelled = cancelled is not None
+        cancelled, budget = self.context.supervisor.cancelled_by, self.context.budget
+        self.state.is_cancelled = cancelled is not None or (budget is not None and budget.follows_held(step))
         decision = self.state.decide(step, self.recorder.log)
+        if budget and decision.action == "run":
+            decision = budget.decide(step, decision)
         if cancelled and decision.action == "run" and not decision.runs_though_cancelled:
             return Decision("skip", f"the run was cancelled by {cancelled.name}")
         return decision
@@ -242,7 +217,8 @@ class Run:
         scope, context = self.state.prepared[step.name].scope, self.context
         if context.supervisor.cancelled_by:
             context = replace(context, is_cancelled=True)
-            step = step._replace(timeout_s=min(step.timeout_s or _LAST_STEPS_S, _LAST_STEPS_S))
+            last_s = context.budget.last_step_s(step) if context.budget else _LAST_STEPS_S
+            step = step._replace(timeout_s=min(step.timeout_s or last_s, last_s, _LAST_STEPS_S))
         past = self.recorder.log.steps.get(step.name)
         products = self.context.products.attempt(step, attempt.attempt_number, past)
         self.printer.started(step.shown)
@@ -284,6 +260,8 @@ class Run:
     def _finish(self, result: AttemptResult | BaseException) -> list[Event]:
         if isinstance(result, BaseException):
             raise result
+        if self.context.budget:
+            self.context.budget.finished(result.step.name)
         self._redact_past()
         result.attempt.environment = self.environment(result.step)
         self._learned_at[f"{result.step.name}.{result.attempt.attempt_number}"] = result.learned
@@ -322,17 +300,20 @@ class Run:
         skipped = (name for name, outcome in self.state.settled.items() if outcome in not_run)
         self.context.products.finish(skipped)
         failed = [
-            step.shown
+            name
             for name, outcome in self.state.settled.items()
             if outcome is Outcome.FAILED
-            and not (step := self.state.steps[name]).continue_on_error
+            and not self.state.steps[name].continue_on_error
             and not (name in self.state.open and self.state.open[name].failed(self.state))
         ]
         outcome: RunOutcome = "failed" if failed else "succeeded"
-        message = f"failed: {', '.join(failed)}" if failed else ""
+        message = f"failed: {', '.join(self.state.steps[name].shown for name in failed)}" if failed else ""
         if cancelled := self.context.supervisor.cancelled_by:
             outcome, message = "cancelled", f"cancelled by {cancelled.name}"
-        self.recorder.record(InvocationFinished.of(outcome, time=now(), message=message))
+        ended_by = ""
+        if (budget := self.context.budget) and (end := budget.end(failed, self.state.cancelled)):
+            outcome, message, ended_by = end
+        self.recorder.record(InvocationFinished.of(outcome, time=now(), message=message, ended_by=ended_by))
         return status_of(outcome)
 
     def _redact_past(self) -> None:

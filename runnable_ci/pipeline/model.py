@@ -49,6 +49,8 @@ class Pipeline(NamedTuple):
     """Names of environment variables."""
     untracked: Untracked | None = None
     log_level: LogLevel | None = None
+    time_budget: str | None = None
+    """How long an invocation may take."""
     is_named: bool = True
     """Whether the file gives the name."""
     place: Place = Place("")

@@ -94,6 +94,7 @@ def resolve(
         secrets=tuple(dict.fromkeys(secrets)),
         untracked=parsed.untracked,
         log_level=parsed.log_level,
+        time_budget=parsed.time_budget,
         is_named=bool(parsed.name),
         inputs=inputs,
         place=place,

@@ -234,6 +234,11 @@ class PipelineConfig(Table):
         description="Which results may take the place of running a step: `any-run` those of every run that made them "
         "from the same, `this-run` those of the run that is resumed, `never` none. Default: `this-run`.",
     )
+    time_budget: str | None = Field(
+        None,
+        description="How long an invocation may take, such as `5h30m`: it ends before, so that `retry` can resume it. "
+        "Default: no limit.",
+    )
     defaults: dict[str, Any] = Field(
         default_factory=dict,
         description="Keys of all steps that do not have them: `shell`, `working-directory`, `timeout-minutes`, "
@@ -248,6 +253,15 @@ class PipelineConfig(Table):
         description="The steps, in order.",
         json_schema_extra={"propertyNames": {"pattern": f"^{STEP_NAME.pattern}$"}},
     )
+
+    @field_validator("time_budget")
+    @classmethod
+    def _a_budget(cls, value: str | None) -> str | None:
+        if value is not None:
+            from runnable_ci.pipeline.keys.durations import parse_budget  # few files have one
+
+            parse_budget(value)
+        return value
 
 
 class Place(NamedTuple):

@@ -19,6 +19,7 @@ NAMES = frozenset(
     {
         *("event", "run_id", "name", "step", "key", "internal_name", "environment", "source", "defaulted", "redacted"),
         *("kind", "status", "outcome", "action", "warning", "command", "stage", "step_type", "retry_indicator"),
+        "ended_by",
         *("time", "start_time", "end_time", "dag_hash", "function_hash", "data_hash", "index_hash", "snapshot"),
         *("code_identifier", "code_identifier_type", "media_type", "catalog_relative_path", "catalog_handler_location"),
         *("changes", "modules", "lock_files", "identity", "parents", "store", "run_config"),

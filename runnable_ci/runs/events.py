@@ -134,12 +134,13 @@ class InvocationFinished(BaseEvent):
     status: str
     message: str = ""
     outcome: str = ""
+    ended_by: str = ""
     interrupted: bool = False
 
     @classmethod
-    def of(cls, outcome: RunOutcome, *, time: str, message: str = "") -> Self:
+    def of(cls, outcome: RunOutcome, *, time: str, message: str = "", ended_by: str = "") -> Self:
         """Return the end of an invocation, seen as it happened."""
-        return cls(time=time, status=status_of(outcome), message=message, outcome=outcome)
+        return cls(time=time, status=status_of(outcome), message=message, outcome=outcome, ended_by=ended_by)
 
 
 class SchemaRaised(BaseEvent):
@@ -202,7 +203,7 @@ def apply(log: RunLog, event: Event) -> RunLog:
             log.tag = event.tag or log.tag
             log.start_time = log.start_time or event.invocation.start_time
             log.status, log.message, log.end_time = PROCESSING, "", ""
-            log.outcome, log.interrupted = "", False
+            log.outcome, log.ended_by, log.interrupted = "", "", False
             log.invocations.append(event.invocation)
             redacted = event.invocation.redacted
             for name, value in event.invocation.parameters.items():
@@ -235,7 +236,7 @@ def apply(log: RunLog, event: Event) -> RunLog:
             log.end_time = last.end_time = event.time
             log.status = last.status = event.status
             log.message = last.message = event.message
-            log.outcome = last.outcome = event.outcome
+            log.outcome, log.ended_by = last.outcome, last.ended_by = event.outcome, event.ended_by
             log.interrupted = last.interrupted = event.interrupted
         case SchemaRaised():
             require_readable(event.version, where=f"the journal of {log.run_id}")

@@ -21,6 +21,7 @@ BRANCHES_SCHEMA_VERSION = "3"
 BYTES_PER_FIELD = 10
 """At least: each field of a record is written, with its name. With less a log would grow where it is written again."""
 SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
+TIME_BUDGET = "time-budget"
 LINK, FOLDER = "link", "folder"
 RunOutcome = Literal["succeeded", "failed", "cancelled", "timed_out", "interrupted"]
 """How a run, an invocation or an attempt ended; `interrupted`: nobody saw the end, its process is gone."""
@@ -311,6 +312,8 @@ class Invocation(Record):
     decisions: dict[str, DecisionRecord] = Field(default_factory=dict)
     outcome: str = ""
     """`succeeded`, `failed`, `cancelled` or `interrupted`; empty while it runs."""
+    ended_by: str = ""
+    """`time-budget`: it was cancelled by nobody, its time was over."""
     interrupted: bool = False
     """Nobody saw its end: it was concluded later, since its process was gone."""
 
@@ -347,6 +350,8 @@ class RunLog(Record):
     """sha256 of the pack → what is in it."""
     outcome: str = ""
     """How the newest invocation ended: `succeeded`, `failed`, `cancelled` or `interrupted`; empty while it runs."""
+    ended_by: str = ""
+    """`time-budget`, where that invocation ended since its time was over."""
     interrupted: bool = False
     """Nobody saw that end: it was concluded later, since the process was gone."""
 

@@ -22,6 +22,16 @@ def now() -> str:
     return (_BEGAN + passed).isoformat(timespec="microseconds")
 
 
+def elapsed_s() -> float:
+    """Return how many seconds the process is old."""
+    return (time.clock_gettime_ns(_CLOCK) - _BEGAN_NS) / 1e9
+
+
+def elapsed_at(moment: datetime) -> float:
+    """Return how many seconds old the process is at a moment; negative for one before it began."""
+    return (moment - _BEGAN).total_seconds()
+
+
 def format_timestamp(timestamp: float) -> str:
     """Return a time of the file system, in seconds since 1970."""
     return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="microseconds")

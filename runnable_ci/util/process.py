@@ -84,9 +84,9 @@ class Supervisor:
         self.cancelled_by, self._killed_by = by, signal.SIGKILL if again else None
         for group in tuple(self._groups):
             self._send(group, signal.SIGKILL if again else by)
-        if self._wake_write >= 0:
-            os.close(self._wake_write)
-            self._wake_write = -1
+        end, self._wake_write = self._wake_write, -1
+        if end >= 0:
+            os.close(end)
 
     def run(
         self,

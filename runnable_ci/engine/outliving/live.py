@@ -21,15 +21,16 @@ def published_live(
     *,
     make: Callable[[Layout, str, Callable[[str], None]], LivePublisher],
     say: Callable[[str], None],
-) -> Iterator[None]:
+) -> Iterator[Callable[[], float]]:
     """Publish the run while the block runs; nothing of it is under way after the block.
 
-    `make` returns what publishes a run of a store, and says what is in the way.
+    Yields what returns how long the last publish took. `make` returns what publishes a run of a store, and says what
+    is in the way.
     """
     publisher = make(recorder.layout, recorder.log.run_id, lambda text: say(recorder.redactor.text(text)))
     recorder.changed = publisher.changed
     publisher.start()
     try:
-        yield
+        yield lambda: publisher.last_took_s
     finally:
         publisher.close(is_urgent=lambda: supervisor.cancelled_by is not None, urgent_s=CANCELLED_WAIT_S)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runnable_ci.engine.attempt import ExecutionContext
 from runnable_ci.engine.options import ReuseOptions, variable_recorder
 from runnable_ci.engine.planner import PlanInputs, Scope
-from runnable_ci.engine.planning.plan import Plan, plan
+from runnable_ci.engine.planning.plan import Plan, PlanState, plan
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.provenance.step_variables import VariableRecorder
 from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.reuse.proof import Proof
 from runnable_ci.engine.reuse.search import Elsewhere, ResultSource, RunsHere
 from runnable_ci.engine.reuse.surroundings import Surroundings
+from runnable_ci.engine.reuse.taken_results import TakenResults
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.pipeline.command_line import of_store
@@ -27,6 +30,7 @@ from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.products.step_products import Products
 from runnable_ci.runs.reader import resolve_id
+from runnable_ci.runs.recorder import Recorder
 
 if TYPE_CHECKING:
     from runnable_ci.steps.containers.step_containers import StepContainers
@@ -34,6 +38,21 @@ if TYPE_CHECKING:
 
 def _silent(_line: str, **_of: str) -> None:
     """Say nothing."""
+
+
+def open_elsewhere(
+    state: PlanState,
+    context: ExecutionContext,
+    session: RunSession,
+    recorder: Recorder,
+    options: ReuseOptions,
+    environment_of: Callable[[Step], Environment | None],
+) -> ExecutionContext:
+    """Have the steps of an invocation that would run looked for in other runs; the context that takes what is found."""
+    reads = context.reads
+    here = (context.catalog, reads.products, context.containers, reads.variables)
+    state.inputs = looking_elsewhere(state.inputs, session, *here, options, environment_of)
+    return replace(context, taken=TakenResults(recorder, context.catalog, reads.products, context.printer.say))
 
 
 def looking_elsewhere(

@@ -1,6 +1,5 @@
 """The tables within a step, as they are written in the pipeline file. Pure."""
 
-import re
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -11,16 +10,16 @@ YEAR_MINUTES: Final = 366 * 24 * 60
 ATTEMPTS_MAX: Final = 1000
 Reuse = Literal["never", "this-run", "any-run"]
 """Which results may take the place of running a step: none, those of the run itself, those of any run."""
-_AGE: Final = re.compile(r"([1-9][0-9]{0,5})([mhd])")
-_UNIT_S: Final = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def age_s(text: str) -> float:
     """Return a `max-age` in seconds: infinity for `forever`. Raises `ValueError`."""
-    found = _AGE.fullmatch(text)
-    if not found and text != "forever":
+    from runnable_ci.pipeline.keys.durations import duration_s  # few files have any
+
+    found = float("inf") if text == "forever" else duration_s(text)
+    if found is None:
         raise ValueError("must be such as `30m`, `24h` or `7d`, or `forever`")
-    return int(found[1]) * _UNIT_S[found[2]] if found else float("inf")
+    return found
 
 
 class Table(BaseModel):

@@ -39,7 +39,7 @@ from runnable_ci.runs.run_identity import invocation_digest, run_identity, with_
 
 T = TypeVar("T")
 _ACTIONS = ("skip", "reuse", "run")
-_END = ("status", "outcome", "interrupted", "message", "end_time")
+_END = ("status", "outcome", "ended_by", "interrupted", "message", "end_time")
 """The fields of a run that say how it ended."""
 _MERGED = {"start_time", "parameters", "steps", "invocations", "environments", "code_states", "packs", *_END}
 
@@ -250,6 +250,7 @@ def _end(log: RunLog, ancestry: Ancestry) -> dict[str, Any]:
     return {
         "status": FAIL,
         "outcome": "failed",
+        "ended_by": "",
         "interrupted": False,
         "message": message,
         "end_time": max(one.end_time for one in newest),

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 from cli import Workspace, elsewhere, workspace
+from deviations import SWITCHES
 from published_runs import opened, store
 from registry_server import Reply, Seen, Served, described, registry, serving
-from reuse_entries import PIPELINE, attempt, entry, log_of, made_entries
+from reuse_entries import PIPELINE, T, attempt, digest, entry, log_of, made_entries
 
 from runnable_ci.observe.reads import FileRead, ReadSet
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
@@ -28,8 +29,9 @@ from runnable_ci.runs.remote.listing import published
 from runnable_ci.runs.remote.tag_record import REUSE_PREFIX, list_tags
 from runnable_ci.runs.remote.writers import EVERYBODY, AcceptedWriters
 from runnable_ci.runs.reuse.candidates import Candidates, IndexPlace, find_candidates
+from runnable_ci.runs.reuse.entries import ReuseEntry
 from runnable_ci.runs.reuse.index import merge
-from runnable_ci.runs.reuse.index_tag import INLINE_MAX_BYTES, change_index, forget_manifests, index_tag, read_index
+from runnable_ci.runs.reuse.index_tag import StoredIndex, change_index, forget_manifests, index_tag, read_index
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
@@ -152,7 +154,7 @@ def test_a_pull_request_has_an_index_of_its_own(project: Workspace, served: Serv
     assert titles(found(project, repository, "pull:12", "main", accepted=own))["data"] == ["a/data.1"]
     branch = AcceptedWriters(refs=frozenset({"main"}))
     assert titles(found(project, repository, "pull:12", "main", accepted=branch)) == {}
-    change_index(remote, "main", lambda _: read_index(remote, "pull:12"))  # as if it had written there
+    change_index(remote, "main", lambda _: StoredIndex(read_index(remote, "pull:12")))  # as if it had written there
     assert titles(found(project, repository, "main", accepted=branch)) == {}
     assert titles(found(project, repository, "main")) == {}, "nor does a person get it as main's"
 
@@ -178,7 +180,7 @@ def test_a_hundred_steps_are_decided_on_by_two_requests(served: Served, tmp_path
             entries += made_entries(
                 log_of(run_id=f"{holder}{generation}", ref=branch, **steps), document=reads.encode()
             )
-        assert change_index(remote, branch, partial(merge, entries)) == ""
+        assert change_index(remote, branch, adding(entries)) == ""
 
     def slow(_: Seen, forward: Callable[[], Reply]) -> Reply:
         time.sleep(0.04)
@@ -206,7 +208,7 @@ def test_two_writers_at_once_lose_at_most_a_hit(served: Served) -> None:
             opened(repository).push(EMPTY_CONFIG, io.BytesIO(b"{}"))  # as the runs do that come before
             mine = {who: [entry(f"s{n}", who, n, run=who) for n in range(3)] for who in ("a", "b")}
 
-            writers = [partial(change_index, opened(repository), "main", partial(merge, new)) for new in mine.values()]
+            writers = [partial(change_index, opened(repository), "main", adding(new)) for new in mine.values()]
             assert list(pool.map(partial.__call__, writers)) == ["", ""], number
             there = read_index(opened(repository), "main")
             assert {it.title for it in there} <= {it.title for them in mine.values() for it in them}
@@ -218,23 +220,112 @@ def test_two_writers_at_once_lose_at_most_a_hit(served: Served) -> None:
     assert lost <= ROUNDS // 4, lost
 
 
-def test_a_large_index_is_a_blob_and_cached(served: Served, tmp_path: Path) -> None:
-    """What does not fit into a manifest takes a second request; where the store knows it, one again."""
+LARGE = [entry(f"s{n}", second=n % 60).model_copy(update={"reads": {"x": os.urandom(50_000).hex()}}) for n in range(60)]
+"""More than a manifest has room for."""
+
+
+@pytest.mark.promise
+def test_no_index_takes_more_than_a_request(served: Served) -> None:
+    """What was neither made nor taken for the longest time is left out, so that three branches take three requests."""
     remote = opened(served.repository())
-    large = [
-        entry(f"s{n}", second=n % 60).model_copy(update={"reads": {"x": os.urandom(50_000).hex()}}) for n in range(60)
-    ]
-    assert change_index(remote, "main", lambda there: merge(there, large)) == ""
-    layout = store(tmp_path)
-    layout.create()
+    used = LARGE[0].held_by[0].model_copy(update={"manifest": f"sha256:{digest(9)}", "ended": T.format(59)})
+    old = LARGE[0].model_copy(update={"held_by": [used, *LARGE[0].held_by]})
+    for branch in ("main", "feature", "pull:1"):
+        of_branch = [it.model_copy(update={"refs": [branch]}) for it in [old, *LARGE[1:]]]
+        assert change_index(remote, branch, adding(of_branch)) == ""
+        assert change_index(remote, branch, adding(of_branch[30:])) == ""
     with serving(upstream=served) as front:
         far = opened(remote.label.replace(served.host, front.host))
+        places = [IndexPlace(far, branch) for branch in ("main", "feature", "pull:1")]
+        candidates = find_candidates(places, PIPELINE)
+        assert len(front.seen) == 3
+        assert {len(them) for them in candidates.of_step.values()} == {3}
+        assert 30 < len(candidates.of_step) < 60
+        left = sorted({it.step: it.ended for it in LARGE}, key=lambda step: (step != "s0", -int(step[1:])))
+        assert set(candidates.of_step) == set(left[: len(candidates.of_step)])
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_an_index_that_is_refused_as_a_manifest_is_a_blob(served: Served, tmp_path: Path, status: int) -> None:
+    """It takes a second request then; where the store knows it, one again."""
+    remote = opened(served.repository())
+
+    def small_only(seen: Seen, forward: Callable[[], Reply]) -> Reply:
+        refused = seen.method == "PUT" and "/manifests/" in seen.path and len(seen.body) > 100_000
+        return Reply(status, {"Content-Type": "application/json"}, b'{"errors": []}') if refused else forward()
+
+    layout = store(tmp_path)
+    layout.create()
+    with serving(small_only, upstream=served) as front:
+        far = opened(remote.label.replace(served.host, front.host))
+        assert change_index(far, "main", adding(LARGE)) == ""
         for requests in (2, 1):
             front.seen.clear()
             candidates = find_candidates([IndexPlace(far, "main")], PIPELINE, layout=layout)
-            assert len(candidates.of_step) == 60
+            assert 30 < len(candidates.of_step) < 60
             assert len(front.seen) == requests
-    assert max(path.stat().st_size for path in (layout.folder / "seen").iterdir()) > INLINE_MAX_BYTES
+
+
+@pytest.mark.parametrize("switch", [name for name in SWITCHES if name.startswith("only images")])
+def test_registries_of_images_have_an_index_too(project: Workspace, served: Served, switch: str) -> None:
+    """It is in the first form that the registry takes, as are the runs; so is the record, by which it is rebuilt."""
+    with serving(SWITCHES[switch](), upstream=served) as front:
+        repository = front.repository()
+        assert "index" not in run(project, repository, "a")
+        assert titles(found(project, repository, "main")) == {"count": ["a/count.1"], "data": ["a/data.1"]}
+        assert change_index(opened(repository), "main", lambda _: StoredIndex()) == ""
+        (project.folder / "in.txt").write_text("other\n")
+        project.commit()
+        assert "index" not in run(project, repository, "b")
+        assert titles(found(project, repository, "main"))["data"] == ["b/data.1", "a/data.1"]
+
+
+@pytest.mark.promise
+@pytest.mark.parametrize("how", ["deleted", "damaged", "an earlier version's", "lost", "overwritten"])
+def test_what_an_index_lost_is_found_again(project: Workspace, served: Served, how: str) -> None:
+    """Whatever became of it, the next publish of any run of the branch brings the results of the others back."""
+    repository = served.repository()
+    remote = opened(repository)
+    for run_id in ("a", "b", "c"):
+        (project.folder / "in.txt").write_text(f"{run_id}\n")
+        project.commit()
+        if run_id == "c":
+            project.git("switch", "-qc", "feature")
+        run(project, repository, run_id)
+    project.git("switch", "-q", "main")
+    match how:
+        case "deleted":
+            remote.delete(remote.resolve(index_tag("main")))
+        case "damaged":
+            put(remote, index_tag("main"), "no base64 §")
+        case "an earlier version's":
+            put(remote, index_tag("main"), base64.b64encode(gzip.compress(b'{"version": 0}')).decode())
+            notes = found(project, repository, "main").notes
+            assert "an earlier version of runnable-ci; the next publish replaces it" in notes[0]
+        case "lost":
+            change_index(remote, "main", lambda _: StoredIndex())
+        case "overwritten":  # by one that had read it before b, and does not look again
+            there = tuple(it for it in read_index(remote, "main") if it.run_id == "a")
+            change_index(remote, "main", lambda _: StoredIndex(there).with_runs([there[0].held_by[0].manifest]))
+    (project.folder / "in.txt").write_text("d\n")
+    project.commit()
+    with serving(upstream=served) as front:
+        assert "index" not in run(project, repository.replace(served.host, front.host), "d")
+        first = len(front.seen)
+        candidates = found(project, repository, "main")
+        assert titles(candidates)["data"] == ["d/data.1", "b/data.1", "a/data.1"]
+        assert all(it.entry.read_set() is not None for it in candidates.of_step["data"])
+        (project.folder / "in.txt").write_text("e\n")
+        project.commit()
+        front.seen.clear()
+        run(project, repository.replace(served.host, front.host), "e")
+        assert first - len(front.seen) <= 12, "looked at once"
+        assert len(front.seen) < 40, [f"{it.method} {it.path}" for it in front.seen]
+    assert len(titles(found(project, repository, "main"))["data"]) == 4
+
+
+def adding(found: Sequence[ReuseEntry]) -> Callable[[StoredIndex], StoredIndex]:
+    return lambda there: replace(there, entries=merge(there.entries, found))
 
 
 def refusing(method: str, part: str, status: int = 403) -> Callable[[Seen, Callable[[], Reply]], Reply]:
@@ -283,7 +374,7 @@ def test_what_stands_in_place_of_an_index(
     put(remote, index_tag("main"), written)
     assert len(found(project, repository, "main").notes) == 1
     said = run(project, repository, "b")
-    assert ("was written by another version" in said) is not is_replaced
+    assert ("was written by a later version" in said) is not is_replaced
     assert (found(project, repository, "main").of_step != {}) is is_replaced
 
 

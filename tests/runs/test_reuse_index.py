@@ -273,9 +273,12 @@ def test_what_is_no_index_is_refused(packed: Callable[[], bytes], said: str) -> 
 
 
 def test_an_index_of_another_version_is_said_to_be_one() -> None:
-    """It is neither read nor replaced."""
-    with pytest.raises(OtherIndexVersionError, match="another version of runnable-ci"):
+    """That of a later one is neither read nor replaced; that of an earlier one is replaced."""
+    with pytest.raises(OtherIndexVersionError, match="a later version of runnable-ci"):
         decode(_packed({"version": 2, "what": "ever"}), where="the index")
+    with pytest.raises(RunLogError, match="an earlier version of runnable-ci; the next publish replaces it") as found:
+        decode(_packed({"version": 0}), where="the index")
+    assert not isinstance(found.value, OtherIndexVersionError)
 
 
 @pytest.mark.parametrize(

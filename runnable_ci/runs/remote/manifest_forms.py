@@ -21,7 +21,8 @@ IMAGE_CONFIG_MEDIA_TYPE = "application/vnd.oci.image.config.v1+json"
 IMAGE_LAYER_MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar"
 DERIVED_FROM = "vnd.runnable.derived-from"
 """Of a derived manifest: the digest of the run's own."""
-_TYPE = "vnd.runnable.artifact-type"
+TYPE = "vnd.runnable.artifact-type"
+"""Of a derived manifest: the type of the artifact that it represents."""
 _WHOLE = "vnd.runnable.piece-of"
 _WHOLE_SIZE = "vnd.runnable.whole-size"
 _OFFSET = "vnd.runnable.piece-offset"
@@ -64,7 +65,7 @@ def as_image(manifest: dict[str, Any], own: str, form: ImageForm) -> tuple[bytes
         "annotations": {
             **manifest.get("annotations", {}),
             DERIVED_FROM: own,
-            _TYPE: str(manifest.get("artifactType", "")),
+            TYPE: str(manifest.get("artifactType", "")),
         },
     }
     return config, image
@@ -72,7 +73,7 @@ def as_image(manifest: dict[str, Any], own: str, form: ImageForm) -> tuple[bytes
 
 def is_run(manifest: Mapping[str, Any]) -> bool:
     """Return whether a manifest is a run's, its own or one derived from it."""
-    return ARTIFACT_TYPE in (manifest.get("artifactType"), (manifest.get("annotations") or {}).get(_TYPE))
+    return ARTIFACT_TYPE in (manifest.get("artifactType"), (manifest.get("annotations") or {}).get(TYPE))
 
 
 def original_type(layer: Descriptor) -> str:

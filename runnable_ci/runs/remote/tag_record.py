@@ -10,18 +10,17 @@ is recorded before it is moved, and looked at again afterwards. To read a run, i
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from runnable_ci.errors import RegistryAuthError, RegistryProtocolError, StoreError
-from runnable_ci.runs.artifact import EMPTY_CONFIG, TITLE
+from runnable_ci.runs.artifact import TITLE
 from runnable_ci.runs.live.life_sign import ALIVE
 from runnable_ci.runs.reader import Summary
 from runnable_ci.runs.remote.published_content import SEPARATOR, PublishedContent, may_be_of
+from runnable_ci.runs.reuse.tagged_manifest import tag_manifest
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import MANIFEST_ELEMENTS_MAX, MANIFEST_MEDIA_TYPE, TAG, Descriptor
 from runnable_ci.util.bounded_json import parse_json
@@ -208,16 +207,4 @@ def _of_runs(tags: Collection[str]) -> Iterator[str]:
 
 
 def _write(registry: Registry, record: TagRecord) -> None:
-    empty = {"mediaType": EMPTY_CONFIG.media_type, "digest": EMPTY_CONFIG.digest, "size": EMPTY_CONFIG.size}
-    raw = json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_MEDIA_TYPE,
-            "artifactType": RECORD_TYPE,
-            "config": empty,
-            "layers": [empty],  # some registries refuse a manifest without a layer
-            "annotations": {RECORD_KEY: format_record(record)},
-        }
-    ).encode()
-    manifest = Descriptor.of_hash(hashlib.sha256(raw).hexdigest(), len(raw), MANIFEST_MEDIA_TYPE)
-    registry.tag(manifest, RECORD_TAG, raw)
+    tag_manifest(registry, RECORD_TAG, RECORD_TYPE, {RECORD_KEY: format_record(record)})

@@ -24,7 +24,8 @@ from runnable_ci.runs.reuse.entries import (
     taken_by,
 )
 from runnable_ci.runs.reuse.index import Index, held_also, merge, of_pipeline
-from runnable_ci.runs.reuse.index_tag import change_index, read_index
+from runnable_ci.runs.reuse.index_tag import StoredIndex, change_index, read_index
+from runnable_ci.runs.reuse.lost_entries import FoundAgain, find_again
 from runnable_ci.store.content_cache import ContentCache
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
@@ -120,11 +121,15 @@ def _publish_entries(layout: Layout, run_id: str, registry: Registry, manifest: 
     made = entries_of(log, manifest=manifest, reads_of=partial(_stored_reads, catalog_of(layout, log)))
     mine = [entry for entry in made if branch_of(entry.refs) == branch]
     taken, holder = taken_by(log), ResultHolder(manifest=manifest, run_id=run_id, ended=log.end_time)
-    if not mine and not taken:
-        return ""
+    lost: FoundAgain | None = None
 
-    def change(there: Index) -> Index:
-        return merge(held_also(there, pipeline, taken, holder), mine)
+    def change(there: StoredIndex) -> StoredIndex:
+        nonlocal lost
+        lost = find_again(registry, branch, there, layout, except_for=manifest) if lost is None else lost
+        if not (mine or taken or there.runs or lost.manifests):
+            return there
+        entries = merge(held_also(there.entries, pipeline, taken, holder), mine, lost.entries)
+        return replace(there, entries=entries).with_runs([*lost.manifests, manifest])
 
     return change_index(registry, branch, change, ContentCache.of(layout))
 

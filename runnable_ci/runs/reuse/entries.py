@@ -48,7 +48,7 @@ class ResultHolder(Record):
 
     manifest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
     run_id: _Text = ""
-    ended: _Text = ""
+    ended: Annotated[str, Field(pattern=r"^[0-9T:.+Z-]{0,40}$")] = ""
 
 
 class ReuseEntry(Record):
@@ -117,11 +117,12 @@ def reads_blob(log: RunLog) -> Descriptor:
     return PackIndex(log.packs).blob_of(attempt.reads, attempt.reads_size)
 
 
-def entries_of(log: RunLog, *, manifest: str, reads_of: ReadsOf) -> Iterator[ReuseEntry]:
+def entries_of(log: RunLog, *, manifest: str, reads_of: ReadsOf, is_here: bool = True) -> Iterator[ReuseEntry]:
     """Yield what other runs may take from a run that a manifest holds, the newest first, as much as an index keeps.
 
     These are results that were observed, and that the run made itself. Not those with a secret among them, nor with a
-    file that was not stored, which nobody else could get.
+    file that was not stored, which nobody else could get. Of a run that `is_here` nor those whose reads are lost: where
+    they are elsewhere, who looks at the result gets them from there.
     """
     pipeline = PipelineIdentity.recorded(log.name, log.run_config).key()
     mine = [key for key, step in log.steps.items() if _is_for_others(step)] if pipeline else []
@@ -136,7 +137,7 @@ def entries_of(log: RunLog, *, manifest: str, reads_of: ReadsOf) -> Iterator[Reu
         mini = _mini_log(log, key, packs)
         raw = _dumped(mini)
         size = len(json.dumps(raw))
-        if document is None or size > ENTRY_MAX_BYTES:
+        if (document is None and is_here) or size > ENTRY_MAX_BYTES:
             continue
         maker = makers.get(attempt.invocation, Maker())
         yield ReuseEntry(
@@ -151,7 +152,7 @@ def entries_of(log: RunLog, *, manifest: str, reads_of: ReadsOf) -> Iterator[Reu
             actor=maker.actor,
             workflow_run=maker.workflow_run,
             held_by=[holder],
-            reads=json.loads(document) if len(document) <= READS_MAX_BYTES else None,
+            reads=json.loads(document) if document and len(document) <= READS_MAX_BYTES else None,
             log=raw,
         )
         left -= size

@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -36,7 +36,14 @@ Index = tuple[ReuseEntry, ...]
 
 
 class OtherIndexVersionError(RunLogError):
-    """Another version of the program wrote an index, so that it can neither be read nor replaced."""
+    """A later version of the program wrote an index, so that it can neither be read nor replaced."""
+
+    @classmethod
+    def of(cls, where: str) -> OtherIndexVersionError:
+        """Return the error for the index there."""
+        return cls(
+            f"{where} was written by a later version of runnable-ci, which this version neither reads nor replaces"
+        )
 
 
 def merge(*indexes: Iterable[ReuseEntry]) -> Index:
@@ -51,10 +58,10 @@ def merge(*indexes: Iterable[ReuseEntry]) -> Index:
         if made_from not in newest or _age(entry) > _age(newest[made_from]):
             newest[made_from] = entry
     of_step: dict[tuple[str, str], list[ReuseEntry]] = {}
-    for entry in sorted(newest.values(), key=_age, reverse=True):
+    for entry in sorted(newest.values(), key=_used, reverse=True):
         of_step.setdefault((entry.pipeline, entry.step), []).append(entry)
     kept = [entry for entries in of_step.values() for entry in entries[:KEPT_OF_STEP]]
-    return tuple(_within(sorted(kept, key=_age, reverse=True), KEPT_BYTES))
+    return tuple(_within(sorted(kept, key=_used, reverse=True), KEPT_BYTES))
 
 
 def held_also(index: Iterable[ReuseEntry], pipeline: str, taken: Mapping[str, str], holder: ResultHolder) -> Index:
@@ -101,6 +108,15 @@ def encode(index: Iterable[ReuseEntry]) -> bytes:
     return gzip.compress(_json(document), 6, mtime=0)
 
 
+def within(index: Index, at_most: int) -> tuple[Index, bytes]:
+    """Return as much of an index as its document has room for, packed, and that: what was not used for long goes."""
+    packed = encode(index)
+    while len(packed) > at_most and index:
+        index = index[: len(index) * at_most * 19 // (len(packed) * 20)]
+        packed = encode(index)
+    return index, packed
+
+
 def decode(packed: bytes, *, where: str) -> Index:
     """Read an index. Raises `OtherIndexVersionError`, and `RunLogError` for anything else that cannot be used."""
     raw = _unpacked(packed, where)
@@ -116,13 +132,12 @@ def decode(packed: bytes, *, where: str) -> Index:
 
 
 def _require_version(version: Any, where: str) -> None:
-    if type(version) is not int or version < 1:
+    if type(version) is not int or version < 0:
         raise ValueError("it has no version")
-    if version != INDEX_VERSION:
-        raise OtherIndexVersionError(
-            f"{where} was written by another version of runnable-ci "
-            f"(its format is {version}, this version reads {INDEX_VERSION})"
-        )
+    if version < INDEX_VERSION:
+        raise RunLogError(f"{where} was written by an earlier version of runnable-ci; the next publish replaces it")
+    if version > INDEX_VERSION:
+        raise OtherIndexVersionError.of(where)
 
 
 def _entries(document: Mapping[str, Any], allowance: Allowance) -> Iterator[ReuseEntry]:
@@ -172,6 +187,11 @@ def _age(entry: ReuseEntry) -> tuple[str, ...]:
     return (entry.ended, entry.pipeline, entry.step, entry.inputs, entry.identity, entry.run_id)
 
 
+def _used(entry: ReuseEntry) -> tuple[str, ...]:
+    """Return by when a run last made or took a result: what is taken again and again is kept, however old it is."""
+    return (max([entry.ended, *(holder.ended for holder in entry.held_by)]), *_age(entry))
+
+
 def _within(entries: Sequence[ReuseEntry], most_bytes: int) -> Iterator[ReuseEntry]:
     """Yield entries as long as they fit; what is shared counts once."""
     seen: set[str] = set()
@@ -201,7 +221,3 @@ def _shared(value: Any, table: dict[str, Any], known: dict[int, tuple[str, Any]]
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-Change = Callable[[Index], Index]
-"""What a writer does to an index that it finds."""

@@ -52,8 +52,7 @@ def resume_earlier(job: Job) -> Note | None:
         return None
     try:
         choice = _choose(job)
-        if choice.note is None and not _notes(job):
-            choice = _lost(job) or choice
+        choice = _lost(job, since=max((note.attempt for note, _ in _notes(job)), default=0)) or choice
         if (note := choice.note) is not None:
             _bring(job, note)
             _tell(job, f"attempt {number} resumes run `{note.run_id}` ({note.digest}): {choice.reason}")
@@ -67,42 +66,59 @@ def resume_earlier(job: Job) -> Note | None:
     return None
 
 
-def _lost(job: Job) -> Choice | None:
-    """Return the run of an earlier attempt that left nothing, as its runner was lost: what it published until then.
+def _lost(job: Job, *, since: int) -> Choice | None:
+    """Return the run of earlier attempts of which the last one, after `since`, left nothing but what it had published.
 
-    It is known by its id and the tag that only this job of this workflow run would move, and used as any run from a
-    registry: if those are accepted who made it.
+    Its runner was lost. The run is known by its id and the tag that only this job of this workflow run would move, and
+    used as any run from a registry: if those are accepted who made it.
     """
-    if job.inputs.publish != "always" or not job.use.is_told_apart or job.context.is_fork_pull_request:
+    if not job.use.is_told_apart:
         return None
-    context, use = job.context, job.use
-    for number in range(context.run_attempt - 1, 0, -1):
+    use, choices = job.use, list[Note]()
+    for number in range(job.context.run_attempt - 1, 0, -1):
         run_id = use.name if number == 1 else f"{use.name}-attempt{number}"
-        try:
-            found = find(job.registry(), run_id, accepted=accepted_writers(job.settings, job.environ))
-        except RunnableError:
-            continue
+        if note := _published_by_lost(job, run_id, since=since):
+            choices.append(note)
+    if not choices:
+        return None
+    note = max(choices, key=lambda note: note.attempt)
+    return Choice(note, f"attempt {note.attempt} was lost, and had published that much")
+
+
+def _published_by_lost(job: Job, run_id: str, *, since: int) -> Note | None:
+    """Return what the last attempt of the job after `since` that was lost had published of a run: all it had then."""
+    if job.inputs.publish != "always" or job.context.is_fork_pull_request:
+        return None
+    try:
+        found = find(job.registry(), run_id, accepted=accepted_writers(job.settings, job.environ))
+    except RunnableError:
+        return None
+    for number in range(job.context.run_attempt - 1, since, -1):
         tag = job_prefix({**job.environ, "GITHUB_RUN_ATTEMPT": str(number)})
-        parts = [part for part in found.parts if part.sign and any(name.startswith(tag) for name in part.names)]
-        if len(parts) == 1:
-            part, log = parts[0], found.log
-            digest, identity = part.manifest.digest, run_identity(log)
-            note = Note(use.key, number, run_id, identity, log.status, digest, is_published=True, job="")
-            return Choice(note, f"attempt {number} was lost, and had published that much ({part.sign})")
+        parts = [part for part in found.parts if any(name.startswith(tag) for name in part.names)]
+        if len(parts) == 1 and parts[0].sign:
+            digest, identity = parts[0].manifest.digest, run_identity(found.log)
+            return Note(job.use.key, number, run_id, identity, found.log.status, digest, is_published=True, job="")
+        if parts:
+            return None
     return None
 
 
-def published_earlier(job: Job) -> str:
-    """Return the digest of what an earlier attempt of the job, a retry, published; empty where none is known.
+def published_earlier(job: Job, run: str) -> str:
+    """Return the digest of what earlier attempts of the job, a retry of `run`, published; empty where none is known.
 
     Others may have published since: what they did is not for this job, unless its first attempt begins with it.
     """
     if job.context.run_attempt == 1 or job.inputs.resume == "never":
         return ""
     notes = [note for note, _ in _notes(job) if note.is_published]
-    if not notes or earlier.doubt(notes, is_told_apart=job.use.is_told_apart):
+    if earlier.doubt(notes, is_told_apart=job.use.is_told_apart):
         return ""
-    note = max(notes, key=lambda note: note.attempt)
+    note = max(notes, key=lambda note: note.attempt, default=None)
+    run_id = run.partition("@")[0].rpartition("/")[2].rpartition(":")[2]
+    note = _published_by_lost(job, run_id, since=note.attempt if note else 0) or note
+    if note is None:
+        return ""
     said = f"run `{note.run_id}` ({note.digest}), which attempt {note.attempt} published"
     _tell(job, f"attempt {job.context.run_attempt} resumes {said}")
     return note.digest

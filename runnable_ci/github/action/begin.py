@@ -247,14 +247,16 @@ def _opened(job: Job, *, other_pipeline: bool) -> OpenedRun:
     """
     run, pipeline = _required_run(job), Path(job.inputs.pipeline)
     file = pipeline if pipeline.is_file() or other_pipeline or not pipeline.exists() else None
+    digest = published_earlier(job, run)
     opened = open_run(
         run,
         file=file,
         other_pipeline=other_pipeline,
         environ=job.environ,
-        source=_source(job, run),
+        source=_source(job, run, digest),
         accepted=_accepted(job),
         layout=job.layout,
+        take_over=bool(digest),  # who wrote that is over
     )
     job.say_all(opened.notes)
     return opened
@@ -289,9 +291,8 @@ def _required_run(job: Job) -> str:
     return job.inputs.run_id
 
 
-def _source(job: Job, run: str) -> tuple[Registry, str] | None:
-    """Return where a run comes from, and what it is called there; None for one of this job."""
-    digest = published_earlier(job) if job.inputs.command == "retry" else ""
+def _source(job: Job, run: str, digest: str = "") -> tuple[Registry, str] | None:
+    """Return where a run comes from, and what it is called there, or its `digest`; None for one of this job."""
     if "/" in run:
         where = parse_reference(run)
         return Registries(job.settings, job.environ).open(where), digest or where.reference or LATEST

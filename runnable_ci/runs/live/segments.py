@@ -13,7 +13,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunLogError
 from runnable_ci.runs.artifact import EMPTY, EMPTY_CONFIG, contents, manifest_with
@@ -41,6 +41,13 @@ _PACKED: Final = ("catalog/", "history/", "failed/", "inputs/", "logs/", "reads/
 """The titles of what may be in packs: readers look for other contents in blobs of their own."""
 
 
+class Named(NamedTuple):
+    """A content, and what it is called in the run."""
+
+    title: str
+    blob: Descriptor
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Segment:
     """A part of a run's journal, and the small contents that it was the first to name."""
@@ -48,8 +55,8 @@ class Segment:
     begin: int
     """In bytes of the journal, as is `end`."""
     end: int
-    packed: dict[str, str] = field(default_factory=dict)
-    """sha256 of a content → its title."""
+    packed: dict[str, Named] = field(default_factory=dict)
+    """By their sha256."""
     size_bytes: int = 0
     journal: Descriptor | None = None
     """None while it has not been made."""
@@ -106,33 +113,40 @@ class LiveRun:
 
             hold(self._folder / CHECKPOINTS, self.log)
         segment = Segment(begin, begin + len(new), self._new_contents(), len(new))
-        for digest, title in segment.packed.items():
-            segment.size_bytes += self._path(digest, title).stat().st_size
+        segment.size_bytes += sum(content.blob.size for content in segment.packed.values())
         self._add(segment)
         return True
 
-    def _new_contents(self) -> dict[str, str]:
+    def _new_contents(self) -> dict[str, Named]:
         """Return the small contents that are named since and that are here."""
-        packs, found = PackIndex(self.log.packs), dict[str, str]()
+        packs, found = PackIndex(self.log.packs), dict[str, Named]()
         for title, content in contents(self.log):
             if content.hex in self._known:
                 continue
             self._known.add(content.hex)
             is_small = content.size <= PACKED_FILE_MAX_BYTES and title.startswith(_PACKED)
-            if is_small and content.hex not in packs and self._path(content.hex, title).is_file():
-                found[content.hex] = title
+            if is_small and content.hex not in packs and self._find(named := Named(title, content)):
+                found[content.hex] = named
         return found
 
-    def _path(self, digest: str, title: str) -> Path:
+    def _find(self, content: Named) -> Path | None:
+        """Return where a content is; None where it is not here, as of a run that was pulled without its files."""
+        try:
+            path = self._path(content)
+        except BlobMissingError:
+            return None
+        return path if path.is_file() else None
+
+    def _path(self, content: Named) -> Path:
         """Return where a content is: until a run is sealed its output, and what its steps read, are beside it."""
-        kind, _, name = title.partition("/")
+        kind, _, name = content.title.partition("/")
         if kind in ("logs", "reads"):
             beside = self._folder / OUTPUTS / (name if kind == "logs" else name.removesuffix(".json") + READS_SUFFIX)
             if beside.is_file():
                 return beside
-        if kind == "checkpoints" and (held := self._folder / CHECKPOINTS / SENDING / digest).is_file():
+        if kind == "checkpoints" and (held := self._folder / CHECKPOINTS / SENDING / content.blob.hex).is_file():
             return held
-        return self.layout.path(Descriptor.of_hash(digest, 0))
+        return self.layout.path(content.blob)
 
     def _add(self, segment: Segment) -> None:
         while self._segments:
@@ -165,8 +179,8 @@ class LiveRun:
         if segment.packed:
             file = io.BytesIO()
             writer = PackWriter(file)
-            for digest, title in segment.packed.items():
-                writer.add(title, digest, self._content(digest, title))
+            for digest, content in segment.packed.items():
+                writer.add(content.title, digest, self._content(content))
             writer.end()
             packed = self._keep(file.getvalue())
             segment.pack = (packed.hex, Pack(size=packed.size, members=writer.members))
@@ -179,14 +193,16 @@ class LiveRun:
             raw = file.read(segment.end - segment.begin)
         return b"".join(_published(line) for line in raw.splitlines(keepends=True))
 
-    def _content(self, digest: str, title: str) -> bytes:
+    def _content(self, content: Named) -> bytes:
         try:
-            content = self._path(digest, title).read_bytes()
+            raw = self._path(content).read_bytes()
         except FileNotFoundError as e:
-            raise BlobMissingError(f"{title} of run `{self.run_id}` is not in {self.layout.label} any more") from e
-        if hashlib.sha256(content).hexdigest() != digest:  # output is written again where a secret became known
-            raise BlobCorruptError(f"{title} of run `{self.run_id}` is not what was recorded")
-        return content
+            raise BlobMissingError(
+                f"{content.title} of run `{self.run_id}` is not in {self.layout.label} any more"
+            ) from e
+        if hashlib.sha256(raw).hexdigest() != content.blob.hex:  # output is written again where a secret became known
+            raise BlobCorruptError(f"{content.title} of run `{self.run_id}` is not what was recorded")
+        return raw
 
     def _keep(self, content: bytes, media_type: str = "application/octet-stream") -> Descriptor:
         made = Descriptor.of_hash(hashlib.sha256(content).hexdigest(), len(content), media_type)
@@ -196,9 +212,11 @@ class LiveRun:
     def _large_outputs(self) -> dict[str, Path]:
         """Return digest → file of output that is a blob of its own, and not in the store yet."""
         return {
-            content.digest: self._path(content.hex, title)
+            content.digest: path
             for title, content in contents(self.log)
-            if title.startswith(("logs/", "reads/", "checkpoints/")) and not self.layout.exists(content)
+            if title.startswith(("logs/", "reads/", "checkpoints/"))
+            and not self.layout.exists(content)
+            and (path := self._find(Named(title, content)))
         }
 
 

@@ -73,6 +73,10 @@ def retry(
             planned = look_ahead(session, run_id, retry_options)
             if note := planned.environment_note():
                 options.printer.say(note)
+            if options.time_budget or project.pipeline.time_budget:
+                from runnable_ci.engine.outliving.outlook import say_what_does_not_fit  # most runs have time
+
+                say_what_does_not_fit(session, load_log(project.layout, run_id), planned.plan)
             console.out(*planned.plan.lines())
             return 0
         exit_code = resume(session, run_id, retry_options)

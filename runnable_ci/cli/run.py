@@ -11,11 +11,12 @@ from runnable_ci.engine.new_run import prepare_run, unused_id
 from runnable_ci.engine.options import Options, RunOptions
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.session import RunSession
-from runnable_ci.errors import PipelineError, RunnableError, UsageError
+from runnable_ci.errors import STOPPED_IN_TIME, PipelineError, RunnableError, UsageError
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.pipeline.inputs import input_lines
 from runnable_ci.pipeline.project import find_file
 from runnable_ci.pipeline.schema import STEP_NAME
+from runnable_ci.runs.model import RunLog
 from runnable_ci.util.console import console, is_actions
 from runnable_ci.util.shell_command import command
 
@@ -120,7 +121,12 @@ def run(
     project = load_project(file).opened(options.environ)
     new_run = prepare_run(RunSession.of(project, options), run_options)
     if dry_run:
-        console.out(*new_run.plan().lines())
+        planned = new_run.plan()
+        if options.time_budget or project.pipeline.time_budget:
+            from runnable_ci.engine.outliving.outlook import say_what_does_not_fit  # most runs have time
+
+            say_what_does_not_fit(new_run.session, RunLog(run_id=""), planned)
+        console.out(*planned.lines())
         return 0
     when = publish or options.settings.publish or (None if to is None else "at-end")
     if when is None:
@@ -147,8 +153,8 @@ def sweep(
 ) -> int:
     """Make a run for each combination of the values of `sweeps`, one after the other; return the exit code.
 
-    A run that fails keeps the others from nothing; one that is cancelled is the last. All of them are checked before
-    the first one begins. `make` returns the options of each.
+    A run that fails keeps the others from nothing; one that is cancelled or ended in time is the last. All of them are
+    checked before the first one begins. `make` returns the options of each.
     """
     from runnable_ci.cli.terminal import SilentPrinter
     from runnable_ci.engine.parts.sweep import swept_runs
@@ -175,7 +181,7 @@ def sweep(
         except RunnableError as e:
             options.printer.say(*map(options.redactor.text, e.lines()))
             code = e.exit_code
-        if code > _SIGNALLED:
+        if code > _SIGNALLED or code == STOPPED_IN_TIME:
             return code
         failed += bool(code)
     if not dry_run:

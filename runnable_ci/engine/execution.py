@@ -79,7 +79,7 @@ def execute(
 
         context = open_elsewhere(state, context, session, recorder, reuse, partial(probe.of, containers=containers))
     beside, cancel = session.options.beside, supervisor.cancel
-    if budget := _time_budget(session, recorder):
+    if budget := _time_budget(session, recorder, context):
         beside, cancel, context = budget.beside(beside), budget.cancel, replace(context, budget=budget)
     run = _loop(session, recorder, context, state, probe)
     if note := chosen_interpreter_note(project.pipeline, workspace, session.interpreter):
@@ -102,12 +102,12 @@ def execute(
     return STOPPED_IN_TIME if recorder.log.ended_by else int(status != SUCCESS)
 
 
-def _time_budget(session: RunSession, recorder: Recorder) -> TimeBudget | None:
+def _time_budget(session: RunSession, recorder: Recorder, context: ExecutionContext) -> TimeBudget | None:
     if not (session.options.time_budget or session.project.pipeline.time_budget):
         return None
     from runnable_ci.engine.outliving.time_budget import budget_of  # most runs have none
 
-    return budget_of(session, recorder.log)
+    return budget_of(session, recorder.log, lambda: context.products.keeping_s)
 
 
 def _seal(recorder: Recorder, catalog: Catalog) -> RunnableError | None:

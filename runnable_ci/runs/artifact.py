@@ -82,6 +82,7 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
         "vnd.runnable.name": log.name,
         "vnd.runnable.status": log.status,
         "vnd.runnable.ended": log.end_time,
+        "vnd.runnable.ended-by": log.ended_by,
         "vnd.runnable.seconds": "" if seconds is None else f"{seconds:.3f}",
         "vnd.runnable.attempts": str(log.invocation),
         "vnd.runnable.dirty": "" if code is None else str(not code.code_identifier_dependable).lower(),

@@ -78,6 +78,8 @@ class Summary:
     """The steps that were mocked."""
     reused: str = ""
     """How many results it took of other runs."""
+    ended_by: str = ""
+    """`time-budget`, where it ended since its time was over."""
 
     @classmethod
     def of(cls, run_id: str, annotations: dict[str, str]) -> Summary:
@@ -104,6 +106,7 @@ class Summary:
             identity=annotations.get(IDENTITY, ""),
             mocked=annotations.get("vnd.runnable.mocked", ""),
             reused=annotations.get("vnd.runnable.reused", ""),
+            ended_by=annotations.get("vnd.runnable.ended-by", ""),
         )
 
 

@@ -6,15 +6,24 @@ import json
 import signal
 import sys
 import time
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
-from cli import Workspace, workspace
+from cli import Workspace, elsewhere, workspace
+from registry_server import registry as docker_registry
 from support import wait_until
 
+from runnable_ci.engine.outliving.known_durations import known_durations
+from runnable_ci.engine.outliving.time_budget import TimeBudget
 from runnable_ci.errors import STOPPED_IN_TIME
-from runnable_ci.runs.model import RunLog
+from runnable_ci.pipeline.keys.durations import TimeLimit, duration_s
+from runnable_ci.runs.model import Invocation, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.recorder import Recorder
+from runnable_ci.util.clock import elapsed_s
+from runnable_ci.util.process import Supervisor
 
 EPOCHS = 60
 TRAIN = """
@@ -118,6 +127,8 @@ def test_a_moment(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 9.5
     assert f"stopped by its time budget until {moment}" in done.err
     made.runnable("retry", "r1", "--time-budget", "2020-01-01T00:00:00Z", code=STOPPED_IN_TIME)
+    made.runnable("run", "--run-id", "r2", "--time-budget", "2020-01-01T00:00:00Z", code=STOPPED_IN_TIME)
+    assert not any(step.attempts for step in log_of(made, "r2").steps.values())
     log = log_of(made)
     assert len(log.steps["a"].attempts) == 1
     assert log.steps["a"].message == "the time budget until 2020-01-01T00:00:00Z is over"
@@ -177,3 +188,200 @@ def test_a_signal_beside_the_end(tmp_path: Path) -> None:
     assert run.returncode == 128 + signal.SIGINT, err
     log = log_of(made)
     assert (log.outcome, log.ended_by, log.message) == ("cancelled", "", "cancelled by SIGINT")
+
+
+def test_signals_at_the_same_moment(tmp_path: Path) -> None:
+    """Whichever comes first, the run ends once, its log says by which, and a retry resumes it."""
+    made = project(tmp_path, TRAINING)
+    for number, after_s in enumerate((3.6, 3.9, 4.2)):
+        run_id = f"r{number}"
+        with made.start("run", "--run-id", run_id, "--time-budget", "7s") as run:
+            begun = time.monotonic()
+            time.sleep(after_s)
+            run.send_signal(signal.SIGTERM)
+            _, err = run.communicate()
+        assert time.monotonic() - begun < 8
+        assert run.returncode in (STOPPED_IN_TIME, 128 + signal.SIGTERM), err
+        log = log_of(made, run_id)
+        assert log.outcome == "cancelled"
+        assert (log.ended_by == "time-budget") == (log.message != "cancelled by SIGTERM")
+    made.runnable("retry", "r2")
+    assert json.loads(made.read("losses.json")) == losses()
+
+
+def test_killed_while_the_time_ends_it(tmp_path: Path) -> None:
+    """`kill -9` then leaves a log that says so, and a retry resumes the training from its checkpoint."""
+    slow = "import os, signal, time\ndef end(*_):\n    open('asked', 'w').close()\n    time.sleep(20)\n"
+    made = project(tmp_path, TRAINING)
+    made.write({"train.py": f"{slow}\nsignal.signal(15, end)\n{TRAIN}"})
+    with made.start("run", "--run-id", "r1", "--time-budget", "8s") as run:
+        wait_until((made.folder / "asked").exists, "the step is asked to end")
+        run.kill()
+        run.communicate()
+    made.write({"train.py": TRAIN})
+    made.runnable("retry", "r1")
+    log = log_of(made)
+    assert (log.invocations[0].outcome, log.invocations[0].ended_by) == ("interrupted", "")
+    assert log.steps["train"].attempts[1].checkpoint_used is not None
+    assert json.loads(made.read("losses.json")) == losses()
+
+
+CHAIN = """
+[steps.a]
+run = "sleep 1"
+[steps.long]
+run = "sleep 4"
+[steps.other]
+needs = ["a"]
+run = "true"
+[steps.last]
+needs = ["long", "other"]
+if = "always()"
+run = "true"
+"""
+
+
+def test_a_step_that_does_not_fit_is_held_back(tmp_path: Path) -> None:
+    """Steps that fit are run, it waits for the next invocation, and the run ends at once then."""
+    made = project(tmp_path, CHAIN)
+    made.runnable("run", "-j", "1", "--run-id", "whole")
+    plan = made.runnable("run", "-n", "-j", "1", "--time-budget", "8s")
+    assert "note: the time budget of 8s: step `long` does not fit: it would begin after 1." in plan.err
+    assert "and the step took 4." in plan.err
+    begun = time.monotonic()
+    said = made.runnable("run", "-j", "1", "--run-id", "r1", "--time-budget", "8s", code=STOPPED_IN_TIME).err
+    assert time.monotonic() - begun < 5
+    log = log_of(made)
+    assert {name: step.status for name, step in log.steps.items()} == {
+        "a": "SUCCESS",
+        "long": "SKIPPED",
+        "other": "SUCCESS",
+        "last": "SUCCESS",
+    }
+    assert "left for steps, and the step took 4." in log.steps["long"].message
+    assert log.ended_by == "time-budget"
+    assert "stopped by its time budget of 8s" in said
+    made.runnable("retry", "r1", "-j", "1", "--time-budget", "9s")
+    assert [len(step.attempts) for step in log_of(made).steps.values()][:3] == [1, 1, 1]
+
+
+def test_a_step_that_never_fits_is_not_ended(tmp_path: Path) -> None:
+    """A time shorter than a step without a checkpoint is said, and the step runs on; the time counts again after it."""
+    made = project(tmp_path, '[steps.a]\nrun = "sleep 6"\n[steps.b]\nrun = "true"\n')
+    made.runnable("run", "--run-id", "r1", "--time-budget", "5s", code=STOPPED_IN_TIME)
+    said = made.runnable("retry", "r1", "-n", "--time-budget", "5s").err
+    assert "note: the time budget of 5s: step `a` is not ended by it" in said
+    said = made.runnable("retry", "r1", "--time-budget", "5s", code=STOPPED_IN_TIME).err
+    assert "note: the time budget of 5s does not end this step" in said
+    log = log_of(made)
+    assert log.steps["a"].status == "SUCCESS"
+    assert log.steps["b"].message == "the time budget of 5s is over"
+    made.runnable("retry", "r1", "--time-budget", "5s")
+
+
+def test_a_time_limit_counts_where_nothing_is_known(tmp_path: Path) -> None:
+    """A step that may take longer than is left waits; of one that may take longer than all, that is said."""
+    made = project(
+        tmp_path,
+        "[steps.a]\nrun = 'sleep 1'\n[steps.b]\ntimeout-minutes = 0.075\nrun = 'true'\n"
+        "[steps.c]\ntimeout-minutes = 5\nrun = 'true'\n",
+    )
+    made.runnable("run", "--run-id", "r1", "--time-budget", "8s", code=STOPPED_IN_TIME)
+    assert "`timeout-minutes` are 4.5 s" in log_of(made).steps["b"].message
+    said = made.runnable("retry", "r1", "--time-budget", "9s").err
+    assert "does not end this step" in said
+    assert "its `timeout-minutes` are 5 min 00 s" in said
+
+
+def test_runs_and_show_say_so(tmp_path: Path) -> None:
+    """A run that the time ended has failed in no step: `runs` says that it stopped, `show` how it is resumed."""
+    made = project(tmp_path, '[steps.a]\nrun = "true"\n')
+    made.runnable("run", "--run-id", "r1", "--time-budget", "2020-01-01T00:00:00Z", code=STOPPED_IN_TIME)
+    assert "r1   STOPPED" in made.runnable("runs").out
+    assert json.loads(made.runnable("runs", "--json").out)[0]["ended_by"] == "time-budget"
+    assert "resume       runnable-ci retry r1\n" in made.runnable("show", "r1").out
+
+
+def test_a_sweep_ends_with_the_first_run_that_has_no_time(tmp_path: Path) -> None:
+    """The others are not begun."""
+    made = project(tmp_path, '[parameters]\nn = 1\n[steps.a]\nrun = "sleep 20; echo $n"\n')
+    words = ("run", "--sweep", "n=1,2", "--run-id", "s", "--time-budget", "6s")
+    made.runnable(*words, code=STOPPED_IN_TIME)
+    assert [run["run_id"] for run in json.loads(made.runnable("runs", "--json").out)] == ["s-1"]
+
+
+def test_it_is_published_and_resumed_elsewhere(tmp_path: Path) -> None:
+    """A run that the time ended is whole in the registry, and another clone resumes it under the same id."""
+    made = project(tmp_path, TRAINING)
+    with docker_registry(tmp_path / "registry") as registry:
+        where = registry.repository()
+        to = ("--publish=as-you-go", "--to", where)
+        made.runnable("run", "--run-id", "r1", "--time-budget", "9s", *to, code=STOPPED_IN_TIME)
+        other = elsewhere(made, tmp_path)
+        other.environ["DONE"] = made.environ["DONE"]
+        assert "STOPPED" in other.runnable("runs", "--from", where).out
+        said = other.runnable("retry", f"{where}:r1", "--publish=as-you-go").err
+        assert "resumes from the checkpoint of attempt 1" in said
+        assert json.loads(other.read("losses.json")) == losses()
+
+
+def test_without_a_thread_for_it(tmp_path: Path) -> None:
+    """Steps that do not fit are held back nevertheless, and what it cannot do is said."""
+    made = project(tmp_path, '[steps.a]\nrun = "sleep 6"\n[steps.b]\nrun = "true"\n')
+    done = made.with_threads("0-", "run", "--time-budget", "6s", code=STOPPED_IN_TIME)
+    assert "the time budget of 6s ends no step that runs: the system allows no thread for it" in done.err
+
+
+def test_what_it_takes_to_end_is_left() -> None:
+    """Twice what the last publish took, and what a checkpoint takes, are left beside the signals and the record."""
+    took = [0.0, 0.0]
+    budget = TimeBudget(TimeLimit("60s", 60.0), elapsed_s() + 60.0, {}, lambda *_, **__: None, lambda: took[1])
+    supervisor = Supervisor()
+    with closing(supervisor), budget.beside(lambda *_: nullcontext(lambda: took[0]))(cast(Recorder, None), supervisor):
+        assert 56.5 < budget.left_s() <= 57.0
+        took[:] = 5.0, 7.0
+        assert 39.5 < budget.left_s() <= 40.0
+
+
+def log(run_id: str, *attempts: tuple[str, float], ended_by: str = "") -> RunLog:
+    """A run with attempts at one step, by their outcomes and seconds."""
+    made = [
+        StepAttempt(
+            attempt_number=number,
+            outcome=outcome,
+            start_time="2026-01-01T00:00:00+00:00",
+            end_time=(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).isoformat(),
+        )
+        for number, (outcome, seconds) in enumerate(attempts, start=1)
+    ]
+    invocation = Invocation(number=1, command="run", start_time="", ended_by=ended_by)
+    step = StepLog(name="a", internal_name="a", attempts=made)
+    return RunLog(run_id=run_id, steps={"a": step}, invocations=[invocation])
+
+
+@pytest.mark.parametrize(
+    ("logs", "seconds"),
+    [
+        ([], None),
+        ([log("new", ("succeeded", 5))], 5),
+        ([log("new", ("succeeded", 5)), log("old", ("succeeded", 50))], 5),
+        ([log("new", ("failed", 5)), log("old", ("succeeded", 50))], 50),
+        ([log("new", ("cancelled", 100))], None),
+        ([log("new", ("cancelled", 100), ended_by="time-budget")], 106),
+        ([log("new", ("cancelled", 100), ended_by="time-budget"), log("old", ("succeeded", 50))], 106),
+        ([log("new", ("cancelled", 10), ended_by="time-budget"), log("old", ("succeeded", 50))], 50),
+    ],
+)
+def test_how_long_a_step_is_known_to_take(logs: list[RunLog], seconds: float | None) -> None:
+    """The newest success counts, and what was too little since; neither a failure nor what a person cancelled."""
+    found = known_durations(logs, ["a"])
+    assert found["a"].seconds == seconds if seconds is not None else not found
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("5h30m", 19800), ("1d2h3m4s", 93784), ("7d", 604800), ("h", None), ("5 h", None), ("30m5h", None)],
+)
+def test_lengths_of_time(text: str, seconds: float | None) -> None:
+    """They are numbers with units, the larger first."""
+    assert duration_s(text) == seconds

@@ -10,6 +10,7 @@ from typing import Final
 
 from runnable_ci.cli.show.run import shown_status
 from runnable_ci.config import Settings
+from runnable_ci.runs.model import TIME_BUDGET
 from runnable_ci.runs.reader import Summary, summaries
 from runnable_ci.store.local import Layout
 from runnable_ci.util.clock import now
@@ -20,7 +21,9 @@ _HEAD: Final = (
     *("RUN", "STATUS", "AGE", "DURATION", "FAILED", "MOCKED", "REUSED", "PARAMETERS", "METRICS"),
     *("PIPELINE", "TAG", "COMMIT"),
 )
-_COLOURS: Final = {"SUCCESS": GREEN, "FAIL": RED, "DAMAGED": RED, "RUNNING": YELLOW}
+_STOPPED: Final = "STOPPED"
+"""Of a run that its time budget ended: nothing is wrong with it."""
+_COLOURS: Final = {"SUCCESS": GREEN, "FAIL": RED, "DAMAGED": RED, "RUNNING": YELLOW, _STOPPED: YELLOW}
 
 
 def runs(layout: Layout, *, as_json: bool) -> None:
@@ -73,7 +76,7 @@ def _parameters_that_differ(found: Sequence[Summary]) -> list[dict[str, object]]
 def _row(run: Summary, parameters: dict[str, object]) -> tuple[str, ...]:
     return (
         run.run_id,
-        shown_status(run.status),
+        _STOPPED if run.ended_by == TIME_BUDGET else shown_status(run.status),
         format_age(seconds_between(run.start_time, now())),
         format_duration(run.seconds),
         run.failed,

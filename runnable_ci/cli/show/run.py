@@ -8,13 +8,14 @@ from collections.abc import Iterator
 
 from runnable_ci.cli.show.machine import machine_line
 from runnable_ci.errors import UsageError
+from runnable_ci.pipeline import command_line
 from runnable_ci.runs.branches.labels import failed_steps, is_only_branches, label_of, shortened, step_named
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.code_states import unpublished
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.machines.environment_model import Environment
-from runnable_ci.runs.model import PROCESSING, Invocation, RunLog, StepLog
+from runnable_ci.runs.model import PROCESSING, TIME_BUDGET, Invocation, RunLog, StepLog
 from runnable_ci.runs.paths import WRITERS, run_folder
 from runnable_ci.runs.reader import load, resolve_id
 from runnable_ci.store.local import Layout
@@ -48,15 +49,16 @@ def show(layout: Layout, run: str, step: str | None = None, *, reads: bool = Fal
         return
     seen = reads_of_steps(layout, log)
     blocks = [_steps(log), _failures(log), checkpoints(log), _parameters(log), seen, _files(log), _writers(layout, log)]
-    first, *blocks = filter(None, (_head(log), *blocks))
+    first, *blocks = filter(None, (_head(log, layout), *blocks))
     console.out(*first, *(line for block in blocks for line in ("", *block)))
 
 
-def _head(log: RunLog) -> list[str]:
+def _head(log: RunLog, layout: Layout) -> list[str]:
     code = log.code()
     environment = next(reversed(log.environments.values()), None)
     lines = {
         "run": f"{log.run_id}  {shown_status(log.status)}" + (f" ({log.message})" if log.message else ""),
+        "resume": _resume(log, layout),
         "pipeline": log.name + (f", tag {log.tag}" if log.tag else ""),
         "started": f"{format_time(log.start_time)} UTC, {_length(log)}",
         "job": _job(log),
@@ -72,6 +74,16 @@ def _head(log: RunLog) -> list[str]:
         "reused": _reused(log),
     }
     return [f"{name:12} {value}" for name, value in lines.items() if value]
+
+
+def _resume(log: RunLog, layout: Layout) -> str:
+    """Return the command that resumes a run which nothing but the time ended; empty for any other."""
+    if log.ended_by != TIME_BUDGET:
+        return ""
+    from runnable_ci.engine.run_project import own_file  # few runs are ended so
+
+    file = own_file(log, layout.folder.parent)
+    return command_line.retry(log.run_id, file, layout) if file else command("retry", log.run_id)
 
 
 def _reused(log: RunLog) -> str:

@@ -102,6 +102,9 @@ def begin_checkpoint(products: StepProducts, attempt: StepAttempt, supervisor: S
     def say(text: str) -> None:
         of.say(text, step=step.shown)
 
+    def took(seconds: float) -> None:
+        of.keeping_s = max(of.keeping_s, seconds)
+
     keeper = Keeper(
         catalog,
         contents,
@@ -110,6 +113,7 @@ def begin_checkpoint(products: StepProducts, attempt: StepAttempt, supervisor: S
         report=lambda made, recorded: found.report(made, recorded),  # noqa: PLW0108 - it is made below
         say=say,
         is_ending=lambda: supervisor.cancelled_by is not None or time.monotonic() >= until_s,
+        took=took,
     )
     note = catalog.layout.folder / UNFINISHED / title_of(catalog.run_folder.name, step.name, products.number)
     found = StepCheckpoint(products, attempt, keeper, note)

@@ -39,14 +39,14 @@ def known_durations(logs: Iterable[RunLog], wanted: Collection[str]) -> dict[str
                 if attempt.outcome == "cancelled" and attempt.invocation in numbers:
                     ended[name] = max((seconds, log.run_id), ended.get(name, (0.0, "")))
                 if attempt.outcome == "succeeded":
-                    known[name] = Expected(seconds, f"it took {format_duration(seconds)} in run {log.run_id}")
+                    known[name] = Expected(seconds, f"the step took {format_duration(seconds)} in run {log.run_id}")
                     break
         if known.keys() >= set(wanted):
             break
     for name, (seconds, run_id) in ended.items():
         least = seconds * _MORE + _MORE_S
         if name not in known or known[name].seconds < least:
-            known[name] = Expected(least, f"{format_duration(seconds)} were too little for it in run {run_id}")
+            known[name] = Expected(least, f"{format_duration(seconds)} were too little for the step in run {run_id}")
     return known
 
 

@@ -58,6 +58,8 @@ class TimeBudget:
     over_at_s: float
     known: dict[str, Expected]
     say: Callable[..., None]
+    keeping_s: Callable[[], float] = lambda: 0.0
+    """Returns how long it takes to keep a checkpoint once more."""
     whole_s: float = field(init=False)
     """What there is of it for steps when none has begun."""
     is_over: bool = False
@@ -84,7 +86,9 @@ class TimeBudget:
 
     def left_s(self) -> float:
         """Return how long steps may run from now on: what it takes to end and publish the run is left beside."""
-        end_s = _SPARE_S + _PUBLISHES * self._publishing_s() + (0.0 if self.is_over else GRACE_S)
+        end_s = _SPARE_S + _PUBLISHES * self._publishing_s()
+        if not self.is_over:
+            end_s += GRACE_S + self.keeping_s()
         return self.over_at_s - elapsed_s() - end_s
 
     @property
@@ -102,6 +106,8 @@ class TimeBudget:
             with others(recorder, supervisor) as publishing_s:
                 self._supervisor, self._publishing_s = supervisor, publishing_s
                 thread = start(self._wait, name="time budget")
+                if thread is None:
+                    self.say(f"note: {self} ends no step that runs: the system allows no thread for it")
                 try:
                     yield publishing_s
                 finally:
@@ -204,14 +210,14 @@ class TimeBudget:
         return End("succeeded", "")
 
 
-def budget_of(session: RunSession, log: RunLog) -> TimeBudget:
+def budget_of(session: RunSession, log: RunLog, keeping_s: Callable[[], float] = lambda: 0.0) -> TimeBudget:
     """Return the time budget of an invocation that has one, of which the log is `log` so far."""
     pipeline, options = session.project.pipeline, session.options
     limit = options.time_budget or parse_budget(pipeline.time_budget or "")
     over_at_s = elapsed_at(limit.until) if limit.until else limit.length_s
     wanted = [name for name, step in pipeline.steps.items() if step.branching is None and not step.checkpoint]
     known = known_durations(chain([log], _earlier(session.project, log)), wanted)
-    return TimeBudget(limit, over_at_s, known, options.printer.say)
+    return TimeBudget(limit, over_at_s, known, options.printer.say, keeping_s)
 
 
 def _earlier(project: Project, log: RunLog) -> Iterator[RunLog]:

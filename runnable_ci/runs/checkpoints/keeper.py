@@ -65,6 +65,8 @@ class Keeper:
     say: Callable[[str], None]
     is_ending: Callable[[], bool]
     """Whether the process was asked to end."""
+    took: Callable[[float], None] = lambda _seconds: None
+    """Takes how long it took to copy files."""
     restored: Mapping[str, CheckpointFile] = field(default_factory=dict)
     """What the attempt resumed from."""
     newest: Checkpoint | None = None
@@ -194,7 +196,9 @@ class Keeper:
             if self._is_soon_closed(look):
                 return False
             older = look.busy & last.keys()
+            begun_s = time.monotonic()
             files = self._copied(look)
+            self.took(time.monotonic() - begun_s)
             again = self._look(None)._replace(busy=look.busy) if is_over else self._look_alive()
             if again is None:
                 return False

@@ -40,6 +40,8 @@ class Products:
     """Shows a line, of a `step` or of all."""
     report: Callable[[str, Callable[[RunLog, list[Callable[[], None]]], list[Any]]], None] = lambda _step, _events: None
     """Takes what makes the events of an attempt that runs, and lists what is done once they are recorded."""
+    keeping_s: float = 0.0
+    """How long it took at most to keep what a checkpoint has at a moment."""
     edited: set[str] = field(default_factory=set)
     """Files that steps made and that a person, or another program, has changed since."""
     _set_aside: dict[str, dict[str, Path]] = field(default_factory=dict)

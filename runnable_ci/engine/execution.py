@@ -77,7 +77,7 @@ def execute(
     if project.pipeline.reuses_others(reuse.said):
         from runnable_ci.engine.reuse.opening import open_elsewhere  # most runs look at no other
 
-        context = open_elsewhere(state, context, session, recorder, reuse, partial(probe.of, containers=containers))
+        context = open_elsewhere(state, context, session, recorder, reuse, probe)
     beside, cancel = session.options.beside, supervisor.cancel
     if budget := _time_budget(session, recorder, context):
         beside, cancel, context = budget.beside(beside), budget.cancel, replace(context, budget=budget)

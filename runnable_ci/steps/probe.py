@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -36,7 +38,7 @@ SCRIPT: Final = """
 import sys
 sys.path[:] = [place for place in sys.path if place]
 import json, os, re, site
-packages, places = {}, list(sys.path)
+packages, places, editable = {}, list(sys.path), []
 if getattr(site, "ENABLE_USER_SITE", None) and isinstance(site.USER_SITE, str):
     places.append(site.USER_SITE)
 for folder in filter(os.path.isdir, sys.path):
@@ -52,10 +54,20 @@ for found in distributions():
         continue
     if name and version:
         packages.setdefault(re.sub("[-_.]+", "-", name).lower(), version)
+    try:
+        origin = json.loads(found.read_text("direct_url.json") or "{}")
+        if origin.get("dir_info", {}).get("editable"):
+            editable.append(origin["url"])
+    except Exception:
+        continue
 version = sys.implementation.name + " " + sys.version.split()[0]
 answer = {"version": version, "executable": sys.executable or "", "packages": packages, "places": places}
+answer["editable"] = editable
 sys.stdout.buffer.write(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace"))
 """
+
+_INSTALLED: Final = re.compile(r"/(?:site|dist)-packages(?:/|$)|/python[0-9.]+(?:/lib-dynload)?/?$")
+"""Where Python, or an installer, has put modules: these are known by its version, and by theirs."""
 
 _State = tuple[int, int, int, int]
 """Times of modification and of change (ns), inode, size."""
@@ -72,6 +84,13 @@ class Answer(BaseModel):
     """Name, normalized → version, of what it can import."""
     places: list[str] = Field(default_factory=list)
     """Files and folders, there or not, that decide about the packages."""
+    editable: list[str] = Field(default_factory=list)
+    """URLs of the projects that are imported from where they are developed."""
+
+    def linked(self) -> list[str]:
+        """Return the folders that it imports from beside its own, and those where packages are installed."""
+        own = (place for place in self.places if not place.endswith((".pth", ".zip")) and not _INSTALLED.search(place))
+        return [*(unquote(urlsplit(url).path) for url in self.editable), *own]
 
 
 class _Kept(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import venv
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -398,3 +399,46 @@ def test_a_plan_shows_what_is_taken_of_others(project: Workspace) -> None:
     planned = project.runnable("retry", "second", "-n", "--from", "report").out
     assert "report  run    " in planned
     assert "unlike in run" not in planned, "what a person asks for is not looked for"
+
+
+def _as_pth(packages: Path, linked: Path) -> None:
+    (packages / "linked.pth").write_text(f"{linked}\n")
+
+
+def _as_editable(packages: Path, linked: Path) -> None:
+    info = packages / "linked-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: linked\nVersion: 1.0\n")
+    (info / "direct_url.json").write_text(f'{{"dir_info": {{"editable": true}}, "url": "{linked.as_uri()}"}}')
+
+
+@pytest.mark.parametrize("link", [_as_pth, _as_editable, None])
+@pytest.mark.promise
+def test_code_that_nobody_compares_is_no_proof(tmp_path: Path, link: Callable[[Path, Path], None] | None) -> None:
+    """A command's python that imports from elsewhere too may find anything there; from the repository it is seen."""
+    files = {
+        "runnable.toml": 'reuse = "any-run"\n[steps.load]\nrun = "../env/bin/python go.py > out.txt"\n'
+        'catalog = { put = ["out.txt"] }\n',
+        "go.py": "import linked\nprint(linked.VALUE, open('data.txt').read())\n",
+        "data.txt": "1\n",
+        "lib/linked.py": "VALUE = 1\n",
+        ".gitignore": ".runnable\nout.txt\n__pycache__\n",
+    }
+    project = workspace(tmp_path, files)
+    venv.create(tmp_path / "env")
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    (elsewhere / "linked.py").write_text("VALUE = 1\n")
+    project.environ["PYTHONPATH"] = "lib" if link is not _as_pth else ""
+    if link:
+        link(next((tmp_path / "env" / "lib").glob("python*/site-packages")), elsewhere)
+    project.runnable("run", "--run-id", "a")
+    err = project.runnable("run", "--run-id", "b").err
+    assert (f"its python imports from {elsewhere} too, where nothing is compared" in err) == bool(link)
+    assert reused(project, "b") == ([] if link else ["load"])
+    project.environ["PYTHONPATH"] = str(elsewhere)
+    project.runnable("run", "--run-id", "c")
+    (elsewhere / "linked.py").write_text("VALUE = 2\n")
+    project.runnable("run", "--run-id", "d")
+    assert reused(project, "d") == []
+    assert project.read("out.txt").startswith("2")

@@ -51,6 +51,12 @@ class EnvironmentProbe:
             self._thread.join()
         return self._look(step, containers)
 
+    def imported_from(self, step: Step, around: str) -> str:
+        """Return a folder that a command's python imports from beside what is installed, as `StepEnvironments` does."""
+        if self._thread is not None:
+            self._thread.join()
+        return self._environments.imported_from(step, around)
+
     def _look(self, step: Step, containers: StepContainers | None) -> Environment | None:
         with suppress(OSError):  # what cannot be recorded stops no run
             return self._environments.of(step, containers)

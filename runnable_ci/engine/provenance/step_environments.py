@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _INTERPRETER: Final = re.compile(
     r"(?<![^\s'\"();|&<>=`])([^\s'\"();|&<>=`]*/(?:python[0-9.]*|activate)|python3\.[0-9]+)(?![^\s'\"();|&<>`])"
 )
+_OWN_FOLDER: Final = Path(__file__).parents[3]
+"""This program's, which may be where it is developed."""
 _VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
@@ -48,6 +50,20 @@ class StepEnvironments:
         environ = {**self._environ, **step.env} if step.env else self._environ
         found = pythons_of(step.command, environ, self._workspace / step.working_directory)
         return self._with(self._together([self._answers.of(python, environ) for python in found]))
+
+    def imported_from(self, step: Step, around: str) -> str:
+        """Return a folder that a command's python imports from beside what is installed; empty where there is none.
+
+        Not one in the folder `around`, where changes are seen, nor that of this program.
+        """
+        if step.kind != "run" or step.container is not None:
+            return ""
+        environ = {**self._environ, **step.env} if step.env else self._environ
+        folder = self._workspace / step.working_directory
+        answers = (self._answers.of(python, environ) for python in pythons_of(step.command, environ, folder))
+        linked = (os.path.realpath(folder / place) for answer in answers for place in answer.linked())
+        inside = tuple(f"{os.path.realpath(place)}/" for place in (around, _OWN_FOLDER))
+        return next((it for it in linked if not f"{it}/".startswith(inside) and os.path.isdir(it)), "")  # noqa: PTH112
 
     def _together(self, answers: Sequence[Answer]) -> Answer:
         """Return what several interpreters say as one answer, the same object while each says the same."""

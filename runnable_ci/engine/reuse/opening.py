@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runnable_ci.engine.attempt import ExecutionContext
@@ -16,21 +15,20 @@ from runnable_ci.engine.provenance.step_variables import VariableRecorder
 from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.reuse.proof import Proof
 from runnable_ci.engine.reuse.search import Elsewhere, ResultSource, RunsHere
-from runnable_ci.engine.reuse.surroundings import Surroundings
+from runnable_ci.engine.reuse.surroundings import Environments, Surroundings
 from runnable_ci.engine.reuse.taken_results import TakenResults
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.pipeline.model import Pipeline
-from runnable_ci.pipeline.step import Step
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import run_folder
 from runnable_ci.runs.products.step_products import Products
 from runnable_ci.runs.reader import resolve_id
 from runnable_ci.runs.recorder import Recorder
+from runnable_ci.vcs.git_files import repository_root
 
 if TYPE_CHECKING:
     from runnable_ci.steps.containers.step_containers import StepContainers
@@ -46,12 +44,12 @@ def open_elsewhere(
     session: RunSession,
     recorder: Recorder,
     options: ReuseOptions,
-    environment_of: Callable[[Step], Environment | None],
+    environments: Environments,
 ) -> ExecutionContext:
     """Have the steps of an invocation that would run looked for in other runs; the context that takes what is found."""
     reads = context.reads
     here = (context.catalog, reads.products, context.containers, reads.variables)
-    state.inputs = looking_elsewhere(state.inputs, session, *here, options, environment_of)
+    state.inputs = looking_elsewhere(state.inputs, session, *here, options, environments)
     return replace(context, taken=TakenResults(recorder, context.catalog, reads.products, context.printer.say))
 
 
@@ -63,7 +61,7 @@ def looking_elsewhere(
     containers: StepContainers | None,
     variables: VariableRecorder,
     options: ReuseOptions,
-    environment_of: Callable[[Step], Environment | None],
+    environments: Environments,
     *,
     is_plan: bool = False,
 ) -> PlanInputs:
@@ -75,7 +73,9 @@ def looking_elsewhere(
     if options.why_not and options.said is None:
         say(f"note: nothing of other runs is reused: {options.why_not}; --reuse BRANCH reuses them nevertheless")
         return inputs
-    surroundings = Surroundings(session.options, environment_of, variables, containers)
+    workspace = session.project.workspace
+    around = repository_root(workspace, session.options.environ) or workspace
+    surroundings = Surroundings(session.options, environments, str(around), variables, containers)
     proof = Proof(session.project.pipeline, catalog, session.code, products, surroundings, inputs.mask)
     sources = _sources(session, catalog.run_folder.name, options, say)
     search = Elsewhere(proof, sources, is_for_all=options.said is not None, say=_silent if is_plan else say)
@@ -172,8 +172,7 @@ def _looking_ahead(
     variables = variable_recorder(session.project, session.options, log, redactor, containers)
     environments = StepEnvironments(session.interpreter, session.project.workspace, session.options.environ)
     here = (catalog, products, containers, variables)
-    of = partial(environments.of, containers=containers)
-    return looking_elsewhere(inputs, session, *here, options, of, is_plan=True)
+    return looking_elsewhere(inputs, session, *here, options, environments, is_plan=True)
 
 
 def _without_products(pipeline: Pipeline, catalog: Catalog) -> RunProducts:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from runnable_ci.engine.options import Options, job_container
 from runnable_ci.engine.planner import Scope
@@ -25,13 +24,24 @@ if TYPE_CHECKING:
     from runnable_ci.steps.containers.step_containers import StepContainers
 
 
+class Environments(Protocol):
+    """In what steps run now."""
+
+    def of(self, step: Step, containers: StepContainers | None) -> Environment | None:
+        """Return that of a step; None where it cannot be seen."""
+
+    def imported_from(self, step: Step, around: str) -> str:
+        """Return a folder that a command's python imports from beside what is installed, and not in that one."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Surroundings:
     """This machine with its interpreters and variables, and the images that steps run in."""
 
     options: Options
-    environment_of: Callable[[Step], Environment | None]
-    """Returns in what a step runs now; None where that cannot be seen."""
+    environments: Environments
+    around: str
+    """The folder in which changes of files are seen."""
     variables: VariableRecorder
     containers: StepContainers | None
 
@@ -65,10 +75,12 @@ class Surroundings:
         then = found.log.environments.get(found.attempt.environment)
         if then is None:
             return "what it ran in was not recorded"
-        now = self.environment_of(step)
+        now = self.environments.of(step, self.containers)
         if now is None:
             return "in what it would run cannot be seen"
         if step.container is not None:  # the rest is that of its image
             return "" if then.architecture == now.architecture else f"{then.architecture} → {now.architecture}"
+        if place := self.environments.imported_from(step, self.around):
+            return f"its python imports from {place} too, where nothing is compared"
         imported = found.reads.distributions if found.reads is not None and found.reads.imports_seen else None
         return first_environment_difference(then, now, imported=imported, is_command=step.kind == "run")

@@ -82,6 +82,34 @@ def test_reuse(tmp_path: Path) -> None:
     assert list(tmp_path.glob("reuse-*")) == []
 
 
+def test_live(tmp_path: Path) -> None:
+    """`--quick` publishes each kind of run in each way, and says what more it took to do that as it goes."""
+    printed = quick("live.py", tmp_path, "--folder", tmp_path, timeout_s=180)
+    rows = cells(printed.splitlines()[2:5])
+    assert [row[0] for row in rows] == [
+        "2 steps of 1 s",
+        "20 small steps",
+        "a step with 2 MB of products, then 2 of 1 s",
+    ]
+    assert all(re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d\)", cell) for row in rows for cell in row[1:4]), printed
+    assert all(re.fullmatch(r"[+-]\d+\.\d%", cell) for row in rows for cell in row[4:]), printed
+    assert list(tmp_path.glob("live-*")) == []
+
+
+def test_machine(tmp_path: Path) -> None:
+    """What a run takes to find out on what machine it is can be measured."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "machine.py", "1"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    [row] = cells(done.stdout.splitlines()[2:])
+    assert row[0] == "facts of the machine, a run", done.stderr
+    assert float(row[2]) > 0
+
+
 def test_redaction(tmp_path: Path) -> None:
     """`--quick` measures copying and a whole run, without redaction and with secrets of either kind."""
     printed = quick("redaction.py", tmp_path, timeout_s=180)

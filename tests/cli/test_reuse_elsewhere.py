@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli import Workspace, elsewhere, workspace
-from registry_server import Served, registry
+from registry_server import Served, described, registry
+
+from runnable_ci.runs.reuse.index import encode
+from runnable_ci.runs.reuse.index_tag import index_tag, read_index
+from runnable_ci.store.registry import Registry
+from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 
 FILES = {
     "runnable.toml": """
@@ -129,3 +136,25 @@ def test_jobs_that_were_asked_for_reuse_nothing(clone: Workspace) -> None:
     assert "all jobs were started again" in done.out + done.err
     clone.runnable("run", "-j", "1", "--run-id", "c", "--reuse", "main", GITHUB_EVENT_NAME="schedule")
     assert all(it.taken_from for it in clone.log("c").invocations[-1].decisions.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("../../evil.txt", "names a file"), ("big.txt", ""), ("/evil.txt", "names a file")]
+)
+def test_an_entry_that_leads_elsewhere_is_a_sentence(clone: Workspace, name: str, said: str) -> None:
+    """Whoever may write to the registry may write any entry: it is not used, which is said, and the run goes on."""
+    remote = Registry(clone.environ["RUNNABLE_CI_REGISTRY"], environ={})
+
+    there = read_index(remote, "main")
+    for one in there:
+        for file in next(iter(one.log["steps"].values())).get("data_catalog", ()):
+            file["name"] = name if file["name"] == "big.txt" else file["name"]
+    raw = remote.manifest(index_tag("main"))[1]
+    hostile = encode(there)
+    parsed = json.loads(raw)
+    parsed["annotations"] = {"vnd.runnable.reuse": base64.b64encode(hostile).decode()}
+    raw = json.dumps(parsed).encode()
+    remote.tag(described(raw, MANIFEST_MEDIA_TYPE), index_tag("main"), raw)
+    done = clone.runnable("run", "-j", "1", "--run-id", "second")
+    assert (said in done.err) if said else ("cannot be used" not in done.err)
+    assert bool(clone.log("second").steps["make"].attempts[-1].taken_from) == (not said)

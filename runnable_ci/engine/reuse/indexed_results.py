@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
+from runnable_ci.engine.provenance.changes import one_line
 from runnable_ci.engine.reuse.earlier_result import EarlierResult, may_be_reused
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunnableError
@@ -30,16 +30,26 @@ class IndexedResults:
     """Whose results are used; None: everybody's."""
     say: Callable[[str], None] = lambda _line: None
     _found: Candidates | None = field(default=None)
+    _said: set[str] = field(default_factory=set)
 
     def of(self, step: str) -> Iterator[EarlierResult]:
         """Yield the results of a step, the newest first."""
         for candidate in self._candidates().of_step.get(step, ()):
             if candidate.entry.run_id == self.run_id:
                 continue
-            with suppress(RunnableError, OSError):  # it is damaged, or gone: no hit
+            try:
                 log = candidate.entry.run_log()
-                if may_be_reused(log.steps[step]):
-                    yield EarlierResult(step, log, self._reads(candidate, log), candidate)
+                found = EarlierResult(step, log, self._reads(candidate, log), candidate)
+            except (RunnableError, OSError) as e:  # it is damaged, or gone: no hit
+                self._say_once(f"note: a result of {candidate.branch} cannot be used: {one_line(str(e))}")
+                continue
+            if may_be_reused(log.steps[step]):
+                yield found
+
+    def _say_once(self, note: str) -> None:
+        if note not in self._said:
+            self._said.add(note)
+            self.say(note)
 
     def _candidates(self) -> Candidates:
         if self._found is None:

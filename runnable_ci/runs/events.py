@@ -67,7 +67,7 @@ class Decided(BaseEvent):
 
     event: Literal["decided"] = "decided"
     step: str
-    decision: DecisionRecord = DecisionRecord(action="run", reason="its branches")
+    decision: DecisionRecord = Field(default_factory=lambda: DecisionRecord(action="run", reason="its branches"))
 
 
 class AttemptSaved(BaseEvent):
@@ -99,7 +99,7 @@ class BranchesEnded(BaseEvent):
     outcome: str
     """`succeeded` or `failed`; empty for skipped."""
     message: str = ""
-    decision: DecisionRecord = DecisionRecord(action="run", reason="its branches")
+    decision: DecisionRecord = Field(default_factory=lambda: DecisionRecord(action="run", reason="its branches"))
 
 
 class EnvironmentRecorded(BaseEvent):

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Final
 
-from runnable_ci.cli.show.run import shown_status
 from runnable_ci.config import Settings
-from runnable_ci.runs.model import TIME_BUDGET
+from runnable_ci.runs.model import PROCESSING, TIME_BUDGET
 from runnable_ci.runs.reader import Summary, summaries
 from runnable_ci.store.local import Layout
 from runnable_ci.util.clock import now
@@ -24,6 +23,11 @@ _HEAD: Final = (
 _STOPPED: Final = "STOPPED"
 """Of a run that its time budget ended: nothing is wrong with it."""
 _COLOURS: Final = {"SUCCESS": GREEN, "FAIL": RED, "DAMAGED": RED, "RUNNING": YELLOW, _STOPPED: YELLOW}
+
+
+def shown_status(status: str) -> str:
+    """Return a status of the run log as people say it."""
+    return "RUNNING" if status == PROCESSING else status
 
 
 def runs(layout: Layout, *, as_json: bool) -> None:

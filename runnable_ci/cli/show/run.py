@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
+from runnable_ci.cli.show.listing import shown_status
 from runnable_ci.cli.show.machine import machine_line
 from runnable_ci.errors import UsageError
 from runnable_ci.pipeline import command_line
@@ -15,7 +16,7 @@ from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.code_states import unpublished
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.machines.environment_model import Environment
-from runnable_ci.runs.model import PROCESSING, TIME_BUDGET, Invocation, RunLog, StepLog
+from runnable_ci.runs.model import TIME_BUDGET, Invocation, RunLog, StepLog
 from runnable_ci.runs.paths import WRITERS, run_folder
 from runnable_ci.runs.reader import load, resolve_id
 from runnable_ci.store.local import Layout
@@ -93,11 +94,6 @@ def _reused(log: RunLog) -> str:
     from runnable_ci.runs.reuse.saved import saved  # most runs take nothing of others
 
     return str(saved(log))
-
-
-def shown_status(status: str) -> str:
-    """Return a status of the run log as people say it."""
-    return "RUNNING" if status == PROCESSING else status
 
 
 def _length(log: RunLog) -> str:

@@ -310,6 +310,58 @@ def test_a_pattern_that_matches_nothing(project: Workspace) -> None:
     assert "note: `checkpoint` has `nowhere/*`, which matches no file" in said
 
 
+def test_a_short_step_that_leaves_files(project: Workspace) -> None:
+    """Where it ends before any look, nothing is said that is not so."""
+    project.write({"runnable.toml": '[steps.a]\nrun = "mkdir -p ckpt; echo > ckpt/state"\ncheckpoint = ["ckpt/*"]\n'})
+    assert "note" not in project.runnable("run").err
+
+
+def test_names_and_links_of_all_kinds(project: Workspace) -> None:
+    """Names with line breaks and quotes, and links within, come back; what no checkpoint can hold is said."""
+    script = """
+mkdir -p ckpt
+echo 1 > ckpt/epoch
+printf 2 > "$(printf 'ckpt/a\\nb')"
+printf 3 > "ckpt/it's \\"so\\" \\$5"
+printf 4 > "$(printf 'ckpt/\\377')"
+ln -sfn epoch ckpt/latest
+ln -sfn "$PWD/ckpt/epoch" ckpt/whole
+ln -sfn /etc/hostname ckpt/outside
+test -e ok
+"""
+    project.write(
+        {"runnable.toml": '[steps.train]\nrun = "sh train.sh"\ncheckpoint = ["ckpt/*"]\n', "train.sh": script}
+    )
+    said = project.runnable("run", "--run-id", "r", code=1).err
+    assert "not in the checkpoint: `ckpt/outside` is behind a link that points outside the workspace" in said
+    assert "is not UTF-8" in said
+    [attempt] = attempts(project, "r")
+    names = {"ckpt/epoch", "ckpt/a\nb", 'ckpt/it\'s "so" $5', "ckpt/latest", "ckpt/whole"}
+    assert attempt.checkpoint.files.keys() == names
+    shutil.rmtree(project.folder / "ckpt")
+    project.write({"train.sh": "cat ckpt/latest ckpt/whole; ls ckpt | wc -l"})
+    assert project.runnable("retry", "r").out.split() == ["train", "|", "1", "train", "|", "1", "train", "|", "6"]
+
+
+def test_what_a_step_writes_is_no_code_of_those_beside_it(project: Workspace) -> None:
+    """A large checkpoint that is being written does not make the code of other steps undependable."""
+    grow = """
+import os, time
+os.makedirs("ckpt")
+with open("ckpt/state.new", "wb") as file:
+    file.truncate(1 << 40)  # more than is ever hashed, and nothing on disk
+    time.sleep(3)
+os.remove("ckpt/state.new")
+"""
+    beside = [f'[steps.s{n}]\nrun = "sleep 0.2"\nneeds = {[f"s{n - 1}"] if n else []}\n' for n in range(8)]
+    train = f'[steps.train]\nrun = "{sys.executable} train.py"\nneeds = []\ncheckpoint = ["ckpt/*"]\n'
+    project.write({"runnable.toml": train + "".join(beside), "train.py": grow})
+    project.commit()
+    project.runnable("run", "--run-id", "r", "--jobs", "4")
+    found = [step.attempts[-1].code_identities[0] for step in project.log("r").steps.values()]
+    assert [it.code_identifier_message for it in found if not it.code_identifier_dependable] == []
+
+
 def test_one_generation_stays_while_the_next_is_made(project: Workspace) -> None:
     """At each moment all that the journal's newest generation has is on disk, and little else."""
     with project.start("run", "--run-id", "r", EPOCH_S="0.4") as process:
@@ -349,7 +401,8 @@ def test_killed_at_random(project: Workspace) -> None:
                     with suppress(OSError, StopIteration):  # it is over
                         os.killpg(pid_of(project, run_id), signal.SIGKILL)
             process.communicate(timeout=30)
-        command = ["retry", run_id]
+        if (project.store / "runs" / run_id / JOURNAL).exists():  # else it was killed before it had begun
+            command = ["retry", run_id]
         if process.returncode == 0:
             assert project.read("losses.json") == losses(), f"seed {seed}"
             runs += 1

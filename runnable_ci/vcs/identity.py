@@ -269,11 +269,11 @@ class Code:
 
     def _differences_of(self, basis: _Basis) -> tuple[Difference, ...]:
         """Return what differs, without what steps made: that may be known only since it was found."""
-        found = (
-            one
-            for one in basis.found.values()
-            if not (one.content and self._is_product(one.path, one.content.sha256, one.head))
-        )
+        # Without a content: perhaps a step is making it at this moment, and it changed while it was read.
+        asked = (one for one in basis.found.values() if one.content or one.kind == "untracked")
+        digests = {one.path: one.content.sha256 if one.content else "" for one in asked}
+        made = {path for path, digest in digests.items() if self._is_product(path, digest, basis.found[path].head)}
+        found = (one for one in basis.found.values() if one.path not in made)
         return tuple(sorted(found, key=lambda one: os.fsencode(one.path)))
 
     def _files(

@@ -23,6 +23,7 @@ from runnable_ci.util.text import format_size, listed, pluralize
 _SIGNALS = 128
 """A shell adds the signal that ended a command to this."""
 _MADE_MAX = 1_000
+_UNFIT_SAID = 3
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -53,12 +54,22 @@ class StepCheckpoint:
             placed = sight.trace.placed if sight and sight.trace else ()
             self.keeper.keep_last(is_complete=is_complete, placed=placed)
             attempt.checkpoint = self.keeper.newest
-        catalog, step = self.products.of.catalog, self.products.step
+        catalog = self.products.of.catalog
         own = in_workspace.own_files(catalog, self.note, f"{catalog.run_folder.name}/{self.products.title}")
         attempt.made |= dict(islice(own.items(), max(0, _MADE_MAX - len(attempt.made))))
-        if unmatched := [f"`{glob}`" for glob in step.checkpoint if glob not in self.keeper.matched]:
+        self._say_what_is_missing()
+
+    def _say_what_is_missing(self) -> None:
+        step, keeper = self.products.step, self.keeper
+        if self.attempt.checkpoint is None:
+            keeper.look_once()
+        if unmatched := [f"`{glob}`" for glob in step.checkpoint if glob not in keeper.matched]:
             verb = "match" if len(unmatched) > 1 else "matches"
             self.products.of.say(f"note: `checkpoint` has {listed(unmatched)}, which {verb} no file", step=step.shown)
+        for problem in islice(keeper.unfit.values(), _UNFIT_SAID):
+            self.products.of.say(f"note: not in the checkpoint: {problem.message}", step=step.shown)
+        if (more := len(keeper.unfit) - _UNFIT_SAID) > 0:
+            self.products.of.say(f"note: not in the checkpoint: {more} more such", step=step.shown)
 
     def forget(self) -> None:
         """Drop what is needed no more, once the attempt is recorded."""

@@ -73,6 +73,8 @@ class Keeper:
     """The attempt's own newest generation."""
     matched: set[str] = field(default_factory=set)
     """The globs that have matched something."""
+    unfit: dict[str, RunnableError] = field(default_factory=dict)
+    """What they matched and no checkpoint can hold, as a link that leads out of the workspace."""
     _known: dict[str, tuple[tuple[int, ...], CheckpointFile]] = field(default_factory=dict)
     """What was copied, or restored, by its fingerprint."""
     _closed: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -124,6 +126,11 @@ class Keeper:
                 return  # beside the others as they are now it would be of another moment
             self._make(look._replace(busy=frozenset(unsure)), is_over=True)
 
+    def look_once(self) -> None:
+        """See what the globs match now, which nothing is kept of: a short attempt may have ended before any look."""
+        with self._telling():
+            self._look(None)
+
     # -- while it runs
 
     def _keep_on(self) -> None:
@@ -158,6 +165,7 @@ class Keeper:
     def _look(self, opened: Collection[tuple[int, int]] | None, *, is_running: bool = False) -> Look:
         found = self.catalog.files.find(self.patterns, is_strict=False)
         self.matched |= {pattern for pattern, names in found.names.items() if names}
+        self.unfit |= found.unfit
         files: dict[str, tuple[int, ...]] = {}
         links: dict[str, CheckpointFile] = {}
         busy: set[str] = set()

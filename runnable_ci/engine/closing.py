@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from runnable_ci.engine.code import untracked
+from runnable_ci.engine.options import ReuseOptions
 from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline import command_line
 from runnable_ci.pipeline.project import Project
@@ -25,7 +26,7 @@ def say_end(
     *,
     is_in_repository: bool,
     retry_options: Sequence[str],
-    reuse: str | None,
+    reuse: ReuseOptions,
 ) -> None:
     """Say it; `steps` are those that were known, a retry needs the options, `reuse` is what was said of other runs."""
     project, printer = session.project, session.options.printer
@@ -40,10 +41,10 @@ def say_end(
     printer.annotate(log, project.workspace, project.file)
     again = [*retry_options, *command_line.env_file_options(session.options.env_files)]
     printer.say(*_outcome(log, project, again))
-    if reuse is None and log.invocation == 1 and (log.seconds() or 0.0) >= _WORTH_S:
+    if reuse.said is None and log.invocation == 1 and (log.seconds() or 0.0) >= _WORTH_S:
         from runnable_ci.engine.reuse.suggestion import suggestion
 
-        printer.say(*filter(None, [suggestion(session, log, steps)]))
+        printer.say(*filter(None, [suggestion(session, log, steps, reuse)]))
 
 
 def _outcome(log: RunLog, project: Project, retry_options: Sequence[str]) -> Iterator[str]:

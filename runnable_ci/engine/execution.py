@@ -92,9 +92,7 @@ def execute(
             printer.end()
         start(observer.close, name="unwatch")  # beside the sealing, which takes as long
         unsealed = _seal(recorder, catalog)
-    say_end(
-        session, recorder.log, state.steps, is_in_repository=bool(around), retry_options=retry_options, reuse=reuse.said
-    )
+    say_end(session, recorder.log, state.steps, is_in_repository=bool(around), retry_options=retry_options, reuse=reuse)
     if unsealed:
         raise unsealed
     if supervisor.cancelled_by and not (budget and budget.is_ending):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cli import Workspace, elsewhere, workspace
+from preloaded import runnable
 from registry_server import Served, described, registry
 
 from runnable_ci.runs.reuse.index import encode
@@ -158,3 +159,20 @@ def test_an_entry_that_leads_elsewhere_is_a_sentence(clone: Workspace, name: str
     done = clone.runnable("run", "-j", "1", "--run-id", "second")
     assert (said in done.err) if said else ("cannot be used" not in done.err)
     assert bool(clone.log("second").steps["make"].attempts[-1].taken_from) == (not said)
+
+
+def test_a_fresh_clone_is_told_what_it_could_have_reused(clone: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs of the branch left in the registry counts as what is in the store."""
+    clone.write({"runnable.toml": clone.read("runnable.toml").replace('reuse = "any-run"', "")})
+    monkeypatch.setattr("runnable_ci.engine.closing._WORTH_S", 0.0)
+    monkeypatch.setattr("runnable_ci.engine.reuse.suggestion.WORTH_S", 0.001)
+    code, output = runnable(clone.folder, "run", "-j", "1", "--run-id", "second", environ=clone.environ)
+    assert code == 0
+    assert "4 of 4 steps could be reused from main: " in output
+
+
+def test_no_run_is_published_in_place_of_an_index(clone: Workspace) -> None:
+    """A run's id is its tag, and those of indexes are no ids: it is refused before anything runs."""
+    for run_id in (index_tag("main"), "_tags--record", "_branch--main"):
+        err = clone.runnable("run", "--run-id", run_id, "--publish", code=2).err
+        assert f"the run id {run_id} cannot be published" in err

@@ -77,12 +77,13 @@ def looking_elsewhere(
     around = repository_root(workspace, session.options.environ) or workspace
     surroundings = Surroundings(session.options, environments, str(around), variables, containers)
     proof = Proof(session.project.pipeline, catalog, session.code, products, surroundings, inputs.mask)
-    sources = _sources(session, catalog.run_folder.name, options, say)
+    sources = sources_of(session, catalog.run_folder.name, options, say)
     search = Elsewhere(proof, sources, is_for_all=options.said is not None, say=_silent if is_plan else say)
     return inputs._replace(elsewhere=search.decide)
 
 
-def _sources(session: RunSession, run_id: str, options: ReuseOptions, say: Callable[..., None]) -> list[ResultSource]:
+def sources_of(session: RunSession, run_id: str, options: ReuseOptions, say: Callable[..., None]) -> list[ResultSource]:
+    """Return where results are looked for; `say` says which index cannot be used."""
     said, here = options.said, RunsHere(session, run_id)
     if said is not None and is_run(session, said):
         return [RunsHere(session, run_id, said)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
+from runnable_ci.engine.options import ReuseOptions
 from runnable_ci.engine.provenance.changes import changed_definition
 from runnable_ci.engine.provenance.environment_proof import (
     first_environment_difference,
@@ -14,8 +15,8 @@ from runnable_ci.engine.provenance.environment_proof import (
     first_variable_difference,
 )
 from runnable_ci.engine.reuse.earlier_result import EarlierResult, may_be_reused
+from runnable_ci.engine.reuse.opening import sources_of
 from runnable_ci.engine.reuse.rules import reason_against
-from runnable_ci.engine.reuse.search import RunsHere
 from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
@@ -27,7 +28,7 @@ WORTH_S: Final = 10.0
 _RUNS_MAX: Final = 3
 
 
-def suggestion(session: RunSession, log: RunLog, steps: Mapping[str, Step]) -> str:
+def suggestion(session: RunSession, log: RunLog, steps: Mapping[str, Step], options: ReuseOptions) -> str:
     """Return a line on what a run could have reused, empty where that is little; `steps` are those that were known.
 
     An attempt could have been spared where an earlier one has the same record of all that it was made from.
@@ -37,12 +38,13 @@ def suggestion(session: RunSession, log: RunLog, steps: Mapping[str, Step]) -> s
     ran = {name: log.steps[name] for name in made_now if name in steps and steps[name].reuse is None}
     if sum(attempt_seconds(step.attempts[-1]) for step in ran.values()) < WORTH_S:
         return ""
-    runs = RunsHere(session, log.run_id)
+    sources = sources_of(session, log.run_id, options, lambda _line: None)
     found = []
     for name, step in ran.items():
-        for earlier in islice(runs.of(name), _RUNS_MAX) if may_be_reused(step) else ():
+        others = chain.from_iterable(islice(source.of(name), _RUNS_MAX) for source in sources)
+        for earlier in others if may_be_reused(step) else ():
             if is_same(log, step, earlier) and not reason_against(steps[name], step, earlier.reads, 0.0):
-                found.append((step.attempts[-1], f"run {earlier.log.run_id}"))
+                found.append((step.attempts[-1], earlier.place or f"run {earlier.log.run_id}"))
                 break
     could = Saved.of(found)
     if could.seconds < WORTH_S:

@@ -34,7 +34,7 @@ from runnable_ci.runs.remote.manifest_forms import FORMS
 from runnable_ci.runs.remote.published_content import SEPARATOR
 from runnable_ci.runs.remote.pull import OnProgress, missing_blobs
 from runnable_ci.runs.remote.remote_index import Occupant, find_occupant, find_occupants, find_published
-from runnable_ci.runs.remote.tag_record import RecordedTag, note_tags
+from runnable_ci.runs.remote.tag_record import BRANCH_PREFIX, RECORD_TAG, REUSE_PREFIX, RecordedTag, note_tags
 from runnable_ci.runs.reuse.held_contents import fetch_held, note_own, origins_of
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning
 from runnable_ci.store.copy import CopyResult, TransferSize, copy
@@ -278,7 +278,10 @@ def writers_tag(layout: Layout, run_id: str, environ: Mapping[str, str]) -> str:
 
 
 def require_room(run_id: str, environ: Mapping[str, str]) -> None:
-    """Raise `UsageError` for a run id that leaves no room for its writer in a tag."""
+    """Raise `UsageError` for a run id that leaves no room for its writer in a tag, or is the tag of something else."""
+    if run_id == RECORD_TAG or run_id.startswith((BRANCH_PREFIX, REUSE_PREFIX)):
+        hint = "publish it under another id: --as OTHER_ID"
+        raise UsageError(f"the run id {run_id} cannot be published: such tags are no runs'", hint=hint)
     most = TAG_MAX - len(SEPARATOR + job_prefix(environ)) - WRITER_LENGTH
     if len(run_id) > most:
         raise UsageError(

@@ -47,6 +47,7 @@ class Run:
     status: str = "queued"
     conclusion: str | None = None
     jobs: list[dict[str, Any]] = field(default_factory=list)
+    ended_at: str = ""
 
     def job(self, name: str, status: str = "in_progress") -> dict[str, Any]:
         """A job that begins, or waits; what it gets to know by `step` and `end`."""
@@ -197,7 +198,7 @@ class GitHub:
 
     def wait(self, timeout_s: float = 60.0) -> None:
         """Wait for all runs to be over."""
-        for thread in list(self._threads):
+        for thread in self._threads:  # also what these start
             thread.join(timeout_s)
             assert not thread.is_alive(), "a run is not over"
 
@@ -301,6 +302,14 @@ class GitHub:
         """Where a browser would find a run."""
         return f"{self.page}/actions/runs/{run.id}"
 
+    def listed(self) -> Reply:
+        """The list of the runs of the retry workflow."""
+        return self._list("retry.yml", {"event": "workflow_dispatch"})
+
+    def begin(self, run: Run) -> None:
+        """Have a run begin that was added."""
+        self._start(run)
+
     def _start(self, run: Run) -> None:
         def work() -> None:
             run.status = "in_progress"
@@ -309,7 +318,7 @@ class GitHub:
             except BaseException as e:  # noqa: BLE001 - it fails the test when the server ends
                 self.failures.append(e)
                 run.conclusion = "failure"
-            run.status = "completed"
+            run.status, run.ended_at = "completed", now()
 
         self._threads.append(threading.Thread(target=work, daemon=True))
         self._threads[-1].start()
@@ -318,6 +327,7 @@ class GitHub:
         if run.status != "completed":
             return refusal(403, "This workflow is already running")
         run.attempt, run.jobs, run.conclusion, run.status = run.attempt + 1, [], None, "queued"
+        run.ended_at = ""
         self._start(run)
         return json_reply(201, {})
 
@@ -345,7 +355,7 @@ class GitHub:
             "run_attempt": run.attempt,
             "created_at": run.created_at,
             "run_started_at": run.created_at,
-            "updated_at": now(),
+            "updated_at": run.ended_at or now(),
             "html_url": self.html_url(run),
             "head_branch": run.ref,
         }

@@ -263,6 +263,7 @@ def dispatch_command(
     file: option.FilePath = None,
     other_pipeline: option.OtherPipeline = False,
     rerun_changed: option.RerunChanged = False,
+    checkpoint: option.Checkpoint = "use",
     accept: option.Accept = [],  # noqa: B006 - typer copies it
     reason: option.Reason = "",
     watch: option.Watch = False,
@@ -288,6 +289,7 @@ def dispatch_command(
         file=file,
         other_pipeline=other_pipeline,
         rerun_changed=rerun_changed,
+        drops_checkpoints=checkpoint == "drop",
         accept=accept,
         reason=reason,
         typed=sys.argv[1:],

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +19,14 @@ from runnable_ci.engine.resume import look_ahead, require_consent
 from runnable_ci.engine.run_project import newest_run, project_of, require_same
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import PipelineError, RunnableError, RunNotFoundError, UsageError, did_you_mean
-from runnable_ci.github.api.actions import Actions, StartedRun
+from runnable_ci.github.api.actions import StartedRun
 from runnable_ci.github.api.connection import Connection, connect
-from runnable_ci.github.api.errors import GitHubError, InputsUnknownError, RefusedError
+from runnable_ci.github.api.errors import RefusedError
+from runnable_ci.github.retry_workflow import RetryRequest, find_started, pipeline_input, start_retry
 from runnable_ci.pipeline.command_line import http_option, of_store
 from runnable_ci.pipeline.parameters import KnownParameters, parse_param_options
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
-from runnable_ci.pipeline.project import FILE_NAME, Project, find_store, registry_of
+from runnable_ci.pipeline.project import Project, find_store, registry_of
 from runnable_ci.pipeline.schema import STEP_NAME
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import LATEST, products_of, resolve_id
@@ -42,10 +41,6 @@ from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import pluralize
 from runnable_ci.vcs.clone import Clone
 from runnable_ci.vcs.identity import Code
-
-RUN_NAME = "run-name: Retry ${{ inputs.run-id }}"
-INPUTS_MAX_CHARACTERS = 65_535
-"""Source: GitHub docs, "Events that trigger workflows", `workflow_dispatch`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +58,7 @@ class DispatchOptions:
     file: Path | None = None
     other_pipeline: bool = False
     rerun_changed: bool = False
+    drops_checkpoints: bool = False
     accept: Sequence[str] = ()
     reason: str = ""
     typed: Sequence[str] = ()
@@ -81,19 +77,12 @@ class DispatchOptions:
             typed=[run_id if word == LATEST else word for word in self.typed],
         )
 
-    def further(self) -> str:
-        """Return options of `retry` that the workflow has no input of their own for, as in a shell."""
-        writers = ["--writers", ",".join(self.writers)] if self.writers else []
-        return shlex.join([*self._asked(), *writers])
-
-    def _asked(self) -> list[str]:
+    def further(self) -> list[str]:
+        """Return options of `retry` that the workflow takes as further ones."""
         accept = [word for step in self.accept for word in ("--accept", step)]
         reason = ["--reason", self.reason] if self.reason else []
-        return [*(["--rerun-changed"] if self.rerun_changed else []), *accept, *reason]
-
-    def without_writers(self) -> str:
-        """Return the same for a workflow that has no input for whose parts are used."""
-        return shlex.join(self._asked())
+        drop = ["--checkpoint", "drop"] if self.drops_checkpoints else []
+        return [*(["--rerun-changed"] if self.rerun_changed else []), *drop, *accept, *reason]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +101,7 @@ class DispatchTarget:
         """The pipeline file from the root of the repository; empty where only the run itself can tell, or need not."""
         log = PipelineIdentity.recorded(self.log.name, self.log.run_config) if self.log else None
         here = self.project.identity() if self.project and self.is_own else None
-        identity = here or log
-        if identity is None or identity.base != "repository" or identity.file in (FILE_NAME, "pyproject.toml"):
-            return ""
-        return identity.file
+        return pipeline_input(here or log)
 
 
 def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ: Mapping[str, str]) -> int:
@@ -133,34 +119,33 @@ def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ:
     actions = connection.actions
     default_branch = actions.default_branch()
     ref, commit = _ref(target, connection, options.ref, environ)
-    inputs = {
-        "run-id": published_as,
-        "ref": ref,
-        "from-step": options.from_step or "",
-        "parameters": json.dumps(parameters, ensure_ascii=False) if parameters else "",
-        "pipeline": target.pipeline,
-        "other-pipeline": "true" if options.other_pipeline else "",
-        "options": options.further(),
-    }
-    inputs = {name: value for name, value in inputs.items() if value}
-    if (length := len(json.dumps(inputs))) > INPUTS_MAX_CHARACTERS:
-        raise UsageError(
-            f"the inputs are {length:,} characters long; GitHub takes {INPUTS_MAX_CHARACTERS:,}",
-            hint="put large values into the pipeline file, or into a file in the repository",
-        )
+    request = RetryRequest(
+        run=published_as,
+        ref=ref,
+        from_step=options.from_step or "",
+        parameters=parameters,
+        pipeline=target.pipeline,
+        other_pipeline=options.other_pipeline,
+        options=options.further(),
+        writers=options.writers,
+    )
+    inputs = request.inputs()
     if commit:
         _require_consent(target, options, commit)
-    started = _start(actions, workflow, options, inputs, default_branch)
+    started = start_retry(
+        actions,
+        workflow,
+        inputs,
+        ref=options.workflow_ref or default_branch,
+        default_branch=default_branch,
+        needs_options=bool(request.options),
+        note=_note,
+    )
 
     def find() -> StartedRun:
         if started is not None:
             return started
-        found = actions.find(workflow, target.run_id, every_s=min(1.0, options.every_s))
-        if found is None:
-            raise GitHubError(
-                "the workflow was started, but its run cannot be identified",
-                hint=f"see {actions.workflow_page(workflow)}; `{RUN_NAME}` in the workflow makes runs identifiable",
-            )
+        found = find_started(actions, workflow, target.run_id, every_s=min(1.0, options.every_s))
         show_link(found.url)
         return found
 
@@ -171,7 +156,14 @@ def dispatch(run: str, options: DispatchOptions, *, settings: Settings, environ:
         return 0
     source = http_option(settings.plain_http) if registry else _pull_source(target, connection, settings, environ)
     offer = None if source is None else of_store(target.layout, "pull", published_as, *source)
-    return watch(actions, find, every_s=options.every_s, after_attempt=0, offer=offer)
+    return watch(
+        actions,
+        find,
+        every_s=options.every_s,
+        after_attempt=0,
+        offer=offer,
+        next_of=lambda run: actions.next_of(run, workflow, target.run_id),
+    )
 
 
 def _require_consent(target: DispatchTarget, options: DispatchOptions, commit: str) -> None:
@@ -204,22 +196,6 @@ def _seen(target: DispatchTarget, options: DispatchOptions, digest: str) -> Disp
         _note(f"written by {writer}")
     seen = [digest] if digest else seen_manifests(target.layout, target.run_id)
     return replace(options, writers=seen)
-
-
-def _start(
-    actions: Actions, workflow: str, options: DispatchOptions, inputs: Mapping[str, str], default_branch: str
-) -> StartedRun | None:
-    """Start the workflow. One that was written before it took `pipeline` or `options` goes without."""
-    ref = options.workflow_ref or default_branch
-    try:
-        return actions.dispatch(workflow, ref=ref, inputs=inputs, default_branch=default_branch)
-    except InputsUnknownError:
-        fewer = {name: value for name, value in inputs.items() if name not in ("pipeline", "options")}
-        if len(fewer) == len(inputs) or "other-pipeline" in inputs or options.without_writers():
-            raise
-        if "options" in inputs:
-            _note(f"{workflow} has no input `options`, so the job decides whose parts of the run it uses")
-        return actions.dispatch(workflow, ref=ref, inputs=fewer, default_branch=default_branch)
 
 
 def _find_target(run: str, options: DispatchOptions, environ: Mapping[str, str]) -> DispatchTarget:

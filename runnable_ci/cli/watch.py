@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from runnable_ci.cli.terminal import Printer
-from runnable_ci.github.api.actions import Actions, StartedRun, WorkflowJob, WorkflowRun
+from runnable_ci.github.api.actions import Actions, StartedRun
+from runnable_ci.github.api.answers import WorkflowJob, WorkflowRun
 from runnable_ci.github.api.errors import GitHubError, GitHubUnavailableError, RateLimitError
 from runnable_ci.util.console import console
 from runnable_ci.util.text import duration
@@ -16,6 +17,8 @@ _EAGER_S = 120.0
 _LATER_TIMES = 3.0
 """After two minutes looks are this much rarer: a job's token has a thousand requests an hour."""
 _FAILURES = 20
+_CHAIN_MAX = 100
+_LOOKS = 3
 INTERRUPTED = 130
 _SUCCESSFUL = frozenset({"success", "neutral"})
 """The conclusions that are no failure; `skipped` is one for a job, not for a run that was to do something."""
@@ -28,23 +31,57 @@ _WAITING: Mapping[str, str] = {
 
 
 def watch(
-    actions: Actions, find: Callable[[], StartedRun], *, every_s: float, after_attempt: int, offer: str | None
+    actions: Actions,
+    find: Callable[[], StartedRun],
+    *,
+    every_s: float,
+    after_attempt: int,
+    offer: str | None,
+    next_of: Callable[[WorkflowRun], StartedRun | None] = lambda _: None,
 ) -> int:
-    """Follow a run to its end, whose result the exit code is; Ctrl-C ends the following, not the run."""
+    """Follow a run to its end, and the one that was started to continue it; Ctrl-C ends the following, not the run.
+
+    The exit code is the result of the last one. `next_of` says which one continues a failed one.
+    """
     printer = Printer.of_process(no_colour="NO_COLOR" in os.environ)
     url = ""
     try:
         started = find()
-        url = started.url
-        follower = RunWatcher(actions, started.run, url, printer=printer, every_s=every_s)
-        run = follower.follow(after_attempt=after_attempt)
+        for number in range(_CHAIN_MAX):
+            url = started.url
+            follower = RunWatcher(actions, started.run, url, printer=printer, every_s=every_s)
+            run = follower.follow(after_attempt=0 if number else after_attempt)
+            printer.say(final_line(run, url))
+            following = _continued(run, next_of, printer, every_s=every_s)
+            if following is None:
+                break
+            started = following
+            printer = Printer.of_process(no_colour="NO_COLOR" in os.environ)
+            printer.say(f"another job continues it: {started.url}")
     except KeyboardInterrupt:
         printer.say(f"stopped watching; the run continues: {url}" if url else "stopped watching; the run continues")
         return INTERRUPTED
-    printer.say(final_line(run, url))
     if offer:
         printer.say(f"download the results: {offer}")
     return exit_code(run)
+
+
+def _continued(
+    run: WorkflowRun, next_of: Callable[[WorkflowRun], StartedRun | None], printer: Printer, *, every_s: float
+) -> StartedRun | None:
+    """Return the run that a failed one started to be continued, which may take a moment to be seen in the list."""
+    if run.conclusion != "failure":
+        return None
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(every_s)
+        try:
+            if found := next_of(run):
+                return found
+        except GitHubError as e:
+            printer.say(f"whether another job continues the run is not known: {e.message}")
+            return None
+    return None
 
 
 def show_link(url: str) -> None:

@@ -6,7 +6,8 @@ import json
 import shlex
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,77 @@ def test_the_job_takes_what_was_looked_at(project: Workspace, server: GitHub, tm
     said = here.runnable("dispatch", f"r1@{named}")
     assert "retry.yml has no input `options`, so the job decides whose parts of the run it uses" in said.err
     assert server.dispatched[-1]["inputs"] == {"run-id": "r1", "ref": "main"}
+
+
+def test_checkpoints_are_dropped_by_any_workflow(project: Workspace, server: GitHub) -> None:
+    """`--checkpoint drop` goes along as an option of `retry`; a workflow that takes none is not started without it."""
+    here = client(project, server)
+    here.runnable("dispatch", "r", "--checkpoint", "drop")
+    here.runnable("dispatch", "r", "--checkpoint", "use")
+    assert [sent["inputs"].get("options") for sent in server.dispatched] == ["--checkpoint drop", None]
+    server.workflows["retry.yml"] = (
+        "on:\n  workflow_dispatch:\n    inputs:\n      run-id: {}\n      ref: {}\njobs: {}\n"
+    )
+    assert "does not take these inputs" in here.runnable("dispatch", "r", "--checkpoint", "drop", code=2).err
+    assert len(server.dispatched) == 2
+
+
+def chain_of(server: list[GitHub], *conclusions: str, title: str = "Retry r") -> Callable[[Run], str]:
+    """Jobs of which each starts the next one before it ends, as a job does whose time budget was over."""
+
+    def work(run: Run) -> str:
+        number = len(server[0].runs)
+        job = run.job("retry")
+        if number < len(conclusions):
+            time.sleep(1.1)  # GitHub tells whole seconds
+            server[0].begin(server[0].add_run(title=title))
+        run.end(job, conclusions[number - 1])
+        return conclusions[number - 1]
+
+    return work
+
+
+@pytest.mark.parametrize("seen_after", [0, 2])
+def test_watching_follows_the_chain(project: Workspace, seen_after: int) -> None:
+    """Each run that a failed one started for the same run is followed, though it is seen late; the last one decides."""
+    served: list[GitHub] = []
+    with github(chain_of(served, "failure", "failure", "success")) as server:
+        served.append(server)
+        server.git, server.seen_after = project.folder, seen_after
+        done = client(project, server).runnable("dispatch", "r", *QUICK)
+    assert done.out == f"{server.page}/actions/runs/16000000001\n"
+    for number, conclusion in ((1, "failure"), (2, "failure"), (3, "success")):
+        assert (
+            f"workflow run 1600000000{number}: {conclusion}: {server.page}/actions/runs/1600000000{number}" in done.err
+        )
+    assert done.err.count("another job continues it: ") == 2
+
+
+@pytest.mark.parametrize(("last", "title"), [("failure", "Retry r"), ("success", "Retry r2")])
+def test_watching_ends_with_the_chain(project: Workspace, last: str, title: str) -> None:
+    """The exit code is that of the last one; a run that was started for another run is not followed."""
+    served: list[GitHub] = []
+    with github(chain_of(served, "failure", last, title=title)) as server:
+        served.append(server)
+        server.git = project.folder
+        done = client(project, server).runnable("dispatch", "r", *QUICK, code=1)
+    assert ("another job continues it" in done.err) is (title == "Retry r")
+
+
+def test_a_later_retry_of_others_is_not_followed(project: Workspace) -> None:
+    """What is started after a run has failed, though for the same run, was not started by it."""
+    with github(fail) as server:
+        server.git = project.folder
+        server.answer("GET", "/runs?event", lambda _: later(server), times=3)
+        done = client(project, server).runnable("dispatch", "r", *QUICK, code=1)
+    assert "another job" not in done.err
+
+
+def later(server: GitHub) -> Reply:
+    """The list of runs, with one that was started tomorrow."""
+    there = json.loads(server.listed().body)
+    new = {**there["workflow_runs"][0], "id": 17_000_000_000, "created_at": "2999-01-01T00:00:00Z"}
+    return Reply(200, {}, json.dumps({**there, "workflow_runs": [new, *there["workflow_runs"]]}).encode())
 
 
 def test_other_workflow_and_refs(project: Workspace, server: GitHub) -> None:

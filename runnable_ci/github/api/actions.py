@@ -10,10 +10,24 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from runnable_ci.github.api.answers import (
+    BranchAnswer,
+    CommitAnswer,
+    DispatchAnswer,
+    JobsAnswer,
+    RepositoryAnswer,
+    RunsAnswer,
+    WorkflowJob,
+    WorkflowRun,
+)
 from runnable_ci.github.api.client import Rest, described, error_message, read_as, segment
-from runnable_ci.github.api.errors import GitHubError, GitHubUnavailableError, InputsUnknownError, RefusedError
+from runnable_ci.github.api.errors import (
+    GitHubError,
+    GitHubUnavailableError,
+    InputsUnknownError,
+    PermissionMissingError,
+    RefusedError,
+)
 from runnable_ci.github.api.repository import Repository
 from runnable_ci.util.responses import Response
 from runnable_ci.util.shell_command import command
@@ -35,74 +49,6 @@ MOST_ATTEMPTS: Final = 50
 MOST_DAYS: Final = 30
 SEEN_WITHIN_S: Final = 90.0
 """How long a run that was started may take to be seen in the list of runs."""
-
-
-class _Read(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-
-class WorkflowRun(_Read):
-    """A run of a workflow."""
-
-    id: int = Field(ge=1)
-    display_title: str = ""
-    name: str | None = None
-    status: str | None
-    conclusion: str | None
-    run_attempt: int = 1
-    created_at: str
-    html_url: str
-
-
-class JobStep(_Read):
-    """A step of a job."""
-
-    number: int
-    name: str
-    status: str
-    conclusion: str | None
-    started_at: str | None = None
-    completed_at: str | None = None
-
-
-class WorkflowJob(_Read):
-    """A job of a run."""
-
-    id: int
-    name: str
-    run_attempt: int = 1
-    status: str
-    conclusion: str | None
-    started_at: str | None = None
-    completed_at: str | None = None
-    steps: tuple[JobStep, ...] | None = None
-
-
-class _Jobs(_Read):
-    total_count: int
-    jobs: tuple[WorkflowJob, ...]
-
-
-class _Runs(_Read):
-    workflow_runs: tuple[WorkflowRun, ...]
-
-
-class _RepositoryAnswer(_Read):
-    default_branch: str
-    html_url: str
-
-
-class _Commit(_Read):
-    sha: str = Field(pattern=r"^[0-9a-f]{40,64}$")
-
-
-class _Branch(_Read):
-    commit: _Commit
-
-
-class _DispatchAnswer(_Read):
-    workflow_run_id: int = Field(ge=1)
-    html_url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +85,7 @@ class Actions:
         response = self._rest.get(self._repository.path)
         self._require_ok(response)
         self._server_time_s = response.server_time_s(self._clock())
-        found = read_as(response, _RepositoryAnswer)
+        found = read_as(response, RepositoryAnswer)
         self.page = self._link(found.html_url, self.page)
         return found.default_branch
 
@@ -149,7 +95,7 @@ class Actions:
         if response.status == 404:
             return None
         self._require_ok(response)
-        return read_as(response, _Branch).commit.sha
+        return read_as(response, BranchAnswer).commit.sha
 
     def commit_of(self, ref: str) -> str | None:
         """Return the commit that a branch, tag or commit points to on the server; None where it does not know it."""
@@ -157,7 +103,7 @@ class Actions:
         if response.status in (404, 409, 422):
             return None
         self._require_ok(response)
-        return read_as(response, _Commit).sha
+        return read_as(response, CommitAnswer).sha
 
     def workflow_page(self, workflow: str) -> str:
         """Return where a browser shows the runs of a workflow."""
@@ -182,7 +128,7 @@ class Actions:
             return None
         if response.status != 200:
             raise self._refused_dispatch(response, workflow, ref=ref, default_branch=default_branch)
-        found = read_as(response, _DispatchAnswer)
+        found = read_as(response, DispatchAnswer)
         return StartedRun(found.workflow_run_id, self._link(found.html_url, self._run_page(found.workflow_run_id)))
 
     def find(self, workflow: str, title_part: str, *, every_s: float) -> StartedRun | None:
@@ -191,14 +137,10 @@ class Actions:
         None where it is not to be seen.
         """
         since = datetime.fromtimestamp(self._server_time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        path = f"{self._repository.path}/actions/workflows/{segment(workflow)}/runs"
-        words = re.compile(rf"(?<![\w.-]){re.escape(title_part)}(?![\w.-])")
         waited_s = 0.0
         while True:
-            response = self._rest.get(path, event="workflow_dispatch", per_page=PAGE)
-            self._require_ok(response)
-            runs = [run for run in read_as(response, _Runs).workflow_runs if run.created_at >= since]
-            titled = [run for run in runs if words.search(run.display_title) or words.search(run.name or "")]
+            runs = [run for run in self._dispatched(workflow) if run.created_at >= since]
+            titled = [run for run in runs if _is_titled(run, title_part)]
             if titled or (len(runs) == 1 and waited_s > 5 * every_s):
                 run = max(titled or runs, key=lambda run: run.id)
                 return StartedRun(run.id, self.link_of(run))
@@ -206,6 +148,23 @@ class Actions:
                 return None
             self._sleep(every_s)
             waited_s += every_s
+
+    def next_of(self, run: WorkflowRun, workflow: str, title_part: str) -> StartedRun | None:
+        """Return the run of a workflow that was started while `run` was under way, by its title; the newest of them."""
+        later = [
+            it
+            for it in self._dispatched(workflow)
+            if it.id > run.id and run.created_at <= it.created_at <= run.updated_at and _is_titled(it, title_part)
+        ]
+        found = max(later, key=lambda it: it.id, default=None)
+        return StartedRun(found.id, self.link_of(found)) if found else None
+
+    def _dispatched(self, workflow: str) -> tuple[WorkflowRun, ...]:
+        """Return the newest runs of a workflow that were started by a dispatch."""
+        path = f"{self._repository.path}/actions/workflows/{segment(workflow)}/runs"
+        response = self._rest.get(path, event="workflow_dispatch", per_page=PAGE)
+        self._require_ok(response)
+        return read_as(response, RunsAnswer).workflow_runs
 
     def run(self, run: int) -> WorkflowRun:
         """Return a run as it is now. Raises `RefusedError`."""
@@ -230,7 +189,7 @@ class Actions:
             path = f"{self._repository.path}/actions/runs/{run}/jobs"
             response = self._rest.get(path, filter="all" if of_all_attempts else "latest", per_page=PAGE, page=page)
             self._require_ok(response)
-            read = read_as(response, _Jobs)
+            read = read_as(response, JobsAnswer)
             found |= {job.id: job for job in read.jobs}
             if len(read.jobs) < PAGE:
                 break
@@ -334,7 +293,7 @@ class Actions:
                 hint=_first_link(response.headers["X-GitHub-SSO"]) or "https://github.com/settings/tokens",
             )
         if response.status == 403:
-            return RefusedError(
+            return PermissionMissingError(
                 f"the token of {source} may not do this in {repository}: {message or 'status 403'}",
                 hint=self._permission_hint(),
             )
@@ -366,6 +325,12 @@ class Actions:
             return otherwise
         is_plain = url.isascii() and url.isprintable() and " " not in url and len(url) < 2000
         return url if is_plain and parts.scheme in ("https", "http") and parts.hostname else otherwise
+
+
+def _is_titled(run: WorkflowRun, part: str) -> bool:
+    """Return whether a run's title has a run id in it, whole."""
+    words = re.compile(rf"(?<![\w.-]){re.escape(part)}(?![\w.-])")
+    return bool(words.search(run.display_title) or words.search(run.name or ""))
 
 
 def _indented(yaml: str) -> str:

@@ -35,5 +35,9 @@ class RefusedError(GitHubError):
     exit_code = 2
 
 
+class PermissionMissingError(RefusedError):
+    """A token may not do what it was to do."""
+
+
 class InputsUnknownError(RefusedError):
     """A workflow does not take an input that it was given."""

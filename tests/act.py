@@ -23,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 ACT = str(Path(sys.executable).with_name("act"))
 REPOSITORY = "octo/flowers"
 ACT_TIMEOUT_S = 240
+ACT_TOKEN = "ghs_0123456789abcdefghijklmnopqrstuvwxyzA"
+"""What `github.token` is."""
 
 
 class _GitOverHttp(BaseHTTPRequestHandler):
@@ -153,7 +155,7 @@ class Runner:
         ]
         command += ["-j", job] if job else []
         command += ["--action-cache-path", str(home / "actions"), "-e", str(home / "event.json")]
-        command += ["-s", "GITHUB_TOKEN=ghs_0123456789abcdefghijklmnopqrstuvwxyzA"]
+        command += ["-s", f"GITHUB_TOKEN={ACT_TOKEN}"]
         for name, path in {"runnable/action@v1": self._action(), **_actions()}.items():
             command += ["--local-repository", f"{name}={path}"]
         for name, value in given.items():

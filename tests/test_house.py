@@ -81,6 +81,9 @@ PURE: tuple[str, ...] = (
     ),
     *(
         "github.action.use",
+        "github.action.relay.chain",
+        "github.action.relay.job_limit",
+        "github.api.answers",
         "github.action.earlier",
         "runs.run_identity",
         "pipeline.pipeline_identity",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from runnable_ci.config.settings import INPUT_PREFIX, PREFIX, Settings
@@ -52,6 +52,8 @@ class Inputs(_FromEnvironment):
     restore: Literal["all", "needed"] = "all"
     working_directory: str = "."
     summary: bool = True
+    time_budget: str = "auto"
+    relay_max: int = Field(default=10, ge=0)
     args: str = ""
     matrix: str = ""
     """What tells the job's matrix leg apart: by default `own_matrix`."""

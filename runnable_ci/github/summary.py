@@ -26,7 +26,7 @@ from runnable_ci.runs.branches.labels import (
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.code_states import code_state_of, why_unknown
-from runnable_ci.runs.model import SUCCESS, CatalogEntry, RunLog, StepAttempt
+from runnable_ci.runs.model import SUCCESS, TIME_BUDGET, CatalogEntry, RunLog, StepAttempt
 from runnable_ci.runs.reuse.saved import saved
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import duration, format_size
@@ -80,6 +80,8 @@ class NextSteps:
     """Where resuming the published run on one's machine takes more than its reference."""
     dispatch_options: Sequence[str] = ()
     pull_options: Sequence[str] = ()
+    is_continued: bool = False
+    """Whether another job resumes the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,8 @@ def _head(log: RunLog, detail: _Detail) -> str:
     name = code(log.name or "run", 100)
     if log.status == SUCCESS:
         title = f"## ✅ {name} succeeded"
+    elif log.ended_by == TIME_BUDGET:
+        title = f"## ⏳ {name} was ended by its time budget"
     elif log.outcome == "cancelled":
         title = f"## 🚫 {name} was cancelled"
     elif not log.end_time:
@@ -215,7 +219,7 @@ def _next_steps(log: RunLog, next_steps: NextSteps) -> str:
     pinned = f"{reference}@{next_steps.digest}" if next_steps.digest else reference
     at = ["--repo", next_steps.repository] if next_steps.repository else []
     lines = []
-    if log.status != SUCCESS:
+    if log.status != SUCCESS and not next_steps.is_continued:
         if reference:
             lines += ["# on your machine, in a clone with the fix"]
             lines += [next_steps.retry_command or command("retry", pinned)]
@@ -234,7 +238,7 @@ def _next_steps(log: RunLog, next_steps: NextSteps) -> str:
         lines.append(command("pull", pinned, *next_steps.pull_options))
     if not lines:
         return ""
-    title = "### Next steps" if log.status != SUCCESS else "### Inspect"
+    title = "### Next steps" if log.status != SUCCESS and not next_steps.is_continued else "### Inspect"
     return f"{title}\n\n{fence(chr(10).join(lines), 'sh')}"
 
 

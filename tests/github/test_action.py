@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from act import ACT_TIMEOUT_S, REPOSITORY, ROOT, Ran, Runner, git_host, wheelhouse
 from cli import Workspace, workspace
+from dispatched import Following
 from github_api import Run, github
 from registry_server import Served, registry
 
@@ -32,6 +33,24 @@ catalog = { put = ["data.txt"] }
 [steps.fit]
 run = "sha256sum < data.txt; test -e fixed || test -n \\"$LUCKY\\""
 catalog = { get = ["data.txt"] }
+"""
+LONG = """
+[steps.load]
+run = "echo data > data.txt"
+catalog = { put = ["data.txt"] }
+[steps.train]
+run = "python3 train.py"
+checkpoint = { path = ["ckpt/**"], every-minutes = 0.01 }
+"""
+TRAIN = """
+import pathlib, time
+state = pathlib.Path("ckpt/epoch")
+state.parent.mkdir(exist_ok=True)
+for epoch in range(int(state.read_text()) if state.exists() else 0, 16):
+    new = state.with_suffix(".new")
+    new.write_text(str(epoch + 1))
+    new.replace(state)
+    time.sleep(0.5)
 """
 HOSTILE = """
 [steps.talk]
@@ -189,6 +208,32 @@ def test_from_failure_to_success_by_a_dispatched_retry(world: World, tmp_path: P
     assert [len(step.attempts) for step in after.steps.values()] == [1, 2]
     assert after.steps["load"].attempts == before.steps["load"].attempts
     assert after.steps["fit"].attempts[1].code_identities[0].code_identifier == fix
+
+
+def test_a_run_outlives_its_jobs(world: World, tmp_path: Path) -> None:
+    """A run for which no job has time enough is handed from job to job by the real workflows, and finished."""
+    world.clone.write({"runnable.toml": LONG, "train.py": TRAIN})
+    for file in (".github/workflows/ci.yml", ".github/workflows/retry.yml"):
+        uses = re.compile(r"(?<=\n        with:\n)(?=          (?:#|command))")
+        limited, count = uses.subn("          time-budget: 8s\n", world.clone.read(file))
+        assert count == 1
+        world.clone.write({file: limited})
+    world.push()
+    following = Following(world.runner, world.clone.folder)
+    with github(on_dispatch=following) as server:
+        following.serve(server, world.bare)
+        first = world.run()
+        server.wait(ACT_TIMEOUT_S)
+        assert first.code == 1, first.text
+        assert "The run continues in another job" in first.text
+        assert server.html_url(server.runs[16_000_000_001]) in first.outputs["continued-by"]
+        assert len(server.dispatched) == len(following.ran) > 0
+    assert [ran.code for ran in following.ran] == [1] * (len(following.ran) - 1) + [0]
+    log, _ = world.pulled(first.outputs["run-id"], tmp_path, "after")
+    assert log.status == "SUCCESS"
+    assert len(log.invocations) == len(following.ran) + 1
+    assert [len(step.attempts) for step in log.steps.values()] == [1, len(log.invocations)]
+    assert all(attempt.checkpoint_used for attempt in log.steps["train"].attempts[1:])
 
 
 def test_re_run_failed_jobs_resumes_each_leg(world: World, tmp_path: Path) -> None:

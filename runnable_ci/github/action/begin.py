@@ -19,6 +19,7 @@ from runnable_ci.github.action import handoff
 from runnable_ci.github.action.attempts import first_id, published_earlier, resume_earlier
 from runnable_ci.github.action.job import Job
 from runnable_ci.github.action.preflight import require_ready, require_registry
+from runnable_ci.github.action.relay.budget import budget_options
 from runnable_ci.pipeline.command_line import is_default
 from runnable_ci.pipeline.parameters import PARAMETER_PREFIX, ParameterSource
 from runnable_ci.redaction.environment import require_variables
@@ -42,12 +43,14 @@ _OF_RETRY_ALONE = {
     "--accept": True,
     "--reason": True,
     "--writers": True,
+    "--checkpoint": True,
 }
 _AS_IT_GOES = "--publish=until-end"
 _INPUTS_INSTEAD = {
     "--run-id": "use the input run-id",
     "--publish": "use the input publish",
     "--to": "use the input registry",
+    "--time-budget": "use the input time-budget",
     "--from-registry": "use the input registry",
 }
 
@@ -78,14 +81,15 @@ def begin(environ: Mapping[str, str]) -> list[str]:
                 words = _with_parameters(job, _without(more, _OF_RUN_ALONE))
                 return _retry(job, run_id, given.pipeline, words, AcceptedWriters((resumed.digest,)))
             words = _with_parameters(job, _without(more, _OF_RETRY_ALONE))
-            return ["run", f"--run-id={run_id}", *_as_it_goes(job, run_id), *words, "--", given.pipeline]
+            options = [*_as_it_goes(job, run_id), *budget_options(job, given.pipeline)]
+            return ["run", f"--run-id={run_id}", *options, *words, "--", given.pipeline]
         case "retry":
             opened = _opened(job, other_pipeline="--other-pipeline" in more)
             run_id, file = opened.run_id, path(opened.project.file)
             require_ready(job.with_pipeline(file), run_id, is_new=False)
             is_told = is_default(opened.project.file, Path(given.pipeline))
             job.set_outputs({"run-id": run_id, **({} if is_told else {"pipeline": file})})
-            words = [*_from_step(job, opened), *_with_parameters(job, more)]
+            words = [*_from_step(job, opened), *_with_parameters(job, _once(job, opened, more))]
             return _retry(job, run_id, file, words, opened.accepted)
         case "pull":
             run_id = _pulled(job, _required_run(job))
@@ -163,15 +167,29 @@ def _from_step(job: Job, opened: OpenedRun) -> list[str]:
     step = job.inputs.from_step
     if not step:
         return []
+    if step in _tried_earlier(job, opened):
+        job.say(f"an earlier attempt of this job has run {step}: the run is resumed from there")
+        return []
+    return [f"--from={step}"]
+
+
+def _once(job: Job, opened: OpenedRun, words: Sequence[str]) -> list[str]:
+    """Return the options of a retry without `--checkpoint` where an earlier attempt of this job has started steps over.
+
+    What it kept of their work is not to be dropped again.
+    """
+    return _without(words, {"--checkpoint": True} if _tried_earlier(job, opened) else {})
+
+
+def _tried_earlier(job: Job, opened: OpenedRun) -> set[str]:
+    """Return the steps that earlier attempts of this job have run."""
+    if job.context.run_attempt == 1:
+        return set()
     log = load(opened.project.layout, opened.run_id)
     mine = {
         key for key, found in log.environments.items() if found.variables.get("GITHUB_RUN_ID") == job.context.run_id
     }
-    tried = log.steps[step].attempts if step in log.steps else []
-    if job.context.run_attempt > 1 and any(attempt.environment in mine for attempt in tried):
-        job.say(f"an earlier attempt of this job has run {step}: the run is resumed from there")
-        return []
-    return [f"--from={step}"]
+    return {name for name, step in log.steps.items() if any(it.environment in mine for it in step.attempts)}
 
 
 def _mask(job: Job) -> None:
@@ -208,6 +226,7 @@ def _retry(job: Job, run_id: str, pipeline: str, more: Sequence[str], accepted: 
     words = _without(more, {"--writers": True})  # a digest that was named counts before it
     by = [f"--writers={accepted}"] if accepted and accepted.patterns else []
     options = [f"--file={pipeline}", f"--restore={job.inputs.restore}", *_as_it_goes(job, run_id)]
+    options += budget_options(job, pipeline)
     return ["retry", *options, *by, *words, "--", run_id]
 
 

@@ -14,6 +14,7 @@ from runnable_ci.github.action.attempts import leave_note
 from runnable_ci.github.action.clone_commands import CloneCommands
 from runnable_ci.github.action.job import Job
 from runnable_ci.github.action.outputs import metrics_output, names_output
+from runnable_ci.github.action.relay.next_job import NextJob, relay
 from runnable_ci.github.action.upload_outcome import not_kept, of_failure, sentences
 from runnable_ci.github.job import Context
 from runnable_ci.github.summary import NextSteps, Notice
@@ -55,6 +56,8 @@ class Report:
     """The outputs that have something kept with the workflow run."""
     base: Summary | None = None
     """The newest run of the base branch, to compare with."""
+    next_job: NextJob | None = None
+    """What resumes the run, where the time budget ended it."""
     notices: list[Notice] = field(default_factory=list)
 
 
@@ -86,6 +89,8 @@ def finish(environ: Mapping[str, str], run_id: str) -> int:
             report.notices.append(_why_not(e))
             code = 1 if job.inputs.command == "publish" else 0
         report.artifact = _leave_note(job, report, report.log)
+    if report.log is not None:
+        report.next_job = _relay(job, report, report.log)
     outputs = _outputs(job, report)
     # Before they are Markdown, whose escapes would hide a secret.
     report.notices = [Notice(job.clean(it.title), job.clean(it.text), it.fix) for it in report.notices]
@@ -136,6 +141,15 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
 def _send(job: Job, run_id: str, registry: Registry, limit_s: float | None) -> Published:
     elsewhere = Registries(job.settings, job.environ).recorded
     return publish(job.layout, run_id, registry, environ=job.environ, limit_s=limit_s, open_registry=elsewhere)
+
+
+def _relay(job: Job, report: Report, log: RunLog) -> NextJob | None:
+    reference = report.published.reference if report.published else ""
+    run, _, digest = _dispatched(job, report.run_id, reference).rpartition("@")
+    found = relay(job, log, run, digest)
+    if found is not None:
+        report.notices.insert(0, found.notice)
+    return found
 
 
 def _leave_note(job: Job, report: Report, log: RunLog) -> dict[str, str]:
@@ -215,6 +229,7 @@ def _outputs(job: Job, report: Report) -> dict[str, str]:
         "reference": reference,
         "digest": reference.rpartition("@")[2],
         "retry-command": CloneCommands.of(job).retry(reference) if reference else "",
+        "continued-by": report.next_job.url if report.next_job else "",
         "unpublished-store": str(job.layout.folder) if unpublished else "",
         **report.artifact,
     }
@@ -254,6 +269,7 @@ def _summary(job: Job, report: Report) -> str:
             retry_command=clone_commands.retry(reference),
             dispatch_options=clone_commands.dispatch_options,
             pull_options=clone_commands.http_option,
+            is_continued=report.next_job is not None and report.next_job.is_started,
         ),
         notices=report.notices,
         tails={name: _tail(job, report.log, name) for name in report.log.failed_steps()} if report.log else {},

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +27,9 @@ REPOSITORY = "octo/flowers"
 ACT_TIMEOUT_S = 240
 ACT_TOKEN = "ghs_0123456789abcdefghijklmnopqrstuvwxyzA"
 """What `github.token` is."""
+
+
+_NAMESPACE = ("unshare", "--user", "--map-current-user", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 class _GitOverHttp(BaseHTTPRequestHandler):
@@ -98,6 +103,53 @@ class Ran:
         return [str(event["msg"]).rstrip("\r\n") for event in self.events if event.get("raw_output")]
 
 
+@dataclass(frozen=True)
+class Machine:
+    """A machine that runs a workflow."""
+
+    process: subprocess.Popen[bytes]
+    home: Path
+    is_alone: bool
+    """Whether its processes are those of one namespace, and end at once with the first one."""
+
+    def ended(self) -> Ran:
+        """Wait for the workflow's end."""
+        self.process.wait(timeout=ACT_TIMEOUT_S)
+        return self.seen()
+
+    def seen(self) -> Ran:
+        """What is known of the workflow by now."""
+        code = self.process.poll()
+        out, err = (self.home / "out").read_bytes(), (self.home / "err").read_bytes()
+        return _parsed(-1 if code is None else code, out, err)
+
+    def is_over(self) -> bool:
+        """Whether the workflow has ended."""
+        return self.process.poll() is not None
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for the workflow's end, and no longer than this."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=timeout_s)
+
+    def first(self) -> int:
+        """Return the first process of its namespace; 0 where it has ended."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        while self.process.poll() is None:
+            with suppress(OSError):
+                if found := children.read_text().split():
+                    return int(found[0])
+            time.sleep(0.01)
+        return 0
+
+    def lose(self) -> None:
+        """End all that runs on it, at once and without a word."""
+        if first := self.first() if self.is_alone else self.process.pid:
+            with suppress(ProcessLookupError):
+                os.kill(first, signal.SIGKILL)
+        self.process.wait(timeout=60)  # it waits for the first one, which waits for all others
+
+
 @dataclass
 class Runner:
     """A machine that runs workflows of one repository."""
@@ -120,6 +172,38 @@ class Runner:
         **variables: str,
     ) -> Ran:
         """Run a workflow file of a clone to its end, or one job of it, in a workspace and a home of its own."""
+        given = (event, workflow, clone, payload, run_id, attempt, job, variables)
+        with self._started(*given, alone=()) as machine:
+            return machine.ended()
+
+    def start(
+        self,
+        event: str,
+        workflow: str,
+        *,
+        clone: Path,
+        payload: Mapping[str, Any] | None = None,
+        run_id: int = 1000,
+        attempt: int = 1,
+        **variables: str,
+    ) -> AbstractContextManager[Machine]:
+        """Start a workflow as `run` does, on a machine of its own, which is lost after the block."""
+        return self._started(event, workflow, clone, payload, run_id, attempt, "", variables, alone=_NAMESPACE)
+
+    @contextmanager
+    def _started(
+        self,
+        event: str,
+        workflow: str,
+        clone: Path,
+        payload: Mapping[str, Any] | None,
+        run_id: int,
+        attempt: int,
+        job: str,
+        variables: Mapping[str, str],
+        *,
+        alone: Sequence[str],
+    ) -> Iterator[Machine]:
         home = self.folder / f"runner-{run_id}-{attempt}-{len(list(self.folder.glob('runner-*')))}"
         home.mkdir(parents=True)
         (home / "event.json").write_text(json.dumps(payload or {}))
@@ -160,10 +244,15 @@ class Runner:
             command += ["--local-repository", f"{name}={path}"]
         for name, value in given.items():
             command += ["--env", f"{name}={value}"]
-        done = subprocess.run(
-            command, cwd=clone, env=environ, stdin=subprocess.DEVNULL, capture_output=True, timeout=ACT_TIMEOUT_S
-        )
-        return _parsed(done)
+        with (home / "out").open("wb") as out, (home / "err").open("wb") as err:
+            process = subprocess.Popen(
+                [*alone, *command], cwd=clone, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            )
+        machine = Machine(process, home, is_alone=bool(alone))
+        try:
+            yield machine
+        finally:
+            machine.lose()
 
     def _action(self) -> Path:
         """The files of the action alone: act copies a local repository whole, again and again."""
@@ -187,17 +276,17 @@ def _actions() -> dict[str, Path]:
     return found
 
 
-def _parsed(done: subprocess.CompletedProcess[bytes]) -> Ran:
+def _parsed(code: int, out: bytes, err: bytes) -> Ran:
     events: list[dict[str, Any]] = []
-    for line in done.stdout.decode(errors="replace").splitlines():
+    for line in out.decode(errors="replace").splitlines():
         try:
             events.append(json.loads(line))
         except ValueError:
             continue
     summaries = [str(e["content"]) for e in events if e.get("command") == "summary"]
     outputs = {str(e["name"]): str(e["arg"]) for e in events if e.get("command") == "set-output"}
-    text = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
-    return Ran(done.returncode, events, "\n".join(dict.fromkeys(summaries)), outputs, text)
+    text = out.decode(errors="replace") + err.decode(errors="replace")
+    return Ran(code, events, "\n".join(dict.fromkeys(summaries)), outputs, text)
 
 
 def wheelhouse(cache: Path) -> Path:

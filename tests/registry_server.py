@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -112,14 +112,12 @@ class Server(ThreadingHTTPServer):
 
     def forward(self, seen: Seen) -> Reply:
         assert self.upstream is not None
-        connection = http.client.HTTPConnection(self.upstream, timeout=20)
         parts = urlsplit(seen.path)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
-        connection.request(seen.method, path, body=seen.body or None, headers=dict(seen.headers))
-        response = connection.getresponse()
-        reply = Reply(response.status, dict(response.getheaders()), response.read())
-        connection.close()
-        return reply
+        with closing(http.client.HTTPConnection(self.upstream, timeout=20)) as connection:
+            connection.request(seen.method, path, body=seen.body or None, headers=dict(seen.headers))
+            response = connection.getresponse()
+            return Reply(response.status, dict(response.getheaders()), response.read())
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that hang up are part of the tests."""

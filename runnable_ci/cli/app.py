@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from runnable_ci.cli import options as option
+from runnable_ci.cli.compare.app import comparing
 from runnable_ci.cli.context import known_store, make_options, make_settings, open_store, reuse_options
 
 app = typer.Typer(**option.PROGRAM)
@@ -390,3 +391,6 @@ def action_command(
     from runnable_ci.github.action.phases import run_phase
 
     raise typer.Exit(run_phase(phase, os.environ, run_id))
+
+
+app.add_typer(comparing)

@@ -204,6 +204,27 @@ Ref = Annotated[
 Watch = Annotated[bool, typer.Option("--watch", help="Wait for the workflow run and exit with its status.")]
 Interval = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Polling interval of --watch.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+FirstRun = Annotated[
+    str, typer.Argument(metavar="A", help="A run id, `latest`, `latest-success`, a branch, or HOST/REPOSITORY:RUN_ID.")
+]
+SecondRun = Annotated[str, typer.Argument(metavar="B", help="The run that it is compared with, named likewise.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
+ContentsOf = Annotated[
+    list[str],
+    typer.Option("--file", metavar="NAME", help="Compare what is in these files, by name or glob.  Repeatable."),
+]
+LogsOf = Annotated[
+    list[str], typer.Option("--logs", metavar="STEP|all", help="Compare what this step printed.  Repeatable.")
+]
+FailIf = Annotated[
+    list[str],
+    typer.Option(
+        "--fail-if",
+        metavar="CONDITION",
+        help="Exit with 1 if this holds of B's metrics, such as 'score < base - 0.01'; `base` is A's.  Repeatable.",
+    ),
+]
+DiffersCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 3 if the runs differ.")]
 RunsOf = Annotated[str | None, typer.Option("--from", metavar="REGISTRY", help="List the runs in this registry.")]
 PullFrom = Annotated[
     str | None,

@@ -152,9 +152,11 @@ class _Token(NamedTuple):
 
 def parse_tree(text: str) -> Node:
     """Return the tree of an expression. Raises `ExpressionError`."""
-    if len(text) > LENGTH_MAX:
-        raise ExpressionError(f"it is longer than {LENGTH_MAX} characters")
-    parser = _Parser(text)
+    return read_tree(Parser(text))
+
+
+def read_tree(parser: Parser) -> Node:
+    """Return the tree of all that a parser reads. Raises `ExpressionError`."""
     if parser.token.kind == "end":
         raise ExpressionError("it is empty", hint="such as parameters.depth > 3")
     node = parser.alternatives()
@@ -174,10 +176,14 @@ def _check_depth(node: Node) -> None:
         level = [below for one in level for below in children(one)]
 
 
-class _Parser:
+class Parser:
     """Reads tokens from left to right; each method takes all of what it is named after."""
 
+    tokens = _TOKEN
+
     def __init__(self, text: str) -> None:
+        if len(text) > LENGTH_MAX:
+            raise ExpressionError(f"it is longer than {LENGTH_MAX} characters")
         self.text = text
         self.depth = 0
         self.token = _Token("", "", 0)
@@ -187,7 +193,7 @@ class _Parser:
     def advance(self) -> str:
         """Return the text of the token, and read the next one."""
         text = self.token.text
-        found = _TOKEN.match(self.text, self._end)
+        found = self.tokens.match(self.text, self._end)
         if found:
             kind = found.lastgroup or ""
             self.token = _Token(kind, found[kind], found.start(kind))

@@ -1,0 +1,167 @@
+"""What all who show a comparison say, in the order in which it matters: only what differs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from runnable_ci.analysis.comparison.model import (
+    CodeComparison,
+    MetricChange,
+    RunComparison,
+    RunDifference,
+    RunFacts,
+    StepComparison,
+)
+from runnable_ci.analysis.comparison.wording import how, noun_of, shown
+from runnable_ci.util.text import format_duration, format_time, listed, pluralize
+
+ROWS_MAX: Final = 20
+"""Of one kind; the JSON has all."""
+FURTHER_MAX: Final = 5
+_SLOWER_S: Final = 1.0
+_SLOWER: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A heading and a table below it."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left_out: int = 0
+    """Rows that are not shown."""
+
+
+def headlines(found: RunComparison) -> list[str]:
+    """Return what matters most, a sentence each: the first difference, and others that do not follow from it."""
+    if found.first is None:
+        return [_nothing_diverges(found)]
+    others = [f"also: {one.explanation}" for one in found.further[:FURTHER_MAX]]
+    more = len(found.further) - len(others)
+    return [f"first difference: {found.first.explanation}", *others, *([f"… and {more} more"] if more else [])]
+
+
+def _nothing_diverges(found: RunComparison) -> str:
+    if not found.differs and not found.code.differs:
+        return "nothing differs that was recorded, but for times, machines and what steps printed"
+    ended = [one for one in found.steps if one.in_a != one.in_b]
+    if ended:
+        names = listed(f"`{one.label}`" for one in ended)
+        return f"{names} ended otherwise, or ran in one of the runs only"
+    return "all that both runs give is the same, though what they were made from differs"
+
+
+def blocks(found: RunComparison) -> Iterator[Block]:
+    """Yield the parts of a comparison in which something differs."""
+    made = [
+        _block("metrics", ("METRIC", "A", "B", "CHANGE"), map(metric_row, found.metrics)),
+        _block("values", ("PARAMETER", "A", "B"), map(_row, found.parameters)),
+        _block("pipeline", ("PIPELINE", "DIFFERENCE"), map(_short_row, found.pipeline)),
+        _block("code", ("CODE", "DIFFERENCE"), _code_rows(found.code)),
+        _block("commits", ("COMMITS", "SUBJECT"), _commit_rows(found.code)),
+        _block("environment", ("ENVIRONMENT", "A", "B"), map(_row, found.environment)),
+        _block("steps", ("STEP", "", "WHAT", "A", "B"), (row for one in found.steps for row in step_rows(one))),
+        _block("durations", ("DURATION", "A", "B", "CHANGE"), _duration_rows(found.steps)),
+    ]
+    yield from (one for one in made if one.rows)
+
+
+def _block(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Block:
+    found = [*rows]
+    return Block(title, head, found[:ROWS_MAX], max(0, len(found) - ROWS_MAX))
+
+
+def facts_line(run: RunFacts) -> str:
+    """Return a run in one line."""
+    code = f"{run.commit[:12]}{' (dirty)' if run.dirty else ''}" if run.commit else "no commit"
+    parts = [
+        f"{run.run_id}  {run.status}",
+        f"{format_time(run.start_time)} UTC",
+        format_duration(run.seconds),
+        " ".join(filter(None, (run.ref, code))),
+        run.actor and f"by {run.actor}",
+        run.where,
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def metric_row(one: MetricChange) -> tuple[str, ...]:
+    """Return a metric with its change."""
+    change = "" if one.change is None else f"{one.change:+.6g}"
+    change += "" if one.relative is None else f" ({one.relative:+.1%})"
+    return one.name, _cell(one.before), _cell(one.after), change
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else shown(value)
+
+
+def _row(one: RunDifference) -> tuple[str, ...]:
+    if one.kind == "read":
+        return one.name, *_by_content(one)
+    name = f"{one.name} ({one.note})" if one.note else one.name
+    return name, _cell(one.before), _cell(one.after)
+
+
+def _by_content(one: RunDifference) -> tuple[str, str]:
+    then, now = ("-" if value is None else f"sha256:{str(value)[:12]}" for value in (one.before, one.after))
+    return then, now
+
+
+def _short_row(one: RunDifference) -> tuple[str, ...]:
+    return one.name, how(one)
+
+
+def _code_rows(code: CodeComparison) -> Iterator[tuple[str, ...]]:
+    if code.not_known:
+        yield "", f"files were not compared: {code.not_known}"
+    yield from map(_short_row, code.files)
+    for run, dirty in (("A", code.dirty_a), ("B", code.dirty_b)):
+        if dirty and code.dirty_a != code.dirty_b:
+            yield "", f"{run} had changes without a commit: {dirty}"
+
+
+def _commit_rows(code: CodeComparison) -> Iterator[tuple[str, ...]]:
+    for sign, commits in (("+", code.commits), ("-", code.commits_back)):
+        for commit in commits:
+            sha, _, subject = commit.partition(" ")
+            yield f"{sign} {sha}", subject
+
+
+def step_rows(one: StepComparison) -> Iterator[tuple[str, ...]]:
+    """Yield what differs of a step: how it ended, what it was made from, what it gave."""
+    if one.in_a != one.in_b:
+        yield one.label, "ended", "", one.in_a or "-", one.in_b or "-"
+    for sign, differences in (("from", one.inputs), ("gave", one.outputs)):
+        for found in differences:
+            if found.kind == "ended" and found.name == "outcome":
+                continue  # said above
+            note = found.note or (found.made_by and f"by {found.made_by}")
+            what = f"{noun_of(found)}{f' ({note})' if note else ''}"
+            cells = _by_content(found) if _is_content(found) else (_cell(found.before), _cell(found.after))
+            yield one.label, sign, what, *cells
+
+
+def _is_content(one: RunDifference) -> bool:
+    return one.kind in ("code", "read", "file", "output", "variable") and one.name != "listed"
+
+
+def _duration_rows(steps: Iterable[StepComparison]) -> Iterator[tuple[str, ...]]:
+    for one in steps:
+        a, b = one.seconds_a, one.seconds_b
+        if one.is_same_attempt or a is None or b is None:
+            continue
+        if abs(b - a) > _SLOWER_S and abs(b - a) > _SLOWER * max(a, b):
+            change = f"{(b - a) / a:+.0%}" if a else ""
+            yield one.label, format_duration(a), format_duration(b), change
+
+
+def same_line(found: RunComparison) -> str:
+    """Return how many steps are the same."""
+    same = [one for one in found.steps if not one.differs]
+    taken = sum(one.is_same_attempt for one in same)
+    words = f"{pluralize(len(same), 'step')} of {len(found.steps)} the same"
+    return f"{words}, {taken} of them by reuse" if taken else words

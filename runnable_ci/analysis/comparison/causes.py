@@ -1,0 +1,72 @@
+"""Which difference between two runs explains the others, as far as the runs tell. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from runnable_ci.analysis.comparison.model import INPUT_KINDS, POSSIBLE, Divergence, RunDifference, StepComparison
+from runnable_ci.analysis.comparison.wording import in_words
+from runnable_ci.util.text import listed
+
+_NAMED_MAX = 3
+
+
+def first_divergence(steps: Sequence[StepComparison]) -> Divergence | None:
+    """Return the first step that gives something else or ends otherwise, with why; None where none does.
+
+    `steps` come in an order in which each follows what it was made from.
+    """
+    first = next((step for step in steps if _diverges(step)), None)
+    return _divergence(first) if first else None
+
+
+def further_divergences(steps: Sequence[StepComparison]) -> tuple[Divergence, ...]:
+    """Return the later steps that give something else for a reason of their own, each with why."""
+    later = [step for step in steps if _diverges(step)][1:]
+    return tuple(_divergence(step) for step in later if any(one.kind != "machine" for one in _own_causes(step)))
+
+
+def _divergence(step: StepComparison) -> Divergence:
+    causes = _own_causes(step)
+    return Divergence(step.name, step.label, tuple(causes), _explanation(step, causes))
+
+
+def _diverges(step: StepComparison) -> bool:
+    return bool(step.in_a and step.in_b) and step.diverges and not _merely_follows(step)
+
+
+def _own_causes(step: StepComparison) -> list[RunDifference]:
+    """Return what of a step's inputs differs and no step before it made."""
+    return ranked(one for one in step.inputs if one.counts and not one.made_by)
+
+
+def ranked(differences: Iterable[RunDifference]) -> list[RunDifference]:
+    """Return differences, the likeliest cause first: what was seen before what may be, what people change before what
+    machines bring along.
+    """
+    return sorted(differences, key=lambda one: (one.kind == "machine", bool(one.note), INPUT_KINDS.index(one.kind)))
+
+
+def _merely_follows(step: StepComparison) -> bool:
+    """Whether a step did not run in one of the runs, as another one before it ended otherwise."""
+    return "skipped" in (step.in_a, step.in_b) and not step.outputs
+
+
+def _explanation(step: StepComparison, causes: Sequence[RunDifference]) -> str:
+    ends = f"`{step.label}` " + (
+        f"{step.in_a} in A and {step.in_b} in B" if step.in_a != step.in_b else "gives something else"
+    )
+    certain = [one for one in causes if one.kind != "machine" and one.note != POSSIBLE]
+    if certain:
+        return f"{ends}: {listed(map(in_words, certain), at_most=_NAMED_MAX)}"
+    if possible := [one for one in causes if one.kind != "machine"]:
+        return f"{ends}: perhaps {listed(map(in_words, possible), at_most=_NAMED_MAX)}"
+    follows = [one for one in step.inputs if one.made_by]
+    if follows:
+        return f"{ends}: {listed(map(in_words, follows), at_most=_NAMED_MAX)}"
+    if causes:
+        return f"{ends}, made from the same on another machine: {listed(map(in_words, causes), at_most=_NAMED_MAX)}"
+    if step.not_seen:
+        return f"{ends}; nothing that was recorded of its inputs differs, but {step.not_seen}"
+    why = "it is not deterministic, or takes what is not recorded"
+    return f"{ends} though nothing that was recorded of its inputs differs: {why}"

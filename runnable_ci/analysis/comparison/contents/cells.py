@@ -1,0 +1,167 @@
+"""Values compared one by one, and tables of them. The standard library only: the project's interpreter runs it too.
+
+Pure. A place is `[where, before, after]`; a result is a dict of JSON, see `Counted.result`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import Any, Iterable, Iterator, Sequence
+
+SHOWN_MAX = 20
+"""Places that a result names."""
+ALIGNED_MAX = 5000
+"""Rows of tables without a key that are aligned when some are new; larger ones are compared row by row."""
+MISSING = "(none)"
+
+
+class Counted:
+    """Counts what differs of many values, and keeps the first places."""
+
+    def __init__(self, rtol: float = 0.0, atol: float = 0.0) -> None:
+        """Take the tolerance: numbers are near if |b - a| <= atol + rtol * |a|."""
+        self.rtol, self.atol = rtol, atol
+        self.compared = self.different = self.near = 0
+        self.largest = self.largest_relative = 0.0
+        self.numbers_only = True
+        self.places: list[list[Any]] = []
+        self.notes: list[str] = []
+
+    def add(self, where: str, before: Any, after: Any) -> None:
+        """Compare one value with another."""
+        self.compared += 1
+        if type(before) is type(after) and (before == after or _both_nan(before, after)):
+            return
+        self.different += 1
+        if len(self.places) < SHOWN_MAX:
+            self.places.append([where, before, after])
+        if not (_is_number(before) and _is_number(after)):
+            self.numbers_only = False
+            return
+        if _both_nan(before, after) or before == after:  # 1 and 1.0
+            self.near += 1
+            return
+        change = abs(after - before)
+        if not math.isfinite(change):
+            self.numbers_only = False
+            return
+        self.largest = max(self.largest, change)
+        if before:
+            self.largest_relative = max(self.largest_relative, change / abs(before))
+        self.near += change <= self.atol + self.rtol * abs(before)
+
+    def note(self, text: str) -> None:
+        """Note what differs beside values, such as a shape: no tolerance helps there."""
+        self.notes.append(text)
+        self.numbers_only = False
+
+    def result(self, form: str) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "form": form,
+            "compared": self.compared,
+            "different": self.different,
+            "near": self.near,
+            "largest": self.largest,
+            "largest_relative": self.largest_relative,
+            "numbers_only": self.numbers_only,
+            "places": self.places,
+            "notes": self.notes,
+        }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _both_nan(one: Any, other: Any) -> bool:
+    return isinstance(one, float) and isinstance(other, float) and math.isnan(one) and math.isnan(other)
+
+
+def compare_values(counted: Counted, before: Any, after: Any, where: str = "") -> None:
+    """Compare two values of JSON, whatever is in them."""
+    waiting = [(where, before, after)]
+    while waiting:
+        place, then, now = waiting.pop()
+        if isinstance(then, dict) and isinstance(now, dict):
+            keys = [*then, *(key for key in now if key not in then)]
+            pairs = [(_below(place, key), then.get(key, MISSING), now.get(key, MISSING)) for key in keys]
+        elif isinstance(then, list) and isinstance(now, list):
+            length = max(len(then), len(now))
+            pairs = [(f"{place}[{at}]", _at(then, at), _at(now, at)) for at in range(length)]
+        else:
+            counted.add(place or "the value", then, now)
+            continue
+        waiting.extend(reversed(pairs))
+
+
+def _below(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else str(key)
+
+
+def _at(values: Sequence[Any], at: int) -> Any:
+    return values[at] if at < len(values) else MISSING
+
+
+def compare_tables(
+    counted: Counted,
+    before: Sequence[Sequence[Any]],
+    after: Sequence[Sequence[Any]],
+    columns: tuple[Sequence[str], Sequence[str]],
+) -> None:
+    """Compare the rows of two tables, cell by cell; rows that only one has are noted."""
+    then, now = columns
+    for name in then:
+        if name not in now:
+            counted.note(f"column {name} only in A")
+    for name in now:
+        if name not in then:
+            counted.note(f"column {name} only in B")
+    shared = [(name, then.index(name), now.index(name)) for name in then if name in now]
+    if not counted.notes and list(then) != list(now):
+        counted.note("the columns are in another order")
+    for label, one, other in _aligned(before, after, counted):
+        for name, at, place in shared:
+            counted.add(f"{label}, {name}", _cell(one, at), _cell(other, place))
+
+
+def _cell(row: Sequence[Any], at: int) -> Any:
+    return row[at] if at < len(row) else MISSING
+
+
+def _aligned(
+    before: Sequence[Sequence[Any]], after: Sequence[Sequence[Any]], counted: Counted
+) -> Iterator[tuple[str, Sequence[Any], Sequence[Any]]]:
+    """Yield the pairs of rows that belong together."""
+    if len(before) == len(after):
+        yield from ((f"row {at}", *pair) for at, pair in enumerate(zip(before, after), start=1))
+        return
+    counted.note(f"{len(before)} rows in A, {len(after)} in B")
+    keys = [_keys(rows) for rows in (before, after)]
+    if keys[0] is not None and keys[1] is not None and keys[0].keys() & keys[1].keys():
+        yield from ((f"row {key}", row, keys[1][key]) for key, row in keys[0].items() if key in keys[1])
+        _note_rows(counted, [key for key in keys[0] if key not in keys[1]], "A")
+        _note_rows(counted, [key for key in keys[1] if key not in keys[0]], "B")
+        return
+    if max(len(before), len(after)) > ALIGNED_MAX:
+        yield from ((f"row {at}", *pair) for at, pair in enumerate(zip(before, after), start=1))
+        return
+    texts = [[repr(row) for row in rows] for rows in (before, after)]
+    matcher = difflib.SequenceMatcher(None, texts[0], texts[1], autojunk=False)
+    for _, start, end, begin, stop in matcher.get_opcodes():
+        for offset in range(min(end - start, stop - begin)):
+            yield f"row {start + offset + 1}", before[start + offset], after[begin + offset]
+
+
+def _keys(rows: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]] | None:
+    """Return the rows by their first cell; None where it is not one of a kind."""
+    found = {str(row[0]): row for row in rows if row}
+    return found if len(found) == len(rows) else None
+
+
+def _note_rows(counted: Counted, names: Iterable[str], run: str) -> None:
+    found = list(names)
+    if found:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        counted.note(f"only in {run}: row {', '.join(found[:5])}{more}")

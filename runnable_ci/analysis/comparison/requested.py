@@ -1,0 +1,91 @@
+"""What of two runs is compared line by line or cell by cell, on request: files by name, and what steps printed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from runnable_ci.analysis.comparison.contents.compare import ContentComparison, Reader, compare_files
+from runnable_ci.analysis.comparison.which import ComparedRun
+from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.pipeline.patterns import may_name
+from runnable_ci.runs.branches.labels import step_named
+from runnable_ci.runs.files.links import followed
+from runnable_ci.runs.model import CatalogEntry, RunLog
+from runnable_ci.runs.reader import output_of, suggest_pull
+
+
+class Requested(NamedTuple):
+    """One file, or what one step printed, in two runs."""
+
+    name: str
+    content: ContentComparison | None
+    """None where both are the same bytes, or only one run has it."""
+    said: str = ""
+    """Which of these it is."""
+
+
+def compare_requested_files(
+    a: ComparedRun, b: ComparedRun, patterns: Sequence[str], reader: Reader | None
+) -> Iterator[Requested]:
+    """Yield how files differ, by names or globs. Raises `UsageError` for a pattern that no file of either run fits."""
+    tables = [put_files(run.log) for run in (a, b)]
+    names = sorted({*tables[0], *tables[1]})
+    for pattern in patterns:
+        if not any(_fits(pattern, name) for name in names):
+            hint = did_you_mean(pattern, names, "`catalog RUN_ID` lists the files of a run")
+            raise UsageError(f"neither run has a file `{pattern}`", hint=hint)
+    for name in names:
+        if any(_fits(pattern, name) for pattern in patterns):
+            yield _file(name, a, b, tables, reader)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    return pattern == name or may_name(pattern, name)
+
+
+def put_files(log: RunLog) -> dict[str, CatalogEntry]:
+    """Return the files that the steps of a run put, by their names; of a link what it leads to."""
+    put = {entry.name: entry for step in log.steps.values() for entry in step.put_entries()}
+    found = {name: followed(name, put) for name in put}
+    return {name: entry for name, entry in found.items() if entry is not None and not entry.kind}
+
+
+def _file(
+    name: str, a: ComparedRun, b: ComparedRun, tables: Sequence[dict[str, CatalogEntry]], reader: Reader | None
+) -> Requested:
+    then, now = (table.get(name) for table in tables)
+    if then is None or now is None:
+        return Requested(name, None, "only in A" if now is None else "only in B")
+    if then.data_hash == now.data_hash:
+        return Requested(name, None, "the same")
+    if not (then.stored and now.stored):
+        return Requested(name, None, "differs; a run has only its hash (`store = false`)")
+    with tempfile.TemporaryDirectory(prefix="runnable-diff-") as folder:
+        paths = [Path(folder) / side for side in ("a", "b")]
+        for run, entry, path in zip((a, b), (then, now), paths, strict=True):
+            with suggest_pull(run.layout, run.log.run_id):
+                run.catalog.extract(entry, path)
+        return Requested(name, compare_files(name, paths[0], paths[1], reader=reader))
+
+
+def compare_requested_output(a: ComparedRun, b: ComparedRun, steps: Sequence[str]) -> Iterator[Requested]:
+    """Yield how what steps printed differs; of all steps that both ran where none is named. Raises `UsageError`."""
+    named = [step_named(b.log, step) for step in steps] or [name for name in b.log.steps if name in a.log.steps]
+    for name in named:
+        attempts = [run.log.steps[name].attempts[-1:] if name in run.log.steps else [] for run in (a, b)]
+        if not all(attempts):
+            if steps:
+                yield Requested(name, None, "did not run in A" if not attempts[0] else "did not run in B")
+            continue
+        with tempfile.TemporaryDirectory(prefix="runnable-diff-") as folder:
+            paths = [Path(folder) / side for side in ("a", "b")]
+            for run, (attempt,), path in zip((a, b), attempts, paths, strict=True):
+                title = f"{name}.{attempt.attempt_number}"
+                path.write_bytes(b"".join(part for _, part in output_of(run.layout, run.log, title, attempt)))
+            if paths[0].read_bytes() != paths[1].read_bytes():
+                yield Requested(name, compare_files("output.txt", paths[0], paths[1]))
+            elif steps:
+                yield Requested(name, None, "the same")

@@ -1,0 +1,205 @@
+"""Two runs compared, step by step. Pure: what it needs of a store was read before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
+
+from runnable_ci.analysis.comparison.attempts import (
+    Attempted,
+    environment_facts,
+    input_differences,
+    machine_facts,
+    not_seen,
+    output_differences,
+    table_differences,
+)
+from runnable_ci.analysis.comparison.causes import first_divergence, further_divergences
+from runnable_ci.analysis.comparison.model import (
+    CodeComparison,
+    MetricChange,
+    RunComparison,
+    RunDifference,
+    RunFacts,
+    StepComparison,
+)
+from runnable_ci.observe.reads import ReadSet
+from runnable_ci.runs.branches.labels import is_only_branches, labels_of
+from runnable_ci.runs.machines.environment_model import Environment
+from runnable_ci.runs.model import PROCESSING, RunLog, StepAttempt, StepLog
+from runnable_ci.util.text import seconds_between
+
+
+@dataclass(frozen=True, slots=True)
+class RunRead:
+    """A run, read for a comparison."""
+
+    log: RunLog
+    where: str = ""
+    """The registry it was read from; empty for the store here."""
+    reads: Mapping[str, ReadSet] = field(default_factory=dict)
+    """Step → what its last attempt read, where that was seen and is known."""
+
+    def facts(self) -> RunFacts:
+        """Return which run it is."""
+        log = self.log
+        code = log.code()
+        last = log.invocations[-1] if log.invocations else None
+        return RunFacts(
+            run_id=log.run_id,
+            name=log.name,
+            status=log.status,
+            outcome=log.outcome,
+            start_time=log.start_time,
+            seconds=log.seconds(),
+            commit=code.code_identifier if code and code.code_identifier_type == "git" else "",
+            ref=code.ref if code else "",
+            dirty=bool(code and not code.code_identifier_dependable),
+            actor=last.actor if last else "",
+            tag=log.tag,
+            where=self.where,
+        )
+
+
+def compare(a: RunRead, b: RunRead, code: CodeComparison) -> RunComparison:
+    """Return what differs between two runs, whose `code` was compared already."""
+    steps = tuple(_steps(a, b))
+    newest = [_environment(run.log) for run in (a, b)]
+    metrics = tuple(_metrics(a.log.metrics(), b.log.metrics()))
+    return RunComparison(
+        a=a.facts(),
+        b=b.facts(),
+        first=first_divergence(steps),
+        further=further_divergences(steps),
+        code=code,
+        pipeline=tuple(_pipeline(a.log, b.log)),
+        parameters=tuple(table_differences("value", *(_begun_with(run.log) for run in (a, b)))),
+        environment=tuple(_whole_environment(*newest)),
+        steps=steps,
+        metrics=tuple(one for one in metrics if one.before != one.after),
+        all_metrics=metrics,
+    )
+
+
+def _begun_with(log: RunLog) -> dict[str, Any]:
+    return log.invocations[-1].parameters if log.invocations else {}
+
+
+def _environment(log: RunLog) -> Environment:
+    newest = log.newest_attempt()
+    key = newest.environment if newest else ""
+    return log.environments.get(key) or next(reversed(log.environments.values()), Environment())
+
+
+def _whole_environment(then: Environment, now: Environment) -> Iterator[RunDifference]:
+    if then.interpreter_version and now.interpreter_version:
+        yield from table_differences(
+            "interpreter", {"python": then.interpreter_version}, {"python": now.interpreter_version}
+        )
+    if then.packages and now.packages:
+        yield from table_differences("package", then.packages, now.packages)
+    yield from table_differences("variable", then.variables, now.variables)
+    yield from table_differences("read", then.lock_files, now.lock_files)
+    yield from environment_facts("platform", then, now)
+    yield from machine_facts(then, now)
+
+
+def _pipeline(a: RunLog, b: RunLog) -> Iterator[RunDifference]:
+    """Yield the steps that only one run has, and those that wait for others."""
+    names = [_in_pipeline(log) for log in (a, b)]
+    for name in [*names[1], *(name for name in names[0] if name not in names[1])]:
+        if name not in names[0]:
+            yield RunDifference("step", name, "added")
+        elif name not in names[1]:
+            yield RunDifference("step", name, "removed")
+        else:
+            then, now = (_needs(log.steps[name]) for log in (a, b))
+            if then is not None and now is not None and then != now:
+                yield RunDifference("needs", name, "changed", then, now)
+
+
+def _needs(step: StepLog) -> list[str] | None:
+    return step.attempts[-1].definition.get("needs") if step.attempts else None
+
+
+def _in_pipeline(log: RunLog) -> list[str]:
+    """Return the steps that the newest invocation knew, those of branches left out."""
+    decided = log.invocations[-1].decisions if log.invocations and log.end_time else {}
+    return [name for name in log.steps if "." not in name and (not decided or name in decided)]
+
+
+def _steps(a: RunRead, b: RunRead) -> Iterator[StepComparison]:
+    labels = labels_of(a.log.steps) | labels_of(b.log.steps)
+    around = [_around(run.log) for run in (a, b)]
+    gone = [name for name in a.log.steps if name not in b.log.steps]
+    for name in [*b.log.steps, *gone]:
+        steps = [run.log.steps.get(name) for run in (a, b)]
+        if any(step is not None and is_only_branches(step) for step in steps):
+            continue  # its branches are compared
+        last = [step.attempts[-1] if step and step.attempts else None for step in steps]
+        ended = [_ended(step) for step in steps]
+        inputs: tuple[RunDifference, ...] = ()
+        outputs: tuple[RunDifference, ...] = ()
+        hidden = ""
+        is_same = all(last) and _origin(a.log, name, last[0]) == _origin(b.log, name, last[1])
+        if steps[0] and steps[1] and last[0] and last[1] and not is_same:
+            tried = [
+                Attempted(
+                    step,
+                    attempt,
+                    run.log.environments.get(attempt.environment, Environment()),
+                    run.reads.get(name),
+                    *around[at],
+                )
+                for at, (run, step, attempt) in enumerate(((a, steps[0], last[0]), (b, steps[1], last[1])))
+            ]
+            inputs, outputs = input_differences(*tried), output_differences(*tried)
+            hidden = not_seen(*tried)
+        seconds = [seconds_between(one.start_time, one.end_time) if one else None for one in last]
+        yield StepComparison(
+            name, labels[name], ended[0], ended[1], bool(is_same), inputs, outputs, hidden, seconds[0], seconds[1]
+        )
+
+
+def _origin(log: RunLog, name: str, attempt: StepAttempt | None) -> tuple[str, str] | None:
+    """Return what tells an attempt from all others, wherever its result was taken to."""
+    if attempt is None:
+        return None
+    identity = log.invocations[0].identity if log.invocations else log.run_id
+    return (
+        (attempt.taken_from, "") if attempt.taken_from else (f"{log.run_id}/{name}.{attempt.attempt_number}", identity)
+    )
+
+
+def _ended(step: StepLog | None) -> str:
+    if step is None:
+        return ""
+    if not step.attempts or step.outcome == "":
+        return "running" if step.attempts and step.attempts[-1].status == PROCESSING else "skipped"
+    return step.outcome
+
+
+def _around(log: RunLog) -> tuple[dict[str, str], dict[str, str]]:
+    """Return which step made which file, and which gave which value."""
+    makers, givers = dict[str, str](), dict[str, str]()
+    for name, step in log.steps.items():
+        makers |= {entry.name: name for entry in step.put_entries()}
+        for attempt in step.attempts[-1:]:
+            givers |= dict.fromkeys({**attempt.output_parameters, **attempt.user_defined_metrics}, name)
+    return makers, givers
+
+
+def _metrics(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[MetricChange]:
+    for name in [*after, *(name for name in before if name not in after)]:
+        then, now = before.get(name), after.get(name)
+        change = relative = None
+        if _is_number(then) and _is_number(now):
+            change = now - then
+            relative = change / abs(then) if then else None
+        yield MetricChange(name, then, now, change, relative)
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,157 @@
+"""Which runs are compared: by id, word, branch or reference, here or in a registry, read with what their steps read."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runnable_ci.analysis.comparison.runs import RunRead
+from runnable_ci.engine.provenance.stored_reads import reads_of
+from runnable_ci.errors import RunNotFoundError, UsageError, did_you_mean
+from runnable_ci.pipeline.command_line import of_store
+from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.model import PROCESSING, SUCCESS, RunLog
+from runnable_ci.runs.reader import LATEST, Summary, catalog_of, load, run_ids, summaries
+from runnable_ci.runs.remote.merged_listing import list_merged
+from runnable_ci.runs.remote.pull import pull
+from runnable_ci.runs.remote.registry_config import Registries
+from runnable_ci.store.local import Layout
+from runnable_ci.store.registry import Registry
+
+LATEST_SUCCESS: Final = "latest-success"
+WORDS: Final = f"a run id, `{LATEST}`, `{LATEST_SUCCESS}`, a branch, or HOST/REPOSITORY:RUN_ID"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """A run and the store that it was read from."""
+
+    layout: Layout
+    log: RunLog
+    where: str = ""
+
+    @property
+    def catalog(self) -> Catalog:
+        """Its files."""
+        return catalog_of(self.layout, self.log)
+
+    def read(self) -> RunRead:
+        """Return it with what its steps read, as far as that is known."""
+        catalog = self.catalog
+        found = {}
+        for name, step in self.log.steps.items():
+            for last in step.attempts[-1:]:
+                reads = reads_of(catalog, f"{name}.{last.attempt_number}", last)
+                if reads is not None:
+                    found[name] = reads
+        return RunRead(self.log, self.where, found)
+
+
+@contextmanager
+def opened_runs(
+    words: tuple[str, str],
+    layout: Layout,
+    registries: Registries,
+    default: Callable[[], Registry],
+    *,
+    whole: bool = False,
+) -> Iterator[tuple[ComparedRun, ComparedRun]]:
+    """Find two runs by what a person calls them, in the store or in registries.
+
+    `latest-success` and a branch are the newest such run that is not the other one. Of a registry's run what its steps
+    read comes along, and with `whole` its files, both into a folder that is removed in the end. Raises
+    `RunNotFoundError`, `RunLogError`, `StoreError`.
+    """
+    with ExitStack() as stack:
+        find = _Finder(layout, registries, default, stack, whole=whole)
+        # The word that is no description first, since a description leaves it out.
+        order = (0, 1) if _is_definite(words[0], layout) else (1, 0)
+        found: dict[int, ComparedRun] = {}
+        for at in order:
+            other = found.get(1 - at)
+            found[at] = find.run(words[at], other.log.run_id if other else "")
+        yield found[0], found[1]
+
+
+def _is_definite(word: str, layout: Layout) -> bool:
+    return word == LATEST or word in run_ids(layout) or (word != LATEST_SUCCESS and "/" in word and ":" in word)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finder:
+    layout: Layout
+    registries: Registries
+    default: Callable[[], Registry]
+    """The registry to look in for what is not here; raises where there is none."""
+    stack: ExitStack
+    whole: bool
+
+    def run(self, word: str, other: str) -> ComparedRun:
+        known = run_ids(self.layout)
+        if word in known:
+            return self._here(word)
+        if word in (LATEST, LATEST_SUCCESS) and (found := self._newest_here(word, other)):
+            return self._here(found)
+        if _is_reference(word):
+            registry, reference = self.registries.run(word, None)
+            return self._from(registry, reference)
+        if found := self._newest_here(word, other):
+            return self._here(found)
+        return self._elsewhere(word, other, known)
+
+    def _here(self, run_id: str) -> ComparedRun:
+        return ComparedRun(self.layout, load(self.layout, run_id))
+
+    def _newest_here(self, word: str, other: str) -> str:
+        if not self.layout.folder.is_dir():
+            return ""
+        return _newest(summaries(self.layout), word, other)
+
+    def _elsewhere(self, word: str, other: str, known: list[str]) -> ComparedRun:
+        """Return a run of the registry that is set: by its id, as the newest, or as that of a branch."""
+        nowhere = RunNotFoundError(
+            f"no run is `{word}` in {self.layout.label}",
+            hint=did_you_mean(
+                word, [*known, LATEST, LATEST_SUCCESS], f"name {WORDS}; `{of_store(self.layout, 'runs')}` lists"
+            ),
+        )
+        try:
+            registry = self.default()
+        except UsageError:
+            raise nowhere from None
+        found = [run.summary for run in list_merged(registry, self.layout)]
+        run_id = word if word in {one.run_id for one in found} else _newest(found, word, other)
+        if not run_id:
+            nowhere.message += f", nor in {registry.label}"
+            raise nowhere
+        return self._from(registry, run_id)
+
+    def _from(self, registry: Registry, reference: str) -> ComparedRun:
+        folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="runnable-diff-")))
+        layout = Layout(folder / ".runnable")
+        pulled = pull(layout, registry, reference, only_log=not self.whole)
+        return ComparedRun(layout, load(layout, pulled.run_id), registry.label)
+
+
+def _newest(found: Iterable[Summary], word: str, other: str) -> str:
+    """Return the newest run that a word describes, and that is not the other one; empty where there is none."""
+    fitting = [
+        one.run_id
+        for one in found
+        if (word == LATEST or one.run_id != other)
+        and (
+            word == LATEST
+            or (word == LATEST_SUCCESS and one.status == SUCCESS)
+            or (word not in (LATEST, LATEST_SUCCESS) and one.ref == word and one.status != PROCESSING)
+        )
+    ]
+    return fitting[-1] if fitting else ""
+
+
+def _is_reference(word: str) -> bool:
+    host = word.partition("/")[0]
+    return "/" in word and ("." in host or ":" in host or host == "localhost" or "@sha256:" in word)

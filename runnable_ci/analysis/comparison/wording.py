@@ -1,0 +1,57 @@
+"""A difference in words. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runnable_ci.analysis.comparison.model import RunDifference
+from runnable_ci.util.text import printable, truncate
+
+_SHOWN_MAX = 60
+_NOUNS = {
+    "needs": "the needs of `{}`",
+    "definition": "its `{}`",
+    "value": "`{}`",
+    "variable": "the variable {}",
+    "result": "the value `{}`",
+    "metric": "the metric `{}`",
+    "image": "the image of {}",
+    "package": "the package {}",
+}
+_BY_CONTENT = frozenset({"code", "read", "file", "output", "variable"})
+"""Of these a sha256 is all that is known."""
+
+
+def noun_of(one: RunDifference) -> str:
+    """Return what a difference is of."""
+    return printable(_NOUNS.get(one.kind, "{}").format(one.name))
+
+
+def in_words(one: RunDifference) -> str:
+    """Return a difference in a few words, such as "`lr` 0.1 → 0.01"."""
+    note = f" ({one.note})" if one.note else ""
+    return f"{noun_of(one)} {how(one)}{note}"
+
+
+def how(one: RunDifference) -> str:
+    """Return in which way something differs."""
+    if one.kind == "output":
+        return "is another text"
+    if one.kind in _BY_CONTENT:
+        return {"changed": "changed", "added": "only in B", "removed": "only in A"}[one.change]
+    match one.change:
+        case "added":
+            return f"only in B{_valued(one.after)}"
+        case "removed":
+            return f"only in A{_valued(one.before)}"
+        case _:
+            return f"{shown(one.before)} → {shown(one.after)}"
+
+
+def _valued(value: Any) -> str:
+    return "" if value is None else f": {shown(value)}"
+
+
+def shown(value: Any) -> str:
+    """Return a value for a line of text."""
+    return truncate(value, _SHOWN_MAX)

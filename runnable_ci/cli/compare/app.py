@@ -1,0 +1,36 @@
+"""Commands that look at several runs at once: options in, exit codes out."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import typer
+
+from runnable_ci.cli import options as option
+from runnable_ci.cli.context import make_settings, open_store
+
+comparing = typer.Typer()
+
+
+@comparing.command("diff")
+def diff_command(
+    first: option.FirstRun = "latest-success",
+    second: option.SecondRun = "latest",
+    as_json: option.Json = False,
+    markdown: option.Markdown = False,
+    exit_code: option.DiffersCode = False,
+    fail_if: option.FailIf = [],  # noqa: B006 - typer copies it
+    file: option.ContentsOf = [],  # noqa: B006 - typer copies it
+    logs: option.LogsOf = [],  # noqa: B006 - typer copies it
+    plain_http: option.PlainHttp = False,
+    store: option.Store = None,
+) -> None:
+    """Compare two runs: what differs, and which difference explains the others."""
+    from runnable_ci.cli.compare.diff import DiffOptions
+    from runnable_ci.cli.compare.diff import diff as command
+
+    form: Literal["json", "markdown", "text"] = "json" if as_json else "markdown" if markdown else "text"
+    options = DiffOptions(form, exit_code, fail_if, file, logs)
+    settings = make_settings(plain_http)
+    raise typer.Exit(command(open_store(store), (first, second), options, settings=settings, environ=os.environ))

@@ -204,9 +204,18 @@ Ref = Annotated[
 Watch = Annotated[bool, typer.Option("--watch", help="Wait for the workflow run and exit with its status.")]
 Interval = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Polling interval of --watch.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-FirstRun = Annotated[
-    str, typer.Argument(metavar="A", help="A run id, `latest`, `latest-success`, a branch, or HOST/REPOSITORY:RUN_ID.")
+_RUN_WORDS = "A run id, `latest`, `latest-success`, a branch, or HOST/REPOSITORY:RUN_ID."
+AnyRun = Annotated[str, typer.Argument(metavar="RUN", help=_RUN_WORDS)]
+ReportFile = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page.  [default: report-RUN_ID.html]")
 ]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN|none", help="The run to compare with.  [default: the newest one before it that succeeded]"
+    ),
+]
+FirstRun = Annotated[str, typer.Argument(metavar="A", help=_RUN_WORDS)]
 SecondRun = Annotated[str, typer.Argument(metavar="B", help="The run that it is compared with, named likewise.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
 ContentsOf = Annotated[

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from runnable_ci.analysis.states import state_of
 from runnable_ci.github.commands import Annotation, Level
-from runnable_ci.github.states import state_of
 from runnable_ci.pipeline.diagnostics.positions import key_spans
 from runnable_ci.runs.branches.labels import failed_steps, label_of, last_attempt
 from runnable_ci.runs.causality.ancestry import decisions_of

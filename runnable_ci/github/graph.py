@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from runnable_ci.analysis.states import State
 from runnable_ci.github.markdown import cut
-from runnable_ci.github.states import State
 from runnable_ci.util.text import printable
 
 GRAPH_MAX_STEPS = 100

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runnable_ci.analysis.states import State, state_of, step_edges
 from runnable_ci.github.graph import GRAPH_MAX_STEPS, flowchart
 from runnable_ci.github.markdown import code, code_cell, cut, details, escaped, escaped_cell, fence, table
-from runnable_ci.github.states import State, state_of, step_edges
 from runnable_ci.runs.branches.labels import (
     failed_steps,
     is_only_branches,

@@ -52,29 +52,16 @@ class ComparedRun:
 
 
 @contextmanager
-def opened_runs(
-    words: tuple[str, str],
-    layout: Layout,
-    registries: Registries,
-    default: Callable[[], Registry],
-    *,
-    whole: bool = False,
-) -> Iterator[tuple[ComparedRun, ComparedRun]]:
-    """Find two runs by what a person calls them, in the store or in registries.
+def run_finder(
+    layout: Layout, registries: Registries, default: Callable[[], Registry], *, whole: bool = False
+) -> Iterator[RunFinder]:
+    """Open what finds runs by what a person calls them, in the store or in registries.
 
-    `latest-success` and a branch are the newest such run that is not the other one. Of a registry's run what its steps
-    read comes along, and with `whole` its files, both into a folder that is removed in the end. Raises
-    `RunNotFoundError`, `RunLogError`, `StoreError`.
+    Of a registry's run what its steps read comes along, and with `whole` its files, both into a folder that is removed
+    in the end. `default` is the registry to look in for what is not here; it raises where there is none.
     """
     with ExitStack() as stack:
-        find = _Finder(layout, registries, default, stack, whole=whole)
-        # The word that is no description first, since a description leaves it out.
-        order = (0, 1) if _is_definite(words[0], layout) else (1, 0)
-        found: dict[int, ComparedRun] = {}
-        for at in order:
-            other = found.get(1 - at)
-            found[at] = find.run(words[at], other.log.run_id if other else "")
-        yield found[0], found[1]
+        yield RunFinder(layout, registries, default, stack, whole=whole)
 
 
 def _is_definite(word: str, layout: Layout) -> bool:
@@ -82,15 +69,30 @@ def _is_definite(word: str, layout: Layout) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Finder:
+class RunFinder:
+    """Finds runs by id, word, branch or reference."""
+
     layout: Layout
     registries: Registries
     default: Callable[[], Registry]
-    """The registry to look in for what is not here; raises where there is none."""
     stack: ExitStack
     whole: bool
 
-    def run(self, word: str, other: str) -> ComparedRun:
+    def pair(self, words: tuple[str, str]) -> tuple[ComparedRun, ComparedRun]:
+        """Return two runs, of which a branch and `latest-success` are the newest such run that is not the other one.
+
+        Raises as `run` does.
+        """
+        # The word that is no description first, since a description leaves it out.
+        order = (0, 1) if _is_definite(words[0], self.layout) else (1, 0)
+        found: dict[int, ComparedRun] = {}
+        for at in order:
+            other = found.get(1 - at)
+            found[at] = self.run(words[at], other.log.run_id if other else "")
+        return found[0], found[1]
+
+    def run(self, word: str, other: str = "") -> ComparedRun:
+        """Return a run that is not the `other` one. Raises `RunNotFoundError`, `RunLogError`, `StoreError`."""
         known = run_ids(self.layout)
         if word in known:
             return self._here(word)
@@ -102,6 +104,18 @@ class _Finder:
         if found := self._newest_here(word, other):
             return self._here(found)
         return self._elsewhere(word, other, known)
+
+    def here(self, word: str, other: RunLog) -> ComparedRun:
+        """Return the newest run of the store that a word describes, of the pipeline of the `other` run, before that.
+
+        Raises `RunNotFoundError`.
+        """
+        earlier = [
+            one for one in summaries(self.layout) if one.name == other.name and one.start_time < other.start_time
+        ]
+        if not (found := _newest(earlier, word, other.run_id)):
+            raise RunNotFoundError(f"no run before {other.run_id} is `{word}`")
+        return self._here(found)
 
     def _here(self, run_id: str) -> ComparedRun:
         return ComparedRun(self.layout, load(self.layout, run_id))

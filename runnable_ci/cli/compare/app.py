@@ -34,3 +34,18 @@ def diff_command(
     options = DiffOptions(form, exit_code, fail_if, file, logs)
     settings = make_settings(plain_http)
     raise typer.Exit(command(open_store(store), (first, second), options, settings=settings, environ=os.environ))
+
+
+@comparing.command("report")
+def report_command(
+    run: option.AnyRun = "latest",
+    output: option.ReportFile = None,
+    against: option.Against = None,
+    plain_http: option.PlainHttp = False,
+    store: option.Store = None,
+) -> None:
+    """Write a run as one page of HTML, with graph, timeline, files and what changed."""
+    from runnable_ci.cli.compare.report import report as command
+
+    settings = make_settings(plain_http)
+    command(open_store(store), run, output=output, against=against, settings=settings, environ=os.environ)

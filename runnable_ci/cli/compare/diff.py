@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,7 +17,7 @@ from runnable_ci.analysis.comparison.model import RunComparison
 from runnable_ci.analysis.comparison.requested import Requested, compare_requested_files, compare_requested_output
 from runnable_ci.analysis.comparison.runs import compare
 from runnable_ci.analysis.comparison.text import content_lines, lines_of
-from runnable_ci.analysis.comparison.which import ComparedRun, opened_runs
+from runnable_ci.analysis.comparison.which import ComparedRun, RunFinder, run_finder
 from runnable_ci.config import Settings
 from runnable_ci.errors import RunnableError
 from runnable_ci.pipeline.project import load as load_project
@@ -60,14 +61,10 @@ def diff(
 ) -> int:
     """Print what differs between two runs; return the exit code."""
     conditions = [parse_condition(text) for text in options.fail_if]  # what is wrong in them is said first
-    registries = Registries(settings, environ)
     workspace = layout.folder.parent
-
-    def default_registry() -> Registry:
-        return registries.named(None, in_pipeline=lambda: registry_of(workspace))
-
     needs_all = bool(options.files or options.logs)
-    with opened_runs(words, layout, registries, default_registry, whole=needs_all) as (a, b):
+    with opened_finder(layout, settings, environ, whole=needs_all) as finder:
+        a, b = finder.pair(words)
         found = compared(a, b, workspace, environ)
         steps = [] if "all" in options.logs else options.logs
         answer = _Answer(
@@ -82,12 +79,25 @@ def diff(
     return DIFFERS if options.exit_code and found.differs else 0
 
 
+def opened_finder(
+    layout: Layout, settings: Settings, environ: Mapping[str, str], *, whole: bool = False
+) -> AbstractContextManager[RunFinder]:
+    """Return what finds runs in a store, and in the registry that is set."""
+    registries = Registries(settings, environ)
+
+    def default_registry() -> Registry:
+        return registries.named(None, in_pipeline=lambda: registry_of(layout.folder.parent))
+
+    return run_finder(layout, registries, default_registry, whole=whole)
+
+
 def compared(a: ComparedRun, b: ComparedRun, workspace: Path, environ: Mapping[str, str]) -> RunComparison:
     """Return what differs between two runs; the clone around the workspace tells what it knows of their commits."""
-    return compare(a.read(), b.read(), compare_code(a.log, b.log, _clone(workspace, environ)))
+    return compare(a.read(), b.read(), compare_code(a.log, b.log, clone_around(workspace, environ)))
 
 
-def _clone(workspace: Path, environ: Mapping[str, str]) -> Git | None:
+def clone_around(workspace: Path, environ: Mapping[str, str]) -> Git | None:
+    """Return the clone around a folder; None where there is none."""
     root = repository_root(workspace, environ)
     return Git(str(root), environ) if root else None
 

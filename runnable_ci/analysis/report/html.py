@@ -1,0 +1,63 @@
+"""The page of a run as one HTML document: no network, no file beside it, and nothing of the run takes effect in it.
+
+All text is escaped by the template engine; a content security policy allows our one script, by its hash, and images
+from the document itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Final
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from runnable_ci.analysis.comparison.blocks import blocks, headlines
+from runnable_ci.analysis.report.output import output_html
+from runnable_ci.analysis.report.page import MARKS, Page
+
+_ASSETS: Final = files("runnable_ci.analysis.report") / "assets"
+
+
+def html(page: Page) -> str:
+    """Return the document."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {"terminal": output_html, "line_kind": _line_kind}
+    template = environment.from_string(_asset("report.html"))
+    script = _asset("report.js")
+    return template.render(
+        page=page,
+        marks=MARKS,
+        sections=[*_sections(page)],
+        headlines=headlines(page.comparison) if page.comparison else [],
+        blocks=[*blocks(page.comparison)] if page.comparison else [],
+        style=Markup(_asset("report.css")),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _asset(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8")
+
+
+def _sections(page: Page) -> Iterator[tuple[str, str]]:
+    if page.comparison or page.other_note:
+        yield "comparison", "What changed"
+    if page.metrics:
+        yield "metrics", "Metrics"
+    if page.graph:
+        yield "graph", "Graph"
+    if page.timeline:
+        yield "timeline", "Timeline"
+    yield "steps", "Steps"
+    if page.parameters:
+        yield "values", "Values"
+    yield from (("code", "Code"), ("environment", "Environment"), ("invocations", "Invocations"))
+
+
+def _line_kind(line: str) -> str:
+    return {"+": "add", "-": "remove", "@": "place"}.get(line[:1], "same")

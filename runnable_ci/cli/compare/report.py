@@ -1,0 +1,70 @@
+"""`runnable-ci report`: a run as one page of HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from runnable_ci.analysis.comparison.which import LATEST_SUCCESS, ComparedRun, RunFinder
+from runnable_ci.analysis.report.collect import collect
+from runnable_ci.analysis.report.html import html
+from runnable_ci.analysis.report.page import page_of
+from runnable_ci.cli.compare.diff import clone_around, opened_finder
+from runnable_ci.config import Settings
+from runnable_ci.errors import RunnableError, RunNotFoundError
+from runnable_ci.pipeline.project import load as load_project
+from runnable_ci.store.local import Layout
+from runnable_ci.util.console import console
+from runnable_ci.util.files import write_whole
+
+NONE = "none"
+"""As the run to compare with: no comparison."""
+
+
+def report(
+    layout: Layout,
+    run: str,
+    *,
+    output: Path | None,
+    against: str | None,
+    settings: Settings,
+    environ: Mapping[str, str],
+) -> None:
+    """Write the page of a run, compared with another one: by default with the newest other one that succeeded.
+
+    The path of the page is printed.
+    """
+    workspace = layout.folder.parent
+    with opened_finder(layout, settings, environ, whole=True) as finder:
+        found = finder.run(run)
+        other, note = _other(finder, found, against)
+        git = clone_around(workspace, environ)
+        page = page_of(
+            found.log, collect(found, other, git, environ=environ, other_note=note), _needs(workspace, found)
+        )
+    path = output or Path(f"report-{found.log.run_id}.html")
+    write_whole(path, html(page).encode(), through=path.parent)
+    console.out(str(path))
+
+
+def _other(finder: RunFinder, run: ComparedRun, against: str | None) -> tuple[ComparedRun | None, str]:
+    if against == NONE:
+        return None, ""
+    if against is not None:
+        return finder.run(against, run.log.run_id), ""
+    try:
+        return finder.here(LATEST_SUCCESS, run.log), ""
+    except RunNotFoundError:
+        return None, "There is no other run that succeeded, to compare with."
+
+
+def _needs(workspace: Path, run: ComparedRun) -> dict[str, tuple[str, ...]] | None:
+    """Return what each step needs, where the pipeline file still has the run's steps."""
+    try:
+        pipeline = load_project(workspace).pipeline
+    except RunnableError:
+        return None
+    known = {name for name in run.log.steps if "." not in name}
+    if pipeline.name != run.log.name or set(pipeline.steps) != known:
+        return None
+    return {step.name: step.needs for step in pipeline.steps.values()}

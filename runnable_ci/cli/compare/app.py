@@ -49,3 +49,20 @@ def report_command(
 
     settings = make_settings(plain_http)
     command(open_store(store), run, output=output, against=against, settings=settings, environ=os.environ)
+
+
+@comparing.command("explain")
+def explain_command(
+    run: option.AnyRun = "latest",
+    as_json: option.Json = False,
+    plain_http: option.PlainHttp = False,
+    store: option.Store = None,
+) -> None:
+    """Say why a run failed: where, what differs from the last success, how to resume.
+
+    With --json, print one document of at most 32 KB.
+    """
+    from runnable_ci.cli.compare.explain import explain as command
+
+    settings = make_settings(plain_http)
+    command(open_store(store), run, as_document=as_json, settings=settings, environ=os.environ)

@@ -1,0 +1,110 @@
+"""`runnable-ci explain`: why a run ended as it did, in one small document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from runnable_ci.analysis.comparison.which import LATEST_SUCCESS, ComparedRun, RunFinder
+from runnable_ci.analysis.explanation.explain import as_json, explanation
+from runnable_ci.cli.compare.diff import compared, opened_finder
+from runnable_ci.cli.context import make_redactor
+from runnable_ci.config import Settings
+from runnable_ci.engine.run_project import own_file
+from runnable_ci.errors import BlobMissingError, RunNotFoundError, StoreError
+from runnable_ci.pipeline import command_line
+from runnable_ci.runs.model import SUCCESS
+from runnable_ci.runs.reader import output_of
+from runnable_ci.store.local import Layout
+from runnable_ci.util.console import console
+from runnable_ci.util.shell_command import command
+
+_TAIL_BYTES = 32 * 1024
+
+
+def explain(layout: Layout, run: str, *, as_document: bool, settings: Settings, environ: Mapping[str, str]) -> None:
+    """Print why a run ended as it did, as text or with `as_document` as JSON of at most 32 KB."""
+    workspace = layout.folder.parent
+    with opened_finder(layout, settings, environ, whole=True) as finder:
+        found = finder.run(run)
+        other = _last_success(finder, found)
+        document = explanation(
+            found.log,
+            compared(other, found, workspace, environ) if other else None,
+            outputs={name: _tail(found, name) for name in found.log.failed_steps()},
+            is_own=lambda file: _is_own(file, workspace),
+            commands=_commands(layout, found, other),
+            redacted=make_redactor(settings, environ).text,
+        )
+    if as_document:
+        console.json(as_json(document))
+    else:
+        console.out(*_lines(document))
+
+
+def _last_success(finder: RunFinder, found: ComparedRun) -> ComparedRun | None:
+    try:
+        return finder.here(LATEST_SUCCESS, found.log)
+    except RunNotFoundError:
+        return None
+
+
+def _tail(run: ComparedRun, name: str) -> str:
+    attempts = run.log.steps[name].attempts
+    if not attempts:
+        return ""
+    kept = bytearray()
+    try:
+        for _, chunk in output_of(run.layout, run.log, f"{name}.{attempts[-1].attempt_number}", attempts[-1]):
+            kept += chunk
+            del kept[:-_TAIL_BYTES]
+    except (StoreError, BlobMissingError):
+        return ""
+    return kept.decode(errors="replace")
+
+
+def _is_own(file: str, workspace: Path) -> bool:
+    """Return whether a file is the project's own: it is below its folder, and no package's."""
+    path = (workspace / file).resolve()
+    if not path.is_relative_to(workspace.resolve()):
+        return False
+    parts = path.relative_to(workspace.resolve()).parts
+    return not {"site-packages", ".venv", "venv", "node_modules", ".runnable"}.intersection(parts) and path.exists()
+
+
+def _commands(layout: Layout, run: ComparedRun, other: ComparedRun | None) -> dict[str, str]:
+    """Return the commands to go on with, whole."""
+    log = run.log
+    where = f"{run.where}:{log.run_id}" if run.where else log.run_id
+    file = own_file(log, layout.folder.parent)
+    found = {}
+    if log.status != SUCCESS:
+        resume = command("retry", where) if run.where or file is None else command_line.retry(where, file, layout)
+        found["resume"] = resume
+        found["plan of the resume"] = f"{resume} --dry-run"
+    found["output"] = command_line.of_store(layout, "logs", log.run_id)
+    if other is not None:
+        found["what changed"] = command_line.of_store(layout, "diff", other.log.run_id, log.run_id)
+    return found
+
+
+def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+    run = document["run"]
+    yield f"run {run['run_id']}: {run['status']}" + (f", {run['message']}" if run.get("message") else "")
+    for failure in document.get("failures", ()):
+        yield ""
+        place = f" at {failure['file']}:{failure['line']}" if failure.get("file") else ""
+        yield f"`{failure['label']}` {failure.get('outcome', 'failed')}{place}: " + (
+            failure.get("exception") or failure.get("message", "")
+        )
+        yield from (f"  {line}" for line in failure.get("traceback", "").splitlines() or failure.get("last_lines", ()))
+        if failure.get("differs"):
+            yield "  differs from the last success:"
+            yield from (f"    {one['says']}" for one in failure["differs"])
+    if changed := document.get("changed"):
+        yield ""
+        yield f"since run {changed['since']['run_id']}, the last that succeeded:"
+        yield from (f"  {line}" for line in (*changed["says"], *changed["commits"]))
+    yield ""
+    yield from (f"{what}: {how}" for what, how in document["commands"].items())

@@ -215,6 +215,14 @@ Against = Annotated[
         metavar="RUN|none", help="The run to compare with.  [default: the newest one before it that succeeded]"
     ),
 ]
+EnvironmentOf = Annotated[
+    Literal["here", "recorded"],
+    typer.Option(help="The packages that are here, or a virtual environment of the recorded versions, by uv or pip."),
+]
+RelativeTolerance = Annotated[
+    float, typer.Option("--rtol", min=0.0, help="Numbers are near if |b - a| is at most atol + rtol * |a|.")
+]
+AbsoluteTolerance = Annotated[float, typer.Option("--atol", min=0.0, help="See --rtol.")]
 FirstRun = Annotated[str, typer.Argument(metavar="A", help=_RUN_WORDS)]
 SecondRun = Annotated[str, typer.Argument(metavar="B", help="The run that it is compared with, named likewise.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]

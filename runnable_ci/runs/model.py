@@ -10,6 +10,7 @@ from pydantic import Field
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.files.checkpoint_model import Checkpoint, CheckpointUse
 from runnable_ci.runs.machines.environment_model import Environment, NumericLibrary
+from runnable_ci.runs.reproduction.reproduction_model import Reproduction
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
 from runnable_ci.util.text import flattened, seconds_between, shortened
 
@@ -354,6 +355,8 @@ class RunLog(Record):
     """`time-budget`, where that invocation ended since its time was over."""
     interrupted: bool = False
     """Nobody saw that end: it was concluded later, since the process was gone."""
+    reproduction: Reproduction | None = None
+    """Which run it makes again, and whether that came out."""
 
     @property
     def invocation(self) -> int:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from runnable_ci.analysis.comparison.contents.compare import ContentComparison, Reader, compare_files
+from runnable_ci.analysis.comparison.contents.compare import ContentComparison, Reader, Tolerance, compare_files
 from runnable_ci.analysis.comparison.which import ComparedRun
-from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.errors import BlobMissingError, StoreError, UsageError, did_you_mean
 from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.runs.branches.labels import step_named
 from runnable_ci.runs.files.links import followed
@@ -69,6 +69,26 @@ def _file(
             with suggest_pull(run.layout, run.log.run_id):
                 run.catalog.extract(entry, path)
         return Requested(name, compare_files(name, paths[0], paths[1], reader=reader))
+
+
+def compare_put_file(
+    step: str, name: str, a: ComparedRun, b: ComparedRun, reader: Reader, tolerance: Tolerance
+) -> ContentComparison | None:
+    """Return how a file differs that a step put in both runs; None where its contents are not there."""
+    entries = [
+        next((one for one in run.log.steps[step].put_entries() if one.name == name and one.has_content), None)
+        for run in (a, b)
+    ]
+    if entries[0] is None or entries[1] is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="runnable-diff-") as folder:
+        paths = [Path(folder) / side for side in ("a", "b")]
+        try:
+            for run, entry, path in zip((a, b), (entries[0], entries[1]), paths, strict=True):
+                run.catalog.extract(entry, path)
+        except (BlobMissingError, StoreError):
+            return None
+        return compare_files(name, *paths, reader=reader, tolerance=tolerance)
 
 
 def compare_requested_output(a: ComparedRun, b: ComparedRun, steps: Sequence[str]) -> Iterator[Requested]:

@@ -32,14 +32,15 @@ def explanation(
     compared: RunComparison | None,
     *,
     outputs: Mapping[str, str],
-    is_own: Callable[[str], bool],
+    own_name: Callable[[str], str],
     commands: Mapping[str, str],
     redacted: Callable[[str], str] = lambda text: text,
 ) -> dict[str, Any]:
     """Return the document of a run, at most `LIMIT_BYTES` as JSON.
 
     `compared` is the comparison with the last run that succeeded (A), `outputs` the last that failed steps wrote by
-    name, `is_own` tells the project's own files, `commands` are those to go on with, by what they do.
+    name, `own_name` returns the name of one of the project's own files, else nothing, `commands` are those to go on
+    with, by what they do.
     """
     for steps, lines, differences, characters in _LEVELS:
         cut = _Cut(steps, lines, differences, characters, redacted)
@@ -47,7 +48,7 @@ def explanation(
             "version": VERSION,
             "run": _run(log, cut),
             "failures": [
-                _failure(log, name, compared, outputs.get(name, ""), is_own, cut) for name in _failed(log)[:steps]
+                _failure(log, name, compared, outputs.get(name, ""), own_name, cut) for name in _failed(log)[:steps]
             ],
             "changed": _changed(compared, cut),
             "steps": _by_state(log, steps),
@@ -102,15 +103,17 @@ def _run(log: RunLog, cut: _Cut) -> dict[str, Any]:
 
 
 def _failure(
-    log: RunLog, name: str, compared: RunComparison | None, output: str, is_own: Callable[[str], bool], cut: _Cut
+    log: RunLog, name: str, compared: RunComparison | None, output: str, own_name: Callable[[str], str], cut: _Cut
 ) -> dict[str, Any]:
     step = log.steps[name]
     if is_only_branches(step) or not step.attempts:
         return {"step": name, "label": label_of(log.steps, name), "message": cut.text(step.message)}
     last = step.attempts[-1]
     exception = last.exception
-    place = place_in(exception.traceback if exception else output, is_own)
-    file, line = (exception.file, exception.line) if exception and exception.file else (place or ("", 0))
+    differs = _own_differences(compared, name)
+    place = place_in(exception.traceback if exception else output, own_name)
+    changed = next((one.name for one in differs if one.kind == "code"), "")
+    file, line = (exception.file, exception.line) if exception and exception.file else (place or (changed, 0))
     lines = output.splitlines()[-cut.lines :]
     found = {
         "step": name,
@@ -132,7 +135,7 @@ def _failure(
             for key in last.consumed
             if key in last.input_parameters
         },
-        "differs": [_difference(one) for one in _own_differences(compared, name)[: cut.differences]],
+        "differs": [_difference(one) for one in differs[: cut.differences]],
         "not_compared": "" if compared else "there is no other run that succeeded",
     }
     return {key: value for key, value in found.items() if value not in ("", None, [], {}) or key in ("file", "line")}

@@ -25,10 +25,13 @@ class FailurePlace(NamedTuple):
     line: int
 
 
-def place_in(output: str, is_own: Callable[[str], bool]) -> FailurePlace | None:
-    """Return the place that a program's output names last, of those in files that are the project's own."""
-    found = [*_places(output)]
-    own = [place for _, place in sorted(found) if place.file and is_own(place.file)]
+def place_in(output: str, own_name: Callable[[str], str]) -> FailurePlace | None:
+    """Return the place that a program's output names last, of those in files that are the project's own.
+
+    `own_name` returns the name of such a file, else nothing.
+    """
+    named = ((own_name(place.file), place.line) for _, place in sorted(_places(output)) if place.file)
+    own = [FailurePlace(file, line) for file, line in named if file]
     return own[-1] if own else None
 
 

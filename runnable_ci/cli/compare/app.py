@@ -8,7 +8,7 @@ from typing import Literal
 import typer
 
 from runnable_ci.cli import options as option
-from runnable_ci.cli.context import make_settings, open_store
+from runnable_ci.cli.context import make_options, make_settings, open_store
 
 comparing = typer.Typer()
 
@@ -66,3 +66,30 @@ def explain_command(
 
     settings = make_settings(plain_http)
     command(open_store(store), run, as_document=as_json, settings=settings, environ=os.environ)
+
+
+@comparing.command("reproduce")
+def reproduce_command(
+    run: option.AnyRun = "latest",
+    environment: option.EnvironmentOf = "here",
+    rtol: option.RelativeTolerance = 0.0,
+    atol: option.AbsoluteTolerance = 0.0,
+    param: option.Params = [],  # noqa: B006 - typer copies it
+    jobs: option.Jobs = None,
+    quiet: option.Quiet = False,
+    as_json: option.Json = False,
+    plain_http: option.PlainHttp = False,
+    store: option.Store = None,
+) -> None:
+    """Make a run again from its recorded code, values and inputs, and say whether it comes out.
+
+    Exit code 0: reproduced, or within the tolerance; 1: different; 3: on other hardware or with other packages; 4: not
+    comparable.
+    """
+    from runnable_ci.analysis.comparison.contents.compare import Tolerance
+    from runnable_ci.analysis.reproduction.again import ReproduceOptions
+    from runnable_ci.cli.compare.reproduce import reproduce as command
+
+    options = make_options(jobs, quiet=quiet, plain_http=plain_http)
+    asked = ReproduceOptions(environment, Tolerance(rtol, atol), param)
+    raise typer.Exit(command(open_store(store), run, options, asked, as_json=as_json))

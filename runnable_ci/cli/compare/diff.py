@@ -70,7 +70,7 @@ def diff(
         answer = _Answer(
             found,
             [judge(condition, found) for condition in conditions],
-            [*compare_requested_files(a, b, options.files, _reader(workspace, environ))] if options.files else [],
+            [*compare_requested_files(a, b, options.files, reader_of(workspace, environ))] if options.files else [],
             [*compare_requested_output(a, b, steps)] if options.logs else [],
         )
     _print(answer, options.form)
@@ -102,7 +102,7 @@ def clone_around(workspace: Path, environ: Mapping[str, str]) -> Git | None:
     return Git(str(root), environ) if root else None
 
 
-def _reader(workspace: Path, environ: Mapping[str, str]) -> Reader:
+def reader_of(workspace: Path, environ: Mapping[str, str]) -> Reader:
     """Return the project's own interpreter, which has what wrote its files; never one that a run names."""
     try:
         project = load_project(workspace)

@@ -33,7 +33,7 @@ def explain(layout: Layout, run: str, *, as_document: bool, settings: Settings, 
             found.log,
             compared(other, found, workspace, environ) if other else None,
             outputs={name: _tail(found, name) for name in found.log.failed_steps()},
-            is_own=lambda file: _is_own(file, workspace),
+            own_name=lambda file: _own_name(file, workspace),
             commands=_commands(layout, found, other),
             redacted=make_redactor(settings, environ).text,
         )
@@ -64,13 +64,14 @@ def _tail(run: ComparedRun, name: str) -> str:
     return kept.decode(errors="replace")
 
 
-def _is_own(file: str, workspace: Path) -> bool:
-    """Return whether a file is the project's own: it is below its folder, and no package's."""
+def _own_name(file: str, workspace: Path) -> str:
+    """Return the name of a file below the project's folder; empty for any other one, and for a package's."""
     path = (workspace / file).resolve()
     if not path.is_relative_to(workspace.resolve()):
-        return False
+        return ""
     parts = path.relative_to(workspace.resolve()).parts
-    return not {"site-packages", ".venv", "venv", "node_modules", ".runnable"}.intersection(parts) and path.exists()
+    is_other = {"site-packages", ".venv", "venv", "node_modules", ".runnable"}.intersection(parts)
+    return "" if is_other or not path.is_file() else "/".join(parts)
 
 
 def _commands(layout: Layout, run: ComparedRun, other: ComparedRun | None) -> dict[str, str]:

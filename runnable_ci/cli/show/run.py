@@ -73,6 +73,7 @@ def _head(log: RunLog, layout: Layout) -> list[str]:
         "machine": machine_line(environment.machine) if environment else "",
         "metrics": format_pairs(log.metrics()),
         "reused": _reused(log),
+        "reproduces": f"{log.reproduction.run_id}: {log.reproduction.verdict}" if log.reproduction else "",
     }
     return [f"{name:12} {value}" for name, value in lines.items() if value]
 

@@ -1,0 +1,191 @@
+"""A run made again from what is recorded of it, and compared with it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from runnable_ci.analysis.comparison.code import compare_code
+from runnable_ci.analysis.comparison.contents.compare import ContentComparison, Reader, Tolerance
+from runnable_ci.analysis.comparison.model import RunComparison
+from runnable_ci.analysis.comparison.requested import compare_put_file
+from runnable_ci.analysis.comparison.runs import compare
+from runnable_ci.analysis.comparison.which import ComparedRun
+from runnable_ci.analysis.reproduction.environments import activated, link_environment, make_environment
+from runnable_ci.analysis.reproduction.inputs import ProvidedInputs, provide_inputs
+from runnable_ci.analysis.reproduction.not_held import not_held_equal
+from runnable_ci.analysis.reproduction.verdicts import step_verdicts, whole_verdict
+from runnable_ci.engine.code.recorded_tree import newest_attempt_with_code, rebuild_recorded
+from runnable_ci.engine.new_run import prepare_run
+from runnable_ci.engine.options import Options, ReuseOptions, RunOptions
+from runnable_ci.engine.preflight import load_project
+from runnable_ci.engine.provenance.step_environments import StepEnvironments
+from runnable_ci.engine.session import RunSession
+from runnable_ci.errors import CodeIdentityError, RunnableError, UsageError
+from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
+from runnable_ci.pipeline.project import Project
+from runnable_ci.runs.machines.environment_model import Environment
+from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.reader import load
+from runnable_ci.runs.reproduction.reproduction_model import Reproduction
+from runnable_ci.runs.run_identity import run_identity
+from runnable_ci.steps.interpreter import find_interpreter
+
+EnvironmentChoice = Literal["here", "recorded"]
+CONTENTS_MAX: Final = 200
+"""Files that differ of which the contents are compared."""
+
+
+class ReproduceOptions(NamedTuple):
+    """What a reproduction is asked for."""
+
+    environment: EnvironmentChoice = "here"
+    tolerance: Tolerance = Tolerance()
+    params: Sequence[str] = ()
+    """`NAME=VALUE`, for parameters that the run log does not have, as they were secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTree:
+    """The code of a run made again in a folder, with its inputs, ready to run."""
+
+    project: Project
+    options: Options
+    inputs: ProvidedInputs
+    missing: Sequence[str]
+    """What of the code could not be rebuilt."""
+    not_held: Sequence[str]
+    """What cannot be held equal, a line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduced:
+    """A run that was made again."""
+
+    run: ComparedRun
+    """In a store of its own, which is gone when the tree is."""
+    compared: RunComparison
+    contents: Mapping[tuple[str, str], ContentComparison]
+    record: Reproduction
+    """The verdicts."""
+
+
+@contextmanager
+def prepared_tree(
+    found: ComparedRun, workspace: Path, options: Options, asked: ReproduceOptions
+) -> Iterator[PreparedTree]:
+    """Make the code of a run again in a folder that is removed in the end, with its inputs and its environment.
+
+    `workspace` is the folder of the pipeline here. Raises `CodeIdentityError`, `StepError`, `UsageError`.
+    """
+    log = found.log
+    attempt = newest_attempt_with_code(log)
+    if not attempt.code_identities[0].code_identifier:
+        raise CodeIdentityError(f"run {log.run_id} was made outside of a repository: its code is not recorded")
+    with tempfile.TemporaryDirectory(prefix="runnable-again-") as folder:
+        root = Path(folder).resolve() / "code"
+        missing = rebuild_recorded(found.layout, log, attempt, root, environ=options.environ)
+        file = _pipeline_file(log, root)
+        project = load_project(file)
+        tree = project.workspace
+        inputs = provide_inputs(found, workspace, tree)
+        if asked.environment == "recorded":
+            recorded = log.environments.get(attempt.environment, Environment())
+            make_environment(recorded, project.pipeline, tree, options.environ)
+            environ = activated(project.pipeline, tree, options.environ)
+            options = replace(options, environ=environ)
+        else:
+            link_environment(project.pipeline, workspace, tree)
+        held = asked.environment == "recorded"
+        now = _environment_of(
+            project, next((name for name, step in log.steps.items() if attempt in step.attempts), ""), options.environ
+        )
+        not_held = [*not_held_equal(found.read(), now, holds_packages=held)]
+        yield PreparedTree(project.opened(options.environ), options, inputs, missing, not_held)
+
+
+def _environment_of(project: Project, step: str, environ: Mapping[str, str]) -> Environment | None:
+    """Return in what a step would run now; None where that cannot be seen, or the pipeline file has no such step."""
+    steps = project.pipeline.outlined().steps
+    if step not in steps or steps[step].container is not None:
+        return None
+    with suppress(OSError, RunnableError):
+        interpreter = find_interpreter(project.pipeline, project.workspace, environ)
+        return StepEnvironments(interpreter, project.workspace, environ, with_machine=True).of(steps[step])
+    return None
+
+
+def _pipeline_file(log: RunLog, root: Path) -> Path:
+    run = PipelineIdentity.recorded(log.name, log.run_config)
+    names = [run.file] if run.base == "repository" else []
+    for name in names:
+        file = (root / name).resolve()
+        if file.is_file() and file.is_relative_to(root):
+            return file
+    raise UsageError(
+        f"the pipeline file of run {log.run_id}, {run.file or 'which it does not name'}, is not in the recorded code",
+        hint="only runs whose pipeline file is in a repository can be made again",
+    )
+
+
+def make_again(
+    found: ComparedRun, tree: PreparedTree, run_id: str, asked: ReproduceOptions, reader: Reader
+) -> Reproduced:
+    """Run a pipeline once more in a prepared tree, without reuse, and compare the runs.
+
+    Raises what a run raises before its first step.
+    """
+    log = found.log
+    with tempfile.TemporaryDirectory(prefix="runnable-again-") as folder:
+        file = Path(folder) / "parameters.json"
+        file.write_text(json.dumps(_begun_with(log)), encoding="utf-8")
+        run_options = RunOptions(
+            run_id,
+            tag=f"reproduces {log.run_id}",
+            params_files=[file],
+            params=asked.params,
+            allow_unused=True,
+            reuse=ReuseOptions("never"),
+        )
+        prepare_run(RunSession.of(tree.project, tree.options), run_options).execute()
+    layout = tree.project.layout
+    again = ComparedRun(layout, load(layout, run_id))
+    compared = compare(found.read(), again.read(), compare_code(log, again.log, None))
+    contents = _contents(found, again, compared, asked.tolerance, reader)
+    mocked = {name: "it was mocked" for name, step in log.steps.items() if step.attempts and step.attempts[-1].mock}
+    blocked = {**tree.inputs.missing, **mocked}
+    verdicts = step_verdicts(compared, contents, blocked, asked.tolerance)
+    record = Reproduction(
+        run_id=log.run_id,
+        identity=run_identity(log),
+        verdict=whole_verdict(verdicts.values()),
+        steps=verdicts,
+        rtol=asked.tolerance.relative,
+        atol=asked.tolerance.absolute,
+        not_held=[*tree.not_held, *(f"not rebuilt: {line}" for line in tree.missing)],
+    )
+    return Reproduced(again, compared, contents, record)
+
+
+def _begun_with(log: RunLog) -> dict[str, Any]:
+    """Return the parameters with which the run began; not those that were secrets."""
+    last = log.invocations[-1] if log.invocations else None
+    return {name: value for name, value in last.parameters.items() if name not in last.redacted} if last else {}
+
+
+def _contents(
+    a: ComparedRun, b: ComparedRun, compared: RunComparison, tolerance: Tolerance, reader: Reader
+) -> dict[tuple[str, str], ContentComparison]:
+    found: dict[tuple[str, str], ContentComparison] = {}
+    for step in compared.steps:
+        for one in step.outputs:
+            if one.kind == "file" and one.change == "changed" and len(found) < CONTENTS_MAX:
+                content = compare_put_file(step.name, one.name, a, b, reader, tolerance)
+                if content is not None:
+                    found[step.name, one.name] = content
+    return found

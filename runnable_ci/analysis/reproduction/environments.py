@@ -1,0 +1,99 @@
+"""In what the steps of a reproduction run: the project's environment as it is here, or one of the recorded versions."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from runnable_ci.engine.provenance.environment_changes import normalized
+from runnable_ci.errors import StepError
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.runs.machines.environment_model import Environment
+from runnable_ci.steps.interpreter import PROJECT_INTERPRETER
+from runnable_ci.util.process import run_bounded
+from runnable_ci.util.text import printable
+
+_INSTALL_S: Final = 1800.0
+_OUTPUT_MAX: Final = 16 * 1024 * 1024
+_VERSION: Final = re.compile(r"\S+ (\d+\.\d+)")
+_NOT_INSTALLED: Final = frozenset({"pip", "setuptools", "wheel"})
+
+
+def link_environment(pipeline: Pipeline, workspace: Path, tree: Path) -> None:
+    """Let the tree use the environment of the workspace here, where the pipeline finds it by a path in its folder."""
+    named = pipeline.python if pipeline.python and "/" in pipeline.python else PROJECT_INTERPRETER
+    first = Path(named).parts[0]
+    if first in ("/", "..") or (tree / first).exists() or not (workspace / first).is_dir():
+        return
+    (tree / first).symlink_to((workspace / first).resolve(), target_is_directory=True)
+
+
+def make_environment(recorded: Environment, pipeline: Pipeline, tree: Path, environ: Mapping[str, str]) -> None:
+    """Make a virtual environment in the tree with the distributions of the recorded versions, by uv or pip.
+
+    The project's own distribution, which no index has, is installed from the tree. Raises `StepError` where that
+    cannot be done.
+    """
+    if not recorded.packages:
+        raise StepError("the run does not say which packages its interpreter had", hint="use the environment here")
+    named = pipeline.python if pipeline.python and "/" in pipeline.python else PROJECT_INTERPRETER
+    place = tree / Path(named).parent.parent
+    version = _VERSION.match(recorded.interpreter_version)
+    python = f"python{version[1]}" if version else "python3"
+    own = _own_names(tree)
+    wanted = [
+        f"{name}=={version}"
+        for name, version in recorded.packages.items()
+        if normalized(name) not in own and name not in _NOT_INSTALLED
+    ]
+    interpreter = str(place / "bin" / "python")
+    if uv := shutil.which("uv", path=environ.get("PATH")):
+        made = [uv, "venv", "--quiet", "--python", version[1] if version else "3", str(place)]
+        install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", interpreter]
+    else:
+        found = shutil.which(python, path=environ.get("PATH"))
+        if found is None:
+            raise StepError(f"there is no {python} here, which the run had", hint="install it, or uv, which brings it")
+        made = [found, "-m", "venv", str(place)]
+        install = [interpreter, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    _run(made, environ)
+    if wanted:
+        _run([*install, *wanted], environ)
+    if own:
+        _run([*install, "--editable", str(tree)], environ)
+
+
+def activated(pipeline: Pipeline, tree: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables with which the environment made in the tree is the one that steps find."""
+    named = pipeline.python if pipeline.python and "/" in pipeline.python else PROJECT_INTERPRETER
+    place = tree / Path(named).parent.parent
+    path = f"{place / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
+    return {**environ, "PATH": path, "VIRTUAL_ENV": str(place)}
+
+
+def _own_names(tree: Path) -> set[str]:
+    with suppress(OSError, ValueError):
+        project = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
+        if isinstance(name := project.get("name"), str):
+            return {normalized(name)}
+    return set()
+
+
+def _run(argv: list[str], environ: Mapping[str, str]) -> None:
+    try:
+        done = run_bounded(argv, stdin=b"", env=environ, timeout_s=_INSTALL_S, most=_OUTPUT_MAX)
+    except (OSError, TimeoutError, OverflowError) as e:
+        raise StepError(f"the recorded environment cannot be made: {e}") from e
+    if done.code:
+        lines = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        said = printable(lines[-1]) if lines else f"exit code {done.code}"
+        raise StepError(
+            f"the recorded environment cannot be made: {said}",
+            hint="without --environment recorded the packages that are here are used, and named",
+        )

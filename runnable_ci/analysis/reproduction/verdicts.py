@@ -1,0 +1,114 @@
+"""What is said of each step of a run that was made again, and of the whole run. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from runnable_ci.analysis.comparison.contents.compare import ContentComparison, Tolerance
+from runnable_ci.analysis.comparison.model import RunComparison, RunDifference, StepComparison
+from runnable_ci.analysis.comparison.wording import in_words
+from runnable_ci.runs.reproduction.reproduction_model import StepVerdict, Verdict
+from runnable_ci.util.text import listed
+
+ORDER: Final[Sequence[Verdict]] = (
+    "reproduced",
+    "within tolerance",
+    "other hardware or packages",
+    "not comparable",
+    "different",
+)
+"""The worst last; it is the whole run's. What is different is so whatever else could not be compared."""
+ENVIRONMENT: Final = frozenset({"image", "interpreter", "package", "platform", "machine", "variable"})
+_NAMED_MAX: Final = 3
+
+
+def step_verdicts(
+    compared: RunComparison,
+    contents: Mapping[tuple[str, str], ContentComparison],
+    blocked: Mapping[str, str],
+    tolerance: Tolerance,
+) -> dict[str, StepVerdict]:
+    """Return the verdict on each step that the first run (A of the comparison) tried.
+
+    `contents` are the files that differ, by step and name, as they were compared with the tolerance; `blocked` the
+    steps of which an input is not to be had, with why.
+    """
+    found: dict[str, StepVerdict] = {}
+    for step in compared.steps:
+        if step.in_a in ("", "skipped", "running"):
+            continue
+        found[step.name] = _verdict(step, contents, blocked, tolerance, found)
+    return found
+
+
+def whole_verdict(verdicts: Iterable[StepVerdict]) -> Verdict:
+    """Return the verdict on a run, the worst of its steps'."""
+    said = {one.verdict for one in verdicts}
+    return next((verdict for verdict in reversed(ORDER) if verdict in said), "not comparable")
+
+
+def _verdict(
+    step: StepComparison,
+    contents: Mapping[tuple[str, str], ContentComparison],
+    blocked: Mapping[str, str],
+    tolerance: Tolerance,
+    before: Mapping[str, StepVerdict],
+) -> StepVerdict:
+    if step.name in blocked:
+        return StepVerdict(verdict="not comparable", reason=blocked[step.name])
+    if step.in_b in ("", "skipped"):
+        return StepVerdict(verdict="not comparable", reason="it did not run: a step before it failed")
+    outputs = [one for one in step.outputs if one.kind != "output"]
+    if step.in_a == step.in_b and not outputs:
+        return StepVerdict(verdict="reproduced")
+    origin = _origin(step, before)
+    if step.in_a != step.in_b:
+        reason = f"it {step.in_a} then, and {step.in_b} now"
+    else:
+        far = [one for one in outputs if not _is_near(step.name, one, contents, tolerance)]
+        if not far:
+            return StepVerdict(verdict="within tolerance", reason=_listed(outputs), follows=origin)
+        reason = _listed(far)
+    other = [one for one in step.inputs if one.kind in ENVIRONMENT and one.counts]
+    if other:
+        return StepVerdict(verdict="other hardware or packages", reason=f"{reason}; {_listed(other)}", follows=origin)
+    if origin and before[origin].verdict in ("within tolerance", "other hardware or packages", "not comparable"):
+        return StepVerdict(verdict=before[origin].verdict, reason=reason, follows=origin)
+    inputs = [one for one in step.inputs if one.counts and not one.made_by]
+    if inputs:
+        return StepVerdict(verdict="not comparable", reason=f"{reason}; it was given something else: {_listed(inputs)}")
+    return StepVerdict(verdict="different", reason=reason, follows=origin)
+
+
+def _origin(step: StepComparison, before: Mapping[str, StepVerdict]) -> str:
+    """Return the first step from which a difference in the inputs comes."""
+    made_by = [one.made_by for one in step.inputs if one.made_by in before]
+    worse = [name for name in made_by if before[name].verdict != "reproduced"]
+    return (before[worse[0]].follows or worse[0]) if worse else ""
+
+
+def _listed(differences: Iterable[RunDifference]) -> str:
+    return listed(map(in_words, differences), at_most=_NAMED_MAX)
+
+
+def _is_near(
+    step: str, one: RunDifference, contents: Mapping[tuple[str, str], ContentComparison], tolerance: Tolerance
+) -> bool:
+    if one.change != "changed":
+        return False
+    if one.kind == "file":
+        content = contents.get((step, one.name))
+        return content is not None and content.is_near
+    if one.kind in ("metric", "result"):
+        return values_are_near(one.before, one.after, tolerance)
+    return False
+
+
+def values_are_near(before: Any, after: Any, tolerance: Tolerance) -> bool:
+    """Return whether two values of JSON are the same but for numbers within the tolerance."""
+    from runnable_ci.analysis.comparison.contents.cells import Counted, compare_values
+
+    counted = Counted(tolerance.relative, tolerance.absolute)
+    compare_values(counted, before, after)
+    return counted.numbers_only and counted.near == counted.different

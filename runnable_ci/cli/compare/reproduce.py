@@ -1,0 +1,89 @@
+"""`runnable-ci reproduce`: does a run come out again?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from runnable_ci.analysis.comparison.which import ComparedRun
+from runnable_ci.analysis.reproduction.again import (
+    PreparedTree,
+    Reproduced,
+    ReproduceOptions,
+    make_again,
+    prepared_tree,
+)
+from runnable_ci.cli.compare.diff import opened_finder, reader_of
+from runnable_ci.engine.options import Options
+from runnable_ci.pipeline.command_line import of_store
+from runnable_ci.runs.branches.labels import label_of
+from runnable_ci.runs.reader import run_ids
+from runnable_ci.runs.reproduction.adopt import adopt
+from runnable_ci.runs.reproduction.reproduction_model import Reproduction
+from runnable_ci.store.local import Layout
+from runnable_ci.util.console import console
+from runnable_ci.util.text import table
+
+EXIT_CODES: Final[Mapping[str, int]] = {
+    "reproduced": 0,
+    "within tolerance": 0,
+    "different": 1,
+    "other hardware or packages": 3,
+    "not comparable": 4,
+}
+"""By verdict."""
+
+
+def reproduce(layout: Layout, run: str, options: Options, asked: ReproduceOptions, *, as_json: bool) -> int:
+    """Make a run again from what is recorded of it, compare, and keep that as a run of its own; the exit code."""
+    with opened_finder(layout, options.settings, options.environ, whole=True) as finder:
+        found = finder.run(run)
+        with prepared_tree(found, layout.folder.parent, options, asked) as tree:
+            options.printer.say(*_before(found, tree))
+            run_id = _unused(layout, found.log.run_id)
+            reader = reader_of(tree.project.workspace, tree.options.environ)
+            again = make_again(found, tree, run_id, asked, reader)
+            log = again.run.log.model_copy(update={"reproduction": again.record})
+            adopt(again.run.layout, layout, log)
+    if as_json:
+        console.json(json.dumps({"kept_as": run_id, **again.record.model_dump()}, indent=1))
+    else:
+        console.out(*_lines(layout, again, run_id))
+    return EXIT_CODES.get(again.record.verdict, 1)
+
+
+def _unused(layout: Layout, of: str) -> str:
+    known = set(run_ids(layout)) if layout.folder.is_dir() else set()
+    base = f"{of[:100]}-again"
+    return next(name for number in range(1, 10_000) if (name := f"{base}-{number}") not in known)
+
+
+def _before(found: ComparedRun, tree: PreparedTree) -> Iterator[str]:
+    """Yield what is known before anything runs."""
+    yield f"run {found.log.run_id} is made again from its recorded code, parameters and inputs"
+    yield from (f"not held equal: {line}" for line in tree.not_held)
+    yield from (f"not rebuilt: {line}" for line in tree.missing)
+    for step, why in tree.inputs.missing.items():
+        yield f"not comparable: `{label_of(found.log.steps, step)}`: {why}"
+
+
+def _lines(layout: Layout, again: Reproduced, run_id: str) -> Iterator[str]:
+    record = again.record
+    steps = again.compared.steps
+    labels = {step.name: step.label for step in steps}
+    rows = []
+    for name, one in record.steps.items():
+        follows = f" (follows from {labels.get(one.follows, one.follows)})" if one.follows else ""
+        rows.append((labels.get(name, name), one.verdict, f"{one.reason}{follows}"))
+    yield ""
+    yield from table(("STEP", "VERDICT", "WHY"), rows)
+    yield ""
+    yield verdict_line(record)
+    yield f"kept as run {run_id}: `{of_store(layout, 'diff', record.run_id, run_id)}` compares both"
+
+
+def verdict_line(record: Reproduction) -> str:
+    """Return the verdict on a run in one line."""
+    near = f" (rtol {record.rtol:g}, atol {record.atol:g})" if record.rtol or record.atol else ""
+    return f"run {record.run_id}: {record.verdict}{near}"

@@ -1,0 +1,1 @@
+"""Whether a run came out again, as the run log has it."""

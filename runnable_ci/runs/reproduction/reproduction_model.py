@@ -1,0 +1,40 @@
+"""Whether a run came out again, as the log of the run that tried it has it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from runnable_ci.util.bounded_json import Record
+
+Verdict = Literal[
+    "reproduced", "within tolerance", "other hardware or packages", "different", "not comparable", "not judged"
+]
+"""Bit for bit; numbers that are near; not the same, on another machine or with other packages; not the same where all
+is; where an input, or what it was, is not there. `not judged` by a later version."""
+
+
+class StepVerdict(Record):
+    """Of one step."""
+
+    verdict: str
+    reason: str = ""
+    """What differs, or why nothing can be said, in one line."""
+    follows: str = ""
+    """The step before it from which the difference comes."""
+
+
+class Reproduction(Record):
+    """Of a run that was made to see whether another one comes out again."""
+
+    run_id: str
+    """That other run."""
+    identity: str = ""
+    """What tells it from others of its id."""
+    verdict: str
+    steps: dict[str, StepVerdict] = Field(default_factory=dict)
+    rtol: float = 0.0
+    atol: float = 0.0
+    not_held: list[str] = Field(default_factory=list, fail_fast=True)
+    """What could not be held equal, as it was known before anything ran."""

@@ -1,0 +1,178 @@
+"""`explain` names where a run failed, which input differs from the last success, and how to resume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli import Workspace, workspace
+
+FILES = {
+    "runnable.toml": """
+name = "shop"
+[parameters]
+depth = 3
+source = "data/raw.csv"
+[steps.clean]
+run = "bash clean.sh"
+catalog = { put = ["clean.csv"] }
+[steps.train]
+python = "train:fit"
+returns = { score = "metric" }
+[steps.report]
+run = "python report.py > report.txt"
+catalog = { put = ["report.txt"] }
+""",
+    "data/raw.csv": "c,3\nb,2\na,1\n",
+    "settings.json": '{"scale": 2}',
+    "clean.sh": 'set -e\nsource lib.sh\nsort "$source" > clean.csv\ncheck clean.csv\n',
+    "lib.sh": 'check() {\n  grep -q , "$1" || { echo "no commas in $1" >&2; return 3; }\n}\n',
+    "train.py": "import json\nfrom scale import scale\n\n\ndef fit(depth):\n"
+    "    rows = [line.split(',') for line in open('clean.csv').read().split()]\n"
+    "    return scale(sum(int(row[1]) for row in rows), json.load(open('settings.json'))['scale']) / depth\n",
+    "scale.py": "def scale(value, by):\n    return value * by\n",
+    "report.py": "import os\nscore = float(os.environ['score'])\nprint('score', score)\nassert score > 0, score\n",
+    "other.py": "raise ValueError('other')\n",
+    ".gitignore": ".runnable\nclean.csv\nreport.txt\n__pycache__\n",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A planted failure: what is changed, and what must be named."""
+
+    step: str
+    file: str
+    line: int
+    differs: str
+    """What is said of the input that differs."""
+    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """File → a text in it, and what stands there instead."""
+    options: tuple[str, ...] = ()
+
+
+FAILURES = {
+    "a value": Failure("train", "train.py", 7, "`depth` 3 → 0", options=("--param", "depth=0")),
+    "a module": Failure(
+        "train", "scale.py", 2, "scale.py changed", {"scale.py": ("value * by", "value * by.real.missing")}
+    ),
+    "the function": Failure(
+        "train", "train.py", 6, "train.py changed", {"train.py": ("open('clean.csv')", "open('cleen.csv')")}
+    ),
+    "data": Failure("train", "train.py", 7, "clean.csv changed", {"data/raw.csv": ("b,2", "b,two")}),
+    "settings": Failure("train", "train.py", 7, "settings.json changed", {"settings.json": ("scale", "factor")}),
+    "a script": Failure("clean", "clean.sh", 3, "clean.sh changed", {"clean.sh": ("sort ", "sorrt ")}),
+    "a sourced script": Failure("clean", "lib.sh", 2, "lib.sh changed", {"lib.sh": ("grep ", "greep ")}),
+    "a program": Failure("report", "report.py", 3, "report.py changed", {"report.py": ("score)", "scor)")}),
+    "a value that a step made": Failure(
+        "report", "report.py", 4, "`score` 4 → -4", {"settings.json": ('"scale": 2', '"scale": -2')}
+    ),
+    "a definition": Failure(
+        "report",
+        "other.py",
+        1,
+        "its `run` python report.py > report.txt → ",
+        {"runnable.toml": ("report.py", "other.py")},
+    ),
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Workspace:
+    """A pipeline that was run once."""
+    made = workspace(tmp_path, FILES)
+    made.runnable("run", "-j", "1", "--run-id", "good")
+    return made
+
+
+def explained(project: Workspace, *words: str) -> dict[str, Any]:
+    """The document."""
+    text = project.runnable("explain", *words, "--json").out
+    assert len(text.encode()) <= 32 * 1024
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_ten_planted_failures(project: Workspace, failure: Failure) -> None:
+    """Of each: the step, the file and line, and what differs from the last success."""
+    for name, (old, new) in failure.files.items():
+        assert old in project.read(name)
+        project.write({name: project.read(name).replace(old, new)})
+    project.runnable("run", "-j", "1", "--run-id", "bad", *failure.options, code=1)
+    document = explained(project)
+    (found,) = document["failures"]
+    assert (found["step"], found["file"]) == (failure.step, failure.file)
+    assert found["line"] == failure.line
+    assert any(one["says"].startswith(failure.differs) for one in found["differs"]), found["differs"]
+    assert document["changed"]["since"]["run_id"] == "good"
+    assert document["commands"]["resume"] == "runnable-ci retry bad"
+    assert f"{failure.file}:{failure.line}" in project.runnable("explain").out
+
+
+def test_the_commands_work(project: Workspace) -> None:
+    """Each is whole, and does what it says."""
+    project.write({"scale.py": FILES["scale.py"].replace("by\n", "no\n")})
+    project.runnable("run", "-j", "1", "--run-id", "bad", code=1)
+    commands = explained(project)["commands"]
+    project.write({"scale.py": FILES["scale.py"]})
+    for what in ("output", "what changed", "plan of the resume", "resume"):
+        program, *words = commands[what].split()
+        assert program == "runnable-ci"
+        project.runnable(*words)
+    assert project.log("bad").status == "SUCCESS"
+
+
+def test_a_run_that_succeeded(project: Workspace) -> None:
+    """There is nothing to explain, and it is said what changed since the one before."""
+    project.runnable("run", "-j", "1", "--run-id", "second", "--param", "depth=2")
+    document = explained(project)
+    assert document["failures"] == []
+    assert "resume" not in document["commands"]
+    assert [one["says"] for one in document["changed"]["values"]] == ["`depth` 3 → 2"]
+
+
+def test_a_program_that_does_not_say_where(project: Workspace) -> None:
+    """Then the code that differs is named, without a line."""
+    project.write({"clean.sh": FILES["clean.sh"].replace("sort", "sort --no-such")})
+    project.runnable("run", "-j", "1", "--run-id", "bad", code=1)
+    (found,) = explained(project)["failures"]
+    assert (found["file"], found["line"]) == ("clean.sh", 0)
+
+
+def test_the_first_run_of_all(tmp_path: Path) -> None:
+    """Nothing can be compared, and that is said; the place is named nevertheless."""
+    made = workspace(
+        tmp_path, {"runnable.toml": '[steps.s]\nrun = "python x.py"\n', "x.py": "import sys\nsys.exit(boom)\n"}
+    )
+    made.runnable("run", code=1)
+    (found,) = explained(made)["failures"]
+    assert (found["file"], found["line"], found["not_compared"]) == ("x.py", 2, "there is no other run that succeeded")
+
+
+def test_it_stays_small(tmp_path: Path) -> None:
+    """A matrix of failures, long values, and megabytes of output are cut to what fits."""
+    steps = "".join(f'[steps.s{i}]\nneeds = []\nrun = "python x.py"\n' for i in range(60))
+    parameters = "".join(f'p{i} = "{"v" * 500}"\n' for i in range(100))
+    program = "import os\nfor i in range(3000): print('€' * 100)\nraise ValueError('x' * 100_000)\n"
+    made = workspace(tmp_path, {"runnable.toml": f"[parameters]\n{parameters}{steps}", "x.py": program})
+    made.runnable("run", "-q", code=1)
+    document = explained(made)
+    assert document["failures"]
+    assert document["run"]["status"] == "FAIL"
+    assert document["steps"]["failed"]["number"] == 60
+
+
+def test_secrets_stay_out(project: Workspace) -> None:
+    """Also one that is a secret only now."""
+    project.write({"report.py": "raise SystemExit('key is hunter2-hunter2')\n"})
+    project.runnable("run", "-j", "1", "--run-id", "bad", code=1)
+    project.environ.update(RUNNABLE_CI_SECRETS="API_KEY", API_KEY="hunter2-hunter2")
+    for words in (("explain", "--json"), ("explain",)):
+        out = project.runnable(*words).out
+        assert "hunter2" not in out
+        assert "***" in out

@@ -12,7 +12,8 @@ import typer
 
 from runnable_ci.cli import options as option
 from runnable_ci.cli.compare.app import comparing
-from runnable_ci.cli.context import known_store, make_options, make_settings, open_store, reuse_options
+from runnable_ci.cli.compare.history import history
+from runnable_ci.cli.context import make_options, make_settings, open_store, reuse_options
 
 app = typer.Typer(**option.PROGRAM)
 
@@ -134,23 +135,6 @@ def retry_command(
 
         retry_options = retry_options._replace(mocks=MockOptions(mock, patch))
     raise typer.Exit(command(file, run_id, options, retry_options, dry_run=dry_run, publish=publish, to=to))
-
-
-@app.command("runs")
-def runs_command(
-    source: option.RunsOf = None,
-    plain_http: option.PlainHttp = False,
-    store: option.Store = None,
-    as_json: option.Json = False,
-) -> None:
-    """List runs, newest last."""
-    from runnable_ci.cli.show import listing as commands
-
-    if source is None:
-        commands.runs(open_store(store), as_json=as_json)
-    else:
-        settings = make_settings(plain_http)
-        commands.runs_of_registry(source, known_store(store), settings=settings, environ=os.environ, as_json=as_json)
 
 
 @app.command("show")
@@ -393,4 +377,5 @@ def action_command(
     raise typer.Exit(run_phase(phase, os.environ, run_id))
 
 
+app.add_typer(history)
 app.add_typer(comparing)

@@ -39,12 +39,13 @@ def gc(
     older_than: str | None,
     dry_run: bool,
     evict_by: tuple[Settings, Mapping[str, str]] | None = None,
+    unwanted: Collection[str] = (),
 ) -> None:
     """Remove runs that are neither among the `keep` newest nor younger than `older_than` (`12h`, `30d`, `8w`).
 
-    Without either no run is removed. Content is removed once no run that stays holds it, and what was moved out of the
-    workspace once it is not the only copy. With `evict_by`, settings and environment, content of runs that stay is
-    removed too that a registry holds. The store is named first.
+    Without either no run is removed but those that are `unwanted`; pinned ones stay. Content is removed once no run
+    that stays holds it, and what was moved out of the workspace once it is not the only copy. With `evict_by`, settings
+    and environment, content of runs that stay is removed too that a registry holds. The store is named first.
 
     Raises `RunInUseError` while a run is being written.
     """
@@ -69,12 +70,15 @@ def gc(
             published = evictable.get((run_id, sealed[run_id].digest)) if run_id in sealed else None
             return _referenced(layout, log, sealed) - (published.digests if published else frozenset())
 
+        found = list(summaries(layout))
         plan = plan_gc(
-            [(run.run_id, run.end_time or run.start_time) for run in summaries(layout)],
+            [(run.run_id, run.end_time or run.start_time) for run in found],
             layout.blobs(),
             referenced_by=referenced_by,
             retention=Retention(keep, older_than),
             moment=datetime.now(UTC),
+            pinned={run.run_id for run in found if run.pinned},
+            unwanted=unwanted,
         )
         aside = removable(layout, plan.removed, plan.kept, known=contents)
         folders = [run_folder(layout, run_id) for run_id in plan.removed]
@@ -173,7 +177,7 @@ def prune(
     found = list_published(registry, exact=True)
     ended = [run.summary.end_time or run.summary.start_time for run in found]
     outdated = Retention(keep, older_than).outdated(ended, moment=datetime.now(UTC))
-    going = [run for place, run in enumerate(found) if place in outdated and _may_go(run)]
+    going = [run for place, run in enumerate(found) if place in outdated and _may_go(registry, run)]
     delete = _deleter(registry, settings, environ) if going and not dry_run else None
     removed, gone = 0, set[str]()
     try:
@@ -197,12 +201,18 @@ def _forget(registry: Registry, manifests: Collection[str]) -> None:
         console.err(*forget_manifests(registry, manifests))
 
 
-def _may_go(run: PublishedRun) -> bool:
+def _may_go(registry: Registry, run: PublishedRun) -> bool:
+    from runnable_ci.runs.remote.merged_listing import is_pinned
+
     if run.pinned_by:
         _stays(run, f"referenced by tag {run.pinned_by[0]}")
     elif run.sign:
         _stays(run, f"in progress, {run.sign}")
-    return not run.pinned_by and not run.sign
+    elif is_pinned(registry, run):
+        _stays(run, "pinned")
+    else:
+        return True
+    return False
 
 
 def _deleter(registry: Registry, settings: Settings, environ: Mapping[str, str]) -> Callable[[Descriptor], None]:

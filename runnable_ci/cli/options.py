@@ -204,6 +204,34 @@ Ref = Annotated[
 Watch = Annotated[bool, typer.Option("--watch", help="Wait for the workflow run and exit with its status.")]
 Interval = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Polling interval of --watch.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+OfStatus = Annotated[str, typer.Option("--status", help="`succeeded`, `failed`, `running`.", show_default=False)]
+OfBranch = Annotated[str, typer.Option("--branch", metavar="BRANCH", help="Of this branch or tag of the code.")]
+OfCommit = Annotated[str, typer.Option("--commit", metavar="SHA", help="Of a commit that begins so.")]
+OfTag = Annotated[str, typer.Option("--tag", metavar="LABEL", help="With this label.")]
+OfPipeline = Annotated[str, typer.Option("--pipeline", metavar="NAME", help="Of this pipeline.")]
+Since = Annotated[str, typer.Option("--since", metavar="TIME", help="Begun since then: 2026-11-01, 12h, 30d, 8w.")]
+UntilTime = Annotated[str, typer.Option("--until", metavar="TIME", help="Begun until then.")]
+Where = Annotated[
+    list[str],
+    typer.Option(
+        metavar="CONDITION",
+        help="Metrics and parameters, such as 'score > 0.9 && parameters.lr == 0.1'.  Repeatable.",
+    ),
+]
+Sort = Annotated[
+    str, typer.Option(metavar="NAME", help="By a metric, a parameter, `duration` or `run`.  [default: started]")
+]
+Reverse = Annotated[bool, typer.Option("--reverse", help="The other way round.")]
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the last N of them.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV, a column for each parameter and metric.")]
+MetricNames = Annotated[
+    list[str] | None, typer.Argument(metavar="NAME", show_default=False, help="Metrics.  [default: all]")
+]
+RunIds = Annotated[list[str], typer.Argument(metavar="RUN_ID", help="Run ids, or `latest`.")]
+Label = Annotated[str, typer.Argument(metavar="LABEL", help="The label; '' takes it away.")]
+Description = Annotated[str, typer.Argument(metavar="TEXT", help="The description; '' takes it away.")]
+Off = Annotated[bool, typer.Option("--off", help="Take the pin away.")]
+Force = Annotated[bool, typer.Option("--force", help="Also what is pinned.")]
 _RUN_WORDS = "A run id, `latest`, `latest-success`, a branch, or HOST/REPOSITORY:RUN_ID."
 AnyRun = Annotated[str, typer.Argument(metavar="RUN", help=_RUN_WORDS)]
 ReportFile = Annotated[

@@ -91,6 +91,9 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
         "vnd.runnable.mocked": ",".join(mocked_steps(log))[:1000],
         "vnd.runnable.reused": str(number_taken(log) or ""),
         "vnd.runnable.tag": log.tag,
+        "org.opencontainers.image.description": log.notes.description[:1000],
+        "vnd.runnable.pinned": "true" if log.notes.pinned else "",
+        "vnd.runnable.reproduces": f"{log.reproduction.run_id}: {log.reproduction.verdict}" if log.reproduction else "",
         "vnd.runnable.parameters": _parameters(log),
     }
     return {key: value for key, value in found.items() if value}

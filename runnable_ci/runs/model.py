@@ -10,6 +10,7 @@ from pydantic import Field
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.files.checkpoint_model import Checkpoint, CheckpointUse
 from runnable_ci.runs.machines.environment_model import Environment, NumericLibrary
+from runnable_ci.runs.notes.notes_model import RunNotes
 from runnable_ci.runs.reproduction.reproduction_model import Reproduction
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
 from runnable_ci.util.text import flattened, seconds_between, shortened
@@ -357,6 +358,7 @@ class RunLog(Record):
     """Nobody saw that end: it was concluded later, since the process was gone."""
     reproduction: Reproduction | None = None
     """Which run it makes again, and whether that came out."""
+    notes: RunNotes = Field(default_factory=RunNotes)
 
     @property
     def invocation(self) -> int:

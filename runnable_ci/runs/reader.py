@@ -80,6 +80,11 @@ class Summary:
     """How many results it took of other runs."""
     ended_by: str = ""
     """`time-budget`, where it ended since its time was over."""
+    description: str = ""
+    pinned: bool = False
+    """`gc` and `prune` keep it."""
+    reproduces: str = ""
+    """Which run it makes again, and the verdict."""
 
     @classmethod
     def of(cls, run_id: str, annotations: dict[str, str]) -> Summary:
@@ -107,6 +112,9 @@ class Summary:
             mocked=annotations.get("vnd.runnable.mocked", ""),
             reused=annotations.get("vnd.runnable.reused", ""),
             ended_by=annotations.get("vnd.runnable.ended-by", ""),
+            description=annotations.get("org.opencontainers.image.description", ""),
+            pinned=annotations.get("vnd.runnable.pinned") == "true",
+            reproduces=annotations.get("vnd.runnable.reproduces", ""),
         )
 
 

@@ -56,14 +56,18 @@ def plan_gc(
     referenced_by: Callable[[str], Collection[str]],
     retention: Retention,
     moment: datetime,
+    pinned: Collection[str] = (),
+    unwanted: Collection[str] = (),
 ) -> GcPlan:
     """Return what goes of `runs` (id and time of the end, the newest last) and of `blobs` (digest and size).
 
-    `referenced_by` gives the digests of all that a run needs; it is asked for runs that stay.
+    `pinned` runs stay whatever the retention says, and `unwanted` ones go. `referenced_by` gives the digests of all
+    that a run needs; it is asked for runs that stay.
     """
     outdated = retention.outdated([ended for _, ended in runs], moment=moment)
-    removed = [run_id for place, (run_id, _) in enumerate(runs) if place in outdated]
-    kept = [run_id for place, (run_id, _) in enumerate(runs) if place not in outdated]
+    going = {run_id for place, (run_id, _) in enumerate(runs) if place in outdated} - set(pinned) | set(unwanted)
+    removed = [run_id for run_id, _ in runs if run_id in going]
+    kept = [run_id for run_id, _ in runs if run_id not in going]
     referenced = {digest for run_id in kept for digest in referenced_by(run_id)}
     return GcPlan(removed, kept, [(digest, size) for digest, size in blobs if digest not in referenced])
 

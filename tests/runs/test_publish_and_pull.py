@@ -35,6 +35,7 @@ from registry_server import (
     token_registry,
 )
 
+from runnable_ci.analysis.history.query import Query
 from runnable_ci.cli.show.listing import runs_of_registry
 from runnable_ci.config import Settings
 from runnable_ci.errors import BlobMissingError, RunLogError, RunNotFoundError, StoreError, UsageError
@@ -568,7 +569,7 @@ def test_a_listing_bears_what_annotations_may_hold(
     for tag in list(remote.tags()):
         remote.tag(described(raw, MANIFEST_MEDIA_TYPE), tag)
     for as_json in (False, True):
-        runs_of_registry(remote.label, settings=Settings(), environ={}, as_json=as_json)
+        runs_of_registry(remote.label, Query(), settings=Settings(), environ={}, form="json" if as_json else "table")
     listed = capsys.readouterr().out
     assert "\x1b" not in listed
     head, line, *document = listed.splitlines()

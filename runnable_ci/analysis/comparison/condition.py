@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from runnable_ci.analysis.comparison.model import RunComparison
+from runnable_ci.analysis.history.query import nested
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.expressions.arithmetic import FUNCTIONS, parse_calculation
 from runnable_ci.pipeline.expressions.expression import Expression
@@ -62,8 +63,8 @@ def judge(condition: Expression, found: RunComparison) -> Judgement:
             hint = did_you_mean(".".join(names), [*known, DURATION], f"it has {listed([*known, DURATION], at_most=20)}")
             raise UsageError(f"run {run.run_id} has no metric `{'.'.join(names)}`, which a condition names", hint=hint)
         used[".".join(path)] = value
-    contexts = {DURATION: found.b.seconds, **_nested(after), "metrics": _nested(after)}
-    contexts[BASE] = used.get(BASE, {DURATION: found.a.seconds, **_nested(before), "metrics": _nested(before)})
+    contexts = {DURATION: found.b.seconds, **nested(after), "metrics": nested(after)}
+    contexts[BASE] = used.get(BASE, {DURATION: found.a.seconds, **nested(before), "metrics": nested(before)})
     odd = [name for name, value in used.items() if not math.isfinite(number(value))]
     try:
         holds = is_true(condition.evaluate(contexts, FUNCTIONS))
@@ -82,16 +83,3 @@ def _named_alone(condition: Expression, paths: Sequence[tuple[str, ...]]) -> lis
         which = listed((f"`base.{'.'.join(path)}`" for path in named), at_most=5) or "`base.NAME`"
         raise UsageError(f"the condition `{condition}` does not say which metric of the base", hint=f"write {which}")
     return [name for name in named[0] if name != "metrics"]
-
-
-def _nested(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metrics as tables of tables, by what stands between the dots of their names."""
-    found: dict[str, Any] = {}
-    for name, value in metrics.items():
-        *above, last = name.split(".")
-        table = found
-        for part in above:
-            inner = table.setdefault(part, {})
-            table = inner if isinstance(inner, dict) else {}
-        table.setdefault(last, value)
-    return found

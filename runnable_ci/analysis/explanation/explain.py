@@ -39,8 +39,8 @@ def explanation(
     """Return the document of a run, at most `LIMIT_BYTES` as JSON.
 
     `compared` is the comparison with the last run that succeeded (A), `outputs` the last that failed steps wrote by
-    name, `own_name` returns the name of one of the project's own files, else nothing, `commands` are those to go on
-    with, by what they do.
+    name, `own_name` returns the name of one of the project's own files, else nothing, `commands` are those to
+    continue with, by what they do.
     """
     for steps, lines, differences, characters in _LEVELS:
         cut = _Cut(steps, lines, differences, characters, redacted)
@@ -65,7 +65,7 @@ def as_json(document: Mapping[str, Any]) -> str:
 
 
 class _Cut:
-    """How much is told."""
+    """How much is shown."""
 
     def __init__(
         self, steps: int, lines: int, differences: int, characters: int, redacted: Callable[[str], str]

@@ -26,7 +26,7 @@ class ProvidedInputs:
     restored: list[str] = field(default_factory=list)
     """From the run's catalog."""
     missing: dict[str, str] = field(default_factory=dict)
-    """Step → which of its inputs is not to be had."""
+    """Step → which of its inputs is not available."""
 
 
 def provide_inputs(run: ComparedRun, workspace: Path, tree: Path) -> ProvidedInputs:

@@ -32,7 +32,7 @@ def step_verdicts(
     """Return the verdict on each step that the first run (A of the comparison) tried.
 
     `contents` are the files that differ, by step and name, as they were compared with the tolerance; `blocked` the
-    steps of which an input is not to be had, with why.
+    steps of which an input is not available, with why.
     """
     found: dict[str, StepVerdict] = {}
     for step in compared.steps:

@@ -75,7 +75,7 @@ def _own_name(file: str, workspace: Path) -> str:
 
 
 def _commands(layout: Layout, run: ComparedRun, other: ComparedRun | None) -> dict[str, str]:
-    """Return the commands to go on with, whole."""
+    """Return the commands to continue with, whole."""
     log = run.log
     where = f"{run.where}:{log.run_id}" if run.where else log.run_id
     file = own_file(log, layout.folder.parent)

@@ -6,8 +6,11 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, Literal
 
+from runnable_ci.analysis.history.query import Query, select
+from runnable_ci.analysis.history.tables import csv_lines
 from runnable_ci.config import Settings
 from runnable_ci.runs.model import PROCESSING, TIME_BUDGET
 from runnable_ci.runs.reader import Summary, summaries
@@ -18,8 +21,9 @@ from runnable_ci.util.text import format_age, format_duration, format_pairs, sec
 
 _HEAD: Final = (
     *("RUN", "STATUS", "AGE", "DURATION", "FAILED", "MOCKED", "REUSED", "PARAMETERS", "METRICS"),
-    *("PIPELINE", "TAG", "COMMIT"),
+    *("PIPELINE", "TAG", "COMMIT", "REPRODUCES", "DESCRIPTION"),
 )
+Form = Literal["table", "json", "csv"]
 _STOPPED: Final = "STOPPED"
 """Of a run that its time budget ended: nothing is wrong with it."""
 _COLOURS: Final = {"SUCCESS": GREEN, "FAIL": RED, "DAMAGED": RED, "RUNNING": YELLOW, _STOPPED: YELLOW}
@@ -30,21 +34,29 @@ def shown_status(status: str) -> str:
     return "RUNNING" if status == PROCESSING else status
 
 
-def runs(layout: Layout, *, as_json: bool) -> None:
-    """List the runs of a store, the newest last."""
-    _show(list(summaries(layout)), as_json=as_json, where=layout.label)
+def runs(layout: Layout, query: Query = Query(), *, form: Form = "table") -> None:  # noqa: B008 - it is frozen
+    """List the runs of a store, the newest last, or those that a query finds."""
+    found = list(summaries(layout))
+    _show(select(found, query, moment=datetime.now(UTC)), form=form, where=layout.label, hidden=len(found))
 
 
 def runs_of_registry(
-    source: str, layout: Layout | None = None, *, settings: Settings, environ: Mapping[str, str], as_json: bool
+    source: str,
+    query: Query,
+    layout: Layout | None = None,
+    *,
+    settings: Settings,
+    environ: Mapping[str, str],
+    form: Form,
 ) -> None:
-    """List the runs that a registry holds, the newest last, without fetching any."""
+    """List the runs that a registry holds, the newest last, or those that a query finds, without fetching any."""
     from runnable_ci.runs.remote.merged_listing import list_merged
     from runnable_ci.runs.remote.registry_config import Registries
 
     registry = Registries(settings, environ).named(source, in_pipeline=lambda: None)
     found = list_merged(registry, layout)
-    _show([holding.summary for holding in found], as_json=as_json, where=registry.label)
+    shown = select([holding.summary for holding in found], query, moment=datetime.now(UTC))
+    _show(shown, form=form, where=registry.label, hidden=len(found))
     number = Counter(holding.summary.run_id for holding in found)
     for holding in found:
         run_id = holding.summary.run_id
@@ -53,16 +65,18 @@ def runs_of_registry(
             console.err(f"note: {number[run_id]} runs have the id `{run_id}`; {which}")
 
 
-def _show(found: list[Summary], *, as_json: bool, where: str) -> None:
-    if as_json:
+def _show(found: list[Summary], *, form: Form, where: str, hidden: int) -> None:
+    if form == "json":
         console.json(json.dumps([asdict(summary) for summary in found], indent=1))
+    elif form == "csv":
+        console.out(*csv_lines(found))
     elif found:
         shown = _parameters_that_differ(found)
         rows = [_row(run, parameters) for run, parameters in zip(found, shown, strict=True)]
         used = [i for i in range(len(_HEAD)) if any(row[i] for row in rows)]
         console.table([[row[i] for i in used] for row in [_HEAD, *rows]], _COLOURS)
     else:
-        console.err(f"no runs in {where}")
+        console.err(f"none of {hidden} runs in {where} is such" if hidden else f"no runs in {where}")
 
 
 def _parameters_that_differ(found: Sequence[Summary]) -> list[dict[str, object]]:
@@ -89,6 +103,8 @@ def _row(run: Summary, parameters: dict[str, object]) -> tuple[str, ...]:
         format_pairs(parameters),
         format_pairs(run.metrics),
         run.name,
-        run.tag,
+        run.tag + (" (pinned)" if run.pinned else ""),
         run.commit[:7] + (" dirty" if run.dirty else ""),
+        run.reproduces,
+        run.description,
     )

@@ -61,6 +61,7 @@ def _head(log: RunLog, layout: Layout) -> list[str]:
         "run": f"{log.run_id}  {shown_status(log.status)}" + (f" ({log.message})" if log.message else ""),
         "resume": _resume(log, layout),
         "pipeline": log.name + (f", tag {log.tag}" if log.tag else ""),
+        "description": log.notes.description + (" (pinned)" if log.notes.pinned else ""),
         "started": f"{format_time(log.start_time)} UTC, {_length(log)}",
         "job": _job(log),
         "commands": ", ".join(map(_command, log.invocations)),

@@ -79,7 +79,9 @@ def merge(logs: Sequence[RunLog]) -> RunLog:
             "schema_version": max(log.schema_version for log in logs),
         }
     )
-    return merged.model_copy(update={**_end(merged, ancestry), "parameters": _parameters(merged)})
+    notes = max((log.notes for log in logs), key=lambda one: (one.noted, one.model_dump_json()))
+    noted = {"notes": notes, "tag": merged.tag if notes.tag is None else notes.tag}
+    return merged.model_copy(update={**_end(merged, ancestry), "parameters": _parameters(merged), **noted})
 
 
 def _recency(log: RunLog, invocations: Mapping[str, Invocation]) -> tuple[int, str, str]:

@@ -26,6 +26,11 @@ def list_merged(registry: Registry, layout: Layout | None = None) -> list[Publis
     return content.each(partial(_with_all_versions, content), list_published(registry, layout))
 
 
+def is_pinned(registry: Registry, run: PublishedRun) -> bool:
+    """Return whether a run of a registry is pinned, by the newest notes of all its versions."""
+    return _with_all_versions(PublishedContent(registry), run).summary.pinned
+
+
 def _with_all_versions(content: PublishedContent, run: PublishedRun) -> PublishedRun:
     if len(run.versions) < 2:
         return run

@@ -120,7 +120,7 @@ def _other_parquet_reader() -> Callable[[str], Rows]:
 
 
 def _plain(values: Iterable[Any]) -> Sequence[Any]:
-    """Return values as JSON has them, others by what stands for them."""
+    """Return values as JSON has them, others as text that represents them."""
     return [value if isinstance(value, (int, float, str, bool, type(None))) else repr(value) for value in values]
 
 

@@ -1,0 +1,68 @@
+"""Runs and their metrics as tables: for spreadsheets, and as bars in a terminal. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from runnable_ci.runs.reader import Summary
+from runnable_ci.util.text import flattened, format_time
+
+_FIELDS: Final = (
+    *("run_id", "name", "status", "start_time", "end_time", "seconds", "ref", "commit", "dirty", "tag", "description"),
+    *("pinned", "failed", "mocked", "reused", "reproduces"),
+)
+_BAR: Final = 30
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+
+
+def csv_lines(runs: Sequence[Summary]) -> list[str]:
+    """Return runs as CSV: a column for each field, parameter (`parameters.lr`) and metric (`metrics.score`)."""
+    rows = [_flat(run) for run in runs]
+    columns = [*_FIELDS, *sorted({name for row in rows for name in row} - set(_FIELDS))]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([[_cell(row.get(column)) for column in columns] for row in rows])
+    return file.getvalue().rstrip("\n").split("\n")
+
+
+def _flat(run: Summary) -> dict[str, Any]:
+    fields = {name: getattr(run, name) for name in _FIELDS}
+    return fields | flattened(run.parameters, "parameters.") | flattened(run.metrics, "metrics.")
+
+
+def _cell(value: Any) -> Any:
+    """Return a value for a cell; a text that a spreadsheet would calculate stays text."""
+    if isinstance(value, str):
+        return f"'{value}" if value[:1] in ("=", "+", "@", "\t", "\r") else value
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return json.dumps(value)
+
+
+def metric_rows(runs: Iterable[Summary], name: str) -> list[tuple[str, str, str, str]]:
+    """Return a metric over runs, a row each: run, start, value and a bar from the least to the most of them."""
+    found = [(run, run.metrics[name]) for run in runs if is_number(run.metrics.get(name))]
+    if not found:
+        return []
+    least, most = min(value for _, value in found), max(value for _, value in found)
+    low = min(0.0, least) if least < 0 or most < 2 * (most - least) else least - (most - least)
+    span = (most - low) or 1.0
+    return [
+        (run.run_id, format_time(run.start_time), f"{value:.6g}", _bar((value - low) / span)) for run, value in found
+    ]
+
+
+def _bar(share: float) -> str:
+    eighths = round(max(0.0, min(1.0, share)) * _BAR * 8)
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip() or "▏"
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a metric can be drawn."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,41 @@
+"""`runnable-ci metrics`: metrics over runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from runnable_ci.analysis.history.query import Query, select
+from runnable_ci.analysis.history.tables import metric_rows
+from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.runs.reader import summaries
+from runnable_ci.store.local import Layout
+from runnable_ci.util.console import console
+from runnable_ci.util.text import table
+
+
+def metrics(layout: Layout, names: Sequence[str], query: Query, *, as_json: bool) -> None:
+    """Print metrics over the runs that a query finds, the newest last, with a bar each; all where none is named.
+
+    Raises `UsageError` for a metric that no run has.
+    """
+    found = select(summaries(layout), query, moment=datetime.now(UTC))
+    known = list(dict.fromkeys(name for run in found for name in run.metrics))
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known, f"they have {', '.join(known[:20])}" if known else "they have none")
+            raise UsageError(f"no run has a metric `{name}`", hint=hint)
+    if as_json:
+        shown = [{"run_id": run.run_id, "start_time": run.start_time, "metrics": run.metrics} for run in found]
+        console.json(json.dumps(shown, indent=1))
+        return
+    first = True
+    for name in names or known:
+        rows = metric_rows(found, name)
+        if not rows:
+            continue
+        console.out(*([] if first else [""]), *table(("RUN", "STARTED (UTC)", name, ""), rows))
+        first = False
+    if first:
+        console.err("no run has a metric that is a number")

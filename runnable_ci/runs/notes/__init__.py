@@ -1,0 +1,1 @@
+"""What people note of a run after it has ended."""

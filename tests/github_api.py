@@ -153,6 +153,11 @@ class GitHub:
         self.runs: dict[int, Run] = {}
         self.dispatched: list[dict[str, Any]] = []
         self.failures: list[BaseException] = []
+        self.comments: list[dict[str, Any]] = []
+        """On all issues and pull requests; `issue` is the number."""
+        self.checks: list[dict[str, Any]] = []
+        self.permissions = {"issues", "checks"}
+        """What the token may write, beside what it may start."""
         self.package: Package | None = None
         """A container package of the owner."""
         self.server: Server
@@ -250,6 +255,16 @@ class GitHub:
                 if sha is None:
                     return refusal(422, f"No commit found for SHA: {ref}")
                 return json_reply(200, {**example("commit"), "sha": sha, "files": []})
+            case ["GET", "issues", number, "comments"]:
+                page, size = int(query.get("page", "1")), int(query.get("per_page", "30"))
+                found = [one["answer"] for one in self.comments if one["issue"] == int(number)]
+                return json_reply(200, found[size * (page - 1) : size * page])
+            case ["POST", "issues", number, "comments"]:
+                return self._comment(int(number), json.loads(seen.body)["body"])
+            case ["PATCH", "issues", "comments", number]:
+                return self._comment_again(int(number), json.loads(seen.body)["body"])
+            case ["POST", "check-runs"]:
+                return self._check(json.loads(seen.body))
             case ["POST", "actions", "workflows", workflow, "dispatches"]:
                 return self._dispatch(workflow, json.loads(seen.body))
             case ["GET", "actions", "workflows", workflow, "runs"]:
@@ -261,6 +276,36 @@ class GitHub:
             case ["POST", "actions", "runs", number, "rerun-failed-jobs"] if int(number) in self.runs:
                 return self._rerun(self.runs[int(number)])
         return refusal(404, "Not Found")
+
+    def comment(self, issue: int, body: str, login: str) -> dict[str, Any]:
+        """Add a comment by somebody."""
+        answer: dict[str, Any] = example("issue-comment")
+        answer |= {"id": 7000 + len(self.comments), "body": body}
+        answer["user"] = {**answer["user"], "login": login}
+        self.comments.append({"issue": issue, "answer": answer})
+        return answer
+
+    def _comment(self, issue: int, body: str) -> Reply:
+        if "issues" not in self.permissions:
+            return refusal(403, "Resource not accessible by integration")
+        assert len(body) <= 65_536
+        return json_reply(201, self.comment(issue, body, "github-actions[bot]"))
+
+    def _comment_again(self, number: int, body: str) -> Reply:
+        for one in self.comments:
+            if one["answer"]["id"] == number:
+                one["answer"]["body"] = body
+                return json_reply(200, one["answer"])
+        return refusal(404, "Not Found")
+
+    def _check(self, body: dict[str, Any]) -> Reply:
+        if "checks" not in self.permissions:
+            return refusal(403, "Resource not accessible by integration")
+        self.checks.append(body)
+        answer = example("check-run-example-of-completed-conclusion")
+        kept = {key: body[key] for key in ("name", "head_sha", "status", "conclusion")}
+        output = {**answer["output"], "title": body["output"]["title"], "summary": body["output"]["summary"]}
+        return json_reply(201, {**answer, **kept, "output": output})
 
     def _dispatch(self, workflow: str, body: dict[str, Any]) -> Reply:
         """Refusals in GitHub's own words and order."""

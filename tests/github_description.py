@@ -22,7 +22,7 @@ ORIGIN = "http://github.test"
 REPOSITORY = "/repos/{owner}/{repo}"
 PACKAGES = "/packages/{package_type}/{package_name}/versions"
 VERSION = "/{package_version_id}"
-VERBS = ("get", "post", "delete", "parameters")
+VERBS = ("get", "post", "patch", "delete", "parameters")
 PATHS = (
     *(f"{owner}{PACKAGES}{version}" for owner in ("/orgs/{org}", "/users/{username}") for version in ("", VERSION)),
     *(
@@ -35,7 +35,10 @@ PATHS = (
             "/actions/workflows/{workflow_id}/dispatches",
             "/actions/workflows/{workflow_id}/runs",
             "/branches/{branch}",
+            "/check-runs",
             "/commits/{ref}",
+            "/issues/comments/{comment_id}",
+            "/issues/{issue_number}/comments",
         )
     ),
 )

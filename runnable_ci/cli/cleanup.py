@@ -19,7 +19,7 @@ from runnable_ci.runs.paths import STORE_LOCK, run_folder, run_folders
 from runnable_ci.runs.products.thinning import removable
 from runnable_ci.runs.products.thinning import remove as remove_files
 from runnable_ci.runs.reader import load, products_of, run_ids, summaries
-from runnable_ci.runs.retention import GcPlan, Retention, plan_gc
+from runnable_ci.runs.retention import GcPlan, KeepRule, Retention, plan_gc
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
 from runnable_ci.util.console import console
@@ -71,23 +71,17 @@ def gc(
             return _referenced(layout, log, sealed) - (published.digests if published else frozenset())
 
         found = list(summaries(layout))
-        plan = plan_gc(
-            [(run.run_id, run.end_time or run.start_time) for run in found],
-            layout.blobs(),
-            referenced_by=referenced_by,
-            retention=Retention(keep, older_than),
-            moment=datetime.now(UTC),
-            pinned={run.run_id for run in found if run.pinned},
-            unwanted=unwanted,
-        )
+        rule = KeepRule(Retention(keep, older_than), {run.run_id for run in found if run.pinned}, unwanted)
+        ended = [(run.run_id, run.end_time or run.start_time) for run in found]
+        now = datetime.now(UTC)
+        plan = plan_gc(ended, layout.blobs(), referenced_by=referenced_by, rule=rule, moment=now)
         aside = removable(layout, plan.removed, plan.kept, known=contents)
-        folders = [run_folder(layout, run_id) for run_id in plan.removed]
         leaving = {digest for digest, _ in plan.blobs}
         evicted = {run_id: it for (run_id, _), it in evictable.items() if run_id in plan.kept and it.digests & leaving}
         if not dry_run:
             _note_evicted(layout, evicted)
             layout.untag(set(plan.removed))
-            for folder in (*folders, *_never_begun(layout)):
+            for folder in (*(run_folder(layout, run_id) for run_id in plan.removed), *_never_begun(layout)):
                 remove_folder(folder, through=layout.temporaries)
             for digest, _ in plan.blobs:
                 layout.remove(digest)

@@ -54,6 +54,9 @@ class Inputs(_FromEnvironment):
     summary: bool = True
     time_budget: str = "auto"
     relay_max: int = Field(default=10, ge=0)
+    comment: Literal["auto", "always", "never"] = "auto"
+    fail_if: str = ""
+    """Conditions on metrics, one a line."""
     args: str = ""
     matrix: str = ""
     """What tells the job's matrix leg apart: by default `own_matrix`."""

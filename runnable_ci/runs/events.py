@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.runs.branches.branch_model import BranchKind, BranchRecord
 from runnable_ci.runs.code_model import CodeState
 from runnable_ci.runs.document import require_readable, schema_needed, with_outcomes, with_values
 from runnable_ci.runs.machines.environment_model import Environment
@@ -19,8 +20,6 @@ from runnable_ci.runs.model import (
     SCHEMA_VERSION,
     SKIPPED,
     SUCCESS,
-    BranchKind,
-    BranchRecord,
     CatalogEntry,
     DecisionRecord,
     Invocation,

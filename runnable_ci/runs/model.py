@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from runnable_ci.runs.branches.branch_model import BranchRecord
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.files.checkpoint_model import Checkpoint, CheckpointUse
 from runnable_ci.runs.machines.environment_model import Environment, NumericLibrary
@@ -27,8 +28,6 @@ TIME_BUDGET = "time-budget"
 LINK, FOLDER = "link", "folder"
 RunOutcome = Literal["succeeded", "failed", "cancelled", "timed_out", "interrupted"]
 """How a run, an invocation or an attempt ended; `interrupted`: nobody saw the end, its process is gone."""
-BranchKind = Literal["map", "loop", "dag"]
-"""Of a step with branches: instances of a matrix, rounds, or the one of another file's steps."""
 Warn = Literal["code_changed", "parameters_changed", "products_changed"]
 
 
@@ -231,16 +230,6 @@ class StepAttempt(Record):
     def end(self, outcome: RunOutcome, message: str = "") -> None:
         """Record how the attempt ended."""
         self.status, self.outcome, self.message = status_of(outcome), outcome, message
-
-
-class BranchRecord(Record):
-    """One branch of a step, as the newest invocation had it."""
-
-    name: str
-    """Its key: the names of its steps begin with `STEP.NAME.`."""
-    label: str = ""
-    values: dict[str, Any] = Field(default_factory=dict)
-    """Axis → value."""
 
 
 class StepLog(Record):

@@ -35,6 +35,17 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepRule:
+    """Which runs of a store stay."""
+
+    retention: Retention
+    pinned: Collection[str] = ()
+    """They stay whatever the retention says."""
+    unwanted: Collection[str] = ()
+    """They go."""
+
+
+@dataclass(frozen=True, slots=True)
 class GcPlan:
     """What goes from a store: runs, and the blobs that no run which stays refers to."""
 
@@ -54,18 +65,16 @@ def plan_gc(
     blobs: Iterable[tuple[str, int]],
     *,
     referenced_by: Callable[[str], Collection[str]],
-    retention: Retention,
+    rule: KeepRule,
     moment: datetime,
-    pinned: Collection[str] = (),
-    unwanted: Collection[str] = (),
 ) -> GcPlan:
     """Return what goes of `runs` (id and time of the end, the newest last) and of `blobs` (digest and size).
 
-    `pinned` runs stay whatever the retention says, and `unwanted` ones go. `referenced_by` gives the digests of all
-    that a run needs; it is asked for runs that stay.
+    `referenced_by` gives the digests of all that a run needs; it is asked for runs that stay.
     """
-    outdated = retention.outdated([ended for _, ended in runs], moment=moment)
-    going = {run_id for place, (run_id, _) in enumerate(runs) if place in outdated} - set(pinned) | set(unwanted)
+    outdated = rule.retention.outdated([ended for _, ended in runs], moment=moment)
+    old = {run_id for place, (run_id, _) in enumerate(runs) if place in outdated}
+    going = old - set(rule.pinned) | set(rule.unwanted)
     removed = [run_id for run_id, _ in runs if run_id in going]
     kept = [run_id for run_id, _ in runs if run_id not in going]
     referenced = {digest for run_id in kept for digest in referenced_by(run_id)}

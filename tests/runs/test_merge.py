@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.runs.branches.branch_model import BranchRecord
 from runnable_ci.runs.document import decode, encode
 from runnable_ci.runs.events import (
     AttemptSaved,
@@ -29,7 +30,6 @@ from runnable_ci.runs.model import (
     PROCESSING,
     SKIPPED,
     SUCCESS,
-    BranchRecord,
     CatalogEntry,
     DecisionRecord,
     Invocation,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
 
 from runnable_ci.errors import UsageError
-from runnable_ci.runs.retention import Retention, age, plan_gc
+from runnable_ci.runs.retention import KeepRule, Retention, age, plan_gc
 
 MOMENT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 RUNS = [
@@ -46,19 +47,22 @@ def test_two_runs_with_one_id_are_two() -> None:
 
 def test_a_blob_goes_with_the_last_run_that_refers_to_it() -> None:
     """What a run that stays needs stays, and nobody asks what one needs that goes: its log may be damaged."""
-    references = {"week": {"a", "shared"}, "new": {"b", "shared"}}
+    references: dict[str, set[str]] = {"old": set(), "week": {"a", "shared"}, "new": {"b", "shared"}}
     blobs = [("a", 1), ("b", 2), ("shared", 4), ("nobody's", 8)]
     runs = [RUNS[0], RUNS[1], RUNS[4]]
 
-    def plan(keep: int | None) -> tuple[list[str], list[str], int]:
-        made = plan_gc(
-            runs, blobs, referenced_by=references.__getitem__, retention=Retention(keep, None), moment=MOMENT
-        )
+    def plan(
+        keep: int | None, pinned: Sequence[str] = (), unwanted: Sequence[str] = ()
+    ) -> tuple[list[str], list[str], int]:
+        rule = KeepRule(Retention(keep, None), pinned, unwanted)
+        made = plan_gc(runs, blobs, referenced_by=references.__getitem__, rule=rule, moment=MOMENT)
         return list(made.removed), [digest for digest, _ in made.blobs], made.size_bytes
 
     assert plan(2) == (["old"], ["nobody's"], 8)
     assert plan(1) == (["old", "week"], ["a", "nobody's"], 9)
     assert plan(0) == (["old", "week", "new"], ["a", "b", "shared", "nobody's"], 15)
+    assert plan(0, pinned=["week"]) == (["old", "new"], ["b", "nobody's"], 10)
+    assert plan(None, unwanted=["new"]) == (["new"], ["b", "nobody's"], 10)
 
 
 @pytest.mark.parametrize("text", ["", "1", "d", "1.5d", "-1d", "1m", "1d ", "999999d"])

@@ -100,7 +100,7 @@ class RunFinder:
             return self._here(found)
         if _is_reference(word):
             registry, reference = self.registries.run(word, None)
-            return self._from(registry, reference)
+            return self.from_registry(registry, reference)
         if found := self._newest_here(word, other):
             return self._here(found)
         return self._elsewhere(word, other, known)
@@ -142,9 +142,10 @@ class RunFinder:
         if not run_id:
             nowhere.message += f", nor in {registry.label}"
             raise nowhere
-        return self._from(registry, run_id)
+        return self.from_registry(registry, run_id)
 
-    def _from(self, registry: Registry, reference: str) -> ComparedRun:
+    def from_registry(self, registry: Registry, reference: str) -> ComparedRun:
+        """Return a run of a registry, by its id, tag or digest."""
         folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="runnable-diff-")))
         layout = Layout(folder / ".runnable")
         pulled = pull(layout, registry, reference, only_log=not self.whole)

@@ -49,7 +49,7 @@ class DiffOptions(NamedTuple):
     """Steps of which it is compared what they printed; `all` for each that differs."""
 
 
-class _Answer(NamedTuple):
+class _Compared(NamedTuple):
     found: RunComparison
     judgements: Sequence[Judgement]
     files: Sequence[Requested]
@@ -67,7 +67,7 @@ def diff(
         a, b = finder.pair(words)
         found = compared(a, b, workspace, environ)
         steps = [] if "all" in options.logs else options.logs
-        answer = _Answer(
+        answer = _Compared(
             found,
             [judge(condition, found) for condition in conditions],
             [*compare_requested_files(a, b, options.files, reader_of(workspace, environ))] if options.files else [],
@@ -112,7 +112,7 @@ def reader_of(workspace: Path, environ: Mapping[str, str]) -> Reader:
     return Reader(interpreter or sys.executable, environ)
 
 
-def _print(answer: _Answer, form: Form) -> None:
+def _print(answer: _Compared, form: Form) -> None:
     match form:
         case "json":
             parts = {

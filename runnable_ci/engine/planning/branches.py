@@ -29,8 +29,9 @@ from runnable_ci.pipeline.expressions.template import OPEN
 from runnable_ci.pipeline.step import Branching, Loop, Matrix, Step
 from runnable_ci.pipeline.validation import check_parameter_name, shown
 from runnable_ci.redaction.environment import names_a_secret
+from runnable_ci.runs.branches.branch_model import BranchKind, BranchRecord
 from runnable_ci.runs.branches.values import joined
-from runnable_ci.runs.model import BranchKind, BranchRecord, CatalogEntry, Parameter, RunLog, StepLog
+from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog, StepLog
 
 _WORST_LAST = (Outcome.OMITTED, Outcome.REUSED, Outcome.RAN, Outcome.PLANNED, Outcome.SKIPPED, Outcome.FAILED)
 

@@ -31,6 +31,7 @@ from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.store.registry import Registry
 from runnable_ci.util.clock import now
 from runnable_ci.util.shell_command import command
+from runnable_ci.vcs.actor import is_pull_request
 
 TAIL_BYTES = 16 * 1024
 TAIL_LINES = 20
@@ -91,6 +92,7 @@ def finish(environ: Mapping[str, str], run_id: str) -> int:
         report.artifact = _leave_note(job, report, report.log)
     if report.log is not None:
         report.next_job = _relay(job, report, report.log)
+        report.notices += _on_pull_request(job, report, report.log)
     outputs = _outputs(job, report)
     # Before they are Markdown, whose escapes would hide a secret.
     report.notices = [Notice(job.clean(it.title), job.clean(it.text), it.fix) for it in report.notices]
@@ -150,6 +152,16 @@ def _relay(job: Job, report: Report, log: RunLog) -> NextJob | None:
     if found is not None:
         report.notices.insert(0, found.notice)
     return found
+
+
+def _on_pull_request(job: Job, report: Report, log: RunLog) -> list[Notice]:
+    if not is_pull_request(job.context.event_name):
+        return []
+    from runnable_ci.github.action.on_pull_request.say import say_on_pull_request  # few jobs run for one
+
+    reference = report.published.reference if report.published else ""
+    again = CloneCommands.of(job).retry(reference) if reference else ""
+    return say_on_pull_request(job, log, report.base, again)
 
 
 def _leave_note(job: Job, report: Report, log: RunLog) -> dict[str, str]:

@@ -89,6 +89,14 @@ class Rest:
 
         return self._retry(once)
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Response:
+        """Return the response to a change that may be made twice, tried again as `get` does it.
+
+        Raises `GitHubError`.
+        """
+        content = json.dumps(body).encode()
+        return self._retry(lambda: self._raise_if_transient(self._send("PATCH", f"{self.base}{path}", content)))
+
     def delete(self, path: str) -> Response:
         """Return the response to a removal, tried again as `get` does it: a second one finds nothing left.
 

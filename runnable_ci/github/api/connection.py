@@ -12,6 +12,7 @@ from runnable_ci.github.api.actions import Actions
 from runnable_ci.github.api.client import Rest
 from runnable_ci.github.api.credentials import ApiToken, find_token
 from runnable_ci.github.api.packages import Package
+from runnable_ci.github.api.pull_requests import PullRequest
 from runnable_ci.github.api.repository import GITHUB_API, Api, Repository, api_of, of_folder, parse_repository
 from runnable_ci.util.console import console, is_actions
 from runnable_ci.util.github_host import GITHUB, github_host
@@ -45,12 +46,22 @@ def connect(repo: str | None, *, settings: Settings, environ: Mapping[str, str])
 
 def connect_job(token: str, environ: Mapping[str, str]) -> Actions:
     """Return the workflows of the repository of the job that we run in. Raises `UsageError`."""
+    rest, repository = _of_job(token, environ)
+    return Actions(rest, repository, in_actions=True)
+
+
+def connect_pull_request(token: str, number: int, environ: Mapping[str, str]) -> PullRequest:
+    """Return a pull request of the repository of the job that we run in. Raises `UsageError`."""
+    rest, repository = _of_job(token, environ)
+    return PullRequest(rest, repository, number)
+
+
+def _of_job(token: str, environ: Mapping[str, str]) -> tuple[Rest, Repository]:
     host = github_host(environ)
     named = environ.get("GITHUB_REPOSITORY", "")
     repository = parse_repository(named if host == GITHUB else f"{host}/{named}")
     api = api_of(repository, is_named=True, environ=environ)
-    rest = Rest(api.base, ApiToken(token, "the job"), environ=environ, say=console.err)
-    return Actions(rest, repository, in_actions=True)
+    return Rest(api.base, ApiToken(token, "the job"), environ=environ, say=console.err), repository
 
 
 def connect_package(path: str, *, settings: Settings, environ: Mapping[str, str]) -> Package:

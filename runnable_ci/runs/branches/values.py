@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
-from runnable_ci.runs.model import BranchKind, Parameter, StepLog, StoredObject
+from runnable_ci.runs.branches.branch_model import BranchKind
+from runnable_ci.runs.model import Parameter, StepLog, StoredObject
 
 
 def joined(

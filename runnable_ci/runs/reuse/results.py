@@ -6,6 +6,7 @@ from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from typing import TypeVar, cast, get_args
 
 from runnable_ci.runs.artifact import contents
+from runnable_ci.runs.branches.branch_model import BranchKind
 from runnable_ci.runs.events import (
     AttemptSaved,
     BranchesBegun,
@@ -15,7 +16,7 @@ from runnable_ci.runs.events import (
     PackStored,
 )
 from runnable_ci.runs.files.packs import PackIndex
-from runnable_ci.runs.model import BranchKind, CatalogEntry, RunLog, StepLog
+from runnable_ci.runs.model import CatalogEntry, RunLog, StepLog
 
 _T = TypeVar("_T")
 

@@ -1,0 +1,1 @@
+"""What a job says on the pull request that it runs for."""

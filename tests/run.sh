@@ -23,11 +23,11 @@ missing=()
 [ -z "${SECOND_REGISTRY:-}" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
 for pair in skopeo:skopeo docker-registry:docker-registry git:git openssl:openssl curl:curl htpasswd:apache2-utils \
     shellcheck:shellcheck strace:strace make:make unshare:util-linux dash:dash podman:podman runc:runc \
-    busybox:busybox-static; do
+    busybox:busybox-static chromium:chromium chromedriver:chromium-driver; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
-# GitHub's description of its API comes from npm, once.
-ls .cache/github-description/*/ghes-*.json >/dev/null 2>&1 || command -v npm >/dev/null || missing+=(npm)
+# GitHub's description of its API and the accessibility checker come from npm, once.
+ls .cache/github-description/*/ghes-*.json .cache/axe-core/*.js >/dev/null 2>&1 || command -v npm >/dev/null || missing+=(npm)
 "$python" -c "import ensurepip" 2>/dev/null || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
     sudo=$([ "$(id -u)" = 0 ] || echo sudo)
@@ -39,4 +39,5 @@ fi
 echo "tests/run.sh: installing the program and what its tests need into .venv-test (about 1 GB, some minutes the first time)"
 .venv-test/bin/python -m pip install --quiet --editable '.[dev]'
 .venv-test/bin/python tests/github_description.py
+.venv-test/bin/python tests/axe.py
 exec .venv-test/bin/python -m pytest -n auto --dist worksteal "$@"

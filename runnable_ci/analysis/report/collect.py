@@ -13,7 +13,7 @@ from runnable_ci.analysis.comparison.code import compare_code
 from runnable_ci.analysis.comparison.runs import compare
 from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.report.output import output_html
-from runnable_ci.analysis.report.page import Found
+from runnable_ci.analysis.report.page import FoundForPage
 from runnable_ci.analysis.report.plots import Plot, plot_of
 from runnable_ci.analysis.report.previews import Preview, can_preview, preview
 from runnable_ci.engine.code.recorded_tree import dirty_difference
@@ -27,9 +27,9 @@ from runnable_ci.vcs.git import Git
 
 OUTPUT_HEAD_BYTES: Final = 8 * 1024
 OUTPUT_TAIL_BYTES: Final = 24 * 1024
-OUTPUT_ALL_BYTES: Final = 8 * 1024 * 1024
-"""Of all steps together; of those that come later the page has none."""
-PREVIEWS_ALL_BYTES: Final = 16 * 1024 * 1024
+OUTPUT_ALL_CHARACTERS: Final = 2 * 1024 * 1024
+"""Of HTML, of all steps together; of those that come later the page has none."""
+PREVIEWS_ALL_CHARACTERS: Final = 8 * 1024 * 1024
 PLOTS_MAX: Final = 24
 DIRTY_MAX: Final = 200_000
 """Characters of the difference from the commit."""
@@ -37,14 +37,14 @@ DIRTY_MAX: Final = 200_000
 
 def collect(
     run: ComparedRun, other: ComparedRun | None, git: Git | None, *, environ: Mapping[str, str], other_note: str = ""
-) -> Found:
+) -> FoundForPage:
     """Return what is there of a run, to be shown; `other` is the run that it is compared with.
 
     What the store does not have is left out.
     """
     log = run.log
     dirty, dirty_note = _dirty(run, environ)
-    return Found(
+    return FoundForPage(
         outputs=_outputs(run.layout, log),
         reads=_reads(run),
         previews=_previews(run),
@@ -58,7 +58,7 @@ def collect(
 
 def _outputs(layout: Layout, log: RunLog) -> dict[str, tuple[Markup, str]]:
     found: dict[str, tuple[Markup, str]] = {}
-    left = OUTPUT_ALL_BYTES
+    left = OUTPUT_ALL_CHARACTERS
     failed = set(log.failed_steps())
     for name in sorted(log.steps, key=lambda name: name not in failed):  # what failed is shown in any case
         for attempt in reversed(log.steps[name].attempts):
@@ -70,13 +70,14 @@ def _outputs(layout: Layout, log: RunLog) -> dict[str, tuple[Markup, str]]:
                 head, tail, more = _ends(chunk for _, chunk in output_of(layout, log, title, attempt))
             except (StoreError, BlobMissingError):
                 continue
-            left -= len(head) + len(tail)
             text = head.decode(errors="replace")
             if more:
                 text += f"\n… {more:,} bytes left out …\n"
             text += tail.decode(errors="replace")
             if text:
-                found[title] = output_html(text), f"{more:,} bytes are left out" if more else ""
+                shown = output_html(text)
+                left -= len(shown)
+                found[title] = shown, f"{more:,} bytes are left out" if more else ""
     return found
 
 
@@ -107,7 +108,7 @@ def _reads(run: ComparedRun) -> dict[str, ReadSet]:
 
 def _previews(run: ComparedRun) -> dict[tuple[str, str], Preview]:
     found = {}
-    left = PREVIEWS_ALL_BYTES
+    left = PREVIEWS_ALL_CHARACTERS
     catalog = run.catalog
     for name, step in run.log.steps.items():
         for entry in step.put_entries():
@@ -117,8 +118,8 @@ def _previews(run: ComparedRun) -> dict[tuple[str, str], Preview]:
                 content = b"".join(catalog.read(entry.data_hash, entry.size))
             except (StoreError, BlobMissingError, FileNotFoundError):
                 continue
-            if (shown := preview(entry.name, content)) is not None:
-                left -= entry.size
+            if (shown := preview(entry.name, content)) is not None and shown.size <= left:
+                left -= shown.size
                 found[name, entry.name] = shown
     return found
 

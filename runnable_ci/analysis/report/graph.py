@@ -1,7 +1,8 @@
 """The steps of a run as a graph: where each stands, in layers from left to right. Pure.
 
 Source: Sugiyama, Tagawa, Toda, "Methods for Visual Understanding of Hierarchical System Structures", 1981: layers by
-the longest way, order within a layer by the mean place of what a step needs.
+the longest way, order within a layer by the mean place of what stands beside; an edge over several layers has a place
+of its own in each, so that it goes around what stands there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ NODE_HEIGHT: Final = 34
 _GAP_X: Final = 46
 _GAP_Y: Final = 14
 _MARGIN: Final = 8
-_PASSES: Final = 4
+_PASSES: Final = 8
+_PLACES_MAX: Final = 3000
+"""With more, long edges go straight, whatever stands there."""
 _LABEL_MAX: Final = 20
 NODES_MAX: Final = 300
 """More are neither legible nor quick to draw; the list of steps has them."""
@@ -58,20 +61,64 @@ def graph_of(
     if not needs or len(needs) > NODES_MAX:
         return None
     known = {name: [need for need in found if need in needs and need != name] for name, found in needs.items()}
-    layers = _layers(known)
-    at: dict[str, tuple[int, int]] = {}
-    tallest = max(len(layer) for layer in layers)
+    layers, links = _with_ways(_layers(known), known)
+    _order(layers, links)
+    heights = {item: NODE_HEIGHT if isinstance(item, str) else 0 for layer in layers for item in layer}
+    whole = max(sum(heights[item] for item in layer) + _GAP_Y * (len(layer) - 1) for layer in layers)
+    at: dict[_Item, tuple[int, int]] = {}
     for column, layer in enumerate(layers):
-        offset = (tallest - len(layer)) * (NODE_HEIGHT + _GAP_Y) // 2
-        for row, name in enumerate(layer):
-            x = _MARGIN + column * (NODE_WIDTH + _GAP_X)
-            at[name] = x, _MARGIN + offset + row * (NODE_HEIGHT + _GAP_Y)
+        used = sum(heights[item] for item in layer) + _GAP_Y * (len(layer) - 1)
+        y = _MARGIN + (whole - used) // 2
+        for item in layer:
+            at[item] = _MARGIN + column * (NODE_WIDTH + _GAP_X), y
+            y += heights[item] + _GAP_Y
     nodes = [
         Node(name, _short(labels[name]), labels[name], states[name], *at[name], places.get(name, -1)) for name in known
     ]
-    edges = [_edge(at[need], at[name]) for name, found in known.items() for need in found if at[need][0] < at[name][0]]
     width = 2 * _MARGIN + len(layers) * (NODE_WIDTH + _GAP_X) - _GAP_X
-    return Graph(width, 2 * _MARGIN + tallest * (NODE_HEIGHT + _GAP_Y) - _GAP_Y, nodes, edges)
+    return Graph(width, 2 * _MARGIN + whole, nodes, [_edge([at[item] for item in way]) for way in links])
+
+
+_Item = str | tuple[str, str, int]
+"""A step, or a place on the way from one step to another, in a layer between them."""
+
+
+def _with_ways(
+    found: Sequence[Sequence[str]], needs: Mapping[str, Sequence[str]]
+) -> tuple[list[list[_Item]], list[list[_Item]]]:
+    """Return the layers with the places of long edges in them, and each edge as all that it goes through."""
+    layer_of = {name: column for column, layer in enumerate(found) for name in layer}
+    layers: list[list[_Item]] = [[*layer] for layer in found]
+    links: list[list[_Item]] = []
+    for name, wanted in needs.items():
+        for need in dict.fromkeys(wanted):
+            start, end = layer_of[need], layer_of[name]
+            if start >= end:  # of a circle, which no pipeline has
+                continue
+            between: list[_Item] = []
+            if sum(map(len, layers)) < _PLACES_MAX:
+                between = [(need, name, column) for column in range(start + 1, end)]
+            for column, item in enumerate(between, start + 1):
+                layers[column].append(item)
+            links.append([need, *between, name])
+    return layers, links
+
+
+def _order(layers: list[list[_Item]], links: Sequence[Sequence[_Item]]) -> None:
+    """Sort each layer by the mean place of what stands beside: to the left, then to the right, some times."""
+    left: dict[_Item, list[_Item]] = {}
+    right: dict[_Item, list[_Item]] = {}
+    for link in links:
+        for one, other in pairwise(link):
+            left.setdefault(other, []).append(one)
+            right.setdefault(one, []).append(other)
+    for turn in range(_PASSES):
+        beside, order = (left, layers[1:]) if turn % 2 == 0 else (right, layers[-2::-1])
+        places = {item: row / len(layer) for layer in layers for row, item in enumerate(layer)}
+        for layer in order:
+            means = {item: _mean([places[it] for it in beside.get(item, ())], places[item]) for item in layer}
+            layer.sort(key=means.__getitem__)
+            places |= {item: row / len(layer) for row, item in enumerate(layer)}
 
 
 def _layers(needs: Mapping[str, Sequence[str]]) -> list[list[str]]:
@@ -89,22 +136,27 @@ def _layers(needs: Mapping[str, Sequence[str]]) -> list[list[str]]:
     layers: list[list[str]] = [[] for _ in range(max(depth.values()) + 1)]
     for name in needs:
         layers[depth[name]].append(name)
-    for _ in range(_PASSES):
-        for above, layer in pairwise(layers):
-            place = {name: row for row, name in enumerate(above)}
-            layer.sort(key=lambda name: _mean([place[need] for need in needs[name] if need in place]))
     return layers
 
 
-def _mean(places: Sequence[int]) -> float:
-    return sum(places) / len(places) if places else 0.0
+def _mean(places: Sequence[float], otherwise: float) -> float:
+    return sum(places) / len(places) if places else otherwise
 
 
-def _edge(start: tuple[int, int], end: tuple[int, int]) -> str:
-    x, y = start[0] + NODE_WIDTH, start[1] + NODE_HEIGHT // 2
-    to_x, to_y = end[0], end[1] + NODE_HEIGHT // 2
-    half = _GAP_X // 2
-    return f"M{x},{y} C{x + half},{y} {to_x - half},{to_y} {to_x},{to_y}"
+def _edge(way: Sequence[tuple[int, int]]) -> str:
+    """Return a line from the right of the first step to the left of the last one, straight past what it goes around."""
+    parts = []
+    for at, ((x, y), (to_x, to_y)) in enumerate(pairwise(way)):
+        is_first, is_last = at == 0, at == len(way) - 2
+        start_y, end_y = y + NODE_HEIGHT // 2 * is_first, to_y + NODE_HEIGHT // 2 * is_last
+        if is_first:
+            parts.append(f"M{x + NODE_WIDTH},{start_y}")
+        half = _GAP_X // 2
+        left = x + NODE_WIDTH
+        parts.append(f"C{left + half},{start_y} {to_x - half},{end_y} {to_x},{end_y}")
+        if not is_last:
+            parts.append(f"H{to_x + NODE_WIDTH}")
+    return " ".join(parts)
 
 
 def _short(label: str) -> str:

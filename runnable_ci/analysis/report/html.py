@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Final
 
@@ -18,14 +18,15 @@ from markupsafe import Markup
 from runnable_ci.analysis.comparison.blocks import blocks, headlines
 from runnable_ci.analysis.report.output import output_html
 from runnable_ci.analysis.report.page import MARKS, Page
+from runnable_ci.analysis.report.wording import finalized, sentence
 
 _ASSETS: Final = files("runnable_ci.analysis.report") / "assets"
 
 
 def html(page: Page) -> str:
     """Return the document."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"terminal": output_html, "line_kind": _line_kind}
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=finalized, trim_blocks=True)
+    environment.filters |= {"terminal": output_html, "line_kind": _line_kind, "sentence": sentence, "grouped": _grouped}
     template = environment.from_string(_asset("report.html"))
     script = _asset("report.js")
     return template.render(
@@ -45,6 +46,8 @@ def _asset(name: str) -> str:
 
 
 def _sections(page: Page) -> Iterator[tuple[str, str]]:
+    if page.failures:
+        yield "failures", "What failed"
     if page.comparison or page.other_note:
         yield "comparison", "What changed"
     if page.metrics:
@@ -57,6 +60,16 @@ def _sections(page: Page) -> Iterator[tuple[str, str]]:
     if page.parameters:
         yield "values", "Values"
     yield from (("code", "Code"), ("environment", "Environment"), ("invocations", "Invocations"))
+
+
+def _grouped(rows: Sequence[Sequence[str]]) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yield rows with how many of them share the first cell with this one, which has it for all; 0 for those after."""
+    for at, row in enumerate(rows):
+        if at and rows[at - 1][0] == row[0]:
+            yield 0, row
+            continue
+        same = next((n for n, other in enumerate(rows[at:]) if other[0] != row[0]), len(rows) - at)
+        yield same, row
 
 
 def _line_kind(line: str) -> str:

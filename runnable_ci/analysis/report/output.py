@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 
+from runnable_ci.analysis.report.wording import visible
+
 BACKGROUND: Final = (13, 17, 23)
 _THEME: Final = TerminalTheme(
     BACKGROUND,
@@ -38,18 +40,22 @@ def output_html(text: str) -> Markup:
 
     Of colours the nearest of the sixteen is taken, and no background: so all is legible.
     """
+    text = _OTHER_SEQUENCES.sub("", "\n".join(map(_last_form, text.split("\n"))))
     if "\x1b" not in text:
-        return escape("\n".join(line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n")))
-    text = _OTHER_SEQUENCES.sub("", text)
+        return escape(visible(text))
     console = Console(file=io.StringIO(), color_system="truecolor", legacy_windows=False)
     parts = []
     for line in AnsiDecoder().decode(text):
         for segment in line.render(console):
             css = _css(segment.style) if segment.style else ""
-            shown = escape(segment.text)
+            shown = escape(visible(segment.text))
             parts.append(Markup('<span style="{}">{}</span>').format(css, shown) if css else shown)
         parts.append(Markup("\n"))
     return Markup("").join(parts)
+
+
+def _last_form(line: str) -> str:
+    return line.rstrip("\r").rsplit("\r", 1)[-1]
 
 
 def _css(style: Style) -> str:

@@ -9,16 +9,27 @@ from typing import Any
 from markupsafe import Markup
 
 from runnable_ci.analysis.comparison.model import RunComparison
+from runnable_ci.analysis.report.failures import ShownFailure, failures_of
 from runnable_ci.analysis.report.graph import Graph, graph_of
+from runnable_ci.analysis.report.metrics import Metric, metrics_of
+from runnable_ci.analysis.report.pairs import Pair, bounded, pairs
 from runnable_ci.analysis.report.plots import Plot
 from runnable_ci.analysis.report.previews import Preview
+from runnable_ci.analysis.report.surroundings import (
+    ShownMachine,
+    code_of,
+    environment_of,
+    machine_names,
+    machines_of,
+    newest_environment,
+)
 from runnable_ci.analysis.report.timeline import Timeline, timeline_of
 from runnable_ci.analysis.states import State, state_of, step_edges
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.branches.labels import is_only_branches, labels_of
 from runnable_ci.runs.causality.ancestry import decisions_of
-from runnable_ci.runs.machines.environment_model import Environment
-from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.model import FAIL, CatalogEntry, Parameter, RunLog, StepAttempt, StepLog
+from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import duration, format_duration, format_size, format_time, listed, truncate
 
 MARKS: Mapping[str, str] = {
@@ -33,10 +44,19 @@ MARKS: Mapping[str, str] = {
     "removed": "▫",
 }
 _VALUE_MAX = 200
+_NAMES_MAX = 30
+FILES_MAX = 100
+"""Of one step; and of all steps twenty times as many."""
+ATTEMPTS_MAX = 20
+"""Of one step, the newest."""
+INVOCATIONS_MAX = 50
+PACKAGES_MAX = 1000
+OPEN_MAX = 3
+"""Failed steps that are open when the page is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundForPage:
     """What was read beside the log, for the page."""
 
     outputs: Mapping[str, tuple[Markup, str]] = field(default_factory=dict)
@@ -54,16 +74,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """A name with a value."""
-
-    name: str
-    value: str
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptView:
+class ShownAttempt:
     """One attempt."""
 
     number: int
@@ -79,10 +90,11 @@ class AttemptView:
     read: Sequence[Pair]
     output: Markup
     output_note: str
+    not_seen: str
 
 
 @dataclass(frozen=True, slots=True)
-class FileView:
+class ShownFile:
     """A file of a step."""
 
     name: str
@@ -93,7 +105,7 @@ class FileView:
 
 
 @dataclass(frozen=True, slots=True)
-class StepView:
+class ShownStep:
     """One step."""
 
     place: int
@@ -101,10 +113,13 @@ class StepView:
     state: State
     mark: str
     took: str
-    attempts: Sequence[AttemptView]
+    attempts: Sequence[ShownAttempt]
     reason: str
     command: str
-    files: Sequence[FileView]
+    files: Sequence[ShownFile]
+    files_left_out: int
+    attempts_left_out: int
+    is_open: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +128,18 @@ class Page:
 
     title: str
     state: str
+    state_text: str
     mark: str
     message: str
     facts: Sequence[Pair]
     counts: Sequence[tuple[str, int]]
     """State → number of steps."""
-    metrics: Sequence[Pair]
-    plots: Sequence[Plot]
+    failures: Sequence[ShownFailure]
+    resume: str
+    """The command that resumes the run; empty where nothing is left to do."""
+    metrics: Sequence[Metric]
     parameters: Sequence[Pair]
-    steps: Sequence[StepView]
+    steps: Sequence[ShownStep]
     graph: Graph | None
     timeline: Timeline | None
     invocations: Sequence[Sequence[str]]
@@ -129,38 +147,46 @@ class Page:
     dirty: str
     dirty_note: str
     environment: Sequence[Pair]
+    machines: Sequence[ShownMachine]
     packages: Sequence[tuple[str, str]]
+    packages_left_out: int
     comparison: RunComparison | None
     other_note: str
 
 
-def page_of(log: RunLog, found: Found, needs: Mapping[str, Sequence[str]] | None = None) -> Page:
+def page_of(log: RunLog, found: FoundForPage, needs: Mapping[str, Sequence[str]] | None = None) -> Page:
     """Return what the page of a run shows."""
     labels = labels_of(log.steps)
     names = [name for name, step in log.steps.items() if not is_only_branches(step)]
     states = {name: state_of(log, name) for name in log.steps}
-    steps = [_step(log, name, place, labels[name], states[name], found) for place, name in enumerate(names)]
-    environment = _newest_environment(log)
+    places = {name: place for place, name in enumerate(names)}
+    steps = _steps(log, names, labels, states, found)
+    failures = failures_of(log, labels, places)
+    environment = newest_environment(log)
     outcome = log.outcome or ("succeeded" if log.status == "SUCCESS" else "running")
     return Page(
         title=f"{log.name or 'run'} {log.run_id}",
         state=outcome,
+        state_text=outcome.replace("_", " "),
         mark=MARKS.get(outcome, "…"),
         message=log.message,
         facts=_facts(log),
         counts=_counts(steps),
-        metrics=[Pair(name, _text(value)) for name, value in log.metrics().items()],
-        plots=found.plots,
-        parameters=[_parameter(name, one) for name, one in log.parameters.items()],
+        failures=failures,
+        resume=command("retry", log.run_id) if log.status == FAIL else "",
+        metrics=metrics_of(log.metrics(), found.comparison, found.plots),
+        parameters=bounded([_parameter(name, one) for name, one in log.parameters.items()], 5 * _NAMES_MAX),
         steps=steps,
-        graph=_graph(log, labels, states, {name: place for place, name in enumerate(names)}, needs),
-        timeline=timeline_of(log, labels),
-        invocations=[_invocation(log, at) for at in range(len(log.invocations))],
-        code=_code(log),
+        graph=_graph(log, labels, states, places, needs),
+        timeline=timeline_of(log, labels, states, machine_names(log)),
+        invocations=[_invocation(log, at) for at in range(len(log.invocations))][-INVOCATIONS_MAX:],
+        code=code_of(log),
         dirty=found.dirty,
         dirty_note=found.dirty_note,
-        environment=_environment(environment),
-        packages=sorted(environment.packages.items()),
+        environment=environment_of(environment),
+        machines=machines_of(log),
+        packages=sorted(environment.packages.items())[:PACKAGES_MAX],
+        packages_left_out=max(0, len(environment.packages) - PACKAGES_MAX),
         comparison=found.comparison,
         other_note=found.other_note,
     )
@@ -183,7 +209,7 @@ def _graph(
     return graph_of(edges, shown, whole, places)
 
 
-def _counts(steps: Sequence[StepView]) -> list[tuple[str, int]]:
+def _counts(steps: Sequence[ShownStep]) -> list[tuple[str, int]]:
     numbers: dict[str, int] = {}
     for step in steps:
         numbers[step.state] = numbers.get(step.state, 0) + 1
@@ -194,33 +220,57 @@ def _facts(log: RunLog) -> list[Pair]:
     code = log.code()
     last = log.invocations[-1] if log.invocations else None
     facts = {
-        "Run": log.run_id,
-        "Pipeline": log.name,
         "Tag": log.tag,
         "Started": f"{format_time(log.start_time)} UTC" if log.start_time else "",
         "Took": format_duration(log.seconds()) or "still running",
         "By": last.actor if last else "",
         "Branch": code.ref if code else "",
-        "Commit": code.code_identifier if code and code.code_identifier_type == "git" else "",
+        "Commit": code.code_identifier[:12] if code and code.code_identifier_type == "git" else "",
+        "Work tree": "" if code is None or code.code_identifier_dependable else "with changes that had no commit",
     }
-    return [Pair(name, value) for name, value in facts.items() if value]
+    return pairs(facts)
 
 
-def _step(log: RunLog, name: str, place: int, label: str, state: State, found: Found) -> StepView:
+def _steps(
+    log: RunLog, names: Sequence[str], labels: Mapping[str, str], states: Mapping[str, State], found: FoundForPage
+) -> list[ShownStep]:
+    steps: list[ShownStep] = []
+    room = 20 * FILES_MAX
+    opened = 0
+    for place, name in enumerate(names):
+        files = min(FILES_MAX, room)
+        opened += states[name] == "failed"
+        is_open = states[name] == "failed" and opened <= OPEN_MAX
+        steps.append(_step(log, name, place, labels[name], states[name], found, files, is_open))
+        room -= len(steps[-1].files)
+    return steps
+
+
+def _step(
+    log: RunLog, name: str, place: int, label: str, state: State, found: FoundForPage, files: int, is_open: bool
+) -> ShownStep:
     step = log.steps[name]
     last = step.attempts[-1] if step.attempts else None
     decision = decisions_of(log).get(name)
-    return StepView(
+    return ShownStep(
         place=place,
         label=label,
         state=state,
         mark=MARKS[state],
         took=duration(last.start_time, last.end_time) if last else "",
-        attempts=[_attempt(step, one, found) for one in reversed(step.attempts)],
+        attempts=[_attempt(step, one, found) for one in reversed(step.attempts[-ATTEMPTS_MAX:])],
         reason=f"{decision.action}: {decision.reason}" if decision else "",
         command=_command(last) if last else "",
-        files=[_file(name, entry, found) for entry in step.data_catalog],
+        files=[_file(name, entry, found) for entry in _shown_first(name, step.data_catalog, found)[:files]],
+        files_left_out=max(0, len(step.data_catalog) - files),
+        attempts_left_out=max(0, len(step.attempts) - ATTEMPTS_MAX),
+        is_open=is_open,
     )
+
+
+def _shown_first(step: str, entries: Sequence[CatalogEntry], found: FoundForPage) -> list[CatalogEntry]:
+    """Return the files of a step: those that it made and of which something is shown, the others it made, the rest."""
+    return sorted(entries, key=lambda entry: (entry.stage != "put", (step, entry.name) not in found.previews))
 
 
 def _command(attempt: StepAttempt) -> str:
@@ -230,19 +280,19 @@ def _command(attempt: StepAttempt) -> str:
     return ""
 
 
-def _attempt(step: StepLog, one: StepAttempt, found: Found) -> AttemptView:
+def _attempt(step: StepLog, one: StepAttempt, found: FoundForPage) -> ShownAttempt:
     title = f"{step.name}.{one.attempt_number}"
     output, note = found.outputs.get(title, (Markup(""), ""))
     exception = one.exception
     facts = {
         "Exit code": "" if one.exit_code is None else str(one.exit_code),
         "Taken from": one.taken_from,
+        "Resumed from": f"what attempt {one.checkpoint_used.attempt} kept" if one.checkpoint_used else "",
         "First made by": one.taken_by,
         "Code": listed(f"{it.code_identifier_type} {it.code_identifier[:12]}" for it in one.code_identities),
-        "Not seen": one.not_seen,
     }
     returned = one.output_parameters | one.user_defined_metrics
-    return AttemptView(
+    return ShownAttempt(
         number=one.attempt_number,
         state=one.outcome or "running",
         started=f"{format_time(one.start_time)} UTC",
@@ -250,12 +300,15 @@ def _attempt(step: StepLog, one: StepAttempt, found: Found) -> AttemptView:
         reason=one.reason,
         message=one.message,
         traceback=exception.traceback if exception else "",
-        facts=[Pair(name, value) for name, value in facts.items() if value],
-        given=[_parameter(name, p, one.consumed) for name, p in one.input_parameters.items() if _is_used(one, name)],
-        returned=[_parameter(name, value) for name, value in returned.items()],
+        facts=pairs(facts),
+        given=bounded(
+            [_parameter(name, p, one.consumed) for name, p in one.input_parameters.items() if _is_used(one, name)]
+        ),
+        returned=bounded([_parameter(name, value) for name, value in returned.items()]),
         read=_reads(found.reads.get(title)),
         output=output,
         output_note=note,
+        not_seen=one.not_seen,
     )
 
 
@@ -274,12 +327,12 @@ def _reads(reads: ReadSet | None) -> list[Pair]:
         "packages": [f"{name} {version}".rstrip() for name, version in reads.distributions.items()],
         "network": reads.connected,
     }
-    return [Pair(f"{kind}: {len(names)}", listed(names, at_most=30)) for kind, names in kinds.items() if names]
+    return [Pair(f"{kind}: {len(names)}", listed(names, at_most=_NAMES_MAX)) for kind, names in kinds.items() if names]
 
 
-def _file(step: str, entry: CatalogEntry, found: Found) -> FileView:
+def _file(step: str, entry: CatalogEntry, found: FoundForPage) -> ShownFile:
     shown = found.previews.get((step, entry.name)) if entry.stage == "put" else None
-    return FileView(entry.name, entry.stage, format_size(entry.size), entry.data_hash, shown)
+    return ShownFile(entry.name, entry.stage, format_size(entry.size), entry.data_hash, shown)
 
 
 def _parameter(name: str, one: Parameter, consumed: Mapping[str, str] | None = None) -> Pair:
@@ -306,41 +359,3 @@ def _invocation(log: RunLog, at: int) -> tuple[str, ...]:
         f"{ran} ran, {reused} reused",
         one.message,
     )
-
-
-def _code(log: RunLog) -> list[Pair]:
-    code = log.code()
-    if code is None:
-        return []
-    facts = {
-        "Commit": code.code_identifier,
-        "Branch or tag": code.ref,
-        "Repository": code.code_identifier_url,
-        "Work tree": "clean" if code.code_identifier_dependable else code.code_identifier_message or "not clean",
-    }
-    return [Pair(name, value) for name, value in facts.items() if value]
-
-
-def _newest_environment(log: RunLog) -> Environment:
-    newest = log.newest_attempt()
-    known = log.environments.get(newest.environment) if newest else None
-    return known or next(reversed(log.environments.values()), Environment())
-
-
-def _environment(one: Environment) -> list[Pair]:
-    machine = one.machine
-    facts = {
-        "Python": one.interpreter_version,
-        "Interpreter": one.interpreter,
-        "System": " ".join(filter(None, (one.os, one.architecture, one.distribution))),
-        "C library": one.libc,
-        "Processor": machine.cpu or machine.cpu_id,
-        "Instruction sets": listed(machine.cpu_features, at_most=12),
-        "Cores": f"{machine.cores}" if machine.cores else "",
-        "Memory": format_size(machine.memory) if machine.memory else "",
-        "GPUs": listed(machine.gpus),
-        "GPU driver": machine.gpu_driver,
-        "Runner image": machine.runner_image,
-        "runnable-ci": one.tool_version,
-    }
-    return [Pair(name, value) for name, value in facts.items() if value]

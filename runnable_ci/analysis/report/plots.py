@@ -10,8 +10,8 @@ from typing import Any, Final, TypeGuard
 from runnable_ci.runs.reader import Summary
 
 WIDTH: Final = 260
-HEIGHT: Final = 70
-_MARGIN: Final = 6
+HEIGHT: Final = 64
+_MARGIN: Final = 7
 RUNS_MAX: Final = 50
 
 
@@ -35,6 +35,8 @@ class Plot:
     """The `points` of an SVG polyline."""
     least: str
     most: str
+    first: str
+    """The oldest run."""
 
 
 def plot_of(name: str, runs: Iterable[Summary], this: str) -> Plot | None:
@@ -52,9 +54,14 @@ def plot_of(name: str, runs: Iterable[Summary], this: str) -> Plot | None:
         y = HEIGHT - _MARGIN - share * (HEIGHT - 2 * _MARGIN)
         points.append(Point(round(x, 1), round(y, 1), f"{run_id}: {value:.6g}", run_id == this))
     line = " ".join(f"{point.x},{point.y}" for point in points)
-    return Plot(name, points, line, f"{least:.6g}", f"{most:.6g}")
+    return Plot(name, points, line, f"{least:.6g}", f"{most:.6g}", found[0][0])
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
     """Return whether a metric can be drawn."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False

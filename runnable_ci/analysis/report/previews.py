@@ -35,7 +35,7 @@ _TEXTS: Final = (".txt", ".md", ".log", ".json", ".jsonl", ".yaml", ".yml", ".to
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class NotebookCell:
     """A cell of a notebook: its source, or something that it gave."""
 
     kind: Literal["markdown", "code", "output", "error", "image"]
@@ -52,10 +52,16 @@ class Preview:
     """As a data URI."""
     head: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
-    cells: Sequence[Cell] = ()
+    cells: Sequence[NotebookCell] = ()
     text: str = ""
     more: str = ""
     """What is left out."""
+
+    @property
+    def size(self) -> int:
+        """How many characters it is, about."""
+        cells = sum(len(cell.text) for cell in self.cells)
+        return len(self.image) + len(self.text) + cells + sum(len(cell) + 9 for row in self.rows for cell in row)
 
 
 def can_preview(name: str, size: int) -> bool:
@@ -122,26 +128,26 @@ def _notebook(text: str) -> Preview | None:
     return Preview("notebook", cells=cells[:_CELLS], more=more)
 
 
-def _cells(cell: dict[str, Any]) -> list[Cell]:
+def _cells(cell: dict[str, Any]) -> list[NotebookCell]:
     source = _joined(cell.get("source"))
     if cell.get("cell_type") != "code":
-        return [Cell("markdown", source)] if source.strip() else []
+        return [NotebookCell("markdown", source)] if source.strip() else []
     outputs = [shown for output in cell.get("outputs") or [] if (shown := _output(output)) is not None]
-    return [*([Cell("code", source)] if source.strip() else []), *outputs]
+    return [*([NotebookCell("code", source)] if source.strip() else []), *outputs]
 
 
-def _output(output: dict[str, Any]) -> Cell | None:
+def _output(output: dict[str, Any]) -> NotebookCell | None:
     if output.get("output_type") == "error":
-        return Cell("error", _joined(output.get("traceback"), "\n"))
+        return NotebookCell("error", _joined(output.get("traceback"), "\n"))
     if output.get("output_type") == "stream":
-        return Cell("output", _joined(output.get("text")))
+        return NotebookCell("output", _joined(output.get("text")))
     data = output.get("data") or {}
     for media_type in ("image/png", "image/jpeg"):
         if picture := "".join(_joined(data.get(media_type)).split()):
             content = base64.b64decode(picture, validate=True)  # raises where it is none: nothing else gets into a URI
-            return Cell("image", data_uri(media_type, content)) if len(content) <= IMAGE_MAX_BYTES else None
+            return NotebookCell("image", data_uri(media_type, content)) if len(content) <= IMAGE_MAX_BYTES else None
     plain = _joined(data.get("text/plain"))
-    return Cell("output", plain) if plain else None
+    return NotebookCell("output", plain) if plain else None
 
 
 def _joined(parts: Any, separator: str = "") -> str:

@@ -11,7 +11,7 @@ from runnable_ci.analysis.report.html import html
 from runnable_ci.analysis.report.page import page_of
 from runnable_ci.cli.compare.diff import clone_around, opened_finder
 from runnable_ci.config import Settings
-from runnable_ci.errors import RunnableError, RunNotFoundError
+from runnable_ci.errors import RunnableError, RunNotFoundError, UsageError
 from runnable_ci.pipeline.project import load as load_project
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
@@ -43,6 +43,8 @@ def report(
             found.log, collect(found, other, git, environ=environ, other_note=note), _needs(workspace, found)
         )
     path = output or Path(f"report-{found.log.run_id}.html")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}", hint="make it, or name another place with -o")
     write_whole(path, html(page).encode(), through=path.parent)
     console.out(str(path))
 

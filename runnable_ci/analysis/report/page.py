@@ -222,7 +222,7 @@ def _facts(log: RunLog) -> list[Pair]:
     facts = {
         "Tag": log.tag,
         "Started": f"{format_time(log.start_time)} UTC" if log.start_time else "",
-        "Took": format_duration(log.seconds()) or "still running",
+        "Took": format_duration(log.seconds()) or ("" if log.end_time else "still running"),
         "By": last.actor if last else "",
         "Branch": code.ref if code else "",
         "Commit": code.code_identifier[:12] if code and code.code_identifier_type == "git" else "",

@@ -102,7 +102,10 @@ DOORS: dict[str, tuple[str, ...]] = {
     "urllib3": ("util.http",),
     "subprocess": ("util.process",),
     "fcntl": ("util.files",),
-    "ctypes": ("observe.inotify", "util.leftovers", "steps.worker.numeric"),
+    "ctypes": (
+        *("observe.inotify", "util.leftovers", "steps.worker.numeric"),
+        "analysis.reproduction.determinism.holds",
+    ),
     "pydantic_settings": ("config",),
     "typer": ("cli",),
     "yaml": ("pipeline.values.yaml_document",),

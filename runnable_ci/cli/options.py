@@ -251,6 +251,23 @@ RelativeTolerance = Annotated[
     float, typer.Option("--rtol", min=0.0, help="Numbers are near if |b - a| is at most atol + rtol * |a|.")
 ]
 AbsoluteTolerance = Annotated[float, typer.Option("--atol", min=0.0, help="See --rtol.")]
+Times = Annotated[
+    int,
+    typer.Option(
+        min=1, max=100, metavar="N", help="Make it so often, and find the step that is not the same each time, and why."
+    ),
+]
+PublishVerdict = Annotated[
+    bool, typer.Option("--publish", help="Publish the run that was made, to the registry that has the first one.")
+]
+VerdictTo = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="REGISTRY",
+        help="Publish it there.  [default: the registry of the first run, else as `publish`]",
+    ),
+]
 FirstRun = Annotated[str, typer.Argument(metavar="A", help=_RUN_WORDS)]
 SecondRun = Annotated[str, typer.Argument(metavar="B", help="The run that it is compared with, named likewise.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]

@@ -56,7 +56,7 @@ def publish(
         is_new = keep_as(layout, run_id, as_id)
         run_id = as_id
     try:
-        _publish(layout, run_id, to, settings, environ)
+        console.out(publish_known(layout, run_id, to, settings, environ))
     except UsageError as e:
         if is_new:  # what is refused leaves nothing
             forget(layout, run_id)
@@ -67,7 +67,8 @@ def publish(
         raise
 
 
-def _publish(layout: Layout, run_id: str, to: str | None, settings: Settings, environ: Mapping[str, str]) -> None:
+def publish_known(layout: Layout, run_id: str, to: str | None, settings: Settings, environ: Mapping[str, str]) -> str:
+    """Publish a run of a store; its reference."""
     log = load(layout, run_id)
     file = own_file(log, layout.folder.parent) or layout.folder.parent
     registries = Registries(settings, environ)
@@ -79,7 +80,7 @@ def _publish(layout: Layout, run_id: str, to: str | None, settings: Settings, en
         published = publish_run(layout, run_id, registry, environ=environ, watch=watch, open_registry=elsewhere)
     indexed = publish_entries(layout, run_id, registry, published.manifest.digest, environ=environ)
     console.err(*published.notes, *indexed, _sent(published))
-    console.out(published.reference)
+    return published.reference
 
 
 @dataclass(frozen=True, slots=True)

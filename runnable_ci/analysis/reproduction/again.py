@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -23,6 +23,7 @@ from runnable_ci.analysis.reproduction.verdicts import step_verdicts, whole_verd
 from runnable_ci.engine.code.recorded_tree import newest_attempt_with_code, rebuild_recorded
 from runnable_ci.engine.new_run import prepare_run
 from runnable_ci.engine.options import Options, ReuseOptions, RunOptions
+from runnable_ci.engine.parts.step_selection import PartialOptions, StepSelection
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.session import RunSession
@@ -37,6 +38,8 @@ from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.steps.interpreter import find_interpreter
 
 EnvironmentChoice = Literal["here", "recorded"]
+_SIGNALLED: Final = 128
+"""Exit codes above are of a signal that ended the run."""
 CONTENTS_MAX: Final = 200
 """Files that differ of which the contents are compared."""
 
@@ -48,6 +51,16 @@ class ReproduceOptions(NamedTuple):
     tolerance: Tolerance = Tolerance()
     params: Sequence[str] = ()
     """`NAME=VALUE`, for parameters that the run log does not have, as they were secrets."""
+    times: int = 1
+    """How often it is made, to find what does not come out the same twice."""
+
+
+class RunInterruptedError(RunnableError):
+    """A run was cancelled while it was made again: nothing of it is kept."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("cancelled: nothing is kept of the reproduction")
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +90,20 @@ class Reproduced:
 
 @contextmanager
 def prepared_tree(
-    found: ComparedRun, workspace: Path, options: Options, asked: ReproduceOptions
+    found: ComparedRun, workspace: Path, options: Options, asked: ReproduceOptions, *, at: Path | None = None
 ) -> Iterator[PreparedTree]:
     """Make the code of a run again in a folder that is removed in the end, with its inputs and its environment.
 
-    `workspace` is the folder of the pipeline here. Raises `CodeIdentityError`, `StepError`, `UsageError`.
+    `workspace` is the folder of the pipeline here, `at` an empty folder to do it in. Raises
+    `CodeIdentityError`, `StepError`, `UsageError`.
     """
     log = found.log
     attempt = newest_attempt_with_code(log)
     if not attempt.code_identities[0].code_identifier:
         raise CodeIdentityError(f"run {log.run_id} was made outside of a repository: its code is not recorded")
-    with tempfile.TemporaryDirectory(prefix="runnable-again-") as folder:
-        root = Path(folder).resolve() / "code"
+    with ExitStack() as stack:
+        folder = at or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runnable-again-")))
+        root = folder.resolve() / "code"
         missing = rebuild_recorded(found.layout, log, attempt, root, environ=options.environ)
         file = _pipeline_file(log, root)
         project = load_project(file)
@@ -138,23 +153,10 @@ def make_again(
 ) -> Reproduced:
     """Run a pipeline once more in a prepared tree, without reuse, and compare the runs.
 
-    Raises what a run raises before its first step.
+    Raises what a run raises before its first step, and `RunInterruptedError`.
     """
+    again = run_again(found, tree, run_id, asked.params)
     log = found.log
-    with tempfile.TemporaryDirectory(prefix="runnable-again-") as folder:
-        file = Path(folder) / "parameters.json"
-        file.write_text(json.dumps(_begun_with(log)), encoding="utf-8")
-        run_options = RunOptions(
-            run_id,
-            tag=f"reproduces {log.run_id}",
-            params_files=[file],
-            params=asked.params,
-            allow_unused=True,
-            reuse=ReuseOptions("never"),
-        )
-        prepare_run(RunSession.of(tree.project, tree.options), run_options).execute()
-    layout = tree.project.layout
-    again = ComparedRun(layout, load(layout, run_id))
     compared = compare(found.read(), again.read(), compare_code(log, again.log, None))
     contents = _contents(found, again, compared, asked.tolerance, reader)
     mocked = {name: "it was mocked" for name, step in log.steps.items() if step.attempts and step.attempts[-1].mock}
@@ -170,6 +172,33 @@ def make_again(
         not_held=[*tree.not_held, *(f"not rebuilt: {line}" for line in tree.missing)],
     )
     return Reproduced(again, compared, contents, record)
+
+
+def run_again(
+    found: ComparedRun, tree: PreparedTree, run_id: str, params: Sequence[str], *, until: Sequence[str] = ()
+) -> ComparedRun:
+    """Run a pipeline in a prepared tree with the parameters of a run, all of it or `until` some steps.
+
+    Raises what a run raises before its first step, and `RunInterruptedError`.
+    """
+    with tempfile.TemporaryDirectory(prefix="runnable-again-") as folder:
+        file = Path(folder) / "parameters.json"
+        file.write_text(json.dumps(_begun_with(found.log)), encoding="utf-8")
+        run_options = RunOptions(
+            run_id,
+            tag=f"reproduces {found.log.run_id}",
+            params_files=[file],
+            params=params,
+            allow_unused=True,
+            part=PartialOptions(StepSelection(until=until)) if until else None,
+            reuse=ReuseOptions("never"),
+        )
+        _, code = prepare_run(RunSession.of(tree.project, tree.options), run_options).execute()
+    layout = tree.project.layout
+    log = load(layout, run_id)
+    if log.outcome == "cancelled" or code > _SIGNALLED:
+        raise RunInterruptedError(code)
+    return ComparedRun(layout, log)
 
 
 def _begun_with(log: RunLog) -> dict[str, Any]:

@@ -70,15 +70,21 @@ def _verdict(
         if not far:
             return StepVerdict(verdict="within tolerance", reason=_listed(outputs), follows=origin)
         reason = _listed(far)
-    other = [one for one in step.inputs if one.kind in ENVIRONMENT and one.counts]
+    given = [one for one in step.inputs if one.counts and not is_own_variable(one)]
+    other = [one for one in given if one.kind in ENVIRONMENT]
     if other:
         return StepVerdict(verdict="other hardware or packages", reason=f"{reason}; {_listed(other)}", follows=origin)
     if origin and before[origin].verdict in ("within tolerance", "other hardware or packages", "not comparable"):
         return StepVerdict(verdict=before[origin].verdict, reason=reason, follows=origin)
-    inputs = [one for one in step.inputs if one.counts and not one.made_by]
+    inputs = [one for one in given if not one.made_by]
     if inputs:
         return StepVerdict(verdict="not comparable", reason=f"{reason}; it was given something else: {_listed(inputs)}")
     return StepVerdict(verdict="different", reason=reason, follows=origin)
+
+
+def is_own_variable(one: RunDifference) -> bool:
+    """Return whether an input is the name of the run, which is another one each time."""
+    return one.kind == "variable" and one.name == "RUNNABLE_RUN_ID"
 
 
 def _origin(step: StepComparison, before: Mapping[str, StepVerdict]) -> str:

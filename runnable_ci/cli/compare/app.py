@@ -74,6 +74,9 @@ def reproduce_command(
     environment: option.EnvironmentOf = "here",
     rtol: option.RelativeTolerance = 0.0,
     atol: option.AbsoluteTolerance = 0.0,
+    times: option.Times = 1,
+    publish: option.PublishVerdict = False,
+    to: option.VerdictTo = None,
     param: option.Params = [],  # noqa: B006 - typer copies it
     jobs: option.Jobs = None,
     quiet: option.Quiet = False,
@@ -88,8 +91,10 @@ def reproduce_command(
     """
     from runnable_ci.analysis.comparison.contents.compare import Tolerance
     from runnable_ci.analysis.reproduction.again import ReproduceOptions
+    from runnable_ci.cli.compare.reproduce import Publication
     from runnable_ci.cli.compare.reproduce import reproduce as command
 
     options = make_options(jobs, quiet=quiet, plain_http=plain_http)
-    asked = ReproduceOptions(environment, Tolerance(rtol, atol), param)
-    raise typer.Exit(command(open_store(store), run, options, asked, as_json=as_json))
+    asked = ReproduceOptions(environment, Tolerance(rtol, atol), param, times)
+    publication = Publication(publish or to is not None, to)
+    raise typer.Exit(command(open_store(store), run, options, asked, publication, as_json=as_json))

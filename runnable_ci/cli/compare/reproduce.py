@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Final
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
 
+from runnable_ci.analysis.comparison.contents.compare import Reader
 from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.reproduction.again import (
     PreparedTree,
@@ -15,6 +18,7 @@ from runnable_ci.analysis.reproduction.again import (
     prepared_tree,
 )
 from runnable_ci.cli.compare.diff import opened_finder, reader_of
+from runnable_ci.cli.registry import publish_known
 from runnable_ci.engine.options import Options
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.branches.labels import label_of
@@ -35,27 +39,72 @@ EXIT_CODES: Final[Mapping[str, int]] = {
 """By verdict."""
 
 
-def reproduce(layout: Layout, run: str, options: Options, asked: ReproduceOptions, *, as_json: bool) -> int:
+class Publication(NamedTuple):
+    """Whether the run that was made is published, and where."""
+
+    is_asked: bool = False
+    to: str | None = None
+    """None: to the registry that the first one was read from, else to the default one."""
+
+
+def reproduce(
+    layout: Layout,
+    run: str,
+    options: Options,
+    asked: ReproduceOptions,
+    publication: Publication,
+    *,
+    as_json: bool,
+) -> int:
     """Make a run again from what is recorded of it, compare, and keep that as a run of its own; the exit code."""
     with opened_finder(layout, options.settings, options.environ, whole=True) as finder:
         found = finder.run(run)
         with prepared_tree(found, layout.folder.parent, options, asked) as tree:
             options.printer.say(*_before(found, tree))
-            run_id = _unused(layout, found.log.run_id)
+            run_id = _unused(layout, found.log.run_id, is_published=publication.is_asked)
             reader = reader_of(tree.project.workspace, tree.options.environ)
             again = make_again(found, tree, run_id, asked, reader)
+            if asked.times > 1:
+                again = _repeated(found, again, layout, options, asked, reader)
             log = again.run.log.model_copy(update={"reproduction": again.record})
             adopt(again.run.layout, layout, log)
+        reference = ""
+        if publication.is_asked:
+            to = publication.to or found.where or None
+            reference = publish_known(layout, run_id, to, options.settings, options.environ)
     if as_json:
-        console.json(json.dumps({"kept_as": run_id, **again.record.model_dump()}, indent=1))
+        published = {"published": reference} if reference else {}
+        console.json(json.dumps({"kept_as": run_id, **published, **again.record.model_dump()}, indent=1))
     else:
         console.out(*_lines(layout, again, run_id))
+        if reference:
+            console.out(f"published as {reference}")
     return EXIT_CODES.get(again.record.verdict, 1)
 
 
-def _unused(layout: Layout, of: str) -> str:
+def _repeated(
+    found: ComparedRun,
+    first: Reproduced,
+    layout: Layout,
+    options: Options,
+    asked: ReproduceOptions,
+    reader: Reader,
+) -> Reproduced:
+    """Make it some more times; the first one, with the verdict on all."""
+    from runnable_ci.analysis.reproduction.determinism.vary import Repeated, repeat  # one run is enough for most
+
+    it = Repeated(found, layout.folder.parent, options, asked)
+    run_ids = [f"{first.run.log.run_id}.{number}" for number in range(2, asked.times + 1)]
+    return replace(first, record=repeat(it, first, reader, run_ids))
+
+
+def _unused(layout: Layout, of: str, *, is_published: bool) -> str:
+    """Return an id for the run; of one that is published with the moment, as other machines make some too."""
     known = set(run_ids(layout)) if layout.folder.is_dir() else set()
-    base = f"{of[:100]}-again"
+    moment = datetime.now(UTC).strftime("-%Y%m%dt%H%M%S") if is_published else ""
+    base = f"{of[:100]}-again{moment}"
+    if is_published and base not in known:
+        return base
     return next(name for number in range(1, 10_000) if (name := f"{base}-{number}") not in known)
 
 
@@ -78,6 +127,11 @@ def _lines(layout: Layout, again: Reproduced, run_id: str) -> Iterator[str]:
         rows.append((labels.get(name, name), one.verdict, f"{one.reason}{follows}"))
     yield ""
     yield from table(("STEP", "VERDICT", "WHY"), rows)
+    if record.varies:
+        from runnable_ci.analysis.reproduction.determinism.report import lines_of
+
+        yield ""
+        yield from lines_of(record.varies, labels)
     yield ""
     yield verdict_line(record)
     yield f"kept as run {run_id}: `{of_store(layout, 'diff', record.run_id, run_id)}` compares both"
@@ -86,4 +140,5 @@ def _lines(layout: Layout, again: Reproduced, run_id: str) -> Iterator[str]:
 def verdict_line(record: Reproduction) -> str:
     """Return the verdict on a run in one line."""
     near = f" (rtol {record.rtol:g}, atol {record.atol:g})" if record.rtol or record.atol else ""
-    return f"run {record.run_id}: {record.verdict}{near}"
+    times = f", made {record.times} times" if record.times > 1 else ""
+    return f"run {record.run_id}: {record.verdict}{near}{times}"

@@ -25,6 +25,27 @@ class StepVerdict(Record):
     """The step before it from which the difference comes."""
 
 
+class Variation(Record):
+    """Of one step that gave something else from the same."""
+
+    outputs: list[str] = Field(default_factory=list, fail_fast=True)
+    """What of it differs, in words."""
+    distinct: int = 0
+    """How many different results there were."""
+    culprits: list[str] = Field(default_factory=list, fail_fast=True)
+    """What makes it vary, all of them together where it was proved, else the likeliest first."""
+    proved: bool = False
+    """With that held it was the same each time."""
+    held_times: int = 0
+    """How often, where it was proved."""
+    evidence: list[str] = Field(default_factory=list, fail_fast=True)
+    """What was seen in the contents."""
+    refuted: list[str] = Field(default_factory=list, fail_fast=True)
+    """With these held it still varied."""
+    not_tried: str = ""
+    """Why nothing could be held."""
+
+
 class Reproduction(Record):
     """Of a run that was made to see whether another one comes out again."""
 
@@ -38,3 +59,7 @@ class Reproduction(Record):
     atol: float = 0.0
     not_held: list[str] = Field(default_factory=list, fail_fast=True)
     """What could not be held equal, as it was known before anything ran."""
+    times: int = 1
+    """How often it was made."""
+    varies: dict[str, Variation] = Field(default_factory=dict)
+    """Where it was made several times: step → what of it was not the same each time, and why."""

@@ -1,0 +1,1 @@
+"""Which step does not come out the same twice on one machine, and why."""

@@ -1,0 +1,33 @@
+"""What varies from run to run, as text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from runnable_ci.analysis.reproduction.determinism.culprits import CULPRITS
+from runnable_ci.runs.reproduction.reproduction_model import Variation
+from runnable_ci.util.text import listed, printable
+
+_LISTED_MAX: Final = 6
+
+
+def lines_of(variations: Mapping[str, Variation], labels: Mapping[str, str]) -> Iterator[str]:
+    """Yield what varies and why, as text."""
+    for name, one in variations.items():
+        yield f"{labels.get(name, name)} varies, {one.distinct} results: {listed(one.outputs, at_most=_LISTED_MAX)}"
+        named = [CULPRITS.get(culprit, culprit) for culprit in one.culprits]  # type: ignore[call-overload]
+        if one.proved:
+            yield f"  proved: with {' and '.join(named)} held it is the same {one.held_times} times"
+        elif named:
+            yield f"  likely: {named[0]}"
+            if named[1:]:
+                yield f"  less likely: {'; '.join(named[1:_LISTED_MAX])}"
+        else:
+            yield "  the cause is not known"
+        yield from (f"  {printable(line)}" for line in one.evidence[:_LISTED_MAX])
+        if one.refuted:
+            refuted = (CULPRITS.get(culprit, culprit) for culprit in one.refuted)  # type: ignore[call-overload]
+            yield f"  not it alone: {'; '.join(refuted)}"
+        if one.not_tried:
+            yield f"  nothing was tried: {one.not_tried}"

@@ -1,0 +1,203 @@
+"""A run made several times, each in a fresh tree: what is not the same each time, and which culprit makes it so."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from runnable_ci.analysis.comparison.code import compare_code
+from runnable_ci.analysis.comparison.contents.compare import Reader
+from runnable_ci.analysis.comparison.model import RunComparison, StepComparison
+from runnable_ci.analysis.comparison.runs import compare
+from runnable_ci.analysis.comparison.which import ComparedRun
+from runnable_ci.analysis.comparison.wording import noun_of
+from runnable_ci.analysis.reproduction.again import (
+    PreparedTree,
+    Reproduced,
+    ReproduceOptions,
+    make_again,
+    prepared_tree,
+    run_again,
+)
+from runnable_ci.analysis.reproduction.determinism.culprits import Culprit
+from runnable_ci.analysis.reproduction.determinism.evidence import ContentHint, evidence
+from runnable_ci.analysis.reproduction.determinism.holds import HOLDABLE, can_be_held, held_addresses, held_variables
+from runnable_ci.analysis.reproduction.determinism.proof import CulpritProof, Held, times_needed
+from runnable_ci.analysis.reproduction.determinism.results import contents_of, fingerprint, of_definition
+from runnable_ci.analysis.reproduction.determinism.silence import Silence
+from runnable_ci.analysis.reproduction.verdicts import ORDER, is_own_variable, whole_verdict
+from runnable_ci.engine.options import Options
+from runnable_ci.runs.reproduction.reproduction_model import Reproduction, StepVerdict, Variation
+from runnable_ci.util.text import listed, pluralize
+
+_LISTED_MAX: Final = 6
+
+
+class Repeated(NamedTuple):
+    """What is repeated: a run, where, with what."""
+
+    found: ComparedRun
+    workspace: Path
+    options: Options
+    asked: ReproduceOptions
+
+
+@dataclass(slots=True)
+class _Varying:
+    """A step that gave something else from the same, as far as it is known."""
+
+    label: str
+    outputs: dict[str, None] = field(default_factory=dict)
+    evidence: dict[ContentHint, None] = field(default_factory=dict)
+    outcomes: set[str] = field(default_factory=set)
+    results: set[str] = field(default_factory=set)
+    connected: list[str] = field(default_factory=list)
+    is_in_container: bool = False
+
+
+def repeat(it: Repeated, first: Reproduced, reader: Reader, run_ids: Sequence[str]) -> Reproduction:
+    """Make a run again as often as it was asked for, the `first` time being done; the verdict on all of them.
+
+    Of each step the worst verdict counts. Raises as `make_again`.
+    """
+    steps = dict(first.record.steps)
+    varying: dict[str, _Varying] = {}
+    results: dict[str, Counter[str]] = {name: Counter([fingerprint(first.run.log, name)]) for name in steps}
+    quiet = replace(it.options, printer=Silence())
+    for number, run_id in enumerate(run_ids, start=2):
+        it.options.printer.say(f"made again, {number} of {it.asked.times}")
+        with prepared_tree(it.found, it.workspace, quiet, it.asked) as tree:
+            again = make_again(it.found, tree, run_id, it.asked, reader)
+            for name, verdict in again.record.steps.items():
+                results.setdefault(name, Counter())[fingerprint(again.run.log, name)] += 1
+                steps[name] = _worse(steps.get(name), verdict, number)
+            log = first.run.log
+            compared = compare(first.run.read(), again.run.read(), compare_code(log, again.run.log, None))
+            _note_variations(varying, compared, first.run, again.run)
+    for name, one in varying.items():
+        one.results.update(results[name])
+    varies: dict[str, Variation] = {}
+    base: set[Culprit] = set()
+    for name, one in varying.items():
+        varies[name] = _explain(it, name, one, base)
+        if varies[name].proved:
+            base.update(culprit for culprit in HOLDABLE if culprit in varies[name].culprits)
+    return first.record.model_copy(
+        update={"steps": steps, "verdict": whole_verdict(steps.values()), "times": it.asked.times, "varies": varies}
+    )
+
+
+def _worse(before: StepVerdict | None, now: StepVerdict, number: int) -> StepVerdict:
+    if before is None or ORDER.index(now.verdict) > ORDER.index(before.verdict):
+        return now.model_copy(update={"reason": f"when it was made for the {number}. time: {now.reason}"})
+    return before
+
+
+def _note_variations(
+    varying: dict[str, _Varying], compared: RunComparison, one: ComparedRun, other: ComparedRun
+) -> None:
+    """Note each step that gave something else from the same, and what its contents tell."""
+    follows: set[str] = set()
+    for step in compared.steps:
+        if step.in_a in ("", "skipped") or step.in_b in ("", "skipped") or not step.diverges:
+            continue
+        given = [it for it in step.inputs if it.counts and it.kind != "machine" and not is_own_variable(it)]
+        if given or (step.not_seen and follows):
+            follows.add(step.name)
+            continue
+        follows.add(step.name)
+        found = varying.setdefault(step.name, _Varying(step.label))
+        found.outcomes |= {step.in_a, step.in_b}
+        found.is_in_container = "container" in other.log.steps[step.name].attempts[-1].definition
+        for difference in step.outputs:
+            if difference.kind != "output":
+                found.outputs[noun_of(difference)] = None
+        found.evidence |= dict.fromkeys(_evidence_of(step, one, other))
+        reads = other.read().reads.get(step.name)
+        found.connected = list(reads.connected) if reads else []
+
+
+def _evidence_of(step: StepComparison, one: ComparedRun, other: ComparedRun) -> Iterator[ContentHint]:
+    ids = {one.log.run_id, other.log.run_id}
+    for difference in step.outputs:
+        contents = [contents_of(run, step.name, difference) for run in (one, other)]
+        if contents[0] and contents[1]:
+            for found in evidence(*contents[0], contents[1][1], ids=ids, host=socket.gethostname()):
+                yield found._replace(says=f"{difference.name}: {found.says}")
+    yield from of_definition(other.log.steps[step.name].attempts[-1])
+
+
+def _explain(it: Repeated, step: str, one: _Varying, base: Collection[Culprit]) -> Variation:
+    """Name what makes a step vary, proved where that can be."""
+    ranked = sorted(one.evidence, key=lambda found: -found.weight)
+    likely = [*dict.fromkeys(culprit for found in ranked for culprit in found.culprits)]
+    if one.connected:
+        likely.append("network")
+    found = Variation(
+        outputs=[*one.outputs],
+        distinct=len(one.results),
+        culprits=[*likely],
+        evidence=[found.says for found in ranked] + [f"it connected to {listed(one.connected)}"] * bool(one.connected),
+    )
+    if one.is_in_container:
+        found.not_tried = "it runs in a container, where nothing is held"
+        return found
+    say = it.options.printer.say
+    say(f"`{one.label}` varies: what makes it so is looked for, with one thing held at a time")
+    with tempfile.TemporaryDirectory(prefix="runnable-again-") as folder:
+        held = _HeldRuns(it, step, one.outcomes, frozenset(base), Path(folder).resolve())
+        proof = CulpritProof(held.make, times_needed(it.asked.times, len(one.results)))
+        holdable = [culprit for culprit in HOLDABLE if can_be_held(culprit)]
+        suspects = [culprit for culprit in likely if culprit in holdable][:_LISTED_MAX]
+        needed = proof.find(suspects, [culprit for culprit in holdable if culprit not in suspects])
+    found.refuted = [*proof.refuted]
+    if needed:
+        found.culprits = [*dict.fromkeys(culprit for culprit in (*likely, *HOLDABLE) if culprit in needed)]
+        found.proved, found.held_times = True, proof.times
+    say(f"`{one.label}`: {pluralize(proof.runs, 'run')} with something held")
+    return found
+
+
+@dataclass(slots=True)
+class _HeldRuns:
+    """Makes runs until one step, in which something is held; nothing of them is kept."""
+
+    it: Repeated
+    step: str
+    outcomes: Collection[str]
+    base: Held
+    folder: Path
+    count: int = 0
+
+    def make(self, held: Held) -> str:
+        """Return what the step gave; empty where it ended as it never does."""
+        held = held | self.base
+        self.count += 1
+        with self._tree(held) as tree, held_addresses(held):
+            run_id = "held" if "run-id" in held else f"held-{self.count}"
+            until = [self.step.partition(".")[0]]
+            run = run_again(self.it.found, tree, run_id, self.it.asked.params, until=until)
+            given = run.log.steps.get(self.step)
+            return fingerprint(run.log, self.step) if given and given.outcome in self.outcomes else ""
+
+    @contextmanager
+    def _tree(self, held: Held) -> Iterator[PreparedTree]:
+        place = self.folder / ("again" if "path" in held else f"again-{self.count}")
+        for name in ("tree", "held"):
+            (place / name).mkdir(parents=True)
+        try:
+            options = replace(self.it.options, printer=Silence())
+            options = replace(options, environ=held_variables(held, place / "held", options.environ))
+            if "completion-order" in held:
+                options = replace(options, jobs=1)
+            with prepared_tree(self.it.found, self.it.workspace, options, self.it.asked, at=place / "tree") as tree:
+                yield tree
+        finally:
+            shutil.rmtree(place, ignore_errors=True)

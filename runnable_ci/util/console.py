@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Final, TextIO
 
 from runnable_ci.errors import OutputError
-from runnable_ci.util.text import escape_commands, padded, printable
+from runnable_ci.util.text import escape_commands, fitted, padded, printable
 
 RED, GREEN, YELLOW = 31, 32, 33
 """As terminals number their colours."""
@@ -29,7 +29,8 @@ LINE_MAX_BYTES: Final = 1 << 16
 """A longer line is shown as several."""
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;:]*m")
 _NOT_PLAIN: Final = re.compile(r"[^\x20-\x7e\n]|(?<=#)#(?=\[)")
-_NO_STATUS: Final = b"\r\x1b[K"
+_ERASED: Final = b"\r\x1b[J"
+"""To the end of the screen: what a terminal that was made narrower broke into several rows goes as a whole."""
 
 
 def is_actions(environ: Mapping[str, str]) -> bool:
@@ -94,6 +95,13 @@ class Output:
                 return os.get_terminal_size(file.fileno()).columns or _COLUMNS
         return _COLUMNS
 
+    def is_in_foreground(self) -> bool:
+        """Return whether we may use the terminal's line: in a shell's background a person types there."""
+        with suppress(OSError):  # it is not the terminal that controls us
+            if file := self._open_file():
+                return os.tcgetpgrp(file.fileno()) == os.getpgrp()
+        return True
+
     def _open_file(self) -> TextIO | None:
         file = None if self.lost else self._file()
         if file is None and not self.lost:
@@ -116,10 +124,12 @@ class Console:
         self.stdout = stdout
         self.stderr = stderr
         self._environ = environ
+        self._status = ""
+        """The line that is shown for now, as the last one."""
 
     def out(self, *lines: str) -> None:
         """Print lines to stdout: what a command was asked for. Raises `OutputError` where it cannot be written."""
-        _print(self.stdout, map(line, lines))
+        self._print(self.stdout, map(line, lines))
         self.stdout.require()
 
     def table(self, rows: Sequence[Sequence[str]], colours: Mapping[str, int]) -> None:
@@ -130,12 +140,12 @@ class Console:
         terminal = self.stdout.is_terminal()
         shown = colours if terminal and not self._environ.get("NO_COLOR") else {}
         cells = padded(rows, self.stdout.columns() if terminal else None)
-        _print(self.stdout, ("  ".join(_coloured(line(cell), shown) for cell in row).rstrip() for row in cells))
+        self._print(self.stdout, ("  ".join(_coloured(line(cell), shown) for cell in row).rstrip() for row in cells))
         self.stdout.require()
 
     def err(self, *lines: str) -> None:
         """Print lines to stderr: what else a person should know."""
-        _print(self.stderr, map(line, lines))
+        self._print(self.stderr, map(line, lines))
 
     def debug(self, text: str) -> None:
         """Print a line to stderr where debug logging is on."""
@@ -147,22 +157,56 @@ class Console:
 
         Raises `OutputError` where it cannot be written.
         """
-        _print(self.stdout, [_NOT_PLAIN.sub(_escaped, document.removesuffix("\n"))])
+        self._print(self.stdout, [_NOT_PLAIN.sub(_escaped, document.removesuffix("\n"))])
         self.stdout.require()
 
     def commands(self, *lines: str) -> None:
         """Print commands for the runner, as `github.commands` makes them."""
-        _print(self.stdout, lines)
+        self._print(self.stdout, lines)
 
-    def status(self, text: str) -> None:
-        """Show a line on the terminal in place of the one before; an empty one takes it away."""
-        self.stderr.write(_NO_STATUS + printable(text).encode())
+    def is_live(self) -> bool:
+        """Return whether a line may be written over: a person looks at a terminal that can do that.
+
+        The log of a job may come by way of a terminal; the environment tells.
+        """
+        is_job = self._environ.get("CI", "").lower() not in ("", "0", "false") or is_actions(self._environ)
+        return self.stderr.is_terminal() and self._environ.get("TERM") != "dumb" and not is_job
+
+    def status(self, text: str, *, colour: int | None = None) -> None:
+        """Show a line on the terminal in place of the one before; an empty one takes it away. What is printed does too.
+
+        The cursor stays at its begin: a terminal that is made narrower keeps the cursor there, so that all of it can
+        be erased; in most it is several rows then, and in some it is cut.
+        """
+        shown = fitted(printable(text), self.stderr.columns() - 1) if text else ""
+        if shown == self._status:
+            return
+        before, self._status = self._status, shown
+        if not self.stderr.is_in_foreground():
+            self._status = ""
+            return
+        styled = shown if colour is None else f"\x1b[{colour}m{shown}\x1b[0m"
+        data = styled.encode(errors="backslashreplace") + b"\r" if shown else b""
+        self.stderr.write((_ERASED if before else b"") + data)
         self.stderr.flush()
 
-    def copy(self, chunks: Iterable[bytes]) -> None:
-        """Write bytes to stdout, in order. Raises `OutputError` where they cannot be written."""
+    def erase_echo(self) -> None:
+        """Take away what a terminal shows of a key, such as `^C`."""
+        if self.is_live() and self.stderr.is_in_foreground():
+            self._status = ""
+            self.stderr.write(_ERASED)
+
+    def leave(self) -> None:
+        """Take the line away that `status` shows, in a program that a signal ends at once."""
+        if self._status and self.stderr.is_in_foreground():
+            os.write(2, _ERASED)
+
+    def copy(self, chunks: Iterable[bytes], *, at_once: bool = False) -> None:
+        """Write bytes to stdout, in order, each `at_once` if asked. Raises `OutputError` where that is impossible."""
         for chunk in chunks:
             self.stdout.write(chunk)
+            if at_once:
+                self.stdout.flush()
             self.stdout.require()
         self.stdout.flush()
         self.stdout.require()
@@ -190,6 +234,12 @@ class Console:
         self.stdout.flush()
         self.stderr.flush()
 
+    def _print(self, output: Output, lines: Iterable[str]) -> None:
+        if self._status and output.is_terminal():
+            self.status("")
+        output.write("".join(f"{text}\n" for text in lines).encode(errors="backslashreplace"))
+        output.flush()
+
     def is_lost_by(self, error: OSError) -> bool:
         """Return whether stdout cannot be written, for the same reason."""
         self.stdout.flush()
@@ -202,11 +252,6 @@ def line(text: str) -> str:
     Not only where the environment tells of a job: in a container, or behind a wrapper, it may not.
     """
     return escape_commands(printable(text))
-
-
-def _print(output: Output, lines: Iterable[str]) -> None:
-    output.write("".join(f"{text}\n" for text in lines).encode(errors="backslashreplace"))
-    output.flush()
 
 
 def _coloured(cell: str, colours: Mapping[str, int]) -> str:

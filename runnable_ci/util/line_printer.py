@@ -13,14 +13,11 @@ from typing import Protocol, Self
 
 from runnable_ci.util.console import LINE_MAX_BYTES, console, line
 from runnable_ci.util.process_output import Stream
-from runnable_ci.util.threads import start
 
 _COLOURS = (36, 33, 35, 34, 32)
-_DIM = 2
 _NAME_MAX = 24
 """Characters of a step's name before its lines."""
 _WRITTEN_OVER = re.compile(rb"(?m)^[^\n]*\r(?!\n)")
-_TICK_S = 1.0
 
 
 class Sink(Protocol):
@@ -55,23 +52,25 @@ class LinePrinter:
         self._is_loss_told = False
         self._lock = threading.Lock()
         self._partial: dict[tuple[str, Stream], bytes] = {}
+        """The line that each stream is at; of a progress bar what it shows by now."""
         self._prefixes: dict[str, bytes] = {}
+        self._labels: dict[str, str] = {}
         self._names: set[str] = set()
         self._width = 0
         self._running: dict[str, float] = {}
-        self._done, self._total = 0, 0
-        self._status_shown = False
+        self._finished: set[str] = set()
+        self._total = 0
         self._ended = threading.Event()
 
     @classmethod
     def of_process(cls, *, quiet: bool = False, no_colour: bool = False) -> Self:
         """Return a printer on this process's own stdout and stderr."""
-        terminal = console.stderr.is_terminal()
+        terminal = console.is_live()
         return cls(
             console.stdout,
             console.stderr,
             terminal=terminal,
-            colour=terminal and console.stdout.is_terminal() and not no_colour,
+            colour=console.stderr.is_terminal() and console.stdout.is_terminal() and not no_colour,
             quiet=quiet,
             lost=lambda: console.stdout.lost,
         )
@@ -80,18 +79,15 @@ class LinePrinter:
         """Prepare for these steps, of which `total` will run."""
         self._width = min(_NAME_MAX, max(map(len, steps), default=0))
         self._total = total
-        if self._terminal and not self._quiet:
-            start(self._tick, name="status")
 
     def expect(self, total: int) -> None:
         """Set the number of steps that will run."""
         self._total = total
 
     def end(self) -> None:
-        """Remove the status line."""
+        """Show nothing more that changes."""
         self._ended.set()
         with self._lock:
-            self._clear_status()
             self._flush()
 
     def say(self, *lines: str, step: str = "") -> None:
@@ -108,7 +104,7 @@ class LinePrinter:
         self.finish_lines(step)
         with self._lock:
             self._running.pop(step, None)
-            self._done += 1
+            self._finished.add(step)
         mark, colour = ("✗", 31) if failed else ("✓", 32)
         self._say(f"{self._styled(mark, colour)} {line(text)}", step)
 
@@ -117,15 +113,18 @@ class LinePrinter:
         if self._quiet:
             return
         key = (step, stream)
-        held = self._partial.pop(key, b"")
+        held = self._partial.get(key, b"")
         text = held + chunk if held else chunk
         cut = text.rfind(b"\n") + 1
-        if cut < len(text):
-            if len(text) - cut < LINE_MAX_BYTES:
-                self._partial[key] = text[cut:]
-                text = text[:cut]
-            else:
-                text += b"\n"
+        rest = text[cut:]
+        if b"\r" in rest:
+            rest = rest[max(0, rest.rstrip(b"\r").rfind(b"\r")) :]
+        if len(rest) < LINE_MAX_BYTES:
+            text = text[:cut]
+        else:
+            text, rest = text[:cut] + rest + b"\n", b""
+        if rest or held:  # another thread looks at it
+            self._partial[key] = rest
         if text:
             if b"\r" in text:  # a progress bar: what it wrote over, and with it our prefix, is not to be seen
                 text = _WRITTEN_OVER.sub(b"", text)
@@ -145,23 +144,36 @@ class LinePrinter:
 
     def _show(self, step: str, stream: Stream, lines: bytes) -> None:  # noqa: ARG002 - others tell steps apart
         """Write whole lines of a step; the lock is held."""
-        self._clear_status()
+        self._before(stream)
         self._streams[stream].write(lines)
         self._flush()
+        self._after()
+
+    def _before(self, stream: Stream) -> None:
+        """Make room for a line; the lock is held."""
+
+    def _after(self) -> None:
+        """Show again what had to make room; the lock is held."""
 
     def _say(self, text: str, step: str) -> None:
         with self._lock:
-            self._clear_status()
+            self._before("e")
             self._streams["e"].write((self._prefix(step) if step else b"") + f"{text}\n".encode())
             self._flush()
+            self._after()
 
     def _prefix(self, step: str) -> bytes:
         if step not in self._prefixes:
-            name = f"{self._shortened(line(step)):{self._width}}"
+            name = f"{self._label(step):{self._width}}"
             colour = _COLOURS[len(self._prefixes) % len(_COLOURS)]
             bar = "│" if self._colour else "|"
             self._prefixes[step] = f"{self._styled(f'{name} {bar}', colour)} ".encode()
         return self._prefixes[step]
+
+    def _label(self, step: str) -> str:
+        if step not in self._labels:
+            self._labels[step] = self._shortened(line(step))
+        return self._labels[step]
 
     def _shortened(self, name: str) -> str:
         """Return a name without its middle if it is long: instances of one step differ at the end.
@@ -184,24 +196,3 @@ class LinePrinter:
             text = f"warning: stdout cannot be written ({lost.strerror}): the run continues, and keeps its output\n"
             self._streams["e"].write(text.encode())
             self._streams["e"].flush()
-
-    def _tick(self) -> None:
-        while not self._ended.wait(_TICK_S):
-            with self._lock:
-                self._clear_status()
-                now = time.monotonic()
-                first = list(self._running.items())[:3]
-                running = ", ".join(f"{line(step)} {now - since:.0f} s" for step, since in first)
-                if running and not self._ended.is_set():
-                    columns = console.stderr.columns()
-                    # A status of two lines could not be taken away again.
-                    status = f"[{self._done}/{self._total}] {running}"[: columns - 1]
-                    self._streams["e"].write(self._styled(status, _DIM).encode())
-                    self._streams["e"].flush()
-                    self._status_shown = True
-
-    def _clear_status(self) -> None:
-        if self._status_shown:
-            self._streams["e"].write(b"\r\x1b[K")
-            self._streams["e"].flush()
-            self._status_shown = False

@@ -15,6 +15,8 @@ _CANCEL_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LAST_S: Final = 2.0
 """How long the program has after the second signal to record what it was doing. GitHub kills 2.5 s after its second."""
 _cancelled_at_s: list[float] = []
+at_once: Final[list[Callable[[], None]]] = []
+"""What is done when a signal ends the program at once: it takes no lock and waits for nothing."""
 
 
 def since_cancelled_s() -> float | None:
@@ -50,7 +52,7 @@ def cancelling(cancel: Callable[[signal.Signals], None]) -> Iterator[None]:
         if len(received) > 1:
             for each in numbers:
                 signal.signal(each, _end)
-            signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
+            signal.signal(signal.SIGALRM, lambda *_: _exit(number))
             signal.setitimer(signal.ITIMER_REAL, LAST_S)  # interrupts whatever the main thread waits for
         cancel(signal.Signals(number))
 
@@ -66,4 +68,10 @@ def cancelling(cancel: Callable[[signal.Signals], None]) -> Iterator[None]:
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
     """End without a clean-up: everything on disk is whole or absent, as after a kill."""
+    _exit(number)
+
+
+def _exit(number: int) -> NoReturn:
+    for do in at_once:
+        do()
     os._exit(128 + number)

@@ -89,6 +89,32 @@ def format_duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def format_elapsed(seconds: float) -> str:
+    """Format how long something has run by now, as `7 s`, `3 min 05 s`, `12 min` or `2 h 03 min`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return format_duration(whole) if whole < 600 or whole >= 3600 else f"{whole // 60} min"
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal a printable text takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import east_asian_width  # few texts need it
+
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def fitted(text: str, columns: int) -> str:
+    """Return as much of a printable text as fits into so many columns; that it was cut is seen."""
+    if width(text) <= columns:
+        return text
+    while text and width(text) >= columns:
+        text = text[: max(0, columns - 1)] if text.isascii() else text[:-1]
+    return f"{text}…" if columns > 0 else ""
+
+
 def format_age(seconds: float | None) -> str:
     """Format how long ago something was, as `12 s`, `3 min`, `5 h` or `34 days`; empty where it is not known."""
     if seconds is None:

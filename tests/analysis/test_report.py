@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import signal
@@ -116,6 +117,37 @@ def test_a_run_of_a_registry_and_one_without_files(project: Workspace, tmp_path:
         assert "printed by first\n" not in text
         assert "first.txt" in text
         assert steps_of(text) == {"first": "succeeded", "second": "succeeded"}
+
+
+def test_secrets(tmp_path: Path) -> None:
+    """Those in files of a run and in what differed from its commit are masked, by their form or by their variable."""
+    token = "ghp_" + "a1B2c3D4e5" * 3 + "F6g7H8"
+    made = workspace(
+        tmp_path,
+        {
+            "runnable.toml": '[steps.a]\nrun = "python make.py"\ncatalog = { put = ["a.*"] }\n',
+            "make.py": """
+import json
+secret = "ghp_" + "a1B2c3D4e5" * 3 + "F6g7H8"
+for name in ("a.txt", "a.csv", "a.svg"):
+    open(name, "w").write(f"<svg>{secret}, own-secret-word</svg>\\n")
+cell = {"cell_type": "code", "source": secret, "outputs": [{"output_type": "stream", "text": "own-secret-word"}]}
+json.dump({"cells": [cell]}, open("a.ipynb", "w"))
+""",
+            ".gitignore": ".runnable\n*.html\n*.txt\n*.csv\n*.ipynb\n*.svg\n",
+            "other.py": "x = 1\n",
+        },
+    )
+    made.write({"other.py": f"x = '{token}'\n"})
+    made.environ.update(MINE="own-secret-word", RUNNABLE_CI_SECRETS="MINE")
+    made.runnable("run", "--run-id", "r")
+    text = page(made, "r")
+    pictures = [base64.b64decode(one) for one in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text)]
+    assert len(pictures) == 1
+    for secret in (token, "own-secret-word"):
+        assert secret not in text
+        assert secret.encode() not in pictures[0]
+    assert "Of what differed from the commit this was not kept: <code>other.py</code>" in text
 
 
 def test_nothing_ran(browser: Browser, tmp_path: Path) -> None:

@@ -15,14 +15,17 @@ from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.report.output import output_html
 from runnable_ci.analysis.report.page import FoundForPage
 from runnable_ci.analysis.report.plots import Plot, plot_of
-from runnable_ci.analysis.report.previews import Preview, can_preview, preview
-from runnable_ci.engine.code.recorded_tree import dirty_difference
+from runnable_ci.analysis.report.previews import Preview, can_preview, is_text, preview
+from runnable_ci.engine.code.recorded_tree import dirty_difference, newest_attempt_with_code
 from runnable_ci.engine.provenance.stored_reads import reads_of
 from runnable_ci.errors import BlobMissingError, RunnableError, StoreError
 from runnable_ci.observe.reads import ReadSet
+from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.code_states import code_state_of
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import output_of, summaries
 from runnable_ci.store.local import Layout
+from runnable_ci.util.text import listed
 from runnable_ci.vcs.git import Git
 
 OUTPUT_HEAD_BYTES: Final = 8 * 1024
@@ -33,23 +36,31 @@ PREVIEWS_ALL_CHARACTERS: Final = 8 * 1024 * 1024
 PLOTS_MAX: Final = 24
 DIRTY_MAX: Final = 200_000
 """Characters of the difference from the commit."""
+OMITTED_MAX: Final = 20
 
 
 def collect(
-    run: ComparedRun, other: ComparedRun | None, git: Git | None, *, environ: Mapping[str, str], other_note: str = ""
+    run: ComparedRun,
+    other: ComparedRun | None,
+    git: Git | None,
+    *,
+    environ: Mapping[str, str],
+    redactor: Redactor,
+    other_note: str = "",
 ) -> FoundForPage:
     """Return what is there of a run, to be shown; `other` is the run that it is compared with.
 
-    What the store does not have is left out.
+    What the store does not have is left out. Secrets in files and in what differed from the commit are masked: a page
+    is shared more easily than a run.
     """
     log = run.log
     dirty, dirty_note = _dirty(run, environ)
     return FoundForPage(
         outputs=_outputs(run.layout, log),
         reads=_reads(run),
-        previews=_previews(run),
+        previews=_previews(run, redactor),
         plots=_plots(run.layout, log),
-        dirty=dirty,
+        dirty=redactor.text(dirty),
         dirty_note=dirty_note,
         comparison=compare(other.read(), run.read(), compare_code(other.log, log, git)) if other else None,
         other_note=other_note,
@@ -106,7 +117,7 @@ def _reads(run: ComparedRun) -> dict[str, ReadSet]:
     return found
 
 
-def _previews(run: ComparedRun) -> dict[tuple[str, str], Preview]:
+def _previews(run: ComparedRun, redactor: Redactor) -> dict[tuple[str, str], Preview]:
     found = {}
     left = PREVIEWS_ALL_CHARACTERS
     catalog = run.catalog
@@ -118,6 +129,8 @@ def _previews(run: ComparedRun) -> dict[tuple[str, str], Preview]:
                 content = b"".join(catalog.read(entry.data_hash, entry.size))
             except (StoreError, BlobMissingError, FileNotFoundError):
                 continue
+            if is_text(entry.name):
+                content = redactor.data(content)
             if (shown := preview(entry.name, content)) is not None and shown.size <= left:
                 left -= shown.size
                 found[name, entry.name] = shown
@@ -142,6 +155,10 @@ def _dirty(run: ComparedRun, environ: Mapping[str, str]) -> tuple[str, str]:
             text = dirty_difference(run.layout, run.log, Path(folder) / "code", environ=environ)
         except (RunnableError, OSError) as e:
             return "", f"What differed from the commit cannot be shown: {e}"
-    if len(text) <= DIRTY_MAX:
-        return text, ""
-    return text[:DIRTY_MAX], f"The first {DIRTY_MAX:,} of {len(text):,} characters of what differed from the commit:"
+    notes = []
+    if state := code_state_of(run.log, newest_attempt_with_code(run.log)):
+        omitted = listed((f"`{name}` ({reason})" for name, reason in state.omitted.items()), at_most=OMITTED_MAX)
+        notes += [f"Of what differed from the commit this was not kept: {omitted}."] * bool(omitted)
+    if len(text) > DIRTY_MAX:
+        notes.append(f"Shown are the first {DIRTY_MAX:,} of {len(text):,} characters of what differed from the commit.")
+    return text[:DIRTY_MAX], " ".join(notes)

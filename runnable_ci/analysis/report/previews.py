@@ -72,6 +72,11 @@ def can_preview(name: str, size: int) -> bool:
     return suffix in (".csv", ".tsv", ".ipynb", *_TEXTS) and size <= TEXT_MAX_BYTES
 
 
+def is_text(name: str) -> bool:
+    """Return whether what is shown of a file of this name is text, or drawn from text."""
+    return _IMAGES.get(PurePath(name).suffix.lower(), "image/svg+xml") == "image/svg+xml"
+
+
 def preview(name: str, content: bytes) -> Preview | None:
     """Return what is shown of a file; None where it is not what its name says."""
     suffix = PurePath(name).suffix.lower()

@@ -10,6 +10,7 @@ from runnable_ci.analysis.report.collect import collect
 from runnable_ci.analysis.report.html import html
 from runnable_ci.analysis.report.page import page_of
 from runnable_ci.cli.compare.diff import clone_around, opened_finder
+from runnable_ci.cli.context import make_redactor
 from runnable_ci.config import Settings
 from runnable_ci.errors import RunnableError, RunNotFoundError, UsageError
 from runnable_ci.pipeline.project import load as load_project
@@ -39,9 +40,9 @@ def report(
         found = finder.run(run)
         other, note = _other(finder, found, against)
         git = clone_around(workspace, environ)
-        page = page_of(
-            found.log, collect(found, other, git, environ=environ, other_note=note), _needs(workspace, found)
-        )
+        redactor = make_redactor(settings, environ)
+        beside = collect(found, other, git, environ=environ, redactor=redactor, other_note=note)
+        page = page_of(found.log, beside, _needs(workspace, found))
     path = output or Path(f"report-{found.log.run_id}.html")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}", hint="make it, or name another place with -o")

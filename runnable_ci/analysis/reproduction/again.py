@@ -104,11 +104,11 @@ def prepared_tree(
     with ExitStack() as stack:
         folder = at or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runnable-again-")))
         root = folder.resolve() / "code"
-        missing = rebuild_recorded(found.layout, log, attempt, root, environ=options.environ)
+        missing = rebuild_recorded(found.layout, log, attempt, root, environ=options.environ, clone=workspace)
         file = _pipeline_file(log, root)
         project = load_project(file)
         tree = project.workspace
-        inputs = provide_inputs(found, workspace, tree)
+        inputs = provide_inputs(found, workspace, tree, root)
         if asked.environment == "recorded":
             recorded = log.environments.get(attempt.environment, Environment())
             make_environment(recorded, project.pipeline, tree, options.environ)
@@ -161,7 +161,7 @@ def make_again(
     contents = _contents(found, again, compared, asked.tolerance, reader)
     mocked = {name: "it was mocked" for name, step in log.steps.items() if step.attempts and step.attempts[-1].mock}
     blocked = {**tree.inputs.missing, **mocked}
-    verdicts = step_verdicts(compared, contents, blocked, asked.tolerance)
+    verdicts = step_verdicts(compared, contents, blocked, asked.tolerance, _begun_from(log))
     record = Reproduction(
         run_id=log.run_id,
         identity=run_identity(log),
@@ -199,6 +199,18 @@ def run_again(
     if log.outcome == "cancelled" or code > _SIGNALLED:
         raise RunInterruptedError(code)
     return ComparedRun(layout, log)
+
+
+def _begun_from(log: RunLog) -> dict[str, str]:
+    """Return the steps that began from what an earlier run or attempt left, with what that was."""
+    found = {}
+    for name, step in log.steps.items():
+        for last in step.attempts[-1:]:
+            if last.definition.get("persist"):
+                found[name] = "it extends what an earlier run left (`persist`)"
+            elif last.checkpoint_used is not None:
+                found[name] = "it resumed from a checkpoint then, and started over now"
+    return found
 
 
 def _begun_with(log: RunLog) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,20 +30,22 @@ class ProvidedInputs:
     """Step → which of its inputs is not available."""
 
 
-def provide_inputs(run: ComparedRun, workspace: Path, tree: Path) -> ProvidedInputs:
+def provide_inputs(run: ComparedRun, workspace: Path, tree: Path, root: Path) -> ProvidedInputs:
     """Bring what steps read into the `tree`, from the run's catalog or the `workspace` here, each with its hash.
 
-    Both are the pipeline's folder. What lies in the tree already is as it was recorded, and is not replaced.
+    Both are the pipeline's folder; nothing is written outside of `root`, that of the repository in the tree. What lies
+    in the tree already is as it was recorded, and is not replaced.
     """
     found = ProvidedInputs()
     made = {entry.name for step in run.log.steps.values() for entry in step.put_entries()}
     made |= {path for step in run.log.steps.values() for attempt in step.attempts for path in attempt.made}
     kept = _kept(run.log)
+    _make_links(run, tree, root)
     for step, path, digest in _needed(run):
         if path in made or _is_own_file(path):
             continue
         place = tree / path
-        if not place.resolve().is_relative_to(tree.resolve()):
+        if not place.resolve().is_relative_to(root.resolve()):
             found.missing.setdefault(step, f"{path} leads out of the tree")
         elif not digest:
             found.missing.setdefault(step, f"{path} changed while the step ran: what it read is not known")
@@ -59,6 +62,19 @@ def provide_inputs(run: ComparedRun, workspace: Path, tree: Path) -> ProvidedInp
             what = "is another file now" if here.exists() else "is not here"
             found.missing.setdefault(step, f"{path}, which it read, {what}")
     return found
+
+
+def _make_links(run: ComparedRun, tree: Path, root: Path) -> None:
+    """Make the symbolic links through which steps read, where they lead to something in the repository."""
+    whole = root.resolve()
+    for reads in run.read().reads.values():
+        for path, target in reads.links.items():
+            place = tree / path
+            folder = place.parent.resolve()
+            is_inside = all(it.is_relative_to(whole) for it in (folder, (folder / target).resolve()))
+            if is_inside and not target.startswith("/") and not os.path.lexists(place):
+                folder.mkdir(parents=True, exist_ok=True)
+                place.symlink_to(target)
 
 
 def _needed(run: ComparedRun) -> Iterator[tuple[str, str, str]]:

@@ -28,17 +28,19 @@ def step_verdicts(
     contents: Mapping[tuple[str, str], ContentComparison],
     blocked: Mapping[str, str],
     tolerance: Tolerance,
+    begun: Mapping[str, str],
 ) -> dict[str, StepVerdict]:
     """Return the verdict on each step that the first run (A of the comparison) tried.
 
     `contents` are the files that differ, by step and name, as they were compared with the tolerance; `blocked` the
-    steps of which an input is not available, with why.
+    steps of which an input is not there, with why; `begun` those that began from what is not there any more, with what:
+    where they differ, that says nothing.
     """
     found: dict[str, StepVerdict] = {}
     for step in compared.steps:
         if step.in_a in ("", "skipped", "running"):
             continue
-        found[step.name] = _verdict(step, contents, blocked, tolerance, found)
+        found[step.name] = _verdict(step, contents, blocked, tolerance, found, begun)
     return found
 
 
@@ -54,6 +56,7 @@ def _verdict(
     blocked: Mapping[str, str],
     tolerance: Tolerance,
     before: Mapping[str, StepVerdict],
+    begun: Mapping[str, str],
 ) -> StepVerdict:
     if step.name in blocked:
         return StepVerdict(verdict="not comparable", reason=blocked[step.name])
@@ -77,6 +80,8 @@ def _verdict(
     if origin and before[origin].verdict in ("within tolerance", "other hardware or packages", "not comparable"):
         return StepVerdict(verdict=before[origin].verdict, reason=reason, follows=origin)
     inputs = [one for one in given if not one.made_by]
+    if step.name in begun:
+        return StepVerdict(verdict="not comparable", reason=f"{reason}; {begun[step.name]}", follows=origin)
     if inputs:
         return StepVerdict(verdict="not comparable", reason=f"{reason}; it was given something else: {_listed(inputs)}")
     return StepVerdict(verdict="different", reason=reason, follows=origin)

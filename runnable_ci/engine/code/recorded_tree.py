@@ -21,17 +21,24 @@ KEPT: str = "refs/runnable/code"
 
 
 def rebuild_recorded(
-    layout: Layout, log: RunLog, attempt: StepAttempt, folder: Path, *, environ: Mapping[str, str]
+    layout: Layout,
+    log: RunLog,
+    attempt: StepAttempt,
+    folder: Path,
+    *,
+    environ: Mapping[str, str],
+    clone: Path | None = None,
 ) -> list[str]:
     """Rebuild the tree that an attempt ran: the commit and what differed from it; return what could not be.
 
-    The commit comes from the clone around the store, else from the remotes. Raises `CodeIdentityError`, `UsageError`
+    The commit comes from the `clone`, by default the one around the store, else from the remotes. Raises
+    `CodeIdentityError`, `UsageError`
     where the folder is not empty, `BlobMissingError`.
     """
     code, state = attempt.code_identities[0], code_state_of(log, attempt) or CodeState()
     with suggest_pull(layout, log.run_id):
         snapshot = _snapshot(layout, state)
-    clone = layout.folder.parent
+    clone = clone or layout.folder.parent
     # A path of this machine is a source where a remote has it, not where a run from elsewhere says so.
     urls = [url for url in [code.code_identifier_url] if url and not url.startswith("file:")]
     sources: list[Path | str] = [clone, *dict.fromkeys([*urls, *_remotes(clone, environ)])]

@@ -192,6 +192,23 @@ def test_ended_in_the_middle(ending: signal.Signals, tmp_path: Path) -> None:
     assert reproduced(made)["verdict"] == "reproduced"
 
 
+def test_a_project_that_is_installed_in_place(tmp_path: Path) -> None:
+    """What is imported from the workspace here, and is other code now, says nothing; the same code does."""
+    made = pipeline(
+        tmp_path,
+        '[steps.s]\npython = "m:f"\nreturns = ["x"]\n',
+        **{"m.py": "import pkg\ndef f():\n    return pkg.X\n", "src/pkg/__init__.py": "X = 1\n"},
+    )
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", ".venv"], cwd=made.folder, check=True)
+    (site,) = (made.folder / ".venv/lib").glob("python*/site-packages")
+    (site / "pkg.pth").write_text(f"{made.folder / 'src'}\n")
+    made.runnable("run", "-q", "--run-id", "first")
+    assert reproduced(made)["verdict"] == "reproduced"
+    made.write({"src/pkg/__init__.py": "X = 1  # another code\n"})
+    found = reproduced(made, code=4)
+    assert "of the workspace here, not of the recorded code" in found["steps"]["s"]["reason"]
+
+
 def test_published_beside_the_first(tmp_path: Path) -> None:
     """A run is reproduced by its reference in another clone; the verdict is in the same registry, for all to see."""
     made = pipeline(

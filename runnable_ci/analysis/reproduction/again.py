@@ -17,7 +17,7 @@ from runnable_ci.analysis.comparison.requested import compare_put_file
 from runnable_ci.analysis.comparison.runs import compare
 from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.reproduction.environments import activated, link_environment, make_environment
-from runnable_ci.analysis.reproduction.inputs import ProvidedInputs, provide_inputs
+from runnable_ci.analysis.reproduction.inputs import ProvidedInputs, provide_inputs, read_here
 from runnable_ci.analysis.reproduction.not_held import not_held_equal
 from runnable_ci.analysis.reproduction.verdicts import step_verdicts, whole_verdict
 from runnable_ci.engine.code.recorded_tree import newest_attempt_with_code, rebuild_recorded
@@ -67,6 +67,8 @@ class RunInterruptedError(RunnableError):
 class PreparedTree:
     """The code of a run made again in a folder, with its inputs, ready to run."""
 
+    workspace: Path
+    """The folder of the pipeline here, from which it was made."""
     project: Project
     options: Options
     inputs: ProvidedInputs
@@ -121,7 +123,7 @@ def prepared_tree(
             project, next((name for name, step in log.steps.items() if attempt in step.attempts), ""), options.environ
         )
         not_held = [*not_held_equal(found.read(), now, holds_packages=held)]
-        yield PreparedTree(project.opened(options.environ), options, inputs, missing, not_held)
+        yield PreparedTree(workspace, project.opened(options.environ), options, inputs, missing, not_held)
 
 
 def _environment_of(project: Project, step: str, environ: Mapping[str, str]) -> Environment | None:
@@ -160,7 +162,8 @@ def make_again(
     compared = compare(found.read(), again.read(), compare_code(log, again.log, None))
     contents = _contents(found, again, compared, asked.tolerance, reader)
     mocked = {name: "it was mocked" for name, step in log.steps.items() if step.attempts and step.attempts[-1].mock}
-    blocked = {**tree.inputs.missing, **mocked}
+    elsewhere = read_here(again, tree.workspace, tree.project.workspace)
+    blocked = {**elsewhere, **tree.inputs.missing, **mocked}
     verdicts = step_verdicts(compared, contents, blocked, asked.tolerance, _begun_from(log))
     record = Reproduction(
         run_id=log.run_id,

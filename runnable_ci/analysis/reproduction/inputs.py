@@ -111,6 +111,21 @@ def _restore(run: ComparedRun, entry: CatalogEntry, place: Path) -> bool:
     return True
 
 
+def read_here(again: ComparedRun, workspace: Path, tree: Path) -> dict[str, str]:
+    """Return the steps of a run in a `tree` that read other files in the `workspace` here instead, with which.
+
+    An installation of the project in place leads there.
+    """
+    found: dict[str, str] = {}
+    for step, reads in again.read().reads.items():
+        for path, digest in reads.outside.items():
+            if Path(path).is_relative_to(workspace):
+                recorded = tree / Path(path).relative_to(workspace)
+                if not recorded.is_file() or _sha256(recorded) != digest:
+                    found.setdefault(step, f"it read {path} of the workspace here, not of the recorded code")
+    return found
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import shutil
 import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,6 +176,82 @@ def terminal(project: Workspace, *arguments: str, columns: int = 80, code: int =
         os.close(master)
         assert running.wait() == code
     return written.decode()
+
+
+class Terminal:
+    """A terminal of the program's own, and all that was written to it by now."""
+
+    def __init__(self, master: int, process: subprocess.Popen[bytes]) -> None:
+        self.master = master
+        self.process = process
+        self.written = ""
+
+    def read(self) -> bool:
+        """Read what comes next; whether there was anything."""
+        try:
+            data = os.read(self.master, 4096)
+        except OSError:  # Linux says so when the last writer has gone
+            return False
+        self.written += data.decode()
+        return bool(data)
+
+    def read_until(self, pattern: str) -> None:
+        """Read until this was written."""
+        while not re.search(pattern, self.written):
+            assert self.read(), self.written
+
+    def rest(self) -> str:
+        """All of it, once the program has ended."""
+        while self.read():
+            pass
+        return self.written
+
+
+@contextmanager
+def on_terminal(project: Workspace, *arguments: str) -> Iterator[Terminal]:
+    """Start the program on a terminal that is its own, with Ctrl-C and all."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+
+    def own() -> None:
+        os.setsid()
+        os.close(os.open(os.ttyname(slave), os.O_RDWR))
+
+    environ = {**project.environ, "TERM": "xterm", "NO_COLOR": "1"}
+    with subprocess.Popen(
+        [PROGRAM, *arguments],
+        cwd=project.folder,
+        env=environ,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        preexec_fn=own,  # noqa: PLW1509 - no thread is running
+    ) as process:
+        os.close(slave)
+        try:
+            yield Terminal(master, process)
+        finally:
+            process.kill()
+            os.close(master)
+
+
+def screen(written: str) -> list[str]:
+    """The lines that a terminal shows in the end."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[J|\x1b\[\d+A|\r|\n|[^\x1b\r\n]+", written):
+        if part == "\r":
+            column = 0
+        elif part == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part == "\x1b[J":
+            lines[row:] = [lines[row][:column]]
+        elif part.startswith("\x1b"):
+            row -= int(part[2:-1])
+        else:
+            lines[row] = f"{lines[row][:column]:{column}}{part}{lines[row][column + len(part) :]}"
+            column += len(part)
+    return lines
 
 
 def is_alive(pid: str) -> bool:

@@ -327,7 +327,7 @@ def test_who_may_print_without_making_harmless(name: str) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr == name and ast.unparse(node.value) == "console"
     }
-    printers = {"cli.terminal", "util.line_printer", "github.log", "cli.show.output"}
+    printers = {"cli.terminal", "util.line_printer", "github.log", "cli.show.output", "cli.show.follow"}
     allowed = {
         "stdout": printers,
         "stderr": printers,
@@ -335,7 +335,7 @@ def test_who_may_print_without_making_harmless(name: str) -> None:
             "cli.errors",
             *(f"github.action.{name}" for name in ("begin", "job", "job_environment", "set_up")),
         },
-        "copy": {"cli.show.output"},
+        "copy": {"cli.show.output", "cli.show.follow"},
     }
     assert users <= allowed[name]
     assert users

@@ -142,6 +142,7 @@ def show_command(
     run_id: option.RunId,
     step: Annotated[str | None, typer.Argument(help="Show only this step, with what it read.")] = None,
     reads: Annotated[bool, typer.Option("--reads", help="Print the whole record of what the step read.")] = False,
+    watch: option.WatchSteps = False,
     store: option.Store = None,
     as_json: option.Json = False,
 ) -> None:
@@ -151,7 +152,7 @@ def show_command(
     """
     from runnable_ci.cli.show.run import show as command
 
-    command(open_store(store), run_id, step, reads=reads, as_json=as_json)
+    command(open_store(store), run_id, step, reads=reads, as_json=as_json, watched=watch)
 
 
 @app.command("logs")
@@ -161,12 +162,13 @@ def logs_command(
     attempt: Annotated[int | None, typer.Option(min=1, help="Print this attempt.  [default: the last]")] = None,
     stdout: Annotated[bool, typer.Option("--stdout", help="Print stdout only.")] = False,
     stderr: Annotated[bool, typer.Option("--stderr", help="Print stderr only.")] = False,
+    follow: option.Follow = False,
     store: option.Store = None,
 ) -> None:
     """Print the output of the steps."""
     from runnable_ci.cli.show.output import logs as command
 
-    command(open_store(store), run_id, step, attempt=attempt, stdout=stdout, stderr=stderr)
+    command(open_store(store), run_id, step, attempt=attempt, stdout=stdout, stderr=stderr, followed=follow)
 
 
 @app.command("catalog")

@@ -202,6 +202,10 @@ Ref = Annotated[
     str | None, typer.Option(help="Branch, tag or commit with the fix.  [default: the current branch, if pushed]")
 ]
 Watch = Annotated[bool, typer.Option("--watch", help="Wait for the workflow run and exit with its status.")]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Print what is written until the run is over, also by another process.")
+]
+WatchSteps = Annotated[bool, typer.Option("--watch", help="Show the steps until the run is over, then the run.")]
 Interval = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Polling interval of --watch.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OfStatus = Annotated[str, typer.Option("--status", help="`succeeded`, `failed`, `running`.", show_default=False)]

@@ -108,14 +108,14 @@ class Printer(LinePrinter):
         """Show a status, or none; the lock is held."""
         if text or self._status:
             self._status, self._drawn_s = text, time.monotonic()
-            console.status(text, colour=_DIM if self._colour else None)
+            console.status(*filter(None, [text]), colour=_DIM if self._colour else None)
 
     def _before(self, stream: Stream) -> None:
         if self._terminal and not self._is_cancelled and since_cancelled_s() is not None:
             self._is_cancelled = True
             console.erase_echo()
         if self._status and (stream == "e" or console.stdout.is_terminal()):
-            console.status("")
+            console.status()
 
     def _after(self) -> None:
         if self._status and time.monotonic() - self._drawn_s >= _PUT_BACK_S:
@@ -189,4 +189,4 @@ def watching(verb: str) -> Iterator[Callable[[Progress], None] | None]:
     try:
         yield show
     finally:
-        console.status("")
+        console.status()

@@ -24,7 +24,7 @@ from runnable_ci.util.text import escape_commands, fitted, padded, printable
 
 RED, GREEN, YELLOW = 31, 32, 33
 """As terminals number their colours."""
-_COLUMNS: Final = 80
+_SIZE: Final = os.terminal_size((80, 24))
 LINE_MAX_BYTES: Final = 1 << 16
 """A longer line is shown as several."""
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;:]*m")
@@ -90,10 +90,17 @@ class Output:
 
     def columns(self) -> int:
         """Return how wide the terminal is."""
+        return self._size().columns or _SIZE.columns
+
+    def lines(self) -> int:
+        """Return how high the terminal is."""
+        return self._size().lines or _SIZE.lines
+
+    def _size(self) -> os.terminal_size:
         with suppress(OSError):  # it has gone
             if file := self._open_file():
-                return os.get_terminal_size(file.fileno()).columns or _COLUMNS
-        return _COLUMNS
+                return os.get_terminal_size(file.fileno())
+        return _SIZE
 
     def is_in_foreground(self) -> bool:
         """Return whether we may use the terminal's line: in a shell's background a person types there."""
@@ -124,8 +131,8 @@ class Console:
         self.stdout = stdout
         self.stderr = stderr
         self._environ = environ
-        self._status = ""
-        """The line that is shown for now, as the last one."""
+        self._status: tuple[str, ...] = ()
+        """The lines that are shown for now, as the last ones."""
 
     def out(self, *lines: str) -> None:
         """Print lines to stdout: what a command was asked for. Raises `OutputError` where it cannot be written."""
@@ -172,28 +179,35 @@ class Console:
         is_job = self._environ.get("CI", "").lower() not in ("", "0", "false") or is_actions(self._environ)
         return self.stderr.is_terminal() and self._environ.get("TERM") != "dumb" and not is_job
 
-    def status(self, text: str, *, colour: int | None = None) -> None:
-        """Show a line on the terminal in place of the one before; an empty one takes it away. What is printed does too.
+    def status(self, *lines: str, colour: int | None = None) -> None:
+        """Show lines on the terminal in place of those before; none take them away. What is printed does too.
 
-        The cursor stays at its begin: a terminal that is made narrower keeps the cursor there, so that all of it can
-        be erased; in most it is several rows then, and in some it is cut.
+        The cursor stays at their begin, also in a terminal that is made narrower, so that all can be erased:
+        in most of them a line is several rows then, and in some it is cut.
         """
-        shown = fitted(printable(text), self.stderr.columns() - 1) if text else ""
+        columns = self.stderr.columns() - 1 if lines else 0
+        shown = tuple(fitted(printable(text), columns) for text in lines)
         if shown == self._status:
             return
         before, self._status = self._status, shown
         if not self.stderr.is_in_foreground():
-            self._status = ""
+            self._status = ()
             return
-        styled = shown if colour is None else f"\x1b[{colour}m{shown}\x1b[0m"
-        data = styled.encode(errors="backslashreplace") + b"\r" if shown else b""
+        styled = (text if colour is None else f"\x1b[{colour}m{text}\x1b[0m" for text in shown)
+        data = "\n".join(styled).encode(errors="backslashreplace") + b"\r" if shown else b""
+        if len(shown) > 1:
+            data += b"\x1b[%dA" % (len(shown) - 1)
         self.stderr.write((_ERASED if before else b"") + data)
         self.stderr.flush()
+
+    def height(self) -> int:
+        """Return how many lines the terminal has, of which `status` can have one less."""
+        return self.stderr.lines()
 
     def erase_echo(self) -> None:
         """Take away what a terminal shows of a key, such as `^C`."""
         if self.is_live() and self.stderr.is_in_foreground():
-            self._status = ""
+            self._status = ()
             self.stderr.write(_ERASED)
 
     def leave(self) -> None:
@@ -236,7 +250,7 @@ class Console:
 
     def _print(self, output: Output, lines: Iterable[str]) -> None:
         if self._status and output.is_terminal():
-            self.status("")
+            self.status()
         output.write("".join(f"{text}\n" for text in lines).encode(errors="backslashreplace"))
         output.flush()
 

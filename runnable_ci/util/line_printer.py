@@ -80,6 +80,10 @@ class LinePrinter:
         self._width = min(_NAME_MAX, max(map(len, steps), default=0))
         self._total = total
 
+    def widen(self, steps: Iterable[str]) -> None:
+        """Have room for the names of more steps before their lines."""
+        self._width = max(self._width, min(_NAME_MAX, max(map(len, steps), default=0)))
+
     def expect(self, total: int) -> None:
         """Set the number of steps that will run."""
         self._total = total

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cli import PROGRAM, Workspace, terminal, workspace
+from cli import Workspace, on_terminal, screen, terminal, workspace
 from support import WAIT_S, wait_until
 
 from runnable_ci.cli.terminal import Running, shown_form, status_text
@@ -46,79 +42,6 @@ def project(tmp_path: Path) -> Workspace:
     """Two steps beside each other, of which one has a progress bar, that wait for the file `gate`."""
     files = {"runnable.toml": STEPS, "bar.py": BAR, ".gitignore": ".runnable\ngate\n"}
     return workspace(tmp_path, files)
-
-
-class Terminal:
-    """A terminal of the program's own, and all that was written to it by now."""
-
-    def __init__(self, master: int, process: subprocess.Popen[bytes]) -> None:
-        self.master = master
-        self.process = process
-        self.written = ""
-
-    def read(self) -> bool:
-        """Read what comes next; whether there was anything."""
-        try:
-            data = os.read(self.master, 4096)
-        except OSError:  # Linux says so when the last writer has gone
-            return False
-        self.written += data.decode()
-        return bool(data)
-
-    def read_until(self, pattern: str) -> None:
-        """Read until this was written."""
-        while not re.search(pattern, self.written):
-            assert self.read(), self.written
-
-    def rest(self) -> str:
-        """All of it, once the program has ended."""
-        while self.read():
-            pass
-        return self.written
-
-
-@contextmanager
-def on_terminal(project: Workspace, *arguments: str) -> Iterator[Terminal]:
-    """Start the program on a terminal that is its own, with Ctrl-C and all."""
-    master, slave = pty.openpty()
-
-    def own() -> None:
-        os.setsid()
-        os.close(os.open(os.ttyname(slave), os.O_RDWR))
-
-    environ = {**project.environ, "TERM": "xterm", "NO_COLOR": "1"}
-    with subprocess.Popen(
-        [PROGRAM, *arguments],
-        cwd=project.folder,
-        env=environ,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        preexec_fn=own,  # noqa: PLW1509 - no thread is running
-    ) as process:
-        os.close(slave)
-        try:
-            yield Terminal(master, process)
-        finally:
-            process.kill()
-            os.close(master)
-
-
-def screen(written: str) -> list[str]:
-    """The lines that a terminal shows in the end."""
-    lines, line, column = [], "", 0
-    for part in re.findall(r"\x1b\[J|\r|\n|[^\x1b\r\n]+", written):
-        if part == "\r":
-            column = 0
-        elif part == "\n":
-            lines.append(line)
-            line, column = "", 0
-        elif part == "\x1b[J":
-            line = line[:column]
-        else:
-            line = line[:column] + part + line[column + len(part) :]
-            column += len(part)
-    return [*lines, line]
 
 
 def test_two_steps_and_a_progress_bar(project: Workspace) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from runnable_ci.analysis.comparison.model import RunComparison
-from runnable_ci.analysis.history.query import nested
+from runnable_ci.analysis.history.conditions import nested
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.pipeline.expressions.arithmetic import FUNCTIONS, parse_calculation
 from runnable_ci.pipeline.expressions.expression import Expression

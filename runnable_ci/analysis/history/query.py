@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from runnable_ci.errors import UsageError, did_you_mean
-from runnable_ci.pipeline.expressions.arithmetic import FUNCTIONS, parse_calculation
-from runnable_ci.pipeline.expressions.expression import Expression
-from runnable_ci.pipeline.expressions.syntax import ExpressionError
-from runnable_ci.pipeline.expressions.values import is_true
+from runnable_ci.errors import UsageError
 from runnable_ci.runs.reader import Summary
-from runnable_ci.runs.retention import age
-from runnable_ci.util.text import flattened
 
 STATUSES: Final[Mapping[str, str]] = {
     "succeeded": "SUCCESS",
@@ -24,11 +17,6 @@ STATUSES: Final[Mapping[str, str]] = {
     "damaged": "DAMAGED",
 }
 """What `--status` takes → what a run log says; its own words are taken too."""
-_KEYS: Final[Mapping[str, Callable[[Summary], Any]]] = {
-    "started": lambda run: run.start_time,
-    "duration": lambda run: run.seconds,
-    "run": lambda run: run.run_id,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +48,12 @@ def select(runs: Iterable[Summary], query: Query, *, moment: datetime) -> list[S
     a name that no run has, and for what is no time.
     """
     found = list(runs)
-    conditions = [_parsed(text) for text in query.where]
-    for condition in conditions:
-        _require_known(condition, found)
-    kept = [run for run in found if _fits(run, query, moment) and all(_holds(it, run) for it in conditions)]
-    if query.sort and query.sort != "started":
-        value = _sorted_by(query.sort, found)
-        kept = [run for run in kept if _is_ordered(value(run))]
-        kept.sort(key=lambda run: _order(value(run)))
+    kept = [run for run in found if _fits(run, query, moment)]
+    if query.where or query.sort not in ("", "started"):
+        from runnable_ci.analysis.history.conditions import by_value, holding  # most listings have no condition
+
+        kept = holding(query.where, kept, found)
+        kept = by_value(query.sort, kept, found) if query.sort not in ("", "started") else kept
     if query.reverse:
         kept.reverse()
     return kept if query.limit is None else kept[max(0, len(kept) - query.limit) :]
@@ -102,83 +88,9 @@ def _moment(text: str, moment: datetime) -> datetime:
         pass
     else:
         return found if found.tzinfo else found.replace(tzinfo=UTC)
+    from runnable_ci.runs.retention import age  # few listings are by age
+
     try:
         return moment - age(text)
     except UsageError:
         raise UsageError(f"`{text}` is no time", hint="such as 2026-11-01, 2026-11-01T12:00, 12h, 30d or 8w") from None
-
-
-def _parsed(text: str) -> Expression:
-    try:
-        return parse_calculation(text)
-    except ExpressionError as e:
-        raise UsageError(f"the condition `{text}`: {e.message}", hint=e.hint or "such as score > 0.9") from e
-
-
-def _contexts(run: Summary) -> dict[str, Any]:
-    """Return what a condition sees of a run: values by their names, a metric before a parameter."""
-    metrics, parameters = nested(run.metrics), nested(run.parameters)
-    own = {"metrics": metrics, "parameters": parameters, "duration": run.seconds}
-    return {**parameters, **metrics, **own}
-
-
-def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as tables of tables, by what stands between the dots of their names."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        *above, last = name.split(".")
-        table = found
-        for part in above:
-            inner = table.setdefault(part, {})
-            table = inner if isinstance(inner, dict) else {}
-        table.setdefault(last, value)
-    return found
-
-
-def _require_known(condition: Expression, runs: Sequence[Summary]) -> None:
-    contexts = [_contexts(run) for run in runs]
-    for path in condition.references():
-        if runs and not any(_at(context, path) is not None for context in contexts):
-            raise _unknown(".".join(path), runs)
-
-
-def _unknown(name: str, runs: Sequence[Summary]) -> UsageError:
-    known = {key for run in runs for key in (*flattened(run.metrics), *flattened(run.parameters))} | {"duration"}
-    hint = did_you_mean(name, known, f"they have {', '.join(sorted(known)[:20])}")
-    return UsageError(f"no run has a metric or parameter `{name}`", hint=hint)
-
-
-def _at(context: Any, path: Sequence[str]) -> Any:
-    for name in path:
-        if not isinstance(context, Mapping) or name not in context:
-            return None
-        context = context[name]
-    return context
-
-
-def _holds(condition: Expression, run: Summary) -> bool:
-    contexts = _contexts(run)
-    if any(_at(contexts, path) is None for path in condition.references()):
-        return False
-    try:
-        return is_true(condition.evaluate(contexts, FUNCTIONS))
-    except ExpressionError as e:
-        raise UsageError(f"the condition `{condition}`: {e.message}", hint=e.hint) from e
-
-
-def _sorted_by(name: str, runs: Sequence[Summary]) -> Callable[[Summary], Any]:
-    if name in _KEYS and not any(name in run.metrics for run in runs):
-        return _KEYS[name]
-    path = name.split(".")
-    if runs and not any(_at(_contexts(run), path) is not None for run in runs):
-        raise _unknown(name, runs)
-    return lambda run: _at(_contexts(run), path)
-
-
-def _is_ordered(value: Any) -> bool:
-    return isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _order(value: Any) -> tuple[bool, float, str]:
-    """Return the sort key of a value: numbers before texts."""
-    return (True, 0.0, value) if isinstance(value, str) else (False, float(value), "")

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from runnable_ci.analysis.history.query import Query, select
-from runnable_ci.analysis.history.tables import csv_lines
 from runnable_ci.config import Settings
 from runnable_ci.runs.model import PROCESSING, TIME_BUDGET
 from runnable_ci.runs.reader import Summary, summaries
@@ -69,6 +68,8 @@ def _show(found: list[Summary], *, form: Form, where: str, hidden: int) -> None:
     if form == "json":
         console.json(json.dumps([asdict(summary) for summary in found], indent=1))
     elif form == "csv":
+        from runnable_ci.analysis.history.tables import csv_lines  # few listings are for a spreadsheet
+
         console.out(*csv_lines(found))
     elif found:
         shown = _parameters_that_differ(found)

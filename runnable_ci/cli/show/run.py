@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from runnable_ci.cli.show.listing import shown_status
 from runnable_ci.cli.show.machine import machine_line
+from runnable_ci.cli.show.rows import HEAD, step_rows
 from runnable_ci.errors import UsageError
 from runnable_ci.pipeline import command_line
 from runnable_ci.runs.branches.labels import failed_steps, is_only_branches, label_of, shortened, step_named
@@ -23,7 +24,6 @@ from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import (
-    duration,
     format_duration,
     format_pairs,
     format_size,
@@ -34,12 +34,22 @@ from runnable_ci.util.text import (
 )
 
 
-def show(layout: Layout, run: str, step: str | None = None, *, reads: bool = False, as_json: bool) -> None:
-    """Print a run for a person, or its run log; of a `step` what it read, in short or with `reads` the whole record."""
+def show(
+    layout: Layout, run: str, step: str | None = None, *, reads: bool = False, as_json: bool, watched: bool = False
+) -> None:
+    """Print a run for a person, or its run log; of a `step` what it read, in short or with `reads` the whole record.
+
+    One that is `watched` is printed when it is over.
+    """
     from runnable_ci.cli.show.checkpoints import checkpoints
     from runnable_ci.cli.show.reads import reads_of_steps, show_step
 
-    log = load(layout, resolve_id(layout, run))
+    run_id = resolve_id(layout, run)
+    if watched:
+        from runnable_ci.cli.show.watching import watch
+
+        watch(layout, run_id)
+    log = load(layout, run_id)
     if step is not None:
         show_step(layout, log, log.steps[step_named(log, step)], whole=reads, as_json=as_json)
         return
@@ -159,23 +169,7 @@ def _python(environment: Environment) -> str:
 
 
 def _steps(log: RunLog) -> list[str]:
-    rows = []
-    decisions = decisions_of(log)
-    for name, left_out in shortened([*log.steps], log.steps):
-        step, decision = log.steps[name], decisions.get(name)
-        last = step.attempts[-1] if step.attempts else None
-        rows.append(
-            (
-                label_of(log.steps, name),
-                shown_status(step.status) + (" (mock)" if step.mock else ""),
-                "" if is_only_branches(step) else str(len(step.attempts)),
-                duration(last.start_time, last.end_time) if last else "",
-                f"{decision.action}: {decision.reason}" if decision else _undecided(log),
-            )
-        )
-        if left_out:
-            rows.append((f"… and {left_out} more", "", "", "", ""))
-    return table(("STEP", "STATUS", "ATTEMPTS", "DURATION", "REASON"), rows)
+    return table(HEAD, step_rows(log))
 
 
 def _writers(layout: Layout, log: RunLog) -> list[str]:
@@ -187,10 +181,6 @@ def _writers(layout: Layout, log: RunLog) -> list[str]:
     used = read_contributions(layout, log.run_id).used(log, list(log.steps))
     rows = [(listed(results) or "nothing that counts", str(writer)) for writer, results in used.items()]
     return table(("WRITTEN", "BY"), rows) if rows else []
-
-
-def _undecided(log: RunLog) -> str:
-    return "no longer in the pipeline" if log.end_time else ""
 
 
 def _failures(log: RunLog) -> list[str]:

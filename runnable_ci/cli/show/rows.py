@@ -1,0 +1,44 @@
+"""The steps of a run as the rows of a table: how each stands, for how long, and why."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runnable_ci.cli.show.listing import shown_status
+from runnable_ci.runs.branches.labels import is_only_branches, label_of, shortened
+from runnable_ci.runs.causality.ancestry import decisions_of
+from runnable_ci.runs.model import RunLog, StepAttempt
+from runnable_ci.util.text import duration, format_elapsed, seconds_between
+
+HEAD: Final = ("STEP", "STATUS", "ATTEMPTS", "DURATION", "REASON")
+
+
+def step_rows(log: RunLog, now: str = "") -> list[tuple[str, ...]]:
+    """Return a row for each step, of many branches for some; what runs has its time by `now`, if that is given."""
+    rows: list[tuple[str, ...]] = []
+    decisions = decisions_of(log)
+    for name, left_out in shortened([*log.steps], log.steps):
+        step, decision = log.steps[name], decisions.get(name)
+        last = step.attempts[-1] if step.attempts else None
+        rows.append(
+            (
+                label_of(log.steps, name),
+                shown_status(step.status) + (" (mock)" if step.mock else ""),
+                "" if is_only_branches(step) else str(len(step.attempts)),
+                _length(last, now) if last else "",
+                f"{decision.action}: {decision.reason}" if decision else _undecided(log),
+            )
+        )
+        if left_out:
+            rows.append((f"… and {left_out} more", "", "", "", ""))
+    return rows
+
+
+def _length(attempt: StepAttempt, now: str) -> str:
+    if attempt.end_time or not now:
+        return duration(attempt.start_time, attempt.end_time)
+    return format_elapsed(seconds_between(attempt.start_time, now) or 0.0)
+
+
+def _undecided(log: RunLog) -> str:
+    return "no longer in the pipeline" if log.end_time else ""

@@ -209,6 +209,21 @@ def test_a_project_that_is_installed_in_place(tmp_path: Path) -> None:
     assert "of the workspace here, not of the recorded code" in found["steps"]["s"]["reason"]
 
 
+def test_why_the_recorded_packages_cannot_be_installed(tmp_path: Path) -> None:
+    """The line that says so is in the message, not the installer's own advice below it."""
+    (tmp_path / "bin").mkdir()
+    uv = tmp_path / "bin/uv"
+    uv.write_text(
+        "#!/bin/sh\n[ \"$1\" = venv ] && exit 0\necho 'no six in any index' >&2\necho 'hint: look' >&2\nexit 1\n"
+    )
+    uv.chmod(0o755)
+    made = pipeline(tmp_path, '[steps.s]\npython = "m:f"\n', **{"m.py": "def f():\n    pass\n"})
+    made.runnable("run", "-q", "--run-id", "first")
+    path = f"{tmp_path / 'bin'}{os.pathsep}{made.environ['PATH']}"
+    done = made.runnable("reproduce", "first", "--environment", "recorded", code=1, PATH=path)
+    assert "error: the recorded environment cannot be made: no six in any index" in done.err
+
+
 def test_published_beside_the_first(tmp_path: Path) -> None:
     """A run is reproduced by its reference in another clone; the verdict is in the same registry, for all to see."""
     made = pipeline(

@@ -91,7 +91,8 @@ def _run(argv: list[str], environ: Mapping[str, str]) -> None:
     except (OSError, TimeoutError, OverflowError) as e:
         raise StepError(f"the recorded environment cannot be made: {e}") from e
     if done.code:
-        lines = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        said_lines = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        lines = [line for line in said_lines if not line.strip().startswith("hint:")]  # uv's own advice comes last
         said = printable(lines[-1]) if lines else f"exit code {done.code}"
         raise StepError(
             f"the recorded environment cannot be made: {said}",

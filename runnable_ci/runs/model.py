@@ -11,8 +11,7 @@ from runnable_ci.runs.branches.branch_model import BranchRecord
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.files.checkpoint_model import Checkpoint, CheckpointUse
 from runnable_ci.runs.machines.environment_model import Environment, NumericLibrary
-from runnable_ci.runs.notes.notes_model import RunNotes
-from runnable_ci.runs.reproduction.reproduction_model import Reproduction
+from runnable_ci.runs.notes.notes_model import Reproduction, RunNotes
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
 from runnable_ci.util.text import flattened, seconds_between, shortened
 

@@ -32,8 +32,8 @@ from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.notes.notes_model import Reproduction
 from runnable_ci.runs.reader import load
-from runnable_ci.runs.reproduction.reproduction_model import Reproduction
 from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.steps.interpreter import find_interpreter
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from runnable_ci.analysis.comparison.contents.compare import ContentComparison, Tolerance
 from runnable_ci.analysis.comparison.model import RunComparison, RunDifference, StepComparison
 from runnable_ci.analysis.comparison.wording import in_words
-from runnable_ci.runs.reproduction.reproduction_model import StepVerdict, Verdict
+from runnable_ci.runs.notes.notes_model import StepVerdict, Verdict
 from runnable_ci.util.text import listed
 
 ORDER: Final[Sequence[Verdict]] = (

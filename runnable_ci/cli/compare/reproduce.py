@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from runnable_ci.analysis.comparison.contents.compare import Reader
 from runnable_ci.analysis.comparison.which import ComparedRun
+from runnable_ci.analysis.reproduction.adopt import adopt
 from runnable_ci.analysis.reproduction.again import (
     PreparedTree,
     Reproduced,
@@ -22,9 +23,8 @@ from runnable_ci.cli.registry import publish_known
 from runnable_ci.engine.options import Options
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.branches.labels import label_of
+from runnable_ci.runs.notes.notes_model import Reproduction
 from runnable_ci.runs.reader import run_ids
-from runnable_ci.runs.reproduction.adopt import adopt
-from runnable_ci.runs.reproduction.reproduction_model import Reproduction
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
 from runnable_ci.util.text import table

@@ -1,6 +1,10 @@
-"""What people noted of a run, as the run log has it."""
+"""What is noted of a run beside what it did: by people, and whether it makes another one again."""
 
 from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
 
 from runnable_ci.util.bounded_json import Record
 
@@ -16,3 +20,60 @@ class RunNotes(Record):
     description: str = ""
     pinned: bool = False
     """`gc` and `prune` keep the run."""
+
+
+Verdict = Literal[
+    "reproduced", "within tolerance", "other hardware or packages", "different", "not comparable", "not judged"
+]
+"""Bit for bit; numbers that are near; not the same, on another machine or with other packages; not the same where all
+is; where an input, or what it was, is not there. `not judged` by a later version."""
+
+
+class StepVerdict(Record):
+    """Of one step."""
+
+    verdict: str
+    reason: str = ""
+    """What differs, or why nothing can be said, in one line."""
+    follows: str = ""
+    """The step before it from which the difference comes."""
+
+
+class Variation(Record):
+    """Of one step that gave something else from the same."""
+
+    outputs: list[str] = Field(default_factory=list, fail_fast=True)
+    """What of it differs, in words."""
+    distinct: int = 0
+    """How many different results there were."""
+    culprits: list[str] = Field(default_factory=list, fail_fast=True)
+    """What makes it vary, all of them together where it was proved, else the likeliest first."""
+    proved: bool = False
+    """With that held it was the same each time."""
+    held_times: int = 0
+    """How often, where it was proved."""
+    evidence: list[str] = Field(default_factory=list, fail_fast=True)
+    """What was seen in the contents."""
+    refuted: list[str] = Field(default_factory=list, fail_fast=True)
+    """With these held it still varied."""
+    not_tried: str = ""
+    """Why nothing could be held."""
+
+
+class Reproduction(Record):
+    """Of a run that was made to see whether another one comes out again."""
+
+    run_id: str
+    """That other run."""
+    identity: str = ""
+    """What tells it from others of its id."""
+    verdict: str
+    steps: dict[str, StepVerdict] = Field(default_factory=dict)
+    rtol: float = 0.0
+    atol: float = 0.0
+    not_held: list[str] = Field(default_factory=list, fail_fast=True)
+    """What could not be held equal, as it was known before anything ran."""
+    times: int = 1
+    """How often it was made."""
+    varies: dict[str, Variation] = Field(default_factory=dict)
+    """Where it was made several times: step → what of it was not the same each time, and why."""

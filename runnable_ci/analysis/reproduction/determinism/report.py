@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from runnable_ci.analysis.reproduction.determinism.culprits import CULPRITS
-from runnable_ci.runs.reproduction.reproduction_model import Variation
+from runnable_ci.runs.notes.notes_model import Variation
 from runnable_ci.util.text import listed, printable
 
 _LISTED_MAX: Final = 6

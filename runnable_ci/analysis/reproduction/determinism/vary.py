@@ -34,7 +34,7 @@ from runnable_ci.analysis.reproduction.determinism.results import contents_of, f
 from runnable_ci.analysis.reproduction.determinism.silence import Silence
 from runnable_ci.analysis.reproduction.verdicts import ORDER, is_own_variable, whole_verdict
 from runnable_ci.engine.options import Options
-from runnable_ci.runs.reproduction.reproduction_model import Reproduction, StepVerdict, Variation
+from runnable_ci.runs.notes.notes_model import Reproduction, StepVerdict, Variation
 from runnable_ci.util.text import listed, pluralize
 
 _LISTED_MAX: Final = 6

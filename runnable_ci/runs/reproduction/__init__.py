@@ -1,1 +1,0 @@
-"""Whether a run came out again, as the run log has it."""

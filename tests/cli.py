@@ -238,7 +238,7 @@ def on_terminal(project: Workspace, *arguments: str) -> Iterator[Terminal]:
 def screen(written: str) -> list[str]:
     """The lines that a terminal shows in the end."""
     lines, row, column = [""], 0, 0
-    for part in re.findall(r"\x1b\[J|\x1b\[\d+A|\r|\n|[^\x1b\r\n]+", written):
+    for part in re.findall(r"\x1b\[[JKC]|\x1b\[\d+A|\r|\n|[^\x1b\r\n]+", written):
         if part == "\r":
             column = 0
         elif part == "\n":
@@ -246,6 +246,10 @@ def screen(written: str) -> list[str]:
             lines += [""] * (row == len(lines))
         elif part == "\x1b[J":
             lines[row:] = [lines[row][:column]]
+        elif part == "\x1b[K":
+            lines[row] = lines[row][:column]
+        elif part == "\x1b[C":
+            column += 1
         elif part.startswith("\x1b"):
             row -= int(part[2:-1])
         else:

@@ -29,8 +29,11 @@ LINE_MAX_BYTES: Final = 1 << 16
 """A longer line is shown as several."""
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;:]*m")
 _NOT_PLAIN: Final = re.compile(r"[^\x20-\x7e\n]|(?<=#)#(?=\[)")
-_ERASED: Final = b"\r\x1b[J"
-"""To the end of the screen: what a terminal that was made narrower broke into several rows goes as a whole."""
+_ERASED: Final = b"\r\x1b[K\x1b[C\x1b[J\r"
+"""To the end of the screen: what a terminal that was made narrower broke into several rows goes as a whole.
+
+From the second column on: of a screen that is erased from its very first one tmux keeps all in its history.
+"""
 
 
 def is_actions(environ: Mapping[str, str]) -> bool:

@@ -152,12 +152,12 @@ def test_terminal(tmp_path: Path) -> None:
         coloured = pool.submit(terminal, first, "run", "--run-id", "r")
         plain = pool.submit(terminal, second, "run", "--run-id", "s", columns=30, NO_COLOR="1")
     assert "\x1b[36m" in coloured.result()
-    assert "\x1b[2m0 of 1 done, 1 s: a-step-with…er-long-name 1 s" in coloured.result()
+    assert re.search(r"\x1b\[2m0 of 1 done, \d+ s: a-step-with…er-long-name \d+ s\x1b", coloured.result())
     assert not re.search(r"\x1b\[[0-9;]*m", plain.result())
-    status = next(line for line in re.split(r"\r\n|\r\x1b\[J", plain.result()) if line.startswith("0 of 1"))
-    assert len(status.rstrip("\r")) < 30
+    status = next(line for line in re.split(r"\r\n|\x1b\[J\r", plain.result()) if line.startswith("0 of 1"))
+    assert len(status.partition("\r")[0]) < 30
     for run, text in (("r", coloured.result()), ("s", plain.result())):
-        lines = [line.rpartition("\r\x1b[J")[2] for line in text.split("\r\n")]
+        lines = [line.rpartition("\x1b[J\r")[2] for line in text.split("\r\n")]
         shown = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
         shown = [re.sub(r"\d+\.\d s$", "1.3 s", line) for line in shown]
         assert [line.replace("│", "|") for line in shown] == [

@@ -72,7 +72,7 @@ def test_each_status_can_be_erased_in_a_narrower_terminal(project: Workspace) ->
         written = shown.rest()
     statuses = re.split(r"(?=\d of 3 done)", written)[1:]
     assert statuses
-    assert all(re.match(r"[^\r\n]*\r\r\x1b\[J", text) for text in statuses)
+    assert all(re.match(r"[^\r\n]*\r\r\x1b\[K\x1b\[C\x1b\[J\r", text) for text in statuses)
 
 
 def test_ctrl_c(project: Workspace) -> None:

@@ -116,14 +116,29 @@ class ActionRun:
     def upload(self) -> str:
         """Keep what the action leaves, and return what it says of that; the server refuses a name that it has."""
         outputs = self.outputs["finish"]
+        shown = self._upload_page(outputs.get("page", ""))
         if not outputs.get("artifact"):
-            return ""
+            return shown
         if self.artifacts:
             shutil.copytree(outputs["artifact-path"], self.artifacts / outputs["artifact"])
         self.outcomes["upload"] = "success" if self.artifacts else "failure"
         reported = self.step("report")
         assert reported.code == 0, reported.text
-        return reported.text
+        return reported.text + shown
+
+    def _upload_page(self, page: str) -> str:
+        """Keep the page of the run as it is, under its own name."""
+        if not (page and self.artifacts):
+            return ""
+        name = Path(page).name
+        kept = self.artifacts.with_name(f"{self.artifacts.name}-as-they-are")
+        kept.mkdir(exist_ok=True)
+        assert not (kept / name).exists(), "a name is taken once"
+        shutil.copy(page, kept)
+        self.outputs["page"] = {"artifact-url": f"https://github.com/artifacts/{name}"}
+        linked = self.step("page-link")
+        assert linked.code == 0, linked.text
+        return linked.text
 
     def step(self, name: str) -> Stepped:
         """Run a step to its end."""

@@ -52,6 +52,7 @@ class Inputs(_FromEnvironment):
     restore: Literal["all", "needed"] = "all"
     working_directory: str = "."
     summary: bool = True
+    report: bool = True
     time_budget: str = "auto"
     relay_max: int = Field(default=10, ge=0)
     comment: Literal["auto", "always", "never"] = "auto"

@@ -164,6 +164,12 @@ def _on_pull_request(job: Job, report: Report, log: RunLog) -> list[Notice]:
     return say_on_pull_request(job, log, report.base, again)
 
 
+def _page(job: Job, log: RunLog) -> str:
+    from runnable_ci.github.action.kept_page.write import write_page  # late: it makes HTML
+
+    return write_page(job, log)
+
+
 def _leave_note(job: Job, report: Report, log: RunLog) -> dict[str, str]:
     """Have the run, or a note of it, uploaded; return the outputs for that."""
     reference = report.published.reference if report.published else ""
@@ -242,6 +248,7 @@ def _outputs(job: Job, report: Report) -> dict[str, str]:
         "digest": reference.rpartition("@")[2],
         "retry-command": CloneCommands.of(job).retry(reference) if reference else "",
         "continued-by": report.next_job.url if report.next_job else "",
+        "page": _page(job, log),
         "unpublished-store": str(job.layout.folder) if unpublished else "",
         **report.artifact,
     }

@@ -27,7 +27,7 @@ OF_THE_STEP = frozenset(
     {"RUNNABLE_CI_GITHUB_TOKEN", "RUN_ID"}
     | {f"RUNNABLE_CI_ACTION_{name}" for name in ("COMMAND", "PIPELINE", "PUBLISH", "OUTCOME", "ARGS", "RELAY_MAX")}
     | {f"RUNNABLE_CI_ACTION_{name}" for name in ("WORKING_DIRECTORY", "SUMMARY", "RUN_ID", "MATRIX", "STEP")}
-    | {f"RUNNABLE_CI_ACTION_{name}" for name in ("COMMENT", "FAIL_IF")}
+    | {f"RUNNABLE_CI_ACTION_{name}" for name in ("COMMENT", "FAIL_IF", "REPORT")}
     | {f"RUNNABLE_CI_ACTION_JOB_{name}" for name in ("WORKFLOW_REF", "NUMBER", "TOKEN")}
     | {"GITHUB_ACTION", "GITHUB_ACTION_PATH"}
     | {f"GITHUB_{name}" for name in ("OUTPUT", "STEP_SUMMARY", "ENV", "PATH", "STATE")}

@@ -6,12 +6,14 @@ opening that fails is seen of python steps alone; of shell scripts the words tel
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Final
 
 from runnable_ci.observe.reads import ListingRead, ReadSet
@@ -28,6 +30,9 @@ _BETWEEN_WORDS: Final = re.compile(r"""[\s'"();|&<>=`$,]+""")
 _WORDS: Final = re.compile(r"""[\s'"();|&<>=`,]+""")
 """A word with a `$` stays one: what it names is not known."""
 _PATH: Final = re.compile(r"[A-Za-z0-9_.@+-][\w.@+*?\[\]{}-]*(?:/[\w.@+*?\[\]{}-]+)+")
+_WRITTEN: Final = re.compile(r"[0-9&]?>{1,2}[|&]?\s*(?:\"[^\"]*\"|'[^']*'|[^\s;|&<>()]+)")
+"""What the shell sends output to: it is not read."""
+_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _WILDCARD: Final = re.compile(r"[*?\[{]")
 _SHELL: Final = (".sh", ".bash")
 
@@ -51,15 +56,26 @@ def outside_digest(path: str) -> str | None:
         return None
 
 
-def named_in(command: str, folder: str, around: str) -> list[str]:
-    """Return the files outside of a repository that a command names: absolute paths. It runs in `folder`."""
+def named_in(command: str, folder: str, around: str, environ: Mapping[str, str] = {}) -> list[str]:
+    """Return the files outside of a repository that a command names: absolute paths. It runs in `folder`.
+
+    `~`, variables of the `environ` and wildcards are what the shell makes of them. What it sends output to is not read.
+    """
     found: dict[str, None] = {}
-    for word in _BETWEEN_WORDS.split(command):
+    home = environ.get("HOME", "")
+    reading = _WRITTEN.sub(" ", command)
+    unquoted = reading.replace('"', "").replace("'", "")
+    for word in dict.fromkeys((*_WORDS.split(reading), *_WORDS.split(unquoted))):
+        word = _VARIABLE.sub(lambda name: environ.get(name[1] or name[2], ""), word)  # noqa: PLW2901
+        if word.startswith("~/") and home:
+            word = f"{home}{word[1:]}"  # noqa: PLW2901
         if not word.startswith("/") and "../" not in word:
             continue
-        path = os.path.realpath(os.path.join(folder, word))
-        if not f"{path}/".startswith(f"{around}/") and not is_environment(path) and os.path.isfile(path):
-            found[path] = None
+        path = os.path.join(folder, word)
+        paths = islice(glob.iglob(path), FILES_MAX) if _WILDCARD.search(word) else (path,)
+        for path in map(os.path.realpath, paths):
+            if not f"{path}/".startswith(f"{around}/") and not is_environment(path) and os.path.isfile(path):
+                found[path] = None
     return list(found)[:FILES_MAX]
 
 

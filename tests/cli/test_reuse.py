@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import venv
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -133,7 +134,7 @@ def test_a_secret_in_a_command_is_no_proof(tmp_path: Path) -> None:
     project = workspace(tmp_path, files)
     project.environ["API_TOKEN"] = "s3cr3t-t0ken-value"
     project.runnable("run", "--run-id", "a")
-    assert "unlike in run a: its definition has a secret in it" in project.runnable("run", "--run-id", "b").err
+    assert "not that of run a: its definition has a secret in it" in project.runnable("run", "--run-id", "b").err
 
 
 def _data(project: Workspace) -> None:
@@ -190,7 +191,7 @@ def test_the_first_difference_is_said(
     ran = [name for name in ALL if name not in reused(project, "second")]
     assert ran == left
     for step, reason in said.items():
-        assert f"{step:6} | unlike in run first: {reason}" in err
+        assert f"{step:6} | not that of run first: {reason}" in err
 
 
 def test_what_cannot_be_proved_runs(tmp_path: Path) -> None:
@@ -239,7 +240,7 @@ catalog = { put = ["own.txt"] }
         "network": "it connected to 192.0.2.1:9",
         "builds": "it builds on what it made before (`persist`)",
     }.items():
-        assert f"{step:7} | unlike in run first: {reason}" in err
+        assert f"{step:7} | not that of run first: {reason}" in err
     assert "own     | unlike" not in err
     # With an age it is the person who says so.
     text = project.read("runnable.toml")
@@ -324,7 +325,7 @@ def test_a_variable_that_counts(project: Workspace) -> None:
     project.runnable("run", "--run-id", "third", STYLE="plain-value")
     assert reused(project, "third") == ALL
     err = project.runnable("run", "--run-id", "fourth", STYLE="other-value").err
-    assert "report | unlike in run third: STYLE differs" in err
+    assert "report | not that of run third: STYLE differs" in err
     err = project.runnable("run", "--run-id", "fifth", STYLE="other-value", PYTHONHASHSEED="1").err
     assert "PYTHONHASHSEED differs" in err
     assert "-value" not in err
@@ -343,7 +344,7 @@ def test_a_secret_is_compared_by_a_key_alone(tmp_path: Path) -> None:
     project.environ["API_TOKEN"] = "s3cr3t-t0ken-value"
     project.runnable("run", "--run-id", "a")
     err = project.runnable("run", "--run-id", "b").err
-    assert "unlike in run a: API_TOKEN is secret, and there is no reuse key" in err
+    assert "not that of run a: API_TOKEN is secret, and there is no reuse key" in err
     project.environ["RUNNABLE_CI_REUSE_KEY"] = "k3y-of-mine-12345"
     project.runnable("run", "--run-id", "c")
     project.runnable("run", "--run-id", "d")
@@ -382,7 +383,7 @@ def test_a_plan_shows_what_is_taken_of_others(project: Workspace) -> None:
     _code(project)
     lines = project.runnable("run", "-n").out.splitlines()
     assert lines[0].startswith(f"clean   reuse  {taken}")
-    assert lines[1] == "train   run    first attempt; unlike in run first: scale.py changed, which it read"
+    assert lines[1] == "train   run    first attempt; not that of run first: scale.py changed, which it read"
     assert lines[2] == "report  run    first attempt; reused if another run got the same from the steps before it"
     # One that failed is retried: what another run made since is found, and the rest is this run's own.
     project.write({"report.py": "raise SystemExit(1)\n", "scale.py": FILES["scale.py"]})
@@ -398,7 +399,7 @@ def test_a_plan_shows_what_is_taken_of_others(project: Workspace) -> None:
     replaced(project, "report.py", "'score'", "'score:'")
     planned = project.runnable("retry", "second", "-n", "--from", "report").out
     assert "report  run    " in planned
-    assert "unlike in run" not in planned, "what a person asks for is not looked for"
+    assert "not that of run" not in planned, "what a person asks for is not looked for"
 
 
 def _as_pth(packages: Path, linked: Path) -> None:
@@ -442,3 +443,112 @@ def test_code_that_nobody_compares_is_no_proof(tmp_path: Path, link: Callable[[P
     project.runnable("run", "--run-id", "d")
     assert reused(project, "d") == []
     assert project.read("out.txt").startswith("2")
+
+
+NOT_PROVED = {
+    "another machine by a command": (
+        {"run": "cat in.txt > out.txt; curl -s http://data.example.org/x >> out.txt || true"},
+        "it may connect to other machines (`http://data.example.org`)",
+    ),
+    "a program that connects": (
+        {"run": "cat in.txt > out.txt; git  fetch . || true"},
+        "it may connect to other machines",
+    ),
+    "nothing but a product that lay there": (
+        {"run": "date +%s%N > out.txt", "lies": "yes"},
+        "it reads no data of the workspace, and takes no value",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_PROVED)
+def test_equal_inputs_that_prove_nothing(tmp_path: Path, case: str) -> None:
+    """A command that may ask other machines, or has no input at all, is not taken without `max-age`."""
+    given, reason = NOT_PROVED[case]
+    steps = f"[steps.a]\nrun = '{given['run']}'\ncatalog = {{ put = [\"out.txt\"] }}\n"
+    files = {"runnable.toml": f'reuse = "any-run"\n{steps}', "in.txt": "a\n", ".gitignore": ".runnable\n"}
+    project = workspace(tmp_path, {**files, **({"out.txt": "old\n"} if "lies" in given else {})})
+    project.runnable("run", "-j", "1", "--run-id", "first")
+    done = project.runnable("run", "-j", "1", "--run-id", "second")
+    assert reason in done.err
+    assert reused(project) == []
+
+
+def test_a_command_on_loopback_is_taken(tmp_path: Path) -> None:
+    """An address of this machine is no other machine."""
+    steps = "[steps.a]\nrun = 'cat in.txt > out.txt; echo http://127.0.0.1:1/x'\ncatalog = { put = [\"out.txt\"] }\n"
+    files = {"runnable.toml": f'reuse = "any-run"\n{steps}', "in.txt": "a\n", ".gitignore": ".runnable\nout.txt\n"}
+    project = workspace(tmp_path, files)
+    project.runnable("run", "-j", "1", "--run-id", "first")
+    project.runnable("run", "-j", "1", "--run-id", "second")
+    assert reused(project) == ["a"]
+
+
+OPENED_IN_C = {
+    "sqlite": "import sqlite3\ndef f():\n    base = sqlite3.connect('file:data/x.db?mode=ro', uri=True)\n"
+    "    return base.execute('select count(*) from t').fetchone()[0]\n",
+    "a folder's descriptor": "import os\ndef f():\n    folder = os.open('data', os.O_RDONLY)\n"
+    "    file = os.open('x.db', os.O_RDONLY, dir_fd=folder)\n    return len(os.read(file, 10**6))\n",
+}
+
+
+@pytest.mark.parametrize("code", OPENED_IN_C.values(), ids=OPENED_IN_C)
+def test_files_that_python_does_not_tell_of(tmp_path: Path, code: str) -> None:
+    """A database that a library opens, a path from another folder: another content is another result."""
+    steps = '[steps.a]\npython = "work:f"\ncatalog = { get = ["in.txt"] }\nreturns = ["n"]\n'
+    files = {"runnable.toml": f'reuse = "any-run"\n{steps}', "in.txt": "a\n", "work.py": code, "data/.keep": ""}
+    project = workspace(tmp_path, {**files, ".gitignore": ".runnable\n__pycache__\n"})
+    with sqlite3.connect(project.folder / "data" / "x.db") as base:
+        base.execute("create table t (x)")
+    base.close()
+    project.runnable("run", "-j", "1", "--run-id", "first")
+    project.runnable("run", "-j", "1", "--run-id", "same")
+    assert reused(project) == ["a"]
+    with sqlite3.connect(project.folder / "data" / "x.db") as base:
+        base.executemany("insert into t values (?)", [("x" * 1000,)] * 50)
+    base.close()
+    project.runnable("run", "-j", "1", "--run-id", "other")
+    assert reused(project) == []
+    assert "data/x.db changed" in project.runnable("show", "other").out
+
+
+def test_a_file_outside_however_a_command_names_it(tmp_path: Path) -> None:
+    """`~`, a variable and a wildcard are what the shell makes of them."""
+    outside = tmp_path / "home" / "mine"
+    words = {"tilde": "~/mine/a", "home": "$HOME/mine/a", "star": '"$HOME"/mine/*'}
+    steps = "".join(
+        f"[steps.{name}]\nrun = 'cat in.txt {word} > {name}.txt'\ncatalog = {{ put = [\"{name}.txt\"] }}\n"
+        for name, word in words.items()
+    )
+    files = {"runnable.toml": f'reuse = "any-run"\n{steps}', "in.txt": "a\n"}
+    ignored = "".join(f"{name}.txt\n" for name in words)
+    project = workspace(tmp_path, {**files, ".gitignore": f".runnable\n{ignored}"})
+    outside.mkdir()
+    (outside / "a").write_text("1\n")
+    project.runnable("run", "-j", "1", "--run-id", "first")
+    project.runnable("run", "-j", "1", "--run-id", "same")
+    assert reused(project) == ["tilde", "home", "star"]
+    (outside / "a").write_text("2\n")
+    project.runnable("run", "-j", "1", "--run-id", "other")
+    assert reused(project) == []
+
+
+def test_a_checkpoint_is_no_product(tmp_path: Path) -> None:
+    """A training with a checkpoint is reused like any other step."""
+    steps = (
+        "[steps.a]\nrun = 'mkdir -p ckpt; cat in.txt > ckpt/e; cat in.txt > out.txt'\ncheckpoint = [\"ckpt/**\"]\n"
+        'catalog = { put = ["out.txt"] }\n'
+    )
+    files = {"runnable.toml": f'reuse = "any-run"\n{steps}', "in.txt": "a\n"}
+    project = workspace(tmp_path, {**files, ".gitignore": ".runnable\nout.txt\nckpt\n"})
+    project.runnable("run", "-j", "1", "--run-id", "first")
+    project.runnable("run", "-j", "1", "--run-id", "second")
+    assert reused(project) == ["a"]
+
+
+def test_the_nearest_of_several_is_named(project: Workspace) -> None:
+    """Of two runs the one with the same values, though another one is newer."""
+    project.runnable("run", "-j", "1", "--run-id", "newer", "--param", "depth=9")
+    replaced(project, "scale.py", "* 2", "* 3")
+    err = project.runnable("run", "-j", "1", "--run-id", "third").err
+    assert "not that of run first: scale.py changed" in err

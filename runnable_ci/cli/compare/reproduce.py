@@ -21,6 +21,7 @@ from runnable_ci.analysis.reproduction.again import (
 from runnable_ci.cli.compare.diff import opened_finder, reader_of
 from runnable_ci.cli.registry import publish_known
 from runnable_ci.engine.options import Options
+from runnable_ci.errors import PipelineError, RunnableError, UsageError
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.branches.labels import label_of
 from runnable_ci.runs.notes.notes_model import Reproduction
@@ -63,7 +64,12 @@ def reproduce(
             options.printer.say(*_before(found, tree))
             run_id = _unused(layout, found.log.run_id, is_published=publication.is_asked)
             reader = reader_of(tree.project.workspace, tree.options.environ)
-            again = make_again(found, tree, run_id, asked, reader)
+            try:
+                again = make_again(found, tree, run_id, asked, reader)
+            except (PipelineError, UsageError) as e:
+                if not tree.inputs.missing:
+                    raise
+                return _not_begun(found, tree, e, as_json=as_json)
             if asked.times > 1:
                 again = _repeated(found, again, layout, options, asked, reader)
             log = again.run.log.model_copy(update={"reproduction": again.record})
@@ -80,6 +86,18 @@ def reproduce(
         if reference:
             console.out(f"published as {reference}")
     return EXIT_CODES.get(again.record.verdict, 1)
+
+
+def _not_begun(found: ComparedRun, tree: PreparedTree, error: RunnableError, *, as_json: bool) -> int:
+    """Say the verdict on a run that cannot even begin, since an input of it is not available."""
+    steps = {name: {"verdict": "not comparable", "reason": why} for name, why in tree.inputs.missing.items()}
+    if as_json:
+        verdict = {"run_id": found.log.run_id, "verdict": "not comparable", "steps": steps, "error": error.message}
+        console.json(json.dumps(verdict, indent=1))
+    else:
+        console.err(f"it cannot begin: {error.message}")
+        console.out(f"run {found.log.run_id}: not comparable")
+    return EXIT_CODES["not comparable"]
 
 
 def _repeated(

@@ -174,8 +174,8 @@ class TimeBudget:
     def why_too_long(self, takes: Expected) -> str:
         """Return why a step could never be finished in time."""
         return (
-            f"it leaves {format_duration(self.whole_s)} for steps, {takes.source}, and without a `checkpoint` it would "
-            "begin again each time"
+            f"it leaves {format_duration(max(0.0, self.whole_s))} for steps, {takes.source}, and without a "
+            "`checkpoint` it would begin again each time"
         )
 
     def _hold(self, step: Step, reason: str) -> Decision:

@@ -207,7 +207,8 @@ class ReadRecorder:
 
     def _named_outside(self, step: Step) -> list[str]:
         folder = f"{self.observer.root}/{step.working_directory}"
-        return named_in(step.command, folder, self.observer.around) if step.kind == "run" else []
+        environ = {**self.variables.environ, **step.env}
+        return named_in(step.command, folder, self.observer.around, environ) if step.kind == "run" else []
 
     def _note_made(
         self, step: Step, attempt: StepAttempt, trace: Trace, put: Collection[str], view: AttemptView

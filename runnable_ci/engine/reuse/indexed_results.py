@@ -16,6 +16,7 @@ from runnable_ci.runs.reuse.candidates import Candidate, Candidates, IndexPlace,
 from runnable_ci.runs.reuse.entries import reads_blob
 from runnable_ci.runs.reuse.held_contents import fetch_contents
 from runnable_ci.store.target import verified
+from runnable_ci.util.text import listed
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -29,6 +30,8 @@ class IndexedResults:
     accepted: AcceptedWriters | None = None
     """Whose results are used; None: everybody's."""
     say: Callable[[str], None] = lambda _line: None
+    is_asked_for: bool = False
+    """Whether a person named the branch: then it is said where nothing is there."""
     _found: Candidates | None = field(default=None)
     _said: set[str] = field(default_factory=set)
 
@@ -58,6 +61,9 @@ class IndexedResults:
             self._found = find_candidates(self.places, pipeline, accepted=accepted, layout=layout)
             for note in self._found.notes:
                 self.say(f"note: {note}")
+            if self.is_asked_for and not self._found.notes and not self._found.of_step:
+                named = listed(dict.fromkeys(f"`{place.branch}`" for place in self.places))
+                self.say(f"note: {self.places[0].registry.label} has no results of {named} that can be reused")
         return self._found
 
     def _reads(self, candidate: Candidate, log: RunLog) -> ReadSet | None:

@@ -92,7 +92,7 @@ def sources_of(session: RunSession, run_id: str, options: ReuseOptions, say: Cal
         return [here] if said is None else []
     from runnable_ci.engine.reuse.indexed_results import IndexedResults  # it loads what talks to a registry
 
-    indexed = IndexedResults(session, run_id, indexes, accepted, say)
+    indexed = IndexedResults(session, run_id, indexes, accepted, say, is_asked_for=said is not None)
     return [indexed] if said is not None else [here, indexed]
 
 

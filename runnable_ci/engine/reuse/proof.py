@@ -33,34 +33,38 @@ class Proof:
     surroundings: Surroundings
     mask: Callable[[Any], Any]
 
-    def first_difference(self, step: Step, found: EarlierResult, scope: Scope, ran: Sequence[Step]) -> str:
+    def first_difference(self, step: Step, found: EarlierResult, scope: Scope, ran: Sequence[Step]) -> tuple[int, str]:
         """Return the first thing that speaks against reusing a result; empty where all is proved to be equal.
 
-        `ran` are the steps before it that ran in this run.
+        The number is greater the more was equal before it. `ran` are the steps before it that ran in this run.
         """
-        return next(filter(None, self._differences(step, found, scope, ran)), "")
+        named = ((place, reason) for place, reason in self._differences(step, found, scope, ran) if reason)
+        return next(named, (0, ""))
 
-    def _differences(self, step: Step, found: EarlierResult, scope: Scope, ran: Sequence[Step]) -> Iterator[str]:
+    def _differences(
+        self, step: Step, found: EarlierResult, scope: Scope, ran: Sequence[Step]
+    ) -> Iterator[tuple[int, str]]:
+        """Yield what differs, with how far the comparison had come: definition, values, rules, reads, environment."""
         last, log = found.attempt, found.log
         definition = step.definition()
         masked = self.mask(definition)
-        yield changed_definition(last.definition, masked)
+        yield 0, changed_definition(last.definition, masked)
         if _without_variables(masked) != _without_variables(definition):
-            yield "its definition has a secret in it"
+            yield 0, "its definition has a secret in it"
         begun = {name: visible.item for name, visible in scope.parameters.items() if not visible.position}
         for _, reason in changed_parameters(step, last, scope.values(), begun, log, self.mask):
-            yield reason
+            yield 1, reason
         age_s = seconds_between(last.end_time, now())
-        yield reason_against(step, found.step, found.reads, float("inf") if age_s is None else age_s)
+        yield 2, reason_against(step, found.step, found.reads, float("inf") if age_s is None else age_s)
         asserted = found.asserted()
         comparison = Comparison(
             self.pipeline, log, self.catalog, self.code, self.products, lambda _title, _attempt: found.reads
         )
         evidence = comparison.evidence(step, asserted, scope)
         for change in evidence.changes:
-            yield change.reason
-        yield _silent(ran, last.consumed, evidence.files or (), scope)
-        yield self.surroundings.difference(step, found, scope)
+            yield 3, change.reason
+        yield 4, _silent(ran, last.consumed, evidence.files or (), scope)
+        yield 5, self.surroundings.difference(step, found, scope)
 
 
 def _without_variables(definition: Mapping[str, Any]) -> dict[str, Any]:

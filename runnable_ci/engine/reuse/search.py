@@ -56,13 +56,14 @@ class Elsewhere:
             return decision
         if ran is None:
             return self._later(step, decision)
-        nearest = ""
+        nearest, farthest = "", -1
         found = (candidate for source in self.sources for candidate in source.of(step.name))
         for candidate in islice(found, CANDIDATES_MAX):
-            difference = self.proof.first_difference(step, candidate, scope, ran) or self._lost(candidate)
-            if not difference:
+            place, difference = self.proof.first_difference(step, candidate, scope, ran)
+            if not (difference := difference or self._lost(candidate)):
                 return Decision("reuse", one_line(str(candidate)), found=candidate)
-            nearest = nearest or f"unlike in run {candidate.log.run_id}: {difference}"
+            if place > farthest:  # of several equally near ones the newest
+                nearest, farthest = f"not that of run {candidate.log.run_id}: {difference}", place
         if not nearest:
             return decision
         self.say(nearest, step=step.shown)

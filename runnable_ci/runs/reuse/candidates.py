@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from runnable_ci.errors import RunLogError, StoreError
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import StepAttempt
-from runnable_ci.runs.reader import catalog_of, load
+from runnable_ci.runs.reader import catalog_of, load, run_ids
 from runnable_ci.runs.remote.writers import EVERYBODY, AcceptedWriters, Maker, Writer, ref_label
 from runnable_ci.runs.reuse.entries import (
     DETACHED,
@@ -121,6 +122,7 @@ def _publish_entries(layout: Layout, run_id: str, registry: Registry, manifest: 
     made = entries_of(log, manifest=manifest, reads_of=partial(_stored_reads, catalog_of(layout, log)))
     mine = [entry for entry in made if branch_of(entry.refs) == branch]
     taken, holder = taken_by(log), ResultHolder(manifest=manifest, run_id=run_id, ended=log.end_time)
+    mine += [entry for entry in _taken_here(layout, taken, holder) if branch_of(entry.refs) == branch]
     lost: FoundAgain | None = None
 
     def change(there: StoredIndex) -> StoredIndex:
@@ -132,6 +134,16 @@ def _publish_entries(layout: Layout, run_id: str, registry: Registry, manifest: 
         return replace(there, entries=entries).with_runs([*lost.manifests, manifest])
 
     return change_index(registry, branch, change, ContentCache.of(layout))
+
+
+def _taken_here(layout: Layout, taken: Mapping[str, str], holder: ResultHolder) -> Iterator[ReuseEntry]:
+    """Yield the entries of what a run took from others of this store, which may have been published by nobody."""
+    titles, known = set(taken.values()), set(run_ids(layout))
+    for run_id in sorted({title.partition("/")[0] for title in titles} & known):
+        with suppress(StoreError, RunLogError):
+            log = load(layout, run_id)
+            made = entries_of(log, manifest=holder.manifest, reads_of=partial(_stored_reads, catalog_of(layout, log)))
+            yield from (it.model_copy(update={"held_by": [holder]}) for it in made if it.title in titles)
 
 
 def _is_of(entry: ReuseEntry, branch: str, accepted: AcceptedWriters) -> bool:

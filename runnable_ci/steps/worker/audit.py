@@ -22,6 +22,8 @@ _CHILDREN = frozenset(
     ("subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile", "os.system")
 )
 _IMPORTER = "<frozen importlib._bootstrap_external>"
+_OPENING = frozenset(("_dbm", "_gdbm"))
+"""Python's own modules that open files themselves, of which no event tells."""
 _CONNECTED_MAX = 1000
 _READ_MAX = 200_000
 _OUTSIDE_MAX = 10_000
@@ -66,7 +68,7 @@ class Audit:
             "listed": dict(self.listed),
             "connected": list(self.connected),
             "children": self.children or len(self.read) > _READ_MAX or self._had_children(),
-            "native": self.native or is_compiled,
+            "native": self.native or is_compiled or not _OPENING.isdisjoint(sys.modules),
             "libraries": libraries,
             "outside": outside,
             "read_outside": list(self.read_outside),
@@ -96,14 +98,16 @@ class Audit:
             elif event == "socket.connect":
                 if len(self.connected) < _CONNECTED_MAX:
                     self.connected[_address(arguments[1])] = None
-            elif event == "ctypes.dlopen":
+            elif event == "ctypes.dlopen" or event == "sqlite3.connect":
                 self.native = True
         except Exception:  # an error in here would be the user's: better to know less
             self.children = True
 
-    def _note_open(self, path: Any, _mode: Any, flags: Any) -> None:
+    def _note_open(self, path: Any, mode: Any, flags: Any) -> None:
         if isinstance(path, int):
             return
+        if mode is None and not os.path.isabs(path):
+            self.native = True  # by `os.open`, perhaps from another folder: which one is not said
         full = os.path.abspath(os.fsdecode(path))
         if full.endswith(".pyc"):
             return  # the modules themselves are known

@@ -64,6 +64,7 @@ WRONG = {
     ("--where", "score >"): "a value is missing",
     ("--sort", "scor"): "did you mean `score`?",
     ("--since", "yesterday"): "such as 2026-11-01",
+    ("--status", "fail"): "did you mean `failed`?",
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from runnable_ci.errors import UsageError
+from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.runs.reader import Summary
 
 STATUSES: Final[Mapping[str, str]] = {
@@ -47,6 +47,9 @@ def select(runs: Iterable[Summary], query: Query, *, moment: datetime) -> list[S
     A run that has not what a condition names is not among them. Raises `UsageError` for a condition that is none, for
     a name that no run has, and for what is no time.
     """
+    if query.status and query.status not in (*STATUSES, *STATUSES.values()):
+        known = ", ".join(f"`{status}`" for status in STATUSES)
+        raise UsageError(f"`{query.status}` is no status", hint=did_you_mean(query.status, STATUSES, f"one of {known}"))
     found = list(runs)
     kept = [run for run in found if _fits(run, query, moment)]
     if query.where or query.sort not in ("", "started"):

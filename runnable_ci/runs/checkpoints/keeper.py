@@ -25,6 +25,7 @@ from runnable_ci.runs.model import LINK
 from runnable_ci.util.clock import now
 from runnable_ci.util.files import fingerprint_of
 from runnable_ci.util.process import start_time
+from runnable_ci.util.text import listed
 from runnable_ci.util.threads import start
 
 _LOOK_S = 1.0
@@ -122,6 +123,9 @@ class Keeper:
             if is_complete:
                 unsure = set()
             unsure -= {name for name in unsure if name in placed or self._closed.get(name) == look.files[name]}
+            if unsure:
+                named = listed(sorted(unsure))
+                self._tell(f"not in the checkpoint, as a signal may have ended a write to it: {named}")
             if unsure & self._last().keys():
                 return  # beside the others as they are now it would be of another moment
             self._make(look._replace(busy=frozenset(unsure)), is_over=True)

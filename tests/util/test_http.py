@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 from registry_server import Reply, Seen, serving, tls_server
+from support import python
 
 from runnable_ci.errors import RunnableError, StoreError, UsageError
 from runnable_ci.util.http import Failure, Session
@@ -128,11 +131,29 @@ def test_this_machine_is_never_reached_by_a_proxy(host: str) -> None:
     assert proxy_of(f"https://{host}/v2/", environ) is None
 
 
-@pytest.mark.parametrize("proxy", ["ftp://proxy.test", "socks5://proxy.test", "http://", "http://["])
+@pytest.mark.parametrize("proxy", ["ftp://proxy.test", "http://", "http://["])
 def test_a_proxy_that_cannot_be_used_is_named(proxy: str) -> None:
     """The error is about the proxy, not about the server behind it."""
     with pytest.raises(UsageError, match="proxy"):
         session(environ={"HTTPS_PROXY": proxy}).open("GET", "https://a.test/", headers=none)
+
+
+WITHOUT_SOCKS = """
+import sys
+sys.modules["socks"] = None  # as where nobody installed it
+from test_http import none, session
+from runnable_ci.errors import UsageError
+try:
+    session(environ={"HTTPS_PROXY": "socks5://proxy.test"}).open("GET", "https://a.test/", headers=none)
+except UsageError as e:
+    print(e.message)
+"""
+
+
+def test_a_proxy_that_needs_another_package_is_named() -> None:
+    """A browser's driver brings that package along into the environment of the tests."""
+    done = python(WITHOUT_SOCKS, environ={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert "proxy" in done.stdout, done.stderr
 
 
 def test_a_user_in_a_redirect_is_not_sent_along() -> None:

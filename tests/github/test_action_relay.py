@@ -21,7 +21,7 @@ import pathlib, time
 state = pathlib.Path("ckpt/epoch")
 state.parent.mkdir(exist_ok=True)
 epoch = int(state.read_text()) if state.exists() else 0
-while epoch < 14:
+while epoch < 24:
     epoch += 1
     new = state.with_suffix(".new")
     new.write_text(str(epoch))

@@ -18,7 +18,12 @@ def write_page(job: Job, log: RunLog) -> str:
 
     The file's name is that of the artifact, which a workflow run has once: it has the attempt in it.
     """
-    if not job.inputs.report or not job.context.takes_artifacts or job.inputs.outcome == "cancelled":
+    if (
+        job.inputs.command not in ("run", "retry")
+        or not job.inputs.report
+        or not job.context.takes_artifacts
+        or job.inputs.outcome == "cancelled"
+    ):
         return ""
     name = f"report-{log.run_id}-{job.context.run_attempt}.html"
     try:

@@ -160,12 +160,15 @@ class Training:
     """Of the newest workflow run."""
     run_number: int = 0
     """Of the workflow run that began the newest run."""
+    pushes: list[int] = field(default_factory=list)
+    """How many lines there were when each run was begun."""
     ends: list[End] = field(default_factory=list)
 
     def push(self) -> Job:
         """Return the first job of another run."""
         self.number += 1
         self.run_number = self.number
+        self.pushes.append(len(self.lines()))
         return Job("ci.yml", self.number)
 
     def after(self, lost: Job) -> Job:
@@ -287,7 +290,8 @@ def assert_little_is_lost(training: Training) -> None:
     lines = training.lines()
     for end in training.ends:
         before = lines[: end.lines]
-        begun = next((line for line in lines[end.lines :] if line.kind == "begin"), None)
+        of_run = next((place for place in training.pushes if place >= end.lines), len(lines))
+        begun = next((line for line in lines[end.lines : of_run] if line.kind == "begin"), None)
         if not before or begun is None:  # it was lost before the training began, or when that was over
             continue
         newest = max(place for place, line in enumerate(before) if line.kind == "begin")

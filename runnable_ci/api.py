@@ -12,7 +12,7 @@ from runnable_ci.errors import RunNotFoundError, did_you_mean
 from runnable_ci.pipeline.project import find_store
 from runnable_ci.runs.branches.labels import step_named
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.files.links import followed
+from runnable_ci.runs.files.links import put_files
 from runnable_ci.runs.model import CatalogEntry, RunLog
 from runnable_ci.runs.reader import catalog_of, load, output_of, resolve_id, suggest_pull
 from runnable_ci.store.target import Descriptor
@@ -97,9 +97,7 @@ class OpenRun:
         return suggest_pull(self._catalog.layout, self.run_id)
 
     def _files(self) -> dict[str, CatalogEntry]:
-        put = {entry.name: entry for step in self.log.steps.values() for entry in step.put_entries()}
-        found = {name: followed(name, put) for name in put}
-        return {name: entry for name, entry in found.items() if entry is not None and not entry.kind}
+        return put_files(self.log)
 
     def _file(self, name: str) -> CatalogEntry:
         files = self._files()

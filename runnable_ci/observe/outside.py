@@ -26,7 +26,6 @@ _SYSTEM: Final = (
     *("/bin/", "/boot/", "/dev/", "/etc/", "/lib/", "/lib32/", "/lib64/"),
     *("/proc/", "/run/", "/sbin/", "/sys/", "/usr/"),
 )
-_BETWEEN_WORDS: Final = re.compile(r"""[\s'"();|&<>=`$,]+""")
 _WORDS: Final = re.compile(r"""[\s'"();|&<>=`,]+""")
 """A word with a `$` stays one: what it names is not known."""
 _PATH: Final = re.compile(r"[A-Za-z0-9_.@+-][\w.@+*?\[\]{}-]*(?:/[\w.@+*?\[\]{}-]+)+")
@@ -56,19 +55,21 @@ def outside_digest(path: str) -> str | None:
         return None
 
 
-def named_in(command: str, folder: str, around: str, environ: Mapping[str, str] = {}) -> list[str]:
+def expanded(word: str, environ: Mapping[str, str]) -> str:
+    """Return a word of a command with its variables, and `~`, as the shell reads them; unset ones are empty."""
+    return _VARIABLE.sub(lambda name: environ.get(name[1] or name[2], ""), re.sub(r"^~(?=/)", "$HOME", word))
+
+
+def named_in(command: str, folder: str, around: str, environ: Mapping[str, str]) -> list[str]:
     """Return the files outside of a repository that a command names: absolute paths. It runs in `folder`.
 
     `~`, variables of the `environ` and wildcards are what the shell makes of them. What it sends output to is not read.
     """
     found: dict[str, None] = {}
-    home = environ.get("HOME", "")
     reading = _WRITTEN.sub(" ", command)
     unquoted = reading.replace('"', "").replace("'", "")
     for word in dict.fromkeys((*_WORDS.split(reading), *_WORDS.split(unquoted))):
-        word = _VARIABLE.sub(lambda name: environ.get(name[1] or name[2], ""), word)  # noqa: PLW2901
-        if word.startswith("~/") and home:
-            word = f"{home}{word[1:]}"  # noqa: PLW2901
+        word = expanded(word, environ)  # noqa: PLW2901
         if not word.startswith("/") and "../" not in word:
             continue
         path = os.path.join(folder, word)

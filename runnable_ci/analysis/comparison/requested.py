@@ -12,8 +12,8 @@ from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.errors import BlobMissingError, StoreError, UsageError, did_you_mean
 from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.runs.branches.labels import step_named
-from runnable_ci.runs.files.links import followed
-from runnable_ci.runs.model import CatalogEntry, RunLog
+from runnable_ci.runs.files.links import put_files
+from runnable_ci.runs.model import CatalogEntry
 from runnable_ci.runs.reader import output_of, suggest_pull
 
 
@@ -44,13 +44,6 @@ def compare_requested_files(
 
 def _fits(pattern: str, name: str) -> bool:
     return pattern == name or may_name(pattern, name)
-
-
-def put_files(log: RunLog) -> dict[str, CatalogEntry]:
-    """Return the files that the steps of a run put, by their names; of a link what it leads to."""
-    put = {entry.name: entry for step in log.steps.values() for entry in step.put_entries()}
-    found = {name: followed(name, put) for name in put}
-    return {name: entry for name, entry in found.items() if entry is not None and not entry.kind}
 
 
 def _file(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any
 
 from runnable_ci.analysis.comparison.attempts import (
     Attempted,
@@ -25,6 +24,7 @@ from runnable_ci.analysis.comparison.model import (
     RunFacts,
     StepComparison,
 )
+from runnable_ci.analysis.facts import is_number, newest_environment
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.branches.labels import is_only_branches, labels_of
 from runnable_ci.runs.machines.environment_model import Environment
@@ -66,7 +66,7 @@ class RunRead:
 def compare(a: RunRead, b: RunRead, code: CodeComparison) -> RunComparison:
     """Return what differs between two runs, whose `code` was compared already."""
     steps = tuple(_steps(a, b))
-    newest = [_environment(run.log) for run in (a, b)]
+    newest = [newest_environment(run.log) for run in (a, b)]
     metrics = tuple(_metrics(a.log.metrics(), b.log.metrics()))
     return RunComparison(
         a=a.facts(),
@@ -85,12 +85,6 @@ def compare(a: RunRead, b: RunRead, code: CodeComparison) -> RunComparison:
 
 def _begun_with(log: RunLog) -> dict[str, Any]:
     return log.invocations[-1].parameters if log.invocations else {}
-
-
-def _environment(log: RunLog) -> Environment:
-    newest = log.newest_attempt()
-    key = newest.environment if newest else ""
-    return log.environments.get(key) or next(reversed(log.environments.values()), Environment())
 
 
 def _whole_environment(then: Environment, now: Environment) -> Iterator[RunDifference]:
@@ -195,11 +189,7 @@ def _metrics(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Me
     for name in [*after, *(name for name in before if name not in after)]:
         then, now = before.get(name), after.get(name)
         change = relative = None
-        if _is_number(then) and _is_number(now):
+        if is_number(then) and is_number(now):
             change = now - then
             relative = change / abs(then) if then else None
         yield MetricChange(name, then, now, change, relative)
-
-
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

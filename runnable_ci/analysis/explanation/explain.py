@@ -15,10 +15,11 @@ from runnable_ci.analysis.comparison.causes import ranked
 from runnable_ci.analysis.comparison.model import RunComparison, RunDifference, StepComparison
 from runnable_ci.analysis.comparison.wording import in_words
 from runnable_ci.analysis.explanation.places import place_in
+from runnable_ci.analysis.facts import command_of
 from runnable_ci.analysis.states import state_of
 from runnable_ci.runs.branches.labels import failed_steps, is_only_branches, label_of
 from runnable_ci.runs.causality.ancestry import decisions_of
-from runnable_ci.runs.model import FAIL, RunLog, StepAttempt
+from runnable_ci.runs.model import FAIL, RunLog
 from runnable_ci.util.text import seconds_between, truncate
 
 VERSION: Final = 1
@@ -123,7 +124,7 @@ def _failure(
         "message": cut.text(last.message),
         "exit_code": last.exit_code,
         "seconds": seconds_between(last.start_time, last.end_time),
-        "command": cut.text(_command(last)),
+        "command": cut.text(command_of(last)),
         "file": file,
         "line": line,
         "cell": exception.cell if exception and exception.cell else None,
@@ -139,13 +140,6 @@ def _failure(
         "not_compared": "" if compared else "there is no other run that succeeded",
     }
     return {key: value for key, value in found.items() if value not in ("", None, [], {}) or key in ("file", "line")}
-
-
-def _command(attempt: StepAttempt) -> str:
-    return next(
-        (f"{kind}: {attempt.definition[kind]}" for kind in ("run", "python", "notebook") if kind in attempt.definition),
-        "",
-    )
 
 
 def _own_differences(compared: RunComparison | None, name: str) -> Sequence[RunDifference]:

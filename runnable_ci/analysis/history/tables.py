@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from runnable_ci.analysis.facts import is_number
 from runnable_ci.runs.reader import Summary
 from runnable_ci.util.text import flattened, format_time
 
@@ -61,8 +61,3 @@ def metric_rows(runs: Iterable[Summary], name: str) -> list[tuple[str, str, str,
 def _bar(share: float) -> str:
     eighths = round(max(0.0, min(1.0, share)) * _BAR * 8)
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip() or "▏"
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a metric can be drawn."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -17,9 +17,7 @@ from runnable_ci.analysis.report.page import FoundForPage
 from runnable_ci.analysis.report.plots import Plot, plot_of
 from runnable_ci.analysis.report.previews import Preview, can_preview, is_text, preview
 from runnable_ci.engine.code.recorded_tree import dirty_difference, newest_attempt_with_code
-from runnable_ci.engine.provenance.stored_reads import reads_of
 from runnable_ci.errors import BlobMissingError, RunnableError, StoreError
-from runnable_ci.observe.reads import ReadSet
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.code_states import code_state_of
 from runnable_ci.runs.model import RunLog
@@ -55,14 +53,15 @@ def collect(
     """
     log = run.log
     dirty, dirty_note = _dirty(run, environ)
+    read = run.read()
     return FoundForPage(
         outputs=_outputs(run.layout, log),
-        reads=_reads(run),
+        reads={f"{name}.{log.steps[name].attempts[-1].attempt_number}": reads for name, reads in read.reads.items()},
         previews=_previews(run, redactor),
         plots=_plots(run.layout, log),
         dirty=redactor.text(dirty),
         dirty_note=dirty_note,
-        comparison=compare(other.read(), run.read(), compare_code(other.log, log, git)) if other else None,
+        comparison=compare(other.read(), read, compare_code(other.log, log, git)) if other else None,
         other_note=other_note,
     )
 
@@ -103,18 +102,6 @@ def _ends(chunks: Iterable[bytes]) -> tuple[bytes, bytes, int]:
             del tail[:-OUTPUT_TAIL_BYTES]
     del tail[:-OUTPUT_TAIL_BYTES]
     return bytes(head), bytes(tail), total - len(head) - len(tail)
-
-
-def _reads(run: ComparedRun) -> dict[str, ReadSet]:
-    found = {}
-    catalog = run.catalog
-    for name, step in run.log.steps.items():
-        for attempt in step.attempts[-1:]:
-            title = f"{name}.{attempt.attempt_number}"
-            reads = reads_of(catalog, title, attempt)
-            if reads is not None:
-                found[title] = reads
-    return found
 
 
 def _previews(run: ComparedRun, redactor: Redactor) -> dict[tuple[str, str], Preview]:

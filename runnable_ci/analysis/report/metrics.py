@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from runnable_ci.analysis.comparison.blocks import metric_row
 from runnable_ci.analysis.comparison.model import MetricChange, RunComparison
-from runnable_ci.analysis.report.plots import Plot, is_number
+from runnable_ci.analysis.facts import is_number
+from runnable_ci.analysis.report.plots import Plot
 from runnable_ci.util.text import truncate
 
 METRICS_MAX: Final = 200

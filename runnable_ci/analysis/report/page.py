@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from runnable_ci.analysis.comparison.model import RunComparison
+from runnable_ci.analysis.facts import command_of, newest_environment
 from runnable_ci.analysis.report.failures import ShownFailure, failures_of
 from runnable_ci.analysis.report.graph import Graph, graph_of
 from runnable_ci.analysis.report.metrics import Metric, metrics_of
@@ -21,7 +22,6 @@ from runnable_ci.analysis.report.surroundings import (
     environment_of,
     machine_names,
     machines_of,
-    newest_environment,
 )
 from runnable_ci.analysis.report.timeline import Timeline, timeline_of
 from runnable_ci.analysis.states import State, state_of, step_edges
@@ -260,7 +260,7 @@ def _step(
         took=duration(last.start_time, last.end_time) if last else "",
         attempts=[_attempt(step, one, found) for one in reversed(step.attempts[-ATTEMPTS_MAX:])],
         reason=f"{decision.action}: {decision.reason}" if decision else "",
-        command=_command(last) if last else "",
+        command=command_of(last) if last else "",
         files=[_file(name, entry, found) for entry in _shown_first(name, step.data_catalog, found)[:files]],
         files_left_out=max(0, len(step.data_catalog) - files),
         attempts_left_out=max(0, len(step.attempts) - ATTEMPTS_MAX),
@@ -271,13 +271,6 @@ def _step(
 def _shown_first(step: str, entries: Sequence[CatalogEntry], found: FoundForPage) -> list[CatalogEntry]:
     """Return the files of a step: those that it made and of which something is shown, the others it made, the rest."""
     return sorted(entries, key=lambda entry: (entry.stage != "put", (step, entry.name) not in found.previews))
-
-
-def _command(attempt: StepAttempt) -> str:
-    for kind in ("run", "python", "notebook"):
-        if kind in attempt.definition:
-            return f"{kind}: {attempt.definition[kind]}"
-    return ""
 
 
 def _attempt(step: StepLog, one: StepAttempt, found: FoundForPage) -> ShownAttempt:

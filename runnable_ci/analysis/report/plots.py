@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard
+from typing import Final
 
+from runnable_ci.analysis.facts import is_number
 from runnable_ci.runs.reader import Summary
 
 WIDTH: Final = 260
@@ -55,13 +56,3 @@ def plot_of(name: str, runs: Iterable[Summary], this: str) -> Plot | None:
         points.append(Point(round(x, 1), round(y, 1), f"{run_id}: {value:.6g}", run_id == this))
     line = " ".join(f"{point.x},{point.y}" for point in points)
     return Plot(name, points, line, f"{least:.6g}", f"{most:.6g}", found[0][0])
-
-
-def is_number(value: Any) -> TypeGuard[int | float]:
-    """Return whether a metric can be drawn."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer that no float can hold
-        return False

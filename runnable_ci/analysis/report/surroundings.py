@@ -35,13 +35,6 @@ def code_of(log: RunLog) -> list[Pair]:
     )
 
 
-def newest_environment(log: RunLog) -> Environment:
-    """Return the environment of the newest attempt, as far as it is known."""
-    newest = log.newest_attempt()
-    known = log.environments.get(newest.environment) if newest else None
-    return known or next(reversed(log.environments.values()), Environment())
-
-
 def environment_of(one: Environment) -> list[Pair]:
     """Return the interpreter and the system."""
     return pairs(

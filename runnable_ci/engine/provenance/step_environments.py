@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from runnable_ci.observe.outside import expanded
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.steps.interpreter import describe_system
@@ -23,7 +24,6 @@ _INTERPRETER: Final = re.compile(
 )
 _OWN_FOLDER: Final = Path(__file__).parents[3]
 """This program's, which may be where it is developed."""
-_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 class StepEnvironments:
@@ -128,7 +128,7 @@ def pythons_of(command: str, environ: Mapping[str, str], folder: Path) -> list[s
     named: dict[str, None] = {}
     if "/python" in command or "/activate" in command or "python3." in command:
         for word in _INTERPRETER.findall(command):
-            path = _VARIABLE.sub(lambda found: environ.get(found[1] or found[2], ""), re.sub(r"^~(?=/)", "$HOME", word))
+            path = expanded(word, environ)
             if path.endswith("/activate"):
                 path = f"{path.rpartition('/')[0]}/python"
             file = os.path.normpath(folder / path) if "/" in path else _on_path(path, environ, folder)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from runnable_ci.errors import RunnableError
 from runnable_ci.pipeline.patterns import select
 from runnable_ci.pipeline.validation import is_excluded
-from runnable_ci.runs.model import FOLDER, LINK, CatalogEntry, StepLog
+from runnable_ci.runs.model import FOLDER, LINK, CatalogEntry, RunLog, StepLog
 from runnable_ci.store.target import Descriptor
 
 LINKS_MAX = 40
@@ -199,3 +199,10 @@ def _file_notes(entry: CatalogEntry) -> dict[str, str]:
     if not entry.mtime_ns:
         return {}
     return {MODE: f"{entry.mode & 0o777:04o}", MTIME: f"{entry.mtime_ns // 10**9}.{entry.mtime_ns % 10**9:09}"}
+
+
+def put_files(log: RunLog) -> dict[str, CatalogEntry]:
+    """Return the files that the steps of a run put, by their names; of a link what it leads to."""
+    put = {entry.name: entry for step in log.steps.values() for entry in step.put_entries()}
+    found = {name: followed(name, put) for name in put}
+    return {name: entry for name, entry in found.items() if entry is not None and not entry.kind}

@@ -15,6 +15,10 @@ from typing import Final
 PARTS_MAX: Final = 2_000
 UNPACKED_MAX: Final = 4 * 1024 * 1024
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
+_NOT_SOUND: Final = (
+    *(ValueError, KeyError, IndexError, EOFError, OSError, struct.error, zlib.error, RecursionError),
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError),
+)
 _STAMP: Final = "{0[0]:04d}-{0[1]:02d}-{0[2]:02d}T{0[3]:02d}:{0[4]:02d}:{0[5]:02d}"
 
 
@@ -26,10 +30,8 @@ def parts(name: str, content: bytes) -> dict[str, str] | None:
                 return dict(read(content))
         if name.endswith((".ipynb", ".json")):
             return dict(_json(content))
-    except (ValueError, KeyError, IndexError, EOFError, OSError, struct.error, zlib.error, RecursionError):
-        return None
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
-        return None
+    except _NOT_SOUND:
+        pass  # it is compared as it is
     return None
 
 

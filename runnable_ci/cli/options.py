@@ -261,6 +261,16 @@ Times = Annotated[
         min=1, max=100, metavar="N", help="Make it so often, and find the step that is not the same each time, and why."
     ),
 ]
+SkipSteps = Annotated[
+    list[str],
+    typer.Option("--skip", metavar="STEP", help="Leave this step out: it gives what it gave in the run; repeatable."),
+]
+IncludeSteps = Annotated[
+    list[str],
+    typer.Option(
+        "--include", metavar="STEP", help="Run this step though it looks like a deploy, or was mocked; repeatable."
+    ),
+]
 PublishVerdict = Annotated[
     bool, typer.Option("--publish", help="Publish the run that was made, to the registry that has the first one.")
 ]

@@ -25,10 +25,13 @@ def say_end(
     steps: Mapping[str, Step],
     *,
     is_in_repository: bool,
-    retry_options: Sequence[str],
+    retry_options: Sequence[str] | None,
     reuse: ReuseOptions,
 ) -> None:
-    """Say it; `steps` are those that were known, a retry needs the options, `reuse` is what was said of other runs."""
+    """Say it; `steps` are those that were known, `reuse` is what was said of other runs.
+
+    A retry needs `retry_options`; None: there can be none.
+    """
     project, printer = session.project, session.options.printer
     for note in untracked.notes(log, invocation=log.invocation):
         printer.say(note)
@@ -39,15 +42,15 @@ def say_end(
     if is_in_repository and not is_actions(session.options.environ) and (why := unknown_code(log)):
         printer.say(f"warning: the code of this run is not known: {why}")
     printer.annotate(log, project.workspace, project.file)
-    again = [*retry_options, *command_line.env_file_options(session.options.env_files)]
-    printer.say(*_outcome(log, project, again))
+    env_files = command_line.env_file_options(session.options.env_files)
+    printer.say(*_outcome(log, project, None if retry_options is None else [*retry_options, *env_files]))
     if reuse.said is None and log.invocation == 1 and (log.seconds() or 0.0) >= _WORTH_S:
         from runnable_ci.engine.reuse.suggestion import suggestion
 
         printer.say(*filter(None, [suggestion(session, log, steps, reuse)]))
 
 
-def _outcome(log: RunLog, project: Project, retry_options: Sequence[str]) -> Iterator[str]:
+def _outcome(log: RunLog, project: Project, retry_options: Sequence[str] | None) -> Iterator[str]:
     """Yield how a run ended, and what to do next."""
     pairs = format_pairs(log.metrics(), shown=lambda value: truncate(str(value)))
     more = f", {pairs}" if pairs else ""
@@ -61,4 +64,5 @@ def _outcome(log: RunLog, project: Project, retry_options: Sequence[str]) -> Ite
         yield f"run {log.run_id}: {log.status}{more}"
     else:
         yield f"run {log.run_id}: {log.status}, {log.message}{more}"
-        yield f"hint: {command_line.retry(log.run_id, project.file, project.layout, *retry_options)}"
+        if retry_options is not None:
+            yield f"hint: {command_line.retry(log.run_id, project.file, project.layout, *retry_options)}"

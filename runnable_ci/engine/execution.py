@@ -50,14 +50,15 @@ def execute(
     inputs: PlanInputs,
     reuse: ReuseOptions,
     products: RunProducts | None = None,
-    retry_options: Sequence[str] = (),
+    retry_options: Sequence[str] | None = (),
     containers: StepContainers | None = None,
     mocked: Mapping[str, MockedResult] = MappingProxyType({}),
 ) -> int:
     """Run the pipeline on an open run, seal it and say how it ended; the exit code.
 
     `parameters` are those of the run as they really are: the log may have masks in their place. The command that
-    resumes the run needs `retry_options`. `mocked` is what mocks give, `reuse` what was said of other runs.
+    resumes the run needs `retry_options`; None: nothing can. `mocked` is what mocks give, `reuse` what was said of
+    other runs.
     """
     project, workspace, printer = session.project, session.project.workspace, session.options.printer
     probe = EnvironmentProbe(session.interpreter, project, session.options.environ)

@@ -115,7 +115,7 @@ class NewRun:
                     parameters=self.parameters,
                     inputs=inputs,
                     products=products,
-                    retry_options=again,
+                    retry_options=again if self.options.is_kept else None,
                     mocked=mocked,
                     containers=containers,
                     reuse=self.options.reuse,

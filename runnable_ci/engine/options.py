@@ -109,6 +109,8 @@ class RunOptions(NamedTuple):
     """Which of them are mocked."""
     reuse: ReuseOptions = ReuseOptions()
     """Whose results may take the place of steps."""
+    is_kept: bool = True
+    """Whether the run stays where it is made, so that a command can resume it."""
 
 
 class RetryOptions(NamedTuple):

@@ -129,9 +129,12 @@ def test_what_cannot_be_held_equal_is_said_first(project: Workspace) -> None:
     project.write({"runnable.toml": FILES["runnable.toml"].replace("rate = 0.1", 'key = ""')})
     project.environ.update(RUNNABLE_CI_SECRETS="KEY", KEY="hunter2-hunter2")
     project.runnable("run", "-j", "1", "--run-id", "secret", "--param", "key=hunter2-hunter2", "--mock", "clean")
-    done = project.runnable("reproduce", "secret", "-j", "1", "--param", "key=x", code=4)
+    done = project.runnable("reproduce", "secret", "-j", "1", "--param", "key=x")
     said = done.err.split("run secret-again")[0]
     assert "not held equal: `train` was given secrets, which the run log does not have: key" in said
+    assert "left out: `clean`: it was mocked; `--include clean` runs it" in said
+    assert "run secret: reproduced; left out: `clean`" in done.out
+    said = project.runnable("reproduce", "secret", "--include", "clean", "-j", "1", code=4).err
     assert "not held equal: `clean` was mocked" in said
     assert "hunter2" not in done.err + done.out
 

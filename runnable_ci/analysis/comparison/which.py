@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,7 @@ LATEST_SUCCESS: Final = "latest-success"
 WORDS: Final = f"a run id, `{LATEST}`, `{LATEST_SUCCESS}`, a branch, or HOST/REPOSITORY:RUN_ID"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ComparedRun:
     """A run and the store that it was read from."""
 
@@ -40,7 +41,11 @@ class ComparedRun:
         return catalog_of(self.layout, self.log)
 
     def read(self) -> RunRead:
-        """Return it with what its steps read, as far as that is known."""
+        """Return it with what its steps read, as far as that is known; the store is asked once."""
+        return self._read
+
+    @cached_property
+    def _read(self) -> RunRead:
         catalog = self.catalog
         found = {}
         for name, step in self.log.steps.items():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import shared
 from runnable_ci.runs.reader import catalog_of
 from runnable_ci.runs.recorder import reopen
 from runnable_ci.store.local import Layout
+from runnable_ci.store.target import Descriptor
 
 
 def adopt(source: Layout, layout: Layout, log: RunLog) -> None:
@@ -17,9 +20,14 @@ def adopt(source: Layout, layout: Layout, log: RunLog) -> None:
     """
     layout.create()
     with shared(layout):
-        for content in layers(log).values():
-            if not layout.exists(content):
-                with source.fetch(content) as file:
-                    layout.push(content, file)
+        bring(source, layout, layers(log).values())
         with reopen(layout, log) as recorder:
             recorder.seal(catalog_of(layout, recorder.log))
+
+
+def bring(source: Layout, layout: Layout, contents: Iterable[Descriptor]) -> None:
+    """Copy contents from one store of this machine into another. Raises `BlobMissingError`, `BlobCorruptError`."""
+    for content in contents:
+        if not layout.exists(content):
+            with source.fetch(content) as file:
+                layout.push(content, file)

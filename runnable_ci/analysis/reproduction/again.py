@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,13 +17,16 @@ from runnable_ci.analysis.comparison.model import RunComparison
 from runnable_ci.analysis.comparison.requested import compare_put_file
 from runnable_ci.analysis.comparison.runs import compare
 from runnable_ci.analysis.comparison.which import ComparedRun
+from runnable_ci.analysis.reproduction.adopt import bring
 from runnable_ci.analysis.reproduction.environments import activated, link_environment, make_environment
 from runnable_ci.analysis.reproduction.inputs import ProvidedInputs, provide_inputs, read_here
+from runnable_ci.analysis.reproduction.left_out import of_log, require_known, steps_left_out
 from runnable_ci.analysis.reproduction.not_held import not_held_equal
 from runnable_ci.analysis.reproduction.verdicts import step_verdicts, whole_verdict
 from runnable_ci.engine.code.recorded_tree import newest_attempt_with_code, rebuild_recorded
 from runnable_ci.engine.new_run import prepare_run
 from runnable_ci.engine.options import Options, ReuseOptions, RunOptions
+from runnable_ci.engine.parts.mock_options import MockOptions
 from runnable_ci.engine.parts.step_selection import PartialOptions, StepSelection
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
@@ -30,16 +34,21 @@ from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import CodeIdentityError, RunnableError, UsageError
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
+from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.notes.notes_model import Reproduction
-from runnable_ci.runs.reader import load
+from runnable_ci.runs.paths import shared
+from runnable_ci.runs.reader import load, suggest_pull
+from runnable_ci.runs.reuse.results import of_steps, results_of
 from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.steps.interpreter import find_interpreter
+from runnable_ci.vcs.git import Git
 
 EnvironmentChoice = Literal["here", "recorded"]
 _SIGNALLED: Final = 128
 """Exit codes above are of a signal that ended the run."""
+PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 CONTENTS_MAX: Final = 200
 """Files that differ of which the contents are compared."""
 
@@ -53,6 +62,10 @@ class ReproduceOptions(NamedTuple):
     """`NAME=VALUE`, for parameters that the run log does not have, as they were secrets."""
     times: int = 1
     """How often it is made, to find what does not come out the same twice."""
+    skip: Sequence[str] = ()
+    """Steps that are not run."""
+    include: Sequence[str] = ()
+    """Steps that are run though they would be left out."""
 
 
 class RunInterruptedError(RunnableError):
@@ -76,6 +89,8 @@ class PreparedTree:
     """What of the code could not be rebuilt."""
     not_held: Sequence[str]
     """What cannot be held equal, a line each."""
+    left_out: Mapping[str, str]
+    """The steps that are not run, with why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +120,9 @@ def prepared_tree(
         raise CodeIdentityError(f"run {log.run_id} was made outside of a repository: its code is not recorded")
     with ExitStack() as stack:
         folder = at or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runnable-again-")))
-        root = folder.resolve() / "code"
+        root = folder.resolve() / _folder_name(log)
         missing = rebuild_recorded(found.layout, log, attempt, root, environ=options.environ, clone=workspace)
+        _name_author(workspace, root, options.environ)
         file = _pipeline_file(log, root)
         project = load_project(file)
         tree = project.workspace
@@ -122,8 +138,26 @@ def prepared_tree(
         now = _environment_of(
             project, next((name for name, step in log.steps.items() if attempt in step.attempts), ""), options.environ
         )
-        not_held = [*not_held_equal(found.read(), now, holds_packages=held)]
-        yield PreparedTree(workspace, project.opened(options.environ), options, inputs, missing, not_held)
+        steps = project.pipeline.steps
+        require_known("--skip", asked.skip, steps)
+        require_known("--include", asked.include, steps)
+        left_out = steps_left_out(found.read(), steps, asked.skip, asked.include)
+        not_held = [*not_held_equal(found.read(), now, attempt, left_out, holds_packages=held)]
+        yield PreparedTree(workspace, project.opened(options.environ), options, inputs, missing, not_held, left_out)
+
+
+def _folder_name(log: RunLog) -> str:
+    """Return how the tree's folder is called: a pipeline without a name in its file has that of its folder."""
+    is_plain = PLAIN_NAME.fullmatch(log.name) is not None
+    return log.name if is_plain else "code"
+
+
+def _name_author(workspace: Path, root: Path, environ: Mapping[str, str]) -> None:
+    """Let git in the tree know the person that it knows in the workspace here, who runs this."""
+    here, tree = Git(str(workspace), environ), Git(str(root), environ)
+    for key in ("user.name", "user.email"):
+        with suppress(CodeIdentityError):  # it knows none
+            tree("config", key, here("config", "--get", key).decode(errors="surrogateescape").rstrip("\n"))
 
 
 def _environment_of(project: Project, step: str, environ: Mapping[str, str]) -> Environment | None:
@@ -161,15 +195,18 @@ def make_again(
     log = found.log
     compared = compare(found.read(), again.read(), compare_code(log, again.log, None))
     contents = _contents(found, again, compared, asked.tolerance, reader)
-    mocked = {name: "it was mocked" for name, step in log.steps.items() if step.attempts and step.attempts[-1].mock}
+    left_out = of_log(log, tree.left_out)
     elsewhere = read_here(again, tree.workspace, tree.project.workspace)
-    blocked = {**elsewhere, **tree.inputs.missing, **mocked}
+    mocked = {name: "it was mocked" for name, step in log.steps.items() if step.attempts and step.attempts[-1].mock}
+    skipped = {key: f"left out: {why}" for key, why in left_out.items()}
+    blocked = {**elsewhere, **tree.inputs.missing, **mocked, **skipped}
     verdicts = step_verdicts(compared, contents, blocked, asked.tolerance, _begun_from(log))
     record = Reproduction(
         run_id=log.run_id,
         identity=run_identity(log),
-        verdict=whole_verdict(verdicts.values()),
+        verdict=whole_verdict(verdicts, left_out),
         steps=verdicts,
+        left_out=[key for key in left_out if key in verdicts],
         rtol=asked.tolerance.relative,
         atol=asked.tolerance.absolute,
         not_held=[*tree.not_held, *(f"not rebuilt: {line}" for line in tree.missing)],
@@ -189,6 +226,8 @@ def run_again(
         file.write_text(json.dumps(_begun_with(found.log)), encoding="utf-8")
         run_options = RunOptions(
             run_id,
+            mocks=_stand_ins(found, tree) if tree.left_out else None,
+            is_kept=False,
             tag=f"reproduces {found.log.run_id}",
             params_files=[file],
             params=params,
@@ -202,6 +241,16 @@ def run_again(
     if log.outcome == "cancelled" or code > _SIGNALLED:
         raise RunInterruptedError(code)
     return ComparedRun(layout, log)
+
+
+def _stand_ins(found: ComparedRun, tree: PreparedTree) -> MockOptions:
+    """Have what is left out give what it gave in the first run, of which the contents are brought into the tree."""
+    log, layout = found.log, tree.project.layout
+    results = results_of(log, of_steps(log, tree.left_out))
+    layout.create()
+    with shared(layout), suggest_pull(found.layout, log.run_id):
+        bring(found.layout, layout, layers(results).values())
+    return MockOptions([*tree.left_out], results=results)
 
 
 def _begun_from(log: RunLog) -> dict[str, str]:

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from runnable_ci.analysis.comparison.runs import RunRead
-from runnable_ci.runs.branches.labels import label_of
+from runnable_ci.analysis.reproduction.left_out import connections
+from runnable_ci.runs.branches.labels import labels_of
 from runnable_ci.runs.machines.environment_model import Environment
+from runnable_ci.runs.model import StepAttempt
 from runnable_ci.util.text import listed
 
 
-def not_held_equal(run: RunRead, now: Environment | None, *, holds_packages: bool) -> Iterator[str]:
-    """Yield what cannot be held equal, a line each; `now` is where the steps would run, where that is known."""
+def not_held_equal(
+    run: RunRead, now: Environment | None, code: StepAttempt, left_out: Container[str], *, holds_packages: bool
+) -> Iterator[str]:
+    """Yield what cannot be held equal, a line each.
+
+    `now` is where the steps would run, where that is known; `code` is the attempt of which the code is made again.
+    Nothing is said of steps that are `left_out`.
+    """
     log = run.log
     recorded = log.environments.get(newest.environment) if (newest := log.newest_attempt()) else None
     if recorded and now:
         yield from _machine(recorded, now)
         if not holds_packages:
             yield from _packages(recorded, now)
-    for name, reads in run.reads.items():
-        if reads.connected:
-            yield f"`{label_of(log.steps, name)}` connected to {listed(reads.connected)}"
-        if outside := list(reads.outside):
-            yield f"`{label_of(log.steps, name)}` read files outside of the repository: {listed(outside)}"
+    labels = labels_of(log.steps)
     for name, step in log.steps.items():
+        if name.partition(".")[0] in left_out:
+            continue
+        label, reads = labels[name], run.reads.get(name)
         for last in step.attempts[-1:]:
-            label = label_of(log.steps, name)
+            if found := connections(last, reads):
+                yield f"`{label}` {found}; `--skip {name.partition('.')[0]}` leaves it out"
+            if reads and (outside := list(reads.outside)):
+                yield f"`{label}` read files outside of the repository: {listed(outside)}"
+            if last.code_identities and _is_other(last, code):
+                yield f"`{label}` ran other code, {_commit(last)}; all is made again from {_commit(code)}"
             if last.mock:
                 yield f"`{label}` was mocked"
             if last.not_seen:
@@ -34,6 +46,15 @@ def not_held_equal(run: RunRead, now: Environment | None, *, holds_packages: boo
                 yield f"`{label}` resumed from a checkpoint; it starts over"
             if secret := [key for key, value in last.input_parameters.items() if value.redacted]:
                 yield f"`{label}` was given secrets, which the run log does not have: {listed(secret)}"
+
+
+def _is_other(one: StepAttempt, other: StepAttempt) -> bool:
+    return one.code_state != other.code_state or _commit(one) != _commit(other)
+
+
+def _commit(attempt: StepAttempt) -> str:
+    code = attempt.code_identities[0]
+    return code.code_identifier[:12] + ("" if code.code_identifier_dependable else " with uncommitted changes")
 
 
 def _machine(then: Environment, now: Environment) -> Iterator[str]:

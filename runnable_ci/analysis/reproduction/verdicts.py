@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from runnable_ci.analysis.comparison.contents.compare import ContentComparison, Tolerance
@@ -44,9 +44,9 @@ def step_verdicts(
     return found
 
 
-def whole_verdict(verdicts: Iterable[StepVerdict]) -> Verdict:
-    """Return the verdict on a run, the worst of its steps'."""
-    said = {one.verdict for one in verdicts}
+def whole_verdict(verdicts: Mapping[str, StepVerdict], left_out: Container[str] = ()) -> Verdict:
+    """Return the verdict on a run, the worst of its steps' but for those that were left out."""
+    said = {one.verdict for name, one in verdicts.items() if name not in left_out}
     return next((verdict for verdict in reversed(ORDER) if verdict in said), "not comparable")
 
 

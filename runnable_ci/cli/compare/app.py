@@ -75,6 +75,8 @@ def reproduce_command(
     rtol: option.RelativeTolerance = 0.0,
     atol: option.AbsoluteTolerance = 0.0,
     times: option.Times = 1,
+    skip: option.SkipSteps = [],  # noqa: B006 - typer copies it
+    include: option.IncludeSteps = [],  # noqa: B006 - typer copies it
     publish: option.PublishVerdict = False,
     to: option.VerdictTo = None,
     param: option.Params = [],  # noqa: B006 - typer copies it
@@ -95,6 +97,6 @@ def reproduce_command(
     from runnable_ci.cli.compare.reproduce import reproduce as command
 
     options = make_options(jobs, quiet=quiet, plain_http=plain_http)
-    asked = ReproduceOptions(environment, Tolerance(rtol, atol), param, times)
+    asked = ReproduceOptions(environment, Tolerance(rtol, atol), param, times, skip, include)
     publication = Publication(publish or to is not None, to)
     raise typer.Exit(command(open_store(store), run, options, asked, publication, as_json=as_json))

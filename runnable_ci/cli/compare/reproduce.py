@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -18,6 +18,7 @@ from runnable_ci.analysis.reproduction.again import (
     make_again,
     prepared_tree,
 )
+from runnable_ci.analysis.reproduction.left_out import lines
 from runnable_ci.cli.compare.diff import opened_finder, reader_of
 from runnable_ci.cli.registry import publish_known
 from runnable_ci.engine.options import Options
@@ -28,7 +29,7 @@ from runnable_ci.runs.notes.notes_model import Reproduction
 from runnable_ci.runs.reader import run_ids
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
-from runnable_ci.util.text import table
+from runnable_ci.util.text import listed, table
 
 EXIT_CODES: Final[Mapping[str, int]] = {
     "reproduced": 0,
@@ -61,7 +62,7 @@ def reproduce(
     with opened_finder(layout, options.settings, options.environ, whole=True) as finder:
         found = finder.run(run)
         with prepared_tree(found, layout.folder.parent, options, asked) as tree:
-            options.printer.say(*_before(found, tree))
+            options.printer.say(*_before(found, tree, asked.skip))
             run_id = _unused(layout, found.log.run_id, is_published=publication.is_asked)
             reader = reader_of(tree.project.workspace, tree.options.environ)
             try:
@@ -126,11 +127,12 @@ def _unused(layout: Layout, of: str, *, is_published: bool) -> str:
     return next(name for number in range(1, 10_000) if (name := f"{base}-{number}") not in known)
 
 
-def _before(found: ComparedRun, tree: PreparedTree) -> Iterator[str]:
+def _before(found: ComparedRun, tree: PreparedTree, skip: Sequence[str]) -> Iterator[str]:
     """Yield what is known before anything runs."""
     yield f"run {found.log.run_id} is made again from its recorded code, parameters and inputs"
     yield from (f"not held equal: {line}" for line in tree.not_held)
     yield from (f"not rebuilt: {line}" for line in tree.missing)
+    yield from lines(tree.left_out, skip)
     for step, why in tree.inputs.missing.items():
         yield f"not comparable: `{label_of(found.log.steps, step)}`: {why}"
 
@@ -151,12 +153,14 @@ def _lines(layout: Layout, again: Reproduced, run_id: str) -> Iterator[str]:
         yield ""
         yield from lines_of(record.varies, labels)
     yield ""
-    yield verdict_line(record)
+    yield verdict_line(record, labels)
     yield f"kept as run {run_id}: `{of_store(layout, 'diff', record.run_id, run_id)}` compares both"
 
 
-def verdict_line(record: Reproduction) -> str:
+def verdict_line(record: Reproduction, labels: Mapping[str, str]) -> str:
     """Return the verdict on a run in one line."""
     near = f" (rtol {record.rtol:g}, atol {record.atol:g})" if record.rtol or record.atol else ""
     times = f", made {record.times} times" if record.times > 1 else ""
-    return f"run {record.run_id}: {record.verdict}{near}{times}"
+    names = listed(f"`{labels.get(name, name)}`" for name in record.left_out)
+    left_out = f"; left out: {names}" if names else ""
+    return f"run {record.run_id}: {record.verdict}{near}{times}{left_out}"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from runnable_ci.errors import StepError, UsageError, did_you_mean
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.step import Step
+from runnable_ci.runs.model import RunLog
 from runnable_ci.steps.python import find_source
 
 ALL = "all"
@@ -25,6 +26,8 @@ class MockOptions(NamedTuple):
     """`STEP=module:function` or `STEP=command`: what is run in place of the step."""
     from_run: str | None = None
     """The run whose results mocked steps give; None: the newest with a result of each."""
+    results: RunLog | None = None
+    """What mocked steps give, where that is known; the store has its contents. No other run is looked at then."""
 
     def words(self) -> list[str]:
         """Return the options of a command that mocks the same."""

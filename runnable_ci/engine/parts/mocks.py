@@ -32,6 +32,8 @@ def results_of_mocks(session: RunSession, options: MockOptions, *, is_dry: bool 
 
     Unless it `is_dry`, all of that is in the store then. What is mocked by what is said.
     """
+    if options.results is not None:
+        return dict(_given(_without_records(options.results)))
     say = session.options.printer.say
     waiting = {step.name for step in session.project.pipeline.steps.values() if step.mock == "nothing"}
     found: dict[str, MockedResult] = {}

@@ -73,6 +73,8 @@ class Reproduction(Record):
     atol: float = 0.0
     not_held: list[str] = Field(default_factory=list, fail_fast=True)
     """What could not be held equal, as it was known before anything ran."""
+    left_out: list[str] = Field(default_factory=list, fail_fast=True)
+    """Steps that were not run; what needs them had what they gave in the first run. The verdict is on the others."""
     times: int = 1
     """How often it was made."""
     varies: dict[str, Variation] = Field(default_factory=dict)

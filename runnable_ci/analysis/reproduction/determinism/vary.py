@@ -89,9 +89,9 @@ def repeat(it: Repeated, first: Reproduced, reader: Reader, run_ids: Sequence[st
         varies[name] = _explain(it, name, one, base)
         if varies[name].proved:
             base.update(culprit for culprit in HOLDABLE if culprit in varies[name].culprits)
-    return first.record.model_copy(
-        update={"steps": steps, "verdict": whole_verdict(steps.values()), "times": it.asked.times, "varies": varies}
-    )
+    whole = whole_verdict(steps, first.record.left_out)
+    update = {"steps": steps, "verdict": whole, "times": it.asked.times, "varies": varies}
+    return first.record.model_copy(update=update)
 
 
 def _worse(before: StepVerdict | None, now: StepVerdict, number: int) -> StepVerdict:

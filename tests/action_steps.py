@@ -75,6 +75,8 @@ class ActionRun:
     """How each step ended."""
     artifacts: Path | None = None
     """Where the workflow run has its artifacts; None on a server that takes none."""
+    is_page_refused: bool = False
+    """Whether the upload of the run's page fails."""
     context: dict[str, str] = field(default_factory=dict)
     """What expressions such as `github.action` and `job.check_run_id` are in this job."""
 
@@ -83,7 +85,7 @@ class ActionRun:
         text = self.download()
         ran = self.step("run")
         finished = self.step("finish")
-        told = self.upload()
+        told = self.upload() + self.comment()
         return Stepped(ran.code or finished.code, text + ran.text + finished.text + told)
 
     def download(self) -> str:
@@ -128,7 +130,7 @@ class ActionRun:
 
     def _upload_page(self, page: str) -> str:
         """Keep the page of the run as it is, under its own name."""
-        if not (page and self.artifacts):
+        if not (page and self.artifacts) or self.is_page_refused:
             return ""
         name = Path(page).name
         kept = self.artifacts.with_name(f"{self.artifacts.name}-as-they-are")
@@ -138,6 +140,14 @@ class ActionRun:
         linked = self.step("page-link")
         assert linked.code == 0, linked.text
         return linked.text
+
+    def comment(self) -> str:
+        """Write on the pull request what the action has prepared, and return what it says of that."""
+        if not self.outputs["finish"].get("message"):
+            return ""
+        written = self.step("comment")
+        assert written.code == 0, written.text
+        return written.text
 
     def step(self, name: str) -> Stepped:
         """Run a step to its end."""

@@ -370,7 +370,7 @@ def init_command(
 
 @app.command("action", hidden=True)
 def action_command(
-    phase: Annotated[Literal["earlier", "begin", "finish"], typer.Argument()],
+    phase: Annotated[Literal["earlier", "begin", "finish", "comment"], typer.Argument()],
     run_id: Annotated[str, typer.Option(help="Run id set by `begin`.")] = "",
 ) -> None:
     """Run one phase of the GitHub action."""

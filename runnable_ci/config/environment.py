@@ -73,6 +73,10 @@ class Inputs(_FromEnvironment):
     """The job's token, for the API of its server; not an input either."""
     downloaded: str = ""
     """How the step ended that downloads what earlier attempts of the job left; not an input either."""
+    message: str = ""
+    """The file of what is to be written on the pull request; not an input either."""
+    report_url: str = ""
+    """The address of the run's page, once it is uploaded; not an input either."""
     outcome: str = ""
     """How the action's first step ended, as GitHub says it; not an input either."""
 

@@ -31,8 +31,6 @@ class CommentFacts:
     """The run of the base branch that it is compared with; empty where there is none."""
     page: str = ""
     """The job's page."""
-    report: str = ""
-    """The page of the report, where one is kept."""
     retry_command: str = ""
     judgements: Sequence[Judgement] = ()
     not_compared: str = ""
@@ -45,7 +43,7 @@ def marker_of(pipeline: str, use: str) -> str:
 
 
 def comment(marker: str, log: RunLog, compared: RunComparison | None, facts: CommentFacts) -> str:
-    """Return the comment, at most `COMMENT_MAX` characters."""
+    """Return the comment, at most `COMMENT_MAX` characters; its last line has links."""
     blocks = [
         marker,
         f"### {_MARKS.get(log.outcome, '⏳')} {code(log.name or 'run', 100)} {log.outcome or 'is running'}"
@@ -120,8 +118,6 @@ def _links(log: RunLog, facts: CommentFacts) -> str:
     parts = [f"run {code(log.run_id)}"]
     if facts.base_run:
         parts.append(f"compared with {code(facts.base_run)} of {code(facts.base_branch)}")
-    if facts.report:
-        parts.append(f"[report]({facts.report})")
     if facts.page:
         parts.append(f"[job]({facts.page})")
     return " · ".join(parts)

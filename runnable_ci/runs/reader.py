@@ -17,6 +17,7 @@ from runnable_ci.errors import (
     ManifestNotFoundError,
     RunLogError,
     RunNotFoundError,
+    StoreError,
     UsageError,
     did_you_mean,
 )
@@ -286,6 +287,20 @@ def output_of(layout: Layout, log: RunLog, title: str, attempt: StepAttempt) -> 
                 index_content = b"".join(catalog.read(attempt.log.index_hash, attempt.log.index_size))
             content = catalog.read(attempt.log.data_hash, attempt.log.size)
             yield from split(content, index_content, only_stream=_only(attempt))
+
+
+def last_output(layout: Layout, log: RunLog, step: str, *, limit_bytes: int) -> str:
+    """Return the end of what the last attempt at a step wrote; empty where that is not to be read here."""
+    attempts = log.steps[step].attempts
+    kept = bytearray()
+    try:
+        for attempt in attempts[-1:]:
+            for _, chunk in output_of(layout, log, f"{step}.{attempt.attempt_number}", attempt):
+                kept += chunk
+                del kept[:-limit_bytes]
+    except (StoreError, BlobMissingError):
+        return ""
+    return kept.decode(errors="replace")
 
 
 def _only(attempt: StepAttempt) -> Stream:

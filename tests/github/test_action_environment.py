@@ -54,16 +54,17 @@ def evil(tmp_path: Path) -> Path:
     return folder
 
 
-def last_step(action: ActionRun, tmp_path: Path, shell: str) -> tuple[str, dict[str, str]]:
-    """Run the step `finish` as `action.yml` has it, up to the program that it becomes: the text, the environment."""
+def last_step(action: ActionRun, tmp_path: Path, shell: str, name: str = "finish") -> tuple[str, dict[str, str]]:
+    """Run a last step as `action.yml` has it, up to the program that it becomes: the text, the environment."""
     found = tmp_path / "environment"
     ended = script(tmp_path / "ended", f"exec {sys.executable} -I -c {shlex.quote(DUMP)} {found}")
     code = f"import sys; sys.executable = {str(ended)!r}; from runnable_ci.github.action import job_environment as it"
-    python = script(tmp_path / "python", f"exec {sys.executable} -I -c {shlex.quote(f'{code}; it.main()')}")
-    environ = action.environment("finish") | {"RUNNABLE_CI_PYTHON": str(python)}
+    program = f"{sys.executable} -I -c {shlex.quote(f'{code}; del sys.argv[1:4]; it.main()')}"
+    python = script(tmp_path / "python", f'exec {program} "$@"')
+    environ = action.environment(name) | {"RUNNABLE_CI_PYTHON": str(python)}
     file = tmp_path / "finish.sh"
-    file.write_text(STEPS["finish"]["run"])
-    words = shlex.split(STEPS["finish"]["shell"].replace("/bin/sh", shell).replace("{0}", str(file)))
+    file.write_text(STEPS[name]["run"])
+    words = shlex.split(STEPS[name]["shell"].replace("/bin/sh", shell).replace("{0}", str(file)))
     done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     variables = found.read_bytes().decode().split("\0")
@@ -116,7 +117,7 @@ def test_the_last_step_has_nothing_of_the_pipelines_steps(tmp_path: Path, evil: 
 
 def test_what_the_last_step_sets_itself_is_what_is_taken() -> None:
     """The list of names is that of `action.yml`, and each shell there is the system's own."""
-    said = {name for name in STEPS["finish"]["env"] if name.startswith("RUN")}
+    said = {name for step in ("finish", "comment") for name in STEPS[step]["env"] if name.startswith("RUN")}
     here = {"RUNNABLE_CI_PYTHON", "RUNNABLE_CI_JOB_ENVIRONMENT"}
     assert said - here == {name for name in OF_THE_STEP if name.startswith("RUN")}
     assert {step["shell"] for step in STEPS.values() if "run" in step} == {"/bin/sh -e {0}"}
@@ -134,6 +135,26 @@ def test_the_job_s_environment_is_kept_without_its_tokens(tmp_path: Path) -> Non
     }
     now = {**environ, "PATH": "/evil", "GH_TOKEN": "a-step-s", "RUN_ID": "one"}
     assert restored(now, kept) == {**environ, "RUN_ID": "one"}
+
+
+def test_the_step_of_the_comment_runs_like_the_last_one() -> None:
+    """Neither loader nor shell follows what the pipeline's steps set."""
+    finish, comment = STEPS["finish"]["env"], STEPS["comment"]["env"]
+    loaders = {name: value for name, value in finish.items() if not name.startswith("RUN")}
+    assert {name: value for name, value in comment.items() if not name.startswith("RUN")} == loaders
+
+
+@pytest.mark.parametrize("event", ["push", "pull_request"])
+def test_the_environment_is_there_for_the_step_of_the_comment(tmp_path: Path, evil: Path, event: str) -> None:
+    """A job of a pull request has that step too: the environment is gone after it, else after the one before."""
+    action = job(tmp_path, evil, GITHUB_EVENT_NAME=event, HTTPS_PROXY="http://p:1")
+    kept = Path(action.outputs["setup"]["environment"])
+    last_step(action, tmp_path, "/bin/sh")
+    assert kept.exists() == (event == "pull_request")
+    if kept.exists():
+        text, environ = last_step(action, tmp_path, "/bin/sh", "comment")
+        assert (text, environ["HTTPS_PROXY"]) == ("", "http://p:1")
+        assert not kept.exists()
 
 
 @pytest.mark.parametrize("left", [None, "[]", "{"])

@@ -13,6 +13,8 @@ from cli import Workspace
 from github_api import GitHub, github
 from registry_server import Reply, Served, registry
 
+from runnable_ci.github.action.on_pull_request.message import report_link
+
 PIPELINE = """
 name = "flowers"
 [parameters]
@@ -39,7 +41,14 @@ class Pull:
     server: GitHub
     number: int = 0
 
-    def job(self, score: str, given: Mapping[str, str] | None = None, *, fork: str = "owner/repo") -> Stepped:
+    def job(
+        self,
+        score: str,
+        given: Mapping[str, str] | None = None,
+        *,
+        fork: str = "owner/repo",
+        is_page_refused: bool = False,
+    ) -> Stepped:
         """Run a job of pull request 7, whose code has this score; empty for a job of main."""
         self.number += 1
         is_pull = bool(score)
@@ -64,6 +73,7 @@ class Pull:
             self.project.write({"score.txt": score})
         self.action.artifacts = self.repository.tmp_path / f"artifacts-{self.number}"
         self.action.artifacts.mkdir()
+        self.action.is_page_refused = is_page_refused
         return self.action.all()
 
     action: ActionRun | None = None
@@ -100,6 +110,60 @@ def test_one_comment_is_updated_in_place(pull: Pull) -> None:
     (text,) = pull.comments()
     assert "❌ `flowers` failed" in text
     assert "runnable-ci retry" in text
+
+
+def test_the_comment_and_the_check_link_to_the_report(pull: Pull) -> None:
+    """By one look for the comment and one request that writes it, as the page has its address by then."""
+    pull.server.server.seen.clear()
+    pull.job("9", {"fail-if": "score < base"})
+    (text,) = pull.comments()
+    assert pull.action
+    url = pull.action.outputs["page"]["artifact-url"]
+    assert text.endswith(f" · [report]({url})")
+    (check,) = pull.server.checks
+    assert check["details_url"] == url
+    assert f"[report]({url})" in check["output"]["summary"]
+    methods = [(one.method, one.path.partition("?")[0].rpartition("/")[2]) for one in pull.server.server.seen]
+    assert methods == [("GET", "comments"), ("POST", "comments"), ("POST", "check-runs")]
+
+
+@pytest.mark.parametrize("given", [{"report": "false"}, {}], ids=["not wanted", "refused"])
+def test_without_a_report_there_is_no_link_to_one(pull: Pull, given: dict[str, str]) -> None:
+    """The comment and the check are written nevertheless, and lead to the workflow run."""
+    done = pull.job("9", {**given, "fail-if": "score < base"}, is_page_refused=not given)
+    assert done.code == 0, done.text
+    (text,) = pull.comments()
+    assert "report]" not in text
+    (check,) = pull.server.checks
+    assert check["details_url"].endswith("/actions/runs/1002")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://evil.example/a", "https://github.com/a) [x](https://evil.example", "https://github.com.evil/a", ""]
+)
+def test_an_address_of_elsewhere_is_no_link(url: str) -> None:
+    """What the upload's output has is only taken for an address of the job's own server."""
+    assert report_link(url, "https://github.com") == ""
+
+
+def test_what_was_to_be_written_is_gone(pull: Pull) -> None:
+    """A warning in the log and in the summary, and no error."""
+    done = pull.job("9")
+    assert done.code == 0
+    assert pull.action
+    before = pull.action.summary
+    again = pull.action.step("comment")
+    assert again.code == 0
+    assert "::warning title=Not all was written on the pull request::" in again.text
+    assert "What was to be written is gone" in pull.action.summary.removeprefix(before)
+
+
+def test_the_check_needs_no_comment(pull: Pull) -> None:
+    """A job that may add checks and write no comment adds the check."""
+    pull.server.permissions = {"checks"}
+    done = pull.job("9", {"fail-if": "score < base"})
+    assert "note: no comment on the pull request" in done.text
+    assert len(pull.server.checks) == 1
 
 
 def test_a_check_by_a_condition(pull: Pull) -> None:
@@ -150,7 +214,7 @@ def test_without_permission(pull: Pull) -> None:
     assert "::warning" not in done.text
     asked = pull.job("9", {"comment": "always"})
     assert asked.code == 0
-    assert "Nothing was written on the pull request" in asked.text
+    assert "Not all was written on the pull request" in asked.text
     assert "pull-requests: write" in asked.text
 
 
@@ -172,7 +236,7 @@ def test_an_api_that_is_down_fails_nothing(pull: Pull) -> None:
     pull.server.answer("GET", "/comments", Reply(500, {}, b""), times=50)
     done = pull.job("9")
     assert done.code == 0
-    assert "Nothing was written on the pull request" in done.text
+    assert "Not all was written on the pull request" in done.text
 
 
 def test_a_wrong_condition_is_said(pull: Pull) -> None:

@@ -12,10 +12,10 @@ from runnable_ci.cli.compare.diff import compared, opened_finder
 from runnable_ci.cli.context import make_redactor
 from runnable_ci.config import Settings
 from runnable_ci.engine.run_project import own_file
-from runnable_ci.errors import BlobMissingError, RunNotFoundError, StoreError
+from runnable_ci.errors import RunNotFoundError
 from runnable_ci.pipeline import command_line
 from runnable_ci.runs.model import SUCCESS
-from runnable_ci.runs.reader import output_of
+from runnable_ci.runs.reader import last_output
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
 from runnable_ci.util.shell_command import command
@@ -32,7 +32,10 @@ def explain(layout: Layout, run: str, *, as_document: bool, settings: Settings, 
         document = explanation(
             found.log,
             compared(other, found, workspace, environ) if other else None,
-            outputs={name: _tail(found, name) for name in found.log.failed_steps()},
+            outputs={
+                name: last_output(found.layout, found.log, name, limit_bytes=_TAIL_BYTES)
+                for name in found.log.failed_steps()
+            },
             own_name=lambda file: _own_name(file, workspace),
             commands=_commands(layout, found, other),
             redacted=make_redactor(settings, environ).text,
@@ -48,20 +51,6 @@ def _last_success(finder: RunFinder, found: ComparedRun) -> ComparedRun | None:
         return finder.here(LATEST_SUCCESS, found.log)
     except RunNotFoundError:
         return None
-
-
-def _tail(run: ComparedRun, name: str) -> str:
-    attempts = run.log.steps[name].attempts
-    if not attempts:
-        return ""
-    kept = bytearray()
-    try:
-        for _, chunk in output_of(run.layout, run.log, f"{name}.{attempts[-1].attempt_number}", attempts[-1]):
-            kept += chunk
-            del kept[:-_TAIL_BYTES]
-    except (StoreError, BlobMissingError):
-        return ""
-    return kept.decode(errors="replace")
 
 
 def _own_name(file: str, workspace: Path) -> str:

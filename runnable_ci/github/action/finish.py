@@ -20,7 +20,7 @@ from runnable_ci.github.job import Context
 from runnable_ci.github.summary import NextSteps, Notice
 from runnable_ci.pipeline.project import load as load_project
 from runnable_ci.runs.model import FAIL, SUCCESS, RunLog
-from runnable_ci.runs.reader import Summary, load, output_of, resolve_id
+from runnable_ci.runs.reader import Summary, last_output, load, resolve_id
 from runnable_ci.runs.remote.listing import keep_as_newest, newest_of_branch
 from runnable_ci.runs.remote.publish import IdTakenError, Published, publish
 from runnable_ci.runs.remote.pull import keep_as
@@ -57,9 +57,18 @@ class Report:
     """The outputs that have something kept with the workflow run."""
     base: Summary | None = None
     """The newest run of the base branch, to compare with."""
+    retry_command: str = ""
+    """Resumes the published run in a clone."""
+    message: str = ""
+    """The file of what a later step of the action writes on the pull request."""
     next_job: NextJob | None = None
     """What resumes the run, where the time budget ended it."""
     notices: list[Notice] = field(default_factory=list)
+
+    @property
+    def reference(self) -> str:
+        """Where the run is published; empty where it is not."""
+        return self.published.reference if self.published else ""
 
 
 def finish(environ: Mapping[str, str], run_id: str) -> int:
@@ -92,7 +101,8 @@ def finish(environ: Mapping[str, str], run_id: str) -> int:
         report.artifact = _leave_note(job, report, report.log)
     if report.log is not None:
         report.next_job = _relay(job, report, report.log)
-        report.notices += _on_pull_request(job, report, report.log)
+        report.retry_command = CloneCommands.of(job).retry(report.reference) if report.reference else ""
+        _on_pull_request(job, report, report.log)
     outputs = _outputs(job, report)
     # Before they are Markdown, whose escapes would hide a secret.
     report.notices = [Notice(job.clean(it.title), job.clean(it.text), it.fix) for it in report.notices]
@@ -146,22 +156,25 @@ def _send(job: Job, run_id: str, registry: Registry, limit_s: float | None) -> P
 
 
 def _relay(job: Job, report: Report, log: RunLog) -> NextJob | None:
-    reference = report.published.reference if report.published else ""
-    run, _, digest = _dispatched(job, report.run_id, reference).rpartition("@")
+    run, _, digest = _dispatched(job, report.run_id, report.reference).rpartition("@")
     found = relay(job, log, run, digest)
     if found is not None:
         report.notices.insert(0, found.notice)
     return found
 
 
-def _on_pull_request(job: Job, report: Report, log: RunLog) -> list[Notice]:
+def _on_pull_request(job: Job, report: Report, log: RunLog) -> None:
     if not is_pull_request(job.context.event_name):
-        return []
-    from runnable_ci.github.action.on_pull_request.say import say_on_pull_request  # few jobs run for one
+        return
+    from runnable_ci.github.action.on_pull_request.say import prepare  # few jobs run for one
 
-    reference = report.published.reference if report.published else ""
-    again = CloneCommands.of(job).retry(reference) if reference else ""
-    return say_on_pull_request(job, log, report.base, again)
+    match prepare(job, log, report.base, report.retry_command):
+        case Notice() as notice:
+            report.notices.append(notice)
+        case Path() as file:
+            report.message = str(file)
+        case None:
+            pass
 
 
 def _page(job: Job, log: RunLog) -> str:
@@ -172,7 +185,7 @@ def _page(job: Job, log: RunLog) -> str:
 
 def _leave_note(job: Job, report: Report, log: RunLog) -> dict[str, str]:
     """Have the run, or a note of it, uploaded; return the outputs for that."""
-    reference = report.published.reference if report.published else ""
+    reference = report.reference
     if not job.context.takes_artifacts:
         if not reference:
             report.notices.append(not_kept(job, f"{job.context.server_url} takes no artifact of the action"))
@@ -230,11 +243,10 @@ def _sentences(*texts: str) -> str:
 
 
 def _outputs(job: Job, report: Report) -> dict[str, str]:
-    log, published = report.log, report.published
+    log, reference = report.log, report.reference
     if log is None:
         return {} if job.inputs.outcome == "success" else {"status": FAIL}
-    reference = published.reference if published else ""
-    unpublished = not published and _is_to_be_published(job, log)
+    unpublished = not reference and _is_to_be_published(job, log)
     failed, metrics = names_output(log.failed_steps()), metrics_output(log.metrics())
     for output, fitted in (("failed-step", failed), ("metrics", metrics)):
         if fitted.left_out:
@@ -246,9 +258,10 @@ def _outputs(job: Job, report: Report) -> dict[str, str]:
         "metrics": metrics.text,
         "reference": reference,
         "digest": reference.rpartition("@")[2],
-        "retry-command": CloneCommands.of(job).retry(reference) if reference else "",
+        "retry-command": report.retry_command,
         "continued-by": report.next_job.url if report.next_job else "",
         "page": _page(job, log),
+        "message": report.message,
         "unpublished-store": str(job.layout.folder) if unpublished else "",
         **report.artifact,
     }
@@ -262,7 +275,7 @@ def _does_not_fit(output: str, left_out: Sequence[str], run_id: str) -> Notice:
 
 
 def _summary(job: Job, report: Report) -> str:
-    reference = report.published.reference if report.published else ""
+    reference = report.reference
     base = report.base if report.base and report.base.run_id != report.run_id else None
     clone_commands = CloneCommands.of(job)
     return summary.render(
@@ -285,13 +298,13 @@ def _summary(job: Job, report: Report) -> str:
             github_run_id=job.context.run_id,
             repository=job.context.full_name,
             run=_dispatched(job, report.run_id, reference),
-            retry_command=clone_commands.retry(reference),
+            retry_command=report.retry_command,
             dispatch_options=clone_commands.dispatch_options,
             pull_options=clone_commands.http_option,
             is_continued=report.next_job is not None and report.next_job.is_started,
         ),
         notices=report.notices,
-        tails={name: _tail(job, report.log, name) for name in report.log.failed_steps()} if report.log else {},
+        tails=_tails(job, report.log) if report.log else {},
     )
 
 
@@ -322,15 +335,7 @@ def _retry_workflow(job: Job) -> str:
     return name if (Path(job.context.workspace) / ".github" / "workflows" / name).is_file() else ""
 
 
-def _tail(job: Job, log: RunLog, step: str) -> str:
-    """Return the last lines that the step's last attempt wrote."""
-    attempt = log.steps[step].attempts[-1]
-    kept = bytearray()
-    try:
-        for _, chunk in output_of(job.layout, log, f"{step}.{attempt.attempt_number}", attempt):
-            kept += chunk
-            del kept[:-TAIL_BYTES]
-    except StoreError:
-        return ""
-    lines = kept.decode(errors="replace").splitlines()
-    return "\n".join(lines[-TAIL_LINES:])
+def _tails(job: Job, log: RunLog) -> dict[str, str]:
+    """Return the last lines that each failed step wrote."""
+    written = {name: last_output(job.layout, log, name, limit_bytes=TAIL_BYTES) for name in log.failed_steps()}
+    return {name: "\n".join(text.splitlines()[-TAIL_LINES:]) for name, text in written.items()}

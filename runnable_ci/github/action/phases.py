@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-Phase = Literal["earlier", "begin", "finish"]
+Phase = Literal["earlier", "begin", "finish", "comment"]
 
 
 def run_phase(phase: Phase, environ: Mapping[str, str], run_id: str) -> int:
@@ -25,3 +25,8 @@ def run_phase(phase: Phase, environ: Mapping[str, str], run_id: str) -> int:
             from runnable_ci.github.action.finish import finish
 
             return finish(environ, run_id)
+        case "comment":
+            from runnable_ci.github.action.on_pull_request.send import send
+
+            send(environ)
+            return 0

@@ -1,10 +1,10 @@
-"""A run's comment on its pull request, updated in place, and its check, by the action's last step."""
+"""What a run's comment on its pull request and its check are to say: the run compared with the base branch's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from runnable_ci.analysis.comparison.code import compare_code
 from runnable_ci.analysis.comparison.condition import Judgement, judge, parse_condition
@@ -12,7 +12,8 @@ from runnable_ci.analysis.comparison.runs import compare
 from runnable_ci.analysis.comparison.which import ComparedRun, run_finder
 from runnable_ci.errors import RunnableError
 from runnable_ci.github.action.job import Job
-from runnable_ci.github.api.errors import RefusedError
+from runnable_ci.github.action.on_pull_request.message import Check, Message
+from runnable_ci.github.api.pull_requests import COMMENT_MAX
 from runnable_ci.github.pull_request import CommentFacts, comment, conclusion, marker_of
 from runnable_ci.github.summary import Notice
 from runnable_ci.runs.model import RunLog
@@ -25,21 +26,20 @@ from runnable_ci.vcs.git_files import repository_root
 if TYPE_CHECKING:
     from runnable_ci.analysis.comparison.model import RunComparison
 
-PERMISSION: Final = "permissions:\n  contents: read\n  packages: write\n  pull-requests: write\n  checks: write"
 
+def prepare(job: Job, log: RunLog, base: Summary | None, retry_command: str) -> Path | Notice | None:
+    """Keep for a later step what is to be written on the job's pull request, and with `fail-if` a check.
 
-def say_on_pull_request(job: Job, log: RunLog, base: Summary | None, retry_command: str) -> list[Notice]:
-    """Write the comment on the job's pull request, and with `fail-if` a check; return what is to be said of that.
-
-    `base` is the newest run of the base branch. Nothing is raised: the run has ended as it has.
+    Return the file; None where nothing is to be written, or what is in the way. `base` is the newest run of the base
+    branch. Nothing is raised: the run has ended as it has.
     """
     number = _number(job)
     wanted = job.inputs.comment != "never" or job.inputs.fail_if.strip()
     if number is None or not wanted or job.inputs.command not in ("run", "retry") or job.inputs.outcome == "cancelled":
-        return []
+        return None
     if job.context.is_fork_pull_request:
         job.say("note: the pull request comes from a fork: its token may write no comment and no check")
-        return []
+        return None
     try:
         conditions = [parse_condition(line.strip()) for line in job.inputs.fail_if.splitlines() if line.strip()]
         compared, why_not = _compared(job, log, base)
@@ -52,16 +52,11 @@ def say_on_pull_request(job: Job, log: RunLog, base: Summary | None, retry_comma
             judgements=judgements,
             not_compared=why_not,
         )
-        _send(job, number, log, compared, facts, with_check=bool(conditions))
-    except RefusedError as e:
-        if job.inputs.comment == "auto" and not job.inputs.fail_if.strip():
-            job.say(f"note: no comment on the pull request: {e.message}; {e.hint}")
-            return []
-        return [Notice("Nothing was written on the pull request", f"{e.message}. {e.hint}", PERMISSION)]
+        return _message(job, number, log, compared, facts, with_check=bool(conditions)).keep(job.folder)
     except RunnableError as e:
-        text = ". ".join(filter(None, (e.message, e.hint)))
-        return [Notice("Nothing was written on the pull request", text)]
-    return []
+        return Notice("Nothing is written on the pull request", ". ".join(filter(None, (e.message, e.hint))))
+    except OSError as e:
+        return Notice("Nothing is written on the pull request", str(e))
 
 
 def _number(job: Job) -> int | None:
@@ -87,26 +82,25 @@ def _compared(job: Job, log: RunLog, base: Summary | None) -> tuple[RunCompariso
     return found, ""
 
 
-def _send(
+def _message(
     job: Job, number: int, log: RunLog, compared: RunComparison | None, facts: CommentFacts, *, with_check: bool
-) -> None:
-    from runnable_ci.github.api.connection import connect_pull_request  # late: HTTP
-
-    if not job.inputs.job_token:
-        raise RefusedError("the action was given no token of the job", hint="leave its input `job-token` as it is")
-    pull = connect_pull_request(job.inputs.job_token, number, job.environ)
+) -> Message:
     marker = marker_of(log.name, f"{job.context.workflow_ref.partition('@')[0]} {job.use.place}")
-    text = job.clean(comment(marker, log, compared, facts))
-    if job.inputs.comment != "never":
-        job.say(f"comment on the pull request: {pull.put_comment(marker, text)}")
+    check = None
     if with_check:
-        ended = conclusion(log, facts)
         failing = [one.condition for one in facts.judgements if one.fails]
         title = job.clean(f"fails: {failing[0]}" if failing else facts.not_compared or log.outcome)
-        name = f"runnable-ci: {log.name or log.run_id}"
-        sha = _head(job)
-        page = pull.put_check(name, sha, ended, title=title, summary=text.partition("\n")[2], page=facts.page)
-        job.say(f"check on {sha[:12]}, {ended}: {page}")
+        name = job.clean(f"runnable-ci: {log.name or log.run_id}")
+        check = Check(name=name, sha=_head(job), conclusion=conclusion(log, facts), title=title)
+    text = job.clean(comment(marker, log, compared, facts))
+    return Message(
+        number=number,
+        marker=marker,
+        text=text[:COMMENT_MAX],
+        is_comment=job.inputs.comment != "never",
+        check=check,
+        page=facts.page,
+    )
 
 
 def _head(job: Job) -> str:

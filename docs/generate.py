@@ -38,6 +38,7 @@ def pages() -> dict[str, str]:
         "reference/run-log.md": _run_log(),
         "schema/runnable.schema.json": _json(schemas.pipeline_schema()),
         "schema/run-log.schema.json": _json(schemas.run_log_schema()),
+        "../runnable_ci/api/run-log.schema.json": _json(schemas.run_log_schema()),
         **{
             f"../workflows/{name}": (WORKFLOWS / name).read_text(encoding="utf-8")
             for name in ("ci.yml", "reproduce.yml", "retry.yml")

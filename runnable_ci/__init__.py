@@ -3,6 +3,7 @@
 In a notebook:
 
     import runnable_ci
+    runnable_ci.list_runs()
     run = runnable_ci.open_run("latest")
     run.metrics, run.parameters, run.files
 
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runnable_ci.api import OpenRun
+    from runnable_ci.api.listed import Runs
+    from runnable_ci.api.opened import OpenRun
     from runnable_ci.pipeline.definition.builder import PipelineBuilder as Pipeline
 
-__all__ = ["Pipeline", "open_run"]
+__all__ = ["Pipeline", "list_runs", "open_run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -34,12 +36,21 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def list_runs(folder: str | Path | None = None) -> Runs:
+    """Return the runs of a store, the newest last, each as a dict with what `runnable-ci runs --json` has of it.
+
+    `folder` is the one with the store, by default that of the pipeline file, as for all commands. Raises `StoreError`.
+    """
+    from runnable_ci.api.listed import list_runs as listed
+
+    return listed(Path(folder) if folder is not None else None)
+
+
 def open_run(run_id: str = "latest", folder: str | Path | None = None) -> OpenRun:
-    """Return a finished, failed or running run, for reading; `folder` is the one with the store, by default that of the
-    pipeline file, as for all commands.
+    """Return a finished, failed or running run, for reading; `folder` as for `list_runs`.
 
     Raises `RunNotFoundError`.
     """
-    from runnable_ci.api import open_run as opened
+    from runnable_ci.api.opened import open_run as opened
 
     return opened(run_id, Path(folder) if folder is not None else None)

@@ -6,14 +6,18 @@ import gc
 import os
 import sys
 
-from runnable_ci.util.console import console, occupy_closed_streams
-
 _OBJECTS_BEFORE_A_COLLECTION = 200_000
 """About as many as a command loads: nothing of that is garbage, and the search takes long."""
+
+_READS_ONLY = "`import runnable_ci` reads runs without it\nhint: install the tool apart: pipx install, in its clone"
 
 
 def main() -> None:
     """Run the command line."""
+    if sys.version_info < (3, 11):
+        sys.exit(f"error: the command needs Python 3.11 or newer, this is {sys.version.split()[0]}; {_READS_ONLY}")
+    from runnable_ci.util.console import console, occupy_closed_streams
+
     if sys.platform == "win32":
         console.err("error: this program runs on Linux and macOS; on Windows, use WSL: https://aka.ms/wsl")
         sys.exit(2)
@@ -34,6 +38,11 @@ def main() -> None:
         from runnable_ci.cli.errors import run
 
         run(command_line(sys.argv[1:]))
+    except ModuleNotFoundError as e:
+        if e.name is None or e.name.partition(".")[0] == "runnable_ci":
+            raise
+        console.err(f"error: the command needs {e.name}, which {sys.executable} does not have; {_READS_ONLY}")
+        sys.exit(1)
     except KeyboardInterrupt:  # while nothing was begun, or as the last word was being said
         sys.exit(130)
     finally:

@@ -19,7 +19,7 @@ from fault_points import Doors, Fault
 from preloaded import runnable
 from random_pipelines import contents
 
-from runnable_ci.api import open_run
+from runnable_ci import open_run
 from runnable_ci.errors import RunNotFoundError
 
 LONG = os.environ.get("FAULTS") == "all"
@@ -123,9 +123,10 @@ def outcome(folder: Path) -> dict[str, Any]:
     """What a run came to: its status, and of each step its status and values."""
     log = open_run("r", folder).log
     values = {
-        name: {n: p.value for n, p in step.attempts[-1].output_parameters.items()} for name, step in log.steps.items()
+        name: {n: p["value"] for n, p in step["attempts"][-1]["output_parameters"].items()}
+        for name, step in log["steps"].items()
     }
-    return {"status": log.status, "steps": {n: step.status for n, step in log.steps.items()}, "values": values}
+    return {"status": log["status"], "steps": {n: step["status"] for n, step in log["steps"].items()}, "values": values}
 
 
 def visible(folder: Path) -> dict[str, bytes]:
@@ -144,7 +145,7 @@ def attempts(folder: Path) -> dict[str, list[str]] | None:
         log = open_run("r", folder).log
     except RunNotFoundError:
         return None
-    return {name: [attempt.status for attempt in step.attempts] for name, step in log.steps.items()}
+    return {name: [attempt["status"] for attempt in step["attempts"]] for name, step in log["steps"].items()}
 
 
 def is_continued(tried: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> bool:

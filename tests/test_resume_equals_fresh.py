@@ -13,7 +13,7 @@ import pytest
 from preloaded import runnable
 from random_pipelines import commit, contents, fresh_copy, world
 
-from runnable_ci.api import open_run
+from runnable_ci import open_run
 
 EDITS = int(os.environ.get("JUDGE_EDITS", "100"))
 EDITS_A_WORLD = 5
@@ -24,10 +24,11 @@ def outcome(folder: Path, run_id: str) -> dict[str, Any]:
     """Return what a run came to: each step's status and what it returned."""
     log = open_run(run_id, folder).log
     steps = {}
-    for name, step in log.steps.items():
-        last = step.attempts[-1].output_parameters if step.attempts and step.status != "SKIPPED" else {}
-        steps[name] = (step.status, {n: p.value for n, p in last.items()})
-    return {"status": log.status, "steps": steps}
+    for name, step in log["steps"].items():
+        ran = step["attempts"] and step["status"] != "SKIPPED"
+        last = step["attempts"][-1]["output_parameters"] if ran else {}
+        steps[name] = (step["status"], {n: p["value"] for n, p in last.items()})
+    return {"status": log["status"], "steps": steps}
 
 
 @pytest.mark.promise

@@ -1,0 +1,175 @@
+"""Runs and steps as rows of a table, by what a listing's index says or by a run log. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+
+Row = Dict[str, Any]
+_VALUE_MAX, _ALL_MAX = 300, 4000
+"""Characters of JSON of a parameter in a row, and of all of them."""
+
+
+def row_of_annotations(run_id: str, notes: Mapping[str, str]) -> Row:
+    """Return what `runnable-ci runs --json` has of a run, by the annotations of its manifest."""
+    start, end = notes.get("org.opencontainers.image.created", ""), notes.get("vnd.runnable.ended", "")
+    seconds, attempts = notes.get("vnd.runnable.seconds", ""), notes.get("vnd.runnable.attempts", "")
+    dirty = notes.get("vnd.runnable.dirty")
+    return {
+        "run_id": run_id,
+        "name": notes.get("vnd.runnable.name", ""),
+        "tag": notes.get("vnd.runnable.tag", ""),
+        "status": notes.get("vnd.runnable.status", "?"),
+        "start_time": start,
+        "end_time": end,
+        "seconds": float(seconds) if re.fullmatch(r"\d{1,9}\.\d{3}", seconds) else seconds_between(start, end),
+        "commit": notes.get("org.opencontainers.image.revision", ""),
+        "ref": notes.get("vnd.runnable.ref", ""),
+        "dirty": None if dirty is None else dirty == "true",
+        "attempts": int(attempts) if attempts.isdecimal() and len(attempts) < 10 else 0,
+        "failed": notes.get("vnd.runnable.failed", ""),
+        "parameters": _table(notes.get("vnd.runnable.parameters", "")),
+        "metrics": flattened(_table(notes.get("vnd.runnable.metrics", ""))),
+        "identity": notes.get("vnd.runnable.identity", ""),
+        "mocked": notes.get("vnd.runnable.mocked", ""),
+        "reused": notes.get("vnd.runnable.reused", ""),
+        "ended_by": notes.get("vnd.runnable.ended-by", ""),
+        "description": notes.get("org.opencontainers.image.description", ""),
+        "pinned": notes.get("vnd.runnable.pinned") == "true",
+        "reproduces": notes.get("vnd.runnable.reproduces", ""),
+    }
+
+
+def row_of_log(log: Mapping[str, Any]) -> Row:
+    """Return the same of a run that the index does not know as it stands."""
+    code = code_of(log) or {}
+    steps, invocations = log["steps"], log["invocations"]
+    newest = [(name, step) for name, step in steps.items() if step["attempts"]]
+    decided = invocations[-1]["decisions"] if invocations and log["end_time"] else steps
+    made_again, seconds = log["reproduction"], seconds_of(log)
+    return {
+        **row_of_annotations(log["run_id"], {}),
+        **{name: log[name] for name in ("name", "tag", "status", "start_time", "end_time", "ended_by")},
+        "seconds": None if seconds is None else round(seconds, 3),
+        "commit": code.get("code_identifier", ""),
+        "ref": code.get("ref", ""),
+        "dirty": not code["code_identifier_dependable"] if code else None,
+        "attempts": invocations[-1]["number"] if invocations else 0,
+        "failed": ",".join(name for name, step in newest if step["status"] == "FAIL" and name in decided),
+        "parameters": _short({name: value for one in invocations for name, value in one["parameters"].items()}),
+        "metrics": metrics_of(log),
+        "identity": next((one["identity"] for one in invocations if one["command"] == "run"), ""),
+        "mocked": ",".join(dict.fromkeys(name.partition(".")[0] for name, step in steps.items() if step["mock"])),
+        "reused": str(sum(bool(step["attempts"][-1]["taken_from"]) for _, step in newest) or ""),
+        "description": log["notes"]["description"],
+        "pinned": log["notes"]["pinned"],
+        "reproduces": f"{made_again['run_id']}: {made_again['verdict']}" if made_again else "",
+    }
+
+
+def step_rows(log: Mapping[str, Any]) -> List[Row]:
+    """Return the steps of a run, those of branches by their labels, in the order in which the log has them."""
+    return [
+        {
+            "name": name,
+            "label": label,
+            "status": step["status"],
+            "outcome": last["outcome"] if last else step["outcome"],
+            "attempts": len(step["attempts"]),
+            "start_time": last["start_time"] if last else "",
+            "seconds": seconds_between(last["start_time"], last["end_time"]) if last else None,
+            "exit_code": last["exit_code"] if last else None,
+            "message": step["message"],
+            "reason": last["reason"] if last else "",
+            "mock": step["mock"],
+            "taken_from": last["taken_from"] if last else "",
+            "metrics": flattened(_metrics_of_attempt(last)) if last else {},
+            "files": [entry["name"] for entry in step["data_catalog"] if entry["stage"] == "put"],
+        }
+        for name, label in labels(log["steps"])
+        for step in [log["steps"][name]]
+        for last in [step["attempts"][-1] if step["attempts"] else None]
+    ]
+
+
+def labels(steps: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
+    """Yield each step with how people know it: `quant (gut)`, `train (round 2)`, `prepare / clean`, or its name."""
+    for name in steps:
+        parts = name.split(".")
+        text, last = parts[0], parts[0]
+        for end in range(1, len(parts) - 1, 2):
+            group, key, inner = ".".join(parts[:end]), parts[end], parts[end + 1]
+            branches = steps[group]["instances"] if group in steps else []
+            found = next((one["label"] for one in branches if one["name"] == key), key)
+            text += (f" ({found})" if found else "") + ("" if inner == last else f" / {inner}")
+            last = inner
+        yield name, text
+
+
+def metrics_of(log: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the metrics of the steps' last attempts, the later step winning; of tables each number, `m.r2`."""
+    steps, found = log["steps"], {}
+    for name, step in steps.items():
+        if step["attempts"] and "." not in name:
+            found.update(_metrics_of_attempt(step["attempts"][-1]))
+    for name in [name for step in steps.values() for name in step["branch_returns"]]:
+        parameter = log["parameters"].get(name)
+        if parameter and parameter["kind"] == "metric":
+            found[name] = parameter["value"]
+    return flattened(found)
+
+
+def code_of(log: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    """Return the code identity of the newest attempt of which it is known."""
+    attempts = [a for step in log["steps"].values() for a in step["attempts"] if a["code_identities"]]
+    newest = max(attempts, key=lambda a: (a["invocation"], a["start_time"]), default=None)
+    return newest["code_identities"][0] if newest else None
+
+
+def seconds_of(log: Mapping[str, Any]) -> Optional[float]:
+    """Return how long the invocations took together; None where one is not over."""
+    each = [seconds_between(one["start_time"], one["end_time"]) for one in log["invocations"]]
+    known = [seconds for seconds in each if seconds is not None]
+    return sum(known) if known and len(known) == len(each) else None
+
+
+def seconds_between(start: str, end: str) -> Optional[float]:
+    """Return the seconds between two times of a run log; None where one is missing or none."""
+    try:
+        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except (ValueError, TypeError):
+        return None
+
+
+def flattened(values: Mapping[str, Any], above: str = "") -> Dict[str, Any]:
+    """Return what stands in tables of tables by the way to it, such as `model.depth`."""
+    found: Dict[str, Any] = {}
+    for name, value in values.items():
+        found.update(flattened(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value})
+    return found
+
+
+def _metrics_of_attempt(attempt: Mapping[str, Any]) -> Dict[str, Any]:
+    given = {name: parameter["value"] for name, parameter in attempt["user_defined_metrics"].items()}
+    return {**given, **attempt["file_metrics"]}
+
+
+def _short(values: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return those that are as short as the index of a store has them."""
+    found, left = {}, _ALL_MAX
+    for name, value in values.items():
+        size = len(json.dumps({name: value}))
+        if size <= min(left, _VALUE_MAX):
+            found[name] = value
+            left -= size
+    return found
+
+
+def _table(text: str) -> Dict[str, Any]:
+    try:
+        values = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}

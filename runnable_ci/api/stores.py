@@ -95,7 +95,7 @@ class Store:
         return b"".join(self.chunks(sha256, size))
 
     def chunks(self, sha256: str, size: int, *, blob: Optional[str] = None, offset: int = 0) -> Iterator[bytes]:
-        """Yield a content, which may lie in a larger blob; whoever keeps it waits for the end, which proves it."""
+        """Yield a content, which may lie in a larger blob; nothing of it counts before the end, which proves it."""
         if not _HEX.fullmatch(sha256) or not _HEX.fullmatch(blob or sha256) or offset < 0 or size < 0:
             raise BlobCorruptError(f"{sha256[:100]!r} is not a sha256 of a content")
         try:

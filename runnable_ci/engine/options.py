@@ -89,6 +89,8 @@ class ReuseOptions(NamedTuple):
     """
     why_not: str = ""
     """Why nothing is reused unless it is specified; empty where it is."""
+    also: Sequence[str] = ()
+    """Further runs of the store, whose results are reused where the one that is said has none that fits."""
 
 
 class RunOptions(NamedTuple):

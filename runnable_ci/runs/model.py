@@ -11,7 +11,7 @@ from runnable_ci.runs.branches.branch_model import BranchRecord
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.files.checkpoint_model import Checkpoint, CheckpointUse
 from runnable_ci.runs.machines.environment_model import Environment, NumericLibrary
-from runnable_ci.runs.notes.notes_model import Reproduction, RunNotes
+from runnable_ci.runs.notes.notes_model import MadeFrom, Reproduction, RunNotes
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
 from runnable_ci.util.text import flattened, seconds_between, shortened
 
@@ -346,6 +346,8 @@ class RunLog(Record):
     """Nobody saw that end: it was concluded later, since the process was gone."""
     reproduction: Reproduction | None = None
     """Which run it makes again, and whether that came out."""
+    made_from: MadeFrom | None = None
+    """What it was put together from, where it was made to find what moved a metric."""
     notes: RunNotes = Field(default_factory=RunNotes)
 
     @property

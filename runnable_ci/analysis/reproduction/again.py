@@ -221,19 +221,38 @@ def run_again(
 
     Raises what a run raises before its first step, and `RunInterruptedError`.
     """
+    tag, mocks = f"reproduces {found.log.run_id}", stand_ins(found, tree, until)
+    return run_in_tree(tree, run_id, _begun_with(found.log), params, tag=tag, until=until, mocks=mocks)
+
+
+def run_in_tree(
+    tree: PreparedTree,
+    run_id: str,
+    values: Mapping[str, Any],
+    params: Sequence[str],
+    *,
+    tag: str,
+    until: Sequence[str] = (),
+    mocks: MockOptions | None = None,
+    reuse: ReuseOptions = ReuseOptions("never"),  # noqa: B008 - it does not change
+) -> ComparedRun:
+    """Run a pipeline in a prepared tree with these parameters, all of it or `until` some steps.
+
+    Raises what a run raises before its first step, and `RunInterruptedError`.
+    """
     with tempfile.TemporaryDirectory(prefix="runnable-again-") as folder:
         file = Path(folder) / "parameters.json"
-        file.write_text(json.dumps(_begun_with(found.log)), encoding="utf-8")
+        file.write_text(json.dumps(values), encoding="utf-8")
         run_options = RunOptions(
             run_id,
-            mocks=_stand_ins(found, tree) if tree.left_out else None,
+            mocks=mocks,
             is_kept=False,
-            tag=f"reproduces {found.log.run_id}",
+            tag=tag,
             params_files=[file],
             params=params,
             allow_unused=True,
             part=PartialOptions(StepSelection(until=until)) if until else None,
-            reuse=ReuseOptions("never"),
+            reuse=reuse,
         )
         _, code = prepare_run(RunSession.of(tree.project, tree.options), run_options).execute()
     layout = tree.project.layout
@@ -243,14 +262,21 @@ def run_again(
     return ComparedRun(layout, log)
 
 
-def _stand_ins(found: ComparedRun, tree: PreparedTree) -> MockOptions:
-    """Have what is left out give what it gave in the first run, of which the contents are brought into the tree."""
+def stand_ins(found: ComparedRun, tree: PreparedTree, until: Sequence[str] = ()) -> MockOptions | None:
+    """Have what is left out give what it gave in the first run, of which the contents are brought into the tree.
+
+    None where nothing is left out of what runs.
+    """
     log, layout = found.log, tree.project.layout
-    results = results_of(log, of_steps(log, tree.left_out))
+    running = StepSelection(until=until).part_of(tree.project.pipeline).steps
+    left_out = [name for name in tree.left_out if name in running]
+    if not left_out:
+        return None
+    results = results_of(log, of_steps(log, left_out))
     layout.create()
     with shared(layout), suggest_pull(found.layout, log.run_id):
         bring(found.layout, layout, layers(results).values())
-    return MockOptions([*tree.left_out], results=results)
+    return MockOptions(left_out, results=results)
 
 
 def _begun_from(log: RunLog) -> dict[str, str]:

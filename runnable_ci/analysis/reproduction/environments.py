@@ -77,6 +77,11 @@ def activated(pipeline: Pipeline, tree: Path, environ: Mapping[str, str]) -> dic
     return {**environ, "PATH": path, "VIRTUAL_ENV": str(place)}
 
 
+def has_own_package(tree: Path) -> bool:
+    """Return whether the project is installed from its own tree."""
+    return bool(_own_names(tree))
+
+
 def _own_names(tree: Path) -> set[str]:
     with suppress(OSError, ValueError):
         project = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})

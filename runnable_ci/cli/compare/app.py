@@ -100,3 +100,28 @@ def reproduce_command(
     asked = ReproduceOptions(environment, Tolerance(rtol, atol), param, times, skip, include)
     publication = Publication(publish or to is not None, to)
     raise typer.Exit(command(open_store(store), run, options, asked, publication, as_json=as_json))
+
+
+@comparing.command("why")
+def why_command(
+    first: option.FirstRun,
+    second: option.SecondRun,
+    metric: option.MetricName,
+    dry_run: option.WhyPlanOnly = False,
+    param: option.Params = [],  # noqa: B006 - typer copies it
+    jobs: option.Jobs = None,
+    quiet: option.Quiet = False,
+    as_json: option.Json = False,
+    plain_http: option.PlainHttp = False,
+    store: option.Store = None,
+) -> None:
+    """Say which of code, data, values and packages moved a metric, by runs put together from two others.
+
+    Exit code 0: one of them did, or several; 1: none of them; 4: of one it could not be seen.
+    """
+    from runnable_ci.analysis.attribution.why import WhyOptions
+    from runnable_ci.cli.compare.why import why as command
+
+    options, words = make_options(jobs, quiet=quiet, plain_http=plain_http), (first, second)
+    asked = WhyOptions(metric, param)
+    raise typer.Exit(command(open_store(store), words, options, asked, is_dry=dry_run, as_json=as_json))

@@ -85,6 +85,7 @@ def _head(log: RunLog, layout: Layout) -> list[str]:
         "metrics": format_pairs(log.metrics()),
         "reused": _reused(log),
         "reproduces": f"{log.reproduction.run_id}: {log.reproduction.verdict}" if log.reproduction else "",
+        "made from": str(log.made_from) if log.made_from else "",
     }
     return [f"{name:12} {value}" for name, value in lines.items() if value]
 

@@ -86,7 +86,7 @@ def sources_of(session: RunSession, run_id: str, options: ReuseOptions, say: Cal
     """Return where results are looked for; `say` says which index cannot be used."""
     said, here = options.said, RunsHere(session, run_id)
     if said is not None and is_run(session, said):
-        return [RunsHere(session, run_id, said)]
+        return [RunsHere(session, run_id, one) for one in (said, *options.also)]
     indexes, accepted = options.places(session.project, said or "")
     if not indexes:
         return [here] if said is None else []

@@ -58,7 +58,7 @@ class Elsewhere:
             return self._later(step, decision)
         nearest, farthest = "", -1
         found = (candidate for source in self.sources for candidate in source.of(step.name))
-        for candidate in islice(found, CANDIDATES_MAX):
+        for candidate in islice(found, max(CANDIDATES_MAX, len(self.sources))):
             place, difference = self.proof.first_difference(step, candidate, scope, ran)
             if not (difference := difference or self._lost(candidate)):
                 return Decision("reuse", one_line(str(candidate)), found=candidate)

@@ -79,3 +79,26 @@ class Reproduction(Record):
     """How often it was made."""
     varies: dict[str, Variation] = Field(default_factory=dict)
     """Where it was made several times: step → what of it was not the same each time, and why."""
+
+
+class MadeFrom(Record):
+    """Of a run that was made to find what moved a metric: the run, or the commit, that each part was taken from."""
+
+    purpose: str
+    """`why` or `bisect`."""
+    code: str = ""
+    data: str = ""
+    values: str = ""
+    packages: str = ""
+    """Empty: those that are here."""
+    key: str = ""
+    """Digest of all that; what was made from the same need not be made once more."""
+
+    def __str__(self) -> str:
+        parts = {name: getattr(self, name) for name in ("code", "data", "values", "packages")}
+        by_source: dict[str, list[str]] = {}
+        for name, source in parts.items():
+            if source:
+                by_source.setdefault(source, []).append(name)
+        found = "; ".join(f"{', '.join(names)} of {source}" for source, names in by_source.items())
+        return f"{found} (by {self.purpose})"

@@ -1,0 +1,115 @@
+"""Runs in fresh trees that take what stays the same from the runs before them, and are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runnable_ci.analysis.comparison.which import ComparedRun
+from runnable_ci.analysis.reproduction.adopt import adopt
+from runnable_ci.analysis.reproduction.again import PreparedTree, run_in_tree, stand_ins
+from runnable_ci.engine.options import ReuseOptions
+from runnable_ci.errors import RunnableError
+from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.notes.notes_model import MadeFrom
+from runnable_ci.runs.reader import run_ids
+from runnable_ci.store.local import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One run that is to be made."""
+
+    run_id: str
+    made_from: MadeFrom
+    tag: str
+    values: Mapping[str, Any]
+    params: Sequence[str] = ()
+    """`NAME=VALUE`; they count before the values."""
+    until: Sequence[str] = ()
+    """Steps below which nothing is needed."""
+    prefer: Sequence[str] = ()
+    """Runs whose results are taken first."""
+
+
+@dataclass(slots=True)
+class Bench:
+    """A store that goes from tree to tree with what was made so far, and the one here in which runs are kept.
+
+    What a run in a tree leaves in its store is then found by the next one, as in a workspace, without being copied.
+    """
+
+    layout: Layout
+    """The store here."""
+    folder: Path
+    """An empty one, removed by its maker."""
+    taken: list[str] = field(default_factory=list)
+    """The runs whose results are ready to be taken."""
+
+    @property
+    def _store(self) -> Path:
+        return self.folder / "store"
+
+    def take(self, run: ComparedRun) -> str:
+        """Have the results of a run ready to be taken; return why they cannot be, empty where they are."""
+        if run.log.run_id in self.taken:
+            return ""
+        try:
+            adopt(run.layout, Layout(self._store), run.log)
+        except RunnableError as e:  # its content is gone: its steps run
+            return e.message
+        self.taken.append(run.log.run_id)
+        return ""
+
+    def make(self, tree: PreparedTree, order: Order, found: ComparedRun | None = None) -> RunLog:
+        """Make a run in a prepared tree, and keep it; `found` is the run of its code, whose deploys are not run again.
+
+        Raises as `run_in_tree`.
+        """
+        own = tree.project.layout.folder
+        if self._store.exists():
+            self._store.rename(own)
+        first = [name for name in order.prefer if name in self.taken]
+        rest = [name for name in reversed(self.taken) if name not in first]
+        said, *also = [*first, *rest] or ["never"]
+        try:
+            made = run_in_tree(
+                tree,
+                order.run_id,
+                order.values,
+                order.params,
+                tag=order.tag,
+                until=order.until,
+                mocks=stand_ins(found, tree, order.until) if found else None,
+                reuse=ReuseOptions(said, also=also),
+            )
+            log = made.log.model_copy(update={"made_from": order.made_from})
+            adopt(made.layout, self.layout, log)
+        finally:
+            if own.exists():
+                own.rename(self._store)
+        self.taken.append(order.run_id)
+        return log
+
+    def unused(self, base: str) -> str:
+        """Return an id for a run that none has."""
+        known = {*self.taken, *(run_ids(self.layout) if self.layout.folder.is_dir() else ())}
+        names = [base, *(f"{base}-{number}" for number in range(2, 1000))]
+        return next(name for name in names if name not in known)
+
+
+def executed(log: RunLog) -> list[str]:
+    """Return the steps that ran, and were not taken from another run."""
+    decisions = log.invocations[-1].decisions if log.invocations else {}
+    return [name for name, one in decisions.items() if one.action == "run"]
+
+
+def failure_of(log: RunLog) -> str:
+    """Return why a run gave nothing, in one line; empty where it succeeded."""
+    if log.outcome == "succeeded":
+        return ""
+    failed = [name for name, step in log.steps.items() if step.outcome == "failed"]
+    said = next((log.steps[name].attempts[-1].message for name in failed if log.steps[name].attempts), log.message)
+    return f"`{failed[0]}` failed: {said}" if failed else log.message or log.outcome

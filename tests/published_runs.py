@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from registry_server import described
@@ -16,6 +17,7 @@ from runnable_ci.runs.events import (
     PackStored,
     Started,
 )
+from runnable_ci.runs.live.publisher import LivePublisher
 from runnable_ci.runs.model import (
     SUCCESS,
     Invocation,
@@ -23,7 +25,7 @@ from runnable_ci.runs.model import (
     StepAttempt,
 )
 from runnable_ci.runs.reader import catalog_of, load, run_ids
-from runnable_ci.runs.recorder import create, reopen
+from runnable_ci.runs.recorder import Recorder, create, reopen
 from runnable_ci.runs.remote.publish import Published, publish
 from runnable_ci.runs.remote.pull import Pulled, pull
 from runnable_ci.runs.remote.tag_record import RECORD_TAG, REUSE_PREFIX
@@ -123,3 +125,26 @@ def forge(remote: Registry, layout: Layout, run_log: bytes, run_id: str = "r") -
     manifest = described(raw, MANIFEST_MEDIA_TYPE)
     remote.push(manifest, io.BytesIO(raw))
     return manifest.digest
+
+
+def begun(layout: Layout) -> Started:
+    invocation = Invocation(number=1, command="run", start_time=now(), identity="of the test")
+    return Started(run_id="r", name="n", dag_hash="d", run_config={}, invocation=invocation)
+
+
+def do_step(recorder: Recorder, name: str, *, size: int = 100, reason: str = "test") -> None:
+    """Record a step that put a file and wrote output, as the loop does."""
+    catalog = catalog_of(recorder.layout, recorder.log, recorder.layout.folder.parent)
+    attempt = StepAttempt(start_time=now(), reason=reason, definition={"run": "true"})
+    recorder.record(AttemptSaved(step=name, attempt=attempt))
+    (catalog.workspace / f"{name}.txt").write_bytes(os.urandom(size))
+    entries, _ = catalog.put([f"{name}.txt"])
+    over = attempt.model_copy(update={"status": SUCCESS, "outcome": "succeeded", "end_time": now()})
+    recorder.record(AttemptSaved(step=name, attempt=over, data_catalog=entries))
+
+
+def publisher(layout: Layout, remote: Registry, said: Callable[[str], None] = print) -> LivePublisher:
+    """A publisher that works only when it is told to."""
+    found = LivePublisher(layout, "r", remote, environ={}, say=said, first_after_s=3600.0)
+    found.start()
+    return found

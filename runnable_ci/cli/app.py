@@ -139,10 +139,11 @@ def retry_command(
 
 @app.command("show")
 def show_command(
-    run_id: option.RunId,
+    run_id: option.RunOrReference,
     step: Annotated[str | None, typer.Argument(help="Show only this step, with what it read.")] = None,
     reads: Annotated[bool, typer.Option("--reads", help="Print the whole record of what the step read.")] = False,
     watch: option.WatchSteps = False,
+    plain_http: option.PlainHttp = False,
     store: option.Store = None,
     as_json: option.Json = False,
 ) -> None:
@@ -150,6 +151,12 @@ def show_command(
 
     With --json, print its run log.
     """
+    if "/" in run_id:
+        from runnable_ci.cli.show.published import show_published
+
+        given = partial(show_published, settings=make_settings(plain_http), environ=os.environ)
+        given(run_id, step, reads=reads, as_json=as_json, watched=watch)
+        return
     from runnable_ci.cli.show.run import show as command
 
     command(open_store(store), run_id, step, reads=reads, as_json=as_json, watched=watch)
@@ -157,15 +164,22 @@ def show_command(
 
 @app.command("logs")
 def logs_command(
-    run_id: option.RunId,
+    run_id: option.RunOrReference,
     step: Annotated[str | None, typer.Argument(help="Print only this step, without prefixes.")] = None,
     attempt: Annotated[int | None, typer.Option(min=1, help="Print this attempt.  [default: the last]")] = None,
     stdout: Annotated[bool, typer.Option("--stdout", help="Print stdout only.")] = False,
     stderr: Annotated[bool, typer.Option("--stderr", help="Print stderr only.")] = False,
     follow: option.Follow = False,
+    plain_http: option.PlainHttp = False,
     store: option.Store = None,
 ) -> None:
     """Print the output of the steps."""
+    if "/" in run_id:
+        from runnable_ci.cli.show.published import logs_published
+
+        given = partial(logs_published, settings=make_settings(plain_http), environ=os.environ)
+        given(run_id, step, attempt=attempt, stdout=stdout, stderr=stderr, followed=follow)
+        return
     from runnable_ci.cli.show.output import logs as command
 
     command(open_store(store), run_id, step, attempt=attempt, stdout=stdout, stderr=stderr, followed=follow)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import time
@@ -12,23 +11,19 @@ from pathlib import Path
 
 import pytest
 from cli import Workspace, elsewhere, workspace
-from published_runs import opened, run_tags, store
+from published_runs import begun, do_step, opened, publisher, run_tags, store
 from registry_server import Reply, Seen, Served, registry, serving
 from support import wait_until
 
 from runnable_ci.errors import RunLogError
-from runnable_ci.runs.events import AttemptSaved, Started
 from runnable_ci.runs.live.life_sign import LifeSign
 from runnable_ci.runs.live.publisher import LivePublisher
 from runnable_ci.runs.live.segments import log_of_segments
-from runnable_ci.runs.model import FAIL, PROCESSING, SUCCESS, Invocation, StepAttempt
+from runnable_ci.runs.model import FAIL, PROCESSING, SUCCESS
 from runnable_ci.runs.reader import catalog_of, load
-from runnable_ci.runs.recorder import Recorder, create
+from runnable_ci.runs.recorder import create
 from runnable_ci.runs.remote.listing import list_published
 from runnable_ci.runs.remote.pull import find, take
-from runnable_ci.store.local import Layout
-from runnable_ci.store.registry import Registry
-from runnable_ci.util.clock import now
 
 CHAIN = "".join(
     f"""
@@ -49,29 +44,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def project(tmp_path: Path) -> Workspace:
     return workspace(tmp_path, {"runnable.toml": CHAIN, ".gitignore": "*.txt\n.runnable\n"})
-
-
-def begun(layout: Layout) -> Started:
-    invocation = Invocation(number=1, command="run", start_time=now(), identity="of the test")
-    return Started(run_id="r", name="n", dag_hash="d", run_config={}, invocation=invocation)
-
-
-def do_step(recorder: Recorder, name: str, *, size: int = 100, reason: str = "test") -> None:
-    """Record a step that put a file and wrote output, as the loop does."""
-    catalog = catalog_of(recorder.layout, recorder.log, recorder.layout.folder.parent)
-    attempt = StepAttempt(start_time=now(), reason=reason, definition={"run": "true"})
-    recorder.record(AttemptSaved(step=name, attempt=attempt))
-    (catalog.workspace / f"{name}.txt").write_bytes(os.urandom(size))
-    entries, _ = catalog.put([f"{name}.txt"])
-    over = attempt.model_copy(update={"status": SUCCESS, "outcome": "succeeded", "end_time": now()})
-    recorder.record(AttemptSaved(step=name, attempt=over, data_catalog=entries))
-
-
-def publisher(layout: Layout, remote: Registry, said: Callable[[str], None] = print) -> LivePublisher:
-    """A publisher that works only when it is told to."""
-    found = LivePublisher(layout, "r", remote, environ={}, say=said, first_after_s=3600.0)
-    found.start()
-    return found
 
 
 def cost_of(tmp_path: Path, served: Served, steps: int) -> tuple[int, int]:

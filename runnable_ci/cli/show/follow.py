@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from runnable_ci.cli.show.attempts import chosen_attempts, naming_lost, nothing_written
 from runnable_ci.cli.terminal import Printer
@@ -27,7 +28,21 @@ def follow(layout: Layout, run_id: str, step: str | None, *, attempt: int | None
 
     Without a step that of all, each line with its step. Raises `UsageError` where there was none by then.
     """
-    followed = Followed(layout, run_id, step, attempt, stream)
+    write_parts(Followed(layout, run_id, step, attempt, stream), step)
+
+
+class OutputParts(Protocol):
+    """The output of a run, or of a step of it, as it becomes known."""
+
+    labels: list[str]
+    """How people know the steps that are known by now."""
+
+    def parts(self) -> Iterator[tuple[str, bytes]]:
+        """Yield (label of a step, what it wrote), an empty one at the end of each attempt."""
+
+
+def write_parts(followed: OutputParts, step: str | None) -> None:
+    """Write output to stdout as it comes; without a step each line with its own."""
     if step is not None:
         console.copy(console.quoted(part for _, part in followed.parts()), at_once=True)
         return

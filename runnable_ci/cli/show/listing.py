@@ -23,6 +23,7 @@ _HEAD: Final = (
     *("PIPELINE", "TAG", "COMMIT", "REPRODUCES", "DESCRIPTION"),
 )
 Form = Literal["table", "json", "csv"]
+_SIGNS_MAX: Final = 5
 _STOPPED: Final = "STOPPED"
 """Of a run that its time budget ended: nothing is wrong with it."""
 _COLOURS: Final = {"SUCCESS": GREEN, "FAIL": RED, "DAMAGED": RED, "RUNNING": YELLOW, _STOPPED: YELLOW}
@@ -56,6 +57,8 @@ def runs_of_registry(
     found = list_merged(registry, layout)
     shown = select([holding.summary for holding in found], query, moment=datetime.now(UTC))
     _show(shown, form=form, where=registry.label, hidden=len(found))
+    for holding in [one for one in found if one.sign and one.summary in shown][-_SIGNS_MAX:]:
+        console.err(f"note: {holding.summary.run_id} is in progress: {holding.sign}")
     number = Counter(holding.summary.run_id for holding in found)
     for holding in found:
         run_id = holding.summary.run_id

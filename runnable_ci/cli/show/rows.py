@@ -37,7 +37,7 @@ def step_rows(log: RunLog, now: str = "") -> list[tuple[str, ...]]:
 def _length(attempt: StepAttempt, now: str) -> str:
     if attempt.end_time or not now:
         return duration(attempt.start_time, attempt.end_time)
-    return format_elapsed(seconds_between(attempt.start_time, now) or 0.0)
+    return format_elapsed(max(0.0, seconds_between(attempt.start_time, now) or 0.0))  # clocks of machines differ
 
 
 def _undecided(log: RunLog) -> str:

@@ -35,11 +35,18 @@ from runnable_ci.util.text import (
 
 
 def show(
-    layout: Layout, run: str, step: str | None = None, *, reads: bool = False, as_json: bool, watched: bool = False
+    layout: Layout,
+    run: str,
+    step: str | None = None,
+    *,
+    reads: bool = False,
+    as_json: bool,
+    watched: bool = False,
+    where: str = "",
 ) -> None:
     """Print a run for a person, or its run log; of a `step` what it read, in short or with `reads` the whole record.
 
-    One that is `watched` is printed when it is over.
+    One that is `watched` is printed when it is over. `where` is the reference of one that is only in a registry.
     """
     from runnable_ci.cli.show.checkpoints import checkpoints
     from runnable_ci.cli.show.reads import reads_of_steps, show_step
@@ -60,16 +67,16 @@ def show(
         return
     seen = reads_of_steps(layout, log)
     blocks = [_steps(log), _failures(log), checkpoints(log), _parameters(log), seen, _files(log), _writers(layout, log)]
-    first, *blocks = filter(None, (_head(log, layout), *blocks))
+    first, *blocks = filter(None, (_head(log, layout, where), *blocks))
     console.out(*first, *(line for block in blocks for line in ("", *block)))
 
 
-def _head(log: RunLog, layout: Layout) -> list[str]:
+def _head(log: RunLog, layout: Layout, where: str) -> list[str]:
     code = log.code()
     environment = next(reversed(log.environments.values()), None)
     lines = {
         "run": f"{log.run_id}  {shown_status(log.status)}" + (f" ({log.message})" if log.message else ""),
-        "resume": _resume(log, layout),
+        "resume": _resume(log, layout, where),
         "pipeline": log.name + (f", tag {log.tag}" if log.tag else ""),
         "description": log.notes.description + (" (pinned)" if log.notes.pinned else ""),
         "started": f"{format_time(log.start_time)} UTC, {_length(log)}",
@@ -90,10 +97,12 @@ def _head(log: RunLog, layout: Layout) -> list[str]:
     return [f"{name:12} {value}" for name, value in lines.items() if value]
 
 
-def _resume(log: RunLog, layout: Layout) -> str:
+def _resume(log: RunLog, layout: Layout, where: str) -> str:
     """Return the command that resumes a run which nothing but the time ended; empty for any other."""
     if log.ended_by != TIME_BUDGET:
         return ""
+    if where:
+        return command("retry", where)
     from runnable_ci.engine.run_project import own_file  # few runs are ended so
 
     file = own_file(log, layout.folder.parent)

@@ -35,7 +35,7 @@ def steps_now(log: RunLog, time_now: str, *, lines: int) -> list[str]:
     room = max(1, lines - 3)
     kept = sorted(sorted(range(len(rows)), key=lambda index: (index in running, index))[-room:])
     begun = log.invocations[-1].start_time if log.invocations else log.start_time
-    elapsed = format_elapsed(seconds_between(begun, time_now) or 0.0)
+    elapsed = format_elapsed(max(0.0, seconds_between(begun, time_now) or 0.0))
     done = sum(step.status != PROCESSING for step in log.steps.values())
     left_out = [f"… and {len(rows) - len(kept)} more"] if len(kept) < len(rows) else []
     head = f"run {log.run_id}: {done} done, {len(running)} running, {elapsed}"

@@ -57,6 +57,11 @@ class LifeSign:
         """Return whether its writer is to be expected to write on."""
         return now_s < self.until_s
 
+    @property
+    def next_by(self) -> str:
+        """The time of day until which the next one comes."""
+        return _shown(self.until_s).partition(" ")[2]
+
     def __str__(self) -> str:
         return f"last sign of life at {_shown(self.at_s)}, next one by {_shown(self.until_s)}"
 

@@ -51,7 +51,7 @@ def run_command(
     jobs: option.Jobs = None,
     quiet: option.Quiet = False,
     dry_run: option.DryRun = False,
-    wait: option.Wait = 0.0,
+    wait_s: option.Wait = 0.0,
     time_budget: option.TimeBudget = None,
     publish: option.Publish = None,
     to: option.To = None,
@@ -65,7 +65,7 @@ def run_command(
     if help_inputs:
         raise typer.Exit(commands.print_inputs(pipeline))
     make = partial(make_options, jobs, env_file, log_level, quiet=quiet, plain_http=plain_http)
-    make = partial(make, wait_s=wait * 60, time_budget=time_budget)
+    make = partial(make, wait_s=wait_s, time_budget=time_budget)
     options = make()
     run_options = RunOptions(run_id, tag, params_file, param, allow_unused=allow_unused)
     run_options = run_options._replace(reuse=reuse_options(reuse, options, is_new=True))
@@ -92,7 +92,7 @@ def retry_command(
     jobs: option.Jobs = None,
     quiet: option.Quiet = False,
     dry_run: option.DryRun = False,
-    wait: option.Wait = 0.0,
+    wait_s: option.Wait = 0.0,
     time_budget: option.TimeBudget = None,
     from_registry: option.FromRegistry = None,
     writers: option.Writers = None,
@@ -112,7 +112,7 @@ def retry_command(
     from runnable_ci.util.console import is_actions
 
     make = partial(make_options, jobs, env_file, log_level, quiet=quiet, plain_http=plain_http)
-    options = make(wait_s=wait * 60, writers=writers, time_budget=time_budget)
+    options = make(wait_s=wait_s, writers=writers, time_budget=time_budget)
     retry_options = RetryOptions(
         from_steps,
         param,
@@ -268,7 +268,7 @@ def dispatch_command(
     accept: option.Accept = [],  # noqa: B006 - typer copies it
     reason: option.Reason = "",
     watch: option.Watch = False,
-    interval: option.Interval = 3.0,
+    every_s: option.Interval = 3.0,
     repo: option.Repo = None,
     workflow_ref: option.WorkflowRef = None,
 ) -> None:
@@ -286,7 +286,7 @@ def dispatch_command(
         params=param,
         repo=repo,
         watching=watch,
-        every_s=interval,
+        every_s=every_s,
         file=file,
         other_pipeline=other_pipeline,
         rerun_changed=rerun_changed,
@@ -302,7 +302,7 @@ def dispatch_command(
 def rerun_failed_command(
     github_run_id: Annotated[str, typer.Argument(metavar="GITHUB_RUN_ID", help="Id or URL of a workflow run.")],
     watch: option.Watch = False,
-    interval: option.Interval = 3.0,
+    every_s: option.Interval = 3.0,
     repo: option.Repo = None,
 ) -> None:
     """Re-run the failed jobs of a workflow run.
@@ -313,7 +313,7 @@ def rerun_failed_command(
 
     settings = make_settings()
     raise typer.Exit(
-        command(github_run_id, repo=repo, watching=watch, every_s=interval, settings=settings, environ=os.environ)
+        command(github_run_id, repo=repo, watching=watch, every_s=every_s, settings=settings, environ=os.environ)
     )
 
 

@@ -41,7 +41,7 @@ def gc(
     evict_by: tuple[Settings, Mapping[str, str]] | None = None,
     unwanted: Collection[str] = (),
 ) -> None:
-    """Remove runs that are neither among the `keep` newest nor younger than `older_than` (`12h`, `30d`, `8w`).
+    """Remove runs that are neither among the `keep` newest nor younger than `older_than` (`30m`, `12h`, `8w`).
 
     Without either no run is removed but those that are `unwanted`; pinned ones stay. Content is removed once no run
     that stays holds it, and what was moved out of the workspace once it is not the only copy. With `evict_by`, settings

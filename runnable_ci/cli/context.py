@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
+
+import typer
 
 from runnable_ci.errors import RunnableError, UsageError
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from runnable_ci.runs.remote.writers import AcceptedWriters
     from runnable_ci.runs.reuse.candidates import IndexPlace
     from runnable_ci.store.local import Layout
+
+PublishWhen = Literal["at-end", "as-you-go", "until-end"]
+"""`until-end` is what the action sets, which publishes the end itself."""
 
 
 def make_settings(plain_http: bool = False, writers: str | None = None) -> Settings:
@@ -141,3 +146,34 @@ def reuse_options(said: str | None, options: Options, *, is_new: bool) -> ReuseO
 
         why_not = why_no_reuse(options.environ, is_new=is_new)
     return ReuseOptions(said, places, why_not)
+
+
+def minutes(text: str) -> float:
+    """Return a length of time in seconds; a number alone is minutes. Raises `typer.BadParameter`."""
+    return _seconds(text, unit_s=60.0)
+
+
+def seconds(text: str) -> float:
+    """Return a length of time in seconds, as is a number alone; 0.1 is the least. Raises `typer.BadParameter`."""
+    return max(0.1, _seconds(text, unit_s=1.0))
+
+
+def _seconds(text: str, *, unit_s: float) -> float:
+    from runnable_ci.util.text import duration_s
+
+    try:
+        number = float(text)
+    except ValueError:
+        found = duration_s(text)
+    else:
+        found = number * unit_s if 0 <= number < float("inf") else None
+    if found is None:
+        raise typer.BadParameter(f"'{text}' is no length of time, such as 90s, 30m or 2h.")
+    return found
+
+
+def publish_when(text: str) -> PublishWhen:
+    """Return when a run is published. Raises `typer.BadParameter`."""
+    if text not in ("at-end", "as-you-go", "until-end"):
+        raise typer.BadParameter(f"'{text}' is not one of 'at-end', 'as-you-go'.")
+    return cast(PublishWhen, text)

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from runnable_ci.cli.context import PublishWhen, minutes, publish_when, seconds
+
 PROGRAM: dict[str, Any] = {
     "name": "runnable-ci",
     "help": "Reproducible, resumable pipeline runs.",
@@ -118,10 +120,10 @@ Wait = Annotated[
     float,
     typer.Option(
         "--wait",
-        min=0,
-        metavar="[=MIN]",
+        parser=minutes,
+        metavar="[=TIME]",
         show_default=False,
-        help="Wait for another run in this folder, at most MIN minutes (60).",
+        help="Wait for another run in this folder, at most so long, such as 90s or 30m; a number is minutes (60).",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan, and why, without running anything.")]
@@ -166,11 +168,11 @@ Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for --accept; ke
 RunOrReference = Annotated[
     str, typer.Argument(metavar="RUN_ID|REFERENCE", help="A run id, `latest`, or HOST/REPOSITORY:RUN_ID.")
 ]
-PublishWhen = Literal["at-end", "as-you-go", "until-end"]
 Publish = Annotated[
     PublishWhen | None,
     typer.Option(
         "--publish",
+        parser=publish_when,
         metavar="[=as-you-go]",
         show_default=False,
         help="Publish the run when it ends, whether it succeeded or not; with `as-you-go` after each step too.",
@@ -206,14 +208,19 @@ Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Print what is written until the run is over, also by another process.")
 ]
 WatchSteps = Annotated[bool, typer.Option("--watch", help="Show the steps until the run is over, then the run.")]
-Interval = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Polling interval of --watch.")]
+Interval = Annotated[
+    float,
+    typer.Option(
+        "--interval", parser=seconds, metavar="TIME", help="Polling interval of --watch; a number is seconds."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OfStatus = Annotated[str, typer.Option("--status", help="`succeeded`, `failed`, `running`.", show_default=False)]
 OfBranch = Annotated[str, typer.Option("--branch", metavar="BRANCH", help="Of this branch or tag of the code.")]
 OfCommit = Annotated[str, typer.Option("--commit", metavar="SHA", help="Of a commit that begins so.")]
 OfTag = Annotated[str, typer.Option("--tag", metavar="LABEL", help="With this label.")]
 OfPipeline = Annotated[str, typer.Option("--pipeline", metavar="NAME", help="Of this pipeline.")]
-Since = Annotated[str, typer.Option("--since", metavar="TIME", help="Begun since then: 2026-11-01, 12h, 30d, 8w.")]
+Since = Annotated[str, typer.Option("--since", metavar="TIME", help="Begun since then: 2026-11-01, 30m, 12h, 8w.")]
 UntilTime = Annotated[str, typer.Option("--until", metavar="TIME", help="Begun until then.")]
 Where = Annotated[
     list[str],
@@ -345,7 +352,7 @@ OnlyWorkflow = Annotated[
     Literal["ci", "retry"] | None, typer.Option("--only", help="With --github: write only this workflow.")
 ]
 Keep = Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")]
-OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help="Delete only runs older than this: 12h, 30d, 8w.")]
+OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help="Delete only runs older than this: 30m, 12h, 8w.")]
 Evict = Annotated[bool, typer.Option("--evict", help="Delete content that a registry holds: what was published.")]
 DryDelete = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be deleted.")]
 FromStep = Annotated[

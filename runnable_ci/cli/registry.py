@@ -36,7 +36,7 @@ from runnable_ci.util.signals import since_cancelled_s
 from runnable_ci.util.text import format_size, listed
 
 if TYPE_CHECKING:
-    from runnable_ci.cli.options import PublishWhen
+    from runnable_ci.cli.context import PublishWhen
     from runnable_ci.engine.options import Options
     from runnable_ci.engine.session import RunSession
     from runnable_ci.runs.model import RunLog

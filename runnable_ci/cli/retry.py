@@ -17,7 +17,7 @@ from runnable_ci.runs.reader import load as load_log
 from runnable_ci.util.console import console, is_actions
 
 if TYPE_CHECKING:
-    from runnable_ci.cli.options import PublishWhen
+    from runnable_ci.cli.context import PublishWhen
     from runnable_ci.store.registry import Registry
 
 

@@ -21,7 +21,7 @@ from runnable_ci.util.console import console, is_actions
 from runnable_ci.util.shell_command import command
 
 if TYPE_CHECKING:
-    from runnable_ci.cli.options import PublishWhen
+    from runnable_ci.cli.context import PublishWhen
     from runnable_ci.runs.remote.writers import AcceptedWriters
 
 _SIGNALLED: Final = 128

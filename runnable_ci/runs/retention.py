@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from runnable_ci.errors import UsageError
+from runnable_ci.util.text import duration_s
 
-_AGE = re.compile(r"(\d{1,5})([hdw])")
-_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Which runs stay: the `keep` newest, and those that ended less than `older_than` (`12h`, `30d`, `8w`) ago."""
+    """Which runs stay: the `keep` newest, and those that ended less than `older_than` (`30m`, `12h`, `8w`) ago."""
 
     keep: int | None
     older_than: str | None
@@ -25,7 +25,7 @@ class Retention:
 
         Raises `UsageError` for what is no age.
         """
-        oldest = None if self.older_than is None else moment - age(self.older_than)
+        oldest = None if self.older_than is None else before(moment, self.older_than, "--older-than")
         if self.keep is None and oldest is None:
             return frozenset()
         candidates = ended[: max(0, len(ended) - (self.keep or 0))]
@@ -81,12 +81,15 @@ def plan_gc(
     return GcPlan(removed, kept, [(digest, size) for digest, size in blobs if digest not in referenced])
 
 
-def age(text: str) -> timedelta:
-    """Return a number of hours, days or weeks. Raises `UsageError`."""
-    match = _AGE.fullmatch(text)
-    if match is None:
-        raise UsageError(f"--older-than {text}: expected a number of hours, days or weeks such as 12h, 30d or 8w")
-    return int(match[1]) * _UNITS[match[2]]
+def before(moment: datetime, text: str, option: str) -> datetime:
+    """Return the time that is a length of time before a moment. Raises `UsageError` for what is none."""
+    length_s = duration_s(text)
+    if length_s is None:
+        raise UsageError(f"{option} {text}: expected a length of time", hint="such as 30m, 12h, 30d or 8w")
+    try:
+        return moment - timedelta(seconds=length_s)
+    except OverflowError:  # there was no year before the first
+        return EARLIEST
 
 
 def _time(text: str, *, otherwise: datetime) -> datetime:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final, NoReturn
 
-_CANCEL_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CANCEL_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """By which a person or a runner ends us."""
 LAST_S: Final = 2.0
 """How long the program has after the second signal to record what it was doing. GitHub kills 2.5 s after its second."""
@@ -57,7 +57,7 @@ def cancelling(cancel: Callable[[signal.Signals], None]) -> Iterator[None]:
         cancel(signal.Signals(number))
 
     # Where SIGHUP is ignored, nohup wants the run to outlive its terminal.
-    numbers = [n for n in _CANCEL_SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is signal.SIG_DFL]
+    numbers = [n for n in CANCEL_SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is signal.SIG_DFL]
     earlier = {number: signal.signal(number, receive) for number in numbers}
     try:
         yield

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 _NARROWEST = 12
 """Characters of a column that is still worth its place."""
 
+_UNITS_S: Final = (604800.0, 86400.0, 3600.0, 60.0, 1.0)
+_DURATION: Final = re.compile("".join(f"(?:([0-9]{{1,6}}){unit})?" for unit in "wdhms"))
 _LARGE_MAX = 1000
 _MOST_PAIRS = 50
 """Characters of JSON up to which a value is shown whole."""
@@ -87,6 +90,14 @@ def format_duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def duration_s(text: str) -> float | None:
+    """Return in seconds a length of time as people write it, such as `90s`, `5h30m` or `7d`; None for what is none."""
+    found = _DURATION.fullmatch(text)
+    if found is None or not text:
+        return None
+    return sum(int(number or 0) * unit_s for number, unit_s in zip(found.groups(), _UNITS_S, strict=True))
 
 
 def format_elapsed(seconds: float) -> str:

@@ -19,7 +19,7 @@ from support import wait_until
 from runnable_ci.engine.outliving.known_durations import known_durations
 from runnable_ci.engine.outliving.time_budget import TimeBudget
 from runnable_ci.errors import STOPPED_IN_TIME
-from runnable_ci.pipeline.keys.durations import TimeLimit, duration_s
+from runnable_ci.pipeline.keys.durations import TimeLimit
 from runnable_ci.runs.model import Invocation, RunLog, StepAttempt, StepLog
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.clock import elapsed_s
@@ -376,12 +376,3 @@ def test_how_long_a_step_is_known_to_take(logs: list[RunLog], seconds: float | N
     """The newest success counts, and what was too little since; neither a failure nor what a person cancelled."""
     found = known_durations(logs, ["a"])
     assert found["a"].seconds == seconds if seconds is not None else not found
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("90s", 90), ("5h30m", 19800), ("1d2h3m4s", 93784), ("7d", 604800), ("h", None), ("5 h", None), ("30m5h", None)],
-)
-def test_lengths_of_time(text: str, seconds: float | None) -> None:
-    """They are numbers with units, the larger first."""
-    assert duration_s(text) == seconds

@@ -94,7 +94,8 @@ def test_wait_ends(project: Workspace) -> None:
         refused = project.runnable("retry", "--wait=0.002", "--", "first", code=2).err
     assert "waiting up to 0.002 min for run first" in refused
     assert ", still after 0.002 min\n" in refused
-    assert "--wait" in project.runnable("run", "--wait=soon", code=2).err
+    for wrong in ("soon", "-1", "inf", "5x"):
+        assert "no length of time, such as 90s" in project.runnable("run", f"--wait={wrong}", code=2).err
     assert "there is no --wait" in project.runnable("run", "--", "--wait", code=2).err
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runnable_ci.util.text import format_age, padded, truncate
+from runnable_ci.util.text import duration_s, format_age, padded, truncate
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,26 @@ from runnable_ci.util.text import format_age, padded, truncate
 def test_age(seconds: float | None, shown: str) -> None:
     """An age has one unit, the largest that it reaches."""
     assert format_age(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(
+            ("90s", 90),
+            ("30m", 1800),
+            ("5h30m", 19800),
+            ("1d2h3m4s", 93784),
+            ("7d", 604800),
+            ("2w1h", 1213200),
+            ("0h", 0),
+        ),
+        *(("", None), ("h", None), ("5 h", None), ("30m5h", None), ("-5m", None), ("5", None), ("1234567d", None)),
+    ],
+)
+def test_lengths_of_time(text: str, seconds: float | None) -> None:
+    """They are numbers with units, the larger first."""
+    assert duration_s(text) == seconds
 
 
 @pytest.mark.parametrize("width", [None, 10, 30, 45, 60, 1000])

@@ -51,7 +51,8 @@ def select(runs: Iterable[Summary], query: Query, *, moment: datetime) -> list[S
         known = ", ".join(f"`{status}`" for status in STATUSES)
         raise UsageError(f"`{query.status}` is no status", hint=did_you_mean(query.status, STATUSES, f"one of {known}"))
     found = list(runs)
-    kept = [run for run in found if _fits(run, query, moment)]
+    since, until = (_moment(text, moment) if text else None for text in (query.since, query.until))
+    kept = [run for run in found if _fits(run, query) and _began_between(run, since, until)]
     if query.where or query.sort not in ("", "started"):
         from runnable_ci.analysis.history.conditions import by_value, holding  # most listings have no condition
 
@@ -62,7 +63,7 @@ def select(runs: Iterable[Summary], query: Query, *, moment: datetime) -> list[S
     return kept if query.limit is None else kept[max(0, len(kept) - query.limit) :]
 
 
-def _fits(run: Summary, query: Query, moment: datetime) -> bool:
+def _fits(run: Summary, query: Query) -> bool:
     status = STATUSES.get(query.status, query.status)
     return (
         status in ("", run.status)
@@ -70,9 +71,14 @@ def _fits(run: Summary, query: Query, moment: datetime) -> bool:
         and run.commit.startswith(query.commit)
         and query.tag in ("", run.tag)
         and query.pipeline in ("", run.name)
-        and (not query.since or _time(run.start_time) >= _moment(query.since, moment))
-        and (not query.until or _time(run.start_time) <= _moment(query.until, moment))
     )
+
+
+def _began_between(run: Summary, since: datetime | None, until: datetime | None) -> bool:
+    if since is None and until is None:
+        return True
+    began = _time(run.start_time)
+    return (since is None or began >= since) and (until is None or began <= until)
 
 
 def _time(text: str) -> datetime:
@@ -91,9 +97,9 @@ def _moment(text: str, moment: datetime) -> datetime:
         pass
     else:
         return found if found.tzinfo else found.replace(tzinfo=UTC)
-    from runnable_ci.runs.retention import age  # few listings are by age
+    from runnable_ci.runs.retention import before  # few listings are by age
 
     try:
-        return moment - age(text)
+        return before(moment, text, "")
     except UsageError:
-        raise UsageError(f"`{text}` is no time", hint="such as 2026-11-01, 2026-11-01T12:00, 12h, 30d or 8w") from None
+        raise UsageError(f"`{text}` is no time", hint="such as 2026-11-01, 2026-11-01T12:00, 30m, 12h or 8w") from None

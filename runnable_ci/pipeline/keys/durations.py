@@ -1,24 +1,15 @@
-"""Lengths of time as they are written: `90s`, `30m`, `5h30m`, `7d`; and the end of a time budget. Pure."""
+"""The end of a time budget. Pure."""
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Final, NamedTuple
+
+from runnable_ci.util.text import duration_s
 
 BUDGET_LEAST_S: Final = 5.0
 """To end a run takes some of it."""
 _YEAR_S: Final = 366 * 86400.0
-_DURATION: Final = re.compile(r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?")
-_UNITS_S: Final = (86400.0, 3600.0, 60.0, 1.0)
-
-
-def duration_s(text: str) -> float | None:
-    """Return a length of time in seconds; None for what is none, and for nothing at all (`0h`)."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        return None
-    return sum(int(number or 0) * unit_s for number, unit_s in zip(found.groups(), _UNITS_S, strict=True)) or None
 
 
 class TimeLimit(NamedTuple):
@@ -37,7 +28,7 @@ class TimeLimit(NamedTuple):
 def parse_budget(text: str) -> TimeLimit:
     """Return the limit of a `time-budget`, which is a length of time. Raises `ValueError`."""
     length_s = duration_s(text)
-    if length_s is None:
+    if not length_s:
         raise ValueError("must be such as `90m` or `5h30m`")
     if not BUDGET_LEAST_S <= length_s <= _YEAR_S:
         raise ValueError(f"must be from {BUDGET_LEAST_S:.0f}s, some of which it takes to end a run, to 366d")

@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runnable_ci.pipeline.validation import shown
+from runnable_ci.util.text import duration_s
 
 YEAR_MINUTES: Final = 366 * 24 * 60
 ATTEMPTS_MAX: Final = 1000
@@ -14,10 +15,8 @@ Reuse = Literal["never", "this-run", "any-run"]
 
 def age_s(text: str) -> float:
     """Return a `max-age` in seconds: infinity for `forever`. Raises `ValueError`."""
-    from runnable_ci.pipeline.keys.durations import duration_s  # few files have any
-
     found = float("inf") if text == "forever" else duration_s(text)
-    if found is None:
+    if not found:
         raise ValueError("must be such as `30m`, `24h` or `7d`, or `forever`")
     return found
 

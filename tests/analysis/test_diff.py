@@ -127,9 +127,33 @@ def test_the_same_twice(project: Workspace) -> None:
     """
     project.runnable("run", "-j", "1", "--run-id", "second")
     done = project.runnable("diff", "first", "second", "--exit-code")
-    assert "nothing differs that was recorded" in done.out
+    assert "nothing differs that was recorded, but for times\n" in done.out
     assert "3 steps of 3 the same" in done.out
     assert not compared(project, "first", "second")["differs"]
+
+
+def test_another_printed_text_is_said(project: Workspace) -> None:
+    """It is no difference of the runs, but nobody says that it is the same."""
+    replaced(project, "runnable.toml", "cat head.txt >", "cat tips.txt; cat head.txt >")
+    for run, text in (("second", "one"), ("third", "two")):
+        project.write({"tips.txt": text})
+        project.runnable("run", "-j", "1", "--run-id", run)
+    assert "; `report` printed another text\n" in project.runnable("diff", "second", "third").out
+    assert "printed" not in project.runnable("diff", "second", "second").out
+
+
+def test_what_was_only_listed_has_no_hash(project: Workspace) -> None:
+    """Of a name that a folder's listing has in one of the runs it is said that it was listed."""
+    replaced(project, "runnable.toml", "sort data/raw.csv >", "ls data > n.txt; sort data/raw.csv >")
+    for run, name in (("second", "old.csv"), ("third", "new.csv")):
+        project.write({f"data/{name}": "x"})
+        project.runnable("run", "-j", "1", "--run-id", run)
+        (project.folder / "data" / name).unlink()
+    rows = [
+        line.split("  ") for line in project.runnable("diff", "second", "third").out.splitlines() if "data/" in line
+    ]
+    cells = {tuple(filter(None, map(str.strip, row)))[2:] for row in rows if row[0].startswith("clean")}
+    assert cells == {("data/new.csv", "not listed", "listed"), ("data/old.csv", "listed", "not listed")}
 
 
 def test_a_step_that_is_not_deterministic(project: Workspace) -> None:

@@ -111,7 +111,9 @@ def test_ten_planted_failures(project: Workspace, failure: Failure) -> None:
     assert any(one["says"].startswith(failure.differs) for one in found["differs"]), found["differs"]
     assert document["changed"]["since"]["run_id"] == "good"
     assert document["commands"]["resume"] == "runnable-ci retry bad"
-    assert f"{failure.file}:{failure.line}" in project.runnable("explain").out
+    out = project.runnable("explain").out
+    assert f"{failure.file}:{failure.line}" in out
+    assert f"`{failure.step}` succeeded in run good and failed in run bad" in out
 
 
 def test_the_commands_work(project: Workspace) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Final
 
-from runnable_ci.analysis.comparison.model import NOT_REACHED, POSSIBLE, Change, Kind, RunDifference
+from runnable_ci.analysis.comparison.model import LISTED, NOT_REACHED, POSSIBLE, Change, Kind, RunDifference
 from runnable_ci.engine.provenance.changes import consumed
 from runnable_ci.engine.provenance.environment_changes import normalized
 from runnable_ci.engine.provenance.staleness import PROGRAMS
@@ -78,11 +78,11 @@ def input_differences(a: Attempted, b: Attempted) -> tuple[RunDifference, ...]:
     )
 
 
-def not_seen(a: Attempted, b: Attempted) -> str:
+def not_seen(a: Attempted, b: Attempted, names: tuple[str, str]) -> str:
     """Return which inputs could not be compared; empty where all could."""
     reasons = [
         f"what it read in {name} is not known ({one.attempt.not_seen or 'the record is not here'})"
-        for name, one in (("A", a), ("B", b))
+        for name, one in zip(names, (a, b), strict=True)
         if one.reads is None
     ]
     return "; ".join(reasons)
@@ -172,7 +172,7 @@ def _listings(one: ReadSet, other: ReadSet, named: set[str]) -> Iterator[RunDiff
         for name in sorted(then ^ now):
             path = posixpath.join(folder, name)
             if path not in named:
-                yield RunDifference("read", path, "added" if name in now else "removed", note="listed")
+                yield RunDifference("read", path, "added" if name in now else "removed", note=LISTED)
 
 
 def _gets(a: Attempted, b: Attempted) -> Iterator[RunDifference]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from runnable_ci.analysis.comparison.model import (
+    LISTED,
     CodeComparison,
     MetricChange,
     RunComparison,
@@ -15,6 +16,7 @@ from runnable_ci.analysis.comparison.model import (
     StepComparison,
 )
 from runnable_ci.analysis.comparison.wording import how, noun_of, shown
+from runnable_ci.analysis.states import shown_status
 from runnable_ci.util.text import format_duration, format_time, listed, pluralize
 
 ROWS_MAX: Final = 20
@@ -46,12 +48,24 @@ def headlines(found: RunComparison) -> list[str]:
 
 def _nothing_diverges(found: RunComparison) -> str:
     if not found.differs and not found.code.differs:
-        return "nothing differs that was recorded, but for times, machines and what steps printed"
+        printed = _printed_otherwise(found)
+        return f"nothing differs that was recorded, but for times{printed and f', and {printed}'}"
     ended = [one for one in found.steps if one.in_a != one.in_b]
     if ended:
         names = listed(f"`{one.label}`" for one in ended)
         return f"{names} ended otherwise, or ran in one of the runs only"
-    return "all that both runs give is the same, though what they were made from differs"
+    same = "the files, values and metrics of both runs are the same, though what they were made from differs"
+    return "; ".join(filter(None, (same, _printed_otherwise(found))))
+
+
+def _printed_otherwise(found: RunComparison) -> str:
+    """Return which steps printed another text, or ran on another machine."""
+    words = {"output": "printed another text", "machine": "ran on another machine"}
+    said = []
+    for kind, what in words.items():
+        names = [f"`{one.label}`" for one in found.steps if any(it.kind == kind for it in (*one.inputs, *one.outputs))]
+        said += [f"{listed(names)} {what}"] * bool(names)
+    return ", and ".join(said)
 
 
 def blocks(found: RunComparison) -> Iterator[Block]:
@@ -59,8 +73,8 @@ def blocks(found: RunComparison) -> Iterator[Block]:
     made = [
         _block("metrics", ("METRIC", "A", "B", "CHANGE"), map(metric_row, found.metrics)),
         _block("values", ("PARAMETER", "A", "B"), map(_row, found.parameters)),
-        _block("pipeline", ("PIPELINE", "DIFFERENCE"), map(_short_row, found.pipeline)),
-        _block("code", ("CODE", "DIFFERENCE"), _code_rows(found.code)),
+        _block("pipeline", ("PIPELINE", "DIFFERENCE"), (_short_row(one, found.names) for one in found.pipeline)),
+        _block("code", ("CODE", "DIFFERENCE"), _code_rows(found.code, found.names)),
         _block("commits", ("COMMITS", "SUBJECT"), _commit_rows(found.code)),
         _block("environment", ("ENVIRONMENT", "A", "B"), map(_row, found.environment)),
         _block("steps", ("STEP", "", "WHAT", "A", "B"), (row for one in found.steps for row in step_rows(one))),
@@ -78,7 +92,7 @@ def facts_line(run: RunFacts) -> str:
     """Return a run in one line."""
     code = f"{run.commit[:12]}{' (dirty)' if run.dirty else ''}" if run.commit else "no commit"
     parts = [
-        f"{run.run_id}  {run.status}",
+        f"{run.run_id}  {shown_status(run.status)}",
         f"{format_time(run.start_time)} UTC",
         format_duration(run.seconds),
         " ".join(filter(None, (run.ref, code))),
@@ -107,19 +121,21 @@ def _row(one: RunDifference) -> tuple[str, ...]:
 
 
 def _by_content(one: RunDifference) -> tuple[str, str]:
+    if one.note == LISTED:
+        return ("not listed", "listed") if one.change == "added" else ("listed", "not listed")
     then, now = ("-" if value is None else f"sha256:{str(value)[:12]}" for value in (one.before, one.after))
     return then, now
 
 
-def _short_row(one: RunDifference) -> tuple[str, ...]:
-    return one.name, how(one)
+def _short_row(one: RunDifference, names: tuple[str, str]) -> tuple[str, ...]:
+    return one.name, how(one, names)
 
 
-def _code_rows(code: CodeComparison) -> Iterator[tuple[str, ...]]:
+def _code_rows(code: CodeComparison, names: tuple[str, str]) -> Iterator[tuple[str, ...]]:
     if code.not_known:
         yield "", f"files were not compared: {code.not_known}"
-    yield from map(_short_row, code.files)
-    for run, dirty in (("A", code.dirty_a), ("B", code.dirty_b)):
+    yield from (_short_row(one, names) for one in code.files)
+    for run, dirty in zip(names, (code.dirty_a, code.dirty_b), strict=True):
         if dirty and code.dirty_a != code.dirty_b:
             yield "", f"{run} had changes without a commit: {dirty}"
 
@@ -139,14 +155,14 @@ def step_rows(one: StepComparison) -> Iterator[tuple[str, ...]]:
         for found in differences:
             if found.kind == "ended" and found.name == "outcome":
                 continue  # said above
-            note = found.note or (found.made_by and f"by {found.made_by}")
+            note = ("" if found.note == LISTED else found.note) or (found.made_by and f"by {found.made_by}")
             what = f"{noun_of(found)}{f' ({note})' if note else ''}"
             cells = _by_content(found) if _is_content(found) else (_cell(found.before), _cell(found.after))
             yield one.label, sign, what, *cells
 
 
 def _is_content(one: RunDifference) -> bool:
-    return one.kind in ("code", "read", "file", "output", "variable") and one.name != "listed"
+    return one.kind in ("code", "read", "file", "output", "variable")
 
 
 def _duration_rows(steps: Iterable[StepComparison]) -> Iterator[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from runnable_ci.analysis.comparison.model import INPUT_KINDS, POSSIBLE, Divergence, RunDifference, StepComparison
 from runnable_ci.analysis.comparison.wording import in_words
@@ -11,24 +12,24 @@ from runnable_ci.util.text import listed
 _NAMED_MAX = 3
 
 
-def first_divergence(steps: Sequence[StepComparison]) -> Divergence | None:
+def first_divergence(steps: Sequence[StepComparison], names: tuple[str, str]) -> Divergence | None:
     """Return the first step that gives something else or ends otherwise, with why; None where none does.
 
-    `steps` come in an order in which each follows what it was made from.
+    `steps` come in an order in which each follows what it was made from; sentences call the runs by `names`.
     """
     first = next((step for step in steps if _diverges(step)), None)
-    return _divergence(first) if first else None
+    return _divergence(first, names) if first else None
 
 
-def further_divergences(steps: Sequence[StepComparison]) -> tuple[Divergence, ...]:
+def further_divergences(steps: Sequence[StepComparison], names: tuple[str, str]) -> tuple[Divergence, ...]:
     """Return the later steps that give something else for a reason of their own, each with why."""
     later = [step for step in steps if _diverges(step)][1:]
-    return tuple(_divergence(step) for step in later if any(one.kind != "machine" for one in _own_causes(step)))
+    return tuple(_divergence(step, names) for step in later if any(one.kind != "machine" for one in _own_causes(step)))
 
 
-def _divergence(step: StepComparison) -> Divergence:
+def _divergence(step: StepComparison, names: tuple[str, str]) -> Divergence:
     causes = _own_causes(step)
-    return Divergence(step.name, step.label, tuple(causes), _explanation(step, causes))
+    return Divergence(step.name, step.label, tuple(causes), _explanation(step, causes, names))
 
 
 def _diverges(step: StepComparison) -> bool:
@@ -52,20 +53,21 @@ def _merely_follows(step: StepComparison) -> bool:
     return "skipped" in (step.in_a, step.in_b) and not step.outputs
 
 
-def _explanation(step: StepComparison, causes: Sequence[RunDifference]) -> str:
+def _explanation(step: StepComparison, causes: Sequence[RunDifference], names: tuple[str, str]) -> str:
+    words = partial(in_words, names=names)
     ends = f"`{step.label}` " + (
-        f"{step.in_a} in A and {step.in_b} in B" if step.in_a != step.in_b else "gives something else"
+        f"{step.in_a} in {names[0]} and {step.in_b} in {names[1]}" if step.in_a != step.in_b else "gives something else"
     )
     certain = [one for one in causes if one.kind != "machine" and one.note != POSSIBLE]
     if certain:
-        return f"{ends}: {listed(map(in_words, certain), at_most=_NAMED_MAX)}"
+        return f"{ends}: {listed(map(words, certain), at_most=_NAMED_MAX)}"
     if possible := [one for one in causes if one.kind != "machine"]:
-        return f"{ends}: perhaps {listed(map(in_words, possible), at_most=_NAMED_MAX)}"
+        return f"{ends}: perhaps {listed(map(words, possible), at_most=_NAMED_MAX)}"
     follows = [one for one in step.inputs if one.made_by]
     if follows:
-        return f"{ends}: {listed(map(in_words, follows), at_most=_NAMED_MAX)}"
+        return f"{ends}: {listed(map(words, follows), at_most=_NAMED_MAX)}"
     if causes:
-        return f"{ends}, made from the same on another machine: {listed(map(in_words, causes), at_most=_NAMED_MAX)}"
+        return f"{ends}, made from the same on another machine: {listed(map(words, causes), at_most=_NAMED_MAX)}"
     if step.not_seen:
         return f"{ends}; nothing that was recorded of its inputs differs, but {step.not_seen}"
     why = "it is not deterministic, or takes what is not recorded"

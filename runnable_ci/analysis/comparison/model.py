@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Kind = Literal[
     "step",
@@ -55,6 +55,12 @@ class RunDifference:
 
 NOT_REACHED = "not reached by the function"
 POSSIBLE = "may have been read"
+LISTED = "listed"
+"""Of a name that only one of two listings of a folder has: nothing was read."""
+
+
+A_AND_B: Final = ("A", "B")
+"""How sentences call the two runs, where it is said which these are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +182,8 @@ class RunComparison:
     metrics: tuple[MetricChange, ...] = field(default=())
     """Those that differ."""
     all_metrics: tuple[MetricChange, ...] = field(default=())
+    names: tuple[str, str] = A_AND_B
+    """How its sentences call the runs."""
 
     @property
     def differs(self) -> bool:

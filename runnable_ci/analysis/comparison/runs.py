@@ -17,6 +17,7 @@ from runnable_ci.analysis.comparison.attempts import (
 )
 from runnable_ci.analysis.comparison.causes import first_divergence, further_divergences
 from runnable_ci.analysis.comparison.model import (
+    A_AND_B,
     CodeComparison,
     MetricChange,
     RunComparison,
@@ -63,16 +64,16 @@ class RunRead:
         )
 
 
-def compare(a: RunRead, b: RunRead, code: CodeComparison) -> RunComparison:
-    """Return what differs between two runs, whose `code` was compared already."""
-    steps = tuple(_steps(a, b))
+def compare(a: RunRead, b: RunRead, code: CodeComparison, names: tuple[str, str] = A_AND_B) -> RunComparison:
+    """Return what differs between two runs, whose `code` was compared already; sentences call them by `names`."""
+    steps = tuple(_steps(a, b, names))
     newest = [newest_environment(run.log) for run in (a, b)]
     metrics = tuple(_metrics(a.log.metrics(), b.log.metrics()))
     return RunComparison(
         a=a.facts(),
         b=b.facts(),
-        first=first_divergence(steps),
-        further=further_divergences(steps),
+        first=first_divergence(steps, names),
+        further=further_divergences(steps, names),
         code=code,
         pipeline=tuple(_pipeline(a.log, b.log)),
         parameters=tuple(table_differences("value", *(_begun_with(run.log) for run in (a, b)))),
@@ -80,6 +81,7 @@ def compare(a: RunRead, b: RunRead, code: CodeComparison) -> RunComparison:
         steps=steps,
         metrics=tuple(one for one in metrics if one.before != one.after),
         all_metrics=metrics,
+        names=names,
     )
 
 
@@ -124,7 +126,7 @@ def _in_pipeline(log: RunLog) -> list[str]:
     return [name for name in log.steps if "." not in name and (not decided or name in decided)]
 
 
-def _steps(a: RunRead, b: RunRead) -> Iterator[StepComparison]:
+def _steps(a: RunRead, b: RunRead, names: tuple[str, str]) -> Iterator[StepComparison]:
     labels = labels_of(a.log.steps) | labels_of(b.log.steps)
     around = [_around(run.log) for run in (a, b)]
     gone = [name for name in a.log.steps if name not in b.log.steps]
@@ -150,7 +152,7 @@ def _steps(a: RunRead, b: RunRead) -> Iterator[StepComparison]:
                 for at, (run, step, attempt) in enumerate(((a, steps[0], last[0]), (b, steps[1], last[1])))
             ]
             inputs, outputs = input_differences(*tried), output_differences(*tried)
-            hidden = not_seen(*tried)
+            hidden = not_seen(tried[0], tried[1], names)
         seconds = [seconds_between(one.start_time, one.end_time) if one else None for one in last]
         yield StepComparison(
             name, labels[name], ended[0], ended[1], bool(is_same), inputs, outputs, hidden, seconds[0], seconds[1]

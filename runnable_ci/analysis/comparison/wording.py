@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runnable_ci.analysis.comparison.model import RunDifference
+from runnable_ci.analysis.comparison.model import A_AND_B, RunDifference
 from runnable_ci.util.text import printable, truncate
 
 _SHOWN_MAX = 60
@@ -27,23 +27,23 @@ def noun_of(one: RunDifference) -> str:
     return printable(_NOUNS.get(one.kind, "{}").format(one.name))
 
 
-def in_words(one: RunDifference) -> str:
+def in_words(one: RunDifference, names: tuple[str, str] = A_AND_B) -> str:
     """Return a difference in a few words, such as "`lr` 0.1 → 0.01"."""
     note = f" ({one.note})" if one.note else ""
-    return f"{noun_of(one)} {how(one)}{note}"
+    return f"{noun_of(one)} {how(one, names)}{note}"
 
 
-def how(one: RunDifference) -> str:
+def how(one: RunDifference, names: tuple[str, str] = A_AND_B) -> str:
     """Return in which way something differs."""
     if one.kind == "output":
         return "is another text"
     if one.kind in _BY_CONTENT:
-        return {"changed": "changed", "added": "only in B", "removed": "only in A"}[one.change]
+        return {"changed": "changed", "added": f"only in {names[1]}", "removed": f"only in {names[0]}"}[one.change]
     match one.change:
         case "added":
-            return f"only in B{_valued(one.after)}"
+            return f"only in {names[1]}{_valued(one.after)}"
         case "removed":
-            return f"only in A{_valued(one.before)}"
+            return f"only in {names[0]}{_valued(one.before)}"
         case _:
             return f"{shown(one.before)} → {shown(one.after)}"
 

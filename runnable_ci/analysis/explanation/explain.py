@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from runnable_ci.analysis.comparison.blocks import headlines
 from runnable_ci.analysis.comparison.causes import ranked
-from runnable_ci.analysis.comparison.model import RunComparison, RunDifference, StepComparison
+from runnable_ci.analysis.comparison.model import A_AND_B, RunComparison, RunDifference, StepComparison
 from runnable_ci.analysis.comparison.wording import in_words
 from runnable_ci.analysis.explanation.places import place_in
 from runnable_ci.analysis.facts import command_of
-from runnable_ci.analysis.states import state_of
+from runnable_ci.analysis.states import shown_status, state_of
 from runnable_ci.runs.branches.labels import failed_steps, is_only_branches, label_of
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.model import FAIL, RunLog
@@ -57,7 +57,11 @@ def explanation(
         }
         if len(as_json(document).encode()) <= LIMIT_BYTES:
             return document
-    return {"version": VERSION, "run": {"run_id": log.run_id, "status": log.status}, "commands": dict(commands)}
+    return {
+        "version": VERSION,
+        "run": {"run_id": log.run_id, "status": shown_status(log.status)},
+        "commands": dict(commands),
+    }
 
 
 def as_json(document: Mapping[str, Any]) -> str:
@@ -90,8 +94,8 @@ def _run(log: RunLog, cut: _Cut) -> dict[str, Any]:
     return {
         "run_id": log.run_id,
         "pipeline": log.name,
-        "status": log.status,
-        "outcome": log.outcome,
+        "status": shown_status(log.status),
+        "outcome": log.outcome or "running",
         "message": cut.text(log.message),
         "started": log.start_time,
         "seconds": log.seconds(),
@@ -136,7 +140,7 @@ def _failure(
             for key in last.consumed
             if key in last.input_parameters
         },
-        "differs": [_difference(one) for one in differs[: cut.differences]],
+        "differs": [_difference(one, compared.names if compared else A_AND_B) for one in differs[: cut.differences]],
         "not_compared": "" if compared else "there is no other run that succeeded",
     }
     return {key: value for key, value in found.items() if value not in ("", None, [], {}) or key in ("file", "line")}
@@ -148,10 +152,10 @@ def _own_differences(compared: RunComparison | None, name: str) -> Sequence[RunD
     return ranked(one for one in step.inputs if one.counts) if step else []
 
 
-def _difference(one: RunDifference) -> dict[str, Any]:
+def _difference(one: RunDifference, names: tuple[str, str]) -> dict[str, Any]:
     found = {key: value for key, value in asdict(one).items() if value not in ("", None)}
     found |= {key: truncate(found[key], 200) for key in ("before", "after") if key in found}
-    return {"says": in_words(one), **found}
+    return {"says": in_words(one, names), **found}
 
 
 def _changed(compared: RunComparison | None, cut: _Cut) -> dict[str, Any] | None:
@@ -164,9 +168,9 @@ def _changed(compared: RunComparison | None, cut: _Cut) -> dict[str, Any] | None
         "commits": list(code.commits[: cut.differences]),
         "files": [f"{one.name} {one.change}" for one in code.files[: cut.differences]],
         "files_not_compared": code.not_known,
-        "values": [_difference(one) for one in compared.parameters[: cut.differences]],
-        "environment": [_difference(one) for one in compared.environment[: cut.differences]],
-        "pipeline": [_difference(one) for one in compared.pipeline[: cut.differences]],
+        "values": [_difference(one, compared.names) for one in compared.parameters[: cut.differences]],
+        "environment": [_difference(one, compared.names) for one in compared.environment[: cut.differences]],
+        "pipeline": [_difference(one, compared.names) for one in compared.pipeline[: cut.differences]],
         "metrics": [asdict(one) for one in compared.metrics[: cut.differences]],
     }
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from runnable_ci.analysis.comparison.code import compare_code
 from runnable_ci.analysis.comparison.condition import Judgement, judge, parse_condition
 from runnable_ci.analysis.comparison.contents.compare import Reader
-from runnable_ci.analysis.comparison.model import RunComparison
+from runnable_ci.analysis.comparison.model import A_AND_B, RunComparison
 from runnable_ci.analysis.comparison.requested import Requested, compare_requested_files, compare_requested_output
 from runnable_ci.analysis.comparison.runs import compare
 from runnable_ci.analysis.comparison.text import content_lines, lines_of
@@ -91,9 +91,18 @@ def opened_finder(
     return run_finder(layout, registries, default_registry, whole=whole)
 
 
-def compared(a: ComparedRun, b: ComparedRun, workspace: Path, environ: Mapping[str, str]) -> RunComparison:
-    """Return what differs between two runs; the clone around the workspace tells what it knows of their commits."""
-    return compare(a.read(), b.read(), compare_code(a.log, b.log, clone_around(workspace, environ)))
+def compared(
+    a: ComparedRun,
+    b: ComparedRun,
+    workspace: Path,
+    environ: Mapping[str, str],
+    names: tuple[str, str] = A_AND_B,
+) -> RunComparison:
+    """Return what differs between two runs, as sentences call them by `names`.
+
+    The clone around the workspace tells what it knows of their commits.
+    """
+    return compare(a.read(), b.read(), compare_code(a.log, b.log, clone_around(workspace, environ)), names)
 
 
 def clone_around(workspace: Path, environ: Mapping[str, str]) -> Git | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from runnable_ci.analysis.comparison.model import RunComparison
 from runnable_ci.analysis.comparison.which import LATEST_SUCCESS, ComparedRun, RunFinder
 from runnable_ci.analysis.explanation.explain import as_json, explanation
 from runnable_ci.cli.compare.diff import compared, opened_finder
@@ -31,7 +32,7 @@ def explain(layout: Layout, run: str, *, as_document: bool, settings: Settings, 
         other = _last_success(finder, found)
         document = explanation(
             found.log,
-            compared(other, found, workspace, environ) if other else None,
+            _compared(other, found, workspace, environ) if other else None,
             outputs={
                 name: last_output(found.layout, found.log, name, limit_bytes=_TAIL_BYTES)
                 for name in found.log.failed_steps()
@@ -44,6 +45,10 @@ def explain(layout: Layout, run: str, *, as_document: bool, settings: Settings, 
         console.json(as_json(document))
     else:
         console.out(*_lines(document))
+
+
+def _compared(other: ComparedRun, found: ComparedRun, workspace: Path, environ: Mapping[str, str]) -> RunComparison:
+    return compared(other, found, workspace, environ, (f"run {other.log.run_id}", f"run {found.log.run_id}"))
 
 
 def _last_success(finder: RunFinder, found: ComparedRun) -> ComparedRun | None:

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from runnable_ci.analysis.history.query import Query, select
+from runnable_ci.analysis.states import shown_status
 from runnable_ci.config import Settings
-from runnable_ci.runs.model import PROCESSING, TIME_BUDGET
+from runnable_ci.runs.model import TIME_BUDGET
 from runnable_ci.runs.reader import Summary, summaries
 from runnable_ci.store.local import Layout
 from runnable_ci.util.clock import now
@@ -27,11 +28,6 @@ _SIGNS_MAX: Final = 5
 _STOPPED: Final = "STOPPED"
 """Of a run that its time budget ended: nothing is wrong with it."""
 _COLOURS: Final = {"SUCCESS": GREEN, "FAIL": RED, "DAMAGED": RED, "RUNNING": YELLOW, _STOPPED: YELLOW}
-
-
-def shown_status(status: str) -> str:
-    """Return a status of the run log as people say it."""
-    return "RUNNING" if status == PROCESSING else status
 
 
 def runs(layout: Layout, query: Query = Query(), *, form: Form = "table") -> None:  # noqa: B008 - it is frozen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+from runnable_ci.analysis.states import shown_status
 from runnable_ci.cli.show.machine import libraries_line, machine_line
 from runnable_ci.engine.provenance.stored_reads import reads_document, reads_of
 from runnable_ci.errors import BlobMissingError, UsageError
@@ -65,7 +66,9 @@ def _lines(catalog: Catalog, log: RunLog, step: StepLog) -> Iterator[str]:
         title = f"{step.name}.{attempt.attempt_number}"
         took = duration(attempt.start_time, attempt.end_time)
         shown = f"{label_of(log.steps, step.name)}.{attempt.attempt_number}"
-        yield printable(", ".join(filter(None, (f"{shown}  {attempt.status}", took, attempt.reason, attempt.message))))
+        yield printable(
+            ", ".join(filter(None, (f"{shown}  {shown_status(attempt.status)}", took, attempt.reason, attempt.message)))
+        )
         for kind, line in _where(log, attempt).items():
             yield f"  {kind:9} {line}"
         if not attempt.reads:

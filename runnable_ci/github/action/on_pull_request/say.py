@@ -78,7 +78,9 @@ def _compared(job: Job, log: RunLog, base: Summary | None) -> tuple[RunCompariso
         earlier = finder.from_registry(registry, base.run_id)
         root = repository_root(Path(job.context.workspace or "."), job.environ)
         git = Git(str(root), job.environ) if root else None
-        found = compare(earlier.read(), ComparedRun(job.layout, log).read(), compare_code(earlier.log, log, git))
+        code = compare_code(earlier.log, log, git)
+        names = (f"run {earlier.log.run_id}", f"run {log.run_id}")
+        found = compare(earlier.read(), ComparedRun(job.layout, log).read(), code, names)
     return found, ""
 
 

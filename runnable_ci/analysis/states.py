@@ -6,14 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from runnable_ci.runs.causality.ancestry import decisions_of
-from runnable_ci.runs.model import FAIL, PROCESSING, SUCCESS, RunLog
+from runnable_ci.runs.model import FAIL, SUCCESS, RunLog
 
 State = Literal["succeeded", "reused", "failed", "cancelled", "skipped", "running", "removed"]
-
-
-def shown_status(status: str) -> str:
-    """Return a status of the run log as people say it."""
-    return "RUNNING" if status == PROCESSING else status
 
 
 def state_of(log: RunLog, name: str) -> State:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import typer
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runnable_ci.runs.reuse.candidates import IndexPlace
     from runnable_ci.store.local import Layout
 
+Form = TypeVar("Form", bound=str)
 PublishWhen = Literal["at-end", "as-you-go", "until-end"]
 """`until-end` is what the action sets, which publishes the end itself."""
 
@@ -146,6 +147,14 @@ def reuse_options(said: str | None, options: Options, *, is_new: bool) -> ReuseO
 
         why_not = why_no_reuse(options.environ, is_new=is_new)
     return ReuseOptions(said, places, why_not)
+
+
+def form_of(asked: Mapping[Form, bool], otherwise: Form) -> Form:
+    """Return the form in which a command answers. Raises `UsageError` where two are asked for."""
+    found = [form for form, is_asked in asked.items() if is_asked]
+    if len(found) > 1:
+        raise UsageError(f"--{found[0]} and --{found[1]} are two forms of one answer", hint="leave one of them out")
+    return found[0] if found else otherwise
 
 
 def minutes(text: str) -> float:

@@ -296,6 +296,7 @@ WhyPlanOnly = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Say what differs and which runs it takes, and make none.")
 ]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
+Html = Annotated[bool, typer.Option("--html", help="Print one self-contained page of HTML.")]
 ContentsOf = Annotated[
     list[str],
     typer.Option("--file", metavar="NAME", help="Compare what is in these files, by name or glob.  Repeatable."),
@@ -381,10 +382,8 @@ AsId = Annotated[
     str | None,
     typer.Option("--as", metavar="OTHER_ID", help="Publish a copy with this id, and keep it in the store."),
 ]
-WAIT_MINUTES = 60
 
-
-_BARE = {"--wait": f"--wait={WAIT_MINUTES}", "--publish": "--publish=at-end"}
+_BARE = {"--wait": "--wait=60m", "--publish": "--publish=at-end"}
 
 
 class WaitingCommand(TyperCommand):

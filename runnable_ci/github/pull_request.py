@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from runnable_ci.analysis.comparison.blocks import headlines, metric_row
+from runnable_ci.analysis.comparison.blocks import headlines, metric_row, metrics_shown
 from runnable_ci.analysis.comparison.condition import Judgement
 from runnable_ci.analysis.comparison.model import RunComparison
 from runnable_ci.github.api.pull_requests import COMMENT_MAX, Conclusion
@@ -80,15 +80,13 @@ def _failed(log: RunLog) -> str:
 
 
 def _metrics(compared: RunComparison | None, facts: CommentFacts) -> str:
-    if compared is None or not compared.all_metrics:
+    if compared is None or not (metrics := metrics_shown(compared, compared.all_metrics)):
         return ""
     rows = [
         (code_cell(name), code_cell(after), code_cell(before), code_cell(change) or " ")
-        for name, before, after, change in map(metric_row, compared.all_metrics[:_METRICS_MAX])
+        for name, before, after, change in map(metric_row, metrics[:_METRICS_MAX])
     ]
-    more = (
-        f"\n\n… and {len(compared.all_metrics) - _METRICS_MAX} more" if len(compared.all_metrics) > _METRICS_MAX else ""
-    )
+    more = f"\n\n… and {len(metrics) - _METRICS_MAX} more" if len(metrics) > _METRICS_MAX else ""
     head = ("Metric", "This run:", f"{code_cell(facts.base_branch, 60)}:", "Change:")
     return table(head, rows) + more
 

@@ -96,6 +96,10 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
         "vnd.runnable.reproduces": f"{log.reproduction.run_id}: {log.reproduction.verdict}" if log.reproduction else "",
         "vnd.runnable.parameters": _parameters(log),
     }
+    if any("." in name for name in log.steps):
+        from runnable_ci.runs.branches.metrics import instance_annotation  # few runs have any
+
+        found["vnd.runnable.instance-metrics"] = instance_annotation(log)
     return {key: value for key, value in found.items() if value}
 
 

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,16 @@ class Summary:
     """`gc` and `prune` keep it."""
     reproduces: str = ""
     """Which run it makes again, and the verdict."""
+    instance_metrics: dict[str, Any] = field(default_factory=dict)
+    """Metric → instance of a matrix, or another step in a branch → its value, as far as these are few."""
+
+    def all_metrics(self) -> dict[str, Any]:
+        """Return the run's metrics with those of instances, such as `score: train (gut)`."""
+        if not self.instance_metrics:
+            return self.metrics
+        from runnable_ci.runs.branches.metrics import by_shown_name
+
+        return self.metrics | by_shown_name(self.instance_metrics)
 
     @classmethod
     def of(cls, run_id: str, annotations: dict[str, str]) -> Summary:
@@ -116,6 +126,7 @@ class Summary:
             description=annotations.get("org.opencontainers.image.description", ""),
             pinned=annotations.get("vnd.runnable.pinned") == "true",
             reproduces=annotations.get("vnd.runnable.reproduces", ""),
+            instance_metrics=_tables(annotations.get("vnd.runnable.instance-metrics", "")),
         )
 
 
@@ -126,6 +137,10 @@ def _values(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def _tables(text: str) -> dict[str, Any]:
+    return {name: table for name, table in _values(text).items() if isinstance(table, dict)}
 
 
 def _seconds(text: str, start: str, end: str) -> float | None:

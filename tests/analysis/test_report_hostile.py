@@ -114,7 +114,7 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
-def check(browser: Browser, page: Path) -> None:
+def check(browser: Browser, page: Path, scripts: int = 1) -> None:
     """Open a page, look at all of it, and hold it to what our template makes."""
     browser.open(page)
     browser.js("for (const it of document.querySelectorAll('details')) it.open = true")
@@ -126,7 +126,7 @@ def check(browser: Browser, page: Path) -> None:
     found = browser.js(WALK)
     assert found["canary"] == "undefined"
     assert {*found["elements"]} <= ELEMENTS
-    assert (found["elements"]["script"], found["elements"]["style"]) == (1, 1)
+    assert (found["elements"].get("script", 0), found["elements"]["style"]) == (scripts, 1)
     assert {*found["attributes"]} <= ATTRIBUTES
     assert [one for one in found["links"] if not LINK.match(one)] == []
     assert [one for one in found["styles"] if not STYLE.fullmatch(one)] == []
@@ -235,6 +235,15 @@ def test_a_hostile_pipeline(project: Workspace, browser: Browser, run: str, othe
     for part in ("<script>canary = 1</script>", "<svg onload=canary=4>", "\\u202e"):
         assert part in text
     assert browser.js("return [...document.images].length") >= 1
+
+
+def test_a_hostile_comparison(project: Workspace, browser: Browser, tmp_path: Path) -> None:
+    """Its page has no script at all; names, values, files and output are text."""
+    options = ("--logs", "all", "--file", "*")
+    page = tmp_path / "diff.html"
+    page.write_text(project.runnable("diff", "first", "second", "--html", *options).out)
+    check(browser, page, scripts=0)
+    assert "<svg onload=canary=4>" in browser.js("return document.body.textContent")
 
 
 def test_a_hostile_log(project: Workspace, browser: Browser, tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ class Attempted:
     environment: Environment = field(default_factory=Environment)
     reads: ReadSet | None = None
     """None where it was not seen, or the record is not there."""
-    makers: Mapping[str, str] = field(default_factory=dict)
+    maker: Callable[[str], str] = lambda _path: ""
     """Path of a product → the step that made it."""
-    givers: Mapping[str, str] = field(default_factory=dict)
+    giver: Callable[[str], str] = lambda _name: ""
     """Name of a value → the step that returned it."""
 
 
@@ -114,7 +114,7 @@ def _values(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
 
     for found in table_differences("value", *digests):
         before, after = (values.get(found.name) for values in known)
-        maker = _both(a.givers, b.givers, found.name)
+        maker = a.giver(found.name) or b.giver(found.name)
         yield RunDifference("value", found.name, found.change, before, after, maker, note(found.name))
 
 
@@ -147,7 +147,7 @@ def _reads(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
         grades = {found.grade for reads in (one, other) if (found := reads.files.get(path))}
         return POSSIBLE if grades == {"possible"} else ""
 
-    for found in table_differences("read", *files, note_of=note, made_by=lambda path: _both(a.makers, b.makers, path)):
+    for found in table_differences("read", *files, note_of=note, made_by=lambda path: a.maker(path) or b.maker(path)):
         is_code = PurePath(found.name).suffix in PROGRAMS
         yield RunDifference(
             "code" if is_code else "read",
@@ -178,11 +178,7 @@ def _listings(one: ReadSet, other: ReadSet, named: set[str]) -> Iterator[RunDiff
 def _gets(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
     """Yield the files that differ of those that were given to the attempts by name."""
     files = [{e.name: e.data_hash for e in one.step.data_catalog if e.stage == "get"} for one in (a, b)]
-    yield from table_differences("read", *files, made_by=lambda path: _both(a.makers, b.makers, path))
-
-
-def _both(one: Mapping[str, str], other: Mapping[str, str], name: str) -> str:
-    return one.get(name) or other.get(name, "")
+    yield from table_differences("read", *files, made_by=lambda path: a.maker(path) or b.maker(path))
 
 
 def _images(a: Attempted, b: Attempted) -> Iterator[RunDifference]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from runnable_ci.analysis.comparison.model import (
     StepComparison,
 )
 from runnable_ci.analysis.comparison.wording import how, noun_of, shown
-from runnable_ci.analysis.states import shown_status
+from runnable_ci.analysis.history.query import shown_status
 from runnable_ci.util.text import format_duration, format_time, listed, pluralize
 
 ROWS_MAX: Final = 20
@@ -70,14 +70,15 @@ def _printed_otherwise(found: RunComparison) -> str:
 
 def blocks(found: RunComparison) -> Iterator[Block]:
     """Yield the parts of a comparison in which something differs."""
+    labels = {one.name: one.label for one in found.steps}
     made = [
-        _block("metrics", ("METRIC", "A", "B", "CHANGE"), map(metric_row, found.metrics)),
+        _block("metrics", ("METRIC", "A", "B", "CHANGE"), map(metric_row, metrics_shown(found, found.metrics))),
         _block("values", ("PARAMETER", "A", "B"), map(_row, found.parameters)),
         _block("pipeline", ("PIPELINE", "DIFFERENCE"), (_short_row(one, found.names) for one in found.pipeline)),
         _block("code", ("CODE", "DIFFERENCE"), _code_rows(found.code, found.names)),
         _block("commits", ("COMMITS", "SUBJECT"), _commit_rows(found.code)),
         _block("environment", ("ENVIRONMENT", "A", "B"), map(_row, found.environment)),
-        _block("steps", ("STEP", "", "WHAT", "A", "B"), (row for one in found.steps for row in step_rows(one))),
+        _block("steps", ("STEP", "", "WHAT", "A", "B"), (row for one in found.steps for row in step_rows(one, labels))),
         _block("durations", ("DURATION", "A", "B", "CHANGE"), _duration_rows(found.steps)),
     ]
     yield from (one for one in made if one.rows)
@@ -102,11 +103,33 @@ def facts_line(run: RunFacts) -> str:
     return ", ".join(filter(None, parts))
 
 
+def metrics_shown(found: RunComparison, metrics: Iterable[MetricChange]) -> list[MetricChange]:
+    """Return some of a comparison's metrics with those of instances that differ, each after its metric.
+
+    What a matrix gave as a list is left out where its instances' own values are known.
+    """
+    inner: dict[str, list[MetricChange]] = {}
+    for one in found.instance_metrics:
+        inner.setdefault(one.name, []).append(one)
+    own = [one for one in metrics if one.name not in inner or not isinstance(one.after or one.before, list)]
+    shown = [each for one in own for each in (one, *_different(inner.pop(one.name, ())))]
+    return [*shown, *(one for left in inner.values() for one in _different(left))]
+
+
+def _different(metrics: Iterable[MetricChange]) -> list[MetricChange]:
+    return [one for one in metrics if one.before != one.after]
+
+
 def metric_row(one: MetricChange) -> tuple[str, ...]:
     """Return a metric with its change."""
     change = "" if one.change is None else f"{one.change:+.6g}"
     change += "" if one.relative is None else f" ({one.relative:+.1%})"
-    return one.name, _cell(one.before), _cell(one.after), change
+    return shown_name(one), _cell(one.before), _cell(one.after), change
+
+
+def shown_name(one: MetricChange) -> str:
+    """Return how a metric is called, such as `score` or `score: train (gut)`."""
+    return f"{one.name}: {one.instance}" if one.instance else one.name
 
 
 def _cell(value: object) -> str:
@@ -147,18 +170,25 @@ def _commit_rows(code: CodeComparison) -> Iterator[tuple[str, ...]]:
             yield f"{sign} {sha}", subject
 
 
-def step_rows(one: StepComparison) -> Iterator[tuple[str, ...]]:
-    """Yield what differs of a step: how it ended, what it was made from, what it gave."""
+def step_rows(one: StepComparison, labels: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """Yield what differs of a step: how it ended, what it was made from, what it gave; `labels` are those of all."""
     if one.in_a != one.in_b:
         yield one.label, "ended", "", one.in_a or "-", one.in_b or "-"
     for sign, differences in (("from", one.inputs), ("gave", one.outputs)):
         for found in differences:
             if found.kind == "ended" and found.name == "outcome":
                 continue  # said above
-            note = ("" if found.note == LISTED else found.note) or (found.made_by and f"by {found.made_by}")
+            maker = found.made_by and f"by {_maker(found.made_by, one.name, labels)}"
+            note = maker if found.note in ("", LISTED) else found.note
             what = f"{noun_of(found)}{f' ({note})' if note else ''}"
             cells = _by_content(found) if _is_content(found) else (_cell(found.before), _cell(found.after))
             yield one.label, sign, what, *cells
+
+
+def _maker(name: str, step: str, labels: Mapping[str, str]) -> str:
+    """Return how people know what made a thing: a step, or all branches of one for who is in none of them."""
+    group = name.partition(".")[0]
+    return labels.get(name, name) if group in (name, step.partition(".")[0]) else group
 
 
 def _is_content(one: RunDifference) -> bool:

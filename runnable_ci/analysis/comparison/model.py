@@ -104,6 +104,8 @@ class MetricChange:
     """B's less A's, where both are numbers."""
     relative: float | None = None
     """That, divided by A's absolute value."""
+    instance: str = ""
+    """The instance of a matrix, or another step in a branch, that gave it; empty for a run's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,8 @@ class RunComparison:
     metrics: tuple[MetricChange, ...] = field(default=())
     """Those that differ."""
     all_metrics: tuple[MetricChange, ...] = field(default=())
+    instance_metrics: tuple[MetricChange, ...] = field(default=())
+    """Those of steps in branches, in B's order, those that only A has behind: each beside the same one of the other."""
     names: tuple[str, str] = A_AND_B
     """How its sentences call the runs."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runnable_ci.analysis.comparison.attempts import (
@@ -28,6 +28,7 @@ from runnable_ci.analysis.comparison.model import (
 from runnable_ci.analysis.facts import is_number, newest_environment
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.branches.labels import is_only_branches, labels_of
+from runnable_ci.runs.branches.metrics import instance_metrics
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import PROCESSING, RunLog, StepAttempt, StepLog
 from runnable_ci.util.text import seconds_between
@@ -81,6 +82,7 @@ def compare(a: RunRead, b: RunRead, code: CodeComparison, names: tuple[str, str]
         steps=steps,
         metrics=tuple(one for one in metrics if one.before != one.after),
         all_metrics=metrics,
+        instance_metrics=tuple(_instance_metrics(a.log, b.log)),
         names=names,
     )
 
@@ -129,6 +131,7 @@ def _in_pipeline(log: RunLog) -> list[str]:
 def _steps(a: RunRead, b: RunRead, names: tuple[str, str]) -> Iterator[StepComparison]:
     labels = labels_of(a.log.steps) | labels_of(b.log.steps)
     around = [_around(run.log) for run in (a, b)]
+    places = [{name: at for at, name in enumerate(run.log.steps)} for run in (a, b)]
     gone = [name for name in a.log.steps if name not in b.log.steps]
     for name in [*b.log.steps, *gone]:
         steps = [run.log.steps.get(name) for run in (a, b)]
@@ -147,7 +150,7 @@ def _steps(a: RunRead, b: RunRead, names: tuple[str, str]) -> Iterator[StepCompa
                     attempt,
                     run.log.environments.get(attempt.environment, Environment()),
                     run.reads.get(name),
-                    *around[at],
+                    *(_maker_for(name, places[at][name], makers) for makers in around[at]),
                 )
                 for at, (run, step, attempt) in enumerate(((a, steps[0], last[0]), (b, steps[1], last[1])))
             ]
@@ -177,14 +180,38 @@ def _ended(step: StepLog | None) -> str:
     return step.outcome
 
 
-def _around(log: RunLog) -> tuple[dict[str, str], dict[str, str]]:
-    """Return which step made which file, and which gave which value."""
-    makers, givers = dict[str, str](), dict[str, str]()
-    for name, step in log.steps.items():
-        makers |= {entry.name: name for entry in step.put_entries()}
+_Makers = dict[str, list[tuple[int, str]]]
+"""What was made → by which steps, with their places in the run."""
+
+
+def _around(log: RunLog) -> tuple[_Makers, _Makers]:
+    """Return which steps made which file, and which gave which value."""
+    files, values = _Makers(), _Makers()
+    for at, (name, step) in enumerate(log.steps.items()):
+        for entry in step.put_entries():
+            files.setdefault(entry.name, []).append((at, name))
         for attempt in step.attempts[-1:]:
-            givers |= dict.fromkeys({**attempt.output_parameters, **attempt.user_defined_metrics}, name)
-    return makers, givers
+            for value in {**attempt.output_parameters, **attempt.user_defined_metrics}:
+                values.setdefault(value, []).append((at, name))
+    return files, values
+
+
+def _maker_for(step: str, place: int, makers: _Makers) -> Callable[[str], str]:
+    """Return what tells which step made a thing that a step received; not that step, nor a later round of its loop."""
+    group = step.partition(".")[0]
+
+    def maker(thing: str) -> str:
+        found = makers.get(thing, ())
+        return next((name for at, name in reversed(found) if at < place or name.partition(".")[0] != group), "")
+
+    return maker
+
+
+def _instance_metrics(a: RunLog, b: RunLog) -> Iterator[MetricChange]:
+    before, after = instance_metrics(a), instance_metrics(b)
+    for metric in dict.fromkeys((*after, *before)):
+        for one in _metrics(before.get(metric, {}), after.get(metric, {})):
+            yield replace(one, name=metric, instance=one.name)
 
 
 def _metrics(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[MetricChange]:
@@ -192,6 +219,15 @@ def _metrics(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Me
         then, now = before.get(name), after.get(name)
         change = relative = None
         if is_number(then) and is_number(now):
-            change = now - then
-            relative = change / abs(then) if then else None
+            change, relative = _change(then, now)
         yield MetricChange(name, then, now, change, relative)
+
+
+def _change(then: float, now: float) -> tuple[float | None, float | None]:
+    """Return the change, and that by the value before; None for what is too large for any number."""
+    try:
+        change = now - then
+        relative = change / abs(then) if then else None
+    except OverflowError:
+        return None, None
+    return (change if is_number(change) else None), (relative if is_number(relative) else None)

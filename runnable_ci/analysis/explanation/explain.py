@@ -16,7 +16,8 @@ from runnable_ci.analysis.comparison.model import A_AND_B, RunComparison, RunDif
 from runnable_ci.analysis.comparison.wording import in_words
 from runnable_ci.analysis.explanation.places import place_in
 from runnable_ci.analysis.facts import command_of
-from runnable_ci.analysis.states import shown_status, state_of
+from runnable_ci.analysis.history.query import shown_status
+from runnable_ci.analysis.states import state_of
 from runnable_ci.runs.branches.labels import failed_steps, is_only_branches, label_of
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.model import FAIL, RunLog

@@ -19,6 +19,11 @@ STATUSES: Final[Mapping[str, str]] = {
 """What `--status` takes → what a run log says; its own words are taken too."""
 
 
+def shown_status(status: str) -> str:
+    """Return a status of the run log as people say it."""
+    return "RUNNING" if status == STATUSES["running"] else status
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """Conditions that all must hold; what is empty is none."""

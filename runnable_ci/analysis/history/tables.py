@@ -33,7 +33,12 @@ def csv_lines(runs: Sequence[Summary]) -> list[str]:
 
 def _flat(run: Summary) -> dict[str, Any]:
     fields = {name: getattr(run, name) for name in _FIELDS}
-    return fields | flattened(run.parameters, "parameters.") | flattened(run.metrics, "metrics.")
+    return (
+        fields
+        | flattened(run.parameters, "parameters.")
+        | flattened(run.metrics, "metrics.")
+        | flattened(run.instance_metrics, "instances.")
+    )
 
 
 def _cell(value: Any) -> Any:
@@ -47,12 +52,14 @@ def _cell(value: Any) -> Any:
 
 def metric_rows(runs: Iterable[Summary], name: str) -> list[tuple[str, str, str, str]]:
     """Return a metric over runs, a row each: run, start, value and a bar from the least to the most of them."""
-    found = [(run, run.metrics[name]) for run in runs if is_number(run.metrics.get(name))]
+    values = ((run, run.all_metrics().get(name)) for run in runs)
+    found = [(run, value) for run, value in values if is_number(value)]
     if not found:
         return []
     least, most = min(value for _, value in found), max(value for _, value in found)
     low = min(0.0, least) if least < 0 or most < 2 * (most - least) else least - (most - least)
-    span = (most - low) or 1.0
+    span = (most - low) or abs(most) or 1.0
+    low = low if most > least else min(0.0, most)  # of equal values each is as long as all
     return [
         (run.run_id, format_time(run.start_time), f"{value:.6g}", _bar((value - low) / span)) for run, value in found
     ]

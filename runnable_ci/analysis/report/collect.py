@@ -19,6 +19,7 @@ from runnable_ci.analysis.report.previews import Preview, can_preview, is_text, 
 from runnable_ci.engine.code.recorded_tree import dirty_difference, newest_attempt_with_code
 from runnable_ci.errors import BlobMissingError, RunnableError, StoreError
 from runnable_ci.redaction.redactor import Redactor
+from runnable_ci.runs.branches.metrics import by_shown_name, instance_metrics
 from runnable_ci.runs.code_states import code_state_of
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import output_of, summaries
@@ -128,7 +129,7 @@ def _plots(layout: Layout, log: RunLog) -> list[Plot]:
     """Return how the run's metrics were in the runs of its pipeline, in the order in which these began."""
     runs = sorted((one for one in summaries(layout) if one.name == log.name), key=lambda one: one.start_time)
     runs = [one for one in runs if one.start_time <= log.start_time]
-    found = (plot_of(name, runs, log.run_id) for name in log.metrics())
+    found = (plot_of(name, runs, log.run_id) for name in (*log.metrics(), *by_shown_name(instance_metrics(log))))
     return [plot for plot in found if plot is not None][:PLOTS_MAX]
 
 

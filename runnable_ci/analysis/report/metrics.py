@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from runnable_ci.analysis.comparison.blocks import metric_row
+from runnable_ci.analysis.comparison.blocks import metric_row, shown_name
 from runnable_ci.analysis.comparison.model import MetricChange, RunComparison
 from runnable_ci.analysis.facts import is_number
 from runnable_ci.analysis.report.plots import Plot
@@ -31,7 +31,8 @@ class Metric:
 
 def metrics_of(found: Mapping[str, Any], comparison: RunComparison | None, plots: Sequence[Plot]) -> list[Metric]:
     """Return the metrics, those that changed first."""
-    changed = {one.name: one for one in comparison.metrics} if comparison else {}
+    known = (*comparison.metrics, *comparison.instance_metrics) if comparison else ()
+    changed = {shown_name(one): one for one in known if one.before != one.after}
     drawn = {plot.name: plot for plot in plots}
     names = sorted(found, key=lambda name: name not in changed)[:METRICS_MAX]
     return [Metric(name, *_shown(found[name]), _change(changed.get(name)), drawn.get(name)) for name in names]

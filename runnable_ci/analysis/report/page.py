@@ -27,6 +27,7 @@ from runnable_ci.analysis.report.timeline import Timeline, timeline_of
 from runnable_ci.analysis.states import State, state_of, step_edges
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.branches.labels import is_only_branches, labels_of
+from runnable_ci.runs.branches.metrics import by_shown_name, instance_metrics
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.model import FAIL, CatalogEntry, Parameter, RunLog, StepAttempt, StepLog
 from runnable_ci.util.shell_command import command
@@ -174,7 +175,7 @@ def page_of(log: RunLog, found: FoundForPage, needs: Mapping[str, Sequence[str]]
         counts=_counts(steps),
         failures=failures,
         resume=command("retry", log.run_id) if log.status == FAIL else "",
-        metrics=metrics_of(log.metrics(), found.comparison, found.plots),
+        metrics=metrics_of(log.metrics() | by_shown_name(instance_metrics(log)), found.comparison, found.plots),
         parameters=bounded([_parameter(name, one) for name, one in log.parameters.items()], 5 * _NAMES_MAX),
         steps=steps,
         graph=_graph(log, labels, states, places, needs),

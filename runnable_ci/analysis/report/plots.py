@@ -42,7 +42,7 @@ class Plot:
 
 def plot_of(name: str, runs: Iterable[Summary], this: str) -> Plot | None:
     """Return the plot of a metric; None where fewer than two runs have a number."""
-    values = ((run.run_id, run.metrics.get(name)) for run in runs)
+    values = ((run.run_id, run.all_metrics().get(name)) for run in runs)
     found = [(run_id, value) for run_id, value in values if is_number(value)][-RUNS_MAX:]
     if len(found) < 2:
         return None

@@ -8,7 +8,7 @@ from typing import Literal
 import typer
 
 from runnable_ci.cli import options as option
-from runnable_ci.cli.context import make_options, make_settings, open_store
+from runnable_ci.cli.context import form_of, make_options, make_settings, open_store
 
 comparing = typer.Typer()
 
@@ -19,6 +19,7 @@ def diff_command(
     second: option.SecondRun = "latest",
     as_json: option.Json = False,
     markdown: option.Markdown = False,
+    html: option.Html = False,
     exit_code: option.DiffersCode = False,
     fail_if: option.FailIf = [],  # noqa: B006 - typer copies it
     file: option.ContentsOf = [],  # noqa: B006 - typer copies it
@@ -30,8 +31,9 @@ def diff_command(
     from runnable_ci.cli.compare.diff import DiffOptions
     from runnable_ci.cli.compare.diff import diff as command
 
-    form: Literal["json", "markdown", "text"] = "json" if as_json else "markdown" if markdown else "text"
-    options = DiffOptions(form, exit_code, fail_if, file, logs)
+    forms: dict[Literal["json", "markdown", "html", "text"], bool]
+    forms = {"json": as_json, "markdown": markdown, "html": html}
+    options = DiffOptions(form_of(forms, "text"), exit_code, fail_if, file, logs)
     settings = make_settings(plain_http)
     raise typer.Exit(command(open_store(store), (first, second), options, settings=settings, environ=os.environ))
 

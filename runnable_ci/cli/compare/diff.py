@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +18,7 @@ from runnable_ci.analysis.comparison.requested import Requested, compare_request
 from runnable_ci.analysis.comparison.runs import compare
 from runnable_ci.analysis.comparison.text import content_lines, lines_of
 from runnable_ci.analysis.comparison.which import ComparedRun, RunFinder, run_finder
+from runnable_ci.cli.context import make_redactor
 from runnable_ci.config import Settings
 from runnable_ci.errors import RunnableError
 from runnable_ci.pipeline.project import load as load_project
@@ -34,7 +35,7 @@ DIFFERS = 3
 """Exit code with `--exit-code`, for runs that differ."""
 FAILED = 1
 """Exit code where a condition of `--fail-if` holds."""
-Form = Literal["text", "json", "markdown"]
+Form = Literal["text", "json", "markdown", "html"]
 
 
 class DiffOptions(NamedTuple):
@@ -73,7 +74,7 @@ def diff(
             [*compare_requested_files(a, b, options.files, reader_of(workspace, environ))] if options.files else [],
             [*compare_requested_output(a, b, steps)] if options.logs else [],
         )
-    _print(answer, options.form)
+    _print(answer, options.form, make_redactor(settings, environ).text)
     if any(one.fails for one in answer.judgements):
         return FAILED
     return DIFFERS if options.exit_code and found.differs else 0
@@ -121,7 +122,7 @@ def reader_of(workspace: Path, environ: Mapping[str, str]) -> Reader:
     return Reader(interpreter or sys.executable, environ)
 
 
-def _print(answer: _Compared, form: Form) -> None:
+def _print(answer: _Compared, form: Form, redacted: Callable[[str], str]) -> None:
     match form:
         case "json":
             parts = {
@@ -136,6 +137,11 @@ def _print(answer: _Compared, form: Form) -> None:
             from runnable_ci.github.comparison import markdown  # the terminal does not need it
 
             text = markdown(answer.found, answer.judgements, [*answer.files, *answer.logs])
+            console.out(*text.rstrip("\n").split("\n"))
+        case "html":
+            from runnable_ci.analysis.report.html import comparison_html  # it loads a template engine
+
+            text = comparison_html(answer.found, answer.judgements, [*answer.files, *answer.logs], redacted=redacted)
             console.out(*text.rstrip("\n").split("\n"))
         case _:
             console.out(*lines_of(answer.found))

@@ -8,7 +8,7 @@ from typing import Literal
 import typer
 
 from runnable_ci.cli import options as option
-from runnable_ci.cli.context import known_store, make_settings, open_store
+from runnable_ci.cli.context import form_of, known_store, make_settings, open_store
 
 history = typer.Typer()
 
@@ -37,7 +37,7 @@ def runs_command(
     from runnable_ci.cli.show import listing as commands
 
     query = Query(status, branch, commit, tag, pipeline, since, until, where, sort, reverse, limit)
-    form: Literal["json", "csv", "table"] = "json" if as_json else "csv" if as_csv else "table"
+    form: Literal["json", "csv", "table"] = form_of({"json": as_json, "csv": as_csv}, "table")
     if source is None:
         commands.runs(open_store(store), query, form=form)
     else:

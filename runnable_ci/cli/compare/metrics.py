@@ -21,17 +21,17 @@ def metrics(layout: Layout, names: Sequence[str], query: Query, *, as_json: bool
     Raises `UsageError` for a metric that no run has.
     """
     found = select(summaries(layout), query, moment=datetime.now(UTC))
-    known = list(dict.fromkeys(name for run in found for name in run.metrics))
+    known = list(dict.fromkeys(name for run in found for name in run.all_metrics()))
     for name in names:
-        if name not in known:
+        if not _of(name, known):
             hint = did_you_mean(name, known, f"they have {', '.join(known[:20])}" if known else "they have none")
             raise UsageError(f"no run has a metric `{name}`", hint=hint)
     if as_json:
-        shown = [{"run_id": run.run_id, "start_time": run.start_time, "metrics": run.metrics} for run in found]
-        console.json(json.dumps(shown, indent=1))
+        parts = ("run_id", "start_time", "metrics", "instance_metrics")
+        console.json(json.dumps([{part: getattr(run, part) for part in parts} for run in found], indent=1))
         return
     first = True
-    for name in names or known:
+    for name in [one for word in names for one in _of(word, known)] or known:
         rows = metric_rows(found, name)
         if not rows:
             continue
@@ -39,3 +39,8 @@ def metrics(layout: Layout, names: Sequence[str], query: Query, *, as_json: bool
         first = False
     if first:
         console.err("no run has a metric that is a number")
+
+
+def _of(name: str, known: Sequence[str]) -> list[str]:
+    """Return the metrics of this name: the run's, and those of each instance (`score: train (gut)`)."""
+    return [one for one in known if one == name or one.startswith(f"{name}: ")]

@@ -9,8 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from runnable_ci.analysis.history.query import Query, select
-from runnable_ci.analysis.states import shown_status
+from runnable_ci.analysis.history.query import Query, select, shown_status
 from runnable_ci.config import Settings
 from runnable_ci.runs.model import TIME_BUDGET
 from runnable_ci.runs.reader import Summary, summaries

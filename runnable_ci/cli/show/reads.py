@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from runnable_ci.analysis.states import shown_status
+from runnable_ci.analysis.history.query import shown_status
 from runnable_ci.cli.show.machine import libraries_line, machine_line
 from runnable_ci.engine.provenance.stored_reads import reads_document, reads_of
 from runnable_ci.errors import BlobMissingError, UsageError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from runnable_ci.analysis.states import shown_status
+from runnable_ci.analysis.history.query import shown_status
 from runnable_ci.runs.branches.labels import is_only_branches, label_of, shortened
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.model import RunLog, StepAttempt

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from runnable_ci.analysis.states import shown_status
+from runnable_ci.analysis.history.query import shown_status
 from runnable_ci.cli.show.machine import machine_line
 from runnable_ci.cli.show.rows import HEAD, step_rows
 from runnable_ci.errors import UsageError

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runnable_ci.analysis.scratch import sweep_scratch
 from runnable_ci.config import Settings
 from runnable_ci.errors import RunInUseError, StoreError, UsageError
 from runnable_ci.pipeline.project import registry_of, store_folder
@@ -52,6 +53,8 @@ def gc(
     if not (layout.folder / "index.json").exists():
         raise UsageError(f"there is no store in {layout.folder}")
     console.err(f"store: {layout.folder}")
+    if not dry_run:
+        sweep_scratch()
     evictable = _evictable(layout, *evict_by) if evict_by else {}
     with locked_alone(layout.folder / STORE_LOCK) as alone:
         if not alone:

@@ -123,7 +123,7 @@ class NewRun:
 
     def _containers(self, session: RunSession, taken: PartialRun | None) -> StepContainers | None:
         """Return what runs the steps that have a container, their images being there; None where none has one."""
-        containers = session.containers(RunLog(run_id=""))
+        containers = session.containers(self.options.images or RunLog(run_id=""))
         if containers:
             from runnable_ci.engine.code.container_images import require_images  # few pipelines need it
 

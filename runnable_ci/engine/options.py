@@ -111,6 +111,8 @@ class RunOptions(NamedTuple):
     """Which of them are mocked."""
     reuse: ReuseOptions = ReuseOptions()
     """Whose results may take the place of steps."""
+    images: RunLog | None = None
+    """The run in whose images steps run, by their digests; None: in what the images' names are now."""
     is_kept: bool = True
     """Whether the run stays where it is made, so that a command can resume it."""
 

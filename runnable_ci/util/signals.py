@@ -66,6 +66,28 @@ def cancelling(cancel: Callable[[signal.Signals], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Let the first SIGTERM and SIGHUP end the block as Ctrl-C does: what is temporary is removed on the way.
+
+    The second ends the program at once.
+    """
+
+    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+        for each in numbers:
+            signal.signal(each, _end)
+        raise SystemExit(128 + number)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
     """End without a clean-up: everything on disk is whole or absent, as after a kill."""
     _exit(number)

@@ -157,3 +157,5 @@ CULPRITS: dict[str, Planted] = {
     ),
 }
 """By what it is. The order of a folder varies on a file system that lists what is newest first, such as tmpfs."""
+WRITTEN_OTHERWISE = frozenset({"keys of JSON", "a text in a PNG", "metadata of a parquet"})
+"""The values are the same, which is within any tolerance: only how they are written varies."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -162,34 +160,6 @@ def test_a_submodule(tmp_path: Path) -> None:
     )
     found = json.loads(done.stdout)
     assert found["verdict"] in ("reproduced", "not comparable"), done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
-def test_ended_in_the_middle(ending: signal.Signals, tmp_path: Path) -> None:
-    """Nothing of a reproduction is in the store, which stays usable; Ctrl-C leaves no folder either."""
-    made = pipeline(
-        tmp_path,
-        '[steps.s]\nrun = "touch $STARTED; sleep ${WAIT:-0}; echo 1 > out.txt"\ncatalog = { put = ["out.txt"] }\n',
-    )
-    (tmp_path / "tmp").mkdir()
-    made.environ.update({"STARTED": str(tmp_path / "started"), "TMPDIR": str(tmp_path / "tmp")})
-    made.runnable("run", "-q", "--run-id", "first")
-    before = sorted(path.name for path in made.store.rglob("*"))
-    (tmp_path / "started").unlink()
-    with made.start("reproduce", "first", "-q", WAIT="30") as running:
-        while not (tmp_path / "started").exists():
-            time.sleep(0.05)
-            assert running.poll() is None
-        running.send_signal(ending)
-        _, err = running.communicate(timeout=60)
-    assert b"Traceback" not in err, err
-    assert running.returncode == (130 if ending == signal.SIGINT else -9), err
-    assert [line["run_id"] for line in json.loads(made.runnable("runs", "--json").out)] == ["first"]
-    assert sorted(path.name for path in made.store.rglob("*")) == before
-    if ending == signal.SIGINT:
-        assert os.listdir(tmp_path / "tmp") == []  # noqa: PTH208
-        assert b"nothing is kept" in err
-    assert reproduced(made)["verdict"] == "reproduced"
 
 
 def test_a_project_that_is_installed_in_place(tmp_path: Path) -> None:

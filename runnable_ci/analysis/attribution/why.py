@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,6 +32,7 @@ from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.facts import is_number, newest_environment
 from runnable_ci.analysis.reproduction.again import PreparedTree, ReproduceOptions, prepared_tree
 from runnable_ci.analysis.reproduction.inputs import read_here
+from runnable_ci.analysis.scratch import scratch_folder
 from runnable_ci.engine.options import Options
 from runnable_ci.errors import PipelineError, RunnableError, StepError, UsageError
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
@@ -204,7 +204,7 @@ def opened_plan(
     first, last = require_comparable(a, b, asked.metric)
     workspace = layout.folder.parent
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runnable-why-"))).resolve()
+        folder = stack.enter_context(scratch_folder()).resolve()
         sides: dict[Side, _Side] = {}
         for side, run in zip(SIDES, (a, b), strict=True):
             tree = stack.enter_context(prepared_tree(run, workspace, options, ReproduceOptions()))

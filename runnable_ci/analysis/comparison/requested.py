@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from runnable_ci.analysis.comparison.contents.compare import ContentComparison, Reader, Tolerance, compare_files
 from runnable_ci.analysis.comparison.which import ComparedRun
+from runnable_ci.analysis.scratch import scratch_folder
 from runnable_ci.errors import BlobMissingError, StoreError, UsageError, did_you_mean
 from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.runs.branches.labels import step_named
@@ -56,8 +55,8 @@ def _file(
         return Requested(name, None, "the same")
     if not (then.stored and now.stored):
         return Requested(name, None, "differs; a run has only its hash (`store = false`)")
-    with tempfile.TemporaryDirectory(prefix="runnable-diff-") as folder:
-        paths = [Path(folder) / side for side in ("a", "b")]
+    with scratch_folder() as folder:
+        paths = [folder / side for side in ("a", "b")]
         for run, entry, path in zip((a, b), (then, now), paths, strict=True):
             with suggest_pull(run.layout, run.log.run_id):
                 run.catalog.extract(entry, path)
@@ -74,8 +73,8 @@ def compare_put_file(
     ]
     if entries[0] is None or entries[1] is None:
         return None
-    with tempfile.TemporaryDirectory(prefix="runnable-diff-") as folder:
-        paths = [Path(folder) / side for side in ("a", "b")]
+    with scratch_folder() as folder:
+        paths = [folder / side for side in ("a", "b")]
         try:
             for run, entry, path in zip((a, b), (entries[0], entries[1]), paths, strict=True):
                 run.catalog.extract(entry, path)
@@ -93,8 +92,8 @@ def compare_requested_output(a: ComparedRun, b: ComparedRun, steps: Sequence[str
             if steps:
                 yield Requested(name, None, "did not run in A" if not attempts[0] else "did not run in B")
             continue
-        with tempfile.TemporaryDirectory(prefix="runnable-diff-") as folder:
-            paths = [Path(folder) / side for side in ("a", "b")]
+        with scratch_folder() as folder:
+            paths = [folder / side for side in ("a", "b")]
             for run, (attempt,), path in zip((a, b), attempts, paths, strict=True):
                 title = f"{name}.{attempt.attempt_number}"
                 path.write_bytes(b"".join(part for _, part in output_of(run.layout, run.log, title, attempt)))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Final
 
 from runnable_ci.analysis.comparison.runs import RunRead
+from runnable_ci.analysis.scratch import scratch_folder
 from runnable_ci.engine.provenance.stored_reads import reads_of
 from runnable_ci.errors import RunNotFoundError, UsageError, did_you_mean
 from runnable_ci.pipeline.command_line import of_store
@@ -151,7 +150,7 @@ class RunFinder:
 
     def from_registry(self, registry: Registry, reference: str) -> ComparedRun:
         """Return a run of a registry, by its id, tag or digest."""
-        folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="runnable-diff-")))
+        folder = self.stack.enter_context(scratch_folder())
         layout = Layout(folder / ".runnable")
         pulled = pull(layout, registry, reference, only_log=not self.whole)
         return ComparedRun(layout, load(layout, pulled.run_id), registry.label)

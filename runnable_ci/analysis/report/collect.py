@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from runnable_ci.analysis.report.output import output_html
 from runnable_ci.analysis.report.page import FoundForPage
 from runnable_ci.analysis.report.plots import Plot, plot_of
 from runnable_ci.analysis.report.previews import Preview, can_preview, is_text, preview
+from runnable_ci.analysis.scratch import scratch_folder
 from runnable_ci.engine.code.recorded_tree import dirty_difference, newest_attempt_with_code
 from runnable_ci.errors import BlobMissingError, RunnableError, StoreError
 from runnable_ci.redaction.redactor import Redactor
@@ -138,7 +138,7 @@ def _dirty(run: ComparedRun, environ: Mapping[str, str]) -> tuple[str, str]:
     code = run.log.code()
     if code is None or code.code_identifier_dependable:
         return "", ""
-    with tempfile.TemporaryDirectory(prefix="runnable-report-") as folder:
+    with scratch_folder() as folder:
         try:
             text = dirty_difference(run.layout, run.log, Path(folder) / "code", environ=environ)
         except (RunnableError, OSError) as e:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -13,16 +12,19 @@ from typing import Any, Final, Literal, NamedTuple
 
 from runnable_ci.analysis.comparison.code import compare_code
 from runnable_ci.analysis.comparison.contents.compare import ContentComparison, Reader, Tolerance
-from runnable_ci.analysis.comparison.model import RunComparison
+from runnable_ci.analysis.comparison.model import RunComparison, StepComparison
 from runnable_ci.analysis.comparison.requested import compare_put_file
 from runnable_ci.analysis.comparison.runs import compare
 from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.reproduction.adopt import bring
+from runnable_ci.analysis.reproduction.determinism.results import is_checkpoint
 from runnable_ci.analysis.reproduction.environments import activated, link_environment, make_environment
+from runnable_ci.analysis.reproduction.images import find_images
 from runnable_ci.analysis.reproduction.inputs import ProvidedInputs, provide_inputs, read_here
 from runnable_ci.analysis.reproduction.left_out import of_log, require_known, steps_left_out
 from runnable_ci.analysis.reproduction.not_held import not_held_equal
 from runnable_ci.analysis.reproduction.verdicts import step_verdicts, whole_verdict
+from runnable_ci.analysis.scratch import note_store, scratch_folder
 from runnable_ci.engine.code.recorded_tree import newest_attempt_with_code, rebuild_recorded
 from runnable_ci.engine.new_run import prepare_run
 from runnable_ci.engine.options import Options, ReuseOptions, RunOptions
@@ -32,11 +34,13 @@ from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import CodeIdentityError, RunnableError, UsageError
+from runnable_ci.pipeline.branches.expansion import outlined_name
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.machines.environment_model import Environment
-from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.model import RunLog, StepAttempt
 from runnable_ci.runs.notes.notes_model import Reproduction
 from runnable_ci.runs.paths import shared
 from runnable_ci.runs.reader import load, suggest_pull
@@ -91,6 +95,10 @@ class PreparedTree:
     """What cannot be held equal, a line each."""
     left_out: Mapping[str, str]
     """The steps that are not run, with why."""
+    no_image: Mapping[str, str]
+    """Those that cannot run, since their image is not here."""
+    images: RunLog | None
+    """The run in whose images they run; None: in what these are called now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,22 +127,23 @@ def prepared_tree(
     if not attempt.code_identities[0].code_identifier:
         raise CodeIdentityError(f"run {log.run_id} was made outside of a repository: its code is not recorded")
     with ExitStack() as stack:
-        folder = at or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runnable-again-")))
+        folder = at or stack.enter_context(scratch_folder())
         root = folder.resolve() / _folder_name(log)
         missing = rebuild_recorded(found.layout, log, attempt, root, environ=options.environ, clone=workspace)
         _name_author(workspace, root, options.environ)
         file = _pipeline_file(log, root)
         project = load_project(file)
+        note_store(folder, project.layout.folder)
         tree = project.workspace
         inputs = provide_inputs(found, workspace, tree, root)
-        if asked.environment == "recorded":
-            recorded = log.environments.get(attempt.environment, Environment())
+        held = asked.environment == "recorded"
+        if held and (outside := _newest_outside_of_containers(log)):
+            recorded = log.environments.get(outside.environment, Environment())
             make_environment(recorded, project.pipeline, tree, options.environ)
             environ = activated(project.pipeline, tree, options.environ)
             options = replace(options, environ=environ)
-        else:
+        elif not held:
             link_environment(project.pipeline, workspace, tree)
-        held = asked.environment == "recorded"
         now = _environment_of(
             project, next((name for name, step in log.steps.items() if attempt in step.attempts), ""), options.environ
         )
@@ -142,8 +151,12 @@ def prepared_tree(
         require_known("--skip", asked.skip, steps)
         require_known("--include", asked.include, steps)
         left_out = steps_left_out(found.read(), steps, asked.skip, asked.include)
-        not_held = [*not_held_equal(found.read(), now, attempt, left_out, holds_packages=held)]
-        yield PreparedTree(workspace, project.opened(options.environ), options, inputs, missing, not_held, left_out)
+        images = find_images(project, options, log, left_out, is_recorded=held)
+        not_held = [*not_held_equal(found.read(), now, attempt, left_out, holds_packages=held), *images.others]
+        opened = project.opened(options.environ)
+        yield PreparedTree(
+            workspace, opened, options, inputs, missing, not_held, left_out, images.missing, log if held else None
+        )
 
 
 def _folder_name(log: RunLog) -> str:
@@ -158,6 +171,12 @@ def _name_author(workspace: Path, root: Path, environ: Mapping[str, str]) -> Non
     for key in ("user.name", "user.email"):
         with suppress(CodeIdentityError):  # it knows none
             tree("config", key, here("config", "--get", key).decode(errors="surrogateescape").rstrip("\n"))
+
+
+def _newest_outside_of_containers(log: RunLog) -> StepAttempt | None:
+    """Return the newest attempt in the project's own environment; those in containers have their image's."""
+    attempts = [it for step in log.steps.values() for it in step.attempts if "container" not in it.definition]
+    return max(attempts, key=lambda it: it.start_time, default=None)
 
 
 def _environment_of(project: Project, step: str, environ: Mapping[str, str]) -> Environment | None:
@@ -193,13 +212,13 @@ def make_again(
     """
     again = run_again(found, tree, run_id, asked.params)
     log = found.log
-    compared = compare(found.read(), again.read(), compare_code(log, again.log, None))
+    compared = compare_results(found, again, tree.project.pipeline)
     contents = _contents(found, again, compared, asked.tolerance, reader)
     left_out = of_log(log, tree.left_out)
     elsewhere = read_here(again, tree.workspace, tree.project.workspace)
     mocked = {name: "it was mocked" for name, step in log.steps.items() if step.attempts and step.attempts[-1].mock}
     skipped = {key: f"left out: {why}" for key, why in left_out.items()}
-    blocked = {**elsewhere, **tree.inputs.missing, **mocked, **skipped}
+    blocked = {**elsewhere, **tree.inputs.missing, **mocked, **of_log(log, tree.no_image), **skipped}
     verdicts = step_verdicts(compared, contents, blocked, asked.tolerance, _begun_from(log))
     record = Reproduction(
         run_id=log.run_id,
@@ -212,6 +231,26 @@ def make_again(
         not_held=[*tree.not_held, *(f"not rebuilt: {line}" for line in tree.missing)],
     )
     return Reproduced(again, compared, contents, record)
+
+
+def compare_results(a: ComparedRun, b: ComparedRun, pipeline: Pipeline) -> RunComparison:
+    """Compare two runs of a pipeline; what they wrote as checkpoints is no result."""
+    compared = compare(a.read(), b.read(), compare_code(a.log, b.log, None))
+    steps = tuple(_without_checkpoints(step, checkpoints_of(pipeline, step.name)) for step in compared.steps)
+    return replace(compared, steps=steps)
+
+
+def _without_checkpoints(step: StepComparison, patterns: Sequence[str]) -> StepComparison:
+    if not patterns:
+        return step
+    outputs = (one for one in step.outputs if one.kind != "file" or not is_checkpoint(one.name, patterns))
+    return replace(step, outputs=tuple(outputs))
+
+
+def checkpoints_of(pipeline: Pipeline, step: str) -> Sequence[str]:
+    """Return the patterns of a step's checkpoint, by the name that it has in a log."""
+    found = pipeline.outlined().steps.get(outlined_name(step))
+    return found.checkpoint if found else ()
 
 
 def run_again(
@@ -240,12 +279,13 @@ def run_in_tree(
 
     Raises what a run raises before its first step, and `RunInterruptedError`.
     """
-    with tempfile.TemporaryDirectory(prefix="runnable-again-") as folder:
-        file = Path(folder) / "parameters.json"
+    with scratch_folder() as folder:
+        file = folder / "parameters.json"
         file.write_text(json.dumps(values), encoding="utf-8")
         run_options = RunOptions(
             run_id,
             mocks=mocks,
+            images=tree.images,
             is_kept=False,
             tag=tag,
             params_files=[file],
@@ -269,7 +309,7 @@ def stand_ins(found: ComparedRun, tree: PreparedTree, until: Sequence[str] = ())
     """
     log, layout = found.log, tree.project.layout
     running = StepSelection(until=until).part_of(tree.project.pipeline).steps
-    left_out = [name for name in tree.left_out if name in running]
+    left_out = [name for name in {**tree.left_out, **tree.no_image} if name in running]
     if not left_out:
         return None
     results = results_of(log, of_steps(log, left_out))

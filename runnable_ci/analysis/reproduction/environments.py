@@ -40,8 +40,8 @@ def make_environment(recorded: Environment, pipeline: Pipeline, tree: Path, envi
     The project's own distribution, which no index has, is installed from the tree. Raises `StepError` where that
     cannot be done.
     """
-    if not recorded.packages:
-        raise StepError("the run does not say which packages its interpreter had", hint="use the environment here")
+    if not recorded.interpreter_version:
+        raise StepError("the run does not say which interpreter it had", hint="use the environment here")
     named = pipeline.python if pipeline.python and "/" in pipeline.python else PROJECT_INTERPRETER
     place = tree / Path(named).parent.parent
     version = _VERSION.match(recorded.interpreter_version)

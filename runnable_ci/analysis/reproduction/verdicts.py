@@ -71,7 +71,7 @@ def _verdict(
     else:
         far = [one for one in outputs if not _is_near(step.name, one, contents, tolerance)]
         if not far:
-            return StepVerdict(verdict="within tolerance", reason=_listed(outputs), follows=origin)
+            return StepVerdict(verdict="within tolerance", reason=_noted(step.name, outputs, contents), follows=origin)
         reason = _listed(far)
     given = [one for one in step.inputs if one.counts and not is_own_variable(one)]
     other = [one for one in given if one.kind in ENVIRONMENT]
@@ -97,6 +97,15 @@ def _origin(step: StepComparison, before: Mapping[str, StepVerdict]) -> str:
     made_by = [one.made_by for one in step.inputs if one.made_by in before]
     worse = [name for name in made_by if before[name].verdict != "reproduced"]
     return (before[worse[0]].follows or worse[0]) if worse else ""
+
+
+def _noted(
+    step: str, differences: Iterable[RunDifference], contents: Mapping[tuple[str, str], ContentComparison]
+) -> str:
+    """Return differences with what is noted of the contents, such as that pictures have the same pixels."""
+    notes = {one: content.notes for one in differences if (content := contents.get((step, one.name)))}
+    texts = (in_words(one) + (f" ({'; '.join(notes[one])})" if notes.get(one) else "") for one in differences)
+    return listed(texts, at_most=_NAMED_MAX)
 
 
 def _listed(differences: Iterable[RunDifference]) -> str:

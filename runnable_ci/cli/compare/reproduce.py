@@ -19,6 +19,7 @@ from runnable_ci.analysis.reproduction.again import (
     prepared_tree,
 )
 from runnable_ci.analysis.reproduction.left_out import lines
+from runnable_ci.analysis.scratch import sweep_scratch
 from runnable_ci.cli.compare.diff import opened_finder, reader_of
 from runnable_ci.cli.registry import publish_known
 from runnable_ci.engine.options import Options
@@ -29,6 +30,7 @@ from runnable_ci.runs.notes.notes_model import Reproduction
 from runnable_ci.runs.reader import run_ids
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
+from runnable_ci.util.signals import unwinding
 from runnable_ci.util.text import listed, table
 
 EXIT_CODES: Final[Mapping[str, int]] = {
@@ -59,7 +61,8 @@ def reproduce(
     as_json: bool,
 ) -> int:
     """Make a run again from what is recorded of it, compare, and keep that as a run of its own; the exit code."""
-    with opened_finder(layout, options.settings, options.environ, whole=True) as finder:
+    sweep_scratch()
+    with unwinding(), opened_finder(layout, options.settings, options.environ, whole=True) as finder:
         found = finder.run(run)
         with prepared_tree(found, layout.folder.parent, options, asked) as tree:
             options.printer.say(*_before(found, tree, asked.skip))
@@ -135,6 +138,8 @@ def _before(found: ComparedRun, tree: PreparedTree, skip: Sequence[str]) -> Iter
     yield from lines(tree.left_out, skip)
     for step, why in tree.inputs.missing.items():
         yield f"not comparable: `{label_of(found.log.steps, step)}`: {why}"
+    for step, why in tree.no_image.items():
+        yield f"not comparable: `{step}`: {why}"
 
 
 def _lines(layout: Layout, again: Reproduced, run_id: str) -> Iterator[str]:

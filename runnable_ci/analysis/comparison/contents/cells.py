@@ -27,6 +27,8 @@ class Counted:
         self.numbers_only = True
         self.places: list[list[Any]] = []
         self.notes: list[str] = []
+        self.is_same = False
+        """What the files hold is the same, whatever is noted beside that."""
 
     def add(self, where: str, before: Any, after: Any) -> None:
         """Compare one value with another."""
@@ -68,6 +70,7 @@ class Counted:
             "numbers_only": self.numbers_only,
             "places": self.places,
             "notes": self.notes,
+            "is_same": self.is_same or not (self.different or self.notes),
         }
 
 

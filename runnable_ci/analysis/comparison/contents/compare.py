@@ -72,6 +72,8 @@ class ContentComparison:
     largest_relative: float = 0.0
     numbers_only: bool = False
     """All that differs are finite numbers."""
+    is_same: bool = False
+    """What both hold is the same: only how it is written differs, or what a picture says beside its pixels."""
     places: Sequence[tuple[str, Any, Any]] = ()
     """The first that differ: where, and what A and B have."""
     notes: Sequence[str] = ()
@@ -82,9 +84,7 @@ class ContentComparison:
     @property
     def is_near(self) -> bool:
         """Whether numbers are all that differs, each within the tolerance; or nothing but how the same is written."""
-        if not self.different and self.form not in ("text", "bytes"):
-            return [*self.notes] == [_SAME_VALUES]
-        return self.numbers_only and self.near == self.different and not self.notes
+        return self.is_same or (self.numbers_only and self.near == self.different and not self.notes)
 
 
 def compare_files(
@@ -151,6 +151,7 @@ def _by_worker(form: LibraryForm, a: Path, b: Path, reader: Reader | None, toler
         largest=float(found["largest"]),
         largest_relative=float(found["largest_relative"]),
         numbers_only=bool(found["numbers_only"] and found["different"]),
+        is_same=bool(found["is_same"]),
         places=[(where, then, now) for where, then, now in found["places"]],
         notes=found["notes"] or ([] if found["different"] else [_SAME_VALUES]),
     )
@@ -165,6 +166,7 @@ def _counted(counted: Counted, form: Form, lines: Sequence[str]) -> ContentCompa
         largest=counted.largest,
         largest_relative=counted.largest_relative,
         numbers_only=counted.numbers_only and counted.different > 0,
+        is_same=not (counted.different or counted.notes),
         places=[(where, then, now) for where, then, now in counted.places],
         notes=counted.notes or ([] if counted.different else [_SAME_VALUES]),
         lines=lines if not counted.different else (),

@@ -143,6 +143,10 @@ def compare_images(counted: Any, a: str, b: str) -> None:
     histogram = changed.histogram()
     counted.different = sum(histogram[1:])
     if not counted.different:
+        if _exactly(one) != _exactly(other):
+            counted.note("the first picture in each is the same in 8 bits a colour; the files differ beyond that")
+            return
+        counted.is_same = True
         odd = sorted(str(k) for k in {**one.info, **other.info} if one.info.get(k) != other.info.get(k))
         counted.note(f"the pixels are the same; the files differ in {', '.join(odd) or 'how they are packed'}")
         return
@@ -150,6 +154,16 @@ def compare_images(counted: Any, a: str, b: str) -> None:
     counted.largest = max(level for level, count in enumerate(histogram) if count)
     left, top, right, bottom = changed.getbbox() or (0, 0, 1, 1)
     counted.places.append([f"pixels ({left}, {top}) to ({right - 1}, {bottom - 1})", None, None])
+
+
+def _exactly(image: Any) -> list[Any]:
+    """Return what is shown, without any loss: of each picture in a file its pixels, colours and transparency."""
+    from PIL import ImageSequence
+
+    return [
+        (it.mode, it.size, it.tobytes(), it.getpalette(), str(it.info.get("transparency")), it.info.get("duration"))
+        for it in ImageSequence.Iterator(image)
+    ]
 
 
 FORMS: dict[str, tuple[Callable[[Any, str, str], None], list[str]]] = {

@@ -13,6 +13,7 @@ from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.reproduction.determinism.culprits import Culprit
 from runnable_ci.analysis.reproduction.determinism.evidence import ContentHint
 from runnable_ci.errors import BlobMissingError, StoreError
+from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.runs.model import RunLog, StepAttempt
 
 CONTENT_MAX: Final = 16 * 1024 * 1024
@@ -35,8 +36,16 @@ _IN_SCRIPTS: Final[Sequence[tuple[Culprit, str, re.Pattern[str]]]] = (
 )
 
 
-def fingerprint(log: RunLog, step: str) -> str:
-    """Return what tells all that a step gave from other results of it; empty where it did not run."""
+def is_checkpoint(path: str, patterns: Sequence[str]) -> bool:
+    """Return whether a file is a part of a checkpoint, by the patterns of that."""
+    return any(may_name(pattern, path) for pattern in patterns)
+
+
+def fingerprint(log: RunLog, step: str, checkpoint: Sequence[str] = ()) -> str:
+    """Return what tells all that a step gave from other results of it; empty where it did not run.
+
+    Files of its `checkpoint` are none.
+    """
     found = log.steps.get(step)
     if found is None or not found.attempts:
         return ""
@@ -44,7 +53,7 @@ def fingerprint(log: RunLog, step: str) -> str:
     given = {
         "ended": [last.outcome, last.exit_code, last.exception and [last.exception.type, last.exception.message]],
         "files": {entry.name: content_of(entry) for entry in found.data_catalog if entry.stage == "put"},
-        "made": last.made,
+        "made": {path: content for path, content in last.made.items() if not is_checkpoint(path, checkpoint)},
         "results": {name: [p.data_hash, p.value_hash, p.value] for name, p in last.output_parameters.items()},
         "metrics": {name: p.value for name, p in last.user_defined_metrics.items()} | last.file_metrics,
     }

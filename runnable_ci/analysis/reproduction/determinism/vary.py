@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,16 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from runnable_ci.analysis.comparison.code import compare_code
 from runnable_ci.analysis.comparison.contents.compare import Reader
 from runnable_ci.analysis.comparison.model import RunComparison, StepComparison
-from runnable_ci.analysis.comparison.runs import compare
 from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.comparison.wording import noun_of
 from runnable_ci.analysis.reproduction.again import (
     PreparedTree,
     Reproduced,
     ReproduceOptions,
+    checkpoints_of,
+    compare_results,
     make_again,
     prepared_tree,
     run_again,
@@ -33,6 +32,7 @@ from runnable_ci.analysis.reproduction.determinism.proof import CulpritProof, He
 from runnable_ci.analysis.reproduction.determinism.results import contents_of, fingerprint, of_definition
 from runnable_ci.analysis.reproduction.determinism.silence import Silence
 from runnable_ci.analysis.reproduction.verdicts import ORDER, is_own_variable, whole_verdict
+from runnable_ci.analysis.scratch import scratch_folder
 from runnable_ci.engine.options import Options
 from runnable_ci.runs.notes.notes_model import Reproduction, StepVerdict, Variation
 from runnable_ci.util.text import listed, pluralize
@@ -69,17 +69,22 @@ def repeat(it: Repeated, first: Reproduced, reader: Reader, run_ids: Sequence[st
     """
     steps = dict(first.record.steps)
     varying: dict[str, _Varying] = {}
-    results: dict[str, Counter[str]] = {name: Counter([fingerprint(first.run.log, name)]) for name in steps}
+    results: dict[str, Counter[str]] = {name: Counter() for name in steps}
     quiet = replace(it.options, printer=Silence())
     for number, run_id in enumerate(run_ids, start=2):
         it.options.printer.say(f"made again, {number} of {it.asked.times}")
         with prepared_tree(it.found, it.workspace, quiet, it.asked) as tree:
+            pipeline = tree.project.pipeline
+            if number == 2:
+                for name in steps:
+                    results[name][fingerprint(first.run.log, name, checkpoints_of(pipeline, name))] += 1
             again = make_again(it.found, tree, run_id, it.asked, reader)
             for name, verdict in again.record.steps.items():
-                results.setdefault(name, Counter())[fingerprint(again.run.log, name)] += 1
+                results.setdefault(name, Counter())[
+                    fingerprint(again.run.log, name, checkpoints_of(pipeline, name))
+                ] += 1
                 steps[name] = _worse(steps.get(name), verdict, number)
-            log = first.run.log
-            compared = compare(first.run.read(), again.run.read(), compare_code(log, again.run.log, None))
+            compared = compare_results(first.run, again.run, pipeline)
             _note_variations(varying, compared, first.run, again.run)
     for name, one in varying.items():
         one.results.update(results[name])
@@ -151,8 +156,8 @@ def _explain(it: Repeated, step: str, one: _Varying, base: Collection[Culprit]) 
         return found
     say = it.options.printer.say
     say(f"`{one.label}` varies: what makes it so is looked for, with one thing held at a time")
-    with tempfile.TemporaryDirectory(prefix="runnable-again-") as folder:
-        held = _HeldRuns(it, step, one.outcomes, frozenset(base), Path(folder).resolve())
+    with scratch_folder() as folder:
+        held = _HeldRuns(it, step, one.outcomes, frozenset(base), folder.resolve())
         proof = CulpritProof(held.make, times_needed(it.asked.times, len(one.results)))
         holdable = [culprit for culprit in HOLDABLE if can_be_held(culprit)]
         suspects = [culprit for culprit in likely if culprit in holdable][:_LISTED_MAX]
@@ -185,7 +190,8 @@ class _HeldRuns:
             until = [self.step.partition(".")[0]]
             run = run_again(self.it.found, tree, run_id, self.it.asked.params, until=until)
             given = run.log.steps.get(self.step)
-            return fingerprint(run.log, self.step) if given and given.outcome in self.outcomes else ""
+            checkpoint = checkpoints_of(tree.project.pipeline, self.step)
+            return fingerprint(run.log, self.step, checkpoint) if given and given.outcome in self.outcomes else ""
 
     @contextmanager
     def _tree(self, held: Held) -> Iterator[PreparedTree]:

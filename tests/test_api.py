@@ -23,6 +23,11 @@ from runnable_ci.runs import reader
 from runnable_ci.store.local import Layout
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "runnable_ci"
+READING = sorted(
+    [*PACKAGE.glob("api/*.py"), *PACKAGE.glob("runs/listing/*.py"), PACKAGE / "errors.py", PACKAGE / "util/text.py"]
+)
+"""What the project's own interpreter imports."""
 
 STEPS = """
 [parameters]
@@ -308,7 +313,7 @@ def test_the_project_s_own_interpreter(everything: Workspace, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "path",
-    sorted([*(ROOT / "runnable_ci" / "api").glob("*.py"), ROOT / "runnable_ci" / "errors.py"]),
+    READING,
     ids=lambda path: path.name,
 )
 def test_old_interpreters_can_parse_it(path: Path) -> None:

@@ -265,12 +265,16 @@ def test_core_is_pure(module: str) -> None:
     assert not {call.attr for call in calls if isinstance(call, ast.Attribute)} & {"now", "utcnow", "today", "time"}
 
 
-@pytest.mark.parametrize("module", [module for module in TREES if is_one_of(module, ("steps.worker", "api"))])
+READING = ("api", "errors", "util.text", "runs.listing")
+"""What the user's interpreter imports to read runs."""
+
+
+@pytest.mark.parametrize("module", [module for module in TREES if is_one_of(module, ("steps.worker", *READING))])
 def test_what_the_user_s_interpreter_runs_needs_nothing_installed(module: str) -> None:
     """What it runs, or imports, imports the standard library and itself, and nothing of the tool's."""
     outside = {full.split(".")[0] for full in imported(module)} - sys.stdlib_module_names - NEW_IN_THE_LIBRARY
     assert outside <= {"runnable_ci"}
-    own = ("steps.worker",) if is_one_of(module, ("steps.worker",)) else ("api", "errors")
+    own = ("steps.worker",) if is_one_of(module, ("steps.worker",)) else READING
     assert all(is_one_of(other, own) for other in ours(module))
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Dict, List, Optional
 
 from runnable_ci.api.documents import is_row_current, load, time_of
-from runnable_ci.api.rows import Row, row_of_annotations, row_of_log
-from runnable_ci.api.shown import code, duration, html_table, pairs, status
+from runnable_ci.api.rows import Row, row_of_log
+from runnable_ci.api.shown import code, html_table, status
 from runnable_ci.api.stores import JOURNAL, Store, find_store
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunLogError
+from runnable_ci.runs.listing.summary import Summary
+from runnable_ci.util.text import format_duration, format_pairs, format_time, pluralize
 
 _SHOWN_MAX = 20
 
@@ -22,7 +25,7 @@ class Runs(List[Row]):
 
     def __repr__(self) -> str:
         newest = f", newest: {self[-1]['run_id']} {status(self[-1]['status'])}" if self else ""
-        return f"<{len(self)} {'run' if len(self) == 1 else 'runs'}{newest}>"
+        return f"<{pluralize(len(self), 'run')}{newest}>"
 
     def _repr_html_(self) -> str:
         head = ("run", "status", "started", "duration", "failed", "parameters", "metrics", "code")
@@ -46,18 +49,18 @@ def rows(store: Store) -> Dict[str, Row]:
         if known is None and not journal.exists():
             continue  # a folder that is left of a run
         if known and is_row_current(known, journal):
-            found[run_id] = row_of_annotations(run_id, known.annotations)
+            found[run_id] = asdict(Summary.of(run_id, known.annotations))
             written[run_id] = found[run_id]["end_time"]
         if run_id not in found or found[run_id]["status"] == "PROCESSING":
             try:
                 found[run_id] = row_of_log(load(store, run_id, known))
             except (RunLogError, BlobMissingError, BlobCorruptError):
-                found[run_id] = row_of_annotations(run_id, {"vnd.runnable.status": "DAMAGED"})
+                found[run_id] = asdict(Summary.of(run_id, {"vnd.runnable.status": "DAMAGED"}))
             written[run_id] = time_of(journal.stat().st_mtime) if journal.exists() else found[run_id]["end_time"]
     return {run_id: found[run_id] for run_id in sorted(found, key=written.__getitem__)}
 
 
 def _cells(run: Row) -> List[str]:
-    started = run["start_time"][:16].replace("T", " ")
-    values = (pairs(run["parameters"]), pairs(run["metrics"]), code(run))
-    return [run["run_id"], status(run["status"]), started, duration(run["seconds"]), run["failed"], *values]
+    values = (format_pairs(run["parameters"]), format_pairs(run["metrics"]), code(run))
+    times = (format_time(run["start_time"]), format_duration(run["seconds"]))
+    return [run["run_id"], status(run["status"]), *times, run["failed"], *values]

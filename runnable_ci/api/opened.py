@@ -14,9 +14,10 @@ from runnable_ci.api.documents import load
 from runnable_ci.api.journals import Log
 from runnable_ci.api.listed import rows
 from runnable_ci.api.rows import Row, code_of, labels, metrics_of, row_of_log, step_rows
-from runnable_ci.api.shown import code, duration, html_table, pairs, status
+from runnable_ci.api.shown import code, html_table, status
 from runnable_ci.api.stores import Store, find_store, proven
 from runnable_ci.errors import BlobMissingError, RunNotFoundError, did_you_mean
+from runnable_ci.util.text import format_duration, format_pairs, listed
 
 _LINKS_MAX = 40
 
@@ -114,15 +115,15 @@ class OpenRun:
 
     def __repr__(self) -> str:
         row = row_of_log(self.log)
-        said = (status(row["status"]), duration(row["seconds"]), code(row), pairs(row["metrics"]))
+        said = (status(row["status"]), format_duration(row["seconds"]), code(row), format_pairs(row["metrics"]))
         return f"<run {self.run_id}: {', '.join(filter(None, said))}>"
 
     def _repr_html_(self) -> str:
         head = ("step", "status", "attempts", "duration", "metrics", "files", "message")
         cells = (
             (
-                *(step["label"], status(step["status"]), str(step["attempts"]), duration(step["seconds"])),
-                *(pairs(step["metrics"]), ", ".join(step["files"][:5]), step["message"]),
+                *(step["label"], status(step["status"]), str(step["attempts"]), format_duration(step["seconds"])),
+                *(format_pairs(step["metrics"]), ", ".join(step["files"][:5]), step["message"]),
             )
             for step in self.steps
         )
@@ -155,9 +156,7 @@ class OpenRun:
         for name, label in known.items():
             if word in (name, label):
                 return name
-        shown = list(known.values())
-        more = f" and {len(shown) - 50} more" if len(shown) > 50 else ""
-        hint = did_you_mean(word, shown, f"the steps are: {', '.join(shown[:50])}{more}")
+        hint = did_you_mean(word, known.values(), f"the steps are: {listed(known.values(), at_most=50)}")
         raise RunNotFoundError(f"run {self.run_id} has no step `{word}`", hint=hint)
 
     def _files(self) -> Dict[str, Dict[str, Any]]:

@@ -1,56 +1,28 @@
-"""Runs and steps as rows of a table, by what a listing's index says or by a run log. Pure."""
+"""Runs and steps as rows of a table, by a run log. Pure."""
 
 from __future__ import annotations
 
 import json
-import re
-from datetime import datetime
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from dataclasses import asdict
+from typing import Any, Container, Dict, Iterator, List, Mapping, Optional, Tuple
+
+from runnable_ci.runs.listing.summary import Summary
+from runnable_ci.util.text import flattened, seconds_between
 
 Row = Dict[str, Any]
 _VALUE_MAX, _ALL_MAX = 300, 4000
 """Characters of JSON of a parameter in a row, and of all of them."""
 
 
-def row_of_annotations(run_id: str, notes: Mapping[str, str]) -> Row:
-    """Return what `runnable-ci runs --json` has of a run, by the annotations of its manifest."""
-    start, end = notes.get("org.opencontainers.image.created", ""), notes.get("vnd.runnable.ended", "")
-    seconds, attempts = notes.get("vnd.runnable.seconds", ""), notes.get("vnd.runnable.attempts", "")
-    dirty = notes.get("vnd.runnable.dirty")
-    return {
-        "run_id": run_id,
-        "name": notes.get("vnd.runnable.name", ""),
-        "tag": notes.get("vnd.runnable.tag", ""),
-        "status": notes.get("vnd.runnable.status", "?"),
-        "start_time": start,
-        "end_time": end,
-        "seconds": float(seconds) if re.fullmatch(r"\d{1,9}\.\d{3}", seconds) else seconds_between(start, end),
-        "commit": notes.get("org.opencontainers.image.revision", ""),
-        "ref": notes.get("vnd.runnable.ref", ""),
-        "dirty": None if dirty is None else dirty == "true",
-        "attempts": int(attempts) if attempts.isdecimal() and len(attempts) < 10 else 0,
-        "failed": notes.get("vnd.runnable.failed", ""),
-        "parameters": _table(notes.get("vnd.runnable.parameters", "")),
-        "metrics": flattened(_table(notes.get("vnd.runnable.metrics", ""))),
-        "identity": notes.get("vnd.runnable.identity", ""),
-        "mocked": notes.get("vnd.runnable.mocked", ""),
-        "reused": notes.get("vnd.runnable.reused", ""),
-        "ended_by": notes.get("vnd.runnable.ended-by", ""),
-        "description": notes.get("org.opencontainers.image.description", ""),
-        "pinned": notes.get("vnd.runnable.pinned") == "true",
-        "reproduces": notes.get("vnd.runnable.reproduces", ""),
-    }
-
-
 def row_of_log(log: Mapping[str, Any]) -> Row:
-    """Return the same of a run that the index does not know as it stands."""
+    """Return what `runnable-ci runs --json` has of a run, one that the index of a store does not know as it stands."""
     code = code_of(log) or {}
     steps, invocations = log["steps"], log["invocations"]
     newest = [(name, step) for name, step in steps.items() if step["attempts"]]
     decided = invocations[-1]["decisions"] if invocations and log["end_time"] else steps
     made_again, seconds = log["reproduction"], seconds_of(log)
     return {
-        **row_of_annotations(log["run_id"], {}),
+        **asdict(Summary.of(log["run_id"], {})),
         **{name: log[name] for name in ("name", "tag", "status", "start_time", "end_time", "ended_by")},
         "seconds": None if seconds is None else round(seconds, 3),
         "commit": code.get("code_identifier", ""),
@@ -60,6 +32,7 @@ def row_of_log(log: Mapping[str, Any]) -> Row:
         "failed": ",".join(name for name, step in newest if step["status"] == "FAIL" and name in decided),
         "parameters": _short({name: value for one in invocations for name, value in one["parameters"].items()}),
         "metrics": metrics_of(log),
+        "instance_metrics": _instance_metrics(steps, decided),
         "identity": next((one["identity"] for one in invocations if one["command"] == "run"), ""),
         "mocked": ",".join(dict.fromkeys(name.partition(".")[0] for name, step in steps.items() if step["mock"])),
         "reused": str(sum(bool(step["attempts"][-1]["taken_from"]) for _, step in newest) or ""),
@@ -135,19 +108,13 @@ def seconds_of(log: Mapping[str, Any]) -> Optional[float]:
     return sum(known) if known and len(known) == len(each) else None
 
 
-def seconds_between(start: str, end: str) -> Optional[float]:
-    """Return the seconds between two times of a run log; None where one is missing or none."""
-    try:
-        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-    except (ValueError, TypeError):
-        return None
-
-
-def flattened(values: Mapping[str, Any], above: str = "") -> Dict[str, Any]:
-    """Return what stands in tables of tables by the way to it, such as `model.depth`."""
-    found: Dict[str, Any] = {}
-    for name, value in values.items():
-        found.update(flattened(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value})
+def _instance_metrics(steps: Mapping[str, Any], decided: Container[str]) -> Dict[str, Dict[str, Any]]:
+    """Return metric → label of a step in a branch → the value that its last attempt gave."""
+    found: Dict[str, Dict[str, Any]] = {}
+    for name, label in labels(steps):
+        if "." in name and steps[name]["attempts"] and name in decided:
+            for metric, value in flattened(_metrics_of_attempt(steps[name]["attempts"][-1])).items():
+                found.setdefault(metric, {})[label] = value
     return found
 
 
@@ -165,11 +132,3 @@ def _short(values: Mapping[str, Any]) -> Dict[str, Any]:
             found[name] = value
             left -= size
     return found
-
-
-def _table(text: str) -> Dict[str, Any]:
-    try:
-        values = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runnable_ci.errors import (
     BlobCorruptError,
@@ -40,115 +37,17 @@ from runnable_ci.runs.paths import (
     run_folders,
 )
 from runnable_ci.runs.products.index import Product, ProductsIndex
-from runnable_ci.runs.run_identity import IDENTITY
 from runnable_ci.store.local import Layout
 from runnable_ci.store.store_identity import store_identity
 from runnable_ci.store.target import TAG, Descriptor, verified
 from runnable_ci.util.clock import format_timestamp
 from runnable_ci.util.process_output import Stream
 from runnable_ci.util.shell_command import in_folder
-from runnable_ci.util.text import flattened, seconds_between
+
+if TYPE_CHECKING:
+    from runnable_ci.runs.listing.summary import Summary
 
 LATEST = "latest"
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """One line of a listing of runs."""
-
-    run_id: str
-    name: str
-    tag: str
-    status: str
-    start_time: str
-    end_time: str
-    seconds: float | None
-    """How long the run's invocations took together."""
-    commit: str
-    ref: str
-    """Branch or tag of the code."""
-    dirty: bool | None
-    attempts: int
-    failed: str
-    parameters: dict[str, Any]
-    """The run's own, those that are short."""
-    metrics: dict[str, Any]
-    identity: str
-    """What tells the run from another one of its id."""
-    mocked: str = ""
-    """The steps that were mocked."""
-    reused: str = ""
-    """How many results it took of other runs."""
-    ended_by: str = ""
-    """`time-budget`, where it ended since its time was over."""
-    description: str = ""
-    pinned: bool = False
-    """`gc` and `prune` keep it."""
-    reproduces: str = ""
-    """Which run it makes again, and the verdict."""
-    instance_metrics: dict[str, Any] = field(default_factory=dict)
-    """Metric → instance of a matrix, or another step in a branch → its value, as far as these are few."""
-
-    def all_metrics(self) -> dict[str, Any]:
-        """Return the run's metrics with those of instances, such as `score: train (gut)`."""
-        if not self.instance_metrics:
-            return self.metrics
-        from runnable_ci.runs.branches.metrics import by_shown_name
-
-        return self.metrics | by_shown_name(self.instance_metrics)
-
-    @classmethod
-    def of(cls, run_id: str, annotations: dict[str, str]) -> Summary:
-        """Return a summary from the annotations of a run's manifest."""
-        attempts = annotations.get("vnd.runnable.attempts", "")
-        dirty = annotations.get("vnd.runnable.dirty")
-        start = annotations.get("org.opencontainers.image.created", "")
-        end = annotations.get("vnd.runnable.ended", "")
-        return cls(
-            run_id=run_id,
-            name=annotations.get("vnd.runnable.name", ""),
-            tag=annotations.get("vnd.runnable.tag", ""),
-            status=annotations.get("vnd.runnable.status", "?"),
-            start_time=start,
-            end_time=end,
-            seconds=_seconds(annotations.get("vnd.runnable.seconds", ""), start, end),
-            commit=annotations.get("org.opencontainers.image.revision", ""),
-            ref=annotations.get("vnd.runnable.ref", ""),
-            dirty=None if dirty is None else dirty == "true",
-            attempts=int(attempts) if attempts.isdecimal() and len(attempts) < 10 else 0,
-            failed=annotations.get("vnd.runnable.failed", ""),
-            parameters=_values(annotations.get("vnd.runnable.parameters", "")),
-            metrics=flattened(_values(annotations.get("vnd.runnable.metrics", ""))),
-            identity=annotations.get(IDENTITY, ""),
-            mocked=annotations.get("vnd.runnable.mocked", ""),
-            reused=annotations.get("vnd.runnable.reused", ""),
-            ended_by=annotations.get("vnd.runnable.ended-by", ""),
-            description=annotations.get("org.opencontainers.image.description", ""),
-            pinned=annotations.get("vnd.runnable.pinned") == "true",
-            reproduces=annotations.get("vnd.runnable.reproduces", ""),
-            instance_metrics=_tables(annotations.get("vnd.runnable.instance-metrics", "")),
-        )
-
-
-def _values(text: str) -> dict[str, Any]:
-    """Return the table of an annotation; empty where others wrote something else there."""
-    try:
-        values = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _tables(text: str) -> dict[str, Any]:
-    return {name: table for name, table in _values(text).items() if isinstance(table, dict)}
-
-
-def _seconds(text: str, start: str, end: str) -> float | None:
-    """Return the seconds of an annotation.
-
-    Those from start to end where an older version, or another tool, wrote none.
-    """
-    return float(text) if re.fullmatch(r"\d{1,9}\.\d{3}", text) else seconds_between(start, end)
 
 
 def run_ids(layout: Layout, sealed: Mapping[str, Descriptor] | None = None) -> list[str]:
@@ -220,6 +119,8 @@ def given_here(layout: Layout, run_id: str) -> list[Mapping[str, Any]]:
 
 def summaries(layout: Layout) -> Iterator[Summary]:
     """Yield a line for each run, newest last. Reads a run log only where the index does not know its latest state."""
+    from runnable_ci.runs.listing.summary import Summary  # to run and to retry need none
+
     sealed, folders = layout.manifests(), run_folders(layout)
     for run_id in run_ids(layout, sealed):
         annotations = dict(sealed[run_id].annotations) if run_id in sealed else {}

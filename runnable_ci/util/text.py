@@ -166,20 +166,19 @@ def format_size(size_bytes: int) -> str:
 
 def truncate(value: Any, width: int = 40) -> str:
     """Return a value in at most `width` characters: a text as it is, a number shortened, all else as JSON."""
-    match value:
-        case str():
-            text = printable(value)
-        case float():
-            text = f"{value:.6g}"
-        case _:
-            text = printable(json.dumps(value, ensure_ascii=False, default=str))
+    if isinstance(value, str):
+        text = printable(value)
+    elif isinstance(value, float):
+        text = f"{value:.6g}"
+    else:
+        text = printable(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def shortened(value: Any) -> Any:
     """Return a value of JSON, of a long text and a large list or table only how it begins."""
     text = value if isinstance(value, str) else ""
-    if isinstance(value, list | dict) and len(written := json.dumps(value)) > _LARGE_MAX:
+    if isinstance(value, (list, dict)) and len(written := json.dumps(value)) > _LARGE_MAX:
         text = written
     return f"{text[:10]}..." if len(text) > 10 else value
 
@@ -195,7 +194,7 @@ def flattened(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """Return what stands in tables of tables by the way to it, such as `model.depth`."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        found |= flattened(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+        found.update(flattened(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value})
     return found
 
 
@@ -213,12 +212,10 @@ def escape_commands(text: str) -> str:
 
 def unicode_of(value: Any) -> Any:
     """Return the value with what is not Unicode in its texts, a byte of a path or a message, written as `\\udcff`."""
-    match value:
-        case str():
-            return value.encode(errors="backslashreplace").decode()
-        case list() | tuple():
-            return [unicode_of(item) for item in value]
-        case dict():
-            return {unicode_of(key): unicode_of(item) for key, item in value.items()}
-        case _:
-            return value
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, (list, tuple)):
+        return [unicode_of(item) for item in value]
+    if isinstance(value, dict):
+        return {unicode_of(key): unicode_of(item) for key, item in value.items()}
+    return value

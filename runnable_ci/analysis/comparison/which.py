@@ -14,8 +14,9 @@ from runnable_ci.engine.provenance.stored_reads import reads_of
 from runnable_ci.errors import RunNotFoundError, UsageError, did_you_mean
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.runs.model import PROCESSING, SUCCESS, RunLog
-from runnable_ci.runs.reader import LATEST, Summary, catalog_of, load, run_ids, summaries
+from runnable_ci.runs.reader import LATEST, catalog_of, load, run_ids, summaries
 from runnable_ci.runs.remote.merged_listing import list_merged
 from runnable_ci.runs.remote.pull import pull
 from runnable_ci.runs.remote.registry_config import Registries

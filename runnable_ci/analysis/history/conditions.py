@@ -11,7 +11,7 @@ from runnable_ci.pipeline.expressions.arithmetic import FUNCTIONS, parse_calcula
 from runnable_ci.pipeline.expressions.expression import Expression
 from runnable_ci.pipeline.expressions.syntax import ExpressionError
 from runnable_ci.pipeline.expressions.values import is_true
-from runnable_ci.runs.reader import Summary
+from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.util.text import flattened
 
 _KEYS: Final[Mapping[str, Callable[[Summary], Any]]] = {

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from runnable_ci.errors import UsageError, did_you_mean
-from runnable_ci.runs.reader import Summary
+from runnable_ci.runs.listing.summary import Summary
 
 STATUSES: Final[Mapping[str, str]] = {
     "succeeded": "SUCCESS",

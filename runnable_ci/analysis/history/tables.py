@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from runnable_ci.analysis.facts import is_number
-from runnable_ci.runs.reader import Summary
+from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.util.text import flattened, format_time
 
 _FIELDS: Final = (

@@ -19,8 +19,9 @@ from runnable_ci.analysis.scratch import scratch_folder
 from runnable_ci.engine.code.recorded_tree import dirty_difference, newest_attempt_with_code
 from runnable_ci.errors import BlobMissingError, RunnableError, StoreError
 from runnable_ci.redaction.redactor import Redactor
-from runnable_ci.runs.branches.metrics import by_shown_name, instance_metrics
+from runnable_ci.runs.branches.metrics import instance_metrics
 from runnable_ci.runs.code_states import code_state_of
+from runnable_ci.runs.listing.summary import by_shown_name
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import output_of, summaries
 from runnable_ci.store.local import Layout

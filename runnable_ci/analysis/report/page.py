@@ -27,8 +27,9 @@ from runnable_ci.analysis.report.timeline import Timeline, timeline_of
 from runnable_ci.analysis.states import State, state_of, step_edges
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.branches.labels import is_only_branches, labels_of
-from runnable_ci.runs.branches.metrics import by_shown_name, instance_metrics
+from runnable_ci.runs.branches.metrics import instance_metrics
 from runnable_ci.runs.causality.ancestry import decisions_of
+from runnable_ci.runs.listing.summary import by_shown_name
 from runnable_ci.runs.model import FAIL, CatalogEntry, Parameter, RunLog, StepAttempt, StepLog
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import duration, format_duration, format_size, format_time, listed, truncate

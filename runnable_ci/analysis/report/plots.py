@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from runnable_ci.analysis.facts import is_number
-from runnable_ci.runs.reader import Summary
+from runnable_ci.runs.listing.summary import Summary
 
 WIDTH: Final = 260
 HEIGHT: Final = 64

@@ -11,8 +11,9 @@ from typing import Final, Literal
 
 from runnable_ci.analysis.history.query import Query, select, shown_status
 from runnable_ci.config import Settings
+from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.runs.model import TIME_BUDGET
-from runnable_ci.runs.reader import Summary, summaries
+from runnable_ci.runs.reader import summaries
 from runnable_ci.store.local import Layout
 from runnable_ci.util.clock import now
 from runnable_ci.util.console import GREEN, RED, YELLOW, console

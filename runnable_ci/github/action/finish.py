@@ -19,8 +19,9 @@ from runnable_ci.github.action.upload_outcome import not_kept, of_failure, sente
 from runnable_ci.github.job import Context
 from runnable_ci.github.summary import NextSteps, Notice
 from runnable_ci.pipeline.project import load as load_project
+from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.runs.model import FAIL, SUCCESS, RunLog
-from runnable_ci.runs.reader import Summary, last_output, load, resolve_id
+from runnable_ci.runs.reader import last_output, load, resolve_id
 from runnable_ci.runs.remote.listing import keep_as_newest, newest_of_branch
 from runnable_ci.runs.remote.publish import IdTakenError, Published, publish
 from runnable_ci.runs.remote.pull import keep_as

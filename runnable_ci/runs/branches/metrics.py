@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any, Final
 
 from runnable_ci.runs.branches.labels import labels_of
@@ -38,8 +37,3 @@ def instance_annotation(log: RunLog) -> str:
                 break
             short.setdefault(metric, {})[label] = value
     return json.dumps(short) if short else ""
-
-
-def by_shown_name(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the same by one name each, such as `score: train (gut)`."""
-    return {f"{metric}: {label}": value for metric, values in metrics.items() for label, value in values.items()}

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from runnable_ci.errors import ManifestNotFoundError
 from runnable_ci.runs.artifact import TITLE
 from runnable_ci.runs.causality.versions import newest_versions
+from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.runs.live.life_sign import LifeSign
 from runnable_ci.runs.model import FAIL
-from runnable_ci.runs.reader import Summary
 from runnable_ci.runs.remote.published_content import PublishedContent, may_be_of
 from runnable_ci.runs.remote.remote_index import occupant_of
 from runnable_ci.runs.remote.tag_record import BRANCH_PREFIX, ListedTags, list_tags

@@ -7,7 +7,7 @@ from functools import partial
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunLogError
 from runnable_ci.runs.artifact import manifest_annotations
-from runnable_ci.runs.reader import Summary
+from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.runs.remote.listing import PublishedRun, list_published
 from runnable_ci.runs.remote.merge import merge
 from runnable_ci.runs.remote.published_content import PublishedContent

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from runnable_ci.errors import RegistryAuthError, RegistryProtocolError, StoreError
 from runnable_ci.runs.artifact import TITLE
+from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.runs.live.life_sign import ALIVE
-from runnable_ci.runs.reader import Summary
 from runnable_ci.runs.remote.published_content import SEPARATOR, PublishedContent, may_be_of
 from runnable_ci.runs.reuse.tagged_manifest import tag_manifest
 from runnable_ci.store.registry import Registry

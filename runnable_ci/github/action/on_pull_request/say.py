@@ -16,8 +16,8 @@ from runnable_ci.github.action.on_pull_request.message import Check, Message
 from runnable_ci.github.api.pull_requests import COMMENT_MAX
 from runnable_ci.github.pull_request import CommentFacts, comment, conclusion, marker_of
 from runnable_ci.github.summary import Notice
+from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.runs.model import RunLog
-from runnable_ci.runs.reader import Summary
 from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.vcs.actor import is_pull_request
 from runnable_ci.vcs.git import Git

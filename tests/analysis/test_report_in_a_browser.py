@@ -170,6 +170,37 @@ def test_clicks(project: Workspace, browser: Browser) -> None:
     assert set(states) <= {"reused"}
 
 
+def test_the_graph_has_steps_with_branches(browser: Browser, tmp_path: Path) -> None:
+    """Instances, rounds and another file's steps are a node, which leads to the first of them."""
+    pipeline = """
+[parameters]
+error = 1.0
+[steps.fit]
+run = "echo $seed"
+strategy = { matrix = { seed = [1, 2] } }
+[steps.refine]
+run = "echo error=0 > $RUNNABLE_OUTPUT"
+returns = ["error"]
+loop = { until = "parameters.error < 1", max = 3 }
+[steps.part]
+uses = "./part.toml"
+needs = ["fit", "refine"]
+"""
+    made = workspace(tmp_path, {"runnable.toml": pipeline, "part.toml": '[steps.clean]\nrun = "true"\n'})
+    made.runnable("run", "--run-id", "r")
+    made.runnable("report", "r", "-o", "r.html")
+    browser.open(made.folder / "r.html")
+    nodes = browser.js(
+        "return [...document.querySelectorAll('.graph a')].map((it) => [it.textContent.trim(),"
+        " document.querySelector(it.getAttribute('href')).querySelector('summary b').textContent])"
+    )
+    assert [(text.rpartition("✓ ")[2], step) for text, step in nodes] == [
+        ("2 of fit", "fit (1)"),
+        ("refine, 1 round", "refine (round 1)"),
+        ("part", "part / clean"),
+    ]
+
+
 def test_the_keyboard_alone(project: Workspace, browser: Browser) -> None:
     """The first stop skips to the content, all of the page can be reached, and Enter opens a step."""
     browser.open(project.folder / "good.html")

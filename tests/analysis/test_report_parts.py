@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from runnable_ci.analysis.report.chain import clock_offsets, parents_of
 from runnable_ci.analysis.report.graph import NODE_HEIGHT, NODE_WIDTH, Graph, graph_of
+from runnable_ci.analysis.report.machines import machine_names, machines_of, where_each_ran
 from runnable_ci.analysis.report.metrics import metrics_of
 from runnable_ci.analysis.report.output import output_html
 from runnable_ci.analysis.report.plots import plot_of
-from runnable_ci.analysis.report.surroundings import machine_names, machines_of
 from runnable_ci.analysis.report.timeline import timeline_of
 from runnable_ci.analysis.report.wording import sentence, visible
 from runnable_ci.analysis.states import State
 from runnable_ci.runs.machines.environment_model import Environment, Machine
-from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
+from runnable_ci.runs.model import Invocation, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.run_identity import invocation_digest
 
 SHAPES = {
     "a chain": {"a": [], "b": ["a"], "c": ["b"], "d": ["c"]},
@@ -152,7 +154,61 @@ def test_machines_have_names_where_there_are_several() -> None:
     assert [one.facts[0].value for one in machines_of(log)] == ["one", "two"]
     found = timeline_of(log, {"a": "a"}, {"a": "succeeded"}, machine_names(log))
     assert found is not None
-    assert found.rows[0].bars[0].title == "a: succeeded, 10.0 s, on machine 1"
+    assert [(row.label, row.is_machine) for row in found.rows] == [("machine 1", True), ("a", False)]
+    assert found.rows[1].bars[0].title == "a: succeeded, 10.0 s, on machine 1"
+
+
+def test_clocks_of_machines_that_differ() -> None:
+    """What had seen another invocation is drawn after it, whatever its clock says; an overlap alone is no proof."""
+    log = run_of(
+        first=[attempt("05:00:00", "05:00:10", invocation=1)],
+        second=[attempt("03:00:00", "03:00:10", invocation=2)],
+        third=[attempt("03:00:20", "03:00:30", invocation=3)],
+    )
+    for number, (begin, end) in enumerate((("05:00:00", "05:00:10"), ("03:00:00", "03:00:10"), ("03:00:05", "")), 1):
+        seen = [invocation_digest(log.invocations[-1])] if number > 1 else []
+        log.invocations.append(
+            Invocation(
+                number=number,
+                command="retry" if number > 1 else "run",
+                start_time=f"2026-01-01T{begin}Z",
+                end_time=f"2026-01-01T{end}Z" if end else "",
+                identity=f"i{number}",
+                parents=seen,
+            )
+        )
+    assert parents_of(log) == {1: [], 2: [1], 3: [2]}
+    assert clock_offsets(log) == {2: 7210.0, 3: 7215.0}
+    found = timeline_of(log, {name: name for name in log.steps}, dict.fromkeys(log.steps, "succeeded"), {})
+    assert found is not None
+    assert [row.label for row in found.rows] == ["first", "second", "third"]
+    assert [bar.left for row in found.rows for bar in row.bars] == pytest.approx([0, 100 * 10 / 45, 100 * 35 / 45])
+    assert found.later.startswith("invocation 2 is drawn 2 h 00 min later")
+    log.invocations[1].start_time, log.invocations[1].parents = "2026-01-01T05:00:05Z", None
+    assert 2 not in clock_offsets(log)
+
+
+def test_a_circle_of_invocations_ends() -> None:
+    """No log of ours has one, but one that somebody made may."""
+    log = run_of(a=[attempt("01:00:00", "01:00:10")])
+    log.invocations = [
+        Invocation(number=it, command="retry", start_time=f"2026-01-01T0{it}:00:00Z", parents=["x"]) for it in (1, 2)
+    ]
+    assert clock_offsets(log) == {}
+    assert timeline_of(log, {"a": "a"}, {"a": "succeeded"}, {}) is not None
+
+
+def test_jobs_on_equal_machines_are_several() -> None:
+    """Each job of GitHub's runners has a machine of its own, a runner of somebody's the one that it is named for."""
+    log = run_of(a=[attempt("01:00:00", "01:00:10", environment="x1", invocation=1)])
+    for number in (1, 2):
+        job = {"GITHUB_JOB": "train", "GITHUB_RUN_ID": str(number), "RUNNER_NAME": f"GitHub Actions {number}"}
+        own = {**job, "RUNNER_ENVIRONMENT": "self-hosted", "RUNNER_NAME": "mine"}
+        log.environments[f"x{number}"] = Environment(machine=Machine(cpu="one"), variables=job)
+        log.environments[f"y{number}"] = Environment(machine=Machine(cpu="one"), variables=own)
+    assert machine_names(log) == {"x1": "machine 1", "y1": "machine 2", "x2": "machine 3", "y2": "machine 2"}
+    assert [one.name for one in machines_of(log)] == ["Machines 1, 2, 3"]
+    assert where_each_ran(log) == {1: "machine 1, job train"}
 
 
 def test_metrics() -> None:

@@ -10,19 +10,15 @@ from markupsafe import Markup
 
 from runnable_ci.analysis.comparison.model import RunComparison
 from runnable_ci.analysis.facts import command_of, newest_environment
+from runnable_ci.analysis.report.chain import invocation_table
 from runnable_ci.analysis.report.failures import ShownFailure, failures_of
 from runnable_ci.analysis.report.graph import Graph, graph_of
+from runnable_ci.analysis.report.machines import ShownMachine, machine_names, machines_of
 from runnable_ci.analysis.report.metrics import Metric, metrics_of
 from runnable_ci.analysis.report.pairs import Pair, bounded, pairs
 from runnable_ci.analysis.report.plots import Plot
 from runnable_ci.analysis.report.previews import Preview
-from runnable_ci.analysis.report.surroundings import (
-    ShownMachine,
-    code_of,
-    environment_of,
-    machine_names,
-    machines_of,
-)
+from runnable_ci.analysis.report.surroundings import code_of, environment_of
 from runnable_ci.analysis.report.timeline import Timeline, timeline_of
 from runnable_ci.analysis.states import State, state_of, step_edges
 from runnable_ci.observe.reads import ReadSet
@@ -32,7 +28,7 @@ from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.listing.summary import by_shown_name
 from runnable_ci.runs.model import FAIL, CatalogEntry, Parameter, RunLog, StepAttempt, StepLog
 from runnable_ci.util.shell_command import command
-from runnable_ci.util.text import duration, format_duration, format_size, format_time, listed, truncate
+from runnable_ci.util.text import duration, format_duration, format_size, format_time, listed, pluralize, truncate
 
 MARKS: Mapping[str, str] = {
     "succeeded": "✓",
@@ -51,7 +47,6 @@ FILES_MAX = 100
 """Of one step; and of all steps twenty times as many."""
 ATTEMPTS_MAX = 20
 """Of one step, the newest."""
-INVOCATIONS_MAX = 50
 PACKAGES_MAX = 1000
 OPEN_MAX = 3
 """Failed steps that are open when the page is."""
@@ -145,6 +140,7 @@ class Page:
     graph: Graph | None
     timeline: Timeline | None
     invocations: Sequence[Sequence[str]]
+    """The first row is the head."""
     code: Sequence[Pair]
     dirty: str
     dirty_note: str
@@ -181,7 +177,7 @@ def page_of(log: RunLog, found: FoundForPage, needs: Mapping[str, Sequence[str]]
         steps=steps,
         graph=_graph(log, labels, states, places, needs),
         timeline=timeline_of(log, labels, states, machine_names(log)),
-        invocations=[_invocation(log, at) for at in range(len(log.invocations))][-INVOCATIONS_MAX:],
+        invocations=invocation_table(log),
         code=code_of(log),
         dirty=found.dirty,
         dirty_note=found.dirty_note,
@@ -203,12 +199,21 @@ def _graph(
 ) -> Graph | None:
     """Return the graph of the pipeline's steps; the instances of one are a single node."""
     edges = {name: found for name, found in step_edges(log, needs).items() if "." not in name}
-    numbers = {name: len(step.instances) for name, step in log.steps.items() if step.instances}
-    shown = {
-        name: f"{numbers[name]} of {labels[name]}" if name in numbers else labels.get(name, name) for name in edges
-    }
+    shown = {name: _with_number(log.steps.get(name), labels.get(name, name)) for name in edges}
+    first: dict[str, int] = {}
+    for name, place in places.items():  # branches have no node of their own: that of their step leads to the first one
+        first.setdefault(name.partition(".")[0], place)
     whole = {name: states.get(name) or state_of(log, name) for name in edges}
-    return graph_of(edges, shown, whole, places)
+    return graph_of(edges, shown, whole, first)
+
+
+def _with_number(step: StepLog | None, label: str) -> str:
+    """Return the text of a node: of a step with branches how many these are."""
+    if step is None or not step.instances:
+        return label
+    if step.step_type == "loop":
+        return f"{label}, {pluralize(len(step.instances), 'round')}"
+    return label if len(step.instances) < 2 else f"{len(step.instances)} of {label}"
 
 
 def _counts(steps: Sequence[ShownStep]) -> list[tuple[str, int]]:
@@ -338,19 +343,3 @@ def _parameter(name: str, one: Parameter, consumed: Mapping[str, str] | None = N
 
 def _text(value: Any) -> str:
     return truncate(value, _VALUE_MAX)
-
-
-def _invocation(log: RunLog, at: int) -> tuple[str, ...]:
-    one = log.invocations[at]
-    ran = sum(decision.action == "run" for decision in one.decisions.values())
-    reused = sum(decision.action == "reuse" for decision in one.decisions.values())
-    return (
-        str(one.number),
-        one.command,
-        one.actor,
-        f"{format_time(one.start_time)} UTC",
-        duration(one.start_time, one.end_time),
-        one.outcome or "running",
-        f"{ran} ran, {reused} reused",
-        one.message,
-    )

@@ -1,18 +1,26 @@
-"""When each step ran, as bars on one axis of time: a row a step, all its attempts in it. Pure."""
+"""When each step ran, as bars on one axis of time: a row a step, all its attempts in it. Pure.
+
+Of several machines each has a row too, with the invocations that ran on it, and what several of them did at one time
+is drawn in lanes of its row.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from runnable_ci.analysis.report.chain import clock_offsets
 from runnable_ci.analysis.states import State
 from runnable_ci.runs.model import RunLog, StepAttempt
-from runnable_ci.util.text import format_duration, seconds_between
+from runnable_ci.util.text import format_duration, listed, seconds_between
 
 ROWS_MAX: Final = 200
 ATTEMPTS_MAX: Final = 50
 """Of one step, the newest."""
+MACHINES_MAX: Final = 20
+LANES_MAX: Final = 10
+_TOUCHING: Final = 1e-6
 _TICKS: Final = 4
 _PAUSE_S: Final = 60.0
 """Between two invocations more than that is drawn as that: a night between them would leave no room for the work."""
@@ -27,16 +35,24 @@ class Bar:
     """Its outcome; `kept` where the newest invocation used it again."""
     left: float
     width: float
+    lane: int = 0
+    """Which lane of the row it is in, from above."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineRow:
-    """One step."""
+    """One step, or a machine."""
 
     label: str
     bars: Sequence[Bar]
-    note: str
+    note: str = ""
     """Of a step that did not run in this run: where its result is from."""
+    is_machine: bool = False
+
+    @property
+    def lanes(self) -> int:
+        """How many bars are above each other."""
+        return max((bar.lane for bar in self.bars), default=0) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +67,8 @@ class Timeline:
     """Where the axis leaves time out, between invocations."""
     left_out: int
     """Steps that are not drawn: the shortest."""
+    later: str
+    """Which invocations are drawn later than the clocks of their machines say, and by how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +76,10 @@ class _Span:
     at: float
     seconds: float
     attempt: StepAttempt
+
+    def moved(self, seconds: float) -> _Span:
+        """Return it so much later."""
+        return _Span(self.at + seconds, self.seconds, self.attempt)
 
 
 def timeline_of(
@@ -72,23 +94,81 @@ def timeline_of(
     if not ran:
         return None
     longest = sorted(ran, key=lambda name: -sum(seconds for _, seconds in ran[name]))[:ROWS_MAX]
-    kept = sorted(longest, key=lambda name: ran[name][0][0].start_time)
-    begin = min(ran[name][0][0].start_time for name in kept)
-    spans = {
-        name: [_Span(seconds_between(begin, one.start_time) or 0.0, seconds, one) for one, seconds in ran[name]]
-        for name in kept
-    }
+    offsets = clock_offsets(log)
+    zero = ran[longest[0]][0][0].start_time
+    spans = {name: _spans(ran[name], zero, offsets) for name in longest}
+    begin = min(found[0].at for found in spans.values())
+    kept = sorted(spans, key=lambda name: spans[name][0].at)
+    spans = {name: [it.moved(-begin) for it in spans[name]] for name in kept}
     shifts, pauses = _without_pauses(sorted((it.at, it.seconds) for found in spans.values() for it in found))
     whole = max(it.at + it.seconds - shifts[it.at] for found in spans.values() for it in found) or 1.0
-    rows = []
+    rows = _machine_rows(log, spans, shifts, whole, machines)
+    number = len(rows)
     for name, found in spans.items():
-        bars = [_bar(it, shifts[it.at], whole, labels[name], states[name], machines, it is found[-1]) for it in found]
-        rows.append(TimelineRow(labels[name], bars, ""))
+        last = log.steps[name].attempts[-1]  # that which counts, whichever began last
+        bars = [
+            _bar(it, shifts[it.at], whole, labels[name], states[name], machines, it.attempt is last) for it in found
+        ]
+        rows.append(TimelineRow(labels[name], _in_lanes(bars)))
     taken = [name for name, step in log.steps.items() if name not in ran and _origin(step.attempts)]
     rows += [TimelineRow(labels[name], [], f"from {_origin(log.steps[name].attempts)}") for name in taken[:ROWS_MAX]]
     ticks = [(100 * at / _TICKS, format_duration(whole * at / _TICKS)) for at in range(_TICKS)]
-    left_out = len(ran) + len(taken) - len(rows)
-    return Timeline(rows, format_duration(whole), ticks, [100 * at / whole for at in pauses], left_out)
+    left_out = len(ran) + len(taken) - (len(rows) - number)
+    later = listed([f"invocation {it} is drawn {format_duration(by)} later" for it, by in sorted(offsets.items())])
+    return Timeline(rows, format_duration(whole), ticks, [100 * at / whole for at in pauses], left_out, later)
+
+
+def _spans(attempts: Sequence[tuple[StepAttempt, float]], zero: str, offsets: Mapping[int, float]) -> list[_Span]:
+    found = [
+        _Span((seconds_between(zero, one.start_time) or 0.0) + offsets.get(one.invocation, 0.0), seconds, one)
+        for one, seconds in attempts
+    ]
+    return sorted(found, key=lambda it: it.at)
+
+
+def _machine_rows(
+    log: RunLog,
+    spans: Mapping[str, Sequence[_Span]],
+    shifts: Mapping[float, float],
+    whole: float,
+    machines: Mapping[str, str],
+) -> list[TimelineRow]:
+    """Return a row for each machine where there are several: its invocations, from their first attempt to the last."""
+    worked: dict[str, dict[int, tuple[float, float]]] = {}
+    for it in (it for found in spans.values() for it in found):
+        if machine := machines.get(it.attempt.environment, ""):
+            mine = worked.setdefault(machine, {})
+            begin, end = it.at - shifts[it.at], it.at - shifts[it.at] + it.seconds
+            known = mine.get(it.attempt.invocation, (begin, end))
+            mine[it.attempt.invocation] = (min(begin, known[0]), max(end, known[1]))
+    commands = {one.number: f"{one.command}{one.actor and f' by {one.actor}'}" for one in log.invocations}
+    rows = []
+    for machine in sorted(worked, key=lambda name: (min(worked[name].values()), name))[:MACHINES_MAX]:
+        bars = [
+            Bar(
+                f"{machine}: invocation {number}, {commands.get(number, '')}, {format_duration(end - begin)}",
+                "machine",
+                100 * begin / whole,
+                100 * (end - begin) / whole,
+            )
+            for number, (begin, end) in sorted(worked[machine].items(), key=lambda it: it[1])
+        ]
+        rows.append(TimelineRow(machine, _in_lanes(bars), is_machine=True))
+    return rows
+
+
+def _in_lanes(bars: Sequence[Bar]) -> list[Bar]:
+    """Return bars so that none covers another one: each in the first lane that is free where it begins."""
+    ends: list[float] = []
+    placed = []
+    for bar in bars:
+        free = [at for at, end in enumerate(ends) if end <= bar.left + _TOUCHING]
+        lane = free[0] if free else len(ends)
+        if lane == len(ends):
+            ends.append(0.0)
+        ends[lane] = bar.left + bar.width
+        placed.append(replace(bar, lane=min(lane, LANES_MAX - 1)))
+    return placed
 
 
 def _timed(attempts: Sequence[StepAttempt]) -> list[tuple[StepAttempt, float]]:

@@ -113,6 +113,9 @@ def test_a_deploy_is_not_run_again(tmp_path: Path) -> None:
         assert f"left out: `send`: {nothing} may connect to other machines (`curl`)" in said
         assert f"not held equal: `load` connected to {where}; `--skip load` leaves it out" in said
         assert "run first: reproduced; left out: `deploy`, `script`, `send`" in done.out
+        said = made.runnable("show", "first-again-1").out
+        assert "reproduces   first: reproduced; left out: deploy, script, send" in said
+        ran(made)
         found = reproduced(made, "--include", "deploy", "--include", "send", "--skip", "load")
         assert sorted(ran(made)) == ["check", "deploy", "make", "send"]
         assert found["left_out"] == ["load", "script"]

@@ -17,6 +17,14 @@ from notebooks import notebook
 from podman import IMAGE, Podman, podman_with_image, python_volumes
 from registry_server import Served, registry
 
+from runnable_ci.analysis.comparison import which
+from runnable_ci.analysis.comparison.contents.compare import Reader
+from runnable_ci.analysis.reproduction.again import ReproduceOptions, make_again, prepared_tree
+from runnable_ci.analysis.reproduction.determinism.silence import Silence
+from runnable_ci.engine.options import Options
+from runnable_ci.runs.reader import load
+from runnable_ci.store.local import Layout
+
 IGNORED = ".runnable\n__pycache__\nout*\ndata\n.venv\nexecuted\nckpt\n"
 
 
@@ -323,3 +331,35 @@ returns = { model = "object" }
     other.runnable("pull", reference)
     assert reproduced(other)["verdict"] == "reproduced"
     assert other.git("status", "--short") == ""
+
+
+def test_what_steps_read_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of each step is decoded once for all that looks at it."""
+    asked: list[str] = []
+    monkeypatch.setattr(which, "reads_of", lambda _catalog, title, _last: asked.append(title))
+    made = pipeline(tmp_path, '[steps.s]\nrun = "echo 1 > out.txt"\ncatalog = { put = ["out.txt"] }\n')
+    made.runnable("run", "-q", "--run-id", "first")
+    layout = Layout(made.store)
+    found = which.ComparedRun(layout, load(layout, "first"))
+    options = Options(jobs=1, environ=made.environ, printer=Silence())
+    with prepared_tree(found, made.folder, options, ReproduceOptions()) as tree:
+        make_again(found, tree, "again", ReproduceOptions(), Reader(sys.executable, made.environ))
+    assert asked == ["s.1", "s.1"]  # of the first run and of the other one
+
+
+def test_secret_parameters_that_are_not_given(tmp_path: Path) -> None:
+    """The value of the file takes their place: that is said first, and what comes of it says nothing."""
+    made = pipeline(
+        tmp_path,
+        '[parameters]\nkey = ""\n[steps.s]\npython = "m:f"\nreturns = ["n"]\n',
+        **{"m.py": "def f(key):\n    return len(key)\n"},
+    )
+    made.environ["RUNNABLE_CI_SECRETS"] = "KEY"
+    made.environ["KEY"] = "hunter2-hunter2"
+    made.runnable("run", "-q", "--run-id", "first", "--param", "key=hunter2-hunter2")
+    done = made.runnable("reproduce", "first", code=4)
+    said, _, _ = done.err.partition("run first-again-1")
+    assert "`s` was given secrets, which the run log does not have: key" in said
+    assert "it was given something else: `key`" in done.out
+    assert "hunter2" not in done.out + done.err
+    assert reproduced(made, "--param", "key=hunter2-hunter2")["verdict"] == "reproduced"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cli import Workspace, is_alive, workspace
+from cli import PROGRAM, Workspace, is_alive, workspace
 
 PIPELINE = """
 [steps.s]
@@ -122,3 +122,35 @@ def test_while_the_packages_are_installed(ending: signal.Signals, tmp_path: Path
     assert b"Traceback" not in err, err
     assert temporary(made) == []
     assert not is_alive(started.read_text())
+
+
+@pytest.mark.parametrize(
+    ("free_kb", "says"), [(150, "hardly any space is left on the disk of"), (900, "where a step failed")]
+)
+def test_a_full_disk(free_kb: int, says: str, tmp_path: Path) -> None:
+    """Code that does not fit, or a step that fails for want of space, is an error, and no verdict."""
+    files = {f"many/{n}.txt": f"{n}" * 2000 for n in range(100)}
+    made = workspace(
+        tmp_path,
+        {
+            "runnable.toml": '[steps.s]\nrun = "sh make.sh"\ncatalog = { put = ["out.txt"] }\n',
+            "make.sh": "head -c ${SIZE:-10} /dev/zero > big || { rm big; exit 1; }\necho 1 > out.txt\n",
+            ".gitignore": ".runnable\nout.txt\nbig\n",
+            **(files if free_kb < 500 else {}),
+        },
+    )
+    made.runnable("run", "-q", "--run-id", "first")
+    (tmp_path / "small").mkdir()
+    mounted = f"mount -t tmpfs -o size={free_kb}k tmpfs {tmp_path / 'small'} && exec {PROGRAM} reproduce first"
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", mounted],
+        cwd=made.folder,
+        env={**made.environ, "TMPDIR": str(tmp_path / "small"), "SIZE": "2000000"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr + done.stdout
+    assert says in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert [run["run_id"] for run in json.loads(made.runnable("runs", "--json").out)] == ["first"]

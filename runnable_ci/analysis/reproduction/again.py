@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from runnable_ci.engine.parts.step_selection import PartialOptions, StepSelectio
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.session import RunSession
-from runnable_ci.errors import CodeIdentityError, RunnableError, UsageError
+from runnable_ci.errors import CodeIdentityError, RunnableError, SystemCallError, UsageError
 from runnable_ci.pipeline.branches.expansion import outlined_name
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
@@ -52,6 +53,8 @@ from runnable_ci.vcs.git import Git
 EnvironmentChoice = Literal["here", "recorded"]
 _SIGNALLED: Final = 128
 """Exit codes above are of a signal that ended the run."""
+LITTLE: Final = 1024 * 1024
+"""Bytes; where less is free, a step may fail for want of space."""
 PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 CONTENTS_MAX: Final = 200
 """Files that differ of which the contents are compared."""
@@ -212,6 +215,7 @@ def make_again(
     """
     again = run_again(found, tree, run_id, asked.params)
     log = found.log
+    _require_space(log, again.log, tree.project.workspace)
     compared = compare_results(found, again, tree.project.pipeline)
     contents = _contents(found, again, compared, asked.tolerance, reader)
     left_out = of_log(log, tree.left_out)
@@ -231,6 +235,19 @@ def make_again(
         not_held=[*tree.not_held, *(f"not rebuilt: {line}" for line in tree.missing)],
     )
     return Reproduced(again, compared, contents, record)
+
+
+def _require_space(then: RunLog, now: RunLog, folder: Path) -> None:
+    """Raise `SystemCallError` where a step failed that had succeeded, and the disk is full: that says nothing of it."""
+    ended = [
+        {name: step.attempts[-1].outcome for name, step in log.steps.items() if step.attempts} for log in (then, now)
+    ]
+    is_worse = any(outcome == "failed" and ended[0].get(name) == "succeeded" for name, outcome in ended[1].items())
+    if is_worse and shutil.disk_usage(folder).free < LITTLE:
+        raise SystemCallError(
+            f"hardly any space is left on the disk of {folder}, where a step failed",
+            hint="free some space, or name a folder on another disk in the variable TMPDIR",
+        )
 
 
 def compare_results(a: ComparedRun, b: ComparedRun, pipeline: Pipeline) -> RunComparison:

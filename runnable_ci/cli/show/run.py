@@ -18,6 +18,7 @@ from runnable_ci.runs.code_states import unpublished
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import TIME_BUDGET, Invocation, RunLog, StepLog
+from runnable_ci.runs.notes.notes_model import Reproduction
 from runnable_ci.runs.paths import WRITERS, run_folder
 from runnable_ci.runs.reader import load, resolve_id
 from runnable_ci.store.local import Layout
@@ -91,10 +92,15 @@ def _head(log: RunLog, layout: Layout, where: str) -> list[str]:
         "machine": machine_line(environment.machine) if environment else "",
         "metrics": format_pairs(log.metrics()),
         "reused": _reused(log),
-        "reproduces": f"{log.reproduction.run_id}: {log.reproduction.verdict}" if log.reproduction else "",
+        "reproduces": _reproduces(log.reproduction) if log.reproduction else "",
         "made from": str(log.made_from) if log.made_from else "",
     }
     return [f"{name:12} {value}" for name, value in lines.items() if value]
+
+
+def _reproduces(record: Reproduction) -> str:
+    left_out = f"; left out: {listed(record.left_out)}" if record.left_out else ""
+    return f"{record.run_id}: {record.verdict}{left_out}"
 
 
 def _resume(log: RunLog, layout: Layout, where: str) -> str:

@@ -21,6 +21,8 @@ from runnable_ci.vcs.objects import format_of
 
 _AS_KEPT: Final = "* -text -eol -ident -filter -working-tree-encoding\n"
 """Bytes are written as they are in the objects: no line ends, no keywords, no program of a filter."""
+_LITTLE: Final = 1024 * 1024
+"""Bytes; where less is free, that is why git cannot write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,9 @@ def rebuild(
             missing = rebuild_old(snapshot, commit, sources, git)
         else:
             missing = _rebuilt(snapshot or Bundles(commit, {}), commit, sources, git)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, CodeIdentityError) and shutil.disk_usage(destination).free < _LITTLE:
+            error.hint = f"hardly any space is left on the disk of {destination}: free some"
         empty(destination)
         if created:
             destination.rmdir()

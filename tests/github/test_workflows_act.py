@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from act import REPOSITORY, ROOT, Runner, git_host, wheelhouse
+from act import ACT_TOKEN, REPOSITORY, ROOT, Runner, git_host, wheelhouse
 from cli import Workspace, workspace
+from github_api import github
 from registry_server import registry
 
 PIPELINE = """
@@ -103,6 +104,50 @@ def test_the_reusable_workflow_passes_everything_on(tmp_path: Path, runner: Runn
     assert outputs["status"] == "SUCCESS"
     assert json.loads(outputs["metrics"]) == {"score": 5}
     assert outputs["reference"].endswith(f"/runs:mine@{outputs['digest']}")
+
+
+def test_a_job_of_a_pull_request_writes_its_comment_last(tmp_path: Path, runner: Runner) -> None:
+    """When the upload of the page has given its address, which the comment and the check link to."""
+    workflow = """
+on: pull_request
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@CHECKOUT
+      - uses: runnable/action@v1
+        with: { pipeline: flowers, run-id: mine, fail-if: score < 0 }
+"""
+    checkout = next(line for line in (ROOT / "workflows" / "ci.yml").read_text().splitlines() if "checkout@" in line)
+    files = {
+        "flowers/runnable.toml": PIPELINE,
+        "flowers/second.sh": SECOND,
+    }
+    project = workspace(tmp_path, files)
+    pull = workflow.replace("CHECKOUT", checkout.split("@")[1].split()[0])
+    project.write({".github/workflows/pull.yml": pull})
+    pushed(project, tmp_path, "main")
+    head = {"ref": "topic", "sha": project.git("rev-parse", "HEAD"), "repo": {"full_name": REPOSITORY}}
+    payload = {"pull_request": {"number": 7, "head": head, "base": {"ref": "main"}}}
+    with github(lambda _: "success") as server:
+        server.owner, server.name = REPOSITORY.split("/")
+        server.token = ACT_TOKEN
+        done = runner.run(
+            "pull_request",
+            ".github/workflows/pull.yml",
+            clone=project.folder,
+            payload=payload,
+            GITHUB_API_URL=server.base,
+            GITHUB_BASE_REF="main",
+            GITHUB_HEAD_REF="topic",
+        )
+        assert done.code == 0, done.text
+        (comment,) = server.comments
+        (check,) = server.checks
+    page = f"{runner.server}/artifacts/report-mine-1.html"
+    assert comment["issue"] == 7
+    assert comment["answer"]["body"].endswith(f"[report]({page})")
+    assert check["details_url"] == page
 
 
 @pytest.mark.parametrize("job", ["versions", "limits"])

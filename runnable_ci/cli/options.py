@@ -291,10 +291,6 @@ VerdictTo = Annotated[
 ]
 FirstRun = Annotated[str, typer.Argument(metavar="A", help=_RUN_WORDS)]
 SecondRun = Annotated[str, typer.Argument(metavar="B", help="The run that it is compared with, named likewise.")]
-MetricName = Annotated[str, typer.Option("--metric", metavar="NAME", help="The metric that moved.")]
-WhyPlanOnly = Annotated[
-    bool, typer.Option("--dry-run", "-n", help="Say what differs and which runs it takes, and make none.")
-]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
 Html = Annotated[bool, typer.Option("--html", help="Print one self-contained page of HTML.")]
 ContentsOf = Annotated[

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from runnable_ci.engine.options import ReuseOptions
 from runnable_ci.errors import RunnableError
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.notes.notes_model import MadeFrom
-from runnable_ci.runs.reader import run_ids
+from runnable_ci.runs.reader import load, run_ids
 from runnable_ci.store.local import Layout
 
 
@@ -45,6 +47,8 @@ class Bench:
     """The store here."""
     folder: Path
     """An empty one, removed by its maker."""
+    reuses: bool = True
+    """Whether steps are taken from earlier runs: not where it counts how long they take."""
     taken: list[str] = field(default_factory=list)
     """The runs whose results are ready to be taken."""
 
@@ -73,7 +77,7 @@ class Bench:
             self._store.rename(own)
         first = [name for name in order.prefer if name in self.taken]
         rest = [name for name in reversed(self.taken) if name not in first]
-        said, *also = [*first, *rest] or ["never"]
+        said, *also = (self.reuses and [*first, *rest]) or ["never"]
         try:
             made = run_in_tree(
                 tree,
@@ -98,6 +102,29 @@ class Bench:
         known = {*self.taken, *(run_ids(self.layout) if self.layout.folder.is_dir() else ())}
         names = [base, *(f"{base}-{number}" for number in range(2, 1000))]
         return next(name for name in names if name not in known)
+
+
+@contextmanager
+def shown_without(folder: Path) -> Iterator[None]:
+    """Let errors in the block name files as they are in a folder, which is gone when a person reads them."""
+    try:
+        yield
+    except RunnableError as e:
+        e.message, e.hint = (text.replace(f"{folder}{os.sep}", "") for text in (e.message, e.hint))
+        raise
+
+
+def earlier_runs(layout: Layout) -> dict[str, RunLog]:
+    """Return the runs of a store that were made to find what moved a metric, by what they were made from."""
+    found: dict[str, RunLog] = {}
+    for run_id in run_ids(layout) if layout.folder.is_dir() else ():
+        try:
+            log = load(layout, run_id)
+        except RunnableError:  # damaged
+            continue
+        if log.made_from is not None and log.made_from.key and log.outcome in ("succeeded", "failed"):
+            found[log.made_from.key] = log
+    return found
 
 
 def executed(log: RunLog) -> list[str]:

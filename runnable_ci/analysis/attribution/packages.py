@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,3 +87,17 @@ def difference_here(read: RunRead, tree: PreparedTree, steps: Collection[str]) -
     except (RunnableError, OSError) as e:
         return str(e)
     return ""
+
+
+def packages_digest(tree: PreparedTree) -> str:
+    """Return what tells the packages here, in which a tree's steps run, from others; empty where they are not seen."""
+    project, environ = tree.project, tree.options.environ
+    try:
+        interpreter = find_interpreter(project.pipeline, project.workspace, environ)
+        environments = StepEnvironments(interpreter, project.workspace, environ)
+        steps = [step for step in project.pipeline.outlined().steps.values() if step.container is None]
+        found = [environments.of(step) for step in steps]
+    except (RunnableError, OSError):
+        return ""
+    packages = sorted({(one.interpreter_version, *sorted(one.packages.items())) for one in found}, key=str)
+    return hashlib.sha256(json.dumps(packages).encode()).hexdigest()[:32]

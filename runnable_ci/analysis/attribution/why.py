@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.analysis.attribution.bench import Bench, Order, executed, failure_of
+from runnable_ci.analysis.attribution.bench import Bench, Order, earlier_runs, executed, failure_of, shown_without
 from runnable_ci.analysis.attribution.effects import KINDS, Attribution, Hybrid, Kind, Side, attribute, planned
 from runnable_ci.analysis.attribution.kinds import (
     KindDifference,
@@ -36,10 +36,7 @@ from runnable_ci.analysis.scratch import scratch_folder
 from runnable_ci.engine.options import Options
 from runnable_ci.errors import PipelineError, RunnableError, StepError, UsageError
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
-from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.notes.notes_model import MadeFrom
-from runnable_ci.runs.reader import load as load_log
-from runnable_ci.runs.reader import run_ids
 from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.store.local import Layout
 from runnable_ci.vcs.git_files import repository_root
@@ -117,7 +114,7 @@ class WhyPlan:
 
     def make(self, begun: Callable[[Hybrid], None]) -> Iterator[MadeHybrid]:
         """Make the runs, and yield each. Raises `RunInterruptedError`, `StoreError`."""
-        earlier = _earlier(self.bench.layout)
+        earlier = earlier_runs(self.bench.layout)
         for hybrid in self.hybrids:
             begun(hybrid)
             if (log := earlier.get(self._made_from(hybrid).key)) is not None:
@@ -186,11 +183,12 @@ class WhyPlan:
         data = self.sides[self.data_of or hybrid.side("data")]
         with prepared_tree(code.run, code.tree.workspace, self.options, ReproduceOptions()) as tree:
             _bring_data(self.data, data.tree.project.workspace, tree)
-            if self.packages[hybrid.side("packages")]:
-                log = packages.run.log
-                yield self.made_packages.given(tree, log.run_id, newest_environment(log))
-            else:
-                yield tree
+            with shown_without(tree.project.workspace):
+                if self.packages[hybrid.side("packages")]:
+                    log = packages.run.log
+                    yield self.made_packages.given(tree, log.run_id, newest_environment(log))
+                else:
+                    yield tree
 
 
 @contextmanager
@@ -325,19 +323,6 @@ def _bring_data(paths: frozenset[str], source: Path, tree: PreparedTree) -> None
             shutil.copy2(there, here)
         elif here.is_file() and path not in provided:
             here.unlink()
-
-
-def _earlier(layout: Layout) -> dict[str, RunLog]:
-    """Return the runs that were made for this before, by what they were made from."""
-    found: dict[str, RunLog] = {}
-    for run_id in run_ids(layout) if layout.folder.is_dir() else ():
-        try:
-            log = load_log(layout, run_id)
-        except RunnableError:
-            continue
-        if log.made_from is not None and log.made_from.key and log.outcome in ("succeeded", "failed"):
-            found[log.made_from.key] = log
-    return found
 
 
 def _sha256(path: Path) -> str:

@@ -133,7 +133,7 @@ def prepared_tree(
         folder = at or stack.enter_context(scratch_folder())
         root = folder.resolve() / _folder_name(log)
         missing = rebuild_recorded(found.layout, log, attempt, root, environ=options.environ, clone=workspace)
-        _name_author(workspace, root, options.environ)
+        name_author(workspace, root, options.environ)
         file = _pipeline_file(log, root)
         project = load_project(file)
         note_store(folder, project.layout.folder)
@@ -168,7 +168,7 @@ def _folder_name(log: RunLog) -> str:
     return log.name if is_plain else "code"
 
 
-def _name_author(workspace: Path, root: Path, environ: Mapping[str, str]) -> None:
+def name_author(workspace: Path, root: Path, environ: Mapping[str, str]) -> None:
     """Let git in the tree know the person that it knows in the workspace here, who runs this."""
     here, tree = Git(str(workspace), environ), Git(str(root), environ)
     for key in ("user.name", "user.email"):

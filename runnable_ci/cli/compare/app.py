@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,25 @@ from runnable_ci.cli import options as option
 from runnable_ci.cli.context import form_of, make_options, make_settings, open_store
 
 comparing = typer.Typer()
+
+_MetricName = Annotated[str, typer.Option("--metric", metavar="NAME", help="The metric that moved.")]
+_WhyPlanOnly = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Say what differs and which runs it takes, and make none.")
+]
+_GoodEnd = Annotated[
+    str, typer.Option("--good", metavar="A", help="A commit or a run for which the condition does not hold.")
+]
+_BadEnd = Annotated[str, typer.Option("--bad", metavar="B", help="A later one for which it holds.")]
+_BisectIf = Annotated[
+    str,
+    typer.Option("--if", metavar="CONDITION", help="On metrics, such as 'score < 0.9'; `base` is the good one's."),
+]
+_FirstParent = Annotated[
+    bool, typer.Option("--first-parent", help="Follow only the first parent of merges, as `git bisect` has it.")
+]
+_BisectPlanOnly = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Say how many commits are tried at most, and try none.")
+]
 
 
 @comparing.command("diff")
@@ -108,8 +127,8 @@ def reproduce_command(
 def why_command(
     first: option.FirstRun,
     second: option.SecondRun,
-    metric: option.MetricName,
-    dry_run: option.WhyPlanOnly = False,
+    metric: _MetricName,
+    dry_run: _WhyPlanOnly = False,
     param: option.Params = [],  # noqa: B006 - typer copies it
     jobs: option.Jobs = None,
     quiet: option.Quiet = False,
@@ -127,3 +146,30 @@ def why_command(
     options, words = make_options(jobs, quiet=quiet, plain_http=plain_http), (first, second)
     asked = WhyOptions(metric, param)
     raise typer.Exit(command(open_store(store), words, options, asked, is_dry=dry_run, as_json=as_json))
+
+
+@comparing.command("bisect")
+def bisect_command(
+    good: _GoodEnd,
+    bad: _BadEnd,
+    condition: _BisectIf,
+    first_parent: _FirstParent = False,
+    dry_run: _BisectPlanOnly = False,
+    param: option.Params = [],  # noqa: B006 - typer copies it
+    jobs: option.Jobs = None,
+    quiet: option.Quiet = False,
+    as_json: option.Json = False,
+    plain_http: option.PlainHttp = False,
+    store: option.Store = None,
+) -> None:
+    """Find the first commit for which a condition on metrics holds, running only what changed.
+
+    Exit code 0: it is found; 4: commits that cannot be tried hide which one it is.
+    """
+    from runnable_ci.analysis.attribution.bisection.bisect import BisectOptions
+    from runnable_ci.analysis.comparison.condition import parse_condition
+    from runnable_ci.cli.compare.bisect import bisect as command
+
+    options = make_options(jobs, quiet=quiet, plain_http=plain_http)
+    asked = BisectOptions(parse_condition(condition), param, first_parent)
+    raise typer.Exit(command(open_store(store), good, bad, options, asked, is_dry=dry_run, as_json=as_json))

@@ -10,11 +10,13 @@ from typing import Any, Final
 from runnable_ci.analysis.attribution.effects import Attribution, Hybrid, in_words
 from runnable_ci.analysis.attribution.kinds import KindDifference
 from runnable_ci.analysis.attribution.why import MadeHybrid, WhyOptions, WhyPlan, opened_plan, require_comparable
+from runnable_ci.analysis.scratch import sweep_scratch
 from runnable_ci.cli.compare.diff import compared, opened_finder
 from runnable_ci.engine.options import Options
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
+from runnable_ci.util.signals import unwinding
 from runnable_ci.util.text import format_duration, listed, pluralize, table
 
 NOT_EXPLAINED: Final = 1
@@ -29,7 +31,8 @@ def why(
 ) -> int:
     """Print what moved a metric from one run to another; the exit code."""
     began = time.monotonic()
-    with opened_finder(layout, options.settings, options.environ, whole=True) as finder:
+    sweep_scratch()
+    with unwinding(), opened_finder(layout, options.settings, options.environ, whole=True) as finder:
         a, b = finder.pair(words)
         require_comparable(a, b, asked.metric)
         found = compared(a, b, layout.folder.parent, options.environ)

@@ -277,8 +277,8 @@ class Run:
             data_catalog=result.entries,
         )
         self.context.reads.products.note(recorded)
-        message = self.recorder.redactor.text(result.attempt.message)
-        text = f"failed after {result.seconds:.1f} s: {message}" if failed else f"{result.seconds:.1f} s"
+        took = "mocked" if result.step.mock == "nothing" else f"{result.seconds:.1f} s"
+        text = f"failed after {took}: {self.recorder.redactor.text(result.attempt.message)}" if failed else took
         is_last = not failed or bool(self.context.supervisor.cancelled_by) or result.is_refused
         if not is_last and (again := self._tries.again(result.step, result.attempt, time.monotonic())):
             text = f"attempt {result.attempt.attempt_number} {text}; {again}"

@@ -166,3 +166,13 @@ def test_the_recorded_packages(tmp_path: Path) -> None:
     assert "six" in found["steps"]["s"]["reason"]
     assert any("six 1.16.0" in line for line in found["not_held"])
     assert reproduced(made, "first", "--environment", "recorded")["verdict"] == "reproduced"
+
+
+def test_a_reproduction_is_no_measure_of_others(project: Workspace) -> None:
+    """What is made again is the newest run of a person; a branch and `latest-success` are never a reproduction."""
+    project.runnable("reproduce", "latest", "-q", "-j", "1")
+    assert "run first: reproduced" in project.runnable("reproduce", "latest", "-q", "-j", "1").out
+    project.runnable("run", "-q", "-j", "1", "--run-id", "second")
+    found = json.loads(project.runnable("diff", "--json").out)
+    assert (found["a"]["run_id"], found["b"]["run_id"]) == ("first", "second")
+    assert "run first-again-1: reproduced" in project.runnable("reproduce", "first-again-1", "-q", "-j", "1").out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -106,7 +107,8 @@ def test_a_deploy_is_not_run_again(tmp_path: Path) -> None:
         assert sorted(ran(made)) == ["check", "deploy", "load", "make", "script", "send"]
         done = made.runnable("reproduce", "first")
         assert sorted(ran(made)) == ["check", "load", "make"]
-        said, _, _ = done.err.partition("run first-again-1:")
+        said, _, ran_then = done.err.partition("run first-again-1:")
+        assert re.search(r"^deploy +\| ✓ mocked$", ran_then, re.MULTILINE)
         nothing = "it gives nothing that could be compared, and"
         assert f"left out: `deploy`: {nothing} connected to {where}; `--include deploy` runs it" in said
         assert f"left out: `script`: {nothing} whether it connects to other machines is not seen" in said

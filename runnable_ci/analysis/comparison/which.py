@@ -110,6 +110,13 @@ class RunFinder:
             return self._here(found)
         return self._elsewhere(word, other, known)
 
+    def original(self, word: str) -> ComparedRun:
+        """Return a run as `run` does; here `latest` is the newest one that does not make another one again."""
+        if word == LATEST and self.layout.folder.is_dir():
+            own = [one.run_id for one in summaries(self.layout) if not one.reproduces]
+            word = own[-1] if own else word
+        return self.run(word)
+
     def here(self, word: str, other: RunLog) -> ComparedRun:
         """Return the newest run of the store that a word describes, of the pipeline of the `other` run, before that.
 
@@ -158,11 +165,14 @@ class RunFinder:
 
 
 def _newest(found: Iterable[Summary], word: str, other: str) -> str:
-    """Return the newest run that a word describes, and that is not the other one; empty where there is none."""
+    """Return the newest run that a word describes, and that is not the other one; empty where there is none.
+
+    One that was made to see whether another run comes out again is the newest at most: others are not measured by it.
+    """
     fitting = [
         one.run_id
         for one in found
-        if (word == LATEST or one.run_id != other)
+        if (word == LATEST or (one.run_id != other and not one.reproduces))
         and (
             word == LATEST
             or (word == LATEST_SUCCESS and one.status == SUCCESS)

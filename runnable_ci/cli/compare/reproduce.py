@@ -63,7 +63,7 @@ def reproduce(
     """Make a run again from what is recorded of it, compare, and keep that as a run of its own; the exit code."""
     sweep_scratch()
     with unwinding(), opened_finder(layout, options.settings, options.environ, whole=True) as finder:
-        found = finder.run(run)
+        found = finder.original(run)
         with prepared_tree(found, layout.folder.parent, options, asked) as tree:
             options.printer.say(*_before(found, tree, asked.skip))
             run_id = _unused(layout, found.log.run_id, is_published=publication.is_asked)

@@ -521,6 +521,22 @@ def test_files_set_aside_for_a_killed_run_are_put_back(tmp_path: Path) -> None:
     assert (project.read("last.txt"), project.read("base.txt")) == ("last\n", "base\npart\n")
 
 
+def test_an_earlier_product_is_nothing_that_a_killed_attempt_wrote(tmp_path: Path) -> None:
+    """It was set aside before that attempt, and is put back: the line names no file of another run."""
+    step = '[steps.train]\nrun = "test ! -e wait || { touch asleep; sleep 60; }; echo made > made.txt"\n'
+    project = project_of(tmp_path, f'{step}catalog = {{ put = ["*.txt"] }}\n', _gitignore="wait\nasleep\n")
+    project.runnable("run", "--run-id", "a")
+    project.write({"wait": ""})
+    with project.start("run", "--run-id", "b") as running:
+        wait_until((project.folder / "asleep").exists, "the step")
+        running.kill()
+    (project.folder / "wait").unlink()
+    done = project.runnable("retry", "b")
+    assert "attempt 1 at `train` was killed: it left no files\n" in done.err
+    assert "set aside 1 file that `train` made earlier" in done.err
+    assert (project.store / "runs/b/replaced/2").is_dir()
+
+
 def test_the_index_may_be_lost_torn_or_hostile(tmp_path: Path) -> None:
     """What it cannot say is not believed: files then stay where they are, and no name leads anywhere."""
     project = project_of(tmp_path, FORGETFUL)

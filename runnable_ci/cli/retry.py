@@ -70,17 +70,26 @@ def retry(
     retry_options = retry_options._replace(registry=opened.registry, typed=typed, accepted=opened.accepted)
     with redacting_errors(session.redactor(project.pipeline.parameters)):
         if dry_run:
-            planned = look_ahead(session, run_id, retry_options)
-            if note := planned.environment_note():
-                options.printer.say(note)
-            if options.time_budget or project.pipeline.time_budget:
-                from runnable_ci.engine.outliving.outlook import say_what_does_not_fit  # most runs have time
-
-                say_what_does_not_fit(session, load_log(project.layout, run_id), planned.plan)
-            console.out(*planned.plan.lines())
+            _show_plan(session, run_id, retry_options)
             return 0
         exit_code = resume(session, run_id, retry_options)
     return publication.publish(project.layout, run_id, exit_code) if publication else exit_code
+
+
+def _show_plan(session: RunSession, run_id: str, retry_options: RetryOptions) -> None:
+    planned = look_ahead(session, run_id, retry_options)
+    if note := planned.environment_note():
+        session.options.printer.say(note)
+    project, drops = session.project, retry_options.drops_checkpoints
+    log = load_log(project.layout, run_id)
+    if session.options.time_budget or project.pipeline.time_budget:
+        from runnable_ci.engine.outliving.outlook import say_what_does_not_fit  # most runs have time
+
+        say_what_does_not_fit(session, log, planned.plan)
+    from runnable_ci.cli.show.before_retry import notes  # only a look says them
+
+    session.options.printer.say(*notes(project.layout, log, planned.plan.running, drops_checkpoints=drops))
+    console.out(*planned.plan.lines())
 
 
 def _noted(run: str, file: Path | None, options: Options, *, is_gone: bool) -> tuple[Registry, str] | None:

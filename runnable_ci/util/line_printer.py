@@ -95,8 +95,9 @@ class LinePrinter:
             self._flush()
 
     def say(self, *lines: str, step: str = "") -> None:
-        """Print lines of the program; each stays one line, whatever is in it."""
-        self._say("\n".join(map(line, lines)), step)
+        """Print lines of the program, if there are any; each stays one line, whatever is in it."""
+        if lines:
+            self._say("\n".join(map(line, lines)), step)
 
     def started(self, step: str) -> None:
         """Show that a step has started."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -464,3 +465,28 @@ def test_variables_that_are_for_new_runs_are_named(tmp_path: Path) -> None:
     for same in ({"RUNNABLE_PRM_n": "1"}, {}):
         assert "RUNNABLE_PRM" not in project.runnable("retry", "r", code=1, **same).err
     assert "RUNNABLE_PRM" not in project.runnable("retry", "r", "-p", "n=5", code=1, RUNNABLE_PRM_n="6").err
+
+
+def test_a_plan_says_that_the_run_lives_and_what_it_resumes_from(tmp_path: Path) -> None:
+    """No attempt of it failed; once it was killed, the plan names the checkpoint that the step resumes from."""
+    step = '[steps.train]\nrun = "mkdir ck; echo 1 > ck/i; touch asleep; sleep 60"\n'
+    files = {
+        "runnable.toml": f'{step}checkpoint = {{ path = ["ck/*"], every-minutes = 0.01 }}\n',
+        ".gitignore": ".runnable\nck\nasleep\n",
+    }
+    project = workspace(tmp_path, files)
+    with project.start("run", "--run-id", "r") as running:
+        wait_until((project.folder / "asleep").exists, "the step")
+        planned = project.runnable("retry", "r", "-n")
+        assert re.search(r"note: run r is in progress here, last sign of life \d s ago; the plan is", planned.err)
+        assert "train  run    attempt 1 has not ended\n" in planned.out
+        wait_until(lambda: project.log("r").steps["train"].attempts[-1].checkpoint is not None, "a checkpoint")
+        running.kill()
+    planned = project.runnable("retry", "r", "-n")
+    assert "in progress" not in planned.err
+    assert "note: `train` resumes from the checkpoint of attempt 1 (generation 1, kept 2" in planned.err
+    project.write({"runnable.toml": files["runnable.toml"].replace("sleep 60", "true").replace("mkdir", "mkdir -p")})
+    dropped = project.runnable("retry", "r", "-n", "--checkpoint", "drop").err
+    assert "note: `train` starts over without the checkpoint of attempt 1 (generation 1" in dropped
+    project.runnable("retry", "r")
+    assert project.runnable("retry", "r", "-n").err == ""

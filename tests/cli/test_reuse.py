@@ -251,6 +251,20 @@ catalog = { put = ["own.txt"] }
     assert reused(project, "third") == ["effect", "source", "network"]
 
 
+def test_a_command_that_names_its_data_beside_another_one(tmp_path: Path) -> None:
+    """Of two commands at once nobody sees which one read a file; the one that names it is taken to read data."""
+    steps = "".join(
+        f'[steps.{name}]\nneeds = []\nrun = "sleep 0.7; {run}; sleep 0.7"\ncatalog = {{ put = ["{name}.txt"] }}\n'
+        for name, run in {"one": "cat data/a.csv > one.txt", "two": "date +%N > two.txt"}.items()
+    )
+    files = {"runnable.toml": f'reuse = "any-run"\n{steps}', "data/a.csv": "1\n", ".gitignore": ".runnable\n*.txt\n"}
+    project = workspace(tmp_path, files)
+    project.runnable("run", "-j", "2", "--run-id", "first")
+    err = project.runnable("run", "-j", "2", "--run-id", "second").err
+    assert reused(project) == ["one"]
+    assert "two | not that of run first: whether it reads data of the workspace is not known" in err
+
+
 def test_an_age(project: Workspace) -> None:
     """An older result is not reused; a wrong age is an error."""
     replaced(project, "runnable.toml", "[steps.clean]\n", '[steps.clean]\nmax-age = "1m"\n')
@@ -374,6 +388,15 @@ def test_what_could_have_been_reused_is_said(
     assert code == 0
     assert ("could be reused" in output) == bool(said)
     assert said in output
+
+
+def test_a_plan_says_what_would_be_refused_anyway(project: Workspace) -> None:
+    """Whatever the steps before it give: it is not said that the step may be reused."""
+    replaced(project, "runnable.toml", "report.py > report.txt", "report.py > report.txt; touch stray.txt")
+    project.runnable("run", "--run-id", "second")
+    _code(project)
+    refused = "not that of run second: it also wrote stray.txt, which its `put` does not name"
+    assert f"report  run    first attempt; {refused}" in project.runnable("run", "-n").out
 
 
 @pytest.mark.promise

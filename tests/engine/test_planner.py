@@ -105,7 +105,7 @@ def test_reason_of_a_failure_is_one_line() -> None:
 def test_attempt_in_flight_counts_as_failed() -> None:
     """A step whose attempt never ended runs again."""
     made = pipeline({"a": {"run": "x"}})
-    assert decided(made, history(made, a=StepAttempt()))["a"] == ("run", "its last attempt failed")
+    assert decided(made, history(made, a=StepAttempt()))["a"] == ("run", "attempt 1 has not ended")
 
 
 def test_failed_steps_definition_may_be_fixed() -> None:

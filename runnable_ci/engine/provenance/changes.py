@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Literal, NamedTuple, Protocol
 
 from runnable_ci.pipeline.step import Step, groups_of
-from runnable_ci.runs.model import SUCCESS, DecisionRecord, Parameter, RunLog, StepAttempt, StepLog, Warn
+from runnable_ci.runs.model import PROCESSING, SUCCESS, DecisionRecord, Parameter, RunLog, StepAttempt, StepLog, Warn
 from runnable_ci.runs.run_identity import has_run_since, maker
 
 Kind = Literal["code", "data"]
@@ -231,4 +231,6 @@ def unfinished_attempt(last: StepAttempt) -> str:
     """Return why a step runs again whose last attempt did not succeed; empty if it did."""
     if last.status == SUCCESS:
         return ""
+    if last.status == PROCESSING:
+        return f"attempt {last.attempt_number} has not ended"
     return f"attempt {last.attempt_number} failed: {last.message}" if last.message else "its last attempt failed"

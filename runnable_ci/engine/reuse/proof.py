@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,13 @@ class Proof:
         named = ((place, reason) for place, reason in self._differences(step, found, scope, ran) if reason)
         return next(named, (0, ""))
 
+    def refusal(self, step: Step, found: EarlierResult) -> str:
+        """Return what speaks against a result whatever the steps before it give; empty where nothing does."""
+        definition = step.definition()
+        is_known = "${{" not in json.dumps(definition, default=str)
+        changed = changed_definition(found.attempt.definition, self.mask(definition)) if is_known else ""
+        return changed or _against(step, found)
+
     def _differences(
         self, step: Step, found: EarlierResult, scope: Scope, ran: Sequence[Step]
     ) -> Iterator[tuple[int, str]]:
@@ -54,8 +62,7 @@ class Proof:
         begun = {name: visible.item for name, visible in scope.parameters.items() if not visible.position}
         for _, reason in changed_parameters(step, last, scope.values(), begun, log, self.mask):
             yield 1, reason
-        age_s = seconds_between(last.end_time, now())
-        yield 2, reason_against(step, found.step, found.reads, float("inf") if age_s is None else age_s)
+        yield 2, _against(step, found)
         asserted = found.asserted()
         comparison = Comparison(
             self.pipeline, log, self.catalog, self.code, self.products, lambda _title, _attempt: found.reads
@@ -65,6 +72,11 @@ class Proof:
             yield 3, change.reason
         yield 4, _silent(ran, last.consumed, evidence.files or (), scope)
         yield 5, self.surroundings.difference(step, found, scope)
+
+
+def _against(step: Step, found: EarlierResult) -> str:
+    age_s = seconds_between(found.attempt.end_time, now())
+    return reason_against(step, found.step, found.reads, float("inf") if age_s is None else age_s)
 
 
 def _without_variables(definition: Mapping[str, Any]) -> dict[str, Any]:

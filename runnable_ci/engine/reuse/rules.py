@@ -89,12 +89,19 @@ def words_that_connect(command: str, values: Iterable[str]) -> str:
 
 
 def _has_data(step: Step, found: StepLog, reads: ReadSet, modules: Mapping[str, str]) -> bool:
-    """Return whether an attempt got or was seen to read a file that is not code."""
-    seen = (path for path, read in reads.files.items() if read.grade == "seen")
-    read = (path for path in seen if path not in modules and PurePath(path).suffix not in PROGRAMS)
+    """Return whether an attempt got a file that is not code, was seen to read it, or may have and names it."""
     put = {entry.name for entry in found.put_entries()}
+    seen = (
+        path for path, read in reads.files.items() if read.grade == "seen" or (path not in put and is_named(path, step))
+    )
+    read = (path for path in seen if path not in modules and PurePath(path).suffix not in PROGRAMS)
     got = (e for e in found.data_catalog if e.stage == "get" and e.name not in put)  # else what lay in its place
     return any(got) or any(map(step.counts, read))
+
+
+def is_named(path: str, step: Step) -> bool:
+    """Return whether a command names a file of the workspace, which it may have read beside other steps that ran."""
+    return step.kind == "run" and bool(re.search(rf"(?<![\w./-]){re.escape(path)}(?![\w/-]|\.\w)", step.command))
 
 
 def is_loopback(address: str) -> bool:

@@ -70,11 +70,14 @@ class Elsewhere:
         return decision._replace(reason=one_line(f"{decision.reason}; {nearest}"))
 
     def _later(self, step: Step, decision: Decision) -> Decision:
-        if not any(True for source in self.sources for _ in source.of(step.name)):
-            return decision
-        return decision._replace(
-            reason=f"{decision.reason}; reused if another run got the same from the steps before it"
-        )
+        refused = ""
+        found = (candidate for source in self.sources for candidate in source.of(step.name))
+        for candidate in islice(found, CANDIDATES_MAX):
+            if not (reason := self.proof.refusal(step, candidate)):
+                may = "reused if another run got the same from the steps before it"
+                return decision._replace(reason=f"{decision.reason}; {may}")
+            refused = refused or f"not that of run {candidate.log.run_id}: {reason}"
+        return decision._replace(reason=one_line(f"{decision.reason}; {refused}")) if refused else decision
 
     def _lost(self, found: EarlierResult) -> str:
         """Return that a result of this store is not whole any more; empty where it is."""

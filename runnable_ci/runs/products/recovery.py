@@ -51,7 +51,8 @@ class Recovery:
 
     def _recover_run(self, recorder: Recorder, left: Iterable[Unfinished]) -> None:
         catalog = self.catalog(recorder.log)
-        for item in left:
+        # Earlier files are put back last: they are nothing that the attempt wrote.
+        for item in sorted(left, key=lambda item: not item.step):
             if item.step and item.step not in self.pipeline.steps:
                 continue  # of another pipeline in this folder, which may have it yet
             if item.step and (item.folder / NOTE).exists():

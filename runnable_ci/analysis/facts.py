@@ -19,6 +19,15 @@ def is_number(value: Any) -> TypeGuard[int | float]:
         return False
 
 
+def share_of(value: float, low: float, high: float) -> float:
+    """Return where a number is between two others, as 0 to 1; 1 where these are the same.
+
+    Halves are calculated with: the largest numbers are farther apart than any number is large.
+    """
+    span = high / 2 - low / 2
+    return (value / 2 - low / 2) / span if span else 1.0
+
+
 def command_of(attempt: StepAttempt) -> str:
     """Return what an attempt ran, such as `python: train:fit`; empty where nothing is known of it."""
     kinds = (kind for kind in ("run", "python", "notebook") if kind in attempt.definition)

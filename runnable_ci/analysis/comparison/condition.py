@@ -65,13 +65,17 @@ def judge(condition: Expression, found: RunComparison) -> Judgement:
         used[".".join(path)] = value
     contexts = {DURATION: found.b.seconds, **nested(after), "metrics": nested(after)}
     contexts[BASE] = used.get(BASE, {DURATION: found.a.seconds, **nested(before), "metrics": nested(before)})
-    odd = [name for name, value in used.items() if not math.isfinite(number(value))]
+    odd = [name for name, value in used.items() if _is_odd(number(value))]
     try:
         holds = is_true(condition.evaluate(contexts, FUNCTIONS))
     except ExpressionError as e:
         raise UsageError(f"the condition `{condition}`: {e.message}", hint=e.hint) from e
     reason = format_pairs(used) + (f"; {listed(odd)} is not a number, which fails" if odd else "")
     return Judgement(str(condition), holds or bool(odd), reason)
+
+
+def _is_odd(value: float) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _named_alone(condition: Expression, paths: Sequence[tuple[str, ...]]) -> list[str]:

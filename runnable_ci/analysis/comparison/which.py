@@ -22,6 +22,7 @@ from runnable_ci.runs.remote.pull import pull
 from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
+from runnable_ci.util.shell_command import in_folder
 
 LATEST_SUCCESS: Final = "latest-success"
 WORDS: Final = f"a run id, `{LATEST}`, `{LATEST_SUCCESS}`, a branch, or HOST/REPOSITORY:RUN_ID"
@@ -139,12 +140,7 @@ class RunFinder:
 
     def _elsewhere(self, word: str, other: str, known: list[str]) -> ComparedRun:
         """Return a run of the registry that is set: by its id, as the newest, or as that of a branch."""
-        nowhere = RunNotFoundError(
-            f"no run is `{word}` in {self.layout.label}",
-            hint=did_you_mean(
-                word, [*known, LATEST, LATEST_SUCCESS], f"name {WORDS}; `{of_store(self.layout, 'runs')}` lists"
-            ),
-        )
+        nowhere = self._nowhere(word, other, known)
         try:
             registry = self.default()
         except UsageError:
@@ -155,6 +151,20 @@ class RunFinder:
             nowhere.message += f", nor in {registry.label}"
             raise nowhere
         return self.from_registry(registry, run_id)
+
+    def _nowhere(self, word: str, other: str, known: list[str]) -> RunNotFoundError:
+        label = self.layout.label
+        if not known:
+            first = in_folder(self.layout.folder.parent, "run")
+            return RunNotFoundError(f"no runs in {label}", hint=f"`{first}` makes the first one")
+        listing = f"`{of_store(self.layout, 'runs')}` lists"
+        if word == LATEST_SUCCESS:
+            which = f"no run beside {other} that succeeded" if other else "no run that succeeded"
+            return RunNotFoundError(f"{which} in {label}", hint=f"name a run to compare with; {listing}")
+        words = [*known, *(one for one in (LATEST, LATEST_SUCCESS) if one != word)]
+        return RunNotFoundError(
+            f"no run is `{word}` in {label}", hint=did_you_mean(word, words, f"name {WORDS}; {listing}")
+        )
 
     def from_registry(self, registry: Registry, reference: str) -> ComparedRun:
         """Return a run of a registry, by its id, tag or digest."""

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from runnable_ci.analysis.facts import is_number
+from runnable_ci.analysis.facts import is_number, share_of
 from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.util.text import flattened, format_time
 
@@ -53,15 +53,16 @@ def _cell(value: Any) -> Any:
 def metric_rows(runs: Iterable[Summary], name: str) -> list[tuple[str, str, str, str]]:
     """Return a metric over runs, a row each: run, start, value and a bar from the least to the most of them."""
     values = ((run, run.all_metrics().get(name)) for run in runs)
-    found = [(run, value) for run, value in values if is_number(value)]
+    found = [(run, float(value)) for run, value in values if is_number(value)]
     if not found:
         return []
     least, most = min(value for _, value in found), max(value for _, value in found)
-    low = min(0.0, least) if least < 0 or most < 2 * (most - least) else least - (most - least)
-    span = (most - low) or abs(most) or 1.0
-    low = low if most > least else min(0.0, most)  # of equal values each is as long as all
+    # From nothing, as bars are read; but where all are near each other, that seen which is the larger.
+    low = least - (most - least) if least > 0 and most / 2 < least else min(0.0, least)
+    low = low if most > least else min(0.0, 2 * most)
     return [
-        (run.run_id, format_time(run.start_time), f"{value:.6g}", _bar((value - low) / span)) for run, value in found
+        (run.run_id, format_time(run.start_time), f"{value:.6g}", _bar(share_of(value, low, most)))
+        for run, value in found
     ]
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+from runnable_ci.analysis.facts import is_number
 from runnable_ci.analysis.history.query import Query, select
 from runnable_ci.analysis.history.tables import metric_rows
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.runs.reader import summaries
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
-from runnable_ci.util.text import table
+from runnable_ci.util.text import listed, table
 
 
 def metrics(layout: Layout, names: Sequence[str], query: Query, *, as_json: bool) -> None:
@@ -33,12 +35,20 @@ def metrics(layout: Layout, names: Sequence[str], query: Query, *, as_json: bool
     first = True
     for name in [one for word in names for one in _of(word, known)] or known:
         rows = metric_rows(found, name)
+        odd = [run.run_id for run in found if _is_odd(run.all_metrics().get(name))]
+        if odd:
+            console.err(f"{name}: no number in {listed(odd)}")
         if not rows:
             continue
         console.out(*([] if first else [""]), *table(("RUN", "STARTED (UTC)", name, ""), rows))
         first = False
     if first:
         console.err("no run has a metric that is a number")
+
+
+def _is_odd(value: Any) -> bool:
+    """Return whether a metric is a number that cannot be drawn: NaN, an infinite or a huge one."""
+    return not is_number(value) and not isinstance(value, list | None)
 
 
 def _of(name: str, known: Sequence[str]) -> list[str]:

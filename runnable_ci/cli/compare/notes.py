@@ -18,10 +18,14 @@ from runnable_ci.util.text import listed
 from runnable_ci.vcs.actor import find_actor
 from runnable_ci.vcs.git import Git
 
+TAG_MAX = 200
+
 
 def change(layout: Layout, run: str, *, settings: Settings, environ: Mapping[str, str], **changed: Any) -> None:
     """Change a note on a run: its `tag`, `description`, or whether it is `pinned`; its id is printed."""
     run_id = resolve_id(layout, run)
+    if (tag := changed.get("tag")) and not (tag.isprintable() and len(tag) <= TAG_MAX):
+        raise UsageError("a label is one line of text, of at most 200 characters", hint="`describe` takes longer texts")
     note(layout, run_id, by=_actor(layout, environ), redactor=make_redactor(settings, environ), **changed)
     console.out(run_id)
 

@@ -44,6 +44,8 @@ def report(
         beside = collect(found, other, git, environ=environ, redactor=redactor, other_note=note)
         page = page_of(found.log, beside, _needs(workspace, found))
     path = output or Path(f"report-{found.log.run_id}.html")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint="name the file with -o, such as report.html")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}", hint="make it, or name another place with -o")
     write_whole(path, html(page).encode(), through=path.parent)

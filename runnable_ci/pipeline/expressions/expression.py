@@ -182,3 +182,6 @@ def _called(call: Call, contexts: Mapping[str, Any], functions: Functions) -> An
         raise type(e)(e.message, call.position, e.hint) from e
     except TypeError as e:
         raise ExpressionError(f"{call.name} takes other arguments: {e}", call.position) from e
+    except OverflowError as e:
+        hint = "compare it as it is"
+        raise ExpressionError(f"a number is too large for {call.name}", call.position, hint) from e

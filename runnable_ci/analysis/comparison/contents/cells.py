@@ -44,14 +44,19 @@ class Counted:
         if _both_nan(before, after) or before == after:  # 1 and 1.0
             self.near += 1
             return
-        change = abs(after - before)
-        if not math.isfinite(change):
+        try:
+            change = abs(after - before)
+            relative = change / abs(before) if before else 0.0
+            is_near = change <= self.atol + self.rtol * abs(before)
+            is_calculated = math.isfinite(change)
+        except OverflowError:  # an integer that no float can hold
+            is_calculated = False
+        if not is_calculated:
             self.numbers_only = False
             return
         self.largest = max(self.largest, change)
-        if before:
-            self.largest_relative = max(self.largest_relative, change / abs(before))
-        self.near += change <= self.atol + self.rtol * abs(before)
+        self.largest_relative = max(self.largest_relative, relative)
+        self.near += is_near
 
     def note(self, text: str) -> None:
         """Note what differs beside values, such as a shape: no tolerance helps there."""

@@ -103,8 +103,9 @@ def compare_files(
     contents = a.read_bytes(), b.read_bytes()
     try:
         texts = decode_text(contents[0]), decode_text(contents[1])
-    except ValueError:
-        return _bytes(a, b)
+    except ValueError as e:
+        is_binary = any(b"\0" in content for content in contents)
+        return _bytes(a, b, "" if is_binary else f"not compared line by line: {e}")
     if any("\0" in text for text in texts):
         return _bytes(a, b)
     counted = Counted(tolerance.relative, tolerance.absolute)

@@ -9,6 +9,7 @@ from typing import Any
 from runnable_ci.runs.files.links import stored_files
 from runnable_ci.runs.files.packs import PackIndex
 from runnable_ci.runs.model import RunLog, StepAttempt
+from runnable_ci.runs.notes.notes_model import note_annotations
 from runnable_ci.runs.run_identity import (
     BEGUN_BY,
     CREATED,
@@ -91,9 +92,7 @@ def manifest_annotations(log: RunLog) -> dict[str, str]:
         "vnd.runnable.mocked": ",".join(mocked_steps(log))[:1000],
         "vnd.runnable.reused": str(number_taken(log) or ""),
         "vnd.runnable.tag": log.tag,
-        "org.opencontainers.image.description": log.notes.description[:1000],
-        "vnd.runnable.pinned": "true" if log.notes.pinned else "",
-        "vnd.runnable.reproduces": f"{log.reproduction.run_id}: {log.reproduction.verdict}" if log.reproduction else "",
+        **note_annotations(log.notes, log.reproduction, log.made_from),
         "vnd.runnable.parameters": _parameters(log),
     }
     if any("." in name for name in log.steps):

@@ -61,6 +61,11 @@ def run_ids(layout: Layout, sealed: Mapping[str, Descriptor] | None = None) -> l
     return sorted(times, key=lambda run_id: times[run_id])
 
 
+def experiments(layout: Layout) -> frozenset[str]:
+    """Return the runs that were made to find what moved a metric: no `latest`, and nothing to build a new run on."""
+    return frozenset(run_id for run_id, it in layout.manifests().items() if it.annotations.get("vnd.runnable.made-for"))
+
+
 def check_run_id(run_id: str) -> None:
     """Raise `UsageError` for what cannot be a run's id."""
     if not TAG.fullmatch(run_id) or run_id == LATEST:
@@ -72,7 +77,8 @@ def resolve_id(layout: Layout, given: str) -> str:
     """Return the run id of an id or `latest`. Raises `RunNotFoundError`."""
     known = run_ids(layout)
     if given == LATEST and known:
-        return known[-1]
+        hidden = experiments(layout)
+        return ([run_id for run_id in known if run_id not in hidden] or known)[-1]
     if given in known and TAG.fullmatch(given):
         return given
     if not known:

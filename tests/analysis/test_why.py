@@ -83,6 +83,8 @@ def test_code_alone(project: Workspace) -> None:
         ("A with the code of B", 3.0, [])
     ]
     assert project.git("status", "--short", "--ignored") == before
+    assert project.log("latest").run_id == "b", "what was made to find something is not what comes next"
+    assert "B  b " in project.runnable("diff", "a").out
     made = project.log(found["runs"][0]["run_id"])
     assert made.made_from is not None
     assert (made.made_from.code, made.made_from.data, made.made_from.purpose) == ("b", "a", "why")

@@ -14,6 +14,7 @@ from runnable_ci.analysis.reproduction.adopt import adopt
 from runnable_ci.analysis.reproduction.again import PreparedTree, run_in_tree, stand_ins
 from runnable_ci.engine.options import ReuseOptions
 from runnable_ci.errors import RunnableError
+from runnable_ci.runs.branches.labels import is_only_branches
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.notes.notes_model import MadeFrom
 from runnable_ci.runs.reader import load, run_ids
@@ -130,7 +131,8 @@ def earlier_runs(layout: Layout) -> dict[str, RunLog]:
 def executed(log: RunLog) -> list[str]:
     """Return the steps that ran, and were not taken from another run."""
     decisions = log.invocations[-1].decisions if log.invocations else {}
-    return [name for name, one in decisions.items() if one.action == "run"]
+    ran = (name for name, one in decisions.items() if one.action == "run")
+    return [name for name in ran if name not in log.steps or not is_only_branches(log.steps[name])]
 
 
 def failure_of(log: RunLog) -> str:

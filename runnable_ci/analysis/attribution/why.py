@@ -222,6 +222,7 @@ def opened_plan(
         not_whole = [
             f"the results of {run.log.run_id} cannot be taken: {why}" for run in (a, b) if (why := bench.take(run))
         ]
+        _take_earlier(bench, {a.log.run_id, b.log.run_id})
         yield WhyPlan(
             options=options,
             asked=asked,
@@ -240,6 +241,13 @@ def opened_plan(
             bench=bench,
             made_packages=packages,
         )
+
+
+def _take_earlier(bench: Bench, both: set[str]) -> None:
+    """Have what was made of both runs before, for another metric, ready to be taken."""
+    for log in earlier_runs(bench.layout).values():
+        if (made := log.made_from) and made.purpose == WHY and {made.code, made.data, made.values} <= both:
+            bench.take(ComparedRun(bench.layout, log))
 
 
 def _prefix(workspace: Path) -> str:

@@ -16,7 +16,7 @@ from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.runs.model import PROCESSING, SUCCESS, RunLog
-from runnable_ci.runs.reader import LATEST, catalog_of, load, run_ids, summaries
+from runnable_ci.runs.reader import LATEST, catalog_of, experiments, load, run_ids, summaries
 from runnable_ci.runs.remote.merged_listing import list_merged
 from runnable_ci.runs.remote.pull import pull
 from runnable_ci.runs.remote.registry_config import Registries
@@ -123,9 +123,7 @@ class RunFinder:
 
         Raises `RunNotFoundError`.
         """
-        earlier = [
-            one for one in summaries(self.layout) if one.name == other.name and one.start_time < other.start_time
-        ]
+        earlier = [one for one in self._summaries() if one.name == other.name and one.start_time < other.start_time]
         if not (found := _newest(earlier, word, other.run_id)):
             raise RunNotFoundError(f"no run before {other.run_id} is `{word}`")
         return self._here(found)
@@ -136,7 +134,11 @@ class RunFinder:
     def _newest_here(self, word: str, other: str) -> str:
         if not self.layout.folder.is_dir():
             return ""
-        return _newest(summaries(self.layout), word, other)
+        return _newest(self._summaries(), word, other)
+
+    def _summaries(self) -> list[Summary]:
+        hidden = experiments(self.layout)
+        return [one for one in summaries(self.layout) if one.run_id not in hidden]
 
     def _elsewhere(self, word: str, other: str, known: list[str]) -> ComparedRun:
         """Return a run of the registry that is set: by its id, as the newest, or as that of a branch."""

@@ -15,7 +15,7 @@ from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.model import PROCESSING, SKIPPED, SUCCESS, RunLog
 from runnable_ci.runs.paths import is_foreign
-from runnable_ci.runs.reader import load, resolve_id, run_ids
+from runnable_ci.runs.reader import experiments, load, resolve_id, run_ids
 from runnable_ci.runs.reuse.results import has_branches
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import listed
@@ -59,7 +59,8 @@ def usable_runs(project: Project, *, environ: Mapping[str, str], from_run: str |
             )
         yield log
         return
-    for run_id in reversed(run_ids(layout)):
+    hidden = experiments(layout)
+    for run_id in reversed([run_id for run_id in run_ids(layout) if run_id not in hidden]):
         with suppress(RunLogError):  # damaged: nobody knows of which pipeline
             log = load(layout, run_id)
             if not is_foreign(layout, run_id) and is_of(project, log, environ=environ, layout=layout):

@@ -102,3 +102,13 @@ class MadeFrom(Record):
                 by_source.setdefault(source, []).append(name)
         found = "; ".join(f"{', '.join(names)} of {source}" for source, names in by_source.items())
         return f"{found} (by {self.purpose})"
+
+
+def note_annotations(notes: RunNotes, reproduction: Reproduction | None, made_from: MadeFrom | None) -> dict[str, str]:
+    """Return what a listing of runs shows of all that."""
+    return {
+        "org.opencontainers.image.description": notes.description[:1000],
+        "vnd.runnable.pinned": "true" if notes.pinned else "",
+        "vnd.runnable.reproduces": f"{reproduction.run_id}: {reproduction.verdict}" if reproduction else "",
+        "vnd.runnable.made-for": made_from.purpose if made_from else "",
+    }

@@ -53,6 +53,8 @@ class Failure:
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """File → a text in it, and what stands there instead."""
     options: tuple[str, ...] = ()
+    first: str = ""
+    """Another step, before it, that gives something else."""
 
 
 FAILURES = {
@@ -69,7 +71,12 @@ FAILURES = {
     "a sourced script": Failure("clean", "lib.sh", 2, "lib.sh changed", {"lib.sh": ("grep ", "greep ")}),
     "a program": Failure("report", "report.py", 3, "report.py changed", {"report.py": ("score)", "scor)")}),
     "a value that a step made": Failure(
-        "report", "report.py", 4, "`score` 4 → -4", {"settings.json": ('"scale": 2', '"scale": -2')}
+        "report",
+        "report.py",
+        4,
+        "`score` 4 → -4",
+        {"settings.json": ('"scale": 2', '"scale": -2')},
+        first="train",
     ),
     "a definition": Failure(
         "report",
@@ -113,7 +120,10 @@ def test_ten_planted_failures(project: Workspace, failure: Failure) -> None:
     assert document["commands"]["resume"] == "runnable-ci retry bad"
     out = project.runnable("explain").out
     assert f"{failure.file}:{failure.line}" in out
-    assert f"`{failure.step}` succeeded in run good and failed in run bad" in out
+    if failure.first:
+        assert f"first difference: `{failure.first}` gives something else" in out
+    else:
+        assert f"`{failure.step}` succeeded in run good and failed in run bad" in out
 
 
 def test_the_commands_work(project: Workspace) -> None:

@@ -179,6 +179,48 @@ def use(model, score, name, u):
     assert reproduced(made, "--skip", "make", "--skip", "part", "--times", "2")["verdict"] == "reproduced"
 
 
+def test_a_deploy_in_another_file(tmp_path: Path) -> None:
+    """Of the steps of another file the deploy alone is left out, and what comes after them has what they gave."""
+    made = pipeline(
+        tmp_path,
+        """
+[steps.make]
+run = "echo make >> $RAN; echo 1 > out-1.txt"
+catalog = { put = ["out-1.txt"] }
+[steps.release]
+uses = "release.toml"
+[steps.each]
+strategy = { matrix = { n = [1, 2] } }
+run = "echo each-$n >> $RAN"
+[steps.last]
+run = "echo last >> $RAN; cat out-2.txt > out-3.txt"
+catalog = { put = ["out-3.txt"] }
+""",
+        **{
+            "release.toml": """
+[steps.build]
+run = "echo build >> $RAN; cat /proc/sys/kernel/random/uuid out-1.txt > out-2.txt"
+catalog = { put = ["out-2.txt"] }
+[steps.deploy]
+run = "echo deploy >> $RAN; scp -V 2> out-said || true"
+"""
+        },
+    )
+    made.runnable("run", "-q", "--run-id", "first")
+    ran(made)
+    done = made.runnable("reproduce", "first", code=1)
+    assert sorted(ran(made)) == ["build", "last", "make"]
+    assert "left out: `release.deploy`: it has no `put` or `returns`, and may connect" in done.err
+    assert "left out: `each`: it gives nothing" in done.err
+    assert re.search(r"release / deploy +not comparable +left out", done.out)
+    found = reproduced(made, "--skip", "release.build", "--include", "each", "--include", "release")
+    assert sorted(ran(made)) == ["deploy", "each-1", "each-2", "last", "make"]
+    assert found["verdict"] == "reproduced"
+    assert [name.rpartition(".")[2] for name in found["left_out"]] == ["build"]
+    assert reproduced(made, "--skip", "release")["steps"]["last"]["verdict"] == "reproduced"
+    assert sorted(ran(made)) == ["last", "make"]
+
+
 def test_what_the_run_did_not_come_to_is_not_tried(tmp_path: Path) -> None:
     """A deploy that waited for what failed then does not run since that succeeds now."""
     made = pipeline(
@@ -220,3 +262,25 @@ def test_no_hint_that_cannot_work(tmp_path: Path) -> None:
     logs = [made.log(name) for name in ("first", "first-again-1")]
     assert [log.invocations[-1].actor for log in logs] == ["Local Person", "Local Person"]
     assert logs[0].name == logs[1].name == "project"
+
+
+def test_undeclared_files_of_what_is_left_out(tmp_path: Path) -> None:
+    """A step that downloads without a `put` looks like a deploy: what it made is an input, by its hash."""
+    made = pipeline(
+        tmp_path,
+        """
+[steps.load]
+run = "echo load >> $RAN; scp -V 2> out-said || true; echo 1 > out-data.txt"
+[steps.use]
+run = "echo use >> $RAN; cat out-data.txt > out.txt"
+catalog = { put = ["out.txt"] }
+""",
+    )
+    made.runnable("run", "-q", "--run-id", "first")
+    ran(made)
+    assert reproduced(made)["steps"]["use"]["verdict"] == "reproduced"
+    assert ran(made) == ["use"]
+    made.write({"out-data.txt": "2\n"})
+    found = reproduced(made, code=4)
+    assert found["steps"]["use"]["reason"] == "out-data.txt, which it read, is another file now"
+    assert reproduced(made, "--include", "load")["verdict"] == "reproduced"

@@ -22,7 +22,7 @@ from runnable_ci.analysis.reproduction.determinism.results import is_checkpoint
 from runnable_ci.analysis.reproduction.environments import activated, link_environment, make_environment
 from runnable_ci.analysis.reproduction.images import find_images
 from runnable_ci.analysis.reproduction.inputs import ProvidedInputs, provide_inputs, read_here
-from runnable_ci.analysis.reproduction.left_out import of_log, require_known, steps_left_out
+from runnable_ci.analysis.reproduction.left_out import is_left_out, of_log, require_known, steps_left_out
 from runnable_ci.analysis.reproduction.not_held import not_held_equal
 from runnable_ci.analysis.reproduction.verdicts import step_verdicts, whole_verdict
 from runnable_ci.analysis.scratch import note_store, scratch_folder
@@ -39,13 +39,14 @@ from runnable_ci.pipeline.branches.expansion import outlined_name
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
+from runnable_ci.pipeline.step import groups_of
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import RunLog, StepAttempt
 from runnable_ci.runs.notes.notes_model import Reproduction
 from runnable_ci.runs.paths import shared
 from runnable_ci.runs.reader import load, suggest_pull
-from runnable_ci.runs.reuse.results import of_steps, results_of
+from runnable_ci.runs.reuse.results import results_of
 from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.steps.interpreter import find_interpreter
 from runnable_ci.vcs.git import Git
@@ -138,7 +139,10 @@ def prepared_tree(
         project = load_project(file)
         note_store(folder, project.layout.folder)
         tree = project.workspace
-        inputs = provide_inputs(found, workspace, tree, root)
+        require_known("--skip", asked.skip, project.pipeline)
+        require_known("--include", asked.include, project.pipeline)
+        left_out = steps_left_out(found.read(), project.pipeline, asked.skip, asked.include)
+        inputs = provide_inputs(found, workspace, tree, root, left_out)
         held = asked.environment == "recorded"
         if held and (outside := _newest_outside_of_containers(log)):
             recorded = log.environments.get(outside.environment, Environment())
@@ -150,10 +154,6 @@ def prepared_tree(
         now = _environment_of(
             project, next((name for name, step in log.steps.items() if attempt in step.attempts), ""), options.environ
         )
-        steps = project.pipeline.steps
-        require_known("--skip", asked.skip, steps)
-        require_known("--include", asked.include, steps)
-        left_out = steps_left_out(found.read(), steps, asked.skip, asked.include)
         images = find_images(project, options, log, left_out, is_recorded=held)
         not_held = [*not_held_equal(found.read(), now, attempt, left_out, holds_packages=held), *images.others]
         opened = project.opened(options.environ)
@@ -326,10 +326,12 @@ def stand_ins(found: ComparedRun, tree: PreparedTree, until: Sequence[str] = ())
     """
     log, layout = found.log, tree.project.layout
     running = StepSelection(until=until).part_of(tree.project.pipeline).steps
-    left_out = [name for name in {**tree.left_out, **tree.no_image} if name in running]
+    left_out = [name for name in {**tree.left_out, **tree.no_image} if name.partition(".")[0] in running]
     if not left_out:
         return None
-    results = results_of(log, of_steps(log, left_out))
+    keys = [key for key in log.steps if is_left_out(key, left_out)]
+    around = {group for key in keys for group in groups_of(key)}
+    results = results_of(log, [key for key in log.steps if key in around or key in keys])
     layout.create()
     with shared(layout), suggest_pull(found.layout, log.run_id):
         bring(found.layout, layout, layers(results).values())

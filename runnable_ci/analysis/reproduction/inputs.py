@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from runnable_ci.analysis.comparison.which import ComparedRun
+from runnable_ci.analysis.reproduction.left_out import is_left_out
 from runnable_ci.runs.model import CatalogEntry, RunLog
 from runnable_ci.runs.products.index import StoredContent
 from runnable_ci.store.opening import STORE_NAME
@@ -30,15 +31,19 @@ class ProvidedInputs:
     """Step → which of its inputs is not available."""
 
 
-def provide_inputs(run: ComparedRun, workspace: Path, tree: Path, root: Path) -> ProvidedInputs:
+def provide_inputs(
+    run: ComparedRun, workspace: Path, tree: Path, root: Path, left_out: Container[str] = ()
+) -> ProvidedInputs:
     """Bring what steps read into the `tree`, from the run's catalog or the `workspace` here, each with its hash.
 
     Both are the pipeline's folder; nothing is written outside of `root`, that of the repository in the tree. What lies
-    in the tree already is as it was recorded, and is not replaced.
+    in the tree already is as it was recorded, and is not replaced. What steps made that are `left_out`, and did not
+    put, is an input too.
     """
     found = ProvidedInputs()
     made = {entry.name for step in run.log.steps.values() for entry in step.put_entries()}
-    made |= {path for step in run.log.steps.values() for attempt in step.attempts for path in attempt.made}
+    running = (step for key, step in run.log.steps.items() if not is_left_out(key, left_out))
+    made |= {path for step in running for attempt in step.attempts for path in attempt.made}
     kept = _kept(run.log)
     _make_links(run, tree, root)
     for step, path, digest in _needed(run):

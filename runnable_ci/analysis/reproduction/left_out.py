@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 
 from runnable_ci.analysis.comparison.runs import RunRead
 from runnable_ci.engine.reuse.rules import is_loopback, words_that_connect
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.observe.reads import ReadSet
+from runnable_ci.pipeline.branches.expansion import outlined_name
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.runs.model import RunLog, StepAttempt
 from runnable_ci.util.text import listed
 
@@ -15,29 +17,62 @@ NEVER_TRIED = "the run did not come to it"
 """Of a step that the first run has no attempt at: there is nothing to compare, so it is not tried now either."""
 
 
-def require_known(option: str, names: Collection[str], steps: Collection[str]) -> None:
+def require_known(option: str, names: Collection[str], pipeline: Pipeline) -> None:
     """Raise `UsageError` where an option names a step that the pipeline does not have."""
+    known = dict.fromkeys([*pipeline.steps, *map(_path, _leaves(pipeline))])
     for name in names:
-        if name not in steps:
-            hint = did_you_mean(name, steps, f"the steps are: {', '.join(steps)}")
+        if name not in known:
+            hint = did_you_mean(name, known, f"the steps are: {', '.join(known)}")
             raise UsageError(f"{option} {name}: there is no such step", hint=hint)
 
 
-def steps_left_out(
-    run: RunRead, steps: Collection[str], skip: Collection[str], include: Collection[str]
-) -> dict[str, str]:
-    """Return which of the pipeline's `steps` are not run, with why; those to `skip` are not, those to `include` are.
+def steps_left_out(run: RunRead, pipeline: Pipeline, skip: Collection[str], include: Collection[str]) -> dict[str, str]:
+    """Return which of the pipeline's steps are not run, with why; those to `skip` are not, those to `include` are.
 
-    What the first run mocked is mocked again. What gave nothing that could be compared did what it does elsewhere, as a
-    deploy does: it is run only where it was seen not to have connected to another machine.
+    One within a step of another file, or of a matrix of such, is `STEP.INNER`. What the first run mocked is mocked
+    again. What gave nothing that could be compared did what it does elsewhere, as a deploy does: it is run only where
+    it was seen not to have connected to another machine.
     """
-    found = {name: why for name in steps if (why := _why_not(run, name))}
-    found |= dict.fromkeys(skip, "`--skip`")
-    return {name: why for name, why in found.items() if name not in include or name in skip}
+    found: dict[str, str] = {}
+    for name in pipeline.steps:
+        inner = [leaf for leaf in _leaves(pipeline) if leaf.partition(".")[0] == name]
+        reasons = {_path(leaf): why for leaf in inner if (why := _why_not(run, leaf))}
+        if len(reasons) == len({*map(_path, inner)}) and reasons:
+            said = [why for why in reasons.values() if why != NEVER_TRIED]
+            reasons = {name: next(iter(said), NEVER_TRIED)}
+        found |= reasons
+    found = {name: why for name, why in found.items() if name not in include and _top(name) not in include}
+    return found | dict.fromkeys(skip, "`--skip`")
 
 
-def _why_not(run: RunRead, name: str) -> str:
-    attempts = {key: step.attempts[-1] for key, step in run.log.steps.items() if _is_in(key, name) and step.attempts}
+def _leaves(pipeline: Pipeline) -> list[str]:
+    """Return the steps that run something, by their names in the outline."""
+    return [name for name, step in pipeline.outlined().steps.items() if step.kind != "branches"]
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _path(key: str) -> str:
+    """Return the name of a step with those around it, without what tells branches apart."""
+    return ".".join(key.split(".")[::2])
+
+
+def option_name(key: str) -> str:
+    """Return how options name a step of a log: `STEP`, or `STEP.INNER` for one of another file."""
+    path = _path(key)
+    return _top(key) if {*path.split(".")} == {_top(key)} else path
+
+
+def is_left_out(key: str, left_out: Container[str]) -> bool:
+    """Return whether a step of a log is left out, by its key there."""
+    return _top(key) in left_out or _path(key) in left_out
+
+
+def _why_not(run: RunRead, leaf: str) -> str:
+    of_leaf = {key: step for key, step in run.log.steps.items() if outlined_name(key) == leaf}
+    attempts = {key: step.attempts[-1] for key, step in of_leaf.items() if step.attempts}
     if not attempts:
         return NEVER_TRIED
     if any(last.mock for last in attempts.values()):
@@ -47,13 +82,13 @@ def _why_not(run: RunRead, name: str) -> str:
 
 def _acts_elsewhere(last: StepAttempt, reads: ReadSet | None) -> str:
     """Return what speaks for a step that does something to another machine; empty for one that gives something."""
-    if any(last.definition.get(key) for key in ("put", "returns", "metrics")) or last.made or last.checkpoint:
+    if any(last.definition.get(key) for key in ("put", "returns", "metrics")) or last.checkpoint:
         return ""
-    nothing = "it gives nothing that could be compared"
+    nothing = "it has no `put` or `returns`" if last.made else "it gives nothing that could be compared"
     if found := connections(last, reads):
         return f"{nothing}, and {found}"
     is_seen = "python" in last.definition and reads is not None and reads.imports_seen and not last.not_seen
-    return "" if is_seen else f"{nothing}, and whether it connects to other machines is not seen"
+    return "" if is_seen or last.made else f"{nothing}, and whether it connects to other machines is not seen"
 
 
 def connections(last: StepAttempt, reads: ReadSet | None) -> str:
@@ -69,14 +104,9 @@ def _texts(last: StepAttempt) -> Iterator[str]:
     return (value for value in values if isinstance(value, str))
 
 
-def _is_in(key: str, name: str) -> bool:
-    """Return whether a step of a log is that of the pipeline, or in one of its branches."""
-    return key.partition(".")[0] == name
-
-
 def of_log(log: RunLog, left_out: Mapping[str, str]) -> dict[str, str]:
     """Return each step of a log that was left out, those of branches too, with why."""
-    return {key: left_out[name] for key in log.steps if (name := key.partition(".")[0]) in left_out}
+    return {key: left_out.get(_top(key)) or left_out[_path(key)] for key in log.steps if is_left_out(key, left_out)}
 
 
 def lines(left_out: Mapping[str, str], skip: Sequence[str]) -> Iterator[str]:

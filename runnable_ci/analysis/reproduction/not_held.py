@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 
 from runnable_ci.analysis.comparison.runs import RunRead
-from runnable_ci.analysis.reproduction.left_out import connections
+from runnable_ci.analysis.reproduction.left_out import connections, is_left_out, option_name
 from runnable_ci.runs.branches.labels import labels_of
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import StepAttempt
@@ -28,12 +28,12 @@ def not_held_equal(
             yield from _packages(recorded, now)
     labels = labels_of(log.steps)
     for name, step in log.steps.items():
-        if name.partition(".")[0] in left_out:
+        if is_left_out(name, left_out):
             continue
         label, reads = labels[name], run.reads.get(name)
         for last in step.attempts[-1:]:
             if found := connections(last, reads):
-                yield f"`{label}` {found}; `--skip {name.partition('.')[0]}` leaves it out"
+                yield f"`{label}` {found}; `--skip {option_name(name)}` leaves it out"
             if reads and (outside := list(reads.outside)):
                 yield f"`{label}` read files outside of the repository: {listed(outside)}"
             if last.code_identities and _is_other(last, code):

@@ -27,7 +27,8 @@ class MockOptions(NamedTuple):
     from_run: str | None = None
     """The run whose results mocked steps give; None: the newest with a result of each."""
     results: RunLog | None = None
-    """What mocked steps give, where that is known; the store has its contents. No other run is looked at then."""
+    """What mocked steps give, where that is known; the store has its contents. No other run is looked at then, and
+    `STEP.INNER` is one within a step."""
 
     def words(self) -> list[str]:
         """Return the options of a command that mocks the same."""
@@ -37,13 +38,17 @@ class MockOptions(NamedTuple):
     def applied(self, pipeline: Pipeline, workspace: Path) -> Pipeline:
         """Return the pipeline with mocked steps. Raises `UsageError` for a step or function that is not there."""
         patches = dict(self._parsed(pipeline))
+        inner = [name for name in self.mock if "." in name and self.results is not None]
         for name in self.mock:
-            if name != ALL:
+            if name != ALL and name not in inner:
                 _require_step(f"--mock {name}", name, pipeline)
             if name in patches:
                 raise UsageError(f"`{name}` is given to --mock and --patch", hint="give one of the two")
         names = pipeline.steps.keys() if ALL in self.mock else self.mock
         steps = {name: _stubbed(step) if name in names else step for name, step in pipeline.steps.items()}
+        for name in inner:
+            top, *path = name.split(".")
+            steps[top] = _stubbed_within(steps[top], path)
         steps |= {name: _patched(pipeline.steps[name], code, workspace) for name, code in patches.items()}
         return pipeline._replace(steps=steps)
 
@@ -87,6 +92,17 @@ def _stubbed(step: Step) -> Step:
         container=None,
         mock="nothing",
     )
+
+
+def _stubbed_within(step: Step, path: Sequence[str]) -> Step:
+    """Return a step of which one in its branches needs nothing and runs nothing."""
+    if step.branching is None or not path:
+        return _stubbed(step)
+    body = {
+        name: _stubbed_within(inner, path[1:]) if name == path[0] else inner
+        for name, inner in step.branching.body.items()
+    }
+    return step._replace(branching=step.branching._replace(body=body))
 
 
 def _without_notebook(step: Step) -> Step:

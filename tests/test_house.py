@@ -265,7 +265,7 @@ def test_core_is_pure(module: str) -> None:
     assert not {call.attr for call in calls if isinstance(call, ast.Attribute)} & {"now", "utcnow", "today", "time"}
 
 
-READING = ("api", "errors", "util.text", "runs.listing")
+READING = ("api", "errors", "util.text", "util.shell_command", "runs.listing")
 """What the user's interpreter imports to read runs."""
 
 

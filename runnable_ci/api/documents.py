@@ -16,6 +16,7 @@ from typing import Any, Dict, Optional
 from runnable_ci.api.journals import Log, applied, flat, interruption, json_parameter, read_journal, require_readable
 from runnable_ci.api.stores import JOURNAL, Sealed, Store
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, RunLogError
+from runnable_ci.util.shell_command import command
 
 _RUN_LOG_TYPE, _TYPE_BEFORE = "application/vnd.runnable.runlog.v1+json", "vnd.runnable.media-type"
 _JOURNAL_SIZE = "vnd.runnable.journal-size"
@@ -65,7 +66,7 @@ def _read(store: Store, run_id: str, sealed: Optional[Sealed]) -> Log:
                 raise
     log = log or read_journal(journal, run_id) or (_document(store, run_id, sealed) if sealed else None)
     if log is None:
-        raise RunLogError(f"{journal} has not one whole line", hint=f"`runnable-ci show {run_id}` says more")
+        raise RunLogError(f"{journal} has not one whole line", hint=f"`{command('show', run_id)}` says more")
     return log
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from runnable_ci.errors import RunLogError
+from runnable_ci.util.shell_command import command
 
 Log = Dict[str, Any]
 READABLE = ("1", "2", "3")
 """Schemas of run logs."""
 _CHECKED = re.compile(rb'\{"check":"([0-9a-f]{16})",')
-_DAMAGED = "`runnable-ci show {}` says how it can be mended"
 _LARGE_MAX = 1000
 """Characters of JSON up to which a value is shown whole."""
 
@@ -33,7 +33,9 @@ def read_journal(journal: Path, run_id: str) -> Optional[Log]:
                 before = _next_check(line, before)
                 log = applied(log, json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as e:
-                raise RunLogError(f"{journal}, line {number}: damaged", hint=_DAMAGED.format(run_id)) from e
+                raise RunLogError(
+                    f"{journal}, line {number}: damaged", hint=f"`{command('show', run_id)}` says how it can be mended"
+                ) from e
     if log is not None and log.get("run_id") != run_id:
         raise RunLogError(f"{journal} is the journal of another run, {log.get('run_id')}", hint="move it away")
     return log

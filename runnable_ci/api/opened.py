@@ -17,6 +17,7 @@ from runnable_ci.api.rows import Row, code_of, labels, metrics_of, row_of_log, s
 from runnable_ci.api.shown import code, html_table, status
 from runnable_ci.api.stores import Store, find_store, proven
 from runnable_ci.errors import BlobMissingError, RunNotFoundError, did_you_mean
+from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import format_duration, format_pairs, listed
 
 _LINKS_MAX = 40
@@ -140,7 +141,7 @@ class OpenRun:
         except BlobMissingError as e:
             if not self._store.is_partial(self.run_id):
                 raise
-            raise BlobMissingError(e.message, hint=f"`runnable-ci pull {self.run_id}` downloads the whole run") from e
+            raise BlobMissingError(e.message, hint=f"`{command('pull', self.run_id)}` downloads the whole run") from e
 
     def _output(self, name: str, attempt: Dict[str, Any]) -> Iterator[bytes]:
         kept = self._store.run_folder(self.run_id) / "logs" / f"{name}.{attempt['attempt_number']}.log"
@@ -182,8 +183,8 @@ def open_run(run_id: str, folder: Optional[Path]) -> OpenRun:
         run_id = known[-1]
     if run_id not in known:
         if not known:
-            raise RunNotFoundError(f"no runs in {store.folder}", hint="`runnable-ci run` makes the first one")
-        hint = did_you_mean(run_id, [*known, "latest"], "`runnable-ci runs` lists them")
+            raise RunNotFoundError(f"no runs in {store.folder}", hint=f"`{command('run')}` makes the first one")
+        hint = did_you_mean(run_id, [*known, "latest"], f"`{command('runs')}` lists them")
         raise RunNotFoundError(f"no run `{run_id}` in {store.folder}", hint=hint)
     return OpenRun(load(store, run_id, sealed.get(run_id)), store)
 

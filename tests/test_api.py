@@ -24,9 +24,8 @@ from runnable_ci.store.local import Layout
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "runnable_ci"
-READING = sorted(
-    [*PACKAGE.glob("api/*.py"), *PACKAGE.glob("runs/listing/*.py"), PACKAGE / "errors.py", PACKAGE / "util/text.py"]
-)
+MORE = ("errors.py", "util/text.py", "util/shell_command.py")
+READING = sorted([*PACKAGE.glob("api/*.py"), *PACKAGE.glob("runs/listing/*.py"), *map(PACKAGE.joinpath, MORE)])
 """What the project's own interpreter imports."""
 
 STEPS = """

@@ -109,6 +109,11 @@ class Workspace:
         self.git("commit", "-qm", "work")
         return self.git("rev-parse", "HEAD")
 
+    def replace(self, name: str, old: str, new: str) -> None:
+        """Write a file again with another text in it, which must have been there."""
+        assert old in self.read(name)
+        self.write({name: self.read(name).replace(old, new)})
+
     def write(self, files: Mapping[str, str]) -> None:
         """Write text files, by name."""
         for name, content in files.items():

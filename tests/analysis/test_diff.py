@@ -45,12 +45,6 @@ def project(tmp_path: Path) -> Workspace:
     return made
 
 
-def replaced(project: Workspace, name: str, old: str, new: str) -> None:
-    """Write a file again with another text in it."""
-    assert old in project.read(name)
-    project.write({name: project.read(name).replace(old, new)})
-
-
 def compared(project: Workspace, *words: str) -> dict[str, Any]:
     """What `diff --json` prints."""
     found: dict[str, Any] = json.loads(project.runnable("diff", *words, "--json").out)
@@ -71,19 +65,19 @@ CHANGES: dict[str, tuple[Callable[[Workspace], None], list[str], str, list[tuple
         [("read", "data/raw.csv")],
     ),
     "code": (
-        lambda p: replaced(p, "scale.py", "* 2", "* 3"),
+        lambda p: p.replace("scale.py", "* 2", "* 3"),
         [],
         "`train` gives something else: scale.py changed",
         [("code", "scale.py")],
     ),
     "a definition": (
-        lambda p: replaced(p, "runnable.toml", "sort data", "sort -r data"),
+        lambda p: p.replace("runnable.toml", "sort data", "sort -r data"),
         [],
         "`clean` gives something else: its `run` sort data/raw.csv > clean.csv → sort -r data/raw.csv > clean.csv",
         [("definition", "run")],
     ),
     "a failure": (
-        lambda p: replaced(p, "train.py", "rows = open", "rows = 1 / 0 or open"),
+        lambda p: p.replace("train.py", "rows = open", "rows = 1 / 0 or open"),
         [],
         "`train` succeeded in A and failed in B: train.py changed",
         [("code", "train.py")],
@@ -134,7 +128,7 @@ def test_the_same_twice(project: Workspace) -> None:
 
 def test_another_printed_text_is_said(project: Workspace) -> None:
     """It is no difference of the runs, but nobody says that it is the same."""
-    replaced(project, "runnable.toml", "cat head.txt >", "cat tips.txt; cat head.txt >")
+    project.replace("runnable.toml", "cat head.txt >", "cat tips.txt; cat head.txt >")
     for run, text in (("second", "one"), ("third", "two")):
         project.write({"tips.txt": text})
         project.runnable("run", "-j", "1", "--run-id", run)
@@ -144,7 +138,7 @@ def test_another_printed_text_is_said(project: Workspace) -> None:
 
 def test_what_was_only_listed_has_no_hash(project: Workspace) -> None:
     """Of a name that a folder's listing has in one of the runs it is said that it was listed."""
-    replaced(project, "runnable.toml", "sort data/raw.csv >", "ls data > n.txt; sort data/raw.csv >")
+    project.replace("runnable.toml", "sort data/raw.csv >", "ls data > n.txt; sort data/raw.csv >")
     for run, name in (("second", "old.csv"), ("third", "new.csv")):
         project.write({f"data/{name}": "x"})
         project.runnable("run", "-j", "1", "--run-id", run)
@@ -158,7 +152,7 @@ def test_what_was_only_listed_has_no_hash(project: Workspace) -> None:
 
 def test_a_step_that_is_not_deterministic(project: Workspace) -> None:
     """Equal inputs and another result: that is said, not a cause invented."""
-    replaced(project, "runnable.toml", "cat head.txt >", "date +%N; od -An -N8 -tx1 /dev/urandom >")
+    project.replace("runnable.toml", "cat head.txt >", "date +%N; od -An -N8 -tx1 /dev/urandom >")
     for run in ("second", "third"):
         project.runnable("run", "-j", "1", "--run-id", run)
     found = compared(project, "second", "third")
@@ -169,7 +163,7 @@ def test_a_step_that_is_not_deterministic(project: Workspace) -> None:
 
 def test_code_that_is_not_reached_is_no_cause(project: Workspace) -> None:
     """A function that nobody calls was changed, and a parameter: the parameter it was."""
-    replaced(project, "scale.py", "return 1", "return 7")
+    project.replace("scale.py", "return 1", "return 7")
     project.runnable("run", "-j", "1", "--run-id", "second", "--param", "rounds=6")
     found = compared(project, "first", "second")
     assert [(one["kind"], one["name"]) for one in found["first"]["causes"]] == [("value", "rounds")]
@@ -178,9 +172,9 @@ def test_code_that_is_not_reached_is_no_cause(project: Workspace) -> None:
 
 def test_commits_between_and_dirty_files(project: Workspace) -> None:
     """The commits between the runs are listed in their direction, and what had no commit."""
-    replaced(project, "scale.py", "* 2", "* 3")
+    project.replace("scale.py", "* 2", "* 3")
     project.git("commit", "-qam", "Scale by three")
-    replaced(project, "train.py", "rows}", "rows[:1]}")
+    project.replace("train.py", "rows}", "rows[:1]}")
     project.runnable("run", "-j", "1", "--run-id", "second")
     code = compared(project, "first", "second")["code"]
     assert [line.partition(" ")[2] for line in code["commits"]] == ["Scale by three"]
@@ -194,7 +188,7 @@ def test_words_for_runs(project: Workspace) -> None:
     """By default the newest run is compared with the last one before it that succeeded; a branch is its newest run."""
     project.git("checkout", "-qb", "topic")
     project.runnable("run", "-j", "1", "--run-id", "second", "--param", "lr=0.2")
-    replaced(project, "train.py", "rows = open", "rows = 1 / 0 or open")
+    project.replace("train.py", "rows = open", "rows = 1 / 0 or open")
     project.runnable("run", "-j", "1", "--run-id", "third", code=1)
     assert project.runnable("diff").out.splitlines()[0].startswith("A  second  SUCCESS")
     found = compared(project, "main", "topic")

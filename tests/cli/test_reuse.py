@@ -53,12 +53,6 @@ def reused(project: Workspace, run: str = "latest") -> list[str]:
     return [name for name, step in log.steps.items() if step.attempts[-1].taken_from]
 
 
-def replaced(project: Workspace, name: str, old: str, new: str) -> None:
-    """Write a file again with another text in it."""
-    assert old in project.read(name)
-    project.write({name: project.read(name).replace(old, new)})
-
-
 def test_results_that_are_taken_reach_the_disk_together(tmp_path: Path) -> None:
     """A run that takes twenty waits for the disk as often as one that takes two."""
     counts = []
@@ -142,19 +136,19 @@ def _data(project: Workspace) -> None:
 
 
 def _definition(project: Workspace) -> None:
-    replaced(project, "runnable.toml", "sort data", "sort -u data")
+    project.replace("runnable.toml", "sort data", "sort -u data")
 
 
 def _code(project: Workspace) -> None:
-    replaced(project, "scale.py", "value * 2", "value * 3")
+    project.replace("scale.py", "value * 2", "value * 3")
 
 
 def _unused_code(project: Workspace) -> None:
-    replaced(project, "scale.py", "return 1", "return 2")
+    project.replace("scale.py", "return 1", "return 2")
 
 
 def _parameter(project: Workspace) -> None:
-    replaced(project, "runnable.toml", "depth = 3", "depth = 4")
+    project.replace("runnable.toml", "depth = 3", "depth = 4")
 
 
 def _lock_file(project: Workspace) -> None:
@@ -267,9 +261,9 @@ def test_a_command_that_names_its_data_beside_another_one(tmp_path: Path) -> Non
 
 def test_an_age(project: Workspace) -> None:
     """An older result is not reused; a wrong age is an error."""
-    replaced(project, "runnable.toml", "[steps.clean]\n", '[steps.clean]\nmax-age = "1m"\n')
+    project.replace("runnable.toml", "[steps.clean]\n", '[steps.clean]\nmax-age = "1m"\n')
     assert "clean" in project.runnable("run", "--dry-run").out
-    for text in ("1", "1w", "24 h", "0h", "-1h"):
+    for text in ("1", "1y", "24 h", "0h", "-1h"):
         bad = project.read("runnable.toml").replace('"1m"', f'"{text}"')
         project.write({"bad.toml": bad})
         assert "must be such as `30m`, `24h` or `7d`, or `forever`" in project.runnable("run", "bad.toml", code=2).err
@@ -297,13 +291,13 @@ def test_a_deploy_is_done_once_a_run(tmp_path: Path) -> None:
 @pytest.mark.promise
 def test_a_person_says_which_run(project: Workspace) -> None:
     """`--reuse RUN` is for all steps of which the file says nothing, `never` for none."""
-    replaced(project, "runnable.toml", 'reuse = "any-run"\n', "")
-    replaced(project, "runnable.toml", "[steps.report]\n", '[steps.report]\nreuse = "this-run"\n')
+    project.replace("runnable.toml", 'reuse = "any-run"\n', "")
+    project.replace("runnable.toml", "[steps.report]\n", '[steps.report]\nreuse = "this-run"\n')
     project.runnable("run", "--run-id", "second")
     assert reused(project, "second") == []
     project.runnable("run", "--run-id", "third", "--reuse", "first")
     assert reused(project, "third") == ["clean", "train"]
-    replaced(project, "runnable.toml", "[parameters]", 'reuse = "any-run"\n[parameters]')
+    project.replace("runnable.toml", "[parameters]", 'reuse = "any-run"\n[parameters]')
     project.runnable("run", "--run-id", "fourth", "--reuse", "never")
     assert reused(project, "fourth") == []
 
@@ -326,7 +320,7 @@ returns = ["total"]
     project = workspace(tmp_path, files)
     project.runnable("run", "--run-id", "first")
     assert "4 reused from run first" in project.runnable("run", "--run-id", "second").err
-    replaced(project, "runnable.toml", "[1, 2, 3]", "[0, 1, 2, 3]")
+    project.replace("runnable.toml", "[1, 2, 3]", "[0, 1, 2, 3]")
     assert "3 reused from " in project.runnable("run", "--run-id", "third").err
     assert project.log("third").steps["sum"].attempts[-1].output_parameters["total"].value == [0, 2, 4, 6]
 
@@ -334,7 +328,7 @@ returns = ["total"]
 @pytest.mark.promise
 def test_a_variable_that_counts(project: Workspace) -> None:
     """One that a step's command names, or `env-read`, or that is known to change results; its value is never shown."""
-    replaced(project, "runnable.toml", "[steps.report]\n", '[steps.report]\nenv-read = ["STYLE"]\n')
+    project.replace("runnable.toml", "[steps.report]\n", '[steps.report]\nenv-read = ["STYLE"]\n')
     project.runnable("run", "--run-id", "second", STYLE="plain-value")
     project.runnable("run", "--run-id", "third", STYLE="plain-value")
     assert reused(project, "third") == ALL
@@ -392,7 +386,7 @@ def test_what_could_have_been_reused_is_said(
 
 def test_a_plan_says_what_would_be_refused_anyway(project: Workspace) -> None:
     """Whatever the steps before it give: it is not said that the step may be reused."""
-    replaced(project, "runnable.toml", "report.py > report.txt", "report.py > report.txt; touch stray.txt")
+    project.replace("runnable.toml", "report.py > report.txt", "report.py > report.txt; touch stray.txt")
     project.runnable("run", "--run-id", "second")
     _code(project)
     refused = "not that of run second: it also wrote stray.txt, which its `put` does not name"
@@ -419,7 +413,7 @@ def test_a_plan_shows_what_is_taken_of_others(project: Workspace) -> None:
     project.runnable("retry", "second", "-j", "1")
     assert reused(project, "second") == ALL
     assert f"report  reuse  {taken}" in project.runnable("run", "report", "-n").out
-    replaced(project, "report.py", "'score'", "'score:'")
+    project.replace("report.py", "'score'", "'score:'")
     planned = project.runnable("retry", "second", "-n", "--from", "report").out
     assert "report  run    " in planned
     assert "not that of run" not in planned, "what a person asks for is not looked for"
@@ -572,6 +566,6 @@ def test_a_checkpoint_is_no_product(tmp_path: Path) -> None:
 def test_the_nearest_of_several_is_named(project: Workspace) -> None:
     """Of two runs the one with the same values, though another one is newer."""
     project.runnable("run", "-j", "1", "--run-id", "newer", "--param", "depth=9")
-    replaced(project, "scale.py", "* 2", "* 3")
+    project.replace("scale.py", "* 2", "* 3")
     err = project.runnable("run", "-j", "1", "--run-id", "third").err
     assert "not that of run first: scale.py changed" in err

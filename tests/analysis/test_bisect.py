@@ -122,6 +122,10 @@ def test_commits_for_which_nothing_ran(project: Workspace) -> None:
     commit(project, {"README.md": "1\n"}, "one")
     wrong = commit(project, {"data/raw.csv": "a\n"}, "two")
     commit(project, {"runnable.toml": PIPELINE.replace("0.5", "0.6")}, "three")
+    project.write({"other.toml": PIPELINE.replace("shop", "other").replace("fit", "other")})
+    project.write({"train.py": project.read("train.py") + "def other(rate):\n    return 7\n"})
+    commit(project, {}, "four")
+    project.runnable("run", "-f", "other.toml", "-j", "1", "--run-id", "o")
     found = bisect(project, "--good", first, "--bad", "main")
     assert found["first_bad"]["commit"] == wrong
     assert [one["state"] for one in found["tried"][:2]] == ["good", "bad"]
@@ -161,6 +165,12 @@ def test_ignored_data_and_values_are_those_of_the_bad_run(project: Workspace) ->
     found = bisect(project, "--good", "a2", "--bad", "b")
     assert found["first_bad"]["commit"] == wrong
     assert {one["said"] for one in found["tried"]} == {"score = 12", "score = 1.5"}
+    deployed = Path(project.environ["DEPLOYED"]).read_text()
+    words = ("bisect", "--good", "a2", "--bad", "b", "--if", "score < 5 && duration >= 0", "--json", "-j", "1")
+    found = json.loads(project.runnable(*words).out)
+    assert found["first_bad"]["commit"] == wrong
+    assert all(one["executed"] == ["clean", "train"] for one in found["tried"]), "it counts how long they take"
+    assert Path(project.environ["DEPLOYED"]).read_text() == deployed, "a deploy is not run for each commit"
 
 
 def test_killed_and_started_again(project: Workspace) -> None:

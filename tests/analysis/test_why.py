@@ -199,6 +199,26 @@ def test_packages(tmp_path: Path) -> None:
     assert differing(found)["packages"] == ["the package six 1.16.0 → 1.17.0"]
 
 
+def test_secrets_are_given_again(project: Workspace) -> None:
+    """What the runs do not have is given to all that are made; nothing that is kept can betray it."""
+    pipeline = PIPELINE.replace("rate = 0.5", 'rate = 0.5\nkey = ""')
+    code = "def fit(rate, key):\n    return {} * rate * len(key)\n"
+    project.environ.update(RUNNABLE_CI_SECRETS="KEY", KEY="hunter2-hunter2")
+    project.write({"runnable.toml": pipeline, "train.py": code.format(1)})
+    project.commit()
+    project.runnable("run", "-j", "1", "--run-id", "s", "--param", "key=hunter2-hunter2")
+    changed(project, {"train.py": code.format(2)}, "--param", "key=hunter2-hunter2")
+    words = ("why", "s", "b", "--metric", "score", "--json", "-j", "1", "--param", "key=hunter2-hunter2")
+    done = project.runnable(*words)
+    found = json.loads(done.out)
+    assert found["moved_by"] == ["code"]
+    assert "`key` was a secret, which the run log does not have" in found["not_held"]
+    made = project.log(found["runs"][0]["run_id"]).made_from
+    assert made is not None
+    assert made.key == ""
+    assert "hunter2" not in done.out + done.err
+
+
 def test_a_run_that_fails_says_so(project: Workspace) -> None:
     """Where B's code cannot do with A's values, it is not known what each did, and the runs can be opened."""
     strict = "def fit(rate):\n    assert rate > 1, 'too small'\n    return rate\n"

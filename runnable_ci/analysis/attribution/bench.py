@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,13 +13,14 @@ from typing import Any
 
 from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.reproduction.adopt import adopt
-from runnable_ci.analysis.reproduction.again import PreparedTree, run_in_tree, stand_ins
+from runnable_ci.analysis.reproduction.again import PreparedTree, RunInterruptedError, run_in_tree, stand_ins
 from runnable_ci.engine.options import ReuseOptions
+from runnable_ci.engine.run_project import is_of
 from runnable_ci.errors import RunnableError
 from runnable_ci.runs.branches.labels import is_only_branches
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.notes.notes_model import MadeFrom
-from runnable_ci.runs.reader import load, run_ids
+from runnable_ci.runs.reader import experiments, load, run_ids
 from runnable_ci.store.local import Layout
 
 
@@ -50,7 +53,7 @@ class Bench:
     """An empty one, removed by its maker."""
     reuses: bool = True
     """Whether steps are taken from earlier runs: not where it counts how long they take."""
-    taken: list[str] = field(default_factory=list)
+    taken: dict[str, RunLog] = field(default_factory=dict)
     """The runs whose results are ready to be taken."""
 
     @property
@@ -65,7 +68,7 @@ class Bench:
             adopt(run.layout, Layout(self._store), run.log)
         except RunnableError as e:  # its content is gone: its steps run
             return e.message
-        self.taken.append(run.log.run_id)
+        self.taken[run.log.run_id] = run.log
         return ""
 
     def make(self, tree: PreparedTree, order: Order, found: ComparedRun | None = None) -> RunLog:
@@ -76,9 +79,11 @@ class Bench:
         own = tree.project.layout.folder
         if self._store.exists():
             self._store.rename(own)
-        first = [name for name in order.prefer if name in self.taken]
-        rest = [name for name in reversed(self.taken) if name not in first]
-        said, *also = (self.reuses and [*first, *rest]) or ["never"]
+        names = [*order.prefer, *reversed(self.taken)]
+        known = [self.taken[name] for name in dict.fromkeys(names) if name in self.taken]
+        environ, layout = tree.options.environ, tree.project.layout
+        usable = [log.run_id for log in known if is_of(tree.project, log, environ=environ, layout=layout)]
+        said, *also = (self.reuses and usable) or ["never"]
         try:
             made = run_in_tree(
                 tree,
@@ -92,10 +97,13 @@ class Bench:
             )
             log = made.log.model_copy(update={"made_from": order.made_from})
             adopt(made.layout, self.layout, log)
+        except RunInterruptedError as e:
+            e.message = "cancelled; the runs that were made are kept, and taken when this is asked again"
+            raise
         finally:
             if own.exists():
                 own.rename(self._store)
-        self.taken.append(order.run_id)
+        self.taken[order.run_id] = log
         return log
 
     def unused(self, base: str) -> str:
@@ -118,7 +126,7 @@ def shown_without(folder: Path) -> Iterator[None]:
 def earlier_runs(layout: Layout) -> dict[str, RunLog]:
     """Return the runs of a store that were made to find what moved a metric, by what they were made from."""
     found: dict[str, RunLog] = {}
-    for run_id in run_ids(layout) if layout.folder.is_dir() else ():
+    for run_id in experiments(layout) if layout.folder.is_dir() else ():
         try:
             log = load(layout, run_id)
         except RunnableError:  # damaged
@@ -128,11 +136,24 @@ def earlier_runs(layout: Layout) -> dict[str, RunLog]:
     return found
 
 
+def key_of(parts: Sequence[Any], params: Sequence[str]) -> str:
+    """Return the digest of what a run is made from.
+
+    Empty where parameters were given for this alone: they may be secrets, which a digest of them could betray.
+    """
+    return "" if params else hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def executed(log: RunLog) -> list[str]:
-    """Return the steps that ran, and were not taken from another run."""
+    """Return the steps that ran: they were not taken from another run, nor left out."""
     decisions = log.invocations[-1].decisions if log.invocations else {}
     ran = (name for name, one in decisions.items() if one.action == "run")
-    return [name for name in ran if name not in log.steps or not is_only_branches(log.steps[name])]
+    steps = {name: log.steps[name] for name in ran if name in log.steps}
+    return [
+        name
+        for name, step in steps.items()
+        if not is_only_branches(step) and not any(last.mock for last in step.attempts[-1:])
+    ]
 
 
 def failure_of(log: RunLog) -> str:

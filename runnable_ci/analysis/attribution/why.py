@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.analysis.attribution.bench import Bench, Order, earlier_runs, executed, failure_of, shown_without
+from runnable_ci.analysis.attribution.bench import (
+    Bench,
+    Order,
+    earlier_runs,
+    executed,
+    failure_of,
+    key_of,
+    shown_without,
+)
 from runnable_ci.analysis.attribution.effects import KINDS, Attribution, Hybrid, Kind, Side, attribute, planned
 from runnable_ci.analysis.attribution.kinds import (
     KindDifference,
@@ -25,13 +32,14 @@ from runnable_ci.analysis.attribution.kinds import (
     values_of,
 )
 from runnable_ci.analysis.attribution.metric import giver_of, metric_of
-from runnable_ci.analysis.attribution.packages import Packages, difference_here, environment_folder
+from runnable_ci.analysis.attribution.packages import Packages, difference_here, environment_folder, packages_digest
 from runnable_ci.analysis.comparison.model import RunComparison
 from runnable_ci.analysis.comparison.runs import RunRead
 from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.facts import is_number, newest_environment
 from runnable_ci.analysis.reproduction.again import PreparedTree, ReproduceOptions, prepared_tree
 from runnable_ci.analysis.reproduction.inputs import read_here
+from runnable_ci.analysis.reproduction.left_out import NEVER_TRIED
 from runnable_ci.analysis.scratch import scratch_folder
 from runnable_ci.engine.options import Options
 from runnable_ci.errors import PipelineError, RunnableError, StepError, UsageError
@@ -99,6 +107,8 @@ class WhyPlan:
     data: frozenset[str]
     data_of: Side | None
     """The one side whose data all runs get, where the other's are not all here."""
+    packages_here: str
+    """Digest of those that are here."""
     bench: Bench
     made_packages: Packages
     made: list[MadeHybrid] = field(default_factory=list)
@@ -167,14 +177,14 @@ class WhyPlan:
         of = {kind: self.sides[hybrid.side(kind)].run.log for kind in KINDS}
         packages = of["packages"].run_id if self.packages[hybrid.side("packages")] else ""
         identities = [run_identity(of[kind]) for kind in ("code", "data", "values")]
-        parts = [*identities, packages, hybrid.base, self._until(hybrid), list(self.asked.params)]
+        parts = [*identities, packages, hybrid.base, self._until(hybrid), self.packages_here]
         return MadeFrom(
             purpose=WHY,
             code=of["code"].run_id,
             data=of["data"].run_id,
             values=of["values"].run_id,
             packages=packages,
-            key=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
+            key=key_of(parts, self.asked.params),
         )
 
     @contextmanager
@@ -182,13 +192,16 @@ class WhyPlan:
         code, packages = self.sides[hybrid.side("code")], self.sides[hybrid.side("packages")]
         data = self.sides[self.data_of or hybrid.side("data")]
         with prepared_tree(code.run, code.tree.workspace, self.options, ReproduceOptions()) as tree:
+            # A step that the run skipped by its condition may run with other values.
+            left_out = {name: why for name, why in tree.left_out.items() if why != NEVER_TRIED}
+            narrowed = replace(tree, left_out=left_out)
             _bring_data(self.data, data.tree.project.workspace, tree)
             with shown_without(tree.project.workspace):
                 if self.packages[hybrid.side("packages")]:
                     log = packages.run.log
-                    yield self.made_packages.given(tree, log.run_id, newest_environment(log))
+                    yield self.made_packages.given(narrowed, log.run_id, newest_environment(log))
                 else:
-                    yield tree
+                    yield narrowed
 
 
 @contextmanager
@@ -209,6 +222,7 @@ def opened_plan(
             read = run.read()
             sides[side] = _Side(read, run, tree, difference_here(read, tree, list(run.log.steps)))
         data = data_files(sides["A"].read) | data_files(sides["B"].read)
+        here = packages_digest(sides["A"].tree)
         packages, bench = Packages(folder, options.environ), Bench(layout, folder)
         of_data, data_of = _data_difference(sides, data)
         of_packages, made_packages = _package_difference(compared, sides, packages)
@@ -238,6 +252,7 @@ def opened_plan(
             packages=made_packages,
             data=data,
             data_of=data_of,
+            packages_here=here,
             bench=bench,
             made_packages=packages,
         )

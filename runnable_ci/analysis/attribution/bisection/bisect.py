@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from runnable_ci.analysis.attribution.bench import Bench, Order, earlier_runs, executed, failure_of
+from runnable_ci.analysis.attribution.bench import Bench, Order, earlier_runs, executed, failure_of, key_of
 from runnable_ci.analysis.attribution.bisection.commits import CommitSummary, facts_of
 from runnable_ci.analysis.attribution.bisection.ends import BisectionEnd, BisectionEnds
 from runnable_ci.analysis.attribution.bisection.search import CommitSearch
@@ -20,12 +19,12 @@ from runnable_ci.analysis.comparison.model import CodeComparison
 from runnable_ci.analysis.comparison.runs import compare
 from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.engine.options import Options
-from runnable_ci.errors import CodeIdentityError, PipelineError, StepError, UsageError
+from runnable_ci.errors import CodeIdentityError, PipelineError, RunnableError, StepError, UsageError
 from runnable_ci.pipeline.expressions.expression import Expression
 from runnable_ci.pipeline.model import Pipeline
-from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.model import FAIL, SUCCESS, RunLog
 from runnable_ci.runs.notes.notes_model import MadeFrom
-from runnable_ci.runs.reader import load, run_ids
+from runnable_ci.runs.reader import load, summaries
 from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.vcs.git import Git
 
@@ -206,25 +205,22 @@ class Bisection:
                 self.bench.take(ComparedRun(self.bench.layout, log))
                 return log, True
             for run_id in self._runs_here().get(commit, ()):
-                self.bench.take(ComparedRun(self.bench.layout, load(self.bench.layout, run_id)))
+                with suppress(RunnableError):  # damaged, or not whole any more: its steps run
+                    self.bench.take(ComparedRun(self.bench.layout, load(self.bench.layout, run_id)))
             prefer = [end.run.log.run_id for end in (ends.bad, ends.good) if end.run is not None]
             run_id = self.bench.unused(f"bisect-{commit[:12]}")
             tag = f"bisect {self.asked.condition}"[:200]
             order = Order(run_id, made_from, tag, ends.values, self.asked.params, until, prefer)
-            return self.bench.make(tree, order), False
+            return self.bench.make(tree, order, ends.inputs), False
 
     def _runs_here(self) -> Mapping[str, Sequence[str]]:
         """Return the runs of the store by their commit, of which nothing is dirty: steps are taken from them too."""
         if self._here is None:
             self._here = {}
             layout = self.bench.layout
-            for run_id in run_ids(layout) if layout.folder.is_dir() else ():
-                try:
-                    code = load(layout, run_id).code()
-                except UsageError:
-                    continue
-                if code is not None and code.code_identifier_dependable:
-                    self._here.setdefault(code.code_identifier, []).append(run_id)
+            for one in summaries(layout) if layout.folder.is_dir() else ():
+                if one.dirty is False and one.status in (SUCCESS, FAIL):
+                    self._here.setdefault(one.commit, []).append(one.run_id)
         return self._here
 
     def _until(self, pipeline: Pipeline) -> list[str]:
@@ -249,14 +245,13 @@ class Bisection:
     def _made_from(self, commit: str, until: Sequence[str]) -> MadeFrom:
         ends = self.ends
         inputs = run_identity(ends.inputs.log) if ends.inputs else ""
-        parts: list[Any] = [commit, ends.file, inputs, dict(ends.values), list(self.asked.params), list(until)]
-        parts += [ends.packages, self.bench.reuses]
+        parts = [commit, ends.file, inputs, dict(ends.values), list(until), ends.packages, self.bench.reuses]
         return MadeFrom(
             purpose=BISECT,
             code=commit,
             data=ends.inputs.log.run_id if ends.inputs else "",
             values=ends.bad.run.log.run_id if ends.bad.run is not None and ends.values else "",
-            key=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
+            key=key_of(parts, self.asked.params),
         )
 
 

@@ -12,6 +12,7 @@ from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.reproduction.again import PreparedTree, name_author
 from runnable_ci.analysis.reproduction.environments import link_environment
 from runnable_ci.analysis.reproduction.inputs import ProvidedInputs, provide_inputs
+from runnable_ci.analysis.reproduction.left_out import NEVER_TRIED, steps_left_out
 from runnable_ci.analysis.scratch import note_store, scratch_folder
 from runnable_ci.engine.options import Options
 from runnable_ci.engine.preflight import load_project
@@ -42,10 +43,13 @@ def commit_tree(
             project = load_project(place)
         note_store(folder, project.layout.folder)
         tree = project.workspace
-        inputs = ProvidedInputs()
+        inputs, left_out = ProvidedInputs(), dict[str, str]()
         if inputs_of is not None:
-            inputs = provide_inputs(inputs_of, workspace, tree, root)
-            data = data_files(inputs_of.read())
+            read = inputs_of.read()
+            data = data_files(read)
+            reasons = steps_left_out(read, project.pipeline, (), ())  # a deploy is not run for each commit
+            left_out = {name: why for name, why in reasons.items() if why != NEVER_TRIED}
+            inputs = provide_inputs(inputs_of, workspace, tree, root, left_out)
             for path in {*inputs.copied, *inputs.restored} - data:  # code that was not committed is of no commit
                 (tree / path).unlink()
         link_environment(project.pipeline, workspace, tree)
@@ -57,7 +61,7 @@ def commit_tree(
                 inputs=inputs,
                 missing=missing,
                 not_held=(),
-                left_out={},
+                left_out=left_out,
                 no_image={},
                 images=None,
             )

@@ -114,7 +114,7 @@ class RunFinder:
     def original(self, word: str) -> ComparedRun:
         """Return a run as `run` does; here `latest` is the newest one that does not make another one again."""
         if word == LATEST and self.layout.folder.is_dir():
-            own = [one.run_id for one in summaries(self.layout) if not one.reproduces]
+            own = [one.run_id for one in self._summaries() if not one.reproduces]
             word = own[-1] if own else word
         return self.run(word)
 

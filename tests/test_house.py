@@ -500,6 +500,13 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(module: str) -> None:
     assert [name for name in done.stdout.split() if is_one_of(name, HEAVY)] == []
 
 
+def test_the_map_names_each_package_once() -> None:
+    """All packages have one row in the documentation's table, in their order, and no other name has one."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z_]+)(?:/|\.py)` \|", text.partition("\n## ")[0], re.MULTILINE)
+    assert rows == [name for line in ORDER for name in line if name not in ("__main__", "version", "runnable_ci")]
+
+
 def test_an_hour_s_reading() -> None:
     """What the documentation calls an hour's reading is there, names each module once and has at most 4,000 lines."""
     text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")

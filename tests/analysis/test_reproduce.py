@@ -168,6 +168,20 @@ def test_the_recorded_packages(tmp_path: Path) -> None:
     assert reproduced(made, "first", "--environment", "recorded")["verdict"] == "reproduced"
 
 
+@pytest.mark.parametrize("place", ["{outside}/bin/python", "../outside/bin/python"])
+def test_an_environment_that_is_not_in_the_tree_is_left_alone(tmp_path: Path, place: str) -> None:
+    """To replace its packages would change what is the user's own."""
+    outside = tmp_path / "outside"
+    (outside / "bin").mkdir(parents=True)
+    (outside / "bin" / "python").symlink_to(sys.executable)
+    named = f"python = {json.dumps(place.format(outside=outside))}\n"
+    made = workspace(tmp_path, {**FILES, "runnable.toml": named + FILES["runnable.toml"]})
+    made.runnable("run", "--run-id", "first")
+    done = made.runnable("reproduce", "first", "--environment", "recorded", code=1)
+    assert "the pipeline names an interpreter that is not in a folder of its own" in done.err
+    assert [path.relative_to(outside).as_posix() for path in outside.rglob("*")] == ["bin", "bin/python"]
+
+
 def test_a_reproduction_is_no_measure_of_others(project: Workspace) -> None:
     """What is made again is the newest run of a person; a branch and `latest-success` are never a reproduction."""
     project.runnable("reproduce", "latest", "-q", "-j", "1")

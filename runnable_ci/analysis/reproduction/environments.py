@@ -27,8 +27,7 @@ _NOT_INSTALLED: Final = frozenset({"pip", "setuptools", "wheel"})
 
 def link_environment(pipeline: Pipeline, workspace: Path, tree: Path) -> None:
     """Let the tree use the environment of the workspace here, where the pipeline finds it by a path in its folder."""
-    named = pipeline.python if pipeline.python and "/" in pipeline.python else PROJECT_INTERPRETER
-    first = Path(named).parts[0]
+    first = Path(_interpreter(pipeline)).parts[0]
     if first in ("/", "..") or (tree / first).exists() or not (workspace / first).is_dir():
         return
     (tree / first).symlink_to((workspace / first).resolve(), target_is_directory=True)
@@ -42,8 +41,7 @@ def make_environment(recorded: Environment, pipeline: Pipeline, tree: Path, envi
     """
     if not recorded.interpreter_version:
         raise StepError("the run does not say which interpreter it had", hint="use the environment here")
-    named = pipeline.python if pipeline.python and "/" in pipeline.python else PROJECT_INTERPRETER
-    place = tree / Path(named).parent.parent
+    place = _place(pipeline, tree)
     version = _VERSION.match(recorded.interpreter_version)
     python = f"python{version[1]}" if version else "python3"
     own = _own_names(tree)
@@ -71,10 +69,25 @@ def make_environment(recorded: Environment, pipeline: Pipeline, tree: Path, envi
 
 def activated(pipeline: Pipeline, tree: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables with which the environment made in the tree is the one that steps find."""
-    named = pipeline.python if pipeline.python and "/" in pipeline.python else PROJECT_INTERPRETER
-    place = tree / Path(named).parent.parent
+    place = _place(pipeline, tree)
     path = f"{place / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
     return {**environ, "PATH": path, "VIRTUAL_ENV": str(place)}
+
+
+def _interpreter(pipeline: Pipeline) -> str:
+    """Return the path of the interpreter that a pipeline names, from its folder."""
+    return pipeline.python if pipeline.python and "/" in pipeline.python else PROJECT_INTERPRETER
+
+
+def _place(pipeline: Pipeline, tree: Path) -> Path:
+    """Return where in the tree the environment belongs. Raises `StepError` where that would be outside of it."""
+    place = Path(os.path.normpath(tree / _interpreter(pipeline))).parent.parent
+    if not place.is_relative_to(tree) or place == tree:
+        raise StepError(
+            f"the pipeline names an interpreter that is not in a folder of its own: {pipeline.python}",
+            hint="its packages cannot be replaced: use the environment here",
+        )
+    return place
 
 
 def has_own_package(tree: Path) -> bool:

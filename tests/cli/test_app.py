@@ -46,7 +46,7 @@ def test_help(tmp_path: Path) -> None:
             "run",
         ),
         (("gc", "--zzz"), "no such option: --zzz", "`runnable-ci gc --help` shows", "gc"),
-        (("show",), "missing argument `RUN_ID`", "`runnable-ci show --help` shows", "show"),
+        (("show",), "missing argument `RUN_ID|REFERENCE`", "`runnable-ci show --help` shows", "show"),
         (("run", "--jobs", "many"), "invalid value for `--jobs` / `-j`: must be a valid integer", "`runn", "run"),
         (("gc", "--keep", "-1"), "invalid value for `--keep`: must be greater than", "`runnable-ci gc --help`", "gc"),
         (("pull", "r", "--only", "x"), "invalid value for `--only`: `x` is not one of `log`", "`runn", "pull"),

@@ -49,7 +49,7 @@ def list_runs(folder: str | Path | None = None) -> Runs:
 def open_run(run_id: str = "latest", folder: str | Path | None = None) -> OpenRun:
     """Return a finished, failed or running run, for reading; `folder` as for `list_runs`.
 
-    Raises `RunNotFoundError`.
+    `run_id` is an id, `latest`, `latest-success`, or a branch: its newest run. Raises `RunNotFoundError`.
     """
     from runnable_ci.api.opened import open_run as opened
 

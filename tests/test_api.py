@@ -262,6 +262,32 @@ def test_files_links_objects_and_output(everything: Workspace, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == [".runnable"]
 
 
+EMITS = """
+[parameters]
+n = 1
+[steps.a]
+run = "echo m=$n >> $RUNNABLE_OUTPUT"
+returns = { m = "metric" }
+"""
+
+
+def test_words_for_runs(tmp_path: Path) -> None:
+    """`latest`, `latest-success` and a branch are what they are on the command line: no experiments."""
+    project = workspace(tmp_path, {"runnable.toml": EMITS})
+    project.runnable("run", "--run-id", "one")
+    project.runnable("run", "--run-id", "two", "--param", "n=2")
+    project.runnable("why", "one", "two", "--metric", "m")
+    project.runnable("reproduce", "one")
+    project.write({"runnable.toml": "[steps.a]\nrun = 'exit 1'\n"})
+    project.runnable("run", "--run-id", "fails", code=1)
+    for word, run_id in {"latest": "fails", "latest-success": "two", "main": "fails"}.items():
+        assert runnable_ci.open_run(word, project.folder).run_id == run_id
+        compared = json.loads(project.runnable("diff", "one", word, "--json").out)
+        assert compared["b"]["run_id"] == run_id
+    with pytest.raises(runnable_ci.errors.RunNotFoundError, match="did you mean `latest-success`"):
+        runnable_ci.open_run("latest-sucess", project.folder)
+
+
 def test_pandas_in_one_line(everything: Workspace) -> None:
     """A column for each field, parameter and metric, named as `runs --csv` names it."""
     frame = pd.json_normalize(runnable_ci.list_runs(everything.folder))

@@ -8,7 +8,7 @@ import pickle
 import posixpath
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Union
 
 from runnable_ci.api.documents import load
 from runnable_ci.api.journals import Log
@@ -174,19 +174,44 @@ class OpenRun:
         return files[name]
 
 
-def open_run(run_id: str, folder: Optional[Path]) -> OpenRun:
-    """Return the run of an id, or `latest`. Raises `RunNotFoundError`, `RunLogError`, `StoreError`."""
+def open_run(word: str, folder: Optional[Path]) -> OpenRun:
+    """Return the run of an id, `latest`, `latest-success` or a branch, as the command line finds it.
+
+    Raises `RunNotFoundError`, `RunLogError`, `StoreError`.
+    """
     store = find_store(folder)
     sealed = store.sealed()
-    known = list(sealed) if run_id in sealed else list(rows(store))
-    if run_id == "latest" and known:
-        run_id = known[-1]
-    if run_id not in known:
-        if not known:
-            raise RunNotFoundError(f"no runs in {store.folder}", hint=f"`{command('run')}` makes the first one")
-        hint = did_you_mean(run_id, [*known, "latest"], f"`{command('runs')}` lists them")
-        raise RunNotFoundError(f"no run `{run_id}` in {store.folder}", hint=hint)
-    return OpenRun(load(store, run_id, sealed.get(run_id)), store)
+    if word not in sealed:
+        known = rows(store)
+        made_for = {run_id: it.annotations.get("vnd.runnable.made-for") for run_id, it in sealed.items()}
+        run_id = (
+            word
+            if word in known
+            else _described(word, [row for row in known.values() if not made_for.get(row["run_id"])])
+        )
+        if not run_id:
+            raise _not_found(word, known, store)
+        word = run_id
+    return OpenRun(load(store, word, sealed.get(word)), store)
+
+
+def _described(word: str, known: List[Row]) -> str:
+    """Return the newest run that a word describes, empty for none."""
+    found = [
+        row["run_id"]
+        for row in known
+        if word == "latest"
+        or (not row["reproduces"] and word == "latest-success" and row["status"] == "SUCCESS")
+        or (not row["reproduces"] and row["ref"] == word and row["status"] != "PROCESSING")
+    ]
+    return str(found[-1]) if found else ""
+
+
+def _not_found(word: str, known: Iterable[str], store: Store) -> RunNotFoundError:
+    if not known:
+        return RunNotFoundError(f"no runs in {store.folder}", hint=f"`{command('run')}` makes the first one")
+    hint = did_you_mean(word, [*known, "latest", "latest-success"], f"`{command('runs')}` lists them")
+    return RunNotFoundError(f"no run `{word}` in {store.folder}", hint=hint)
 
 
 def _followed(name: str, entries: Dict[str, Dict[str, Any]]) -> Optional[Dict[str, Any]]:

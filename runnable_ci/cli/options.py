@@ -246,7 +246,8 @@ Force = Annotated[bool, typer.Option("--force", help="Also what is pinned.")]
 _RUN_WORDS = "A run id, `latest`, `latest-success`, a branch, or HOST/REPOSITORY:RUN_ID."
 AnyRun = Annotated[str, typer.Argument(metavar="RUN", help=_RUN_WORDS)]
 ReportFile = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page.  [default: report-RUN_ID.html]")
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="The page.  [default: .runnable/reports/RUN_ID.html]"),
 ]
 Against = Annotated[
     str | None,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from runnable_ci.errors import StoreError
 
-_FOLDERS = frozenset({"blobs", "sha256", "runs", "tmp", "logs", "replaced", "seen", "unfinished"})
+_FOLDERS = frozenset({"blobs", "sha256", "runs", "tmp", "logs", "replaced", "reports", "seen", "unfinished"})
 _FILES = frozenset(
     {
         *(".gitignore", "oci-layout", "index.json", "index.lock", "store.lock", "workspace.lock", "writer"),

@@ -244,6 +244,15 @@ def test_a_metric_that_is_no_number_fails(tmp_path: Path) -> None:
     made.runnable("run", "--run-id", "a")
     made.runnable("run", "--run-id", "b", "--param", "x=3")
     assert "score is not a number" in made.runnable("diff", "a", "b", "--fail-if", "score < base", code=1).out
+    made.runnable("run", "--run-id", "c", "--param", "x=0.0")
+    for condition in (
+        "score / base < 0.9",
+        "(score - base) / (base - base) > 1",
+        "1 / metrics.score > 7",
+        "5 / (0 * base.score) < 0",
+    ):
+        done = made.runnable("diff", "c", "a" if "metrics" not in condition else "c", "--fail-if", condition, code=1)
+        assert "the result of / is not a number, which fails" in done.out
 
 
 def test_exit_code(pair: Workspace) -> None:

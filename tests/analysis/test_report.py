@@ -74,9 +74,10 @@ def steps_of(text: str) -> dict[str, str]:
 def test_the_file_has_the_run_s_name(project: Workspace) -> None:
     """Unless a place is given; an unwritable place is one clear error."""
     project.runnable("run", "--run-id", "r")
-    assert project.runnable("report").out == "report-r.html\n"
+    assert project.runnable("report").out == ".runnable/reports/r.html\n"
+    assert project.git("status", "--porcelain") == ""
     assert project.runnable("report", "r", "-o", "a.html").out == "a.html\n"
-    assert project.read("a.html") == project.read("report-r.html")
+    assert project.read("a.html") == project.read(".runnable/reports/r.html")
     failed = project.runnable("report", "r", "-o", "no/such/folder/a.html", code=2)
     assert "no/such/folder" in failed.err
 

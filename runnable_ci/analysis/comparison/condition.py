@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from runnable_ci.util.text import format_pairs, listed
 BASE: Final = "base"
 DURATION: Final = "duration"
 """How long a run took, in seconds; a metric of that name is in `metrics`."""
+_SHOWN: Final = {"divide": "the result of /", "multiply": "the result of *", "add": "a sum", "subtract": "a difference"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ def judge(condition: Expression, found: RunComparison) -> Judgement:
     """Return whether a condition holds for B, with A as `base`.
 
     A metric by its name is B's, `base.NAME` is A's, and `base` alone A's of the only metric that the condition names. A
-    metric that is not a number fails, since no comparison with it would. Raises `UsageError` for one that a run does
-    not have: nothing can be said then.
+    metric that is not a number fails, and so does what is calculated and is none, as a division by 0: no comparison
+    with it would. Raises `UsageError` for a metric that a run does not have: nothing can be said then.
     """
     before = {one.name: one.before for one in found.all_metrics if one.before is not None}
     after = {one.name: one.after for one in found.all_metrics if one.after is not None}
@@ -66,12 +67,29 @@ def judge(condition: Expression, found: RunComparison) -> Judgement:
     contexts = {DURATION: found.b.seconds, **nested(after), "metrics": nested(after)}
     contexts[BASE] = used.get(BASE, {DURATION: found.a.seconds, **nested(before), "metrics": nested(before)})
     odd = [name for name, value in used.items() if _is_odd(number(value))]
+    odd_results: list[str] = []
     try:
-        holds = is_true(condition.evaluate(contexts, FUNCTIONS))
+        holds = is_true(condition.evaluate(contexts, _watched(odd_results)))
     except ExpressionError as e:
         raise UsageError(f"the condition `{condition}`: {e.message}", hint=e.hint) from e
-    reason = format_pairs(used) + (f"; {listed(odd)} is not a number, which fails" if odd else "")
-    return Judgement(str(condition), holds or bool(odd), reason)
+    strange = odd or odd_results
+    reason = format_pairs(used) + (f"; {listed(strange)} is not a number, which fails" if strange else "")
+    return Judgement(str(condition), holds or bool(strange), reason)
+
+
+def _watched(odd: list[str]) -> dict[str, Callable[..., Any]]:
+    """Return the functions of conditions, which note in `odd` what they give that is not a number."""
+
+    def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            result = function(*arguments)
+            if _is_odd(result) and name not in odd:
+                odd.append(name)
+            return result
+
+        return call
+
+    return {name: watched(_SHOWN.get(name, f"{name}(…)"), function) for name, function in FUNCTIONS.items()}
 
 
 def _is_odd(value: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from runnable_ci.analysis.comparison.which import LATEST_SUCCESS, ComparedRun, RunFinder
 from runnable_ci.analysis.report.collect import collect
@@ -17,9 +18,11 @@ from runnable_ci.pipeline.project import load as load_project
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
 from runnable_ci.util.files import write_whole
+from runnable_ci.util.shell_command import path as typed
 
 NONE = "none"
 """As the run to compare with: no comparison."""
+_PAGES: Final = "reports"
 
 
 def report(
@@ -43,13 +46,21 @@ def report(
         redactor = make_redactor(settings, environ)
         beside = collect(found, other, git, environ=environ, redactor=redactor, other_note=note)
         page = page_of(found.log, beside, _needs(workspace, found))
-    path = output or Path(f"report-{found.log.run_id}.html")
+    path = output or _default(layout, found.log.run_id)
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="name the file with -o, such as report.html")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}", hint="make it, or name another place with -o")
     write_whole(path, html(page).encode(), through=path.parent)
-    console.out(str(path))
+    console.out(typed(path))
+
+
+def _default(layout: Layout, run_id: str) -> Path:
+    """Return where a page is written unless a person says it: in the store, where it makes no clone dirty."""
+    layout.create()
+    folder = layout.own_folder(_PAGES)
+    folder.mkdir(exist_ok=True)
+    return folder / f"{run_id}.html"
 
 
 def _other(finder: RunFinder, run: ComparedRun, against: str | None) -> tuple[ComparedRun | None, str]:

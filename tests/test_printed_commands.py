@@ -410,9 +410,10 @@ def test_what_a_watch_offers(tmp_path: Path, served: Served) -> None:
 
 def test_commands_have_one_source() -> None:
     """No message has a command in its text: all are made, whole and quoted, by `shell_command`."""
-    names = "|".join(
-        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
-    )
+    groups = [app, *(group.typer_instance for group in app.registered_groups if group.typer_instance)]
+    known = [command for group in groups for command in group.registered_commands]
+    names = "|".join(command.name or command.callback.__name__ for command in known if command.callback)
+    assert "why" in names.split("|")
     found = []
     for file in PACKAGE.rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))

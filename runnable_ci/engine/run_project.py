@@ -14,7 +14,7 @@ from runnable_ci.pipeline.pipeline_identity import PipelineIdentity, tails
 from runnable_ci.pipeline.project import Project, find_store
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import is_foreign
-from runnable_ci.runs.reader import LATEST, experiments, resolve_id, run_ids
+from runnable_ci.runs.reader import LATEST, newest_first, resolve_id
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.store.local import Layout
 from runnable_ci.util.shell_command import command, path
@@ -218,10 +218,10 @@ def is_of(project: Project, log: RunLog, *, environ: Mapping[str, str], layout: 
 def newest_run(project: Project, *, environ: Mapping[str, str]) -> str:
     """Return the newest run of the project's pipeline in its store. Raises `RunNotFoundError`."""
     layout = project.layout
-    hidden = experiments(layout)
-    for run_id in reversed([run_id for run_id in run_ids(layout) if run_id not in hidden]):
+    sealed = layout.manifests()
+    for run_id in newest_first(layout, sealed):
         try:
-            log = load_log(layout, run_id)
+            log = load_log(layout, run_id, sealed)
         except RunLogError:  # damaged: nobody knows of which pipeline
             continue
         if is_of(project, log, environ=environ, layout=layout):

@@ -61,9 +61,15 @@ def run_ids(layout: Layout, sealed: Mapping[str, Descriptor] | None = None) -> l
     return sorted(times, key=lambda run_id: times[run_id])
 
 
-def experiments(layout: Layout) -> frozenset[str]:
+def experiments(sealed: Mapping[str, Descriptor]) -> frozenset[str]:
     """Return the runs that were made to find what moved a metric: no `latest`, and nothing to build a new run on."""
-    return frozenset(run_id for run_id, it in layout.manifests().items() if it.annotations.get("vnd.runnable.made-for"))
+    return frozenset(run_id for run_id, it in sealed.items() if it.annotations.get("vnd.runnable.made-for"))
+
+
+def newest_first(layout: Layout, sealed: Mapping[str, Descriptor]) -> Iterator[str]:
+    """Yield the run ids, experiments left out, the one that was written to last at the beginning."""
+    hidden = experiments(sealed)
+    return (run_id for run_id in reversed(run_ids(layout, sealed)) if run_id not in hidden)
 
 
 def check_run_id(run_id: str) -> None:
@@ -75,10 +81,10 @@ def check_run_id(run_id: str) -> None:
 
 def resolve_id(layout: Layout, given: str) -> str:
     """Return the run id of an id or `latest`. Raises `RunNotFoundError`."""
-    known = run_ids(layout)
+    sealed = layout.manifests()
+    known = run_ids(layout, sealed)
     if given == LATEST and known:
-        hidden = experiments(layout)
-        return ([run_id for run_id in known if run_id not in hidden] or known)[-1]
+        return next(newest_first(layout, sealed), known[-1])
     if given in known and TAG.fullmatch(given):
         return given
     if not known:

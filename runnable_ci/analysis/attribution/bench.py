@@ -126,9 +126,10 @@ def shown_without(folder: Path) -> Iterator[None]:
 def earlier_runs(layout: Layout) -> dict[str, RunLog]:
     """Return the runs of a store that were made to find what moved a metric, by what they were made from."""
     found: dict[str, RunLog] = {}
-    for run_id in experiments(layout) if layout.folder.is_dir() else ():
+    sealed = layout.manifests() if layout.folder.is_dir() else {}
+    for run_id in experiments(sealed):
         try:
-            log = load(layout, run_id)
+            log = load(layout, run_id, sealed)
         except RunnableError:  # damaged
             continue
         if log.made_from is not None and log.made_from.key and log.outcome in ("succeeded", "failed"):

@@ -47,6 +47,7 @@ from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.runs.notes.notes_model import MadeFrom
 from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.store.local import Layout
+from runnable_ci.util.shell_command import command
 from runnable_ci.vcs.git_files import repository_root
 
 WHY: Final = "why"
@@ -286,7 +287,7 @@ def require_comparable(a: ComparedRun, b: ComparedRun, metric: str) -> tuple[flo
     if values[0] == values[1]:
         raise UsageError(
             f"`{metric}` is {values[0]:.6g} in both runs: nothing moved it",
-            hint=f"`runnable-ci diff {a.log.run_id} {b.log.run_id}` says what else differs",
+            hint=f"`{command('diff', a.log.run_id, b.log.run_id)}` says what else differs",
         )
     return values[0], values[1]
 

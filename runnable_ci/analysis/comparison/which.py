@@ -137,7 +137,7 @@ class RunFinder:
         return _newest(self._summaries(), word, other)
 
     def _summaries(self) -> list[Summary]:
-        hidden = experiments(self.layout)
+        hidden = experiments(self.layout.manifests())
         return [one for one in summaries(self.layout) if one.run_id not in hidden]
 
     def _elsewhere(self, word: str, other: str, known: list[str]) -> ComparedRun:

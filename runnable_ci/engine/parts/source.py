@@ -15,7 +15,7 @@ from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.artifact import layers
 from runnable_ci.runs.model import PROCESSING, SKIPPED, SUCCESS, RunLog
 from runnable_ci.runs.paths import is_foreign
-from runnable_ci.runs.reader import experiments, load, resolve_id, run_ids
+from runnable_ci.runs.reader import load, newest_first, resolve_id
 from runnable_ci.runs.reuse.results import has_branches
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import listed
@@ -59,10 +59,10 @@ def usable_runs(project: Project, *, environ: Mapping[str, str], from_run: str |
             )
         yield log
         return
-    hidden = experiments(layout)
-    for run_id in reversed([run_id for run_id in run_ids(layout) if run_id not in hidden]):
+    sealed = layout.manifests()
+    for run_id in newest_first(layout, sealed):
         with suppress(RunLogError):  # damaged: nobody knows of which pipeline
-            log = load(layout, run_id)
+            log = load(layout, run_id, sealed)
             if not is_foreign(layout, run_id) and is_of(project, log, environ=environ, layout=layout):
                 yield log
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from runnable_ci.analysis.attribution.bisection.search import CommitSearch
 from runnable_ci.errors import CodeIdentityError, UsageError
+from runnable_ci.util.shell_command import command
 from runnable_ci.vcs.git import COMMIT, Git, printable
 
 FILES_MAX = 1000
@@ -46,7 +47,7 @@ def search_between(git: Git, good: str, bad: str, *, first_parent: bool) -> Comm
     if is_ancestor(git, bad, good):
         raise UsageError(
             f"the bad commit, {bad[:12]}, is older than the good one, {good[:12]}, or the same",
-            hint="`--good` names the older one; for runs of one commit `runnable-ci why` says what moved a metric",
+            hint=f"`--good` names the older one; for runs of one commit `{command('why')}` says what moved a metric",
         )
     options = ["--first-parent"] if first_parent else []
     output = git("rev-list", "--topo-order", "--reverse", "--parents", *options, bad, f"^{good}", "--").decode()

@@ -17,6 +17,7 @@ from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.reader import LATEST, run_ids
+from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import format_pairs
 from runnable_ci.vcs.git import Git
 
@@ -89,7 +90,7 @@ def joined(
     """Return both ends with what is the same for each commit. Raises `UsageError`, `CodeIdentityError`."""
     file = _pipeline_file(good, bad, project)
     if good.commit == bad.commit:
-        hint = "of one commit `runnable-ci why A B --metric NAME` says what moved a metric"
+        hint = f"of one commit `{command('why', 'A', 'B', '--metric', 'NAME')}` says what moved a metric"
         raise UsageError(f"both ends are of the commit {good.commit[:12]}", hint=hint)
     base = "" if is_ancestor(git, good.commit, bad.commit) else merge_base(git, good.commit, bad.commit)
     notes: list[str] = []

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import io
 import json
+import os
 import shutil
 import socket
 import socketserver
@@ -358,7 +359,7 @@ def collect_garbage(served: Served) -> None:
 
 def program(name: str, package: str) -> str:
     """The path of a program that the tests cannot do without."""
-    path = shutil.which(name)
+    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")  # daemons are not on everybody's PATH
     if path is None:
         raise RuntimeError(f"{name} is missing; the tests need it: apt-get install {package}")
     return path

@@ -25,8 +25,9 @@ missing=()
 [ -z "${SECOND_REGISTRY:-}" ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
 for pair in skopeo:skopeo docker-registry:docker-registry git:git openssl:openssl curl:curl htpasswd:apache2-utils \
     shellcheck:shellcheck strace:strace make:make unshare:util-linux dash:dash podman:podman runc:runc \
-    busybox:busybox-static chromium:chromium chromedriver:chromium-driver; do
-    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    busybox:busybox-static chromium:chromium chromedriver:chromium-driver slurmctld:slurmctld slurmd:slurmd \
+    srun:slurm-client munged:munge sshd:openssh-server ssh:openssh-client; do
+    PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 # GitHub's description of its API and the accessibility checker come from npm, once.
 ls .cache/github-description/*/ghes-*.json .cache/axe-core/*.js >/dev/null 2>&1 || command -v npm >/dev/null || missing+=(npm)

@@ -18,6 +18,7 @@ from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.steps.interpreter import PROJECT_INTERPRETER
 from runnable_ci.util.process import run_bounded
 from runnable_ci.util.text import printable
+from runnable_ci.vcs.git_files import repository_root
 
 _INSTALL_S: Final = 1800.0
 _OUTPUT_MAX: Final = 16 * 1024 * 1024
@@ -31,6 +32,21 @@ def link_environment(pipeline: Pipeline, workspace: Path, tree: Path) -> None:
     if first in ("/", "..") or (tree / first).exists() or not (workspace / first).is_dir():
         return
     (tree / first).symlink_to((workspace / first).resolve(), target_is_directory=True)
+    _keep_out_of_git(tree / first)
+
+
+def _keep_out_of_git(place: Path) -> None:
+    """Let git in a tree that was made again ignore an environment, which is no code.
+
+    What ignores that of the workspace may not match here: `.venv/` matches no link, and a file in it is not there.
+    """
+    root = repository_root(place.parent)
+    if root is not None:
+        name = re.sub(r"([*?\[\\ ])", r"\\\1", place.relative_to(root).as_posix())
+        excluded = root / ".git" / "info" / "exclude"
+        excluded.parent.mkdir(exist_ok=True)
+        with excluded.open("a") as file:
+            file.write(f"\n/{name}\n")
 
 
 def make_environment(recorded: Environment, pipeline: Pipeline, tree: Path, environ: Mapping[str, str]) -> None:
@@ -68,8 +84,9 @@ def make_environment(recorded: Environment, pipeline: Pipeline, tree: Path, envi
 
 
 def activated(pipeline: Pipeline, tree: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables with which the environment made in the tree is the one that steps find."""
+    """Return the environment variables with which steps find the environment in the tree, which git there ignores."""
     place = _place(pipeline, tree)
+    _keep_out_of_git(place)
     path = f"{place / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
     return {**environ, "PATH": path, "VIRTUAL_ENV": str(place)}
 

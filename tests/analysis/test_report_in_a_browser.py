@@ -153,6 +153,21 @@ def test_a_failed_run_says_first_what_failed(project: Workspace, browser: Browse
     assert step.index("Traceback") < step.index("COMMAND")
 
 
+def test_of_many_failures_it_says_how_many_more(browser: Browser, tmp_path: Path) -> None:
+    """Ten are shown first and the number of the others, so that all can read it; the steps have all of them."""
+    pipeline = '[steps.s]\nrun = "exit $seed"\nstrategy = { fail-fast = false, matrix = { seed = [%s] } }\n'
+    made = workspace(tmp_path, {"runnable.toml": pipeline % ", ".join(map(str, range(1, 14)))})
+    made.runnable("run", "--run-id", "r", code=1)
+    made.runnable("report", "r", "-o", "r.html")
+    for dark in (False, True):
+        browser.open(made.folder / "r.html", dark=dark)
+        first = browser.js("return document.querySelector('main section').innerText")
+        assert first.count("exit code") == 10
+        assert "… and 3 more failed" in first
+        assert len(browser.js("return [...document.querySelectorAll('.step.failed')].map((it) => it.id)")) == 13
+        assert browser.accessibility() == []
+
+
 def test_clicks(project: Workspace, browser: Browser) -> None:
     """A node of the graph opens its step; the filter shows what has the text and the state."""
     browser.open(project.folder / "resumed.html")

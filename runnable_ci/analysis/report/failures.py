@@ -26,7 +26,7 @@ class ShownFailure:
 
 
 def failures_of(log: RunLog, labels: Mapping[str, str], places: Mapping[str, int]) -> list[ShownFailure]:
-    """Return the steps that failed, in the order of the run; of many the first."""
+    """Return the steps that failed, in the order of the run; a page shows the first `FAILURES_MAX`."""
     found = []
     for name in log.failed_steps():
         step = log.steps[name]
@@ -37,4 +37,4 @@ def failures_of(log: RunLog, labels: Mapping[str, str], places: Mapping[str, int
         where = f"{error.file}:{error.line}" if error and error.file and error.line else ""
         said = f"{error.type}: {error.message}" if error and error.type else last.message
         found.append(ShownFailure(places[name], labels[name], said, where, error.traceback if error else ""))
-    return found[:FAILURES_MAX]
+    return found

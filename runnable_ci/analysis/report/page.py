@@ -11,7 +11,7 @@ from markupsafe import Markup
 from runnable_ci.analysis.comparison.model import RunComparison
 from runnable_ci.analysis.facts import command_of, newest_environment
 from runnable_ci.analysis.report.chain import invocation_table
-from runnable_ci.analysis.report.failures import ShownFailure, failures_of
+from runnable_ci.analysis.report.failures import FAILURES_MAX, ShownFailure, failures_of
 from runnable_ci.analysis.report.graph import Graph, graph_of
 from runnable_ci.analysis.report.machines import ShownMachine, machine_names, machines_of
 from runnable_ci.analysis.report.metrics import Metric, metrics_of
@@ -132,6 +132,7 @@ class Page:
     counts: Sequence[tuple[str, int]]
     """State → number of steps."""
     failures: Sequence[ShownFailure]
+    failures_left_out: int
     resume: str
     """The command that resumes the run; empty where nothing is left to do."""
     metrics: Sequence[Metric]
@@ -170,7 +171,8 @@ def page_of(log: RunLog, found: FoundForPage, needs: Mapping[str, Sequence[str]]
         message=log.message,
         facts=_facts(log),
         counts=_counts(steps),
-        failures=failures,
+        failures=failures[:FAILURES_MAX],
+        failures_left_out=max(0, len(failures) - FAILURES_MAX),
         resume=command("retry", log.run_id) if log.status == FAIL else "",
         metrics=metrics_of(log.metrics() | by_shown_name(instance_metrics(log)), found.comparison, found.plots),
         parameters=bounded([_parameter(name, one) for name, one in log.parameters.items()], 5 * _NAMES_MAX),

@@ -183,12 +183,7 @@ def open_run(word: str, folder: Optional[Path]) -> OpenRun:
     sealed = store.sealed()
     if word not in sealed:
         known = rows(store)
-        made_for = {run_id: it.annotations.get("vnd.runnable.made-for") for run_id, it in sealed.items()}
-        run_id = (
-            word
-            if word in known
-            else _described(word, [row for row in known.values() if not made_for.get(row["run_id"])])
-        )
+        run_id = word if word in known else _described(word, [*known.values()])
         if not run_id:
             raise _not_found(word, known, store)
         word = run_id
@@ -196,15 +191,16 @@ def open_run(word: str, folder: Optional[Path]) -> OpenRun:
 
 
 def _described(word: str, known: List[Row]) -> str:
-    """Return the newest run that a word describes, empty for none."""
+    """Return the newest run that a word describes, empty for none; an experiment only as `latest`, of nothing else."""
+    own = [row for row in known if not row["made_for"]]
     found = [
-        row["run_id"]
-        for row in known
+        row
+        for row in (own or known if word == "latest" else own)
         if word == "latest"
-        or (not row["reproduces"] and word == "latest-success" and row["status"] == "SUCCESS")
-        or (not row["reproduces"] and row["ref"] == word and row["status"] != "PROCESSING")
+        or (word == "latest-success" and row["status"] == "SUCCESS")
+        or (row["ref"] == word and row["status"] != "PROCESSING")
     ]
-    return str(found[-1]) if found else ""
+    return str(found[-1]["run_id"]) if found else ""
 
 
 def _not_found(word: str, known: Iterable[str], store: Store) -> RunNotFoundError:

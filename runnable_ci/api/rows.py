@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any, Container, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from runnable_ci.runs.listing.summary import Summary
+from runnable_ci.runs.listing.summary import Summary, experiment
 from runnable_ci.util.text import flattened, seconds_between
 
 Row = Dict[str, Any]
@@ -39,6 +39,7 @@ def row_of_log(log: Mapping[str, Any]) -> Row:
         "description": log["notes"]["description"],
         "pinned": log["notes"]["pinned"],
         "reproduces": f"{made_again['run_id']}: {made_again['verdict']}" if made_again else "",
+        "made_for": _made_for(log),
     }
 
 
@@ -106,6 +107,12 @@ def seconds_of(log: Mapping[str, Any]) -> Optional[float]:
     each = [seconds_between(one["start_time"], one["end_time"]) for one in log["invocations"]]
     known = [seconds for seconds in each if seconds is not None]
     return sum(known) if known and len(known) == len(each) else None
+
+
+def _made_for(log: Mapping[str, Any]) -> str:
+    if log["made_from"]:
+        return experiment(log["made_from"])
+    return f"reproduce {log['reproduction']['run_id']}" if log["reproduction"] else ""
 
 
 def _instance_metrics(steps: Mapping[str, Any], decided: Container[str]) -> Dict[str, Dict[str, Any]]:

@@ -62,8 +62,9 @@ def run_ids(layout: Layout, sealed: Mapping[str, Descriptor] | None = None) -> l
 
 
 def experiments(sealed: Mapping[str, Descriptor]) -> frozenset[str]:
-    """Return the runs that were made to find what moved a metric: no `latest`, and nothing to build a new run on."""
-    return frozenset(run_id for run_id, it in sealed.items() if it.annotations.get("vnd.runnable.made-for"))
+    """Return the runs that `reproduce`, `why` or `bisect` made: no `latest`, and nothing to build a new run on."""
+    names = ("vnd.runnable.made-for", "vnd.runnable.reproduces")
+    return frozenset(run_id for run_id, it in sealed.items() if any(map(it.annotations.get, names)))
 
 
 def newest_first(layout: Layout, sealed: Mapping[str, Descriptor]) -> Iterator[str]:
@@ -129,11 +130,14 @@ def given_here(layout: Layout, run_id: str) -> list[Mapping[str, Any]]:
         return [invocation.parameters for invocation in own]
 
 
-def summaries(layout: Layout) -> Iterator[Summary]:
-    """Yield a line for each run, newest last. Reads a run log only where the index does not know its latest state."""
+def summaries(layout: Layout, sealed: Mapping[str, Descriptor] | None = None) -> Iterator[Summary]:
+    """Yield a line for each run, newest last; `sealed` are the layout's `manifests`.
+
+    Reads a run log only where the index does not know its latest state.
+    """
     from runnable_ci.runs.listing.summary import Summary  # to run and to retry need none
 
-    sealed, folders = layout.manifests(), run_folders(layout)
+    sealed, folders = layout.manifests() if sealed is None else sealed, run_folders(layout)
     for run_id in run_ids(layout, sealed):
         annotations = dict(sealed[run_id].annotations) if run_id in sealed else {}
         is_current_here = _is_current(annotations, folders[run_id] / JOURNAL if run_id in folders else None)

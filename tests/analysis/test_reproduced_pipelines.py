@@ -210,7 +210,7 @@ def test_published_beside_the_first(tmp_path: Path) -> None:
         found = json.loads(other.runnable("reproduce", reference, "--publish", "--json", "-q").out)
         assert found["verdict"] == "reproduced"
         assert found["published"].startswith(f"{where}:first-again-2")
-        listed = json.loads(made.runnable("runs", "--from", where, "--json").out)
+        listed = json.loads(made.runnable("runs", "--from", where, "--experiments", "--json").out)
         assert {run["run_id"]: run["reproduces"] for run in listed} == {
             "first": "",
             found["kept_as"]: "first: reproduced",

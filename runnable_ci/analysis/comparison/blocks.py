@@ -17,6 +17,7 @@ from runnable_ci.analysis.comparison.model import (
 )
 from runnable_ci.analysis.comparison.wording import how, noun_of, shown
 from runnable_ci.analysis.history.query import shown_status
+from runnable_ci.runs.model import PROCESSING
 from runnable_ci.util.text import format_duration, format_time, listed, pluralize
 
 ROWS_MAX: Final = 20
@@ -39,11 +40,19 @@ class Block:
 
 def headlines(found: RunComparison) -> list[str]:
     """Return what matters most, a sentence each: the first difference, and others that do not follow from it."""
+    unfinished = _unfinished(found)
     if found.first is None:
-        return [_nothing_diverges(found)]
+        return unfinished or [_nothing_diverges(found)]
     others = [f"also: {one.explanation}" for one in found.further[:FURTHER_MAX]]
     more = len(found.further) - len(others)
-    return [f"first difference: {found.first.explanation}", *others, *([f"… and {more} more"] if more else [])]
+    others += [f"… and {more} more"] if more else []
+    return [f"first difference: {found.first.explanation}", *others, *unfinished]
+
+
+def _unfinished(found: RunComparison) -> list[str]:
+    runs = [name for name, one in zip(found.names, (found.a, found.b), strict=True) if one.status == PROCESSING]
+    verb = "are" if len(runs) > 1 else "is"
+    return [f"{' and '.join(runs)} {verb} in progress: only steps that are over are compared"] if runs else []
 
 
 def _nothing_diverges(found: RunComparison) -> str:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from runnable_ci.analysis.comparison.model import INPUT_KINDS, POSSIBLE, Divergence, RunDifference, StepComparison
+from runnable_ci.analysis.comparison.model import (
+    INPUT_KINDS,
+    POSSIBLE,
+    RUNNING,
+    Divergence,
+    RunDifference,
+    StepComparison,
+)
 from runnable_ci.analysis.comparison.wording import in_words
 from runnable_ci.util.text import listed
 
@@ -33,7 +40,9 @@ def _divergence(step: StepComparison, names: tuple[str, str]) -> Divergence:
 
 
 def _diverges(step: StepComparison) -> bool:
-    return bool(step.in_a and step.in_b) and step.diverges and not _merely_follows(step)
+    """Whether a step that is over in both runs gives something else or ended otherwise, and does not merely follow."""
+    is_over = step.in_a and step.in_b and RUNNING not in (step.in_a, step.in_b)
+    return bool(is_over) and step.diverges and not _merely_follows(step)
 
 
 def _own_causes(step: StepComparison) -> list[RunDifference]:

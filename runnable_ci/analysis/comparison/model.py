@@ -59,6 +59,8 @@ LISTED = "listed"
 """Of a name that only one of two listings of a folder has: nothing was read."""
 
 
+RUNNING: Final = "running"
+"""In place of how a step ended, of one that has not."""
 A_AND_B: Final = ("A", "B")
 """How sentences call the two runs, where it is said which these are."""
 

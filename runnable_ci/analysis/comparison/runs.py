@@ -18,6 +18,7 @@ from runnable_ci.analysis.comparison.attempts import (
 from runnable_ci.analysis.comparison.causes import first_divergence, further_divergences
 from runnable_ci.analysis.comparison.model import (
     A_AND_B,
+    RUNNING,
     CodeComparison,
     MetricChange,
     RunComparison,
@@ -143,7 +144,7 @@ def _steps(a: RunRead, b: RunRead, names: tuple[str, str]) -> Iterator[StepCompa
         outputs: tuple[RunDifference, ...] = ()
         hidden = ""
         is_same = all(last) and _origin(a.log, name, last[0]) == _origin(b.log, name, last[1])
-        if steps[0] and steps[1] and last[0] and last[1] and not is_same:
+        if steps[0] and steps[1] and last[0] and last[1] and not is_same and RUNNING not in ended:
             tried = [
                 Attempted(
                     step,
@@ -176,7 +177,7 @@ def _ended(step: StepLog | None) -> str:
     if step is None:
         return ""
     if not step.attempts or step.outcome == "":
-        return "running" if step.attempts and step.attempts[-1].status == PROCESSING else "skipped"
+        return RUNNING if step.attempts and step.attempts[-1].status == PROCESSING else "skipped"
     return step.outcome
 
 

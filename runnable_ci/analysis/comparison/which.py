@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,15 +14,16 @@ from runnable_ci.engine.provenance.stored_reads import reads_of
 from runnable_ci.errors import RunNotFoundError, UsageError, did_you_mean
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.listing.summary import Summary
+from runnable_ci.runs.listing.summary import Summary, project_runs
 from runnable_ci.runs.model import PROCESSING, SUCCESS, RunLog
-from runnable_ci.runs.reader import LATEST, catalog_of, experiments, load, run_ids, summaries
+from runnable_ci.runs.reader import LATEST, catalog_of, load, run_ids, summaries
 from runnable_ci.runs.remote.merged_listing import list_merged
 from runnable_ci.runs.remote.pull import pull
 from runnable_ci.runs.remote.registry_config import Registries
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
-from runnable_ci.util.shell_command import in_folder
+from runnable_ci.store.target import Descriptor
+from runnable_ci.util.shell_command import command, in_folder
 
 LATEST_SUCCESS: Final = "latest-success"
 WORDS: Final = f"a run id, `{LATEST}`, `{LATEST_SUCCESS}`, a branch, or HOST/REPOSITORY:RUN_ID"
@@ -57,6 +58,16 @@ class ComparedRun:
         return RunRead(self.log, self.where, found)
 
 
+def require_ended(run: ComparedRun) -> ComparedRun:
+    """Return a run. Raises `UsageError` for one that is in progress, of which it is not known what it gives."""
+    run_id = run.log.run_id
+    if run.log.status == PROCESSING:
+        words = ("show", f"{run.where}:{run_id}" if run.where else run_id, "--watch")
+        show = command(*words) if run.where else of_store(run.layout, *words)
+        raise UsageError(f"run {run_id} is in progress: what it gives is not known yet", hint=f"`{show}` follows it")
+    return run
+
+
 @contextmanager
 def run_finder(
     layout: Layout, registries: Registries, default: Callable[[], Registry], *, whole: bool = False
@@ -70,13 +81,9 @@ def run_finder(
         yield RunFinder(layout, registries, default, stack, whole=whole)
 
 
-def _is_definite(word: str, layout: Layout) -> bool:
-    return word == LATEST or word in run_ids(layout) or (word != LATEST_SUCCESS and "/" in word and ":" in word)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunFinder:
-    """Finds runs by id, word, branch or reference."""
+    """Finds runs by id, word, branch or reference, among those that there are when it is first asked."""
 
     layout: Layout
     registries: Registries
@@ -90,7 +97,7 @@ class RunFinder:
         Raises as `run` does.
         """
         # The word that is no description first, since a description leaves it out.
-        order = (0, 1) if _is_definite(words[0], self.layout) else (1, 0)
+        order = (0, 1) if self._is_definite(words[0]) else (1, 0)
         found: dict[int, ComparedRun] = {}
         for at in order:
             other = found.get(1 - at)
@@ -99,50 +106,50 @@ class RunFinder:
 
     def run(self, word: str, other: str = "") -> ComparedRun:
         """Return a run that is not the `other` one. Raises `RunNotFoundError`, `RunLogError`, `StoreError`."""
-        known = run_ids(self.layout)
-        if word in known:
+        if self.knows(word):
             return self._here(word)
-        if word in (LATEST, LATEST_SUCCESS) and (found := self._newest_here(word, other)):
-            return self._here(found)
         if _is_reference(word):
             registry, reference = self.registries.run(word, None)
             return self.from_registry(registry, reference)
-        if found := self._newest_here(word, other):
+        if found := _newest(self._summaries, word, other):
             return self._here(found)
-        return self._elsewhere(word, other, known)
+        return self._elsewhere(word, other)
 
-    def original(self, word: str) -> ComparedRun:
-        """Return a run as `run` does; here `latest` is the newest one that does not make another one again."""
-        if word == LATEST and self.layout.folder.is_dir():
-            own = [one.run_id for one in self._summaries() if not one.reproduces]
-            word = own[-1] if own else word
-        return self.run(word)
+    def knows(self, word: str) -> bool:
+        """Return whether a word is the id of a run of the store."""
+        return word in self._known
+
+    def _is_definite(self, word: str) -> bool:
+        return word == LATEST or self.knows(word) or ("/" in word and ":" in word)
 
     def here(self, word: str, other: RunLog) -> ComparedRun:
         """Return the newest run of the store that a word describes, of the pipeline of the `other` run, before that.
 
         Raises `RunNotFoundError`.
         """
-        earlier = [one for one in self._summaries() if one.name == other.name and one.start_time < other.start_time]
+        earlier = [one for one in self._summaries if one.name == other.name and one.start_time < other.start_time]
         if not (found := _newest(earlier, word, other.run_id)):
             raise RunNotFoundError(f"no run before {other.run_id} is `{word}`")
         return self._here(found)
 
-    def _here(self, run_id: str) -> ComparedRun:
-        return ComparedRun(self.layout, load(self.layout, run_id))
+    @cached_property
+    def _sealed(self) -> Mapping[str, Descriptor]:
+        return self.layout.manifests()
 
-    def _newest_here(self, word: str, other: str) -> str:
-        if not self.layout.folder.is_dir():
-            return ""
-        return _newest(self._summaries(), word, other)
+    @cached_property
+    def _known(self) -> list[str]:
+        return run_ids(self.layout, self._sealed)
 
+    @cached_property
     def _summaries(self) -> list[Summary]:
-        hidden = experiments(self.layout.manifests())
-        return [one for one in summaries(self.layout) if one.run_id not in hidden]
+        return [*summaries(self.layout, self._sealed)]
 
-    def _elsewhere(self, word: str, other: str, known: list[str]) -> ComparedRun:
+    def _here(self, run_id: str) -> ComparedRun:
+        return ComparedRun(self.layout, load(self.layout, run_id, self._sealed))
+
+    def _elsewhere(self, word: str, other: str) -> ComparedRun:
         """Return a run of the registry that is set: by its id, as the newest, or as that of a branch."""
-        nowhere = self._nowhere(word, other, known)
+        nowhere = self._nowhere(word, other)
         try:
             registry = self.default()
         except UsageError:
@@ -154,8 +161,8 @@ class RunFinder:
             raise nowhere
         return self.from_registry(registry, run_id)
 
-    def _nowhere(self, word: str, other: str, known: list[str]) -> RunNotFoundError:
-        label = self.layout.label
+    def _nowhere(self, word: str, other: str) -> RunNotFoundError:
+        known, label = self._known, self.layout.label
         if not known:
             first = in_folder(self.layout.folder.parent, "run")
             return RunNotFoundError(f"no runs in {label}", hint=f"`{first}` makes the first one")
@@ -176,22 +183,19 @@ class RunFinder:
         return ComparedRun(layout, load(layout, pulled.run_id), registry.label)
 
 
-def _newest(found: Iterable[Summary], word: str, other: str) -> str:
+def _newest(found: Sequence[Summary], word: str, other: str) -> str:
     """Return the newest run that a word describes, and that is not the other one; empty where there is none.
 
-    One that was made to see whether another run comes out again is the newest at most: others are not measured by it.
+    None is an experiment: others are not measured by it. Where there is nothing else it is `latest`.
     """
-    fitting = [
-        one.run_id
-        for one in found
-        if (word == LATEST or (one.run_id != other and not one.reproduces))
-        and (
-            word == LATEST
-            or (word == LATEST_SUCCESS and one.status == SUCCESS)
-            or (word not in (LATEST, LATEST_SUCCESS) and one.ref == word and one.status != PROCESSING)
-        )
-    ]
-    return fitting[-1] if fitting else ""
+    own = project_runs(found)
+    if word == LATEST:
+        fitting = own or found
+    elif word == LATEST_SUCCESS:
+        fitting = [one for one in own if one.run_id != other and one.status == SUCCESS]
+    else:
+        fitting = [one for one in own if one.run_id != other and one.ref == word and one.status != PROCESSING]
+    return fitting[-1].run_id if fitting else ""
 
 
 def _is_reference(word: str) -> bool:

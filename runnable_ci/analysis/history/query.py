@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from runnable_ci.errors import UsageError, did_you_mean
-from runnable_ci.runs.listing.summary import Summary
+from runnable_ci.runs.listing.summary import Summary, project_runs
+from runnable_ci.util.text import pluralize
 
 STATUSES: Final[Mapping[str, str]] = {
     "succeeded": "SUCCESS",
@@ -44,6 +45,8 @@ class Query:
     reverse: bool = False
     limit: int | None = None
     """The last so many of those found."""
+    experiments: bool = False
+    """Also what `reproduce`, `why` and `bisect` made."""
 
 
 def select(runs: Iterable[Summary], query: Query, *, moment: datetime) -> list[Summary]:
@@ -55,7 +58,7 @@ def select(runs: Iterable[Summary], query: Query, *, moment: datetime) -> list[S
     if query.status and query.status not in (*STATUSES, *STATUSES.values()):
         known = ", ".join(f"`{status}`" for status in STATUSES)
         raise UsageError(f"`{query.status}` is no status", hint=did_you_mean(query.status, STATUSES, f"one of {known}"))
-    found = list(runs)
+    found = list(runs) if query.experiments else project_runs(runs)
     since, until = (_moment(text, moment) if text else None for text in (query.since, query.until))
     kept = [run for run in found if _fits(run, query) and _began_between(run, since, until)]
     if query.where or query.sort not in ("", "started"):
@@ -66,6 +69,13 @@ def select(runs: Iterable[Summary], query: Query, *, moment: datetime) -> list[S
     if query.reverse:
         kept.reverse()
     return kept if query.limit is None else kept[max(0, len(kept) - query.limit) :]
+
+
+def left_out(runs: Sequence[Summary], query: Query) -> str:
+    """Return what is to be said of the experiments that a query leaves out whatever else it asks; empty for none."""
+    count = 0 if query.experiments else len(runs) - len(project_runs(runs))
+    them = "it" if count == 1 else "them"
+    return f"{pluralize(count, 'experiment')} left out; with --experiments {them} too" if count else ""
 
 
 def _fits(run: Summary, query: Query) -> bool:

@@ -14,7 +14,7 @@ from runnable_ci.util.text import flattened, format_time
 
 _FIELDS: Final = (
     *("run_id", "name", "status", "start_time", "end_time", "seconds", "ref", "commit", "dirty", "tag", "description"),
-    *("pinned", "failed", "mocked", "reused", "reproduces"),
+    *("pinned", "failed", "mocked", "reused", "reproduces", "made_for"),
 )
 _BAR: Final = 30
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
@@ -50,8 +50,8 @@ def _cell(value: Any) -> Any:
     return json.dumps(value)
 
 
-def metric_rows(runs: Iterable[Summary], name: str) -> list[tuple[str, str, str, str]]:
-    """Return a metric over runs, a row each: run, start, value and a bar from the least to the most of them."""
+def metric_rows(runs: Iterable[Summary], name: str) -> list[tuple[str, str, str, str, str]]:
+    """Return a metric over runs, a row each: run, start, value, a bar from the least to the most, for what it is."""
     values = ((run, run.all_metrics().get(name)) for run in runs)
     found = [(run, float(value)) for run, value in values if is_number(value)]
     if not found:
@@ -61,7 +61,7 @@ def metric_rows(runs: Iterable[Summary], name: str) -> list[tuple[str, str, str,
     low = least - (most - least) if least > 0 and most / 2 < least else min(0.0, least)
     low = low if most > least else min(0.0, 2 * most)
     return [
-        (run.run_id, format_time(run.start_time), f"{value:.6g}", _bar(share_of(value, low, most)))
+        (run.run_id, format_time(run.start_time), f"{value:.6g}", _bar(share_of(value, low, most)), run.made_for)
         for run, value in found
     ]
 

@@ -127,9 +127,13 @@ def _previews(run: ComparedRun, redactor: Redactor) -> dict[tuple[str, str], Pre
 
 
 def _plots(layout: Layout, log: RunLog) -> list[Plot]:
-    """Return how the run's metrics were in the runs of its pipeline, in the order in which these began."""
-    runs = sorted((one for one in summaries(layout) if one.name == log.name), key=lambda one: one.start_time)
-    runs = [one for one in runs if one.start_time <= log.start_time]
+    """Return how the run's metrics were in the runs of its pipeline, in the order in which these began.
+
+    Of experiments it is the run itself at most.
+    """
+    earlier = (one for one in summaries(layout) if one.name == log.name and one.start_time <= log.start_time)
+    shown = (one for one in earlier if one.run_id == log.run_id or not one.made_for)
+    runs = sorted(shown, key=lambda one: one.start_time)
     found = (plot_of(name, runs, log.run_id) for name in (*log.metrics(), *by_shown_name(instance_metrics(log))))
     return [plot for plot in found if plot is not None][:PLOTS_MAX]
 

@@ -15,7 +15,7 @@ from runnable_ci.config import Settings
 from runnable_ci.engine.run_project import own_file
 from runnable_ci.errors import RunNotFoundError
 from runnable_ci.pipeline import command_line
-from runnable_ci.runs.model import SUCCESS
+from runnable_ci.runs.model import PROCESSING, SUCCESS
 from runnable_ci.runs.reader import last_output
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
@@ -74,7 +74,10 @@ def _commands(layout: Layout, run: ComparedRun, other: ComparedRun | None) -> di
     where = f"{run.where}:{log.run_id}" if run.where else log.run_id
     file = own_file(log, layout.folder.parent)
     found = {}
-    if log.status != SUCCESS:
+    if log.status == PROCESSING:
+        show = ("show", where, "--watch")
+        found["follow"] = command(*show) if run.where else command_line.of_store(layout, *show)
+    elif log.status != SUCCESS:
         resume = command("retry", where) if run.where or file is None else command_line.retry(where, file, layout)
         found["resume"] = resume
         found["plan of the resume"] = f"{resume} --dry-run"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,10 @@ from runnable_ci.cli import options as option
 from runnable_ci.cli.context import form_of, known_store, make_settings, open_store
 
 history = typer.Typer()
+
+_Experiments = Annotated[
+    bool, typer.Option("--experiments", help="Also what `reproduce`, `why` and `bisect` made, marked as such.")
+]
 
 
 @history.command("runs")
@@ -27,6 +31,7 @@ def runs_command(
     sort: option.Sort = "",
     reverse: option.Reverse = False,
     limit: option.Limit = None,
+    experiments: _Experiments = False,
     plain_http: option.PlainHttp = False,
     store: option.Store = None,
     as_json: option.Json = False,
@@ -36,7 +41,7 @@ def runs_command(
     from runnable_ci.analysis.history.query import Query
     from runnable_ci.cli.show import listing as commands
 
-    query = Query(status, branch, commit, tag, pipeline, since, until, where, sort, reverse, limit)
+    query = Query(status, branch, commit, tag, pipeline, since, until, where, sort, reverse, limit, experiments)
     form: Literal["json", "csv", "table"] = form_of({"json": as_json, "csv": as_csv}, "table")
     if source is None:
         commands.runs(open_store(store), query, form=form)
@@ -54,6 +59,7 @@ def metrics_command(
     where: option.Where = [],  # noqa: B006 - typer copies it
     sort: option.Sort = "",
     limit: option.Limit = None,
+    experiments: _Experiments = False,
     store: option.Store = None,
     as_json: option.Json = False,
 ) -> None:
@@ -61,7 +67,15 @@ def metrics_command(
     from runnable_ci.analysis.history.query import Query
     from runnable_ci.cli.compare.metrics import metrics as command
 
-    query = Query(branch=branch, pipeline=pipeline, since=since, where=where, sort=sort, limit=limit)
+    query = Query(
+        branch=branch,
+        pipeline=pipeline,
+        since=since,
+        where=where,
+        sort=sort,
+        limit=limit,
+        experiments=experiments,
+    )
     command(open_store(store), names or [], query, as_json=as_json)
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runnable_ci.analysis.facts import is_number
-from runnable_ci.analysis.history.query import Query, select
+from runnable_ci.analysis.history.query import Query, left_out, select
 from runnable_ci.analysis.history.tables import metric_rows
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.runs.reader import summaries
@@ -22,14 +22,17 @@ def metrics(layout: Layout, names: Sequence[str], query: Query, *, as_json: bool
 
     Raises `UsageError` for a metric that no run has.
     """
-    found = select(summaries(layout), query, moment=datetime.now(UTC))
+    everything = [*summaries(layout)]
+    found = select(everything, query, moment=datetime.now(UTC))
+    if said := left_out(everything, query):
+        console.err(f"note: {said}")
     known = list(dict.fromkeys(name for run in found for name in run.all_metrics()))
     for name in names:
         if not _of(name, known):
             hint = did_you_mean(name, known, f"they have {', '.join(known[:20])}" if known else "they have none")
             raise UsageError(f"no run has a metric `{name}`", hint=hint)
     if as_json:
-        parts = ("run_id", "start_time", "metrics", "instance_metrics")
+        parts = ("run_id", "start_time", "metrics", "instance_metrics", "made_for")
         console.json(json.dumps([{part: getattr(run, part) for part in parts} for run in found], indent=1))
         return
     first = True
@@ -40,7 +43,9 @@ def metrics(layout: Layout, names: Sequence[str], query: Query, *, as_json: bool
             console.err(f"{name}: no number in {listed(odd)}")
         if not rows:
             continue
-        console.out(*([] if first else [""]), *table(("RUN", "STARTED (UTC)", name, ""), rows))
+        columns = slice(5 if query.experiments else 4)
+        head = ("RUN", "STARTED (UTC)", name, "", "MADE FOR")
+        console.out(*([] if first else [""]), *table(head[columns], [row[columns] for row in rows]))
         first = False
     if first:
         console.err("no run has a metric that is a number")

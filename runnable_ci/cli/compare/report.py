@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.analysis.comparison.which import LATEST_SUCCESS, ComparedRun, RunFinder
+from runnable_ci.analysis.comparison.which import LATEST_SUCCESS, ComparedRun, RunFinder, require_ended
 from runnable_ci.analysis.report.collect import collect
 from runnable_ci.analysis.report.html import html
 from runnable_ci.analysis.report.page import page_of
@@ -15,6 +15,7 @@ from runnable_ci.cli.context import make_redactor
 from runnable_ci.config import Settings
 from runnable_ci.errors import RunnableError, RunNotFoundError, UsageError
 from runnable_ci.pipeline.project import load as load_project
+from runnable_ci.runs.model import PROCESSING
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
 from runnable_ci.util.files import write_whole
@@ -67,7 +68,10 @@ def _other(finder: RunFinder, run: ComparedRun, against: str | None) -> tuple[Co
     if against == NONE:
         return None, ""
     if against is not None:
-        return finder.run(against, run.log.run_id), ""
+        require_ended(run)
+        return require_ended(finder.run(against, run.log.run_id)), ""
+    if run.log.status == PROCESSING:
+        return None, "The run is in progress: it is compared with another one when it has ended."
     try:
         return finder.here(LATEST_SUCCESS, run.log), ""
     except RunNotFoundError:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from runnable_ci.analysis.comparison.contents.compare import Reader
-from runnable_ci.analysis.comparison.which import ComparedRun
+from runnable_ci.analysis.comparison.which import ComparedRun, require_ended
 from runnable_ci.analysis.reproduction.adopt import adopt
 from runnable_ci.analysis.reproduction.again import (
     PreparedTree,
@@ -63,7 +63,7 @@ def reproduce(
     """Make a run again from what is recorded of it, compare, and keep that as a run of its own; the exit code."""
     sweep_scratch()
     with unwinding(), opened_finder(layout, options.settings, options.environ, whole=True) as finder:
-        found = finder.original(run)
+        found = require_ended(finder.run(run))
         with prepared_tree(found, layout.folder.parent, options, asked) as tree:
             options.printer.say(*_before(found, tree, asked.skip))
             run_id = _unused(layout, found.log.run_id, is_published=publication.is_asked)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from runnable_ci.analysis.attribution.effects import Attribution, Hybrid, in_words
 from runnable_ci.analysis.attribution.kinds import KindDifference
 from runnable_ci.analysis.attribution.why import MadeHybrid, WhyOptions, WhyPlan, opened_plan, require_comparable
+from runnable_ci.analysis.comparison.which import require_ended
 from runnable_ci.analysis.scratch import sweep_scratch
 from runnable_ci.cli.compare.diff import compared, opened_finder
 from runnable_ci.engine.options import Options
@@ -33,7 +34,7 @@ def why(
     began = time.monotonic()
     sweep_scratch()
     with unwinding(), opened_finder(layout, options.settings, options.environ, whole=True) as finder:
-        a, b = finder.pair(words)
+        a, b = map(require_ended, finder.pair(words))
         require_comparable(a, b, asked.metric)
         found = compared(a, b, layout.folder.parent, options.environ)
         with opened_plan(a, b, found, layout, options, asked) as plan:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from runnable_ci.analysis.history.query import Query, select, shown_status
+from runnable_ci.analysis.history.query import Query, left_out, select, shown_status
 from runnable_ci.config import Settings
 from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.runs.model import TIME_BUDGET
@@ -21,7 +21,7 @@ from runnable_ci.util.text import format_age, format_duration, format_pairs, sec
 
 _HEAD: Final = (
     *("RUN", "STATUS", "AGE", "DURATION", "FAILED", "MOCKED", "REUSED", "PARAMETERS", "METRICS"),
-    *("PIPELINE", "TAG", "COMMIT", "REPRODUCES", "DESCRIPTION"),
+    *("PIPELINE", "TAG", "COMMIT", "MADE FOR", "DESCRIPTION"),
 )
 Form = Literal["table", "json", "csv"]
 _SIGNS_MAX: Final = 5
@@ -34,6 +34,7 @@ def runs(layout: Layout, query: Query = Query(), *, form: Form = "table") -> Non
     """List the runs of a store, the newest last, or those that a query finds."""
     found = list(summaries(layout))
     _show(select(found, query, moment=datetime.now(UTC)), form=form, where=layout.label, hidden=len(found))
+    _say_left_out(found, query)
 
 
 def runs_of_registry(
@@ -51,8 +52,10 @@ def runs_of_registry(
 
     registry = Registries(settings, environ).named(source, in_pipeline=lambda: None)
     found = list_merged(registry, layout)
-    shown = select([holding.summary for holding in found], query, moment=datetime.now(UTC))
+    runs_there = [holding.summary for holding in found]
+    shown = select(runs_there, query, moment=datetime.now(UTC))
     _show(shown, form=form, where=registry.label, hidden=len(found))
+    _say_left_out(runs_there, query)
     for holding in [one for one in found if one.sign and one.summary in shown][-_SIGNS_MAX:]:
         console.err(f"note: {holding.summary.run_id} is in progress: {holding.sign}")
     number = Counter(holding.summary.run_id for holding in found)
@@ -61,6 +64,11 @@ def runs_of_registry(
         if number[run_id] > 1:
             which = f"{registry.label}@{holding.newest.digest} is that {holding.beginning}"
             console.err(f"note: {number[run_id]} runs have the id `{run_id}`; {which}")
+
+
+def _say_left_out(found: Sequence[Summary], query: Query) -> None:
+    if said := left_out(found, query):
+        console.err(f"note: {said}")
 
 
 def _show(found: list[Summary], *, form: Form, where: str, hidden: int) -> None:
@@ -105,6 +113,6 @@ def _row(run: Summary, parameters: dict[str, object]) -> tuple[str, ...]:
         run.name,
         run.tag + (" (pinned)" if run.pinned else ""),
         run.commit[:7] + (" dirty" if run.dirty else ""),
-        run.reproduces,
+        f"reproduce {run.reproduces}" if run.reproduces else run.made_for,
         run.description,
     )

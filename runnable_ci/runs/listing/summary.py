@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 from runnable_ci.util.text import flattened, seconds_between
 
@@ -44,6 +44,8 @@ class Summary:
     """`gc` and `prune` keep it."""
     reproduces: str = ""
     """Which run it makes again, and the verdict."""
+    made_for: str = ""
+    """For what, and of which runs, `reproduce`, `why` or `bisect` made it; empty for a run of the project."""
     instance_metrics: dict[str, Any] = field(default_factory=dict)
     """Metric → instance of a matrix, or another step in a branch → its value, as far as these are few."""
 
@@ -80,8 +82,28 @@ class Summary:
             description=annotations.get("org.opencontainers.image.description", ""),
             pinned=annotations.get("vnd.runnable.pinned") == "true",
             reproduces=annotations.get("vnd.runnable.reproduces", ""),
+            made_for=made_for(annotations),
             instance_metrics=_tables(annotations.get("vnd.runnable.instance-metrics", "")),
         )
+
+
+def made_for(annotations: Mapping[str, str]) -> str:
+    """Return for what a run was made that is an experiment; empty for a run of the project."""
+    first = annotations.get("vnd.runnable.reproduces", "").partition(":")[0]
+    return annotations.get("vnd.runnable.made-for") or (f"reproduce {first}" if first else "")
+
+
+def experiment(made_from: Mapping[str, str]) -> str:
+    """Return what a listing says of a run that has this as `made_from` in its log, such as `why tuned, nightly`."""
+    first = [] if made_from["purpose"] == "bisect" else ["code"]  # that of a bisection is a commit
+    parts = [*first, "data", "values", "packages"]
+    runs = dict.fromkeys(made_from[part] for part in parts if made_from[part])
+    return f"{made_from['purpose']} {', '.join(runs)}".rstrip()
+
+
+def project_runs(runs: Iterable[Summary]) -> list[Summary]:
+    """Return the runs without the experiments: what `reproduce`, `why` or `bisect` made is no run of the project."""
+    return [run for run in runs if not run.made_for]
 
 
 def by_shown_name(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

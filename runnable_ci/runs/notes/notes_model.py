@@ -94,6 +94,12 @@ class MadeFrom(Record):
     key: str = ""
     """Digest of all that; what was made from the same need not be made once more."""
 
+    def experiment(self) -> str:
+        """Return for what the run was made, and of which runs."""
+        from runnable_ci.runs.listing.summary import experiment  # few runs are experiments
+
+        return experiment(self.model_dump())
+
     def __str__(self) -> str:
         parts = {name: getattr(self, name) for name in ("code", "data", "values", "packages")}
         by_source: dict[str, list[str]] = {}
@@ -110,5 +116,5 @@ def note_annotations(notes: RunNotes, reproduction: Reproduction | None, made_fr
         "org.opencontainers.image.description": notes.description[:1000],
         "vnd.runnable.pinned": "true" if notes.pinned else "",
         "vnd.runnable.reproduces": f"{reproduction.run_id}: {reproduction.verdict}" if reproduction else "",
-        "vnd.runnable.made-for": made_from.purpose if made_from else "",
+        "vnd.runnable.made-for": made_from.experiment() if made_from else "",
     }

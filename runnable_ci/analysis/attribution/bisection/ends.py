@@ -11,12 +11,12 @@ from runnable_ci.analysis.attribution.bisection.commits import commit_named, is_
 from runnable_ci.analysis.attribution.bisection.trees import commit_tree
 from runnable_ci.analysis.attribution.kinds import values_of
 from runnable_ci.analysis.attribution.packages import difference_here, packages_digest
-from runnable_ci.analysis.comparison.which import LATEST_SUCCESS, ComparedRun, RunFinder
+from runnable_ci.analysis.comparison.which import LATEST_SUCCESS, ComparedRun, RunFinder, require_ended
 from runnable_ci.engine.options import Options
 from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
 from runnable_ci.pipeline.project import Project
-from runnable_ci.runs.reader import LATEST, run_ids
+from runnable_ci.runs.reader import LATEST
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import format_pairs
 from runnable_ci.vcs.git import Git
@@ -66,7 +66,7 @@ class BisectionEnds:
 
 def find_end(finder: RunFinder, git: Git, word: str, option: str) -> BisectionEnd:
     """Return the run or the commit that a word names. Raises `UsageError`, `RunNotFoundError`."""
-    is_run = word in (LATEST, LATEST_SUCCESS) or word in run_ids(finder.layout)
+    is_run = word in (LATEST, LATEST_SUCCESS) or finder.knows(word)
     if not is_run and (commit := commit_named(git, word)):
         return BisectionEnd(word, commit)
     try:
@@ -74,6 +74,7 @@ def find_end(finder: RunFinder, git: Git, word: str, option: str) -> BisectionEn
     except RunnableError as e:
         e.message = f"{option} {word}: neither a commit nor a run: {e.message}"
         raise
+    require_ended(run)
     code = run.log.code()
     if code is None or code.code_identifier_type != "git" or not code.code_identifier:
         raise UsageError(f"{option}: run {run.log.run_id} has no commit", hint="name a commit instead")

@@ -132,6 +132,27 @@ def test_commits_for_which_nothing_ran(project: Workspace) -> None:
     assert found["tried"][0]["executed"] == [], "run `a` has it all"
 
 
+def test_what_was_made_is_found_however_the_ends_are_named(project: Workspace) -> None:
+    """A commit that was made with commits as ends is not made again with runs as ends, nor the other way round."""
+    good = project.git("rev-parse", "HEAD")
+    for number in (1, 2):
+        commit(project, {"README.md": f"{number}\n"}, f"change {number}")
+    wrong = commit(project, train("1"), "change 3")
+    commit(project, {"README.md": "4\n"}, "change 4")
+    project.runnable("run", "-j", "1", "--run-id", "b")
+    first = bisect(project, "--good", good, "--bad", "main")
+    assert not any(one["made_before"] for one in first["tried"])
+    names = runs(project)
+    for ends in (ENDS, ("--good", "a", "--bad", "main"), ("--good", good, "--bad", "b")):
+        found = bisect(project, *ends)
+        assert found["first_bad"]["commit"] == wrong
+        assert all(one["made_before"] for one in found["tried"]), ends
+    assert runs(project) == names
+    project.runnable("run", "-j", "1", "--run-id", "c", "--param", "rate=0.6")
+    found = bisect(project, "--good", "a", "--bad", "c")
+    assert not any(one["made_before"] for one in found["tried"]), "with other values they are other runs"
+
+
 def test_what_was_not_committed(project: Workspace) -> None:
     """A dirty run whose commit is good: it is no commit."""
     commit(project, {"README.md": "1\n"}, "one")
@@ -195,7 +216,7 @@ def test_killed_and_started_again(project: Workspace) -> None:
 
 def runs(project: Workspace) -> list[str]:
     """The runs that the store has."""
-    return [one["run_id"] for one in json.loads(project.runnable("runs", "--json").out)]
+    return [one["run_id"] for one in json.loads(project.runnable("runs", "--json", "--experiments").out)]
 
 
 def test_bad_input(project: Workspace) -> None:

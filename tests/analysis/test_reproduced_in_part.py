@@ -125,6 +125,33 @@ def test_a_deploy_is_not_run_again(tmp_path: Path) -> None:
         assert found["steps"]["deploy"]["verdict"] == "reproduced"
 
 
+def test_a_step_alone_many_times(tmp_path: Path) -> None:
+    """What was left out never runs, neither each time nor in a proof; the step has what that gave, and is named."""
+    toml = """
+[steps.make]
+run = "echo make >> $RAN; echo 1 > kept.txt; echo 2 > side.txt; echo rows=3 >> $RUNNABLE_OUTPUT"
+catalog = { put = ["kept.txt"] }
+returns = ["rows"]
+[steps.send]
+run = "echo send >> $RAN; curl --version > $(mktemp)"
+[steps.fit]
+run = "cat kept.txt side.txt > out.txt; echo $rows $RANDOM >> out.txt"
+catalog = { put = ["out.txt"] }
+"""
+    made = pipeline(tmp_path, toml)
+    made.runnable("run", "-q", "--run-id", "first")
+    ran(made)
+    found = reproduced(made, "--skip", "make", "--times", "3", code=1)
+    assert ran(made) == []
+    assert found["left_out"] == ["make", "send"]
+    assert list(found["varies"]) == ["fit"]
+    assert (found["varies"]["fit"]["proved"], found["varies"]["fit"]["culprits"]) == (True, ["random"])
+    (made.folder / "side.txt").write_text("other\n")
+    found = reproduced(made, "--skip", "make", "--times", "2", code=4)
+    assert found["steps"]["fit"]["verdict"] == "not comparable"
+    assert "side.txt, which it read, is another file now" in found["steps"]["fit"]["reason"]
+
+
 def test_a_step_on_the_loopback_alone(tmp_path: Path) -> None:
     """A check that asks a server of this machine is no deploy."""
     made = pipeline(

@@ -325,8 +325,7 @@ def stand_ins(found: ComparedRun, tree: PreparedTree, until: Sequence[str] = ())
     None where nothing is left out of what runs.
     """
     log, layout = found.log, tree.project.layout
-    running = StepSelection(until=until).part_of(tree.project.pipeline).steps
-    left_out = [name for name in {**tree.left_out, **tree.no_image} if name.partition(".")[0] in running]
+    left_out = left_out_until(tree, until)
     if not left_out:
         return None
     keys = [key for key in log.steps if is_left_out(key, left_out)]
@@ -336,6 +335,12 @@ def stand_ins(found: ComparedRun, tree: PreparedTree, until: Sequence[str] = ())
     with shared(layout), suggest_pull(found.layout, log.run_id):
         bring(found.layout, layout, layers(results).values())
     return MockOptions(left_out, results=results)
+
+
+def left_out_until(tree: PreparedTree, until: Sequence[str]) -> list[str]:
+    """Return the steps that are not run of those that a run `until` some steps has; of all where none are named."""
+    running = StepSelection(until=until).part_of(tree.project.pipeline).steps
+    return [name for name in {**tree.left_out, **tree.no_image} if name.partition(".")[0] in running]
 
 
 def _begun_from(log: RunLog) -> dict[str, str]:

@@ -23,9 +23,9 @@ _SKIPPED: Final = ("__pycache__", STORE_NAME, ".git")
 class ProvidedInputs:
     """What was done about the inputs of each step."""
 
-    copied: list[str] = field(default_factory=list)
-    """From the workspace here, where a file has the hash that it had."""
-    restored: list[str] = field(default_factory=list)
+    copied: dict[str, str] = field(default_factory=dict)
+    """From the workspace here, where a file has the hash that it had: path → that sha256."""
+    restored: dict[str, str] = field(default_factory=dict)
     """From the run's catalog."""
     missing: dict[str, str] = field(default_factory=dict)
     """Step → which of its inputs is not available."""
@@ -58,11 +58,11 @@ def provide_inputs(
             if _sha256(place) != digest:
                 found.missing.setdefault(step, f"{path} is another file in the recorded code than the step read")
         elif path in kept and kept[path].data_hash == digest and _restore(run, kept[path], place):
-            found.restored.append(path)
+            found.restored[path] = digest
         elif (here := workspace / path).is_file() and _sha256(here) == digest:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(here, place)
-            found.copied.append(path)
+            found.copied[path] = digest
         else:
             what = "is another file now" if here.exists() else "is not here"
             found.missing.setdefault(step, f"{path}, which it read, {what}")

@@ -18,6 +18,9 @@ from runnable_ci.analysis.comparison.condition import BASE, DURATION, judge
 from runnable_ci.analysis.comparison.model import CodeComparison
 from runnable_ci.analysis.comparison.runs import compare
 from runnable_ci.analysis.comparison.which import ComparedRun
+from runnable_ci.analysis.reproduction.again import PreparedTree, left_out_until
+from runnable_ci.analysis.reproduction.determinism.results import fingerprint
+from runnable_ci.analysis.reproduction.left_out import is_left_out
 from runnable_ci.engine.options import Options
 from runnable_ci.errors import CodeIdentityError, PipelineError, RunnableError, StepError, UsageError
 from runnable_ci.pipeline.expressions.expression import Expression
@@ -25,7 +28,6 @@ from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.runs.model import FAIL, SUCCESS, RunLog
 from runnable_ci.runs.notes.notes_model import MadeFrom
 from runnable_ci.runs.reader import load, summaries
-from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.vcs.git import Git
 
 BISECT: Final = "bisect"
@@ -200,8 +202,8 @@ class Bisection:
         ends, commit = self.ends, facts.commit
         with commit_tree(commit, ends.file, ends.inputs, self.bench.layout.folder.parent, self.options) as tree:
             until = self._until(tree.project.pipeline)
-            made_from = self._made_from(commit, until)
-            if (log := earlier.get(made_from.key)) is not None:
+            made_from = self._made_from(commit, tree, until)
+            if (log := self._made_before(commit, tree, until, earlier)) is not None:
                 self.bench.take(ComparedRun(self.bench.layout, log))
                 return log, True
             for run_id in self._runs_here().get(commit, ()):
@@ -242,17 +244,37 @@ class Bisection:
             found.append(giver)
         return [*dict.fromkeys(found)]
 
-    def _made_from(self, commit: str, until: Sequence[str]) -> MadeFrom:
+    def _made_before(
+        self, commit: str, tree: PreparedTree, until: Sequence[str], earlier: Mapping[str, RunLog]
+    ) -> RunLog | None:
+        """Return a run that an earlier bisection made from the same, or a whole one of which it would be a part."""
+        if (log := earlier.get(self._key(commit, tree, until, until))) is not None:
+            return log
+        whole = earlier.get(self._key(commit, tree, until, ()))
+        return whole if whole is not None and not failure_of(whole) else None
+
+    def _made_from(self, commit: str, tree: PreparedTree, until: Sequence[str]) -> MadeFrom:
         ends = self.ends
-        inputs = run_identity(ends.inputs.log) if ends.inputs else ""
-        parts = [commit, ends.file, inputs, dict(ends.values), list(until), ends.packages, self.bench.reuses]
         return MadeFrom(
             purpose=BISECT,
             code=commit,
             data=ends.inputs.log.run_id if ends.inputs else "",
             values=ends.bad.run.log.run_id if ends.bad.run is not None and ends.values else "",
-            key=key_of(parts, self.asked.params),
+            key=self._key(commit, tree, until, until),
         )
+
+    def _key(self, commit: str, tree: PreparedTree, needed: Sequence[str], until: Sequence[str]) -> str:
+        """Return the digest of all that a run `until` some steps gives to the `needed` ones.
+
+        It is the same whether the ends are named as runs or as commits.
+        """
+        ends = self.ends
+        log = ends.inputs.log if ends.inputs else None
+        inputs = {**tree.inputs.restored, **tree.inputs.copied}
+        left_out = left_out_until(tree, needed)
+        given = {key: fingerprint(log, key) for key in log.steps if is_left_out(key, left_out)} if log else {}
+        parts = [commit, ends.file, inputs, given, dict(ends.values), [*until], ends.packages, self.bench.reuses]
+        return key_of(parts, self.asked.params)
 
 
 def needs_durations(condition: Expression) -> bool:

@@ -50,8 +50,10 @@ def commit_tree(
             reasons = steps_left_out(read, project.pipeline, (), ())  # a deploy is not run for each commit
             left_out = {name: why for name, why in reasons.items() if why != NEVER_TRIED}
             inputs = provide_inputs(inputs_of, workspace, tree, root, left_out)
-            for path in {*inputs.copied, *inputs.restored} - data:  # code that was not committed is of no commit
-                (tree / path).unlink()
+            for provided in (inputs.copied, inputs.restored):
+                for path in provided.keys() - data:  # code that was not committed is of no commit
+                    (tree / path).unlink(missing_ok=True)
+                    del provided[path]
         link_environment(project.pipeline, workspace, tree)
         with shown_without(root):
             yield PreparedTree(

@@ -28,9 +28,11 @@ class Runs(List[Row]):
         return f"<{pluralize(len(self), 'run')}{newest}>"
 
     def _repr_html_(self) -> str:
-        head = ("run", "status", "started", "duration", "failed", "parameters", "metrics", "code")
+        head = ("run", "status", "started", "duration", "failed", "parameters", "metrics", "code", "made for")
+        shown = self[-_SHOWN_MAX:]
+        columns = slice(len(head) if any(run["made_for"] for run in shown) else len(head) - 1)
         caption = repr(self)[1:-1] + (f", the last {_SHOWN_MAX} of them" if len(self) > _SHOWN_MAX else "")
-        return html_table(head, map(_cells, self[-_SHOWN_MAX:]), caption=caption)
+        return html_table(head[columns], (_cells(run)[columns] for run in shown), caption=caption)
 
 
 def list_runs(folder: Optional[Path]) -> Runs:
@@ -63,4 +65,4 @@ def rows(store: Store) -> Dict[str, Row]:
 def _cells(run: Row) -> List[str]:
     values = (format_pairs(run["parameters"]), format_pairs(run["metrics"]), code(run))
     times = (format_time(run["start_time"]), format_duration(run["seconds"]))
-    return [run["run_id"], status(run["status"]), *times, run["failed"], *values]
+    return [run["run_id"], status(run["status"]), *times, run["failed"], *values, run["made_for"]]

@@ -28,6 +28,7 @@ from runnable_ci.util.files import locked_alone, remove_folder
 from runnable_ci.util.text import format_size, pluralize
 
 if TYPE_CHECKING:
+    from runnable_ci.runs.listing.summary import Summary
     from runnable_ci.runs.remote.evict import Evictable
     from runnable_ci.runs.remote.listing import PublishedRun
     from runnable_ci.store.registry import Registry
@@ -74,7 +75,7 @@ def gc(
             return _referenced(layout, log, sealed) - (published.digests if published else frozenset())
 
         found = list(summaries(layout))
-        rule = KeepRule(Retention(keep, older_than), {run.run_id for run in found if run.pinned}, unwanted)
+        rule = _rule(Retention(keep, older_than), found, unwanted)
         ended = [(run.run_id, run.end_time or run.start_time) for run in found]
         now = datetime.now(UTC)
         plan = plan_gc(ended, layout.blobs(), referenced_by=referenced_by, rule=rule, moment=now)
@@ -93,6 +94,11 @@ def gc(
         for run_id, it in evicted.items():
             console.err(f"{'would evict' if dry_run else 'evicted'} {run_id}: its files are in {it.origin.registry}")
         _print_freed(plan, aside, dry_run=dry_run)
+
+
+def _rule(retention: Retention, found: Collection[Summary], unwanted: Collection[str]) -> KeepRule:
+    pinned = {run.run_id for run in found if run.pinned}
+    return KeepRule(retention, pinned, unwanted, {run.run_id for run in found if run.made_for})
 
 
 def _print_freed(plan: GcPlan, aside: Collection[tuple[Path, int]], *, dry_run: bool) -> None:
@@ -173,7 +179,8 @@ def prune(
     console.err(f"registry: {registry.label}")
     found = list_published(registry, exact=True)
     ended = [run.summary.end_time or run.summary.start_time for run in found]
-    outdated = Retention(keep, older_than).outdated(ended, moment=datetime.now(UTC))
+    experiments = {place for place, run in enumerate(found) if run.summary.made_for}
+    outdated = Retention(keep, older_than).outdated(ended, moment=datetime.now(UTC), experiments=experiments)
     going = [run for place, run in enumerate(found) if place in outdated and _may_go(registry, run)]
     delete = _deleter(registry, settings, environ) if going and not dry_run else None
     removed, gone = 0, set[str]()

@@ -20,15 +20,18 @@ class Retention:
     keep: int | None
     older_than: str | None
 
-    def outdated(self, ended: Sequence[str], *, moment: datetime) -> frozenset[int]:
+    def outdated(self, ended: Sequence[str], *, moment: datetime, experiments: Collection[int] = ()) -> frozenset[int]:
         """Return the places of the runs that may go, by the times of their ends, the newest last; without a rule none.
 
-        Raises `UsageError` for what is no age.
+        `experiments` are the places of those that do not count as one of the newest: they go with the runs of their
+        time. Raises `UsageError` for what is no age.
         """
         oldest = None if self.older_than is None else before(moment, self.older_than, "--older-than")
         if self.keep is None and oldest is None:
             return frozenset()
-        candidates = ended[: max(0, len(ended) - (self.keep or 0))]
+        counted = [place for place in range(len(ended)) if place not in experiments]
+        keep = self.keep or 0
+        candidates = ended[: 0 if keep > len(counted) else [*counted, len(ended)][-keep - 1]]
         return frozenset(
             place for place, time in enumerate(candidates) if oldest is None or _time(time, otherwise=moment) < oldest
         )
@@ -43,6 +46,8 @@ class KeepRule:
     """They stay whatever the retention says."""
     unwanted: Collection[str] = ()
     """They go."""
+    experiments: Collection[str] = ()
+    """They do not count as one of the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,8 @@ def plan_gc(
 
     `referenced_by` gives the digests of all that a run needs; it is asked for runs that stay.
     """
-    outdated = rule.retention.outdated([ended for _, ended in runs], moment=moment)
+    experiments = {place for place, (run_id, _) in enumerate(runs) if run_id in rule.experiments}
+    outdated = rule.retention.outdated([ended for _, ended in runs], moment=moment, experiments=experiments)
     old = {run_id for place, (run_id, _) in enumerate(runs) if place in outdated}
     going = old - set(rule.pinned) | set(rule.unwanted)
     removed = [run_id for run_id, _ in runs if run_id in going]

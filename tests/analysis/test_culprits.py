@@ -89,4 +89,4 @@ def test_what_is_said(tmp_path: Path) -> None:
     log = made.log("first-again-1")
     assert log.reproduction is not None
     assert log.reproduction.varies["it"].culprits == ["random"]
-    assert [run for run in made.runnable("runs", "--json").out.splitlines() if "held" in run] == []
+    assert [run for run in made.runnable("runs", "--experiments", "--json").out.splitlines() if "held" in run] == []

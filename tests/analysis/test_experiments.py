@@ -84,7 +84,9 @@ def test_how_it_is_marked(project: Workspace) -> None:
 
 def test_a_notebook_sees_the_mark(project: Workspace, tmp_path: Path) -> None:
     """Each row has it, whether it comes from the index or, without that, from the run's log."""
-    assert by_kind(runnable_ci.list_runs(project.folder)) == MADE_FOR
+    runs = runnable_ci.list_runs(project.folder)
+    assert by_kind(runs) == MADE_FOR
+    assert runs._repr_html_().count("<td>reproduce old</td></tr>") == 1
     index = project.store / "index.json"
     whole = index.read_text()
     try:
@@ -104,7 +106,7 @@ def test_no_word_means_an_experiment(project: Workspace, word: str) -> None:
 
 
 def test_plots_are_of_runs(project: Workspace) -> None:
-    """The page's plot has no experiment but the page's own."""
+    """The page's plot has no experiment but the page's own, which says what it is."""
     project.write({"m.py": "def f():\n    return 3\n"})
     project.runnable("run", "--run-id", "newest")
     try:
@@ -114,6 +116,7 @@ def test_plots_are_of_runs(project: Workspace) -> None:
         }.items():
             page = project.folder / project.runnable("report", run).out.strip()
             assert f'aria-label="score over runs: old: 9, {points}"' in page.read_text()
+            assert ("<dd>reproduce old</dd>" in page.read_text()) == (run == "old-again-1")
     finally:
         project.runnable("rm", "newest")
         project.git("checkout", "-q", "m.py")
@@ -176,6 +179,23 @@ def test_the_index_is_read_once(project: Workspace, monkeypatch: pytest.MonkeyPa
         a, b = finder.pair(("latest-success", "latest"))
         assert (a.read().log.run_id, b.read().log.run_id) == ("old", "new")
     assert layout.times == 1
+
+
+def test_none_is_kept_in_place_of_a_run(tmp_path: Path) -> None:
+    """`gc` and `prune` count runs of the project alone."""
+    made = workspace(tmp_path, FILES)
+    for run in ("old", "new"):
+        made.runnable("run", "--run-id", run)
+    for _ in range(2):
+        made.runnable("reproduce", "new", "-q")
+    assert made.runnable("gc", "--keep", "2").out == ""
+    with registry(tmp_path / "registry") as served:
+        where = served.repository()
+        for run in ("old", "new", "new-again-1", "new-again-2"):
+            made.runnable("publish", run, "--to", where)
+        assert made.runnable("prune", "--from", where, "--keep", "1", "-n").out == "old\n"
+    assert made.runnable("gc", "--keep", "1").out == "old\n"
+    assert [run["run_id"] for run in runnable_ci.list_runs(made.folder)] == ["new", "new-again-1", "new-again-2"]
 
 
 @pytest.fixture

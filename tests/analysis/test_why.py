@@ -59,7 +59,7 @@ def why(project: Workspace, *words: str, code: int = 0) -> dict[str, Any]:
 
 def known(project: Workspace) -> list[str]:
     """The runs of the store."""
-    return [one["run_id"] for one in json.loads(project.runnable("runs", "--json").out)]
+    return [one["run_id"] for one in json.loads(project.runnable("runs", "--experiments", "--json").out)]
 
 
 def effects(found: dict[str, Any]) -> dict[str, tuple[float | None, float | None, str]]:

@@ -40,6 +40,17 @@ def test_what_goes(keep: int | None, older_than: str | None, going: list[str]) -
     assert [RUNS[place][0] for place in sorted(outdated)] == going
 
 
+@pytest.mark.parametrize(
+    ("keep", "older_than", "going"),
+    [(0, None, [0, 1, 2, 3, 4]), (1, None, [0, 1, 2]), (2, None, [0]), (3, None, []), (1, "1w", [0, 1])],
+)
+def test_an_experiment_is_none_of_the_newest(keep: int, older_than: str | None, going: list[int]) -> None:
+    """Those that were made after the oldest run that stays, stay with it: here of the runs at 1 and 3."""
+    ended = [ended for _, ended in RUNS]
+    found = Retention(keep, older_than).outdated(ended, moment=MOMENT, experiments={0, 2, 4})
+    assert sorted(found) == going
+
+
 def test_two_runs_with_one_id_are_two() -> None:
     """Places tell runs apart, as ids do not in a registry."""
     assert Retention(1, None).outdated(["2026-11-01T00:00:00+00:00", "2026-11-02T00:00:00+00:00"], moment=MOMENT) == {0}

@@ -25,8 +25,9 @@ from runnable_ci.observe.reads import ReadSet
 from runnable_ci.runs.branches.labels import is_only_branches, labels_of
 from runnable_ci.runs.branches.metrics import instance_metrics
 from runnable_ci.runs.causality.ancestry import decisions_of
-from runnable_ci.runs.listing.summary import by_shown_name
+from runnable_ci.runs.listing.summary import by_shown_name, made_for
 from runnable_ci.runs.model import FAIL, CatalogEntry, Parameter, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.notes.notes_model import note_annotations
 from runnable_ci.util.shell_command import command
 from runnable_ci.util.text import duration, format_duration, format_size, format_time, listed, pluralize, truncate
 
@@ -230,6 +231,7 @@ def _facts(log: RunLog) -> list[Pair]:
     last = log.invocations[-1] if log.invocations else None
     facts = {
         "Tag": log.tag,
+        "Made for": made_for(note_annotations(log.notes, log.reproduction, log.made_from)),
         "Started": f"{format_time(log.start_time)} UTC" if log.start_time else "",
         "Took": format_duration(log.seconds()) or ("" if log.end_time else "still running"),
         "By": last.actor if last else "",

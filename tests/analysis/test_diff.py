@@ -79,7 +79,7 @@ CHANGES: dict[str, tuple[Callable[[Workspace], None], list[str], str, list[tuple
     "a failure": (
         lambda p: p.replace("train.py", "rows = open", "rows = 1 / 0 or open"),
         [],
-        "`train` succeeded in A and failed in B: train.py changed",
+        "`train` succeeded in A and failed in B: ZeroDivisionError: division by zero (train.py:3); train.py changed",
         [("code", "train.py")],
     ),
 }

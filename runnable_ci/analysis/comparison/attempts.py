@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Final
 
-from runnable_ci.analysis.comparison.model import LISTED, NOT_REACHED, POSSIBLE, Change, Kind, RunDifference
+from runnable_ci.analysis.comparison.model import LISTED, NOT_REACHED, NOT_READ, POSSIBLE, Change, Kind, RunDifference
 from runnable_ci.engine.provenance.changes import consumed
 from runnable_ci.engine.provenance.environment_changes import normalized
 from runnable_ci.engine.provenance.staleness import PROGRAMS
-from runnable_ci.observe.reads import ReadSet, is_tool_file
+from runnable_ci.observe.reads import ListingRead, ReadSet, listed_names
 from runnable_ci.runs.machines.environment_model import Environment
-from runnable_ci.runs.model import CatalogEntry, Parameter, StepAttempt, StepLog
+from runnable_ci.runs.model import SUCCESS, CatalogEntry, Parameter, StepAttempt, StepLog
 
 _RELEASE: Final = re.compile(r"\S+ \d+\.\d+(?:\.\d+)?")
 _PLATFORM: Final = ("os", "architecture", "libc", "distribution")
@@ -37,6 +37,15 @@ class Attempted:
     """Path of a product → the step that made it."""
     giver: Callable[[str], str] = lambda _name: ""
     """Name of a value → the step that returned it."""
+    content: Callable[[str], str | None] = lambda _path: None
+    """Path → the sha256 of what the run has there, empty for nothing; None where that is not known."""
+    begun_with: Mapping[str, Any] = field(default_factory=dict)
+    """The run's own parameters."""
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether it may not have read, or reported, all that it does when it succeeds."""
+        return self.attempt.status != SUCCESS
 
 
 def table_differences(
@@ -72,7 +81,7 @@ def input_differences(a: Attempted, b: Attempted) -> tuple[RunDifference, ...]:
         *_images(a, b),
         *_interpreters(a, b),
         *_packages(a, b),
-        *table_differences("variable", a.attempt.variables, b.attempt.variables),
+        *_without_unknown(a, b, table_differences("variable", a.attempt.variables, b.attempt.variables)),
         *environment_facts("platform", a.environment, b.environment),
         *_machines(a, b),
     )
@@ -92,7 +101,9 @@ def _code(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
     """Yield the function and the modules that differ; not those that the function does not reach."""
     one, other = a.attempt, b.attempt
     reaches_same = bool(one.reach) and one.reach == other.reach
-    found = [*table_differences("code", one.modules, other.modules, note_of=lambda _: NOT_REACHED * reaches_same)]
+    modules = [_modules(a, b), _modules(b, a)]
+    differ = table_differences("code", *modules, note_of=lambda _: NOT_REACHED * reaches_same)
+    found = [*_as_far_as_read(a, b, differ)]
     yield from found
     if one.function_hash != other.function_hash and one.function_hash and other.function_hash:
         name = str(other.definition.get("python") or other.definition.get("notebook") or "the function")
@@ -102,20 +113,64 @@ def _code(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
         yield RunDifference("code", "what the function reaches", "changed", one.reach, other.reach)
 
 
+def _modules(of: Attempted, other: Attempted) -> dict[str, str]:
+    """Return the modules of an attempt; one that was killed did not report any, but was seen to read them."""
+    read = of.reads.files if of.reads else {}
+    seen = {path: read[path].digest for path in other.attempt.modules if path in read} if of.ended_early else {}
+    return {**seen, **of.attempt.modules}
+
+
+def _as_far_as_read(a: Attempted, b: Attempted, differences: Iterable[RunDifference]) -> Iterator[RunDifference]:
+    """Yield the differences in what two attempts read; what one did not read that ended early by what its run has."""
+    for found in differences:
+        lacking = {"added": a, "removed": b}.get(found.change)
+        if lacking is None or not lacking.ended_early:
+            yield found
+            continue
+        there = lacking.content(found.name)
+        if there is None:
+            yield replace(found, note=NOT_READ)
+        elif not there:
+            yield found
+        elif there != (found.after if lacking is a else found.before):
+            before, after = (there, found.after) if lacking is a else (found.before, there)
+            yield replace(found, change="changed", before=before, after=after, note=POSSIBLE)
+
+
+def _without_unknown(a: Attempted, b: Attempted, differences: Iterable[RunDifference]) -> Iterator[RunDifference]:
+    """Yield differences, but for what only one attempt reported, as the other one ended before that."""
+    for found in differences:
+        lacking = {"added": a, "removed": b}.get(found.change)
+        if lacking is None or not lacking.ended_early:
+            yield found
+
+
 def _values(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
     """Yield the values that differ of those that one of the attempts used, or may have used."""
     names = {name for one in (a, b) for name in consumed(one.attempt)}
-    known = [{n: shown_value(p) for n, p in one.attempt.input_parameters.items() if n in names} for one in (a, b)]
-    digests = [{n: _value_digest(p) for n, p in one.attempt.input_parameters.items() if n in names} for one in (a, b)]
+    given = [_given_values(a, b, names), _given_values(b, a, names)]
+    known = [{n: shown_value(p) for n, p in one.items()} for one in given]
+    digests = [{n: _value_digest(p) for n, p in one.items()} for one in given]
 
     def note(name: str) -> str:
         grades = {one.attempt.consumed.get(name, "") for one in (a, b)} - {""}
         return POSSIBLE if grades == {"possible"} else ""
 
-    for found in table_differences("value", *digests):
+    for found in _without_unknown(a, b, table_differences("value", *digests)):
         before, after = (values.get(found.name) for values in known)
         maker = a.giver(found.name) or b.giver(found.name)
         yield RunDifference("value", found.name, found.change, before, after, maker, note(found.name))
+
+
+def _given_values(of: Attempted, other: Attempted, names: Collection[str]) -> dict[str, Parameter]:
+    """Return the values of an attempt; of one whose end nobody saw as the run began with them."""
+    found = {name: value for name, value in of.attempt.input_parameters.items() if name in names}
+    if of.ended_early:
+        for name in names & other.attempt.input_parameters.keys() & of.begun_with.keys() - found.keys():
+            there = other.attempt.input_parameters[name]
+            is_same = not there.redacted and _is_same(there.value, of.begun_with[name])
+            found[name] = there if is_same else Parameter.of_json(of.begun_with[name])
+    return found
 
 
 def _value_digest(parameter: Parameter) -> Any:
@@ -147,7 +202,8 @@ def _reads(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
         grades = {found.grade for reads in (one, other) if (found := reads.files.get(path))}
         return POSSIBLE if grades == {"possible"} else ""
 
-    for found in table_differences("read", *files, note_of=note, made_by=lambda path: a.maker(path) or b.maker(path)):
+    differ = table_differences("read", *files, note_of=note, made_by=lambda path: a.maker(path) or b.maker(path))
+    for found in _as_far_as_read(a, b, differ):
         is_code = PurePath(found.name).suffix in PROGRAMS
         yield RunDifference(
             "code" if is_code else "read",
@@ -158,21 +214,25 @@ def _reads(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
             found.made_by,
             found.note,
         )
-    yield from table_differences("read", one.outside, other.outside)
-    yield from table_differences("read", one.links, other.links)
+    yield from _without_unknown(a, b, table_differences("read", one.outside, other.outside))
+    yield from _without_unknown(a, b, table_differences("read", one.links, other.links))
     yield from _listings(one, other, {*one.files, *other.files})
 
 
 def _listings(one: ReadSet, other: ReadSet, named: set[str]) -> Iterator[RunDifference]:
     """Yield names that only one of two listings of a folder has."""
     for folder in sorted(one.listings.keys() & other.listings.keys()):
-        then, now = (
-            {name for name in reads.listings[folder].names if not is_tool_file(name)} for reads in (one, other)
-        )
+        listings = [reads.listings[folder] for reads in (one, other)]
+        then, now = (_listed(listing, listings) for listing in listings)
         for name in sorted(then ^ now):
             path = posixpath.join(folder, name)
             if path not in named:
                 yield RunDifference("read", path, "added" if name in now else "removed", note=LISTED)
+
+
+def _listed(listing: ListingRead, listings: Sequence[ListingRead]) -> set[str]:
+    """Return the names of a listing that can be compared: where an importer looked, those that may be modules."""
+    return listed_names(listing.names, modules_only=any(one.modules_only for one in listings))
 
 
 def _gets(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
@@ -233,7 +293,7 @@ def _machines(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
     libraries = [
         {one.name: f"{one.version}, {one.threads} threads" for one in it.attempt.numeric_libraries} for it in (a, b)
     ]
-    yield from table_differences("machine", *libraries)
+    yield from _without_unknown(a, b, table_differences("machine", *libraries))
 
 
 def machine_facts(then: Environment, now: Environment) -> Iterator[RunDifference]:
@@ -272,9 +332,12 @@ def _end(one: StepAttempt, other: StepAttempt) -> Iterator[RunDifference]:
 
 
 def _files(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
-    files = [{e.name: content_of(e) for e in one.step.data_catalog if e.stage == "put"} for one in (a, b)]
-    yield from table_differences("file", *files)
-    made = [{p: h for p, h in one.attempt.made.items() if p not in files[i]} for i, one in enumerate((a, b))]
+    put = [{e.name: content_of(e) for e in one.step.data_catalog if e.stage == "put"} for one in (a, b)]
+    made = [{p: h for p, h in one.attempt.made.items() if p not in put[i]} for i, one in enumerate((a, b))]
+    for at, one in enumerate((a, b)):
+        if one.ended_early:  # nothing was put of it
+            put[at] |= {path: made[at].pop(path) for path in put[1 - at].keys() & made[at].keys()}
+    yield from table_differences("file", *put)
     yield from table_differences("file", *made, note_of=lambda _: "not in its `put`")
 
 

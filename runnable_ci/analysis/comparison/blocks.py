@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from runnable_ci.analysis.comparison.endings import ended_in_words
 from runnable_ci.analysis.comparison.model import (
     LISTED,
     CodeComparison,
@@ -182,7 +183,8 @@ def _commit_rows(code: CodeComparison) -> Iterator[tuple[str, ...]]:
 def step_rows(one: StepComparison, labels: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     """Yield what differs of a step: how it ended, what it was made from, what it gave; `labels` are those of all."""
     if one.in_a != one.in_b:
-        yield one.label, "ended", "", one.in_a or "-", one.in_b or "-"
+        ended = (ended_in_words(how) or "-" for how in (one.in_a, one.in_b))
+        yield one.label, "ended", "; ".join(dict.fromkeys(filter(None, (one.why_a, one.why_b)))), *ended
     for sign, differences in (("from", one.inputs), ("gave", one.outputs)):
         for found in differences:
             if found.kind == "ended" and found.name == "outcome":

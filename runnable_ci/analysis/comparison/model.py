@@ -50,10 +50,12 @@ class RunDifference:
     @property
     def counts(self) -> bool:
         """Whether it can be the cause of another result, as far as that is known."""
-        return self.note != NOT_REACHED
+        return self.note not in (NOT_REACHED, NOT_READ)
 
 
 NOT_REACHED = "not reached by the function"
+NOT_READ = "not read before the end"
+"""Of what only one attempt read, as the other one ended early: whether it is the same there is not known."""
 POSSIBLE = "may have been read"
 LISTED = "listed"
 """Of a name that only one of two listings of a folder has: nothing was read."""
@@ -83,6 +85,11 @@ class StepComparison:
     """What of its inputs was not observed in one of the runs, so that it could not be compared."""
     seconds_a: float | None = None
     seconds_b: float | None = None
+    why_a: str = ""
+    """Why it did not succeed in A: the exception with its line, the signal, the exit code, the step before it that
+    failed; empty where it succeeded.
+    """
+    why_b: str = ""
 
     @property
     def diverges(self) -> bool:

@@ -16,6 +16,7 @@ from runnable_ci.analysis.comparison.attempts import (
     table_differences,
 )
 from runnable_ci.analysis.comparison.causes import first_divergence, further_divergences
+from runnable_ci.analysis.comparison.endings import why_not_succeeded
 from runnable_ci.analysis.comparison.model import (
     A_AND_B,
     RUNNING,
@@ -68,7 +69,7 @@ class RunRead:
 
 def compare(a: RunRead, b: RunRead, code: CodeComparison, names: tuple[str, str] = A_AND_B) -> RunComparison:
     """Return what differs between two runs, whose `code` was compared already; sentences call them by `names`."""
-    steps = tuple(_steps(a, b, names))
+    steps = tuple(_steps(a, b, code, names))
     newest = [newest_environment(run.log) for run in (a, b)]
     metrics = tuple(_metrics(a.log.metrics(), b.log.metrics()))
     return RunComparison(
@@ -110,13 +111,20 @@ def _pipeline(a: RunLog, b: RunLog) -> Iterator[RunDifference]:
     names = [_in_pipeline(log) for log in (a, b)]
     for name in [*names[1], *(name for name in names[0] if name not in names[1])]:
         if name not in names[0]:
-            yield RunDifference("step", name, "added")
+            if not _is_cut_short(a):
+                yield RunDifference("step", name, "added")
         elif name not in names[1]:
-            yield RunDifference("step", name, "removed")
+            if not _is_cut_short(b):
+                yield RunDifference("step", name, "removed")
         else:
             then, now = (_needs(log.steps[name]) for log in (a, b))
             if then is not None and now is not None and then != now:
                 yield RunDifference("needs", name, "changed", then, now)
+
+
+def _is_cut_short(log: RunLog) -> bool:
+    """Return whether a run did not come to all of its steps, so that these are not known."""
+    return log.interrupted or not log.end_time
 
 
 def _needs(step: StepLog) -> list[str] | None:
@@ -129,7 +137,7 @@ def _in_pipeline(log: RunLog) -> list[str]:
     return [name for name in log.steps if "." not in name and (not decided or name in decided)]
 
 
-def _steps(a: RunRead, b: RunRead, names: tuple[str, str]) -> Iterator[StepComparison]:
+def _steps(a: RunRead, b: RunRead, code: CodeComparison, names: tuple[str, str]) -> Iterator[StepComparison]:
     labels = labels_of(a.log.steps) | labels_of(b.log.steps)
     around = [_around(run.log) for run in (a, b)]
     places = [{name: at for at, name in enumerate(run.log.steps)} for run in (a, b)]
@@ -139,7 +147,7 @@ def _steps(a: RunRead, b: RunRead, names: tuple[str, str]) -> Iterator[StepCompa
         if any(step is not None and is_only_branches(step) for step in steps):
             continue  # its branches are compared
         last = [step.attempts[-1] if step and step.attempts else None for step in steps]
-        ended = [_ended(step) for step in steps]
+        ended = [_ended(run.log, step) for run, step in zip((a, b), steps, strict=True)]
         inputs: tuple[RunDifference, ...] = ()
         outputs: tuple[RunDifference, ...] = ()
         hidden = ""
@@ -151,15 +159,30 @@ def _steps(a: RunRead, b: RunRead, names: tuple[str, str]) -> Iterator[StepCompa
                     attempt,
                     run.log.environments.get(attempt.environment, Environment()),
                     run.reads.get(name),
-                    *(_maker_for(name, places[at][name], makers) for makers in around[at]),
+                    maker=(maker := _maker_for(name, places[at][name], around[at][0])),
+                    giver=_maker_for(name, places[at][name], around[at][1]),
+                    content=_content_in(run, at, code, maker),
+                    begun_with=_begun_with(run.log),
                 )
                 for at, (run, step, attempt) in enumerate(((a, steps[0], last[0]), (b, steps[1], last[1])))
             ]
             inputs, outputs = input_differences(*tried), output_differences(*tried)
             hidden = not_seen(tried[0], tried[1], names)
         seconds = [seconds_between(one.start_time, one.end_time) if one else None for one in last]
+        whys = [why_not_succeeded(run.log, name) if how else "" for run, how in zip((a, b), ended, strict=True)]
         yield StepComparison(
-            name, labels[name], ended[0], ended[1], bool(is_same), inputs, outputs, hidden, seconds[0], seconds[1]
+            name,
+            labels[name],
+            ended[0],
+            ended[1],
+            is_same_attempt=bool(is_same),
+            inputs=inputs,
+            outputs=outputs,
+            not_seen=hidden,
+            seconds_a=seconds[0],
+            seconds_b=seconds[1],
+            why_a=whys[0],
+            why_b=whys[1],
         )
 
 
@@ -173,12 +196,32 @@ def _origin(log: RunLog, name: str, attempt: StepAttempt | None) -> tuple[str, s
     )
 
 
-def _ended(step: StepLog | None) -> str:
+def _ended(log: RunLog, step: StepLog | None) -> str:
     if step is None:
-        return ""
+        return "skipped" if log.interrupted else ""
     if not step.attempts or step.outcome == "":
         return RUNNING if step.attempts and step.attempts[-1].status == PROCESSING else "skipped"
     return step.outcome
+
+
+def _content_in(
+    run: RunRead, at: int, code: CodeComparison, maker: Callable[[str], str]
+) -> Callable[[str], str | None]:
+    """Return what tells the sha256 of a file in one of two runs, as far as it is known; empty where there is none.
+
+    `at` tells which of the two it is, `maker` which step made a file.
+    """
+
+    def content(path: str) -> str | None:
+        if made_by := maker(path):
+            return next(e.data_hash for e in run.log.steps[made_by].put_entries() if e.name == path)
+        for one in code.files:
+            if one.name == path:
+                known = (one.before, one.after)[at]
+                return known or ("" if one.change == ("added", "removed")[at] else None)
+        return next((reads.files[path].digest for reads in run.reads.values() if path in reads.files), None) or None
+
+    return content
 
 
 _Makers = dict[str, list[tuple[int, str]]]

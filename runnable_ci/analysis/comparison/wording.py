@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runnable_ci.analysis.comparison.model import A_AND_B, RunDifference
+from runnable_ci.analysis.comparison.model import A_AND_B, NOT_READ, RunDifference
 from runnable_ci.util.text import printable, truncate
 
 _SHOWN_MAX = 60
@@ -29,7 +29,7 @@ def noun_of(one: RunDifference) -> str:
 
 def in_words(one: RunDifference, names: tuple[str, str] = A_AND_B) -> str:
     """Return a difference in a few words, such as "`lr` 0.1 → 0.01"."""
-    note = f" ({one.note})" if one.note else ""
+    note = f" ({one.note})" if one.note and one.note != NOT_READ else ""
     return f"{noun_of(one)} {how(one, names)}{note}"
 
 
@@ -37,6 +37,8 @@ def how(one: RunDifference, names: tuple[str, str] = A_AND_B) -> str:
     """Return in which way something differs."""
     if one.kind == "output":
         return "is another text"
+    if one.note == NOT_READ:
+        return f"was read in {names[one.change == 'added']} only"
     if one.kind in _BY_CONTENT:
         return {"changed": "changed", "added": f"only in {names[1]}", "removed": f"only in {names[0]}"}[one.change]
     match one.change:

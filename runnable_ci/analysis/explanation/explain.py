@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from runnable_ci.analysis.comparison.blocks import headlines
 from runnable_ci.analysis.comparison.causes import ranked
+from runnable_ci.analysis.comparison.endings import why_not_succeeded
 from runnable_ci.analysis.comparison.model import A_AND_B, RunComparison, RunDifference, StepComparison
 from runnable_ci.analysis.comparison.wording import in_words
 from runnable_ci.analysis.explanation.places import place_in
@@ -121,12 +122,13 @@ def _failure(
     changed = next((one.name for one in differs if one.kind == "code"), "")
     file, line = (exception.file, exception.line) if exception and exception.file else (place or (changed, 0))
     lines = output.splitlines()[-cut.lines :]
+    cause = why_not_succeeded(log, name)
     found = {
         "step": name,
         "label": label_of(log.steps, name),
         "attempt": last.attempt_number,
         "outcome": last.outcome,
-        "message": cut.text(last.message),
+        "message": cut.text(cause),
         "exit_code": last.exit_code,
         "seconds": seconds_between(last.start_time, last.end_time),
         "command": cut.text(command_of(last)),
@@ -186,5 +188,14 @@ def _by_state(log: RunLog, most: int) -> dict[str, Any]:
         for name, decision in decisions_of(log).items()
         if decision.action == "reuse"
     }
-    counted = {state: {"number": len(names), "names": names[:most]} for state, names in found.items()}
-    return {**counted, "reused_because": dict([*reasons.items()][:most])} if reasons else counted
+    counted: dict[str, Any] = {state: {"number": len(names), "names": names[:most]} for state, names in found.items()}
+    if reasons:
+        counted["reused_because"] = dict([*reasons.items()][:most])
+    if "skipped" in found:
+        whys = {label_of(log.steps, name): why_not_succeeded(log, name) for name in _skipped(log)[:most]}
+        counted["skipped_because"] = {label: truncate(why, 200) for label, why in whys.items() if why}
+    return counted
+
+
+def _skipped(log: RunLog) -> list[str]:
+    return [n for n, step in log.steps.items() if not is_only_branches(step) and state_of(log, n) == "skipped"]

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from runnable_ci.analysis.comparison.contents.compare import ContentComparison, Tolerance
+from runnable_ci.analysis.comparison.endings import ended_in_words, short_why
 from runnable_ci.analysis.comparison.model import RunComparison, RunDifference, StepComparison
 from runnable_ci.analysis.comparison.wording import in_words
 from runnable_ci.runs.notes.notes_model import StepVerdict, Verdict
@@ -61,13 +62,17 @@ def _verdict(
     if step.name in blocked:
         return StepVerdict(verdict="not comparable", reason=blocked[step.name])
     if step.in_b in ("", "skipped"):
-        return StepVerdict(verdict="not comparable", reason="it did not run: a step before it failed")
+        return StepVerdict(
+            verdict="not comparable", reason=f"it did not run: {step.why_b or 'a step before it failed'}"
+        )
     outputs = [one for one in step.outputs if one.kind != "output"]
     if step.in_a == step.in_b and not outputs:
         return StepVerdict(verdict="reproduced")
     origin = _origin(step, before)
     if step.in_a != step.in_b:
-        reason = f"it {step.in_a} then, and {step.in_b} now"
+        then, now = (ended_in_words(how) for how in (step.in_a, step.in_b))
+        why = step.why_b or (f"then {step.why_a}" if step.why_a else "")
+        reason = f"it {then} then, and {now} now{why and f': {short_why(why)}'}"
     else:
         far = [one for one in outputs if not _is_near(step.name, one, contents, tolerance)]
         if not far:

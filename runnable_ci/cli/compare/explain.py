@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from runnable_ci.analysis.comparison.endings import ended_in_words, short_why
 from runnable_ci.analysis.comparison.model import RunComparison
 from runnable_ci.analysis.comparison.which import LATEST_SUCCESS, ComparedRun, RunFinder
 from runnable_ci.analysis.explanation.explain import as_json, explanation
@@ -92,10 +93,10 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"run {run['run_id']}: {run['status']}" + (f", {run['message']}" if run.get("message") else "")
     for failure in document.get("failures", ()):
         yield ""
-        place = f" at {failure['file']}:{failure['line']}" if failure.get("file") else ""
-        yield f"`{failure['label']}` {failure.get('outcome', 'failed')}{place}: " + (
-            failure.get("exception") or failure.get("message", "")
-        )
+        place = f" at {failure['file']}:{failure['line']}" if failure.get("line") else ""
+        how = failure.get("outcome", "failed")
+        said = failure.get("exception") if how == "failed" else ""
+        yield f"`{failure['label']}` {ended_in_words(how)}{place}: {said or short_why(failure.get('message', ''))}"
         yield from (f"  {line}" for line in failure.get("traceback", "").splitlines() or failure.get("last_lines", ()))
         if failure.get("differs"):
             yield "  differs from the last success:"
@@ -104,5 +105,8 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield f"since run {changed['since']['run_id']}, the last that succeeded:"
         yield from (f"  {line}" for line in (*changed["says"], *changed["commits"]))
+    if skipped := document.get("steps", {}).get("skipped_because"):
+        yield ""
+        yield from (f"`{label}` did not run: {why}" for label, why in skipped.items())
     yield ""
     yield from (f"{what}: {how}" for what, how in document["commands"].items())

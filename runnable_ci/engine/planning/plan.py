@@ -130,12 +130,15 @@ class PlanState:
     def blocked(self, step: Step) -> str:
         """Return why a step does not run that waits for the success of all before it; empty if nothing failed."""
         for need in step.needs:
-            if self.settled[need] is Outcome.SKIPPED:
+            if self.settled[need] is Outcome.SKIPPED and not self.failed_above[need]:
                 return f"`{self.steps[need].shown}` was skipped"
             if self.has_failed(need):
-                return f"`{self.steps[need].shown}` failed"
+                return self._failure(need)
         failed = next((self.failed_above[need] for need in step.needs if self.failed_above[need]), "")
-        return f"`{self.steps[failed].shown}` failed" if failed else ""
+        return self._failure(failed) if failed else ""
+
+    def _failure(self, name: str) -> str:
+        return f"`{self.steps[name].shown}` {'was cancelled' if name in self.cancelled else 'failed'}"
 
     def has_failed(self, name: str) -> bool:
         """Return whether a step failed that had to succeed."""

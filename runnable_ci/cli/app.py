@@ -317,36 +317,6 @@ def rerun_failed_command(
     )
 
 
-@app.command("gc")
-def gc_command(
-    keep: option.Keep = None,
-    older_than: option.OlderThan = None,
-    evict: option.Evict = False,
-    dry_run: option.DryDelete = False,
-    store: option.Store = None,
-) -> None:
-    """Delete old runs and unreferenced blobs."""
-    from runnable_ci.cli.cleanup import gc as command
-
-    evict_by = (make_settings(), os.environ) if evict else None
-    command(open_store(store), keep=keep, older_than=older_than, evict_by=evict_by, dry_run=dry_run)
-
-
-@app.command("prune")
-def prune_command(
-    source: option.PruneFrom = None,
-    keep: option.Keep = None,
-    older_than: option.OlderThan = None,
-    dry_run: option.DryDelete = False,
-    plain_http: option.PlainHttp = False,
-) -> None:
-    """Delete old runs from a registry."""
-    from runnable_ci.cli.cleanup import prune as command
-
-    settings = make_settings(plain_http)
-    command(source=source, keep=keep, older_than=older_than, dry_run=dry_run, settings=settings, environ=os.environ)
-
-
 @app.command("check")
 def check_command(pipeline: option.PipelinePath = None) -> None:
     """Validate a pipeline file."""

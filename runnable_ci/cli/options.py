@@ -215,102 +215,6 @@ Interval = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-OfStatus = Annotated[str, typer.Option("--status", help="`succeeded`, `failed`, `running`.", show_default=False)]
-OfBranch = Annotated[str, typer.Option("--branch", metavar="BRANCH", help="Of this branch or tag of the code.")]
-OfCommit = Annotated[str, typer.Option("--commit", metavar="SHA", help="Of a commit that begins so.")]
-OfTag = Annotated[str, typer.Option("--tag", metavar="LABEL", help="With this label.")]
-OfPipeline = Annotated[str, typer.Option("--pipeline", metavar="NAME", help="Of this pipeline.")]
-Since = Annotated[str, typer.Option("--since", metavar="TIME", help="Begun since then: 2026-11-01, 30m, 12h, 8w.")]
-UntilTime = Annotated[str, typer.Option("--until", metavar="TIME", help="Begun until then.")]
-Where = Annotated[
-    list[str],
-    typer.Option(
-        metavar="CONDITION",
-        help="Metrics and parameters, such as 'score > 0.9 && parameters.lr == 0.1'.  Repeatable.",
-    ),
-]
-Sort = Annotated[
-    str, typer.Option(metavar="NAME", help="By a metric, a parameter, `duration` or `run`.  [default: started]")
-]
-Reverse = Annotated[bool, typer.Option("--reverse", help="The other way round.")]
-Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the last N of them.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Print CSV, a column for each parameter and metric.")]
-MetricNames = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME", show_default=False, help="Metrics.  [default: all]")
-]
-RunIds = Annotated[list[str], typer.Argument(metavar="RUN_ID", help="Run ids, or `latest`.")]
-Label = Annotated[str, typer.Argument(metavar="LABEL", help="The label; '' takes it away.")]
-Description = Annotated[str, typer.Argument(metavar="TEXT", help="The description; '' takes it away.")]
-Off = Annotated[bool, typer.Option("--off", help="Take the pin away.")]
-Force = Annotated[bool, typer.Option("--force", help="Also what is pinned.")]
-_RUN_WORDS = "A run id, `latest`, `latest-success`, a branch, or HOST/REPOSITORY:RUN_ID."
-AnyRun = Annotated[str, typer.Argument(metavar="RUN", help=_RUN_WORDS)]
-ReportFile = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="The page.  [default: .runnable/reports/RUN_ID.html]"),
-]
-Against = Annotated[
-    str | None,
-    typer.Option(
-        metavar="RUN|none", help="The run to compare with.  [default: the newest one before it that succeeded]"
-    ),
-]
-EnvironmentOf = Annotated[
-    Literal["here", "recorded"],
-    typer.Option(help="The packages that are here, or a virtual environment of the recorded versions, by uv or pip."),
-]
-RelativeTolerance = Annotated[
-    float, typer.Option("--rtol", min=0.0, help="Numbers are near if |b - a| is at most atol + rtol * |a|.")
-]
-AbsoluteTolerance = Annotated[float, typer.Option("--atol", min=0.0, help="See --rtol.")]
-Times = Annotated[
-    int,
-    typer.Option(
-        min=1, max=100, metavar="N", help="Make it so often, and find the step that is not the same each time, and why."
-    ),
-]
-SkipSteps = Annotated[
-    list[str],
-    typer.Option("--skip", metavar="STEP", help="Leave this step out: it gives what it gave in the run; repeatable."),
-]
-IncludeSteps = Annotated[
-    list[str],
-    typer.Option(
-        "--include", metavar="STEP", help="Run this step though it looks like a deploy, or was mocked; repeatable."
-    ),
-]
-PublishVerdict = Annotated[
-    bool, typer.Option("--publish", help="Publish the run that was made, to the registry that has the first one.")
-]
-VerdictTo = Annotated[
-    str | None,
-    typer.Option(
-        "--to",
-        metavar="REGISTRY",
-        help="Publish it there.  [default: the registry of the first run, else as `publish`]",
-    ),
-]
-FirstRun = Annotated[str, typer.Argument(metavar="A", help=_RUN_WORDS)]
-SecondRun = Annotated[str, typer.Argument(metavar="B", help="The run that it is compared with, named likewise.")]
-Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
-Html = Annotated[bool, typer.Option("--html", help="Print one self-contained page of HTML.")]
-ContentsOf = Annotated[
-    list[str],
-    typer.Option("--file", metavar="NAME", help="Compare what is in these files, by name or glob.  Repeatable."),
-]
-LogsOf = Annotated[
-    list[str], typer.Option("--logs", metavar="STEP|all", help="Compare what this step printed.  Repeatable.")
-]
-FailIf = Annotated[
-    list[str],
-    typer.Option(
-        "--fail-if",
-        metavar="CONDITION",
-        help="Exit with 1 if this holds of B's metrics, such as 'score < base - 0.01'; `base` is A's.  Repeatable.",
-    ),
-]
-DiffersCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 3 if the runs differ.")]
-RunsOf = Annotated[str | None, typer.Option("--from", metavar="REGISTRY", help="List the runs in this registry.")]
 PullFrom = Annotated[
     str | None,
     typer.Option("--from", metavar="REGISTRY", help="Registry to pull from.  [default: as `publish --to`]"),
@@ -318,10 +222,6 @@ PullFrom = Annotated[
 OnlyLog = Annotated[
     Literal["log"] | None,
     typer.Option(help="Pull only the run log and what steps read, without files, objects and output."),
-]
-PruneFrom = Annotated[
-    str | None,
-    typer.Option("--from", metavar="REGISTRY", help="Registry to delete from.  [default: as `publish --to`]"),
 ]
 InitFolder = Annotated[
     Path | None, typer.Argument(metavar="DIR", help="The folder of the pipeline.  [default: the current folder]")
@@ -349,9 +249,6 @@ ForGitHub = Annotated[
 OnlyWorkflow = Annotated[
     Literal["ci", "retry"] | None, typer.Option("--only", help="With --github: write only this workflow.")
 ]
-Keep = Annotated[int | None, typer.Option(min=0, metavar="N", help="Keep the N newest runs.")]
-OlderThan = Annotated[str | None, typer.Option(metavar="AGE", help="Delete only runs older than this: 30m, 12h, 8w.")]
-Evict = Annotated[bool, typer.Option("--evict", help="Delete content that a registry holds: what was published.")]
 DryDelete = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be deleted.")]
 FromStep = Annotated[
     str | None, typer.Option("--from", metavar="STEP", help="Re-run this step and all steps that depend on it.")

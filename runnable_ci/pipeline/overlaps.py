@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from runnable_ci.pipeline.branches.put_patterns import put_patterns
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.patterns import can_overlap, literal_prefix
 
 
@@ -15,6 +17,22 @@ class Overlap(NamedTuple):
     pattern: str
     other_step: str
     other_pattern: str
+
+
+def check_puts(pipeline: Pipeline, outlined: Pipeline) -> None:
+    """Raise where two steps put the same file and neither comes after the other: the result would be random."""
+    steps = outlined.steps
+    found = find_overlap({name: steps[name].needs for name in steps}, put_patterns(pipeline.steps, steps))
+    if found:
+        one, other = steps[found.step], steps[found.other_step]
+        raise pipeline.error(
+            other,
+            f"put: `{found.other_pattern}` can match the same file as `{found.pattern}` of step `{one.shown}`, which "
+            "may run at the same time",
+            f"write to folders of their own, or let `{other.shown}` need `{one.shown}`",
+            table="catalog",
+            key="put",
+        )
 
 
 def find_overlap(needs: Mapping[str, Sequence[str]], puts: Mapping[str, Sequence[str]]) -> Overlap | None:

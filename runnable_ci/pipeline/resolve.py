@@ -82,8 +82,8 @@ def resolve(
     if parsed.registry is not None and not REPOSITORY.fullmatch(parsed.registry):
         hint = 'write it as "ghcr.io/owner/repo/runs": a host and a name, without a tag'
         raise place.error("", f"registry: {shown(parsed.registry)} is not a repository", hint, key="registry")
-    secrets = list(parsed.secrets)
-    steps = _steps(place, parsed, read_part, secrets, within=())
+    files = [(place, parsed)]
+    steps = _steps(place, parsed, read_part, files, within=())
     pipeline = Pipeline(
         name=parsed.name or default_name,
         file=file,
@@ -91,7 +91,7 @@ def resolve(
         parameters=parsed.parameters,
         steps=steps,
         registry=parsed.registry,
-        secrets=tuple(dict.fromkeys(secrets)),
+        secrets=tuple(dict.fromkeys(name for _, one in files for name in one.secrets)),
         untracked=parsed.untracked,
         log_level=parsed.log_level,
         time_budget=parsed.time_budget,
@@ -101,7 +101,10 @@ def resolve(
     )
     outlined = pipeline.outlined()
     _check_returns(outlined)
-    _check_puts(pipeline, outlined)
+    if sum(1 for step in outlined.steps.values() if step.put) > 1:
+        from runnable_ci.pipeline.overlaps import check_puts
+
+        check_puts(pipeline, outlined)
     if any(step.checkpoint for step in outlined.steps.values()):
         from runnable_ci.pipeline.keys.checkpoint import check_checkpoints
 
@@ -141,9 +144,17 @@ def _parse(place: Place, table: Mapping[str, Any]) -> tuple[PipelineConfig, dict
 
 
 def _steps(
-    place: Place, parsed: PipelineConfig, read_part: ReadPart, secrets: list[str], *, within: tuple[str, ...]
+    place: Place,
+    parsed: PipelineConfig,
+    read_part: ReadPart,
+    files: list[tuple[Place, PipelineConfig]],
+    *,
+    within: tuple[str, ...],
 ) -> dict[str, Step]:
-    """Return the steps of a file, each after those that it needs; `within` are the files whose steps use it."""
+    """Return the steps of a file, each after those that it needs; `within` are the files whose steps use it.
+
+    Those that its steps use are added to `files`.
+    """
     steps: dict[str, Step] = {}
     above: tuple[str, ...] = ()
     for name, config in parsed.steps.items():
@@ -161,8 +172,8 @@ def _steps(
                 used = resolve_branches.path_of(place, table, config.uses, within)
                 part = read_part(used, place, table)
                 inner, inputs = _parse(part.place, part.table)
-                secrets += inner.secrets
-                body = _steps(part.place, inner, read_part, secrets, within=(*within, used))
+                files.append((part.place, inner))
+                body = _steps(part.place, inner, read_part, files, within=(*within, used))
                 resolve_branches.require_inputs(place, table, config, inner, inputs)
                 body = {n: resolve_branches.used(one, part.place, inner, step.env) for n, one in body.items()}
             step = resolve_branches.with_branches(place, table, config, step, body)
@@ -188,7 +199,10 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         command = str(PurePosixPath(command))
     env = pipeline.env | step.env
     _check_env(place, f"{table}.env", step.env, pipeline.parameters)
-    _check_env_read(place, table, step.env_read or ())
+    if step.env_read:
+        from runnable_ci.pipeline.keys.env_read import check_env_read  # few steps have it
+
+        check_env_read(place, table, step.env_read)
     container = None
     if step.container:
         from runnable_ci.pipeline.container import resolve_container  # few pipelines need it
@@ -296,16 +310,6 @@ def _check_env(place: Place, table: str, env: Mapping[str, str], parameters: Map
             )
 
 
-def _check_env_read(place: Place, table: str, names: Iterable[str]) -> None:
-    for name in names:
-        if not _VARIABLE.fullmatch(name):
-            hint = "write names alone, without `$` or a value"
-            raise place.error(table, f"env-read: {shown(name)} is not the name of a variable", hint, key="env-read")
-        if name.startswith("RUNNABLE_"):
-            hint = "remove it: what runnable-ci sets is not compared"
-            raise place.error(table, f"env-read: `{name}` is set by runnable-ci", hint, key="env-read")
-
-
 def _check_needs(place: Place, steps: Mapping[str, Step]) -> None:
     for step in steps.values():
         for need in step.needs:
@@ -370,24 +374,3 @@ def _check_returns(pipeline: Pipeline) -> None:
                     table="env",
                     key=name,
                 )
-
-
-def _check_puts(pipeline: Pipeline, outlined: Pipeline) -> None:
-    """Raise where two steps put the same file and neither comes after the other: the result would be random."""
-    steps = outlined.steps
-    if sum(1 for step in steps.values() if step.put) < 2:
-        return
-    from runnable_ci.pipeline.branches.put_patterns import put_patterns  # few pipelines need them
-    from runnable_ci.pipeline.overlaps import find_overlap
-
-    found = find_overlap({name: steps[name].needs for name in steps}, put_patterns(pipeline.steps, steps))
-    if found:
-        one, other = steps[found.step], steps[found.other_step]
-        raise pipeline.error(
-            other,
-            f"put: `{found.other_pattern}` can match the same file as `{found.pattern}` of step `{one.shown}`, which "
-            "may run at the same time",
-            f"write to folders of their own, or let `{other.shown}` need `{one.shown}`",
-            table="catalog",
-            key="put",
-        )

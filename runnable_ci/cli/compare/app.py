@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -12,6 +13,73 @@ from runnable_ci.cli.context import form_of, make_options, make_settings, open_s
 
 comparing = typer.Typer()
 
+_RUN_WORDS = "A run id, `latest`, `latest-success`, a branch, or HOST/REPOSITORY:RUN_ID."
+_AnyRun = Annotated[str, typer.Argument(metavar="RUN", help=_RUN_WORDS)]
+_ReportFile = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="The page.  [default: .runnable/reports/RUN_ID.html]"),
+]
+_Against = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN|none", help="The run to compare with.  [default: the newest one before it that succeeded]"
+    ),
+]
+_EnvironmentOf = Annotated[
+    Literal["here", "recorded"],
+    typer.Option(help="The packages that are here, or a virtual environment of the recorded versions, by uv or pip."),
+]
+_RelativeTolerance = Annotated[
+    float, typer.Option("--rtol", min=0.0, help="Numbers are near if |b - a| is at most atol + rtol * |a|.")
+]
+_AbsoluteTolerance = Annotated[float, typer.Option("--atol", min=0.0, help="See --rtol.")]
+_Times = Annotated[
+    int,
+    typer.Option(
+        min=1, max=100, metavar="N", help="Make it so often, and find the step that is not the same each time, and why."
+    ),
+]
+_SkipSteps = Annotated[
+    list[str],
+    typer.Option("--skip", metavar="STEP", help="Leave this step out: it gives what it gave in the run; repeatable."),
+]
+_IncludeSteps = Annotated[
+    list[str],
+    typer.Option(
+        "--include", metavar="STEP", help="Run this step though it looks like a deploy, or was mocked; repeatable."
+    ),
+]
+_PublishVerdict = Annotated[
+    bool, typer.Option("--publish", help="Publish the run that was made, to the registry that has the first one.")
+]
+_VerdictTo = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="REGISTRY",
+        help="Publish it there.  [default: the registry of the first run, else as `publish`]",
+    ),
+]
+_FirstRun = Annotated[str, typer.Argument(metavar="A", help=_RUN_WORDS)]
+_SecondRun = Annotated[str, typer.Argument(metavar="B", help="The run that it is compared with, named likewise.")]
+_Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
+_Html = Annotated[bool, typer.Option("--html", help="Print one self-contained page of HTML.")]
+_ContentsOf = Annotated[
+    list[str],
+    typer.Option("--file", metavar="NAME", help="Compare what is in these files, by name or glob.  Repeatable."),
+]
+_LogsOf = Annotated[
+    list[str], typer.Option("--logs", metavar="STEP|all", help="Compare what this step printed.  Repeatable.")
+]
+_FailIf = Annotated[
+    list[str],
+    typer.Option(
+        "--fail-if",
+        metavar="CONDITION",
+        help="Exit with 1 if this holds of B's metrics, such as 'score < base - 0.01'; `base` is A's.  Repeatable.",
+    ),
+]
+_DiffersCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 3 if the runs differ.")]
 _MetricName = Annotated[str, typer.Option("--metric", metavar="NAME", help="The metric that moved.")]
 _WhyPlanOnly = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Say what differs and which runs it takes, and make none.")
@@ -34,15 +102,15 @@ _BisectPlanOnly = Annotated[
 
 @comparing.command("diff")
 def diff_command(
-    first: option.FirstRun = "latest-success",
-    second: option.SecondRun = "latest",
+    first: _FirstRun = "latest-success",
+    second: _SecondRun = "latest",
     as_json: option.Json = False,
-    markdown: option.Markdown = False,
-    html: option.Html = False,
-    exit_code: option.DiffersCode = False,
-    fail_if: option.FailIf = [],  # noqa: B006 - typer copies it
-    file: option.ContentsOf = [],  # noqa: B006 - typer copies it
-    logs: option.LogsOf = [],  # noqa: B006 - typer copies it
+    markdown: _Markdown = False,
+    html: _Html = False,
+    exit_code: _DiffersCode = False,
+    fail_if: _FailIf = [],  # noqa: B006 - typer copies it
+    file: _ContentsOf = [],  # noqa: B006 - typer copies it
+    logs: _LogsOf = [],  # noqa: B006 - typer copies it
     plain_http: option.PlainHttp = False,
     store: option.Store = None,
 ) -> None:
@@ -59,9 +127,9 @@ def diff_command(
 
 @comparing.command("report")
 def report_command(
-    run: option.AnyRun = "latest",
-    output: option.ReportFile = None,
-    against: option.Against = None,
+    run: _AnyRun = "latest",
+    output: _ReportFile = None,
+    against: _Against = None,
     plain_http: option.PlainHttp = False,
     store: option.Store = None,
 ) -> None:
@@ -74,7 +142,7 @@ def report_command(
 
 @comparing.command("explain")
 def explain_command(
-    run: option.AnyRun = "latest",
+    run: _AnyRun = "latest",
     as_json: option.Json = False,
     plain_http: option.PlainHttp = False,
     store: option.Store = None,
@@ -91,15 +159,15 @@ def explain_command(
 
 @comparing.command("reproduce")
 def reproduce_command(
-    run: option.AnyRun = "latest",
-    environment: option.EnvironmentOf = "here",
-    rtol: option.RelativeTolerance = 0.0,
-    atol: option.AbsoluteTolerance = 0.0,
-    times: option.Times = 1,
-    skip: option.SkipSteps = [],  # noqa: B006 - typer copies it
-    include: option.IncludeSteps = [],  # noqa: B006 - typer copies it
-    publish: option.PublishVerdict = False,
-    to: option.VerdictTo = None,
+    run: _AnyRun = "latest",
+    environment: _EnvironmentOf = "here",
+    rtol: _RelativeTolerance = 0.0,
+    atol: _AbsoluteTolerance = 0.0,
+    times: _Times = 1,
+    skip: _SkipSteps = [],  # noqa: B006 - typer copies it
+    include: _IncludeSteps = [],  # noqa: B006 - typer copies it
+    publish: _PublishVerdict = False,
+    to: _VerdictTo = None,
     param: option.Params = [],  # noqa: B006 - typer copies it
     jobs: option.Jobs = None,
     quiet: option.Quiet = False,
@@ -125,8 +193,8 @@ def reproduce_command(
 
 @comparing.command("why")
 def why_command(
-    first: option.FirstRun,
-    second: option.SecondRun,
+    first: _FirstRun,
+    second: _SecondRun,
     metric: _MetricName,
     dry_run: _WhyPlanOnly = False,
     param: option.Params = [],  # noqa: B006 - typer copies it

@@ -163,6 +163,11 @@ def _steps(
             from runnable_ci.pipeline.expressions.checks import with_control  # few steps need it
 
             step = with_control(place, f"steps.{name}", step, config)
+        if config.resources is not None:
+            from runnable_ci.pipeline.keys.resources import resolve_resources  # few steps need it
+
+            resources = resolve_resources(place, f"steps.{name}", config.resources, step.attempts.most)
+            step = step._replace(resources=resources)
         if has_branches(config):
             from runnable_ci.pipeline.branches import resolve_branches  # few pipelines need it
 

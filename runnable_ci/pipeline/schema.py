@@ -19,6 +19,7 @@ from runnable_ci.pipeline.keys.tables import (
     ContainerConfig,
     InputConfig,
     LoopConfig,
+    ResourcesConfig,
     Reuse,
     StrategyConfig,
     Table,
@@ -162,7 +163,11 @@ class StepConfig(Table):
         description="How often the step is tried until it succeeds: a number, or a table. Default: once.",
         json_schema_extra=_or_a_number,
     )
-
+    resources: ResourcesConfig | None = Field(
+        None,
+        description='What the step takes while it runs: `{ cpus = 8, memory = "32G", gpus = 1 }`. A list has a value '
+        "for each try: the last one holds for those after it.",
+    )
     reuse: Reuse | None = Field(None, description="As for the pipeline, for this step.")
     max_age: str | None = Field(
         None,
@@ -242,7 +247,7 @@ class PipelineConfig(Table):
     defaults: dict[str, Any] = Field(
         default_factory=dict,
         description="Keys of all steps that do not have them: `shell`, `working-directory`, `timeout-minutes`, "
-        "`attempts`, `container`.",
+        "`attempts`, `container`, `resources`.",
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Values that steps take by name.")
     inputs: dict[str, InputConfig] = Field(

@@ -12,6 +12,7 @@ from runnable_ci.pipeline.schema import Kind, Place, StepKind
 
 if TYPE_CHECKING:
     from runnable_ci.pipeline.container import Container
+    from runnable_ci.pipeline.keys.resources import Resources
 
 
 class Matrix(NamedTuple):
@@ -145,9 +146,10 @@ class Step(NamedTuple):
     """Whose results may take its place, where its file or it says so."""
     max_age_s: float | None = None
     """How old those of other runs may be; None: as old as they like, for a step whose inputs are all known."""
-
     env_read: tuple[str, ...] | None = None
     """Environment variables that it says it reads; None: it does not say."""
+    resources: Resources | None = None
+    """What it takes while it runs; None: it does not say."""
 
     def has_expressions(self) -> bool:
         """Return whether there is one in a text in which a value is to take its place."""

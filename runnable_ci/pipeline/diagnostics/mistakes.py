@@ -46,6 +46,7 @@ _TABLES: Final = {
     "container": 'container = { image = "…" }',
     "credentials": 'credentials = { username = "USER", password = "TOKEN" }',
     "with": "with = { name = value }",
+    "resources": 'resources = { cpus = 4, memory = "16G" }',
     "inputs": '[inputs.NAME] with type = "number"',
     "defaults": "[defaults], and below it KEY = value",
 }

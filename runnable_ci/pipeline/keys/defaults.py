@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from runnable_ci.errors import did_you_mean
 from runnable_ci.pipeline.schema import Place, StepConfig
 
-KEYS: Final = ("shell", "working-directory", "timeout-minutes", "attempts", "container")
+KEYS: Final = ("shell", "working-directory", "timeout-minutes", "attempts", "container", "resources")
 
 
 def with_defaults(place: Place, table: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -169,3 +169,13 @@ class AttemptsConfig(Table):
             if isinstance(end, int) and not 0 < end < 256:
                 raise ValueError(f"no step fails by the exit code {end}: they are 1 to 255")
         return value
+
+
+class ResourcesConfig(Table):
+    """`resources = { cpus = 8, memory = "32G", gpus = 1 }`: what a step takes while it runs."""
+
+    cpus: int | list[int] | None = Field(None, description="Cores. Default: 1.")
+    memory: str | list[str] | None = Field(
+        None, description="A number with its unit, of which 1024 are the next: `500M`, `32G`. Default: any."
+    )
+    gpus: int | list[int] | None = Field(None, description="GPUs. Default: none.")

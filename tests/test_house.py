@@ -51,6 +51,7 @@ PURE: tuple[str, ...] = (
         "engine.planning.plan",
         "engine.planning.branches",
         "engine.planning.schedule",
+        "engine.planning.room",
         "engine.planning.preparing",
         "engine.planning.seen",
         "engine.planning.gate",

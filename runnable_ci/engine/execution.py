@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -30,6 +29,7 @@ from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, StepAttempt
 from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.steps.interpreter import chosen_interpreter_note
+from runnable_ci.steps.machine import capacity
 from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling
 from runnable_ci.util.threads import start
@@ -162,6 +162,12 @@ def _loop(
     session: RunSession, recorder: Recorder, context: ExecutionContext, state: PlanState, probe: EnvironmentProbe
 ) -> Run:
     options = session.options
+    there, room = capacity(options.environ), None
+    jobs = options.jobs or there.cpus
+    if any(step.resources for step in session.project.pipeline.outlined().steps.values()):
+        from runnable_ci.engine.planning.room import Room  # most pipelines say nothing
+
+        room = Room(there, jobs)
     return Run(
         pipeline=session.project.pipeline,
         recorder=recorder,
@@ -177,6 +183,7 @@ def _loop(
         ),
         environment=lambda step: probe.record(recorder, step, context.containers),
         printer=options.printer,
-        jobs=options.jobs or os.cpu_count() or 1,
+        jobs=jobs,
         state=state,
+        room=room,
     )

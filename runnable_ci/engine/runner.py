@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
 from runnable_ci.engine.code.code_recorder import CodeRecorder
@@ -27,6 +28,9 @@ from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.clock import now
 from runnable_ci.util.console import console
 from runnable_ci.util.threads import CLEAN_UP_S, Workers
+
+if TYPE_CHECKING:
+    from runnable_ci.engine.planning.room import Room
 
 _TICK_S = 1.0
 _LAST_STEPS_S = 300.0
@@ -49,6 +53,8 @@ class Run:
     printer: Reporter
     jobs: int
     state: PlanState
+    room: Room | None = None
+    """What this machine has for steps, where any says what it takes."""
     _running: dict[str, bool] = field(default_factory=dict)
     """The steps whose attempt's result was not taken yet → whether a thread has it; else it is here already."""
     _workers: Workers = field(default_factory=lambda: Workers(name="step"))
@@ -96,13 +102,15 @@ class Run:
             if not events:  # what is recorded of a try decides on the next
                 self._try_again()
             launches: list[tuple[Step, StepAttempt, Decision]] = []
-            while schedule and len(self._running) + len(launches) < self.jobs:
+            while len(self._running) + len(launches) < self.jobs and self._has_next():
                 step = state.steps[schedule.next()]
                 if step.branching is not None and (over := self._branches(step)) is not None:
                     events += over
                     continue
                 with self.context.reads.observer.other_work():
-                    decision = self._decide(step)
+                    decision = self._placed(step, self._decide(step))
+                    if decision is None:
+                        continue
                     looked = self.code.look() if decision.action == "run" else []
                 step = state.prepared[step.name].step
                 if decision.action != "run":
@@ -139,6 +147,8 @@ class Run:
             else:
                 events = self._finish(result)
                 del self._running[name]
+                if self.room:
+                    self.room.leave(name)
                 if name not in self._tries:
                     schedule.settle(name)
 
@@ -153,6 +163,21 @@ class Run:
         elif self._tries and self._hashing.is_over():  # what a try read is recorded with it
             for name in self._tries.due(time.monotonic()):
                 self._schedule.begin(name, self.state.position(name))
+
+    def _has_next(self) -> bool:
+        """Return whether a step may begin; those that waited for room begin where there is some."""
+        for name in self.room.due() if self.room else ():
+            self._schedule.begin(name, self.state.position(name))
+        return bool(self._schedule) and not (self.room and self.room.is_full)
+
+    def _placed(self, step: Step, decision: Decision) -> Decision | None:
+        """Return the decision on a step that there is room for; None for one that waits, to be decided on then."""
+        if self.room is None:
+            return decision
+        placed = self.room.placed(step, decision, self._tries.number(step.name), self.printer.say)
+        if placed is None and self.context.budget:
+            self.context.budget.finished(step.name)
+        return placed
 
     def _branches(self, step: Step) -> list[Event] | None:
         """Begin the branches of a step, or another round, or end it; None where it is itself to be decided on then."""
@@ -219,6 +244,8 @@ class Run:
             context = replace(context, is_cancelled=True)
             last_s = context.budget.last_step_s(step) if context.budget else _LAST_STEPS_S
             step = step._replace(timeout_s=min(step.timeout_s or last_s, last_s, _LAST_STEPS_S))
+        if self.room:
+            context = replace(context, environ=self.room.environ(step.name, context.environ))
         past = self.recorder.log.steps.get(step.name)
         products = self.context.products.attempt(step, attempt.attempt_number, past)
         self.printer.started(step.shown)

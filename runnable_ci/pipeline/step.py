@@ -6,48 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from runnable_ci.pipeline.keys.tables import Reuse
+from runnable_ci.pipeline.keys.tables import Attempts, Reuse
 from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.pipeline.schema import Kind, Place, StepKind
 
 if TYPE_CHECKING:
+    from runnable_ci.pipeline.branches.matrix import Loop, Matrix
     from runnable_ci.pipeline.container import Container
     from runnable_ci.pipeline.keys.resources import Resources
-
-
-class Matrix(NamedTuple):
-    """What makes the instances of a step: lists, or expressions that give them."""
-
-    axes: Mapping[str, Any] = MappingProxyType({})
-    include: Any = ()
-    exclude: Any = ()
-    whole: str = ""
-    """An expression that gives the three, in place of them."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether an expression may give it axes."""
-        included = self.include if isinstance(self.include, list | tuple) else [self.include]
-        return bool(self.whole) or not all(isinstance(one, Mapping) for one in included)
-
-    def names(self) -> list[str]:
-        """Return the names of its values, as far as they are known without evaluating anything."""
-        included = [name for one in self.include if isinstance(one, Mapping) for name in one]
-        return [*dict.fromkeys([*self.axes, *included])]
-
-    def definition(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
-        parts = {"matrix": self.whole or dict(self.axes), "include": self.include, "exclude": self.exclude}
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in parts.items() if value}
-
-
-class Loop(NamedTuple):
-    """When a step that is repeated has come to its end."""
-
-    until: str
-    """An expression; it sees what the last round returned."""
-    most: int
-    """Rounds at most."""
 
 
 class Branching(NamedTuple):
@@ -72,16 +38,6 @@ class Branching(NamedTuple):
         """Return the steps that end a branch, by their own names."""
         needed = {need for step in self.body.values() for need in step.needs}
         return tuple(name for name in self.body if name not in needed)
-
-
-class Attempts(NamedTuple):
-    """How often a step is tried until it succeeds."""
-
-    most: int = 1
-    wait_s: float = 0.0
-    """Between two tries."""
-    on: tuple[str | int, ...] | None = None
-    """After which ends it is tried again: `timeout`, `lost`, or an exit code. None: after any failure."""
 
 
 class Step(NamedTuple):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.runs.machines.environment_model import Machine
+from runnable_ci.runs.machines.environment_model import Capacity, Machine
 from runnable_ci.util.process import check_output
 
 _READ_MAX_BYTES: Final = 64 * 1024
@@ -52,6 +52,27 @@ def describe_machine(workspace: Path, environ: Mapping[str, str], *, root: Path 
         disk_size=size,
         disk_free=free,
     )
+
+
+def capacity(environ: Mapping[str, str], *, root: Path = Path("/")) -> Capacity:
+    """Return what this machine has for steps: within the limits of control groups, and with the GPUs that may be used.
+
+    What others use of it is not known before they do.
+    """
+    cores, memory = _cores(), _memory()
+    cpu_limit, memory_limit = _limits(root)
+    cores = min(cores, int(cpu_limit)) if cpu_limit else cores
+    return Capacity(max(1, cores), min(memory or memory_limit, memory_limit or memory), _visible_gpus(environ, root))
+
+
+def _visible_gpus(environ: Mapping[str, str], root: Path) -> tuple[str, ...]:
+    """Return the GPUs that a program of NVIDIA's would use here, by the names that it knows."""
+    if (named := environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        listed = [name.strip() for name in named.split(",")]
+        invalid = next((i for i, name in enumerate(listed) if not name or name == "-1"), len(listed))
+        return tuple(listed[:invalid])  # it sees none of those after one that is not valid
+    devices = [file for file in (root / "dev").glob("nvidia[0-9]*") if file.name.removeprefix("nvidia").isdecimal()]
+    return tuple(str(number) for number in range(len(devices)))
 
 
 _IDENTIFYING: Final = (

@@ -12,8 +12,8 @@ from cli import Workspace, workspace
 from support import WAIT_S, wait_until
 
 from runnable_ci.engine.planning.schedule import Tries, is_retried
+from runnable_ci.pipeline.keys.tables import Attempts
 from runnable_ci.pipeline.resolve import resolve
-from runnable_ci.pipeline.step import Attempts
 from runnable_ci.runs.model import RunOutcome, StepAttempt
 
 FLAKY = "n=$(cat count 2>/dev/null || echo 0); echo $((n + 1)) > count; echo try $n; test $n -ge {0}"

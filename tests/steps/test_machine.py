@@ -14,9 +14,9 @@ from cli import workspace
 from support import python
 
 from runnable_ci.cli.show.machine import libraries_line, machine_line
-from runnable_ci.runs.machines.environment_model import Environment, Machine, NumericLibrary
+from runnable_ci.runs.machines.environment_model import Capacity, Environment, Machine, NumericLibrary
 from runnable_ci.steps.interpreter import key_of
-from runnable_ci.steps.machine import describe_machine
+from runnable_ci.steps.machine import capacity, describe_machine
 
 WORKER = Path(__file__).parents[2] / "runnable_ci" / "steps"
 X86 = """processor\t: 0
@@ -132,6 +132,17 @@ def test_what_control_groups_leave(tmp_path: Path, files: Mapping[str, str], cpu
     """The narrowest of this process's own and those above it, in both versions of them."""
     machine = machine_of(tmp_path, files)
     assert (machine.cpu_limit, machine.memory_limit) == (cpus, memory)
+
+
+def test_what_there_is_for_steps(tmp_path: Path) -> None:
+    """Control groups and `CUDA_VISIBLE_DEVICES` limit it; without the latter, GPUs are counted."""
+    limits = {"proc/self/cgroup": "0::/job\n", "sys/fs/cgroup/job/cpu.max": "150000 100000\n"}
+    devices = {f"dev/{name}": "" for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm")}
+    machine_of(tmp_path, {**limits, "sys/fs/cgroup/job/memory.max": "1073741824\n", **devices})
+    assert capacity({}, root=tmp_path) == Capacity(1, 1024**3, ("0", "1"))
+    named = ("", "1", "0,-1,1", "a, b")
+    seen = [capacity({"CUDA_VISIBLE_DEVICES": one}, root=tmp_path).gpus for one in named]
+    assert seen == [(), ("1",), ("0",), ("a", "b")]
 
 
 def test_files_that_say_nothing_are_no_error(tmp_path: Path) -> None:

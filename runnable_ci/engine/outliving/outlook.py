@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from runnable_ci.engine.outliving.known_durations import Expected, expected
@@ -12,6 +11,7 @@ from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.model import RunLog
+from runnable_ci.steps.machine import capacity
 from runnable_ci.util.text import format_duration
 
 
@@ -21,7 +21,7 @@ def say_what_does_not_fit(session: RunSession, log: RunLog, plan: Plan) -> None:
     budget = budget_of(session, log)
     steps = [plan.pipeline.steps[name] for name in plan.running]
     takes = {step.name: found for step in steps if (found := expected(step, budget.known)) and step.mock != "nothing"}
-    ends = _ends(steps, takes, options.jobs or os.cpu_count() or 1)
+    ends = _ends(steps, takes, options.jobs or capacity(options.environ).cpus)
     for step in steps:
         found = takes.get(step.name)
         if found is None or ends[step.name] <= budget.whole_s:

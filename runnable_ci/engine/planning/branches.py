@@ -15,6 +15,8 @@ from runnable_ci.pipeline.branches.expansion import opened
 from runnable_ci.pipeline.branches.matrix import (
     AxisError,
     Branch,
+    Loop,
+    Matrix,
     combinations,
     instances,
     kind_of,
@@ -26,7 +28,7 @@ from runnable_ci.pipeline.expressions import ExpressionError, template, values
 from runnable_ci.pipeline.expressions.lookups import condition_of, expressions_in
 from runnable_ci.pipeline.expressions.rendering import rendered
 from runnable_ci.pipeline.expressions.template import OPEN
-from runnable_ci.pipeline.step import Branching, Loop, Matrix, Step
+from runnable_ci.pipeline.step import Branching, Step
 from runnable_ci.pipeline.validation import check_parameter_name, shown
 from runnable_ci.redaction.environment import names_a_secret
 from runnable_ci.runs.branches.branch_model import BranchKind, BranchRecord

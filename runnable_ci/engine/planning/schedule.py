@@ -8,7 +8,8 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from runnable_ci.pipeline.step import Attempts, Step
+from runnable_ci.pipeline.keys.tables import Attempts
+from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.model import StepAttempt
 from runnable_ci.util.text import format_duration
 
@@ -123,6 +124,10 @@ class Tries:
         when = f" in {wait_s:g} s" if wait_s < 60 else f" in {format_duration(wait_s)}"
         when = when if wait_s else ""
         return f"trying again{when} ({made + 1} of {step.attempts.most})"
+
+    def number(self, step: str) -> int:
+        """Return which try of a step is next, counted from 1."""
+        return self._made.get(step, 0) + 1
 
     def due(self, now_s: float) -> Iterator[str]:
         """Yield the steps that are to begin another try; they wait no more."""

@@ -23,6 +23,41 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,39}")
 _SLUG_MAX: Final = 40
 
 
+class Matrix(NamedTuple):
+    """What makes the instances of a step: lists, or expressions that give them."""
+
+    axes: Mapping[str, Any] = MappingProxyType({})
+    include: Any = ()
+    exclude: Any = ()
+    whole: str = ""
+    """An expression that gives the three, in place of them."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an expression may give it axes."""
+        included = self.include if isinstance(self.include, list | tuple) else [self.include]
+        return bool(self.whole) or not all(isinstance(one, Mapping) for one in included)
+
+    def names(self) -> list[str]:
+        """Return the names of its values, as far as they are known without evaluating anything."""
+        included = [name for one in self.include if isinstance(one, Mapping) for name in one]
+        return [*dict.fromkeys([*self.axes, *included])]
+
+    def definition(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        parts = {"matrix": self.whole or dict(self.axes), "include": self.include, "exclude": self.exclude}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in parts.items() if value}
+
+
+class Loop(NamedTuple):
+    """When a step that is repeated has come to its end."""
+
+    until: str
+    """An expression; it sees what the last round returned."""
+    most: int
+    """Rounds at most."""
+
+
 class Branch(NamedTuple):
     """One branch of a step."""
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from runnable_ci.pipeline.branches.matrix import AxisError, combinations
+from runnable_ci.pipeline.branches.matrix import AxisError, Matrix, combinations
 from runnable_ci.pipeline.expressions.values import text as text_of
 from runnable_ci.pipeline.patterns import as_glob, globs_of
-from runnable_ci.pipeline.step import Matrix, Step
+from runnable_ci.pipeline.step import Step
 
 _AXIS: Final = re.compile(r"\$\{\{\s*matrix\.(\w+)\s*\}\}")
 _WILDCARD: Final = re.compile(r"[*?\[]")

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from runnable_ci.errors import did_you_mean
-from runnable_ci.pipeline.branches.matrix import AxisError, combinations, instances, kind_of
+from runnable_ci.pipeline.branches.matrix import AxisError, Loop, Matrix, combinations, instances, kind_of
 from runnable_ci.pipeline.inputs import Input
-from runnable_ci.pipeline.keys.tables import StrategyConfig
+from runnable_ci.pipeline.keys.tables import Attempts, StrategyConfig
 from runnable_ci.pipeline.schema import FUNCTION, RELATIVE, PipelineConfig, Place, StepConfig
-from runnable_ci.pipeline.step import Attempts, Branching, Loop, Matrix, Step
+from runnable_ci.pipeline.step import Branching, Step
 from runnable_ci.pipeline.validation import check_parameter_name, check_parameters, check_relative, shown
 
 PARTS_MAX: Final = 10

@@ -13,10 +13,10 @@ from runnable_ci.pipeline.expressions.lookups import by_own_name, parameter_of, 
 from runnable_ci.pipeline.expressions.rendering import located, texts_of
 from runnable_ci.pipeline.expressions.syntax import ExpressionError
 from runnable_ci.pipeline.expressions.template import OPEN, template
-from runnable_ci.pipeline.keys.tables import AttemptsConfig
+from runnable_ci.pipeline.keys.tables import Attempts, AttemptsConfig
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.schema import Place, StepConfig
-from runnable_ci.pipeline.step import Attempts, Branching, Step, groups_of
+from runnable_ci.pipeline.step import Branching, Step, groups_of
 from runnable_ci.pipeline.validation import check_parameter_name, not_json, shown
 
 STATUS_FUNCTIONS: Final = ("success", "failure", "always", "cancelled")

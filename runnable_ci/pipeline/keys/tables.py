@@ -1,6 +1,6 @@
 """The tables within a step, as they are written in the pipeline file. Pure."""
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -169,6 +169,16 @@ class AttemptsConfig(Table):
             if isinstance(end, int) and not 0 < end < 256:
                 raise ValueError(f"no step fails by the exit code {end}: they are 1 to 255")
         return value
+
+
+class Attempts(NamedTuple):
+    """How often a step is tried until it succeeds."""
+
+    most: int = 1
+    wait_s: float = 0.0
+    """Between two tries."""
+    on: tuple[str | int, ...] | None = None
+    """After which ends it is tried again: `timeout`, `lost`, or an exit code. None: after any failure."""
 
 
 class ResourcesConfig(Table):

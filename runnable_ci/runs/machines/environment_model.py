@@ -1,10 +1,20 @@
 """In what attempts ran, as the run log has it."""
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
+
+
+class Capacity(NamedTuple):
+    """What a machine has for steps."""
+
+    cpus: int
+    memory: int = 0
+    """Bytes; 0 where it is not known."""
+    gpus: tuple[str, ...] = ()
+    """As `CUDA_VISIBLE_DEVICES` names them."""
 
 
 class Machine(Record):

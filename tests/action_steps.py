@@ -89,12 +89,14 @@ class ActionRun:
         return Stepped(ran.code or finished.code, text + ran.text + finished.text + told)
 
     def download(self) -> str:
-        """Bring what earlier attempts left, where the action looks for it; what its own step said."""
-        is_wanted = (
-            self._evaluate("${{ inputs.command }}") in ("run", "retry")
+        """Bring what earlier attempts left, or other jobs, where the action looks for it; what its own step said."""
+        is_again = (
+            int(self.environ["GITHUB_RUN_ATTEMPT"]) > 1
+            and self._evaluate("${{ inputs.command }}") in ("run", "retry")
             and self._evaluate("${{ inputs.resume }}") != "never"
         )
-        if int(self.environ["GITHUB_RUN_ATTEMPT"]) == 1 or not is_wanted:
+        shared = (self._evaluate(f"${{{{ inputs.{name} }}}}") for name in ("steps", "matrix-of", "collect"))
+        if not is_again and not any(given not in ("", "false") for given in shared):
             self.outcomes["download"] = "skipped"
             return ""
         found = self.step("earlier")

@@ -59,7 +59,7 @@ def project(tmp_path: Path) -> Workspace:
     ("words", "more", "most"),
     [
         (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 157),
-        (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 137),
+        (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 138),
         (["runs"], {"engine", "steps", "vcs.identity", "vcs.status", "cli.show.run"}, 90),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

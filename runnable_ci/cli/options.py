@@ -277,6 +277,49 @@ AsId = Annotated[
     typer.Option("--as", metavar="OTHER_ID", help="Publish a copy with this id, and keep it in the store."),
 ]
 
+JobStep = Annotated[
+    list[str],
+    typer.Option(
+        "--step",
+        metavar="STEP",
+        help="Of the run --run-id, which other jobs share, run this step: what it needs is taken as other jobs have "
+        "published it. The first job begins the run; repeatable.",
+    ),
+]
+Instances = Annotated[
+    str,
+    typer.Option(
+        "--instances",
+        metavar="A,B|K/N",
+        show_default=False,
+        help="With --step: only these instances of its matrix, by their keys, or the K-th of N parts of them.",
+    ),
+]
+MatrixOf = Annotated[
+    list[str],
+    typer.Option(
+        "--matrix-of",
+        metavar="STEP",
+        help="Print, as JSON and as the output `matrix` of a job, what --instances takes for each job of this step; "
+        "repeatable.",
+    ),
+]
+Collect = Annotated[
+    bool,
+    typer.Option(
+        "--collect",
+        help="Once all jobs of the run --run-id are over: settle what none of them ran, and end the run.",
+    ),
+]
+PartsFrom = Annotated[
+    list[Path],
+    typer.Option(
+        "--from",
+        metavar="FOLDER",
+        help="Take what other jobs left from this folder, or the folders in it, in place of a registry; repeatable.",
+    ),
+]
+
 _BARE = {"--wait": "--wait=60m", "--publish": "--publish=at-end"}
 
 

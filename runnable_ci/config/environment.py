@@ -50,6 +50,11 @@ class Inputs(_FromEnvironment):
     resume: Literal["auto", "always", "never"] = "auto"
     publish: Literal["always", "at-end", "on-failure", "never"] = "always"
     restore: Literal["all", "needed"] = "all"
+    steps: str = ""
+    """Of a run that several jobs share: the names of this one's steps."""
+    instances: str = ""
+    matrix_of: str = ""
+    collect: bool = False
     working_directory: str = "."
     summary: bool = True
     report: bool = True

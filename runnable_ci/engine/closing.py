@@ -11,7 +11,7 @@ from runnable_ci.pipeline import command_line
 from runnable_ci.pipeline.project import Project
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.code_states import unknown_code, unpublished
-from runnable_ci.runs.model import SUCCESS, RunLog
+from runnable_ci.runs.model import JOB, SUCCESS, RunLog
 from runnable_ci.util.console import is_actions
 from runnable_ci.util.text import format_pairs, listed, truncate
 
@@ -60,7 +60,9 @@ def _outcome(log: RunLog, project: Project, retry_options: Sequence[str] | None)
         from runnable_ci.runs.reuse.saved import saved  # most runs take nothing of others
 
         more += f"; {saved(log)}"
-    if log.status == SUCCESS:
+    if log.ended_by == JOB:
+        yield f"run {log.run_id}: the steps of this job are done{more}"
+    elif log.status == SUCCESS:
         yield f"run {log.run_id}: {log.status}{more}"
     else:
         yield f"run {log.run_id}: {log.status}, {log.message}{more}"

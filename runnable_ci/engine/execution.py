@@ -25,7 +25,7 @@ from runnable_ci.engine.step_output import Masks
 from runnable_ci.errors import STOPPED_IN_TIME, RunnableError, system_errors
 from runnable_ci.observe.observer import Observer
 from runnable_ci.runs.catalog import Catalog
-from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, StepAttempt
+from runnable_ci.runs.model import SUCCESS, TIME_BUDGET, CatalogEntry, Pack, StepAttempt
 from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.steps.interpreter import chosen_interpreter_note
@@ -98,7 +98,7 @@ def execute(
         raise unsealed
     if supervisor.cancelled_by and not (budget and budget.is_ending):
         return 128 + supervisor.cancelled_by
-    return STOPPED_IN_TIME if recorder.log.ended_by else int(status != SUCCESS)
+    return STOPPED_IN_TIME if recorder.log.ended_by == TIME_BUDGET else int(status != SUCCESS)
 
 
 def _time_budget(session: RunSession, recorder: Recorder, context: ExecutionContext) -> TimeBudget | None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.engine.provenance.changes import same_json
-from runnable_ci.errors import RunLogError
+from runnable_ci.errors import RunLogError, UsageError
 from runnable_ci.pipeline.model import Pipeline, parameters_looked_up
 from runnable_ci.pipeline.patterns import as_glob, may_name
+from runnable_ci.pipeline.project import Project
 from runnable_ci.pipeline.schema import recorded_kind
 from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.validation import check_parameter_name
 from runnable_ci.runs.model import RunLog, StepLog
 from runnable_ci.runs.paths import WRITERS, run_folder
+from runnable_ci.steps import missing_secret
 from runnable_ci.store.local import Layout
 from runnable_ci.util.text import listed
 
@@ -118,3 +120,21 @@ def _foreign_file(step: Step, recorded: StepLog) -> str:
     names = [entry.name for entry in recorded.put_entries()]
     foreign = next((name for name in names if not any(may_name(as_glob(pattern), name) for pattern in step.put)), None)
     return "" if foreign is None else f"put the file `{foreign}`, which its `put` does not name"
+
+
+def require_kept(project: Project, planned: Plan, again: Callable[[str], str]) -> None:
+    """Raise `UsageError` where a step is to run that takes what a reused step returned and was a secret.
+
+    `again` returns how a step is run that would be reused.
+    """
+    steps = planned.pipeline.steps
+    for name, scope in planned.scopes.items():
+        lost = missing_secret(steps[name], project.workspace, scope.values())
+        if lost:
+            giver = scope.parameters[lost].giver
+            giver = steps[giver].shown if giver in steps else giver
+            raise UsageError(
+                f"step `{steps[name].shown}` takes `{lost}`, which `{giver}` returned: it is a secret, and not in the "
+                "run log",
+                hint=again(giver),
+            )

@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from runnable_ci.config import LOG_LEVEL, SECRETS_SETTING, LogLevel, Settings
 from runnable_ci.engine.reporter import CommandFiles, NoCommandFiles, Reporter
 from runnable_ci.errors import RunnableError
+from runnable_ci.pipeline.command_line import http_option
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.project import Project
 from runnable_ci.redaction.environment import require_variables, secrets_of
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.model import RunLog
+from runnable_ci.runs.paths import is_pulled
 from runnable_ci.util.console import is_actions
 
 if TYPE_CHECKING:
     from runnable_ci.engine.parts.mock_options import MockOptions
     from runnable_ci.engine.parts.step_selection import PartialOptions
     from runnable_ci.engine.provenance.step_variables import VariableRecorder
+    from runnable_ci.engine.spread.job import JobSteps
     from runnable_ci.pipeline.keys.durations import TimeLimit
     from runnable_ci.runs.recorder import Recorder
     from runnable_ci.runs.remote.writers import AcceptedWriters
@@ -156,6 +159,8 @@ class RetryOptions(NamedTuple):
     """Which other runs' results may take the place of steps that would run."""
     drops_checkpoints: bool = False
     """Start steps over of which an earlier attempt kept a checkpoint."""
+    job: JobSteps | None = None
+    """Which steps are this job's own, where several jobs share the run."""
 
 
 def redactor_of(pipeline: Pipeline, parameters: Mapping[str, Any], options: Options) -> Redactor:
@@ -195,6 +200,21 @@ def redacting_errors(redactor: Redactor) -> Iterator[None]:
     except RunnableError as e:
         e.message, e.hint = redactor.text(e.message), redactor.text(e.hint)
         raise
+
+
+def options_of_next_retry(project: Project, settings: Settings, run_id: str, retry: RetryOptions) -> list[str] | None:
+    """Return what a retry needs beside the run: its files may still be where it was pulled from; None for a job.
+
+    The password of the settings goes to no registry that only the store names.
+    """
+    if retry.job is not None:
+        return None
+    mocks = retry.mocks.words() if retry.mocks else []
+    if not is_pulled(project.layout, run_id):
+        return mocks
+    needs_registry = retry.registry is not None and settings.registry_password is not None
+    named = ["--from-registry", retry.registry] if needs_registry and retry.registry else []
+    return [*named, *http_option(settings.plain_http), *mocks]
 
 
 def log_variables(log: RunLog) -> dict[str, str]:

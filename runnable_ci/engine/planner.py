@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from runnable_ci.engine.provenance.changes import (
     Acceptance,
@@ -25,6 +25,9 @@ from runnable_ci.engine.provenance.changes import (
 )
 from runnable_ci.pipeline.step import Step, groups_of
 from runnable_ci.runs.model import CatalogEntry, Parameter, RunLog, StepAttempt, StepLog
+
+if TYPE_CHECKING:
+    from runnable_ci.engine.spread.job import JobSteps
 
 T = TypeVar("T")
 
@@ -58,6 +61,8 @@ class PlanInputs(NamedTuple):
     """What to do with a step that would run by a decision, after these steps did (None: that is not known yet)."""
     drops_checkpoints: bool = False
     """Whether steps start over that an earlier attempt left half-done."""
+    job: JobSteps | None = None
+    """Which steps are this job's own, where several jobs share the run."""
     mask: Callable[[Any], Any] = lambda value: value
     """A value as the log may show it: without what is known to be a secret at that moment.
 

@@ -6,36 +6,38 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runnable_ci.engine.log_grants import others_results, require_declared_results, require_result_names
-from runnable_ci.engine.options import RetryOptions, job_container
+from runnable_ci.engine.log_grants import others_results, require_declared_results, require_kept, require_result_names
+from runnable_ci.engine.options import RetryOptions, options_of_next_retry
 from runnable_ci.engine.planner import PlanInputs, Scope
 from runnable_ci.engine.planning.consent import RepeatedWork, acceptances, repeated_work, without_effect
+from runnable_ci.engine.planning.environment_here import environment_here
 from runnable_ci.engine.planning.plan import Plan, plan
 from runnable_ci.engine.preflight import require, require_inputs, required_by
-from runnable_ci.engine.provenance.environment_changes import EnvironmentChanges, EnvironmentNow, environment_changes
+from runnable_ci.engine.provenance.environment_changes import EnvironmentChanges
 from runnable_ci.engine.provenance.staleness import Comparison
-from runnable_ci.engine.provenance.step_environments import StepEnvironments, step_named
 from runnable_ci.engine.provenance.stored_reads import reads_of
 from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.restore import find_lost, lost_here, restore, store_again
 from runnable_ci.engine.resumed_parameters import ResumedParameters, resume_parameters
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import UsageError
-from runnable_ci.pipeline.command_line import http_option, with_options
+from runnable_ci.pipeline.command_line import with_options
 from runnable_ci.pipeline.parameters import typed_names
 from runnable_ci.pipeline.pipeline_identity import SELECTED_STEPS, UNTIL_STEPS, PipelineIdentity
 from runnable_ci.pipeline.project import Project
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import SUCCESS, RunLog
-from runnable_ci.runs.paths import is_foreign, is_pulled
+from runnable_ci.runs.paths import is_foreign
 from runnable_ci.runs.reader import load as load_log
 from runnable_ci.runs.recorder import reopen
-from runnable_ci.steps import missing_secret
 from runnable_ci.util.text import listed, pluralize
 from runnable_ci.vcs.actor import find_actor
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from runnable_ci.engine.parts.mocks import MockedResult
+    from runnable_ci.runs.recorder import Recorder
     from runnable_ci.steps.containers.step_containers import StepContainers
 
 
@@ -82,17 +84,32 @@ def resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
     Raises `UsageError`, `RunLogError` and `RunInUseError`, before any step runs.
     """
     with session.in_workspace(run_id, "retry") as holding:
-        return _resume(holding, run_id, retry)
+        return resume_here(holding, run_id, retry)
 
 
-def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
-    project, printer = session.project, session.options.printer
+def resume_here(session: RunSession, run_id: str, retry: RetryOptions) -> int:
+    """Do the same in a session that keeps others out of the workspace."""
     session.recover()
-    log = load_log(project.layout, run_id)
+    log = load_log(session.project.layout, run_id)
     parameters = _parameters(session, log, retry)
+    return carry_on(session, log, parameters, retry, reopen(session.project.layout, log, parameters.redactor))
+
+
+def carry_on(
+    session: RunSession,
+    log: RunLog,
+    parameters: ResumedParameters,
+    retry: RetryOptions,
+    opening: AbstractContextManager[Recorder],
+) -> int:
+    """Plan on a run's log, which `opening` opens for writing, and do what is left; the exit code.
+
+    A run that has only just begun has the beginning of its invocation already.
+    """
+    is_new, run_id, printer, whole = not log.invocations, log.run_id, session.options.printer, session.project.pipeline
     session = _of_its_steps(session, log, retry)
     project = session.project
-    with reopen(project.layout, log, parameters.redactor) as recorder:
+    with opening as recorder:
         log = recorder.log
         catalog = session.catalog(log)
         find = partial(find_lost, session, log=log, catalog=catalog, everything=retry.restore_all)
@@ -104,24 +121,19 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
         if note := planned.environment_note():
             printer.say(note)
         restore(session, planned.plan, catalog, everything=retry.restore_all)
-        decisions, running = planned.plan.decisions, planned.plan.running
-        is_accepting = bool(retry.accept) and any(decision.acceptance for decision in decisions.values())
-        if not running and log.status == SUCCESS and not is_accepting and not planned.plan.differs:
-            if again := store_again(planned.plan, log, catalog):
-                printer.say(f"stored {listed(again)} again, which the store had lost")
-            printer.say(f"run {run_id}: nothing to do, {pluralize(len(decisions), 'step')} done")
-            printer.begin(list(decisions), 0)
-            for name, decision in decisions.items():
-                printer.say(f"{decision.action}: {decision.reason}", step=planned.plan.pipeline.steps[name].shown)
-            catalog.remember_hashes()
+        if retry.job is None and _is_done(planned.plan, log, retry):
+            _say_nothing_to_do(session, planned.plan, log, catalog)
             return 0
+        running = planned.plan.running
         if planned.containers:
             from runnable_ci.engine.code.container_images import require_images  # few pipelines need it
 
             require_images(planned.containers, project, running)
         mocked = _mocked(session, retry)
-        identity = _pipeline_identity(project, log, retry)
-        recorder.record(session.started(log, "retry", planned.parameters, pipeline_identity=identity))
+        if not is_new:
+            identity = _pipeline_identity(project, log, retry)
+            started = session.started(log, "retry", planned.parameters, pipeline_identity=identity)
+            recorder.record(retry.job.begun(started, whole.dag_hash()) if retry.job else started)
         printer.begin(list(project.pipeline.steps), len(running))
         printer.say(f"run {run_id}: {pluralize(len(running), 'step')} to run, {len(planned.plan.reused)} reused")
         from runnable_ci.engine.execution import execute  # most retries with nothing to do end above
@@ -133,11 +145,27 @@ def _resume(session: RunSession, run_id: str, retry: RetryOptions) -> int:
             parameters=planned.parameters,
             inputs=planned.inputs,
             products=planned.products,
-            retry_options=_options_of_next_retry(session, run_id, retry),
+            retry_options=options_of_next_retry(project, session.options.settings, run_id, retry),
             containers=planned.containers,
             mocked=mocked,
             reuse=retry.reuse,
         )
+
+
+def _is_done(planned: Plan, log: RunLog, retry: RetryOptions) -> bool:
+    is_accepting = bool(retry.accept) and any(decision.acceptance for decision in planned.decisions.values())
+    return not planned.running and log.status == SUCCESS and not is_accepting and not planned.differs
+
+
+def _say_nothing_to_do(session: RunSession, planned: Plan, log: RunLog, catalog: Catalog) -> None:
+    printer, decisions = session.options.printer, planned.decisions
+    if again := store_again(planned, log, catalog):
+        printer.say(f"stored {listed(again)} again, which the store had lost")
+    printer.say(f"run {log.run_id}: nothing to do, {pluralize(len(decisions), 'step')} done")
+    printer.begin(list(decisions), 0)
+    for name, decision in decisions.items():
+        printer.say(f"{decision.action}: {decision.reason}", step=planned.pipeline.steps[name].shown)
+    catalog.remember_hashes()
 
 
 def plan_on(
@@ -156,7 +184,7 @@ def plan_on(
     before what it takes is looked for.
     """
     containers = session.containers(log, look_again="packages" in retry.rerun)
-    environment = _environment(session, log, catalog, containers)
+    environment = environment_here(session, log, catalog, containers)
     lost: dict[str, str] = {}
     while True:
         planned = _plan_retry(session, log, catalog, parameters, retry, environment, lost)
@@ -177,6 +205,8 @@ def _of_its_steps(session: RunSession, log: RunLog, retry: RetryOptions) -> RunS
         from runnable_ci.engine.parts.resumed_part import with_its_steps  # most runs have all steps
 
         session = with_its_steps(session, log)
+    if retry.job is not None:
+        session = session.with_pipeline(retry.job.part_of(session.project.pipeline))
     if retry.mocks is None:
         return session
     return session.with_pipeline(retry.mocks.applied(session.project.pipeline, session.project.workspace))
@@ -216,7 +246,8 @@ def _say_notes(
     session: RunSession, log: RunLog, parameters: ResumedParameters, planned: RetryPlan, retry: RetryOptions
 ) -> None:
     others = others_results(session.project.layout, log, planned.plan, retry.accepted)
-    notes = [*parameters.notes, *others]
+    # The jobs of a run are of those who named it: only whether all of these are accepted is looked at.
+    notes = [*parameters.notes, *([] if retry.job else others)]
     of_accepted = without_effect(retry.accept, planned.plan, session.project.pipeline, log)
     for line in (*(f"note: {note}" for note in notes), *of_accepted):
         session.options.printer.say(line)
@@ -268,38 +299,17 @@ def _plan_retry(
         required=required_by(workspace),
         mask=parameters.redactor.value,
         drops_checkpoints=retry.drops_checkpoints,
+        job=retry.job,
     )
     planned = plan(pipeline, log, initial=Scope.initial(parameters.values), inputs=inputs)
     require_declared_results(planned.pipeline, log, planned.reused)
-    _require_kept(session.project, planned, retry)
+    require_kept(session.project, planned, retry.again)
     require(pipeline, workspace, parameters.values, planned.running)
     repeated = repeated_work(planned, log, agreed=retry.rerun)
     reused = [
         name for name, decision in planned.decisions.items() if decision.action == "reuse" or decision.is_tentative
     ]
     return RetryPlan(planned, inputs, repeated, environment.of(reused), products, parameters.values)
-
-
-def _environment(
-    session: RunSession, log: RunLog, catalog: Catalog, containers: StepContainers | None
-) -> EnvironmentChanges:
-    """Return in what the environment differs from that of finished steps."""
-    steps = session.project.pipeline.steps
-    finished = [
-        name
-        for name, step in log.steps.items()
-        if name.partition(".")[0] in steps and step.attempts and step.attempts[-1].status == SUCCESS
-    ]
-    here = StepEnvironments(session.interpreter, session.project.workspace, session.options.environ)
-    images: Mapping[str, str] = {}
-    if containers and containers.is_looking_again:
-        from runnable_ci.engine.code.container_images import images_now  # few pipelines need it
-
-        images = images_now(containers, session.project.pipeline, finished)
-    container = job_container(session.options)
-    digest = container.code_identifier if container else ""
-    now = EnvironmentNow(lambda name, then: here.to_compare(step_named(name, steps), then), digest, images)
-    return environment_changes(finished, log, now, partial(reads_of, catalog))
 
 
 def require_consent(session: RunSession, planned: RetryPlan, retry: RetryOptions) -> None:
@@ -318,35 +328,6 @@ def require_consent(session: RunSession, planned: RetryPlan, retry: RetryOptions
     raise UsageError(f"this would repeat {repeated}, which was not asked for", hint=hint)
 
 
-def _require_kept(project: Project, planned: Plan, retry: RetryOptions) -> None:
-    """Raise `UsageError` where a step is to run that takes what a reused step returned and was a secret."""
-    steps = planned.pipeline.steps
-    for name, scope in planned.scopes.items():
-        lost = missing_secret(steps[name], project.workspace, scope.values())
-        if lost:
-            giver = scope.parameters[lost].giver
-            giver = steps[giver].shown if giver in steps else giver
-            raise UsageError(
-                f"step `{steps[name].shown}` takes `{lost}`, which `{giver}` returned: it is a secret, and not in the "
-                "run log",
-                hint=retry.again(giver),
-            )
-
-
 def _pipeline_identity(project: Project, log: RunLog, retry: RetryOptions) -> PipelineIdentity:
     identity = project.identity()
     return identity if retry.other_pipeline else identity.resuming(PipelineIdentity.recorded(log.name, log.run_config))
-
-
-def _options_of_next_retry(session: RunSession, run_id: str, retry: RetryOptions) -> list[str]:
-    """Return what a retry needs beside the run: its files may still be where it was pulled from.
-
-    The password of the settings goes to no registry that only the store names.
-    """
-    settings = session.options.settings
-    mocks = retry.mocks.words() if retry.mocks else []
-    if not is_pulled(session.project.layout, run_id):
-        return mocks
-    needs_registry = retry.registry is not None and settings.registry_password is not None
-    named = ["--from-registry", retry.registry] if needs_registry and retry.registry else []
-    return [*named, *http_option(settings.plain_http), *mocks]

@@ -22,7 +22,7 @@ from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.events import AttemptSaved, Decided, Event, InvocationFinished, PackStored
-from runnable_ci.runs.model import SUCCESS, RunLog, RunOutcome, StepAttempt, StepLog, status_of
+from runnable_ci.runs.model import JOB, SUCCESS, RunLog, RunOutcome, StepAttempt, StepLog, status_of
 from runnable_ci.runs.products.history import products_of
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.clock import now
@@ -114,7 +114,7 @@ class Run:
                     looked = self.code.look() if decision.action == "run" else []
                 step = state.prepared[step.name].step
                 if decision.action != "run":
-                    events.append(self._pass(step, decision))
+                    events += self._pass(step, decision)
                     schedule.settle(step.name)
                 else:
                     events += looked
@@ -187,7 +187,9 @@ class Run:
 
     def _decide(self, step: Step) -> Decision:
         cancelled, budget = self.context.supervisor.cancelled_by, self.context.budget
-        self.state.is_cancelled = cancelled is not None or (budget is not None and budget.follows_held(step))
+        is_over = budget is not None and budget.follows_held(step)
+        is_elsewhere = self.state.inputs.job is not None and bool(self.state.cancelled)
+        self.state.is_cancelled = cancelled is not None or is_over or is_elsewhere
         decision = self.state.decide(step, self.recorder.log)
         if budget and decision.action == "run":
             decision = budget.decide(step, decision)
@@ -195,12 +197,12 @@ class Run:
             return Decision("skip", f"the run was cancelled by {cancelled.name}")
         return decision
 
-    def _pass(self, step: Step, decision: Decision) -> Event:
-        """Record a step that does not run."""
+    def _pass(self, step: Step, decision: Decision) -> list[Event]:
+        """Settle a step that does not run; what is recorded of it."""
         if decision.action == "reuse":
             found, taken = decision.found, self.context.taken
             is_here = found is None or taken is None or taken.take(found)
-            self.state.record_outcome(step, Outcome.REUSED, self.recorder.log.steps[step.name])
+            self.state.record_outcome(step, decision.outcome(), self.recorder.log.steps[step.name])
             if is_here:
                 self.context.products.put_back(step.name)
             if is_here and step.name in self._maybe:
@@ -208,7 +210,11 @@ class Run:
         else:
             self.state.record_outcome(step, decision.outcome(), None)
         self._once_recorded.append(lambda: self.printer.say(f"{decision.action}: {decision.reason}", step=step.shown))
-        return Decided(step=step.name, decision=decision.record(self.recorder.log, step.name))
+        if self.state.is_left(step.name):
+            from runnable_ci.engine.spread.collecting import decided_elsewhere  # few runs are shared by jobs
+
+            return decided_elsewhere(step.name, decision, self.state, self.recorder.log)
+        return [Decided(step=step.name, decision=decision.record(self.recorder.log, step.name))]
 
     def _restore(self, step: StepLog) -> None:
         """Bring back what a step made that is reused after all: in another clone it never was in the workspace."""
@@ -335,13 +341,17 @@ class Run:
         ]
         outcome: RunOutcome = "failed" if failed else "succeeded"
         message = f"failed: {', '.join(self.state.steps[name].shown for name in failed)}" if failed else ""
+        ended_by, status = "", status_of(outcome)
+        if self.state.inputs.job is not None:
+            from runnable_ci.engine.spread.collecting import end_of_job  # few runs are shared by jobs
+
+            outcome, message, ended_by, status = end_of_job(failed, self.state, self.recorder.log)
         if cancelled := self.context.supervisor.cancelled_by:
-            outcome, message = "cancelled", f"cancelled by {cancelled.name}"
-        ended_by = ""
+            outcome, message, ended_by = "cancelled", f"cancelled by {cancelled.name}", ""
         if (budget := self.context.budget) and (end := budget.end(failed, self.state.cancelled)):
             outcome, message, ended_by = end
         self.recorder.record(InvocationFinished.of(outcome, time=now(), message=message, ended_by=ended_by))
-        return status_of(outcome)
+        return status if ended_by == JOB else status_of(outcome)
 
     def _redact_past(self) -> None:
         """Remove values that steps have masked since from what this invocation has recorded."""

@@ -23,7 +23,7 @@ BRANCHES_SCHEMA_VERSION = "3"
 BYTES_PER_FIELD = 10
 """At least: each field of a record is written, with its name. With less a log would grow where it is written again."""
 SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
-TIME_BUDGET = "time-budget"
+TIME_BUDGET, JOB = "time-budget", "job"
 LINK, FOLDER = "link", "folder"
 RunOutcome = Literal["succeeded", "failed", "cancelled", "timed_out", "interrupted"]
 """How a run, an invocation or an attempt ended; `interrupted`: nobody saw the end, its process is gone."""
@@ -300,10 +300,12 @@ class Invocation(Record):
     log_level: str = ""
     """What steps were asked to log: `debug`, `info`, `warning`, `error` or `critical`; empty where nothing was said."""
     decisions: dict[str, DecisionRecord] = Field(default_factory=dict)
+    job_steps: list[str] = Field(default_factory=list, fail_fast=True)
+    """Of a job that shares the run with others: the steps that were its own; none where it was of the whole run."""
     outcome: str = ""
     """`succeeded`, `failed`, `cancelled` or `interrupted`; empty while it runs."""
     ended_by: str = ""
-    """`time-budget`: it was cancelled by nobody, its time was over."""
+    """`time-budget`: it was cancelled by nobody, its time was over. `job`: its steps are done, others are left."""
     interrupted: bool = False
     """Nobody saw its end: it was concluded later, since its process was gone."""
 

@@ -17,6 +17,8 @@ from runnable_ci.util.files import share_lock, try_lock
 JOURNAL = "journal.jsonl"
 ORIGIN = "origin"
 """Beside the journal of a run that was pulled: where from."""
+CARRIED = "carried"
+"""Beside the journal of a run of which parts came in folders."""
 MADE_HERE = "made-here"
 """Beside the journal of a run that this store made, and whose content has left it for where it was published."""
 HELD = "held.json"
@@ -57,9 +59,9 @@ def is_pulled(layout: Layout, run_id: str) -> bool:
 
 
 def is_foreign(layout: Layout, run_id: str) -> bool:
-    """Return whether a run came from a registry."""
+    """Return whether a run came from a registry, or in folders."""
     folder = run_folder(layout, run_id)
-    return (folder / ORIGIN).exists() and not (folder / MADE_HERE).exists()
+    return ((folder / ORIGIN).exists() or (folder / CARRIED).exists()) and not (folder / MADE_HERE).exists()
 
 
 def run_folders(layout: Layout) -> dict[str, Path]:

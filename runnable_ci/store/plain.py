@@ -14,7 +14,7 @@ _FOLDERS = frozenset({"blobs", "sha256", "runs", "tmp", "logs", "replaced", "rep
 _FILES = frozenset(
     {
         *(".gitignore", "oci-layout", "index.json", "index.lock", "store.lock", "workspace.lock", "writer"),
-        *("journal.jsonl", "lock", "processes", "origin", "made-here", "publish.lock"),
+        *("journal.jsonl", "lock", "processes", "origin", "made-here", "carried", "publish.lock"),
         *("products.jsonl", "products.lock", "hashes.json"),
     }
 )

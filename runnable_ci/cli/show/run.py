@@ -17,7 +17,7 @@ from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.code_states import unpublished
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.machines.environment_model import Environment
-from runnable_ci.runs.model import TIME_BUDGET, Invocation, RunLog, StepLog
+from runnable_ci.runs.model import JOB, SUCCESS, TIME_BUDGET, Invocation, RunLog, StepLog
 from runnable_ci.runs.notes.notes_model import Reproduction
 from runnable_ci.runs.paths import WRITERS, run_folder
 from runnable_ci.runs.reader import load, resolve_id
@@ -131,6 +131,9 @@ def _length(log: RunLog) -> str:
 
 def _command(invocation: Invocation) -> str:
     by = f" by {invocation.actor}" if invocation.actor else ""
+    if invocation.job_steps:
+        status = SUCCESS if invocation.ended_by == JOB else invocation.status
+        return f"job of {listed(invocation.job_steps)}{by} {shown_status(status)}"
     level = f" (log level {invocation.log_level})" if invocation.log_level else ""
     return f"{invocation.command}{by} {shown_status(invocation.status)}{level}"
 

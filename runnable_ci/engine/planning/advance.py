@@ -20,12 +20,12 @@ def advance(
     schedule: Schedule,
     step: Step,
     log: RunLog,
-    skip: Callable[[Step, Decision], Event],
+    skip: Callable[[Step, Decision], list[Event]],
     say: Callable[..., None],
 ) -> list[Event] | None:
     """Begin the branches of a step, or another round, or end it; None where it is itself to be decided on then.
 
-    `skip` records a step that is not to run.
+    `skip` settles a step that is not to run, and returns what is recorded of it.
     """
     if step.name in state.open:
         return _end(state, schedule, step, say)
@@ -38,9 +38,9 @@ def advance(
         return [_over(schedule, step, "failed", e.message)]
     schedule.settle(begun(step.name))
     if isinstance(found, Decision):
-        event = skip(step, found)
+        events = skip(step, found)
         schedule.settle(step.name)
-        return [event]
+        return events
     _add(state, schedule, found, 0)
     if found.kind == "map":
         say(pluralize(len(found.branches), "instance"), step=step.shown)

@@ -42,6 +42,8 @@ class PlanState:
     is_cancelled: bool = False
     cancelled: set[str] = field(default_factory=set)
     """The steps that were ended with the run."""
+    _chosen: dict[str, Collection[str]] = field(default_factory=dict)
+    """Step → which of its branches are the job's own."""
 
     def __post_init__(self) -> None:
         self.steps = dict(self.pipeline.steps)
@@ -68,6 +70,10 @@ class PlanState:
         """Return what to do with a step, all that it needs being settled; `prepared` has it as it would run."""
         step, scope, refusal, looked_at = self.prepared[step.name] = self._prepare(step)
         gate = self.gate(step)
+        if self.is_left(step.name):
+            from runnable_ci.engine.spread.settling import left  # few runs are shared by jobs
+
+            return left(step, self, gate, log)
         if gate is not None and (gate.action == "skip" or gate.is_tentative or gate.refusal):
             # Only what has a result can be reused after all.
             return gate._replace(is_tentative=gate.is_tentative and has_attempts(log, step.name))
@@ -114,6 +120,11 @@ class PlanState:
         from runnable_ci.engine.planning.preparing import prepare  # few steps need it
 
         return Prepared(*prepare(step, self))
+
+    def is_left(self, step: str) -> bool:
+        """Return whether a step is left to another job."""
+        job = self.inputs.job
+        return job is not None and not job.owns(step, self._chosen)
 
     def gate(self, step: Step) -> Decision | None:
         """Return why a step does not run: what failed before it, its condition, or what was skipped; else None.
@@ -168,6 +179,8 @@ class PlanState:
             return Decision("run", "its instances are known once the steps before it have run")
         looked_at = self._prepare(known).looked_at  # the values of an axis come from there
         self.open[step.name] = opened = OpenStep(step, scope, branches, looked_at)
+        if self.inputs.job is not None:
+            self._chosen[step.name] = self.inputs.job.chosen(step.name, [one.key for one in opened.distinct()])
         self._add(opened, 0)
         return opened
 
@@ -225,7 +238,12 @@ class PlanState:
             return
         opened = self.open[group]
         opened.note(step.name, outputs, files)
-        if outcome is Outcome.FAILED and not step.continue_on_error and opened.is_failing_fast:
+        if (
+            outcome is Outcome.FAILED
+            and not step.continue_on_error
+            and opened.is_failing_fast
+            and not self.is_left(step.name)
+        ):
             self._failed_fast.setdefault(group, step.name)
 
 
@@ -317,7 +335,7 @@ class _Planner:
         if decision.action == "reuse":
             result = decision.found.step if decision.found else log.steps[step.name]
             self.put |= {entry.name: entry for entry in products_of(result)}
-            state.record_outcome(step, Outcome.REUSED, result)
+            state.record_outcome(step, decision.outcome(), result)
         else:
             if decision.action == "run":
                 known = state.prepared.get(step.name)

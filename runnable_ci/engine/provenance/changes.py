@@ -95,9 +95,13 @@ class Decision(NamedTuple):
     """Its condition holds in a run that was cancelled."""
     found: FoundResult | None = None
     """The result of another run that takes the place of running it."""
+    settled: Outcome | None = None
+    """How another job left the step, where it is not this one's own."""
 
     def outcome(self) -> Outcome:
         """Return how a step is settled that is not run now."""
+        if self.settled is not None:
+            return self.settled
         match self.action:
             case "reuse":
                 return Outcome.REUSED

@@ -15,6 +15,7 @@ from runnable_ci.github.accepted_writers import accepted_writers
 from runnable_ci.github.action import earlier
 from runnable_ci.github.action.earlier import Choice, JobAttempt, Note, PastJob
 from runnable_ci.github.action.job import Job
+from runnable_ci.github.action.shared import place
 from runnable_ci.github.markdown import escaped
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import shared
@@ -33,13 +34,20 @@ _NOTE_MAX_BYTES = 1 << 16
 
 
 def locate(environ: Mapping[str, str]) -> None:
-    """Set the outputs `pattern`, what earlier attempts of the job left, and `path`, where to download it to.
+    """Set the outputs `pattern`, what earlier attempts of the job left, or other jobs, and `path`, where to download it
+    to.
 
     Nothing is set on a server that keeps no artifacts.
     """
     job = Job.of(environ)
-    if job.context.takes_artifacts:
-        job.set_outputs({"pattern": f"runnable-{job.use.key}-*", "path": str(_downloads(job))})
+    if not job.context.takes_artifacts:
+        return
+    if place.is_shared(job):  # what jobs share is in the registry, where they may write there
+        if place.is_carried(job):
+            name = place.pattern(job.inputs.run_id or place.shared_id(job))
+            job.set_outputs({"pattern": name, "path": str(place.downloads(job))})
+        return
+    job.set_outputs({"pattern": f"runnable-{job.use.key}-*", "path": str(_downloads(job))})
 
 
 def resume_earlier(job: Job) -> Note | None:

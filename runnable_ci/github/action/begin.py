@@ -20,6 +20,7 @@ from runnable_ci.github.action.attempts import first_id, published_earlier, resu
 from runnable_ci.github.action.job import Job
 from runnable_ci.github.action.preflight import require_ready, require_registry
 from runnable_ci.github.action.relay.budget import budget_options
+from runnable_ci.github.action.shared.place import is_shared
 from runnable_ci.pipeline.command_line import is_default
 from runnable_ci.pipeline.parameters import PARAMETER_PREFIX, ParameterSource
 from runnable_ci.redaction.environment import require_variables
@@ -52,6 +53,10 @@ _INPUTS_INSTEAD = {
     "--to": "use the input registry",
     "--time-budget": "use the input time-budget",
     "--from-registry": "use the input registry",
+    "--step": "use the input steps",
+    "--instances": "use the input instances",
+    "--matrix-of": "use the input matrix-of",
+    "--collect": "use the input collect",
 }
 
 
@@ -68,6 +73,8 @@ def begin(environ: Mapping[str, str]) -> list[str]:
     require_registry(job)
     given = job.inputs
     more = _split(given.args)
+    if is_shared(job):
+        return _shared(job, more)
     match given.command:
         case "run":
             if given.from_step:
@@ -99,6 +106,18 @@ def begin(environ: Mapping[str, str]) -> list[str]:
         case "publish":
             job.set_outputs({"run-id": resolve_id(job.layout, given.run_id or "latest")})
             return []
+
+
+def _shared(job: Job, more: Sequence[str]) -> list[str]:
+    """Return the command of a job that shares a run with others. Raises `UsageError` for another command's inputs."""
+    if job.inputs.command != "run":
+        raise UsageError(
+            f"command {job.inputs.command} takes none of the inputs steps, matrix-of and collect",
+            hint="use command: run, also to resume the run that jobs share",
+        )
+    from runnable_ci.github.action.shared.begin import shared_command  # few jobs share a run
+
+    return shared_command(job, _with_parameters(job, _without(more, _OF_RETRY_ALONE)))
 
 
 def begin_and_run(environ: Mapping[str, str]) -> None:
@@ -133,7 +152,8 @@ def environment(environ: Mapping[str, str], words: Sequence[str]) -> dict[str, s
     A step can read the environment of the process that started it. A variable of a parameter that the input gives as
     JSON goes too: it would count before the file that has these.
     """
-    needless = set(SECRETS) - {REUSE_KEY} if words[0] == "run" and _AS_IT_GOES not in words else set[str]()
+    is_published = any(word.startswith("--publish=") for word in words)
+    needless = set(SECRETS) - {REUSE_KEY} if words[0] == "run" and not is_published else set[str]()
     needless |= {WRITERS} if words[0] == "retry" else set[str]()  # `_retry` has made an option of it
     values, _ = parameters(environ.get(f"{INPUT_PREFIX}PARAMETERS", ""))
     needless |= {f"{PARAMETER_PREFIX}{name}" for name in values}

@@ -15,6 +15,7 @@ from runnable_ci.github.action.clone_commands import CloneCommands
 from runnable_ci.github.action.job import Job
 from runnable_ci.github.action.outputs import metrics_output, names_output
 from runnable_ci.github.action.relay.next_job import NextJob, relay
+from runnable_ci.github.action.shared.place import is_shared
 from runnable_ci.github.action.upload_outcome import not_kept, of_failure, sentences
 from runnable_ci.github.job import Context
 from runnable_ci.github.summary import NextSteps, Notice
@@ -81,6 +82,10 @@ def finish(environ: Mapping[str, str], run_id: str) -> int:
     report = Report()
     code = 0
     refusal = handoff.read_and_delete(environ)
+    if is_shared(job) and not job.inputs.collect:
+        from runnable_ci.github.action.shared.finish import finish_part  # few jobs share a run
+
+        return finish_part(job, run_id, refusal, _limit_s(job))
     try:
         report.run_id = resolve_id(job.layout, run_id)
         report.log = load(job.layout, report.run_id)
@@ -133,7 +138,7 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
     registry = job.registry_of(report.run_id)
     for note in notes(log):
         job.say(note)
-    limit_s = CANCELLED_LIMIT_S if job.inputs.outcome == "cancelled" else None
+    limit_s = _limit_s(job)
     try:
         report.published = _send(job, report.run_id, registry, limit_s)
     except IdTakenError as e:
@@ -151,6 +156,10 @@ def _publish(job: Job, report: Report, log: RunLog) -> None:
         report.notices.append(Notice("Published, but not compared with the base branch", e.message))
 
 
+def _limit_s(job: Job) -> float | None:
+    return CANCELLED_LIMIT_S if job.inputs.outcome == "cancelled" else None
+
+
 def _send(job: Job, run_id: str, registry: Registry, limit_s: float | None) -> Published:
     elsewhere = Registries(job.settings, job.environ).recorded
     return publish(job.layout, run_id, registry, environ=job.environ, limit_s=limit_s, open_registry=elsewhere)
@@ -158,7 +167,7 @@ def _send(job: Job, run_id: str, registry: Registry, limit_s: float | None) -> P
 
 def _relay(job: Job, report: Report, log: RunLog) -> NextJob | None:
     run, _, digest = _dispatched(job, report.run_id, report.reference).rpartition("@")
-    found = relay(job, log, run, digest)
+    found = None if job.inputs.collect else relay(job, log, run, digest)
     if found is not None:
         report.notices.insert(0, found.notice)
     return found
@@ -191,8 +200,12 @@ def _leave_note(job: Job, report: Report, log: RunLog) -> dict[str, str]:
         if not reference:
             report.notices.append(not_kept(job, f"{job.context.server_url} takes no artifact of the action"))
         return {}
-    if reference and job.inputs.command == "publish":
+    if reference and (job.inputs.command == "publish" or job.inputs.collect):
         return {}
+    if job.inputs.collect:
+        from runnable_ci.github.action.shared.finish import carried  # few jobs share a run
+
+        return carried(job, report.run_id)
     try:
         left = leave_note(job, log, report.published)
         return {**left, **sentences(job, report.run_id, left["artifact"], reference)}

@@ -29,6 +29,7 @@ OF_THE_STEP = frozenset(
     | {f"RUNNABLE_CI_ACTION_{name}" for name in ("COMMAND", "PIPELINE", "PUBLISH", "OUTCOME", "ARGS", "RELAY_MAX")}
     | {f"RUNNABLE_CI_ACTION_{name}" for name in ("WORKING_DIRECTORY", "SUMMARY", "RUN_ID", "MATRIX", "STEP")}
     | {f"RUNNABLE_CI_ACTION_{name}" for name in ("COMMENT", "FAIL_IF", "REPORT", "REPORT_URL", "MESSAGE")}
+    | {f"RUNNABLE_CI_ACTION_{name}" for name in ("STEPS", "INSTANCES", "MATRIX_OF", "COLLECT")}
     | {f"RUNNABLE_CI_ACTION_JOB_{name}" for name in ("WORKFLOW_REF", "NUMBER", "TOKEN")}
     | {"GITHUB_ACTION", "GITHUB_ACTION_PATH"}
     | {f"GITHUB_{name}" for name in ("OUTPUT", "STEP_SUMMARY", "ENV", "PATH", "STATE")}

@@ -55,6 +55,8 @@ class WriterManifest:
     """What follows the run id in the tags that point to it."""
     sign: LifeSign | None = None
     """Of who writes it, where it is a part of a run in progress."""
+    is_live: bool = False
+    """Whether it was published while the run was being written."""
 
     @property
     def writer(self) -> Writer:
@@ -115,28 +117,12 @@ class PublishedContent:
 
     def part(self, manifest: Descriptor, *, log_max_bytes: int = RUN_LOG_MAX_BYTES) -> WriterManifest:
         """Return a manifest's run log, verified, and fit to be used: no name or digest in it leads anywhere."""
-        registry = self.registry
-        where = f"{manifest.digest} in {registry.label}"
-        raw = self._bytes(manifest)
-        manifest = replace(manifest, size=len(raw))  # a registry may have announced another one
-        parts = manifest_parts(raw, manifest, label=registry.label)
-        logs = [part for part in parts if original_type(part) == RUN_LOG_MEDIA_TYPE]
-        journal = [part for part in parts if original_type(part) == JOURNAL_MEDIA_TYPE]
-        if len(logs) != (0 if journal else 1):
-            raise RunLogError(f"{where} is not a run", hint=of_registry(registry, "runs", "--from", registry.label))
-        if (size := sum(part.size for part in logs or journal)) > log_max_bytes:
-            raise BlobCorruptError(f"the run log of {where} is larger than {log_max_bytes >> 20} MiB; it was not used")
-        if journal:
-            log = log_of_segments(map(self._bytes, journal), where=where)
-            document = encode(log)
-        else:
-            document = self._bytes(logs[0])
-            log = decode(document, where=where)
-        if indentation(parse_json(document)) > len(document) + LOG_SLACK_BYTES:
-            raise RunLogError(f"the run log of {where} is nested too deeply for its size; it was not used")
-        require_sound(log, {part.digest: part.size for part in parts}, where)
-        sign = LifeSign.of(self.annotations(manifest)) if journal else None
-        return WriterManifest(manifest, log, max(size, len(document) if journal else 0), sign=sign)
+        label = self.registry.label
+        listing = of_registry(self.registry, "runs", "--from", label)
+        found = read_part(manifest, self._bytes, label=label, hint=listing, log_max_bytes=log_max_bytes)
+        if not found.is_live:
+            return found
+        return replace(found, sign=LifeSign.of(self.annotations(manifest)))
 
     def each(self, work: Callable[[T], R], items: Collection[T]) -> list[R]:
         """Return the results for all items, in their order; many at a time."""
@@ -173,6 +159,40 @@ class PublishedContent:
             self._cache.keep(descriptor, content)
         elif descriptor.media_type in MANIFEST_MEDIA_TYPES:
             self._read[descriptor.digest] = content
+
+
+def read_part(
+    manifest: Descriptor,
+    read: Callable[[Descriptor], bytes],
+    *,
+    label: str,
+    hint: str,
+    log_max_bytes: int = RUN_LOG_MAX_BYTES,
+) -> WriterManifest:
+    """Return a manifest's run log, from wherever `read` brings its verified contents, fit to be used.
+
+    Raises `RunLogError`, with the `hint` for what is no run, `StoreError`.
+    """
+    where = f"{manifest.digest} in {label}"
+    raw = read(manifest)
+    manifest = replace(manifest, size=len(raw))  # a registry may have announced another one
+    parts = manifest_parts(raw, manifest, label=label)
+    logs = [part for part in parts if original_type(part) == RUN_LOG_MEDIA_TYPE]
+    journal = [part for part in parts if original_type(part) == JOURNAL_MEDIA_TYPE]
+    if len(logs) != (0 if journal else 1):
+        raise RunLogError(f"{where} is not a run", hint=hint)
+    if (size := sum(part.size for part in logs or journal)) > log_max_bytes:
+        raise BlobCorruptError(f"the run log of {where} is larger than {log_max_bytes >> 20} MiB; it was not used")
+    if journal:
+        log = log_of_segments(map(read, journal), where=where)
+        document = encode(log)
+    else:
+        document = read(logs[0])
+        log = decode(document, where=where)
+    if indentation(parse_json(document)) > len(document) + LOG_SLACK_BYTES:
+        raise RunLogError(f"the run log of {where} is nested too deeply for its size; it was not used")
+    require_sound(log, {part.digest: part.size for part in parts}, where)
+    return WriterManifest(manifest, log, max(size, len(document) if journal else 0), is_live=bool(journal))
 
 
 def may_be_of(tag: str, run_id: str) -> bool:

@@ -116,7 +116,7 @@ def keep_as(layout: Layout, run_id: str, other_id: str) -> bool:
     log = load(layout, run_id)
     is_new = other_id not in run_ids(layout)
     hint = f"choose an id that no other run has: {of_store(layout, 'publish', run_id, '--as', 'OTHER_ID')}"
-    _require_same_run(layout, _renamed(log, other_id), layout.label, hint)
+    require_same_run(layout, _renamed(log, other_id), layout.label, hint)
     with shared(layout):
         ensure_sealed(layout, run_id)
         _record(layout, _renamed(load(layout, run_id), other_id))
@@ -236,7 +236,7 @@ def take(
     `RunInUseError`, `UsageError` where another run here has the id, `RunLogError`, `StoreError`.
     """
     registry, parts, log = found.registry, found.parts, found.log
-    _require_same_run(layout, log, registry.label)
+    require_same_run(layout, log, registry.label)
     came_bytes = sum(part.size_bytes for part in parts)
     if len(encode(log)) > 2 * came_bytes + LOG_SLACK_BYTES:  # an older version's has some fields less, not most of them
         raise RunLogError(f"the run log of `{log.run_id}` would need more than twice the space of the download")
@@ -260,7 +260,7 @@ def take(
                 )
         elsewhere = None if is_taken_over else found.writer_now()
         note_writer(layout, log.run_id, elsewhere)
-        others = _import_log(layout, log, parts, conclude=elsewhere is None)
+        others = import_log(layout, log, parts, conclude=elsewhere is None)
         write_origin(layout, log.run_id, origin)
     left = TransferSize.of(missing_blobs(layout, blobs.values()))
     return Pulled(log.run_id, len(parts), fetched, left, others, found.refused, found.unlisted, elsewhere)
@@ -346,7 +346,7 @@ def _is_among(sizes: Mapping[str, int], descriptor: Descriptor) -> bool:
     return sizes.get(descriptor.digest) == descriptor.size
 
 
-def _require_same_run(
+def require_same_run(
     layout: Layout, log: RunLog, where: str, hint: str = "pull it into another folder: --store DIR"
 ) -> None:
     """Raise where the store has another run of the same id."""
@@ -370,7 +370,7 @@ def _renamed(log: RunLog, run_id: str) -> RunLog:
     return renamed
 
 
-def _import_log(layout: Layout, log: RunLog, parts: Sequence[WriterManifest], *, conclude: bool) -> list[Writer]:
+def import_log(layout: Layout, log: RunLog, parts: Sequence[WriterManifest], *, conclude: bool) -> list[Writer]:
     """Record a pulled run log, merged with what there is of the run here, and what came from which other writer."""
     noted = read_contributions(layout, log.run_id)
     here = _record(layout, log, conclude=conclude)

@@ -1,0 +1,43 @@
+"""Which instances the matrix of a step has in a run that several jobs share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from runnable_ci.engine.options import RetryOptions
+from runnable_ci.engine.resume import look_ahead
+from runnable_ci.engine.session import RunSession
+from runnable_ci.engine.spread.job import JobSteps
+from runnable_ci.errors import UsageError, did_you_mean
+from runnable_ci.util.text import listed
+
+_LISTED_MAX = 20
+
+
+class KnownInstances(NamedTuple):
+    """The instances of a step, by their keys."""
+
+    keys: Sequence[str]
+    why_none: str = ""
+
+
+def known_instances(session: RunSession, run_id: str, retry: RetryOptions, step: str) -> KnownInstances:
+    """Return the instances of a step; none where they are not known, or the step does not run."""
+    planned = look_ahead(session, run_id, retry._replace(job=JobSteps([step]))).plan
+    inner = [name.split(".") for name in planned.decisions if name.startswith(f"{step}.")]
+    if not inner and (decision := planned.decisions.get(step)) is not None:
+        return KnownInstances((), decision.reason)
+    return KnownInstances(list(dict.fromkeys(parts[1] for parts in inner)))
+
+
+def require_instances(session: RunSession, run_id: str, retry: RetryOptions) -> None:
+    """Raise `UsageError` for an instance that the step of a job does not have, as far as these are known."""
+    job = retry.job
+    if job is None or not job.keys:
+        return
+    known = known_instances(session, run_id, retry, job.names[0]).keys
+    for key in job.keys if known else ():
+        if key not in known:
+            hint = did_you_mean(key, known, f"its instances are: {listed(known, at_most=_LISTED_MAX)}")
+            raise UsageError(f"--instances: step `{job.names[0]}` has no instance `{key}`", hint=hint)

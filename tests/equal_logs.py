@@ -1,0 +1,59 @@
+"""Run logs compared but for where and when each step ran: of one engine and another, of one job and several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
+
+_OF_THE_PLACE = {
+    *("start_time", "end_time", "invocation", "environment", "variables", "secret_values", "code_state", "code_seen"),
+    *("reads", "reads_size", "numeric_libraries", "data_catalog", "code_identities"),
+}
+"""What an attempt has that tells of its machine, its moment, or the place of its invocation among the others."""
+_OF_THE_RUN = {"run_id", "start_time", "end_time", "invocations", "environments", "code_states", "packs", "steps"}
+
+
+def comparable(log: RunLog) -> dict[str, Any]:
+    """Return a run's log as it would be on any machine, under any run id, in however many jobs."""
+    newest = log.invocations[-1]
+    decisions = {
+        name: said.model_dump(exclude={"reused_from", "accepted_by"}) for name, said in newest.decisions.items()
+    }
+    return {
+        **log.model_dump(exclude=_OF_THE_RUN),
+        "steps": {name: _step(step, log.run_id) for name, step in sorted(log.steps.items())},
+        "decisions": dict(sorted(decisions.items())),
+        "given": newest.parameters,
+        "redacted": newest.redacted,
+    }
+
+
+def assert_equal(one: RunLog, other: RunLog) -> None:
+    """Fail where two runs differ in anything but machines and moments, by the first thing that does."""
+    left, right = comparable(one), comparable(other)
+    for name in sorted({*left["steps"], *right["steps"]}):
+        assert left["steps"].get(name) == right["steps"].get(name), name
+    assert left == right
+
+
+def _step(step: StepLog, run_id: str) -> dict[str, Any]:
+    return {
+        **step.model_dump(exclude={"attempts", "data_catalog"}),
+        "attempts": [_attempt(one) for one in step.attempts],
+        "files": [
+            sorted(
+                (it.stage, it.name, it.data_hash, it.size, it.mode, it.kind, it.target, it.source, it.stored)
+                for it in entries
+            )
+            for entries in (step.data_catalog, *(attempt.data_catalog for attempt in step.attempts[:-1]))
+        ],
+        "made_by": sorted((it.name, it.made_by.replace(f"{run_id}/", "RUN/", 1)) for it in step.data_catalog),
+    }
+
+
+def _attempt(attempt: StepAttempt) -> dict[str, Any]:
+    codes = [
+        (it.code_identifier, it.code_identifier_type, it.code_identifier_dependable) for it in attempt.code_identities
+    ]
+    return {**attempt.model_dump(exclude=_OF_THE_PLACE), "code": codes}

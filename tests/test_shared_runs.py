@@ -1,0 +1,325 @@
+"""Jobs on machines of their own share one run: each runs its steps, and the collected run is that of one machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+
+import pytest
+from cli import Done, Workspace, elsewhere, workspace
+from equal_logs import assert_equal
+from registry_server import Served, registry
+from support import WAIT_S, wait_until
+
+from runnable_ci.runs.model import RunLog
+
+PIPELINE = """
+name = "diamond"
+[parameters]
+seed = 7
+[steps.list]
+run = 'echo $seed > data.txt; echo "parts=[\\"a\\",\\"b\\",\\"c\\"]" >> $RUNNABLE_OUTPUT'
+returns = ["parts"]
+catalog = { put = ["data.txt"] }
+[steps.quant]
+needs = ["list"]
+run = '''
+cat data.txt > $s.q.txt
+if [ $s = b ]; then test -e b.ok; fi
+echo "size={\\"v\\":1}" >> $RUNNABLE_OUTPUT
+'''
+strategy = { matrix = { s = "${{ parameters.parts }}" }, fail-fast = false }
+returns = ["size"]
+catalog = { get = ["data.txt"], put = ["${{ matrix.s }}.q.txt"] }
+[steps.other]
+needs = ["list"]
+run = "wc -l < data.txt > other.txt"
+catalog = { get = ["data.txt"], put = ["other.txt"] }
+[steps.small]
+needs = ["list"]
+if = "parameters.seed < 5"
+run = "touch small.txt"
+[steps.join]
+needs = ["quant", "other", "small"]
+run = "cat *.q.txt other.txt > join.txt"
+catalog = { get = ["*.q.txt", "other.txt"], put = ["join.txt"] }
+[steps.tidy]
+needs = ["join"]
+if = "always()"
+run = "echo over > tidy.txt"
+catalog = { put = ["tidy.txt"] }
+"""
+FILES = {"runnable.toml": PIPELINE, ".gitignore": "*.txt\n*.ok\n.runnable\n"}
+STEPS = ("list", "quant", "other", "small", "join", "tidy")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with registry(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+class Jobs:
+    """Jobs of one run, each on a machine of its own."""
+
+    def __init__(self, base: Workspace, folder: Path, where: list[str]) -> None:
+        self.base, self.folder, self.where = base, folder, where
+        self.numbers = count()
+
+    def machine(self, *files: str) -> Workspace:
+        """A new machine, with these files beside the clone."""
+        made = elsewhere(self.base, self.folder, f"machine-{next(self.numbers)}")
+        for name in files:
+            (made.folder / name).touch()
+        return made
+
+    def job(self, *words: str, code: int = 0, files: tuple[str, ...] = (), at: Workspace | None = None) -> Done:
+        """Run a job to its end."""
+        return (at or self.machine(*files)).runnable("run", "--run-id", "shared", *words, *self.where, code=code)
+
+    def collect(self, code: int = 0) -> RunLog:
+        """Collect the run; its log."""
+        last = self.machine()
+        self.job("--collect", code=code, at=last)
+        return last.log("shared")
+
+
+@pytest.fixture(params=["registry", "folders"])
+def jobs(request: pytest.FixtureRequest, tmp_path: Path, served: Served) -> Jobs:
+    """Jobs that meet in a registry, or in a folder."""
+    base = workspace(tmp_path, FILES)
+    if request.param == "registry":
+        return Jobs(base, tmp_path, ["--to", served.repository()])
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    return Jobs(base, tmp_path, ["--to", str(parts), "--from", str(parts)])
+
+
+def at_once(*works: Callable[[], object]) -> None:
+    """Do all of it at the same time."""
+    with ThreadPoolExecutor(len(works)) as pool:
+        for future in [pool.submit(work) for work in works]:
+            future.result()
+
+
+def here(base: Workspace, tmp_path: Path, *, files: tuple[str, ...] = (), code: int = 0) -> tuple[Workspace, RunLog]:
+    """The same run on one machine."""
+    made = elsewhere(base, tmp_path, "one")
+    for name in files:
+        (made.folder / name).touch()
+    # One after the other: of steps that run at once in one folder it is not known which of them looked for a file.
+    made.runnable("run", "--run-id", "shared", "--jobs", "1", code=code)
+    return made, made.log("shared")
+
+
+def ran(log: RunLog) -> dict[str, int]:
+    """How many attempts each step had."""
+    return {name: len(step.attempts) for name, step in log.steps.items() if step.attempts}
+
+
+@pytest.mark.promise
+def test_the_collected_run_is_that_of_one_machine(jobs: Jobs, tmp_path: Path) -> None:
+    """Jobs in parallel, an instance each, conditions, and a step that always runs; all is made once."""
+    first = jobs.job("--step", "list", "--matrix-of", "quant")
+    assert json.loads(first.out) == {"quant": ["a", "b", "c"]}
+    at_once(
+        *(lambda key=key: jobs.job("--step", "quant", "--instances", key, files=("b.ok",)) for key in "abc"),
+        lambda: jobs.job("--step", "other", "--step", "small"),
+    )
+    jobs.job("--step", "join")
+    jobs.job("--step", "tidy")
+    log = jobs.collect()
+    _, alone = here(jobs.base, tmp_path, files=("b.ok",))
+    assert_equal(log, alone)
+    assert set(ran(log).values()) == {1}
+
+
+@pytest.mark.promise
+def test_a_failed_instance_alone_runs_again(jobs: Jobs, tmp_path: Path) -> None:
+    """With what follows; the same commands with the same id find the rest, as a retry on one machine does."""
+    jobs.job("--step", "list")
+    jobs.job("--step", "quant", "--instances", "1/2")
+    failed = jobs.job("--step", "quant", "--instances", "2/2", code=1)
+    assert "failed: quant (b)" in failed.err
+    jobs.job("--step", "other", "--step", "small")
+    not_run = jobs.job("--step", "join", code=1)
+    assert "`quant` failed" in not_run.err
+    jobs.job("--step", "tidy")
+    log = jobs.collect(code=1)
+    one, alone = here(jobs.base, tmp_path, code=1)
+    assert_equal(log, alone)
+
+    again = jobs.job("--step", "quant", files=("b.ok",))
+    assert "quant (a) | reuse" in again.err
+    jobs.job("--step", "join")
+    jobs.job("--step", "tidy")
+    log = jobs.collect()
+    (one.folder / "b.ok").touch()
+    one.runnable("retry", "shared", "--jobs", "1")
+    assert ran(log) == ran(one.log("shared")) == {**dict.fromkeys(ran(log), 1), "quant.b.quant": 2, "tidy": 2}
+    assert {name: step.status for name, step in log.steps.items()} == {
+        name: step.status for name, step in one.log("shared").steps.items()
+    }
+    assert (log.status, log.invocations[-1].decisions["quant.a.quant"].action) == ("SUCCESS", "reuse")
+
+
+def test_jobs_that_begin_at_once_begin_one_run(jobs: Jobs) -> None:
+    """None of them has seen the others, and the run is one."""
+    jobs.base.write(
+        {"runnable.toml": 'name = "roots"\n' + "".join(f'[steps.{s}]\nneeds = []\nrun = "echo {s}"\n' for s in "wxyz")}
+    )
+    jobs.base.commit()
+    at_once(*(lambda step=step: jobs.job("--step", step) for step in "wxyz"))
+    log = jobs.collect()
+    assert (log.status, ran(log)) == ("SUCCESS", dict.fromkeys("wxyz", 1))
+    assert [one.command for one in log.invocations].count("run") == 4
+
+
+@pytest.mark.promise
+def test_a_job_that_was_killed_is_lost(jobs: Jobs) -> None:
+    """What it had published of the step in flight is a failure; its steps run again, and nothing else."""
+    slow = PIPELINE.replace('run = "wc', 'run = "test -e quick.ok || sleep 60; wc')
+    jobs.base.write({"runnable.toml": slow})
+    jobs.base.commit()
+    jobs.job("--step", "list")
+    victim = jobs.machine()
+    with victim.start("run", "--run-id", "shared", "--step", "other", *jobs.where) as running:
+        journal = victim.store / "runs" / "shared" / "journal.jsonl"
+        wait_until(lambda: journal.exists() and b'"step":"other"' in journal.read_bytes(), "the step has begun")
+        running.send_signal(signal.SIGKILL)
+        running.wait(WAIT_S)
+    jobs.job("--step", "quant", "--step", "small", files=("b.ok",))
+    jobs.job("--step", "join", code=1)
+    log = jobs.collect(code=1)
+    assert "other" in log.message and log.status == "FAIL"
+    assert log.steps["join"].status == "SKIPPED"
+    jobs.job("--step", "other", files=("quick.ok",))
+    jobs.job("--step", "join", "--step", "tidy")
+    log = jobs.collect()
+    assert (log.status, log.message) == ("SUCCESS", "")
+    assert {len(step.attempts) for name, step in log.steps.items() if name.startswith("quant.")} == {1}
+
+
+def test_a_job_that_never_came_is_lost(jobs: Jobs) -> None:
+    """Who collects says which, and the run is resumable."""
+    jobs.job("--step", "list", "--step", "quant", "--step", "small", files=("b.ok",))
+    log = jobs.collect(code=1)
+    assert log.message == "lost: other, tidy"
+    assert log.steps["other"].message == "no job has run it: its job was lost, or never began"
+    jobs.job("--step", "other")
+    jobs.job("--step", "join", "--step", "tidy")
+    assert jobs.collect().status == "SUCCESS"
+
+
+def test_a_stale_result_is_not_used(jobs: Jobs) -> None:
+    """What a step needs ran again and made something else; until its own job has looked at that, nothing uses it."""
+    jobs.job(
+        "--step", "list", "--step", "other", "--step", "quant", "--step", "small", "--step", "join", files=("b.ok",)
+    )
+    jobs.job("--step", "tidy")
+    assert jobs.collect().status == "SUCCESS"
+    jobs.job("--step", "list", "-p", "seed=8")
+    stale = jobs.job("--step", "join", code=1)
+    assert "no job has run it since `list` ran again" in stale.err
+    jobs.job("--step", "other", "--step", "small")
+    jobs.job("--step", "quant", files=("b.ok",))
+    jobs.job("--step", "join", "--step", "tidy")
+    log = jobs.collect()
+    assert log.status == "SUCCESS"
+    assert set(ran(log).values()) == {2}
+
+
+def test_what_a_job_must_be_told(tmp_path: Path, served: Served) -> None:
+    """Mistakes are errors with a hint, before anything runs."""
+    base = workspace(tmp_path, FILES)
+    to = ["--to", served.repository()]
+    for words, said in (
+        (["--step", "list"], "--step needs the id"),
+        (["--run-id", "s", "--step", "lis"], "has no step `lis`"),
+        (["--run-id", "s", "--step", "list", "--instances", "1/2"], "--instances needs one step that has a matrix"),
+        (["--run-id", "s", "--step", "quant", "--instances", "3/2"], "there is no such part"),
+        (["--run-id", "s", "--step", "quant", "--instances", "a,,b"], "an instance without a key"),
+        (["--run-id", "s", "--instances", "a"], "--instances is for a job"),
+        (["--run-id", "s", "--collect", "--step", "list"], "--collect runs no step"),
+        (["--run-id", "s", "--step", "list", "--until", "join"], "--until is for a whole run"),
+        (["--run-id", "s", "--matrix-of", "list"], "has no matrix"),
+        (["--run-id", "latest", "--step", "list"], "cannot be a run id"),
+        (["--run-id", "s", "--step", "list", "--from", "nowhere"], "there is no such folder"),
+    ):
+        where = [] if "--from" in words else to
+        assert said in base.runnable("run", *words, *where, code=2).err
+    missing = base.runnable("run", "--run-id", "s", "--collect", *to, code=2)
+    assert "no job has published anything of run `s`" in missing.err
+    assert "no registry" in base.runnable("run", "--run-id", "s", "--step", "list", code=2).err
+    assert not (base.folder / "data.txt").exists()
+    base.runnable("run", "--run-id", "s", "--step", "list", *to)
+    wrong = elsewhere(base, tmp_path).runnable(
+        "run", "--run-id", "s", "--step", "quant", "--instances", "d", *to, code=2
+    )
+    assert "has no instance `d`" in wrong.err
+
+
+def test_folders_are_carried_one_for_each_job(tmp_path: Path) -> None:
+    """As artifacts are: each has what its job made, and all together the run."""
+    base = workspace(tmp_path, FILES)
+    jobs, got = Jobs(base, tmp_path, []), tmp_path / "got"
+    got.mkdir()
+    for number, words in enumerate((["list"], ["other", "small"], ["quant"], ["join", "tidy"])):
+        steps = [word for step in words for word in ("--step", step)]
+        jobs.job(*steps, "--from", str(got), "--to", str(tmp_path / "left"), files=("b.ok",))
+        shutil.move(tmp_path / "left", got / f"part-{number}")
+    last = jobs.machine()
+    jobs.job("--collect", "--from", str(got), "--to", str(tmp_path / "whole"), at=last)
+    assert last.log("shared").status == "SUCCESS"
+    blobs = [{it.name for it in (got / f"part-{n}" / "blobs" / "sha256").iterdir()} for n in range(4)]
+    assert len(set.intersection(*blobs)) == 1  # the config of every artifact, `{}`
+
+
+@pytest.mark.promise
+@pytest.mark.parametrize("how", ["link", "other run", "damaged log", "index", "no run", "step name"])
+def test_a_hostile_folder_changes_nothing(tmp_path: Path, how: str) -> None:
+    """It is refused with an error, and what is here stays as it is."""
+    base = workspace(tmp_path, FILES)
+    jobs, parts = Jobs(base, tmp_path, []), tmp_path / "parts"
+    mine = jobs.machine()
+    jobs.job("--step", "list", "--to", str(parts), at=mine)
+    before = mine.log("shared")
+    blobs = parts / "blobs" / "sha256"
+    index = json.loads((parts / "index.json").read_text())
+    manifest = json.loads((blobs / index["manifests"][0]["digest"][7:]).read_text())
+    log = (
+        blobs
+        / next(it["digest"] for it in manifest["layers"] if "run-log" in it["mediaType"] or "log" in it["mediaType"])[
+            7:
+        ]
+    )
+    match how:
+        case "link":
+            shutil.move(log, tmp_path / "log")
+            log.symlink_to(tmp_path / "log")
+        case "other run":
+            other = workspace(tmp_path, {**FILES, "runnable.toml": PIPELINE.replace("diamond", "else")}, name="other")
+            shutil.rmtree(parts)
+            other.runnable("run", "--run-id", "shared", "--step", "list", "--to", str(parts))
+        case "damaged log":
+            log.chmod(0o644)
+            log.write_bytes(log.read_bytes().replace(b"SUCCESS", b"FAILURE"))
+        case "index":
+            index["manifests"][0]["digest"] = "sha256:../../../etc/passwd"
+            (parts / "index.json").write_text(json.dumps(index))
+        case "no run":
+            index["manifests"][0] |= {"digest": manifest["config"]["digest"], "size": manifest["config"]["size"]}
+            (parts / "index.json").write_text(json.dumps(index))
+        case "step name":
+            (parts / "index.json").unlink()
+            (parts / "index.json").mkdir()
+    refused = mine.runnable(
+        "run", "--run-id", "shared", "--step", "other", "--from", str(parts), code=1 if how != "other run" else 2
+    )
+    assert "error:" in refused.err
+    assert mine.log("shared") == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from runnable_ci.config import Settings
 from runnable_ci.github.job import Context
@@ -18,3 +19,12 @@ def accepted_writers(settings: Settings, environ: Mapping[str, str]) -> Accepted
         return AcceptedWriters.parse(settings.writers)
     context = Context.of(environ)
     return AcceptedWriters(refs=context.accepted_refs) if context else EVERYBODY
+
+
+def accepted_by_a_part(settings: Settings, environ: Mapping[str, str]) -> AcceptedWriters:
+    """Return them for a job of a run that several jobs share: also what other jobs of its workflow run made.
+
+    These all run for the same branch or pull request; but what they checked out may be no branch. Raises `UsageError`.
+    """
+    accepted, context = accepted_writers(settings, environ), Context.of(environ)
+    return accepted if context is None else replace(accepted, workflow_run=context.run_id)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -270,6 +271,15 @@ def test_a_part_without_a_branch_is_accepted_by_no_branch() -> None:
     assert not AcceptedWriters(refs=frozenset({"main"})).accepts(Writer(DIGEST))
     assert not AcceptedWriters(refs=frozenset({"release/2"})).accepts(WRITER)
     assert AcceptedWriters(refs=frozenset({"release/2", "topic", "main"})).accepts(WRITER)
+
+
+def test_jobs_that_share_a_run_accept_their_workflow_run() -> None:
+    """A job of a pull request, and one that checked out a commit, has code of no branch; others stay refused."""
+    own, other = (Maker(("pull:7", "HEAD detached"), "ann", run) for run in ("17", "18"))
+    accepted = AcceptedWriters(refs=frozenset({"pull:7", "main"}), workflow_run="17")
+    assert accepted.accepts(Writer(DIGEST, (), (own, Maker(("main",), "bob", "18"))))
+    assert not accepted.accepts(Writer(DIGEST, (), (own, other)))
+    assert not replace(accepted, patterns=("main",)).accepts(Writer(DIGEST, (), (own,)))
 
 
 @pytest.mark.parametrize(

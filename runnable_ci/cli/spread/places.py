@@ -62,12 +62,12 @@ class RegistryPlace:
 
     def bring(self, layout: Layout, run_id: str) -> None:
         """Merge what accepted writers have published; what is in flight is not waited for."""
-        from runnable_ci.github.accepted_writers import accepted_writers
+        from runnable_ci.github.accepted_writers import accepted_by_a_part
 
         registry = self.publication.registry
         if find_occupant(registry, run_id) is None:
             return
-        accepted = accepted_writers(self.options.settings, self.options.environ)
+        accepted = accepted_by_a_part(self.options.settings, self.options.environ)
         with self.options.transfer_progress("fetched") as watch:
             found = find(registry, run_id, accepted=accepted, layout=layout)
             pulled = take(layout, found, only_log=True, watch=watch, is_taken_over=True)

@@ -121,6 +121,8 @@ class AcceptedWriters:
     """What a person set; it counts before `refs`."""
     refs: frozenset[str] | None = None
     """What a job accepts by itself; None: everybody."""
+    workflow_run: str = ""
+    """The workflow run of jobs that share a run: what they made is accepted too, whatever they checked out."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -151,6 +153,8 @@ class AcceptedWriters:
 
     def _accepts_maker(self, maker: Maker) -> bool:
         if not self.patterns:
+            if self.workflow_run and maker.workflow_run == self.workflow_run:
+                return True
             return self.refs is not None and bool(maker.refs) and self.refs.issuperset(maker.refs)
         actors = [it.removeprefix(_ACTOR) for it in self.patterns if it.startswith(_ACTOR)]
         return any(fnmatchcase(maker.actor, actor) for actor in actors) or _all_match(self.patterns, maker.refs)

@@ -20,7 +20,7 @@ import schemas
 import yaml
 from pydantic import BaseModel
 
-from runnable_ci.pipeline.keys.tables import CatalogConfig, InputConfig, PutConfig, ResourcesConfig
+from runnable_ci.pipeline.keys.tables import CatalogConfig, InputConfig, PutConfig, ResourcesConfig, WorkflowConfig
 from runnable_ci.pipeline.schema import PipelineConfig, StepConfig
 from runnable_ci.pipeline.validation import RESERVED, RESERVED_PREFIXES
 from runnable_ci.runs import model as runlog
@@ -90,6 +90,7 @@ def _pipeline_file() -> str:
         "An entry of `put`": PutConfig,
         "`resources`": ResourcesConfig,
         "`[inputs.NAME]`": InputConfig,
+        "`[workflow]`": WorkflowConfig,
     }
     parts = [
         "# The pipeline file",

@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 ACT = str(Path(sys.executable).with_name("act"))
 REPOSITORY = "octo/flowers"
-ACT_TIMEOUT_S = 240
+ACT_TIMEOUT_S = 600
 ACT_TOKEN = "ghs_0123456789abcdefghijklmnopqrstuvwxyzA"
 """What `github.token` is."""
 

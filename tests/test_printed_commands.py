@@ -318,6 +318,15 @@ def test_the_workflows_of_a_folder(tmp_path: Path) -> None:
     assert "RUN_ID" in one(said, "dispatch")
 
 
+def test_the_workflow_that_is_stale(tmp_path: Path) -> None:
+    """The command writes just the one that was looked at, also where another file is there."""
+    here = place(tmp_path, {"m l/night.toml": TRAIN, "docs/a b/flow.yml": "on: push\n"}, "docs")
+    for output in ("a b/flow.yml", "new.yml"):
+        words = ("workflow", "../m l/night.toml", "-o", output)
+        here.type(one(here.run(*words, "--check", code=1), "workflow"), code=0)
+        here.run(*words, "--check")
+
+
 def job(here: Place, tmp_path: Path, runs: str, **inputs: str) -> ActionRun:
     """A use of the action in a checkout of the repository."""
     environ = {

@@ -323,3 +323,16 @@ def test_a_hostile_folder_changes_nothing(tmp_path: Path, how: str) -> None:
     )
     assert "error:" in refused.err
     assert mine.log("shared") == before
+
+
+def test_the_first_job_may_only_ask_for_instances(tmp_path: Path, served: Served) -> None:
+    """Of a matrix that parameters give: it begins no run, which the jobs after it do."""
+    matrix = 'strategy = { matrix = { size = "${{ parameters.sizes }}" } }'
+    pipeline = f"[parameters]\nsizes = [1]\n[steps.each]\nrun = 'echo $size'\n{matrix}\n"
+    project = workspace(tmp_path, {"runnable.toml": pipeline, ".gitignore": ".runnable\n"})
+    words = ["run", "--run-id", "asked", "--param", "sizes=[3, 4]", "--to", f"{served.host}/asked/runs"]
+    assert json.loads(project.runnable(*words, "--matrix-of", "each").out) == {"each": ["3", "4"]}
+    assert "asked" not in project.runnable("runs").out
+    other = elsewhere(project, tmp_path, "other")
+    other.runnable(*words, "--step", "each", "--instances", "4")
+    assert ran(other.log("asked")) == {"each.4.each": 1}

@@ -363,6 +363,19 @@ def init_command(
     command(folder, source=source, github=github, only=only, action_ref=action_ref, environ=os.environ)
 
 
+@app.command("workflow")
+def workflow_command(
+    pipeline: option.PipelinePath = None,
+    output: option.WorkflowFile = None,
+    check: option.CheckWorkflow = False,
+    force: option.ReplaceOthers = False,
+) -> None:
+    """Write a GitHub workflow that spreads a run over several jobs."""
+    from runnable_ci.cli.workflows.workflow import workflow as command
+
+    raise typer.Exit(command(pipeline, output, is_check=check, is_forced=force, environ=os.environ))
+
+
 @app.command("action", hidden=True)
 def action_command(
     phase: Annotated[Literal["earlier", "begin", "finish", "comment"], typer.Argument()],

@@ -236,6 +236,16 @@ ExtractTo = Annotated[
     Path | None,
     typer.Option(metavar="PATH", help="Where to write it.  [default: its base name in the current folder]"),
 ]
+WorkflowFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Where the workflow is.  [default: .github/workflows/PIPELINE.yml]"
+    ),
+]
+CheckWorkflow = Annotated[
+    bool, typer.Option("--check", help="Write nothing; exit with 1 if the file is not what it would be.")
+]
+ReplaceOthers = Annotated[bool, typer.Option("--force", help="Replace a file that this command did not write.")]
 ActionRef = Annotated[
     str | None,
     typer.Option(metavar="REF", help="With --github: version or commit of the action.  [default: v1]"),

@@ -69,19 +69,35 @@ def _put(text: str, pattern: str, value: str) -> str:
 
 def _use(ref: str) -> str:
     """Return the action at a version, with the comment that the linters of workflows, and readers, want to see."""
+    return " # ".join(used_action(ref, option="--action-ref", pin="`init --github --action-ref COMMIT`"))
+
+
+def used_action(ref: str, *, option: str, pin: str) -> tuple[str, str]:
+    """Return the action at a version that an `option` gives, and the comment behind it; `pin` is what gives a commit.
+
+    Raises `UsageError` for what is no version, branch or commit.
+    """
     if ref == DEFAULT_REF:
-        why = f"{DEFAULT_REF} gets fixes; `init --github --action-ref COMMIT` pins"
-        return f"{ACTION}@{ref} # zizmor: ignore[unpinned-uses] {why}"
+        return f"{ACTION}@{ref}", f"zizmor: ignore[unpinned-uses] {DEFAULT_REF} gets fixes; {pin} pins"
     if re.fullmatch(r"[0-9a-fA-F]{40}", ref):
-        return f"{ACTION}@{ref.lower()} # a commit never changes"
+        return f"{ACTION}@{ref.lower()}", "a commit never changes"
     if re.fullmatch(r"(?=[0-9]*[a-f])[0-9a-f]{7,64}", ref):
-        raise UsageError(f"--action-ref {ref} looks like a part of a commit", hint="GitHub requires all 40 digits")
+        raise UsageError(f"{option} {ref} looks like a part of a commit", hint="GitHub requires all 40 digits")
     if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._+-]*(/[0-9A-Za-z][0-9A-Za-z._+-]*)*", ref) or ".." in ref:
         raise UsageError(
-            f"--action-ref {ref!r} is not a version, branch or commit",
+            f"{option} {ref!r} is not a version, branch or commit",
             hint=f"such as {DEFAULT_REF}, or a 40-digit commit",
         )
-    return f"{ACTION}@{ref} # zizmor: ignore[unpinned-uses] set by --action-ref; only a commit never changes"
+    return f"{ACTION}@{ref}", f"zizmor: ignore[unpinned-uses] set by {option}; only a commit never changes"
+
+
+def pinned(action: str) -> tuple[str, str]:
+    """Return another's action as the workflows that users copy pin it, and the comment behind it: its version."""
+    text = (files("runnable_ci.github") / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    found = re.search(rf"uses: ({re.escape(action)}@[0-9a-f]{{40}}) # (v[0-9.]+)", text)
+    if found is None:
+        raise LookupError(action)
+    return found[1], found[2]
 
 
 def _literal(branch: str) -> str:

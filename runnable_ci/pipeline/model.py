@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from runnable_ci.config import LogLevel, Untracked
 from runnable_ci.errors import PipelineError
 from runnable_ci.pipeline.inputs import Input
+from runnable_ci.pipeline.keys.tables import WorkflowConfig
 from runnable_ci.pipeline.schema import Place
 from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.values.value_reader import Declared
@@ -57,6 +58,8 @@ class Pipeline(NamedTuple):
     """The pipeline file, for errors that are found later."""
     inputs: Mapping[str, Input] = MappingProxyType({})
     """Parameters of which the file says more than a value; `parameters` has those with a default too."""
+    workflow: WorkflowConfig | None = None
+    """What the file says of the workflow that spreads a run over jobs."""
 
     def outlined(self) -> Pipeline:
         """Return the pipeline with one branch for all those of a step, which can be checked before any is known."""

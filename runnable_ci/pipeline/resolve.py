@@ -98,6 +98,7 @@ def resolve(
         is_named=bool(parsed.name),
         inputs=inputs,
         place=place,
+        workflow=parsed.workflow,
     )
     outlined = pipeline.outlined()
     _check_returns(outlined)
@@ -243,6 +244,8 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         env_read=None if step.env_read is None else tuple(dict.fromkeys(step.env_read)),
         checkpoint=tuple(dict.fromkeys(step.checkpoint.path)) if step.checkpoint else (),
         checkpoint_s=step.checkpoint.every_minutes * 60 if step.checkpoint else 300.0,
+        runs_on=tuple(step.runs_on or ()),
+        job=step.job or "",
     )
 
 

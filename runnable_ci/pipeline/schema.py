@@ -23,7 +23,10 @@ from runnable_ci.pipeline.keys.tables import (
     Reuse,
     StrategyConfig,
     Table,
+    WorkflowConfig,
     age_s,
+    labels_of,
+    or_a_label,
     or_a_list_of_paths,
 )
 from runnable_ci.pipeline.validation import shown
@@ -168,6 +171,16 @@ class StepConfig(Table):
         description='What the step takes while it runs: `{ cpus = 8, memory = "32G", gpus = 1 }`. A list has a value '
         "for each try: the last one holds for those after it.",
     )
+    runs_on: list[str] | None = Field(
+        None,
+        description="The label, or all labels, of the runner for this step's job where `workflow` spreads a run over "
+        "jobs. Default: `ubuntu-latest`.",
+        json_schema_extra=or_a_label,
+    )
+    job: str | None = Field(
+        None,
+        description="The job of this step, and of all others that name it, where `workflow` spreads a run over jobs.",
+    )
     reuse: Reuse | None = Field(None, description="As for the pipeline, for this step.")
     max_age: str | None = Field(
         None,
@@ -182,6 +195,18 @@ class StepConfig(Table):
         if value is not None:
             age_s(value)
         return value
+
+    @field_validator("job")
+    @classmethod
+    def _a_job(cls, value: str | None) -> str | None:
+        if value is not None and not STEP_NAME.fullmatch(value):
+            raise ValueError(f"{shown(value)} is not a valid name: letters, digits, `_` and `-`, not a digit first")
+        return value
+
+    @field_validator("runs_on", mode="before")
+    @classmethod
+    def _label_alone(cls, value: Any) -> Any:
+        return labels_of(value)
 
     @field_validator("checkpoint", mode="before")
     @classmethod
@@ -247,7 +272,10 @@ class PipelineConfig(Table):
     defaults: dict[str, Any] = Field(
         default_factory=dict,
         description="Keys of all steps that do not have them: `shell`, `working-directory`, `timeout-minutes`, "
-        "`attempts`, `container`, `resources`.",
+        "`attempts`, `container`, `resources`, `runs-on`.",
+    )
+    workflow: WorkflowConfig = Field(
+        default_factory=WorkflowConfig, description="What `workflow` writes beside the jobs of the steps."
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Values that steps take by name.")
     inputs: dict[str, InputConfig] = Field(

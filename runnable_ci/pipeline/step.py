@@ -106,6 +106,10 @@ class Step(NamedTuple):
     """Environment variables that it says it reads; None: it does not say."""
     resources: Resources | None = None
     """What it takes while it runs; None: it does not say."""
+    runs_on: tuple[str, ...] = ()
+    """Labels of the runner of its job, where a run is spread over jobs; none for the usual one."""
+    job: str = ""
+    """Its job there; empty where that follows from the pipeline."""
 
     def has_expressions(self) -> bool:
         """Return whether there is one in a text in which a value is to take its place."""

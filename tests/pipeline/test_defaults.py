@@ -49,7 +49,7 @@ def test_a_step_has_what_it_does_not_say_itself() -> None:
 @pytest.mark.parametrize(
     ("table", "message", "hint"),
     [
-        ('run = "x"', "[defaults] unknown key `run`", "the keys are: shell"),
+        ('python = "x:y"', "[defaults] unknown key `python`", "the keys are: shell"),
         ('shel = "sh"', "[defaults] unknown key `shel`", "did you mean `shell`?"),
         ('timeout-minutes = "2"', "[defaults] timeout-minutes: ", ""),
         ("attempts = 0", "[defaults] attempts", ""),

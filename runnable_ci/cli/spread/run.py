@@ -18,7 +18,7 @@ from runnable_ci.engine.preflight import load_project
 from runnable_ci.engine.resume import look_ahead, resume_here
 from runnable_ci.engine.session import RunSession
 from runnable_ci.engine.spread.beginning import begin_here
-from runnable_ci.engine.spread.instances import known_instances, require_instances
+from runnable_ci.engine.spread.instances import instances_in, require_instances
 from runnable_ci.engine.spread.job import JobSteps, is_matrix, parts_of_matrix
 from runnable_ci.engine.spread.lost import concluded
 from runnable_ci.errors import RunNotFoundError, UsageError
@@ -110,7 +110,7 @@ def run_job(
         place = open_place(project, options, words.sources, to, publish)
         place.bring(layout, run_id)
         is_new = run_id not in run_ids(layout)
-        if is_new and not job.names:
+        if is_new and job.collects:
             raise RunNotFoundError(
                 f"no job has published anything of run `{run_id}` in {place.label}",
                 hint="begin it with a job that runs steps: --step NAME",
@@ -131,7 +131,8 @@ def run_job(
                 code = resume_here(joined, run_id, retry)
             code = place.publish(layout, run_id, code)
         if words.matrix_of:
-            _tell_matrix(holding, run_id, retry, words.matrix_of)
+            is_first = is_new and not job.names
+            _tell_matrix(holding, run_id, run_options, retry, words.matrix_of, is_new=is_first)
     return code
 
 
@@ -170,8 +171,20 @@ def _silent(session: RunSession) -> RunSession:
     return replace(session, options=options)
 
 
-def _tell_matrix(session: RunSession, run_id: str, retry: RetryOptions, steps: Sequence[str]) -> None:
-    found = {step: known_instances(_silent(session), run_id, retry, step) for step in steps}
+def _tell_matrix(
+    session: RunSession,
+    run_id: str,
+    run_options: RunOptions,
+    retry: RetryOptions,
+    steps: Sequence[str],
+    *,
+    is_new: bool,
+) -> None:
+    """Print the instances of steps; of a run that `is_new`, those that parameters and files alone give."""
+    found = {}
+    for step in steps:
+        alone = retry._replace(job=JobSteps([step]))
+        found[step] = instances_in(_planned(_silent(session), run_id, run_options, alone, is_new=is_new), step)
     for step, known in found.items():
         if known.why_none:
             session.options.printer.say(f"no instances: {known.why_none}", step=step)

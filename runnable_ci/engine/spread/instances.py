@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from runnable_ci.engine.options import RetryOptions
+from runnable_ci.engine.planning.plan import Plan
 from runnable_ci.engine.resume import look_ahead
 from runnable_ci.engine.session import RunSession
 from runnable_ci.engine.spread.job import JobSteps
@@ -24,7 +25,11 @@ class KnownInstances(NamedTuple):
 
 def known_instances(session: RunSession, run_id: str, retry: RetryOptions, step: str) -> KnownInstances:
     """Return the instances of a step; none where they are not known, or the step does not run."""
-    planned = look_ahead(session, run_id, retry._replace(job=JobSteps([step]))).plan
+    return instances_in(look_ahead(session, run_id, retry._replace(job=JobSteps([step]))).plan, step)
+
+
+def instances_in(planned: Plan, step: str) -> KnownInstances:
+    """Return the instances of a step in the plan of a job that has it."""
     inner = [name.split(".") for name in planned.decisions if name.startswith(f"{step}.")]
     if not inner and (decision := planned.decisions.get(step)) is not None:
         return KnownInstances((), decision.reason)

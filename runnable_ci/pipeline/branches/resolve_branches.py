@@ -19,6 +19,7 @@ PARTS_MAX: Final = 10
 _OF_ONE: Final = ("include", "exclude")
 _BESIDE_USES: Final = frozenset(
     {"uses", "needs", "strategy", "loop", "name", "reduce", "returns", "env", "with_", "if_", "continue_on_error"}
+    | {"runs_on", "job"}
 )
 """What a step with `uses` may have: all else is said by the steps of that file."""
 

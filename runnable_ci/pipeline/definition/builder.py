@@ -24,7 +24,7 @@ from runnable_ci.util.console import console
 MARK = "# Written by runnable_ci.Pipeline: change the program that defines the pipeline, not this file.\n"
 """The first line of what is written: a file without it was written by hand, and stays."""
 
-_TABLES = ("attempts", "catalog", "container", "defaults", "loop", "strategy")
+_TABLES = ("attempts", "catalog", "container", "defaults", "loop", "strategy", "workflow")
 """Tables whose keys are words of the file: those of any other are names, as they are."""
 
 

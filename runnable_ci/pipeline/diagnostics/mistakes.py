@@ -48,6 +48,8 @@ _TABLES: Final = {
     "with": "with = { name = value }",
     "resources": 'resources = { cpus = 4, memory = "16G" }',
     "inputs": '[inputs.NAME] with type = "number"',
+    "on": 'on = { push = { branches = ["main"] } }',
+    "workflow": '[workflow] with setup = "pip install …"',
     "defaults": "[defaults], and below it KEY = value",
 }
 """How tables look."""

@@ -10,13 +10,14 @@ from pydantic import ValidationError
 from runnable_ci.errors import did_you_mean
 from runnable_ci.pipeline.schema import Place, StepConfig
 
-KEYS: Final = ("shell", "working-directory", "timeout-minutes", "attempts", "container", "resources")
+KEYS: Final = ("shell", "working-directory", "timeout-minutes", "attempts", "container", "resources", "runs-on")
 
 
 def with_defaults(place: Place, table: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a file's table whose steps have what its `[defaults]` says, where they do not say it themselves.
 
-    A `shell` is for commands; a step that uses another file has that file's own defaults. Raises `PipelineError` for
+    A `shell` is for commands; a step that uses another file has that file's own defaults, but runs where this one says.
+    Raises `PipelineError` for
     a key that cannot be here, or whose value is wrong.
     """
     defaults, steps = table["defaults"], table.get("steps")
@@ -36,7 +37,10 @@ def with_defaults(place: Place, table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _step(defaults: Mapping[str, Any], step: Any) -> Any:
-    if not isinstance(step, Mapping) or "uses" in step:
+    if not isinstance(step, Mapping):
         return step
-    given = {key: value for key, value in defaults.items() if key != "shell" or "run" in step}
+    if "uses" in step:
+        given = {key: value for key, value in defaults.items() if key == "runs-on"}
+    else:
+        given = {key: value for key, value in defaults.items() if key != "shell" or "run" in step}
     return {**given, **step}

@@ -189,3 +189,42 @@ class ResourcesConfig(Table):
         None, description="A number with its unit, of which 1024 are the next: `500M`, `32G`. Default: any."
     )
     gpus: int | list[int] | None = Field(None, description="GPUs. Default: none.")
+
+
+def or_a_label(schema: dict[str, Any]) -> None:
+    labels = {key: schema.pop(key) for key in ("type", "items")}
+    schema["anyOf"] = [{"type": "string"}, {**labels, "minItems": 1}]
+
+
+def labels_of(value: Any) -> Any:
+    """Return the labels of a runner as a list. Raises `ValueError` for what GitHub would take for something else."""
+    labels = [value] if isinstance(value, str) else value
+    if labels == []:
+        raise ValueError("names no label")
+    for label in labels if isinstance(labels, list) else ():
+        if isinstance(label, str) and (not label.strip() or not label.isprintable() or "${{" in label):
+            raise ValueError(f"{shown(label)} is not the label of a runner")
+    return labels
+
+
+class WorkflowConfig(Table):
+    """`[workflow]`: what the workflow that `workflow` writes has beside the jobs of the steps."""
+
+    on: dict[str, Any] | None = Field(
+        None,
+        description="What starts it, in GitHub's words, beside `workflow_dispatch`, which always does. Default: "
+        '`{ push = { branches = ["main"] }, pull_request = {} }`.',
+    )
+    setup: str = Field("", description="A bash script that each job runs before its steps, such as `pip install …`.")
+    setup_action: str = Field(
+        "", description="A local action that each job uses before its steps: `./.github/actions/setup`."
+    )
+    python_version: str = Field("", description="As the action's input: the Python of the program itself.")
+    action_ref: str = Field("v1", description="Version, branch or commit of the action.")
+
+    @field_validator("setup_action")
+    @classmethod
+    def _local(cls, value: str) -> str:
+        if value and (not value.startswith("./") or not value.isprintable() or "${{" in value):
+            raise ValueError("must be the path of a local action: `./.github/actions/setup`")
+        return value

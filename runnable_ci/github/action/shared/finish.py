@@ -17,6 +17,9 @@ def finish_part(job: Job, run_id: str, refusal: Refusal | None, limit_s: float |
     """Publish what the job did, in `limit_s` seconds, and set the outputs; the exit code tells of publishing."""
     if refusal is not None:
         job.warn("An error ended the command", ". ".join(filter(None, (refusal.message, refusal.hint, refusal.fix))))
+    if not job.inputs.steps:  # it asked for instances, and made nothing
+        job.set_outputs({"run-id": run_id, "status": FAIL if job.inputs.outcome == "failure" else SUCCESS})
+        return 0
     try:
         run_id = resolve_id(job.layout, run_id)
         log = load(job.layout, run_id)

@@ -21,7 +21,8 @@ from runnable_ci.observe.reads import (
     listed_names,
 )
 from runnable_ci.observe.source_files import read_source
-from runnable_ci.observe.trace import Trace
+from runnable_ci.observe.trace import NAMED, Trace
+from runnable_ci.observe.watcher import Event
 
 
 class LoadedLibrary(NamedTuple):
@@ -78,6 +79,10 @@ class AttemptView(NamedTuple):
     """The repository around the workspace, else the workspace."""
     named_outside: Collection[str] = ()
     """Files outside of that which the command names."""
+    settled: Collection[str] = ()
+    """Files that it put, or that steps before it made for it: who made them is known."""
+    later: Callable[[], Iterable[Event]] = tuple
+    """What happened since the attempt ended."""
     is_siblings: Callable[[str], bool] = lambda _path: False
     """Whether a path is what a step makes that runs at the same time: not read unless it is needed or gotten."""
 
@@ -90,13 +95,12 @@ def read_set(trace: Trace, view: AttemptView, worker: WorkerReport | None, insta
         for path, grade in read.items()
         if not view.is_siblings(path) and _is_plain(path, trace, view)
     }
-    listings = {
-        folder: ListingRead(
-            names=sorted(_names(folder, modules_only, trace, view)), grade=grade, modules_only=modules_only
-        )
-        for folder, (grade, modules_only) in listed.items()
-        if os.path.isdir(f"{view.root}/{folder}")
-    }
+    names = {folder: set(view.names_in(folder)) for folder in listed if os.path.isdir(f"{view.root}/{folder}")}
+    for event in view.later():
+        if event.mask & NAMED:
+            trace.passing.change(*event)  # these names are not those that there were when the attempt ended
+    own = {*view.settled, *(worker.written if worker and worker.is_complete else ())}
+    listings = {folder: _listing(folder, found, listed[folder], trace, view, own) for folder, found in names.items()}
     imports_seen = worker is not None and not worker.has_children
     worker = worker or WorkerReport()
     return ReadSet(
@@ -144,10 +148,41 @@ def _explained_listings(trace: Trace, view: AttemptView) -> dict[str, tuple[Grad
     return listed
 
 
-def _names(folder: str, modules_only: bool, trace: Trace, view: AttemptView) -> set[str]:
-    """Return the names that counted in a folder when the step looked: also of files that it then removed."""
-    gone = {posixpath.basename(path) for path in trace.removed if posixpath.dirname(path) == folder}
-    return listed_names(gone.union(view.names_in(folder)), modules_only=modules_only)
+def _listing(
+    folder: str, found: Iterable[str], seen: tuple[Grade, bool], trace: Trace, view: AttemptView, own: Collection[str]
+) -> ListingRead:
+    """Return the names that counted in a folder when the step looked: also of files that it then removed.
+
+    A name that came or went beside it counts as it was before, if it did at any look; an importer that found a new one
+    has read the module.
+    """
+    grade, modules_only = seen
+    gone = (path for path in trace.removed if posixpath.dirname(path) == folder)
+    names, unsettled = {*found, *map(posixpath.basename, gone)}, set()
+    if passing := trace.passing.among(_place(folder, view)):
+        prefix = f"{folder}/" if folder else ""
+        known = {path[len(prefix) :].partition("/")[0] for path in own if path.startswith(prefix)}
+        for name in passing.keys() - known:
+            was_there, is_listed = passing[name]
+            names.discard(name)
+            if was_there and is_listed is not False:
+                names.add(name)
+            if is_listed is None and not modules_only:
+                unsettled.add(name)
+    return ListingRead(
+        names=sorted(listed_names(names, modules_only=modules_only)),
+        grade=grade,
+        modules_only=modules_only,
+        unsettled=sorted(unsettled),
+    )
+
+
+def _place(folder: str, view: AttemptView) -> str:
+    """Return where a folder lies whose path may lead through a link; outside of the workspace it is known by that."""
+    if not view.links:
+        return folder
+    real = os.path.realpath(f"{view.root}/{folder}")
+    return real[len(view.root) + 1 :] if real == view.root or _is_below(real, view.root) else folder
 
 
 def _file(path: str, grade: Grade, trace: Trace, view: AttemptView, worker: WorkerReport | None) -> FileRead:

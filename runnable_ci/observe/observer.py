@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from runnable_ci.observe.trace import Trace, Window, trace
-from runnable_ci.observe.watcher import Watcher
+from runnable_ci.observe.watcher import Event, Watcher
 
 BYTECODE_ELSEWHERE: Final = "PYTHONPYCACHEPREFIX"
 """Where it is set, Python keeps compiled modules where nothing is watched, and does not open their sources."""
@@ -26,6 +27,8 @@ class Sight(NamedTuple):
     links: dict[str, str]
     overlapping: frozenset[str]
     """Steps that ran at the same time."""
+    later: Callable[[], Sequence[Event]] = tuple
+    """What happened since, as long as it is kept: until this is asked."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -35,6 +38,8 @@ class _Attempt:
     started_ns: int
     end: int | None = None
     overlapping: set[str] = field(default_factory=set)
+    is_recorded: bool = True
+    """Whether nobody asks any more what happened since its end."""
 
 
 class Observer:
@@ -70,16 +75,31 @@ class Observer:
         with self._lock:
             attempt = next(found for found in reversed(self._attempts) if found.step == step and found.end is None)
             attempt.end = self._watcher.mark()
-            events = self._watcher.between(attempt.start, attempt.end)
+            window = Window(attempt.start, attempt.end)
             others = [
                 Window(other.start, attempt.end if other.end is None else other.end, own=not other.step)
                 for other in self._attempts
                 if other is not attempt
             ]
+            first = min((other.start for other in others if other.overlaps(window)), default=attempt.start)
+            first = min(first, attempt.start)
+            events = self._watcher.between(first, attempt.end)
+            attempt.is_recorded = events is None or not attempt.overlapping
             self._forget()
-        found = None if events is None else trace(events, Window(attempt.start, attempt.end), others)
+        found = None if events is None else trace(events, window, others, first=first)
         reason = "" if found else self._watcher.reason or "more happened at once than the system could tell"
-        return Sight(found, reason, attempt.started_ns, self._watcher.links, frozenset(attempt.overlapping))
+        beside, links = frozenset(attempt.overlapping), self._watcher.links
+        return Sight(found, reason, attempt.started_ns, links, beside, partial(self._since, attempt))
+
+    def _since(self, attempt: _Attempt) -> Sequence[Event]:
+        """Return what happened since an attempt ended; nothing where that is not kept."""
+        with self._lock:
+            if attempt.is_recorded or attempt.end is None:
+                return ()
+            attempt.is_recorded = True
+            events = self._watcher.between(attempt.end, self._watcher.mark())
+            self._forget()
+            return events or ()
 
     @contextmanager
     def other_work(self) -> Iterator[None]:
@@ -112,11 +132,12 @@ class Observer:
         return self._watcher.mark() if is_watched else self._watcher.position()
 
     def _forget(self) -> None:
-        """Drop what no running attempt's window reaches."""
-        first = min((attempt.start for attempt in self._attempts if attempt.end is None), default=None)
-        if first is None:
+        """Drop what neither a running attempt's window reaches nor that of one beside it."""
+        needed = [a.start if a.end is None else a.end for a in self._attempts if a.end is None or not a.is_recorded]
+        if not needed:
             self._attempts.clear()
             self._watcher.forget(self._watcher.position())
-        else:
-            self._attempts = [a for a in self._attempts if a.end is None or a.end > first]
-            self._watcher.forget(first)
+            return
+        first = min(needed)
+        self._attempts = [a for a in self._attempts if a.end is None or not a.is_recorded or a.end > first]
+        self._watcher.forget(min(a.start for a in self._attempts))

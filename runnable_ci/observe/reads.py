@@ -50,6 +50,11 @@ class ListingRead(_Part):
     grade: Grade = "seen"
     modules_only: bool = False
     """Only an importer looked: names that could be modules are all that counts."""
+    unsettled: list[str] = Field(default_factory=list)
+    """Names that came or went while other steps ran, and that it was shown, or may have been.
+
+    They are in `names` too where they surely were there before.
+    """
 
 
 class ReadSet(_Part):
@@ -75,6 +80,11 @@ class ReadSet(_Part):
     asked_git: Grade | None = None
     declared: list[str] | None = None
     """The step's `reads`: all files that these globs matched are in `files`, opened or not."""
+
+    def uncertain_names(self, counts: Callable[[str], bool] = lambda _path: True) -> list[str]:
+        """Return the paths of which only chance says whether they were listed, of those that count."""
+        paths = (posixpath.join(at, name) for at, listing in self.listings.items() for name in listing.unsettled)
+        return [path for path in paths if counts(path)]
 
     def encode(self) -> bytes:
         """Return the document; the same for the same reads."""
@@ -159,7 +169,8 @@ def _listed(
     for name in sorted(now ^ set(listing.names)):
         path = posixpath.join(folder, name)
         if not ignore(path) and path not in named:  # a file that was read is named already, one that it removed is not
-            how = "it listed" if listing.grade == "seen" else "it may have listed"
+            is_sure = listing.grade == "seen" and name not in listing.unsettled
+            how = "it listed" if is_sure else "it may have listed"
             yield ReadDifference(path, "is new" if name in now else "is gone", how, folder)
 
 

@@ -17,6 +17,7 @@ from runnable_ci.engine.provenance.staleness import PROGRAMS
 from runnable_ci.observe.reads import ListingRead, ReadSet, listed_names
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Parameter, StepAttempt, StepLog
+from runnable_ci.util.text import listed
 
 _RELEASE: Final = re.compile(r"\S+ \d+\.\d+(?:\.\d+)?")
 _PLATFORM: Final = ("os", "architecture", "libc", "distribution")
@@ -94,6 +95,8 @@ def not_seen(a: Attempted, b: Attempted, names: tuple[str, str]) -> str:
         for name, one in zip(names, (a, b), strict=True)
         if one.reads is None
     ]
+    if a.reads and b.reads and (paths := sorted({*a.reads.uncertain_names(), *b.reads.uncertain_names()})):
+        reasons.append(f"whether it listed {listed(paths)} is not known, as other steps ran beside it")
     return "; ".join(reasons)
 
 
@@ -220,11 +223,12 @@ def _reads(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
 
 
 def _listings(one: ReadSet, other: ReadSet, named: set[str]) -> Iterator[RunDifference]:
-    """Yield names that only one of two listings of a folder has."""
+    """Yield names that surely only one of two listings of a folder has."""
     for folder in sorted(one.listings.keys() & other.listings.keys()):
         listings = [reads.listings[folder] for reads in (one, other)]
         then, now = (_listed(listing, listings) for listing in listings)
-        for name in sorted(then ^ now):
+        uncertain = {name for listing in listings for name in listing.unsettled}
+        for name in sorted((then ^ now) - uncertain):
             path = posixpath.join(folder, name)
             if path not in named:
                 yield RunDifference("read", path, "added" if name in now else "removed", note=LISTED)

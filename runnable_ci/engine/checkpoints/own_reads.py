@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from posixpath import join
 
 from runnable_ci.observe.reads import ReadSet
@@ -15,8 +16,13 @@ def without_checkpoint(reads: ReadSet, step: Step) -> ReadSet:
     def counts(path: str) -> bool:
         return not any(may_name(pattern, path) for pattern in step.checkpoint)
 
+    def counting(folder: str, names: Iterable[str]) -> list[str]:
+        return [name for name in names if counts(join(folder, name))]
+
     listings = {
-        folder: listing.model_copy(update={"names": [name for name in listing.names if counts(join(folder, name))]})
+        folder: listing.model_copy(
+            update={"names": counting(folder, listing.names), "unsettled": counting(folder, listing.unsettled)}
+        )
         for folder, listing in reads.listings.items()
         if not folder or counts(folder)
     }

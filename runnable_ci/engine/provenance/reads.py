@@ -88,6 +88,7 @@ class ReadRecorder:
             attempt.reads, attempt.not_seen = "", e.strerror or str(e)
             return None
         finally:
+            sight.later()  # nor is more of it kept
             self.variables.record(step, attempt)
             if worker is not None:
                 attempt.numeric_libraries = [NumericLibrary(**one._asdict()) for one in worker.numeric]
@@ -202,6 +203,8 @@ class ReadRecorder:
             command=step.command,
             around=self.observer.around,
             named_outside=self._named_outside(step),
+            settled={*put, *visible},
+            later=sight.later,
             is_siblings=is_siblings,
         )
 

@@ -41,6 +41,8 @@ def reason_against(step: Step, found: StepLog, reads: ReadSet | None, age_s: flo
         return f"what it found in {listed(unknown)} is not known"
     if reads.removed:
         return f"it removed {listed(reads.removed)}"
+    if uncertain := reads.uncertain_names(step.counts):
+        return f"whether it listed {listed(uncertain)} is not known, as other steps ran beside it"
     given = (last.output_parameters | last.user_defined_metrics).items()
     if secret := next((name for name, value in given if value.redacted), ""):
         return f"`{secret}`, which it returned, was a secret, and is not in the run log"

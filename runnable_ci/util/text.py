@@ -32,12 +32,17 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
 
 
+def encoding_of(begin: bytes) -> str:
+    """Return in what a text is written, by its first bytes."""
+    return "utf-16" if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
 def decode_text(content: bytes) -> str:
     """Return the text of a file that people or their programs wrote: UTF-8, or UTF-16 that begins with its mark.
 
     Raises `ValueError` with the line for anything else.
     """
-    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    encoding = encoding_of(content)
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as e:

@@ -205,3 +205,18 @@ def test_without_a_library(tmp_path: Path) -> None:
 def test_files_that_are_not_what_their_name_says(tmp_path: Path, name: str, content: str) -> None:
     """They are compared as text, or as far as they go."""
     assert differ(tmp_path, name, content, f"{content} ").form in ("text", "table")
+    assert differ(tmp_path, name, "1,2\n\0,3\n", f"{content} ").form == "bytes"
+
+
+def test_large_tables_are_compared_within_bounds(tmp_path: Path) -> None:
+    """Rows that only one has are left out by their first cells, and what is not compared is said."""
+    rows = [f"{at},{at / 7:.6f},{at % 5}" for at in range(200_000)]
+    before = "\n".join(["id,x,y", *rows])
+    fewer = differ(tmp_path, "t.csv", before, "\n".join(["id,x,y", *rows[2:9], "9,0,0", *rows[10:]]))
+    assert fewer.notes == ["200000 rows in A, 199998 in B", "only in A: row 0, 1"]
+    assert (fewer.compared, fewer.different, [one[0] for one in fewer.places]) == (599_994, 2, ["row 9, x", "row 9, y"])
+    turned = differ(tmp_path, "t.csv", before, "\n".join(["id,x,y", *reversed(rows[1:])]))
+    assert turned.notes[1] == "compared by their place: these are too many rows to find those that belong together"
+    other = differ(tmp_path, "t.csv", before, "\n".join(["id,x,y", *(f"{at}.5,-1,-1" for at in range(200_000))]))
+    assert other.different == 500_001
+    assert other.notes == ["not compared behind row 166667: 500,001 values differ until there"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 SHOWN_MAX = 20
 """Places that a result names."""
@@ -119,23 +119,37 @@ def compare_tables(
     columns: tuple[Sequence[str], Sequence[str]],
 ) -> None:
     """Compare the rows of two tables, cell by cell; rows that only one has are noted."""
-    then, now = columns
+    shared = columns_of(counted, columns[0], columns[1])
+    for label, one, other in _aligned(before, after, counted):
+        compare_rows(counted, label, one, other, shared)
+
+
+def columns_of(counted: Counted, then: Sequence[str], now: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Return the columns that two tables share, with their places in both; what else differs of them is noted."""
     for name in then:
         if name not in now:
             counted.note(f"column {name} only in A")
     for name in now:
         if name not in then:
             counted.note(f"column {name} only in B")
-    shared = [(name, then.index(name), now.index(name)) for name in then if name in now]
     if not counted.notes and list(then) != list(now):
         counted.note("the columns are in another order")
-    for label, one, other in _aligned(before, after, counted):
-        for name, at, place in shared:
-            counted.add(f"{label}, {name}", _cell(one, at), _cell(other, place))
+    return [(name, then.index(name), now.index(name)) for name in then if name in now]
 
 
-def _cell(row: Sequence[Any], at: int) -> Any:
-    return row[at] if at < len(row) else MISSING
+def compare_rows(
+    counted: Counted,
+    label: str,
+    one: Sequence[Any],
+    other: Sequence[Any],
+    shared: Sequence[tuple[str, int, int]],
+    value_of: Callable[[Any], Any] = lambda cell: cell,
+) -> None:
+    """Compare the cells of two rows, by what they are the text of where that is said."""
+    for name, at, place in shared:
+        then = value_of(one[at]) if at < len(one) else MISSING
+        now = value_of(other[place]) if place < len(other) else MISSING
+        counted.add(f"{label}, {name}", then, now)
 
 
 def _aligned(
@@ -149,8 +163,8 @@ def _aligned(
     keys = [_keys(rows) for rows in (before, after)]
     if keys[0] is not None and keys[1] is not None and keys[0].keys() & keys[1].keys():
         yield from ((f"row {key}", row, keys[1][key]) for key, row in keys[0].items() if key in keys[1])
-        _note_rows(counted, [key for key in keys[0] if key not in keys[1]], "A")
-        _note_rows(counted, [key for key in keys[1] if key not in keys[0]], "B")
+        note_rows(counted, [key for key in keys[0] if key not in keys[1]], "A")
+        note_rows(counted, [key for key in keys[1] if key not in keys[0]], "B")
         return
     if max(len(before), len(after)) > ALIGNED_MAX:
         yield from ((f"row {at}", *pair) for at, pair in enumerate(zip(before, after), start=1))
@@ -168,7 +182,8 @@ def _keys(rows: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]] | None:
     return found if len(found) == len(rows) else None
 
 
-def _note_rows(counted: Counted, names: Iterable[str], run: str) -> None:
+def note_rows(counted: Counted, names: Iterable[str], run: str) -> None:
+    """Note the rows that only one run has, by their first cells."""
     found = list(names)
     if found:
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""

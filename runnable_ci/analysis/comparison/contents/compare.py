@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final, Literal
 
-from runnable_ci.analysis.comparison.contents.cells import Counted, compare_tables, compare_values
+from runnable_ci.analysis.comparison.contents.cells import Counted, compare_values
+from runnable_ci.analysis.comparison.contents.delimited import compare_delimited
 from runnable_ci.util.bounded_json import parse_own
 from runnable_ci.util.process import check_output
-from runnable_ci.util.text import decode_text
+from runnable_ci.util.text import decode_text, encoding_of
 
 TEXT_MAX_BYTES: Final = 64 * 1024 * 1024
 LINES_MAX: Final = 10_000
@@ -100,6 +100,9 @@ def compare_files(
         return _by_worker(form, a, b, reader, tolerance)
     if max(a.stat().st_size, b.stat().st_size) > TEXT_MAX_BYTES:
         return _bytes(a, b, "too large to be compared line by line")
+    suffix = PurePath(name).suffix.lower()
+    if suffix in (".csv", ".tsv", ".tab") and (found := _delimited(a, b, "," if suffix == ".csv" else "\t", tolerance)):
+        return found
     contents = a.read_bytes(), b.read_bytes()
     try:
         texts = decode_text(contents[0]), decode_text(contents[1])
@@ -109,18 +112,28 @@ def compare_files(
     if any("\0" in text for text in texts):
         return _bytes(a, b)
     counted = Counted(tolerance.relative, tolerance.absolute)
-    suffix = PurePath(name).suffix.lower()
     if suffix in (".json", ".geojson", ".ipynb") and (values := _parsed(texts)) is not None:
         compare_values(counted, *values)
         return _counted(counted, "json", _text_lines(texts))
     if suffix in (".jsonl", ".ndjson") and (values := _parsed(tuple(map(_as_list, texts)))) is not None:
         compare_values(counted, *values)
         return _counted(counted, "json", _text_lines(texts))
-    if suffix in (".csv", ".tsv", ".tab"):
-        tables = [_table(text, "\t" if suffix != ".csv" else ",") for text in texts]
-        compare_tables(counted, tables[0][1], tables[1][1], (tables[0][0], tables[1][0]))
-        return _counted(counted, "table", [])
     return _text(texts)
+
+
+def _delimited(a: Path, b: Path, separator: str, tolerance: Tolerance) -> ContentComparison | None:
+    """Return how two tables differ that are text; None for what is not read as such."""
+    counted = Counted(tolerance.relative, tolerance.absolute)
+    try:
+        compare_delimited(counted, (a, b), [_encoding(file) for file in (a, b)], separator)
+    except (ValueError, csv.Error):
+        return None
+    return _counted(counted, "table", [])
+
+
+def _encoding(file: Path) -> str:
+    with file.open("rb") as opened:
+        return encoding_of(opened.read(4))
 
 
 def _form_of(name: str, file: Path) -> LibraryForm | None:
@@ -184,27 +197,6 @@ def _parsed(texts: Sequence[str]) -> tuple[Any, Any] | None:
 def _as_list(lines: str) -> str:
     """Return lines of JSON as one list."""
     return f"[{','.join(line for line in lines.splitlines() if line.strip())}]"
-
-
-def _table(text: str, separator: str) -> tuple[list[str], list[list[Any]]]:
-    """Return the head and the rows of a table, with numbers as numbers."""
-    rows = list(csv.reader(io.StringIO(text), delimiter=separator))
-    if not rows:
-        return [], []
-    head, *body = rows
-    if all(isinstance(_cell(cell), float | int) for cell in head):  # there is none
-        return [f"column {at}" for at in range(1, len(head) + 1)], [[_cell(cell) for cell in row] for row in rows]
-    return head, [[_cell(cell) for cell in row] for row in body]
-
-
-_NUMBER: Final = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*|\s*[+-]?(?:nan|inf)\s*", re.IGNORECASE)
-
-
-def _cell(text: str) -> Any:
-    if len(text) > 400 or not _NUMBER.fullmatch(text):
-        return text
-    stripped = text.strip()
-    return int(stripped) if stripped.lstrip("+-").isdecimal() else float(stripped)
 
 
 def _text(texts: Sequence[str]) -> ContentComparison:

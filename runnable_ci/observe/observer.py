@@ -43,10 +43,13 @@ class _Attempt:
 
 
 class Observer:
-    """Watches a workspace while attempts run. Safe in threads; `scratch` is a folder of the program's own."""
+    """Watches a workspace while attempts run. Safe in threads; `scratch` is a folder of the program's own.
 
-    def __init__(self, workspace: Path, scratch: Path, around: Path | None = None) -> None:
-        self._watcher = Watcher(workspace, scratch, around)
+    `looks` is a file in which other processes of this program that do so on the same machine say what they open.
+    """
+
+    def __init__(self, workspace: Path, scratch: Path, around: Path | None = None, looks: Path | None = None) -> None:
+        self._watcher = Watcher(workspace, scratch, around, looks)
         self._lock = threading.Lock()
         self._attempts: list[_Attempt] = []
 
@@ -108,12 +111,22 @@ class Observer:
             own = _Attempt("", self._behind(), time.time_ns())
             self._attempts.append(own)
         try:
-            yield
+            with self.asking_git():
+                yield
         finally:
             with self._lock:
                 own.end = self._behind()
                 self._watcher.forget_git()
                 self._forget()
+
+    @contextmanager
+    def asking_git(self) -> Iterator[None]:
+        """Within the block this program asks git: other processes of it on this machine know that."""
+        self._watcher.own.ask_git(begins=True)
+        try:
+            yield
+        finally:
+            self._watcher.own.ask_git(begins=False)
 
     def changed(self) -> set[str] | None:
         """Return the paths that were changed since this was asked last, None where they are not known.

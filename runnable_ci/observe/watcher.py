@@ -56,11 +56,11 @@ class Watcher:
     """What happens below a folder, as an ordered list of events. Safe in threads.
 
     `around` is the repository that the workspace lies in, which is watched too. `scratch` is a folder of this program
-    with a canary: a file whose opening must cause an event, else nothing is seen.
+    with a canary: a file whose opening must cause an event, else nothing is seen. `looks` is a file that others share.
     `reason` says why nothing can be seen, "" while it can.
     """
 
-    def __init__(self, root: Path, scratch: Path, around: Path | None = None) -> None:
+    def __init__(self, root: Path, scratch: Path, around: Path | None = None, looks: Path | None = None) -> None:
         self.root = os.path.realpath(root)
         self.around = os.path.realpath(around) if around else self.root
         self.reason = ""
@@ -74,7 +74,7 @@ class Watcher:
         self._watched: dict[str, int] = {}
         self._events: list[Event] = []
         self._trimmed = 0
-        self._own = OwnLooks(self.root)
+        self.own = OwnLooks(self.root, looks)
         self._canary = -1
         self._canaries = 0
         self._lost_at = -1
@@ -100,7 +100,7 @@ class Watcher:
                     is_seen = self._sees_canary()
                 if not is_seen:
                     self._give_up("files can be opened here without an event")
-                self._own.clear()  # what is left would hide a step's
+                self.own.clear()  # what is left would hide a step's
             return self.position()
 
     def position(self) -> int:
@@ -154,7 +154,7 @@ class Watcher:
             if self._inotify is not None:
                 self._inotify.close()
                 self._inotify = None
-            self._own.close()
+            self.own.close()
 
     # -- starting
 
@@ -169,7 +169,7 @@ class Watcher:
             self._add_around()
         self.mark()
         self.forget(self.position())
-        self._own.listen()
+        self.own.listen()
         self._wake_read, self._wake_write = os.pipe()
         # Without a thread the queue is read at each mark alone: an overflow in between is reported.
         self._thread = start(self._keep_reading, name="watcher")
@@ -364,7 +364,7 @@ class Watcher:
         if self._changed is not None and mask & CHANGES and not (mask & FOLDER and mask & ATTRIBUTES):
             self._changed.add(folder if is_git else path)
         if is_git:
-            if mask & OPEN and name:
+            if mask & OPEN and name and not self.own.others_ask_git():
                 self._asked_git.add(folder)
                 self._events.append(Event(folder, OPEN))
             return
@@ -376,7 +376,7 @@ class Watcher:
                     self._events.append(Event(folder, mask))
                 return
             if mask & OPEN:
-                if name or self._own.take(folder):  # the folder itself has an event of its listing, too
+                if name or self.own.take_folder(folder):  # the folder itself has an event of its listing, too
                     return
                 self._events.append(Event(folder, mask))
                 return
@@ -386,7 +386,7 @@ class Watcher:
             if mask & (CREATE | MOVED_TO):
                 self._add(path) if name == GIT else self._add_new(path)
             return
-        if mask & OPEN and self._own.take(path):
+        if mask & OPEN and self.own.take(path):
             return
         if mask & OPEN and name == GIT:  # a file that says where the repository is
             self._asked_git.add(path)
@@ -397,4 +397,4 @@ class Watcher:
     def _give_up(self, reason: str) -> None:
         """Nothing is seen from now on; the queue stays open for the thread that waits for it."""
         self.reason = self.reason or reason
-        self._own.close()
+        self.own.close()

@@ -20,7 +20,14 @@ import schemas
 import yaml
 from pydantic import BaseModel
 
-from runnable_ci.pipeline.keys.tables import CatalogConfig, InputConfig, PutConfig, ResourcesConfig, WorkflowConfig
+from runnable_ci.pipeline.keys.tables import (
+    CatalogConfig,
+    ExecutorConfig,
+    InputConfig,
+    PutConfig,
+    ResourcesConfig,
+    WorkflowConfig,
+)
 from runnable_ci.pipeline.schema import PipelineConfig, StepConfig
 from runnable_ci.pipeline.validation import RESERVED, RESERVED_PREFIXES
 from runnable_ci.runs import model as runlog
@@ -89,6 +96,7 @@ def _pipeline_file() -> str:
         "`catalog`": CatalogConfig,
         "An entry of `put`": PutConfig,
         "`resources`": ResourcesConfig,
+        "`[executors.NAME]`": ExecutorConfig,
         "`[inputs.NAME]`": InputConfig,
         "`[workflow]`": WorkflowConfig,
     }

@@ -53,6 +53,7 @@ def run_command(
     dry_run: option.DryRun = False,
     wait_s: option.Wait = 0.0,
     time_budget: option.TimeBudget = None,
+    executor: option.Executor = None,
     publish: option.Publish = None,
     to: option.To = None,
     plain_http: option.PlainHttp = False,
@@ -70,7 +71,7 @@ def run_command(
     if help_inputs:
         raise typer.Exit(commands.print_inputs(pipeline))
     make = partial(make_options, jobs, env_file, log_level, quiet=quiet, plain_http=plain_http)
-    make = partial(make, wait_s=wait_s, time_budget=time_budget)
+    make = partial(make, wait_s=wait_s, time_budget=time_budget, executor=executor)
     options = make()
     run_options = RunOptions(run_id, tag, params_file, param, allow_unused=allow_unused)
     run_options = run_options._replace(reuse=reuse_options(reuse, options, is_new=True))
@@ -105,6 +106,7 @@ def retry_command(
     dry_run: option.DryRun = False,
     wait_s: option.Wait = 0.0,
     time_budget: option.TimeBudget = None,
+    executor: option.Executor = None,
     from_registry: option.FromRegistry = None,
     writers: option.Writers = None,
     restore: option.Restore = "needed",
@@ -123,7 +125,7 @@ def retry_command(
     from runnable_ci.util.console import is_actions
 
     make = partial(make_options, jobs, env_file, log_level, quiet=quiet, plain_http=plain_http)
-    options = make(wait_s=wait_s, writers=writers, time_budget=time_budget)
+    options = make(wait_s=wait_s, writers=writers, time_budget=time_budget, executor=executor)
     retry_options = RetryOptions(
         from_steps,
         param,
@@ -320,11 +322,10 @@ def rerun_failed_command(
 
     They run at the same commit. Prints the URL of the workflow run.
     """
-    from runnable_ci.cli.dispatch import rerun_failed as command
+    from runnable_ci.cli.dispatch import rerun_failed as rerun
 
-    settings = make_settings()
     raise typer.Exit(
-        command(github_run_id, repo=repo, watching=watch, every_s=every_s, settings=settings, environ=os.environ)
+        rerun(github_run_id, repo=repo, watching=watch, every_s=every_s, settings=make_settings(), environ=os.environ)
     )
 
 
@@ -385,6 +386,14 @@ def action_command(
     from runnable_ci.github.action.phases import run_phase
 
     raise typer.Exit(run_phase(phase, os.environ, run_id))
+
+
+@app.command("attempt", hidden=True)
+def attempt_command(queue: Path, worker: str, stays: bool = False) -> None:
+    """Run attempts of a run that another machine controls; a run starts this itself."""
+    from runnable_ci.engine.elsewhere.far_side import open_worker
+
+    raise typer.Exit(open_worker(queue, worker, stays=stays).work(os.environ))
 
 
 app.add_typer(history)

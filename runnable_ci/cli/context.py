@@ -69,6 +69,7 @@ def make_options(
     wait_s: float = 0.0,
     writers: str | None = None,
     time_budget: str | None = None,
+    executor: str | None = None,
 ) -> Options:
     from runnable_ci.cli.terminal import confirm, is_interactive, watching
     from runnable_ci.config import SECRETS
@@ -94,6 +95,7 @@ def make_options(
         env_files=env_files,
         transfer_progress=watching,
         time_budget=None if time_budget is None else _time_limit(time_budget),
+        executor=executor,
     )
     if not is_actions(os.environ):
         return replace(options, confirm=confirm) if is_interactive() else options

@@ -115,6 +115,14 @@ Jobs = Annotated[
     int | None,
     typer.Option("--jobs", "-j", min=1, help="Number of steps to run in parallel.  [default: number of CPUs]"),
 ]
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Run all steps on this executor of the pipeline file, or on this machine: local.  [default: what each "
+        "step says]",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not print step output; only log it.")]
 Wait = Annotated[
     float,

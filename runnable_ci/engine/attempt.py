@@ -22,6 +22,7 @@ from runnable_ci.pipeline.patterns import may_name
 from runnable_ci.pipeline.step import Step
 from runnable_ci.redaction.redactor import Redactor, texts
 from runnable_ci.runs.catalog import Catalog
+from runnable_ci.runs.events import Event
 from runnable_ci.runs.model import SUCCESS, CatalogEntry, Pack, Parameter, RunOutcome, StepAttempt
 from runnable_ci.runs.orphans import end_container, new_mark, record_container, record_pid
 from runnable_ci.runs.products.step_products import Products, StepProducts
@@ -98,6 +99,12 @@ class AttemptResult:
     oom_kills: int = 0  # of the system, when it began
     is_refused: bool = False
     """It failed before it began, and would again."""
+    events: list[Event] = field(default_factory=list)
+    """What is to be recorded before it."""
+    is_attached: bool = False
+    """An earlier invocation began it, elsewhere: what it is worth is decided once it is recorded."""
+    forget: Callable[[], None] = lambda: None
+    """Drops what was kept of it until it is recorded."""
 
 
 def run_attempt(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from runnable_ci.errors import STOPPED_IN_TIME, RunnableError, system_errors
 from runnable_ci.observe.observer import Observer
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import SUCCESS, TIME_BUDGET, CatalogEntry, Pack, StepAttempt
+from runnable_ci.runs.paths import in_flight
 from runnable_ci.runs.products.step_products import Products, StepProducts
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.steps.interpreter import chosen_interpreter_note
@@ -64,7 +66,7 @@ def execute(
     probe = EnvironmentProbe(session.interpreter, project, session.options.environ)
     supervisor = Supervisor()
     around = repository_root(workspace, session.options.environ)
-    observer = Observer(workspace, recorder.scratch / "watched", around)
+    observer = _observer(session, recorder, around)
     state = PlanState(project.pipeline, inputs, Scope.initial(parameters))
     reads = ReadRecorder(
         project.pipeline._replace(steps=state.steps),  # those of branches come as they are known
@@ -168,7 +170,7 @@ def _loop(
         from runnable_ci.engine.planning.room import Room  # most pipelines say nothing
 
         room = Room(there, jobs)
-    return Run(
+    run = Run(
         pipeline=session.project.pipeline,
         recorder=recorder,
         context=context,
@@ -187,3 +189,23 @@ def _loop(
         state=state,
         room=room,
     )
+    if _is_elsewhere(session, recorder):
+        from runnable_ci.engine.elsewhere.opening import open_executors  # most runs are on one machine
+
+        run.elsewhere = open_executors(session, recorder, context, run.tell)
+    return run
+
+
+def _observer(session: RunSession, recorder: Recorder, around: Path | None) -> Observer:
+    looks = None
+    if _is_elsewhere(session, recorder):
+        from runnable_ci.runs.elsewhere.places import shared_looks
+
+        looks = shared_looks(session.project.layout, recorder.log.run_id)
+    return Observer(session.project.workspace, recorder.scratch / "watched", around, looks)
+
+
+def _is_elsewhere(session: RunSession, recorder: Recorder) -> bool:
+    """Return whether other machines run, or may run yet, some of the steps."""
+    project = session.project
+    return bool(project.pipeline.executors or in_flight(project.layout, recorder.log.run_id))

@@ -72,6 +72,8 @@ class Options:
     """Returns for a verb, such as `fetched`, the observer of a transfer's progress; None where nothing is shown."""
     time_budget: TimeLimit | None = None
     """When the run is to be over, from the command line."""
+    executor: str | None = None
+    """The executor of all steps; None: what each step says."""
     beside: Beside = _nothing
     """What is done while the steps run: to publish the run as it is by then."""
 

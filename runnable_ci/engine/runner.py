@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from runnable_ci.engine.planning.schedule import Schedule, Tries, first_needs
 from runnable_ci.engine.provenance.changes import Decision, Outcome
 from runnable_ci.engine.provenance.pending_reads import Hashing, KeptReads
 from runnable_ci.engine.reporter import Reporter
+from runnable_ci.engine.step_output import LateMasks
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.step import Step
@@ -30,6 +32,7 @@ from runnable_ci.util.console import console
 from runnable_ci.util.threads import CLEAN_UP_S, Workers
 
 if TYPE_CHECKING:
+    from runnable_ci.engine.elsewhere.near_side import AttemptsElsewhere
     from runnable_ci.engine.planning.room import Room
 
 _TICK_S = 1.0
@@ -55,6 +58,12 @@ class Run:
     state: PlanState
     room: Room | None = None
     """What this machine has for steps, where any says what it takes."""
+    elsewhere: AttemptsElsewhere | None = None
+    """Runs the steps that have an executor."""
+    _away: set[str] = field(default_factory=set)
+    """Of those that run the ones that do so elsewhere: they take nothing of this machine."""
+    _held: set[str] = field(default_factory=set)
+    """Steps that are decided on once an attempt is over that an earlier invocation began elsewhere."""
     _running: dict[str, bool] = field(default_factory=dict)
     """The steps whose attempt's result was not taken yet → whether a thread has it; else it is here already."""
     _workers: Workers = field(default_factory=lambda: Workers(name="step"))
@@ -66,15 +75,18 @@ class Run:
     _tries: Tries = field(default_factory=Tries)
     _maybe: frozenset[str] = frozenset()
     """The steps of which it was not known before the first one ran whether they are reused."""
-    _learned: int = 0
-    _learned_at: dict[str, int] = field(default_factory=dict)
-    """An attempt's output → how much had been learned when it was redacted last."""
+    _masks: LateMasks = field(init=False)
 
     def __post_init__(self) -> None:
         """Let what was hashed come as attempts do."""
         supervisor = self.context.supervisor
-        self.context.products.report = lambda step, events: self._results.put((step, events))
-        self._hashing = Hashing(lambda step, kept: self._results.put((step, kept)), lambda: supervisor.cancelled_by)
+        self.context.products.report = self.tell
+        self._masks = LateMasks(self.recorder, self.code)
+        self._hashing = Hashing(self.tell, lambda: supervisor.cancelled_by)
+
+    def tell(self, step: str, result: Result) -> None:
+        """Take the result of a step, from any thread."""
+        self._results.put((step, result))
 
     def execute(self) -> str:
         """Run the pipeline to its end; the status of the run. Nothing of it still runs when this returns or raises."""
@@ -82,28 +94,32 @@ class Run:
             makers = self.context.catalog.products.steps
             look = first_look(self.pipeline, self.recorder.log, self.state, makers)
             self._maybe = frozenset(step.name for step in look.maybe)
-            if self.context.products.set_aside(look.maybe, look.kept):
+            self._away = self.elsewhere.attach(self.recorder.log) if self.elsewhere else set()
+            self._running |= dict.fromkeys(self._away, False)
+            aside = [step for step in look.maybe if step.name not in self._away]
+            if self.context.products.set_aside(aside, look.kept):
                 self.code.code.forget()
             return self._loop()
         except BaseException:
             self.context.supervisor.cancel(signal.SIGKILL)
+            if self.elsewhere:
+                self.elsewhere.close()
             self._workers.end(timeout_s=CLEAN_UP_S)
             with suppress(RunnableError, OSError):
-                self._redact_past()
-                self._redact_outputs()
+                self._masks.redact_past()
+                self._masks.redact_outputs()
             raise
 
     def _loop(self) -> str:
         state, schedule = self.state, self._schedule
-        for step in self.pipeline.steps.values():
-            schedule.add(step.name, first_needs(step), state.position(step.name))
+        for each in self.pipeline.steps.values():
+            schedule.add(each.name, first_needs(each), state.position(each.name))
         events: list[Event] = []
         while True:
             if not events:  # what is recorded of a try decides on the next
                 self._try_again()
             launches: list[tuple[Step, StepAttempt, Decision]] = []
-            while len(self._running) + len(launches) < self.jobs and self._has_next():
-                step = state.steps[schedule.next()]
+            while step := self._next_step(sum(not it[1].executor for it in launches)):
                 if step.branching is not None and (over := self._branches(step)) is not None:
                     events += over
                     continue
@@ -141,16 +157,27 @@ class Run:
                 self.printer.say(restored_note(self.recorder.layout))
             if isinstance(result, KeptReads):
                 self._hashing.end(name)
-                events = [self._complete(name, result)]
+                events = [result.saved(self.recorder.log.steps[name])]
             elif callable(result):
                 events = result(self.recorder.log, self._once_recorded)
             else:
                 events = self._finish(result)
                 del self._running[name]
+                self._away.discard(name)
                 if self.room:
                     self.room.leave(name)
-                if name not in self._tries:
+                if isinstance(result, AttemptResult) and result.is_attached:
+                    events = self._record_attached(name, events)
+                elif name not in self._tries:
                     schedule.settle(name)
+
+    def _record_attached(self, step: str, events: list[Event]) -> list[Event]:
+        """Record an attempt of an earlier invocation at once: what is recorded of it decides on its step."""
+        self.recorder.record(*events)
+        if step in self._held:
+            self._held.remove(step)
+            self._schedule.begin(step, self.state.position(step))
+        return []
 
     def _try_again(self) -> None:
         """Let the steps begin of which another try is due; where the run was cancelled there is none."""
@@ -164,15 +191,28 @@ class Run:
             for name in self._tries.due(time.monotonic()):
                 self._schedule.begin(name, self.state.position(name))
 
-    def _has_next(self) -> bool:
-        """Return whether a step may begin; those that waited for room begin where there is some."""
-        for name in self.room.due() if self.room else ():
+    def _next_step(self, launched: int) -> Step | None:
+        """Return the step that begins next, when so many more are about to run here; None where none may."""
+        found, busy, passed = None, len(self._running) - len(self._away) + launched, list[str]()
+        if busy >= self.jobs and self.elsewhere is None:
+            return None
+        for name in self.room.due() if self.room else ():  # they waited for room, and there is some
             self._schedule.begin(name, self.state.position(name))
-        return bool(self._schedule) and not (self.room and self.room.is_full)
+        while found is None and self._schedule and not (self.room and self.room.is_full and not self.elsewhere):
+            step = self.state.steps[self._schedule.next()]
+            if step.name in self._running:
+                self._held.add(step.name)
+            elif busy < self.jobs or step.runs_elsewhere:
+                found = step
+            else:
+                passed.append(step.name)
+        for name in passed:
+            self._schedule.begin(name, self.state.position(name))
+        return found
 
     def _placed(self, step: Step, decision: Decision) -> Decision | None:
         """Return the decision on a step that there is room for; None for one that waits, to be decided on then."""
-        if self.room is None:
+        if self.room is None or step.runs_elsewhere:
             return decision
         placed = self.room.placed(step, decision, self._tries.number(step.name), self.printer.say)
         if placed is None and self.context.budget:
@@ -233,6 +273,7 @@ class Run:
             reason=decision.reason,
             definition=step.definition(),
             mock=bool(step.mock),
+            executor=step.executor if step.runs_elsewhere and not decision.refusal else "",
         )
         if step.checkpoint and past:
             from runnable_ci.engine.checkpoints.use import resume_from_checkpoint  # few steps keep any
@@ -246,6 +287,12 @@ class Run:
         One that is `refused` fails by that before it begins.
         """
         scope, context = self.state.prepared[step.name].scope, self.context
+        if attempt.executor and self.elsewhere:
+            number = self._tries.number(step.name)
+            self.elsewhere.launch(step, attempt, scope, self.recorder.log, self.state, number=number)
+            self._running[step.name] = False
+            self._away.add(step.name)
+            return
         if context.supervisor.cancelled_by:
             context = replace(context, is_cancelled=True)
             last_s = context.budget.last_step_s(step) if context.budget else _LAST_STEPS_S
@@ -284,21 +331,16 @@ class Run:
             raise StepError("a thread of a step ended without a result", hint=TOO_LITTLE)
         return None
 
-    def _complete(self, step: str, kept: KeptReads) -> Event:
-        """Return the event of an attempt that is over, with what it read."""
-        past = self.recorder.log.steps[step]
-        attempt = past.attempts[-1].model_copy(update=kept._asdict())
-        return AttemptSaved(step=step, attempt=attempt, data_catalog=past.data_catalog)
-
     def _finish(self, result: AttemptResult | BaseException) -> list[Event]:
         if isinstance(result, BaseException):
             raise result
         if self.context.budget:
             self.context.budget.finished(result.step.name)
-        self._redact_past()
-        result.attempt.environment = self.environment(result.step)
-        self._learned_at[f"{result.step.name}.{result.attempt.attempt_number}"] = result.learned
-        events: list[Event] = [PackStored(digest=digest, pack=pack) for digest, pack in result.packs.items()]
+        self._masks.redact_past()
+        if not result.attempt.executor:
+            result.attempt.environment = self.environment(result.step)
+        self._masks.note(result.products.title, result.learned)
+        events = [*result.events, *(PackStored(digest=digest, pack=pack) for digest, pack in result.packs.items())]
         events.append(AttemptSaved(step=result.step.name, attempt=result.attempt, data_catalog=result.entries))
         if pending := result.pending:
             self._once_recorded.append(lambda: self._hashing.begin(result.step.name, pending))
@@ -313,7 +355,10 @@ class Run:
         took = "mocked" if result.step.mock == "nothing" else f"{result.seconds:.1f} s"
         text = f"failed after {took}: {self.recorder.redactor.text(result.attempt.message)}" if failed else took
         is_last = not failed or bool(self.context.supervisor.cancelled_by) or result.is_refused
-        if not is_last and (again := self._tries.again(result.step, result.attempt, time.monotonic())):
+        if result.is_attached:  # its step is decided on as if the invocation that began it had seen its end
+            if failed:
+                self._once_recorded.append(partial(self._set_aside, result.step))
+        elif not is_last and (again := self._tries.again(result.step, result.attempt, time.monotonic())):
             text = f"attempt {result.attempt.attempt_number} {text}; {again}"
         else:
             outcome = Outcome.FAILED if failed else Outcome.RAN
@@ -322,23 +367,24 @@ class Run:
                 self.state.cancelled.add(result.step.name)
         self._once_recorded += [
             result.products.forget,
+            result.forget,
             lambda: self.printer.finished(result.step.shown, text, failed=failed),
         ]
         return events
 
+    def _set_aside(self, step: Step) -> None:
+        if self.context.products.set_aside([step]):
+            self.code.code.forget()
+
     def _end(self) -> str:
         self._workers.end(timeout_s=CLEAN_UP_S)
-        self._redact_outputs()
+        if self.elsewhere:
+            self.elsewhere.close()
+        self._masks.redact_outputs()
         not_run = (Outcome.SKIPPED, Outcome.OMITTED)
         skipped = (name for name, outcome in self.state.settled.items() if outcome in not_run)
         self.context.products.finish(skipped)
-        failed = [
-            name
-            for name, outcome in self.state.settled.items()
-            if outcome is Outcome.FAILED
-            and not self.state.steps[name].continue_on_error
-            and not (name in self.state.open and self.state.open[name].failed(self.state))
-        ]
+        failed = self.state.failed_steps()
         outcome: RunOutcome = "failed" if failed else "succeeded"
         message = f"failed: {', '.join(self.state.steps[name].shown for name in failed)}" if failed else ""
         ended_by, status = "", status_of(outcome)
@@ -352,17 +398,3 @@ class Run:
             outcome, message, ended_by = end
         self.recorder.record(InvocationFinished.of(outcome, time=now(), message=message, ended_by=ended_by))
         return status if ended_by == JOB else status_of(outcome)
-
-    def _redact_past(self) -> None:
-        """Remove values that steps have masked since from what this invocation has recorded."""
-        learned = self.recorder.redactor.learned
-        if learned == self._learned:
-            return
-        self._learned = learned
-        self.recorder.redact_past(outputs=(), replaced=self.code.redact())
-
-    def _redact_outputs(self) -> None:
-        """Remove from the attempts' output what became a secret after they had ended; once, since it may be large."""
-        suspect = [title for title, learned in self._learned_at.items() if learned < self._learned]
-        if suspect:
-            self.recorder.redact_past(outputs=suspect, replaced={})

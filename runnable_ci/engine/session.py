@@ -48,7 +48,14 @@ class RunSession:
 
     @classmethod
     def of(cls, project: Project, options: Options) -> RunSession:
-        """Prepare a session. Raises `PipelineError` for an interpreter that cannot be used."""
+        """Prepare a session. Raises `PipelineError` for an interpreter that cannot be used.
+
+        `UsageError` for an executor that the pipeline does not have.
+        """
+        if options.executor is not None:
+            from runnable_ci.pipeline.keys.executor_choice import on_executor  # most runs leave it to the steps
+
+            project = replace(project, pipeline=on_executor(project.pipeline, options.executor))
         interpreter = check_interpreter(project.pipeline, project.workspace, options.environ, options.printer.say)
         products = products_of(project.layout)
         return cls(project, options, interpreter, code_of(project, products, options.environ), products)

@@ -8,16 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from runnable_ci.engine.code.code_recorder import CodeRecorder
 from runnable_ci.engine.reporter import Reporter
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError, system_errors
 from runnable_ci.redaction.masks import MaskCommands, values_of_file
 from runnable_ci.redaction.redactor import Redaction, Redactor, secret_lines
 from runnable_ci.runs.model import LogFile, StepAttempt
 from runnable_ci.runs.output import AttemptOutput, redact_kept
+from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.files import open_nofollow
 from runnable_ci.util.process_output import Stream
 from runnable_ci.util.text import printable
@@ -194,6 +197,35 @@ class StepOutput:
         if learned != self.learned:
             self.learned = learned
             self._is_suspect = self._is_suspect or self._output.size > 0
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class LateMasks:
+    """Redacts what is recorded, once more is known."""
+
+    recorder: Recorder
+    code: CodeRecorder
+    _learned: int = 0
+    _learned_at: dict[str, int] = field(default_factory=dict)
+    """An attempt's output → how much had been learned when it was redacted last."""
+
+    def note(self, title: str, learned: int) -> None:
+        """Know how much had been learned when the output of an attempt was kept."""
+        self._learned_at[title] = learned
+
+    def redact_past(self) -> None:
+        """Remove values that steps have masked since from what this invocation has recorded."""
+        learned = self.recorder.redactor.learned
+        if learned == self._learned:
+            return
+        self._learned = learned
+        self.recorder.redact_past(outputs=(), replaced=self.code.redact())
+
+    def redact_outputs(self) -> None:
+        """Remove from the attempts' output what became a secret after they had ended; once, since it may be large."""
+        suspect = [title for title, learned in self._learned_at.items() if learned < self._learned]
+        if suspect:
+            self.recorder.redact_past(outputs=suspect, replaced={})
 
 
 def _seen(file: Path) -> _Seen:

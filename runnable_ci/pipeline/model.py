@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runnable_ci.config import LogLevel, Untracked
 from runnable_ci.errors import PipelineError
@@ -16,6 +16,9 @@ from runnable_ci.pipeline.schema import Place
 from runnable_ci.pipeline.step import Step
 from runnable_ci.pipeline.values.value_reader import Declared
 from runnable_ci.redaction.environment import names_a_secret
+
+if TYPE_CHECKING:
+    from runnable_ci.pipeline.keys.executors import Executor
 
 
 def parameters_looked_up(step: Step, *, with_condition: bool = True) -> set[str]:
@@ -60,6 +63,8 @@ class Pipeline(NamedTuple):
     """Parameters of which the file says more than a value; `parameters` has those with a default too."""
     workflow: WorkflowConfig | None = None
     """What the file says of the workflow that spreads a run over jobs."""
+    executors: Mapping[str, Executor] = MappingProxyType({})
+    """Where steps run that name one of these."""
 
     def outlined(self) -> Pipeline:
         """Return the pipeline with one branch for all those of a step, which can be checked before any is known."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -34,6 +34,9 @@ from runnable_ci.pipeline.validation import (
     shown,
 )
 from runnable_ci.redaction.environment import spelled
+
+if TYPE_CHECKING:
+    from runnable_ci.pipeline.keys.executors import Executor
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 REPOSITORY = re.compile(
@@ -99,6 +102,7 @@ def resolve(
         inputs=inputs,
         place=place,
         workflow=parsed.workflow,
+        executors=_executors(files) if any(file.executors for _, file in files) else {},
     )
     outlined = pipeline.outlined()
     _check_returns(outlined)
@@ -110,6 +114,10 @@ def resolve(
         from runnable_ci.pipeline.keys.checkpoint import check_checkpoints
 
         check_checkpoints(pipeline, outlined)
+    if any(step.executor for step in outlined.steps.values()):
+        from runnable_ci.pipeline.keys.executor_choice import check_executors
+
+        check_executors(pipeline, outlined)
     if outlined is not pipeline or any(
         step.condition or step.arguments or step.has_expressions() for step in outlined.steps.values()
     ):
@@ -117,6 +125,12 @@ def resolve(
 
         check_expressions(outlined, steps)
     return pipeline
+
+
+def _executors(files: Sequence[tuple[Place, PipelineConfig]]) -> Mapping[str, Executor]:
+    from runnable_ci.pipeline.keys.executors import resolve_executors  # few pipelines have any
+
+    return resolve_executors(files)
 
 
 def _parse(place: Place, table: Mapping[str, Any]) -> tuple[PipelineConfig, dict[str, Input]]:
@@ -246,6 +260,7 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         checkpoint_s=step.checkpoint.every_minutes * 60 if step.checkpoint else 300.0,
         runs_on=tuple(step.runs_on or ()),
         job=step.job or "",
+        executor="" if step.executor in (None, "local") else step.executor,
     )
 
 

@@ -17,6 +17,7 @@ from runnable_ci.pipeline.keys.tables import (
     CatalogConfig,
     CheckpointConfig,
     ContainerConfig,
+    ExecutorConfig,
     InputConfig,
     LoopConfig,
     ResourcesConfig,
@@ -181,6 +182,9 @@ class StepConfig(Table):
         None,
         description="The job of this step, and of all others that name it, where `workflow` spreads a run over jobs.",
     )
+    executor: str | None = Field(
+        None, description="Where the step runs: an executor of the file, or `local`. Default: `local`, this machine."
+    )
     reuse: Reuse | None = Field(None, description="As for the pipeline, for this step.")
     max_age: str | None = Field(
         None,
@@ -272,10 +276,13 @@ class PipelineConfig(Table):
     defaults: dict[str, Any] = Field(
         default_factory=dict,
         description="Keys of all steps that do not have them: `shell`, `working-directory`, `timeout-minutes`, "
-        "`attempts`, `container`, `resources`, `runs-on`.",
+        "`attempts`, `container`, `resources`, `runs-on`, `executor`.",
     )
     workflow: WorkflowConfig = Field(
         default_factory=WorkflowConfig, description="What `workflow` writes beside the jobs of the steps."
+    )
+    executors: dict[str, ExecutorConfig] = Field(
+        default_factory=dict, description="Where steps may run beside this machine, by name."
     )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Values that steps take by name.")
     inputs: dict[str, InputConfig] = Field(

@@ -110,6 +110,8 @@ class Step(NamedTuple):
     """Labels of the runner of its job, where a run is spread over jobs; none for the usual one."""
     job: str = ""
     """Its job there; empty where that follows from the pipeline."""
+    executor: str = ""
+    """Where it runs, as an executor of the pipeline; empty for this machine."""
 
     def has_expressions(self) -> bool:
         """Return whether there is one in a text in which a value is to take its place."""
@@ -125,6 +127,11 @@ class Step(NamedTuple):
     def shown(self) -> str:
         """How messages name it."""
         return self.label or self.name
+
+    @property
+    def runs_elsewhere(self) -> bool:
+        """Whether an executor runs it."""
+        return bool(self.executor) and self.mock != "nothing"
 
     @property
     def is_interpreted(self) -> bool:

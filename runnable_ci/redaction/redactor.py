@@ -41,6 +41,11 @@ class Redactor:
         self.learned = 0
         """How often it has learned more: what was redacted before that may have a secret."""
 
+    @property
+    def known(self) -> frozenset[str]:
+        """All secrets that it knows."""
+        return self._known.secrets
+
     def knowing(self, secrets: Iterable[str]) -> Redactor:
         """Return a redactor that also knows these secrets."""
         return Redactor(self._known.secrets.union(secrets))

@@ -92,6 +92,10 @@ class Catalog:
         for digest, pack in packs.items():
             self._index.add(digest, pack)
 
+    def packs_with(self, contents: Iterable[str]) -> dict[str, Pack]:
+        """Return the packs that have these contents, by their sha256."""
+        return dict(self._index[digest] for digest in contents if digest in self._index)
+
     # -- workspace → store
 
     @step_errors("put")

@@ -1,7 +1,7 @@
 """What happens to a run log, as events: how they are written, one line each, and how they add up to the log. Pure."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 
@@ -292,9 +292,11 @@ def _show_attempt(step: StepLog, attempt: StepAttempt) -> None:
     step.mock = attempt.mock
 
 
-def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:
+def mark_interrupted(log: RunLog, *, time: str, elsewhere: Collection[str] = ()) -> list[Event]:
     """Return the events that end a run whose process is gone: the attempts in flight and the invocation become
     failures.
+
+    Those that are `elsewhere`, as `STEP.ATTEMPT`, may still run: who resumes the run attaches to them.
     """
     if not log.invocations or log.invocations[-1].status != PROCESSING:
         return []
@@ -304,6 +306,7 @@ def mark_interrupted(log: RunLog, *, time: str) -> list[Event]:
         AttemptSaved(step=name, attempt=step.attempts[-1].model_copy(update=gone), data_catalog=step.data_catalog)
         for name, step in log.steps.items()
         if step.attempts and step.attempts[-1].status == PROCESSING
+        if f"{name}.{step.attempts[-1].attempt_number}" not in elsewhere
     ]
     events += [
         BranchesEnded(step=name, outcome="failed", message="interrupted: the run was killed")

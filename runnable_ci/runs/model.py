@@ -177,6 +177,8 @@ class StepAttempt(Record):
     """
     code_state: str = ""
     """Key into the run's `code_states`; empty in logs of earlier versions."""
+    executor: str = ""
+    """Where it ran, by the name of an executor in the pipeline file; empty for the run's own machine."""
     code_seen: str = ""
     """When the look at the work tree began that `code_state` is from."""
     log: LogFile | None = None

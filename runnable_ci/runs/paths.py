@@ -38,6 +38,8 @@ SENDING = ".sending"
 READS_SUFFIX = ".reads"
 """Of the documents beside them that say what each attempt read."""
 _RUNS = "runs"
+ELSEWHERE = "elsewhere"
+"""Beside the runs: what is known of their attempts that other machines run, until their end is recorded."""
 STORE_LOCK = "store.lock"
 """Shared by all who write runs, held alone by who removes content."""
 
@@ -111,3 +113,24 @@ def last_write_time(folder: Path) -> str:
     signs = (folder / JOURNAL, folder / OUTPUTS, *folder.glob(f"{OUTPUTS}/*"))
     written = [path.stat().st_mtime for path in signs if path.exists()]
     return format_timestamp(max(written)) if written else ""
+
+
+def in_flight(layout: Layout, run_id: str) -> frozenset[str]:
+    """Return the attempts of a run that other machines have and whose end is not recorded, as `STEP.ATTEMPT`.
+
+    The machine may be gone.
+    """
+    folder = layout.folder / ELSEWHERE / run_id / "attempts"
+    if not os.path.lexists(folder):  # nearly always
+        return frozenset()
+    require_plain(layout.folder / ELSEWHERE)
+    require_plain(folder)
+    return frozenset(path.name for path in folder.iterdir())
+
+
+def runs_in_flight(layout: Layout) -> list[str]:
+    """Return the runs of a store that have such attempts."""
+    folder = layout.folder / ELSEWHERE
+    if not os.path.lexists(folder):
+        return []
+    return sorted(path.name for path in folder.iterdir() if TAG.fullmatch(path.name) and in_flight(layout, path.name))

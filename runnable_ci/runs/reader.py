@@ -30,6 +30,7 @@ from runnable_ci.runs.output import split
 from runnable_ci.runs.paths import (
     JOURNAL,
     OUTPUTS,
+    in_flight,
     is_pulled,
     is_running,
     last_write_time,
@@ -108,7 +109,8 @@ def load(layout: Layout, run_id: str, sealed: Mapping[str, Descriptor] | None = 
     else:
         log = read_journal(layout, run_id, known) or _read_artifact(layout, run_id, known)
     if log.status == PROCESSING and not is_running(layout, run_id) and not _is_elsewhere(layout, run_id):
-        for event in mark_interrupted(log, time=last_write_time(run_folder(layout, run_id)) or log.start_time):
+        time_s, elsewhere = last_write_time(run_folder(layout, run_id)), in_flight(layout, run_id)
+        for event in mark_interrupted(log, time=time_s or log.start_time, elsewhere=elsewhere):
             log = apply(log, event)
     return log
 

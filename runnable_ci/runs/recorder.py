@@ -53,6 +53,7 @@ from runnable_ci.runs.paths import (
     PROCESSES,
     READS_SUFFIX,
     STORE_LOCK,
+    in_flight,
     last_write_time,
     lock_run,
     run_folder,
@@ -293,7 +294,9 @@ def reopen(
                 raise RunInUseError(f"run `{log.run_id}` was written by another process just now", hint="try again")
             end_orphans(recorder.processes)
             layout.sweep()
-            if events := mark_interrupted(recorder.log, time=seen or now()) if conclude else []:
+            elsewhere = in_flight(layout, log.run_id)
+            ended = mark_interrupted(recorder.log, time=seen or now(), elsewhere=elsewhere) if conclude else []
+            if events := ended:
                 recorder.record(*(_with_output(event, recorder) for event in events))
             elif recorder.log.status == SUCCESS and not recorder.is_sealed():
                 recorder.seal(catalog_of(layout, recorder.log))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline.schema import Kind
@@ -17,7 +18,7 @@ from runnable_ci.pipeline.validation import not_json
 from runnable_ci.pipeline.values.value_reader import environment_text, read_json, read_metric, read_untyped
 from runnable_ci.runs.model import Parameter
 from runnable_ci.steps.base import ProcessSpec, StepContext, StepResult
-from runnable_ci.util.process import check_output, fitting_variables
+from runnable_ci.util.process import check_output
 from runnable_ci.util.text import decode_text, format_size
 
 OUTPUT_FILE = "output"
@@ -26,6 +27,13 @@ VALUES_FILE = "RUNNABLE_PARAMETERS"
 OUTPUT_MAX_BYTES = 16 * 1024 * 1024
 _SCANNED_MAX_BYTES = 1024 * 1024
 _ARGUMENT_MAX_BYTES = 64 * 1024
+_VARIABLE_MAX_BYTES: Final = 128 * 1024
+"""Of one argument or variable; 32 pages of Linux."""
+_ARGUMENTS_MAX_BYTES: Final = 6 * 1024 * 1024
+"""Of all together, however large the stack may become."""
+_ARGUMENTS_LEAST_BYTES: Final = 128 * 1024
+_ARGUMENTS_SPARE_BYTES: Final = 16 * 1024
+"""For what is added when it starts, and for programs that it starts with more of their own."""
 _BETWEEN_WORDS = re.compile(r"""[\s'"();|&<>=`]+""")
 _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 # As GitHub Actions starts them. The one without a name is for where bash is not installed, and sh knows `pipefail`, as
@@ -208,3 +216,27 @@ def _mentioned(step: Step, workspace: Path, values: Mapping[str, Any]) -> list[s
         except (OSError, ValueError):
             continue
     return [name for name in values if name.encode() in words]
+
+
+def fitting_variables(
+    variables: Mapping[str, str], argv: Sequence[str], environ: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Return those of some variables that the system lets a program have beside `argv` and `environ`, small ones first.
+
+    Source: execve(2), limits on size of arguments and environment.
+    """
+    limit = os.sysconf("SC_ARG_MAX")
+    room = min(limit, _ARGUMENTS_MAX_BYTES) if limit > 0 else _ARGUMENTS_LEAST_BYTES
+    room -= _ARGUMENTS_SPARE_BYTES + sum(map(_argument_size, [*argv, *(f"{k}={v}" for k, v in environ.items())]))
+    fitting: set[str] = set()
+    for size, name in sorted((_argument_size(f"{name}={text}"), name) for name, text in variables.items()):
+        if size > min(room, _VARIABLE_MAX_BYTES):
+            break
+        fitting.add(name)
+        room -= size
+    return {name: text for name, text in variables.items() if name in fitting}
+
+
+def _argument_size(text: str) -> int:
+    """Return the bytes that a text takes of a new program's room: itself, its end and a pointer."""
+    return len(text.encode(errors="surrogateescape")) + 1 + 8

@@ -25,13 +25,6 @@ DRAIN_S = 1.0
 """How long output is awaited from what a finished process left running in the background."""
 _SETTLE_S = 1.0
 """`settle` is called at least so often."""
-_ARGUMENT_MAX_BYTES: Final = 128 * 1024
-"""Of one argument or variable; 32 pages of Linux."""
-_ARGUMENTS_MAX_BYTES: Final = 6 * 1024 * 1024
-"""Of all together, however large the stack may become."""
-_ARGUMENTS_LEAST_BYTES: Final = 128 * 1024
-_ARGUMENTS_SPARE_BYTES: Final = 16 * 1024
-"""For what is added when it starts, and for programs that it starts with more of their own."""
 Ended = Callable[[], signal.Signals | None]
 _NOT_STARTED: Final = (OSError, ValueError, MemoryError, subprocess.SubprocessError)
 
@@ -72,6 +65,29 @@ class Supervisor:
         self._table = ProcessTable(_listed)
         self._running = set[object]()
         """A token for each program that is being started or runs, or that could leave what it likes."""
+
+    @property
+    def is_killing(self) -> bool:
+        """Whether a second signal came: nothing is waited for any more."""
+        return self._killed_by is not None
+
+    def start_apart(self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: Path) -> int:
+        """Start a program that may outlive this one, and whose output goes to a file; its pid.
+
+        Neither the end of a step nor `cancel` ends it. Raises `StepError` where it cannot be started.
+        """
+        with self._lock, output.open("ab") as file:
+            self._running.add(output)  # from now on nothing that is adopted is a step's: it may be this program's
+            null = subprocess.DEVNULL
+            try:
+                process = subprocess.Popen(
+                    argv, cwd=cwd, env=env, stdin=null, stdout=file, stderr=file, start_new_session=True
+                )
+            except _NOT_STARTED as e:
+                raise _start_error(argv, cwd, e) from e
+            self._table.spare(process.pid)
+            process.returncode = 0  # `reap` takes its end
+            return process.pid
 
     def close(self) -> None:
         """Close the pipe; no process may be running."""
@@ -189,7 +205,7 @@ class Supervisor:
             now = time.monotonic()
             if now >= reap_at:
                 reap_at = now + _SETTLE_S
-                self._reap()
+                self.reap()
             if (by := ended_by()) and not escalated:
                 escalated, escalation, deadline = True, self._escalation(by), None
             if reader.exited and not drain_until:
@@ -232,10 +248,11 @@ class Supervisor:
         for process in left:
             output("e", f"process {process.pid} survives SIGKILL: it is left running\n".encode())
             self._table.spare(process.pid)
-        self._reap()
+        self.reap()
         return tuple(process for process in ended if process not in left)
 
-    def _reap(self) -> None:
+    def reap(self) -> None:
+        """Let what has ended and was adopted, or started apart, go."""
         with self._lock:  # else one that has just been started might be among them
             reap(self._groups)
 
@@ -372,27 +389,3 @@ def _start_error(argv: Sequence[str], cwd: Path, e: Exception) -> StepError:
         case _:
             reason, hint = "an argument or a variable of its environment holds a NUL", ""
     return StepError(f"`{argv[0]}` cannot be started: {reason}", hint=hint)
-
-
-def fitting_variables(
-    variables: Mapping[str, str], argv: Sequence[str], environ: Mapping[str, str]
-) -> Mapping[str, str]:
-    """Return those of some variables that the system lets a program have beside `argv` and `environ`, small ones first.
-
-    Source: execve(2), limits on size of arguments and environment.
-    """
-    limit = os.sysconf("SC_ARG_MAX")
-    room = min(limit, _ARGUMENTS_MAX_BYTES) if limit > 0 else _ARGUMENTS_LEAST_BYTES
-    room -= _ARGUMENTS_SPARE_BYTES + sum(map(_argument_size, [*argv, *(f"{k}={v}" for k, v in environ.items())]))
-    fitting: set[str] = set()
-    for size, name in sorted((_argument_size(f"{name}={text}"), name) for name, text in variables.items()):
-        if size > min(room, _ARGUMENT_MAX_BYTES):
-            break
-        fitting.add(name)
-        room -= size
-    return {name: text for name, text in variables.items() if name in fitting}
-
-
-def _argument_size(text: str) -> int:
-    """Return the bytes that a text takes of a new program's room: itself, its end and a pointer."""
-    return len(text.encode(errors="surrogateescape")) + 1 + 8

@@ -172,7 +172,7 @@ def test_what_runs_in_a_run_that_was_cancelled(tmp_path: Path) -> None:
     log = project.log("r")
     assert log.outcome == "cancelled"
     assert log.steps["clean"].status == "SUCCESS"
-    assert log.invocations[-1].decisions["success"].reason == "`work` failed"
+    assert log.invocations[-1].decisions["success"].reason == "`work` was cancelled"
 
 
 def test_a_second_signal_ends_those_too(tmp_path: Path) -> None:

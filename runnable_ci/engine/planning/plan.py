@@ -50,6 +50,16 @@ class PlanState:
         # The order of the pipeline, not that in which parallel steps happened to end: a retry must see the same.
         self._positions = {name: (i,) for i, name in enumerate(self.pipeline.steps)}
 
+    def failed_steps(self) -> list[str]:
+        """Return the steps whose failure is one of the run."""
+        return [
+            name
+            for name, outcome in self.settled.items()
+            if outcome is Outcome.FAILED
+            and not self.steps[name].continue_on_error
+            and not (name in self.open and self.open[name].failed(self))
+        ]
+
     def position(self, step: str) -> tuple[int, ...]:
         """Return where a step is in the pipeline: of two positions, the smaller comes first."""
         return self._positions[step]

@@ -159,6 +159,8 @@ def is_retried(failed: StepAttempt, attempts: Attempts) -> bool:
     if attempts.on is None:
         return True
     ends: list[str | int] = ["timeout"] if failed.outcome == "timed_out" else []
+    if failed.outcome == "interrupted":  # elsewhere, and nobody there saw its end
+        ends.append("lost")
     if failed.outcome == "failed" and failed.exit_code is not None:
         is_lost = failed.exit_code < 0
         ends += ["lost", _SIGNALS - failed.exit_code] if is_lost else [failed.exit_code]

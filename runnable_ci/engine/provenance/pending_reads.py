@@ -12,7 +12,9 @@ from typing import Final, NamedTuple
 
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.pipeline.patterns import matches
+from runnable_ci.runs.events import AttemptSaved
 from runnable_ci.runs.files.workspace import UnhashedFile
+from runnable_ci.runs.model import StepLog
 from runnable_ci.util.threads import join_all, start
 
 OPEN_MAX: Final = 64
@@ -30,6 +32,11 @@ class KeptReads(NamedTuple):
     """sha256."""
     reads_size: int = 0
     not_seen: str = ""
+
+    def saved(self, past: StepLog) -> AttemptSaved:
+        """Return the event of a step's last attempt, which is over, with what it read."""
+        attempt = past.attempts[-1].model_copy(update=self._asdict())
+        return AttemptSaved(step=past.name, attempt=attempt, data_catalog=past.data_catalog)
 
 
 class PendingReads(NamedTuple):

@@ -99,7 +99,7 @@ def with_branches(place: Place, table: str, config: StepConfig, step: Step, body
     if end.container is not None and (not config.reduce or any(_is_of_one(text) for _, text in end.container.texts())):
         end = end._replace(container=None)  # else it is that of the function that reduces
     if not config.reduce:
-        end = end._replace(resources=None)
+        end = end._replace(executor="", resources=None)
     if config.loop is not None:
         loop = Loop(config.loop.until, config.loop.max)
         end = end._replace(branching=Branching(alone, loop=loop))

@@ -47,6 +47,8 @@ _TABLES: Final = {
     "credentials": 'credentials = { username = "USER", password = "TOKEN" }',
     "with": "with = { name = value }",
     "resources": 'resources = { cpus = 4, memory = "16G" }',
+    "slurm": 'slurm = { partition = "gpu", time = "4h" }',
+    "executors": '[executors.NAME] with slurm = { partition = "gpu" } or command = "ssh node {}"',
     "inputs": '[inputs.NAME] with type = "number"',
     "on": 'on = { push = { branches = ["main"] } }',
     "workflow": '[workflow] with setup = "pip install …"',

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from runnable_ci.errors import did_you_mean
 from runnable_ci.pipeline.schema import Place, StepConfig
 
-KEYS: Final = ("shell", "working-directory", "timeout-minutes", "attempts", "container", "resources", "runs-on")
+KEYS: Final = (
+    *("shell", "working-directory", "timeout-minutes", "attempts", "container", "resources", "runs-on", "executor"),
+)
 
 
 def with_defaults(place: Place, table: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -228,3 +228,24 @@ class WorkflowConfig(Table):
         if value and (not value.startswith("./") or not value.isprintable() or "${{" in value):
             raise ValueError("must be the path of a local action: `./.github/actions/setup`")
         return value
+
+
+class ExecutorConfig(Table):
+    """`[executors.NAME]`: where steps run that name it: `slurm`, or a `command` that starts one elsewhere."""
+
+    slurm: dict[str, Any] | None = Field(
+        None,
+        description="Options of Slurm's `sbatch` and `srun` by their long names, such as `partition` and `time`; "
+        "`arrays = false` submits instances of a matrix one by one, not as job arrays.",
+    )
+    command: str | list[str] | None = Field(
+        None,
+        description="What starts a command elsewhere and ends with it, with `{}` in the place of that command: "
+        '`"ssh node {}"`. No shell reads it; a list has its words.',
+    )
+    program: str | None = Field(
+        None,
+        description="How runnable-ci is called there: a path, or a command. Default: as it runs here, by the path of "
+        "its interpreter.",
+    )
+    max_parallel: int | None = Field(None, gt=0, description="Steps at a time. Default: as many as may run.")

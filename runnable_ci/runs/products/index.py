@@ -90,6 +90,8 @@ class ProductsIndex:
         """Path → what was made there, the newest last, one for each content."""
         self._being_made: dict[str, tuple[Collection[str], Collection[str]]] = {}
         """Attempt in flight → its `put`, and the paths that were there before it."""
+        self._seen = (0, 0)
+        """Which file was read, by its inode, and how much of it."""
 
     def lookup(self, path: str, sha256: str | None = None, *, kind: str | None = None) -> Product | None:
         """Return what was made under a path with this content, or last, whether or not it is still there."""
@@ -155,6 +157,20 @@ class ProductsIndex:
                 self._write([*chain.from_iterable(known.values()), *new])
         _add(known, new)
 
+    def catch_up(self) -> None:
+        """Know what other processes have added since the index was read."""
+        if self._products is None or not self._file.exists():
+            return
+        with open(self._file, "rb", opener=open_nofollow) as file:
+            inode, position = self._seen
+            if os.fstat(file.fileno()).st_ino == inode:
+                file.seek(position)
+                lines = list(_lines(file))
+                _add(self._products, filter(None, map(_decode, lines)))
+                self._seen = inode, position + sum(map(len, lines))
+                return
+        self._products = self._read()
+
     def _append(self, products: Iterable[Product]) -> None:
         lines = b"".join(map(_encode, products))
         with open(self._file, "r+b", opener=open_nofollow) as file:
@@ -177,6 +193,7 @@ class ProductsIndex:
         try:
             with open(self._file, "rb", opener=open_nofollow) as file:
                 lines = list(_lines(file))
+                self._seen = os.fstat(file.fileno()).st_ino, sum(map(len, lines))
         except FileNotFoundError:
             _add(known, (replace(product, observed=False) for product in self._logged()))
             return known

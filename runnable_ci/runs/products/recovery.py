@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -12,7 +12,7 @@ from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.events import AttemptSaved, Event, PackStored
 from runnable_ci.runs.model import RunLog, StepAttempt
-from runnable_ci.runs.paths import is_running
+from runnable_ci.runs.paths import in_flight, is_running
 from runnable_ci.runs.products.baseline import Baseline
 from runnable_ci.runs.products.undo import move_back, undo
 from runnable_ci.runs.products.unfinished import NOTE, Unfinished, unfinished
@@ -37,19 +37,20 @@ class Recovery:
         A run that is being written is left alone. Raises `StoreError`, `RunLogError` where nobody can know it.
         """
         for run_id, items in groupby(unfinished(self.layout), key=lambda item: item.run_id):
-            left = list(items)
+            elsewhere = in_flight(self.layout, run_id)  # what may still run there is not undone here
+            left = [item for item in items if f"{item.step}.{item.attempt}" not in elsewhere]
             if is_running(self.layout, run_id):
                 continue
             try:
                 with reopen(self.layout, load(self.layout, run_id)) as recorder:
-                    self._recover_run(recorder, left)
+                    self._recover_run(recorder, left, elsewhere)
             except RunNotFoundError:  # it was removed
                 for item in left:
                     shutil.rmtree(item.folder)
             except RunInUseError:
                 continue
 
-    def _recover_run(self, recorder: Recorder, left: Iterable[Unfinished]) -> None:
+    def _recover_run(self, recorder: Recorder, left: Iterable[Unfinished], elsewhere: Collection[str]) -> None:
         catalog = self.catalog(recorder.log)
         # Earlier files are put back last: they are nothing that the attempt wrote.
         for item in sorted(left, key=lambda item: not item.step):
@@ -61,7 +62,7 @@ class Recovery:
             if before and item.step:
                 recorder.record(*self._recover_attempt(recorder.log, catalog, item, before))
             elif before:
-                self._put_back(recorder.log, catalog)
+                self._put_back(recorder.log, catalog, {title.rpartition(".")[0] for title in elsewhere})
             shutil.rmtree(item.folder)
 
     def _recover_attempt(self, log: RunLog, catalog: Catalog, item: Unfinished, before: Baseline) -> list[Event]:
@@ -83,10 +84,12 @@ class Recovery:
             AttemptSaved(step=item.step, attempt=attempt, data_catalog=[*recorded.data_catalog, *undone.entries]),
         ]
 
-    def _put_back(self, log: RunLog, catalog: Catalog) -> None:
+    def _put_back(self, log: RunLog, catalog: Catalog, elsewhere: Collection[str]) -> None:
         """Let steps that did not come to an end in the last invocation have the files that it had set aside."""
         for name in self.pipeline.steps:
             folder = catalog.run_folder / "replaced" / str(log.invocation) / name
+            if name in elsewhere:
+                continue
             if name in log.steps and any(_ended_in(a, log.invocation) for a in log.steps[name].attempts):
                 continue
             files = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()]

@@ -184,7 +184,8 @@ class StepProducts:
     """What was seen of that process."""
     checkpoint: KeptWork | None = None
     """What the attempt keeps of its own work, if its step says so."""
-    _before: Baseline | None = None
+    before: Baseline | None = None
+    """What was there just before its process started."""
     _inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Inputs of the workspace, with their fingerprints before the step."""
 
@@ -228,7 +229,7 @@ class StepProducts:
         self._inputs = {e.name: fingerprint(catalog.workspace / e.name) for e in taken if not e.source}
         if self.step.put:
             title = title_of(catalog.run_folder.name, self.step.name, self.number)
-            self._before = before = Baseline.begin(catalog.layout, catalog.workspace, title)
+            self.before = before = Baseline.begin(catalog.layout, catalog.workspace, title)
             before.see_folders(self.step.put)
             found = catalog.files.find(self.step.put, is_strict=False)
             for name in sorted(found.all_names()):
@@ -260,7 +261,7 @@ class StepProducts:
         """
         if self.checkpoint:
             self.checkpoint.end(succeeded=True)
-        before = self._before
+        before = self.before
         if before is None:
             return list(taken), {}
         catalog = self.of.catalog
@@ -326,14 +327,14 @@ class StepProducts:
             return [], {}
         for name in self.changed_inputs():
             self._say(f"{name} changed while the step ran, which does not put it: it is left as it is")
-        if self._before is None:
+        if self.before is None:
             return [], {}
-        undone = undo(self.of.catalog, self._before, self.step, self.of.folder / self.title, self._say)
+        undone = undo(self.of.catalog, self.before, self.step, self.of.folder / self.title, self._say)
         return undone.entries, undone.packs
 
     def changed_inputs(self) -> list[str]:
         """Return which inputs of the workspace are not as they were, beside those that `put` names."""
-        before = self._before.files if self._before else {}
+        before = self.before.files if self.before else {}
         workspace = self.of.catalog.workspace
         return [
             name for name, seen in self._inputs.items() if name not in before and _look_at(workspace / name) != seen
@@ -351,9 +352,9 @@ class StepProducts:
         """Drop what was noted before the step: what became of the attempt is recorded."""
         if self.checkpoint:
             self.checkpoint.forget()
-        if self._before:
+        if self.before:
             self.of.catalog.products.end(self.title)
-            self._before.remove()
+            self.before.remove()
 
 
 def _keep_changed(catalog: Catalog, before: Baseline) -> tuple[list[CatalogEntry], dict[str, Pack]]:

@@ -80,6 +80,11 @@ class StepContainers:
                 self._mounts = None if around is None else host_paths.mounts_of(around)
             return self._engine
 
+    @property
+    def images(self) -> Mapping[str, ContainerImage]:
+        """Image, as the pipeline file names it → what it is in this run, as far as that is known."""
+        return {**self.resolved, **self._images}
+
     def image(self, container: Container) -> ContainerImage:
         """Return the image of a container, the same one for all steps that name it. Raises `StepError`."""
         with self._lock:

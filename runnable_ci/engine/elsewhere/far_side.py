@@ -1,0 +1,150 @@
+"""A worker: takes attempts from a queue of the store that it shares with the run's own machine, one after the other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from runnable_ci.engine.elsewhere.far_attempt import environments_of, run_far
+from runnable_ci.engine.elsewhere.tickets import Setting, Ticket, read_private
+from runnable_ci.engine.provenance.step_environments import StepEnvironments
+from runnable_ci.errors import RunnableError, StoreError
+from runnable_ci.runs.elsewhere.fragment import Fragment, seal
+from runnable_ci.runs.elsewhere.places import AttemptFolder, ElsewhereFolder, QueueFolder
+from runnable_ci.runs.paths import is_running, shared
+from runnable_ci.store.local import Layout
+from runnable_ci.util.console import console
+from runnable_ci.util.process import Supervisor
+from runnable_ci.util.signals import cancelling
+
+_LOOK_S: Final = 0.05
+_STOP_LOOK_S: Final = 0.2
+IDLE_S: Final = 10.0
+"""How long a worker waits for another attempt which is not the only one of its queue, or whose run is gone."""
+_DRIVER_LOOK_S: Final = 2.0
+SCHEDULER_JOB: Final = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURMD_NODENAME")
+"""Variables by which a scheduler's job is named."""
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Worker:
+    """One worker of a queue."""
+
+    queue: QueueFolder
+    name: str
+    layout: Layout
+    run_id: str
+    stays: bool
+    """Whether it waits as long as its run continues; else it leaves when there is nothing to do for a while."""
+    _described: dict[int, StepEnvironments] = field(default_factory=dict)
+    """Invocation → what describes the environments of its steps."""
+
+    def work(self, environ: Mapping[str, str]) -> int:
+        """Run attempts until there is nothing more to do; the exit code."""
+        with shared(self.layout):
+            idle_since, asked_s = time.monotonic(), 0.0
+            while True:
+                if folder := self._take():
+                    if not self._run(folder, environ):
+                        return 1
+                    idle_since = time.monotonic()
+                    continue
+                if self.queue.closed.exists() or not self.queue.waiting.is_dir():
+                    return 0
+                idle_s = time.monotonic() - idle_since
+                if idle_s > IDLE_S and not self.stays:
+                    return 0
+                if idle_s - asked_s > _DRIVER_LOOK_S:
+                    asked_s = idle_s
+                    if not is_running(self.layout, self.run_id) and idle_s > IDLE_S:
+                        return 0
+                time.sleep(_LOOK_S)
+
+    def _take(self) -> AttemptFolder | None:
+        """Take the attempt that waits longest; None where none does."""
+        try:
+            titles = sorted((entry.stat().st_mtime_ns, entry.name) for entry in os.scandir(self.queue.waiting))
+        except FileNotFoundError:
+            return None
+        for _, title in titles:
+            if title.startswith("."):
+                continue
+            folder = self.queue.whole.attempt(title)
+            with suppress(FileNotFoundError):  # another worker was faster, or it was called back
+                (self.queue.waiting / title).rename(folder.ticket)
+                job = {name: os.environ[name] for name in SCHEDULER_JOB if name in os.environ}
+                folder.note("taken", worker=self.name, host=socket.gethostname(), pid=os.getpid(), job=job)
+                return folder
+        return None
+
+    def _run(self, folder: AttemptFolder, environ: Mapping[str, str]) -> bool:
+        """Run an attempt; whether another one may follow."""
+        supervisor = Supervisor()
+        try:
+            ticket = read_private(folder.ticket, Ticket)
+            setting = read_private(self.queue.whole.setting(_invocation_of(folder, ticket)), Setting)
+        except (RunnableError, OSError) as e:
+            console.err(str(e))
+            return False
+        with closing(supervisor), cancelling(supervisor.cancel), _Stopping(folder.stop, supervisor):
+            try:
+                run_far(setting, ticket, folder, supervisor, environ, self._environments(setting, environ))
+            except (RunnableError, OSError) as e:
+                message = e.message if isinstance(e, RunnableError) else str(e)
+                ticket.attempt.end("failed", f"the worker failed: {message}")
+                if folder.end("far"):
+                    failed = Fragment(step=ticket.step.name, attempt=ticket.attempt, host=socket.gethostname())
+                    seal(failed, folder.fragment, through=self.layout.temporaries)
+        return supervisor.cancelled_by is None or folder.stop.exists()
+
+    def _environments(self, setting: Setting, environ: Mapping[str, str]) -> StepEnvironments:
+        if setting.invocation not in self._described:
+            self._described[setting.invocation] = environments_of(setting, environ)
+        return self._described[setting.invocation]
+
+
+def _invocation_of(folder: AttemptFolder, ticket: Ticket) -> int:
+    return int(folder.noted("note").get("setting", ticket.attempt.invocation))
+
+
+class _Stopping:
+    """Ends what a supervisor runs once a file asks for it."""
+
+    def __init__(self, file: Path, supervisor: Supervisor) -> None:
+        self._file, self._supervisor = file, supervisor
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="stop", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        sent = ""
+        while not self._over.wait(_STOP_LOOK_S):
+            with suppress(OSError, ValueError):
+                asked = self._file.read_text()
+                if asked and asked != sent:
+                    self._supervisor.cancel(signal.Signals(int(asked.split()[0])))
+                    sent = asked
+
+
+def open_worker(queue: Path, name: str, *, stays: bool) -> Worker:
+    """Return the worker of a queue. Raises `StoreError` where that is none."""
+    folder = QueueFolder(queue.resolve())
+    whole: ElsewhereFolder = folder.whole
+    store = whole.path.parent.parent
+    if folder.path.parent.name != "queues" or not (store / "oci-layout").exists():
+        raise StoreError(f"{queue} is no queue of a run", hint="a run starts this command itself, through an executor")
+    return Worker(folder, name, Layout(store), whole.path.name, stays)

@@ -1,0 +1,372 @@
+"""Attempts elsewhere, followed from here by one thread: launched, read as they run, and taken once they are sealed."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from runnable_ci.engine.attempt import AttemptResult, ExecutionContext
+from runnable_ci.engine.elsewhere.flights import Flight
+from runnable_ci.engine.elsewhere.launchers import CommandLauncher, Launcher
+from runnable_ci.engine.elsewhere.messages import MessageReader
+from runnable_ci.engine.elsewhere.queues import Queue, queue_name
+from runnable_ci.engine.elsewhere.slurm import SlurmLauncher
+from runnable_ci.engine.elsewhere.ticket_contents import ticket_of
+from runnable_ci.engine.elsewhere.tickets import Setting, Ticket, read_private, write_private
+from runnable_ci.engine.planner import Scope
+from runnable_ci.engine.planning.plan import PlanState
+from runnable_ci.errors import RunnableError, StepError
+from runnable_ci.pipeline.keys.executors import Executor
+from runnable_ci.pipeline.keys.resources import Share, share_of
+from runnable_ci.pipeline.step import Step
+from runnable_ci.runs.elsewhere.places import ElsewhereFolder
+from runnable_ci.runs.events import AttemptSaved, Event
+from runnable_ci.runs.files.checkpoint_model import Checkpoint
+from runnable_ci.runs.model import PROCESSING, RunLog, StepAttempt
+from runnable_ci.runs.paths import in_flight
+from runnable_ci.runs.products.step_products import StepProducts
+from runnable_ci.util.threads import CLEAN_UP_S, start
+
+_TICK_S: Final = 0.02
+_CALM_TICK_S: Final = 0.2
+_CALM_AFTER_S: Final = 10.0
+GRACE_S: Final = 5.0
+"""How long a fragment may take to be seen here once its worker is gone: a shared folder may lag."""
+_UNSEALED_S: Final = 30.0
+"""How long a worker that is gone may have been about to seal one."""
+_STOP_S: Final = 30.0
+"""How long an attempt may take to end that was asked to, before its worker is ended."""
+
+Tell = Callable[
+    [str, "AttemptResult | BaseException | Callable[[RunLog, list[Callable[[], None]]], list[Event]]"], None
+]
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class AttemptsElsewhere:
+    """All attempts of an invocation that run elsewhere. `launch` and `attach` are called by the loop's thread."""
+
+    context: ExecutionContext
+    folder: ElsewhereFolder
+    executors: Mapping[str, Executor]
+    setting: Setting
+    tell: Tell
+    _new: SimpleQueue[Callable[[], None]] = field(default_factory=SimpleQueue)
+    _flights: dict[str, Flight] = field(default_factory=dict)
+    _queues: dict[str, Queue] = field(default_factory=dict)
+    _launchers: dict[str, Launcher] = field(default_factory=dict)
+    _thread: threading.Thread | None = None
+    _is_over: threading.Event = field(default_factory=threading.Event)
+    _waiting_s: dict[str, float] = field(default_factory=dict)
+    """Attempt that waits for a worker → since when."""
+
+    # -- called by the loop
+
+    def launch(
+        self,
+        step: Step,
+        attempt: StepAttempt,
+        scope: Scope,
+        log: RunLog,
+        state: PlanState,
+        *,
+        number: int,
+    ) -> None:
+        """Send an attempt to its executor; the try has this `number` in the invocation."""
+        context = self.context
+        products = context.products.attempt(step, attempt.attempt_number, log.steps.get(step.name))
+        context.printer.started(step.shown)
+        context.reads.observer.begin(step.name)
+        flight = self._flight(step, attempt, products)
+        flight.queue = queue_name(step.executor, share_of(step.resources, number))
+        ticket = ticket_of(step, attempt, scope, products, state, context, known=self.setting.secrets)
+        self._new.put(lambda: self._place(flight, ticket, share_of(step.resources, number)))
+        self._begin()
+
+    def attach(self, log: RunLog) -> set[str]:
+        """Follow what an earlier invocation sent to its executor and nobody saw end; the names of these steps."""
+        found = set()
+        for title in sorted(in_flight(self.context.catalog.layout, self.setting.run_id)):
+            folder = self.folder.attempt(title)
+            step_name, _, number = title.rpartition(".")
+            recorded = log.steps.get(step_name)
+            attempt = recorded.attempts[-1] if recorded and recorded.attempts else None
+            if (
+                recorded is None
+                or attempt is None
+                or attempt.status != PROCESSING
+                or str(attempt.attempt_number) != number
+            ):
+                shutil.rmtree(folder.path, ignore_errors=True)  # its end was recorded
+                continue
+            waiting = self.folder.queue(str(folder.noted("note").get("queue", ""))).waiting / title
+            ticket = read_private(waiting if waiting.exists() else folder.ticket, Ticket)
+            products = self.context.products.attempt(ticket.step, attempt.attempt_number, recorded)
+            flight = self._flight(ticket.step, attempt, products)
+            flight.is_attached = True
+            flight.queue = str(folder.noted("note").get("queue", ""))
+            self.context.printer.say(f"attached to attempt {number} on {attempt.executor}", step=ticket.step.shown)
+            self._new.put(partial(self._follow, flight))
+            found.add(step_name)
+        if found:
+            self._begin()
+        return found
+
+    def close(self) -> None:
+        """End all that is still there, within seconds, and give back what was allocated."""
+        self._is_over.set()
+        if self._thread is not None:
+            self._thread.join(CLEAN_UP_S)
+
+    def _flight(self, step: Step, attempt: StepAttempt, products: StepProducts) -> Flight:
+        context, folder = self.context, self.folder.attempt(products.title)
+
+        def checkpoint(made: Checkpoint, number: int) -> None:
+            def events(log: RunLog, once_recorded: list[Callable[[], None]]) -> list[Event]:
+                past = log.steps[step.name]
+                saved = past.attempts[-1].model_copy(update={"checkpoint": made})
+                once_recorded.append(lambda: folder.note("recorded", number=number))
+                return [AttemptSaved(step=step.name, attempt=saved, data_catalog=past.data_catalog)]
+
+            self.tell(step.name, events)
+
+        reader = MessageReader(
+            folder.messages,
+            say=context.printer.say,
+            output=context.printer.output,
+            mask=context.masks.learn,
+            checkpoint=checkpoint,
+        )
+        executor = attempt.executor or step.executor
+        flight = Flight(step, attempt, products, folder, executor, "", context.redactor.learned, reader)
+        flight.begin()
+        return flight
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = start(self._work, name="elsewhere")
+            if self._thread is None:
+                raise StepError("cannot start a thread", hint="attempts elsewhere are followed by one")
+
+    # -- in the thread
+
+    def _work(self) -> None:
+        try:
+            self.folder.create()
+            while not self._is_over.is_set():
+                self._take_new()
+                moved = self._look()
+                self._wait(moved)
+            self._end()
+        except BaseException as e:  # noqa: BLE001 - handed over to the main thread, which raises it
+            self.tell("", e)
+
+    def _take_new(self) -> None:
+        while True:
+            try:
+                self._new.get(block=False)()
+            except Empty:
+                return
+
+    def _wait(self, moved: bool) -> None:
+        if not self._flights:
+            try:
+                self._new.get(timeout=_CALM_TICK_S)()
+            except Empty:
+                return
+        elif not moved:
+            newest = max((queue.started_s for queue in self._queues.values()), default=0.0)
+            calm = time.monotonic() - newest > _CALM_AFTER_S and not self._waiting_s
+            time.sleep(_CALM_TICK_S if calm else _TICK_S)
+
+    def _place(self, flight: Flight, ticket: Ticket, share: Share) -> None:
+        """Write the ticket of an attempt where its workers look for it."""
+        if self.context.taken is not None:
+            try:
+                self.context.taken.bring(ticket.step, ticket.scope)
+            except RunnableError as e:
+                self._give(flight, flight.lost(e.message, "failed"))
+                return
+        queue = self._queue(flight.queue, flight.executor, share)
+        queue.open()
+        shutil.rmtree(flight.folder.path, ignore_errors=True)
+        flight.folder.path.mkdir(mode=0o700)
+        setting = self.folder.setting(self.setting.invocation)
+        if not setting.exists():
+            write_private(setting, self.setting)
+        flight.folder.note(
+            "note",
+            step=flight.step.name,
+            attempt=flight.attempt.attempt_number,
+            executor=flight.executor,
+            queue=queue.name,
+            share=list(share),
+            setting=self.setting.invocation,
+        )
+        write_private(queue.tickets / flight.products.title, ticket)
+        self._flights[flight.products.title] = flight
+        self._waiting_s[flight.products.title] = time.monotonic()
+
+    def _follow(self, flight: Flight) -> None:
+        """Follow an attempt of an earlier invocation: its worker may run yet, or its fragment be there."""
+        title, noted = flight.products.title, flight.folder.noted("note")
+        self._flights[title] = flight
+        if flight.executor not in self.executors or not noted:
+            return self._give(flight, flight.lost("its executor is in the pipeline file no more"))
+        try:
+            share = Share(*map(int, noted.get("share", ())))
+        except (TypeError, ValueError):
+            share = Share()
+        queue = self._queue(flight.queue, flight.executor, share)
+        queue.attach()
+        if not flight.taken() and self._call_back(flight):  # else it would run what the files here are by now
+            return self._give(flight, flight.lost("no worker had begun it"))
+        if not flight.worker:
+            self._waiting_s[title] = time.monotonic()
+        return None
+
+    def _queue(self, name: str, executor_name: str, share: Share) -> Queue:
+        if name not in self._queues:
+            executor = self.executors[executor_name]
+            self._queues[name] = Queue(name, executor, share, self._launcher(executor), self.folder)
+        return self._queues[name]
+
+    def _launcher(self, executor: Executor) -> Launcher:
+        if executor.name not in self._launchers:
+            kind = SlurmLauncher if executor.slurm is not None else CommandLauncher
+            program = executor.program or (sys.executable, "-P", "-m", "runnable_ci")
+            self._launchers[executor.name] = kind(
+                executor._replace(program=tuple(program)),
+                self.context.supervisor,
+                self.folder,
+                self.setting.workspace,
+                self.setting.environ,
+                socket.gethostname(),
+            )
+        return self._launchers[executor.name]
+
+    def _look(self) -> bool:
+        """Look at all attempts once; whether one has come to its end."""
+        moved = False
+        supervisor = self.context.supervisor
+        for title, flight in list(self._flights.items()):
+            flight.reader.read()
+            if title in self._waiting_s and flight.taken():
+                del self._waiting_s[title]
+                if flight.queue in self._queues:
+                    self._queues[flight.queue].prove(flight.worker, flight.folder.noted("taken").get("job") or {})
+            if result := flight.landed(partial(self._reason, flight.queue)):
+                self._give(flight, result)
+                moved = True
+            elif supervisor.cancelled_by:
+                self._cancel(flight, supervisor.cancelled_by)
+        for queue in self._queues.values():
+            self._look_at(queue)
+        return moved
+
+    def _look_at(self, queue: Queue) -> None:
+        """Find out which workers of a queue are gone, and start those that are missing."""
+        titles = [title for title, it in self._flights.items() if it.queue == queue.name]
+        waiting = [title for title in titles if title in self._waiting_s]
+        queue.look(has_waiting=bool(waiting))
+        for flight in [self._flights[title] for title in titles]:
+            if flight.taken() and flight.worker not in queue.workers:
+                self._may_be_lost(flight, queue)
+        if waiting and not self.context.supervisor.cancelled_by:
+            if why := queue.refusal():
+                self._refuse(waiting, why)
+            else:
+                queue.start_missing([self._waiting_s[title] for title in waiting])
+
+    def _reason(self, queue: str, worker: str) -> str | None:
+        """Return why a worker's scheduler ended it; None where there is none."""
+        found = self._queues.get(queue)
+        return found.launcher.reason(worker) if found else None
+
+    def _give(self, flight: Flight, result: AttemptResult) -> None:
+        """Hand a result over to the loop, which has it recorded."""
+        title = flight.products.title
+        self._flights.pop(title, None)
+        self._waiting_s.pop(title, None)
+        if not flight.is_attached:
+            self.context.reads.observer.end(flight.step.name)
+        result.forget = flight.forget
+        self.tell(flight.step.name, result)
+
+    def _may_be_lost(self, flight: Flight, queue: Queue) -> None:
+        """Give an attempt up whose worker is gone and that left no fragment for a while."""
+        moment = time.monotonic()
+        if flight.gone_since_s is None:
+            flight.gone_since_s, flight.why = moment, queue.last_words
+        gone_s = moment - flight.gone_since_s
+        if gone_s < GRACE_S or not (flight.folder.end("near") or gone_s > _UNSEALED_S):
+            return
+        if flight.stopped_s is not None:
+            self._give(flight, flight.lost("cancelled", "cancelled"))
+        else:
+            self._give(flight, flight.lost(flight.why or "its worker is gone"))
+
+    def _refuse(self, waiting: Collection[str], why: str) -> None:
+        """Fail attempts for which no worker can be started."""
+        for title in waiting:
+            flight = self._flights[title]
+            if self._call_back(flight):
+                self._give(flight, flight.lost(why, "failed"))
+
+    def _call_back(self, flight: Flight) -> bool:
+        """Take a ticket back; False where a worker was faster."""
+        try:
+            (self.folder.queue(flight.queue).waiting / flight.products.title).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _cancel(self, flight: Flight, by: signal.Signals) -> None:
+        """Ask an attempt to end; what does not within half a minute is ended with its worker."""
+        moment = time.monotonic()
+        if flight.products.title in self._waiting_s and self._call_back(flight):
+            flight.stopped_s = moment
+            self._give(flight, flight.lost("cancelled", "cancelled"))
+            return
+        again = self.context.supervisor.is_killing
+        if flight.stopped_s is None or again:
+            text = f"{int(by)}{' again' if again else ''}"
+            flight.stopped_s = flight.stopped_s or moment
+            if not flight.folder.stop.exists() or flight.folder.stop.read_text() != text:
+                flight.folder.stop.write_text(text)
+        if moment - flight.stopped_s > _STOP_S:
+            flight.stopped_s = moment
+            queue = self._queues.get(flight.queue)
+            if queue and (handle := queue.workers.get(flight.worker)):
+                queue.launcher.stop([handle])
+
+    def _end(self) -> None:
+        """Have all workers end: those that are idle by themselves, others at once."""
+        for queue in self._queues.values():
+            queue.close()
+        busy = {it.worker for it in self._flights.values() if it.worker}
+        for flight in self._flights.values():
+            if flight.folder.path.exists():
+                flight.folder.stop.write_text(f"{int(signal.SIGKILL)} again")
+        until = time.monotonic() + CLEAN_UP_S / 2
+        left = {q.name: q for q in self._queues.values() if q.workers}
+        while left and time.monotonic() < until:
+            for queue in list(left.values()):
+                for worker in queue.launcher.alive(list(queue.workers.values())):
+                    del queue.workers[worker]
+                if not queue.workers:
+                    del left[queue.name]
+            time.sleep(_TICK_S)
+        for queue in left.values():
+            queue.launcher.stop(list(queue.workers.values()))
+        if not busy and not in_flight(self.context.catalog.layout, self.setting.run_id):
+            shutil.rmtree(self.folder.path, ignore_errors=True)

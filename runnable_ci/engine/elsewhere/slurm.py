@@ -1,0 +1,180 @@
+"""Workers as job steps and jobs of Slurm: `srun` for the first of a queue, a job array for more at once."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from runnable_ci.engine.elsewhere.launchers import CommandLauncher, Handle, worker_command
+from runnable_ci.errors import StepError
+from runnable_ci.pipeline.keys.executors import Slurm
+from runnable_ci.pipeline.keys.resources import Share
+from runnable_ci.util.process import run_bounded
+from runnable_ci.util.text import printable
+
+_MIB: Final = 1 << 20
+_ANSWER_S: Final = 30.0
+_ANSWER_BYTES: Final = 16 << 20
+_LOOK_S: Final = 2.0
+_OVER: Final = frozenset(
+    {
+        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"),
+        *("TIMEOUT", "REVOKED", "SPECIAL_EXIT"),
+    }
+)
+"""States of a job that is over. Source: squeue(1), JOB STATE CODES."""
+_SUBMITTED: Final = re.compile(r"([0-9]+)(;[^;\s]+)?\s*")
+_FIELD: Final = re.compile(r"(JobState|Reason|ExitCode|NodeList)=(\S+)")
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class SlurmLauncher(CommandLauncher):
+    """Starts workers by Slurm. In an allocation they are steps of it; outside, `srun` makes one for the run."""
+
+    look_s: float = 0.5
+    _asked_s: float = 0.0
+    _jobs: dict[str, str] = field(default_factory=dict)
+    """Job, or task of an array → its state, when it was asked for last."""
+
+    @property
+    def slurm(self) -> Slurm:
+        """What the executor asks for."""
+        assert self.executor.slurm is not None  # noqa: S101 - for the type checker
+        return self.executor.slurm
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether this program runs in an allocation of its own."""
+        return "SLURM_JOB_ID" in self.environ
+
+    def start(self, queue: Path, workers: Sequence[str], share: Share, *, stays: bool) -> list[Handle]:
+        """Start workers: each by `srun`, several at once outside of an allocation by one array."""
+        if len(workers) > 1 and self.slurm.arrays and not self.is_inside:
+            return self._start_array(queue, workers, share, stays=stays)
+        return [
+            self.start_process(
+                [
+                    *("srun", "--nodes=1", "--ntasks=1", f"--job-name={_job_name(worker)}", "--kill-on-bad-exit=0"),
+                    *("--input=none", "--exact", *_asked(share), *self._options()),
+                    *worker_command(self.executor, queue, worker, stays=stays),
+                ],
+                worker,
+            )
+            for worker in workers
+        ]
+
+    def _options(self) -> list[str]:
+        """Return the executor's options; in an allocation those that ask for one have no meaning."""
+        if not self.is_inside:
+            return self.slurm.words()
+        of_steps = {name: value for name, value in self.slurm.options.items() if name in _OF_STEPS}
+        return Slurm(of_steps).words()
+
+    def _start_array(self, queue: Path, workers: Sequence[str], share: Share, *, stays: bool) -> list[Handle]:
+        name = workers[0]
+        commands = (shlex.join(worker_command(self.executor, queue, worker, stays=stays)) for worker in workers)
+        cases = "\n".join(f"{number}) exec {command};;" for number, command in enumerate(commands))
+        script = f'#!/bin/sh\ncase "$SLURM_ARRAY_TASK_ID" in\n{cases}\nesac\n'
+        argv = [
+            *("sbatch", "--parsable", "--nodes=1", "--ntasks=1", f"--job-name={_job_name(name)}", "--no-requeue"),
+            *(f"--array=0-{len(workers) - 1}", "--open-mode=append", f"--output={self.folder.output(name)}"),
+            *(*_asked(share), *self.slurm.words()),
+        ]
+        answer = self._ask(argv, stdin=script.encode())
+        submitted = _SUBMITTED.fullmatch(answer) if answer else None
+        if submitted is None:
+            raise StepError(f"sbatch did not take a job array: {self._refusal or 'it gave no number of a job'}")
+        return [
+            Handle(worker, self.executor.name, job=f"{submitted[1]}_{number}", host=self.host)
+            for number, worker in enumerate(workers)
+        ]
+
+    _refusal: str = ""
+
+    def _ask(self, argv: Sequence[str], *, stdin: bytes = b"") -> str | None:
+        """Return what a command of Slurm prints; None where it fails, as when the controller does not answer."""
+        try:
+            done = run_bounded(argv, stdin=stdin, env=self.environ, timeout_s=_ANSWER_S, most=_ANSWER_BYTES)
+        except FileNotFoundError as e:
+            raise StepError(f"`{argv[0]}` is not installed, or not on PATH", hint="Slurm's commands start steps") from e
+        except (OSError, TimeoutError, OverflowError, MemoryError) as e:
+            self._refusal = str(e) or type(e).__name__
+            return None
+        self._refusal = printable(done.stderr.decode(errors="replace").strip()) if done.code else ""
+        return done.stdout.decode(errors="replace") if done.code == 0 else None
+
+    def alive(self, handles: Collection[Handle]) -> Mapping[str, str]:
+        """Return the workers of which neither a process here nor Slurm knows any more, and what that says of it."""
+        self.supervisor.reap()
+        unsure = [it for it in handles if not self.runs(it)]
+        if not unsure or time.monotonic() - self._asked_s < _LOOK_S:
+            return {}
+        self._asked_s = time.monotonic()
+        if (listed := self._listed()) is None:
+            return {}  # what the controller does not say is no reason to give work up
+        running = {word for name, state, job_name in listed if state not in _OVER for word in (name, job_name)}
+        gone = [it for it in unsure if not {it.job, _job_name(it.worker)} & running]
+        return {it.worker: self._why(it) for it in gone}
+
+    def _why(self, handle: Handle) -> str:
+        """Return why a worker is gone, as Slurm and its own process say."""
+        said = self.last_lines(handle.worker)
+        return "; ".join(filter(None, (self._described(handle.job or self._jobs.get(handle.worker, "")), said)))
+
+    def reason(self, worker: str) -> str | None:
+        """Return what Slurm says of a worker's job that did not end by itself; empty where it says nothing."""
+        return self._described(self._jobs.get(worker, ""))
+
+    def _described(self, job: str) -> str:
+        described = self._ask(["scontrol", "--oneliner", "show", "job", job]) if job else None
+        facts = dict(_FIELD.findall((described or "").partition("\n")[0]))
+        state = facts.get("JobState", "")
+        if state in ("", "PENDING", "CONFIGURING", "RUNNING", "COMPLETED", "COMPLETING"):
+            return ""
+        reason = "" if facts.get("Reason", "None") == "None" else f" ({facts['Reason']})"
+        return f"Slurm says {state}{reason} of job {job}"
+
+    def know_job(self, worker: str, job: Mapping[str, str]) -> None:
+        """Know the job in which a worker found itself."""
+        self._jobs[worker] = job.get("SLURM_JOB_ID", "")
+
+    def stop(self, handles: Collection[Handle]) -> None:
+        """Cancel the jobs and job steps of workers, and end the processes that lead to them."""
+        names = {_job_name(it.worker) for it in handles}
+        jobs = [it.job for it in handles if it.job]
+        jobs += [name for name, _, job_name in self._listed() or () if job_name in names]
+        if jobs:
+            self._ask(["scancel", *dict.fromkeys(jobs)])
+        super(SlurmLauncher, self).stop(handles)  # a class with slots has no cell for the short form
+
+    def _listed(self) -> list[list[str]] | None:
+        """Return the user's jobs and their steps as `ID STATE NAME`; None where Slurm does not say."""
+        listed = self._ask(["squeue", "--me", "--noheader", "--array", "--format=%i %T %j"])
+        steps = self._ask(["squeue", "--me", "--noheader", "--steps", "--format=%i RUNNING %j"])
+        if listed is None or steps is None:
+            return None
+        lines = (line.split(maxsplit=2) for line in f"{listed}\n{steps}".splitlines())
+        return [line for line in lines if len(line) == 3]
+
+
+_OF_STEPS: Final = frozenset({"gres", "gpus", "cpu-bind", "constraint", "exclusive", "mpi", "export", "label"})
+"""Options that a step in an allocation takes as well. Source: srun(1)."""
+
+
+def _asked(share: Share) -> list[str]:
+    """Return the options for the resources of a share."""
+    options = [f"--cpus-per-task={share.cpus}"]
+    if share.memory:
+        options.append(f"--mem={-(-share.memory // _MIB)}M")
+    if share.gpus:
+        options.append(f"--gpus={share.gpus}")
+    return options
+
+
+def _job_name(worker: str) -> str:
+    return f"runnable-{worker}"

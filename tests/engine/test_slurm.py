@@ -1,0 +1,208 @@
+"""Steps on a real Slurm of two nodes: matrices, resume, and what happens when nodes, jobs or the controller fail."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from cli import PROGRAM, Workspace, workspace
+from slurm import Slurm, slurm_server
+from support import wait_until
+
+from runnable_ci.runs.model import StepAttempt
+
+DIAMOND = """
+    [executors.cluster]
+    slurm = { partition = "all", time = "10m" }
+
+    [defaults]
+    executor = "cluster"
+
+    [steps.first]
+    run = "echo value=3 >> $RUNNABLE_OUTPUT"
+    returns = ["value"]
+
+    [steps.each]
+    needs = ["first"]
+    run = "test $i != 7 -o -e ok; echo $i > out/$i.txt"
+    strategy = { matrix = { i = [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20] }, fail-fast = false }
+    catalog = { put = ["out/${{ matrix.i }}.txt"] }
+
+    [steps.last]
+    needs = ["each"]
+    run = "cat out/*.txt | wc -l"
+    """
+SLOW = """
+    [executors.cluster]
+    slurm = { partition = "all", time = "10m" }
+
+    [steps.slow]
+    run = "echo begin >> ../begun; echo x > out.txt; while [ ! -e ../go ]; do sleep 0.1; done; echo y >> out.txt"
+    executor = "cluster"
+    catalog = { put = ["out.txt"] }
+
+    [steps.then]
+    run = "cat out.txt"
+    needs = ["slow"]
+    """
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    """Yield a real Slurm."""
+    with slurm_server() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def restored(slurm: Slurm) -> Iterator[None]:
+    """Have both nodes and the controller as they were after each test, and no job left."""
+    yield
+    slurm.restore()
+
+
+def project_on(slurm: Slurm, folder: Path, toml: str, **files: str) -> Workspace:
+    """Return a project whose commands know the cluster."""
+    project = workspace(folder, {"out/.keep": "", **files, "runnable.toml": dedent(toml)})
+    project.environ.update(slurm.environ)
+    return project
+
+
+def attempts_at(project: Workspace, step: str, run: str = "r") -> list[StepAttempt]:
+    """Return the attempts at a step."""
+    return project.log(run).steps[step].attempts
+
+
+def begun(project: Workspace) -> Path:
+    """Return the file to which a slow step adds a line when it begins."""
+    return project.folder.parent / "begun"
+
+
+def go(project: Workspace) -> None:
+    """Let a slow step end."""
+    (project.folder.parent / "go").touch()
+
+
+def test_a_diamond_resumes(slurm: Slurm, tmp_path: Path) -> None:
+    """Of a matrix of 20 on the cluster one instance fails; a resume runs that one and what follows."""
+    project = project_on(slurm, tmp_path, DIAMOND)
+    project.runnable("run", "--run-id", "r", code=1)
+    log = project.log("r")
+    failed = {name for name, step in log.steps.items() if step.status == "FAIL" and step.attempts}
+    assert failed == {"each.7.each"}
+    assert {a.executor for step in log.steps.values() for a in step.attempts} == {"cluster"}
+    project.write({"ok": ""})
+    project.runnable("retry", "r")
+    tried = {name: len(step.attempts) for name, step in project.log("r").steps.items() if step.attempts}
+    assert {name for name, count in tried.items() if count > 1} == {"each.7.each"}
+    assert project.runnable("logs", "r", "last").out.strip().endswith("20")
+    wait_until(lambda: not slurm.jobs(), "no job is left", timeout_s=30)
+
+
+@pytest.mark.promise
+def test_a_killed_job_attaches(slurm: Slurm, tmp_path: Path) -> None:
+    """A job outlives the run's own process: a retry attaches to it, and the step runs once."""
+    project = project_on(slurm, tmp_path, SLOW)
+    with project.start("run", "--run-id", "r") as process:
+        wait_until(begun(project).exists, "the step runs")
+        process.send_signal(signal.SIGKILL)
+    with project.start("retry", "r") as retry:
+        time.sleep(1)
+        go(project)
+    assert retry.returncode == 0
+    assert begun(project).read_text() == "begin\n"
+    assert [len(step.attempts) for step in project.log("r").steps.values()] == [1, 1]
+
+
+def is_lost(project: Workspace, process_code: int) -> StepAttempt:
+    """Return the attempt that failed since something happened to its job; a retry must complete the run."""
+    assert process_code == 1
+    [lost] = attempts_at(project, "slow")
+    assert lost.status == "FAIL"
+    assert not (project.folder / "out.txt").exists()
+    return lost
+
+
+@pytest.mark.promise
+def test_a_lost_node(slurm: Slurm, tmp_path: Path) -> None:
+    """A node dies under a step: whatever exit code `srun` has, the attempt is lost, and can be resumed."""
+    project = project_on(slurm, tmp_path, SLOW)
+    with project.start("run", "--run-id", "r") as process:
+        wait_until(begun(project).exists, "the step runs")
+        [node] = {facts["BatchHost"] for job in slurm.jobs() if (facts := slurm.job(job))}
+        slurm.lose_node(node)
+    lost = is_lost(project, process.returncode)
+    assert lost.outcome == "interrupted"
+    assert lost.message.startswith("lost on cluster: Slurm says "), lost.message
+    slurm.restore()
+    go(project)
+    project.runnable("retry", "r")
+    assert begun(project).read_text() == "begin\n" * 2
+
+
+def test_a_node_that_is_set_down(slurm: Slurm, tmp_path: Path) -> None:
+    """A node that an administrator takes away is a failure with Slurm's reason."""
+    project = project_on(slurm, tmp_path, SLOW)
+    with project.start("run", "--run-id", "r") as process:
+        wait_until(begun(project).exists, "the step runs")
+        [node] = {facts["BatchHost"] for job in slurm.jobs() if (facts := slurm.job(job))}
+        slurm.set_down(node)
+    assert "NODE_FAIL" in is_lost(project, process.returncode).message
+
+
+def test_scancel(slurm: Slurm, tmp_path: Path) -> None:
+    """A job that a person cancels is a failure with Slurm's reason, not a success, and can be resumed."""
+    project = project_on(slurm, tmp_path, SLOW)
+    with project.start("run", "--run-id", "r") as process:
+        wait_until(begun(project).exists, "the step runs")
+        slurm.cancel(*slurm.jobs())
+    lost = is_lost(project, process.returncode)
+    assert "CANCELLED" in lost.message
+    go(project)
+    project.runnable("retry", "r")
+
+
+def test_a_controller_that_is_stopped(slurm: Slurm, tmp_path: Path) -> None:
+    """A controller that does not answer is no reason to give a step up."""
+    project = project_on(slurm, tmp_path, SLOW)
+    with project.start("run", "--run-id", "r") as process:
+        wait_until(begun(project).exists, "the step runs")
+        slurm.stop_controller()
+        time.sleep(8)
+        go(project)
+        time.sleep(2)
+        slurm.resume_controller()
+    assert process.returncode == 0
+    assert begun(project).read_text() == "begin\n"
+
+
+def test_in_an_allocation(slurm: Slurm, tmp_path: Path) -> None:
+    """Within an allocation steps are job steps of it: no other job is asked for."""
+    toml = DIAMOND.replace("test $i != 7 -o -e ok", "true").replace("echo value", "echo job $SLURM_JOB_ID; echo value")
+    project = project_on(slurm, tmp_path, toml)
+    words = ["sbatch", "--parsable", "--nodes=1", "--ntasks=2", f"--output={tmp_path}/job.out"]
+    submit = [*words, f"--wrap={shlex.quote(PROGRAM)} run --run-id r"]
+    done = subprocess.run(submit, cwd=project.folder, env=project.environ, capture_output=True, text=True, check=True)
+    job = done.stdout.strip()
+    slurm.wait_for_job(job, "COMPLETED", timeout_s=180)
+    assert project.log("r").status == "SUCCESS"
+    assert f"job {job}" in project.runnable("logs", "r", "first").out
+
+
+def test_a_time_limit(slurm: Slurm, tmp_path: Path) -> None:
+    """A job whose time is over is a failure that says so, and can be resumed."""
+    project = project_on(slurm, tmp_path, SLOW)
+    with project.start("run", "--run-id", "r") as process:
+        wait_until(begun(project).exists, "the step runs")
+        for job in slurm.jobs():
+            slurm.expire(job)
+    lost = is_lost(project, process.returncode)
+    assert "TIMEOUT" in lost.message
+    go(project)
+    project.runnable("retry", "r")

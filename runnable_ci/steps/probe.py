@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runnable_ci.errors import StoreError
+from runnable_ci.runs.machines.environment_model import Origin
 from runnable_ci.util.files import open_nofollow, sweep, write_whole
 from runnable_ci.util.process import check_output
 
@@ -38,7 +39,7 @@ SCRIPT: Final = """
 import sys
 sys.path[:] = [place for place in sys.path if place]
 import json, os, re, site
-packages, places, editable = {}, list(sys.path), []
+packages, places, editable, origins = {}, list(sys.path), [], {}
 if getattr(site, "ENABLE_USER_SITE", None) and isinstance(site.USER_SITE, str):
     places.append(site.USER_SITE)
 for folder in filter(os.path.isdir, sys.path):
@@ -52,17 +53,27 @@ for found in distributions():
         name, version = found.metadata["Name"], found.version
     except Exception:
         continue
-    if name and version:
-        packages.setdefault(re.sub("[-_.]+", "-", name).lower(), version)
+    key = re.sub("[-_.]+", "-", name).lower() if name and version else ""
+    is_first = key and key not in packages
+    if is_first:
+        packages[key] = version
     try:
         origin = json.loads(found.read_text("direct_url.json") or "{}")
         if origin.get("dir_info", {}).get("editable"):
             editable.append(origin["url"])
+        if not is_first or not origin or (found.read_text("INSTALLER") or "").strip() == "conda":
+            continue  # conda leaves there where it built a package
+        if "dir_info" in origin:
+            origins[key] = "editable" if origin["dir_info"].get("editable") else "folder"
+        elif "vcs_info" in origin:
+            origins[key] = "git" if origin["vcs_info"].get("vcs") == "git" else "repository"
+        else:
+            origins[key] = "file" if origin["url"].startswith("file:") else "url"
     except Exception:
         continue
 version = sys.implementation.name + " " + sys.version.split()[0]
 answer = {"version": version, "executable": sys.executable or "", "packages": packages, "places": places}
-answer["editable"] = editable
+answer["editable"], answer["origins"] = editable, origins
 sys.stdout.buffer.write(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace"))
 """
 
@@ -86,6 +97,9 @@ class Answer(BaseModel):
     """Files and folders, there or not, that decide about the packages."""
     editable: list[str] = Field(default_factory=list)
     """URLs of the projects that are imported from where they are developed."""
+
+    origins: dict[str, Origin] = Field(default_factory=dict)
+    """Package → from what it was installed, of those that came from no index."""
 
     def linked(self) -> list[str]:
         """Return the folders that it imports from beside its own, and those where packages are installed."""

@@ -214,3 +214,30 @@ def test_the_record_has_each_package_by_its_normal_name(tmp_path: Path) -> None:
     interpreter = Interpreter(tmp_path)
     interpreter.install("Odd_Name.x", "2.0+local")
     assert Environment(packages=interpreter.ask().packages).packages["odd-name-x"] == "2.0+local"
+
+
+@pytest.mark.parametrize(
+    ("direct_url", "installer", "origin"),
+    [
+        ({"url": "file:///somewhere", "dir_info": {"editable": True}}, "pip", "editable"),
+        ({"url": "file:///somewhere", "dir_info": {}}, "uv", "folder"),
+        ({"url": "file:///a-1.whl", "archive_info": {}}, "pip", "file"),
+        ({"url": "https://user:hunter2@host/a-1.whl", "archive_info": {}}, "pip", "url"),
+        ({"url": "https://host/a", "vcs_info": {"vcs": "git", "commit_id": "0"}}, "pip", "git"),
+        ({"url": "https://host/a", "vcs_info": {"vcs": "hg", "commit_id": "0"}}, "pip", "repository"),
+        ({"url": "file:///croot/a/work", "dir_info": {}}, "conda", None),
+        ("nonsense", "pip", None),
+        (None, "pip", None),
+    ],
+)
+def test_from_what_a_package_was_installed(tmp_path: Path, direct_url: object, installer: str, origin: str) -> None:
+    """The kind alone, of what came from no index: a URL may hold secrets. Conda's say where they were built."""
+    interpreter = Interpreter(tmp_path)
+    about = interpreter.packages / "a-1.dist-info"
+    (about / "INSTALLER").write_text(f"{installer}\n")
+    if direct_url is not None:
+        (about / "direct_url.json").write_text(json.dumps(direct_url))
+    found = interpreter.ask()
+    assert found.packages["a"] == "1"
+    assert found.origins.get("a") == origin
+    assert "hunter2" not in "".join(note.read_text() for note in interpreter.notes())

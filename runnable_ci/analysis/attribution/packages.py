@@ -12,6 +12,7 @@ from typing import Final
 from runnable_ci.analysis.comparison.runs import RunRead
 from runnable_ci.analysis.reproduction.again import PreparedTree
 from runnable_ci.analysis.reproduction.environments import activated, has_own_package, make_environment
+from runnable_ci.engine.provenance.environment_changes import normalized
 from runnable_ci.engine.provenance.environment_proof import first_environment_difference
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.errors import RunnableError, StepError
@@ -30,6 +31,8 @@ class Packages:
     folder: Path
     """Where they are made."""
     environ: Mapping[str, str]
+    lacking: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """Run → those of its packages that are not available, with why."""
     _made: dict[str, Path] = field(default_factory=dict)
 
     def given(self, tree: PreparedTree, run_id: str, recorded: Environment) -> PreparedTree:
@@ -42,12 +45,12 @@ class Packages:
         elif link.exists():
             raise StepError(f"{place} is in the recorded code, and would be in the way of other packages")
         if has_own_package(workspace):  # it is installed from the tree
-            make_environment(recorded, pipeline, workspace, self.environ)
+            self.lacking[run_id] = make_environment(recorded, pipeline, workspace, self.environ)
         else:
             if run_id not in self._made:
                 folder = self.folder / f"packages-{len(self._made)}"
                 folder.mkdir()
-                make_environment(recorded, pipeline, folder, self.environ)
+                self.lacking[run_id] = make_environment(recorded, pipeline, folder, self.environ)
                 self._made[run_id] = folder / place
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(self._made[run_id], target_is_directory=True)
@@ -87,6 +90,19 @@ def difference_here(read: RunRead, tree: PreparedTree, steps: Collection[str]) -
     except (RunnableError, OSError) as e:
         return str(e)
     return ""
+
+
+def may_use(read: RunRead, package: str) -> bool:
+    """Return whether a step of a run may have used a package, by its normalized name: imports that were not seen may
+    be of any.
+    """
+    for name, step in read.log.steps.items():
+        reads = read.reads.get(name)
+        if step.attempts and "container" not in step.attempts[-1].definition:
+            imported = map(normalized, reads.distributions) if reads is not None and reads.imports_seen else None
+            if imported is None or package in imported:
+                return True
+    return False
 
 
 def packages_digest(tree: PreparedTree) -> str:

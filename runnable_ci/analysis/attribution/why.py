@@ -32,7 +32,13 @@ from runnable_ci.analysis.attribution.kinds import (
     values_of,
 )
 from runnable_ci.analysis.attribution.metric import giver_of, metric_of
-from runnable_ci.analysis.attribution.packages import Packages, difference_here, environment_folder, packages_digest
+from runnable_ci.analysis.attribution.packages import (
+    Packages,
+    difference_here,
+    environment_folder,
+    may_use,
+    packages_digest,
+)
 from runnable_ci.analysis.comparison.model import RunComparison
 from runnable_ci.analysis.comparison.runs import RunRead
 from runnable_ci.analysis.comparison.which import ComparedRun
@@ -245,7 +251,7 @@ def opened_plan(
             a=first,
             b=last,
             differences=differences,
-            others=[*other_differences(compared, a.log, b.log), *not_whole],
+            others=[*other_differences(compared, a.log, b.log), *not_whole, *_left_out(packages, made_packages)],
             hybrids=planned(
                 [one.kind for one in differences if one.is_swapped], ends_too=data_of is not None or not is_held
             ),
@@ -320,6 +326,12 @@ def _package_difference(
     return KindDifference("packages", names), needed
 
 
+def _left_out(packages: Packages, made: Mapping[Side, bool]) -> list[str]:
+    """Return which packages are not in those that are made: no step is known to use them."""
+    lacking = packages.lacking.values() if any(made.values()) else ()
+    return list(dict.fromkeys(f"{why}: it is left out" for one in lacking for why in one.values()))
+
+
 def _refused(side: _Side, packages: Packages) -> str:
     """Return why the packages of a run cannot be made here; empty where they were."""
     try:
@@ -327,7 +339,8 @@ def _refused(side: _Side, packages: Packages) -> str:
         packages.given(side.tree, side.run.log.run_id, newest_environment(side.run.log))
     except (RunnableError, OSError) as e:
         return str(e)
-    return ""
+    lacking = packages.lacking.get(side.run.log.run_id, {})
+    return next((why for name, why in lacking.items() if may_use(side.read, name)), "")
 
 
 def _bring_data(paths: frozenset[str], source: Path, tree: PreparedTree) -> None:

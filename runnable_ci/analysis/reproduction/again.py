@@ -143,10 +143,10 @@ def prepared_tree(
         require_known("--include", asked.include, project.pipeline)
         left_out = steps_left_out(found.read(), project.pipeline, asked.skip, asked.include)
         inputs = provide_inputs(found, workspace, tree, root, left_out)
-        held = asked.environment == "recorded"
+        held, lacking = asked.environment == "recorded", {}
         if held and (outside := _newest_outside_of_containers(log)):
             recorded = log.environments.get(outside.environment, Environment())
-            make_environment(recorded, project.pipeline, tree, options.environ)
+            lacking = make_environment(recorded, project.pipeline, tree, options.environ)
             environ = activated(project.pipeline, tree, options.environ)
             options = replace(options, environ=environ)
         elif not held:
@@ -156,6 +156,7 @@ def prepared_tree(
         )
         images = find_images(project, options, log, left_out, is_recorded=held)
         not_held = [*not_held_equal(found.read(), now, attempt, left_out, holds_packages=held), *images.others]
+        not_held += [f"{why}: it is left out" for why in lacking.values()]
         opened = project.opened(options.environ)
         yield PreparedTree(
             workspace, opened, options, inputs, missing, not_held, left_out, images.missing, log if held else None

@@ -11,19 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from runnable_ci.analysis.reproduction.recorded_packages import install, run, sorted_packages
 from runnable_ci.engine.provenance.environment_changes import normalized
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.steps.interpreter import PROJECT_INTERPRETER
-from runnable_ci.util.process import run_bounded
-from runnable_ci.util.text import printable
 from runnable_ci.vcs.git_files import repository_root
 
-_INSTALL_S: Final = 1800.0
-_OUTPUT_MAX: Final = 16 * 1024 * 1024
 _VERSION: Final = re.compile(r"\S+ (\d+\.\d+)")
-_NOT_INSTALLED: Final = frozenset({"pip", "setuptools", "wheel"})
 
 
 def link_environment(pipeline: Pipeline, workspace: Path, tree: Path) -> None:
@@ -49,38 +45,32 @@ def _keep_out_of_git(place: Path) -> None:
             file.write(f"\n/{name}\n")
 
 
-def make_environment(recorded: Environment, pipeline: Pipeline, tree: Path, environ: Mapping[str, str]) -> None:
+def make_environment(
+    recorded: Environment, pipeline: Pipeline, tree: Path, environ: Mapping[str, str]
+) -> dict[str, str]:
     """Make a virtual environment in the tree with the distributions of the recorded versions, by uv or pip.
 
-    The project's own distribution, which no index has, is installed from the tree. Raises `StepError` where that
-    cannot be done.
+    The project's own distribution is installed from the tree. Returns those that are not available, as they came from
+    no index, with why. Raises `StepError` where the environment cannot be made.
     """
     if not recorded.interpreter_version:
         raise StepError("the run does not say which interpreter it had", hint="use the environment here")
     place = _place(pipeline, tree)
     version = _VERSION.match(recorded.interpreter_version)
     python = f"python{version[1]}" if version else "python3"
-    own = _own_names(tree)
-    wanted = [
-        f"{name}=={version}"
-        for name, version in recorded.packages.items()
-        if normalized(name) not in own and name not in _NOT_INSTALLED
-    ]
+    packages = sorted_packages(recorded, _own_names(tree))
     interpreter = str(place / "bin" / "python")
     if uv := shutil.which("uv", path=environ.get("PATH")):
         made = [uv, "venv", "--quiet", "--python", version[1] if version else "3", str(place)]
-        install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", interpreter]
+        installer = [uv, "pip", "install", "--quiet", "--no-deps", "--python", interpreter]
     else:
         found = shutil.which(python, path=environ.get("PATH"))
         if found is None:
             raise StepError(f"there is no {python} here, which the run had", hint="install it, or uv, which brings it")
         made = [found, "-m", "venv", str(place)]
-        install = [interpreter, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    _run(made, environ)
-    if wanted:
-        _run([*install, *wanted], environ)
-    if own:
-        _run([*install, "--editable", str(tree)], environ)
+        installer = [interpreter, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    run(made, environ)
+    return install(packages, installer, tree, environ)
 
 
 def activated(pipeline: Pipeline, tree: Path, environ: Mapping[str, str]) -> dict[str, str]:
@@ -118,18 +108,3 @@ def _own_names(tree: Path) -> set[str]:
         if isinstance(name := project.get("name"), str):
             return {normalized(name)}
     return set()
-
-
-def _run(argv: list[str], environ: Mapping[str, str]) -> None:
-    try:
-        done = run_bounded(argv, stdin=b"", env=environ, timeout_s=_INSTALL_S, most=_OUTPUT_MAX)
-    except (OSError, TimeoutError, OverflowError) as e:
-        raise StepError(f"the recorded environment cannot be made: {e}") from e
-    if done.code:
-        said_lines = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-        lines = [line for line in said_lines if not line.strip().startswith("hint:")]  # uv's own advice comes last
-        said = printable(lines[-1]) if lines else f"exit code {done.code}"
-        raise StepError(
-            f"the recorded environment cannot be made: {said}",
-            hint="without --environment recorded the packages that are here are used, and named",
-        )

@@ -76,7 +76,10 @@ class StepEnvironments:
                 known = packages.get(name, version)
                 packages[name] = version if known == version else f"{known}, {version}"
             versions, programs = ([getattr(it, key) for it in answers] for key in ("version", "executable"))
-            joined = Answer(version=", ".join(versions), executable=", ".join(programs), packages=packages)
+            origins = {name: origin for answer in reversed(answers) for name, origin in answer.origins.items()}
+            joined = Answer(
+                version=", ".join(versions), executable=", ".join(programs), packages=packages, origins=origins
+            )
             self._joined[key] = answers, joined
         return self._joined[key][1]
 
@@ -103,6 +106,7 @@ class StepEnvironments:
             "interpreter": answer.executable,
             "interpreter_version": answer.version,
             "packages": dict(sorted(answer.packages.items())),
+            "origins": dict(sorted(answer.origins.items())),
         }
         # A container has those of its image, which is recorded beside.
         update |= {"libc": "", "distribution": ""} if in_container else {}

@@ -1,10 +1,13 @@
 """In what attempts ran, as the run log has it."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
+
+Origin = Literal["editable", "folder", "file", "url", "git", "repository"]
+"""From what a package was installed that no index gave; `repository` is one that is none of git."""
 
 
 class Capacity(NamedTuple):
@@ -78,6 +81,11 @@ class Environment(Record):
     interpreter_version: str = ""
     packages: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
     """Installed in that interpreter: name → version."""
+    origins: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
+    """Of those that came from no index, from what: `editable`, `folder`, `file`, `url`, `git` or `repository`.
+
+    Never from where: that may hold secrets. Earlier versions recorded none.
+    """
     lock_files: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
     """Lock and requirement files of the workspace → sha256."""
     variables: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)

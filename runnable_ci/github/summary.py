@@ -29,7 +29,7 @@ from runnable_ci.runs.code_states import code_state_of, why_unknown
 from runnable_ci.runs.model import SUCCESS, TIME_BUDGET, CatalogEntry, RunLog, StepAttempt
 from runnable_ci.runs.reuse.saved import saved
 from runnable_ci.util.shell_command import command
-from runnable_ci.util.text import duration, format_size
+from runnable_ci.util.text import as_pair, duration, format_size
 
 LIMIT_BYTES = 1024 * 1024
 """Of all summaries of a step. Source: actions/runner, FileCommandManager.cs, `AttachmentSizeLimit`."""
@@ -291,10 +291,12 @@ def _metrics(metrics: Mapping[str, Any], base: Mapping[str, Any] | None, label: 
     names = [*metrics, *gone]
     rows = []
     for name in names[: detail.rows]:
-        row = [code_cell(name, width), code_cell(_value(metrics[name]), width) if name in metrics else "-"]
+        there = (name in metrics, base is not None and name in base)
+        texts = as_pair(metrics.get(name), (base or {}).get(name), shown=_value)
+        cells = [code_cell(text, width) if known else "-" for text, known in zip(texts, there, strict=True)]
+        row = [code_cell(name, width), cells[0]]
         if base is not None:
-            before = code_cell(_value(base[name]), width) if name in base else "-"
-            row += [before, _change(base.get(name), metrics.get(name))]
+            row += [cells[1], _change(base.get(name), metrics.get(name))]
         rows.append(row)
     if not rows:
         return ""

@@ -170,14 +170,43 @@ def format_size(size_bytes: int) -> str:
 
 
 def truncate(value: Any, width: int = 40) -> str:
-    """Return a value in at most `width` characters: a text as it is, a number shortened, all else as JSON."""
+    """Return a value in at most `width` characters: a text as it is, a number shortened, all else as JSON.
+
+    An integer of up to 100 digits is not cut, as its first digits are another number.
+    """
     if isinstance(value, str):
         text = printable(value)
     elif isinstance(value, float):
         text = f"{value:.6g}"
     else:
+        width = max(width, 100) if isinstance(value, int) else width
         text = printable(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def as_pair(before: Any, after: Any, *, shown: Callable[[Any], str] = truncate) -> tuple[str, str]:
+    """Return two values, each as `shown` has it; numbers that differ never as the same text."""
+    one, other = distinct([before, after], shown=shown)
+    return one, other
+
+
+def distinct(values: Sequence[Any], *, shown: Callable[[Any], str] = truncate) -> list[str]:
+    """Return values, each as `shown` has it; numbers with as many digits as make those differ that differ."""
+    texts = [shown(value) for value in values]
+    numbers = {value for value in values if type(value) in (int, float) and value == value}  # NaN is not itself
+    if len(numbers) < 2 or len({shown(value) for value in numbers}) == len(numbers):
+        return texts
+    written: dict[Any, str] = {}
+    for digits in range(7, 17):
+        written = {value: f"{value:.{digits}g}" if isinstance(value, float) else str(value) for value in numbers}
+        if len(set(written.values())) == len(numbers):
+            break
+    else:
+        written = {value: repr(value) for value in numbers}
+    return [
+        written.get(value, texts[place]) if type(value) in (int, float) else texts[place]
+        for place, value in enumerate(values)
+    ]
 
 
 def shortened(value: Any) -> Any:
@@ -190,7 +219,9 @@ def shortened(value: Any) -> Any:
 
 def format_pairs(values: Mapping[str, Any], *, shown: Callable[[Any], str] = truncate) -> str:
     """Format each as `name = value`, separated by commas; of a great many only the first."""
-    pairs = [f"{name} = {shown(value)}" for name, value in islice(values.items(), _MOST_PAIRS)]
+    some = dict(islice(values.items(), _MOST_PAIRS))
+    texts = iter(distinct([*some.values()], shown=shown))
+    pairs = [f"{name} = {next(texts)}" for name in some]
     more = len(values) - len(pairs)
     return ", ".join([*pairs, *([f"… and {more:,} more"] if more else [])])
 

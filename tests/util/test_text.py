@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runnable_ci.util.text import duration_s, format_age, padded, truncate
+from runnable_ci.util.text import as_pair, duration_s, format_age, format_pairs, padded, truncate
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,24 @@ def test_rows_fit(width: int | None) -> None:
 def test_values_are_shown_as_json(value: object, shown: str) -> None:
     """People write parameters as JSON or TOML; how Python would print them they never see."""
     assert truncate(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        (0.5, 0.7, ("0.5", "0.7")),
+        (0.1234567, 0.1234568, ("0.1234567", "0.1234568")),
+        (0.3, 0.1 + 0.2, ("0.3", "0.30000000000000004")),
+        (1, 1.0000001, ("1", "1.0000001")),
+        (1, 1.0, ("1", "1")),
+        (10**60, 10**60 + 1, (f"1{'0' * 60}", f"1{'0' * 59}1")),
+        (float("nan"), float("nan"), ("nan", "nan")),
+        (float("inf"), 1.0, ("inf", "1")),
+        ([1.0], 1.0, ("[1.0]", "1")),
+        (True, 1.0, ("true", "1")),
+    ],
+)
+def test_numbers_that_differ_are_never_shown_as_the_same(before: object, after: object, shown: tuple[str, str]) -> None:
+    """As many digits as make them differ, and no more."""
+    assert as_pair(before, after) == shown
+    assert format_pairs({"a": before, "b": after}) == f"a = {shown[0]}, b = {shown[1]}"

@@ -19,7 +19,7 @@ from runnable_ci.analysis.comparison.model import (
 from runnable_ci.analysis.comparison.wording import how, noun_of, shown
 from runnable_ci.analysis.history.query import shown_status
 from runnable_ci.runs.model import PROCESSING
-from runnable_ci.util.text import format_duration, format_time, listed, pluralize
+from runnable_ci.util.text import as_pair, format_duration, format_time, listed, pluralize
 
 ROWS_MAX: Final = 20
 """Of one kind; the JSON has all."""
@@ -134,7 +134,7 @@ def metric_row(one: MetricChange) -> tuple[str, ...]:
     """Return a metric with its change."""
     change = "" if one.change is None else f"{one.change:+.6g}"
     change += "" if one.relative is None else f" ({one.relative:+.1%})"
-    return shown_name(one), _cell(one.before), _cell(one.after), change
+    return shown_name(one), *_cells(one.before, one.after), change
 
 
 def shown_name(one: MetricChange) -> str:
@@ -142,15 +142,15 @@ def shown_name(one: MetricChange) -> str:
     return f"{one.name}: {one.instance}" if one.instance else one.name
 
 
-def _cell(value: object) -> str:
-    return "-" if value is None else shown(value)
+def _cells(before: object, after: object) -> tuple[str, str]:
+    return as_pair(before, after, shown=lambda value: "-" if value is None else shown(value))
 
 
 def _row(one: RunDifference) -> tuple[str, ...]:
     if one.kind == "read":
         return one.name, *_by_content(one)
     name = f"{one.name} ({one.note})" if one.note else one.name
-    return name, _cell(one.before), _cell(one.after)
+    return name, *_cells(one.before, one.after)
 
 
 def _by_content(one: RunDifference) -> tuple[str, str]:
@@ -192,7 +192,7 @@ def step_rows(one: StepComparison, labels: Mapping[str, str]) -> Iterator[tuple[
             maker = found.made_by and f"by {_maker(found.made_by, one.name, labels)}"
             note = maker if found.note in ("", LISTED) else found.note
             what = f"{noun_of(found)}{f' ({note})' if note else ''}"
-            cells = _by_content(found) if _is_content(found) else (_cell(found.before), _cell(found.after))
+            cells = _by_content(found) if _is_content(found) else _cells(found.before, found.after)
             yield one.label, sign, what, *cells
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runnable_ci.analysis.comparison.model import A_AND_B, NOT_READ, RunDifference
-from runnable_ci.util.text import printable, truncate
+from runnable_ci.util.text import as_pair, printable, truncate
 
 _SHOWN_MAX = 60
 _NOUNS = {
@@ -47,7 +47,7 @@ def how(one: RunDifference, names: tuple[str, str] = A_AND_B) -> str:
         case "removed":
             return f"only in {names[0]}{_valued(one.before)}"
         case _:
-            return f"{shown(one.before)} → {shown(one.after)}"
+            return " → ".join(as_pair(one.before, one.after, shown=shown))
 
 
 def _valued(value: Any) -> str:

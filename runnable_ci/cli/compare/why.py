@@ -18,7 +18,7 @@ from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
 from runnable_ci.util.signals import unwinding
-from runnable_ci.util.text import format_duration, listed, pluralize, table
+from runnable_ci.util.text import as_pair, distinct, format_duration, listed, pluralize, table
 
 NOT_EXPLAINED: Final = 1
 """Exit code where nothing that can be taken from a run moved the metric."""
@@ -58,8 +58,9 @@ def why(
 def _before(plan: WhyPlan) -> Iterator[str]:
     """Yield what is known before anything runs."""
     names = {side: plan.sides[side].run.log.run_id for side in plan.sides}
-    yield f"A is run {names['A']}: {plan.asked.metric} = {plan.a:.6g}"
-    yield f"B is run {names['B']}: {plan.asked.metric} = {plan.b:.6g}"
+    a, b = as_pair(plan.a, plan.b)
+    yield f"A is run {names['A']}: {plan.asked.metric} = {a}"
+    yield f"B is run {names['B']}: {plan.asked.metric} = {b}"
     same = [one.kind for one in plan.differences if not one.names]
     for one in plan.differences:
         if one.names:
@@ -90,8 +91,10 @@ def _lines(layout: Layout, plan: WhyPlan, found: Attribution, seconds: float) ->
         yield from table(("KIND", "IN A, FROM B", "IN B, AGAINST A", "MOVED IT", "WHAT DIFFERS"), rows)
         yield ""
     yield verdict_line(plan, found)
+    known = [one.value for one in plan.made if one.value is not None]
+    texts = dict(zip(known, distinct([plan.a, plan.b, *known])[2:], strict=False))
     for one in plan.made:
-        yield f"{_run_line(one)}"
+        yield _run_line(one, "" if one.value is None else texts[one.value])
     for difference in plan.differences:
         if difference.not_comparable:
             yield f"not comparable: {difference.kind}: {difference.not_comparable}"
@@ -106,18 +109,17 @@ def _lines(layout: Layout, plan: WhyPlan, found: Attribution, seconds: float) ->
 _ROLES = {"alone": "yes", "together": "with others", "none": "no", "unknown": "not known"}
 
 
-def _run_line(one: MadeHybrid) -> str:
+def _run_line(one: MadeHybrid, value: str) -> str:
     label = one.hybrid.label()
     if not one.run_id:
         return f"{label}: it cannot begin: {one.failure}"
-    value = f"{one.value:.6g}" if one.value is not None else f"no value: {one.failure}"
     earlier = ", made before" if one.is_earlier else ""
-    return f"{label}: {value} (run {one.run_id}{earlier})"
+    return f"{label}: {value or f'no value: {one.failure}'} (run {one.run_id}{earlier})"
 
 
 def verdict_line(plan: WhyPlan, found: Attribution) -> str:
     """Return what moved the metric, in one line."""
-    whole = f"`{plan.asked.metric}` {plan.a:.6g} → {plan.b:.6g} ({_change(plan.b - plan.a)})"
+    whole = f"`{plan.asked.metric}` {' → '.join(as_pair(plan.a, plan.b))} ({_change(plan.b - plan.a)})"
     alone = [f"{one.kind} ({_change(one.from_a)})" for one in found.effects if one.role == "alone"]
     parts = []
     if alone:

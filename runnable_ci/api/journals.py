@@ -72,7 +72,8 @@ def applied(log: Optional[Log], event: Dict[str, Any]) -> Log:
         end.update({name: event.get(name, "") for name in ("outcome", "ended_by")})
         end["interrupted"] = event.get("interrupted", False)
         log.update(end)
-        log["invocations"][-1].update(end)
+        code = {"code_identities": event.get("code_identities", []), "code_state": event.get("code_state", "")}
+        log["invocations"][-1].update(end, **code)
     elif kind == "schema":
         require_readable(event["version"], str(log.get("run_id")))
         log["schema_version"] = max(log.get("schema_version", "1"), event["version"])

@@ -96,10 +96,15 @@ def metrics_of(log: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def code_of(log: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-    """Return the code identity of the newest attempt of which it is known."""
+    """Return the code identity of a run: of its newest own attempt, or of a newer invocation that only took results."""
     attempts = [a for step in log["steps"].values() for a in step["attempts"] if a["code_identities"]]
-    newest = max(attempts, key=lambda a: (a["invocation"], a["start_time"]), default=None)
-    return newest["code_identities"][0] if newest else None
+    known = [(a["invocation"], a["start_time"], a["code_identities"][0]) for a in attempts if not a["taken_from"]]
+    for one in log["invocations"]:
+        known += [(one["number"], one["start_time"], code) for code in one["code_identities"][:1]]
+    if not known:  # an earlier version only took: all that is known
+        known = [(a["invocation"], a["start_time"], a["code_identities"][0]) for a in attempts]
+    newest = max(known, key=lambda one: one[:2], default=None)
+    return newest[2] if newest else None
 
 
 def seconds_of(log: Mapping[str, Any]) -> Optional[float]:

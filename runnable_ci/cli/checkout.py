@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from runnable_ci.engine.code.recorded_tree import newest_attempt_with_code, rebuild_recorded
+from runnable_ci.engine.code.recorded_tree import newest_with_code, rebuild_recorded
 from runnable_ci.runs.branches.labels import step_named
 from runnable_ci.runs.reader import load, resolve_id
 from runnable_ci.store.local import Layout
@@ -18,7 +18,7 @@ def checkout(layout: Layout, run: str, folder: Path, *, step: str | None, enviro
     The exit code is 1 where something of it could not be rebuilt.
     """
     log = load(layout, resolve_id(layout, run))
-    attempt = newest_attempt_with_code(log, None if step is None else step_named(log, step))
+    attempt = newest_with_code(log, None if step is None else step_named(log, step))
     not_rebuilt = rebuild_recorded(layout, log, attempt, folder, environ=environ)
     console.err(*(f"note: not rebuilt: {name}" for name in not_rebuilt))
     code = attempt.code_identities[0]

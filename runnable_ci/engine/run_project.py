@@ -260,6 +260,7 @@ def _is_known_here(folder: Path, log: RunLog, environ: Mapping[str, str], layout
     if _is_from_here(log, layout):
         return True
     identities = [code for step in log.steps.values() for attempt in step.attempts for code in attempt.code_identities]
+    identities += [code for invocation in log.invocations for code in invocation.code_identities]
     commits = {code.code_identifier for code in identities if COMMIT.fullmatch(code.code_identifier)}
     git = Git(str(folder), environ)
     return any(git.has_commit(commit) for commit in sorted(commits)[:_COMMITS_MAX])

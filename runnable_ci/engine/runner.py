@@ -381,9 +381,8 @@ class Run:
         if self.elsewhere:
             self.elsewhere.close()
         self._masks.redact_outputs()
-        not_run = (Outcome.SKIPPED, Outcome.OMITTED)
-        skipped = (name for name, outcome in self.state.settled.items() if outcome in not_run)
-        self.context.products.finish(skipped)
+        settled, not_run = self.state.settled.items(), (Outcome.SKIPPED, Outcome.OMITTED)
+        self.context.products.finish(name for name, outcome in settled if outcome in not_run)
         failed = self.state.failed_steps()
         outcome: RunOutcome = "failed" if failed else "succeeded"
         message = f"failed: {', '.join(self.state.steps[name].shown for name in failed)}" if failed else ""
@@ -396,5 +395,6 @@ class Run:
             outcome, message, ended_by = "cancelled", f"cancelled by {cancelled.name}", ""
         if (budget := self.context.budget) and (end := budget.end(failed, self.state.cancelled)):
             outcome, message, ended_by = end
-        self.recorder.record(InvocationFinished.of(outcome, time=now(), message=message, ended_by=ended_by))
+        over = InvocationFinished.of(outcome, time=now(), message=message, ended_by=ended_by)
+        self.recorder.record(*self.code.ended(over))
         return status if ended_by == JOB else status_of(outcome)

@@ -351,7 +351,7 @@ def _file(step: str, entry: CatalogEntry, detail: _Detail) -> tuple[str, str, st
 
 def _code(log: RunLog, next_steps: NextSteps, detail: _Detail) -> str:
     lines = []
-    attempt = log.newest_attempt()
+    attempt = log.newest_with_code()
     if attempt:
         identity, at = attempt.code_identities[0], code_state_of(log, attempt)
         lines += [f"Code: {_code_state(identity, at, is_known=not why_unknown(log, attempt))}", ""]

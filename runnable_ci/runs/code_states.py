@@ -10,13 +10,15 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
-from runnable_ci.runs.model import RunLog, StepAttempt
+from runnable_ci.runs.model import Invocation, RunLog, StepAttempt
 
 GONE: Final = ("", "")
 """The change of a path that is as in the commit again, where the state that this one builds on has a change."""
+CodeHolder = StepAttempt | Invocation
+"""What has code: an attempt, or an invocation that only took results."""
 
 
-def code_state_of(log: RunLog, attempt: StepAttempt, known: dict[str, CodeState] | None = None) -> CodeState | None:
+def code_state_of(log: RunLog, attempt: CodeHolder, known: dict[str, CodeState] | None = None) -> CodeState | None:
     """Return the whole state of the code that an attempt ran; None where nothing is known of it."""
     if attempt.code_state in log.code_states:
         return whole(log.code_states, attempt.code_state, known)
@@ -52,14 +54,22 @@ def states(log: RunLog, *, invocation: int | None = None) -> list[CodeState]:
     """Return the whole states of all attempts, or of those of an invocation: each once, the oldest first."""
     found: dict[str, CodeState] = {}
     known: dict[str, CodeState] = {}
-    for step in log.steps.values():
-        for attempt in step.attempts:
-            if invocation in (None, attempt.invocation):
-                identity = attempt.code_identities[0] if attempt.code_identities else CodeIdentity()
-                key = attempt.code_state or f"{identity.code_identifier} {identity.snapshot} {identity.changes}"
-                if key not in found and (state := code_state_of(log, attempt, known)):
-                    found[key] = state
+    for holder in _holders(log, invocation):
+        identity = holder.code_identities[0] if holder.code_identities else CodeIdentity()
+        key = holder.code_state or f"{identity.code_identifier} {identity.snapshot} {identity.changes}"
+        if key not in found and (state := code_state_of(log, holder, known)):
+            found[key] = state
     return list(found.values())
+
+
+def _holders(log: RunLog, invocation: int | None) -> list[CodeHolder]:
+    """Return the attempts of a run, or of an invocation, and what only took results, the oldest first."""
+    known: list[tuple[int, str, CodeHolder]] = [
+        *((a.invocation, a.start_time, a) for step in log.steps.values() for a in step.attempts),
+        *((one.number, one.start_time, one) for one in log.invocations if one.code_identities),
+    ]
+    known.sort(key=lambda found: found[:2])
+    return [holder for number, _, holder in known if invocation in (None, number)]
 
 
 def _chain(table: Mapping[str, CodeState], key: str, known: Mapping[str, CodeState]) -> Iterator[str]:
@@ -93,7 +103,7 @@ def kept_untracked(state: CodeState) -> list[str]:
     return [name for name, (kind, _) in state.changes.items() if kind == "untracked" and name not in state.omitted]
 
 
-def why_unknown(log: RunLog, attempt: StepAttempt) -> str:
+def why_unknown(log: RunLog, attempt: CodeHolder) -> str:
     """Return why it is not known which code an attempt ran; empty where it is."""
     identity = attempt.code_identities[0] if attempt.code_identities else CodeIdentity()
     state = code_state_of(log, attempt) or CodeState()
@@ -104,8 +114,7 @@ def why_unknown(log: RunLog, attempt: StepAttempt) -> str:
 def unknown_code(log: RunLog) -> str:
     """Return why it is not known which code the newest invocation ran; empty where it is of each attempt."""
     newest = log.invocations[-1].number if log.invocations else 0
-    attempts = (attempt for step in log.steps.values() for attempt in step.attempts if attempt.invocation == newest)
-    return next(filter(None, (why_unknown(log, attempt) for attempt in attempts)), "")
+    return next(filter(None, (why_unknown(log, holder) for holder in _holders(log, newest))), "")
 
 
 def unpublished(log: RunLog, *, invocation: int | None = None) -> str:

@@ -10,7 +10,7 @@ from pydantic_core import PydanticSerializationError
 
 from runnable_ci.errors import RunLogError
 from runnable_ci.runs.branches.branch_model import BranchKind, BranchRecord
-from runnable_ci.runs.code_model import CodeState
+from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.document import require_readable, schema_needed, with_outcomes, with_values
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import (
@@ -135,6 +135,8 @@ class InvocationFinished(BaseEvent):
     outcome: str = ""
     ended_by: str = ""
     interrupted: bool = False
+    code_identities: list[CodeIdentity] = Field(default_factory=list)
+    code_state: str = ""
 
     @classmethod
     def of(cls, outcome: RunOutcome, *, time: str, message: str = "", ended_by: str = "") -> Self:
@@ -237,6 +239,7 @@ def apply(log: RunLog, event: Event) -> RunLog:
             log.message = last.message = event.message
             log.outcome, log.ended_by = last.outcome, last.ended_by = event.outcome, event.ended_by
             log.interrupted = last.interrupted = event.interrupted
+            last.code_identities, last.code_state = event.code_identities, event.code_state
         case SchemaRaised():
             require_readable(event.version, where=f"the journal of {log.run_id}")
             log.schema_version = max(log.schema_version, event.version)

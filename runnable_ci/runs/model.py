@@ -1,7 +1,4 @@
-"""The run log: what a run was made from, and what each attempt did.
-
-The structure is the reference system's, with fields added. Readers keep unknown fields of a newer version.
-"""
+"""The run log, in the reference system's structure with more fields; readers keep the unknown ones of newer versions."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -173,8 +170,7 @@ class StepAttempt(Record):
     """Environment variables that count for the step → sha256 of the value, empty where it was not set. Of a secret
     `hmac:` and an HMAC by the person's key, or `secret`. `*`: it may have read any."""
     secret_values: Annotated[dict[str, str], LARGE_TABLE] = Field(default_factory=dict)
-    """Of what is in `consumed` the values that are secret → `hmac:` and an HMAC of the JSON; only where there is a key.
-    """
+    """Of what is in `consumed` the secret values → `hmac:` and an HMAC of the JSON; only where there is a key."""
     code_state: str = ""
     """Key into the run's `code_states`; empty in logs of earlier versions."""
     executor: str = ""
@@ -310,6 +306,9 @@ class Invocation(Record):
     """`time-budget`: it was cancelled by nobody, its time was over. `job`: its steps are done, others are left."""
     interrupted: bool = False
     """Nobody saw its end: it was concluded later, since its process was gone."""
+    code_identities: list[CodeIdentity] = Field(default_factory=list)
+    """Its code and state, where it took results and ran no step; else those of its attempts count."""
+    code_state: str = ""
 
 
 class Pack(Record):
@@ -378,13 +377,20 @@ class RunLog(Record):
         return [name for name, step in self.steps.items() if step.status == FAIL and step.attempts and name in decided]
 
     def code(self) -> CodeIdentity | None:
-        """Return the code identity of the newest attempt."""
-        return newest.code_identities[0] if (newest := self.newest_attempt()) else None
+        """Return the code identity of the run."""
+        return newest.code_identities[0] if (newest := self.newest_with_code()) else None
 
-    def newest_attempt(self) -> StepAttempt | None:
-        """Return the newest attempt of which the code is known."""
-        attempts = [a for step in self.steps.values() for a in step.attempts if a.code_identities]
-        return max(attempts, key=lambda a: (a.invocation, a.start_time), default=None)
+    def newest_with_code(self) -> StepAttempt | Invocation | None:
+        """Return what has the code of the run: its newest own attempt, or a newer invocation that only took results."""
+        own, took = self.newest_attempt(own=True), [one for one in self.invocations if one.code_identities]
+        is_newer = took and (own is None or took[-1].number > own.invocation)
+        return took[-1] if is_newer else own or self.newest_attempt()  # which is all that an earlier version knew
+
+    def newest_attempt(self, *, own: bool = False) -> StepAttempt | None:
+        """Return the newest attempt of which the code is known, or of those that no other run made."""
+        attempts = (a for step in self.steps.values() for a in step.attempts if a.code_identities)
+        counting = (a for a in attempts if not (own and a.taken_from))
+        return max(counting, key=lambda a: (a.invocation, a.start_time), default=None)
 
 
 def status_of(outcome: RunOutcome) -> str:

@@ -18,7 +18,7 @@ _COMMITS_MAX: Final = 1000
 
 
 def compare_code(a: RunLog, b: RunLog, git: Git | None) -> CodeComparison:
-    """Return what differs between the code that the newest attempts of two runs ran.
+    """Return what differs between the code of two runs.
 
     `git` is the clone that knows their commits; without it only what the runs recorded themselves is compared.
     """
@@ -42,7 +42,7 @@ def compare_code(a: RunLog, b: RunLog, git: Git | None) -> CodeComparison:
 
 
 def _state(log: RunLog) -> CodeState:
-    newest = log.newest_attempt()
+    newest = log.newest_with_code()
     return (code_state_of(log, newest) if newest else None) or CodeState()
 
 

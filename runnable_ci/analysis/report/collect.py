@@ -16,7 +16,7 @@ from runnable_ci.analysis.report.page import FoundForPage
 from runnable_ci.analysis.report.plots import Plot, plot_of
 from runnable_ci.analysis.report.previews import Preview, can_preview, is_text, preview
 from runnable_ci.analysis.scratch import scratch_folder
-from runnable_ci.engine.code.recorded_tree import dirty_difference, newest_attempt_with_code
+from runnable_ci.engine.code.recorded_tree import dirty_difference, newest_with_code
 from runnable_ci.errors import BlobMissingError, RunnableError, StoreError
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.branches.metrics import instance_metrics
@@ -149,7 +149,7 @@ def _dirty(run: ComparedRun, environ: Mapping[str, str]) -> tuple[str, str]:
         except (RunnableError, OSError) as e:
             return "", f"What differed from the commit cannot be shown: {e}"
     notes = []
-    if state := code_state_of(run.log, newest_attempt_with_code(run.log)):
+    if state := code_state_of(run.log, newest_with_code(run.log)):
         omitted = listed((f"`{name}` ({reason})" for name, reason in state.omitted.items()), at_most=OMITTED_MAX)
         notes += [f"Of what differed from the commit this was not kept: {omitted}."] * bool(omitted)
     if len(text) > DIRTY_MAX:

@@ -26,7 +26,7 @@ from runnable_ci.analysis.reproduction.left_out import is_left_out, of_log, requ
 from runnable_ci.analysis.reproduction.not_held import not_held_equal
 from runnable_ci.analysis.reproduction.verdicts import step_verdicts, whole_verdict
 from runnable_ci.analysis.scratch import note_store, scratch_folder
-from runnable_ci.engine.code.recorded_tree import newest_attempt_with_code, rebuild_recorded
+from runnable_ci.engine.code.recorded_tree import newest_with_code, rebuild_recorded
 from runnable_ci.engine.new_run import prepare_run
 from runnable_ci.engine.options import Options, ReuseOptions, RunOptions
 from runnable_ci.engine.parts.mock_options import MockOptions
@@ -127,7 +127,7 @@ def prepared_tree(
     `CodeIdentityError`, `StepError`, `UsageError`.
     """
     log = found.log
-    attempt = newest_attempt_with_code(log)
+    attempt = newest_with_code(log)
     if not attempt.code_identities[0].code_identifier:
         raise CodeIdentityError(f"run {log.run_id} was made outside of a repository: its code is not recorded")
     with ExitStack() as stack:

@@ -7,17 +7,18 @@ from collections.abc import Container, Iterator
 from runnable_ci.analysis.comparison.runs import RunRead
 from runnable_ci.analysis.reproduction.left_out import connections, is_left_out, option_name
 from runnable_ci.runs.branches.labels import labels_of
+from runnable_ci.runs.code_states import CodeHolder
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import StepAttempt
 from runnable_ci.util.text import listed
 
 
 def not_held_equal(
-    run: RunRead, now: Environment | None, code: StepAttempt, left_out: Container[str], *, holds_packages: bool
+    run: RunRead, now: Environment | None, code: CodeHolder, left_out: Container[str], *, holds_packages: bool
 ) -> Iterator[str]:
     """Yield what cannot be held equal, a line each.
 
-    `now` is where the steps would run, where that is known; `code` is the attempt of which the code is made again.
+    `now` is where the steps would run, where that is known; `code` has the code that is made again.
     Nothing is said of steps that are `left_out`.
     """
     log = run.log
@@ -48,12 +49,12 @@ def not_held_equal(
                 yield f"`{label}` was given secrets, which the run log does not have: {listed(secret)}"
 
 
-def _is_other(one: StepAttempt, other: StepAttempt) -> bool:
+def _is_other(one: StepAttempt, other: CodeHolder) -> bool:
     return one.code_state != other.code_state or _commit(one) != _commit(other)
 
 
-def _commit(attempt: StepAttempt) -> str:
-    code = attempt.code_identities[0]
+def _commit(holder: CodeHolder) -> str:
+    code = holder.code_identities[0]
     return code.code_identifier[:12] + ("" if code.code_identifier_dependable else " with uncommitted changes")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.code_states import difference
-from runnable_ci.runs.events import CodeStateRecorded, Event
+from runnable_ci.runs.events import CodeStateRecorded, Event, InvocationFinished
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.store.target import Descriptor
 from runnable_ci.vcs.actor import pull_request_head
@@ -52,6 +52,17 @@ class CodeRecorder:
     _bundles: dict[str, list[Descriptor]] = field(default_factory=dict)
     """The same states → the bundles that were made for each."""
 
+    def ended(self, end: InvocationFinished) -> list[Event]:
+        """Return the events of an invocation's end, with the code where no attempt of its own has it."""
+        log = self.recorder.log
+        newest = log.invocations[-1]
+        attempts = (a for step in log.steps.values() for a in step.attempts if a.invocation == newest.number)
+        has_own = any(attempt.code_identities and not attempt.taken_from for attempt in attempts)
+        if has_own or not any(decision.taken_from for decision in newest.decisions.values()):
+            return [end]
+        looked = self.look()
+        return [*looked, end.model_copy(update={"code_identities": self.identities(), "code_state": self.key})]
+
     def look(self) -> list[Event]:
         """Know the code as it is now. The events put a new state on record."""
         state = self.code.look_again(self.changed())
@@ -69,8 +80,8 @@ class CodeRecorder:
         self.key = key
         return events
 
-    def identities(self, step: Step) -> list[CodeIdentity]:
-        """Return what the last look found; on a pull request also its head, and the images of job and step."""
+    def identities(self, step: Step | None = None) -> list[CodeIdentity]:
+        """Return what the last look found; on a pull request also its head, and the images of job and step, if any."""
         state = self.code.last
         found = [
             CodeIdentity(
@@ -90,7 +101,7 @@ class CodeRecorder:
             )
         if self.container is not None:
             found.append(self.container)
-        if self.containers is not None:
+        if self.containers is not None and step is not None:
             found += self.containers.identities(step)
         return found
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from runnable_ci.errors import CodeIdentityError
 from runnable_ci.runs.code_model import CodeState
-from runnable_ci.runs.code_states import code_state_of
-from runnable_ci.runs.model import RunLog, StepAttempt
+from runnable_ci.runs.code_states import CodeHolder, code_state_of
+from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.reader import suggest_pull
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
@@ -23,13 +23,13 @@ KEPT: str = "refs/runnable/code"
 def rebuild_recorded(
     layout: Layout,
     log: RunLog,
-    attempt: StepAttempt,
+    attempt: CodeHolder,
     folder: Path,
     *,
     environ: Mapping[str, str],
     clone: Path | None = None,
 ) -> list[str]:
-    """Rebuild the tree that an attempt ran: the commit and what differed from it; return what could not be.
+    """Rebuild the tree of an attempt or an invocation: the commit and what differed from it; return what could not be.
 
     The commit comes from the `clone`, by default the one around the store, else from the remotes. Raises
     `CodeIdentityError`, `UsageError`
@@ -46,10 +46,10 @@ def rebuild_recorded(
     return [*dict.fromkeys([*(f"{name}: {reason}" for name, reason in state.omitted.items()), *missing])]
 
 
-def newest_attempt_with_code(log: RunLog, step: str | None = None) -> StepAttempt:
-    """Return the newest attempt of a run, or of a step, whose code is known. Raises `CodeIdentityError`."""
+def newest_with_code(log: RunLog, step: str | None = None) -> CodeHolder:
+    """Return what has the code of a run, or the newest attempt at a step that has any. Raises `CodeIdentityError`."""
     attempts = [attempt for attempt in log.steps[step].attempts if attempt.code_identities] if step else []
-    found = attempts[-1] if attempts else log.newest_attempt()
+    found = attempts[-1] if attempts else log.newest_with_code()
     if found is None:
         raise CodeIdentityError(f"run {log.run_id} has no commit: no step ran")
     state = code_state_of(log, found)
@@ -63,7 +63,7 @@ def dirty_difference(layout: Layout, log: RunLog, folder: Path, *, environ: Mapp
 
     Raises `CodeIdentityError`, `BlobMissingError`.
     """
-    attempt = newest_attempt_with_code(log)
+    attempt = newest_with_code(log)
     state = code_state_of(log, attempt)
     if state is None or not state.kept:
         return ""

@@ -1,4 +1,4 @@
-"""The run log, in the reference system's structure with more fields; readers keep the unknown ones of newer versions."""
+"""The run log, in the reference system's structure with more fields; readers keep unknown ones of newer versions."""
 
 from typing import Annotated, Any, Literal, Self
 

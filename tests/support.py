@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-WAIT_S = 30.0
+WAIT_S = 90.0
 CEILING = "GIT_CEILING_DIRECTORIES"
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.(tmp|dir|near)")
 

@@ -167,7 +167,10 @@ def _hold_datetime(time: Any) -> None:
         def __subclasscheck__(cls, one: Any) -> bool:
             return issubclass(one, real_date)
 
+    # As large as the real ones: compiled modules look at what lies where in them.
     class HeldDateTime(real, metaclass=Meta):  # type: ignore[misc, valid-type]
+        __slots__ = ()
+
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return cls.fromtimestamp(time.time(), tz)
@@ -181,13 +184,28 @@ def _hold_datetime(time: Any) -> None:
             return cls.fromtimestamp(time.time())
 
     class HeldDate(real_date, metaclass=DateMeta):  # type: ignore[misc, valid-type]
+        __slots__ = ()
+
         @classmethod
         def today(cls) -> Any:
             return cls.fromtimestamp(time.time())
 
     for held, name in ((HeldDateTime, "datetime"), (HeldDate, "date")):
         held.__module__, held.__name__, held.__qualname__ = "datetime", name, name
-        setattr(datetime, name, held)
+
+    def replace(a_datetime: Any, a_date: Any) -> None:
+        datetime.datetime, datetime.date = a_datetime, a_date
+
+    class RealForPandas:
+        """Its compiled modules crash where they load and the classes are not the real ones."""
+
+        def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None:
+            if name == "pandas":
+                replace(real, real_date)
+
+    sys.meta_path.insert(0, RealForPandas())
+    after_import("pandas", lambda _module: replace(HeldDateTime, HeldDate))
+    replace(HeldDateTime, HeldDate)
 
 
 def _hold_zip(module: Any) -> None:

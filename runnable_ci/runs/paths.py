@@ -126,11 +126,3 @@ def in_flight(layout: Layout, run_id: str) -> frozenset[str]:
     require_plain(layout.folder / ELSEWHERE)
     require_plain(folder)
     return frozenset(path.name for path in folder.iterdir())
-
-
-def runs_in_flight(layout: Layout) -> list[str]:
-    """Return the runs of a store that have such attempts."""
-    folder = layout.folder / ELSEWHERE
-    if not os.path.lexists(folder):
-        return []
-    return sorted(path.name for path in folder.iterdir() if TAG.fullmatch(path.name) and in_flight(layout, path.name))

@@ -39,6 +39,7 @@ from runnable_ci.vcs.identity import Code
 
 BESIDE: Final = "beside"
 """In place of the steps that run at the same time as one elsewhere: nobody there sees which these are."""
+_RECORDED_LOOK_S: Final = 0.5
 _Recorded = Callable[[], None]
 
 
@@ -110,7 +111,7 @@ def run_far(
             products = context.products.attempt(ticket.step, ticket.attempt.attempt_number, ticket.past)
             if ticket.beside is not None:
                 observer.begin(BESIDE)
-            with _looking(checkpoints.look):
+            with Repeating(checkpoints.look, every_s=_RECORDED_LOOK_S):
                 result = run_attempt(products, ticket.attempt, ticket.scope, context)
             if result.pending:
                 result.attempt = result.attempt.model_copy(update=result.pending.finish()._asdict())
@@ -234,13 +235,13 @@ def _no_stand_in(_products: StepProducts, _attempt: StepAttempt) -> tuple[list[C
     raise AssertionError  # what is mocked is not sent elsewhere
 
 
-class _looking:  # noqa: N801 - used as a function
+class Repeating:
     """Calls something each moment, in a thread of its own, while the block runs."""
 
-    def __init__(self, look: Callable[[], None]) -> None:
-        self._look = look
+    def __init__(self, look: Callable[[], None], *, every_s: float) -> None:
+        self._look, self._every_s = look, every_s
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="checkpoints recorded", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="look", daemon=True)
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -250,5 +251,5 @@ class _looking:  # noqa: N801 - used as a function
         self._thread.join()
 
     def _work(self) -> None:
-        while not self._over.wait(0.5):
+        while not self._over.wait(self._every_s):
             self._look()

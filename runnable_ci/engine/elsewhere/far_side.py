@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.engine.elsewhere.far_attempt import environments_of, run_far
+from runnable_ci.engine.elsewhere.far_attempt import Repeating, environments_of, run_far
 from runnable_ci.engine.elsewhere.tickets import Setting, Ticket, read_private
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.errors import RunnableError, StoreError
@@ -94,7 +93,8 @@ class Worker:
         except (RunnableError, OSError) as e:
             console.err(str(e))
             return False
-        with closing(supervisor), cancelling(supervisor.cancel), _Stopping(folder.stop, supervisor):
+        stopping = Repeating(_Stopping(folder.stop, supervisor).look, every_s=_STOP_LOOK_S)
+        with closing(supervisor), cancelling(supervisor.cancel), stopping:
             try:
                 run_far(setting, ticket, folder, supervisor, environ, self._environments(setting, environ))
             except (RunnableError, OSError) as e:
@@ -116,28 +116,19 @@ def _invocation_of(folder: AttemptFolder, ticket: Ticket) -> int:
 
 
 class _Stopping:
-    """Ends what a supervisor runs once a file asks for it."""
+    """Ends what a supervisor runs once a file asks for it, and harder where it asks again."""
 
     def __init__(self, file: Path, supervisor: Supervisor) -> None:
         self._file, self._supervisor = file, supervisor
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="stop", daemon=True)
+        self._sent = ""
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        sent = ""
-        while not self._over.wait(_STOP_LOOK_S):
-            with suppress(OSError, ValueError):
-                asked = self._file.read_text()
-                if asked and asked != sent:
-                    self._supervisor.cancel(signal.Signals(int(asked.split()[0])))
-                    sent = asked
+    def look(self) -> None:
+        """Look at the file."""
+        with suppress(OSError, ValueError):
+            asked = self._file.read_text()
+            if asked and asked != self._sent:
+                self._supervisor.cancel(signal.Signals(int(asked.split()[0])))
+                self._sent = asked
 
 
 def open_worker(queue: Path, name: str, *, stays: bool) -> Worker:

@@ -86,10 +86,10 @@ class AttemptsElsewhere:
         products = context.products.attempt(step, attempt.attempt_number, log.steps.get(step.name))
         context.printer.started(step.shown)
         context.reads.observer.begin(step.name)
-        flight = self._flight(step, attempt, products)
-        flight.queue = queue_name(step.executor, share_of(step.resources, number))
+        flight, share = self._flight(step, attempt, products), share_of(step.resources, number)
+        flight.queue = queue_name(step.executor, share)
         ticket = ticket_of(step, attempt, scope, products, state, context, known=self.setting.secrets)
-        self._new.put(lambda: self._place(flight, ticket, share_of(step.resources, number)))
+        self._new.put(lambda: self._place(flight, ticket, share))
         self._begin()
 
     def attach(self, log: RunLog) -> set[str]:
@@ -108,12 +108,13 @@ class AttemptsElsewhere:
             ):
                 shutil.rmtree(folder.path, ignore_errors=True)  # its end was recorded
                 continue
-            waiting = self.folder.queue(str(folder.noted("note").get("queue", ""))).waiting / title
+            queue = str(folder.noted("note").get("queue", ""))
+            waiting = self.folder.queue(queue).waiting / title
             ticket = read_private(waiting if waiting.exists() else folder.ticket, Ticket)
             products = self.context.products.attempt(ticket.step, attempt.attempt_number, recorded)
             flight = self._flight(ticket.step, attempt, products)
             flight.is_attached = True
-            flight.queue = str(folder.noted("note").get("queue", ""))
+            flight.queue = queue
             self.context.printer.say(f"attached to attempt {number} on {attempt.executor}", step=ticket.step.shown)
             self._new.put(partial(self._follow, flight))
             found.add(step_name)

@@ -11,7 +11,13 @@ import pytest
 
 from runnable_ci.analysis.reproduction.determinism.culprits import Culprit
 from runnable_ci.analysis.reproduction.determinism.evidence import evidence
-from runnable_ci.analysis.reproduction.determinism.proof import CulpritProof, Held, times_needed
+from runnable_ci.analysis.reproduction.determinism.proof import (
+    STEP_RUNS_MAX,
+    CulpritProof,
+    Held,
+    RunsLeft,
+    times_needed,
+)
 
 
 def first(a: bytes, b: bytes, name: str = "out.txt") -> str:
@@ -63,7 +69,7 @@ def test_a_single_culprit_is_proved() -> None:
     """The one with which it is the same each time, though others are likelier."""
     made: list[Held] = []
 
-    def make(held: Held) -> str:
+    def make(held: Held, _moment: int) -> str:
         made.append(held)
         return "same" if "time" in held else str(len(made))
 
@@ -76,7 +82,7 @@ def test_the_smallest_set_is_proved() -> None:
     """Where several make it vary, those and no more."""
     count = [0]
 
-    def make(held: Held) -> str:
+    def make(held: Held, _moment: int) -> str:
         count[0] += 1
         return "same" if {"time", "path"} <= held else str(count[0])
 
@@ -89,16 +95,69 @@ def test_nothing_is_proved_where_it_varies_whatever_is_held() -> None:
     """Nor where the step ends in another way than it does without."""
     count = [0]
 
-    def make(held: Held) -> str:
+    def make(held: Held, _moment: int) -> str:
         count[0] += 1
         return str(count[0])
 
     assert CulpritProof(make, 3).find(["random"], ["time"]) is None
-    assert CulpritProof(lambda _: "", 3).find(["random"], ["time"]) is None
+    assert CulpritProof(lambda _held, _moment: "", 3).find(["random"], ["time"]) is None
 
 
 def test_few_results_are_not_the_same_by_chance() -> None:
-    """Of two results each comes often: more runs have to be the same before that is a proof."""
-    assert times_needed(2, 2) == times_needed(4, 2) == 8
-    assert times_needed(4, 4) == 5
-    assert times_needed(20, 20) == 20
+    """The more often a result comes, the more runs have to be the same before that is a proof."""
+    assert times_needed({"a": 1, "b": 1}) == times_needed({"a": 2, "b": 2}) == 7
+    assert times_needed({"a": 3, "b": 1}) == 17
+    assert times_needed(dict.fromkeys("abcd", 1)) == times_needed(dict.fromkeys("abcdefghijkl", 1)) == 5
+    assert times_needed({"a": 4}) > STEP_RUNS_MAX
+
+
+def test_the_runs_are_bounded() -> None:
+    """No step takes more than so many runs, nor do all together; what was not tried to the end is not proved."""
+    left = RunsLeft(50)
+    proof = CulpritProof(lambda held, _moment: "same" if "time" in held else "random", 60, left)
+    assert proof.find([], ["path"]) is None
+    assert (proof.runs, left.number) == (50, 0)
+    assert proof.cut_short == "50 runs were made with something held, and no more are made"
+    slow = CulpritProof(lambda held, _moment: str(proof_runs(held)), 45)
+    assert slow.find(["random", "time", "path"], []) is None
+    assert slow.runs == STEP_RUNS_MAX
+    rare = CulpritProof(lambda _held, _moment: "same", STEP_RUNS_MAX + 1)
+    assert (rare.find(["random"], []), rare.runs) == (None, 0)
+    assert rare.cut_short == "it varies too rarely: 81 runs would be needed"
+
+
+def proof_runs(held: Held, counted: list[Held] = []) -> bool:  # noqa: B006 - it counts
+    """Whether it is another result: each fortieth is."""
+    counted.append(held)
+    return len(counted) % 40 == 0
+
+
+def test_a_clock_of_minutes_is_found() -> None:
+    """Runs within a minute do not show it: held, the clock shows another one."""
+
+    def make(held: Held, moment: int) -> str:
+        made.append(held)
+        stamp = str(moment) if "time" in held else "now"
+        return stamp if "random" in held else f"{stamp} {len(made)}"
+
+    made: list[Held] = []
+    assert CulpritProof(make, 5).find(["random"], ["time", "path"]) == frozenset[Culprit](["random", "time"])
+
+
+def test_what_the_held_clock_moves_is_no_clock() -> None:
+    """Its hook is another program in the step: an address is another one with it, whatever the time."""
+
+    def make(held: Held, _moment: int) -> str:
+        made.append(held)
+        return str(0x7000 + len(held)) if "address" in held else str(len(made))
+
+    made: list[Held] = []
+    assert CulpritProof(make, 5).find(["address"], ["time", "path"]) == frozenset[Culprit](["address"])
+
+
+def test_a_step_that_follows_has_no_cause() -> None:
+    """With those before it held it is the same: nothing of its own is said."""
+    assert (
+        CulpritProof(lambda _held, _moment: "same", 5).find(["random"], ["time"], varies_above=True)
+        == frozenset[Culprit]()
+    )

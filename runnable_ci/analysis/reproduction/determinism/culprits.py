@@ -19,6 +19,10 @@ Culprit = Literal[
     "network",
     "host-name",
 ]
+MOMENT: Final = 1_577_836_800
+"""When a held clock begins: 2020-01-01T00:00:00Z, in seconds."""
+OTHER_MOMENT: Final = 1_612_325_106
+"""2021-02-03T04:05:06Z: what comes of another moment is due to the clock."""
 CULPRITS: Final[dict[Culprit, str]] = {
     "random": "random numbers without a seed (`random`, numpy)",
     "system-random": "random bytes of the system (`os.urandom`, `secrets`, `uuid`)",

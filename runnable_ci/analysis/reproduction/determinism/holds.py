@@ -11,16 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from runnable_ci.analysis.reproduction.determinism.culprits import Culprit
+from runnable_ci.analysis.reproduction.determinism.culprits import MOMENT, Culprit
+from runnable_ci.pipeline.branches.expansion import ANY
+from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.step import Step
 
 HELD: Final = "RUNNABLE_HELD"
 """Names what the hook holds in the interpreters of the steps."""
-EPOCH: Final = 1_577_836_800
+MOMENT_HELD: Final = "RUNNABLE_HELD_MOMENT"
 HOLDABLE: Final[tuple[Culprit, ...]] = (
     *("random", "hash-order", "time", "listing-order", "completion-order", "threads", "system-random"),
     *("process-id", "path", "run-id", "address"),
 )
 """In the order in which they are tried where nothing speaks for one of them."""
+OF_WHOLE_RUNS: Final[frozenset[Culprit]] = frozenset({"completion-order", "path", "run-id", "address"})
+"""What is held in all steps of a run or in none."""
 _THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _NO_RANDOM_ADDRESSES: Final = 0x0040000
 """Source: personality(2), ADDR_NO_RANDOMIZE."""
@@ -28,9 +33,9 @@ _ASK: Final = 0xFFFFFFFF
 _PROGRAMS: Final[Mapping[Culprit, Mapping[str, str]]] = {
     "time": {
         "date": 'case " $* " in *" -d"*|*" --date"*|*" -r"*|*" -f"*|*" -s"*) exec {real} "$@";; esac\n'
-        f'exec {{real}} -d @{EPOCH} "$@"',
+        'exec {real} -d @{moment} "$@"',
         "gzip": 'exec {real} -n "$@"',
-        "tar": f'case "$1" in *c*) exec {{real}} "$@" --mtime=@{EPOCH};; esac\nexec {{real}} "$@"',
+        "tar": 'case "$1" in *c*) exec {real} "$@" --mtime=@{moment};; esac\nexec {real} "$@"',
     },
     "random": {
         "shuf": 'exec {real} --random-source="{folder}/bytes" "$@"',
@@ -50,13 +55,45 @@ def can_be_held(culprit: Culprit) -> bool:
     return culprit in HOLDABLE and (culprit != "address" or _personality(_ASK) is not None)
 
 
-def held_variables(held: Collection[Culprit], folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a run in which things are held, with what it needs written into a folder."""
+def holding(
+    pipeline: Pipeline,
+    held: Mapping[str, Collection[Culprit]],
+    folder: Path,
+    environ: Mapping[str, str],
+    moment: int = MOMENT,
+) -> Pipeline:
+    """Return a pipeline in whose steps things are held, by their names in its outline, with what they need in a folder.
+
+    What a step says of its environment counts with it: its own `PYTHONPATH` comes behind that of the hook.
+    """
+    places = {name: folder / str(at) for at, name in enumerate(held)}
+
+    def with_held(step: Step, name: str) -> Step:
+        body = step.branching.body if step.branching else {}
+        inner = {key: with_held(one, f"{name}.{ANY}.{key}") for key, one in body.items()}
+        branching = step.branching._replace(body=inner) if step.branching else None
+        if not held.get(name):
+            return step._replace(branching=branching)
+        places[name].mkdir(exist_ok=True)
+        variables = held_variables(held[name], places[name], {**environ, **step.env}, moment)
+        changed = {key: value for key, value in variables.items() if environ.get(key) != value}
+        return step._replace(env={**step.env, **changed}, branching=branching)
+
+    return pipeline._replace(steps={name: with_held(step, name) for name, step in pipeline.steps.items()})
+
+
+def held_variables(
+    held: Collection[Culprit], folder: Path, environ: Mapping[str, str], moment: int = MOMENT
+) -> dict[str, str]:
+    """Return the environment of a step in which things are held, with what it needs written into a folder.
+
+    `moment` is when a held clock begins, in seconds since 1970.
+    """
     found = dict(environ)
     shutil.copyfile(Path(__file__).with_name("hook.py"), folder / "sitecustomize.py")
-    found[HELD] = ",".join(sorted(held))
+    found |= {HELD: ",".join(sorted(held)), MOMENT_HELD: str(moment)}
     found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), environ.get("PYTHONPATH", "")]))
-    found["PATH"] = os.pathsep.join([str(_programs(held, folder, environ)), environ.get("PATH", os.defpath)])
+    found["PATH"] = os.pathsep.join([str(_programs(held, folder, environ, moment)), environ.get("PATH", os.defpath)])
     if "hash-order" in held:
         found["PYTHONHASHSEED"] = "0"
     if "threads" in held:
@@ -64,7 +101,7 @@ def held_variables(held: Collection[Culprit], folder: Path, environ: Mapping[str
     if "completion-order" in held:
         found["LOKY_MAX_CPU_COUNT"] = "1"
     if "time" in held:
-        found |= {"SOURCE_DATE_EPOCH": str(EPOCH), "TZ": "UTC"}
+        found |= {"SOURCE_DATE_EPOCH": str(moment), "TZ": "UTC"}
     if "random" in held:
         (folder / "bash").write_text("RANDOM=42\n", encoding="utf-8")
         found["BASH_ENV"] = str(folder / "bash")
@@ -74,7 +111,7 @@ def held_variables(held: Collection[Culprit], folder: Path, environ: Mapping[str
     return found
 
 
-def _programs(held: Collection[Culprit], folder: Path, environ: Mapping[str, str]) -> Path:
+def _programs(held: Collection[Culprit], folder: Path, environ: Mapping[str, str], moment: int) -> Path:
     place = folder / "bin"
     place.mkdir()
     (folder / "bytes").write_bytes(bytes(range(256)) * 4096)
@@ -82,6 +119,7 @@ def _programs(held: Collection[Culprit], folder: Path, environ: Mapping[str, str
         for name, script in _PROGRAMS.get(culprit, {}).items():
             if real := shutil.which(name, path=environ.get("PATH")):
                 text = script.replace("{real}", shlex.quote(real)).replace("{folder}", str(folder))
+                text = text.replace("{moment}", str(moment))
                 (place / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
                 (place / name).chmod(0o755)
     return place

@@ -1,7 +1,7 @@
 """The `sitecustomize` of runs in which something is held: what else differs from run to run is the same each time.
 
 It runs in the interpreters of the steps, before the user's code, and only in such runs: the standard library alone.
-`RUNNABLE_HELD` names what is held.
+`RUNNABLE_HELD` names what is held, `RUNNABLE_HELD_MOMENT` when a held clock begins.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import sys
 from typing import Any, Callable, Dict, cast
 
 HELD = set(filter(None, os.environ.get("RUNNABLE_HELD", "").split(",")))
-EPOCH = 1577836800
-"""2020-01-01T00:00:00Z."""
+MOMENT = int(os.environ.get("RUNNABLE_HELD_MOMENT", "0"))
+"""Seconds since 1970."""
 TICK_NS = 1000
 """By how much a held clock is later each time it is read, so that what waits for a moment comes to an end."""
 FIRST_PID = 4200
@@ -116,7 +116,7 @@ def hold_time() -> None:
     """Let the clocks of this process begin at one moment, and be a little later each time they are read."""
     import time
 
-    clocks = {"wall": EPOCH * 10**9, "other": 10**12}
+    clocks = {"wall": MOMENT * 10**9, "other": 10**12}
 
     def of(clock: str) -> Callable[[], int]:
         def now_ns() -> int:
@@ -209,11 +209,13 @@ def _hold_datetime(time: Any) -> None:
 
 
 def _hold_zip(module: Any) -> None:
-    from_file = module.ZipInfo.from_file
+    import time
+
+    from_file, moment = module.ZipInfo.from_file, time.gmtime(MOMENT)[:6]
 
     def held(_cls: Any, *args: Any, **named: Any) -> Any:
         found = from_file(*args, **named)
-        found.date_time = (2020, 1, 1, 0, 0, 0)
+        found.date_time = moment
         return found
 
     module.ZipInfo.from_file = classmethod(held)
@@ -225,7 +227,7 @@ def _hold_tar(module: Any) -> None:
     def held(self: Any, *args: Any, **named: Any) -> Any:
         found = gettarinfo(self, *args, **named)
         if found is not None:
-            found.mtime = EPOCH
+            found.mtime = MOMENT
         return found
 
     module.TarFile.gettarinfo = held

@@ -23,11 +23,11 @@ def lines_of(variations: Mapping[str, Variation], labels: Mapping[str, str]) -> 
             yield f"  likely: {named[0]}"
             if named[1:]:
                 yield f"  less likely: {'; '.join(named[1:_LISTED_MAX])}"
-        else:
+        elif not one.not_tried:
             yield "  the cause is not known"
+        if one.not_tried:
+            yield f"  not proved: {one.not_tried}"
         yield from (f"  {printable(line)}" for line in one.evidence[:_LISTED_MAX])
         if one.refuted:
             refuted = (CULPRITS.get(culprit, culprit) for culprit in one.refuted)  # type: ignore[call-overload]
             yield f"  not it alone: {'; '.join(refuted)}"
-        if one.not_tried:
-            yield f"  nothing was tried: {one.not_tried}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,13 +27,20 @@ from runnable_ci.analysis.reproduction.again import (
 )
 from runnable_ci.analysis.reproduction.determinism.culprits import Culprit
 from runnable_ci.analysis.reproduction.determinism.evidence import ContentHint, evidence
-from runnable_ci.analysis.reproduction.determinism.holds import HOLDABLE, can_be_held, held_addresses, held_variables
-from runnable_ci.analysis.reproduction.determinism.proof import CulpritProof, Held, times_needed
+from runnable_ci.analysis.reproduction.determinism.holds import (
+    HOLDABLE,
+    OF_WHOLE_RUNS,
+    can_be_held,
+    held_addresses,
+    holding,
+)
+from runnable_ci.analysis.reproduction.determinism.proof import CulpritProof, Held, RunsLeft, times_needed
 from runnable_ci.analysis.reproduction.determinism.results import contents_of, fingerprint, of_definition
 from runnable_ci.analysis.reproduction.determinism.silence import Silence
 from runnable_ci.analysis.reproduction.verdicts import ORDER, is_own_variable, whole_verdict
 from runnable_ci.analysis.scratch import scratch_folder
 from runnable_ci.engine.options import Options
+from runnable_ci.pipeline.branches.expansion import outlined_name
 from runnable_ci.runs.notes.notes_model import Reproduction, StepVerdict, Variation
 from runnable_ci.util.text import listed, pluralize
 
@@ -57,7 +64,8 @@ class _Varying:
     outputs: dict[str, None] = field(default_factory=dict)
     evidence: dict[ContentHint, None] = field(default_factory=dict)
     outcomes: set[str] = field(default_factory=set)
-    results: set[str] = field(default_factory=set)
+    results: Counter[str] = field(default_factory=Counter)
+    """How often it gave each result."""
     connected: list[str] = field(default_factory=list)
     is_in_container: bool = False
 
@@ -87,13 +95,15 @@ def repeat(it: Repeated, first: Reproduced, reader: Reader, run_ids: Sequence[st
             compared = compare_results(first.run, again.run, pipeline)
             _note_variations(varying, compared, first.run, again.run)
     for name, one in varying.items():
-        one.results.update(results[name])
+        one.results = results[name]
     varies: dict[str, Variation] = {}
-    base: set[Culprit] = set()
-    for name, one in varying.items():
-        varies[name] = _explain(it, name, one, base)
+    base: dict[str, Held] = {}
+    left = RunsLeft()
+    for name in sorted(varying, key=[*first.run.log.steps].index):  # those before it are held in a step's runs
+        varies[name] = _explain(it, name, varying[name], base, left)
         if varies[name].proved:
-            base.update(culprit for culprit in HOLDABLE if culprit in varies[name].culprits)
+            own = frozenset(culprit for culprit in HOLDABLE if culprit in varies[name].culprits)
+            base[outlined_name(name)] = base.get(outlined_name(name), frozenset()) | own
     whole = whole_verdict(steps, first.record.left_out)
     update = {"steps": steps, "verdict": whole, "times": it.asked.times, "varies": varies}
     return first.record.model_copy(update=update)
@@ -139,8 +149,8 @@ def _evidence_of(step: StepComparison, one: ComparedRun, other: ComparedRun) -> 
     yield from of_definition(other.log.steps[step.name].attempts[-1])
 
 
-def _explain(it: Repeated, step: str, one: _Varying, base: Collection[Culprit]) -> Variation:
-    """Name what makes a step vary, proved where that can be."""
+def _explain(it: Repeated, step: str, one: _Varying, base: Mapping[str, Held], left: RunsLeft) -> Variation:
+    """Name what makes a step vary, proved where that can be; `base` is what is proved of the steps before it."""
     ranked = sorted(one.evidence, key=lambda found: -found.weight)
     likely = [*dict.fromkeys(culprit for found in ranked for culprit in found.culprits)]
     if one.connected:
@@ -157,13 +167,20 @@ def _explain(it: Repeated, step: str, one: _Varying, base: Collection[Culprit]) 
     say = it.options.printer.say
     say(f"`{one.label}` varies: what makes it so is looked for, with one thing held at a time")
     with scratch_folder() as folder:
-        held = _HeldRuns(it, step, one.outcomes, frozenset(base), folder.resolve())
-        proof = CulpritProof(held.make, times_needed(it.asked.times, len(one.results)))
+        above = {name: held for name, held in base.items() if name != outlined_name(step)}
+        runs = _HeldRuns(it, step, one.outcomes, above, folder.resolve())
+        proof = CulpritProof(runs.make, times_needed(one.results), left)
         holdable = [culprit for culprit in HOLDABLE if can_be_held(culprit)]
         suspects = [culprit for culprit in likely if culprit in holdable][:_LISTED_MAX]
-        needed = proof.find(suspects, [culprit for culprit in holdable if culprit not in suspects])
-    found.refuted = [*proof.refuted]
-    if needed:
+        others = [culprit for culprit in holdable if culprit not in suspects]
+        needed = proof.find(suspects, others, varies_above=bool(above))
+    found.refuted, found.not_tried = [*proof.refuted], proof.cut_short
+    together = OF_WHOLE_RUNS.intersection(suspects) & frozenset[Culprit]().union(*above.values())
+    if needed is not None and not needed:
+        found.culprits, found.not_tried = [], "it is the same once the steps before it are"
+    elif needed and together - needed:
+        found.not_tried = f"{listed(sorted(together - needed))} cannot be held in a step before it and not in this one"
+    elif needed:
         found.culprits = [*dict.fromkeys(culprit for culprit in (*likely, *HOLDABLE) if culprit in needed)]
         found.proved, found.held_times = True, proof.times
     say(f"`{one.label}`: {pluralize(proof.runs, 'run')} with something held")
@@ -177,16 +194,18 @@ class _HeldRuns:
     it: Repeated
     step: str
     outcomes: Collection[str]
-    base: Held
+    above: Mapping[str, Held]
+    """What is held in the steps before it, by their names in the outline."""
     folder: Path
     count: int = 0
 
-    def make(self, held: Held) -> str:
+    def make(self, held: Held, moment: int) -> str:
         """Return what the step gave; empty where it ended as it never does."""
-        held = held | self.base
+        of_steps = {**self.above, outlined_name(self.step): held}
+        whole = OF_WHOLE_RUNS.intersection(frozenset[Culprit]().union(*of_steps.values()))
         self.count += 1
-        with self._tree(held) as tree, held_addresses(held):
-            run_id = "held" if "run-id" in held else f"held-{self.count}"
+        with self._tree(of_steps, whole, moment) as tree, held_addresses(whole):
+            run_id = "held" if "run-id" in whole else f"held-{self.count}"
             until = [self.step.partition(".")[0]]
             run = run_again(self.it.found, tree, run_id, self.it.asked.params, until=until)
             given = run.log.steps.get(self.step)
@@ -194,16 +213,16 @@ class _HeldRuns:
             return fingerprint(run.log, self.step, checkpoint) if given and given.outcome in self.outcomes else ""
 
     @contextmanager
-    def _tree(self, held: Held) -> Iterator[PreparedTree]:
-        place = self.folder / ("again" if "path" in held else f"again-{self.count}")
+    def _tree(self, of_steps: Mapping[str, Held], whole: Held, moment: int) -> Iterator[PreparedTree]:
+        place = self.folder / ("again" if "path" in whole else f"again-{self.count}")
         for name in ("tree", "held"):
             (place / name).mkdir(parents=True)
         try:
             options = replace(self.it.options, printer=Silence())
-            options = replace(options, environ=held_variables(held, place / "held", options.environ))
-            if "completion-order" in held:
+            if "completion-order" in whole:
                 options = replace(options, jobs=1)
             with prepared_tree(self.it.found, self.it.workspace, options, self.it.asked, at=place / "tree") as tree:
-                yield tree
+                held = holding(tree.project.pipeline, of_steps, place / "held", tree.options.environ, moment)
+                yield replace(tree, project=replace(tree.project, pipeline=held))
         finally:
             shutil.rmtree(place, ignore_errors=True)

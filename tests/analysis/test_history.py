@@ -137,6 +137,20 @@ def test_removing_keeps_what_others_hold(one: Workspace) -> None:
     assert "no run `first`" in one.runnable("show", "first", code=2).err
 
 
+def test_numbers_that_are_not_finite_have_their_place(tmp_path: Path) -> None:
+    """In order and conditions infinite ones are numbers; NaN is none, and does not hide the others."""
+    pipeline = '[parameters]\nx = "1"\n[steps.s]\npython = "m:f"\nreturns = { score = "metric" }\n'
+    made = workspace(tmp_path, {"runnable.toml": pipeline, "m.py": "def f(x):\n    return float(x)\n"})
+    for name in ("nan", "inf", "-inf", "0.5"):
+        made.runnable("run", "-q", "--run-id", f"r{name}", "--param", f"x={name}")
+
+    def ids(*options: str) -> list[str]:
+        return [run["run_id"] for run in json.loads(made.runnable("runs", "--json", *options).out)]
+
+    assert ids("--sort", "score") == ["rnan", "r-inf", "r0.5", "rinf"]
+    assert ids("--where", "score > 0") == ["rinf", "r0.5"]
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A real registry."""

@@ -11,6 +11,7 @@ from runnable_ci.pipeline.expressions.arithmetic import FUNCTIONS, parse_calcula
 from runnable_ci.pipeline.expressions.expression import Expression
 from runnable_ci.pipeline.expressions.syntax import ExpressionError
 from runnable_ci.pipeline.expressions.values import is_true
+from runnable_ci.pipeline.values.value_reader import NOT_JSON_NUMBERS
 from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.util.text import flattened
 
@@ -109,6 +110,8 @@ def _is_ordered(value: Any) -> bool:
     return isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _order(value: Any) -> tuple[bool, float, str]:
-    """Return the sort key of a value: numbers before texts."""
-    return (True, 0.0, value) if isinstance(value, str) else (False, float(value), "")
+def _order(value: Any) -> tuple[int, float, str]:
+    """Return the sort key of a value: NaN before numbers, texts behind them."""
+    if isinstance(value, str) and value not in NOT_JSON_NUMBERS:
+        return 2, 0.0, value
+    return (0, 0.0, "") if math.isnan(float(value)) else (1, float(value), "")
